@@ -1,0 +1,81 @@
+"""The errors of labkit: one tree, drawn here.
+
+    LabError                 anything labkit raises on purpose
+    ├── SettingError         a setting, flag or environment variable is wrong
+    ├── MissingToolError     a program labkit needs is not installed
+    ├── ClusterError         a cluster refused or could not be reached
+    │   └── NotReadyError    a wait ended at its deadline (or can no longer succeed)
+    ├── ReleaseError         an Istio release could not be found, fetched or verified
+    ├── CheckError           what a lesson claims is not so
+    ├── NotebookError        a notebook failed; names the notebook and the cell
+    └── SandboxError         the sandbox could not start, stop or recover
+
+A learner reads these messages, so each says which object, what was seen, and the next step.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CheckError",
+    "ClusterError",
+    "LabError",
+    "MissingToolError",
+    "NotReadyError",
+    "NotebookError",
+    "ReleaseError",
+    "SandboxError",
+    "SettingError",
+]
+
+
+class LabError(Exception):
+    """Anything labkit raises on purpose.
+
+    Args:
+        message: What was seen, naming the object it was seen on.
+        next_step: What the reader can do about it; shown on its own line.
+    """
+
+    def __init__(self, message: str, *, next_step: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.next_step = next_step
+
+    def __str__(self) -> str:
+        return f"{self.message}\n→ {self.next_step}" if self.next_step else self.message
+
+    def _render_traceback_(self) -> list[str]:
+        """What Jupyter shows in place of a traceback: the message is the whole story."""
+        return [f"{type(self).__name__}: {self}"]
+
+
+class SettingError(LabError):
+    """A setting, flag or environment variable has a value that cannot be used."""
+
+
+class MissingToolError(LabError):
+    """A program that labkit needs is not installed."""
+
+
+class ClusterError(LabError):
+    """A cluster refused a request or could not be reached."""
+
+
+class NotReadyError(ClusterError):
+    """A wait ended at its deadline, or what it waited for can no longer happen."""
+
+
+class ReleaseError(LabError):
+    """An Istio release could not be found, fetched or verified."""
+
+
+class CheckError(LabError):
+    """What a lesson claims is not so on this cluster."""
+
+
+class NotebookError(LabError):
+    """A notebook failed; the message names the notebook and the cell."""
+
+
+class SandboxError(LabError):
+    """The sandbox could not start, stop or recover."""

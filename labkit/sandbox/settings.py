@@ -1,0 +1,57 @@
+"""What one sandbox is told when it starts: shared by every part of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from labkit.sandbox.addresses import AddressPlan
+
+__all__ = ["XDS_PORT", "SandboxSettings"]
+
+XDS_PORT = 15010
+"""Port of the mesh's xDS server on the node address: istio-pilot's own grpc-xds port."""
+
+
+@dataclass(frozen=True)
+class SandboxSettings:
+    """Everything a part of the sandbox may need to know about where it runs.
+
+    Args:
+        name: The sandbox's name, a DNS label.
+        home: Its folder (mode 0700): kubeconfig, objects, logs, pods.
+        release: The Istio release whose time the sandbox plays: "1.2.2" or "1.30.3".
+        plan: Its addresses.
+        token: The bearer token of the API server; also what sidecars show to xDS.
+        loadbalancer: Whether Services of type LoadBalancer get an address.
+        real_clocks: Whether telemetry runs at Istio's own intervals (15 s scrapes, 5 s stats flushes)
+            instead of the sandbox's quick ones.
+    """
+
+    name: str
+    home: Path
+    release: str
+    plan: AddressPlan
+    token: str = field(repr=False)
+    loadbalancer: bool = False
+    real_clocks: bool = False
+
+    @property
+    def node_name(self) -> str:
+        """The name of the sandbox's one Node."""
+        return f"labkit-{self.name}"
+
+    @property
+    def legacy(self) -> bool:
+        """Whether the sandbox plays the Kubernetes (1.14) of Istio 1.2's time."""
+        return self.release.startswith("1.2.")
+
+    @property
+    def kubernetes_version(self) -> str:
+        """What ``kubectl version`` shows for the server."""
+        return "v1.14.10+labkit" if self.legacy else "v1.35.0+labkit"
+
+    @property
+    def pods_dir(self) -> Path:
+        """Parent of the pods' private folders."""
+        return self.home / "pods"
