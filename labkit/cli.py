@@ -1,0 +1,141 @@
+"""The command line: ``labkit up | down | status | env | setup | doctor | run``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from labkit import __version__, config
+from labkit.errors import LabError
+
+__all__ = ["main"]
+
+
+def _up(args: argparse.Namespace) -> int:
+    from labkit.sandbox import control
+
+    now = control.up(args.name, args.release, loadbalancer=args.loadbalancer, real_clocks=args.real_clocks)
+    print(f"sandbox {now.name!r} is running: Istio {now.release}, Kubernetes API at {now.server}")
+    name = "" if now.name == "default" else f" --name {now.name}"
+    print(f'next: eval "$(labkit env{name})" && kubectl get nodes')
+    return 0
+
+
+def _down(args: argparse.Namespace) -> int:
+    from labkit.sandbox import control
+
+    for name in control.names() if args.all else [args.name]:
+        now = control.down(name, delete=args.delete)
+        kept = "nothing is left of it" if now.state == "absent" else "its objects are kept for the next `labkit up`"
+        print(f"sandbox {name!r} is stopped; {kept}")
+    return 0
+
+
+def _status(args: argparse.Namespace) -> int:
+    from labkit.sandbox import control
+
+    found = [control.status(name) for name in (control.names() if args.all else [args.name])]
+    if args.json:
+        print(json.dumps([asdict(one) for one in found], indent=2) if args.all else found[0].as_json())
+    else:
+        for one in found:
+            print(f"{one.name}: {one.state}" + (f" (Istio {one.release}, pid {one.pid}, {one.server})" if one.pid else ""))
+    return 0 if args.all or found[0].state == "running" else 3
+
+
+def _env(args: argparse.Namespace) -> int:
+    from labkit.errors import SandboxError
+    from labkit.sandbox import control
+
+    now = control.status(args.name)
+    if now.state != "running":
+        raise SandboxError(f"sandbox {args.name!r} is {now.state}", next_step=f"start it: labkit up --name {args.name}")
+    print(f"export KUBECONFIG={shlex.quote(now.kubeconfig)}")
+    return 0
+
+
+def _setup(args: argparse.Namespace) -> int:
+    from labkit import tools
+
+    return tools.setup(tests=args.tests)
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from labkit import tools
+
+    return tools.doctor()
+
+
+def _run(args: argparse.Namespace) -> int:
+    from labkit.course import runner
+
+    return runner.main(release=args.release, target=args.target, out=args.out, notebooks=args.notebooks)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="labkit", description="Learn Istio in JupyterLab, with or without a cluster.")
+    parser.add_argument("--version", action="version", version=f"labkit {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, action: Callable[[argparse.Namespace], int], help: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=help, description=help)
+        sub.set_defaults(action=action)
+        return sub
+
+    def named(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--name", default="default", help="which sandbox (default: %(default)s)")
+
+    up = command("up", _up, "start a sandbox, or reuse the one that runs")
+    named(up)
+    up.add_argument("--release", choices=config.RELEASES, help=f"Istio release (default: {config.DEFAULT_RELEASE})")
+    up.add_argument("--loadbalancer", action="store_true", help="give Services of type LoadBalancer an address")
+    up.add_argument("--real-clocks", action="store_true", help="scrape and flush metrics at Istio's own intervals")
+
+    down = command("down", _down, "stop a sandbox and all it started")
+    named(down)
+    down.add_argument("--delete", action="store_true", help="also forget its objects")
+    down.add_argument("--all", action="store_true", help="every sandbox")
+
+    status = command("status", _status, "say what a sandbox is doing (exit code 3 unless it runs)")
+    named(status)
+    status.add_argument("--json", action="store_true", help="as JSON")
+    status.add_argument("--all", action="store_true", help="every sandbox")
+
+    named(command("env", _env, 'print what `eval "$(labkit env)"` needs'))
+    setup = command("setup", _setup, "fetch what pip cannot bring")
+    setup.add_argument("--tests", action="store_true", help="also what only the tests need (Chromium)")
+    command("doctor", _doctor, "say what is missing or broken, and the next step")
+
+    run = command("run", _run, "play notebooks headless")
+    run.add_argument("--release", choices=config.RELEASES, default=config.DEFAULT_RELEASE)
+    run.add_argument("--target", default="sandbox", help="'sandbox' (a new one), or a context of your kubeconfig")
+    run.add_argument("--out", type=Path, default=Path("build/workshop"), help="folder of the results (default: %(default)s)")
+    run.add_argument("notebooks", nargs="*", type=Path, metavar="NOTEBOOK", help="default: all of the course, in order")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of ``labkit``.
+
+    Returns:
+        The exit code: 0 done, 1 an error (told in one message), 3 a sandbox that is not running.
+    """
+    args = _parser().parse_args(argv)
+    try:
+        code: int = args.action(args)
+    except LabError as error:
+        print(f"labkit: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("labkit: interrupted", file=sys.stderr)
+        return 130
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,33 @@
+"""Settings that come from the environment, each with its unit and default."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+__all__ = ["DEFAULT_RELEASE", "RELEASES", "home", "tool"]
+
+RELEASES = ("1.2.2", "1.30.3")
+"""The Istio releases this course teaches: the walk-through's own, and today's."""
+
+DEFAULT_RELEASE = "1.2.2"
+
+
+def home() -> Path:
+    """Where labkit keeps its state: `$LABKIT_HOME`, default `~/.labkit`. Not created here."""
+    return Path(os.environ.get("LABKIT_HOME") or Path.home() / ".labkit").expanduser().absolute()
+
+
+def tool(name: str) -> Path | None:
+    """Where the program `name` is: beside this Python, then `$LABKIT_HOME/tools`, then on PATH; None if nowhere.
+
+    Args:
+        name: The program's file name, e.g. "kubectl", "envoy", "prometheus".
+    """
+    for folder in (Path(sys.executable).parent, home() / "tools"):
+        if os.access(folder / name, os.X_OK):
+            return folder / name
+    found = shutil.which(name)
+    return Path(found) if found else None

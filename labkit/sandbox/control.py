@@ -1,0 +1,311 @@
+"""Start, find and stop sandboxes: the side of a sandbox that a command line holds.
+
+A sandbox is one background process (`labkit.sandbox.daemon`) and a folder below ``$LABKIT_HOME/sandboxes``. Which
+process that is stands in the folder's `state.json`; a pid alone is never trusted, it is compared with the process's start time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from labkit import config
+from labkit.errors import SandboxError, SettingError
+
+__all__ = ["Status", "down", "folder", "kubeconfig", "names", "status", "up"]
+
+UP_DEADLINE = 30.0
+"""Seconds `up` waits for the API to answer."""
+
+DOWN_DEADLINE = 10.0
+"""Seconds `down` waits for the daemon to end by itself before it is killed."""
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
+
+State = Literal["running", "starting", "stopped", "crashed", "absent"]
+
+
+@dataclass(frozen=True)
+class Status:
+    """What is known of one sandbox.
+
+    Args:
+        name: Its name.
+        state: "running" (the API answers), "starting", "stopped", "crashed" (its process is gone, objects are kept) or "absent".
+        release: The Istio release it plays, e.g. "1.2.2".
+        pid: The daemon's process id; None unless running or starting.
+        kubeconfig: Path of its kubeconfig.
+        node: Address of its node, e.g. "127.20.0.1".
+        server: URL of its API server.
+    """
+
+    name: str
+    state: State
+    release: str = ""
+    pid: int | None = None
+    kubeconfig: str = ""
+    node: str = ""
+    server: str = ""
+
+    def as_json(self) -> str:
+        """The status as one JSON object, for ``labkit status --json``."""
+        return json.dumps(asdict(self), indent=2)
+
+
+def folder(name: str) -> Path:
+    """The folder of sandbox `name`.
+
+    Raises:
+        SettingError: `name` is not a DNS label of at most 32 characters.
+    """
+    if not _NAME.fullmatch(name):
+        raise SettingError(
+            f"{name!r} cannot be the name of a sandbox",
+            next_step="use lower-case letters, digits and '-', at most 32 characters, such as 'class-2'",
+        )
+    return config.home() / "sandboxes" / name
+
+
+def names() -> list[str]:
+    """The names of all sandboxes that have a folder."""
+    parent = config.home() / "sandboxes"
+    return sorted(path.name for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []
+
+
+def kubeconfig(name: str) -> Path:
+    """Where the kubeconfig of sandbox `name` is."""
+    return folder(name) / "kubeconfig"
+
+
+def read_state(home: Path) -> dict[str, object]:
+    """What the daemon last wrote to `state.json`; empty if it never ran or the file is damaged."""
+    try:
+        state = json.loads((home / "state.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return state if isinstance(state, dict) else {}
+
+
+def daemon_process(home: Path) -> psutil.Process | None:
+    """The live daemon of the sandbox in `home`, or None."""
+    state = read_state(home)
+    pid, started = state.get("pid"), state.get("started")
+    if not isinstance(pid, int) or not isinstance(started, float):
+        return None
+    try:
+        process = psutil.Process(pid)
+        if abs(process.create_time() - started) < 2 and process.status() != psutil.STATUS_ZOMBIE:
+            return process
+    except psutil.Error:
+        pass
+    return None
+
+
+def _answers(home: Path, node: str, port: int) -> bool:
+    """Whether this sandbox's own API server answers: only it can show a certificate of the sandbox's CA."""
+    try:
+        context = ssl.create_default_context(cafile=str(home / "ca.crt"))
+    except OSError:
+        return False
+    connection = http.client.HTTPSConnection(node, port, context=context, timeout=2)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def status(name: str) -> Status:
+    """What sandbox `name` is doing now."""
+    home = folder(name)
+    if not home.is_dir():
+        return Status(name, "absent")
+    state = read_state(home)
+    node, port, release = str(state.get("node", "")), state.get("port"), str(state.get("release", ""))
+    process = daemon_process(home)
+    current: State
+    if process is None:
+        current = "crashed" if state.get("state") in ("running", "starting") else "stopped"
+    elif isinstance(port, int) and _answers(home, node, port):
+        current = "running"
+    else:
+        current = "starting"
+    return Status(
+        name=name,
+        state=current,
+        release=release,
+        pid=process.pid if process else None,
+        kubeconfig=str(home / "kubeconfig"),
+        node=node,
+        server=f"https://{node}:{port}" if port else "",
+    )
+
+
+def up(
+    name: str = "default",
+    release: str | None = None,
+    *,
+    loadbalancer: bool = False,
+    real_clocks: bool = False,
+) -> Status:
+    """Start sandbox `name`, or reuse it if it runs; returns when its API answers.
+
+    Args:
+        name: A DNS label of at most 32 characters.
+        release: "1.2.2" or "1.30.3"; None means the release it was made with, else the default.
+        loadbalancer: Give Services of type LoadBalancer an address.
+        real_clocks: Run telemetry at Istio's own intervals.
+
+    Raises:
+        SettingError: an unknown release, or one that differs from what the sandbox was made with.
+        SandboxError: it did not start; the message carries the end of its log.
+    """
+    if release is not None and release not in config.RELEASES:
+        raise SettingError(f"release {release!r} is not one of {', '.join(config.RELEASES)}", next_step="choose one of these")
+    home = folder(name)
+    with _starting(home):
+        now = status(name)
+        made_with = now.release or None
+        if release and made_with and made_with != release:
+            raise SettingError(
+                f"sandbox {name!r} plays Istio {made_with}, not {release}",
+                next_step=f"`labkit down --name {name} --delete` first, or give the new one another --name",
+            )
+        if now.state == "running":
+            return now
+        if now.state != "starting":
+            _launch(home, name, release or made_with or config.DEFAULT_RELEASE, loadbalancer, real_clocks)
+        return _wait_until_running(name, home)
+
+
+@contextlib.contextmanager
+def _starting(home: Path) -> Iterator[None]:
+    """Two `labkit up` at the same time start one sandbox, not two."""
+    import fcntl
+
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        home.chmod(0o700)
+        handle = os.open(home / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise SandboxError(
+            f"cannot write to {home}: {error.strerror}", next_step="set LABKIT_HOME to a folder of yours with free space"
+        ) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _launch(home: Path, name: str, release: str, loadbalancer: bool, real_clocks: bool) -> None:
+    command = [sys.executable, "-m", "labkit.sandbox.daemon", "--home", str(home), "--name", name, "--release", release]
+    command += ["--loadbalancer"] * loadbalancer + ["--real-clocks"] * real_clocks
+    (home / "state.json").unlink(missing_ok=True)
+    with open(home / "daemon.log", "ab", buffering=0) as log:
+        os.fchmod(log.fileno(), 0o600)
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True, close_fds=True
+        )
+    # The daemon writes this itself once it is up; until then it tells others that a start is under way.
+    started = psutil.Process(process.pid).create_time()
+    state = {"pid": process.pid, "started": started, "release": release, "state": "starting"}
+    with contextlib.suppress(FileExistsError), open(home / "state.json", "x") as handle:
+        json.dump(state, handle)
+
+
+def _wait_until_running(name: str, home: Path) -> Status:
+    deadline = time.monotonic() + UP_DEADLINE
+    while time.monotonic() < deadline:
+        now = status(name)
+        if now.state == "running":
+            return now
+        if now.state != "starting":
+            raise SandboxError(
+                f"sandbox {name!r} did not start:\n{_last_words(home)}",
+                next_step=f"its whole log is {home / 'daemon.log'}; `labkit doctor` says what this machine lacks",
+            )
+        time.sleep(0.02)
+    raise SandboxError(
+        f"sandbox {name!r} did not answer within {UP_DEADLINE:.0f} s:\n{_last_words(home)}",
+        next_step=f"`labkit down --name {name}`, then look at {home / 'daemon.log'}",
+    )
+
+
+def _last_words(home: Path, lines: int = 8) -> str:
+    with contextlib.suppress(OSError):
+        text = (home / "daemon.log").read_text(errors="replace").splitlines()
+        return "\n".join(f"    {line}" for line in text[-lines:])
+    return "    (no log)"
+
+
+def down(name: str = "default", *, delete: bool = False) -> Status:
+    """Stop sandbox `name` and everything it started; its objects are kept unless `delete`.
+
+    Args:
+        name: Which sandbox.
+        delete: Also remove its folder, objects included.
+
+    Raises:
+        SandboxError: a process of it could not be ended.
+    """
+    home = folder(name)
+    process = daemon_process(home)
+    if process is not None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGTERM)
+            try:
+                _wait_gone(process, DOWN_DEADLINE)
+            except psutil.TimeoutExpired:
+                process.kill()
+    _end_leftovers(home)
+    if delete and home.exists():
+        shutil.rmtree(home)
+    return status(name)
+
+
+def _wait_gone(process: psutil.Process, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+        if time.monotonic() > deadline:
+            raise psutil.TimeoutExpired(seconds, process.pid)
+        time.sleep(0.01)
+
+
+def leftovers(home: Path) -> list[psutil.Process]:
+    """Processes that carry this sandbox's mark in their environment (``LABKIT_SANDBOX=<home>``)."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.pid != os.getpid() and process.environ().get("LABKIT_SANDBOX") == str(home):
+                found.append(process)
+    return found
+
+
+def _end_leftovers(home: Path) -> None:
+    if not home.exists():
+        return
+    remaining = leftovers(home)
+    for process in remaining:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    _, alive = psutil.wait_procs(remaining, timeout=5)
+    if alive:
+        raise SandboxError(f"processes {[p.pid for p in alive]} of sandbox {home.name!r} could not be ended")
