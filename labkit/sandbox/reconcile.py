@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Literal
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any
 
 from labkit.errors import LabError
-from labkit.sandbox.contracts import ApiError, Obj, Objects
+from labkit.sandbox.contracts import ApiError, Event, Obj, Objects
 
 __all__ = ["Key", "Reconciler", "object_key"]
 
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 _FIRST_RETRY = 0.05
 _LAST_RETRY = 5.0
+_SHORTEST_DELAY = 0.001
 
 
 def object_key(obj: Obj) -> Key:
@@ -44,32 +45,45 @@ class Reconciler:
         self.name = name
         self._objects = objects
         self._reconcile = reconcile
-        self._sources: list[tuple[str, Callable[[Literal["ADDED", "MODIFIED", "DELETED"], Obj], Iterable[Key]]]] = []
+        self._sources: list[tuple[str, Callable[[Event], Iterable[Key]]]] = []
         self._pending: set[Key] = set()
         self._busy: set[Key] = set()
         self._failures: dict[Key, int] = {}
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._running = False
 
     def watches(self, resource: str, keys: Callable[[Obj], Iterable[Key]] | None = None) -> Reconciler:
-        """Also reconcile on changes of `resource`; `keys` says which keys a changed object concerns (default: its own)."""
+        """Also reconcile on changes of `resource`; `keys` says which keys a changed object concerns (default: its own).
+
+        May be called while running: the watch then begins at once.
+        """
 
         def default(obj: Obj) -> Iterable[Key]:
             return [object_key(obj)]
 
         chosen = keys or default
-        self._sources.append((resource, lambda _type, obj: chosen(obj)))
+        return self.watches_events(resource, lambda event: chosen(event.object))
+
+    def watches_events(self, resource: str, keys: Callable[[Event], Iterable[Key]]) -> Reconciler:
+        """As `watches`, for controllers that must tell an object's end from its change."""
+        self._sources.append((resource, keys))
+        if self._running:
+            self._spawn(self._follow(resource, keys))
         return self
 
     def start(self) -> None:
         """Begin; needs a running event loop."""
+        self._running = True
         for resource, keys in self._sources:
             self._spawn(self._follow(resource, keys))
 
     async def stop(self) -> None:
         """End all tasks and timers."""
+        self._running = False
         for timer in self._timers.values():
             timer.cancel()
+        self._timers.clear()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -77,8 +91,10 @@ class Reconciler:
 
     def enqueue(self, key: Key, after: float = 0.0) -> None:
         """Reconcile `key` now, or `after` seconds from now (the earlier of two delays counts)."""
-        loop = asyncio.get_running_loop()
+        if not self._running:
+            return
         if after > 0:
+            loop = asyncio.get_running_loop()
             known = self._timers.get(key)
             if known is None or known.when() > loop.time() + after:
                 if known is not None:
@@ -94,18 +110,22 @@ class Reconciler:
         self._timers.pop(key, None)
         self.enqueue(key)
 
-    def _spawn(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _follow(
-        self, resource: str, keys: Callable[[Literal["ADDED", "MODIFIED", "DELETED"], Obj], Iterable[Key]]
-    ) -> None:
+    async def _follow(self, resource: str, keys: Callable[[Event], Iterable[Key]]) -> None:
         watch = self._objects.watch(resource)
         with contextlib.closing(watch):
             async for event in watch:
-                for key in keys(event.type, event.object):
+                try:
+                    concerned = list(keys(event))
+                except Exception:
+                    # A stored object of an unforeseen shape must not end the watch for all others.
+                    log.exception("%s: cannot tell what %s concerns", self.name, object_key(event.object))
+                    continue
+                for key in concerned:
                     self.enqueue(key)
 
     async def _work(self, key: Key) -> None:
@@ -130,8 +150,9 @@ class Reconciler:
                 log.warning("%s: %s: %s", self.name, key, error)
             else:
                 log.exception("%s: %s failed", self.name, key)
-            self.enqueue(key, min(_FIRST_RETRY * 2 ** (failures - 1), _LAST_RETRY))
+            # The cap on the exponent keeps a key that fails for days from overflowing.
+            self.enqueue(key, min(_FIRST_RETRY * 2 ** min(failures - 1, 10), _LAST_RETRY))
         else:
             self._failures.pop(key, None)
             if again is not None:
-                self.enqueue(key, max(again, 0.001))
+                self.enqueue(key, max(again, _SHORTEST_DELAY))
