@@ -6,6 +6,7 @@ server reaches running pods only through `PodRuntime` (implemented by `labkit.sa
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -147,12 +148,14 @@ class Objects(Protocol):
         """ADDED for everything there is now, then every change. A resource that is not served (yet) is watched all the
         same: its objects appear once its CRD does, and are DELETED with it."""
 
-    def resources(self) -> list[str]:
+    def resources(self) -> builtins.list[str]:
         """Every resource served now, custom ones included, in the form used here."""
 
     def namespaced(self, resource: str) -> bool: ...
 
-    def event(self, involved: Obj, type: Literal["Normal", "Warning"], reason: str, message: str, component: str) -> None:
+    def event(
+        self, involved: Obj, type: Literal["Normal", "Warning"], reason: str, message: str, component: str
+    ) -> None:
         """Record a Kubernetes Event about `involved`; repeated ones are counted, as the event recorder does.
         Never raises: an event about a vanished object or in a vanished namespace is dropped."""
 
