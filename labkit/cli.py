@@ -44,7 +44,9 @@ def _status(args: argparse.Namespace) -> int:
         print(json.dumps([asdict(one) for one in found], indent=2) if args.all else found[0].as_json())
     else:
         for one in found:
-            print(f"{one.name}: {one.state}" + (f" (Istio {one.release}, pid {one.pid}, {one.server})" if one.pid else ""))
+            print(
+                f"{one.name}: {one.state}" + (f" (Istio {one.release}, pid {one.pid}, {one.server})" if one.pid else "")
+            )
     return 0 if args.all or found[0].state == "running" else 3
 
 
@@ -114,7 +116,9 @@ def _parser() -> argparse.ArgumentParser:
     run = command("run", _run, "play notebooks headless")
     run.add_argument("--release", choices=config.RELEASES, default=config.DEFAULT_RELEASE)
     run.add_argument("--target", default="sandbox", help="'sandbox' (a new one), or a context of your kubeconfig")
-    run.add_argument("--out", type=Path, default=Path("build/workshop"), help="folder of the results (default: %(default)s)")
+    run.add_argument(
+        "--out", type=Path, default=Path("build/workshop"), help="folder of the results (default: %(default)s)"
+    )
     run.add_argument("notebooks", nargs="*", type=Path, metavar="NOTEBOOK", help="default: all of the course, in order")
     return parser
 

@@ -72,7 +72,8 @@ class Watch(Protocol):
     """A stream of changes; iterate it, and close it when done (also an async context manager)."""
 
     def __aiter__(self) -> AsyncIterator[Event]: ...
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """End the stream; iteration stops."""
 
 
 @dataclass
@@ -93,8 +94,11 @@ class AdmissionRequest:
 class AdmissionPlugin(Protocol):
     """Something that may change or refuse a write (raise `ApiError` to refuse). Sync and quick."""
 
-    def mutate(self, request: AdmissionRequest) -> None: ...
-    def validate(self, request: AdmissionRequest) -> None: ...
+    def mutate(self, request: AdmissionRequest) -> None:
+        """Change `request.object` in place, before validation."""
+
+    def validate(self, request: AdmissionRequest) -> None:
+        """Raise `ApiError` to refuse; append to `request.warnings` to warn."""
 
 
 class Objects(Protocol):
@@ -110,14 +114,18 @@ class Objects(Protocol):
         ApiError: as the API server would answer: 404 NotFound, 409 AlreadyExists / Conflict, 422 Invalid, …
     """
 
-    def get(self, resource: str, name: str, namespace: str | None = None) -> Obj: ...
+    def get(self, resource: str, name: str, namespace: str | None = None) -> Obj:
+        """The object; 404 where there is none."""
+
     def find(self, resource: str, name: str, namespace: str | None = None) -> Obj | None:
         """As `get`, but None where there is none (also where the resource itself is not served)."""
 
     def list(self, resource: str, namespace: str | None = None, *, labels: str = "", fields: str = "") -> list[Obj]:
         """All objects of `resource` (an empty list where the resource is not served); selectors in kubectl's syntax."""
 
-    def create(self, resource: str, obj: Obj, namespace: str | None = None, *, manager: str = "") -> Obj: ...
+    def create(self, resource: str, obj: Obj, namespace: str | None = None, *, manager: str = "") -> Obj:
+        """Create through admission, defaulting and validation; what was stored."""
+
     def update(self, resource: str, obj: Obj, *, subresource: str = "", manager: str = "") -> Obj:
         """Replace; with `metadata.resourceVersion` set, only if unchanged since (else 409 Conflict).
         `subresource="status"` changes nothing but the status."""
@@ -132,7 +140,9 @@ class Objects(Protocol):
         kind: Literal["merge", "strategic", "json"] = "merge",
         subresource: str = "",
         manager: str = "",
-    ) -> Obj: ...
+    ) -> Obj:
+        """Change what `patch` says, through the same path as `update`."""
+
     def delete(
         self,
         resource: str,
@@ -142,7 +152,17 @@ class Objects(Protocol):
         propagation: Literal["Background", "Foreground", "Orphan"] = "Background",
         grace_period: int | None = None,
         uid: str = "",
-    ) -> Obj: ...
+    ) -> Obj:
+        """Delete, or mark for deletion where finalizers or a pod's grace period hold it; the last state.
+
+        Args:
+            resource: As everywhere here.
+            name: The object's name.
+            namespace: Its namespace; None for cluster-scoped ones.
+            propagation: What becomes of its dependents.
+            grace_period: Seconds a pod may take to end; None for its own `terminationGracePeriodSeconds`.
+            uid: Only if the object still has this uid (else 409).
+        """
 
     def watch(self, resource: str, namespace: str | None = None) -> Watch:
         """ADDED for everything there is now, then every change. A resource that is not served (yet) is watched all the
@@ -151,7 +171,8 @@ class Objects(Protocol):
     def resources(self) -> builtins.list[str]:
         """Every resource served now, custom ones included, in the form used here."""
 
-    def namespaced(self, resource: str) -> bool: ...
+    def namespaced(self, resource: str) -> bool:
+        """Whether objects of `resource` live in namespaces."""
 
     def event(
         self, involved: Obj, type: Literal["Normal", "Warning"], reason: str, message: str, component: str
@@ -159,7 +180,8 @@ class Objects(Protocol):
         """Record a Kubernetes Event about `involved`; repeated ones are counted, as the event recorder does.
         Never raises: an event about a vanished object or in a vanished namespace is dropped."""
 
-    def add_admission(self, plugin: AdmissionPlugin) -> None: ...
+    def add_admission(self, plugin: AdmissionPlugin) -> None:
+        """Ask `plugin` about every write from now on."""
 
 
 class ByteStream(Protocol):
@@ -168,9 +190,14 @@ class ByteStream(Protocol):
     async def read(self, n: int = 65536) -> bytes:
         """Next bytes; b"" at the end."""
 
-    async def write(self, data: bytes) -> None: ...
-    async def write_eof(self) -> None: ...
-    def close(self) -> None: ...
+    async def write(self, data: bytes) -> None:
+        """Send; waits while the other side is slow."""
+
+    async def write_eof(self) -> None:
+        """No more will be written; reading goes on."""
+
+    def close(self) -> None:
+        """End both directions at once."""
 
 
 class ExecSession(Protocol):
@@ -179,14 +206,23 @@ class ExecSession(Protocol):
     async def read_stdout(self) -> bytes:
         """Next bytes of stdout (with a tty: of everything); b"" at the end."""
 
-    async def read_stderr(self) -> bytes: ...
-    async def write_stdin(self, data: bytes) -> None: ...
-    async def close_stdin(self) -> None: ...
-    def resize(self, width: int, height: int) -> None: ...
+    async def read_stderr(self) -> bytes:
+        """Next bytes of stderr; b"" at the end."""
+
+    async def write_stdin(self, data: bytes) -> None:
+        """Send to stdin; waits while the command is slow."""
+
+    async def close_stdin(self) -> None:
+        """End of stdin."""
+
+    def resize(self, width: int, height: int) -> None:
+        """Tell a tty its size in characters."""
+
     async def wait(self) -> int:
         """The exit code (128 + n where signal n ended it)."""
 
-    def kill(self) -> None: ...
+    def kill(self) -> None:
+        """End the command and what it started."""
 
 
 class PodRuntime(Protocol):
@@ -205,11 +241,13 @@ class PodRuntime(Protocol):
         since_time: str = "",
         timestamps: bool = False,
         limit_bytes: int | None = None,
-    ) -> AsyncIterator[bytes]: ...
+    ) -> AsyncIterator[bytes]:
+        """The container's log, as the kubelet's /containerLogs gives it."""
 
     async def exec(
         self, namespace: str, pod: str, container: str, command: list[str], *, stdin: bool, tty: bool
-    ) -> ExecSession: ...
+    ) -> ExecSession:
+        """Start `command` in a running container."""
 
     async def connect(self, namespace: str, pod: str, port: int) -> ByteStream:
         """Connect to `port` as the pod's own localhost shows it."""

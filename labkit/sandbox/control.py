@@ -1,7 +1,7 @@
 """Start, find and stop sandboxes: the side of a sandbox that a command line holds.
 
 A sandbox is one background process (`labkit.sandbox.daemon`) and a folder below ``$LABKIT_HOME/sandboxes``. Which
-process that is stands in the folder's `state.json`; a pid alone is never trusted, it is compared with the process's start time.
+process that is stands in the folder's `state.json`; a pid alone is never trusted: the process's start time must match.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class Status:
 
     Args:
         name: Its name.
-        state: "running" (the API answers), "starting", "stopped", "crashed" (its process is gone, objects are kept) or "absent".
+        state: "running" (the API answers), "starting", "stopped", "crashed" (its process is gone, objects are
+            kept) or "absent".
         release: The Istio release it plays, e.g. "1.2.2".
         pid: The daemon's process id; None unless running or starting.
         kubeconfig: Path of its kubeconfig.
@@ -178,7 +179,9 @@ def up(
         SandboxError: it did not start; the message carries the end of its log.
     """
     if release is not None and release not in config.RELEASES:
-        raise SettingError(f"release {release!r} is not one of {', '.join(config.RELEASES)}", next_step="choose one of these")
+        raise SettingError(
+            f"release {release!r} is not one of {', '.join(config.RELEASES)}", next_step="choose one of these"
+        )
     home = folder(name)
     with _starting(home):
         now = status(name)
@@ -206,7 +209,8 @@ def _starting(home: Path) -> Iterator[None]:
         handle = os.open(home / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise SandboxError(
-            f"cannot write to {home}: {error.strerror}", next_step="set LABKIT_HOME to a folder of yours with free space"
+            f"cannot write to {home}: {error.strerror}",
+            next_step="set LABKIT_HOME to a folder of yours with free space",
         ) from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -221,7 +225,7 @@ def _launch(home: Path, name: str, release: str, loadbalancer: bool, real_clocks
     (home / "state.json").unlink(missing_ok=True)
     with open(home / "daemon.log", "ab", buffering=0) as log:
         os.fchmod(log.fileno(), 0o600)
-        process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+        process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True, close_fds=True
         )
     # The daemon writes this itself once it is up; until then it tells others that a start is under way.

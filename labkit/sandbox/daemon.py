@@ -1,7 +1,7 @@
 """The one background process of a sandbox: API server, controllers, node and mesh in one event loop.
 
-It owns an address block 127.X.0.0/16. Who owns a block is told by an abstract Unix socket bound to its name: the kernel frees
-it with the process, however that ends, and it lives in the same network namespace as the addresses it stands for.
+It owns an address block 127.X.0.0/16. Who owns a block is told by an abstract Unix socket bound to its name: the kernel
+frees it with the process, however that ends, and it lives in the same network namespace as the addresses.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ async def _serve(settings: SandboxSettings) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a sandbox until SIGTERM. Started by `labkit.sandbox.control`; exit code 1 with one line if it cannot start."""
+    """Run a sandbox until SIGTERM; exit code 1 and one line if it cannot start. Started by `labkit.sandbox.control`."""
     parser = argparse.ArgumentParser(prog="labkit-sandbox", description=main.__doc__)
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--name", required=True)
@@ -176,7 +176,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--loadbalancer", action="store_true")
     parser.add_argument("--real-clocks", action="store_true")
     args = parser.parse_args(argv)
-    logging.basicConfig(level=os.environ.get("LABKIT_LOG", "INFO"), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        level=os.environ.get("LABKIT_LOG", "INFO"), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     os.umask(0o077)
     try:

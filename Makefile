@@ -1,0 +1,55 @@
+# The two commands: `make workshop` plays the course headless, `make test` runs the tests. Both set up what they need.
+RELEASE ?= 1.2.2
+PYTHON  ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+             command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo $$p && break; done)
+VENV    := .venv
+BIN     := $(VENV)/bin
+LABKIT  := $(BIN)/labkit
+OUT     ?= build/workshop
+
+.PHONY: help workshop lab test check bench setup clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-9s %s\n", $$1, $$2}'
+
+$(VENV)/.made: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "labkit needs Python 3.11 or later: install it, or say make PYTHON=/path/to/python3" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.made-dev: $(VENV)/.made
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+setup: $(VENV)/.made ## what is needed to use the workshop
+	$(LABKIT) setup
+
+workshop: setup ## play every notebook headless (RELEASE=1.2.2 or 1.30.3), results in build/workshop
+	$(LABKIT) run --release $(RELEASE) --out $(OUT)
+
+lab: setup ## JupyterLab on the notebooks
+	$(LABKIT) up
+	eval "$$($(LABKIT) env)" && PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab --notebook-dir notebooks
+
+test: $(VENV)/.made-dev ## the test suite
+	$(LABKIT) setup --tests
+	$(BIN)/python -m pytest $(TESTS)
+
+check: $(VENV)/.made-dev ## lint, types, layers, notebooks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --cache-dir $(VENV)/.import-linter
+	$(BIN)/python tools/check_notebooks.py
+	$(BIN)/python tools/check_files.py
+
+bench: $(VENV)/.made-dev ## the figures of docs/benchmarks.md, each beside its floor
+	$(LABKIT) setup
+	$(BIN)/python -m tools.bench
+
+clean: ## stop and remove all: sandboxes, results, the virtual environment
+	@if [ -x $(LABKIT) ]; then $(LABKIT) down --all --delete; fi
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find labkit tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
