@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +24,7 @@ class SandboxSettings:
         home: Its folder (mode 0700): kubeconfig, objects, logs, pods.
         release: The Istio release whose time the sandbox plays: "1.2.2" or "1.30.3".
         plan: Its addresses.
-        token: The bearer token of the API server; also what sidecars show to xDS.
+        token: The bearer token of the API server.
         loadbalancer: Whether Services of type LoadBalancer get an address.
         real_clocks: Whether telemetry runs at Istio's own intervals (15 s scrapes, 5 s stats flushes)
             instead of the sandbox's quick ones.
@@ -50,6 +52,11 @@ class SandboxSettings:
     def kubernetes_version(self) -> str:
         """What ``kubectl version`` shows for the server."""
         return "v1.14.10+labkit" if self.legacy else "v1.35.0+labkit"
+
+    @property
+    def xds_token(self) -> str:
+        """What proxies show to the xDS server: made from the API's token, which it does not reveal."""
+        return hmac.new(self.token.encode(), b"xds", hashlib.sha256).hexdigest()
 
     @property
     def pods_dir(self) -> Path:
