@@ -1,0 +1,135 @@
+"""Fixtures that the whole suite shares. A sandbox here is a real one, in a LABKIT_HOME of the test's own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+GENUINE = REPOSITORY.parent / "shared" / "releases"
+BIN = Path(sys.executable).parent
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 20.0, what: str = "the condition") -> Any:
+    """Poll `condition` until it returns something true; fail with `what` at the deadline."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"{what} was not so within {seconds} s"
+        time.sleep(0.02)
+    return value
+
+
+@pytest.fixture
+def until() -> Callable[..., Any]:
+    """The only way tests wait."""
+    return wait_until
+
+
+def genuine(release: str) -> Path:
+    """The unpacked genuine release, or skip."""
+    folder = GENUINE / f"istio-{release}"
+    if not folder.is_dir():
+        pytest.skip(f"the genuine manifests of Istio {release} are not at {folder}")
+    return folder
+
+
+@dataclass
+class SandboxUnderTest:
+    """A running sandbox, and kubectl for it."""
+
+    name: str
+    release: str
+    labkit_home: Path
+    kubeconfig: Path
+    node: str
+
+    @property
+    def home(self) -> Path:
+        return self.labkit_home / "sandboxes" / self.name
+
+    @property
+    def env(self) -> dict[str, str]:
+        path = f"{BIN}:{os.environ['PATH']}"
+        return {
+            **os.environ,
+            "KUBECONFIG": str(self.kubeconfig),
+            "LABKIT_HOME": str(self.labkit_home),
+            "PATH": path,
+            # kubectl caches discovery below HOME; a test must neither read nor leave such a cache.
+            "HOME": str(self.labkit_home),
+        }
+
+    def kubectl(
+        self, *arguments: str, stdin: str | None = None, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [str(BIN / "kubectl"), *arguments], env=self.env, input=stdin, capture_output=True, text=True, timeout=120
+        )
+        if check:
+            assert done.returncode == 0, f"kubectl {' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def bash(self, command: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", "-c", command], env=self.env, cwd=cwd, capture_output=True, text=True, timeout=120
+        )
+
+    def labkit(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "labkit", *arguments]
+        return subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=120)
+
+
+def processes_of(home: Path) -> list[psutil.Process]:
+    """Every process that carries the sandbox's mark, or runs its daemon."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get("LABKIT_SANDBOX") == str(home) or str(home) in process.cmdline():
+                found.append(process)
+    return found
+
+
+@contextlib.contextmanager
+def sandboxes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., SandboxUnderTest]]:
+    """Start sandboxes as a user does; each is stopped and removed at the end, and must leave no process."""
+    made: list[SandboxUnderTest] = []
+
+    def start(release: str = "1.2.2", *options: str, name: str = "test", home: Path | None = None) -> SandboxUnderTest:
+        labkit_home = home or tmp_path_factory.mktemp("labkit")
+        sandbox = SandboxUnderTest(name, release, labkit_home, labkit_home / "sandboxes" / name / "kubeconfig", node="")
+        made.append(sandbox)
+        up = sandbox.labkit("up", "--name", name, "--release", release, *options)
+        assert up.returncode == 0, up.stderr
+        sandbox.node = json.loads(sandbox.labkit("status", "--name", name, "--json").stdout)["node"]
+        return sandbox
+
+    yield start
+    for sandbox in made:
+        down = sandbox.labkit("down", "--name", sandbox.name, "--delete")
+        assert down.returncode == 0, down.stderr
+    assert [process for sandbox in made for process in processes_of(sandbox.home)] == []
+
+
+@pytest.fixture
+def start_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., SandboxUnderTest]]:
+    """Starts sandboxes that end with the test."""
+    with sandboxes(tmp_path_factory) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def start_shared_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., SandboxUnderTest]]:
+    """Starts sandboxes that a module's tests share; they must not depend on each other's objects."""
+    with sandboxes(tmp_path_factory) as start:
+        yield start

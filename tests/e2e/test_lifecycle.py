@@ -1,0 +1,149 @@
+"""A sandbox from `labkit up` to `labkit down`, as its user sees it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.conftest import SandboxUnderTest, processes_of
+
+POD = """
+apiVersion: v1
+kind: Pod
+metadata: {name: box, labels: {app: box}}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: box
+    image: docker.io/curlimages/curl:8.16.0
+    command: [/bin/sh, -c, "echo ready; sleep 1000 & wait"]
+"""
+
+
+def status(sandbox: SandboxUnderTest) -> dict[str, object]:
+    return json.loads(sandbox.labkit("status", "--name", sandbox.name, "--json").stdout)
+
+
+@pytest.fixture
+def sandbox(start_sandbox) -> SandboxUnderTest:
+    return start_sandbox("1.30.3", name="life")
+
+
+def test_up_reuses_the_sandbox_that_runs(sandbox):
+    before = status(sandbox)
+    again = sandbox.labkit("up", "--name", "life")
+    assert again.returncode == 0
+    assert status(sandbox) == before
+    assert set(before) == {"name", "state", "release", "pid", "kubeconfig", "node", "server"}
+    assert before["state"] == "running"
+
+
+def test_another_release_of_the_same_name_is_refused_with_the_next_step(sandbox):
+    refused = sandbox.labkit("up", "--name", "life", "--release", "1.2.2")
+    assert refused.returncode == 1
+    assert "plays Istio 1.30.3, not 1.2.2" in refused.stderr
+    assert "labkit down --name life --delete" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_env_sets_kubeconfig_and_nothing_else(sandbox):
+    printed = sandbox.labkit("env", "--name", "life").stdout
+    assert printed == f"export KUBECONFIG={sandbox.kubeconfig}\n"
+
+
+def test_files_are_private(sandbox):
+    for path in [sandbox.home, *sandbox.home.rglob("*")]:
+        if path.is_symlink() or not path.exists():
+            continue
+        mode = path.stat().st_mode
+        if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+            assert mode & 0o077 == 0, f"{path} has mode {stat.filemode(mode)}"
+
+
+def test_everything_listens_on_the_sandbox_addresses_only(sandbox):
+    mine = {process.pid for process in processes_of(sandbox.home)}
+    listening = {c.laddr.ip for c in psutil.net_connections("inet") if c.pid in mine and c.status == psutil.CONN_LISTEN}
+    block = sandbox.node.rsplit(".", 2)[0] + "."
+    assert listening
+    assert all(address.startswith(block) for address in listening), listening
+
+
+def test_the_users_own_kubeconfig_is_untouched(start_sandbox, tmp_path):
+    own = tmp_path / ".kube" / "config"
+    own.parent.mkdir()
+    own.write_text("mine: true\n")
+    sandbox = start_sandbox("1.30.3", name="polite", home=tmp_path)
+    sandbox.kubectl("create", "namespace", "somewhere")
+    sandbox.labkit("down", "--name", "polite")
+    assert own.read_text() == "mine: true\n"
+
+
+def test_kill_9_of_the_daemon_leaves_no_orphan_and_loses_no_object(sandbox, until):
+    sandbox.kubectl("apply", "-f", "-", stdin=POD)
+    sandbox.kubectl("wait", "--for=condition=Ready", "pod/box", "--timeout=20s")
+    uid = sandbox.kubectl("get", "pod", "box", "-o", "jsonpath={.metadata.uid}").stdout
+    daemon = int(str(status(sandbox)["pid"]))
+    assert len(processes_of(sandbox.home)) > 2
+    os.kill(daemon, signal.SIGKILL)
+    until(lambda: processes_of(sandbox.home) == [], 5, "the end of every process")
+    assert status(sandbox)["state"] == "crashed"
+
+    assert sandbox.labkit("up", "--name", "life").returncode == 0
+    assert sandbox.kubectl("get", "pod", "box", "-o", "jsonpath={.metadata.uid}").stdout == uid
+    sandbox.kubectl("wait", "--for=condition=Ready", "pod/box", "--timeout=30s")
+    assert "ready" in sandbox.kubectl("logs", "box").stdout
+
+
+def test_two_sandboxes_live_side_by_side(sandbox, start_sandbox):
+    other = start_sandbox("1.2.2", name="other", home=sandbox.labkit_home)
+    assert other.node != sandbox.node
+    sandbox.kubectl("create", "namespace", "only-here")
+    assert "only-here" not in other.kubectl("get", "namespaces", "-o", "name").stdout
+    assert sandbox.labkit("down", "--name", "other", "--delete").returncode == 0
+    assert status(sandbox)["state"] == "running"
+
+
+def test_down_keeps_objects_and_delete_forgets_them(start_sandbox):
+    sandbox = start_sandbox("1.30.3", name="kept")
+    sandbox.kubectl("create", "configmap", "note", "--from-literal=a=1")
+    assert "objects are kept" in sandbox.labkit("down", "--name", "kept").stdout
+    assert processes_of(sandbox.home) == []
+    assert status(sandbox)["state"] == "stopped"
+    assert sandbox.labkit("up", "--name", "kept").returncode == 0
+    assert sandbox.kubectl("get", "configmap", "note", "-o", "jsonpath={.data.a}").stdout == "1"
+    assert "nothing is left" in sandbox.labkit("down", "--name", "kept", "--delete").stdout
+    assert not sandbox.home.exists()
+
+
+def test_a_bad_name_is_told_in_one_line(tmp_path):
+    env = {**os.environ, "LABKIT_HOME": str(tmp_path)}
+    done = subprocess.run(
+        ["labkit", "up", "--name", "../x"], env={**env, "PATH": _path()}, capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == 1
+    assert "cannot be the name of a sandbox" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def _path() -> str:
+    import sys
+
+    return f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+
+
+def test_a_home_that_cannot_be_written_is_told(tmp_path):
+    blocker = tmp_path / "file"
+    blocker.write_text("")
+    env = {**os.environ, "LABKIT_HOME": str(blocker), "PATH": _path()}
+    done = subprocess.run(["labkit", "up"], env=env, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    assert "cannot write to" in done.stderr
+    assert "set LABKIT_HOME" in done.stderr
