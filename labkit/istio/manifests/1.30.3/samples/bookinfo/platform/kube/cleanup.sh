@@ -1,0 +1,26 @@
+#!/bin/bash
+# Removes BookInfo and every routing rule beside it.
+#
+# The namespace is NAMESPACE where that is set, else it is asked for; an empty answer means "default".
+set -u
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+if [ -z "${NAMESPACE:-}" ]; then
+  # At the end of input there is nobody to ask.
+  read -r -p "namespace? [default] " NAMESPACE || echo
+fi
+NAMESPACE=${NAMESPACE:-default}
+echo "cleaning up namespace ${NAMESPACE}"
+
+# The Gateway API is not part of Istio and may not be there.
+served=$(kubectl api-resources -o name)
+for kind in destinationrules.networking.istio.io virtualservices.networking.istio.io gateways.networking.istio.io \
+  authorizationpolicies.security.istio.io httproutes.gateway.networking.k8s.io gateways.gateway.networking.k8s.io; do
+  grep -qx "$kind" <<<"$served" || continue
+  for name in $(kubectl get -n "$NAMESPACE" "$kind" -o name); do
+    kubectl delete -n "$NAMESPACE" "$name"
+  done
+done
+
+kubectl delete -n "$NAMESPACE" --ignore-not-found=true -f "$here/bookinfo.yaml" -f "$here/bookinfo-versions.yaml"

@@ -1,0 +1,176 @@
+"""Our own manifests carry the facts of the genuine ones: same objects, names, ports, labels, images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).parents[2]
+OURS = REPOSITORY / "labkit/istio/manifests"
+GENUINE = REPOSITORY.parent / "shared/releases"
+
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+RENDERED = {"release", "app.kubernetes.io/instance", "app.kubernetes.io/version", "helm.sh/chart"}
+"""Labels that say how a chart was rendered (under which Helm release name), not what it is."""
+
+
+def objects(path: Path) -> Iterator[dict[str, Any]]:
+    for document in yaml.load_all(path.read_text(), LOADER):
+        if not document:
+            continue
+        if document["kind"] == "List":
+            yield {**document, "items": None}
+            yield from document["items"]
+        else:
+            yield document
+
+
+def key(obj: dict[str, Any]) -> tuple[str, str, str, str]:
+    return obj["apiVersion"], obj["kind"], obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
+
+
+def pairs() -> list[Any]:
+    """Each genuine manifest that we have a counterpart of."""
+    found = []
+    for release in ("1.2.2", "1.30.3"):
+        genuine = GENUINE / f"istio-{release}"
+        for path in sorted(genuine.rglob("*.yaml")):
+            relative = path.relative_to(genuine)
+            # Single services of BookInfo, which the walk-through does not use.
+            if release == "1.2.2" and relative.name.startswith("bookinfo-") and "platform" in relative.parts:
+                continue
+            found.append(pytest.param(path, OURS / release / relative, id=f"{release}/{relative}"))
+    return found or [pytest.param(None, None, marks=pytest.mark.skip(reason=f"no genuine manifests in {GENUINE}"))]
+
+
+genuine_pairs = pytest.mark.parametrize(("genuine", "ours"), pairs())
+
+
+def labels(meta: dict[str, Any] | None) -> dict[str, str]:
+    found = {k: str(v) for k, v in ((meta or {}).get("labels") or {}).items()}
+    return {k: v for k, v in found.items() if "app.kubernetes.io/managed-by" not in found or k not in RENDERED}
+
+
+def service_port(port: dict[str, Any]) -> dict[str, Any]:
+    return {"protocol": "TCP", "targetPort": port["port"], **port}
+
+
+def containers(pod: dict[str, Any]) -> list[dict[str, Any]]:
+    return [*pod.get("initContainers", []), *pod["containers"]]
+
+
+def facts(obj: dict[str, Any]) -> dict[str, Any]:
+    """What a reader of kubectl's output, a selector or a client depends on."""
+    spec = obj.get("spec") or {}
+    found: dict[str, Any] = {"labels": labels(obj["metadata"])}
+    match obj["kind"]:
+        case "Service":
+            found["type"] = spec.get("type", "ClusterIP")
+            found["clusterIP"] = spec.get("clusterIP")
+            found["selector"] = spec["selector"]
+            found["ports"] = [service_port(p) for p in spec["ports"]]
+            found["annotations"] = obj["metadata"].get("annotations") or {}
+        case "Deployment" | "Job":
+            template = spec["template"]
+            pod = template["spec"]
+            found["selector"] = spec.get("selector")
+            found["replicas"] = spec.get("replicas", 1)
+            found["pod labels"] = labels(template["metadata"])
+            found["pod annotations"] = {
+                k: v
+                for k, v in (template["metadata"].get("annotations") or {}).items()
+                if not k.startswith("checksum/")
+            }
+            found["service account"] = pod.get("serviceAccountName")
+            found["containers"] = [
+                {
+                    "name": c["name"],
+                    "image": c["image"],
+                    "ports": [{"protocol": "TCP", **p} for p in c.get("ports", [])],
+                    "env": sorted(e["name"] for e in c.get("env", [])),
+                    "probes": {p: probe(c[p]) for p in ("readinessProbe", "livenessProbe", "startupProbe") if p in c},
+                    "mounts": sorted((m["mountPath"], m["name"], m.get("subPath") or "") for m in c["volumeMounts"])
+                    if c.get("volumeMounts")
+                    else [],
+                    "resources": c.get("resources"),
+                }
+                for c in containers(pod)
+            ]
+            found["volumes"] = sorted(pod.get("volumes", []), key=lambda v: v["name"])
+        case "CustomResourceDefinition":
+            found["group"] = spec["group"]
+            found["scope"] = spec["scope"]
+            found["names"] = spec["names"]
+            versions = spec.get("versions") or [
+                {"name": spec["version"], "additionalPrinterColumns": spec.get("additionalPrinterColumns", [])}
+            ]
+            found["versions"] = {
+                v["name"]: {
+                    "served": v.get("served"),
+                    "storage": v.get("storage"),
+                    "subresources": v.get("subresources"),
+                    "columns": [
+                        {k: x for k, x in column.items() if k != "description"}
+                        for column in v.get("additionalPrinterColumns", [])
+                    ],
+                }
+                for v in versions
+            }
+        case "ConfigMap":
+            found["keys"] = sorted(obj["data"])
+        case "Secret":
+            found["data"] = obj["data"]
+        case "ClusterRole" | "Role":
+            found["rules"] = permissions(obj["rules"])
+        case "ClusterRoleBinding" | "RoleBinding":
+            found["roleRef"] = obj["roleRef"]
+            found["subjects"] = obj["subjects"]
+        case "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration":
+            found["webhooks"] = obj["webhooks"]
+        case "VirtualService":
+            found["spec"] = {**spec, "http": [{k: v for k, v in route.items() if v} for route in spec["http"]]}
+        case "ServiceAccount" | "Namespace" | "List":
+            pass
+        case _:
+            found["spec"] = spec
+    return found
+
+
+def probe(raw: dict[str, Any]) -> dict[str, Any]:
+    """A probe with the defaults of Kubernetes left out."""
+    defaults = {"successThreshold": 1, "timeoutSeconds": 1, "initialDelaySeconds": 0, "failureThreshold": 3}
+    shown = {k: v for k, v in raw.items() if defaults.get(k) != v}
+    if "httpGet" in shown:
+        shown["httpGet"] = {k: v for k, v in shown["httpGet"].items() if k != "scheme"}
+    return shown
+
+
+def permissions(rules: list[dict[str, Any]]) -> set[tuple[str, str, str, str]]:
+    """The rules one by one, however they were grouped."""
+    found = set()
+    for rule in rules:
+        names = rule.get("resourceNames") or [""]
+        targets = [(g, r) for g in rule.get("apiGroups", []) for r in rule.get("resources", [])]
+        targets += [("", url) for url in rule.get("nonResourceURLs", [])]
+        found |= {(g, r, verb, name) for g, r in targets for verb in rule["verbs"] for name in names}
+    return found
+
+
+@pytest.mark.genuine
+@genuine_pairs
+def test_same_objects(genuine: Path, ours: Path) -> None:
+    assert sorted(key(o) for o in objects(ours)) == sorted(key(o) for o in objects(genuine))
+
+
+@pytest.mark.genuine
+@genuine_pairs
+def test_same_facts(genuine: Path, ours: Path) -> None:
+    expected = {key(o): facts(o) for o in objects(genuine)}
+    found = {key(o): facts(o) for o in objects(ours)}
+    for name, fact in expected.items():
+        assert found[name] == fact, name
