@@ -1,0 +1,1 @@
+"""The figures of docs/benchmarks.md, each measured beside its floor in the same run."""

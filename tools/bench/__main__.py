@@ -1,0 +1,60 @@
+"""``make bench``: measure, print the table, and write build/bench/benchmarks.md. Exit code 1 if a limit is missed."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import sys
+from pathlib import Path
+
+import psutil
+
+from tools.bench import figures
+from tools.bench.figures import Figure
+from tools.bench.world import world
+
+
+def measure(release: str) -> list[Figure]:
+    """Every figure, each in a sandbox that starts from nothing."""
+    rows: list[Figure] = []
+    with world(release) as here:
+        rows.append(figures.zero_to_200(here))
+        here.kubectl("wait", "--for=condition=Available", "deployment", "--all", "-A", "--timeout=60s")
+        rows.append(figures.rule_applied(here))
+        rows += figures.hop(here)
+        rows += figures.memory(here)
+        rows += figures.kubectl_times(here)
+        rows += figures.growth(here)
+        rows.append(figures.down(here))
+    rows += figures.genuine_apply()
+    rows += figures.notebooks(release)
+    return rows
+
+
+def table(rows: list[Figure]) -> str:
+    """The figures as a Markdown table."""
+    lines = ["| what | measured | floor in the same run | ratio | limit |", "|---|---|---|---|---|"]
+    for row in rows:
+        floor = f"{row.floor:.2f} {row.unit} ({row.floor_is})" if row.floor is not None else "–"
+        ratio = f"{row.value / row.floor:.1f}" if row.floor else "–"
+        limit = "–" if row.limit is None else f"≤ {row.limit:g} {row.unit}" + ("" if row.met else " **missed**")
+        lines.append(f"| {row.what} | {row.value:.2f} {row.unit} | {floor} | {ratio} | {limit} |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Measure and print; exit code 1 if a limit is missed."""
+    release = os.environ.get("RELEASE", "1.2.2")
+    cores, memory = psutil.cpu_count(), psutil.virtual_memory().total / 2**30
+    today = datetime.datetime.now(datetime.UTC).date()
+    rows = measure(release)
+    text = f"Istio {release}, {today}, {cores} cores, {memory:.0f} GiB\n\n{table(rows)}\n"
+    print(text)
+    out = Path("build/bench")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "benchmarks.md").write_text(text)
+    return 0 if all(row.met for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

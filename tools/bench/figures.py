@@ -1,0 +1,286 @@
+"""The measurements. Each returns rows of (what, measured, floor, target); a floor is taken in the same run."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.bench.bare import bare_envoy, bare_server, ending, routes_file
+from tools.bench.world import BIN, GENUINE, World, status_of, wait_for, world
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the table.
+
+    Args:
+        what: What was measured.
+        value: The measurement, in `unit`.
+        unit: "s", "ms", "MiB" or "×".
+        floor: The same measured on a bare peer, in `unit`; None where there is none.
+        floor_is: What the floor is.
+        limit: The figure to stay under, in `unit`; compared with `value`. None: only written down.
+    """
+
+    what: str
+    value: float
+    unit: str
+    floor: float | None
+    floor_is: str
+    limit: float | None = None
+
+    @property
+    def met(self) -> bool:
+        """Whether the limit was kept."""
+        return self.limit is None or self.value <= self.limit
+
+
+def _seconds(action: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began
+
+
+def zero_to_200(here: World) -> Figure:
+    """From nothing to the first 200 at /productpage through the ingress gateway."""
+
+    def everything() -> None:
+        here.up()
+        here.install()
+        here.bookinfo()
+        wait_for(lambda: status_of(*here.gateway(), "/productpage") == 200)
+
+    value = _seconds(everything)
+    programs = [process.name() for process in here.processes()]
+    envoys, pythons = sum("envoy" in name for name in programs), 6
+
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        servers = [bare_server() for _ in range(pythons)]
+        proxies = [bare_envoy(Path(folder), ("127.0.0.1", servers[i % pythons][1])) for i in range(envoys)]
+        with ending([process for process, _ in servers + proxies]):
+            for _, port in proxies:
+                wait_for(lambda port=port: status_of("127.0.0.1", port, "/") == 200)
+            floor = time.perf_counter() - began
+    return Figure(
+        "zero → first 200 at /productpage", value, "s", floor, f"{envoys} bare Envoys, {pythons} Pythons", 5.0
+    )
+
+
+def rule_applied(here: World, rounds: int = 11) -> Figure:
+    """A VirtualService changes; how long until every new request follows it. From the write's answer, median."""
+    host, port = here.gateway()
+    rule = {
+        "apiVersion": "networking.istio.io/v1alpha3",
+        "kind": "VirtualService",
+        "metadata": {"name": "bench-rule", "namespace": "bookinfo"},
+        "spec": {
+            "hosts": ["bench.example.com"],
+            "gateways": ["bookinfo-gateway"],
+            "http": [
+                {
+                    "match": [{"uri": {"exact": "/bench"}}],
+                    "fault": {"abort": {"httpStatus": 418, "percent": 100}},
+                    "route": [{"destination": {"host": "productpage", "port": {"number": 9080}}}],
+                }
+            ],
+        },
+    }
+    headers = {"Host": "bench.example.com"}
+    took = []
+    for index in range(rounds):
+        expected = 418 + index % 2 * 11
+        abort = rule["spec"]["http"][0]["fault"]["abort"]  # type: ignore[index]
+        abort["httpStatus"] = expected
+        if not here.release.startswith("1.2."):
+            abort.pop("percent", None)
+            abort["percentage"] = {"value": 100}
+        here.kubectl("apply", "-f", "-", stdin=json.dumps(rule))
+        began = time.perf_counter()
+        wait_for(lambda: status_of(host, port, "/bench", headers) == expected, pause=0.001)  # noqa: B023
+        took.append(time.perf_counter() - began)
+    here.kubectl("delete", "virtualservice", "-n", "bookinfo", "bench-rule")
+
+    flips = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        server, upstream = bare_server()
+        rds = routes_file(folder)
+        envoy, envoy_port = bare_envoy(folder, ("127.0.0.1", upstream), rds)
+        with ending([server, envoy]):
+            wait_for(lambda: status_of("127.0.0.1", envoy_port, "/") == 200)
+            for index in range(rounds):
+                expected = 418 + index % 2 * 11
+                routes_file(folder, expected)
+                began = time.perf_counter()
+                wait_for(lambda: status_of("127.0.0.1", envoy_port, "/") == expected, pause=0.001)  # noqa: B023
+                flips.append(time.perf_counter() - began)
+    return Figure(
+        f"rule applied → new requests follow (median of {rounds}, worst {max(took) * 1000:.0f} ms)",
+        statistics.median(took) * 1000,
+        "ms",
+        statistics.median(flips) * 1000,
+        "a bare Envoy's route file",
+        100.0,
+    )
+
+
+CLIENT = """
+import http.client, json, sys, time
+host, port, path, header, rounds = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4], int(sys.argv[5])
+connection = http.client.HTTPConnection(host, port)
+times = []
+for index in range(rounds + 200):
+    began = time.perf_counter()
+    connection.request("GET", path, headers={"Host": header})
+    answer = connection.getresponse(); answer.read()
+    assert answer.status == 200, answer.status
+    if index >= 200: times.append(time.perf_counter() - began)
+print(json.dumps(times))
+"""
+
+
+def _latency(host: str, port: int, path: str, header: str, rounds: int) -> list[float]:
+    command = [sys.executable, "-c", CLIENT, host, str(port), path, header, str(rounds)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    times: list[float] = json.loads(done.stdout)
+    return times
+
+
+def hop(here: World, rounds: int = 1500) -> list[Figure]:
+    """One call through two sidecars, against two bare Envoys in front of the same app, and against the app alone."""
+    pods = json.loads(here.kubectl("get", "pods", "-n", "bookinfo", "-o", "json"))["items"]
+    by_app = {pod["metadata"]["labels"]["app"]: pod["status"]["podIP"] for pod in pods}
+
+    def local(address: str) -> str:
+        a, b, c, d = address.split(".")
+        return f"{a}.{b}.{int(c) + 64}.{d}"
+
+    app = (local(by_app["details"]), 9080)
+    with tempfile.TemporaryDirectory() as name:
+        second, second_port = bare_envoy(Path(name), app)
+        first, first_port = bare_envoy(Path(name), ("127.0.0.1", second_port))
+        with ending([first, second]):
+            wait_for(lambda: status_of("127.0.0.1", first_port, "/details/0") == 200)
+            path, host = "/details/0", "details.bookinfo:9080"
+            samples: dict[str, list[float]] = {"direct": [], "bare": [], "mesh": []}
+            # Taken in turns, so that a noisy moment hits all three.
+            for _ in range(3):
+                samples["direct"] += _latency(*app, path, host, rounds // 3)
+                samples["bare"] += _latency("127.0.0.1", first_port, path, host, rounds // 3)
+                samples["mesh"] += _latency(local(by_app["productpage"]), 15001, path, host, rounds // 3)
+    p50 = {name: statistics.median(times) * 1000 for name, times in samples.items()}
+    p99 = {name: statistics.quantiles(times, n=100)[98] * 1000 for name, times in samples.items()}
+    return [
+        Figure("two-sidecar hop, p50", p50["mesh"], "ms", p50["bare"], "two bare Envoys"),
+        Figure("two-sidecar hop, p99", p99["mesh"], "ms", p99["bare"], "two bare Envoys"),
+        Figure("the app alone, p50", p50["direct"], "ms", None, ""),
+        Figure("two-sidecar hop / two bare Envoys, p50", p50["mesh"] / p50["bare"], "×", None, "", 1.5),
+    ]
+
+
+def memory(here: World) -> list[Figure]:
+    """What everything takes together, by proportional set size."""
+    sizes = here.pss()
+    with tempfile.TemporaryDirectory() as name:
+        server, port = bare_server()
+        envoy, envoy_port = bare_envoy(Path(name), ("127.0.0.1", port))
+        with ending([server, envoy]):
+            wait_for(lambda: status_of("127.0.0.1", envoy_port, "/") == 200)
+            import psutil
+
+            bare = psutil.Process(envoy.pid).memory_full_info().pss / 2**20
+    parts = ", ".join(f"{name} {size:.0f}" for name, size in sorted(sizes.items()) if name != "all")
+    return [Figure(f"everything running, PSS ({parts})", sizes["all"], "MiB", bare, "one bare Envoy", 700.0)]
+
+
+def kubectl_times(here: World) -> list[Figure]:
+    """What a learner waits for at the prompt."""
+
+    def median(*arguments: str, rounds: int = 9) -> float:
+        return statistics.median(_seconds(lambda: here.kubectl(*arguments)) for _ in range(rounds))
+
+    bare = median("version", "--client")
+    return [
+        Figure("kubectl get pods", median("get", "pods", "-n", "bookinfo"), "s", bare, "kubectl version --client", 0.1),
+        Figure("kubectl get pods -o wide -A", median("get", "pods", "-A", "-o", "wide"), "s", bare, "the same", None),
+    ]
+
+
+def genuine_apply(release: str = "1.2.2") -> list[Figure]:
+    """The genuine 19 600-line istio-demo.yaml, where it is at hand."""
+    demo = GENUINE / f"istio-{release}" / "install/kubernetes/istio-demo.yaml"
+    if not demo.exists():
+        return []
+    with world(release) as fresh:
+        fresh.up()
+        for file in sorted((demo.parent / "helm/istio-init/files").glob("crd*yaml")):
+            fresh.kubectl("apply", "-f", str(file))
+        floor = _seconds(lambda: fresh.kubectl("create", "--dry-run=client", "-o", "name", "-f", str(demo)))
+        value = _seconds(lambda: fresh.kubectl("apply", "-f", str(demo)))
+        return [Figure("kubectl apply of the genuine istio-demo.yaml", value, "s", floor, "reading it, --dry-run", 3.0)]
+
+
+def down(here: World) -> Figure:
+    """Stopping everything."""
+    processes = here.processes()
+    return Figure(f"labkit down ({len(processes)} processes)", here.down(), "s", None, "", 2.0)
+
+
+def notebooks(release: str) -> list[Figure]:
+    """The whole course, headless, against the start of as many empty kernels."""
+    import os
+
+    with tempfile.TemporaryDirectory(prefix="labkit-bench-") as name:
+        environment = {**os.environ, "LABKIT_HOME": name, "HOME": name}
+        environment.pop("KUBECONFIG", None)
+        command = [str(BIN / "labkit"), "run", "--release", release, "--out", f"{name}/out"]
+        began = time.perf_counter()
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        value = time.perf_counter() - began
+        if done.returncode:
+            raise SystemExit(f"labkit run failed:\n{done.stdout}{done.stderr}")
+        played = len(list(Path(name, "out").rglob("*.ipynb")))
+    kernel = _seconds(_empty_kernel)
+    return [
+        Figure(
+            f"{played} notebooks headless, Istio {release}", value, "s", kernel * played, "as many empty kernels", 60.0
+        )
+    ]
+
+
+def _empty_kernel() -> None:
+    from jupyter_client.manager import start_new_kernel
+
+    manager, client = start_new_kernel()
+    client.execute_interactive("1")
+    client.stop_channels()
+    manager.shutdown_kernel(now=True)
+
+
+def growth(here: World) -> list[Figure]:
+    """A rule's way to the gateway with more Services in the mesh."""
+    rows = []
+    known = 0
+    for count in (10, 50, 100):
+        services = [
+            {
+                "apiVersion": "v1",
+                "kind": "Service",
+                "metadata": {"name": f"filler-{index}", "namespace": "bookinfo"},
+                "spec": {"ports": [{"name": "http", "port": 8000 + index}], "selector": {"app": "details"}},
+            }
+            for index in range(known, count)
+        ]
+        known = count
+        here.kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": services}))
+        figure = rule_applied(here, 5)
+        rows.append(Figure(f"… with {count} more Services", figure.value, "ms", figure.floor, figure.floor_is, None))
+    return rows
