@@ -1,0 +1,63 @@
+"""HTTP as a lesson needs it: one request, no proxy, no redirects, an error that says what to do."""
+
+from __future__ import annotations
+
+import http.client
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from labkit.errors import ClusterError
+
+__all__ = ["Response", "fetch"]
+
+
+@dataclass(frozen=True)
+class Response:
+    """An answer.
+
+    Args:
+        status: HTTP status code.
+        headers: Header fields by lower-case name.
+        text: The body.
+        seconds: From the start of the request to the end of the body.
+    """
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    text: str = field(repr=False)
+    seconds: float
+
+
+def fetch(url: str, *, headers: Mapping[str, str] | None = None, timeout: float = 15.0) -> Response:
+    """GET `url` over a connection of its own.
+
+    Args:
+        url: http://HOST:PORT/PATH.
+        headers: Further header fields; "Host" replaces the URL's.
+        timeout: Seconds without a byte.
+
+    Raises:
+        ClusterError: Nobody answers there, or not in HTTP.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "http" or not parts.hostname:
+        raise ClusterError(f"{url!r} is no http:// address", next_step="Give it as http://HOST:PORT/PATH.")
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    begun = time.perf_counter()
+    connection = http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=timeout)
+    try:
+        connection.request("GET", path, headers=dict(headers or {}))
+        answer = connection.getresponse()
+        body = answer.read().decode(errors="replace")
+    except (OSError, http.client.HTTPException) as error:
+        why = str(error) or type(error).__name__
+        raise ClusterError(
+            f"no answer from {url}: {why}",
+            next_step="Is the gateway ready (`kubectl get pods -n istio-system`), and is this its address?",
+        ) from None
+    finally:
+        connection.close()
+    fields = {name.lower(): value for name, value in answer.getheaders()}
+    return Response(answer.status, fields, body, time.perf_counter() - begun)

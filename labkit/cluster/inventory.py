@@ -1,0 +1,178 @@
+"""What there is on the whole cluster: every object for "nothing is left", every image for "which versions are here"."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from labkit import display
+from labkit.cluster.kubectl import kubectl
+from labkit.cluster.objects import get
+from labkit.errors import ClusterError
+
+__all__ = ["Difference", "Entry", "NodeImage", "Snapshot", "images", "mixed_versions", "snapshot"]
+
+# Written by the cluster itself all the time, or copies of what other objects say.
+_NOT_COUNTED = {
+    "events",
+    "events.events.k8s.io",
+    "leases.coordination.k8s.io",
+    "endpoints",
+    "endpointslices.discovery.k8s.io",
+    "controllerrevisions.apps",
+}
+_ROW = "{range .items[*]}{.kind}|{.metadata.namespace}|{.metadata.name}|{.metadata.ownerReferences[0].uid}{'\\n'}{end}"
+
+
+@dataclass(frozen=True, order=True)
+class Entry:
+    """One object's identity. `namespace` is "" for cluster-scoped ones."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace + '/' if self.namespace else ''}{self.name}"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What changed between two snapshots.
+
+    Args:
+        added: Objects there now that were not there before.
+        removed: Objects that were there before and are not now.
+        images: Images ("repository:tag") on the nodes now that were not there before.
+    """
+
+    added: tuple[Entry, ...]
+    removed: tuple[Entry, ...]
+    images: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.removed)
+
+    def rich(self) -> display.Rich:
+        """As a table to show."""
+        if not self:
+            return display.message("Nothing is left, and nothing is missing: the same objects as before.", "good")
+        rows = [{"": sign, "Kind": e.kind, "Namespace": e.namespace, "Name": e.name}
+                for sign, entries in (("left", self.added), ("missing", self.removed)) for e in entries]  # fmt: skip
+        return display.table(rows, ["", "Kind", "Namespace", "Name"])
+
+    def __str__(self) -> str:
+        return self.rich().text
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return self.rich()._repr_mimebundle_()
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All objects of the cluster that nothing else owns, and the images on its nodes."""
+
+    entries: frozenset[Entry]
+    images: frozenset[str]
+
+    def difference(self, before: Snapshot) -> Difference:
+        """What changed since `before`."""
+        return Difference(
+            tuple(sorted(self.entries - before.entries)),
+            tuple(sorted(before.entries - self.entries)),
+            tuple(sorted(self.images - before.images)),
+        )
+
+    def save(self, path: Path) -> None:
+        """Keep it for a later notebook."""
+        rows = [[e.kind, e.namespace, e.name] for e in sorted(self.entries)]
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        temporary = path.with_suffix(".new")
+        temporary.write_text(json.dumps({"objects": rows, "images": sorted(self.images)}))
+        temporary.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Snapshot:
+        """The one that was kept.
+
+        Raises:
+            ClusterError: There is none, or the file is broken.
+        """
+        try:
+            kept = json.loads(path.read_text())
+            return cls(frozenset(Entry(*row) for row in kept["objects"]), frozenset(kept["images"]))
+        except FileNotFoundError:
+            raise ClusterError(
+                "no snapshot of this cluster was kept",
+                next_step="00-kubernetes takes one before anything is installed.",
+            ) from None
+        except (ValueError, KeyError, TypeError):
+            raise ClusterError(f"{path} cannot be read", next_step="Delete it and play 00-kubernetes again.") from None
+
+
+def snapshot(*, show: bool = True) -> Snapshot:
+    """Every object that can be listed and deleted, save those that another object owns.
+
+    Args:
+        show: Whether to show the command.
+
+    Raises:
+        ClusterError: The cluster does not answer, or something may not be listed.
+    """
+    served = kubectl("api-resources --verbs=list,delete -o name", show=False).split()
+    chosen = [name for name in served if name not in _NOT_COUNTED]
+    text = kubectl(["get", ",".join(chosen), "--all-namespaces", "-o", f"jsonpath={_ROW}"], show=False)
+    entries = set()
+    for line in text.splitlines():
+        kind, namespace, name, owner = line.split("|")
+        if not owner:
+            entries.add(Entry(kind, namespace, name))
+    if show:
+        line = "kubectl get $(kubectl api-resources --verbs=list,delete -o name | paste -sd,) --all-namespaces -o name"
+        display.show(display.command(line, f"{len(entries)} objects of {len(chosen)} kinds"))
+    return Snapshot(frozenset(entries), frozenset(image.reference for image in images()))
+
+
+@dataclass(frozen=True, order=True)
+class NodeImage:
+    """One image on one node, from the node's `status.images`."""
+
+    node: str
+    repository: str
+    tag: str
+    size: int
+
+    @property
+    def reference(self) -> str:
+        """REPOSITORY:TAG."""
+        return f"{self.repository}:{self.tag}"
+
+
+def images(match: str = "") -> list[NodeImage]:
+    """The images on the nodes, as the nodes report them (a node reports its largest 50).
+
+    Args:
+        match: Only those whose name contains this.
+
+    Raises:
+        ClusterError: The cluster does not answer.
+    """
+    found = set()
+    for node in get("nodes"):
+        for image in node.get("status", {}).get("images", []):
+            for name in image.get("names", []):
+                repository, colon, tag = name.rpartition(":")
+                if "@" in name or not colon or "/" in tag or match not in name:
+                    continue
+                found.add(NodeImage(node["metadata"]["name"], repository, tag, image.get("sizeBytes", 0)))
+    return sorted(found)
+
+
+def mixed_versions(of: Iterable[NodeImage]) -> dict[str, list[str]]:
+    """Repositories that are there in more than one tag, with their tags: the walk-through's cause of odd faults."""
+    tags: dict[str, set[str]] = {}
+    for image in of:
+        tags.setdefault(image.repository, set()).add(image.tag)
+    return {repository: sorted(there) for repository, there in sorted(tags.items()) if len(there) > 1}

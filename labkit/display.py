@@ -1,0 +1,179 @@
+"""Things that read well in a terminal, in a notebook and in a report.
+
+Each carries plain text and HTML, so that what a learner sees live is still there when the notebook was played by
+papermill. Colours are JupyterLab's own variables, with fall-backs, so that both its themes and a plain page look right.
+"""
+
+from __future__ import annotations
+
+import html
+import itertools
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Live", "Rich", "code", "command", "in_notebook", "message", "show", "table"]
+
+_FONT = "font-family:var(--jp-code-font-family,monospace);font-size:var(--jp-code-font-size,13px);line-height:1.35"
+_BOX = (
+    "margin:2px 0;padding:6px 10px;border-left:3px solid {edge};background:var(--jp-layout-color2,#f4f5f7);"
+    "color:var(--jp-content-font-color1,#1f2328);" + _FONT
+)
+_PRE = "margin:0;padding:0;white-space:pre;background:transparent;color:inherit;" + _FONT
+_EDGES = {
+    "command": "var(--jp-brand-color1,#1976d2)",
+    "good": "var(--jp-success-color1,#388e3c)",
+    "note": "var(--jp-info-color1,#0097a7)",
+    "warning": "var(--jp-warn-color1,#f57c00)",
+    "bad": "var(--jp-error-color1,#d32f2f)",
+}
+SYMBOLS = {"good": "✔", "note": "ℹ", "warning": "⚠", "bad": "✘"}
+"""What stands for a state besides its colour."""
+
+_TOKENS = (
+    ("Comment", "var(--jp-mirror-editor-comment-color,#5f7d7d)"),
+    ("Name.Tag", "var(--jp-mirror-editor-keyword-color,#00702d)"),
+    ("Keyword", "var(--jp-mirror-editor-keyword-color,#00702d)"),
+    ("Literal.String", "var(--jp-mirror-editor-string-color,#ba2121)"),
+    ("Literal.Scalar", "var(--jp-mirror-editor-string-color,#ba2121)"),
+    ("Literal.Number", "var(--jp-mirror-editor-number-color,#0a6)"),
+    ("Name.Attribute", "var(--jp-mirror-editor-def-color,#00f)"),
+)
+
+
+@dataclass(frozen=True)
+class Rich:
+    """Something to show: `html` where HTML is shown, `text` everywhere else."""
+
+    html: str
+    text: str
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        return {"text/html": self.html, "text/plain": self.text}
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __add__(self, other: Rich) -> Rich:
+        return Rich(self.html + other.html, self.text + "\n" + other.text)
+
+
+def in_notebook() -> bool:
+    """Whether this code runs in a Jupyter kernel."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return shell is not None and hasattr(shell, "kernel")
+
+
+class Live:
+    """Something shown that can still change: in place in a notebook, as further lines in a terminal."""
+
+    def __init__(self, what: Rich) -> None:
+        self._text = what.text
+        self._handle: Any = None
+        if in_notebook():
+            import IPython.display as front
+
+            present: Any = front.display
+            self._handle = present(what, display_id=True)
+        else:
+            print(what.text, flush=True)
+
+    def update(self, what: Rich) -> None:
+        """Show `what` instead."""
+        if self._handle is not None:
+            self._handle.update(what)
+        elif what.text != self._text:
+            print(what.text.removeprefix(self._text).lstrip("\n"), flush=True)
+        self._text = what.text
+
+
+def show(what: Rich) -> Live:
+    """Show `what` now, not at the end of the cell."""
+    return Live(what)
+
+
+def _highlight(text: str, language: str) -> str:
+    from pygments.lexers import get_lexer_by_name  # type: ignore[import-untyped]
+    from pygments.token import string_to_tokentype  # type: ignore[import-untyped]
+
+    styles = [(string_to_tokentype(name), colour) for name, colour in _TOKENS]
+    parts: list[str] = []
+    for token, value in get_lexer_by_name(language, stripnl=False).get_tokens(text):
+        colour = next((colour for kind, colour in styles if token in kind), None)
+        escaped = html.escape(value, quote=False)
+        parts.append(f'<span style="color:{colour}">{escaped}</span>' if colour and value.strip() else escaped)
+    return "".join(parts).rstrip("\n")
+
+
+def _pre(content: str, height: str) -> str:
+    return f'<pre style="{_PRE};max-height:{height};overflow:auto">{content}</pre>'
+
+
+def code(text: str, language: str = "yaml", title: str = "") -> Rich:
+    """`text` highlighted.
+
+    Args:
+        text: The code.
+        language: A Pygments lexer: "yaml", "bash", "promql", "json" …
+        title: A caption, such as the file's name.
+    """
+    caption = f'<div style="opacity:.75;{_FONT}">{html.escape(title)}</div>' if title else ""
+    body = caption + _pre(_highlight(text, language), "32em")
+    plain = f"# {title}\n{text}" if title else text
+    return Rich(f'<div style="{_BOX.format(edge="transparent")}">{body}</div>', plain.rstrip("\n"))
+
+
+def command(line: str, output: str = "", *, failed: bool = False) -> Rich:
+    """A shell command and what it printed, as a terminal shows them."""
+    edge = _EDGES["bad" if failed else "command"]
+    prompt = "\n".join(("$ " if n == 0 else "> ") + part for n, part in enumerate(line.splitlines()))
+    head = f'<pre style="{_PRE};font-weight:600;overflow:auto">{html.escape(prompt, quote=False)}</pre>'
+    body = ""
+    if output.strip("\n"):
+        words = line.split()
+        is_yaml = any(pair in (("-o", "yaml"), ("--output", "yaml")) for pair in itertools.pairwise(words))
+        is_yaml = is_yaml or "-oyaml" in words
+        shown = _highlight(output, "yaml") if is_yaml else html.escape(output.strip("\n"), quote=False)
+        body = _pre(shown, "26em")
+    text = f"{prompt}\n{output.strip(chr(10))}".rstrip("\n")
+    return Rich(f'<div style="{_BOX.format(edge=edge)}">{head}{body}</div>', text)
+
+
+def message(text: str, kind: str = "note", *, next_step: str = "") -> Rich:
+    """One remark to the reader.
+
+    Args:
+        text: What there is to say.
+        kind: "good", "note", "warning" or "bad".
+        next_step: What to do about it; shown on its own line.
+    """
+    style = _BOX.format(edge=_EDGES[kind]).replace(_FONT, "line-height:1.45")
+    step = f"<div>→ {html.escape(next_step, quote=False)}</div>" if next_step else ""
+    body = f"<b>{SYMBOLS[kind]}</b> {html.escape(text, quote=False)}{step}"
+    plain = f"{SYMBOLS[kind]} {text}" + (f"\n  → {next_step}" if next_step else "")
+    return Rich(f'<div style="{style};white-space:pre-line">{body}</div>', plain)
+
+
+def table(rows: Iterable[Mapping[str, object]], columns: Sequence[str], *, caption: str = "") -> Rich:
+    """Rows of text as a table.
+
+    Args:
+        rows: One mapping a row, by column.
+        columns: The columns in order; a row may lack some.
+        caption: Shown above it.
+    """
+    cells = [[str(row.get(column, "")) for column in columns] for row in rows]
+    style = "text-align:left;padding:3px 10px;vertical-align:top;white-space:pre-wrap"
+    head = "".join(f'<th style="{style}">{html.escape(c)}</th>' for c in columns)
+    lines = ["".join(f'<td style="{style}">{html.escape(c)}</td>' for c in line) for line in cells]
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    above = f"<div><b>{html.escape(caption)}</b></div>" if caption else ""
+    markup = (
+        f'{above}<table style="border-collapse:collapse"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    )
+    widths = [max(len(line[n]) for line in [list(columns), *cells]) for n in range(len(columns))]
+    padded = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in [list(columns), *cells]]
+    plain = "\n".join(line.rstrip() for line in ([caption] if caption else []) + padded)
+    return Rich(markup, plain)
