@@ -1,0 +1,233 @@
+"""The cluster's objects with the API server's semantics: what controllers, the node, the mesh and the HTTP server share."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from labkit.sandbox.api import bootstrap, refusals
+from labkit.sandbox.api.crds import CRDS, Definitions
+from labkit.sandbox.api.deletes import Deletes
+from labkit.sandbox.api.options import DeleteOptions, WriteOptions
+from labkit.sandbox.api.patching import PatchKind, patched
+from labkit.sandbox.api.recorder import Recorder
+from labkit.sandbox.api.registry import Registry, Resource
+from labkit.sandbox.api.selectors import field_selector, label_selector
+from labkit.sandbox.api.store import Entry, Store, clone
+from labkit.sandbox.api.watch import EventWatch
+from labkit.sandbox.api.writes import Writes
+from labkit.sandbox.contracts import AdmissionPlugin, Obj, Watch
+from labkit.sandbox.settings import SandboxSettings
+
+__all__ = ["ObjectStore"]
+
+# Inside the class `list` is kubectl's verb.
+Entries = list[Entry]
+Names = list[str]
+
+
+class ObjectStore:
+    """Implements `contracts.Objects` on a folder of the sandbox.
+
+    Opening it brings back all objects written before, however that process ended.
+
+    Args:
+        settings: Of the sandbox; objects are kept in `settings.home`/objects.
+
+    Raises:
+        SandboxError: where they cannot be read, or are in use by another process.
+    """
+
+    def __init__(self, settings: SandboxSettings) -> None:
+        self.settings = settings
+        self.store = Store(settings.home / "objects" / "journal.jsonl")
+        self.registry = Registry(legacy=settings.legacy)
+        self.writes = Writes(self.store, self.registry, settings)
+        self.deletes = Deletes(self.store, self.registry, self.writes)
+        self._definitions = Definitions(self.store, self.registry)
+        self.writes.hooks[CRDS] = self._definitions.prepare
+        self._recorder = Recorder(self, settings.node_name)
+        bootstrap.bootstrap(self)
+
+    def close(self) -> None:
+        """Close the journal; the objects stay on disk."""
+        self.store.close()
+
+    # --- reading
+
+    def resource(self, name: str) -> Resource:
+        """The resource called `name`.
+
+        Raises:
+            ApiError: 404 where it is not served.
+        """
+        resource = self.registry.get(name)
+        if resource is None or not resource.stored:
+            raise refusals.no_such_resource()
+        return resource
+
+    def entry(self, resource: Resource, name: str, namespace: str | None) -> Entry:
+        """The stored object, shared: never change it.
+
+        Raises:
+            ApiError: 404 where there is none.
+        """
+        entry = self.store.entry(resource.name, _key(resource, name, namespace))
+        if entry is None:
+            raise refusals.not_found(resource, name)
+        return entry
+
+    def get(self, resource: str, name: str, namespace: str | None = None) -> Obj:
+        """The object called `name`; 404 where there is none."""
+        return _copy(self.entry(self.resource(resource), name, namespace).obj)
+
+    def find(self, resource: str, name: str, namespace: str | None = None) -> Obj | None:
+        """As `get`, but None where there is none."""
+        known = self.registry.get(resource)
+        if known is None:
+            return None
+        entry = self.store.entry(known.name, _key(known, name, namespace))
+        return None if entry is None else _copy(entry.obj)
+
+    def select(
+        self, resource: Resource, namespace: str | None = None, *, labels: str = "", fields: str = ""
+    ) -> Entries:
+        """The stored objects that both selectors match, ordered by namespace and name; shared: never change them."""
+        entries = self.store.entries(resource.name, namespace if resource.namespaced else None)
+        for match in (label_selector(labels), field_selector(fields, resource.name, selectable_fields(resource))):
+            if match is not None:
+                entries = [entry for entry in entries if match(entry.obj)]
+        return entries
+
+    def list(self, resource: str, namespace: str | None = None, *, labels: str = "", fields: str = "") -> list[Obj]:
+        """All objects of `resource` that the selectors match; none where it is not served."""
+        known = self.registry.get(resource)
+        if known is None or not known.stored:
+            return []
+        return [_copy(entry.obj) for entry in self.select(known, namespace, labels=labels, fields=fields)]
+
+    def watch(self, resource: str, namespace: str | None = None) -> Watch:
+        """ADDED for everything there is now, then every change."""
+        return EventWatch(self.store, self.registry.canonical(resource), namespace)
+
+    def resources(self) -> Names:
+        """Every resource served now."""
+        return [resource.name for resource in self.registry.all() if resource.stored]
+
+    def namespaced(self, resource: str) -> bool:
+        """Whether objects of `resource` live in namespaces; 404 where it is not served."""
+        return self.resource(resource).namespaced
+
+    # --- writing
+
+    def create(
+        self,
+        resource: str,
+        obj: Obj,
+        namespace: str | None = None,
+        *,
+        manager: str = "",
+        options: WriteOptions | None = None,
+    ) -> Obj:
+        """Create `obj`; returned as it is kept."""
+        known = self.resource(resource)
+        return _copy(self.writes.create(known, clone(obj), namespace, options or WriteOptions(manager)))
+
+    def update(
+        self,
+        resource: str,
+        obj: Obj,
+        *,
+        subresource: str = "",
+        manager: str = "",
+        options: WriteOptions | None = None,
+    ) -> Obj:
+        """Replace an object, or with `subresource` a part of it."""
+        known = self.resource(resource)
+        meta = obj.get("metadata") or {}
+        entry = self.entry(known, meta.get("name", ""), meta.get("namespace"))
+        return _copy(self._update(known, entry, clone(obj), options or WriteOptions(manager), subresource))
+
+    def patch(
+        self,
+        resource: str,
+        name: str,
+        patch: Any,
+        namespace: str | None = None,
+        *,
+        kind: PatchKind = "merge",
+        subresource: str = "",
+        manager: str = "",
+        options: WriteOptions | None = None,
+    ) -> Obj:
+        """Change an object by a patch of `kind`."""
+        known = self.resource(resource)
+        entry = self.entry(known, name, namespace)
+        chosen = options or WriteOptions(manager)
+        changed = patched(known, entry.obj, clone(patch), kind, chosen)
+        return _copy(self._update(known, entry, changed, chosen, subresource))
+
+    def _update(self, resource: Resource, entry: Entry, obj: Obj, options: WriteOptions, subresource: str) -> Obj:
+        if subresource and subresource not in resource.subresources:
+            raise refusals.no_such_resource()
+        result = self.writes.update(resource, entry, obj, options, subresource)
+        self._after_removal(resource, entry)
+        return result
+
+    def delete(
+        self,
+        resource: str,
+        name: str,
+        namespace: str | None = None,
+        *,
+        propagation: Literal["Background", "Foreground", "Orphan"] = "Background",
+        grace_period: int | None = None,
+        uid: str = "",
+    ) -> Obj:
+        """Delete an object, or begin to; returns it as it is (or last was)."""
+        known = self.resource(resource)
+        options = DeleteOptions(propagation, grace_period, uid)
+        return _copy(self.remove(known, self.entry(known, name, namespace), options)[0])
+
+    def remove(self, resource: Resource, entry: Entry, options: DeleteOptions) -> tuple[Obj, bool]:
+        """Delete the object in `entry`; the object (shared) and whether it is gone."""
+        result = self.deletes.delete(resource, entry, options)
+        self._after_removal(resource, entry)
+        return result
+
+    def _after_removal(self, resource: Resource, entry: Entry) -> None:
+        """A CRD that is going waits for its last object."""
+        if resource.crd is None:
+            return
+        meta = entry.obj["metadata"]
+        if self.store.entry(resource.name, (meta.get("namespace", ""), meta["name"])) is None:
+            self.deletes.release_crd(self.resource(CRDS), resource.name)
+
+    def event(
+        self, involved: Obj, type: Literal["Normal", "Warning"], reason: str, message: str, component: str
+    ) -> None:
+        """Record an Event about `involved`; never raises."""
+        self._recorder.record(involved, type, reason, message, component)
+
+    def add_admission(self, plugin: AdmissionPlugin) -> None:
+        """Let `plugin` change or refuse writes from now on."""
+        self.writes.plugins.append(plugin)
+
+
+def selectable_fields(resource: Resource) -> tuple[str, ...]:
+    """Further fields that a custom resource can be selected by."""
+    if resource.crd is None:
+        return ()
+    return tuple(
+        path["jsonPath"].lstrip(".")
+        for version in resource.crd["spec"]["versions"]
+        for path in version.get("selectableFields") or []
+    )
+
+
+def _key(resource: Resource, name: str, namespace: str | None) -> tuple[str, str]:
+    return ((namespace or "default") if resource.namespaced else "", name)
+
+
+def _copy(obj: Obj) -> Obj:
+    copied: Obj = clone(obj)
+    return copied

@@ -1,0 +1,51 @@
+"""The patches that are a function of an object and a document: JSON merge (RFC 7386) and JSON patch (RFC 6902)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from labkit.sandbox.api.refusals import bad_request
+from labkit.sandbox.contracts import ApiError, Obj
+
+__all__ = ["json_patch", "merge_patch"]
+
+
+def merge_patch(target: Any, patch: Any) -> Any:
+    """`target` after a JSON merge patch; `target` is changed and returned where both are objects."""
+    if not isinstance(patch, dict):
+        return patch
+    if not isinstance(target, dict):
+        target = {}
+    for key, value in patch.items():
+        if value is None:
+            target.pop(key, None)
+        else:
+            target[key] = merge_patch(target.get(key), value)
+    return target
+
+
+def json_patch(target: Obj, operations: Any) -> Any:
+    """`target` after a JSON patch.
+
+    Raises:
+        ApiError: 400 where `operations` is no list of operations, 422 where one cannot be carried out.
+    """
+    import jsonpatch
+    import jsonpointer
+
+    if not isinstance(operations, list) or not all(isinstance(one, dict) for one in operations):
+        raise bad_request("json: cannot unmarshal the patch into Go value of type jsonpatch.Patch")
+    if len(operations) > 10_000:
+        raise ApiError(
+            413,
+            "RequestEntityTooLarge",
+            f"The allowed maximum operations in a JSON patch is 10000, got {len(operations)}",
+        )
+    try:
+        return jsonpatch.apply_patch(target, operations)
+    except jsonpatch.InvalidJsonPatch as error:
+        raise bad_request(f"error decoding patch: {error}") from None
+    except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException, TypeError, KeyError, IndexError) as error:
+        raise ApiError(
+            422, "Invalid", f"the server rejected our request due to an error in our request: {error}"
+        ) from None

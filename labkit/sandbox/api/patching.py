@@ -1,0 +1,43 @@
+"""From an object and a patch request to the object the client wants."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from labkit.sandbox.api import refusals
+from labkit.sandbox.api.conversion import from_hub
+from labkit.sandbox.api.options import WriteOptions
+from labkit.sandbox.api.patch import json_patch, merge_patch
+from labkit.sandbox.api.registry import Resource, Served
+from labkit.sandbox.api.store import clone
+from labkit.sandbox.api.strategic import strategic_patch
+from labkit.sandbox.contracts import Obj
+
+__all__ = ["PatchKind", "patched"]
+
+PatchKind = Literal["merge", "strategic", "json"]
+
+_CUSTOM_TYPES = ("application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml")
+
+
+def patched(resource: Resource, obj: Obj, patch: Any, kind: PatchKind, options: WriteOptions) -> Obj:
+    """`obj` (kept; not changed) after `patch`, in the version of `options.served`.
+
+    Raises:
+        ApiError: 400, 415 or 422 where the patch is none, or cannot be carried out.
+    """
+    served = options.served or Served(resource, resource.group, resource.version)
+    current = clone(from_hub(served, obj))
+    if kind == "json":
+        result = json_patch(current, patch)
+    elif not isinstance(patch, dict):
+        raise refusals.bad_request("json: cannot unmarshal the patch into Go value of type map[string]interface {}")
+    elif kind == "merge":
+        result = merge_patch(current, patch)
+    elif resource.crd is not None:
+        raise refusals.unsupported_media_type(_CUSTOM_TYPES)
+    else:
+        result = strategic_patch(current, patch)
+    if not isinstance(result, dict) or not isinstance(result.get("metadata"), dict):
+        raise refusals.bad_request("the patch leaves no object with metadata")
+    return result

@@ -1,0 +1,89 @@
+"""Events about objects; the same one again is counted, not written twice."""
+
+from __future__ import annotations
+
+import secrets
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Literal
+
+from labkit.sandbox.api import metadata
+from labkit.sandbox.contracts import ApiError, Obj
+
+if TYPE_CHECKING:
+    from labkit.sandbox.contracts import Objects
+
+__all__ = ["Recorder"]
+
+_REMEMBERED = 1024
+
+
+class Recorder:
+    """Writes core/v1 Events.
+
+    Args:
+        objects: Where to.
+        host: The node, named as the events' source where a kubelet reports.
+    """
+
+    def __init__(self, objects: Objects, host: str) -> None:
+        self._objects = objects
+        self._host = host
+        self._known: OrderedDict[tuple[str, ...], tuple[str, str]] = OrderedDict()
+
+    def record(
+        self, involved: Obj, type: Literal["Normal", "Warning"], reason: str, message: str, component: str
+    ) -> None:
+        """As `Objects.event`."""
+        meta = involved["metadata"]
+        namespace = meta.get("namespace") or "default"
+        identity = (meta.get("uid", ""), namespace, meta["name"], type, reason, message, component)
+        try:
+            if not self._again(identity):
+                self._first(involved, identity)
+        except ApiError:
+            # About something that is gone, in a namespace that is going, or on a full disk: nobody to tell.
+            return
+
+    def _again(self, identity: tuple[str, ...]) -> bool:
+        known = self._known.get(identity)
+        event = self._objects.find("events", known[1], known[0]) if known else None
+        if event is None:
+            return False
+        event["count"] = event.get("count", 1) + 1
+        event["lastTimestamp"] = metadata.now()
+        self._objects.update("events", event)
+        self._known.move_to_end(identity)
+        return True
+
+    def _first(self, involved: Obj, identity: tuple[str, ...]) -> None:
+        uid, namespace, name, kind, reason, message, component = identity
+        reference = {
+            "kind": involved.get("kind", ""),
+            "namespace": involved["metadata"].get("namespace", ""),
+            "name": name,
+            "uid": uid,
+            "apiVersion": involved.get("apiVersion", ""),
+            "resourceVersion": involved["metadata"].get("resourceVersion", ""),
+        }
+        source = {"component": component, "host": self._host} if component == "kubelet" else {"component": component}
+        now = metadata.now()
+        event = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": f"{name}.{secrets.token_hex(8)}", "namespace": namespace},
+            "involvedObject": {key: value for key, value in reference.items() if value},
+            "type": kind,
+            "reason": reason,
+            "message": message,
+            "source": source,
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+            "eventTime": None,
+            "reportingComponent": component,
+            "reportingInstance": self._host if component == "kubelet" else "",
+        }
+        created = self._objects.create("events", event, namespace)
+        self._known[identity] = (namespace, created["metadata"]["name"])
+        while len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)

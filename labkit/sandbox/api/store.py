@@ -1,0 +1,198 @@
+"""All objects in memory, each with its JSON, behind the journal that makes them last; and who watches them."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from labkit.errors import SandboxError
+from labkit.sandbox.api.journal import Journal
+from labkit.sandbox.contracts import Obj
+
+__all__ = ["Change", "Entry", "Key", "Store", "clone", "dumps"]
+
+Key = tuple[str, str]
+"""Namespace ("" for cluster-scoped objects) and name."""
+
+HISTORY = 1500
+"""Changes a watch may be behind before it is told to list again (410 Gone)."""
+
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+
+
+def dumps(value: Any) -> bytes:
+    """`value` as compact JSON."""
+    return _encode(value).encode()
+
+
+def clone(value: Any) -> Any:
+    """A copy of a JSON value that shares nothing that can change."""
+    if type(value) is dict:
+        return {k: clone(v) if type(v) is dict or type(v) is list else v for k, v in value.items()}
+    if type(value) is list:
+        return [clone(v) if type(v) is dict or type(v) is list else v for v in value]
+    return value
+
+
+class Entry:
+    """An object as it is kept: never changed in place, replaced instead."""
+
+    __slots__ = ("obj", "raw", "version")
+
+    def __init__(self, obj: Obj, raw: bytes, version: int) -> None:
+        self.obj = obj
+        self.raw = raw
+        self.version = version
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One write. `previous` is the object before it (None for ADDED)."""
+
+    version: int
+    type: Literal["ADDED", "MODIFIED", "DELETED"]
+    resource: str
+    entry: Entry
+    previous: Obj | None
+
+
+class Store:
+    """Objects by resource name and key.
+
+    Args:
+        path: The journal's file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._journal = Journal(path)
+        self._objects: dict[str, dict[Key, Entry]] = {}
+        self._listeners: dict[str, list[Callable[[Change], None]]] = {}
+        self._history: deque[Change] = deque(maxlen=HISTORY)
+        self.version = 0
+        self._load()
+        # What happened before this process is not known in order: watches from then must list again.
+        self._forgotten = self.version
+
+    def _load(self) -> None:
+        for number, record in enumerate(self._journal.open(), 1):
+            try:
+                self._replay(record)
+            except (KeyError, TypeError, ValueError, AttributeError):
+                self._journal.close()
+                raise SandboxError(
+                    f"{self._path} is damaged: line {number} does not hold an object.",
+                    next_step=f"Move {self._path} away to start this sandbox without its objects.",
+                ) from None
+
+    def _replay(self, record: dict[str, Any]) -> None:
+        if "put" in record:
+            obj = record["object"]
+            meta = obj["metadata"]
+            version = int(meta["resourceVersion"])
+            key = (meta.get("namespace", ""), meta["name"])
+            self._objects.setdefault(record["put"], {})[key] = Entry(obj, dumps(obj), version)
+        elif "delete" in record:
+            version = int(record["version"])
+            self._objects.setdefault(record["delete"], {}).pop((record["namespace"], record["name"]), None)
+        else:
+            version = int(record.get("version", 0))
+        self.version = max(self.version, version)
+
+    def entry(self, resource: str, key: Key) -> Entry | None:
+        """The object under `key`, or None."""
+        return self._objects.get(resource, {}).get(key)
+
+    def entries(self, resource: str, namespace: str | None = None) -> list[Entry]:
+        """All objects of `resource` (in `namespace`), ordered by namespace and name."""
+        table = self._objects.get(resource, {})
+        if namespace is None:
+            return [table[key] for key in sorted(table)]
+        return [table[key] for key in sorted(key for key in table if key[0] == namespace)]
+
+    def all(self) -> Iterator[tuple[str, Entry]]:
+        """Every object with its resource's name."""
+        for resource, table in list(self._objects.items()):
+            for entry in list(table.values()):
+                yield resource, entry
+
+    def put(self, resource: str, key: Key, obj: Obj) -> Entry:
+        """Create or replace; sets `metadata.resourceVersion`. The store owns `obj` from here on.
+
+        Raises:
+            ApiError: 507 where it could not be saved; nothing is changed then.
+        """
+        version = self.version + 1
+        obj["metadata"]["resourceVersion"] = str(version)
+        raw = dumps(obj)
+        self._journal.append_raw(b'{"put":"%s","object":%s}\n' % (resource.encode(), raw))
+        self.version = version
+        entry = Entry(obj, raw, version)
+        table = self._objects.setdefault(resource, {})
+        before = table.get(key)
+        table[key] = entry
+        change: Literal["ADDED", "MODIFIED"] = "ADDED" if before is None else "MODIFIED"
+        self._publish(Change(version, change, resource, entry, before.obj if before else None))
+        return entry
+
+    def remove(self, resource: str, key: Key) -> Entry:
+        """Remove the object under `key`; returns its last state, with the resourceVersion of the removal.
+
+        Raises:
+            ApiError: 507 where that could not be saved; nothing is changed then.
+        """
+        version = self.version + 1
+        self._journal.append({"delete": resource, "namespace": key[0], "name": key[1], "version": version})
+        self.version = version
+        before = self._objects[resource].pop(key)
+        last = {**before.obj, "metadata": {**before.obj["metadata"], "resourceVersion": str(version)}}
+        entry = Entry(last, dumps(last), version)
+        self._publish(Change(version, "DELETED", resource, entry, before.obj))
+        return entry
+
+    def rewrite(self, resource: str, change: Callable[[Obj], Obj]) -> None:
+        """Change how objects of `resource` are kept (another storage version) without it being a write."""
+        table = self._objects.get(resource, {})
+        for key, entry in list(table.items()):
+            obj = change(clone(entry.obj))
+            table[key] = Entry(obj, dumps(obj), entry.version)
+
+    def _publish(self, change: Change) -> None:
+        if len(self._history) == HISTORY:
+            self._forgotten = self._history[0].version
+        self._history.append(change)
+        for listener in list(self._listeners.get(change.resource, ())):
+            listener(change)
+        if self._journal.wants_compaction:
+            self._journal.compact(self._lines())
+
+    def _lines(self) -> Iterator[bytes]:
+        yield dumps({"version": self.version}) + b"\n"
+        for resource, table in self._objects.items():
+            for entry in table.values():
+                yield b'{"put":"%s","object":%s}\n' % (resource.encode(), entry.raw)
+
+    def since(self, resource: str, version: int) -> list[Change] | None:
+        """Changes of `resource` after `version`; None where they are no longer known."""
+        if version < self._forgotten:
+            return None
+        return [change for change in self._history if change.version > version and change.resource == resource]
+
+    def listen(self, resource: str, listener: Callable[[Change], None]) -> Callable[[], None]:
+        """Call `listener` on every change of `resource` until what is returned is called."""
+        listeners = self._listeners.setdefault(resource, [])
+        listeners.append(listener)
+
+        def stop() -> None:
+            if listener in listeners:
+                listeners.remove(listener)
+
+        return stop
+
+    def close(self) -> None:
+        """Close the journal; nothing can be written afterwards."""
+        self._journal.close()
