@@ -174,3 +174,83 @@ def test_same_facts(genuine: Path, ours: Path) -> None:
     found = {key(o): facts(o) for o in objects(ours)}
     for name, fact in expected.items():
         assert found[name] == fact, name
+
+
+TYPED = [
+    "authorizationpolicies",
+    "destinationrules",
+    "gateways",
+    "peerauthentications",
+    "requestauthentications",
+    "serviceentries",
+    "sidecars",
+    "telemetries",
+    "virtualservices",
+    "workloadentries",
+]
+
+
+def fields(schema: dict[str, Any], path: str = "spec") -> Iterator[tuple[str, Any]]:
+    """Each field with what decides whether a value is accepted."""
+    names = ("type", "format", "enum", "required", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems")
+    names += ("maxProperties", "nullable", "pattern", "x-kubernetes-list-type", "x-kubernetes-list-map-keys")
+    found = {n: sorted(schema[n]) if n in ("enum", "required") else schema[n] for n in names if n in schema}
+    found["one of"] = sorted(x["required"][0] for x in schema.get("oneOf", []) if "required" in x)
+    found["messages"] = {r["message"] for r in schema.get("x-kubernetes-validations", [])}
+    yield path, found
+    for name, child in schema.get("properties", {}).items():
+        yield from fields(child, f"{path}.{name}")
+    if "items" in schema:
+        yield from fields(schema["items"], f"{path}[]")
+    if isinstance(schema.get("additionalProperties"), dict):
+        yield from fields(schema["additionalProperties"], f"{path}.*")
+
+
+@pytest.mark.genuine
+@pytest.mark.parametrize("plural", TYPED)
+def test_same_schema(plural: str) -> None:
+    if not GENUINE.exists():
+        pytest.skip(f"no genuine manifests in {GENUINE}")
+
+    def schemas(root: Path) -> dict[str, dict[str, Any]]:
+        crd = next(
+            o
+            for o in objects(root / "manifests/base.yaml")
+            if o["kind"] == "CustomResourceDefinition" and o["spec"]["names"]["plural"] == plural
+        )
+        return {
+            v["name"]: {
+                **dict(fields(v["schema"]["openAPIV3Schema"]["properties"]["spec"])),
+                "required": v["schema"]["openAPIV3Schema"].get("required"),
+            }
+            for v in crd["spec"]["versions"]
+        }
+
+    ours, genuine = schemas(OURS / "1.30.3"), schemas(GENUINE / "istio-1.30.3")
+    assert ours.keys() == genuine.keys()
+    for version, expected in genuine.items():
+        assert ours[version].keys() == expected.keys()
+        for path, fact in expected.items():
+            assert ours[version][path] == fact, f"{version} {path}"
+
+
+def prometheus_config(path: Path) -> dict[str, Any]:
+    config = next(o for o in objects(path) if o["kind"] == "ConfigMap" and o["metadata"]["name"] == "prometheus")
+    found: dict[str, Any] = yaml.load(config["data"]["prometheus.yml"], LOADER)
+    return found
+
+
+@pytest.mark.genuine
+@pytest.mark.parametrize(
+    ("release", "path"),
+    [("1.2.2", "install/kubernetes/istio-demo.yaml"), ("1.30.3", "samples/addons/prometheus.yaml")],
+)
+def test_same_scrape_configuration(release: str, path: str) -> None:
+    genuine = GENUINE / f"istio-{release}" / path
+    if not genuine.exists():
+        pytest.skip(f"no genuine manifests in {GENUINE}")
+    ours, expected = prometheus_config(OURS / release / path), prometheus_config(genuine)
+    jobs = {j["job_name"]: j for j in ours.pop("scrape_configs")}
+    genuine_jobs = {j["job_name"]: j for j in expected.pop("scrape_configs")}
+    assert jobs == genuine_jobs
+    assert ours == expected
