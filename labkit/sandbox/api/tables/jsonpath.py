@@ -1,7 +1,7 @@
 """The JSONPath that CRDs' printer columns are written in: Kubernetes' dialect.
 
 ``.spec.hosts``, ``.metadata.annotations.example\\.com/name``, ``['name']``, ``[0]``, ``[-1]``, ``[1:3]``, ``[*]``,
-``.*``, ``..name`` and ``[?(@.type=="Ready")].status``, whose operators are ``== != < <= > >=`` or none (the field exists).
+``.*``, ``..name`` and ``[?(@.type=="Ready")].status``, with ``== != < <= > >=`` or no operator (the field exists).
 """
 
 from __future__ import annotations
