@@ -80,13 +80,13 @@ class Live:
         else:
             print(what.text, flush=True)
 
-    def update(self, what: Rich) -> None:
-        """Show `what` instead."""
+    def update(self, what: Any) -> None:
+        """Show `what`, a `Rich` or (in a notebook) a widget, instead."""
         if self._handle is not None:
             self._handle.update(what)
-        elif what.text != self._text:
-            print(what.text.removeprefix(self._text).lstrip("\n"), flush=True)
-        self._text = what.text
+        elif str(what) != self._text:
+            print(str(what).removeprefix(self._text).lstrip("\n"), flush=True)
+        self._text = str(what)
 
 
 def show(what: Rich) -> Live:

@@ -106,7 +106,7 @@ def _send(verb: list[str], source: Source, namespace: str, show: bool, timeout: 
         return kubectl([*verb, "-f", _short(path), *scope], show=show, timeout=timeout)
     else:
         text = yaml.safe_dump_all(list(source), sort_keys=False)
-    _check_yaml(text, "this YAML")
+    _check_yaml(text, "the text given")
     return kubectl([*verb, *scope, "-f", "-"], stdin=text, show=show, timeout=timeout)
 
 

@@ -1,0 +1,228 @@
+"""BookInfo, Istio's sample application: deploy it, read its page, send it requests."""
+
+from __future__ import annotations
+
+import html
+import http.client
+import re
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlsplit
+
+from labkit import cluster, display
+from labkit.errors import SettingError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["MANIFEST", "TITLE", "WORKLOADS", "Page", "deploy", "load", "page", "parse"]
+
+TITLE = "Simple Bookstore App"
+MANIFEST = "samples/bookinfo/platform/kube/bookinfo.yaml"
+WORKLOADS = ("details-v1", "productpage-v1", "ratings-v1", "reviews-v1", "reviews-v2", "reviews-v3")
+
+_STARS_OF = {"none": "v1", "black": "v2", "red": "v3"}
+_SORRY = re.compile(r"(?:Sorry, product [^<]*|Ratings service is currently unavailable)")
+# Around its stars the page of 2019 has <font color="red">, today's an element of class text-red-500.
+_COLOUR = re.compile(r"""(?:<font color=["']?|\btext-)(red|black)\b""")
+_SERVED_BY = re.compile(r"reviews-(v\d+)-")
+
+
+class _Release(Protocol):
+    @property
+    def path(self) -> Path: ...
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a reader sees on the product page.
+
+    Args:
+        status: HTTP status code.
+        title: The page's title; "" without one.
+        stars: "none", "black" or "red"; "" where the reviews are missing.
+        reviews: The version of reviews that served it: "v1", "v2" or "v3"; "" where unknown.
+        errors: The apologies shown in place of a part.
+        seconds: How long it took.
+    """
+
+    status: int
+    title: str
+    stars: str
+    reviews: str
+    errors: tuple[str, ...]
+    seconds: float = 0.0
+
+    @property
+    def good(self) -> bool:
+        """Whether all of it is there."""
+        return self.status == 200 and self.title == TITLE and bool(self.reviews) and not self.errors
+
+    def rich(self) -> display.Rich:
+        """In words, to show."""
+        seen = (
+            f"status {self.status}, title {self.title!r}, {self.stars.replace('none', 'no') or 'no reviews, no'} stars"
+        )
+        seen += f": reviews {self.reviews}" if self.reviews else ""
+        seen += f", {self.seconds * 1000:.0f} ms"
+        return display.message("\n".join((seen, *self.errors)), "good" if self.good else "bad")
+
+    def __str__(self) -> str:
+        return self.rich().text
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return self.rich()._repr_mimebundle_()
+
+
+def deploy(release: _Release, namespace: str = "bookinfo", *, timeout: float = 300.0) -> None:
+    """Deploy BookInfo with sidecars, and wait until it is ready.
+
+    Args:
+        release: The Istio release whose sample to apply.
+        namespace: Made if it is not there, and labelled for injection.
+        timeout: Seconds.
+
+    Raises:
+        ClusterError: The cluster refused it.
+        NotReadyError: It was not ready in time.
+    """
+    if not cluster.exists("namespace", namespace):
+        cluster.kubectl(f"create namespace {namespace}")
+    cluster.kubectl(f"label namespace {namespace} istio-injection=enabled --overwrite")
+    cluster.apply(release.path / MANIFEST, namespace=namespace)
+    cluster.wait_for(cluster.Ready(namespace, WORKLOADS), timeout=timeout)
+
+
+def page(url: str, *, headers: Mapping[str, str] | None = None, timeout: float = 20.0) -> Page:
+    """Get the product page and read it.
+
+    Args:
+        url: The gateway's address, http://HOST:PORT, or the page's own.
+        headers: Further header fields, such as {"Cookie": "…"}.
+        timeout: Seconds without a byte.
+
+    Raises:
+        ClusterError: Nobody answers there.
+    """
+    answer = cluster.fetch(_page_url(url), headers=headers, timeout=timeout)
+    return parse(answer.text, answer.status, answer.seconds)
+
+
+def parse(text: str, status: int = 200, seconds: float = 0.0) -> Page:
+    """Read a product page; both its looks, of 2019 and of today, are understood."""
+    title = re.search(r"<title>\s*(.*?)\s*</title>", text, re.S)
+    errors = tuple(dict.fromkeys(html.unescape(found.strip()) for found in _SORRY.findall(text)))
+    missing = status != 200 or any("reviews" in error for error in errors)
+    served_by = _SERVED_BY.search(text)
+    stars = "" if missing else "none"
+    star = text.find("glyphicon-star")
+    if stars and star >= 0:
+        stars = (["black", *_COLOUR.findall(text, 0, star)])[-1]
+    if missing:
+        reviews = ""
+    elif served_by is not None:
+        reviews = served_by[1]
+    else:
+        # With its ratings missing a page shows no stars, whichever version served it.
+        reviews = "" if errors else _STARS_OF[stars]
+    return Page(status, title[1] if title else "", stars, reviews, errors, seconds)
+
+
+def load(
+    url: str,
+    n: int = 100,
+    *,
+    rate: float = 50.0,
+    headers: Mapping[str, str] | None = None,
+    workers: int = 8,
+    timeout: float = 20.0,
+) -> pd.DataFrame:
+    """Send requests for the product page at a steady rate.
+
+    Args:
+        url: The gateway's address, http://HOST:PORT, or the page's own.
+        n: How many, 1 to 100 000.
+        rate: Requests a second, above 0; if the page is slower, as quick as `workers` connections allow.
+        headers: Further header fields.
+        workers: Connections, 1 to 64; each is kept open.
+        timeout: Seconds without a byte before a request counts as failed.
+
+    Returns:
+        One row a request, in the order sent: time (datetime64[ns, UTC], when it was sent), status (int64; 0 without an
+        answer), latency (float64, seconds), reviews (str: "v1", "v2", "v3" or ""), error (str; "" if it was answered).
+
+    Raises:
+        SettingError: A number is out of its range.
+    """
+    import pandas as pd
+    from tqdm.auto import tqdm
+
+    if not (1 <= n <= 100_000 and rate > 0 and 1 <= workers <= 64):
+        raise SettingError(
+            f"load(n={n}, rate={rate:g}, workers={workers}) is out of range",
+            next_step="n from 1 to 100000, rate above 0 a second, workers from 1 to 64.",
+        )
+    target, sent = _page_url(url), dict(headers or {})
+    begun = time.perf_counter()
+    with (
+        _Connections(target, sent, timeout) as connections,
+        ThreadPoolExecutor(workers) as pool,
+        tqdm(total=n, desc=f"GET {target}", unit="request", leave=False, delay=1.0) as bar,
+    ):
+
+        def one(index: int) -> tuple[float, int, float, str, str]:
+            # The n-th request has its time, however long those before it took.
+            time.sleep(max(0.0, begun + index / rate - time.perf_counter()))
+            row = connections.get()
+            bar.update()
+            return row
+
+        rows = list(pool.map(one, range(n)))
+    frame = pd.DataFrame(rows, columns=["time", "status", "latency", "reviews", "error"])
+    frame["time"] = pd.to_datetime(frame["time"], unit="s", utc=True).astype("datetime64[ns, UTC]")
+    return frame.sort_values("time", ignore_index=True)
+
+
+class _Connections:
+    """A pool of connections, each used by one request at a time."""
+
+    def __init__(self, url: str, headers: Mapping[str, str], timeout: float) -> None:
+        self._parts = urlsplit(url)
+        self._headers = {**headers, "Connection": "keep-alive"}
+        self._timeout = timeout
+        self._idle: list[http.client.HTTPConnection] = []
+
+    def __enter__(self) -> _Connections:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for connection in self._idle:
+            connection.close()
+
+    def get(self) -> tuple[float, int, float, str, str]:
+        host, port = self._parts.hostname or "", self._parts.port or 80
+        connection = self._idle.pop() if self._idle else http.client.HTTPConnection(host, port, timeout=self._timeout)
+        sent, begun = time.time(), time.perf_counter()
+        try:
+            connection.request("GET", self._parts.path, headers=self._headers)
+            answer = connection.getresponse()
+            text = answer.read().decode(errors="replace")
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            return sent, 0, time.perf_counter() - begun, "", str(error) or type(error).__name__
+        taken = time.perf_counter() - begun
+        self._idle.append(connection)
+        return sent, answer.status, taken, parse(text, answer.status).reviews, ""
+
+
+def _page_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme != "http" or not parts.hostname:
+        raise SettingError(
+            f"{url!r} is no http:// address", next_step="Give the gateway's, as `istio.ingress().url` has it."
+        )
+    return url if parts.path not in ("", "/") else f"http://{parts.netloc}/productpage"

@@ -1,0 +1,91 @@
+"""Before anything is installed: can this cluster carry the course, and if not, why?"""
+
+from __future__ import annotations
+
+import json
+import re
+
+from labkit import cluster, istio
+from labkit.course.checks import Check, Checklist
+from labkit.errors import ClusterError
+
+__all__ = ["preflight"]
+
+# What installing Istio takes beyond a namespace of one's own.
+_RIGHTS = (
+    ("create", "namespaces"),
+    ("create", "customresourcedefinitions.apiextensions.k8s.io"),
+    ("create", "clusterroles.rbac.authorization.k8s.io"),
+    ("create", "mutatingwebhookconfigurations.admissionregistration.k8s.io"),
+)
+_API_VERSION = re.compile(r"^apiVersion: *[\"']?([\w./-]+)", re.MULTILINE)
+
+
+def preflight(release: istio.Release) -> Checklist:
+    """Look at everything the course needs of a cluster.
+
+    Args:
+        release: The Istio release to be installed.
+
+    Raises:
+        ClusterError: The cluster does not answer.
+    """
+    versions = json.loads(cluster.kubectl("version -o json", show=False))
+    server = versions["serverVersion"]["gitVersion"]
+    checks = [Check("The Kubernetes API answers", True, server)]
+    checks += [_nodes(), _kinds(release, server), _rights(), _untouched()]
+    return Checklist(checks)
+
+
+def _nodes() -> Check:
+    states = {
+        node["metadata"]["name"]: any(
+            c["type"] == "Ready" and c["status"] == "True" for c in node["status"]["conditions"]
+        )
+        for node in cluster.get("nodes")
+    }
+    down = sorted(name for name, ready in states.items() if not ready)
+    seen = f"{len(states) - len(down)} of {len(states)} ready" + (f"; not: {', '.join(down)}" if down else "")
+    return Check("Every node is ready", bool(states) and not down, seen, f"`kubectl describe node {' '.join(down)}`")
+
+
+def _kinds(release: istio.Release, server: str) -> Check:
+    wanted = set()
+    for path in (*release.crd_files, *release.demo_files):
+        wanted |= set(_API_VERSION.findall(path.read_text()))
+    served = set(cluster.kubectl("api-versions", show=False).split())
+    # The groups that Istio's own CRDs bring come with the installation.
+    own = {version for version in wanted if "istio.io" in version or "certmanager" in version}
+    missing = sorted(wanted - served - own)
+    needed = wanted - own
+    seen = f"{server} serves {len(needed) - len(missing)} of the {len(needed)} API versions it uses"
+    step = 'Choose a release of this Kubernetes\' time (RELEASE = "1.30.3"), or TARGET = "sandbox".'
+    return Check(
+        f"This Kubernetes serves what Istio {release.version} is made of",
+        not missing,
+        seen + (f"; not {', '.join(missing)}" if missing else ""),
+        step,
+    )
+
+
+def _rights() -> Check:
+    lacking = []
+    for verb, resource in _RIGHTS:
+        try:
+            allowed = cluster.kubectl(f"auth can-i {verb} {resource}", show=False).strip() == "yes"
+        except ClusterError as error:
+            # `can-i` answers "no" with exit code 1.
+            if not error.message.startswith("no"):
+                raise
+            allowed = False
+        if not allowed:
+            lacking.append(f"{verb} {resource}")
+    seen = f"may not {', '.join(lacking)}" if lacking else "cluster administrator"
+    return Check("You may install Istio", not lacking, seen, "Ask the cluster's administrator, or use the sandbox.")
+
+
+def _untouched() -> Check:
+    crds = [c["metadata"]["name"] for c in cluster.get("crd") if "istio.io" in c["metadata"]["name"]]
+    seen = f"{len(crds)} kinds of Istio's are installed" if crds else "nothing of Istio is here"
+    step = "Lessons played before are no fault. An Istio of somebody else's is: choose another cluster."
+    return Check("The cluster has no Istio yet", not crds, seen, step, needed=False)

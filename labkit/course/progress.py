@@ -1,0 +1,94 @@
+"""What was reached on this cluster: kept beside a sandbox, so that it ends with it."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+from labkit import cluster, config, display
+
+__all__ = ["LESSONS", "Progress"]
+
+LESSONS = {
+    "00-kubernetes": "An empty Kubernetes",
+    "01-install-istio": "Install Istio",
+    "02-bookinfo": "BookInfo in the mesh",
+    "03-ingress": "The way in: the ingress gateway",
+    "09-clean-up": "Clean up",
+}
+"""The course: notebooks in their order, with their titles."""
+
+
+class Progress:
+    """Which checks of which lesson passed on this cluster, and when.
+
+    Args:
+        folder: Where it is kept; made when something is first kept.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            kept = json.loads((folder / "progress.json").read_text())
+            self.lessons: dict[str, dict[str, str]] = kept["lessons"]
+            self.finished: dict[str, str] = kept["finished"]
+        except (OSError, ValueError, KeyError, TypeError):
+            # A damaged file costs ticks, not a lesson.
+            self.lessons, self.finished = {}, {}
+
+    @classmethod
+    def of_target(cls) -> Progress:
+        """The one of the cluster in use.
+
+        Raises:
+            ClusterError: The cluster does not answer.
+        """
+        kubeconfig = Path(cluster.current().kubeconfig or "~/.kube/config").expanduser().absolute()
+        if kubeconfig.is_relative_to(config.home()):
+            return cls(kubeconfig.parent / "course")
+        # The uid of kube-system is what names a cluster for good.
+        uid = cluster.get("namespaces", "kube-system")[0]["metadata"]["uid"]
+        return cls(config.home() / "course" / uid)
+
+    @property
+    def snapshot(self) -> Path:
+        """Where the snapshot taken before anything was installed is kept."""
+        return self.folder / "before.json"
+
+    def passed(self, lesson: str, check: str) -> None:
+        """Remember that a check passed."""
+        self.lessons.setdefault(lesson, {})[check] = _now()
+        self._save()
+
+    def finish(self, lesson: str) -> None:
+        """Remember that a lesson was played to its end."""
+        self.finished[lesson] = _now()
+        self._save()
+
+    def forget(self) -> None:
+        """Forget all but the snapshot: the cluster is empty again."""
+        self.lessons, self.finished = {}, {}
+        self._save()
+
+    def rich(self, now: str = "") -> display.Rich:
+        """As a table to show; `now` is the lesson being played."""
+        rows = []
+        for name, title in LESSONS.items():
+            done, checks = self.finished.get(name, ""), len(self.lessons.get(name, {}))
+            mark = display.SYMBOLS["good"] if done else "▶" if name == now else "○"
+            when = f"done {done[:16].replace('T', ' ')} UTC" if done else "now" if name == now else ""
+            rows.append({"": mark, "Lesson": name, "About": title, "Checks passed": str(checks or ""), "When": when})
+        return display.table(rows, ["", "Lesson", "About", "Checks passed", "When"])
+
+    def _save(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = self.folder / "progress.json"
+        temporary = path.with_suffix(f".{os.getpid()}")
+        temporary.write_text(json.dumps({"lessons": self.lessons, "finished": self.finished}, indent=1))
+        temporary.replace(path)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

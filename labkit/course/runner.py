@@ -1,0 +1,226 @@
+"""Plays notebooks headless with papermill: one line each, and a report that reads like the lessons."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from labkit import config, errors
+from labkit.course.progress import LESSONS
+from labkit.course.report import write_junit, write_report
+from labkit.course.targets import SANDBOX
+from labkit.errors import NotebookError
+
+__all__ = ["Result", "course_notebooks", "main", "play", "run"]
+
+CELL_TIMEOUT = 600
+"""Seconds that one cell may take: a real cluster pulls images for minutes."""
+
+CLEAN_UP = "09-clean-up"
+
+
+@dataclass(frozen=True)
+class Result:
+    """How one notebook went.
+
+    Args:
+        notebook: Its name, "02-bookinfo".
+        outcome: "passed", "failed" or "skipped" (one before it failed).
+        seconds: How long it took.
+        cells: Code cells played.
+        cell: The id of the cell that failed; "" otherwise.
+        error: What that cell said; of a skipped notebook, why.
+        path: The executed notebook; None if there is none.
+    """
+
+    notebook: str
+    outcome: Literal["passed", "failed", "skipped"]
+    seconds: float = 0.0
+    cells: int = 0
+    cell: str = ""
+    error: str = ""
+    path: Path | None = None
+
+    def line(self) -> str:
+        """One line that tells it all."""
+        if self.outcome == "passed":
+            return f"✔ {self.notebook:<18} {self.cells:>3} cells {self.seconds:6.1f} s"
+        if self.outcome == "skipped":
+            return f"○ {self.notebook:<18} not played: {self.error}"
+        told = self.error.strip().splitlines() or ["?"]
+        return f"✘ {self.notebook:<18} cell {self.cell or '?'}: {told[0]}"
+
+
+def course_notebooks() -> list[Path]:
+    """The course's notebooks, in order.
+
+    Raises:
+        NotebookError: They are neither here nor beside the package.
+    """
+    for folder in (Path.cwd() / "notebooks", Path(__file__).resolve().parents[2] / "notebooks"):
+        found = [folder / f"{name}.ipynb" for name in LESSONS]
+        if all(path.is_file() for path in found):
+            return found
+    raise NotebookError("the course's notebooks were not found", next_step="Run this in the folder of the project.")
+
+
+def main(*, release: str, target: str, out: Path, notebooks: Sequence[Path]) -> int:
+    """`labkit run`: play the course, on a new sandbox unless a context is named.
+
+    Args:
+        release: The Istio release.
+        target: "sandbox", or a context of the user's kubeconfig.
+        out: Folder of the results; what a run before it left there is replaced.
+        notebooks: Which; none for the whole course.
+
+    Returns:
+        The exit code: 0 only if every notebook passed.
+
+    Raises:
+        LabError: Nothing could be played.
+    """
+    chosen = [Path(path) for path in notebooks] or course_notebooks()
+    for path in chosen:
+        if not path.is_file():
+            raise NotebookError(
+                f"there is no notebook {path}", next_step="Name a file such as notebooks/02-bookinfo.ipynb."
+            )
+    if target != SANDBOX:
+        results = run(chosen, release=release, kubeconfig=os.environ.get("KUBECONFIG", ""), target=target, out=out)
+    else:
+        from labkit.sandbox import control
+
+        name = f"run-{release.replace('.', '-')}-{os.getpid()}"
+        try:
+            now = control.up(name, release)
+            results = run(chosen, release=release, kubeconfig=now.kubeconfig, target=target, out=out)
+            if any(result.outcome == "failed" for result in results):
+                with contextlib.suppress(OSError):
+                    shutil.copy(control.folder(name) / "daemon.log", out / "sandbox.log")
+        finally:
+            control.down(name, delete=True)
+    failed = [result for result in results if result.outcome == "failed"]
+    for result in failed:
+        print(f"\n{result.notebook}, cell {result.cell}:\n{result.error.strip()}", file=sys.stderr)
+    print(f"{'all passed' if not failed else f'{len(failed)} failed'}: {out / 'report.html'}")
+    return 1 if failed else 0
+
+
+def run(
+    notebooks: Iterable[Path], *, release: str, kubeconfig: str, out: Path, target: str = SANDBOX, progress: bool = True
+) -> list[Result]:
+    """Play notebooks in order, and write them, a report and junit.xml.
+
+    After one that failed the others are skipped, save the clean-up.
+
+    Args:
+        notebooks: Their files.
+        release: Their parameter RELEASE.
+        kubeconfig: KUBECONFIG of their kernels; "" for the user's own.
+        out: Folder of the results: NAME.ipynb, report.html, junit.xml.
+        target: Their parameter TARGET.
+        progress: Whether to draw a progress bar, and print a line a notebook.
+
+    Returns:
+        One result a notebook, in order.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    for old in (*out.glob("*.ipynb"), *out.glob("*.html"), *out.glob("*.xml"), *out.glob("*.log")):
+        old.unlink()
+    results: list[Result] = []
+    broken = ""
+    with _environment(KUBECONFIG=kubeconfig):
+        for path in notebooks:
+            if broken and path.stem != CLEAN_UP:
+                results.append(Result(path.stem, "skipped", error=f"{broken} failed"))
+            else:
+                results.append(play(path, out / path.name, {"RELEASE": release, "TARGET": target}, progress=progress))
+                broken = broken or (path.stem if results[-1].outcome == "failed" else "")
+            if progress:
+                print(results[-1].line(), flush=True)
+    write_report(results, out / "report.html", release)
+    write_junit(results, out / "junit.xml", release)
+    return results
+
+
+def play(path: Path, out: Path, parameters: dict[str, object], *, progress: bool = False) -> Result:
+    """Play one notebook in a kernel of its own, which is ended with it.
+
+    Args:
+        path: The notebook.
+        out: Where the executed one goes, whether or not it passes.
+        parameters: What papermill puts in place of its parameters.
+        progress: Whether to draw a progress bar.
+    """
+    import nbformat
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+    from papermill.exceptions import PapermillException, PapermillExecutionError
+    from papermill.execute import execute_notebook
+
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    bar: Any = {"desc": path.stem, "leave": False, "dynamic_ncols": True} if progress else False
+    begun = time.monotonic()
+    error = ""
+    try:
+        execute_notebook(
+            path,
+            out,
+            parameters,
+            cwd=path.parent,
+            progress_bar=bar,
+            execution_timeout=CELL_TIMEOUT,
+            kernel_name="python3",
+        )
+    except PapermillExecutionError as fault:
+        error = fault.evalue if _tells_itself(fault.ename) else f"{fault.ename}: {fault.evalue}"
+    except CellTimeoutError:
+        error = f"the cell did not end within {CELL_TIMEOUT} s"
+    except DeadKernelError:
+        error = "the kernel died"
+    except (CellExecutionError, PapermillException, nbformat.ValidationError, nbformat.reader.NotJSONError) as fault:
+        error = f"{type(fault).__name__}: {str(fault)[:2000]}"
+    seconds = time.monotonic() - begun
+    if not out.is_file():
+        return Result(path.stem, "failed" if error else "passed", seconds, error=error)
+    played: Any = nbformat.read(out, as_version=4)  # type: ignore[no-untyped-call]
+    code = [cell for cell in played.cells if cell.cell_type == "code"]
+    ran = sum(cell.execution_count is not None for cell in code)
+    if not error:
+        return Result(path.stem, "passed", seconds, ran, path=out)
+    return Result(path.stem, "failed", seconds, ran, _failed_cell(code), error, out)
+
+
+def _failed_cell(code: list[Any]) -> str:
+    for cell in code:
+        if cell.metadata.get("papermill", {}).get("exception"):
+            return str(cell.id)
+    unfinished = [cell for cell in code if cell.metadata.get("papermill", {}).get("status") in ("running", "failed")]
+    return str(unfinished[0].id) if unfinished else ""
+
+
+def _tells_itself(name: str) -> bool:
+    return isinstance(kind := getattr(errors, name, None), type) and issubclass(kind, errors.LabError)
+
+
+@contextlib.contextmanager
+def _environment(**added: str) -> Iterator[None]:
+    """Kernels inherit this process's environment; it is put back afterwards."""
+    added |= {"LABKIT_HOME": str(config.home())}
+    before = {name: os.environ.get(name) for name in added}
+    os.environ.update({name: value for name, value in added.items() if value})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
