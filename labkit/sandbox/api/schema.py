@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from labkit.sandbox.api.builtin import validate_builtin, validate_update
 from labkit.sandbox.api.schema_problems import Cause, Problems
 from labkit.sandbox.contracts import Obj
 
@@ -23,13 +24,3 @@ class CustomSchema:
     def admit(self, obj: Obj, old: Obj | None = None) -> Problems:
         """Prune, default and validate `obj` in place; `old` is the stored object on update."""
         return Problems()
-
-
-def validate_builtin(api_version: str, kind: str, obj: Obj) -> Problems:
-    """Check a built-in object as it is created."""
-    return Problems()
-
-
-def validate_update(api_version: str, kind: str, old: Obj, new: Obj) -> Problems:
-    """Check what may not change between `old` and `new` (the rest is `validate_builtin`'s work)."""
-    return Problems()

@@ -63,7 +63,7 @@ def shown(value: Any) -> str:
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, float) and not isinstance(value, bool):
         return f"{value:g}" if value == value and abs(value) != float("inf") else str(value)
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=isinstance(value, dict), default=str)
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
