@@ -7,6 +7,7 @@ from typing import Any
 from labkit.sandbox.contracts import Obj
 from labkit.sandbox.controllers.backends import Backend, Port, publishes_not_ready
 from labkit.sandbox.controllers.meta import MANAGER, Context, owner_reference
+from labkit.sandbox.reconcile import object_key
 
 __all__ = ["SLICES", "mirror", "write_slices"]
 
@@ -53,6 +54,9 @@ def write_slices(context: Context, service: Obj, found: list[Backend]) -> None:
 
 def mirror(context: Context, endpoints: Obj) -> None:
     """Bring the slices that mirror Endpoints without a selector up to date."""
+    if object_key(endpoints) == ("default", "kubernetes"):
+        # The API server writes the slice of its own Service.
+        return
     labels = endpoints["metadata"].get("labels") or {}
     annotations = endpoints["metadata"].get("annotations") or {}
     if labels.get(_SKIP_MIRROR) == "true" or "control-plane.alpha.kubernetes.io/leader" in annotations:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from labkit.sandbox.contracts import ApiError, Event, Obj
-from labkit.sandbox.controllers.kinds import CRDS, resource_of
+from labkit.sandbox.controllers.kinds import CRDS, Kinds
 from labkit.sandbox.controllers.meta import MANAGER, Context
 from labkit.sandbox.reconcile import Key, Reconciler, object_key
 
@@ -43,6 +43,7 @@ class GarbageCollector:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._kinds = Kinds(context.objects)
         self._watched: set[str] = set()
         self._uids: dict[str, Key] = {}
         self._owners_of: dict[Key, set[str]] = {}
@@ -163,7 +164,7 @@ class GarbageCollector:
         """The owner that a reference names; the reference itself where it cannot be known whether there is one."""
         objects = self._context.objects
         unknown: Obj = {"metadata": {"name": reference["name"]}}
-        resource = resource_of(objects, reference["apiVersion"], reference["kind"])
+        resource = self._kinds.resource(reference["apiVersion"], reference["kind"])
         namespace = obj["metadata"].get("namespace")
         if resource is None:
             return unknown

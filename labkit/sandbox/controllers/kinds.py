@@ -4,30 +4,47 @@ from __future__ import annotations
 
 from labkit.sandbox.contracts import Objects
 
-__all__ = ["CRDS", "resource_of"]
+__all__ = ["CRDS", "Kinds"]
 
 CRDS = "customresourcedefinitions.apiextensions.k8s.io"
 
 
-def resource_of(objects: Objects, api_version: str, kind: str) -> str | None:
-    """The resource of a kind, e.g. "deployments.apps" of ("apps/v1", "Deployment"); None where none is served."""
-    group = api_version.rpartition("/")[0]
-    suffix = f".{group}" if group else ""
-    served = set(objects.resources())
-    singular = kind.lower()
-    plurals = [f"{singular}s", f"{singular}es", singular]
-    if singular.endswith("y"):
-        plurals.append(f"{singular[:-1]}ies")
-    for plural in plurals:
-        if plural + suffix in served and not _is_custom(objects, plural + suffix):
-            return plural + suffix
-    for definition in objects.list(CRDS):
-        spec = definition["spec"]
-        if spec["group"] == group and spec["names"]["kind"] == kind:
-            name = str(definition["metadata"]["name"])
-            return name if name in served else None
-    return None
+class Kinds:
+    """Resources by kind.
 
+    Args:
+        objects: The cluster's objects.
+    """
 
-def _is_custom(objects: Objects, resource: str) -> bool:
-    return "." in resource and objects.find(CRDS, resource) is not None
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+        self._known: dict[tuple[str, str], str] = {}
+
+    def resource(self, api_version: str, kind: str) -> str | None:
+        """The resource of a kind, e.g. "deployments.apps" of ("apps/v1", "Deployment"); None where none is served."""
+        group = api_version.rpartition("/")[0]
+        served = self._objects.resources()
+        known = self._known.get((group, kind))
+        if known is None or known not in served:
+            known = self._search(group, kind, set(served))
+            if known is not None:
+                self._known[group, kind] = known
+        return known
+
+    def _search(self, group: str, kind: str, served: set[str]) -> str | None:
+        singular = kind.lower()
+        plurals = [f"{singular}s", f"{singular}es", singular]
+        if singular.endswith("y"):
+            plurals.append(f"{singular[:-1]}ies")
+        for plural in plurals:
+            name = f"{plural}.{group}" if group else plural
+            if name in served:
+                definition = self._objects.find(CRDS, name) if group else None
+                # A custom resource may have a plural that only looks like this kind's.
+                if definition is None or definition["spec"]["names"]["kind"] == kind:
+                    return name
+        for definition in self._objects.list(CRDS):
+            if definition["spec"]["group"] == group and definition["spec"]["names"]["kind"] == kind:
+                name = str(definition["metadata"]["name"])
+                return name if name in served else None
+        return None
