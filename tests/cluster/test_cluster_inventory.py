@@ -1,0 +1,74 @@
+"""What is left, and which images are where."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from labkit import cluster
+from labkit.cluster import Entry, NodeImage, Snapshot
+from labkit.errors import ClusterError
+from tests.cluster.fake_kubectl import FakeKubectl
+
+NODE = {
+    "kind": "Node",
+    "metadata": {"name": "n1"},
+    "status": {
+        "images": [
+            {"names": ["docker.io/istio/pilot:1.2.2", "docker.io/istio/pilot@sha256:aa"], "sizeBytes": 9},
+            {"names": ["docker.io/istio/pilot:1.2.0"], "sizeBytes": 8},
+            {"names": ["docker.io/istio/galley:1.2.2"], "sizeBytes": 7},
+            {"names": ["registry:5000/no-tag"], "sizeBytes": 1},
+            {"names": None or [], "sizeBytes": 1},
+        ]
+    },
+}
+
+
+def test_snapshot_lists_what_nothing_owns(kubectl: FakeKubectl) -> None:
+    kubectl.objects("nodes", items=[NODE])
+    kubectl.answer("api-resources", stdout="namespaces\npods\nevents\nendpoints\ngateways.networking.istio.io\n")
+    kubectl.answer("--all-namespaces", stdout="Namespace||default|\nPod|default|a-1|uid-of-a\nPod|default|bare|\n")
+    seen = cluster.snapshot(show=False)
+    assert seen.entries == {Entry("Namespace", "", "default"), Entry("Pod", "default", "bare")}
+    assert seen.images == {"docker.io/istio/pilot:1.2.2", "docker.io/istio/pilot:1.2.0", "docker.io/istio/galley:1.2.2"}
+    asked = next(c for c in kubectl.calls if "--all-namespaces" in c["words"])["words"]
+    assert asked[1] == "namespaces,pods,gateways.networking.istio.io"
+
+
+def test_difference_both_ways(tmp_path: Path) -> None:
+    before = Snapshot(frozenset({Entry("Namespace", "", "default"), Entry("ConfigMap", "default", "mine")}), frozenset())
+    now = Snapshot(frozenset({Entry("Namespace", "", "default"), Entry("Service", "x", "s")}), frozenset({"a:1"}))
+    before.save(tmp_path / "kept" / "before.json")
+    changed = now.difference(Snapshot.load(tmp_path / "kept" / "before.json"))
+    assert changed.added == (Entry("Service", "x", "s"),)
+    assert changed.removed == (Entry("ConfigMap", "default", "mine"),)
+    assert changed.images == ("a:1",)
+    assert bool(changed)
+    assert "left" in str(changed)
+    assert "missing" in str(changed)
+    same = before.difference(before)
+    assert not same
+    assert "Nothing is left" in str(same)
+
+
+def test_a_snapshot_that_is_missing_or_broken(tmp_path: Path) -> None:
+    with pytest.raises(ClusterError, match="00-kubernetes takes one"):
+        Snapshot.load(tmp_path / "none.json")
+    (tmp_path / "broken.json").write_text('{"objects": [[1]]}')
+    with pytest.raises(ClusterError, match=r"broken\.json cannot be read"):
+        Snapshot.load(tmp_path / "broken.json")
+
+
+def test_images_and_mixed_versions(kubectl: FakeKubectl) -> None:
+    kubectl.objects("nodes", items=[NODE])
+    found = cluster.images("istio")
+    assert found == [
+        NodeImage("n1", "docker.io/istio/galley", "1.2.2", 7),
+        NodeImage("n1", "docker.io/istio/pilot", "1.2.0", 8),
+        NodeImage("n1", "docker.io/istio/pilot", "1.2.2", 9),
+    ]
+    assert found[0].reference == "docker.io/istio/galley:1.2.2"
+    assert cluster.mixed_versions(found) == {"docker.io/istio/pilot": ["1.2.0", "1.2.2"]}
+    assert cluster.images("galley") == found[:1]
