@@ -1,0 +1,242 @@
+"""What a release of Istio consists of, as far as lessons depend on it. The figures are in `releases`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = [
+    "Addon",
+    "Component",
+    "Dashboard",
+    "Facts",
+    "Injection",
+    "Layout",
+    "Metric",
+    "Service",
+    "ServicePort",
+]
+
+
+@dataclass(frozen=True)
+class ServicePort:
+    """A port of a Service.
+
+    Args:
+        name: Its name; "" where the release gives it none.
+        port: The Service's port.
+        target: The pod's port; 0 for the same.
+        node_port: The node's port where the release fixes it; 0 where Kubernetes chooses or there is none.
+        protocol: "TCP" or "UDP".
+    """
+
+    name: str
+    port: int
+    target: int = 0
+    node_port: int = 0
+    protocol: Literal["TCP", "UDP"] = "TCP"
+
+
+@dataclass(frozen=True)
+class Service:
+    """A Service in namespace istio-system.
+
+    Args:
+        name: Its name.
+        ports: Its ports, in the release's order.
+        type: Its type.
+        headless: Whether it has no ClusterIP.
+        addon: The add-on it belongs to; "" for Istio's own.
+    """
+
+    name: str
+    ports: tuple[ServicePort, ...]
+    type: Literal["ClusterIP", "LoadBalancer"] = "ClusterIP"
+    headless: bool = False
+    addon: str = ""
+
+    @property
+    def shown(self) -> str:
+        """What kubectl shows in the column PORT(S), without node ports."""
+        return ",".join(f"{p.port}/{p.protocol}" for p in self.ports)
+
+
+@dataclass(frozen=True)
+class Component:
+    """A workload in namespace istio-system.
+
+    Args:
+        name: Its name.
+        images: Its containers' images, in order.
+        kind: Its kind.
+        addon: The add-on it is; "" for Istio's own.
+        task: What it does, in a few words.
+    """
+
+    name: str
+    images: tuple[str, ...]
+    kind: Literal["Deployment", "Job"] = "Deployment"
+    addon: str = ""
+    task: str = ""
+
+    @property
+    def ready(self) -> str:
+        """What kubectl shows in the column READY once all is well."""
+        return f"{0 if self.kind == 'Job' else len(self.images)}/{len(self.images)}"
+
+    @property
+    def status(self) -> str:
+        """What kubectl shows in the column STATUS once all is well."""
+        return "Completed" if self.kind == "Job" else "Running"
+
+
+@dataclass(frozen=True)
+class Addon:
+    """Something to see the mesh with.
+
+    Args:
+        name: "prometheus", "grafana", "jaeger" or "kiali".
+        service: The Service people use.
+        port: Its port.
+        selector: Labels of its pods, as `kubectl get pod -l` takes them.
+        pod_port: The pod's port for people, as `kubectl port-forward` takes it.
+        path: Where its pages begin.
+        login: User and password; () where it asks for none.
+    """
+
+    name: str
+    service: str
+    port: int
+    selector: str
+    pod_port: int
+    path: str = "/"
+    login: tuple[str, str] | tuple[()] = ()
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric of the mesh.
+
+    Args:
+        name: Its name in Prometheus, without the suffixes of a histogram.
+        type: "counter" or "histogram".
+        unit: "requests", "seconds", "milliseconds", "bytes", "messages" or "connections".
+        labels: Its labels, in the release's order.
+    """
+
+    name: str
+    type: Literal["counter", "histogram"]
+    unit: str
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Dashboard:
+    """A Grafana dashboard.
+
+    Args:
+        title: Its title.
+        file: Its key in a ConfigMap.
+        config_map: That ConfigMap's name, in namespace istio-system.
+        uid: Its uid; "" where the release gives it none, and Grafana makes one up.
+    """
+
+    title: str
+    file: str
+    config_map: str
+    uid: str = ""
+
+
+@dataclass(frozen=True)
+class Injection:
+    """What injection adds to a pod.
+
+    Args:
+        label: The namespace label that asks for it.
+        init_container: The container that sets up redirection.
+        container: The sidecar.
+        init_image: Image of the first.
+        image: Image of the second.
+        annotation: The annotation that tells a pod was injected.
+        opt_out: What a pod says to have none.
+        outbound_port: Where its outbound connections are sent.
+        inbound_port: Where its inbound connections are sent.
+        health_port: Where its readiness is asked.
+        stats_port: Where Envoy's own statistics are.
+        telemetry_port: Where Prometheus finds Istio's metrics: of the sidecar, or (1.2.2) of istio-telemetry.
+    """
+
+    init_image: str
+    image: str
+    inbound_port: int
+    health_port: int
+    telemetry_port: int
+    label: str = "istio-injection=enabled"
+    init_container: str = "istio-init"
+    container: str = "istio-proxy"
+    annotation: str = "sidecar.istio.io/status"
+    opt_out: str = 'sidecar.istio.io/inject: "false"'
+    outbound_port: int = 15001
+    stats_port: int = 15090
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Files of a release directory, relative to it, each list in the order to apply.
+
+    Args:
+        crds: Files with the CRDs.
+        demo: Files of the demo profile.
+        addons: Files of add-ons that the demo profile does not bring.
+        marks: Files without which a folder is not this release.
+        version_in: A file that names an image of the release's version.
+        creates_namespace: Whether these files bring namespace istio-system.
+    """
+
+    crds: tuple[str, ...]
+    demo: tuple[str, ...]
+    addons: tuple[str, ...]
+    marks: tuple[str, ...]
+    version_in: str
+    creates_namespace: bool
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that lessons know of a release.
+
+    Args:
+        version: Its version.
+        crds: Names of Istio's CRDs, sorted: what `kubectl get crd | grep istio.io` lists.
+        other_crds: Names of CRDs it brings that are not Istio's.
+        components: Workloads in namespace istio-system, add-ons included.
+        services: Services there, sorted by name.
+        webhooks: Names of webhook configurations in its manifests.
+        addons: Ways to see the mesh.
+        metrics: Its standard metrics.
+        dashboards: Grafana's.
+        injection: What a sidecar is.
+        layout: Its files.
+        archive: Name of the official archive, with {system} to fill in.
+        api_version: apiVersion of its networking kinds, as its samples write it.
+        gateway_port: The port number BookInfo's Gateway names.
+        mesh_reporter: Value of the label `reporter` that its mesh dashboard counts.
+        leftovers: kubectl commands that remove what its components made at run time.
+    """
+
+    version: str
+    crds: tuple[str, ...]
+    other_crds: tuple[str, ...]
+    components: tuple[Component, ...]
+    services: tuple[Service, ...]
+    webhooks: tuple[str, ...]
+    addons: tuple[Addon, ...]
+    metrics: tuple[Metric, ...]
+    dashboards: tuple[Dashboard, ...]
+    injection: Injection
+    layout: Layout
+    archive: str
+    api_version: str
+    gateway_port: int
+    mesh_reporter: str
+    leftovers: tuple[str, ...]

@@ -1,0 +1,365 @@
+"""What differs between the two releases: the one place that knows."""
+
+from __future__ import annotations
+
+from labkit import config
+from labkit.errors import SettingError
+from labkit.istio.model import (
+    Addon,
+    Component,
+    Dashboard,
+    Facts,
+    Injection,
+    Layout,
+    Metric,
+    Service,
+    ServicePort,
+)
+
+__all__ = ["NAMESPACE", "facts"]
+
+NAMESPACE = "istio-system"
+"""Where Istio and its add-ons are."""
+
+Port = ServicePort
+
+
+def facts(version: str) -> Facts:
+    """What is known of a release.
+
+    Args:
+        version: "1.2.2" or "1.30.3".
+
+    Raises:
+        SettingError: The course does not teach that release.
+    """
+    known = {each.version: each for each in (_FACTS_1_2_2, _FACTS_1_30_3)}
+    if version not in known:
+        raise SettingError(
+            f"this course does not teach Istio {version!r}",
+            next_step=f"Choose {' or '.join(known)} (the default is {config.DEFAULT_RELEASE}).",
+        )
+    return known[version]
+
+
+def _crds(**groups: str) -> tuple[str, ...]:
+    return tuple(
+        sorted(f"{plural}.{group}.istio.io" for group, plurals in groups.items() for plural in plurals.split())
+    )
+
+
+_SOURCE = "source_{}"
+_DESTINATION = "destination_{}"
+_END_1_2_2 = ("app", "principal", "workload", "workload_namespace", "version")
+_SERVICE = ("destination_service", "destination_service_name", "destination_service_namespace")
+_SECURITY = "connection_security_policy"
+
+_COMMON_1_2_2 = (
+    "reporter",
+    *(_SOURCE.format(name) for name in _END_1_2_2),
+    *(_DESTINATION.format(name) for name in _END_1_2_2),
+    *_SERVICE,
+)
+_HTTP_1_2_2 = (
+    *_COMMON_1_2_2,
+    "request_protocol",
+    "response_code",
+    "response_flags",
+    "permissive_response_code",
+    "permissive_response_policyid",
+    _SECURITY,
+)
+_TCP_1_2_2 = (*_COMMON_1_2_2, _SECURITY, "response_flags")
+
+
+def _tcp(labels: tuple[str, ...]) -> tuple[Metric, ...]:
+    names = (
+        ("sent_bytes", "bytes"),
+        ("received_bytes", "bytes"),
+        ("connections_opened", "connections"),
+        ("connections_closed", "connections"),
+    )
+    return tuple(Metric(f"istio_tcp_{name}_total", "counter", unit, labels) for name, unit in names)
+
+
+def _hub(*names: str) -> tuple[str, ...]:
+    return tuple(f"docker.io/istio/{name}:1.2.2" for name in names)
+
+
+_MIXER = (Port("grpc-mixer", 9091), Port("grpc-mixer-mtls", 15004), Port("http-monitoring", 15014))
+
+_FACTS_1_2_2 = Facts(
+    version="1.2.2",
+    crds=_crds(
+        networking="virtualservices destinationrules serviceentries gateways envoyfilters sidecars",
+        authentication="policies meshpolicies",
+        rbac="clusterrbacconfigs rbacconfigs serviceroles servicerolebindings authorizationpolicies",
+        config="httpapispecbindings httpapispecs quotaspecbindings quotaspecs rules attributemanifests adapters"
+        " instances templates handlers",
+    ),
+    other_crds=tuple(
+        f"{plural}.certmanager.k8s.io"
+        for plural in ("certificates", "challenges", "clusterissuers", "issuers", "orders")
+    ),
+    components=(
+        Component("istio-citadel", _hub("citadel"), task="signs certificates"),
+        Component("istio-egressgateway", _hub("proxyv2"), task="a way out of the mesh"),
+        Component("istio-galley", _hub("galley"), task="checks configuration"),
+        Component("istio-ingressgateway", _hub("proxyv2"), task="the way into the mesh"),
+        Component("istio-pilot", _hub("pilot", "proxyv2"), task="configures every Envoy"),
+        Component("istio-policy", _hub("mixer", "proxyv2"), task="Mixer: asked before a request"),
+        Component("istio-sidecar-injector", _hub("sidecar_injector"), task="adds sidecars to new pods"),
+        Component("istio-telemetry", _hub("mixer", "proxyv2"), task="Mixer: told after a request"),
+        Component("grafana", ("grafana/grafana:6.1.6",), addon="grafana", task="dashboards"),
+        Component("istio-tracing", ("docker.io/jaegertracing/all-in-one:1.9",), addon="jaeger", task="traces"),
+        Component("kiali", ("quay.io/kiali/kiali:v0.20",), addon="kiali", task="the graph"),
+        Component("prometheus", ("docker.io/prom/prometheus:v2.8.0",), addon="prometheus", task="metrics"),
+        Component(
+            "istio-cleanup-secrets-1.2.2", _hub("kubectl"), "Job", task="removes an earlier install's certificates"
+        ),
+        Component("istio-grafana-post-install-1.2.2", _hub("kubectl"), "Job", "grafana", "lets people in without mTLS"),
+        Component("istio-security-post-install-1.2.2", _hub("kubectl"), "Job", task="offers mutual TLS everywhere"),
+    ),
+    services=(
+        Service("grafana", (Port("http", 3000),), addon="grafana"),
+        Service("istio-citadel", (Port("grpc-citadel", 8060), Port("http-monitoring", 15014))),
+        Service("istio-egressgateway", (Port("http2", 80), Port("https", 443), Port("tls", 15443))),
+        Service(
+            "istio-galley", (Port("https-validation", 443), Port("http-monitoring", 15014), Port("grpc-mcp", 9901))
+        ),
+        Service(
+            "istio-ingressgateway",
+            (
+                Port("status-port", 15020),
+                Port("http2", 80, node_port=31380),
+                Port("https", 443, node_port=31390),
+                Port("tcp", 31400, node_port=31400),
+                Port("https-kiali", 15029),
+                Port("https-prometheus", 15030),
+                Port("https-grafana", 15031),
+                Port("https-tracing", 15032),
+                Port("tls", 15443),
+            ),
+            "LoadBalancer",
+        ),
+        Service(
+            "istio-pilot",
+            (
+                Port("grpc-xds", 15010),
+                Port("https-xds", 15011),
+                Port("http-legacy-discovery", 8080),
+                Port("http-monitoring", 15014),
+            ),
+        ),
+        Service("istio-policy", _MIXER),
+        Service("istio-sidecar-injector", (Port("", 443),)),
+        Service("istio-telemetry", (*_MIXER, Port("prometheus", 42422))),
+        Service(
+            "jaeger-agent",
+            (
+                Port("agent-zipkin-thrift", 5775, protocol="UDP"),
+                Port("agent-compact", 6831, protocol="UDP"),
+                Port("agent-binary", 6832, protocol="UDP"),
+            ),
+            headless=True,
+            addon="jaeger",
+        ),
+        Service(
+            "jaeger-collector",
+            (Port("jaeger-collector-tchannel", 14267), Port("jaeger-collector-http", 14268)),
+            addon="jaeger",
+        ),
+        Service("jaeger-query", (Port("query-http", 16686),), addon="jaeger"),
+        Service("kiali", (Port("http-kiali", 20001),), addon="kiali"),
+        Service("prometheus", (Port("http-prometheus", 9090),), addon="prometheus"),
+        Service("tracing", (Port("http-query", 80, 16686),), addon="jaeger"),
+        Service("zipkin", (Port("http", 9411),), addon="jaeger"),
+    ),
+    webhooks=("istio-sidecar-injector",),
+    addons=(
+        Addon("prometheus", "prometheus", 9090, "app=prometheus", 9090),
+        Addon("grafana", "grafana", 3000, "app=grafana", 3000),
+        Addon("jaeger", "tracing", 80, "app=jaeger", 16686),
+        Addon("kiali", "kiali", 20001, "app=kiali", 20001, "/kiali/console", ("admin", "admin")),
+    ),
+    metrics=(
+        Metric("istio_requests_total", "counter", "requests", _HTTP_1_2_2),
+        Metric("istio_request_duration_seconds", "histogram", "seconds", _HTTP_1_2_2),
+        Metric("istio_request_bytes", "histogram", "bytes", _HTTP_1_2_2),
+        Metric("istio_response_bytes", "histogram", "bytes", _HTTP_1_2_2),
+        *_tcp(_TCP_1_2_2),
+    ),
+    dashboards=tuple(
+        Dashboard(f"Istio {title} Dashboard", f"{file}.json", f"istio-grafana-configuration-dashboards-{file}", uid)
+        for title, file, uid in (
+            ("Mesh", "istio-mesh-dashboard", ""),
+            ("Service", "istio-service-dashboard", "LJ_uJAvmk"),
+            ("Workload", "istio-workload-dashboard", "UbsSZTDik"),
+            ("Performance", "istio-performance-dashboard", "vu8e0VWZk"),
+            ("Galley", "galley-dashboard", "TSEY6jLmk"),
+            ("Mixer", "mixer-dashboard", ""),
+            ("Pilot", "pilot-dashboard", "3--MLVZZk"),
+        )
+    ),
+    injection=Injection(
+        "docker.io/istio/proxy_init:1.2.2",
+        "docker.io/istio/proxyv2:1.2.2",
+        inbound_port=15001,
+        health_port=15020,
+        telemetry_port=42422,
+    ),
+    layout=Layout(
+        crds=tuple(
+            f"install/kubernetes/helm/istio-init/files/crd-{name}.yaml"
+            for name in ("10", "11", "12", "certmanager-10", "certmanager-11")
+        ),
+        demo=("install/kubernetes/istio-demo.yaml",),
+        addons=(),
+        marks=(
+            "install/kubernetes/istio-demo.yaml",
+            "install/kubernetes/helm/istio-init/files/crd-10.yaml",
+            "samples/bookinfo/platform/kube/bookinfo.yaml",
+        ),
+        version_in="install/kubernetes/istio-demo.yaml",
+        creates_namespace=True,
+    ),
+    archive="istio-1.2.2-{system}.tar.gz",
+    api_version="networking.istio.io/v1alpha3",
+    gateway_port=80,
+    mesh_reporter="destination",
+    leftovers=(
+        "delete validatingwebhookconfiguration istio-galley --ignore-not-found",
+        "delete secrets --all-namespaces --field-selector type=istio.io/key-and-cert",
+    ),
+)
+
+_END_1_30_3 = (
+    "workload",
+    "canonical_service",
+    "canonical_revision",
+    "workload_namespace",
+    "principal",
+    "app",
+    "version",
+)
+_TCP_1_30_3 = (
+    "reporter",
+    *(_SOURCE.format(name) for name in (*_END_1_30_3, "cluster")),
+    *(_DESTINATION.format(name) for name in (*_END_1_30_3, "cluster")),
+    *_SERVICE,
+    "request_protocol",
+    "response_flags",
+    _SECURITY,
+)
+_HTTP_1_30_3 = (*_TCP_1_30_3, "response_code", "grpc_response_status")
+_PROXY_1_30_3 = "docker.io/istio/proxyv2:1.30.3"
+
+_FACTS_1_30_3 = Facts(
+    version="1.30.3",
+    crds=_crds(
+        networking="virtualservices destinationrules serviceentries gateways envoyfilters sidecars workloadentries"
+        " workloadgroups proxyconfigs",
+        security="authorizationpolicies peerauthentications requestauthentications",
+        telemetry="telemetries",
+        extensions="wasmplugins trafficextensions",
+    ),
+    other_crds=(),
+    components=(
+        Component("istiod", ("docker.io/istio/pilot:1.30.3",), task="checks, signs, injects and configures"),
+        Component("istio-egressgateway", (_PROXY_1_30_3,), task="a way out of the mesh"),
+        Component("istio-ingressgateway", (_PROXY_1_30_3,), task="the way into the mesh"),
+        Component("grafana", ("docker.io/grafana/grafana:12.0.1",), addon="grafana", task="dashboards"),
+        Component("jaeger", ("docker.io/jaegertracing/jaeger:2.14.0",), addon="jaeger", task="traces"),
+        Component("kiali", ("quay.io/kiali/kiali:v2.26",), addon="kiali", task="the graph"),
+        Component(
+            "prometheus",
+            ("ghcr.io/prometheus-operator/prometheus-config-reloader:v0.89.0", "docker.io/prom/prometheus:v3.10.0"),
+            addon="prometheus",
+            task="metrics",
+        ),
+    ),
+    services=(
+        Service("grafana", (Port("service", 3000),), addon="grafana"),
+        Service("istio-egressgateway", (Port("http2", 80, 8080), Port("https", 443, 8443))),
+        Service(
+            "istio-ingressgateway",
+            (
+                Port("status-port", 15021),
+                Port("http2", 80, 8080),
+                Port("https", 443, 8443),
+                Port("tcp", 31400),
+                Port("tls", 15443),
+            ),
+            "LoadBalancer",
+        ),
+        Service(
+            "istiod",
+            (
+                Port("grpc-xds", 15010),
+                Port("https-dns", 15012),
+                Port("https-webhook", 443, 15017),
+                Port("http-monitoring", 15014),
+            ),
+        ),
+        Service(
+            "jaeger-collector",
+            (
+                Port("jaeger-collector-http", 14268),
+                Port("jaeger-collector-grpc", 14250),
+                Port("http-zipkin", 9411),
+                Port("grpc-otel", 4317),
+                Port("http-otel", 4318),
+            ),
+            addon="jaeger",
+        ),
+        Service("kiali", (Port("http", 20001), Port("http-metrics", 9090)), addon="kiali"),
+        Service("prometheus", (Port("http", 9090),), addon="prometheus"),
+        Service("tracing", (Port("http-query", 80, 16686), Port("grpc-query", 16685)), addon="jaeger"),
+        Service("zipkin", (Port("http-query", 9411),), addon="jaeger"),
+    ),
+    webhooks=("istio-sidecar-injector", "istio-validator-istio-system", "istiod-default-validator"),
+    addons=(
+        Addon("prometheus", "prometheus", 9090, "app.kubernetes.io/name=prometheus", 9090),
+        Addon("grafana", "grafana", 3000, "app.kubernetes.io/name=grafana", 3000),
+        Addon("jaeger", "tracing", 80, "app=jaeger", 16686, "/jaeger"),
+        Addon("kiali", "kiali", 20001, "app.kubernetes.io/name=kiali", 20001, "/kiali/console"),
+    ),
+    metrics=(
+        Metric("istio_requests_total", "counter", "requests", _HTTP_1_30_3),
+        Metric("istio_request_duration_milliseconds", "histogram", "milliseconds", _HTTP_1_30_3),
+        Metric("istio_request_bytes", "histogram", "bytes", _HTTP_1_30_3),
+        Metric("istio_response_bytes", "histogram", "bytes", _HTTP_1_30_3),
+        Metric("istio_request_messages_total", "counter", "messages", _HTTP_1_30_3),
+        Metric("istio_response_messages_total", "counter", "messages", _HTTP_1_30_3),
+        *_tcp(_TCP_1_30_3),
+    ),
+    dashboards=tuple(
+        Dashboard(f"Istio {title} Dashboard", f"{file}-dashboard.json", f"{prefix}-grafana-dashboards", uid)
+        for title, file, prefix, uid in (
+            ("Mesh", "istio-mesh", "istio-services", "1a9a8ea49444aae205c7737573e894f9"),
+            ("Service", "istio-service", "istio-services", ""),
+            ("Workload", "istio-workload", "istio-services", ""),
+            ("Performance", "istio-performance", "istio", ""),
+            ("Wasm Extension", "istio-extension", "istio-services", ""),
+            ("Control Plane", "pilot", "istio", "1813f692a8e4ac77155348d4c7d2fba8"),
+            ("Ztunnel", "ztunnel", "istio", "12c58766acc81a1c835dd5059eaf2741"),
+        )
+    ),
+    injection=Injection(_PROXY_1_30_3, _PROXY_1_30_3, inbound_port=15006, health_port=15021, telemetry_port=15020),
+    layout=Layout(
+        crds=("manifests/base.yaml",),
+        demo=("manifests/istiod.yaml", "manifests/istio-ingressgateway.yaml", "manifests/istio-egressgateway.yaml"),
+        addons=tuple(f"samples/addons/{name}.yaml" for name in ("prometheus", "grafana", "jaeger", "kiali")),
+        marks=("samples/addons/prometheus.yaml", "samples/bookinfo/platform/kube/bookinfo.yaml"),
+        version_in="manifests/istiod.yaml",
+        creates_namespace=False,
+    ),
+    archive="istio-1.30.3-{system}.tar.gz",
+    api_version="networking.istio.io/v1",
+    gateway_port=8080,
+    mesh_reporter="source",
+    leftovers=(
+        "delete configmaps --all-namespaces --field-selector metadata.name=istio-ca-root-cert",
+        "delete secret istio-ca-secret -n istio-system --ignore-not-found",
+    ),
+)
