@@ -1,1 +1,1 @@
-"""observe"""
+"""What the mesh shows of itself: metrics, dashboards, traces and the graph, as tables and figures."""

@@ -1,0 +1,118 @@
+"""Traces as tables and figures, from the API that the stand-in serves (the same as Jaeger's)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+import pytest
+
+from labkit.errors import ClusterError
+from labkit.observe.jaeger import Jaeger
+from labkit.sandbox.images.jaeger import server
+from labkit.sandbox.images.jaeger.store import TraceStore
+
+MILLISECOND = 1000
+BEGAN = 1_700_000_000_000_000
+
+
+def span(number: int, parent: int, service: str, start: float, duration: float, **tags: str) -> dict:
+    made = {
+        "traceId": f"{0xABC:032x}",
+        "id": f"{number:016x}",
+        "name": f"{service}.bookinfo.svc.cluster.local:9080/*",
+        "timestamp": BEGAN + int(start * MILLISECOND),
+        "duration": int(duration * MILLISECOND),
+        "kind": "SERVER" if number % 2 else "CLIENT",
+        "localEndpoint": {"serviceName": f"{service}.bookinfo"},
+        "tags": {"http.status_code": "200", **tags},
+    }
+    return {**made, "parentId": f"{parent:016x}"} if parent else made
+
+
+# gateway 0–100 → productpage 10–90 → details 20–30, then reviews 40–80
+PAGE_VIEW = [
+    span(1, 0, "gateway", 0, 100),
+    span(3, 1, "productpage", 10, 80),
+    span(5, 3, "details", 20, 10),
+    span(7, 3, "reviews", 40, 40, error="true"),
+]
+
+
+@pytest.fixture
+def jaeger() -> Iterator[Jaeger]:
+    store = TraceStore()
+    (running,) = server.serve("127.0.0.1", store, {"query": (0,)})
+    store.add(PAGE_VIEW)
+    yield Jaeger(f"http://127.0.0.1:{running.server_port}")
+    running.shutdown()
+    running.server_close()
+
+
+@pytest.fixture
+def long_ago() -> pd.Timestamp:
+    return pd.Timestamp(BEGAN - 1_000_000, unit="us", tz="UTC")
+
+
+def test_spans_become_a_table(jaeger, long_ago):
+    (trace,) = jaeger.traces("details.bookinfo", start=long_ago)
+    table = trace.spans
+    assert list(table["service"]) == [
+        "gateway.bookinfo",
+        "productpage.bookinfo",
+        "details.bookinfo",
+        "reviews.bookinfo",
+    ]
+    assert list(table["depth"]) == [0, 1, 2, 2]
+    assert list(table["start_ms"]) == [0.0, 10.0, 20.0, 40.0]
+    assert list(table["duration_ms"]) == [100.0, 80.0, 10.0, 40.0]
+    assert list(table["error"]) == [False, False, False, True]
+    assert str(table["status"].dtype) == "Int64"
+    assert table["start"].iloc[0] == pd.Timestamp(BEGAN, unit="us", tz="UTC")
+    assert trace.duration_ms == 100.0
+
+
+def test_the_critical_path_is_what_the_end_waited_for(jaeger):
+    path = jaeger.trace(f"{0xABC:032x}").critical_path()
+    stretches = [(row.service.split(".")[0], row.start_ms, row.self_ms) for row in path.itertuples()]
+    assert stretches == [
+        ("gateway", 0.0, 10.0),
+        ("productpage", 10.0, 10.0),
+        ("details", 20.0, 10.0),
+        ("productpage", 30.0, 10.0),
+        ("reviews", 40.0, 40.0),
+        ("productpage", 80.0, 10.0),
+        ("gateway", 90.0, 10.0),
+    ]
+    assert path["self_ms"].sum() == 100.0
+
+
+def test_the_waterfall_has_a_bar_for_each_span_where_it_ran(jaeger):
+    figure = jaeger.trace(f"{0xABC:032x}").waterfall()
+    bars = {bar.name: (list(bar.y), list(bar.base), list(bar.x)) for bar in figure.data}
+    assert bars["reviews.bookinfo"] == ([3], [40.0], [40.0])
+    assert bars["gateway.bookinfo"] == ([0], [0.0], [100.0])
+    assert figure.layout.xaxis.title.text == "time since the request came in (ms)"
+
+
+def test_services_and_operations(jaeger):
+    assert jaeger.services() == ["details.bookinfo", "gateway.bookinfo", "productpage.bookinfo", "reviews.bookinfo"]
+    assert jaeger.operations("details.bookinfo") == ["details.bookinfo.svc.cluster.local:9080/*"]
+
+
+def test_tags_filter(jaeger, long_ago):
+    assert len(jaeger.traces("reviews.bookinfo", tags={"error": "true"}, start=long_ago)) == 1
+    assert jaeger.traces("reviews.bookinfo", tags={"error": "false"}, start=long_ago) == []
+
+
+def test_an_unknown_trace_and_a_wrong_address_are_told(jaeger):
+    with pytest.raises(ClusterError, match="trace not found"):
+        jaeger.trace("123")
+    with pytest.raises(ClusterError, match="without JSON: is that Jaeger"):
+        Jaeger(f"{jaeger.url}/search").services()
+    with pytest.raises(ClusterError, match="not a duration"):
+        jaeger.traces("details.bookinfo", min_duration="fast")
+
+
+def test_dependencies_are_empty_for_old_traces(jaeger):
+    assert list(jaeger.dependencies().columns) == ["parent", "child", "calls"]
