@@ -117,7 +117,8 @@ class Launch:
 class Runner(Protocol):
     """Decides what a command of an image runs as."""
 
-    def __call__(self, context: ContainerContext, /) -> Launch: ...
+    def __call__(self, context: ContainerContext, /) -> Launch:
+        """How `context.argv` is started."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from labkit.errors import SandboxError
 from labkit.sandbox.images.context import ContainerContext, Image, ImageName, Launch
 
-__all__ = ["ProgramNotFoundError", "find", "known", "launch"]
+__all__ = ["ProgramNotFoundError", "find", "known", "launch", "modules"]
 
 _MODULES = ("bookinfo", "httpbin", "istio", "addons", "programs", "proxyv2")
 """Modules of this package with a tuple IMAGES."""
@@ -47,6 +47,12 @@ def find(reference: str) -> Image | None:
 def known() -> list[str]:
     """One repository of each image there is, sorted, as a learner would write it."""
     return sorted({image.repositories[0].removeprefix("library/") for image in _table().values()})
+
+
+def modules() -> list[str]:
+    """The modules of all Python-run programs, for the zygote to load once."""
+    programs = [program for image in _table().values() for program in image.programs.values()]
+    return sorted({program.partition(":")[0] for program in programs if isinstance(program, str)})
 
 
 def launch(image: Image, context: ContainerContext) -> Launch:
@@ -88,10 +94,9 @@ def _real(text: str, context: ContainerContext) -> str:
     """`text` with each mount path in it replaced: there is no mount namespace in which that path could exist."""
     if "/" not in text:
         return text
-    for mount in sorted(context.mounts, key=len, reverse=True):
-        if mount in text and mount != "/":
-            # Not inside a longer path such as /data2 or /var/data.
-            text = re.sub(
-                rf"(?<![\w./-]){re.escape(mount.rstrip('/'))}(?![\w.-])", lambda _: str(context.path(mount)), text
-            )
-    return text
+    mounts = sorted((mount for mount in context.mounts if mount in text and mount != "/"), key=len, reverse=True)
+    if not mounts:
+        return text
+    # Not inside a longer path such as /data2 or /var/data.
+    paths = "|".join(re.escape(mount.rstrip("/")) for mount in mounts)
+    return re.sub(rf"(?<![\w./-])({paths})(?![\w.-])", lambda match: str(context.path(match[1])), text)

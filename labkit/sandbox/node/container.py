@@ -1,0 +1,383 @@
+"""One container of a pod: started, probed, restarted, ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from labkit.errors import LabError
+from labkit.sandbox import images
+from labkit.sandbox.contracts import Obj
+from labkit.sandbox.images import ContainerContext, Image, Launch
+from labkit.sandbox.node.backoff import BackOff
+from labkit.sandbox.node.context import make_context
+from labkit.sandbox.node.environment import ConfigError
+from labkit.sandbox.node.execs import run_command
+from labkit.sandbox.node.handlers import Failure, Target, act
+from labkit.sandbox.node.logs import LogFile, pump
+from labkit.sandbox.node.probes import Kind, probe_container
+from labkit.sandbox.node.processes import Exit, Process, StartError
+from labkit.sandbox.node.pulling import pull
+from labkit.sandbox.node.services import NodeServices, image_id, now
+from labkit.sandbox.node.volumes import Volumes
+
+__all__ = ["Container"]
+
+_NEVER_RUN = 137
+_EPOCH = "1970-01-01T00:00:00Z"
+_LAST_OUTPUT = 0.5
+"""Seconds to wait for the output of a container that has ended."""
+
+
+class Container:
+    """A container and its runs.
+
+    Args:
+        services: The node.
+        volumes: The pod's volumes.
+        pod: Gives the current Pod object.
+        spec: The container's spec.
+        init: Whether it is an init container.
+        before: Its entry in the pod's status from before this daemon started, if any.
+        changed: Called when what the pod's status shows of it has changed.
+    """
+
+    def __init__(
+        self,
+        services: NodeServices,
+        volumes: Volumes,
+        pod: Callable[[], Obj],
+        spec: Obj,
+        *,
+        init: bool,
+        before: Obj | None,
+        changed: Callable[[], None],
+    ) -> None:
+        self.spec = spec
+        self.name = str(spec["name"])
+        self.init = init
+        self.state: Obj = {"waiting": {"reason": "PodInitializing" if init else "ContainerCreating"}}
+        self.last_state: Obj = {}
+        self.ready = self.started = False
+        self.restarts = 0
+        self.has_started = asyncio.Event()
+        self.context: ContainerContext | None = None
+        self.image: Image | None = None
+        self.log: LogFile | None = None
+        self._services = services
+        self._volumes = volumes
+        self._pod = pod
+        self._changed = changed
+        self._image_name = str(spec.get("image", ""))
+        self._image_id = self._id = ""
+        self._launch: Launch | None = None
+        self._process: Process | None = None
+        self._ready_probe = "readinessProbe" not in spec
+        self._backoff = BackOff(services.timing.backoff, services.timing.backoff_limit)
+        self._stopping = asyncio.Event()
+        if before is not None:
+            self._resume(before)
+
+    def _resume(self, before: Obj) -> None:
+        """Take over the count and the last state of a container that ended with the node's last daemon."""
+        self.restarts = int(before.get("restartCount", 0))
+        self._id, self._image_id = before.get("containerID", ""), before.get("imageID", "")
+        state = before.get("state") or {}
+        if "terminated" in state:
+            self.state = state
+        elif running := state.get("running"):
+            ended = {"exitCode": 255, "reason": "Unknown", "startedAt": running.get("startedAt"), "finishedAt": now()}
+            self.state = {"terminated": ended | {"containerID": self._id}}
+        self.last_state = before.get("lastState") or {}
+
+    def status(self) -> Obj:
+        """The container's entry in the pod's status."""
+        return {
+            "name": self.name,
+            "state": self.state,
+            "lastState": self.last_state,
+            "ready": self.ready,
+            "restartCount": self.restarts,
+            "image": self._image_name,
+            "imageID": self._image_id,
+            **({"containerID": self._id} if self._id else {}),
+            "started": self.started,
+        }
+
+    async def run(self, policy: str) -> int:
+        """Run until it has ended and is not to be restarted; its exit code.
+
+        Args:
+            policy: "Always", "OnFailure" or "Never".
+        """
+        ended = self.state.get("terminated")
+        while not self._stopping.is_set() and (ended is None or self._again(policy, ended["exitCode"])):
+            if ended is not None and not await self._wait_to_restart():
+                break
+            pulled = await pull(self._services, self)
+            if pulled is None:
+                break
+            self.image, name = pulled
+            self._image_name, self._image_id = str(name), image_id(name)
+            ended = await self._run_once(again=ended is not None)
+        return int(ended["exitCode"]) if ended else _NEVER_RUN
+
+    def _again(self, policy: str, code: int) -> bool:
+        return policy == "Always" or (policy == "OnFailure" and code != 0)
+
+    async def pause(self, seconds: float) -> bool:
+        """Wait; False if the container is not wanted any more."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        return not self._stopping.is_set()
+
+    async def _wait_to_restart(self) -> bool:
+        wait = self._backoff.wait()
+        if wait:
+            pod = self._pod()["metadata"]
+            where = f"container={self.name} pod={pod['name']}_{pod.get('namespace')}({pod.get('uid')})"
+            self.waiting("CrashLoopBackOff", f"back-off {_duration(wait)} restarting failed {where}")
+            pod_name = where.partition("pod=")[2]
+            self.warning("BackOff", f"Back-off restarting failed container {self.name} in pod {pod_name}")
+        return await self.pause(wait)
+
+    async def _run_once(self, again: bool) -> Obj | None:
+        """One run, from the start to the end; its terminated state, or None if it was given up before."""
+        assert self.image is not None
+        while True:
+            try:
+                root, mounts = self._volumes.root(self.spec)
+                identity = secrets.token_hex(32)
+                self.context = make_context(
+                    self._services, self._pod(), self.spec, self.image, root, mounts, identity, self.init
+                )
+                break
+            except (ConfigError, OSError) as error:
+                text = error.message if isinstance(error, ConfigError) else str(error)
+                self.waiting("CreateContainerConfigError", text)
+                self.warning("Failed", f"Error: {text}")
+                if not await self.pause(self._services.timing.retry):
+                    return None
+        if again:
+            self.restarts += 1
+            if "terminated" in self.state:
+                self.last_state = self.state
+        self._id = f"{'docker' if self._services.settings.legacy else 'containerd'}://{identity}"
+        began = now()
+        try:
+            self._launch = images.launch(self.image, self.context)
+            process, output = await self._start(identity)
+        except (LabError, OSError) as error:
+            return self._not_started(error)
+        try:
+            ended = await self._follow(process, began)
+        finally:
+            self._process = None
+            # Only where this task was cancelled is there anything left to end.
+            process.signal(signal.SIGKILL, tree=True)
+        await asyncio.wait(output, timeout=_LAST_OUTPUT)
+        for stream in output:
+            stream.cancel()
+        if self.log is not None:
+            self.log.close()
+        return self._terminated(ended, began)
+
+    async def _start(self, identity: str) -> tuple[Process, list[asyncio.Future[None]]]:
+        assert self.context is not None
+        assert self._launch is not None
+        self.log = LogFile(self.log_path(self.restarts))
+        output = []
+        with contextlib.ExitStack() as stack:
+            ends: list[int] = [os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)]
+            for stream in ("stdout", "stderr"):
+                reader, writer = os.pipe2(os.O_CLOEXEC)
+                output.append(pump(reader, self.log, stream))
+                ends.append(writer)
+            for end in ends:
+                stack.callback(os.close, end)
+            workdir = self.context.path(self.spec.get("workingDir") or "/")
+            workdir.mkdir(parents=True, exist_ok=True, mode=0o700)
+            process = await self._services.processes.spawn(
+                identity,
+                entry=self._launch.entry,
+                argv=self._launch.argv,
+                env={**self.context.env, **self._launch.env},
+                cwd=workdir,
+                streams=(ends[0], ends[1], ends[2]),
+            )
+        return process, output
+
+    async def _follow(self, process: Process, began: str) -> Exit:
+        """From the process's start to its end: its hook, its probes."""
+        self._process = process
+        created = (
+            f"Created container {self.name}" if self._services.settings.legacy else f"Created container: {self.name}"
+        )
+        self.normal("Created", created)
+        self.normal("Started", f"Started container {self.name}")
+        self.state = {"running": {"startedAt": began}}
+        self._ready_probe = "readinessProbe" not in self.spec
+        self.started = self.ready = False
+        watching = asyncio.create_task(self._watch())
+        try:
+            return await asyncio.shield(process.exited)
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+            self.started = self.ready = False
+
+    async def _watch(self) -> None:
+        hook = (self.spec.get("lifecycle") or {}).get("postStart")
+        if hook:
+            self._changed()
+            try:
+                await act(hook, self.spec, self.target())
+            except Failure as failure:
+                self.warning("FailedPostStartHook", f"PostStartHook failed: {failure}")
+                await self.end(self._grace(), "FailedPostStartHook")
+                return
+        if "startupProbe" not in self.spec:
+            self._verdict("Startup", True)
+        await probe_container(self.spec, self.target(), self._services.timing.eager, self._unhealthy, self._verdict)
+
+    def _unhealthy(self, kind: Kind, problem: str) -> None:
+        self.warning("Unhealthy", f"{kind} probe failed: {problem}")
+
+    def _verdict(self, kind: Kind, passes: bool) -> None:
+        if kind == "Readiness":
+            self._ready_probe = passes
+        elif passes:
+            self.started = True
+            self.has_started.set()
+        else:
+            self.normal("Killing", f"Container {self.name} failed {kind.lower()} probe, will be restarted")
+            spec = self.spec["startupProbe" if kind == "Startup" else "livenessProbe"]
+            grace = spec.get("terminationGracePeriodSeconds", self._grace())
+            self._ending = asyncio.create_task(self.end(grace, "Unhealthy"))
+        self.ready = self.started and self._ready_probe
+        self._changed()
+
+    def _grace(self) -> float:
+        return float(self._pod()["spec"].get("terminationGracePeriodSeconds", 30))
+
+    def target(self) -> Target:
+        """Where the container's probes and hooks go."""
+        assert self.context is not None
+        context = self.context
+        version = self._services.settings.kubernetes_version.removeprefix("v").rpartition(".")[0]
+        other = context.local_ip if context.bind == context.pod_ip else context.pod_ip
+
+        async def execute(command: list[str]) -> tuple[int, bytes]:
+            return await run_command(self._services.processes, self, command)
+
+        agent = f"kube-probe/{version}"
+        return Target((context.bind, other), context.pod_ip, self._services.settings.plan.port, execute, agent)
+
+    async def end(self, grace: float, why: str = "") -> None:
+        """End the container's process: its preStop hook and drain, SIGTERM, and SIGKILL when `grace` seconds are over."""
+        process, loop = self._process, asyncio.get_running_loop()
+        if process is None:
+            return
+        deadline = loop.time() + grace
+        if grace > 0:
+            await self._before_end(process, grace)
+            process.signal(signal.SIGTERM)
+            # Kubernetes gives at least two seconds after a hook that used up the grace period.
+            left = max(deadline - loop.time(), 2.0 if why != "Deleted" else 0.1)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(process.exited), left)
+        if not process.exited.done():
+            process.signal(signal.SIGKILL, tree=True)
+            await asyncio.shield(process.exited)
+
+    async def _before_end(self, process: Process, grace: float) -> None:
+        hook = (self.spec.get("lifecycle") or {}).get("preStop")
+        try:
+            async with asyncio.timeout(grace):
+                if hook:
+                    await act(hook, self.spec, self.target())
+                if self._launch is not None and self._launch.drain is not None:
+                    await self._launch.drain()
+        except Failure as failure:
+            self.warning("FailedPreStopHook", f"PreStopHook failed: {failure}")
+        except TimeoutError:
+            pass
+        except (OSError, LabError) as error:
+            self.warning("FailedPreStopHook", f"draining failed: {error}")
+
+    async def stop(self, grace: float) -> None:
+        """End it for good."""
+        self._stopping.set()
+        await self.end(grace)
+
+    def log_path(self, run: int) -> Any:
+        """The log file of the container's run number `run`."""
+        return self._services.settings.pods_dir / self._pod()["metadata"]["uid"] / "logs" / self.name / f"{run}.log"
+
+    def _not_started(self, error: Exception) -> Obj:
+        """The container could not be started: the runtime's words, and exit code 128."""
+        reason = error.message if isinstance(error, LabError) else str(error)
+        if isinstance(error, StartError) and self._launch is not None:
+            reason = f'exec: "{self._launch.argv[0]}": {error.message.lower()}'
+        message = (
+            "failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create failed: "
+            f"unable to start container process: error during container init: {reason}: unknown"
+        )
+        self.warning("Failed", f"Error: {message}")
+        if self.log is not None:
+            self.log.close()
+        ended = {"exitCode": 128, "reason": "StartError", "message": message, "startedAt": _EPOCH, "finishedAt": now()}
+        self.state = {"terminated": ended | {"containerID": self._id}}
+        self._changed()
+        return ended
+
+    def _terminated(self, ended: Exit, began: str) -> Obj:
+        reason = "Completed" if ended.code == 0 else "Error"
+        state: Obj = {"exitCode": ended.code, "reason": reason, "startedAt": began, "finishedAt": now()}
+        if message := self._last_words(ended.code):
+            state["message"] = message
+        if ended.signal:
+            state["signal"] = ended.signal
+        self.state = {"terminated": state | {"containerID": self._id}}
+        self._changed()
+        return state
+
+    def _last_words(self, code: int) -> str:
+        """The container's termination message: its file, or where asked for the end of its log."""
+        assert self.context is not None
+        path = self.context.path(self.spec.get("terminationMessagePath") or "/dev/termination-log")
+        with contextlib.suppress(OSError):
+            return path.read_bytes()[-4096:].decode(errors="replace")
+        if code and self.spec.get("terminationMessagePolicy") == "FallbackToLogsOnError":
+            with contextlib.suppress(OSError):
+                lines = self.log_path(self.restarts).read_text(errors="replace").splitlines()[-80:]
+                return "\n".join(line.split(" ", 3)[-1] for line in lines)[-2048:]
+        return ""
+
+    def waiting(self, reason: str, message: str) -> None:
+        """Show why it waits."""
+        if "terminated" in self.state:
+            self.last_state = self.state
+        self.state = {"waiting": {"reason": reason, "message": message}}
+        self._changed()
+
+    def normal(self, reason: str, message: str) -> None:
+        """Record what went well."""
+        self._services.event(self._pod(), "Normal", reason, message)
+
+    def warning(self, reason: str, message: str) -> None:
+        """Record what went wrong."""
+        self._services.event(self._pod(), "Warning", reason, message)
+
+
+def _duration(seconds: float) -> str:
+    """As Go prints a duration: 10s, 1m20s, 5m0s."""
+    if seconds < 60:
+        return f"{seconds:g}s"
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes}m{rest}s"

@@ -1,0 +1,270 @@
+"""Commands run inside a running container: exec probes, lifecycle hooks, kubectl exec."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import fcntl
+import os
+import pty
+import signal
+import struct
+import termios
+from typing import TYPE_CHECKING
+
+from labkit.sandbox import images
+from labkit.sandbox.contracts import ApiError, ExecSession
+from labkit.sandbox.images import Launch
+from labkit.sandbox.node.processes import Process, Processes, StartError
+
+if TYPE_CHECKING:
+    from labkit.sandbox.node.container import Container
+
+__all__ = ["Command", "run_command", "start_command"]
+
+_BUFFER = 256 * 1024
+_MOST_OUTPUT = 10 * 1024
+_AFTER_END = 0.1
+"""Seconds between looks for the last output of a command that has ended."""
+
+
+class _Reader:
+    """One end of output: read by the event loop, handed out on demand, paused while nobody takes it."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._loop = asyncio.get_running_loop()
+        self._data = bytearray()
+        self._ended = self._reading = False
+        self._more = asyncio.Event()
+        os.set_blocking(descriptor, False)
+        self._resume()
+
+    def _resume(self) -> None:
+        if not self._reading and not self._ended:
+            self._loop.add_reader(self._descriptor, self._readable)
+            self._reading = True
+
+    def _pause(self) -> None:
+        if self._reading:
+            self._loop.remove_reader(self._descriptor)
+            self._reading = False
+
+    def _readable(self) -> None:
+        try:
+            data = os.read(self._descriptor, 65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            # A pseudo terminal whose other side is closed answers EIO.
+            data = b""
+        if data:
+            self._data += data
+            if len(self._data) >= _BUFFER:
+                self._pause()
+        else:
+            self.end()
+        self._more.set()
+
+    async def read(self) -> bytes:
+        """The next bytes, b"" at the end."""
+        while not self._data and not self._ended:
+            self._more.clear()
+            await self._more.wait()
+        data = bytes(self._data)
+        self._data.clear()
+        self._resume()
+        return data
+
+    def finish(self) -> None:
+        """The command has ended: what is in the pipe can still be taken, but nobody waits for more.
+
+        A process it left running may hold the pipe open.
+        """
+        if self._ended:
+            return
+        if self._reading and not self._data:
+            self._readable()
+            if not self._data:
+                self.end()
+                return
+        self._loop.call_later(_AFTER_END, self.finish)
+
+    @property
+    def open(self) -> bool:
+        """Whether there may be more to come."""
+        return not self._ended
+
+    def end(self) -> None:
+        """Stop reading; what was read can still be taken."""
+        self._pause()
+        if not self._ended:
+            self._ended = True
+            os.close(self._descriptor)
+        self._more.set()
+
+
+class Command(ExecSession):
+    """A command in a container.
+
+    Args:
+        process: The process.
+        stdin: Where to write its input; None for none.
+        stdout: Its output.
+        stderr: Its errors; None with a tty.
+        terminal: The terminal's descriptor, for its size; None without.
+    """
+
+    def __init__(
+        self, process: Process, stdin: int | None, stdout: _Reader, stderr: _Reader | None, terminal: int | None
+    ) -> None:
+        self._process = process
+        self._stdin = stdin
+        self._stdout = stdout
+        self._stderr = stderr
+        self._terminal = terminal
+        process.exited.add_done_callback(lambda _: self._finished())
+
+    async def read_stdout(self) -> bytes:
+        """Next bytes of stdout (with a tty: of everything); b"" at the end."""
+        return await self._stdout.read()
+
+    async def read_stderr(self) -> bytes:
+        """Next bytes of stderr; b"" at the end."""
+        return await self._stderr.read() if self._stderr else b""
+
+    async def write_stdin(self, data: bytes) -> None:
+        """Send to stdin; waits while the command is slow."""
+        loop = asyncio.get_running_loop()
+        view = memoryview(data)
+        while view and self._stdin is not None:
+            try:
+                view = view[os.write(self._stdin, view) :]
+            except BlockingIOError:
+                ready: asyncio.Future[None] = loop.create_future()
+                descriptor = self._stdin
+                loop.add_writer(descriptor, lambda: ready.done() or ready.set_result(None))
+                try:
+                    await asyncio.wait([ready, asyncio.shield(self._process.exited)], return_when="FIRST_COMPLETED")
+                finally:
+                    loop.remove_writer(descriptor)
+                if self._process.exited.done():
+                    return
+            except OSError:
+                # The command has closed its input or has ended; its exit code tells.
+                return
+
+    async def close_stdin(self) -> None:
+        """End of stdin."""
+        if self._stdin is None:
+            return
+        if self._terminal is not None:
+            await self.write_stdin(b"\x04")
+        else:
+            os.close(self._stdin)
+            self._stdin = None
+
+    def resize(self, width: int, height: int) -> None:
+        """Tell a tty its size in characters."""
+        if self._terminal is not None and self._stdout.open:
+            with contextlib.suppress(OSError):
+                fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+
+    async def wait(self) -> int:
+        """The exit code (128 + n where signal n ended it)."""
+        return (await asyncio.shield(self._process.exited)).code
+
+    def kill(self) -> None:
+        """End the command and what it started."""
+        self._process.signal(signal.SIGKILL, tree=True)
+
+    def _finished(self) -> None:
+        if self._stdin is not None:
+            os.close(self._stdin)
+            self._stdin = None
+        for reader in (self._stdout, self._stderr):
+            if reader is not None:
+                reader.finish()
+
+
+def _launch(container: Container, command: list[str]) -> Launch:
+    if container.context is None or container.image is None or "running" not in container.state:
+        raise ApiError(400, "BadRequest", f"container {container.name} is not running")
+    return images.launch(container.image, dataclasses.replace(container.context, argv=tuple(command)))
+
+
+async def start_command(
+    processes: Processes, container: Container, command: list[str], *, stdin: bool, tty: bool
+) -> Command:
+    """Start `command` in `container`.
+
+    Raises:
+        ApiError: the container does not run, or the command cannot be started.
+    """
+    try:
+        launch = _launch(container, command)
+    except images.ProgramNotFoundError as error:
+        raise _refused(error.message) from error
+    assert container.context is not None
+    env = {**container.context.env, **launch.env} | ({"TERM": "xterm"} if tty else {})
+    identity = env["LABKIT_CONTAINER"]
+    with contextlib.ExitStack() as given:
+        if tty:
+            master, slave = pty.openpty()
+            given.callback(os.close, slave)
+            streams = (slave, slave, slave)
+            # Two descriptors of one terminal, so that reading and writing end each for itself.
+            ours = (os.dup(master) if stdin else None, master, None)
+        else:
+            in_reader, in_writer = os.pipe2(os.O_CLOEXEC) if stdin else (os.open(os.devnull, os.O_RDONLY), None)
+            out_reader, out_writer = os.pipe2(os.O_CLOEXEC)
+            err_reader, err_writer = os.pipe2(os.O_CLOEXEC)
+            for end in (in_reader, out_writer, err_writer):
+                given.callback(os.close, end)
+            streams = (in_reader, out_writer, err_writer)
+            ours = (in_writer, out_reader, err_reader)
+        try:
+            process = await processes.spawn(
+                identity,
+                entry=launch.entry,
+                argv=launch.argv,
+                env=env,
+                cwd=container.context.root,
+                streams=streams,
+                main=False,
+                tty=tty,
+            )
+        except BaseException as error:
+            for end in ours:
+                if end is not None:
+                    os.close(end)
+            if isinstance(error, StartError):
+                raise _refused(f'exec: "{launch.argv[0]}": {error.message.lower()}') from error
+            raise
+    writer, out, err = ours
+    if writer is not None:
+        os.set_blocking(writer, False)
+    return Command(process, writer, _Reader(out), _Reader(err) if err is not None else None, out if tty else None)
+
+
+def _refused(reason: str) -> ApiError:
+    message = f"OCI runtime exec failed: exec failed: unable to start container process: {reason}: unknown"
+    return ApiError(500, "InternalError", f"Internal error occurred: {message}")
+
+
+async def run_command(processes: Processes, container: Container, command: list[str]) -> tuple[int, bytes]:
+    """Run `command` in `container` to its end: exit code, and the beginning of what it printed."""
+    try:
+        session = await start_command(processes, container, command, stdin=False, tty=False)
+    except ApiError as error:
+        return 126, error.message.encode()
+    try:
+        output = b""
+        while data := await session.read_stdout():
+            output = (output + data)[:_MOST_OUTPUT]
+        errors = await session.read_stderr()
+        return await session.wait(), output + errors
+    except asyncio.CancelledError:
+        session.kill()
+        raise

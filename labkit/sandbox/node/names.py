@@ -1,0 +1,96 @@
+"""The cluster's names as a file, which the pods' processes read in place of asking a DNS server.
+
+{"services": {"reviews.bookinfo": {"ip": "127.20.16.5", "ports": [9080]}},
+ "headless": {"istio-system/jaeger-agent": ["127.20.64.7"]},
+ "external": {"bookinfo/books": "www.example.com"}}
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+from pathlib import Path
+
+from labkit.sandbox.contracts import Obj, Objects
+from labkit.sandbox.node.proxy import SLICES, ready_addresses, service_key
+from labkit.sandbox.reconcile import Key, Reconciler
+
+__all__ = ["Names"]
+
+log = logging.getLogger(__name__)
+
+_TOGETHER = 0.005
+"""Seconds in which changes are written together."""
+
+
+class Names:
+    """Keeps the file.
+
+    Args:
+        objects: The cluster's objects.
+        file: Where it is; replaced in one step on every change.
+    """
+
+    def __init__(self, objects: Objects, file: Path) -> None:
+        self.file = file
+        self._objects = objects
+        self._services: dict[str, Obj] = {}
+        self._headless: dict[str, list[str]] = {}
+        self._external: dict[str, str] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._written = b""
+        self._reconciler = (
+            Reconciler("names", objects, self._reconcile)
+            .watches("services")
+            .watches(SLICES, service_key)
+            .watches("endpoints")
+        )
+
+    def start(self) -> None:
+        """Write the file, and begin to follow Services."""
+        self._write()
+        self._reconciler.start()
+
+    async def stop(self) -> None:
+        """Stop following."""
+        await self._reconciler.stop()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    async def _reconcile(self, key: Key) -> None:
+        namespace, name = key
+        service = self._objects.find("services", name, namespace)
+        short, full = f"{name}.{namespace}", f"{namespace}/{name}"
+        spec = service["spec"] if service else {}
+        for table in (self._services, self._headless, self._external):
+            table.pop(short if table is self._services else full, None)
+        if spec.get("type") == "ExternalName":
+            self._external[full] = spec.get("externalName", "")
+        elif spec.get("clusterIP") == "None":
+            self._headless[full] = sorted({address for address, _ in ready_addresses(self._objects, key)})
+        elif ip := spec.get("clusterIP"):
+            self._services[short] = {"ip": ip, "ports": [port["port"] for port in spec.get("ports") or []]}
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_TOGETHER, self._write)
+
+    def _write(self) -> None:
+        self._timer = None
+        content = {"services": self._services, "headless": self._headless, "external": self._external}
+        data = json.dumps(content, sort_keys=True).encode()
+        if data == self._written:
+            return
+        temporary = self.file.with_name(self.file.name + ".new")
+        try:
+            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as handle:
+                handle.write(data)
+            temporary.replace(self.file)
+        except OSError as error:
+            # The disk is full: the old names go on; the next change tries again.
+            log.warning("cannot write %s: %s", self.file, error.strerror)
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            return
+        self._written = data

@@ -1,0 +1,207 @@
+"""A pod's volumes as folders, and a container's "/" made of links to them.
+
+A process without a mount namespace cannot see a volume at its mount path. Each container has a root folder in which every
+mount path is a link to the volume; it is the container's working directory, and $LABKIT_ROOT names it.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+
+from labkit.sandbox.contracts import Obj, Objects
+from labkit.sandbox.node.environment import ConfigError, field, resource_field
+from labkit.sandbox.settings import SandboxSettings
+
+__all__ = ["MountError", "Volumes", "references"]
+
+_SOURCES = {"emptyDir", "configMap", "secret", "projected", "downwardAPI", "hostPath"}
+
+
+class MountError(ConfigError):
+    """A volume cannot be set up (yet); the message is the kubelet's own."""
+
+
+def references(pod: Obj) -> set[tuple[str, str]]:
+    """The ConfigMaps and Secrets that the pod's volumes show, as (resource, name)."""
+    found = set()
+    for volume in pod["spec"].get("volumes") or []:
+        for source in [volume, *((volume.get("projected") or {}).get("sources") or [])]:
+            if config := source.get("configMap"):
+                found.add(("configmaps", config.get("name", "")))
+            if secret := source.get("secret"):
+                found.add(("secrets", secret.get("secretName") or secret.get("name", "")))
+    return found
+
+
+class Volumes:
+    """The volumes of one pod.
+
+    Args:
+        objects: Where ConfigMaps and Secrets are.
+        folder: The pod's folder.
+        settings: The sandbox; `home`/host plays the node's file system for hostPath volumes.
+        allocatable: What a container without limits may use, for the downward API.
+    """
+
+    def __init__(
+        self, objects: Objects, folder: Path, settings: SandboxSettings, allocatable: Mapping[str, str]
+    ) -> None:
+        self._objects = objects
+        self._folder = folder
+        self._host = settings.home / "host"
+        self._settings = settings
+        self._allocatable = allocatable
+
+    def set_up(self, pod: Obj) -> None:
+        """Make every volume of `pod`, or bring those that show objects up to date.
+
+        Raises:
+            MountError: one of them shows something that is not there, or is of a kind this node does not have.
+        """
+        for volume in pod["spec"].get("volumes") or []:
+            try:
+                self._set_up(pod, volume)
+            except MountError:
+                raise
+            except (ConfigError, OSError) as error:
+                raise MountError(
+                    f'MountVolume.SetUp failed for volume "{volume["name"]}" : {_reason(error)}'
+                ) from error
+
+    def _set_up(self, pod: Obj, volume: Obj) -> None:
+        kinds = [kind for kind in volume if kind != "name"]
+        kind = kinds[0] if kinds else "emptyDir"
+        if kind not in _SOURCES:
+            raise ConfigError(f"this node has no volumes of type {kind}; it has {', '.join(sorted(_SOURCES))}")
+        path = self.path(volume["name"])
+        if kind == "hostPath":
+            real = self._host / _inside(volume["hostPath"]["path"])
+            if volume["hostPath"].get("type") in ("File", "FileOrCreate"):
+                real.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                real.touch(mode=0o600)
+            else:
+                real.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _link(path, real)
+            return
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if kind != "emptyDir":
+            sources = volume[kind].get("sources") or [] if kind == "projected" else [{kind: volume[kind]}]
+            files = {name: data for source in sources for name, data in self._files(pod, source)}
+            _write_all(path, files)
+
+    def path(self, volume: str) -> Path:
+        """Where the volume is."""
+        return self._folder / "volumes" / volume
+
+    def _files(self, pod: Obj, source: Obj) -> Iterator[tuple[str, tuple[bytes, int]]]:
+        namespace = pod["metadata"].get("namespace", "default")
+        if (config := source.get("configMap")) is not None:
+            yield from self._keys("configmaps", config.get("name", ""), namespace, config)
+        elif (secret := source.get("secret")) is not None:
+            yield from self._keys("secrets", secret.get("secretName") or secret.get("name", ""), namespace, secret)
+        elif (downward := source.get("downwardAPI")) is not None:
+            for item in downward.get("items") or []:
+                if "fieldRef" in item:
+                    value = field(pod, item["fieldRef"]["fieldPath"])
+                else:
+                    value = resource_field(
+                        pod, pod["spec"]["containers"][0], item["resourceFieldRef"], self._allocatable
+                    )
+                yield item["path"], (value.encode(), item.get("mode", 0o644))
+        elif (token := source.get("serviceAccountToken")) is not None:
+            # One meant for another audience, such as Istio's CA, must not open the API.
+            value = self._settings.xds_token if token.get("audience") else self._settings.token
+            yield token["path"], (value.encode(), 0o600)
+
+    def _keys(self, resource: str, name: str, namespace: str, source: Obj) -> Iterator[tuple[str, tuple[bytes, int]]]:
+        found = self._objects.find(resource, name, namespace)
+        optional = bool(source.get("optional"))
+        if found is None:
+            if optional:
+                return
+            raise ConfigError(f'{resource.removesuffix("s")} "{name}" not found')
+        data = {key: base64.b64decode(value) for key, value in (found.get("binaryData") or {}).items()}
+        for key, value in (found.get("data") or {}).items():
+            data[key] = base64.b64decode(value) if resource == "secrets" else value.encode()
+        mode = source.get("defaultMode") or 0o644
+        if "items" not in source or source["items"] is None:
+            yield from ((key, (value, mode)) for key, value in data.items())
+            return
+        for item in source["items"]:
+            if item["key"] in data:
+                yield item["path"], (data[item["key"]], item.get("mode") or mode)
+            elif not optional:
+                raise ConfigError(f"references non-existent {resource.removesuffix('s')} key: {item['key']}")
+
+    def root(self, container: Obj) -> tuple[Path, dict[str, Path]]:
+        """The folder that plays the container's "/", emptied and laid out; and mount path → where it leads.
+
+        Raises:
+            MountError: a mount names no volume, or leaves it.
+        """
+        root = self._folder / "containers" / container["name"] / "root"
+        shutil.rmtree(root, ignore_errors=True)
+        for folder in ("tmp", "root", "dev"):
+            (root / folder).mkdir(parents=True, exist_ok=True, mode=0o700)
+        mounts: dict[str, Path] = {}
+        # A path above another first, so that the other finds it there.
+        for mount in sorted(
+            container.get("volumeMounts") or [], key=lambda item: len(PurePosixPath(item["mountPath"]).parts)
+        ):
+            target = self.path(mount["name"])
+            if not target.exists():
+                raise MountError(f'cannot find volume "{mount["name"]}" to mount into container "{container["name"]}"')
+            if sub := mount.get("subPath"):
+                target = target / _inside(sub)
+                if not target.exists():
+                    target.mkdir(parents=True, mode=0o700)
+            where = "/" + str(_inside(mount["mountPath"]))
+            mounts[where] = target
+            if where != "/.":
+                _link(root / where.lstrip("/"), target)
+        return root, mounts
+
+
+def _reason(error: Exception) -> str:
+    return error.message if isinstance(error, ConfigError) else str(error)
+
+
+def _inside(path: str) -> PurePosixPath:
+    """`path` as a relative one that cannot lead out of the folder it is joined to."""
+    parts = [part for part in PurePosixPath(path).parts if part not in ("/", ".")]
+    if ".." in parts:
+        raise MountError(f'"{path}" must not contain ".."')
+    return PurePosixPath(*parts)
+
+
+def _link(path: Path, target: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if path.is_symlink():
+        if path.readlink() == target:
+            return
+        path.unlink()
+    elif path.is_dir():
+        shutil.rmtree(path)
+    path.symlink_to(target)
+
+
+def _write_all(folder: Path, files: Mapping[str, tuple[bytes, int]]) -> None:
+    """Make `folder` hold exactly `files`; each is replaced in one step, so that no reader sees half of it."""
+    wanted = set()
+    for name, (data, mode) in files.items():
+        path = folder / _inside(name)
+        wanted.add(path)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if path.is_file() and path.read_bytes() == data:
+            continue
+        temporary = path.with_name(f"..{path.name}.new")
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600 | mode & 0o700), "wb") as file:
+            file.write(data)
+        temporary.replace(path)
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink() and path not in wanted:
+            path.unlink()
