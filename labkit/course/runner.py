@@ -165,7 +165,7 @@ def play(path: Path, out: Path, parameters: dict[str, object], *, progress: bool
     from papermill.exceptions import PapermillException, PapermillExecutionError
     from papermill.execute import execute_notebook
 
-    logging.getLogger("papermill").setLevel(logging.ERROR)
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)
     bar: Any = {"desc": path.stem, "leave": False, "dynamic_ncols": True} if progress else False
     begun = time.monotonic()
     error = ""
@@ -176,6 +176,7 @@ def play(path: Path, out: Path, parameters: dict[str, object], *, progress: bool
             parameters,
             cwd=path.parent,
             progress_bar=bar,
+            extra_arguments=["--log-level=ERROR"],
             execution_timeout=CELL_TIMEOUT,
             kernel_name="python3",
         )
@@ -199,11 +200,11 @@ def play(path: Path, out: Path, parameters: dict[str, object], *, progress: bool
 
 
 def _failed_cell(code: list[Any]) -> str:
-    for cell in code:
-        if cell.metadata.get("papermill", {}).get("exception"):
-            return str(cell.id)
-    unfinished = [cell for cell in code if cell.metadata.get("papermill", {}).get("status") in ("running", "failed")]
-    return str(unfinished[0].id) if unfinished else ""
+    told = [(cell.id, cell.metadata.get("papermill", {})) for cell in code]
+    raised = [cell_id for cell_id, mark in told if mark.get("exception")]
+    # Where the kernel died or the time ran out nothing is raised: it was in the last cell that began.
+    begun = [cell_id for cell_id, mark in told if mark.get("start_time")]
+    return str((raised or begun[-1:] or [""])[0])
 
 
 def _tells_itself(name: str) -> bool:

@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+from tests.cluster.conftest import kubectl
+
+__all__ = ["kubectl"]

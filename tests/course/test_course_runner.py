@@ -1,0 +1,154 @@
+"""The papermill runner: results, reports, failures that name notebook and cell, and no kernel left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import psutil
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from labkit.course import runner
+from labkit.errors import NotebookError
+
+PARAMETERS = 'RELEASE = "1.2.2"\nTARGET = "sandbox"'
+
+
+def notebook(folder: Path, name: str, *cells: tuple[str, str], parameters: str = PARAMETERS) -> Path:
+    parts = [new_markdown_cell(f"# {name}", id="title")]
+    parts.append(new_code_cell(parameters, id="parameters", metadata={"tags": ["parameters"]}))
+    parts += [new_code_cell(source, id=cell_id) for cell_id, source in cells]
+    spec = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    path = folder / f"{name}.ipynb"
+    nbformat.write(new_notebook(cells=parts, metadata=spec), path)
+    return path
+
+
+def kernels() -> list[psutil.Process]:
+    return [p for p in psutil.Process().children(recursive=True) if "ipykernel" in " ".join(p.cmdline())]
+
+
+@pytest.fixture(autouse=True)
+def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LABKIT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+
+
+def test_a_run_with_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = notebook(
+        tmp_path, "00-first",
+        ("says-hello", "import os\nprint('hello from', RELEASE, TARGET, os.environ['KUBECONFIG'])"),
+        ("shows-html", "from labkit import display\ndisplay.code('kind: Gateway')"),
+        ("draws", "import plotly.graph_objects as go\ngo.Figure(go.Bar(y=[1, 2]), layout={'title': 'Requests'})"),
+    )  # fmt: skip
+    second = notebook(
+        tmp_path, "01-second",
+        ("goes-well", "1 + 1"),
+        ("claims-too-much", "from labkit.errors import CheckError\nraise CheckError('not so: 2/2', next_step='Look.')"),
+        ("never-reached", "print('no')"),
+    )  # fmt: skip
+    third = notebook(tmp_path, "02-third", ("is-skipped", "1"))
+    clean_up = notebook(tmp_path, "09-clean-up", ("cleans", "1"))
+    out = tmp_path / "out"
+    results = runner.run([first, second, third, clean_up], release="1.30.3", kubeconfig="/the/config", out=out)
+
+    assert [(r.notebook, r.outcome) for r in results] == [
+        ("00-first", "passed"),
+        ("01-second", "failed"),
+        ("02-third", "skipped"),
+        ("09-clean-up", "passed"),
+    ]
+    assert results[0].cells == 5, "the four cells and papermill's parameters"
+    assert (results[1].cell, results[1].error) == ("claims-too-much", "not so: 2/2\n→ Look.")
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("✔ 00-first")
+    assert printed[1] == "✘ 01-second          cell claims-too-much: not so: 2/2"
+    assert printed[2] == "○ 02-third           not played: 01-second failed"
+    assert kernels() == []
+    assert "KUBECONFIG" not in os.environ or os.environ["KUBECONFIG"] != "/the/config"
+
+    played = nbformat.read(out / "00-first.ipynb", as_version=4)
+    said = next(c for c in played.cells if c.id == "says-hello").outputs[0].text
+    assert said == "hello from 1.30.3 sandbox /the/config\n"
+
+    page = (out / "report.html").read_text()
+    assert "3 of 4" not in page
+    assert "2 of 4 notebooks passed" in page
+    assert "hello from 1.30.3 sandbox" in page
+    assert "claims-too-much" in page
+    assert "Plotly.newPlot" in page
+    assert 'src="http' not in page, "the page needs nothing from elsewhere"
+    assert "An Exception was encountered" not in page
+
+    suite = ET.parse(out / "junit.xml").getroot()
+    assert {k: suite.get(k) for k in ("tests", "failures", "skipped")} == {"tests": "4", "failures": "1", "skipped": "1"}
+    failure = suite.find("testcase[@name='01-second']/failure")
+    assert failure is not None
+    assert failure.get("message") == "cell claims-too-much: not so: 2/2"
+
+
+def test_a_second_run_replaces_the_first(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "old.ipynb").write_text("{}")
+    (out / "mine.txt").write_text("kept")
+    results = runner.run([notebook(tmp_path, "a", ("one", "1"))], release="1.2.2", kubeconfig="", out=out, progress=False)
+    assert [r.outcome for r in results] == ["passed"]
+    assert sorted(p.name for p in out.iterdir()) == ["a.ipynb", "junit.xml", "mine.txt", "report.html"]
+
+
+@pytest.mark.parametrize(
+    ("source", "error"),
+    [
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("import os; os._exit(3)", "the kernel died"),
+        ("def (", "SyntaxError"),
+    ],
+)
+def test_every_failure_names_its_cell(tmp_path: Path, source: str, error: str) -> None:
+    path = notebook(tmp_path, "bad", ("fine", "1"), ("breaks", source))
+    result = runner.play(path, tmp_path / "out.ipynb", {"RELEASE": "1.2.2"})
+    assert (result.outcome, result.cell) == ("failed", "breaks")
+    assert error in result.error
+    assert kernels() == []
+
+
+def test_a_cell_that_never_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "CELL_TIMEOUT", 1)
+    path = notebook(tmp_path, "slow", ("waits", "import time\ntime.sleep(60)"))
+    result = runner.play(path, tmp_path / "out.ipynb", {})
+    assert (result.outcome, result.cell, result.error) == ("failed", "waits", "the cell did not end within 1 s")
+    assert kernels() == []
+
+
+def test_a_file_that_is_no_notebook(tmp_path: Path) -> None:
+    (tmp_path / "a.ipynb").write_text("not json")
+    result = runner.play(tmp_path / "a.ipynb", tmp_path / "out.ipynb", {})
+    assert result.outcome == "failed"
+    assert "NotJSONError" in result.error
+
+
+def test_a_notebook_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(NotebookError, match=r"there is no notebook .*nope\.ipynb"):
+        runner.main(release="1.2.2", target="sandbox", out=tmp_path / "out", notebooks=[tmp_path / "nope.ipynb"])
+
+
+def test_a_killed_run_leaves_no_kernel(tmp_path: Path, until: Callable[..., Any]) -> None:
+    path = notebook(tmp_path, "long", ("tells", f"import os\nopen({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))"),
+                    ("waits", "import time\ntime.sleep(600)"))  # fmt: skip
+    code = (
+        "import sys; from pathlib import Path; from labkit.course import runner\n"
+        f"runner.play(Path({str(path)!r}), Path({str(tmp_path / 'o.ipynb')!r}), {{}})\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code]) as run:
+        kernel = int(until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text(), 30, "the kernel"))
+        run.send_signal(signal.SIGKILL)
+    until(lambda: not psutil.pid_exists(kernel), 10, "the kernel to end")
