@@ -14,7 +14,7 @@ from labkit.sandbox.contracts import ApiError, ExecSession, Obj, PodRuntime
 
 __all__ = ["serve_attach", "serve_exec"]
 
-_DRAIN = 2.0
+_DRAIN = 1.0
 """Seconds without output after which an ended command's streams count as ended, though a child still holds them."""
 
 
