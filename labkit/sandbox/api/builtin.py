@@ -6,13 +6,13 @@ from typing import Any
 
 from labkit.sandbox.api.builtin_cluster import CLUSTER
 from labkit.sandbox.api.builtin_core import CORE
-from labkit.sandbox.api.builtin_decode import decode
+from labkit.sandbox.api.builtin_decode import decode, prune
 from labkit.sandbox.api.builtin_types import kind_type
 from labkit.sandbox.api.builtin_update import UPDATES
 from labkit.sandbox.api.builtin_workloads import WORKLOADS
 from labkit.sandbox.api.schema_problems import Problems
 
-__all__ = ["validate_builtin", "validate_update"]
+__all__ = ["prune_builtin", "validate_builtin", "validate_update"]
 
 _CHECKS: dict[str, Any] = {**CLUSTER, **CORE, **WORKLOADS}
 _TOO_DEEP = "json: exceeded max depth"
@@ -43,6 +43,13 @@ def validate_builtin(api_version: str, kind: str, obj: Any) -> Problems:
     except RecursionError:
         return Problems(decode=_TOO_DEEP)
     return problems
+
+
+def prune_builtin(api_version: str, kind: str, obj: Any) -> None:
+    """Drop, in place, the fields that `validate_builtin` calls unknown; for requests that are not strict."""
+    type_name = kind_type(api_version, kind)
+    if type_name:
+        prune(obj, type_name)
 
 
 def validate_update(api_version: str, kind: str, old: Any, new: Any) -> Problems:

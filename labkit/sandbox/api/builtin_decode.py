@@ -11,7 +11,7 @@ from typing import Any
 from labkit.sandbox.api.builtin_types import fields_of, go_name
 from labkit.sandbox.api.schema_problems import Problems
 
-__all__ = ["base64_error", "decode", "quantity_error"]
+__all__ = ["base64_error", "decode", "prune", "quantity_error"]
 
 _INT_LIMITS = {"int32": 2**31, "int64": 2**63}
 _QUANTITY = re.compile(r"^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$")
@@ -224,3 +224,29 @@ def _base64_offset(data: bytes) -> int:
             rest = rest[1:].lstrip(b"\r\n")
         return len(data) - len(rest)
     return len(data) - quantum
+
+
+def prune(obj: Any, type_name: str) -> None:
+    """Drop, in place, the fields of `obj` that its type does not have (those that `decode` calls unknown)."""
+    if isinstance(obj, dict):
+        fields = _parsed_fields(type_name)
+        for name in [name for name in obj if name not in fields]:
+            del obj[name]
+        for name, value in obj.items():
+            if isinstance(value, dict | list):
+                _prune_value(value, *fields[name], type_name)
+
+
+def _prune_value(value: Any, kind: str, inner: str, struct: str) -> None:
+    if kind == "struct":
+        prune(value, inner)
+    elif kind == "list" and isinstance(value, list):
+        for one in value:
+            _prune_value(one, *_parse(inner), struct)
+    elif kind == "map" and isinstance(value, dict):
+        for one in value.values():
+            _prune_value(one, *_parse(inner), struct)
+    elif inner in ("schemaOrBool", "schemaOrArray"):
+        model = struct if struct.startswith("V1JSONSchemaProps") else "V1JSONSchemaProps"
+        for one in value if isinstance(value, list) else [value]:
+            prune(one, model)

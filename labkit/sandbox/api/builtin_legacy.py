@@ -109,4 +109,6 @@ ADDED_FIELDS: dict[str, dict[str, dict[str, str]]] = {
 
 ADDED_TYPES: dict[str, dict[str, str]] = {
     "PodSecurityPolicy": {"apiVersion": "string", "kind": "string", "metadata": "V1ObjectMeta", "spec": "any"},
+    # The part of a custom resource that has a fixed type.
+    "Metadata": {"metadata": "V1ObjectMeta"},
 }

@@ -169,9 +169,9 @@ def _stored(status: Obj, spec: Obj, causes: list[Cause]) -> None:
     for index, name in enumerate(as_list(status.get("storedVersions"))):
         if name not in listed:
             detail = (
-                f"missing from spec.versions; {name} was previously a storage version, and must remain in spec.versions "
-                f"until a storage migration ensures no data remains persisted in {name} and removes {name} from "
-                "status.storedVersions"
+                f"missing from spec.versions; {name} was previously a storage version, and must remain in "
+                f"spec.versions until a storage migration ensures no data remains persisted in {name} and removes "
+                f"{name} from status.storedVersions"
             )
             causes.append(invalid(f"status.storedVersions[{index}]", name, detail))
 

@@ -2,25 +2,87 @@
 
 from __future__ import annotations
 
-from labkit.sandbox.api.builtin import validate_builtin, validate_update
-from labkit.sandbox.api.schema_problems import Cause, Problems
-from labkit.sandbox.contracts import Obj
+import functools
+from typing import Any
 
-__all__ = ["Cause", "CustomSchema", "Problems", "validate_builtin", "validate_update"]
+from labkit.sandbox.api.builtin import prune_builtin, validate_builtin, validate_update
+from labkit.sandbox.api.builtin_decode import decode, prune
+from labkit.sandbox.api.builtin_types import OBJECT_META
+from labkit.sandbox.api.schema_node import Node
+from labkit.sandbox.api.schema_problems import Cause, Problems
+from labkit.sandbox.api.schema_validate import ABSENT, list_problems, validate
+
+__all__ = ["Cause", "CustomSchema", "Problems", "prune_builtin", "validate_builtin", "validate_update"]
+
+_OWN_FIELDS = ("apiVersion", "kind", "metadata")
+_BLOCKING = frozenset(
+    ("FieldValueNotSupported", "FieldValueRequired", "FieldValueTooLong", "FieldValueTooMany", "FieldValueTypeInvalid")
+)
 
 
 class CustomSchema:
-    """The schema of one version of a CustomResourceDefinition.
+    """The schema of one version of a CustomResourceDefinition; made ready when the first object comes.
 
     Args:
-        schema: Its ``openAPIV3Schema`` (an empty one allows anything).
+        schema: Its ``openAPIV3Schema``; an empty one allows anything. It is not changed.
         preserve_unknown: Whether unknown fields are kept (``spec.preserveUnknownFields`` of v1beta1 CRDs).
     """
 
-    def __init__(self, schema: Obj, *, preserve_unknown: bool) -> None:
+    def __init__(self, schema: dict[str, Any], *, preserve_unknown: bool) -> None:
         self._schema = schema
         self._preserve = preserve_unknown
 
-    def admit(self, obj: Obj, old: Obj | None = None) -> Problems:
-        """Prune, default and validate `obj` in place; `old` is the stored object on update."""
-        return Problems()
+    @functools.cached_property
+    def _node(self) -> Node:
+        return Node(self._schema)
+
+    def admit(self, obj: Any, old: Any = None) -> Problems:
+        """Prune `obj`, write defaults into it, both in place, and validate it.
+
+        `metadata` is pruned and checked for types; its names and labels are the caller's matter.
+
+        Args:
+            obj: Anything that JSON can be.
+            old: The object as it is stored, on update: what has not changed since is not refused.
+        """
+        problems = Problems()
+        if not isinstance(obj, dict):
+            problems.decode = "json: cannot unmarshal array into Go value of type map[string]interface {}"
+            return problems
+        try:
+            self._admit(obj, old, problems)
+        except RecursionError:
+            problems.decode = "json: exceeded max depth"
+        return problems
+
+    def _admit(self, obj: dict[str, Any], old: Any, problems: Problems) -> None:
+        meta = obj.get("metadata")
+        if meta is not None:
+            found = decode({"metadata": meta}, "Metadata")
+            problems.decode = found.decode
+            problems.unknown += found.unknown
+            prune(meta, OBJECT_META)
+        node = self._node
+        own = {name: obj[name] for name in _OWN_FIELDS if name in obj}
+        rest = {name: value for name, value in obj.items() if name not in _OWN_FIELDS}
+        if not self._preserve:
+            unknown: list[str] = []
+            node.prune(rest, "", unknown)
+            problems.unknown += [f'unknown field "{path}"' for path in sorted(unknown)]
+            node.fill(rest)
+            for name in [name for name in obj if name not in own and name not in rest]:
+                del obj[name]
+            obj.update(rest)
+        if problems.decode:
+            return
+        before = old if isinstance(old, dict) else ABSENT
+        validate(node, obj, "", problems.errors, before)
+        list_problems(node, obj, "", problems.errors)
+        if node.has_rules:
+            # Rules are the slow part, and cel-python is slow to import.
+            from labkit.sandbox.api.cel import BLOCKED, rule_problems
+
+            if any(cause["reason"] in _BLOCKING for cause in problems.errors):
+                problems.errors.append(BLOCKED)
+            else:
+                rule_problems(node, obj, "", problems.errors, before)
