@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from labkit.sandbox.contracts import Objects
+import time
+
+from labkit.sandbox.contracts import Clock, Objects
+from labkit.sandbox.controllers.autoscaler import AutoscalerController
 from labkit.sandbox.controllers.bootstrap import bootstrap
+from labkit.sandbox.controllers.cronjob import CronJobController
+from labkit.sandbox.controllers.daemonset import DaemonSetController
 from labkit.sandbox.controllers.deployment import DeploymentController
+from labkit.sandbox.controllers.disruption import DisruptionController
 from labkit.sandbox.controllers.endpoints import EndpointsController
 from labkit.sandbox.controllers.events import EventExpiry
 from labkit.sandbox.controllers.garbage import GarbageCollector
+from labkit.sandbox.controllers.job import JobController, JobSelector
 from labkit.sandbox.controllers.loadbalancer import LoadBalancerController
 from labkit.sandbox.controllers.meta import Context
 from labkit.sandbox.controllers.namespace import NamespaceController
 from labkit.sandbox.controllers.replicaset import ReplicaSetController
 from labkit.sandbox.controllers.scheduler import Scheduler
 from labkit.sandbox.controllers.serviceaccount import ServiceAccountController
+from labkit.sandbox.controllers.statefulset import StatefulSetController
 from labkit.sandbox.settings import SandboxSettings
 
 __all__ = ["Controllers"]
@@ -25,10 +33,12 @@ class Controllers:
     Args:
         objects: The cluster's objects.
         settings: The sandbox's settings.
+        clock: Seconds since the epoch.
     """
 
-    def __init__(self, objects: Objects, settings: SandboxSettings) -> None:
-        self._context = context = Context(objects, settings)
+    def __init__(self, objects: Objects, settings: SandboxSettings, clock: Clock = time.time) -> None:
+        self._context = context = Context(objects, settings, clock)
+        objects.add_admission(JobSelector(settings))
         self._endpoints = EndpointsController(context)
         self._garbage = GarbageCollector(context)
         self._events = EventExpiry(context)
@@ -37,11 +47,17 @@ class Controllers:
             for controller in (
                 DeploymentController(context),
                 ReplicaSetController(context),
+                StatefulSetController(context),
+                DaemonSetController(context),
+                JobController(context),
+                CronJobController(context),
                 Scheduler(context),
                 self._endpoints,
                 LoadBalancerController(context),
                 NamespaceController(context),
                 ServiceAccountController(context),
+                AutoscalerController(context),
+                DisruptionController(context),
                 self._garbage,
             )
         ]

@@ -10,7 +10,7 @@ from labkit.sandbox.controllers.meta import Context, put_condition
 from labkit.sandbox.controllers.pods import is_finished, is_terminating
 from labkit.sandbox.reconcile import Key, Reconciler, object_key
 
-__all__ = ["Scheduler"]
+__all__ = ["Scheduler", "placement_changed", "refusal"]
 
 COMPONENT = "default-scheduler"
 MANAGER = "kube-scheduler"
@@ -63,6 +63,27 @@ def _affine(pod: Obj, node: Obj) -> bool:
     )
 
 
+def refusal(pod: Obj, node: Obj, *, legacy: bool) -> str | None:
+    """Why `node` does not take `pod`, in the scheduler's words; None where it does."""
+    spec = node.get("spec") or {}
+    if spec.get("unschedulable") and not _tolerates(pod, {"key": _UNSCHEDULABLE, "effect": "NoSchedule"}):
+        return "node(s) were unschedulable"
+    for taint in spec.get("taints") or ():
+        if taint["effect"] in ("NoSchedule", "NoExecute") and not _tolerates(pod, taint):
+            if legacy:
+                return "node(s) had taints that the pod didn't tolerate"
+            return f"node(s) had untolerated taint {{{taint['key']}: {taint.get('value', '')}}}"
+    if not _affine(pod, node):
+        return "node(s) didn't match node selector" if legacy else "node(s) didn't match Pod's node affinity/selector"
+    return None
+
+
+def placement_changed(before: Obj, after: Obj) -> bool:
+    """Whether a node changed in what pods ask of it; a heartbeat does not."""
+    labels = before["metadata"].get("labels") != after["metadata"].get("labels")
+    return labels or (before.get("spec") or {}) != (after.get("spec") or {})
+
+
 class Scheduler:
     """Binds pods of the default scheduler; a pod that no node takes is tried again when a node changes."""
 
@@ -81,12 +102,9 @@ class Scheduler:
         before = self._nodes.pop(name, None)
         if event.type != "DELETED":
             self._nodes[name] = event.object
-        # A heartbeat changes nothing that a pod waits for.
-        changed = before is None or any(
-            before[part].get(field) != event.object[part].get(field)
-            for part, field in (("spec", "unschedulable"), ("spec", "taints"), ("metadata", "labels"))
-        )
-        return list(self._waiting) if changed or event.type == "DELETED" else []
+            if before is not None and not placement_changed(before, event.object):
+                return []
+        return list(self._waiting)
 
     @staticmethod
     def _pod_keys(pod: Obj) -> list[Key]:
@@ -103,7 +121,7 @@ class Scheduler:
             return
         reasons: dict[str, int] = {}
         for node in self._nodes.values():
-            reason = self._refusal(pod, node)
+            reason = refusal(pod, node, legacy=self._context.settings.legacy)
             if reason is None:
                 self._waiting.discard(key)
                 self._bind(pod, node["metadata"]["name"])
@@ -111,23 +129,6 @@ class Scheduler:
             reasons[reason] = reasons.get(reason, 0) + 1
         self._waiting.add(key)
         self._say_unschedulable(pod, reasons)
-
-    def _refusal(self, pod: Obj, node: Obj) -> str | None:
-        """Why `node` does not take `pod`, in the scheduler's words."""
-        legacy = self._context.settings.legacy
-        spec = node.get("spec") or {}
-        if spec.get("unschedulable") and not _tolerates(pod, {"key": _UNSCHEDULABLE, "effect": "NoSchedule"}):
-            return "node(s) were unschedulable"
-        for taint in spec.get("taints") or ():
-            if taint["effect"] in ("NoSchedule", "NoExecute") and not _tolerates(pod, taint):
-                if legacy:
-                    return "node(s) had taints that the pod didn't tolerate"
-                return f"node(s) had untolerated taint {{{taint['key']}: {taint.get('value', '')}}}"
-        if not _affine(pod, node):
-            return (
-                "node(s) didn't match node selector" if legacy else "node(s) didn't match Pod's node affinity/selector"
-            )
-        return None
 
     def _bind(self, pod: Obj, node: str) -> None:
         meta = pod["metadata"]
