@@ -53,6 +53,7 @@ class Checks:
     ) -> None:
         schema = self._schema(resource, served.version)
         if schema is None:
+            self._report(resource, served, obj, Problems(), options)
             return
         before = None if old is None else from_hub(served, old)
         if subresource == "status" and before is not None:
@@ -76,15 +77,14 @@ class Checks:
 
     @staticmethod
     def _report(resource: Resource, served: Served, obj: Obj, problems: Problems, options: WriteOptions) -> None:
-        if not problems:
-            return
-        if problems.decode or (problems.unknown and options.validation == "Strict"):
-            said = problems.decode or f"strict decoding error: {', '.join(problems.unknown)}"
+        unknown = [*options.duplicates, *problems.unknown]
+        if problems.decode or (unknown and options.validation == "Strict"):
+            said = problems.decode or f"strict decoding error: {', '.join(unknown)}"
             if resource.crd is None:
                 said = f'{resource.kind} in version "{served.version}" cannot be handled as a {resource.kind}: {said}'
             raise refusals.bad_request(said)
         if options.validation == "Warn":
-            options.warnings.extend(problems.unknown)
+            options.warnings.extend(unknown)
         if problems.errors:
             meta = obj["metadata"]
             raise refusals.invalid(resource, meta.get("name") or "", [dict(one) for one in problems.errors])

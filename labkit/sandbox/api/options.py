@@ -20,6 +20,7 @@ class WriteOptions:
         validation: What to do about unknown fields; "" for callers in this process, whose objects are taken as they are.
         served: The group and version the object is given in (default: the hub).
         warnings: Filled with what the client should be told.
+        duplicates: What decoding the body has already found (fields given twice).
     """
 
     manager: str = ""
@@ -27,6 +28,7 @@ class WriteOptions:
     validation: Literal["", "Ignore", "Warn", "Strict"] = ""
     served: Served | None = None
     warnings: list[str] = field(default_factory=list)
+    duplicates: list[str] = field(default_factory=list)
 
 
 @dataclass

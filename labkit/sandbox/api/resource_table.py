@@ -32,7 +32,7 @@ _BETA = ("v1", "v1beta1")
 _APPS = ("v1", "v1beta2", "v1beta1")
 _SCALE = ("status", "scale")
 _POD_SUB = (
-    "status", "log", "exec", "attach", "portforward", "proxy", "eviction", "binding", "ephemeralcontainers", "resize",
+    "status", "log", "exec", "attach", "portforward", "eviction", "binding",
 )  # fmt: skip
 
 _ADMISSION = "admissionregistration.k8s.io"
@@ -45,7 +45,7 @@ BUILTIN: tuple[Row, ...] = (
     Row("", _V1, "events", "Event", ("ev",)),
     Row("", _V1, "limitranges", "LimitRange", ("limits",)),
     Row("", _V1, "namespaces", "Namespace", ("ns",), ("status", "finalize"), namespaced=False),
-    Row("", _V1, "nodes", "Node", ("no",), ("status", "proxy"), namespaced=False),
+    Row("", _V1, "nodes", "Node", ("no",), ("status",), namespaced=False),
     Row("", _V1, "persistentvolumeclaims", "PersistentVolumeClaim", ("pvc",), ("status",)),
     Row("", _V1, "persistentvolumes", "PersistentVolume", ("pv",), ("status",), namespaced=False),
     Row("", _V1, "pods", "Pod", ("po",), _POD_SUB, all=True, generation=True),
@@ -54,7 +54,7 @@ BUILTIN: tuple[Row, ...] = (
     Row("", _V1, "resourcequotas", "ResourceQuota", ("quota",), ("status",)),
     Row("", _V1, "secrets", "Secret"),
     Row("", _V1, "serviceaccounts", "ServiceAccount", ("sa",), ("token",)),
-    Row("", _V1, "services", "Service", ("svc",), ("status", "proxy"), all=True),
+    Row("", _V1, "services", "Service", ("svc",), ("status",), all=True),
     Row("apps", _V1, "controllerrevisions", "ControllerRevision", legacy=_APPS),
     Row("apps", _V1, "daemonsets", "DaemonSet", ("ds",), ("status",), all=True, generation=True, legacy=_APPS[:2]),
     Row("apps", _V1, "deployments", "Deployment", ("deploy",), _SCALE, all=True, generation=True, legacy=_APPS),

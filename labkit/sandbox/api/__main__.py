@@ -1,0 +1,61 @@
+"""The API server alone, without controllers and pods: ``python -m labkit.sandbox.api --home DIR --release R --number X``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import secrets
+import signal
+import sys
+from pathlib import Path
+
+from labkit.errors import LabError
+from labkit.sandbox.addresses import AddressPlan
+from labkit.sandbox.api.objects import ObjectStore
+from labkit.sandbox.api.server import ApiServer
+from labkit.sandbox.settings import SandboxSettings
+
+
+async def _serve(settings: SandboxSettings) -> None:
+    objects = ObjectStore(settings)
+    try:
+        server = ApiServer(objects, settings, None)
+        await server.start()
+        print(f"export KUBECONFIG={settings.home / 'kubeconfig'}", flush=True)
+        ended = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, ended.set)
+        await ended.wait()
+        await server.stop()
+    finally:
+        objects.close()
+
+
+def main() -> int:
+    """Serve until SIGINT or SIGTERM; prints how to reach it."""
+    parser = argparse.ArgumentParser(prog="python -m labkit.sandbox.api", description=__doc__)
+    parser.add_argument("--home", type=Path, required=True, help="folder for objects, keys and kubeconfig")
+    parser.add_argument("--release", default="1.30.3", help="Istio release whose time is played")
+    parser.add_argument("--number", type=int, required=True, help="X in 127.X.0.0/16, 1 to 254")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    home: Path = arguments.home.absolute()
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    token_file = home / "token"
+    token = token_file.read_text() if token_file.exists() else secrets.token_urlsafe(32)
+    with contextlib.suppress(FileExistsError):
+        token_file.touch(mode=0o600, exist_ok=False)
+    token_file.write_text(token)
+    settings = SandboxSettings(home.name, home, arguments.release, AddressPlan.of(arguments.number), token)
+    try:
+        asyncio.run(_serve(settings))
+    except LabError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,206 @@
+"""Who this API server is: its keys on disk, the kubeconfig that trusts them, and tokens for service accounts."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import ssl
+import time
+from pathlib import Path
+
+from labkit.errors import SandboxError
+from labkit.sandbox.settings import SandboxSettings
+
+__all__ = ["Identity", "Tokens", "write_private"]
+
+_YEARS = 10
+_HOSTS = (
+    "kubernetes",
+    "kubernetes.default",
+    "kubernetes.default.svc",
+    "kubernetes.default.svc.cluster.local",
+    "localhost",
+)
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file that only its owner can read; a reader sees the old content or the new, never a part."""
+    fresh = path.with_name(path.name + ".new")
+    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as out:
+        out.write(content)
+    os.replace(fresh, path)
+
+
+class Identity:
+    """The server's certificate authority, certificate and nonce; made once and kept in the sandbox's folder.
+
+    Args:
+        settings: Of the sandbox.
+
+    Raises:
+        SandboxError: where the folder cannot be written.
+    """
+
+    def __init__(self, settings: SandboxSettings) -> None:
+        self._settings = settings
+        home = settings.home
+        self.ca = home / "ca.crt"
+        # Its name carries the address it is good for: another address, another certificate.
+        self._cert = home / f"server-{settings.plan.node}.pem"
+        self._nonce = home / "identity"
+        try:
+            if not (self.ca.exists() and self._cert.exists()):
+                self._make()
+            if not self._nonce.exists():
+                write_private(self._nonce, secrets.token_hex(16).encode())
+        except OSError as error:
+            raise SandboxError(
+                f"The API server's keys cannot be written to {home}: {error.strerror}.",
+                next_step="Check the permissions and the free space of that folder.",
+            ) from error
+        self.nonce = self._nonce.read_text()
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """Names and addresses the server answers to."""
+        plan = self._settings.plan
+        return frozenset((*_HOSTS, plan.node, str(plan.service_cidr[1])))
+
+    def context(self) -> ssl.SSLContext:
+        """TLS for the server."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            context.load_cert_chain(self._cert)
+        except (ssl.SSLError, OSError):
+            # A damaged file: a new certificate is as good, and the kubeconfig is written again anyway.
+            self._make()
+            context.load_cert_chain(self._cert)
+        return context
+
+    def write_kubeconfig(self, port: int) -> None:
+        """Write `settings.home`/kubeconfig (0600) for the server at `port`."""
+        name = self._settings.node_name
+        cluster = {
+            "server": f"https://{self._settings.plan.node}:{port}",
+            "certificate-authority-data": base64.b64encode(self.ca.read_bytes()).decode(),
+        }
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": name, "cluster": cluster}],
+            "users": [{"name": name, "user": {"token": self._settings.token}}],
+            "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
+            "current-context": name,
+        }
+        write_private(self._settings.home / "kubeconfig", json.dumps(config, indent=2).encode() + b"\n")
+
+    def _make(self) -> None:
+        # Not needed when the keys are there: 60 ms of every other start.
+        import datetime
+        import ipaddress
+
+        from cryptography import x509
+        from cryptography.hazmat.primitives import hashes, serialization
+        from cryptography.hazmat.primitives.asymmetric import ec
+
+        begin = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
+        end = begin + datetime.timedelta(days=365 * _YEARS)
+        ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+        # The name is unique: OpenSSL mixes up authorities of one name and different keys.
+        ca_name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, f"labkit-ca-{secrets.token_hex(4)}")])
+        common = x509.CertificateBuilder().issuer_name(ca_name).not_valid_before(begin).not_valid_after(end)
+        ca = (
+            common.subject_name(ca_name)
+            .public_key(ca_key.public_key())
+            .serial_number(x509.random_serial_number())
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_usage(x509, sign=True), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()), critical=False)
+            .sign(ca_key, hashes.SHA256())
+        )
+        names: list[x509.GeneralName] = []
+        for host in sorted(self.hosts):
+            with contextlib.suppress(ValueError):
+                names.append(x509.IPAddress(ipaddress.ip_address(host)))
+                continue
+            names.append(x509.DNSName(host))
+        cert = (
+            common.subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "kube-apiserver")]))
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_usage(x509, sign=False), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
+            .sign(ca_key, hashes.SHA256())
+        )
+        pem = serialization.Encoding.PEM
+        private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        write_private(self._cert, private + cert.public_bytes(pem))
+        write_private(self.ca, ca.public_bytes(pem))
+
+
+def _usage(x509: object, *, sign: bool) -> object:
+    return x509.KeyUsage(  # type: ignore[attr-defined]
+        digital_signature=True,
+        key_cert_sign=sign,
+        crl_sign=sign,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+class Tokens:
+    """Who a bearer token belongs to.
+
+    Args:
+        admin: The sandbox's own token; tokens of service accounts are signed with it.
+    """
+
+    def __init__(self, admin: str) -> None:
+        self._admin = admin
+        self._secret = hashlib.sha256(b"service accounts\0" + admin.encode()).digest()
+
+    def issue(self, namespace: str, name: str, uid: str, seconds: int, audiences: list[str]) -> str:
+        """A signed token (JWT) of a service account, good for `seconds`."""
+        now = int(time.time())
+        claims = {
+            "aud": audiences,
+            "exp": now + seconds,
+            "iat": now,
+            "iss": "https://kubernetes.default.svc.cluster.local",
+            "kubernetes.io": {"namespace": namespace, "serviceaccount": {"name": name, "uid": uid}},
+            "nbf": now,
+            "sub": f"system:serviceaccount:{namespace}:{name}",
+        }
+        head = _base64(json.dumps({"alg": "HS256", "typ": "JWT"}).encode())
+        signed = f"{head}.{_base64(json.dumps(claims, separators=(',', ':')).encode())}"
+        return f"{signed}.{self._sign(signed)}"
+
+    def _sign(self, text: str) -> str:
+        return _base64(hmac.new(self._secret, text.encode(), hashlib.sha256).digest())
+
+    def user(self, token: str) -> str:
+        """The name of the user who holds `token`; "" where nobody does."""
+        if hmac.compare_digest(token.encode(), self._admin.encode()):
+            return "kubernetes-admin"
+        signed, _, signature = token.rpartition(".")
+        if not signed or not hmac.compare_digest(self._sign(signed).encode(), signature.encode()):
+            return ""
+        claims = json.loads(base64.urlsafe_b64decode(signed.partition(".")[2] + "=="))
+        return str(claims["sub"]) if claims["exp"] > time.time() else ""
+
+
+def _base64(content: bytes) -> str:
+    return base64.urlsafe_b64encode(content).decode().rstrip("=")

@@ -1,0 +1,210 @@
+"""The API server: TLS on the sandbox's node address, a token on everything, and every refusal in Kubernetes' own form."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import platform
+
+from aiohttp import web
+
+from labkit.errors import SandboxError
+from labkit.sandbox.api import bootstrap, openapi, refusals
+from labkit.sandbox.api.crds import CRDS
+from labkit.sandbox.api.discovery import AGGREGATED, Discovery
+from labkit.sandbox.api.identity import Identity, Tokens
+from labkit.sandbox.api.objects import ObjectStore
+from labkit.sandbox.api.paths import Target, target_of
+from labkit.sandbox.api.responses import form_of, json_response, refusal
+from labkit.sandbox.api.rest import Rest
+from labkit.sandbox.api.serve_watch import Watches
+from labkit.sandbox.contracts import ApiError, Obj, PodRuntime
+from labkit.sandbox.settings import SandboxSettings
+
+__all__ = ["IDENTITY_HEADER", "ApiServer"]
+
+log = logging.getLogger(__name__)
+
+IDENTITY_HEADER = "X-Labkit-Identity"
+"""Header of every reply: the nonce in the sandbox's `identity` file, which no other server can know."""
+
+_OPEN = frozenset({"/livez", "/readyz", "/healthz", "/version"})
+_STREAMS = frozenset({"log", "exec", "attach", "portforward"})
+
+
+class ApiServer:
+    """Serves the Kubernetes API.
+
+    Args:
+        objects: The cluster's objects.
+        settings: Of the sandbox.
+        runtime: The node, for logs, exec and port-forward; None where no pods run.
+    """
+
+    def __init__(self, objects: ObjectStore, settings: SandboxSettings, runtime: PodRuntime | None) -> None:
+        self._objects = objects
+        self._settings = settings
+        self._runtime = runtime
+        self._tokens = Tokens(settings.token)
+        self._watches = Watches(objects)
+        self._rest = Rest(objects, self._watches, self._tokens)
+        self._discovery = Discovery(objects.registry)
+        self._identity: Identity | None = None
+        self._runner: web.AppRunner | None = None
+        self.port = 0
+        """The real port, once started."""
+
+    async def start(self) -> None:
+        """Write keys and kubeconfig, and listen: on port 6443 of the node address if it is free.
+
+        Raises:
+            SandboxError: where that is not possible.
+        """
+        self._identity = Identity(self._settings)
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", self._answer)
+        self._runner = web.AppRunner(
+            app, handler_cancellation=True, access_log=None, shutdown_timeout=0.5, keepalive_timeout=75
+        )
+        await self._runner.setup()
+        self.port = await self._listen(self._runner, self._identity)
+        self._identity.write_kubeconfig(self.port)
+        bootstrap.publish(self._objects, self.port)
+
+    async def _listen(self, runner: web.AppRunner, identity: Identity) -> int:
+        node = self._settings.plan.node
+        for port in (bootstrap.API_PORT, 0):
+            site = web.TCPSite(runner, node, port, ssl_context=identity.context())
+            try:
+                await site.start()
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE and port:
+                    log.info("port %d of %s is taken: another is used", port, node)
+                    continue
+                await runner.cleanup()
+                raise SandboxError(
+                    f"The API server cannot listen on {node}: {error.strerror or error}.",
+                    next_step="Check that this machine is Linux, and that 127.0.0.0/8 is on its loopback interface.",
+                ) from error
+            return int(runner.addresses[-1][1])
+        raise AssertionError("unreachable")
+
+    async def stop(self) -> None:
+        """End all watches and streams, and stop listening."""
+        self._watches.close()
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        try:
+            response = await self._route(request)
+        except ApiError as error:
+            response = refusal(error)
+        except RecursionError:
+            response = refusal(refusals.bad_request("the request is nested too deeply"))
+        except (web.HTTPException, ConnectionError, asyncio.CancelledError):
+            raise
+        except Exception:
+            # A fault of ours in one request must not look like a broken connection to the learner.
+            log.exception("%s %s failed", request.method, request.path)
+            response = refusal(ApiError(500, "InternalError", "Internal error occurred: see the sandbox's log"))
+        if not response.prepared and self._identity is not None:
+            response.headers[IDENTITY_HEADER] = self._identity.nonce
+        return response
+
+    async def _route(self, request: web.Request) -> web.StreamResponse:
+        self._check_origin(request)
+        path = request.path
+        if path.rstrip("/") in _OPEN or path.startswith(("/livez/", "/readyz/", "/healthz/")):
+            return self._health(path)
+        user = self._authenticate(request)
+        target = target_of(request.raw_path.partition("?")[0])
+        if target is None:
+            return self._other(request, path)
+        if target.plural == "pods" and target.subresource in _STREAMS and not target.group:
+            return await self._stream(request, target)
+        return await self._rest.serve(request, target, user)
+
+    def _check_origin(self, request: web.Request) -> None:
+        """Keep web pages out: a page may reach loopback, under its own name or through a name that it controls."""
+        assert self._identity is not None
+        host = request.host.rsplit(":", 1)[0] if not request.host.endswith("]") else request.host
+        if host not in self._identity.hosts:
+            raise ApiError(403, "Forbidden", f"the Host header {request.host!r} is not one of this server's names")
+        if "Origin" in request.headers:
+            raise ApiError(403, "Forbidden", "requests of web pages (with an Origin header) are not answered")
+
+    def _authenticate(self, request: web.Request) -> str:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        user = self._tokens.user(token.strip()) if scheme.lower() == "bearer" else ""
+        if not user:
+            raise ApiError(401, "Unauthorized", "Unauthorized")
+        return user
+
+    def _health(self, path: str) -> web.Response:
+        if path.rstrip("/") == "/version":
+            return json_response(self._version())
+        return web.Response(text="ok", headers={"Cache-Control": "no-cache, private"})
+
+    def _version(self) -> Obj:
+        text = self._settings.kubernetes_version
+        major, minor, _ = text.removeprefix("v").split(".", 2)
+        return {
+            "major": major,
+            "minor": minor,
+            "gitVersion": text,
+            "gitCommit": "0" * 40,
+            "gitTreeState": "clean",
+            "buildDate": "2019-06-27T00:00:00Z" if self._settings.legacy else "2026-06-01T00:00:00Z",
+            "goVersion": "none",
+            "compiler": "none",
+            "platform": f"linux/{ {'x86_64': 'amd64', 'aarch64': 'arm64'}.get(platform.machine(), platform.machine()) }",
+        }
+
+    def _other(self, request: web.Request, path: str) -> web.Response:
+        """Discovery and OpenAPI."""
+        if request.method not in ("GET", "HEAD"):
+            raise refusals.method_not_allowed()
+        parts = [part for part in path.split("/") if part]
+        if parts in (["api"], ["apis"]):
+            if form_of(request.headers.get("Accept", "")).kind == "APIGroupDiscoveryList":
+                return json_response(self._discovery.aggregated(core=parts == ["api"]), content_type=AGGREGATED)
+            if parts == ["apis"]:
+                return json_response(self._discovery.groups())
+            return json_response(self._discovery.core_versions(f"{self._settings.plan.node}:{self.port}"))
+        found: Obj | None = None
+        if parts[:1] == ["api"] and len(parts) == 2:
+            found = self._discovery.resources("", parts[1])
+        elif parts[:1] == ["apis"] and len(parts) == 2:
+            found = self._discovery.group(parts[1])
+        elif parts[:1] == ["apis"] and len(parts) == 3:
+            found = self._discovery.resources(parts[1], parts[2])
+        elif parts[:1] == ["openapi"]:
+            return self._openapi(parts[1:])
+        elif not parts:
+            found = {"paths": ["/api", "/apis", "/healthz", "/livez", "/openapi/v3", "/readyz", "/version"]}
+        if found is None:
+            raise refusals.no_such_resource()
+        return json_response(found)
+
+    def _openapi(self, parts: list[str]) -> web.Response:
+        crds = [entry.obj for entry in self._objects.store.entries(CRDS)]
+        if parts == ["v2"]:
+            return web.Response(body=b"", headers={"Content-Type": openapi.V2_CONTENT_TYPE})
+        versions = self._discovery.group_versions()
+        if parts == ["v3"]:
+            return json_response(openapi.index(versions, crds))
+        name = "/".join(parts[2:])
+        if parts[:1] != ["v3"] or name not in versions:
+            raise refusals.no_such_resource()
+        return json_response(openapi.document(name, crds))
+
+    async def _stream(self, request: web.Request, target: Target) -> web.StreamResponse:
+        pod = self._objects.get("pods", target.name, target.namespace)
+        if self._runtime is None:
+            raise ApiError(503, "ServiceUnavailable", "this API server runs without a node: pods have no processes")
+        from labkit.sandbox.api import streams
+
+        return await streams.handle(request, self._runtime, pod, target.subresource)
