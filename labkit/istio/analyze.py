@@ -1,0 +1,198 @@
+"""Faults in Istio's objects that no schema shows: references to nothing, missing sidecars.
+
+Codes and names are those of `istioctl analyze`, so that what is read here can be looked up there; the 1.2.2 of the
+walk-through had no such command yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from labkit.cluster import Obj
+
+__all__ = ["KINDS", "Finding", "analyze", "by_kind"]
+
+KINDS = (
+    "virtualservices.networking.istio.io",
+    "destinationrules.networking.istio.io",
+    "gateways.networking.istio.io",
+    "serviceentries.networking.istio.io",
+)
+"""Istio's kinds that `analyze` reads; of Kubernetes' it reads namespaces, services and pods."""
+
+_NEVER_INJECTED = {"kube-system", "kube-public", "kube-node-lease", "istio-system", "local-path-storage"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something wrong.
+
+    Args:
+        level: "Error", "Warning" or "Info".
+        code: istioctl's code, "IST0101"; "" where it has none.
+        where: The object: "VirtualService bookinfo/reviews".
+        message: What is wrong.
+        next_step: What to do about it.
+    """
+
+    level: Literal["Error", "Warning", "Info"]
+    code: str
+    where: str
+    message: str
+    next_step: str
+
+    def __str__(self) -> str:
+        code = f" [{self.code}]" if self.code else ""
+        return f"{self.level}{code} ({self.where}) {self.message}"
+
+
+def by_kind(objects: Iterable[Obj]) -> dict[str, list[Obj]]:
+    """Objects by their kind."""
+    found: dict[str, list[Obj]] = {}
+    for item in objects:
+        found.setdefault(item["kind"], []).append(item)
+    return found
+
+
+def analyze(objects: Iterable[Obj], namespaces: Iterable[str] = ()) -> list[Finding]:
+    """What is wrong with objects as they refer to each other.
+
+    Args:
+        objects: All of the cluster's VirtualServices, DestinationRules, Gateways, ServiceEntries, Services, pods and
+            Namespaces: what is not among them does not exist.
+        namespaces: Only findings in these; all by default.
+    """
+    known = _Known(by_kind(objects))
+    found = [*known.virtual_services(), *known.destination_rules(), *known.gateways(), *known.injection()]
+    wanted = set(namespaces)
+    return [finding for namespace, finding in found if not wanted or namespace in wanted]
+
+
+class _Known:
+    def __init__(self, objects: dict[str, list[Obj]]) -> None:
+        self.objects = objects
+        self.hosts = {f"{name(s)}.{namespace(s)}.svc.cluster.local" for s in objects.get("Service", [])}
+        self.external = {host for e in objects.get("ServiceEntry", []) for host in e["spec"].get("hosts", [])}
+        self.gateway_names = {f"{namespace(g)}/{name(g)}" for g in objects.get("Gateway", [])}
+        self.subsets: dict[str, set[str]] = {}
+        for rule in objects.get("DestinationRule", []):
+            host = full(rule["spec"].get("host", ""), namespace(rule))
+            self.subsets.setdefault(host, set()).update(s["name"] for s in rule["spec"].get("subsets") or [])
+
+    def has_host(self, host: str) -> bool:
+        if host in self.hosts or host in self.external:
+            return True
+        candidates = self.hosts | self.external
+        if host.startswith("*"):
+            return host == "*" or any(known.endswith(host[1:]) for known in candidates)
+        return any(known.startswith("*") and host.endswith(known[1:]) for known in self.external)
+
+    def virtual_services(self) -> Iterator[tuple[str, Finding]]:
+        for item in self.objects.get("VirtualService", []):
+            there, where = namespace(item), f"VirtualService {namespace(item)}/{name(item)}"
+            for gateway in item["spec"].get("gateways") or []:
+                reference = gateway if "/" in gateway else f"{there}/{gateway}"
+                if gateway != "mesh" and reference not in self.gateway_names:
+                    yield (
+                        there,
+                        _missing(where, "gateway", gateway, f"kubectl get gateways -n {reference.split('/')[0]}"),
+                    )
+            for destination in destinations(item["spec"]):
+                host = full(destination.get("host", ""), there)
+                subset = destination.get("subset", "")
+                if not self.has_host(host):
+                    yield (
+                        there,
+                        _missing(where, "host", destination.get("host", ""), f"kubectl get services -n {there}"),
+                    )
+                elif subset and subset not in self.subsets.get(host, set()):
+                    what = f"{destination['host']}+{subset}"
+                    step = f"Apply the DestinationRule that defines subset {subset} first; until then callers get 503."
+                    yield there, _missing(where, "host+subset in destinationrule", what, step, command=False)
+
+    def destination_rules(self) -> Iterator[tuple[str, Finding]]:
+        for item in self.objects.get("DestinationRule", []):
+            there, host = namespace(item), item["spec"].get("host", "")
+            if not self.has_host(full(host, there)):
+                where = f"DestinationRule {there}/{name(item)}"
+                yield there, _missing(where, "host", host, f"kubectl get services -n {there}")
+
+    def gateways(self) -> Iterator[tuple[str, Finding]]:
+        pods = self.objects.get("Pod", [])
+        for item in self.objects.get("Gateway", []):
+            selector: dict[str, str] = item["spec"].get("selector") or {}
+            if selector and not any(selector.items() <= labels(pod).items() for pod in pods):
+                shown = ",".join(f"{key}={value}" for key, value in sorted(selector.items()))
+                where = f"Gateway {namespace(item)}/{name(item)}"
+                yield namespace(item), _missing(where, "selector", shown, f"kubectl get pods -A -l {shown}")
+
+    def injection(self) -> Iterator[tuple[str, Finding]]:
+        enabled = {}
+        for item in self.objects.get("Namespace", []):
+            enabled[name(item)] = labels(item).get("istio-injection") or ("enabled" if _revision(item) else "")
+        silent = set()
+        for pod in self.objects.get("Pod", []):
+            there, state = namespace(pod), enabled.get(namespace(pod), "")
+            if there in _NEVER_INJECTED or state == "disabled" or has_sidecar(pod) or not _wants_sidecar(pod):
+                continue
+            if state == "enabled":
+                step = "It was made before the label: make it anew (`kubectl rollout restart` or delete the pod)."
+                message = "The pod is missing the Istio proxy, though its namespace asks for it."
+                yield there, Finding("Warning", "IST0103", f"Pod {there}/{name(pod)}", message, step)
+            elif there not in silent:
+                silent.add(there)
+                step = f"`kubectl label namespace {there} istio-injection=enabled` (or =disabled if that is meant)."
+                message = "The namespace is not enabled for injection: its pods are outside the mesh."
+                yield there, Finding("Info", "IST0102", f"Namespace {there}", message, step)
+
+
+def name(item: Obj) -> str:
+    """Its name."""
+    return str(item["metadata"]["name"])
+
+
+def namespace(item: Obj) -> str:
+    """Its namespace."""
+    return str(item["metadata"].get("namespace", ""))
+
+
+def labels(item: Obj) -> dict[str, str]:
+    """Its labels."""
+    return item["metadata"].get("labels") or {}
+
+
+def full(host: str, from_namespace: str) -> str:
+    """A host as the mesh knows it: short names are of the own namespace."""
+    return host if "." in host or "*" in host else f"{host}.{from_namespace}.svc.cluster.local"
+
+
+def destinations(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every destination a VirtualService sends requests to, mirrors included."""
+    for route in (r for protocol in ("http", "tls", "tcp") for r in spec.get(protocol) or []):
+        for target in [*(route.get("route") or []), *(route.get("mirrors") or [])]:
+            yield target.get("destination") or {}
+        if route.get("mirror"):
+            yield route["mirror"]
+
+
+def has_sidecar(pod: Obj) -> bool:
+    """Whether one of its containers is the sidecar."""
+    containers = [*pod["spec"]["containers"], *(pod["spec"].get("initContainers") or [])]
+    return any(container["name"] == "istio-proxy" for container in containers)
+
+
+def _revision(item: Obj) -> str:
+    return labels(item).get("istio.io/rev", "")
+
+
+def _wants_sidecar(pod: Obj) -> bool:
+    told = {**(pod["metadata"].get("annotations") or {}), **labels(pod)}
+    over = pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
+    return told.get("sidecar.istio.io/inject") != "false" and not pod["spec"].get("hostNetwork") and not over
+
+
+def _missing(where: str, what: str, reference: str, step: str, *, command: bool = True) -> Finding:
+    step = f"`{step}` lists those there are; check spelling and namespace." if command else step
+    return Finding("Error", "IST0101", where, f'Referenced {what} not found: "{reference}"', step)
