@@ -180,6 +180,8 @@ def deployment(name: str = "web", replicas: int = 1, image: str = "httpbin:1", *
             "replicas": replicas,
             "selector": {"matchLabels": labels},
             "template": {"metadata": {"labels": labels}, "spec": pod_spec(image)},
+            "progressDeadlineSeconds": 600,
+            "revisionHistoryLimit": 10,
             **spec,
         },
     }

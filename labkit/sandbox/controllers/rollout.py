@@ -117,7 +117,9 @@ def new_size(deployment: Obj, others: list[Obj], current: int) -> int:
     wanted = replicas(deployment)
     if not is_rolling(deployment) or current > wanted:
         return wanted
-    room = wanted + max_surge(deployment) - total(others) - current
+    # An old ReplicaSet that was told to shrink may not have done so yet.
+    busy = sum(max(replicas(item), int((item.get("status") or {}).get("replicas", 0))) for item in others)
+    room = wanted + max_surge(deployment) - busy - current
     return current if room <= 0 else current + min(room, wanted - current)
 
 
