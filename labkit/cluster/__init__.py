@@ -9,6 +9,7 @@ from labkit.cluster.inventory import (
     Snapshot,
     images,
     mixed_versions,
+    remove_images,
     snapshot,
 )
 from labkit.cluster.kubectl import Output, kubectl, kubectl_program, shell
@@ -49,6 +50,7 @@ __all__ = [
     "mixed_versions",
     "port_forward",
     "readiness",
+    "remove_images",
     "shell",
     "snapshot",
     "table",

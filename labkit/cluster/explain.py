@@ -46,7 +46,7 @@ _NEXT_STEPS: tuple[tuple[str, _Advice], ...] = (
     (r"\(NotFound\): (?P<resource>\S+) \"(?P<name>[^\"]+)\" not found", _not_found),
     (r"\(AlreadyExists\)", "It is there already: `kubectl apply` updates it, `kubectl delete` removes it."),
     (r"\(Conflict\)", "Somebody changed the object meanwhile: run the command again."),
-    (r"strict decoding error: |unknown field",
+    (r"strict decoding error: |unknown field|cannot unmarshal",
      "Correct the field named above; `kubectl explain KIND.spec` lists the fields there are."),
     (r"admission webhook", "Istio refused the object for the reason above: correct that field and apply again."),
     (r"is invalid: |\(Invalid\)|ValidationError", "Correct the field named above and apply again."),

@@ -10,9 +10,10 @@ from pathlib import Path
 from labkit import display
 from labkit.cluster.kubectl import kubectl
 from labkit.cluster.objects import get
-from labkit.errors import ClusterError
+from labkit.cluster.waits import Condition, wait_for
+from labkit.errors import ClusterError, NotReadyError
 
-__all__ = ["Difference", "Entry", "NodeImage", "Snapshot", "images", "mixed_versions", "snapshot"]
+__all__ = ["Difference", "Entry", "NodeImage", "Snapshot", "images", "mixed_versions", "remove_images", "snapshot"]
 
 # Written by the cluster itself all the time, or copies of what other objects say.
 _NOT_COUNTED = {
@@ -23,6 +24,7 @@ _NOT_COUNTED = {
     "endpointslices.discovery.k8s.io",
     "controllerrevisions.apps",
 }
+_REMOVE = "labkit.dev/remove-images"
 _ROW = "{range .items[*]}{.kind}|{.metadata.namespace}|{.metadata.name}|{.metadata.ownerReferences[0].uid}{'\\n'}{end}"
 
 
@@ -168,6 +170,39 @@ def images(match: str = "") -> list[NodeImage]:
                     continue
                 found.add(NodeImage(node["metadata"]["name"], repository, tag, image.get("sizeBytes", 0)))
     return sorted(found)
+
+
+def remove_images(which: Iterable[NodeImage], *, timeout: float = 10.0) -> list[NodeImage]:
+    """Ask the nodes to remove images that no pod uses any more.
+
+    Kubernetes has no call for this: a node's own programs do it (`docker rmi`, `crictl rmi`), and those of the sandbox
+    read an annotation. It does no harm elsewhere, and is taken back.
+
+    Args:
+        which: The images.
+        timeout: Seconds to wait for the nodes.
+
+    Returns:
+        Those that are still there: the node has to be visited for them.
+
+    Raises:
+        ClusterError: The cluster does not answer, or nodes may not be annotated.
+    """
+    wanted = set(which)
+    nodes = sorted({image.node for image in wanted})
+    for node in nodes:
+        names = ",".join(sorted(image.reference for image in wanted if image.node == node))
+        kubectl(["annotate", "node", node, f"{_REMOVE}={names}", "--overwrite"])
+
+    def left() -> list[NodeImage]:
+        return sorted(wanted & set(images()))
+
+    try:
+        wait_for(Condition("the images to go", lambda: f"{len(left())} are there" if left() else None), timeout=timeout)
+    except NotReadyError:
+        for node in nodes:
+            kubectl(["annotate", "node", node, f"{_REMOVE}-"], show=False)
+    return left()
 
 
 def mixed_versions(of: Iterable[NodeImage]) -> dict[str, list[str]]:

@@ -282,7 +282,7 @@ class _Judge:
             detail = failures[-1] if failures and len(failures[-1]) > len(message) else message
             why = f"image {container.get('image', '?')} of container {name}: {detail or reason}"
             hopeless = reason in ("InvalidImageName", "ErrImageNeverPull")
-            return "ImagePull", why, hopeless or (reason == "ImagePullBackOff" and not _PASSING.search(detail))
+            return "ImagePull", why[:400], hopeless or (reason == "ImagePullBackOff" and not _PASSING.search(detail))
         if reason == "CrashLoopBackOff":
             ended = container.get("lastState", {}).get("terminated") or {}
             line = self.last_log(self.namespace, pod["metadata"]["name"], name)

@@ -75,16 +75,18 @@ class Checklist(Sequence[Check]):
         ]
         return display.table(rows, ["", "Check", "Seen", *(["Next step"] if any(not c.passed for c in self) else [])])
 
-    def require(self) -> None:
+    def require(self) -> Checklist:
         """Go on only if all that is needed is so.
 
         Raises:
-            CheckError: Something is not; all of it is named.
+            CheckError: Something is not; all of it is named, below the table.
         """
         failed = [c for c in self._checks if c.needed and not c.passed]
         if failed:
+            display.show(self.rich())
             lines = "\n".join(f"not so: {c.name}" + (f"; seen: {c.seen}" if c.seen else "") for c in failed)
             raise CheckError(lines, next_step=failed[0].next_step)
+        return self
 
     def __str__(self) -> str:
         return self.rich().text

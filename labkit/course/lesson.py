@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,14 +53,19 @@ class Lesson:
         self.progress.finish(self.name)
         display.show(self.progress.rich())
 
-    def keep_snapshot(self) -> cluster.Snapshot:
-        """Keep what is on the cluster now, for "nothing is left" at the end; one taken before Istio came stays."""
-        now = cluster.snapshot()
+    def keep_snapshot(self, *, show: bool = True) -> cluster.Snapshot:
+        """Keep what is on the cluster now, for "nothing is left" at the end; one taken before Istio came stays.
+
+        Args:
+            show: Whether to show the command, and which snapshot counts.
+        """
+        now = cluster.snapshot(show=show)
         installed = any(e.kind == "CustomResourceDefinition" and "istio.io" in e.name for e in now.entries)
-        if self.progress.snapshot.exists() and installed:
-            display.show(display.message("Istio is here already: the snapshot taken before it came is kept.", "note"))
-        else:
+        if not installed:
             now.save(self.progress.snapshot)
+        elif show:
+            kept = "the snapshot taken before it came counts" if self.progress.snapshot.exists() else "none is kept"
+            display.show(display.message(f"Istio is here already: {kept}.", "note"))
         return now
 
     def kept_snapshot(self) -> cluster.Snapshot:
@@ -72,11 +78,11 @@ class Lesson:
 
 
 def begin(name: str, release: str, target: str = targets.SANDBOX, *, needs: Sequence[str] = ()) -> Lesson:
-    """Begin a lesson: choose the cluster, check what must be there, show where the course stands.
+    """Begin a lesson: choose the cluster, go to the release's folder, check what must be there.
 
     Args:
         name: The notebook's name, "02-bookinfo".
-        release: The Istio release, "1.2.2" or "1.30.3", or the folder of an unpacked one.
+        release: The Istio release, "1.2.2" or "1.30.3".
         target: "sandbox", or a context of your kubeconfig.
         needs: What must be there: names of `labkit.course.stages`.
 
@@ -89,22 +95,23 @@ def begin(name: str, release: str, target: str = targets.SANDBOX, *, needs: Sequ
         raise CheckError(f"there is no lesson {name!r}", next_step=f"The lessons: {', '.join(LESSONS)}.")
     chosen = targets.choose(target, release)
     known = istio.release(release)
-    server = re.search(r"Server Version: (\S+)", cluster.kubectl("version"))
+    server = re.search(r"Server Version: (\S+)", cluster.kubectl("version", show=False))
     lesson = Lesson(name, known, Progress.of_target())
+    if not lesson.progress.snapshot.exists():
+        lesson.keep_snapshot(show=False)
+    os.chdir(known.path)
     display.show(
         display.message(
-            f"{name} · {LESSONS[name]}\nIstio {known.version} from {_short(known.path)}, "
-            f"Kubernetes {server[1] if server else '?'}, kubeconfig {chosen}",
+            f"{name} · {LESSONS[name]}\n"
+            f"Kubernetes {server[1] if server else '?'}, kubeconfig {_short(str(chosen))}\n"
+            f"Istio {known.version}; paths below start in {_short(str(known.path))}",
             "note",
         )
     )
     if needs:
-        there = Checklist(stages.STAGES[stage].check(known) for stage in needs)
-        display.show(there.rich())
-        there.require()
+        display.show(Checklist(stages.STAGES[stage].check(known) for stage in needs).require().rich())
     return lesson
 
 
-def _short(path: Path) -> str:
-    home = Path.home()
-    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)
+def _short(path: str) -> str:
+    return path.replace(f"{Path.home()}/", "~/")
