@@ -78,7 +78,6 @@ def archive(url: str, into: Path, *, checksums: str = "", patience: Patience | N
 
 
 def _fetch(url: str, folder: Path, checksums: str, patience: Patience | None, bar: bool) -> Path:
-    folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     name = url.rpartition("/")[2]
     with _alone(folder.parent / f".{folder.name}.lock"):
         # Another process may have fetched it while this one waited for its turn.
@@ -97,6 +96,7 @@ def _fetch(url: str, folder: Path, checksums: str, patience: Patience | None, ba
 @contextmanager
 def _alone(lock: Path) -> Iterator[None]:
     try:
+        lock.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         file = lock.open("w")
     except OSError as error:
         raise ReleaseError(

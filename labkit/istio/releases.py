@@ -86,6 +86,10 @@ def _hub(*names: str) -> tuple[str, ...]:
     return tuple(f"docker.io/istio/{name}:1.2.2" for name in names)
 
 
+_CRD_FILES_1_2_2 = tuple(
+    f"install/kubernetes/helm/istio-init/files/crd-{name}.yaml"
+    for name in ("10", "11", "12", "certmanager-10", "certmanager-11")
+)
 _MIXER = (Port("grpc-mixer", 9091), Port("grpc-mixer-mtls", 15004), Port("http-monitoring", 15014))
 
 _FACTS_1_2_2 = Facts(
@@ -209,15 +213,12 @@ _FACTS_1_2_2 = Facts(
         telemetry_port=42422,
     ),
     layout=Layout(
-        crds=tuple(
-            f"install/kubernetes/helm/istio-init/files/crd-{name}.yaml"
-            for name in ("10", "11", "12", "certmanager-10", "certmanager-11")
-        ),
+        crds=_CRD_FILES_1_2_2,
         demo=("install/kubernetes/istio-demo.yaml",),
         addons=(),
         marks=(
             "install/kubernetes/istio-demo.yaml",
-            "install/kubernetes/helm/istio-init/files/crd-10.yaml",
+            *_CRD_FILES_1_2_2,
             "samples/bookinfo/platform/kube/bookinfo.yaml",
         ),
         version_in="install/kubernetes/istio-demo.yaml",

@@ -164,7 +164,12 @@ def permissions(rules: list[dict[str, Any]]) -> set[tuple[str, str, str, str]]:
 @pytest.mark.genuine
 @genuine_pairs
 def test_same_objects(genuine: Path, ours: Path) -> None:
-    assert sorted(key(o) for o in objects(ours)) == sorted(key(o) for o in objects(genuine))
+    found = {key(o) for o in objects(ours)}
+    # The genuine manifests of 1.30.3 leave the namespace to whoever applies them.
+    assert sorted(found - {("v1", "Namespace", "", "istio-system")}) == sorted(
+        key(o) for o in objects(genuine) if o["kind"] != "Namespace"
+    )
+    assert len(found) == len(list(objects(ours)))
 
 
 @pytest.mark.genuine
@@ -192,7 +197,18 @@ TYPED = [
 
 def fields(schema: dict[str, Any], path: str = "spec") -> Iterator[tuple[str, Any]]:
     """Each field with what decides whether a value is accepted."""
-    names = ("type", "format", "enum", "required", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems")
+    names = (
+        "type",
+        "format",
+        "enum",
+        "required",
+        "minimum",
+        "maximum",
+        "minLength",
+        "maxLength",
+        "minItems",
+        "maxItems",
+    )
     names += ("maxProperties", "nullable", "pattern", "x-kubernetes-list-type", "x-kubernetes-list-map-keys")
     found = {n: sorted(schema[n]) if n in ("enum", "required") else schema[n] for n in names if n in schema}
     found["one of"] = sorted(x["required"][0] for x in schema.get("oneOf", []) if "required" in x)

@@ -1,0 +1,109 @@
+"""A download server that can be told to misbehave."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import tarfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+def archive(files: dict[str, bytes], *extra: tarfile.TarInfo) -> bytes:
+    """A .tar.gz of `files`, and of members without content."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+        for member in extra:
+            tar.addfile(member)
+    return out.getvalue()
+
+
+class Mirror:
+    """What is served, and how.
+
+    `cut` is how many bytes of an answer are sent before the connection ends, one entry an answer; `stall` makes the
+    server keep the connection open instead of closing it.
+    """
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.cut: list[int] = []
+        self.stall = False
+        self.ranges = True
+        self.status = 200
+        self.asked: list[tuple[str, str]] = []
+        self.released = threading.Event()
+        self.url = ""
+
+    def publish(self, path: str, content: bytes, *, checksum: str = "") -> None:
+        """Serve `content`, and its SHA-256 beside it."""
+        name = path.rpartition("/")[2]
+        self.files[path] = content
+        self.files[f"{path}.sha256"] = f"{checksum or hashlib.sha256(content).hexdigest()}  {name}\n".encode()
+
+    def bodies(self, path: str) -> list[str]:
+        """The Range header of each request for `path` ("" without one)."""
+        return [sent for asked, sent in self.asked if asked == path]
+
+
+@contextmanager
+def serve() -> Iterator[Mirror]:
+    """A running mirror on a port of its own."""
+    mirror = Mirror()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            path, sent = self.path, self.headers.get("Range", "")
+            mirror.asked.append((path, sent))
+            content = mirror.files.get(path)
+            self.close_connection = True
+            if content is None or mirror.status != 200:
+                self._answer(404 if content is None else mirror.status, b"", {})
+                return
+            asked = re.fullmatch(r"bytes=(\d+)-", sent)
+            start = int(asked[1]) if asked and mirror.ranges else 0
+            if start >= len(content) and start:
+                self._answer(416, b"", {"Content-Range": f"bytes */{len(content)}"})
+            elif start:
+                span = f"bytes {start}-{len(content) - 1}/{len(content)}"
+                self._answer(206, content[start:], {"Content-Range": span}, path)
+            else:
+                self._answer(200, content, {}, path)
+
+        def _answer(self, status: int, body: bytes, fields: dict[str, str], path: str = "") -> None:
+            self.send_response(status)
+            for name, value in fields.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Connection", "close")
+            self.end_headers()
+            if mirror.cut and path.endswith(".tar.gz"):
+                self.wfile.write(body[: mirror.cut.pop(0)])
+                self.wfile.flush()
+                if mirror.stall:
+                    mirror.released.wait(60)
+                return
+            self.wfile.write(body)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        mirror.url = f"http://127.0.0.1:{server.server_address[1]}"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield mirror
+        finally:
+            mirror.released.set()
+            server.shutdown()
+            thread.join()
