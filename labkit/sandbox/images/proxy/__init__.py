@@ -1,0 +1,1 @@
+"""What Istio's proxy image runs as: a real Envoy, and the small commands of pilot-agent."""

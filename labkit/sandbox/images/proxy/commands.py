@@ -1,0 +1,78 @@
+"""The small commands of Istio's proxy image, for `kubectl exec` and init containers."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import sys
+import time
+
+__all__ = ["iptables", "request", "usage", "version", "wait"]
+
+_READY_DEADLINE = 60.0
+
+
+def iptables() -> int:
+    """`istio-iptables`: says what takes the place of its rules."""
+    print(
+        "no iptables rules are set in this sandbox: applications find Services through a name file and connect to\n"
+        "their sidecar's port 15001, which is told the address they meant; only the sidecar listens at the pod IP"
+    )
+    return 0
+
+
+def _ask(port: int, method: str, path: str, timeout: float = 5.0) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection(os.environ.get("LABKIT_LOCAL_IP", "127.0.0.1"), port, timeout=timeout)
+    try:
+        connection.request(method, path, headers={"Host": f"localhost:{port}", "Content-Length": "0"})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def request() -> int:
+    """`pilot-agent request [--debug-port=N] METHOD PATH`: asks Envoy's admin interface."""
+    arguments = sys.argv[2:]
+    port = 15000
+    while arguments and arguments[0].startswith("-"):
+        name, _, value = arguments.pop(0).partition("=")
+        if name == "--debug-port":
+            port = int(value or arguments.pop(0))
+    if len(arguments) < 2:
+        return usage()
+    method, path = arguments[0], arguments[1]
+    try:
+        status, body = _ask(port, method, path if path.startswith("/") else f"/{path}")
+    except OSError as error:
+        print(f"Error: command error: Envoy does not answer on port {port}: {error}", file=sys.stderr)
+        return 1
+    sys.stdout.write(body.decode(errors="replace"))
+    return 0 if status < 400 else 1
+
+
+def wait() -> int:
+    """`pilot-agent wait`: returns once Envoy is ready."""
+    deadline = time.monotonic() + _READY_DEADLINE
+    while time.monotonic() < deadline:
+        try:
+            if _ask(15020, "GET", "/healthz/ready", 1.0)[0] == 200:
+                return 0
+        except OSError:
+            pass
+        time.sleep(0.05)
+    print(f"Error: timeout waiting for Envoy proxy to become ready after {_READY_DEADLINE:.0f} s", file=sys.stderr)
+    return 1
+
+
+def version() -> int:
+    """`pilot-agent version`."""
+    tag = os.environ.get("LABKIT_IMAGE", "").rpartition(":")[2]
+    print(f"version.BuildInfo{{Version:{tag!r}, GitRevision:'', BuildStatus:'sandbox'}}")
+    return 0
+
+
+def usage() -> int:
+    """What there is."""
+    print("pilot-agent in this sandbox: proxy, istio-iptables, request METHOD PATH, wait, version", file=sys.stderr)
+    return 1

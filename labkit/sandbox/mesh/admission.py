@@ -1,0 +1,27 @@
+"""What the mesh's webhooks do to writes."""
+
+from __future__ import annotations
+
+from labkit.sandbox.contracts import AdmissionRequest, Objects
+from labkit.sandbox.settings import SandboxSettings
+
+__all__ = ["MeshAdmission"]
+
+
+class MeshAdmission:
+    """Plays Istio's webhooks.
+
+    Args:
+        objects: The cluster's objects.
+        settings: The sandbox.
+    """
+
+    def __init__(self, objects: Objects, settings: SandboxSettings) -> None:
+        self._objects = objects
+        self._settings = settings
+
+    def mutate(self, request: AdmissionRequest) -> None:
+        """Inject the sidecar."""
+
+    def validate(self, request: AdmissionRequest) -> None:
+        """Refuse what Istio refuses."""

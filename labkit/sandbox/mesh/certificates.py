@@ -1,0 +1,153 @@
+"""The mesh's certificate authority, and the identity it gives to each service account."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+__all__ = ["Authority", "Identity"]
+
+ROOT_LIFETIME = datetime.timedelta(days=3650)
+LIFETIME = datetime.timedelta(hours=24)
+"""Of a workload's certificate, as Istio's own today. A new one is made when half of it is over."""
+
+_SKEW = datetime.timedelta(minutes=1)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A workload's certificate and key.
+
+    Args:
+        chain: The certificate and the authority's, in PEM.
+        key: The private key, in PEM.
+        renew: When to ask for the next one.
+    """
+
+    chain: str
+    key: str
+    renew: datetime.datetime
+
+
+class Authority:
+    """Signs SPIFFE identities; its own key stays on disk, so that identities outlive a restart of the sandbox.
+
+    Args:
+        folder: Where its key and certificate are kept (mode 0600).
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._key: ec.EllipticCurvePrivateKey | None = None
+        self._certificate: x509.Certificate | None = None
+        self._identities: dict[str, Identity] = {}
+
+    def load(self) -> None:
+        """Read the key and certificate, or make them.
+
+        Raises:
+            OSError: the folder cannot be written.
+            ValueError: what is there cannot be read.
+        """
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        key_file, file = self._folder / "ca-key.pem", self._folder / "ca-cert.pem"
+        if key_file.exists() and file.exists():
+            key = serialization.load_pem_private_key(key_file.read_bytes(), None)
+            if not isinstance(key, ec.EllipticCurvePrivateKey):
+                raise ValueError(f"{key_file} is not an EC key")
+            self._key = key
+            self._certificate = x509.load_pem_x509_certificate(file.read_bytes())
+            return
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._certificate = self._self_signed(self._key)
+        _write(file, self._certificate.public_bytes(serialization.Encoding.PEM))
+        _write(key_file, _pem(self._key).encode())
+
+    @property
+    def root(self) -> str:
+        """The authority's certificate, in PEM."""
+        assert self._certificate is not None, "load() comes first"
+        return self._certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+    def identity(self, spiffe: str, now: datetime.datetime | None = None) -> Identity:
+        """The current certificate for `spiffe`, the same one until it is time for the next."""
+        now = now or datetime.datetime.now(datetime.UTC)
+        known = self._identities.get(spiffe)
+        if known is None or now >= known.renew:
+            known = self._identities[spiffe] = self.issue(spiffe, now)
+        return known
+
+    def issue(
+        self, spiffe: str, now: datetime.datetime | None = None, lifetime: datetime.timedelta = LIFETIME
+    ) -> Identity:
+        """A new certificate for `spiffe`."""
+        assert self._certificate is not None, "load() comes first"
+        assert self._key is not None, "load() comes first"
+        now = now or datetime.datetime.now(datetime.UTC)
+        key = ec.generate_private_key(ec.SECP256R1())
+        usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([]))
+            .issuer_name(self._certificate.subject)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - _SKEW)
+            .not_valid_after(now + lifetime)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+            # Critical, because the subject is empty (RFC 5280, 4.2.1.6).
+            .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(spiffe)]), critical=True)
+            .sign(self._key, hashes.SHA256())
+        )
+        chain = certificate.public_bytes(serialization.Encoding.PEM).decode() + self.root
+        return Identity(chain, _pem(key), now + lifetime / 2)
+
+    def _self_signed(self, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
+        now = datetime.datetime.now(datetime.UTC)
+        name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "cluster.local")])
+        usage = x509.KeyUsage(
+            digital_signature=False,
+            content_commitment=False,
+            key_encipherment=False,
+            data_encipherment=False,
+            key_agreement=False,
+            key_cert_sign=True,
+            crl_sign=True,
+            encipher_only=False,
+            decipher_only=False,
+        )
+        return (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - _SKEW)
+            .not_valid_after(now + ROOT_LIFETIME)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(usage, critical=True)
+            .sign(key, hashes.SHA256())
+        )
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> str:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file that only its owner can read, whole or not at all."""
+    temporary = path.with_suffix(".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(descriptor, "wb") as file:
+        file.write(content)
+    temporary.replace(path)

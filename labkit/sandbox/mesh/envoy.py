@@ -1,0 +1,87 @@
+"""Building blocks of Envoy's JSON configuration."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+__all__ = [
+    "BLACK_HOLE",
+    "PASSTHROUGH",
+    "XDS_CLUSTER",
+    "address",
+    "cidr",
+    "extension",
+    "is_ip",
+    "string_match",
+    "typed",
+    "xds_source",
+]
+
+XDS_CLUSTER = "xds-grpc"
+"""The bootstrap's cluster for the control plane: Istio's own name, although REST is spoken here."""
+
+PASSTHROUGH = "PassthroughCluster"
+BLACK_HOLE = "BlackHoleCluster"
+
+_PREFIX = "type.googleapis.com/"
+
+Json = dict[str, Any]
+
+
+def typed(type_name: str, **fields: Any) -> Json:
+    """A message with its type, e.g. ``typed("envoy.config.cluster.v3.Cluster", name=…)``."""
+    return {"@type": _PREFIX + type_name, **fields}
+
+
+def extension(name: str, type_name: str, **fields: Any) -> Json:
+    """An extension (a filter, a logger, a socket …) and its configuration."""
+    return {"name": name, "typed_config": typed(type_name, **fields)}
+
+
+def address(host: str, port: int) -> Json:
+    """A socket address."""
+    return {"socket_address": {"address": host, "port_value": port}}
+
+
+def xds_source(timeout: str = "0s") -> Json:
+    """Where proxies ask for configuration. `timeout`: how long Envoy waits before it starts without; "0s" waits for
+    ever.
+    """
+    return {
+        "resource_api_version": "V3",
+        "initial_fetch_timeout": timeout,
+        "api_config_source": {
+            "api_type": "REST",
+            "transport_api_version": "V3",
+            "cluster_names": [XDS_CLUSTER],
+            "refresh_delay": "0.01s",
+            "request_timeout": "30s",
+        },
+    }
+
+
+def is_ip(text: str) -> bool:
+    """Whether `text` is an IP address."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def cidr(text: str) -> Json:
+    """An address range such as "10.0.0.0/8" (a bare address is a range of one)."""
+    network = ipaddress.ip_network(text, strict=False)
+    return {"address_prefix": str(network.network_address), "prefix_len": network.prefixlen}
+
+
+def string_match(match: Json, *, ignore_case: bool = False) -> Json:
+    """Istio's StringMatch (exact, prefix or regex) as Envoy's StringMatcher."""
+    if "exact" in match:
+        found: Json = {"exact": match["exact"]}
+    elif "prefix" in match:
+        found = {"prefix": match["prefix"]}
+    else:
+        return {"safe_regex": {"regex": match.get("regex", "")}}
+    return {**found, "ignore_case": True} if ignore_case else found

@@ -1,0 +1,344 @@
+"""A small mesh with real Envoys: the control plane under test, and applications of a few lines each."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from labkit.sandbox.addresses import AddressPlan
+from labkit.sandbox.images import ContainerContext, ImageName, find, launch
+from labkit.sandbox.mesh import Mesh
+from labkit.sandbox.settings import SandboxSettings
+
+from .fakes import FakeObjects
+
+Obj = dict[str, Any]
+
+DEADLINE = 15.0
+"""Seconds a wait may take on a busy machine."""
+
+
+@dataclass
+class Reply:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class App:
+    """An application: answers JSON that says who it is and what it was asked."""
+
+    name: str
+    status: int = 200
+    delay: float = 0.0
+    count: int = 0
+    seen: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                lines = head.decode().split("\r\n")
+                method, path, _ = lines[0].split(" ", 2)
+                headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in lines[1:] if line)}
+                if length := int(headers.get("content-length", 0)):
+                    await reader.readexactly(length)
+                self.count += 1
+                self.seen.append((method, path, headers))
+                if self.delay:
+                    await asyncio.sleep(self.delay)
+                body = json.dumps({"app": self.name, "path": path, "headers": headers}).encode()
+                writer.write(
+                    f"HTTP/1.1 {self.status} X\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+                    f"x-app: {self.name}\r\n\r\n".encode()
+                    + body
+                )
+                await writer.drain()
+        writer.close()
+
+
+@dataclass
+class Pod:
+    """A pod of the world: its object, its addresses, its processes."""
+
+    obj: Obj
+    ip: str
+    local: str
+    app: App | None = None
+    server: asyncio.Server | None = None
+    envoy: subprocess.Popen[bytes] | None = None
+    log: Path | None = None
+
+    @property
+    def name(self) -> str:
+        return str(self.obj["metadata"]["name"])
+
+
+class World:
+    """Objects, mesh, pods."""
+
+    def __init__(self, home: Path, plan: AddressPlan, release: str) -> None:
+        self.settings = SandboxSettings("test", home, release, plan, "a-token-of-the-api")
+        self.objects = FakeObjects()
+        self.mesh = Mesh(self.objects, self.settings)  # type: ignore[arg-type]
+        self.pods: dict[str, Pod] = {}
+        self._numbers = 0
+        self._services = 0
+
+    async def start(self) -> None:
+        await self.mesh.start()
+        mesh = {"accessLogFile": "/dev/stdout"}
+        config = {"metadata": {"name": "istio", "namespace": "istio-system"}, "data": {"mesh": json.dumps(mesh)}}
+        self.objects.put("configmaps", config)
+        self.pilot(ready=True)
+
+    async def stop(self) -> None:
+        for pod in self.pods.values():
+            if pod.envoy is not None:
+                pod.envoy.kill()
+        for pod in self.pods.values():
+            if pod.envoy is not None:
+                pod.envoy.wait()
+            if pod.server is not None:
+                pod.server.close()
+        await self.mesh.stop()
+
+    def pilot(self, *, ready: bool) -> None:
+        """A control plane's pod."""
+        conditions = [{"type": "Ready", "status": "True" if ready else "False"}]
+        self.objects.put(
+            "pods",
+            {
+                "metadata": {"name": "pilot-0", "namespace": "istio-system", "labels": {"istio": "pilot"}},
+                "spec": {"containers": [{"name": "discovery"}]},
+                "status": {"phase": "Running", "conditions": conditions},
+            },
+        )
+
+    def mesh_config(self, **settings: Any) -> None:
+        data = {"mesh": json.dumps(settings)}
+        self.objects.put("configmaps", {"metadata": {"name": "istio", "namespace": "istio-system"}, "data": data})
+
+    def service(
+        self,
+        name: str,
+        ports: list[Obj] | None = None,
+        namespace: str = "bookinfo",
+        selector: Obj | None = None,
+        **spec: Any,
+    ) -> str:
+        """A Service and its slice; returns the ClusterIP."""
+        self._services += 1
+        known = self.objects.find("services", name, namespace)
+        ip = known["spec"]["clusterIP"] if known else str(self.settings.plan.service_cidr[self._services])
+        ports = ports or [{"name": "http", "port": 9080}]
+        spec = {"clusterIP": ip, "ports": ports, "selector": selector or {"app": name}, **spec}
+        self.objects.put("services", {"metadata": {"name": name, "namespace": namespace}, "spec": spec})
+        self.slice(name, namespace)
+        return ip
+
+    def slice(self, name: str, namespace: str = "bookinfo") -> None:
+        """Bring a Service's endpoints up to date."""
+        spec = self.objects.stored["services"][namespace, name]["spec"]
+        chosen = [
+            pod
+            for pod in self.pods.values()
+            if pod.obj["metadata"]["namespace"] == namespace
+            and all(pod.obj["metadata"]["labels"].get(k) == v for k, v in spec["selector"].items())
+        ]
+        endpoints = [
+            {"addresses": [p.ip], "conditions": {"ready": True}, "targetRef": {"kind": "Pod", "name": p.name}}
+            for p in chosen
+        ]
+        ports = [{"name": p.get("name", ""), "port": p.get("targetPort", p["port"])} for p in spec["ports"]]
+        meta = {"name": f"{name}-x", "namespace": namespace, "labels": {"kubernetes.io/service-name": name}}
+        self.objects.put("endpointslices.discovery.k8s.io", {"metadata": meta, "endpoints": endpoints, "ports": ports})
+
+    def istio(self, kind: str, name: str, spec: Obj, namespace: str = "bookinfo") -> Obj:
+        """An object of Istio's."""
+        plural, group = {
+            "VirtualService": ("virtualservices", "networking"),
+            "DestinationRule": ("destinationrules", "networking"),
+            "Gateway": ("gateways", "networking"),
+            "ServiceEntry": ("serviceentries", "networking"),
+            "Sidecar": ("sidecars", "networking"),
+            "EnvoyFilter": ("envoyfilters", "networking"),
+            "PeerAuthentication": ("peerauthentications", "security"),
+            "AuthorizationPolicy": ("authorizationpolicies", "security"),
+            "RequestAuthentication": ("requestauthentications", "security"),
+            "Telemetry": ("telemetries", "telemetry"),
+            "Policy": ("policies", "authentication"),
+            "MeshPolicy": ("meshpolicies", "authentication"),
+        }[kind]
+        meta = {"name": name} if kind == "MeshPolicy" else {"name": name, "namespace": namespace}
+        return self.objects.put(f"{plural}.{group}.istio.io", {"kind": kind, "metadata": meta, "spec": spec})
+
+    def remove(self, kind_plural: str, name: str, namespace: str = "bookinfo") -> None:
+        self.objects.remove(kind_plural, name, namespace)
+
+    async def pod(
+        self,
+        name: str,
+        labels: Obj,
+        *,
+        namespace: str = "bookinfo",
+        ports: tuple[int, ...] = (9080,),
+        role: str = "sidecar",
+        account: str = "",
+        app: App | None = None,
+    ) -> Pod:
+        """A pod with an application and, unless `role` is "", a real Envoy."""
+        self._numbers += 1
+        plan = self.settings.plan
+        ip = str(plan.pod_cidr[self._numbers])
+        containers = [{"name": "app", "image": "app", "ports": [{"containerPort": port} for port in ports]}]
+        proxy = {"name": "istio-proxy", "image": f"istio/proxyv2:{self.settings.release}", "args": ["proxy", role]}
+        if role == "router":
+            containers = []
+        if role:
+            containers.append(proxy)
+        obj = {
+            "metadata": {"name": name, "namespace": namespace, "labels": labels},
+            "spec": {"serviceAccountName": account or f"{labels.get('app', name)}-sa", "containers": containers},
+            "status": {"phase": "Running", "podIP": ip},
+        }
+        pod = Pod(self.objects.put("pods", obj), ip, plan.local(ip), app)
+        self.pods[name] = pod
+        for (space, service), _ in list(self.objects.stored["services"].items()):
+            if space == namespace:
+                self.slice(service, namespace)
+        if app is not None:
+            host = pod.local if role else pod.ip
+            for port in ports:
+                pod.server = await asyncio.start_server(app.serve, host, plan.port(port))
+        if role:
+            self._start_envoy(pod, proxy)
+        return pod
+
+    def _start_envoy(self, pod: Pod, proxy: Obj) -> None:
+        root = self.settings.home / "pods" / pod.name
+        root.mkdir(parents=True, exist_ok=True)
+        context = ContainerContext(
+            pod=pod.obj,
+            container=proxy,
+            image=ImageName.parse(proxy["image"]),
+            argv=("pilot-agent", *proxy["args"]),
+            env={},
+            settings=self.settings,
+            pod_ip=pod.ip,
+            local_ip=pod.local,
+            bind=pod.ip,
+            root=root,
+        )
+        image = find(proxy["image"])
+        assert image is not None
+        started = launch(image, context)
+        pod.log = root / "log"
+        with open(pod.log, "ab") as log:
+            pod.envoy = subprocess.Popen(
+                started.argv,
+                cwd=root,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **started.env},
+            )
+
+    async def ready(self, *names: str) -> None:
+        """Wait until the proxies of these pods (default: all) are ready."""
+        for pod in self.pods.values():
+            if pod.envoy is not None and (not names or pod.name in names):
+                await self.until(lambda pod=pod: self._is_ready(pod), f"{pod.name} is ready")  # type: ignore[misc]
+
+    async def _is_ready(self, pod: Pod) -> bool:
+        assert pod.envoy is not None
+        assert pod.log is not None
+        assert pod.envoy.poll() is None, pod.log.read_text()[-3000:]
+        with contextlib.suppress(OSError):
+            return (await self.http(pod.ip, 15020, "/healthz/ready")).status == 200
+        return False
+
+    async def until(self, condition: Callable[[], Any], what: str) -> Any:
+        """Wait for a condition; it may be a coroutine function."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + DEADLINE
+        while True:
+            result = condition()
+            if asyncio.iscoroutine(result):
+                result = await result
+            if result:
+                return result
+            assert loop.time() < deadline, f"not in {DEADLINE} s: {what}"
+            await asyncio.sleep(0.005)
+
+    async def http(
+        self,
+        host: str,
+        port: int,
+        path: str = "/",
+        *,
+        method: str = "GET",
+        headers: dict[str, str] | None = None,
+        proxy_header: str = "",
+        tls: Any = None,
+        server_hostname: str | None = None,
+    ) -> Reply:
+        """One request on a connection of its own."""
+        reader, writer = await asyncio.open_connection(
+            host, port, ssl=tls, server_hostname=server_hostname if tls else None
+        )
+        try:
+            if proxy_header:
+                writer.write(proxy_header.encode())
+            fields = {"host": f"{host}:{port}", "connection": "close", **(headers or {})}
+            text = "".join(f"{k}: {v}\r\n" for k, v in fields.items())
+            writer.write(f"{method} {path} HTTP/1.1\r\n{text}\r\n".encode())
+            answer = await asyncio.wait_for(reader.read(), DEADLINE)
+        finally:
+            writer.close()
+        head, _, body = answer.partition(b"\r\n\r\n")
+        if not head:
+            raise ConnectionResetError("no answer")
+        lines = head.decode().split("\r\n")
+        found = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in lines[1:])}
+        if found.get("transfer-encoding") == "chunked":
+            body = _dechunk(body)
+        return Reply(int(lines[0].split()[1]), found, body)
+
+    async def call(
+        self, source: str, host: str, path: str = "/", *, port: int = 9080, namespace: str = "bookinfo", **options: Any
+    ) -> Reply:
+        """What an application in pod `source` gets from ``http://host:port/path``, captured as the shim does it."""
+        pod = self.pods[source]
+        service = self.objects.stored["services"].get((namespace, host.split(".")[0]))
+        target = service["spec"]["clusterIP"] if service else host
+        header = f"PROXY TCP4 {pod.ip} {target} 40000 {port}\r\n"
+        headers = {"host": f"{host}:{port}", **options.pop("headers", {})}
+        return await self.http(pod.local, 15001, path, headers=headers, proxy_header=header, **options)
+
+
+def _dechunk(body: bytes) -> bytes:
+    found = b""
+    while body:
+        size, _, body = body.partition(b"\r\n")
+        found += body[: int(size, 16)]
+        body = body[int(size, 16) + 2 :]
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
