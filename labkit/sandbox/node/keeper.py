@@ -64,15 +64,17 @@ class Keeper:
         poll = select.poll()
         poll.register(self._control, select.POLLIN)
         poll.register(wake_in, select.POLLIN)
-        while not ending:
-            ready = {descriptor for descriptor, _ in poll.poll()}
-            if wake_in in ready:
-                with contextlib.suppress(BlockingIOError):
-                    os.read(wake_in, 4096)
-                self._reap()
-            if self._control.fileno() in ready and not self._request():
-                break
-        self._end_all()
+        try:
+            while not ending:
+                ready = {descriptor for descriptor, _ in poll.poll()}
+                if wake_in in ready:
+                    with contextlib.suppress(BlockingIOError):
+                        os.read(wake_in, 4096)
+                    self._reap()
+                if self._control.fileno() in ready and not self._request():
+                    break
+        finally:
+            self._end_all()
 
     def _tell(self, **message: Any) -> None:
         # A daemon that is gone is noticed by the loop.
@@ -80,7 +82,11 @@ class Keeper:
             self._control.send(json.dumps(message).encode())
 
     def _request(self) -> bool:
-        data, descriptors, _, _ = socket.recv_fds(self._control, 4096, 4)
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self._control, 4096, 4)
+        except OSError:
+            # The daemon went away with messages of ours unread.
+            return False
         if not data:
             return False
         message = json.loads(data)

@@ -63,17 +63,16 @@ def reset(transport: asyncio.Transport) -> None:
 
 
 class _Client(_Side):
-    """An accepted connection: held until one to the chosen target stands."""
+    """An accepted connection: what it says is kept until one to the chosen target stands."""
 
     def __init__(self, server: RelayServer) -> None:
         super().__init__()
         self._server = server
         self._connecting: asyncio.Task[None] | None = None
+        self._early = bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        assert self.transport is not None
-        self.transport.pause_reading()
         self._server.clients.add(self)
         target = self._server.choose(transport.get_extra_info("peername")[0])
         self._connecting = asyncio.get_running_loop().create_task(self._connect(target))
@@ -93,8 +92,29 @@ class _Client(_Side):
             if upstream.transport is not None:
                 upstream.transport.close()
             return
+        assert upstream.transport is not None
         upstream.peer, self.peer = self, upstream
-        self.transport.resume_reading()
+        if self._early:
+            upstream.transport.write(bytes(self._early))
+            self._early.clear()
+            self.transport.resume_reading()
+        if self._ended:
+            upstream.transport.write_eof()
+
+    def data_received(self, data: bytes) -> None:
+        if self.peer is not None:
+            super().data_received(data)
+            return
+        self._early += data
+        # Paused here and not in `connection_made`, where uvloop cannot.
+        if self.transport is not None:
+            self.transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        if self.peer is None:
+            self._ended = True
+            return True
+        return super().eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server.clients.discard(self)
