@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
+import http.client
 import json
 import ssl
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
-import aiohttp
 import pytest
+import websocket
 from streams_server import Server, eventually
 from test_streams_portforward import BODY, echo, pages
 
@@ -98,36 +100,36 @@ def test_follow_a_log(server: Server, client: Any) -> None:
 EXEC = "/api/v1/namespaces/default/pods/one/exec?command=cat&stdin=true&stdout=true"
 
 
-def _without_checks() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context
+@contextlib.contextmanager
+def _connect(server: Server, protocol: str) -> Iterator[Any]:
+    url = server.url.replace("https", "wss") + EXEC
+    options = {"cert_reqs": ssl.CERT_NONE, "check_hostname": False}
+    socket = websocket.create_connection(url, subprotocols=[protocol], sslopt=options, timeout=20)
+    try:
+        yield socket
+    finally:
+        # `close` does nothing once the other side has said that it closes.
+        socket.shutdown()
 
 
-async def test_base64_channels(server: Server) -> None:
-    async with (
-        aiohttp.ClientSession() as session,
-        session.ws_connect(server.url + EXEC, protocols=["v4.base64.channel.k8s.io"], ssl=_without_checks()) as socket,
-    ):
-        assert socket.protocol == "v4.base64.channel.k8s.io"
-        assert await socket.receive_str() == "1"
-        await socket.send_str("0" + base64.b64encode(b"hello").decode())
-        assert await socket.receive_str() == "1" + base64.b64encode(b"hello").decode()
+def test_base64_channels(server: Server) -> None:
+    with _connect(server, "v4.base64.channel.k8s.io") as socket:
+        assert socket.subprotocol == "v4.base64.channel.k8s.io"
+        assert socket.recv() == "1"
+        socket.send("0" + base64.b64encode(b"hello").decode())
+        assert socket.recv() == "1" + base64.b64encode(b"hello").decode()
 
 
-async def test_half_close_in_version_5(server: Server) -> None:
-    async with (
-        aiohttp.ClientSession() as session,
-        session.ws_connect(server.url + EXEC, protocols=["v5.channel.k8s.io"], ssl=_without_checks()) as socket,
-    ):
-        assert await socket.receive_bytes() == b"\x01"
-        await socket.send_bytes(b"\x00hello")
-        await socket.send_bytes(b"\xff\x00")
-        assert await socket.receive_bytes() == b"\x01hello"
-        status = await socket.receive_bytes()
+def test_half_close_in_version_5(server: Server) -> None:
+    with _connect(server, "v5.channel.k8s.io") as socket:
+        assert socket.recv() == b"\x01"
+        socket.send_binary(b"\x00hello")
+        socket.send_binary(b"\xff\x00")
+        assert socket.recv() == b"\x01hello"
+        status = socket.recv()
         assert status[0] == 3
         assert json.loads(status[1:]) == {"metadata": {}, "status": "Success"}
-        assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
+        assert socket.recv_data_frame(control_frame=True)[0] == websocket.ABNF.OPCODE_CLOSE
 
 
 @pytest.mark.parametrize(
@@ -161,14 +163,16 @@ async def test_half_close_in_version_5(server: Server) -> None:
         ),
     ],
 )
-async def test_what_cannot_be_upgraded_is_a_status(
+def test_what_cannot_be_upgraded_is_a_status(
     server: Server, path: str, headers: dict[str, str], code: int, message: str
 ) -> None:
-    async with (
-        aiohttp.ClientSession() as session,
-        session.get(server.url + path, headers=headers, ssl=_without_checks()) as answer,
-    ):
-        status = await answer.json()
+    host, port = server.url.removeprefix("https://").split(":")
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with contextlib.closing(http.client.HTTPSConnection(host, int(port), context=context, timeout=20)) as connection:
+        connection.request("GET", path, headers=headers)
+        with connection.getresponse() as answer:
+            status = json.loads(answer.read())
     assert (answer.status, status["kind"], status["code"]) == (code, "Status", code)
     assert message in status["message"]
     assert server.runtime.processes == []
