@@ -1,4 +1,4 @@
-"""The API server alone, without controllers and pods: ``python -m labkit.sandbox.api --home DIR --release R --number X``."""
+"""The API server alone, without controllers and pods: ``python -m labkit.sandbox.api --home DIR --number X``."""
 
 from __future__ import annotations
 

@@ -120,7 +120,8 @@ class ServiceAllocator:
             asked, protocol = port["nodePort"], port.get("protocol", "TCP")
             field = f"spec.ports[{index}].nodePort"
             if asked not in NODE_PORTS:
-                words = f"Invalid value: {asked}: provided port is not in the valid range. The range of valid ports is 30000-32767"
+                said = "provided port is not in the valid range. The range of valid ports is 30000-32767"
+                words = f"Invalid value: {asked}: {said}"
                 raise invalid(resource, name, [cause(field, words)])
             if (asked, protocol) in taken:
                 raise invalid(

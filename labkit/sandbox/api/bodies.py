@@ -1,4 +1,4 @@
-"""From the bytes of a request to a JSON value: limits, character sets, YAML, protobuf; every fault is the client's, in words."""
+"""From the bytes of a request to a JSON value; what is wrong with them is said in words."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def _yaml(text: str) -> Any:
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        value = yaml.load(text, loader)  # noqa: S506 (both are safe loaders)
+        value = yaml.load(text, loader)
         # Dates and other types that YAML has and JSON has not become what JSON would show.
         return json.loads(json.dumps(value, default=str, allow_nan=False))
     except (yaml.YAMLError, ValueError, TypeError) as error:

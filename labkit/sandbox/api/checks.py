@@ -5,9 +5,10 @@ from __future__ import annotations
 from labkit.sandbox.api import refusals
 from labkit.sandbox.api.conversion import from_hub, to_hub
 from labkit.sandbox.api.defaults import apply_defaults
+from labkit.sandbox.api.names import cannot_unmarshal
 from labkit.sandbox.api.options import WriteOptions
 from labkit.sandbox.api.registry import Resource, Served
-from labkit.sandbox.api.schema import CustomSchema, Problems, validate_builtin, validate_update
+from labkit.sandbox.api.schema import CustomSchema, Problems, prune_builtin, validate_builtin, validate_update
 from labkit.sandbox.contracts import Obj
 from labkit.sandbox.settings import SandboxSettings
 
@@ -39,13 +40,12 @@ class Checks:
         if meta is None:
             obj["metadata"] = {}
         elif not isinstance(meta, dict):
-            raise refusals.bad_request(
-                f"json: cannot unmarshal {type(meta).__name__} into Go struct field {resource.kind}.metadata of type v1.ObjectMeta"
-            )
+            raise refusals.bad_request(cannot_unmarshal(meta, f"{resource.kind}.metadata", "v1.ObjectMeta"))
         if resource.crd is not None:
             self._custom(resource, served, obj, old, options, subresource)
         elif options.validation:
             self._report(resource, served, obj, validate_builtin(served.api_version, resource.kind, obj), options)
+            prune_builtin(served.api_version, resource.kind, obj)
         return to_hub(served, obj)
 
     def _custom(
@@ -114,5 +114,6 @@ def _check_kind(served: Served, obj: Obj) -> None:
         )
     if api_version != served.api_version:
         raise refusals.bad_request(
-            f"the API version in the data ({api_version}) does not match the expected API version ({served.api_version})"
+            f"the API version in the data ({api_version}) does not match the expected API version "
+            f"({served.api_version})"
         )

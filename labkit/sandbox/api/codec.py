@@ -150,5 +150,5 @@ def _scalar(raw: int | bytes, kind: str) -> Any:
         choice: dict[int, Any] = dict(_values(data))
         return choice.get(3, b"").decode() if choice.get(1) == 1 else _scalar(choice.get(2, 0), "i")
     if kind == "F":
-        return json.loads(dict(_values(data)).get(1, b"{}"))
+        return json.loads(_bytes(dict(_values(data)).get(1, b"{}")))
     return _message(data, kind)

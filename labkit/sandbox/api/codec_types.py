@@ -35,8 +35,8 @@ ServiceAccount 1:metadata:ObjectMeta 2:secrets:[]ObjectReference 3:imagePullSecr
 4:automountServiceAccountToken:*b
 Service 1:metadata:ObjectMeta 2:spec:ServiceSpec
 ServiceSpec 1:ports:[]ServicePort 2:selector:ms 3:clusterIP:s 4:type:s 5:externalIPs:[]s 7:sessionAffinity:s \
-8:loadBalancerIP:s 9:loadBalancerSourceRanges:[]s 10:externalName:s 11:externalTrafficPolicy:s 12:healthCheckNodePort:i \
-13:publishNotReadyAddresses:b 17:ipFamilyPolicy:*s 18:clusterIPs:[]s 19:ipFamilies:[]s \
+8:loadBalancerIP:s 9:loadBalancerSourceRanges:[]s 10:externalName:s 11:externalTrafficPolicy:s \
+12:healthCheckNodePort:i 13:publishNotReadyAddresses:b 17:ipFamilyPolicy:*s 18:clusterIPs:[]s 19:ipFamilies:[]s \
 20:allocateLoadBalancerNodePorts:*b 21:loadBalancerClass:*s 22:internalTrafficPolicy:*s 23:trafficDistribution:*s
 ServicePort 1:name:s 2:protocol:s 3:port:i 4:targetPort:I 5:nodePort:i 6:appProtocol:*s
 Pod 1:metadata:ObjectMeta 2:spec:PodSpec
@@ -44,8 +44,9 @@ PodTemplateSpec 1:metadata:ObjectMeta 2:spec:PodSpec
 PodSpec 1:volumes:[]Volume 2:containers:[]Container 3:restartPolicy:s 4:terminationGracePeriodSeconds:*i \
 5:activeDeadlineSeconds:*i 6:dnsPolicy:s 7:nodeSelector:ms 8:serviceAccountName:s 9:serviceAccount:s 10:nodeName:s \
 11:hostNetwork:b 12:hostPID:b 13:hostIPC:b 14:securityContext:*PodSecurityContext \
-15:imagePullSecrets:[]LocalObjectReference 16:hostname:s 17:subdomain:s 19:schedulerName:s 20:initContainers:[]Container \
-21:automountServiceAccountToken:*b 22:tolerations:[]Toleration 24:priorityClassName:s 25:priority:*i \
+15:imagePullSecrets:[]LocalObjectReference 16:hostname:s 17:subdomain:s 19:schedulerName:s \
+20:initContainers:[]Container 21:automountServiceAccountToken:*b 22:tolerations:[]Toleration \
+24:priorityClassName:s 25:priority:*i \
 27:shareProcessNamespace:*b 29:runtimeClassName:*s 30:enableServiceLinks:*b 31:preemptionPolicy:*s
 PodSecurityContext 2:runAsUser:*i 3:runAsNonRoot:*b 4:supplementalGroups:[]i 5:fsGroup:*i 6:runAsGroup:*i
 Toleration 1:key:s 2:operator:s 3:value:s 4:effect:s 5:tolerationSeconds:*i
@@ -60,8 +61,8 @@ ClaimVolume 1:claimName:s 2:readOnly:b
 KeyToPath 1:key:s 2:path:s 3:mode:*i
 Container 1:name:s 2:image:s 3:command:[]s 4:args:[]s 5:workingDir:s 6:ports:[]ContainerPort 7:env:[]EnvVar \
 8:resources:ResourceRequirements 9:volumeMounts:[]VolumeMount 10:livenessProbe:*Probe 11:readinessProbe:*Probe \
-13:terminationMessagePath:s 14:imagePullPolicy:s 15:securityContext:*SecurityContext 16:stdin:b 17:stdinOnce:b 18:tty:b \
-19:envFrom:[]EnvFromSource 20:terminationMessagePolicy:s 22:startupProbe:*Probe 24:restartPolicy:*s
+13:terminationMessagePath:s 14:imagePullPolicy:s 15:securityContext:*SecurityContext 16:stdin:b 17:stdinOnce:b \
+18:tty:b 19:envFrom:[]EnvFromSource 20:terminationMessagePolicy:s 22:startupProbe:*Probe 24:restartPolicy:*s
 ContainerPort 1:name:s 2:hostPort:i 3:containerPort:i 4:protocol:s 5:hostIP:s
 EnvVar 1:name:s 2:value:s 3:valueFrom:*EnvVarSource
 EnvVarSource 1:fieldRef:*FieldRef 3:configMapKeyRef:*KeyRef 4:secretKeyRef:*KeyRef

@@ -105,7 +105,7 @@ def _source(metric: Obj) -> tuple[str, Obj]:
 
 def _metric_to_v2(metric: Obj) -> Obj:
     field, source = _source(metric)
-    if not source or "metric" in source or isinstance(source.get("target"), dict) and field == "resource":
+    if not source or "metric" in source or (isinstance(source.get("target"), dict) and field == "resource"):
         return metric
     if field == "object":
         target = {"type": "Value", "value": source.pop("targetValue", None)}

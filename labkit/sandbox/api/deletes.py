@@ -1,4 +1,4 @@
-"""Every removal of an object: grace, finalizers, what becomes of dependents, and what a namespace or a CRD takes along."""
+"""Every removal of an object: grace, finalizers, what becomes of dependents, and what a CRD takes along."""
 
 from __future__ import annotations
 

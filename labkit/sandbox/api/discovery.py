@@ -118,9 +118,18 @@ class Discovery:
 def _subresources(resource: Resource, version: str) -> list[str]:
     names = resource.subresources
     if resource.crd is not None:
-        definition = next((one for one in resource.crd["spec"]["versions"] if one["name"] == version), {})
+        definition: Obj = next((one for one in resource.crd["spec"]["versions"] if one["name"] == version), {})
         names = frozenset(definition.get("subresources") or ())
     return [name for name in sorted(names) if name in _SUBRESOURCES]
+
+
+def _nicknames(served: Served) -> Obj:
+    """Short names and categories; only of a resource's own group, or kubectl warns of names that mean two things."""
+    resource = served.resource
+    if served.group != resource.group:
+        return {}
+    names = {"shortNames": list(resource.short_names), "categories": list(resource.categories)}
+    return {field: value for field, value in names.items() if value}
 
 
 def _aggregated(served: Served) -> Obj:
@@ -133,10 +142,7 @@ def _aggregated(served: Served) -> Obj:
         "singularResource": resource.singular,
         "verbs": list(resource.verbs),
     }
-    if resource.short_names:
-        item["shortNames"] = list(resource.short_names)
-    if resource.categories:
-        item["categories"] = list(resource.categories)
+    item |= _nicknames(served)
     subresources = []
     for name in _subresources(resource, served.version):
         verbs, kind, group, version = _SUBRESOURCES[name]
@@ -156,10 +162,7 @@ def _classic(served: Served) -> list[Obj]:
         "kind": resource.kind,
         "verbs": list(resource.verbs),
     }
-    if resource.short_names:
-        item["shortNames"] = list(resource.short_names)
-    if resource.categories:
-        item["categories"] = list(resource.categories)
+    item |= _nicknames(served)
     items = [item]
     for name in _subresources(resource, served.version):
         verbs, kind, group, version = _SUBRESOURCES[name]

@@ -12,6 +12,7 @@ import secrets
 import ssl
 import time
 from pathlib import Path
+from typing import Any
 
 from labkit.errors import SandboxError
 from labkit.sandbox.settings import SandboxSettings
@@ -108,6 +109,7 @@ class Identity:
         from cryptography import x509
         from cryptography.hazmat.primitives import hashes, serialization
         from cryptography.hazmat.primitives.asymmetric import ec
+        from cryptography.x509 import oid
 
         begin = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
         end = begin + datetime.timedelta(days=365 * _YEARS)
@@ -137,7 +139,7 @@ class Identity:
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(x509, sign=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage([oid.ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
             .sign(ca_key, hashes.SHA256())
         )
@@ -147,8 +149,8 @@ class Identity:
         write_private(self.ca, ca.public_bytes(pem))
 
 
-def _usage(x509: object, *, sign: bool) -> object:
-    return x509.KeyUsage(  # type: ignore[attr-defined]
+def _usage(x509: Any, *, sign: bool) -> Any:
+    return x509.KeyUsage(
         digital_signature=True,
         key_cert_sign=sign,
         crl_sign=sign,

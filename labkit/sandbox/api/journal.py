@@ -1,7 +1,7 @@
-"""The file that brings objects back after the process was killed: one JSON line a write, appended before it is visible.
+"""The file that brings objects back after a kill: one JSON line a write, appended before the write is visible.
 
-A line is whole or it is not there: a write that fails half-way (disk full) is cut off again at once, and a torn last line
-(the process was killed in the middle of it) is dropped at the next start.
+A line is whole or it is not there: a write that fails half-way (disk full) is cut off again at once, and a torn last
+line (the process was killed in the middle of it) is dropped at the next start.
 """
 
 from __future__ import annotations

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 import uuid
 from datetime import UTC, datetime
 
+from labkit.sandbox.api.names import cannot_unmarshal, key_problem, name_problem, namespace_problem, value_problem
 from labkit.sandbox.api.refusals import bad_request, cause
 from labkit.sandbox.api.registry import Resource
 from labkit.sandbox.contracts import Obj
@@ -16,38 +16,14 @@ __all__ = ["begin", "carry_over", "check", "generated_name", "now"]
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 """No vowels and nothing that looks like another character: Kubernetes' own choice for generated names."""
 
-_LABEL_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-_SERVICE_NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
-_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-_QUALIFIED = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")
-_LABEL_VALUE = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?")
-
-_LABEL_WORDS = (
-    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an "
-    "alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
+_SERVER_OWNED = (
+    "uid",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "generation",
+    "namespace",
 )
-_SERVICE_WORDS = (
-    "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and "
-    "end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is "
-    "'[a-z]([-a-z0-9]*[a-z0-9])?')"
-)
-_SUBDOMAIN_WORDS = (
-    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end "
-    "with an alphanumeric character (e.g. 'example.com', regex used for validation is "
-    r"'[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
-)
-_VALUE_WORDS = (
-    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end "
-    "with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is "
-    "'(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
-)
-_QUALIFIED_WORDS = (
-    "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric "
-    "character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is "
-    "'([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
-)
-
-_PATH_SEGMENT = frozenset({"Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding", "Event"})
 _ANNOTATIONS_LIMIT = 256 * 1024
 
 
@@ -111,33 +87,6 @@ def carry_over(obj: Obj, old: Obj) -> None:
         meta.setdefault("generateName", before["generateName"])
 
 
-def _name_problem(resource: Resource, name: str) -> str:
-    if resource.kind in _PATH_SEGMENT and not resource.crd:
-        if name in (".", ".."):
-            return f"may not be '{name}'"
-        return next((f"may not contain '{sign}'" for sign in "/%" if sign in name), "")
-    if resource.name == "namespaces":
-        pattern, words, limit = _LABEL_NAME, _LABEL_WORDS, 63
-    elif resource.name == "services":
-        pattern, words, limit = _SERVICE_NAME, _SERVICE_WORDS, 63
-    else:
-        pattern, words, limit = _SUBDOMAIN, _SUBDOMAIN_WORDS, 253
-    if len(name) > limit:
-        return f"must be no more than {limit} characters"
-    return "" if pattern.fullmatch(name) else words
-
-
-def _key_problem(key: str) -> str:
-    prefix, slash, name = key.rpartition("/")
-    if slash and (not prefix or not _SUBDOMAIN.fullmatch(prefix.lower())):
-        return "prefix part " + _SUBDOMAIN_WORDS
-    if not name:
-        return "name part must be non-empty"
-    if len(name) > 63:
-        return "name part must be no more than 63 characters"
-    return "" if _QUALIFIED.fullmatch(name) else _QUALIFIED_WORDS
-
-
 def _strings(meta: Obj, field: str) -> dict[str, str]:
     """`labels` or `annotations`, where every value is a string.
 
@@ -147,46 +96,26 @@ def _strings(meta: Obj, field: str) -> dict[str, str]:
     given = meta.get(field)
     if given is None:
         return {}
+    place = f"ObjectMeta.metadata.{field}"
     if not isinstance(given, dict):
-        raise bad_request(
-            f"json: cannot unmarshal {_go(given)} into Go struct field ObjectMeta.metadata.{field} of type map[string]string"
-        )
+        raise bad_request(cannot_unmarshal(given, place, "map[string]string"))
     for value in given.values():
         if not isinstance(value, str):
-            raise bad_request(
-                f"json: cannot unmarshal {_go(value)} into Go struct field ObjectMeta.metadata.{field} of type string"
-            )
+            raise bad_request(cannot_unmarshal(value, place, "string"))
     return given
-
-
-def _go(value: object) -> str:
-    if isinstance(value, bool):
-        return "bool"
-    if isinstance(value, int | float):
-        return "number"
-    names: dict[type, str] = {str: "string", list: "array", dict: "object"}
-    return names.get(type(value), "null")
 
 
 def _shape(meta: Obj) -> None:
     for field in ("name", "namespace", "generateName", "uid", "resourceVersion"):
         if not isinstance(meta.get(field, ""), str):
-            raise bad_request(
-                f"json: cannot unmarshal {_go(meta[field])} into Go struct field ObjectMeta.metadata.{field} of type string"
-            )
+            raise bad_request(cannot_unmarshal(meta[field], f"ObjectMeta.metadata.{field}", "string"))
     for field, inner, word in (("finalizers", str, "string"), ("ownerReferences", dict, "v1.OwnerReference")):
-        given = meta.get(field)
-        if given is None:
-            continue
+        given = meta.get(field, [])
         if not isinstance(given, list):
-            raise bad_request(
-                f"json: cannot unmarshal {_go(given)} into Go struct field ObjectMeta.metadata.{field} of type []{word}"
-            )
+            raise bad_request(cannot_unmarshal(given, f"ObjectMeta.metadata.{field}", f"[]{word}"))
         for value in given:
             if not isinstance(value, inner):
-                raise bad_request(
-                    f"json: cannot unmarshal {_go(value)} into Go struct field ObjectMeta.metadata.{field} of type {word}"
-                )
+                raise bad_request(cannot_unmarshal(value, f"ObjectMeta.metadata.{field}", word))
 
 
 def check(resource: Resource, obj: Obj) -> list[Obj]:
@@ -203,20 +132,17 @@ def check(resource: Resource, obj: Obj) -> list[Obj]:
     name = meta.get("name", "")
     if not name:
         causes.append(cause("metadata.name", "Required value: name or generateName is required"))
-    elif problem := _name_problem(resource, name):
+    elif problem := name_problem(resource, name):
         causes.append(cause("metadata.name", f'Invalid value: "{name}": {problem}'))
-    if resource.namespaced and not _LABEL_NAME.fullmatch(meta["namespace"]):
-        causes.append(cause("metadata.namespace", f'Invalid value: "{meta["namespace"]}": {_LABEL_WORDS}'))
+    if resource.namespaced and (problem := namespace_problem(meta["namespace"])):
+        causes.append(cause("metadata.namespace", f'Invalid value: "{meta["namespace"]}": {problem}'))
     for key, value in _strings(meta, "labels").items():
-        if problem := _key_problem(key):
-            causes.append(cause("metadata.labels", f'Invalid value: "{key}": {problem}'))
-        if len(value) > 63:
-            causes.append(cause("metadata.labels", f'Invalid value: "{value}": must be no more than 63 characters'))
-        elif not _LABEL_VALUE.fullmatch(value):
-            causes.append(cause("metadata.labels", f'Invalid value: "{value}": {_VALUE_WORDS}'))
+        for text, problem in ((key, key_problem(key)), (value, value_problem(value))):
+            if problem:
+                causes.append(cause("metadata.labels", f'Invalid value: "{text}": {problem}'))
     annotations = _strings(meta, "annotations")
     for key in annotations:
-        if problem := _key_problem(key.lower()):
+        if problem := key_problem(key.lower()):
             causes.append(cause("metadata.annotations", f'Invalid value: "{key}": {problem}'))
     if sum(len(key) + len(value.encode()) for key, value in annotations.items()) > _ANNOTATIONS_LIMIT:
         causes.append(cause("metadata.annotations", f"Too long: may not be more than {_ANNOTATIONS_LIMIT} bytes"))

@@ -1,17 +1,22 @@
-"""The cluster's objects with the API server's semantics: what controllers, the node, the mesh and the HTTP server share."""
+"""The cluster's objects with the API server's semantics, shared by controllers, node, mesh and HTTP server."""
 
 from __future__ import annotations
 
+import builtins
 from typing import Any, Literal
 
 from labkit.sandbox.api import bootstrap, refusals
+from labkit.sandbox.api.apply import applied
+from labkit.sandbox.api.conversion import from_hub
 from labkit.sandbox.api.crds import CRDS, Definitions
 from labkit.sandbox.api.deletes import Deletes
+from labkit.sandbox.api.managed import Entries
 from labkit.sandbox.api.options import DeleteOptions, WriteOptions
 from labkit.sandbox.api.patching import PatchKind, patched
 from labkit.sandbox.api.recorder import Recorder
-from labkit.sandbox.api.registry import Registry, Resource
+from labkit.sandbox.api.registry import Registry, Resource, Served
 from labkit.sandbox.api.selectors import field_selector, label_selector
+from labkit.sandbox.api.shapes import shape_of
 from labkit.sandbox.api.store import Entry, Store, clone
 from labkit.sandbox.api.watch import EventWatch
 from labkit.sandbox.api.writes import Writes
@@ -19,10 +24,6 @@ from labkit.sandbox.contracts import AdmissionPlugin, Obj, Watch
 from labkit.sandbox.settings import SandboxSettings
 
 __all__ = ["ObjectStore"]
-
-# Inside the class `list` is kubectl's verb.
-Entries = list[Entry]
-Names = list[str]
 
 
 class ObjectStore:
@@ -90,7 +91,7 @@ class ObjectStore:
 
     def select(
         self, resource: Resource, namespace: str | None = None, *, labels: str = "", fields: str = ""
-    ) -> Entries:
+    ) -> builtins.list[Entry]:
         """The stored objects that both selectors match, ordered by namespace and name; shared: never change them."""
         entries = self.store.entries(resource.name, namespace if resource.namespaced else None)
         for match in (label_selector(labels), field_selector(fields, resource.name, selectable_fields(resource))):
@@ -109,7 +110,7 @@ class ObjectStore:
         """ADDED for everything there is now, then every change."""
         return EventWatch(self.store, self.registry.canonical(resource), namespace)
 
-    def resources(self) -> Names:
+    def resources(self) -> builtins.list[str]:
         """Every resource served now."""
         return [resource.name for resource in self.registry.all() if resource.stored]
 
@@ -165,6 +166,42 @@ class ObjectStore:
         chosen = options or WriteOptions(manager)
         changed = patched(known, entry.obj, clone(patch), kind, chosen)
         return _copy(self._update(known, entry, changed, chosen, subresource))
+
+    def apply(
+        self,
+        resource: str,
+        name: str,
+        wanted: Any,
+        namespace: str | None,
+        *,
+        force: bool,
+        subresource: str,
+        options: WriteOptions,
+    ) -> Obj:
+        """Server-side apply of `wanted` by `options.manager`; creates the object where there is none."""
+        known = self.resource(resource)
+        served = options.served or Served(known, known.group, known.version)
+        if not isinstance(wanted, dict) or not isinstance(wanted.get("metadata"), dict):
+            raise refusals.bad_request("the body of an apply request must be an object with metadata")
+        if wanted["metadata"].get("managedFields"):
+            raise refusals.bad_request("metadata.managedFields must be nil")
+        wanted["metadata"].setdefault("name", name)
+        entry = self.store.entry(known.name, _key(known, name, namespace))
+        live = None if entry is None else from_hub(served, entry.obj)
+        if live is None and subresource:
+            raise refusals.not_found(known, name)
+        shape = shape_of(known, served.version)
+        entries = Entries(live["metadata"].get("managedFields") if live else None)
+        result, options.applied = applied(
+            live, clone(wanted), entries, shape, manager=options.manager, subresource=subresource, force=force
+        )
+        if entry is None:
+            if wanted["metadata"]["name"] != name:
+                raise refusals.bad_request(
+                    f"the name of the object ({wanted['metadata']['name']}) does not match the name on the URL ({name})"
+                )
+            return _copy(self.writes.create(known, result, namespace, options))
+        return _copy(self._update(known, entry, result, options, subresource))
 
     def _update(self, resource: Resource, entry: Entry, obj: Obj, options: WriteOptions, subresource: str) -> Obj:
         if subresource and subresource not in resource.subresources:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from labkit.sandbox.api.registry import Served
+from labkit.sandbox.contracts import Obj
 
 __all__ = ["DeleteOptions", "WriteOptions"]
 
@@ -17,9 +18,10 @@ class WriteOptions:
     Args:
         manager: Field manager to record in `metadata.managedFields` ("": none is recorded).
         dry_run: Whether to do everything but keep the result.
-        validation: What to do about unknown fields; "" for callers in this process, whose objects are taken as they are.
+        validation: What to do about unknown fields; "" for callers in this process, who are trusted.
         served: The group and version the object is given in (default: the hub).
         warnings: Filled with what the client should be told.
+        applied: The managedFields that a server-side apply has worked out.
         duplicates: What decoding the body has already found (fields given twice).
     """
 
@@ -29,6 +31,7 @@ class WriteOptions:
     served: Served | None = None
     warnings: list[str] = field(default_factory=list)
     duplicates: list[str] = field(default_factory=list)
+    applied: list[Obj] | None = None
 
 
 @dataclass

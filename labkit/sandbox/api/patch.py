@@ -7,7 +7,7 @@ from typing import Any
 from labkit.sandbox.api.refusals import bad_request
 from labkit.sandbox.contracts import ApiError, Obj
 
-__all__ = ["json_patch", "merge_patch"]
+__all__ = ["json_patch", "merge_patch", "strip"]
 
 
 def merge_patch(target: Any, patch: Any) -> Any:
@@ -22,6 +22,15 @@ def merge_patch(target: Any, patch: Any) -> Any:
         else:
             target[key] = merge_patch(target.get(key), value)
     return target
+
+
+def strip(value: Any) -> Any:
+    """`value` without the directives of a strategic merge patch, and without what it wants removed."""
+    if isinstance(value, dict):
+        return {key: strip(inner) for key, inner in value.items() if inner is not None and not key.startswith("$")}
+    if isinstance(value, list):
+        return [strip(inner) for inner in value]
+    return value
 
 
 def json_patch(target: Obj, operations: Any) -> Any:

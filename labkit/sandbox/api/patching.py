@@ -37,7 +37,7 @@ def patched(resource: Resource, obj: Obj, patch: Any, kind: PatchKind, options: 
     elif resource.crd is not None:
         raise refusals.unsupported_media_type(_CUSTOM_TYPES)
     else:
-        result = strategic_patch(current, patch)
+        result = strategic_patch(current, patch, resource.kind)
     if not isinstance(result, dict) or not isinstance(result.get("metadata"), dict):
         raise refusals.bad_request("the patch leaves no object with metadata")
     return result

@@ -109,7 +109,7 @@ def cause(field: str, message: str) -> Obj:
 def invalid(resource: Resource, name: str, causes: Sequence[Obj]) -> ApiError:
     """422 for an object whose fields do not fit together."""
     kind = f"{resource.kind}.{resource.group}" if resource.group else resource.kind
-    said = [f"{one['field']}: {one['message']}" for one in causes]
+    said = list(dict.fromkeys(f"{one['field']}: {one['message']}" for one in causes))
     text = said[0] if len(said) == 1 else f"[{', '.join(said)}]"
     details = {"name": name, "group": resource.group, "kind": resource.kind, "causes": list(causes)}
     details = {key: value for key, value in details.items() if value}

@@ -10,8 +10,8 @@ __all__ = ["BUILTIN", "EXTENSIONS", "Row"]
 class Row(NamedTuple):
     """One built-in resource.
 
-    `versions` are served by a current Kubernetes, the first of them being the hub; `legacy` by Kubernetes 1.14, preferred
-    first (the same where empty; None: not served there).
+    `versions` are served by a current Kubernetes, the first of them being the hub; `legacy` by Kubernetes 1.14,
+    preferred first (the same where empty; None: not served there).
     """
 
     group: str
@@ -71,7 +71,7 @@ BUILTIN: tuple[Row, ...] = (
         ("status",),
         all=True,
         legacy=("v1", "v2beta1", "v2beta2", "v2"),
-    ),  # fmt: skip
+    ),
     Row(
         "policy",
         _V1,
@@ -81,7 +81,7 @@ BUILTIN: tuple[Row, ...] = (
         ("status",),
         generation=True,
         legacy=("v1beta1", "v1"),
-    ),  # fmt: skip
+    ),
     Row(_NET, _V1, "networkpolicies", "NetworkPolicy", ("netpol",), generation=True),
     Row(_NET, _V1, "ingresses", "Ingress", ("ing",), ("status",), generation=True, legacy=_BETA),
     Row(_NET, _V1, "ingressclasses", "IngressClass", namespaced=False, generation=True),
@@ -98,7 +98,7 @@ BUILTIN: tuple[Row, ...] = (
         namespaced=False,
         generation=True,
         legacy=("v1beta1", "v1"),
-    ),  # fmt: skip
+    ),
     Row(
         _ADMISSION,
         _V1,
@@ -107,7 +107,7 @@ BUILTIN: tuple[Row, ...] = (
         namespaced=False,
         generation=True,
         legacy=("v1beta1", "v1"),
-    ),  # fmt: skip
+    ),
     Row(
         _ADMISSION,
         _V1,
@@ -118,7 +118,7 @@ BUILTIN: tuple[Row, ...] = (
         namespaced=False,
         generation=True,
         legacy=None,
-    ),  # fmt: skip
+    ),
     Row(
         _ADMISSION,
         _V1,
@@ -127,7 +127,7 @@ BUILTIN: tuple[Row, ...] = (
         namespaced=False,
         generation=True,
         legacy=None,
-    ),  # fmt: skip
+    ),
     Row(
         "apiextensions.k8s.io",
         _V1,
@@ -138,7 +138,7 @@ BUILTIN: tuple[Row, ...] = (
         namespaced=False,
         generation=True,
         legacy=("v1beta1", "v1"),
-    ),  # fmt: skip
+    ),
     Row("coordination.k8s.io", _V1, "leases", "Lease", legacy=_BETA),
     Row("discovery.k8s.io", _V1, "endpointslices", "EndpointSlice", generation=True),
     Row("scheduling.k8s.io", _V1, "priorityclasses", "PriorityClass", ("pc",), namespaced=False, legacy=_BETA),
@@ -152,7 +152,7 @@ BUILTIN: tuple[Row, ...] = (
         namespaced=False,
         legacy=_BETA,
         review=True,
-    ),  # fmt: skip
+    ),
     Row(
         "authorization.k8s.io",
         _V1,
@@ -161,7 +161,7 @@ BUILTIN: tuple[Row, ...] = (
         namespaced=False,
         legacy=_BETA,
         review=True,
-    ),  # fmt: skip
+    ),
     Row(
         "authorization.k8s.io",
         _V1,
@@ -170,7 +170,7 @@ BUILTIN: tuple[Row, ...] = (
         namespaced=False,
         legacy=_BETA,
         review=True,
-    ),  # fmt: skip
+    ),
     Row(
         "authorization.k8s.io",
         _V1,
@@ -178,7 +178,7 @@ BUILTIN: tuple[Row, ...] = (
         "LocalSubjectAccessReview",
         legacy=_BETA,
         review=True,
-    ),  # fmt: skip
+    ),
 )
 
 EXTENSIONS: tuple[str, ...] = (

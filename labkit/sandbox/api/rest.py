@@ -154,11 +154,10 @@ class Rest:
             raise refusals.bad_request(
                 f"the name of the object ({given}) does not match the name on the URL ({target.name})"
             )
-        if resource.namespaced:
-            if (given := meta.setdefault("namespace", target.namespace)) != target.namespace:
-                raise refusals.bad_request(
-                    "the namespace of the provided object does not match the namespace sent on the request"
-                )
+        if resource.namespaced and meta.setdefault("namespace", target.namespace) != target.namespace:
+            raise refusals.bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request"
+            )
         if resource.crd is not None and not meta.get("resourceVersion") and target.subresource != "scale":
             self._objects.entry(resource, target.name, target.namespace)
             words = "Invalid value: 0: must be specified for an update"
@@ -173,7 +172,18 @@ class Rest:
         name, namespace = target.name, target.namespace
         if kind == "apply":
             force = request.query.get("force") in ("true", "1")
-            raise refusals.unsupported_media_type(list(_PATCHES)) if force else refusals.unsupported_media_type(())
+            if not request.query.get("fieldManager"):
+                words = "Required value: is required for apply patch"
+                raise _invalid_option("fieldManager", words, "PatchOptions")
+            return self._objects.apply(
+                served.resource.name,
+                name,
+                patch,
+                namespace,
+                force=force,
+                subresource=target.subresource,
+                options=options,
+            )
         return self._objects.patch(
             served.resource.name,
             name,

@@ -151,7 +151,7 @@ def field_selector(text: str, resource: str, selectable: tuple[str, ...] = ()) -
         match = re.match(r"^(?P<field>[^=!]+?)\s*(?P<op>==|!=|=)\s*(?P<value>.*)$", part)
         if match is None:
             raise _bad_request(
-                f"invalid field selector: {text!r} cannot be parsed (expected field=value, field==value or field!=value)"
+                f"invalid field selector: {text!r} cannot be parsed (expected field=value or field!=value)"
             )
         field = match["field"]
         if not _known(resource, field, selectable):

@@ -114,7 +114,7 @@ def _timeout(query: Mapping[str, str]) -> float:
     text = query.get("timeoutSeconds", "")
     if text.isdigit() and int(text) > 0:
         return float(min(int(text), 86400))
-    return random.uniform(1800, 3600)  # noqa: S311 (spreads clients, keeps no secret)
+    return random.uniform(1800, 3600)
 
 
 class _Begin:

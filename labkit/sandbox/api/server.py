@@ -1,4 +1,4 @@
-"""The API server: TLS on the sandbox's node address, a token on everything, and every refusal in Kubernetes' own form."""
+"""The API server: TLS on the sandbox's node address, a token on everything, refusals in Kubernetes' own form."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ IDENTITY_HEADER = "X-Labkit-Identity"
 """Header of every reply: the nonce in the sandbox's `identity` file, which no other server can know."""
 
 _OPEN = frozenset({"/livez", "/readyz", "/healthz", "/version"})
+_GO_NAMES = {"x86_64": "amd64", "aarch64": "arm64"}
 _STREAMS = frozenset({"log", "exec", "attach", "portforward"})
 
 
@@ -160,7 +161,7 @@ class ApiServer:
             "buildDate": "2019-06-27T00:00:00Z" if self._settings.legacy else "2026-06-01T00:00:00Z",
             "goVersion": "none",
             "compiler": "none",
-            "platform": f"linux/{ {'x86_64': 'amd64', 'aarch64': 'arm64'}.get(platform.machine(), platform.machine()) }",
+            "platform": f"linux/{_GO_NAMES.get(platform.machine(), platform.machine())}",
         }
 
     def _other(self, request: web.Request, path: str) -> web.Response:
