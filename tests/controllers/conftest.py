@@ -101,9 +101,19 @@ class Cluster:
         self.settings = SandboxSettings("test", home, release, AddressPlan(77), "a-token", **options)
         home.mkdir(exist_ok=True)
         (home / "ca.crt").write_text("CERTIFICATE")
+        self.ahead = 0.0
+        """Seconds by which the controllers' clock is ahead of the real one."""
         self.objects = ObjectStore(self.settings)
         self.node = TestNode(self)
-        self.controllers = Controllers(self.objects, self.settings)
+        self.controllers = self._controllers()
+
+    def _controllers(self) -> Controllers:
+        return Controllers(self.objects, self.settings, clock=lambda: time.time() + self.ahead)
+
+    def touch(self, resource: str, name: str, namespace: str = "default") -> None:
+        """Make the controllers look at an object again."""
+        annotations = {"looked-at": str(self.objects.store.version)}
+        self.objects.patch(resource, name, {"metadata": {"annotations": annotations}}, namespace)
 
     async def start(self, *, node: bool = True) -> Cluster:
         if node:
@@ -120,7 +130,7 @@ class Cluster:
         """What kill -9 and another start do: nothing but the stored objects is left."""
         await self.stop()
         self.objects = ObjectStore(self.settings)
-        self.controllers = Controllers(self.objects, self.settings)
+        self.controllers = self._controllers()
         node, self.node = self.node, TestNode(self)
         self.node.ready, self.node.paused, self.node._next = node.ready, node.paused, node._next
         await self.start()

@@ -139,7 +139,9 @@ class NamespaceController:
         """Write the conditions that tell what deletion waits for; returns the namespace as it is then."""
         status = {**(namespace.get("status") or {})}
         status["conditions"] = list(status.get("conditions") or ())
-        remaining = ", ".join(f"{resource} has {count} resource instances" for resource, count in sorted(left.items()))
+        # Kubernetes writes resource and group with a dot between them, also where the group is empty.
+        full = {resource if "." in resource else f"{resource}.": count for resource, count in left.items()}
+        remaining = ", ".join(f"{resource} has {count} resource instances" for resource, count in sorted(full.items()))
         waiting = ", ".join(f"{name} in {count} resource instances" for name, count in sorted(holding.items()))
         found = {
             "DeletionDiscoveryFailure": "",
