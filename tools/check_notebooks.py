@@ -1,0 +1,108 @@
+"""Check the form of every notebook of the course, so that reviews can be about what it says."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+MOST_LINES = 15
+FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
+PARAMETERS = ('RELEASE = "1.2.2"', 'TARGET = "sandbox"')
+
+_NAME = re.compile(r"\d\d(-[a-z]+)+")
+_ID = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+_PLACE = re.compile(r"(?<![\w.])/(?:home|root|work|Users|tmp)/")
+
+
+def faults(path: Path) -> Iterator[str]:
+    """What is wrong with the notebook at `path`, one sentence each."""
+    if not _NAME.fullmatch(path.stem):
+        yield "its name is not NN-name"
+    try:
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        yield f"it is not JSON: {error}"
+        return
+    form = notebook.get("nbformat"), notebook.get("nbformat_minor")
+    if form < (4, 5):
+        yield f"it is of nbformat {form[0]}.{form[1]}; cell ids need 4.5"
+    if "widgets" in notebook.get("metadata", {}):
+        yield "it carries the state of widgets"
+    cells = [(_text(cell), cell) for cell in notebook["cells"]]
+    seen: set[str] = set()
+    for number, (text, cell) in enumerate(cells, 1):
+        where = f"cell {cell.get('id') or number}"
+        for fault in _cell_faults(text, cell):
+            yield f"{where}: {fault}"
+        if cell.get("id") in seen:
+            yield f"{where}: its id is there twice"
+        seen.add(cell.get("id", ""))
+    yield from _shape(cells)
+
+
+def _text(cell: dict[str, Any]) -> str:
+    source = cell.get("source", "")
+    return source if isinstance(source, str) else "".join(source)
+
+
+def _cell_faults(text: str, cell: dict[str, Any]) -> Iterator[str]:
+    if not _ID.fullmatch(cell.get("id", "")) or re.fullmatch(r"[0-9a-f]{8}", cell.get("id", "")):
+        yield "its id does not say in kebab-case what it does"
+    if not text.strip():
+        yield "it is empty"
+    if _PLACE.search(text):
+        yield "it names a folder of somebody's machine"
+    if cell["cell_type"] != "code":
+        return
+    if cell.get("outputs") or cell.get("execution_count") is not None:
+        yield "it has outputs; clear them before committing"
+    if (lines := len(text.splitlines())) > MOST_LINES:
+        yield f"it has {lines} lines; at most {MOST_LINES}"
+    if re.search(r"\bsleep\(", text):
+        yield "it sleeps; wait for a condition instead (`wait_for`)"
+    metadata = cell.get("metadata", {})
+    if "solution" in metadata.get("tags", []) and not metadata.get("jupyter", {}).get("source_hidden"):
+        yield "a solution has to be folded away (jupyter.source_hidden)"
+    if set(metadata) - {"tags", "jupyter"}:
+        yield f"its metadata has {', '.join(sorted(set(metadata) - {'tags', 'jupyter'}))}"
+
+
+def _shape(cells: list[tuple[str, dict[str, Any]]]) -> Iterator[str]:
+    opening = cells[0][0] if cells else ""
+    if not opening.startswith("# ") or any(
+        word not in opening for word in ("**Aim.**", "**Time.**", "**What must be there.**")
+    ):
+        yield "its first cell has to give title, Aim, Time and What must be there"
+    tagged = [(text, cell) for text, cell in cells if "parameters" in cell.get("metadata", {}).get("tags", [])]
+    if len(tagged) != 1:
+        yield f"it has {len(tagged)} cells tagged parameters, not one"
+    else:
+        lines = [line.split("#")[0].strip() for line in tagged[0][0].splitlines()]
+        yield from (f"its parameters lack {line}" for line in PARAMETERS if line not in lines)
+    begin = next((text for text, cell in cells if cell["cell_type"] == "code" and "course.begin(" in text), "")
+    if not begin:
+        yield "no cell begins the lesson (course.begin)"
+    words = [text for text, cell in cells if cell["cell_type"] == "markdown"]
+    closing = words[-1] if words else ""
+    if "## What was learned" not in closing or "**What next.**" not in closing:
+        yield "its last text has to say What was learned and What next"
+    if "lesson.done()" not in (cells[-1][0] if cells else ""):
+        yield "its last cell has to be lesson.done()"
+    if not any("check(" in text for text, cell in cells if cell["cell_type"] == "code"):
+        yield "it claims nothing (check)"
+
+
+def main() -> int:
+    """Check all; returns 1 if anything is wrong."""
+    paths = sorted(FOLDER.glob("*.ipynb"))
+    found = [f"{path.relative_to(FOLDER.parent)}: {fault}" for path in paths for fault in faults(path)]
+    print("\n".join(found) if found else f"{len(paths)} notebooks are in form")
+    return 1 if found or not paths else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
