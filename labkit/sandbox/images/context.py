@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from labkit.sandbox.settings import SandboxSettings
+if TYPE_CHECKING:
+    # A container's own process loads this module, and needs none of what settings bring.
+    from labkit.sandbox.settings import SandboxSettings
 
 __all__ = ["ContainerContext", "Image", "ImageName", "Launch", "Runner"]
 

@@ -1,0 +1,45 @@
+"""The add-ons of both releases."""
+
+from __future__ import annotations
+
+from labkit.sandbox.images.context import Image
+
+__all__ = ["IMAGES"]
+
+_PAGES = "labkit.sandbox.images.addons.pages"
+_ONLY_PAGES = "stand-in: health pages only"
+
+
+def _image(repositories: tuple[str, ...], program: str, entry: str, size: int, stands_in: str = _ONLY_PAGES) -> Image:
+    name = program.rpartition("/")[2]
+    return Image(
+        repositories=repositories, entrypoint=(program,), programs={name: entry}, size=size, stands_in=stands_in
+    )
+
+
+IMAGES = (
+    _image(("prom/prometheus", "prometheus/prometheus"), "/bin/prometheus", f"{_PAGES}:prometheus", 320_000_000),
+    _image(
+        ("prometheus-operator/prometheus-config-reloader", "jimmidyson/configmap-reload"),
+        "/bin/prometheus-config-reloader",
+        f"{_PAGES}:config_reloader",
+        42_000_000,
+    ),
+    _image(("grafana/grafana",), "/run.sh", f"{_PAGES}:grafana", 240_000_000),
+    _image(("kiali/kiali",), "/opt/kiali/kiali", f"{_PAGES}:kiali", 150_000_000),
+    _image(
+        ("jaegertracing/all-in-one",),
+        "/go/bin/all-in-one-linux",
+        "labkit.sandbox.images.jaeger.server:main",
+        50_000_000,
+        "collector, query API and a plain page",
+    ),
+    _image(
+        ("jaegertracing/jaeger",),
+        "/cmd/jaeger/jaeger-linux",
+        "labkit.sandbox.images.jaeger.server:main",
+        90_000_000,
+        "collector, query API and a plain page",
+    ),
+    _image(("grafana/loki",), "/usr/bin/loki", f"{_PAGES}:loki", 110_000_000),
+)

@@ -1,0 +1,60 @@
+"""Add-ons that are only healthy so far: their health pages, and a page that says so."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from labkit.sandbox.images.standin import about, app, healthy, tag
+from labkit.sandbox.images.web import App, json_response, serve
+
+__all__ = ["config_reloader", "grafana", "kiali", "loki", "prometheus"]
+
+_LATER = "It answers its health checks and nothing else."
+
+
+def _start(name: str, apps: dict[int, App]) -> int:
+    print(f"{name} {tag()}: the workshop's stand-in, on ports {', '.join(map(str, apps))}", flush=True)
+    return serve(apps)
+
+
+def prometheus() -> int:
+    """Prometheus."""
+    name = "Prometheus"
+    pages = {"/-/healthy": healthy(name), "/-/ready": healthy(name), "/graph": about(name, _LATER)}
+    return _start(name, {9090: app(name, _LATER, pages)})
+
+
+def config_reloader() -> int:
+    """What tells Prometheus that its configuration has changed."""
+    name = "prometheus-config-reloader"
+    port = 8080
+    for argument in sys.argv:
+        flag, _, value = argument.partition("=")
+        if flag == "--listen-address" and value.rpartition(":")[2].isdigit():
+            port = int(value.rpartition(":")[2])
+    return _start(name, {port: app(name, _LATER, {"/healthz": healthy(name)}, component="config-reloader")})
+
+
+def grafana() -> int:
+    """Grafana."""
+    name = "Grafana"
+    health = json_response({"database": "ok", "version": tag(), "commit": "the workshop's stand-in"})
+    pages = {"/api/health": health, "/login": about(name, _LATER), "/healthz": healthy(name)}
+    port = os.environ.get("GF_SERVER_HTTP_PORT", "3000")
+    return _start(name, {int(port) if port.isdigit() else 3000: app(name, _LATER, pages)})
+
+
+def kiali() -> int:
+    """Kiali."""
+    name = "Kiali"
+    shown = about(name, _LATER)
+    pages = dict.fromkeys(("/kiali", "/kiali/", "/kiali/console", "/kiali/console/"), shown)
+    pages |= {"/kiali/healthz": healthy(name), "/healthz": healthy(name)}
+    return _start(name, {20001: app(name, _LATER, pages), 9090: app(name, _LATER, {}, component="kiali")})
+
+
+def loki() -> int:
+    """Loki."""
+    name = "Loki"
+    return _start(name, {3100: app(name, _LATER, {"/ready": healthy(name)}, component="loki")})
