@@ -28,8 +28,8 @@ class Trace:
         id: Its id, 16 or 32 hexadecimal digits.
         spans: A DataFrame, a row a span in the order of their start: `span`, `parent` (str, "" for the root),
             `service`, `operation`, `kind` (str), `depth` (int64, 0 for the root), `start_ms` (float64, since the
-            trace's start), `duration_ms` (float64), `status` (Int64, the HTTP status, <NA> if it has none), `error` (bool),
-            `start` (datetime64, UTC).
+            trace's start), `duration_ms` (float64), `status` (Int64, the HTTP status, <NA> if it has none),
+            `error` (bool), `start` (datetime64, UTC).
     """
 
     id: str

@@ -1,0 +1,293 @@
+"""Prometheus' query API: PromQL in, tidy tables and charts out, and an answer to why an answer is empty."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from labkit import cluster
+from labkit.errors import ClusterError, NotReadyError, SettingError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+__all__ = ["Explanation", "Prometheus", "chart", "duration", "unit_of"]
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31536000, "ms": 0.001}
+_SELECTOR = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)\s*(?:\{([^{}]*)\})")
+_BARE = re.compile(r"(?<![\w\"'.:{=~])([a-zA-Z_:][a-zA-Z0-9_:]*)(?=\s*(?:\[|\)|$))(?!\s*\()")
+_MATCHER = re.compile(r'([a-zA-Z_]\w*)\s*(=~|!~|!=|=)\s*"((?:[^"\\]|\\.)*)"')
+_WORDS = {"by", "without", "on", "ignoring", "group_left", "group_right", "bool", "offset", "and", "or", "unless", "le"}
+
+
+def duration(text: str) -> float:
+    """Seconds of a Prometheus duration such as "5m", "1h30m" or "250ms".
+
+    Raises:
+        SettingError: `text` is none.
+    """
+    parts = re.findall(r"(\d+)(ms|[smhdwy])", text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise SettingError(f"{text!r} is not a duration", next_step="write it as Prometheus does: 30s, 5m, 1h30m")
+    return float(sum(int(number) * _UNITS[unit] for number, unit in parts))
+
+
+def unit_of(expression: str) -> str:
+    """The unit of what `expression` returns, read off its metrics' names: "ms", "s", "bytes", "…/s", or "" if unclear.
+
+    Prometheus itself knows no units; its naming convention puts them last in a metric's name.
+    """
+    if re.search(r"_bucket\b", expression) and "histogram_quantile" in expression:
+        base = expression
+    elif re.search(r"\)\s*/\s*", expression) and expression.count("rate(") > 1:
+        return ""
+    else:
+        base = expression
+    unit = next(
+        (unit for name, unit in (("_milliseconds", "ms"), ("_seconds", "s"), ("_bytes", "bytes")) if name in base), ""
+    )
+    if "histogram_quantile" in expression:
+        return unit
+    if re.search(r"\bi?rate\(", expression):
+        return f"{unit or ('requests' if '_requests_total' in base else 'events')}/s"
+    return unit
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why an expression returns nothing.
+
+    Args:
+        expression: The PromQL.
+        reasons: What was found, one sentence each.
+        closest: Series that come closest, as PromQL selectors; at most five.
+    """
+
+    expression: str
+    reasons: tuple[str, ...]
+    closest: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        lines = [f"nothing for {self.expression}", *(f"  - {reason}" for reason in self.reasons)]
+        lines += [f"  close: {selector}" for selector in self.closest]
+        return "\n".join(lines)
+
+
+class Prometheus:
+    """Prometheus' HTTP API.
+
+    Args:
+        url: Its address, e.g. "http://127.0.0.1:9090".
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+
+    def get(self, path: str, parameters: Mapping[str, str] | list[tuple[str, str]] | None = None) -> Any:
+        """The `data` of one answer of /api/v1.
+
+        Raises:
+            ClusterError: it cannot be reached or refuses; a mistake in PromQL carries Prometheus' own words.
+        """
+        query = f"?{urlencode(parameters)}" if parameters else ""
+        answer = cluster.fetch(f"{self.url}/api/v1/{path}{query}")
+        try:
+            content = json.loads(answer.text)
+        except ValueError:
+            raise ClusterError(
+                f"{self.url} answers {answer.status} without JSON: is that Prometheus?",
+                next_step="forward a port to it: kubectl -n istio-system port-forward svc/prometheus 9090",
+            ) from None
+        if content.get("status") != "success":
+            raise ClusterError(
+                f"Prometheus refused the query ({content.get('errorType')}): {content.get('error')}",
+                next_step="a position such as 1:12 counts lines and characters of the PromQL",
+            )
+        return content["data"]
+
+    def query(self, expression: str, at: pd.Timestamp | None = None) -> pd.DataFrame:
+        """An instant query.
+
+        Args:
+            expression: PromQL.
+            at: When; None for now.
+
+        Returns:
+            A DataFrame, a row a series: index `time` (datetime64, UTC), a column (str) a label, `value` (float64).
+            `attrs` hold `promql` and `unit`.
+
+        Raises:
+            ClusterError: Prometheus cannot be reached, or the PromQL is wrong.
+        """
+        given = {"query": expression}
+        if at is not None:
+            given["time"] = f"{at.timestamp():.3f}"
+        data = self.get("query", given)
+        if data["resultType"] in ("scalar", "string"):
+            data = {"result": [{"metric": {}, "value": data["result"]}]}
+        return _table(((one["metric"], [one["value"]]) for one in data["result"]), expression)
+
+    def range(
+        self,
+        expression: str,
+        window: str = "5m",
+        step: str = "5s",
+        end: pd.Timestamp | None = None,
+    ) -> pd.DataFrame:
+        """A range query.
+
+        Args:
+            expression: PromQL.
+            window: How far back, e.g. "5m".
+            step: Distance of the points, e.g. "5s"; Prometheus gives at most 11 000 of them.
+            end: The last point; None for now.
+
+        Returns:
+            As `query`, a row a point.
+        """
+        last = end.timestamp() if end is not None else time.time()
+        span, distance = duration(window), duration(step)
+        given = {"query": expression, "start": f"{last - span:.3f}", "end": f"{last:.3f}", "step": f"{distance:g}"}
+        data = self.get("query_range", given)
+        return _table(((one["metric"], one["values"]) for one in data["result"]), expression)
+
+    def value(self, expression: str) -> float:
+        """The one number that `expression` returns; 0.0 if it returns nothing.
+
+        Raises:
+            ClusterError: it returns several series.
+        """
+        table = self.query(expression)
+        if len(table) > 1:
+            raise ClusterError(
+                f"{expression} returns {len(table)} series, not one number", next_step="wrap it in sum(…)"
+            )
+        return float(table["value"].iloc[0]) if len(table) else 0.0
+
+    def wait_for(self, expression: str, condition: Callable[[float], bool], timeout: float = 30.0) -> float:
+        """Query until `condition` holds for `value(expression)`; the value.
+
+        Args:
+            expression: PromQL that returns one number.
+            condition: What must hold.
+            timeout: Seconds.
+
+        Raises:
+            NotReadyError: not within `timeout`; the message says the last value, and why if there was none.
+        """
+        deadline = time.monotonic() + timeout
+        while not condition(value := self.value(expression)):
+            if time.monotonic() > deadline:
+                why = "" if value else f"\n{self.explain(expression)}"
+                raise NotReadyError(
+                    f"{expression} is {value:g} after {timeout:g} s{why}",
+                    next_step="send some requests, and remember that a sample is as old as the last scrape",
+                )
+            time.sleep(0.1)
+        return value
+
+    def label_values(self, label: str, selector: str = "") -> list[str]:
+        """The values that `label` has, of the series that `selector` picks, sorted."""
+        return sorted(self.get(f"label/{label}/values", {"match[]": selector} if selector else None))
+
+    def explain(self, expression: str) -> Explanation:
+        """Why `expression` returns nothing: no such metric, no traffic yet, a wrong label, or too few samples."""
+        reasons: list[str] = []
+        closest: list[str] = []
+        for name, matchers in _selectors(expression):
+            found, near = self._explain_selector(name, matchers)
+            reasons += found
+            closest += near
+        if not reasons:
+            reasons = ["every metric in it has series: a window such as [5s] may hold fewer than two samples yet"]
+        return Explanation(expression, tuple(dict.fromkeys(reasons)), tuple(dict.fromkeys(closest))[:5])
+
+    def _explain_selector(self, name: str, matchers: list[tuple[str, str, str]]) -> tuple[list[str], list[str]]:
+        if not self._count(name, []):
+            names = self.label_values("__name__")
+            near = difflib.get_close_matches(name, names, 1, 0.6)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            if name.startswith("istio_") and not any(known.startswith("istio_") for known in names):
+                hint = ": no sidecar has reported anything; send requests through the mesh first"
+            return [f"there is no metric {name}{hint}"], near
+        if self._count(name, matchers):
+            return [], []
+        reasons, closest = [], []
+        for label, operator, wanted in matchers:
+            if self._count(name, [(label, operator, wanted)]):
+                continue
+            values = self.label_values(label, name)
+            if not values:
+                reasons.append(f"{name} has no label {label}")
+                continue
+            near = difflib.get_close_matches(wanted, values, 3, 0.4) or values[:3]
+            reasons.append(f'no series of {name} has {label}{operator}"{wanted}"; there are {", ".join(values[:8])}')
+            closest += [f'{name}{{{label}="{value}"}}' for value in near]
+        return reasons or [f"each label of {name} matches some series, but no series matches all of them"], closest
+
+    def _count(self, name: str, matchers: list[tuple[str, str, str]]) -> int:
+        inner = ",".join(f'{label}{operator}"{value}"' for label, operator, value in matchers)
+        return len(self.get("series", [("match[]", f"{name}{{{inner}}}" if inner else name)]))
+
+
+def _selectors(expression: str) -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
+    """The metrics in `expression`, each with its label matchers."""
+    rest = expression
+    for found in _SELECTOR.finditer(expression):
+        yield found[1], _MATCHER.findall(found[2] or "")
+        rest = rest.replace(found[0], " ")
+    # What stands in "by (…)" are labels, not metrics.
+    rest = re.sub(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)", " ", rest)
+    for found in _BARE.finditer(rest):
+        if found[1] not in _WORDS:
+            yield found[1], []
+
+
+def _table(series: Iterator[tuple[Mapping[str, str], list[list[Any]]]], expression: str) -> pd.DataFrame:
+    import pandas as pd
+
+    rows = [{"time": float(at), **labels, "value": float(value)} for labels, points in series for at, value in points]
+    table = pd.DataFrame(rows, columns=None if rows else ["time", "value"])
+    table["time"] = pd.to_datetime(table["time"].astype("float64"), unit="s", utc=True)
+    table["value"] = table["value"].astype("float64")
+    labels = [column for column in table.columns if column not in ("time", "value")]
+    table[labels] = table[labels].fillna("")
+    table = table.set_index("time")[[*labels, "value"]]
+    table.attrs = {"promql": expression, "unit": unit_of(expression)}
+    return table
+
+
+def chart(table: pd.DataFrame, title: str = "", unit: str | None = None) -> go.Figure:
+    """A line a series over time.
+
+    Args:
+        table: What `Prometheus.range` returned.
+        title: Above the chart; default the PromQL.
+        unit: Of the value axis; None for the table's own.
+    """
+    import plotly.graph_objects as go
+
+    labels = [column for column in table.columns if column != "value"]
+    figure = go.Figure()
+    groups = table.groupby(labels, sort=True) if labels else [((), table)]
+    for names, part in groups:
+        values = names if isinstance(names, tuple) else (names,)
+        legend = ", ".join(str(value) for value in values) or "value"
+        figure.add_scatter(x=part.index, y=part["value"], name=legend, mode="lines+markers")
+    shown = table.attrs.get("unit", "") if unit is None else unit
+    figure.update_layout(
+        title=title or table.attrs.get("promql", ""),
+        xaxis_title="time (UTC)",
+        yaxis_title=shown or "value",
+        legend_title=", ".join(labels),
+        showlegend=True,
+        height=380,
+    )
+    return figure.update_yaxes(rangemode="tozero")

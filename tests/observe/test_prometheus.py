@@ -1,0 +1,189 @@
+"""Queries against a real Prometheus that scrapes a page of known numbers."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from labkit import config
+from labkit.errors import ClusterError, NotReadyError, SettingError
+from labkit.observe import prometheus
+from labkit.observe.prometheus import Prometheus, chart, duration, unit_of
+
+BOTH = 'reporter="destination",response_code="200"'
+
+
+class Page(BaseHTTPRequestHandler):
+    """A counter that grows by 10 a second from the server's start, and two that stand still."""
+
+    began = 0.0
+
+    def do_GET(self) -> None:
+        grown = 10 * (time.monotonic() - self.began)
+        lines = [
+            f'istio_requests_total{{{BOTH},destination_workload="reviews-v1"}} {grown}',
+            f'istio_requests_total{{{BOTH},destination_workload="reviews-v2"}} 5',
+            'istio_request_bytes_sum{reporter="source"} 700',
+        ]
+        body = ("\n".join(lines) + "\n").encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "text/plain; version=0.0.4")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None: ...
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    program = config.tool("prometheus")
+    if program is None:
+        pytest.skip("Prometheus is not installed: labkit setup")
+    folder = tmp_path_factory.mktemp("prometheus")
+    Page.began = time.monotonic()
+    page = ThreadingHTTPServer(("127.0.0.1", 0), Page)
+    threading.Thread(target=page.serve_forever, daemon=True).start()
+    (folder / "prometheus.yml").write_text(
+        "global: {scrape_interval: 250ms}\n"
+        f"scrape_configs: [{{job_name: page, static_configs: [{{targets: ['127.0.0.1:{page.server_port}']}}]}}]\n"
+    )
+    port = free_port()
+    command = [str(program), f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
+    command += [f"--web.listen-address=127.0.0.1:{port}", "--log.level=error"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    api = Prometheus(f"http://127.0.0.1:{port}")
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            if api.value('sum(rate(istio_requests_total{destination_workload="reviews-v1"}[2s]))') > 0:
+                break
+        except ClusterError:
+            pass
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    yield api
+    process.kill()
+    process.wait()
+    page.shutdown()
+    page.server_close()
+
+
+def test_an_instant_query_is_a_row_a_series(api):
+    table = api.query("istio_requests_total")
+    assert sorted(table["destination_workload"]) == ["reviews-v1", "reviews-v2"]
+    assert table.index.name == "time"
+    assert str(table.index.dtype).endswith("UTC]")
+    assert table["value"].dtype == "float64"
+    assert table[table["destination_workload"] == "reviews-v2"]["value"].tolist() == [5.0]
+
+
+def test_a_rate_is_what_was_sent(api):
+    sent = 'sum(rate(istio_requests_total{destination_workload="reviews-v1"}[2s]))'
+    assert 9 <= api.wait_for(sent, lambda rate: 9 <= rate <= 11, timeout=10) <= 11
+
+
+def test_a_range_query_is_a_row_a_point_and_draws_with_its_unit(api):
+    table = api.range("sum by (destination_workload) (rate(istio_requests_total[2s]))", "3s", "500ms")
+    assert table.attrs["unit"] == "requests/s"
+    assert set(table["destination_workload"]) == {"reviews-v1", "reviews-v2"}
+    figure = chart(table)
+    assert [line.name for line in figure.data] == ["reviews-v1", "reviews-v2"]
+    assert figure.layout.yaxis.title.text == "requests/s"
+    assert figure.layout.legend.title.text == "destination_workload"
+
+
+def test_an_empty_answer_is_an_empty_table_and_zero(api):
+    table = api.query('istio_requests_total{destination_workload="ratings-v1"}')
+    assert len(table) == 0
+    assert list(table.columns) == ["value"]
+    assert api.value("nothing_at_all") == 0.0
+
+
+def test_wrong_promql_is_told_in_prometheus_words(api):
+    with pytest.raises(ClusterError, match=r"refused the query \(bad_data\).*parse error"):
+        api.query("sum(rate(")
+
+
+def test_several_series_are_not_one_number(api):
+    with pytest.raises(ClusterError, match="returns 2 series"):
+        api.value("istio_requests_total")
+
+
+def test_explain_names_the_wrong_label_value_and_the_closest_series(api):
+    found = api.explain('sum(rate(istio_requests_total{reporter="destination", destination_workload="review-v1"}[1m]))')
+    assert 'no series of istio_requests_total has destination_workload="review-v1"' in found.reasons[0]
+    assert found.closest[0] == 'istio_requests_total{destination_workload="reviews-v1"}'
+
+
+def test_explain_names_a_label_that_does_not_exist(api):
+    found = api.explain('istio_requests_total{workload="reviews-v1"}')
+    assert found.reasons == ("istio_requests_total has no label workload",)
+
+
+def test_explain_names_a_misspelt_metric(api):
+    found = api.explain("sum(rate(istio_request_total[1m])) by (destination_workload)")
+    assert found.reasons == ("there is no metric istio_request_total; did you mean istio_requests_total?",)
+
+
+def test_explain_tells_labels_that_never_go_together(api):
+    found = api.explain(
+        'istio_requests_total{destination_workload="reviews-v1",reporter="destination",response_code!="200"}'
+    )
+    assert "response_code" in found.reasons[0]
+
+
+def test_explain_of_a_window_without_two_samples(api):
+    assert "fewer than two samples" in str(api.explain("rate(istio_requests_total[1ms])"))
+
+
+def test_waiting_ends_with_the_value_or_with_the_reason(api):
+    assert api.wait_for("count(istio_requests_total)", lambda value: value == 2) == 2
+    with pytest.raises(NotReadyError, match="there is no metric nothing_at_all"):
+        api.wait_for("nothing_at_all", lambda value: value > 0, timeout=0.3)
+
+
+def test_label_values(api):
+    assert api.label_values("destination_workload", "istio_requests_total") == ["reviews-v1", "reviews-v2"]
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("250ms", 0.25), ("5m", 300.0), ("1h30m", 5400.0)])
+def test_durations_are_prometheus_own(text, seconds):
+    assert duration(text) == seconds
+
+
+def test_a_bad_duration_is_told():
+    with pytest.raises(SettingError, match="'five' is not a duration"):
+        duration("five")
+
+
+@pytest.mark.parametrize(
+    ("expression", "unit"),
+    [
+        ("sum(rate(istio_requests_total[1m]))", "requests/s"),
+        ("histogram_quantile(0.9, sum(rate(istio_request_duration_milliseconds_bucket[1m])) by (le))", "ms"),
+        ("histogram_quantile(0.9, sum(rate(istio_request_duration_seconds_bucket[1m])) by (le))", "s"),
+        ("rate(istio_tcp_sent_bytes_total[1m])", "bytes/s"),
+        ("process_resident_memory_bytes", "bytes"),
+        ("sum(rate(istio_requests_total[1m])) / sum(rate(istio_requests_total[5m]))", ""),
+        ("up", ""),
+    ],
+)
+def test_units_are_read_off_names(expression, unit):
+    assert unit_of(expression) == unit
+
+
+def test_names_in_by_are_not_metrics():
+    found = list(prometheus._selectors('sum(rate(a_total{x="1"}[1m])) by (le, y) / sum(b_total) by (y)'))
+    assert found == [("a_total", [("x", "=", "1")]), ("b_total", [])]
