@@ -138,7 +138,7 @@ class Server:
         app.router.add_get("/api/v1", self._resources)
         app.router.add_get("/api/v1/namespaces/default/pods/{name}", self._pod)
         app.router.add_route("*", "/api/v1/namespaces/default/pods/{name}/{sub}", self._stream)
-        self.runner = runner = web.AppRunner(app, shutdown_timeout=1, access_log=None)
+        self.runner = runner = web.AppRunner(app, shutdown_timeout=1, access_log=None, handler_cancellation=True)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self._context)
         await site.start()

@@ -232,11 +232,14 @@ class SpdyPeer:
 
     async def _next(self, opened: asyncio.Queue[SpdyStream]) -> SpdyStream:
         got: asyncio.Task[SpdyStream] = asyncio.ensure_future(opened.get())
-        await asyncio.wait({got, self._reading}, return_when=asyncio.FIRST_COMPLETED)
-        if got.done():
-            return got.result()
-        got.cancel()
-        raise ConnectionResetError("the client is gone")
+        try:
+            await asyncio.wait({got, self._reading}, return_when=asyncio.FIRST_COMPLETED)
+            if got.done():
+                return got.result()
+            raise ConnectionResetError("the client is gone")
+        finally:
+            got.cancel()
+            await asyncio.gather(got, return_exceptions=True)
 
     async def receive(self, session: ExecSession) -> None:
         """As `Peer.receive`."""
