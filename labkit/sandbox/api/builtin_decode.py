@@ -220,7 +220,7 @@ def _base64_offset(data: bytes) -> int:
             if not rest:
                 return len(data)
             if not rest.startswith(b"="):
-                return len(data) - len(rest)
+                return len(data) - len(rest) - 1
             rest = rest[1:].lstrip(b"\r\n")
         return len(data) - len(rest)
     return len(data) - quantum
