@@ -16,7 +16,10 @@ BUDGETS = "poddisruptionbudgets.policy"
 
 
 def autoscaler(low: int, high: int, target: str = "web") -> Obj:
-    metric = {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}}
+    metric = {
+        "type": "Resource",
+        "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}},
+    }
     reference = {"apiVersion": "apps/v1", "kind": "Deployment", "name": target}
     spec = {"minReplicas": low, "maxReplicas": high, "scaleTargetRef": reference, "metrics": [metric]}
     return {"metadata": {"name": "web", "namespace": "default"}, "spec": spec}
@@ -75,9 +78,7 @@ async def test_an_autoscaler_leaves_zero_alone(cluster: Cluster) -> None:
 async def test_an_autoscaler_without_its_target(cluster: Cluster) -> None:
     cluster.objects.create(AUTOSCALERS, autoscaler(1, 2, target="none"))
     await cluster.until(lambda: words(cluster, "AbleToScale")[0] == "False")
-    message = (
-        "the HPA controller was unable to get the target's current scale: deployments.apps \"none\" not found"
-    )
+    message = 'the HPA controller was unable to get the target\'s current scale: deployments.apps "none" not found'
     assert words(cluster, "AbleToScale") == ("False", "FailedGetScale", message)
 
 

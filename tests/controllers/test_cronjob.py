@@ -52,7 +52,9 @@ def test_a_schedule_that_never_comes() -> None:
     assert Schedule.parse("0 0 31 2 *").after(datetime(2026, 1, 1, tzinfo=UTC)) is None
 
 
-@pytest.mark.parametrize("schedule", ["", "* * * *", "60 * * * *", "* * 0 * *", "*/0 * * * *", "a * * * *", "5-1 * * * *"])
+@pytest.mark.parametrize(
+    "schedule", ["", "* * * *", "60 * * * *", "* * 0 * *", "*/0 * * * *", "a * * * *", "5-1 * * * *"]
+)
 def test_what_is_no_schedule(schedule: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         Schedule.parse(schedule)

@@ -362,7 +362,7 @@ def sized(name: str, size: int, rev: int, most: int, ready: int = 0) -> Obj:
 
 
 def test_proportions_add_up() -> None:
-    for wanted in range(0, 40):
+    for wanted in range(40):
         shared = proportional_sizes(deployment("web", wanted), [sized("a", 7, 1, 13), sized("b", 6, 2, 13)])
         surge = -(-wanted // 4)
         assert sum(size for _, size in shared) == (wanted + surge if wanted else 0)

@@ -79,9 +79,7 @@ async def test_a_dependent_with_another_owner_stays_and_forgets(cluster: Cluster
     cluster.objects.create(MAPS, config_map("child", first, second))
     await cluster.settled()
     cluster.objects.delete(MAPS, "first", "default")
-    await cluster.until(
-        lambda: len(cluster.objects.get(MAPS, "child", "default")["metadata"]["ownerReferences"]) == 1
-    )
+    await cluster.until(lambda: len(cluster.objects.get(MAPS, "child", "default")["metadata"]["ownerReferences"]) == 1)
     cluster.objects.delete(MAPS, "second", "default")
     await cluster.until(lambda: not exists(cluster, MAPS, "child"))
 

@@ -142,7 +142,9 @@ async def test_pods_end_gracefully_before_their_namespace_goes(legacy: Cluster) 
     made = deployment("web", 1)
     made["metadata"]["namespace"] = "team"
     legacy.objects.create(DEPLOYMENTS, made)
-    await legacy.until(lambda: legacy.pods(namespace="team") and legacy.pods(namespace="team")[0]["status"].get("podIP"))
+    await legacy.until(
+        lambda: legacy.pods(namespace="team") and legacy.pods(namespace="team")[0]["status"].get("podIP")
+    )
     legacy.node.kills = False
     legacy.objects.delete("namespaces", "team")
     await legacy.until(lambda: legacy.pods(namespace="team")[0]["metadata"].get("deletionTimestamp"))

@@ -58,7 +58,7 @@ def is_done(cluster: Cluster, wanted: int) -> bool:
     return all(status.get(field, 0) == wanted for field in ("replicas", "updatedReplicas", "availableReplicas"))
 
 
-@pytest.mark.parametrize("writes", [*range(0, 24), 30, 40, 50])
+@pytest.mark.parametrize("writes", [*range(24), 30, 40, 50])
 async def test_a_rollout_goes_on(tmp_path: Path, writes: int) -> None:
     cluster = await Cluster(tmp_path / "home").start()
     cluster.objects.create(DEPLOYMENTS, deployment("web", 3))
@@ -77,7 +77,7 @@ async def test_a_rollout_goes_on(tmp_path: Path, writes: int) -> None:
     await cluster.stop()
 
 
-@pytest.mark.parametrize("writes", range(0, 16))
+@pytest.mark.parametrize("writes", range(16))
 async def test_a_new_deployment_is_made_once(tmp_path: Path, writes: int) -> None:
     cluster = await Cluster(tmp_path / "home", "1.2.2").start()
     await cluster.settled()
@@ -107,7 +107,7 @@ def job_ended(cluster: Cluster) -> bool:
 
 
 @pytest.mark.parametrize("moment", ["starting", "ending"])
-@pytest.mark.parametrize("writes", range(0, 16))
+@pytest.mark.parametrize("writes", range(16))
 async def test_a_job_runs_and_counts_each_of_its_pods_once(tmp_path: Path, moment: str, writes: int) -> None:
     cluster = await Cluster(tmp_path / "home").start()
     await cluster.settled()

@@ -74,7 +74,9 @@ async def test_words_of_each_release(tmp_path: Path, release: str) -> None:
     await cluster.until(lambda: scheduled(cluster, "q"))
     legacy = release == "1.2.2"
     selector = "node(s) didn't match node selector." if legacy else "node(s) didn't match Pod's node affinity/selector."
-    taint = "node(s) had taints that the pod didn't tolerate." if legacy else "node(s) had untolerated taint {only: gpu}."
+    taint = (
+        "node(s) had taints that the pod didn't tolerate." if legacy else "node(s) had untolerated taint {only: gpu}."
+    )
     events = cluster.events("FailedScheduling")
     assert any(text.startswith(f"0/1 nodes are available: 1 {selector}") for text in events)
     assert any(text.startswith(f"0/1 nodes are available: 1 {taint}") for text in events)

@@ -61,8 +61,10 @@ async def test_a_stateful_set_shrinks_from_the_top_and_keeps_its_names(cluster: 
     before = cluster.objects.get("pods", "db-0", "default")["metadata"]["uid"]
     cluster.objects.delete("pods", "db-0", "default")
     await cluster.until(
-        lambda: names(cluster) == ["db-0", "db-1", "db-2"]
-        and cluster.objects.get("pods", "db-0", "default")["metadata"]["uid"] != before
+        lambda: (
+            names(cluster) == ["db-0", "db-1", "db-2"]
+            and cluster.objects.get("pods", "db-0", "default")["metadata"]["uid"] != before
+        )
     )
     cluster.objects.patch(STATEFUL_SETS, "db", {"spec": {"replicas": 1}}, "default")
     await cluster.until(lambda: names(cluster) == ["db-0"])
@@ -84,8 +86,10 @@ async def test_a_stateful_set_rolls_from_the_top_down_to_its_partition(cluster: 
     cluster.objects.patch(STATEFUL_SETS, "db", patch, "default")
     await cluster.until(lambda: status(cluster, STATEFUL_SETS, "db").get("updatedReplicas") == 3)
     await cluster.until(
-        lambda: status(cluster, STATEFUL_SETS, "db")["currentRevision"]
-        == status(cluster, STATEFUL_SETS, "db")["updateRevision"]
+        lambda: (
+            status(cluster, STATEFUL_SETS, "db")["currentRevision"]
+            == status(cluster, STATEFUL_SETS, "db")["updateRevision"]
+        )
     )
     revisions = cluster.objects.list("controllerrevisions.apps", "default")
     assert sorted(item["revision"] for item in revisions) == [1, 2]
@@ -100,9 +104,7 @@ async def test_a_parallel_stateful_set_starts_all_at_once(cluster: Cluster) -> N
 
 async def test_a_stateful_set_claims_its_volumes_once(cluster: Cluster) -> None:
     template = {"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"]}}
-    cluster.objects.create(
-        STATEFUL_SETS, workload("db", replicas=1, serviceName="db", volumeClaimTemplates=[template])
-    )
+    cluster.objects.create(STATEFUL_SETS, workload("db", replicas=1, serviceName="db", volumeClaimTemplates=[template]))
     await cluster.until(lambda: names(cluster) == ["db-0"])
     claim = cluster.objects.get("persistentvolumeclaims", "data-db-0", "default")
     volumes = cluster.objects.get("pods", "db-0", "default")["spec"]["volumes"]

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from labkit.sandbox.images import web
 from labkit.sandbox.images.jaeger import query, server, spans
 from labkit.sandbox.images.jaeger.store import OPEN_SECONDS, Query, TraceStore
 
@@ -187,10 +188,9 @@ def test_a_bad_parameter_is_named(path, values, message):
 @pytest.fixture
 def running() -> Iterator[tuple[TraceStore, dict[str, int]]]:
     store = TraceStore()
-    servers = server.serve("127.0.0.1", store, {"query": (0,), "collector": (0,), "health": (0,)})
-    yield store, dict(zip(("query", "collector", "health"), (one.server_port for one in servers), strict=True))
+    servers = [web.listen({0: app(store)}, "127.0.0.1")[0] for app in (server.query, server.collector, server.health)]
+    yield store, dict(zip(("query", "collector", "health"), (one.server_address[1] for one in servers), strict=True))
     for one in servers:
-        one.shutdown()
         one.server_close()
 
 

@@ -305,17 +305,12 @@ class World:
             fields = {"host": f"{host}:{port}", "connection": "close", **(headers or {})}
             text = "".join(f"{k}: {v}\r\n" for k, v in fields.items())
             writer.write(f"{method} {path} HTTP/1.1\r\n{text}\r\n".encode())
-            answer = await asyncio.wait_for(reader.read(), DEADLINE)
+            async with asyncio.timeout(DEADLINE):
+                return await _reply(reader)
+        except asyncio.IncompleteReadError as error:
+            raise ConnectionResetError("no whole answer") from error
         finally:
             writer.close()
-        head, _, body = answer.partition(b"\r\n\r\n")
-        if not head:
-            raise ConnectionResetError("no answer")
-        lines = head.decode().split("\r\n")
-        found = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in lines[1:])}
-        if found.get("transfer-encoding") == "chunked":
-            body = _dechunk(body)
-        return Reply(int(lines[0].split()[1]), found, body)
 
     async def call(
         self, source: str, host: str, path: str = "/", *, port: int = 9080, namespace: str = "bookinfo", **options: Any
@@ -329,13 +324,18 @@ class World:
         return await self.http(pod.local, 15001, path, headers=headers, proxy_header=header, **options)
 
 
-def _dechunk(body: bytes) -> bytes:
-    found = b""
-    while body:
-        size, _, body = body.partition(b"\r\n")
-        found += body[: int(size, 16)]
-        body = body[int(size, 16) + 2 :]
-    return found
+async def _reply(reader: asyncio.StreamReader) -> Reply:
+    lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+    found = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in lines[1:] if line)}
+    if found.get("transfer-encoding") == "chunked":
+        body = b""
+        while size := int(await reader.readline(), 16):
+            body += await reader.readexactly(size)
+            await reader.readline()
+    else:
+        # Not until the end: Envoy keeps a connection it has done with for a second.
+        body = await reader.readexactly(int(found.get("content-length", 0)))
+    return Reply(int(lines[0].split()[1]), found, body)
 
 
 def free_port() -> int:

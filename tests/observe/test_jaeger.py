@@ -9,6 +9,7 @@ import pytest
 
 from labkit.errors import ClusterError
 from labkit.observe.jaeger import Jaeger
+from labkit.sandbox.images import web
 from labkit.sandbox.images.jaeger import server
 from labkit.sandbox.images.jaeger.store import TraceStore
 
@@ -42,10 +43,9 @@ PAGE_VIEW = [
 @pytest.fixture
 def jaeger() -> Iterator[Jaeger]:
     store = TraceStore()
-    (running,) = server.serve("127.0.0.1", store, {"query": (0,)})
+    (running,) = web.listen({0: server.query(store)}, "127.0.0.1")
     store.add(PAGE_VIEW)
-    yield Jaeger(f"http://127.0.0.1:{running.server_port}")
-    running.shutdown()
+    yield Jaeger(f"http://127.0.0.1:{running.server_address[1]}")
     running.server_close()
 
 

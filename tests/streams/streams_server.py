@@ -18,7 +18,7 @@ from aiohttp import web
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from streams_runtime import LocalRuntime
+from tests.streams.streams_runtime import LocalRuntime
 
 from labkit.sandbox.api.streams import handle
 from labkit.sandbox.contracts import ApiError, Obj

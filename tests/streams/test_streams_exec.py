@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
-from streams_server import Server, eventually
+from tests.streams.streams_server import Server, eventually
 
 
 def test_output_and_success(kubectl: Any) -> None:

@@ -10,7 +10,7 @@ import urllib.request
 from typing import Any
 
 import pytest
-from streams_server import Server, eventually
+from tests.streams.streams_server import Server, eventually
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import websocket
-from streams_server import Server, eventually
+from tests.streams.streams_server import Server, eventually
 from test_streams_portforward import BODY, echo, pages
 
 __all__ = ["echo", "pages"]

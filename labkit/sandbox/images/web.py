@@ -20,7 +20,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-__all__ = ["App", "Request", "Response", "fetch", "json_response", "serve"]
+__all__ = ["App", "Request", "Response", "Server", "fetch", "json_response", "listen", "real_port", "serve"]
 
 MOST_BODY = 64 * 1024 * 1024
 _MOST_HEADERS = 200
@@ -95,7 +95,7 @@ class _BadRequestError(Exception):
 
 
 class _Handler(socketserver.StreamRequestHandler):
-    server: _Server
+    server: Server
     disable_nagle_algorithm = True
     timeout = _IDLE_SECONDS
 
@@ -214,7 +214,9 @@ def _date() -> str:
     return _date_now[1]
 
 
-class _Server(socketserver.ThreadingTCPServer):
+class Server(socketserver.ThreadingTCPServer):
+    """A listening app; made by `listen`."""
+
     allow_reuse_address = True
     daemon_threads = True
     block_on_close = False
@@ -229,6 +231,7 @@ class _Server(socketserver.ThreadingTCPServer):
 
     @contextlib.contextmanager
     def busy(self) -> Any:
+        """While a request is answered."""
         with self._lock:
             self._active += 1
         try:
@@ -238,10 +241,11 @@ class _Server(socketserver.ThreadingTCPServer):
                 self._active -= 1
 
     def idle(self) -> bool:
+        """Whether no request is being answered."""
         return self._active == 0
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        # A client that goes away in the middle is no fault of ours.
+        """A client that goes away in the middle is no fault of ours; anything else is told on stderr."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 
@@ -249,6 +253,29 @@ class _Server(socketserver.ThreadingTCPServer):
 def real_port(port: int) -> int:
     """Where `port` is bound: shifted if it is below 1024 and this user may not bind those."""
     return port + int(os.environ.get("LABKIT_LOW_PORT_SHIFT", "0")) if port < 1024 else port
+
+
+def listen(apps: Mapping[int, App], address: str) -> list[Server]:
+    """Serve each app on its port, in threads; close the servers to end that.
+
+    Args:
+        apps: Port → app; port 0 is a free one, see each server's `server_address`.
+        address: Where to listen.
+
+    Raises:
+        OSError: a port cannot be bound; the message names it, and nothing listens.
+    """
+    servers: list[Server] = []
+    for port, app in apps.items():
+        try:
+            servers.append(Server((address, real_port(port)), app))
+        except OSError as error:
+            for server in servers:
+                server.server_close()
+            raise OSError(error.errno, f"cannot listen on port {real_port(port)}: {error.strerror}") from error
+    for server in servers:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 60}, daemon=True).start()
+    return servers
 
 
 def serve(apps: Mapping[int, App], address: str | None = None) -> int:
@@ -265,15 +292,11 @@ def serve(apps: Mapping[int, App], address: str | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     bind = address or os.environ.get("LABKIT_BIND", "127.0.0.1")
-    servers = []
-    for port, app in apps.items():
-        try:
-            server = _Server((bind, real_port(port)), app)
-        except OSError as error:
-            print(f"cannot listen on {bind}:{real_port(port)}: {error.strerror}", file=sys.stderr)
-            return 1
-        servers.append(server)
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 60}, daemon=True).start()
+    try:
+        servers = listen(apps, bind)
+    except OSError as error:
+        print(f"{bind}: {error}", file=sys.stderr)
+        return 1
     ended.wait()
     for server in servers:
         server.ending = True
