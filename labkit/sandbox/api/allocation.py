@@ -35,7 +35,7 @@ class ServiceAllocator:
         Raises:
             ApiError: 422 where an address or a port asked for cannot be had.
         """
-        spec = obj["spec"]
+        spec = obj.setdefault("spec", {})
         name = obj["metadata"]["name"]
         others = [e.obj for e in self._store.entries("services") if e.obj["metadata"]["uid"] != obj["metadata"]["uid"]]
         kind = spec.get("type", "ClusterIP")

@@ -87,8 +87,11 @@ class Identity:
     def write_kubeconfig(self, port: int) -> None:
         """Write `settings.home`/kubeconfig (0600) for the server at `port`."""
         name = self._settings.node_name
+        # kubectl keeps what a server serves for hours under the server's URL. A slash at its end makes another URL of
+        # the same server: one that plays the older Kubernetes is not mistaken for one that played the newer.
+        slash = "/" if self._settings.legacy else ""
         cluster = {
-            "server": f"https://{self._settings.plan.node}:{port}",
+            "server": f"https://{self._settings.plan.node}:{port}{slash}",
             "certificate-authority-data": base64.b64encode(self.ca.read_bytes()).decode(),
         }
         config = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from dataclasses import replace
 from typing import Any, Literal
 
 from labkit.sandbox.api import bootstrap, refusals
@@ -12,9 +13,10 @@ from labkit.sandbox.api.crds import CRDS, Definitions
 from labkit.sandbox.api.deletes import Deletes
 from labkit.sandbox.api.managed import Entries
 from labkit.sandbox.api.options import DeleteOptions, WriteOptions
-from labkit.sandbox.api.patching import PatchKind, patched
+from labkit.sandbox.api.patching import PatchKind, patched, patched_scale
 from labkit.sandbox.api.recorder import Recorder
 from labkit.sandbox.api.registry import Registry, Resource, Served
+from labkit.sandbox.api.scale import scale_of, scaled
 from labkit.sandbox.api.selectors import field_selector, label_selector
 from labkit.sandbox.api.shapes import shape_of
 from labkit.sandbox.api.store import Entry, Store, clone
@@ -164,7 +166,10 @@ class ObjectStore:
         known = self.resource(resource)
         entry = self.entry(known, name, namespace)
         chosen = options or WriteOptions(manager)
-        changed = patched(known, entry.obj, clone(patch), kind, chosen)
+        if subresource == "scale":
+            changed = patched_scale(scale_of(known, entry.obj), clone(patch), kind)
+        else:
+            changed = patched(known, entry.obj, clone(patch), kind, chosen)
         return _copy(self._update(known, entry, changed, chosen, subresource))
 
     def apply(
@@ -206,6 +211,9 @@ class ObjectStore:
     def _update(self, resource: Resource, entry: Entry, obj: Obj, options: WriteOptions, subresource: str) -> Obj:
         if subresource and subresource not in resource.subresources:
             raise refusals.no_such_resource()
+        if subresource == "scale":
+            obj = scaled(resource, entry.obj, obj)
+            options = replace(options, served=None)
         result = self.writes.update(resource, entry, obj, options, subresource)
         self._after_removal(resource, entry)
         return result

@@ -13,7 +13,7 @@ from labkit.sandbox.api.store import clone
 from labkit.sandbox.api.strategic import strategic_patch
 from labkit.sandbox.contracts import Obj
 
-__all__ = ["PatchKind", "patched"]
+__all__ = ["PatchKind", "patched", "patched_scale"]
 
 PatchKind = Literal["merge", "strategic", "json"]
 
@@ -27,17 +27,25 @@ def patched(resource: Resource, obj: Obj, patch: Any, kind: PatchKind, options: 
         ApiError: 400, 415 or 422 where the patch is none, or cannot be carried out.
     """
     served = options.served or Served(resource, resource.group, resource.version)
-    current = clone(from_hub(served, obj))
+    if kind == "strategic" and resource.crd is not None:
+        raise refusals.unsupported_media_type(_CUSTOM_TYPES)
+    return _patch(clone(from_hub(served, obj)), patch, kind, resource.kind)
+
+
+def patched_scale(scale: Obj, patch: Any, kind: PatchKind) -> Obj:
+    """A Scale (changed) after `patch`."""
+    return _patch(scale, patch, kind, "Scale")
+
+
+def _patch(current: Obj, patch: Any, kind: PatchKind, of: str) -> Obj:
     if kind == "json":
         result = json_patch(current, patch)
     elif not isinstance(patch, dict):
         raise refusals.bad_request("json: cannot unmarshal the patch into Go value of type map[string]interface {}")
     elif kind == "merge":
         result = merge_patch(current, patch)
-    elif resource.crd is not None:
-        raise refusals.unsupported_media_type(_CUSTOM_TYPES)
     else:
-        result = strategic_patch(current, patch, resource.kind)
+        result = strategic_patch(current, patch, of)
     if not isinstance(result, dict) or not isinstance(result.get("metadata"), dict):
         raise refusals.bad_request("the patch leaves no object with metadata")
     return result

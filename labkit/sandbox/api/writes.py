@@ -77,42 +77,28 @@ class Writes:
             return obj
         return self._store.put(resource.name, key, obj).obj
 
-    def update(
-        self,
-        resource: Resource,
-        old: Entry,
-        obj: Obj,
-        options: WriteOptions,
-        subresource: str = "",
-        *,
-        trusted: bool = False,
-    ) -> Obj:
-        """Replace the object in `old` by `obj` (given away); returns the stored object, shared.
-
-        With `trusted`, `obj` is in the hub's form already and only its metadata has changed, on the server's account.
-        """
+    def update(self, resource: Resource, old: Entry, obj: Obj, options: WriteOptions, subresource: str = "") -> Obj:
+        """Replace the object in `old` by `obj` (given away); returns the stored object, shared."""
         before = old.obj
         name = before["metadata"]["name"]
-        if not trusted:
-            obj = self._checks.incoming(resource, obj, before, options, subresource)
-            self._check_identity(resource, before, obj)
-            obj = self._merge(resource, before, obj, subresource)
-            metadata.carry_over(obj, before)
+        obj = self._checks.incoming(resource, obj, before, options, subresource)
+        self._check_identity(resource, before, obj)
+        obj = self._merge(resource, before, obj, subresource)
+        metadata.carry_over(obj, before)
         causes = metadata.check(resource, obj)
-        if not subresource and not trusted:
+        whole = subresource in ("", "scale")
+        if whole:
             self._checks.defaults(resource, obj)
         request = self._request("UPDATE", resource, obj, before, options, subresource)
-        if not trusted:
-            self._mutate(resource, request)
-        if not subresource and not trusted:
+        self._mutate(resource, request)
+        if whole:
             causes += self._prepare(resource, obj, before)
             causes += self._checks.errors(resource, obj, before, options)
             causes += self._new_finalizers(before, obj)
         if causes:
             raise refusals.invalid(resource, name, causes)
-        if not trusted:
-            self._validate(request)
-        if resource.name == "services" and not subresource:
+        self._validate(request)
+        if resource.name == "services" and whole:
             self._allocator.allocate(resource, obj, before)
         track(resource, before, obj, options, subresource)
         if same(before, obj):
