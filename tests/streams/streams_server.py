@@ -18,10 +18,10 @@ from aiohttp import web
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from tests.streams.streams_runtime import LocalRuntime
 
 from labkit.sandbox.api.streams import handle
 from labkit.sandbox.contracts import ApiError, Obj
+from tests.streams.streams_runtime import LocalRuntime
 
 _VERBS = ["get", "list", "watch", "create"]
 _STREAMS = ["log", "exec", "attach", "portforward"]

@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
+
 from tests.streams.streams_server import Server, eventually
 
 

@@ -10,6 +10,7 @@ import urllib.request
 from typing import Any
 
 import pytest
+
 from tests.streams.streams_server import Server, eventually
 
 

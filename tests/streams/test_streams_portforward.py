@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+
 from tests.streams.streams_server import Server, eventually
 
 BODY = os.urandom(3_000_000)

@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 import websocket
+
 from tests.streams.streams_server import Server, eventually
-from test_streams_portforward import BODY, echo, pages
+from tests.streams.test_streams_portforward import BODY, echo, pages
 
 __all__ = ["echo", "pages"]
 
