@@ -18,7 +18,7 @@ from labkit.sandbox.node.backoff import BackOff
 from labkit.sandbox.node.context import make_context
 from labkit.sandbox.node.environment import ConfigError
 from labkit.sandbox.node.execs import run_command
-from labkit.sandbox.node.handlers import Failure, Target, act
+from labkit.sandbox.node.handlers import ActionError, Target, act
 from labkit.sandbox.node.logs import LogFile, pump
 from labkit.sandbox.node.probes import Kind, probe_container
 from labkit.sandbox.node.processes import Exit, Process, StartError
@@ -237,7 +237,7 @@ class Container:
             self._changed()
             try:
                 await act(hook, self.spec, self.target())
-            except Failure as failure:
+            except ActionError as failure:
                 self.warning("FailedPostStartHook", f"PostStartHook failed: {failure}")
                 await self.end(self._grace(), "FailedPostStartHook")
                 return
@@ -279,7 +279,7 @@ class Container:
         return Target((context.bind, other), context.pod_ip, self._services.settings.plan.port, execute, agent)
 
     async def end(self, grace: float, why: str = "") -> None:
-        """End the container's process: its preStop hook and drain, SIGTERM, and SIGKILL when `grace` seconds are over."""
+        """End the container's process: preStop hook and drain, SIGTERM, and SIGKILL when `grace` seconds are over."""
         process, loop = self._process, asyncio.get_running_loop()
         if process is None:
             return
@@ -303,7 +303,7 @@ class Container:
                     await act(hook, self.spec, self.target())
                 if self._launch is not None and self._launch.drain is not None:
                     await self._launch.drain()
-        except Failure as failure:
+        except ActionError as failure:
             self.warning("FailedPreStopHook", f"PreStopHook failed: {failure}")
         except TimeoutError:
             pass
@@ -325,8 +325,8 @@ class Container:
         if isinstance(error, StartError) and self._launch is not None:
             reason = f'exec: "{self._launch.argv[0]}": {error.message.lower()}'
         message = (
-            "failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create failed: "
-            f"unable to start container process: error during container init: {reason}: unknown"
+            "failed to create containerd task: failed to create shim task: OCI runtime create failed: "
+            f"runc create failed: unable to start container process: error during container init: {reason}: unknown"
         )
         self.warning("Failed", f"Error: {message}")
         if self.log is not None:

@@ -22,7 +22,8 @@ _CAPTURE_PORT = 15001
 def has_sidecar(pod: Obj) -> bool:
     """Whether the pod's other containers sit behind an Envoy sidecar, which takes the ports at the pod IP.
 
-    The proxies of Istio 1.2's own pods are none: they have templates of their own, and no "sidecar" among their arguments.
+    The proxies of Istio 1.2's own pods are none: they have templates of their own, and their arguments do not say
+    "sidecar".
     """
     spec = pod["spec"]
     everyone = [*spec["containers"], *(item for item in spec.get("initContainers") or [] if item.get("restartPolicy"))]

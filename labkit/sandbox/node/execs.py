@@ -136,24 +136,26 @@ class Command(ExecSession):
 
     async def write_stdin(self, data: bytes) -> None:
         """Send to stdin; waits while the command is slow."""
-        loop = asyncio.get_running_loop()
         view = memoryview(data)
         while view and self._stdin is not None:
             try:
                 view = view[os.write(self._stdin, view) :]
             except BlockingIOError:
-                ready: asyncio.Future[None] = loop.create_future()
-                descriptor = self._stdin
-                loop.add_writer(descriptor, lambda: ready.done() or ready.set_result(None))
-                try:
-                    await asyncio.wait([ready, asyncio.shield(self._process.exited)], return_when="FIRST_COMPLETED")
-                finally:
-                    loop.remove_writer(descriptor)
-                if self._process.exited.done():
-                    return
+                await self._until_writable(self._stdin)
             except OSError:
                 # The command has closed its input or has ended; its exit code tells.
                 return
+
+    async def _until_writable(self, descriptor: int) -> None:
+        loop = asyncio.get_running_loop()
+        writable = asyncio.Event()
+        self._process.exited.add_done_callback(lambda _: writable.set())
+        loop.add_writer(descriptor, writable.set)
+        try:
+            await writable.wait()
+        finally:
+            if self._stdin is not None:
+                loop.remove_writer(descriptor)
 
     async def close_stdin(self) -> None:
         """End of stdin."""
@@ -208,44 +210,58 @@ async def start_command(
         raise _refused(error.message) from error
     assert container.context is not None
     env = {**container.context.env, **launch.env} | ({"TERM": "xterm"} if tty else {})
-    identity = env["LABKIT_CONTAINER"]
-    with contextlib.ExitStack() as given:
-        if tty:
-            master, slave = pty.openpty()
-            given.callback(os.close, slave)
-            streams = (slave, slave, slave)
-            # Two descriptors of one terminal, so that reading and writing end each for itself.
-            ours = (os.dup(master) if stdin else None, master, None)
-        else:
-            in_reader, in_writer = os.pipe2(os.O_CLOEXEC) if stdin else (os.open(os.devnull, os.O_RDONLY), None)
-            out_reader, out_writer = os.pipe2(os.O_CLOEXEC)
-            err_reader, err_writer = os.pipe2(os.O_CLOEXEC)
-            for end in (in_reader, out_writer, err_writer):
-                given.callback(os.close, end)
-            streams = (in_reader, out_writer, err_writer)
-            ours = (in_writer, out_reader, err_reader)
+    with contextlib.ExitStack() as given, contextlib.ExitStack() as kept:
+        streams = _terminal(stdin) if tty else _pipes(stdin)
+        for descriptor in streams.theirs:
+            given.callback(os.close, descriptor)
+        for end in (streams.stdin, streams.stdout, streams.stderr):
+            if end is not None:
+                kept.callback(os.close, end)
         try:
             process = await processes.spawn(
-                identity,
+                env["LABKIT_CONTAINER"],
                 entry=launch.entry,
                 argv=launch.argv,
                 env=env,
                 cwd=container.context.root,
-                streams=streams,
+                streams=streams.theirs,
                 main=False,
                 tty=tty,
             )
-        except BaseException as error:
-            for end in ours:
-                if end is not None:
-                    os.close(end)
-            if isinstance(error, StartError):
-                raise _refused(f'exec: "{launch.argv[0]}": {error.message.lower()}') from error
-            raise
-    writer, out, err = ours
-    if writer is not None:
-        os.set_blocking(writer, False)
-    return Command(process, writer, _Reader(out), _Reader(err) if err is not None else None, out if tty else None)
+        except StartError as error:
+            raise _refused(f'exec: "{launch.argv[0]}": {error.message.lower()}') from error
+        kept.pop_all()
+    if streams.stdin is not None:
+        os.set_blocking(streams.stdin, False)
+    errors = _Reader(streams.stderr) if streams.stderr is not None else None
+    return Command(process, streams.stdin, _Reader(streams.stdout), errors, streams.stdout if tty else None)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Streams:
+    """The command's ends of its streams, and ours; no stderr with a tty."""
+
+    theirs: tuple[int, int, int]
+    stdin: int | None
+    stdout: int
+    stderr: int | None
+
+
+def _terminal(stdin: bool) -> _Streams:
+    master, slave = pty.openpty()
+    # Two descriptors of one terminal, so that reading and writing end each for itself.
+    writer = os.dup(master) if stdin else None
+    return _Streams((slave, os.dup(slave), os.dup(slave)), writer, master, None)
+
+
+def _pipes(stdin: bool) -> _Streams:
+    out_reader, out_writer = os.pipe2(os.O_CLOEXEC)
+    err_reader, err_writer = os.pipe2(os.O_CLOEXEC)
+    if not stdin:
+        nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        return _Streams((nothing, out_writer, err_writer), None, out_reader, err_reader)
+    in_reader, in_writer = os.pipe2(os.O_CLOEXEC)
+    return _Streams((in_reader, out_writer, err_writer), in_writer, out_reader, err_reader)
 
 
 def _refused(reason: str) -> ApiError:

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 from labkit.sandbox.contracts import Obj
 
-__all__ = ["Failure", "Target", "act", "port_number"]
+__all__ = ["ActionError", "Target", "act", "port_number"]
 
 Exec = Callable[[list[str]], Awaitable[tuple[int, bytes]]]
 """Runs a command in the container: exit code and what it printed."""
 
 
-class Failure(Exception):
+class ActionError(Exception):
     """The action failed; the message is the kubelet's own."""
 
 
@@ -43,27 +43,27 @@ def port_number(container: Obj, port: int | str) -> int:
     """The number behind a port given by number or by name.
 
     Raises:
-        Failure: the container has no port of that name.
+        ActionError: the container has no port of that name.
     """
     if isinstance(port, int) or str(port).isdigit():
         return int(port)
     for item in container.get("ports") or []:
         if item.get("name") == port:
             return int(item["containerPort"])
-    raise Failure(f'couldn\'t find port: "{port}"')
+    raise ActionError(f'couldn\'t find port: "{port}"')
 
 
 async def act(action: Obj, container: Obj, target: Target) -> None:
     """Do what `action` (a probe's or hook's handler) says.
 
     Raises:
-        Failure: it did not succeed.
+        ActionError: it did not succeed.
     """
     if command := (action.get("exec") or {}).get("command"):
         code, output = await target.execute(list(command))
         if code:
             text = output.decode(errors="replace").strip()
-            raise Failure(text or f"command {command[0]!r} exited with {code}")
+            raise ActionError(text or f"command {command[0]!r} exited with {code}")
     elif (http := action.get("httpGet")) is not None:
         await _get(http, container, target)
     elif (tcp := action.get("tcpSocket") or action.get("grpc")) is not None:
@@ -86,8 +86,8 @@ async def _connect(
             except ConnectionRefusedError:
                 raise
             except OSError as error:
-                raise Failure(f"{what}: {error.strerror or error}") from error
-    raise Failure(f"{what}: connect: connection refused")
+                raise ActionError(f"{what}: {error.strerror or error}") from error
+    raise ActionError(f"{what}: connect: connection refused")
 
 
 async def _get(http: Obj, container: Obj, target: Target) -> None:
@@ -110,11 +110,11 @@ async def _get(http: Obj, container: Obj, target: Target) -> None:
         answer = await reader.readline()
         parts = answer.split(None, 2)
         if len(parts) < 2 or not parts[1].isdigit():
-            raise Failure(f'Get "{url}": EOF' if not answer else f'Get "{url}": malformed HTTP response')
+            raise ActionError(f'Get "{url}": EOF' if not answer else f'Get "{url}": malformed HTTP response')
         status = int(parts[1])
         if not 200 <= status < 400:
-            raise Failure(f"HTTP probe failed with statuscode: {status}")
+            raise ActionError(f"HTTP probe failed with statuscode: {status}")
     except (OSError, ValueError) as error:
-        raise Failure(f'Get "{url}": {error}') from error
+        raise ActionError(f'Get "{url}": {error}') from error
     finally:
         writer.close()

@@ -4,8 +4,8 @@ Run as a script with ``python -I -S keeper.py SOCKET PACKAGE [MODULE …]``, nev
 
 - loads the image modules once, so that a Python-run container is a fork of it: milliseconds, and memory is shared;
 - adopts what a container's processes leave behind (PR_SET_CHILD_SUBREAPER), so that nothing outlives its container;
-- ends everything below it when the daemon's end of the socket closes, however the daemon ended; should the keeper itself
-  be killed, the kernel kills the containers' main processes (PR_SET_PDEATHSIG) and the daemon sweeps up the rest.
+- ends everything below it when the daemon's end of the socket closes, however the daemon ended; should the keeper
+  itself be killed, the kernel kills the containers' main processes (PR_SET_PDEATHSIG), the daemon sweeps up the rest.
 
 Messages on the socket (SOCK_SEQPACKET) are JSON. To the keeper: ``{"do": "spawn", "id": N}`` with descriptors (a memory
 file with the request, stdin, stdout, stderr); ``{"do": "signal", "id": N, "signal": S, "tree": bool}``. From it:
@@ -246,12 +246,13 @@ def become(request: dict[str, Any], streams: list[int], result: int) -> NoReturn
 
 def run_python(entry: str, argv: list[str], env: dict[str, str]) -> NoReturn:
     """Call the Python function "module:function" as a program with this command line and environment."""
+    gc.enable()
     os.environ.clear()
     os.environ.update(env)
     sys.argv = argv
-    sys.stdin = open(0, closefd=False)
-    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
-    sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115 - for the process's life
+    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     name = os.path.basename(argv[0]).encode()[:15]
     _libc.prctl(_PR_SET_NAME, ctypes.create_string_buffer(name))
@@ -283,6 +284,7 @@ def install_shim(folder: str) -> None:
 
 def preload(package: str, modules: list[str]) -> None:
     """Import `modules`, without what labkit's own `__init__` brings for notebooks."""
+    gc.disable()
     for name, folder in (("labkit", package), ("labkit.sandbox", os.path.join(package, "sandbox"))):
         module = types.ModuleType(name)
         module.__path__ = [folder]
@@ -293,7 +295,7 @@ def preload(package: str, modules: list[str]) -> None:
         except Exception:
             # The container that needs it will say so in its own log; the others run.
             traceback.print_exc()
-    gc.collect()
+    # Out of the collector's sight, which would write to every page that forks share.
     gc.freeze()
 
 

@@ -200,7 +200,7 @@ async def read_log(path: Path, live: LogFile | None, selection: Selection, follo
     """The lines of the log at `path`; with `follow` also those to come, until `live` is closed."""
     left = selection.limit
     with contextlib.ExitStack() as stack:
-        files = [stack.enter_context(open(file, "rb")) for file in (_aside(path), path) if file.exists()]
+        files: list[BinaryIO] = [stack.enter_context(file.open("rb")) for file in (_aside(path), path) if file.exists()]
         generation = live.generation if live else 0
         # What is appended while the reader takes its time belongs to the part that is followed.
         sizes = [os.fstat(file.fileno()).st_size for file in files]
@@ -262,7 +262,7 @@ async def _followed(file: BinaryIO, generation: int, live: LogFile, stack: ExitS
             yield lines
         elif generation != live.generation:
             generation = live.generation
-            file = stack.enter_context(open(live.path, "rb"))
+            file = stack.enter_context(live.path.open("rb"))
         elif live.closed:
             return
         else:

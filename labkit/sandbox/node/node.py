@@ -246,7 +246,7 @@ class Node:
             # It had ended for good before this daemon started; its folder is there until it is deleted.
             status = stored.get("status") or {}
             entries = [*(status.get("containerStatuses") or []), *(status.get("initContainerStatuses") or [])]
-            entry = next((item for item in entries if item["name"] == name), {})
+            entry: Obj = next((item for item in entries if item["name"] == name), {})
             state, run, live = entry.get("state") or {}, entry.get("restartCount", 0), None
         folder = self._settings.pods_dir / uid / "logs" / name
         if previous:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from labkit.sandbox.contracts import Obj
-from labkit.sandbox.node.handlers import Failure, Target, act
+from labkit.sandbox.node.handlers import ActionError, Target, act
 
 __all__ = ["Probe", "probe_container"]
 
@@ -42,7 +42,7 @@ class Probe:
         try:
             async with asyncio.timeout(self.timeout):
                 await act(self.spec, container, target)
-        except Failure as failure:
+        except ActionError as failure:
             return str(failure)
         except TimeoutError:
             if "exec" in self.spec:

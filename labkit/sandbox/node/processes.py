@@ -96,6 +96,7 @@ class Processes:
                         "LABKIT_SANDBOX": str(self._home),
                         "PATH": os.environ.get("PATH", os.defpath),
                         "LANG": "C.UTF-8",
+                        "MALLOC_ARENA_MAX": "1",
                     },
                     cwd="/",
                     # Not in reach of the terminal's Ctrl-C, which is for the daemon to act on.

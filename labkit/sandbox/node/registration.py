@@ -18,6 +18,7 @@ import platform
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from labkit.errors import LabError
 from labkit.sandbox import images
@@ -141,11 +142,10 @@ class Registration:
         else:
             self._event("Normal", "ImageRemoved", f'Removed image "{name}"')
 
-    def _event(self, type: str, reason: str, message: str) -> None:
+    def _event(self, type: Literal["Normal", "Warning"], reason: str, message: str) -> None:
         node = self._objects.find("nodes", self._settings.node_name)
         if node is not None:
-            kind = "Normal" if type == "Normal" else "Warning"
-            self._objects.event(node, kind, reason, message, "kubelet")
+            self._objects.event(node, type, reason, message, "kubelet")
 
     def _new(self) -> Obj:
         name = self._settings.node_name

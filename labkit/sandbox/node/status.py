@@ -71,7 +71,16 @@ def pod_status(
     pod_ip: str,
     final: Obj | None = None,
 ) -> Obj:
-    """The pod's whole status; `final` holds phase, reason and message where they no longer follow from the containers."""
+    """The pod's whole status.
+
+    Args:
+        pod: As it is stored, with its old status.
+        init: Its init containers.
+        main: Its other containers.
+        host_ip: The node's address.
+        pod_ip: Its own.
+        final: Phase, reason and message, where they no longer follow from what the containers do.
+    """
     old: Obj = pod.get("status") or {}
     policy = pod["spec"].get("restartPolicy", "Always")
     status: Obj = {key: old[key] for key in ("qosClass", "nominatedNodeName", "resize") if key in old}

@@ -1,7 +1,7 @@
 """A pod's volumes as folders, and a container's "/" made of links to them.
 
-A process without a mount namespace cannot see a volume at its mount path. Each container has a root folder in which every
-mount path is a link to the volume; it is the container's working directory, and $LABKIT_ROOT names it.
+A process without a mount namespace cannot see a volume at its mount path. Each container has a root folder in which
+every mount path is a link to the volume; it is the container's working directory, and $LABKIT_ROOT names it.
 """
 
 from __future__ import annotations
