@@ -58,7 +58,9 @@ def _proxy(context: ContainerContext) -> Launch:
     async def drain() -> None:
         await _drain(where)
 
-    return Launch(argv=(_envoy(), "-c", str(file), *flags), drain=drain if agent.role else None)
+    # The mesh's metrics take a constant from the environment: see `labkit.sandbox.mesh.telemetry`.
+    env = {"ISTIO_UNKNOWN": "unknown"}
+    return Launch(argv=(_envoy(), "-c", str(file), *flags), env=env, drain=drain if agent.role else None)
 
 
 _LOG_FORMAT = "%Y-%m-%dT%T.%fZ\t%l\tenvoy %n %g:%#\t%v"

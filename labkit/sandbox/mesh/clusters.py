@@ -80,6 +80,7 @@ def _outbound(snapshot: Snapshot, scope: Scope, service: Service, port: Port, su
                     "service": service.host,
                     "service_name": service.name,
                     "service_namespace": service.namespace if service.kubernetes or not snapshot.legacy else "unknown",
+                    "protocol": "grpc" if port.protocol.startswith("GRPC") else "http",
                     "default_original_port": port.number,
                     "subset": subset_name,
                 }
@@ -153,10 +154,19 @@ def standing(snapshot: Snapshot, connect_timeout: str = "10s") -> dict[str, Json
         dns_cache_config=dns,
     )
     return {
-        PASSTHROUGH: typed(_CLUSTER, name=PASSTHROUGH, type="ORIGINAL_DST", **common),
-        HTTP_PROXY_PASSTHROUGH: typed(_CLUSTER, name=HTTP_PROXY_PASSTHROUGH, cluster_type=by_name, **common),
-        BLACK_HOLE: typed(_CLUSTER, name=BLACK_HOLE, type="STATIC", connect_timeout=connect_timeout),
+        PASSTHROUGH: typed(_CLUSTER, name=PASSTHROUGH, type="ORIGINAL_DST", metadata=_outside(PASSTHROUGH), **common),
+        HTTP_PROXY_PASSTHROUGH: typed(
+            _CLUSTER, name=HTTP_PROXY_PASSTHROUGH, cluster_type=by_name, metadata=_outside(PASSTHROUGH), **common
+        ),
+        BLACK_HOLE: typed(
+            _CLUSTER, name=BLACK_HOLE, type="STATIC", connect_timeout=connect_timeout, metadata=_outside(BLACK_HOLE)
+        ),
     }
+
+
+def _outside(name: str) -> Json:
+    """What telemetry says of a destination that is no Service."""
+    return {"filter_metadata": {"istio": {"service_name": name}}}
 
 
 def inbound_cluster(name: str, local: str, port: int, service: tuple[Service, Port] | None) -> Json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 from typing import Any
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "XDS_CLUSTER",
     "address",
     "cidr",
+    "encode",
     "extension",
     "is_ip",
     "string_match",
@@ -37,6 +39,11 @@ def typed(type_name: str, **fields: Any) -> Json:
 def extension(name: str, type_name: str, **fields: Any) -> Json:
     """An extension (a filter, a logger, a socket …) and its configuration."""
     return {"name": name, "typed_config": typed(type_name, **fields)}
+
+
+def encode(resource: Json) -> bytes:
+    """A resource as it goes over the wire."""
+    return json.dumps(resource, separators=(",", ":")).encode()
 
 
 def address(host: str, port: int) -> Json:

@@ -14,7 +14,7 @@ from labkit.sandbox.mesh.managers import Proxy, http_manager, tcp_proxy
 from labkit.sandbox.mesh.matches import catches_all
 from labkit.sandbox.mesh.model import selects
 from labkit.sandbox.mesh.snapshot import GATEWAYS, Scope
-from labkit.sandbox.mesh.tcp_routes import tcp_chains, tls_chains
+from labkit.sandbox.mesh.tcp_routes import chain, tcp_rules, tls_rules
 from labkit.sandbox.mesh.transport import gateway_tls
 from labkit.sandbox.mesh.values import DOMAIN, fqdn, host_matches
 from labkit.sandbox.mesh.virtual_hosts import unique_domains
@@ -92,7 +92,7 @@ def gateway(proxy: Proxy, scope: Scope) -> tuple[dict[str, Json], dict[str, list
             chains = _chains(proxy, scope, number, servers, tables)
         if chains:
             name = f"0.0.0.0_{number}"
-            secure = any("filter_chain_match" in chain for chain in chains)
+            secure = any("filter_chain_match" in made for made in chains)
             extra: Json = {"listener_filters": [_TLS_INSPECTOR]} if secure else {}
             port = proxy.snapshot.plan.port(number)
             listeners[name] = listener(name, proxy.workload.ip, port, "OUTBOUND", chains, **extra)
@@ -109,11 +109,11 @@ def _chains(
     chains: list[Json] = []
     seen: set[str] = set()
     for server in servers:
-        for chain in _server_chains(proxy, scope, number, server, tables):
-            key = repr(sorted(chain.get("filter_chain_match", {}).items()))
+        for made in _server_chains(proxy, scope, number, server, tables):
+            key = repr(sorted(made.get("filter_chain_match", {}).items()))
             if key not in seen:
                 seen.add(key)
-                chains.append(chain)
+                chains.append(made)
     return chains
 
 
@@ -126,24 +126,24 @@ def _server_chains(
     if server.terminates:
         table = f"https.{number}.{server.server['port'].get('name', '')}.{meta['name']}.{meta['namespace']}"
         tables[table] = _virtual_hosts(proxy, scope, number, [server])
-        chain: Json = {"filters": [_manager(proxy, number, table)]}
-        chain["transport_socket"] = gateway_tls(server.tls, http=True)
         if not _secrets_there(proxy, server):
             return []
+        made: Json = {"filters": [_manager(proxy, number, table)]}
+        made["transport_socket"] = gateway_tls(server.tls, http=True)
         # Without server names a chain takes all of TLS; it still must not take plain text.
-        chain["filter_chain_match"] = match or {"transport_protocol": "tls"}
-        return [chain]
+        made["filter_chain_match"] = match or {"transport_protocol": "tls"}
+        return [made]
     found: list[Json] = []
+    site = _site(proxy, scope, number, [server])
     for virtual_service in _bound(scope, server):
-        site = _site(proxy, scope, number, [server])
-        found += tls_chains(proxy, site, virtual_service)
-        found += tcp_chains(proxy, site, virtual_service)
+        routes = [*tls_rules(site, virtual_service), *tcp_rules(site, virtual_service)]
+        found += [chain(proxy, route) for route in routes]
     if server.protocol == "TLS" and (socket := gateway_tls(server.tls, http=False)) is not None:
         if not _secrets_there(proxy, server):
             return []
-        for chain in found:
-            chain["transport_socket"] = socket
-            chain.setdefault("filter_chain_match", match or {"transport_protocol": "tls"})
+        for made in found:
+            made["transport_socket"] = socket
+            made.setdefault("filter_chain_match", match or {"transport_protocol": "tls"})
     elif not found and server.protocol == "TCP":
         found.append({"filters": [tcp_proxy(proxy, BLACK_HOLE, [(BLACK_HOLE, 1)])]})
     return found

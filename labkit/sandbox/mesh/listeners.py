@@ -8,15 +8,18 @@ pod's localhost.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from labkit.sandbox.mesh import clusters, transport
-from labkit.sandbox.mesh.envoy import BLACK_HOLE, PASSTHROUGH, address, cidr, extension, typed
+from labkit.sandbox.mesh.envoy import BLACK_HOLE, PASSTHROUGH, address, cidr, encode, extension, typed
+from labkit.sandbox.mesh.http_routes import Site
 from labkit.sandbox.mesh.managers import Proxy, http_manager, tcp_proxy
 from labkit.sandbox.mesh.model import TLS_PROTOCOLS, Port, Service
 from labkit.sandbox.mesh.security import mtls_mode
 from labkit.sandbox.mesh.snapshot import Scope
-from labkit.sandbox.mesh.tcp_routes import chains_of
+from labkit.sandbox.mesh.tcp_routes import TcpRoute, chain, tcp_routes
 from labkit.sandbox.mesh.telemetry import Inbound
 from labkit.sandbox.mesh.virtual_hosts import HTTP_PROXY
 
@@ -50,20 +53,58 @@ def listener(name: str, host: str, port: int, direction: str, chains: list[Json]
     )
 
 
-def outbound(proxy: Proxy, scope: Scope) -> dict[str, Json]:
+def outbound(proxy: Proxy, scope: Scope) -> dict[str, bytes]:
     """The listeners for what the application calls, by name."""
-    found = {"virtualOutbound": _capture(proxy, scope)}
+    memo = proxy.snapshot.memo
+    same = (proxy.workload, proxy.reporting, proxy.legacy)
+    found = {
+        "virtualOutbound": memo(("capture", same, scope.registry_only), lambda: encode(_capture(proxy, scope))),
+        "0.0.0.0_80": _http_listener(proxy, 80),
+    }
     for service in scope.services:
         for port in service.ports:
             if port.protocol == "UDP" or port.number == CAPTURE_PORT:
                 continue
-            for made in _for_port(proxy, scope, service, port):
-                # HTTP ports are shared by all their hosts; of two TCP Services at one address the first is served.
-                found.setdefault(made["name"], made)
-    name = "0.0.0.0_80"
-    if name not in found:
-        found[name] = _virtual(name, "0.0.0.0", 80, [{"filters": [_http(proxy, 80)]}])
+            if port.http or (port.protocol == "AUTO" and not (service.addresses or service.headless)):
+                # HTTP ports are shared by all their hosts.
+                found[f"0.0.0.0_{port.number}"] = _http_listener(proxy, port.number)
+                continue
+            for name, plan in _tcp_plans(proxy, scope, service, port):
+                # Of two TCP Services at one address the first is served.
+                if name not in found:
+                    found[name] = _tcp_listener(proxy, name, plan)
     return found
+
+
+# Most listeners of a sidecar are alike but for names and a number, and each is long: one of a kind is made, the others
+# are copies of its bytes with these replaced.
+_NAME, _HOST, _CLUSTER, _PORT, _NUMBER = "@name@", "@host@", "@cluster@", "@port@", "@number@"
+
+
+def _filled(template: bytes, name: str, cluster: str = "") -> bytes:
+    host, _, number = name.rpartition("_")
+    for token, value in ((_NAME, name), (_HOST, host), (_CLUSTER, cluster), (_PORT, number)):
+        template = template.replace(token.encode(), value.encode())
+    return template.replace(f'"{_NUMBER}"'.encode(), number.encode())
+
+
+def _http_listener(proxy: Proxy, port: int) -> bytes:
+    def build() -> bytes:
+        return encode(_virtual(_NAME, [{"filters": [_http(proxy, _PORT)]}]))
+
+    key, memo = ("http", proxy.workload, proxy.reporting, proxy.legacy), proxy.snapshot.memo
+    return bytes(memo((key, port), lambda: _filled(memo(key, build), f"0.0.0.0_{port}")))
+
+
+def _tcp_listener(proxy: Proxy, name: str, plan: _TcpPlan) -> bytes:
+    same = (proxy.workload, proxy.reporting, proxy.legacy)
+    memo = proxy.snapshot.memo
+    plain = plan.only_cluster
+    if not plain:
+        return bytes(memo(("tcp", same, name, plan), lambda: _filled(encode(plan.listener(proxy)), name)))
+    like = replace(plan, routes=(replace(plan.routes[0], clusters=((_CLUSTER, 1),)),))
+    template = memo(("tcp", same, like), lambda: encode(like.listener(proxy)))
+    return bytes(memo(("tcp", same, name, plan), lambda: _filled(template, name, plain)))
 
 
 def _capture(proxy: Proxy, scope: Scope) -> Json:
@@ -94,74 +135,90 @@ def _capture(proxy: Proxy, scope: Scope) -> Json:
     )
 
 
-def _virtual(name: str, host: str, port: int, chains: list[Json], **fields: Any) -> Json:
-    return listener(name, host, port, "OUTBOUND", chains, bind_to_port=False, **fields)
+def _virtual(name: str, chains: list[Json], **fields: Any) -> Json:
+    """A listener that binds nothing: connections are handed to it by the address they were meant for."""
+    where = {"socket_address": {"address": _HOST, "port_value": _NUMBER}}
+    direction = {"traffic_direction": "OUTBOUND", "bind_to_port": False}
+    return typed(_LISTENER, name=name, address=where, filter_chains=chains, **direction, **fields)
 
 
-def _http(proxy: Proxy, port: int) -> Json:
-    return http_manager(proxy, "outbound", f"outbound_0.0.0.0_{port}", str(port))
+def _http(proxy: Proxy, table: str) -> Json:
+    return http_manager(proxy, "outbound", f"outbound_0.0.0.0_{table}", table)
 
 
-def _for_port(proxy: Proxy, scope: Scope, service: Service, port: Port) -> list[Json]:
-    if port.http:
-        name = f"0.0.0.0_{port.number}"
-        return [_virtual(name, "0.0.0.0", port.number, [{"filters": [_http(proxy, port.number)]}])]
+@dataclass(frozen=True)
+class _TcpPlan:
+    """A virtual listener for bytes.
+
+    Args:
+        routes: Its chains.
+        sniffs: Whether what turns out to be HTTP is routed by the port's table.
+        nowhere: Where the rest goes on a port that hosts without an address share; empty where there is no rest.
+    """
+
+    routes: tuple[TcpRoute, ...]
+    sniffs: bool = False
+    nowhere: str = ""
+
+    @property
+    def only_cluster(self) -> str:
+        """The one cluster of a plan that does nothing else; empty otherwise."""
+        one = len(self.routes) == 1 and not self.routes[0].match and len(self.routes[0].clusters) == 1
+        return self.routes[0].clusters[0][0] if one and not self.nowhere else ""
+
+    def listener(self, proxy: Proxy) -> Json:
+        """The listener, its name and address still to be filled in."""
+        chains = [chain(proxy, route) for route in self.routes]
+        if self.nowhere:
+            chains.append({"filters": [tcp_proxy(proxy, self.nowhere, [(self.nowhere, 1)])]})
+        inspectors = []
+        if any(route.server_names or route.tls for route in self.routes):
+            inspectors.append(_TLS_INSPECTOR)
+        if self.sniffs:
+            match = {"application_protocols": ["http/1.0", "http/1.1", "h2c"]}
+            chains.insert(0, {"name": "http", "filter_chain_match": match, "filters": [_http(proxy, _PORT)]})
+            inspectors.append(_HTTP_INSPECTOR)
+        extra: Json = {}
+        if inspectors:
+            # A server that speaks first must not be kept waiting for a client that waits as well.
+            extra = {"listener_filters": inspectors, "listener_filters_timeout": "0.1s"}
+            extra["continue_on_listener_filters_timeout"] = True
+        return _virtual(_NAME, chains, **extra)
+
+
+def _tcp_plans(proxy: Proxy, scope: Scope, service: Service, port: Port) -> Iterator[tuple[str, _TcpPlan]]:
+    site = Site(scope, port.number, proxy.workload.labels, legacy=proxy.legacy)
     hosts = [a for a in service.addresses if "/" not in a]
     if service.headless:
         # The name of a headless Service stands for its pods: each is an address of its own.
         hosts = [endpoint.address for endpoint in service.endpoints.get(port.number, ())]
-    if not hosts:
-        if port.protocol == "AUTO":
-            name = f"0.0.0.0_{port.number}"
-            return [_virtual(name, "0.0.0.0", port.number, [{"filters": [_http(proxy, port.number)]}])]
-        return [_shared_tcp(proxy, scope, port)]
-    chains = chains_of(proxy, scope, service, port)
-    inspectors = [_TLS_INSPECTOR] if any("server_names" in c.get("filter_chain_match", {}) for c in chains) else []
-    if port.protocol == "AUTO":
-        match = {"application_protocols": ["http/1.0", "http/1.1", "h2c"]}
-        chains = [{"name": "http", "filter_chain_match": match, "filters": [_http(proxy, port.number)]}, *chains]
-        inspectors.append(_HTTP_INSPECTOR)
-    extra: Json = {}
-    if inspectors:
-        # A server that speaks first must not be kept waiting for a client that waits as well.
-        extra = {
-            "listener_filters": inspectors,
-            "listener_filters_timeout": "0.1s",
-            "continue_on_listener_filters_timeout": True,
-        }
-    return [_virtual(f"{host}_{port.number}", host, port.number, chains, **extra) for host in hosts]
+    if hosts or service.headless:
+        plan = _TcpPlan(tcp_routes(site, service, port), port.protocol == "AUTO")
+        yield from ((f"{host}_{port.number}", plan) for host in hosts)
+        return
+    yield f"0.0.0.0_{port.number}", _shared_plan(site)
 
 
-def _shared_tcp(proxy: Proxy, scope: Scope, port: Port) -> Json:
+def _shared_plan(site: Site) -> _TcpPlan:
     """Hosts without an address of their own share a port: TLS tells them apart by server name, plain TCP cannot."""
-    chains: list[Json] = []
-    seen: set[str] = set()
-    for service in scope.services:
-        own = service.port(port.number)
+    unique: dict[str, TcpRoute] = {}
+    for service in site.scope.services:
+        own = service.port(site.port)
         if own is None or own.http or own.protocol == "AUTO" or service.addresses or service.headless:
             continue
-        for chain in chains_of(proxy, scope, service, own, by_name=own.protocol in TLS_PROTOCOLS):
-            key = repr(chain.get("filter_chain_match"))
-            if key not in seen:
-                seen.add(key)
-                chains.append(chain)
-    nowhere = BLACK_HOLE if scope.registry_only else PASSTHROUGH
-    if repr(None) not in seen:
-        chains.append({"filters": [tcp_proxy(proxy, nowhere, [(nowhere, 1)])]})
-    return _virtual(
-        f"0.0.0.0_{port.number}",
-        "0.0.0.0",
-        port.number,
-        chains,
-        listener_filters=[_TLS_INSPECTOR],
-        listener_filters_timeout="0.1s",
-        continue_on_listener_filters_timeout=True,
-    )
+        for route in tcp_routes(site, service, own, by_name=own.protocol in TLS_PROTOCOLS):
+            unique.setdefault(repr(route.match), route)
+    nowhere = BLACK_HOLE if site.scope.registry_only else PASSTHROUGH
+    return _TcpPlan(tuple(unique.values()), nowhere=nowhere if all(r.match for r in unique.values()) else "")
 
 
-def application_ports(proxy: Proxy) -> dict[int, tuple[Service, Port] | None]:
+_Owner = tuple[Service, Port] | None
+"""The Service and port that a port of the application belongs to."""
+
+
+def application_ports(proxy: Proxy) -> dict[int, _Owner]:
     """The application's ports, declared by its containers or by Services, with the Service each belongs to."""
-    found: dict[int, tuple[Service, Port] | None] = dict.fromkeys(proxy.workload.ports)
+    found: dict[int, _Owner] = dict.fromkeys(proxy.workload.ports)
     key = (proxy.workload.namespace, proxy.workload.pod)
     for service in proxy.snapshot.services_of.get(key, ()):
         for port in service.ports:
@@ -171,23 +228,29 @@ def application_ports(proxy: Proxy) -> dict[int, tuple[Service, Port] | None]:
     return {port: owner for port, owner in sorted(found.items()) if port not in _RESERVED}
 
 
-def inbound(proxy: Proxy) -> tuple[dict[str, Json], dict[str, Json]]:
+def inbound(proxy: Proxy) -> tuple[dict[str, bytes], dict[str, bytes]]:
     """The listeners for what calls the application, and the clusters behind them, by name."""
-    listeners: dict[str, Json] = {}
-    found: dict[str, Json] = {}
-    plan = proxy.snapshot.plan
+    listeners: dict[str, bytes] = {}
+    found: dict[str, bytes] = {}
+    plan, memo = proxy.snapshot.plan, proxy.snapshot.memo
     for port, owner in application_ports(proxy).items():
         if owner and owner[1].protocol == "UDP":
             continue
         name = clusters.inbound_name(port, owner, legacy=proxy.legacy)
-        made = _inbound_listener(proxy, port, owner, name)
-        listeners[made["name"]] = made
-        found[name] = clusters.inbound_cluster(name, proxy.local, plan.port(port), owner)
+        mode = mtls_mode(proxy.snapshot, proxy.workload, port)
+        known = (owner[0].host, owner[0].namespace, owner[1]) if owner else None
+        key = ("inbound", proxy.workload, proxy.reporting, proxy.legacy, port, known, mode)
+        listener_name = f"{proxy.workload.ip}_{port}" if proxy.legacy else f"virtualInbound_{port}"
+
+        def build(port: int = port, owner: _Owner = owner, name: str = name, mode: str = mode) -> bytes:
+            return encode(_inbound_listener(proxy, port, owner, name, mode))
+
+        listeners[listener_name] = memo(key, build)
+        found[name] = encode(clusters.inbound_cluster(name, proxy.local, plan.port(port), owner))
     return listeners, found
 
 
-def _inbound_listener(proxy: Proxy, port: int, owner: tuple[Service, Port] | None, cluster: str) -> Json:
-    mode = mtls_mode(proxy.snapshot, proxy.workload, port)
+def _inbound_listener(proxy: Proxy, port: int, owner: _Owner, cluster: str, mode: str) -> Json:
     protocol = owner[1].protocol if owner else ("TCP" if proxy.legacy else "AUTO")
     http = protocol in ("HTTP", "HTTP2", "GRPC", "GRPC-WEB", "AUTO")
 

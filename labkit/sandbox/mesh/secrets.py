@@ -1,4 +1,4 @@
-"""The secrets that proxies ask for: their identity, whom they trust, and the credentials that gateways and rules name."""
+"""The secrets that proxies ask for: their identity, whom they trust, the credentials that gateways and rules name."""
 
 from __future__ import annotations
 
@@ -110,9 +110,8 @@ class SecretSource:
 
     def _citadel_file(self, key: tuple[str, str], name: str) -> str:
         identity = self._authority.identity(self._snapshot().workloads[key].principal)
-        return {"cert-chain.pem": identity.chain, "key.pem": identity.key, "root-cert.pem": self._authority.root}.get(
-            name, ""
-        )
+        files = {"cert-chain.pem": identity.chain, "key.pem": identity.key, "root-cert.pem": self._authority.root}
+        return files.get(name, "")
 
 
 def _certificate(chain: str, key: str) -> Json:

@@ -7,6 +7,8 @@ again.
 
 from __future__ import annotations
 
+import functools
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +20,10 @@ __all__ = ["Inbound", "Reporting", "access_logs", "http_stats", "peer_filters", 
 Json = dict[str, Any]
 
 UNKNOWN = "unknown"
+UNKNOWN_VARIABLE = "ISTIO_UNKNOWN"
 _PEER = "x-istio-peer-"
 
 _STATS = "envoy.extensions.access_loggers.stats.v3.Config"
-_TRANSFORM = "envoy.extensions.matching.actions.transform_stat.v3.TransformStat"
-_INPUT = extension("value", "envoy.extensions.matching.common_inputs.stats.v3.StatTagValueInput")
 
 TEXT_LEGACY = (
     '[%START_TIME%] "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%" %RESPONSE_CODE% %RESPONSE_FLAGS% '
@@ -76,24 +77,31 @@ class Inbound:
     mtls: bool
 
 
-def _known(name: str, operator: str, missing: str = "-") -> Json:
-    """A tag whose value is `operator`'s, or "unknown" where the operator has none (`missing` is what it then says)."""
-    action = extension("unknown", _TRANSFORM, update_tag={"new_tag_value": UNKNOWN})
-    tree = {"input": _INPUT, "exact_match_map": {"map": {missing: {"action": action}}}}
-    return {"name": name, "value_format": operator, "rules": {"matcher_tree": tree}}
+@functools.cache
+def _operators(*operators: str) -> str:
+    """The value of the first of Envoy's log operators that has one, else "unknown"."""
+    asked: list[Json] = []
+    for operator in operators:
+        command, _, parameter = operator.rstrip(")").partition("(")
+        asked.append({"command": command, **({"param": parameter} if parameter else {})})
+    # An operator with a constant value; proxies are started with this variable.
+    asked.append({"command": "ENVIRONMENT", "param": UNKNOWN_VARIABLE})
+    return f"%COALESCE({json.dumps({'operators': asked}, separators=(',', ':'))})%"
+
+
+def _known(name: str, operator: str) -> Json:
+    return {"name": name, "value_format": _operators(operator)}
 
 
 def _literal(name: str, value: str) -> Json:
-    return {"name": name, "value_format": value or UNKNOWN}
+    return {"name": name, "value_format": value.replace("%", "%%") or UNKNOWN}
 
 
-def _protocol() -> Json:
-    def becomes(value: str) -> Json:
-        return {"action": extension(value, _TRANSFORM, update_tag={"new_tag_value": value})}
-
-    tree = {"input": _INPUT, "prefix_match_map": {"map": {"application/grpc": becomes("grpc")}}}
-    rules = {"matcher_tree": tree, "on_no_match": becomes("http")}
-    return {"name": "request_protocol", "value_format": "%REQ(CONTENT-TYPE)%", "rules": rules}
+def _protocol(inbound: Inbound | None) -> Json:
+    if inbound is None:
+        return _known("request_protocol", "METADATA(CLUSTER:istio:protocol)")
+    grpc = inbound.service is not None and inbound.service[1].protocol.startswith("GRPC")
+    return _literal("request_protocol", "grpc" if grpc else "http")
 
 
 def _tags(workload: Workload, inbound: Inbound | None, *, legacy: bool) -> list[Json]:
@@ -109,7 +117,7 @@ def _tags(workload: Workload, inbound: Inbound | None, *, legacy: bool) -> list[
 def _source(workload: Workload, *, legacy: bool) -> list[Json]:
     return [
         *_workload_tags("source", workload, legacy=legacy),
-        _known("source_principal", "%UPSTREAM_LOCAL_URI_SAN%"),
+        _known("source_principal", "UPSTREAM_LOCAL_URI_SAN"),
     ]
 
 
@@ -143,24 +151,24 @@ def _keys(*, legacy: bool) -> dict[str, str]:
 
 def _source_of_peer(inbound: Inbound, *, legacy: bool) -> list[Json]:
     tags = [
-        _known(f"source_{label}", f"%FILTER_STATE(istio.peer.{key}:PLAIN)%")
+        _known(f"source_{label}", f"FILTER_STATE(istio.peer.{key}:PLAIN)")
         for label, key in _keys(legacy=legacy).items()
     ]
-    principal = "%DOWNSTREAM_PEER_URI_SAN%" if inbound.mtls else UNKNOWN
-    return [*tags, _known("source_principal", principal)]
+    principal = _known("source_principal", "DOWNSTREAM_PEER_URI_SAN")
+    return [*tags, principal if inbound.mtls else _literal("source_principal", UNKNOWN)]
 
 
 def _destination_of_host(*, legacy: bool) -> list[Json]:
     tags = [
-        _known(f"destination_{label}", f"%METADATA(UPSTREAM_HOST:istio:{key})%", "")
+        _known(f"destination_{label}", f"METADATA(UPSTREAM_HOST:istio:{key})")
         for label, key in _keys(legacy=legacy).items()
     ]
     return [
         *tags,
-        _known("destination_principal", "%UPSTREAM_PEER_URI_SAN%"),
-        _known("destination_service", "%METADATA(CLUSTER:istio:service)%", ""),
-        _known("destination_service_name", "%METADATA(CLUSTER:istio:service_name)%", ""),
-        _known("destination_service_namespace", "%METADATA(CLUSTER:istio:service_namespace)%", ""),
+        _known("destination_principal", "UPSTREAM_PEER_URI_SAN"),
+        _known("destination_service", "METADATA(CLUSTER:istio:service)"),
+        _known("destination_service_name", "METADATA(CLUSTER:istio:service_name)"),
+        _known("destination_service_namespace", "METADATA(CLUSTER:istio:service_namespace)"),
     ]
 
 
@@ -182,11 +190,11 @@ def _counter(name: str, tags: list[Json], **value: Any) -> Json:
 def http_stats(workload: Workload, inbound: Inbound | None, *, legacy: bool) -> Json:
     """The logger that turns each request into Istio's HTTP metrics."""
     tags = _tags(workload, inbound, legacy=legacy)
-    tags += [_protocol(), {"name": "response_code", "value_format": "%RESPONSE_CODE%"}]
+    tags += [_protocol(inbound), {"name": "response_code", "value_format": "%RESPONSE_CODE%"}]
     if legacy:
         tags += [_literal("permissive_response_code", "none"), _literal("permissive_response_policyid", "none")]
     else:
-        tags.append(_known("grpc_response_status", "%GRPC_STATUS_NUMBER%"))
+        tags.append(_known("grpc_response_status", "GRPC_STATUS_NUMBER"))
     histograms = (
         ("request_duration_milliseconds", "%DURATION%", "Milliseconds"),
         ("request_bytes", "%BYTES_RECEIVED%", "Bytes"),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
 from labkit.sandbox.mesh import clusters, gateways, listeners
-from labkit.sandbox.mesh.envoy import typed
+from labkit.sandbox.mesh.envoy import encode, typed
 from labkit.sandbox.mesh.managers import Proxy
 from labkit.sandbox.mesh.model import Port, Service, Workload
 from labkit.sandbox.mesh.reporting import reporting_of
@@ -33,10 +32,6 @@ class Config:
     routes: dict[str, bytes] = field(default_factory=dict)
 
 
-def _bytes(resource: Json) -> bytes:
-    return json.dumps(resource, separators=(",", ":")).encode()
-
-
 def _shared(scope: Scope, key: object, build: Any) -> Any:
     if key not in scope.cache:
         scope.cache[key] = build()
@@ -48,15 +43,15 @@ def translate(snapshot: Snapshot, workload: Workload) -> Config:
     scope = snapshot.scope(workload)
     proxy = Proxy(snapshot, workload, reporting_of(snapshot, workload))
     found: dict[str, bytes] = dict(
-        _shared(scope, "clusters", lambda: {n: _bytes(c) for n, c in clusters.outbound(snapshot, scope).items()})
+        _shared(scope, "clusters", lambda: {n: encode(c) for n, c in clusters.outbound(snapshot, scope).items()})
     )
-    found.update({name: _bytes(cluster) for name, cluster in clusters.standing(snapshot).items()})
+    found.update({name: encode(cluster) for name, cluster in clusters.standing(snapshot).items()})
     zipkin = clusters.zipkin(snapshot, snapshot.mesh.zipkin) if proxy.reporting.zipkin else None
     if zipkin:
-        found["zipkin"] = _bytes(zipkin)
+        found["zipkin"] = encode(zipkin)
     if workload.proxy == "router":
         made, tables = gateways.gateway(proxy, scope)
-        return Config(found, {n: _bytes(v) for n, v in made.items()}, _tables(proxy, tables))
+        return Config(found, {n: encode(v) for n, v in made.items()}, _tables(proxy, tables))
     return _sidecar(proxy, scope, found)
 
 
@@ -64,7 +59,7 @@ def _sidecar(proxy: Proxy, scope: Scope, found: dict[str, bytes]) -> Config:
     snapshot, workload = proxy.snapshot, proxy.workload
     made = listeners.outbound(proxy, scope)
     incoming, behind = listeners.inbound(proxy)
-    found.update({name: _bytes(cluster) for name, cluster in behind.items()})
+    found.update(behind)
     labels = tuple(sorted(workload.labels.items())) if _asks_for_source(scope) else ()
     outgoing = _shared(
         scope,
@@ -74,8 +69,8 @@ def _sidecar(proxy: Proxy, scope: Scope, found: dict[str, bytes]) -> Config:
     routes = dict(outgoing)
     for port, owner in listeners.application_ports(proxy).items():
         name = clusters.inbound_name(port, owner, legacy=snapshot.legacy)
-        routes[name] = _bytes(_inbound_table(proxy, name, port, owner))
-    return Config(found, {n: _bytes(v) for n, v in {**made, **incoming}.items()}, routes)
+        routes[name] = encode(_inbound_table(proxy, name, port, owner))
+    return Config(found, {**made, **incoming}, routes)
 
 
 def _asks_for_source(scope: Scope) -> bool:
@@ -90,7 +85,7 @@ def _asks_for_source(scope: Scope) -> bool:
 def _tables(proxy: Proxy, tables: dict[str, list[Json]]) -> dict[str, bytes]:
     found = {}
     for name, hosts in tables.items():
-        found[name] = _bytes(
+        found[name] = encode(
             typed(
                 _ROUTES,
                 name=name,

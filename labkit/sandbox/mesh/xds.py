@@ -234,5 +234,6 @@ class XdsServer:
         if not channel.version:
             return web.Response(status=304)
         channel.sent = channel.version
+        log.debug("%s %s %s: %d", state.name, kind, name, channel.version)
         body = b'{"version_info":"%d","resources":[%s]}' % (channel.version, channel.body)
         return web.Response(body=body, content_type="application/json")

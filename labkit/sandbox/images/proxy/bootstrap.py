@@ -305,6 +305,8 @@ def bootstrap(context: ContainerContext, agent: Agent) -> Json:
             },
         },
         "admin": {"address": admin},
+        # Most clusters and listeners of a mesh are never used by one proxy.
+        "deferred_stat_options": {"enable_deferred_creation_stats": True},
         "cluster_manager": manager,
         "stats_config": _stats(context),
         "stats_flush_interval": "5s" if context.settings.real_clocks else "0.25s",
