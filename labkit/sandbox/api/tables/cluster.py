@@ -90,7 +90,7 @@ def _event(obj: Obj, at: At) -> Cells:
     }
 
 
-@table("configmaps", shows="Name, Data:integer, Age")
+@table("configmaps", shows="Name, Data, Age")
 def _config_map(obj: Obj, at: At) -> Cells:
     return {"Data": len(obj.get("data") or {}) + (0 if at.legacy else len(obj.get("binaryData") or {}))}
 

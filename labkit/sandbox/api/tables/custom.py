@@ -84,4 +84,6 @@ def _text(value: Any) -> str:
         return "<no value>"
     if isinstance(value, str):
         return value
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, sort_keys=True)
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, sort_keys=True)
+    # Go's encoder, which a real server uses here, escapes what HTML would read.
+    return text.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e")

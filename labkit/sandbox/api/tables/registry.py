@@ -2,7 +2,7 @@
 
 A table is declared where its cells are computed::
 
-    @table("configmaps", shows="Name, Data:integer, Age")
+    @table("configmaps", shows="Name, Data, Age")
     def config_map(obj, at): ...
 
 A column is written ``Name``, ``Name:type`` where the type is not "string", and ``+Name`` where only ``-o wide`` shows
