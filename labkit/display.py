@@ -129,7 +129,7 @@ def command(line: str, output: str = "", *, failed: bool = False) -> Rich:
     """A shell command and what it printed, as a terminal shows them."""
     edge = _EDGES["bad" if failed else "command"]
     prompt = "\n".join(("$ " if n == 0 else "> ") + part for n, part in enumerate(line.splitlines()))
-    head = f'<pre style="{_PRE};font-weight:600;overflow:auto">{html.escape(prompt, quote=False)}</pre>'
+    head = f'<pre style="{_PRE};font-weight:600;white-space:pre-wrap">{html.escape(prompt, quote=False)}</pre>'
     body = ""
     if output.strip("\n"):
         words = line.split()

@@ -15,9 +15,10 @@ from labkit.errors import ClusterError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Readiness", "Workload", "judge", "readiness"]
+__all__ = ["KINDS", "Readiness", "Workload", "judge", "readiness"]
 
-_KINDS = "deployments,statefulsets,daemonsets,jobs,replicasets,pods,events"
+KINDS = "deployments,statefulsets,daemonsets,jobs,replicasets,pods,events"
+"""What readiness is read from, as kubectl takes it."""
 
 # A pull that failed for one of these may well succeed at the next try.
 _PASSING = re.compile(r"timeout|timed out|TLS handshake|connection re|EOF|toomanyrequests|temporar|try again", re.I)
@@ -115,7 +116,7 @@ def readiness(namespace: str) -> Readiness:
     Raises:
         ClusterError: The cluster does not answer.
     """
-    return judge(namespace, get(_KINDS, namespace=namespace), last_log=_last_log)
+    return judge(namespace, get(KINDS, namespace=namespace), last_log=_last_log)
 
 
 def _last_log(namespace: str, pod: str, container: str) -> str:

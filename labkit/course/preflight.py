@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from labkit import cluster, istio
+from labkit import bookinfo, cluster, istio
 from labkit.course.checks import Check, Checklist
 from labkit.errors import ClusterError
 
@@ -51,7 +51,8 @@ def _nodes() -> Check:
 
 def _kinds(release: istio.Release, server: str) -> Check:
     wanted = set()
-    for path in (*release.crd_files, *release.demo_files):
+    samples = (release.samples / "httpbin/httpbin.yaml", release.path / bookinfo.MANIFEST)
+    for path in (*release.crd_files, *release.demo_files, *samples):
         wanted |= set(_API_VERSION.findall(path.read_text()))
     served = set(cluster.kubectl("api-versions", show=False).split())
     # The groups that Istio's own CRDs bring come with the installation.

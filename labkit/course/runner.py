@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -99,6 +100,7 @@ def main(*, release: str, target: str, out: Path, notebooks: Sequence[Path]) -> 
         from labkit.sandbox import control
 
         name = f"run-{release.replace('.', '-')}-{os.getpid()}"
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             now = control.up(name, release)
             results = run(chosen, release=release, kubeconfig=now.kubeconfig, target=target, out=out)
@@ -106,7 +108,9 @@ def main(*, release: str, target: str, out: Path, notebooks: Sequence[Path]) -> 
                 with contextlib.suppress(OSError):
                     shutil.copy(control.folder(name) / "daemon.log", out / "sandbox.log")
         finally:
+            # Also when told to end: nothing of the run outlives it.
             control.down(name, delete=True)
+            signal.signal(signal.SIGTERM, before)
     failed = [result for result in results if result.outcome == "failed"]
     for result in failed:
         print(f"\n{result.notebook}, cell {result.cell}:\n{result.error.strip()}", file=sys.stderr)

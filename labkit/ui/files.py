@@ -6,8 +6,11 @@ import os
 import re
 from pathlib import Path
 
+import yaml
+
 from labkit import display
 from labkit.cluster import manifests
+from labkit.errors import ClusterError
 
 __all__ = ["show_yaml"]
 
@@ -27,8 +30,6 @@ def show_yaml(path: str | Path, *, only: str = "") -> None:
         kind, _, name = only.partition("/")
         chosen = [part for part in re.split(r"^---.*\n", text, flags=re.MULTILINE) if _is(part, kind, name)]
         if not chosen:
-            from labkit.errors import ClusterError
-
             kinds = sorted(set(re.findall(r"^kind: *(\S+)", text, re.MULTILINE)))
             raise ClusterError(f"{path} has no {only}", next_step=f"It has the kinds {', '.join(kinds)}.")
         text = "---\n".join(chosen)
@@ -36,7 +37,8 @@ def show_yaml(path: str | Path, *, only: str = "") -> None:
 
 
 def _is(part: str, kind: str, name: str) -> bool:
-    if not re.search(rf"^kind: *{re.escape(kind)} *$", part, re.MULTILINE):
+    try:
+        found = yaml.safe_load(part)
+    except yaml.YAMLError:
         return False
-    named = re.search(r"^metadata:\n(?:  .*\n)*?  name: *\"?([\w.-]+)", part, re.MULTILINE)
-    return not name or (named is not None and named[1] == name)
+    return isinstance(found, dict) and found.get("kind") == kind and name in ("", found.get("metadata", {}).get("name"))

@@ -10,6 +10,7 @@ from typing import Any
 
 from labkit import cluster, display
 from labkit.cluster import Readiness
+from labkit.cluster.readiness import KINDS
 from labkit.errors import ClusterError, NotReadyError
 
 __all__ = ["ReadinessPanel", "ready", "watch"]
@@ -119,7 +120,7 @@ def ready(namespace: str, names: Sequence[str] = (), *, timeout: float = 300.0) 
         NotReadyError: The deadline passed, or waiting cannot help (such as for an image that does not exist).
         ClusterError: The cluster does not answer.
     """
-    line = f"kubectl get deployments,jobs,pods,events -n {namespace}   # every {EVERY:g} s"
+    line = f"kubectl get {KINDS} -n {namespace} -o json   # every {EVERY:g} s"
     live = display.show(display.command(line))
     panel = ReadinessPanel(namespace) if display.in_notebook() else None
     if panel is not None:

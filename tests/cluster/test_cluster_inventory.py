@@ -38,7 +38,9 @@ def test_snapshot_lists_what_nothing_owns(kubectl: FakeKubectl) -> None:
 
 
 def test_difference_both_ways(tmp_path: Path) -> None:
-    before = Snapshot(frozenset({Entry("Namespace", "", "default"), Entry("ConfigMap", "default", "mine")}), frozenset())
+    before = Snapshot(
+        frozenset({Entry("Namespace", "", "default"), Entry("ConfigMap", "default", "mine")}), frozenset()
+    )
     now = Snapshot(frozenset({Entry("Namespace", "", "default"), Entry("Service", "x", "s")}), frozenset({"a:1"}))
     before.save(tmp_path / "kept" / "before.json")
     changed = now.difference(Snapshot.load(tmp_path / "kept" / "before.json"))

@@ -109,7 +109,7 @@ def test_shell_fails_when_any_part_of_a_pipe_fails() -> None:
         ('Error from server (NotFound): pods "x" not found', "`kubectl get pods -n bookinfo` lists"),
         ('Error from server (NotFound): namespaces "x" not found', "`kubectl get namespaces`"),
         ('Error from server (NotFound): deployments.apps "x" not found', "`kubectl get deployments -n bookinfo`"),
-        ("error: the server doesn't have a resource type \"gateway\"", "appears once its CRDs are applied"),
+        ('error: the server doesn\'t have a resource type "gateway"', "appears once its CRDs are applied"),
         (
             'error: unable to recognize "f": no matches for kind "Gateway" in version "networking.istio.io/v1"',
             "apply the release's CRDs first",
@@ -167,7 +167,7 @@ def test_get_gives_items_one_object_or_none(kubectl: FakeKubectl) -> None:
 
 
 def test_a_kind_that_is_not_served_does_not_exist(kubectl: FakeKubectl) -> None:
-    kubectl.answer("gateways", stderr="error: the server doesn't have a resource type \"gateways\"", code=1)
+    kubectl.answer("gateways", stderr='error: the server doesn\'t have a resource type "gateways"', code=1)
     kubectl.answer("pods", stderr="Error from server (Forbidden): no", code=1)
     assert cluster.exists("gateways", "g") is False
     with pytest.raises(ClusterError, match="Forbidden"):

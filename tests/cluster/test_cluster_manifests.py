@@ -98,7 +98,9 @@ def test_broken_yaml_shows_line_and_column(kubectl: FakeKubectl, tmp_path: Path)
     assert kubectl.calls == []
 
 
-@pytest.mark.parametrize("text", ["a:\n\t- b\n", "a: 'open\n", "a: [\n", "\0\n", "%bad\n---\n", "a: *nobody\nb: &x\n c"])
+@pytest.mark.parametrize(
+    "text", ["a:\n\t- b\n", "a: 'open\n", "a: [\n", "\0\n", "%bad\n---\n", "a: *nobody\nb: &x\n c"]
+)
 def test_any_broken_yaml_is_one_error(kubectl: FakeKubectl, text: str) -> None:
     kubectl.answer("apply", stderr="error: error parsing STDIN: error converting YAML to JSON: yaml: fault", code=1)
     with pytest.raises(ClusterError) as caught:

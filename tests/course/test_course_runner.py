@@ -89,7 +89,11 @@ def test_a_run_with_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "An Exception was encountered" not in page
 
     suite = ET.parse(out / "junit.xml").getroot()
-    assert {k: suite.get(k) for k in ("tests", "failures", "skipped")} == {"tests": "4", "failures": "1", "skipped": "1"}
+    assert {k: suite.get(k) for k in ("tests", "failures", "skipped")} == {
+        "tests": "4",
+        "failures": "1",
+        "skipped": "1",
+    }
     failure = suite.find("testcase[@name='01-second']/failure")
     assert failure is not None
     assert failure.get("message") == "cell claims-too-much: not so: 2/2"
@@ -100,7 +104,9 @@ def test_a_second_run_replaces_the_first(tmp_path: Path) -> None:
     out.mkdir()
     (out / "old.ipynb").write_text("{}")
     (out / "mine.txt").write_text("kept")
-    results = runner.run([notebook(tmp_path, "a", ("one", "1"))], release="1.2.2", kubeconfig="", out=out, progress=False)
+    results = runner.run(
+        [notebook(tmp_path, "a", ("one", "1"))], release="1.2.2", kubeconfig="", out=out, progress=False
+    )
     assert [r.outcome for r in results] == ["passed"]
     assert sorted(p.name for p in out.iterdir()) == ["a.ipynb", "junit.xml", "mine.txt", "report.html"]
 
@@ -142,8 +148,8 @@ def test_a_notebook_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_a_killed_run_leaves_no_kernel(tmp_path: Path, until: Callable[..., Any]) -> None:
-    path = notebook(tmp_path, "long", ("tells", f"import os\nopen({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))"),
-                    ("waits", "import time\ntime.sleep(600)"))  # fmt: skip
+    tells = f"import os\nopen({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))"
+    path = notebook(tmp_path, "long", ("tells", tells), ("waits", "import time\ntime.sleep(600)"))
     code = (
         "import sys; from pathlib import Path; from labkit.course import runner\n"
         f"runner.play(Path({str(path)!r}), Path({str(tmp_path / 'o.ipynb')!r}), {{}})\n"

@@ -1,0 +1,122 @@
+"""What is shown: text for a terminal, HTML for a notebook, the same in both."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from labkit import display, ui
+from labkit.errors import ClusterError, NotReadyError
+from tests.cluster.fake_kubectl import FakeKubectl
+
+
+def test_a_command_looks_like_a_terminal() -> None:
+    shown = display.command("kubectl get pods", "NAME <b>\n")
+    assert shown.text == "$ kubectl get pods\nNAME <b>"
+    assert "NAME &lt;b&gt;" in shown.html
+    assert "<b>" not in shown.html.replace("<b>✔</b>", "")
+    assert display.command("a \\\n  b", "").text == "$ a \\\n>   b"
+
+
+def test_yaml_output_is_highlighted() -> None:
+    shown = display.command("kubectl get gateway -o yaml", "kind: Gateway\n")
+    assert re.search(r'<span style="color:[^"]+">kind</span>', shown.html)
+    assert "color:var" not in display.command("kubectl get gateway", "kind: Gateway\n").html.split("</pre>")[1]
+
+
+def test_a_failed_command_is_marked() -> None:
+    assert "--jp-error-color1" in display.command("kubectl get x", "error", failed=True).html
+
+
+def test_messages_do_not_speak_by_colour_alone() -> None:
+    kinds = {kind: display.message("said", kind, next_step="do").text for kind in ("good", "note", "warning", "bad")}
+    assert kinds == {
+        "good": "✔ said\n  → do",
+        "note": "ℹ said\n  → do",
+        "warning": "⚠ said\n  → do",
+        "bad": "✘ said\n  → do",
+    }
+
+
+def test_tables_are_aligned_and_escaped() -> None:
+    shown = display.table([{"A": "x<y", "B": 1}, {"A": "long cell"}], ["A", "B"], caption="Two rows")
+    assert shown.text == "Two rows\nA          B\nx<y        1\nlong cell"
+    assert "x&lt;y" in shown.html
+
+
+def test_live_text_prints_only_what_is_new(capsys: pytest.CaptureFixture[str]) -> None:
+    live = display.show(display.command("kubectl get pods"))
+    live.update(display.command("kubectl get pods", "NAME\n"))
+    live.update(display.command("kubectl get pods", "NAME\n"))
+    assert capsys.readouterr().out == "$ kubectl get pods\nNAME\n"
+
+
+def test_nothing_shown_needs_the_internet() -> None:
+    parts = [display.code("kind: A"), display.command("x", "y"), display.message("m"), display.table([{"a": 1}], ["a"])]
+    for part in parts:
+        assert not re.search(r"https?:|src=|@import|<script|<link", part.html)
+
+
+def test_show_yaml_of_one_object(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.yaml").write_text(
+        "kind: Service\nmetadata:\n  name: reviews\n---\nkind: Service\nmetadata:\n  labels:\n    app: ratings\n"
+        "  name: ratings\n---\nkind: Deployment\nmetadata: {name: ratings}\n"
+    )
+    ui.show_yaml("a.yaml", only="Service/ratings")
+    shown = capsys.readouterr().out
+    assert shown.startswith("# a.yaml, Service/ratings\nkind: Service\nmetadata:\n  labels:")
+    assert "reviews" not in shown
+    ui.show_yaml("a.yaml", only="Deployment/ratings")
+    assert "Deployment" in capsys.readouterr().out
+    ui.show_yaml("a.yaml")
+    assert capsys.readouterr().out.count("---") == 2
+    with pytest.raises(ClusterError, match=r"a\.yaml has no Gateway") as caught:
+        ui.show_yaml("a.yaml", only="Gateway")
+    assert "Deployment, Service" in caught.value.next_step
+    with pytest.raises(ClusterError, match="there is no file"):
+        ui.show_yaml("nope.yaml")
+
+
+def deployment(ready: int, message: str = "") -> dict[str, object]:
+    conditions = [{"type": "ReplicaFailure", "status": "True", "message": message}] if message else []
+    status = {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "readyReplicas": ready}
+    return {"kind": "Deployment", "metadata": {"name": "web", "uid": "d", "generation": 1}, "spec": {"replicas": 1},
+            "status": {**status, "conditions": conditions}}  # fmt: skip
+
+
+def test_ready_in_a_terminal_leaves_the_table(kubectl: FakeKubectl, capsys: pytest.CaptureFixture[str]) -> None:
+    kubectl.objects("get", items=[deployment(1)])
+    assert ui.ready("bookinfo").ready
+    shown = capsys.readouterr().out
+    assert "-n bookinfo -o json   # every 0.4 s" in shown
+    assert "bookinfo: 1 of 1 workloads ready" in shown
+    assert "✔  deployment/web  1/1" in shown
+
+
+def test_what_cannot_become_ready_is_told_with_the_table(
+    kubectl: FakeKubectl, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kubectl.objects("get", items=[deployment(0, 'pods "web" is forbidden: exceeded quota: small')])
+    with pytest.raises(NotReadyError, match="exceeded quota"):
+        ui.ready("bookinfo")
+    shown = capsys.readouterr().out
+    assert "not ready after" in shown
+    assert re.search(r"✘  deployment/web .* Quota .* exceeded quota: small", shown)
+
+
+def test_the_panel_carries_a_table_for_where_no_widget_lives(kubectl: FakeKubectl) -> None:
+    from labkit import cluster
+
+    kubectl.objects("get", items=[deployment(0)])
+    panel = ui.ReadinessPanel("bookinfo")
+    panel.draw(cluster.readiness("bookinfo"))
+    bundle = panel._repr_mimebundle_()
+    assert bundle["application/vnd.jupyter.widget-view+json"]["model_id"]
+    assert "deployment/web" in bundle["text/html"]
+    assert "bookinfo: 0 of 1 workloads ready" in bundle["text/plain"]
+    panel.close()
