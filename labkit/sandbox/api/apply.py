@@ -50,8 +50,8 @@ def applied(
             entries.disown(taken, manager, "Apply", subresource)
     result = _merge(clone(live) if live is not None else {}, wanted, shape)
     owned_by_others = {path for _, owned in entries.others(manager, "Apply", subresource) for path in owned}
-    # The longest first, so that an item goes only after what was in it.
-    for path in sorted(before - paths, key=len, reverse=True):
+    # The shortest first: an item of a list goes as a whole, with what defaulting has put into it.
+    for path in sorted(before - paths, key=len):
         if not any(_within(other, path) for other in (*owned_by_others, *paths)):
             remove(result, path, shape)
     entries.set(manager, "Apply", subresource, wanted.get("apiVersion", ""), paths)

@@ -6,7 +6,7 @@ from labkit.sandbox.api import metadata
 from labkit.sandbox.api.deletes import CRD_CLEANUP
 from labkit.sandbox.api.refusals import cause
 from labkit.sandbox.api.registry import Registry, custom_resource
-from labkit.sandbox.api.store import Change, Store
+from labkit.sandbox.api.store import Change, Store, clone
 from labkit.sandbox.contracts import Obj
 
 __all__ = ["CRDS", "Definitions"]
@@ -35,6 +35,7 @@ class Definitions:
         name = crd["metadata"]["name"]
         if change.type == "DELETED":
             self._registry.remove_custom(name)
+            self._accept_waiting()
             return
         if not _established(crd):
             return
@@ -44,6 +45,16 @@ class Definitions:
         resource = self._registry.add_custom(crd)
         if before is not None and before.version != resource.version:
             self._store.rewrite(name, lambda obj: {**obj, "apiVersion": resource.api_version})
+
+    def _accept_waiting(self) -> None:
+        """Names have become free: CRDs that wanted them may be served now."""
+        for entry in self._store.entries(CRDS):
+            if _established(entry.obj) or entry.obj["metadata"].get("deletionTimestamp"):
+                continue
+            crd: Obj = clone(entry.obj)
+            crd["status"] = self._status(crd, entry.obj)
+            if crd["status"] != entry.obj.get("status"):
+                self._store.put(CRDS, ("", crd["metadata"]["name"]), crd)
 
     def prepare(self, crd: Obj, old: Obj | None) -> list[Obj]:
         """Check a CRD and give it the status it deserves, in place; causes of an Invalid refusal."""

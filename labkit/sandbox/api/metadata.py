@@ -119,7 +119,7 @@ def _shape(meta: Obj) -> None:
 
 
 def check(resource: Resource, obj: Obj) -> list[Obj]:
-    """What is wrong with `obj`'s metadata (causes of an Invalid refusal); null maps and lists are dropped from it.
+    """What is wrong with `obj`'s metadata (causes of an Invalid refusal); nulls and empty maps are dropped from it.
 
     Raises:
         ApiError: 400 where a field has another type than it must have.
@@ -146,7 +146,11 @@ def check(resource: Resource, obj: Obj) -> list[Obj]:
             causes.append(cause("metadata.annotations", f'Invalid value: "{key}": {problem}'))
     if sum(len(key) + len(value.encode()) for key, value in annotations.items()) > _ANNOTATIONS_LIMIT:
         causes.append(cause("metadata.annotations", f"Too long: may not be more than {_ANNOTATIONS_LIMIT} bytes"))
-    return causes + _owner_causes(meta.get("ownerReferences") or [])
+    causes += _owner_causes(meta.get("ownerReferences") or [])
+    for field in ("labels", "annotations", "ownerReferences", "finalizers"):
+        if field in meta and not meta[field]:
+            del meta[field]
+    return causes
 
 
 def _owner_causes(owners: list[Obj]) -> list[Obj]:

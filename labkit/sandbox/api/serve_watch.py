@@ -36,6 +36,9 @@ class Watches:
         self._objects = objects
         self._open: set[ChangeStream] = set()
 
+    def __len__(self) -> int:
+        return len(self._open)
+
     def close(self) -> None:
         """End all watches."""
         for stream in list(self._open):

@@ -48,8 +48,8 @@ class ApiServer:
         self._settings = settings
         self._runtime = runtime
         self._tokens = Tokens(settings.token)
-        self._watches = Watches(objects)
-        self._rest = Rest(objects, self._watches, self._tokens)
+        self.watches = Watches(objects)
+        self._rest = Rest(objects, self.watches, self._tokens)
         self._discovery = Discovery(objects.registry)
         self._identity: Identity | None = None
         self._runner: web.AppRunner | None = None
@@ -93,7 +93,7 @@ class ApiServer:
 
     async def stop(self) -> None:
         """End all watches and streams, and stop listening."""
-        self._watches.close()
+        self.watches.close()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None

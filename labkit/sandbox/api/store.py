@@ -193,6 +193,10 @@ class Store:
 
         return stop
 
+    def listeners(self, resource: str) -> int:
+        """How many listen to changes of `resource`."""
+        return len(self._listeners.get(resource, ()))
+
     def close(self) -> None:
         """Close the journal; nothing can be written afterwards."""
         self._journal.close()

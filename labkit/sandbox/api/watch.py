@@ -14,6 +14,9 @@ __all__ = ["ChangeStream", "EventWatch", "Stream"]
 
 T = TypeVar("T")
 
+BACKLOG = 10_000
+"""Changes after which an HTTP watch whose client does not read is given up."""
+
 
 class Stream(Generic[T]):
     """A queue with one reader that can be closed from either side."""
@@ -89,23 +92,21 @@ class EventWatch(Stream[Event]):
 
 
 class ChangeStream(Stream[Change]):
-    """Changes of one resource, for an HTTP watch.
+    """Changes of one resource, for an HTTP watch; given up (`overflowed`) where nobody reads them.
 
     Args:
         store: Where they happen.
         resource: Name of the resource.
         first: Changes to begin with.
-        limit: Changes after which a reader that does not read is given up (`overflowed`).
     """
 
-    def __init__(self, store: Store, resource: str, first: Iterable[Change] = (), limit: int = 10_000) -> None:
+    def __init__(self, store: Store, resource: str, first: Iterable[Change] = ()) -> None:
         super().__init__(first)
-        self._limit = limit
         self.overflowed = False
         self._stop: Callable[[], None] = store.listen(resource, self._on_change)
 
     def _on_change(self, change: Change) -> None:
-        if len(self) >= self._limit:
+        if len(self) >= BACKLOG:
             self.overflowed = True
             self.close()
             return
