@@ -80,6 +80,8 @@ class Container:
         self._ready_probe = "readinessProbe" not in spec
         self._backoff = BackOff(services.timing.backoff, services.timing.backoff_limit)
         self._stopping = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
         if before is not None:
             self._resume(before)
 
@@ -115,6 +117,13 @@ class Container:
         Args:
             policy: "Always", "OnFailure" or "Never".
         """
+        self._idle.clear()
+        try:
+            return await self._run(policy)
+        finally:
+            self._idle.set()
+
+    async def _run(self, policy: str) -> int:
         ended = self.state.get("terminated")
         while not self._stopping.is_set() and (ended is None or self._again(policy, ended["exitCode"])):
             if ended is not None and not await self._wait_to_restart():
@@ -215,6 +224,8 @@ class Container:
     async def _follow(self, process: Process, began: str) -> Exit:
         """From the process's start to its end: its hook, its probes."""
         self._process = process
+        if self._stopping.is_set():
+            process.signal(signal.SIGKILL, tree=True)
         created = (
             f"Created container {self.name}" if self._services.settings.legacy else f"Created container: {self.name}"
         )
@@ -223,6 +234,7 @@ class Container:
         self.state = {"running": {"startedAt": began}}
         self._ready_probe = "readinessProbe" not in self.spec
         self.started = self.ready = False
+        self._changed()
         watching = asyncio.create_task(self._watch())
         try:
             return await asyncio.shield(process.exited)
@@ -314,6 +326,9 @@ class Container:
         """End it for good."""
         self._stopping.set()
         await self.end(grace)
+        # Its last output and its exit code come with the end of its run.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), 2 * _LAST_OUTPUT)
 
     def log_path(self, run: int) -> Any:
         """The log file of the container's run number `run`."""

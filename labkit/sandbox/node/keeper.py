@@ -228,7 +228,8 @@ def become(request: dict[str, Any], streams: list[int], result: int) -> NoReturn
     """Take on session, streams, folder and environment, then run."""
     os.setsid()
     signal.set_wakeup_fd(-1)
-    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGPIPE):
+    # What is ignored here would be ignored by the program that is executed, for all its life.
+    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     for target, descriptor in enumerate(streams):
         os.dup2(descriptor, target, inheritable=True)

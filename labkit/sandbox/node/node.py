@@ -91,8 +91,8 @@ class Node:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for worker in self._workers.values():
             worker.abandon()
-        await self._processes.stop()
         await asyncio.gather(*(worker.kill() for worker in self._workers.values()))
+        await self._processes.stop()
         self._workers.clear()
         await self._proxy.stop()
         await self._names.stop()

@@ -207,10 +207,8 @@ class PodWorker:
         for container in reversed(self.init):
             if "running" in container.state:
                 self._services.event(self.pod, "Normal", "Killing", f"Stopping container {container.name}")
-                await container.stop(max(0.0, deadline - loop.time()))
-        # What the containers' ends have to tell comes with their last output.
+            await container.stop(max(0.0, deadline - loop.time()))
         if self._running is not None:
-            await asyncio.wait([self._running], timeout=1)
             self._running.cancel()
             await asyncio.gather(self._running, return_exceptions=True)
         self.write()
@@ -252,3 +250,4 @@ class PodWorker:
             objects.update("pods", {**stored, "status": status}, subresource="status", manager="kubelet")
         except LabError as error:
             log.warning("status of pod %s/%s: %s", metadata["namespace"], metadata["name"], error)
+            asyncio.get_running_loop().call_later(1.0, self.changed)

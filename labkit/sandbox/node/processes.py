@@ -74,6 +74,7 @@ class Processes:
         self._modules = modules
         self._keeper: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
+        self._stopped = False
         self._numbers = 0
         self._running: dict[int, Process] = {}
 
@@ -111,6 +112,7 @@ class Processes:
 
     async def stop(self) -> None:
         """End all processes, and the keeper."""
+        self._stopped = True
         if self._keeper is None:
             return
         self._lost()
@@ -192,6 +194,8 @@ class Processes:
                 self._lost()
 
     def _restart(self) -> None:
+        if self._stopped:
+            raise StartError("the node is stopped", 0)
         self._lost()
         if self._keeper is not None:
             self._keeper.kill()

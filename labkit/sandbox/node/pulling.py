@@ -85,7 +85,7 @@ async def _failed(container: Puller, reference: str, wait: float) -> bool:
     container.warning("Failed", f'Failed to pull image "{reference}": {problem}')
     container.warning("Failed", "Error: ErrImagePull")
     container.waiting("ErrImagePull", problem)
-    shown = min(wait, _ERROR_SHOWN)
+    shown = min(wait / 2, _ERROR_SHOWN)
     if not await container.pause(shown):
         return False
     container.normal("BackOff", f'Back-off pulling image "{reference}"')

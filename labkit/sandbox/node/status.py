@@ -55,7 +55,8 @@ def phase(policy: str, init: Sequence[ContainerView], main: Sequence[ContainerVi
             succeeded += 1
         else:
             failed += 1
-    if running or policy == "Always":
+    # A pod whose sidecars still run has not ended.
+    if running or policy == "Always" or any(container.state.get("running") for container in init):
         return "Running"
     if not failed:
         return "Succeeded"

@@ -1,0 +1,311 @@
+"""A pod's life: phases, conditions, restarts, order of containers, its end."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+import pytest
+
+from tests.node.conftest import Cluster
+
+FOREVER = "while true; do sleep 0.05; done"
+
+
+async def test_a_pod_runs_and_says_so(cluster: Cluster) -> None:
+    cluster.shell(f"echo hello; {FOREVER}")
+    await cluster.until(cluster.ready)
+    status = cluster.status()
+    assert status["phase"] == "Running"
+    assert status["hostIP"] == cluster.settings.plan.node
+    assert status["podIP"].startswith(f"127.{cluster.settings.plan.number}.64.")
+    assert {item["type"]: item["status"] for item in status["conditions"]} == {
+        "PodReadyToStartContainers": "True",
+        "Initialized": "True",
+        "Ready": "True",
+        "ContainersReady": "True",
+        "PodScheduled": "True",
+    }
+    container = cluster.container()
+    assert container["image"] == "docker.io/library/busybox:1.28"
+    assert container["containerID"].startswith("docker://")
+    assert (container["ready"], container["started"], container["restartCount"]) == (True, True, 0)
+    assert set(cluster.reasons()) == {"Pulling", "Pulled", "Created", "Started"}
+
+
+@pytest.mark.parametrize(
+    ("policy", "script", "phase", "code"),
+    [
+        ("Never", "exit 0", "Succeeded", 0),
+        ("Never", "exit 3", "Failed", 3),
+        ("OnFailure", "exit 0", "Succeeded", 0),
+    ],
+)
+async def test_a_pod_that_ends_keeps_its_exit_code(
+    cluster: Cluster, policy: str, script: str, phase: str, code: int
+) -> None:
+    cluster.shell(script, restartPolicy=policy)
+    await cluster.until(lambda: cluster.status().get("phase") == phase)
+    ended = cluster.container()["state"]["terminated"]
+    assert ended["exitCode"] == code
+    assert ended["reason"] == ("Completed" if code == 0 else "Error")
+    assert not cluster.ready()
+
+
+async def test_on_failure_runs_again_until_it_succeeds(cluster: Cluster) -> None:
+    volume = {"name": "v", "emptyDir": {}}
+    script = "n=$(ls data | wc -l); touch data/$n; test $n -ge 2"
+    cluster.pod(
+        container={"command": ["sh", "-c", script], "volumeMounts": [{"name": "v", "mountPath": "/data"}]},
+        restartPolicy="OnFailure",
+        volumes=[volume],
+    )
+    await cluster.until(lambda: cluster.status().get("phase") == "Succeeded")
+    assert cluster.container()["restartCount"] == 2
+
+
+async def test_a_crash_loop_backs_off_as_the_kubelet_does(cluster: Cluster) -> None:
+    pod = cluster.shell("echo boom; exit 7")
+    await cluster.until(lambda: cluster.container().get("restartCount", 0) >= 2)
+    await cluster.until(lambda: "waiting" in cluster.container()["state"])
+    container = cluster.container()
+    waiting = container["state"]["waiting"]
+    assert waiting["reason"] == "CrashLoopBackOff"
+    assert waiting["message"] == (
+        f"back-off {'0.4' if container['restartCount'] == 2 else '0.8'}s restarting failed "
+        f"container=c pod=web_default({pod['metadata']['uid']})"
+    )
+    assert container["lastState"]["terminated"]["exitCode"] == 7
+    assert cluster.status()["phase"] == "Running"
+    assert cluster.messages("BackOff") == [
+        f"Back-off restarting failed container c in pod web_default({pod['metadata']['uid']})"
+    ]
+    assert await cluster.log(previous=True) == "boom\n"
+
+
+async def test_a_killed_process_is_137_and_is_restarted(cluster: Cluster) -> None:
+    cluster.shell(f"echo $$$$; {FOREVER}")
+    await cluster.until(cluster.ready)
+    pid = int(await _first_line(cluster))
+    os.kill(pid, signal.SIGKILL)
+    await cluster.until(lambda: cluster.container()["restartCount"] == 1 and cluster.ready())
+    ended = cluster.container()["lastState"]["terminated"]
+    assert (ended["exitCode"], ended["reason"]) == (137, "Error")
+
+
+async def _first_line(cluster: Cluster, name: str = "web") -> str:
+    async for chunk in cluster.node.logs("default", name, "c", follow=True):
+        if b"\n" in chunk:
+            return chunk.split(b"\n")[0].decode()
+    raise AssertionError("the log ended without a line")
+
+
+async def test_an_unknown_image_says_which_there_are(cluster: Cluster) -> None:
+    cluster.pod(container={"image": "example.com/nope:1"})
+    await cluster.until(lambda: "waiting" in cluster.container().get("state", {}))
+    seen: set[str] = set()
+
+    def reasons() -> bool:
+        seen.add(cluster.container()["state"]["waiting"]["reason"])
+        return {"ErrImagePull", "ImagePullBackOff"} <= seen
+
+    await cluster.until(reasons)
+    assert cluster.status()["phase"] == "Pending"
+    [failure] = [text for text in cluster.messages("Failed") if text.startswith("Failed to pull")]
+    assert 'Failed to pull image "example.com/nope:1"' in failure
+    assert "istio/examples-bookinfo-productpage-v1" in failure
+    assert set(cluster.reasons()) == {"Pulling", "Failed", "BackOff"}
+
+
+async def test_a_reference_that_is_none_is_told(cluster: Cluster) -> None:
+    cluster.pod(container={"image": "UPPER/case:1"})
+    await cluster.until(
+        lambda: cluster.container().get("state", {}).get("waiting", {}).get("reason") == "InvalidImageName"
+    )
+
+
+async def test_never_pull_needs_the_image_on_the_node(cluster: Cluster) -> None:
+    cluster.pod(container={"imagePullPolicy": "Never", "command": ["sh", "-c", FOREVER]})
+    await cluster.until(lambda: "ErrImageNeverPull" in cluster.reasons())
+    cluster.shell(FOREVER, name="other")
+    await cluster.until(cluster.ready)
+
+
+@pytest.mark.parametrize(
+    ("command", "problem"),
+    [
+        (["nope"], 'exec: "nope": executable file not found in $PATH'),
+        (["/no/such/program"], 'exec: "/no/such/program": stat /no/such/program: no such file or directory'),
+        (["/etc/passwd"], 'exec: "/etc/passwd": permission denied'),
+    ],
+)
+async def test_a_command_that_cannot_start_is_a_start_error(cluster: Cluster, command: list[str], problem: str) -> None:
+    cluster.pod(container={"command": command}, restartPolicy="Never")
+    await cluster.until(lambda: cluster.status().get("phase") == "Failed")
+    ended = cluster.container()["state"]["terminated"]
+    assert (ended["exitCode"], ended["reason"]) == (128, "StartError")
+    assert problem in ended["message"]
+    assert problem in cluster.messages("Failed")[0]
+
+
+async def test_init_containers_run_one_after_the_other_and_first(cluster: Cluster) -> None:
+    mount = [{"name": "v", "mountPath": "/data"}]
+    init = [
+        {"name": f"i{n}", "image": "busybox", "command": ["sh", "-c", f"sleep 0.1; echo {n} >> data/order"]}
+        for n in (1, 2)
+    ]
+    cluster.pod(
+        container={"command": ["sh", "-c", "cat data/order; " + FOREVER], "volumeMounts": mount},
+        initContainers=[{**item, "volumeMounts": mount} for item in init],
+        volumes=[{"name": "v", "emptyDir": {}}],
+    )
+    await cluster.until(lambda: "state" in cluster.container())
+    assert cluster.status()["phase"] == "Pending"
+    assert cluster.container()["state"]["waiting"]["reason"] == "PodInitializing"
+    await cluster.until(cluster.ready)
+    assert await cluster.log() == "1\n2\n"
+    assert [item["state"]["terminated"]["reason"] for item in cluster.status()["initContainerStatuses"]] == [
+        "Completed",
+        "Completed",
+    ]
+
+
+async def test_an_init_container_that_fails_fails_the_pod(cluster: Cluster) -> None:
+    init = {"name": "i", "image": "busybox", "command": ["sh", "-c", "exit 4"]}
+    cluster.pod(container={"command": ["sh", "-c", FOREVER]}, initContainers=[init], restartPolicy="Never")
+    await cluster.until(lambda: cluster.status().get("phase") == "Failed")
+    assert cluster.status()["initContainerStatuses"][0]["state"]["terminated"]["exitCode"] == 4
+    assert "waiting" in cluster.container()["state"]
+
+
+async def test_a_native_sidecar_starts_before_and_ends_after_the_others(cluster: Cluster) -> None:
+    mount = [{"name": "v", "mountPath": "/data"}]
+    sidecar = "trap 'echo sidecar >> data/ends; exit 0' TERM; touch data/up; " + FOREVER
+    main = "test -e data/up || exit 9; trap 'echo main >> data/ends; exit 0' TERM; " + FOREVER
+    cluster.pod(
+        container={"command": ["sh", "-c", main], "volumeMounts": mount},
+        initContainers=[
+            {
+                "name": "side",
+                "image": "busybox",
+                "restartPolicy": "Always",
+                "command": ["sh", "-c", sidecar],
+                "volumeMounts": mount,
+                "startupProbe": {"exec": {"command": ["test", "-e", "data/up"]}, "periodSeconds": 1},
+            }
+        ],
+        volumes=[{"name": "v", "hostPath": {"path": "/shared"}}],
+    )
+    await cluster.until(cluster.ready)
+    assert cluster.container()["restartCount"] == 0
+    assert cluster.status()["initContainerStatuses"][0]["ready"] is True
+    cluster.objects.delete("pods", "web", "default")
+    await cluster.until(cluster.gone)
+    order = (cluster.settings.home / "host" / "shared" / "ends").read_text().split()
+    assert order == ["main", "sidecar"]
+
+
+async def test_a_job_pod_ends_its_native_sidecars(cluster: Cluster) -> None:
+    sidecar = {"name": "side", "image": "busybox", "restartPolicy": "Always", "command": ["sh", "-c", FOREVER]}
+    cluster.pod(container={"command": ["sh", "-c", "sleep 0.1"]}, initContainers=[sidecar], restartPolicy="Never")
+    await cluster.until(lambda: cluster.status().get("phase") == "Succeeded")
+    assert cluster.status()["initContainerStatuses"][0]["state"]["terminated"]["exitCode"] == 143
+
+
+async def test_deletion_is_graceful_and_leaves_nothing(cluster: Cluster) -> None:
+    pod = cluster.shell("trap 'sleep 0.2; exit 0' TERM; " + FOREVER)
+    await cluster.until(cluster.ready)
+    folder = cluster.settings.pods_dir / pod["metadata"]["uid"]
+    assert folder.is_dir()
+    cluster.objects.delete("pods", "web", "default")
+    assert not cluster.gone()
+    assert "deletionTimestamp" in cluster.objects.get("pods", "web", "default")["metadata"]
+    await cluster.until(cluster.gone)
+    await cluster.until(lambda: not folder.exists())
+    assert "Killing" in cluster.reasons()
+
+
+async def test_a_process_that_ignores_sigterm_is_killed_after_the_grace_period(cluster: Cluster) -> None:
+    cluster.shell("trap '' TERM; echo $$$$; " + FOREVER, terminationGracePeriodSeconds=1)
+    await cluster.until(cluster.ready)
+    pid = int(await _first_line(cluster))
+    cluster.objects.delete("pods", "web", "default")
+    await cluster.until(cluster.gone)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+async def test_a_forced_deletion_kills_at_once(cluster: Cluster) -> None:
+    cluster.shell("trap '' TERM; echo $$$$; " + FOREVER)
+    await cluster.until(cluster.ready)
+    pid = int(await _first_line(cluster))
+    cluster.objects.delete("pods", "web", "default", grace_period=0)
+
+    def ended() -> bool:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        return False
+
+    await cluster.until(ended, seconds=3)
+
+
+async def test_pre_stop_runs_before_sigterm_and_post_start_before_ready(cluster: Cluster) -> None:
+    hooks = {
+        "postStart": {"exec": {"command": ["sh", "-c", "sleep 0.2; touch started"]}},
+        "preStop": {"exec": {"command": ["touch", "stopping"]}},
+    }
+    script = "trap 'test -e stopping && echo told; exit 0' TERM; " + FOREVER
+    pod = cluster.shell(script, lifecycle=hooks)
+    await cluster.until(cluster.ready)
+    root = cluster.settings.pods_dir / pod["metadata"]["uid"] / "containers" / "c" / "root"
+    assert (root / "started").exists()
+    chunks: list[bytes] = []
+    log = cluster.node.logs("default", "web", "c", follow=True)
+    cluster.objects.delete("pods", "web", "default")
+    async for chunk in log:
+        chunks.append(chunk)
+    assert b"".join(chunks) == b"told\n"
+
+
+async def test_a_post_start_hook_that_fails_restarts_the_container(cluster: Cluster) -> None:
+    cluster.shell(FOREVER, lifecycle={"postStart": {"exec": {"command": ["sh", "-c", "echo no; exit 1"]}}})
+    await cluster.until(lambda: cluster.container().get("restartCount", 0) >= 1)
+    assert cluster.messages("FailedPostStartHook") == ["PostStartHook failed: no"]
+
+
+async def test_a_missing_configmap_keeps_the_container_waiting_until_it_is_there(cluster: Cluster) -> None:
+    source: dict[str, Any] = {"configMapKeyRef": {"name": "settings", "key": "color"}}
+    cluster.shell("echo $COLOR; " + FOREVER, env=[{"name": "COLOR", "valueFrom": source}])
+    await cluster.until(lambda: "waiting" in cluster.container().get("state", {}))
+    await cluster.until(lambda: cluster.container()["state"]["waiting"]["reason"] == "CreateContainerConfigError")
+    assert cluster.container()["state"]["waiting"]["message"] == 'configmap "settings" not found'
+    cluster.objects.create("configmaps", {"metadata": {"name": "settings"}, "data": {"color": "red"}}, "default")
+    await cluster.until(cluster.ready)
+    assert await _first_line(cluster) == "red"
+
+
+async def test_a_missing_secret_volume_is_told_and_waited_for(cluster: Cluster) -> None:
+    cluster.pod(
+        container={"command": ["sh", "-c", FOREVER], "volumeMounts": [{"name": "certs", "mountPath": "/etc/certs"}]},
+        volumes=[{"name": "certs", "secret": {"secretName": "istio.default"}}],
+    )
+    await cluster.until(lambda: "FailedMount" in cluster.reasons())
+    assert cluster.messages("FailedMount") == [
+        'MountVolume.SetUp failed for volume "certs" : secret "istio.default" not found'
+    ]
+    assert cluster.container()["state"]["waiting"]["reason"] == "ContainerCreating"
+    cluster.objects.create("secrets", {"metadata": {"name": "istio.default"}, "data": {"k": "dg=="}}, "default")
+    await cluster.until(cluster.ready)
+    assert await cluster.exec(["cat", "/etc/certs/k"]) == (0, "v", "")
+
+
+async def test_the_last_words_of_a_container_are_kept(cluster: Cluster) -> None:
+    cluster.shell("echo reason; exit 1", restartPolicy="Never", terminationMessagePolicy="FallbackToLogsOnError")
+    cluster.shell("printf why > dev/termination-log; exit 1", name="file", restartPolicy="Never")
+    await cluster.until(lambda: cluster.status().get("phase") == "Failed")
+    await cluster.until(lambda: cluster.status("file").get("phase") == "Failed")
+    assert cluster.container()["state"]["terminated"]["message"] == "reason"
+    assert cluster.container("file")["state"]["terminated"]["message"] == "why"
