@@ -95,6 +95,7 @@ class LocalRuntime:
         self.more = asyncio.Event()
         self.log_requests: list[dict[str, object]] = []
         self.followers = 0
+        self.follows = True
         self.processes: list[Process] = []
         self.connections: list[Connection] = []
 
@@ -133,7 +134,7 @@ class LocalRuntime:
                 for line in lines[shown:]:
                     yield line
                 shown = len(lines)
-                if not follow:
+                if not (follow and self.follows):
                     return
                 self.more.clear()
                 await self.more.wait()

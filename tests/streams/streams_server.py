@@ -37,7 +37,11 @@ def pod(name: str, *containers: str, init: tuple[str, ...] = (), annotations: di
             "containers": [{"name": c, "image": c} for c in containers],
             "initContainers": [{"name": c, "image": c} for c in init],
         },
-        "status": {"phase": "Running"},
+        "status": {
+            "phase": "Running",
+            "containerStatuses": [{"name": c, "state": {"running": {}}, "ready": True} for c in containers],
+            "initContainerStatuses": [{"name": c, "state": {"terminated": {"exitCode": 0}}} for c in init],
+        },
     }
 
 

@@ -11,11 +11,13 @@ import subprocess
 import termios
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psutil
 import pytest
 
+from labkit.sandbox.contracts import Obj
 from tests.streams.streams_server import Server, eventually
 
 
@@ -101,6 +103,52 @@ def test_attach_shows_what_is_said_from_now_on(
         assert client.stdout.readline() == b"after\n"
         client.kill()
     assert eventually(lambda: server.runtime.followers == 0)
+
+
+def _state(server: Server, **state: Any) -> None:
+    server.pods["one"]["status"]["containerStatuses"][0]["state"] = state
+
+
+def _ago(seconds: float) -> str:
+    return (datetime.now(UTC) - timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def test_attach_goes_on_where_the_log_was_read_to(server: Server, kubectl: Any) -> None:
+    server.runtime.log_lines = [b"first\n"]
+    assert kubectl("logs", "one").stdout == b"first\n"
+    _state(server, terminated={"exitCode": 0, "startedAt": _ago(1), "finishedAt": _ago(0)})
+    server.runtime.follows = False
+    server.runtime.log_lines = [b"first\nmean", b"while\n"]
+    assert kubectl("attach", "one", "-i").stdout == b"meanwhile\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "state", "tail"),
+    [
+        (["-i"], {"running": {"startedAt": 1}}, None),
+        (["-i"], {"running": {"startedAt": 60}}, 0),
+        ([], {"running": {"startedAt": 1}}, 0),
+        (["-i"], {"terminated": {"startedAt": 2, "finishedAt": 1}}, None),
+    ],
+)
+def test_where_attach_begins(server: Server, kubectl: Any, arguments: list[str], state: Obj, tail: int | None) -> None:
+    _state(server, **{kind: {key: _ago(value) for key, value in times.items()} for kind, times in state.items()})
+    server.runtime.follows = False
+    assert kubectl("attach", "one", *arguments).returncode == 0
+    assert server.runtime.log_requests[-1]["tail_lines"] == tail
+
+
+def test_attach_to_a_container_that_ended_long_ago_is_refused(server: Server, kubectl: Any) -> None:
+    _state(server, terminated={"startedAt": _ago(60), "finishedAt": _ago(30)})
+    done = kubectl("attach", "one")
+    assert done.returncode == 1
+    assert b"container app not found in pod one_default" in done.stderr
+
+
+def test_attach_to_a_container_that_has_ended_is_refused(kubectl: Any) -> None:
+    done = kubectl("attach", "two", "-c", "istio-init")
+    assert done.returncode == 1
+    assert b"container istio-init not found in pod two_default" in done.stderr
 
 
 class Terminal:

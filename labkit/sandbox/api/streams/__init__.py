@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from labkit.sandbox.api.streams.execute import serve_attach, serve_exec
+from labkit.sandbox.api.streams.attach import serve_attach
+from labkit.sandbox.api.streams.execute import serve_exec
 from labkit.sandbox.api.streams.logs import serve_log
 from labkit.sandbox.api.streams.portforward import serve_portforward
 from labkit.sandbox.contracts import Obj, PodRuntime

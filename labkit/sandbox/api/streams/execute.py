@@ -1,9 +1,8 @@
-"""``kubectl exec`` and ``attach``: a command's streams, relayed to the client."""
+"""``kubectl exec``: a command's streams, relayed to the client."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 from aiohttp import web
 
@@ -12,7 +11,7 @@ from labkit.sandbox.api.streams.peers import ERROR, RESIZE, STDERR, STDIN, STDOU
 from labkit.sandbox.api.streams.upgrade import flag, wants_websocket
 from labkit.sandbox.contracts import ApiError, ExecSession, Obj, PodRuntime
 
-__all__ = ["serve_attach", "serve_exec"]
+__all__ = ["SilentSession", "converse", "requested_streams", "serve_exec"]
 
 _DRAIN = 1.0
 """Seconds without output after which an ended command's streams count as ended, though a child still holds them."""
@@ -24,7 +23,7 @@ async def serve_exec(request: web.Request, runtime: PodRuntime, pod: Obj) -> web
     Raises:
         ApiError: 400, 403 or 404, before the upgrade.
     """
-    streams = _requested(request)
+    streams = requested_streams(request)
     container = chosen_container(pod, request.query.get("container", ""))
     node_required(pod)
     command = request.query.getall("command", [])
@@ -44,27 +43,11 @@ async def serve_exec(request: web.Request, runtime: PodRuntime, pod: Obj) -> web
         if error.code < 500:
             raise
         # The command itself could not start, which a client learns on the stream, as from a container runtime.
-        return await _converse(request, streams, _Failed(error))
-    return await _converse(request, streams, session, command)
+        return await converse(request, streams, _Failed(error))
+    return await converse(request, streams, session, command)
 
 
-async def serve_attach(request: web.Request, runtime: PodRuntime, pod: Obj) -> web.StreamResponse:
-    """Show a container's output as it comes; its stdin stays where it is.
-
-    Raises:
-        ApiError: 400, 403 or 404, before the upgrade.
-    """
-    streams = _requested(request)
-    container = chosen_container(pod, request.query.get("container", ""))
-    node_required(pod)
-    metadata = pod["metadata"]
-    # Who wants to talk to the container (`kubectl run -it`) has just started it, and expects its first words as well.
-    tail = None if STDIN in streams else 0
-    output = runtime.logs(metadata["namespace"], metadata["name"], container, follow=True, tail_lines=tail)
-    return await _converse(request, streams, _Attached(output))
-
-
-def _requested(request: web.Request) -> set[int]:
+def requested_streams(request: web.Request) -> set[int]:
     """The channels that the query asks for; RESIZE among them means a terminal.
 
     Raises:
@@ -81,9 +64,14 @@ def _requested(request: web.Request) -> set[int]:
     return streams | {ERROR}
 
 
-async def _converse(
+async def converse(
     request: web.Request, streams: set[int], session: ExecSession, command: list[str] | None = None
 ) -> web.StreamResponse:
+    """Upgrade, and connect the client with `session` until one of them ends; a vanished client ends `session`.
+
+    Raises:
+        ApiError: 403 where the client's protocols are unknown.
+    """
     ended = False
     try:
         peer: Peer
@@ -169,28 +157,35 @@ def _status(code: int, command: list[str]) -> Obj:
     }
 
 
-class _Silent:
+class SilentSession:
     """What is common to sessions that are no command of their own: nothing to write to, size or end."""
 
     async def read_stdout(self) -> bytes:
+        """No output."""
         return b""
 
     async def read_stderr(self) -> bytes:
+        """No output."""
         return b""
 
-    async def write_stdin(self, data: bytes) -> None: ...
+    async def write_stdin(self, data: bytes) -> None:
+        """Dropped."""
 
-    async def close_stdin(self) -> None: ...
+    async def close_stdin(self) -> None:
+        """Of no effect."""
 
-    def resize(self, width: int, height: int) -> None: ...
+    def resize(self, width: int, height: int) -> None:
+        """Of no effect."""
 
     async def wait(self) -> int:
+        """Success."""
         return 0
 
-    def kill(self) -> None: ...
+    def kill(self) -> None:
+        """Nothing to end."""
 
 
-class _Failed(_Silent):
+class _Failed(SilentSession):
     """A command that could not start."""
 
     def __init__(self, error: ApiError) -> None:
@@ -198,31 +193,3 @@ class _Failed(_Silent):
 
     async def wait(self) -> int:
         raise self._error
-
-
-class _Attached(_Silent):
-    """A container's output, as its log has it."""
-
-    def __init__(self, output: AsyncIterator[bytes]) -> None:
-        self._output = output
-        self._ended: asyncio.Future[ApiError | None] = asyncio.get_running_loop().create_future()
-
-    async def read_stdout(self) -> bytes:
-        try:
-            async for data in self._output:
-                if data:
-                    return data
-        except ApiError as error:
-            self._end(error)
-        self._end(None)
-        return b""
-
-    async def wait(self) -> int:
-        error = await self._ended
-        if error is not None:
-            raise error
-        return 0
-
-    def _end(self, error: ApiError | None) -> None:
-        if not self._ended.done():
-            self._ended.set_result(error)

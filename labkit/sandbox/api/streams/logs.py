@@ -9,6 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
+from labkit.sandbox.api.streams.attach import log_was_read
 from labkit.sandbox.api.streams.container import chosen_container
 from labkit.sandbox.api.streams.upgrade import flag
 from labkit.sandbox.api.streams.wire import TakenConnection
@@ -86,19 +87,25 @@ async def serve_log(request: web.Request, runtime: PodRuntime, pod: Obj) -> web.
             await _follow(request, response, steps)
         else:
             await response.prepare(request)
-            await _copy(response, steps)
+            size = await _copy(response, steps)
+            if not any(options.values()):
+                log_was_read(runtime, pod, container, size)
     return response
 
 
-async def _copy(response: web.StreamResponse, steps: _Steps) -> None:
+async def _copy(response: web.StreamResponse, steps: _Steps) -> int:
+    """Send all that comes; how many bytes that was."""
+    size = 0
     try:
         while chunk := await steps.next():
+            size += len(chunk)
             await response.write(chunk)
     except ApiError as error:
         # The status is long sent: as the kubelet does, the log ends with what went wrong.
         await response.write(f"{error.message}\n".encode())
     except ConnectionError:
-        return
+        pass
+    return size
 
 
 async def _follow(request: web.Request, response: web.StreamResponse, steps: _Steps) -> None:
