@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import logging
 import re
+import sys
 from typing import TYPE_CHECKING, Any
 
 from labkit.sandbox.api.schema_node import Node
@@ -90,6 +91,8 @@ def _key(node: Node, item: Obj) -> str:
 
 def _check(node: Node, rule: Obj, value: Any, path: str, causes: list[Cause], old: Any) -> None:
     text = rule.get("rule") or ""
+    if not text.strip():
+        return
     with_old = _OLD_SELF.search(text) is not None
     if with_old and (old is ABSENT or old is None):
         return
@@ -146,7 +149,11 @@ def _skip(rule: str, why: str) -> None:
 def _environment() -> Any:
     import celpy
 
-    return celpy.Environment()
+    limit = sys.getrecursionlimit()
+    environment = celpy.Environment()
+    # It raises the limit for the whole process.
+    sys.setrecursionlimit(limit)
+    return environment
 
 
 @functools.cache
@@ -161,7 +168,7 @@ def _program(rule: str) -> Callable[[Any, Any, Node], tuple[Any, str]] | None:
     try:
         tree = environment.compile(rule)
         runner = environment.program(tree, functions=FUNCTIONS)
-    except (CELParseError, CELUnsupportedError) as error:
+    except (CELParseError, CELUnsupportedError, RecursionError) as error:
         _skip(rule, f"it does not compile: {error}")
         return None
     missing = unknown_functions(tree)
