@@ -67,7 +67,7 @@ def analyze(objects: Iterable[Obj], namespaces: Iterable[str] = ()) -> list[Find
     known = _Known(by_kind(objects))
     found = [*known.virtual_services(), *known.destination_rules(), *known.gateways(), *known.injection()]
     wanted = set(namespaces)
-    return [finding for namespace, finding in found if not wanted or namespace in wanted]
+    return list(dict.fromkeys(finding for namespace, finding in found if not wanted or namespace in wanted))
 
 
 class _Known:

@@ -1,0 +1,180 @@
+"""References to nothing, Gateways nobody answers to, pods without sidecars."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from labkit.istio import release
+from labkit.istio.analyze import Finding, analyze
+
+Obj = dict[str, Any]
+
+
+def read(name: str, namespace: str = "bookinfo", version: str = "1.2.2") -> list[Obj]:
+    path: Path = release(version).samples / "bookinfo" / name
+    objects = [o for o in yaml.safe_load_all(path.read_text()) if o]
+    for item in objects:
+        item["metadata"]["namespace"] = namespace
+    return objects
+
+
+def an(kind: str, name: str, namespace: str = "", **rest: Any) -> Obj:
+    return {"kind": kind, "metadata": {"name": name, "namespace": namespace, **rest.pop("metadata", {})}, **rest}
+
+
+def pod(name: str, namespace: str = "bookinfo", *, sidecar: bool = True, **metadata: Any) -> Obj:
+    containers = [{"name": "app"}, *([{"name": "istio-proxy"}] if sidecar else [])]
+    return an("Pod", name, namespace, metadata=metadata, spec={"containers": containers}, status={"phase": "Running"})
+
+
+def a_mesh() -> list[Obj]:
+    """BookInfo as the walk-through leaves it."""
+    return [
+        an("Namespace", "bookinfo", metadata={"labels": {"istio-injection": "enabled"}}),
+        an("Namespace", "istio-system", metadata={"labels": {"istio-injection": "disabled"}}),
+        an("Namespace", "default"),
+        pod("istio-ingressgateway-1", "istio-system", labels={"istio": "ingressgateway"}),
+        pod("productpage-v1-1"),
+        *read("platform/kube/bookinfo.yaml"),
+        *read("networking/bookinfo-gateway.yaml"),
+        *read("networking/destination-rule-all.yaml"),
+        *read("networking/virtual-service-reviews-50-v3.yaml"),
+    ]
+
+
+def without(objects: list[Obj], kind: str, name: str) -> list[Obj]:
+    return [o for o in objects if (o["kind"], o["metadata"]["name"]) != (kind, name)]
+
+
+def only(objects: list[Obj], *namespaces: str) -> Finding:
+    (finding,) = analyze(objects, namespaces)
+    return finding
+
+
+def test_nothing_is_wrong_with_the_walk_through() -> None:
+    assert analyze(a_mesh()) == []
+
+
+def test_a_subset_without_its_rule() -> None:
+    findings = analyze(without(a_mesh(), "DestinationRule", "reviews"))
+    where = "Error [IST0101] (VirtualService bookinfo/reviews)"
+    assert [str(f) for f in findings] == [
+        f'{where} Referenced host+subset in destinationrule not found: "reviews+{subset}"' for subset in ("v1", "v3")
+    ]
+    assert "503" in findings[0].next_step
+
+
+def test_a_rule_of_another_namespace_does_not_count() -> None:
+    objects = without(a_mesh(), "DestinationRule", "reviews")
+    objects += [o for o in read("networking/destination-rule-all.yaml", "other") if o["spec"]["host"] == "reviews"]
+    codes = {(f.code, f.where) for f in analyze(objects)}
+    assert ("IST0101", "VirtualService bookinfo/reviews") in codes
+    assert ("IST0101", "DestinationRule other/reviews") in codes
+
+
+def test_a_host_that_is_not_there() -> None:
+    findings = analyze(without(a_mesh(), "Service", "productpage"))
+    assert {(f.code, f.where, f.message) for f in findings} == {
+        ("IST0101", "VirtualService bookinfo/bookinfo", 'Referenced host not found: "productpage"'),
+        ("IST0101", "DestinationRule bookinfo/productpage", 'Referenced host not found: "productpage"'),
+    }
+    assert "kubectl get services -n bookinfo" in findings[0].next_step
+
+
+@pytest.mark.parametrize(
+    ("host", "there"),
+    [
+        ("reviews.bookinfo.svc.cluster.local", True),
+        ("reviews.default.svc.cluster.local", False),
+        ("reviews.bookinfo", False),
+        ("api.example.com", True),
+        ("www.example.com", False),
+        ("a.wild.example.com", True),
+        ("*.bookinfo.svc.cluster.local", True),
+        ("*.nowhere.svc.cluster.local", False),
+        ("*", True),
+    ],
+)
+def test_which_hosts_are_there(host: str, there: bool) -> None:
+    entry = an("ServiceEntry", "outside", "bookinfo", spec={"hosts": ["api.example.com", "*.wild.example.com"]})
+    rule = an("DestinationRule", "rule", "bookinfo", spec={"host": host})
+    assert (analyze([*a_mesh(), entry, rule]) == []) is there
+
+
+def test_a_gateway_that_is_not_there() -> None:
+    finding = only(without(a_mesh(), "Gateway", "bookinfo-gateway"))
+    assert str(finding) == (
+        'Error [IST0101] (VirtualService bookinfo/bookinfo) Referenced gateway not found: "bookinfo-gateway"'
+    )
+
+
+def test_a_gateway_of_another_namespace_is_named_with_it() -> None:
+    objects = without(a_mesh(), "Gateway", "bookinfo-gateway")
+    objects += [o for o in read("networking/bookinfo-gateway.yaml", "edge") if o["kind"] == "Gateway"]
+    service = next(o for o in objects if o["kind"] == "VirtualService" and o["metadata"]["name"] == "bookinfo")
+    service["spec"]["gateways"] = ["edge/bookinfo-gateway", "mesh"]
+    assert analyze(objects) == []
+
+
+def test_a_gateway_that_selects_nothing() -> None:
+    finding = only(without(a_mesh(), "Pod", "istio-ingressgateway-1"))
+    assert str(finding) == (
+        'Error [IST0101] (Gateway bookinfo/bookinfo-gateway) Referenced selector not found: "istio=ingressgateway"'
+    )
+
+
+def test_mirrors_are_destinations() -> None:
+    route = {"route": [{"destination": {"host": "reviews"}}], "mirror": {"host": "nobody"}}
+    service = an("VirtualService", "mirrored", "bookinfo", spec={"hosts": ["reviews"], "http": [route]})
+    assert only([*a_mesh(), service]).message == 'Referenced host not found: "nobody"'
+
+
+def test_a_pod_made_before_the_label() -> None:
+    finding = only([*a_mesh(), pod("early", sidecar=False)])
+    assert (finding.level, finding.code, finding.where) == ("Warning", "IST0103", "Pod bookinfo/early")
+
+
+def test_a_namespace_without_the_label_is_told_once() -> None:
+    finding = only([*a_mesh(), pod("a", "default", sidecar=False), pod("b", "default", sidecar=False)])
+    assert (finding.level, finding.code, finding.where) == ("Info", "IST0102", "Namespace default")
+    assert "kubectl label namespace default istio-injection=enabled" in finding.next_step
+
+
+@pytest.mark.parametrize(
+    "exempt",
+    [
+        pod("told", sidecar=False, annotations={"sidecar.istio.io/inject": "false"}),
+        pod("labelled", sidecar=False, labels={"sidecar.istio.io/inject": "false"}),
+        {**pod("over", sidecar=False), "status": {"phase": "Succeeded"}},
+        pod("system", "kube-system", sidecar=False),
+        pod("istio", "istio-system", sidecar=False),
+    ],
+    ids=lambda p: p["metadata"]["name"],
+)
+def test_pods_that_need_none(exempt: Obj) -> None:
+    assert analyze([*a_mesh(), exempt]) == []
+
+
+def test_a_fault_met_twice_is_told_once() -> None:
+    objects = without(a_mesh(), "DestinationRule", "ratings")
+    findings = analyze([*objects, *read("networking/virtual-service-ratings-test-delay.yaml")])
+    assert [f.where for f in findings] == ["VirtualService bookinfo/ratings"]
+
+
+def test_only_the_namespaces_asked_for() -> None:
+    objects = [*without(a_mesh(), "Gateway", "bookinfo-gateway"), pod("a", "default", sidecar=False)]
+    assert [f.code for f in analyze(objects, ["default"])] == ["IST0102"]
+
+
+@pytest.mark.parametrize("version", ["1.2.2", "1.30.3"])
+def test_all_samples_refer_to_what_is_there(version: str) -> None:
+    objects = [o for o in a_mesh() if o["kind"] not in ("VirtualService", "DestinationRule", "Gateway")]
+    networking = release(version).samples / "bookinfo/networking"
+    for file in sorted(networking.glob("*.yaml")):
+        rules = read("networking/destination-rule-all.yaml", version=version)
+        shown = analyze([*objects, *rules, *read(f"networking/{file.name}", version=version)])
+        assert shown == [], file.name
