@@ -48,6 +48,22 @@ def test_times_of_a_schedule(schedule: str, after: str, expected: str) -> None:
     assert found.strftime("%Y-%m-%d %H:%M") == expected
 
 
+@pytest.mark.parametrize(
+    ("schedule", "since", "expected"),
+    [
+        ("*/5 * * * *", "2026-05-01 00:00:00", "2026-05-20 11:55"),
+        ("0 3 * * *", "2026-05-01 00:00:00", "2026-05-20 03:00"),
+        ("0 3 2 * *", "2026-05-01 00:00:00", "2026-05-02 03:00"),
+        ("0 3 1 1 *", "2022-05-01 00:00:00", "2026-01-01 03:00"),
+        ("*/5 * * * *", "2026-05-20 11:55:00", None),
+    ],
+)
+def test_the_latest_time_of_a_schedule(schedule: str, since: str, expected: str | None) -> None:
+    until = datetime(2026, 5, 20, 11, 57, tzinfo=UTC)
+    found = Schedule.parse(schedule).latest(datetime.fromisoformat(since).replace(tzinfo=UTC), until)
+    assert (found.strftime("%Y-%m-%d %H:%M") if found else None) == expected
+
+
 def test_a_schedule_that_never_comes() -> None:
     assert Schedule.parse("0 0 31 2 *").after(datetime(2026, 1, 1, tzinfo=UTC)) is None
 

@@ -20,6 +20,7 @@ _MONTH_NAMES = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "
 _MONTHS = {name: number for number, name in enumerate(_MONTH_NAMES, 1)}
 _DAYS = {name: number for number, name in enumerate(("sun", "mon", "tue", "wed", "thu", "fri", "sat"))}
 _FARTHEST = timedelta(days=5 * 366)
+_WINDOWS = (timedelta(hours=1), timedelta(days=1), timedelta(days=31), _FARTHEST)
 
 
 def _number(text: str, names: dict[str, int]) -> int:
@@ -93,4 +94,16 @@ class Schedule:
                 time += timedelta(minutes=1)
             else:
                 return time
+        return None
+
+    def latest(self, since: datetime, until: datetime) -> datetime | None:
+        """The last time after `since` and not after `until`; None where there is none."""
+        # Wider and wider looks back: a schedule of every minute is not followed through a whole year.
+        for window in _WINDOWS:
+            start = max(since, until - window)
+            found, moment = None, self.after(start)
+            while moment is not None and moment <= until:
+                found, moment = moment, self.after(moment)
+            if found is not None or start == since:
+                return found
         return None

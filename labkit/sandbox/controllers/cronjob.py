@@ -28,7 +28,7 @@ __all__ = ["CronJobController"]
 CRON_JOBS = "cronjobs.batch"
 COMPONENT = "cronjob-controller"
 MOST_MISSED = 100
-"""Missed times above which only the newest is looked at."""
+"""Missed times above which an event says that something is wrong."""
 
 
 class CronJobController:
@@ -137,16 +137,14 @@ class CronJobController:
         return coming.timestamp() - clock if coming is not None else None
 
     def _last_due(self, cron_job: Obj, schedule: Schedule, since: datetime, now: datetime) -> datetime | None:
-        due, missed = None, 0
-        moment = schedule.after(since)
-        while moment is not None and moment <= now:
-            due, missed = moment, missed + 1
-            if missed > MOST_MISSED:
-                words = "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew"
-                self._say(cron_job, "TooManyMissedTimes", words, True)
-                return now.replace(second=0, microsecond=0) if schedule.after(_minute_before(now)) else due
-            moment = schedule.after(moment)
-        return due
+        """The newest time of the schedule that has come since `since`; older ones are missed for good."""
+        missed, moment = 0, schedule.after(since)
+        while moment is not None and moment <= now and missed <= MOST_MISSED:
+            missed, moment = missed + 1, schedule.after(moment)
+        if missed > MOST_MISSED:
+            words = "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew"
+            self._say(cron_job, "TooManyMissedTimes", words, True)
+        return schedule.latest(since, now)
 
     def _held_back(self, cron_job: Obj, jobs: list[Obj]) -> bool:
         active = [job for job in jobs if finished(job) is None]
@@ -193,10 +191,6 @@ class CronJobController:
             raise
         self._say(cron_job, "SuccessfulCreate", f"Created job {created['metadata']['name']}")
         return created
-
-
-def _minute_before(moment: datetime) -> datetime:
-    return datetime.fromtimestamp(moment.timestamp() - 60, moment.tzinfo)
 
 
 def _reference(job: Obj) -> Obj:
