@@ -148,7 +148,8 @@ def wait_for(wait: Wait, *, timeout: float = 120.0, every: float = 0.25) -> floa
     Args:
         wait: What to wait for.
         timeout: Seconds until giving up.
-        every: Seconds between two looks, at least.
+        every: Seconds between the first two looks; the pauses grow to five times that, since looking costs the
+            machine something too, and what takes long rarely ends within a blink.
 
     Returns:
         The seconds it took.
@@ -156,7 +157,7 @@ def wait_for(wait: Wait, *, timeout: float = 120.0, every: float = 0.25) -> floa
     Raises:
         NotReadyError: The deadline passed, or `wait` can no longer come true; says what was seen last.
     """
-    begun = time.monotonic()
+    begun, pause = time.monotonic(), every
     while True:
         looked = time.monotonic()
         seen = wait.look()
@@ -168,4 +169,5 @@ def wait_for(wait: Wait, *, timeout: float = 120.0, every: float = 0.25) -> floa
                 f"waited {timeout:g} s for {wait.what}; seen last: {seen}",
                 next_step="`kubectl get events --sort-by=.lastTimestamp` in that namespace tells what happened.",
             )
-        time.sleep(max(0.02, min(every - (now - looked), begun + timeout - now)))
+        time.sleep(max(0.02, min(pause - (now - looked), begun + timeout - now)))
+        pause = min(pause * 1.15, every * 5)

@@ -32,7 +32,7 @@ def write_report(results: Sequence[Result], path: Path, release: str) -> None:
     from pygments.formatters import HtmlFormatter  # type: ignore[import-untyped]
 
     exporter: Any = HTMLExporter(  # type: ignore[no-untyped-call]
-        template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True
+        template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True, embed_images=True
     )
     # No widget views: without a kernel they are blank, and their HTML stands beside them.
     exporter.display_data_priority = ["text/html", "image/svg+xml", "image/png", "text/markdown", "text/plain"]
@@ -47,7 +47,8 @@ def write_report(results: Sequence[Result], path: Path, release: str) -> None:
             f"<td>{result.seconds:.1f} s</td><td>{detail}</td></tr>"
         )
         if result.path is not None:
-            body, _ = exporter.from_notebook_node(figures.drawn(_readable(result.path)))
+            beside = {"metadata": {"path": str(result.path.parent)}}
+            body, _ = exporter.from_notebook_node(figures.drawn(_readable(result.path)), beside)
             sections.append(f'<section id="{title}" class="{result.outcome}">{body}</section>')
     passed = sum(result.outcome == "passed" for result in results)
     when = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"

@@ -146,6 +146,8 @@ def run(
             if broken and path.stem != CLEAN_UP:
                 results.append(Result(path.stem, "skipped", error=f"{broken} failed"))
             else:
+                if (pictures := path.parent / "images").is_dir():
+                    shutil.copytree(pictures, out / "images", dirs_exist_ok=True)
                 results.append(play(path, out / path.name, {"RELEASE": release, "TARGET": target}, progress=progress))
                 broken = broken or (path.stem if results[-1].outcome == "failed" else "")
             if progress:

@@ -16,7 +16,7 @@ from labkit.errors import ClusterError, NotReadyError
 __all__ = ["ReadinessPanel", "ready", "watch"]
 
 EVERY = 0.4
-"""Seconds between two looks at the cluster."""
+"""Seconds between the first two looks at the cluster."""
 
 
 class ReadinessPanel:
@@ -120,7 +120,7 @@ def ready(namespace: str, names: Sequence[str] = (), *, timeout: float = 300.0) 
         NotReadyError: The deadline passed, or waiting cannot help (such as for an image that does not exist).
         ClusterError: The cluster does not answer.
     """
-    line = f"kubectl get {KINDS} -n {namespace} -o json   # every {EVERY:g} s"
+    line = f"kubectl get {KINDS} -n {namespace} -o json   # again and again"
     live = display.show(display.command(line))
     panel = ReadinessPanel(namespace) if display.in_notebook() else None
     if panel is not None:

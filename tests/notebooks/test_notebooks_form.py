@@ -1,0 +1,157 @@
+"""The form of the notebooks, and that the check of it finds what is wrong."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labkit.course import LESSONS, STAGES
+from tests.conftest import REPOSITORY
+from tools import check_notebooks
+
+NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
+Notebook = dict[str, Any]
+
+
+def source(cell: Notebook) -> str:
+    return "".join(cell["source"])
+
+
+def test_all_lessons_are_there_and_in_form() -> None:
+    assert [path.stem for path in NOTEBOOKS] == list(LESSONS)
+    assert [fault for path in NOTEBOOKS for fault in check_notebooks.faults(path)] == []
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_links_and_pictures_lead_somewhere(path: Path) -> None:
+    cells = json.loads(path.read_text())["cells"]
+    targets = [t for c in cells if c["cell_type"] == "markdown" for t in re.findall(r"\]\(([^)]+)\)", source(c))]
+    missing = [target for target in targets if not (path.parent / target).is_file()]
+    assert missing == []
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_lesson_begins_under_its_own_name_and_with_stages_there_are(path: Path) -> None:
+    cells = json.loads(path.read_text())["cells"]
+    begin = next(source(c) for c in cells if "course.begin(" in source(c))
+    assert f'course.begin("{path.stem}", RELEASE, TARGET' in begin
+    needs = re.search(r"needs=\[(.*?)\]", begin)
+    assert set(re.findall(r'"([\w-]+)"', needs[1] if needs else "")) <= set(STAGES)
+
+
+def _no_break(notebook: Notebook) -> None:
+    """Nothing is wrong."""
+
+
+def _outputs(notebook: Notebook) -> None:
+    notebook["cells"][1]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": "x"}]
+
+
+def _long(notebook: Notebook) -> None:
+    notebook["cells"][2]["source"] = "x = 1\n" * 16 + "course.begin("
+
+
+def _random_id(notebook: Notebook) -> None:
+    notebook["cells"][2]["id"] = "0a1b2c3d"
+
+
+def _twice(notebook: Notebook) -> None:
+    notebook["cells"][2]["id"] = notebook["cells"][1]["id"]
+
+
+def _no_parameters(notebook: Notebook) -> None:
+    notebook["cells"][1]["metadata"] = {}
+
+
+def _other_default(notebook: Notebook) -> None:
+    notebook["cells"][1]["source"] = 'RELEASE = "1.30.3"\nTARGET = "sandbox"'
+
+
+def _no_aim(notebook: Notebook) -> None:
+    notebook["cells"][0]["source"] = "# Title\n"
+
+
+def _no_closing(notebook: Notebook) -> None:
+    del notebook["cells"][-2]
+
+
+def _sleeps(notebook: Notebook) -> None:
+    notebook["cells"][3]["source"] = "check(1)\ntime.sleep(5)"
+
+
+def _open_solution(notebook: Notebook) -> None:
+    notebook["cells"][3]["metadata"] = {"tags": ["solution"]}
+
+
+def _a_place(notebook: Notebook) -> None:
+    notebook["cells"][3]["source"] = "check(open('/home/me/x'))"
+
+
+def _claims_nothing(notebook: Notebook) -> None:
+    notebook["cells"][3]["source"] = "1 + 1"
+
+
+def _old_format(notebook: Notebook) -> None:
+    notebook["nbformat_minor"] = 4
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (_no_break, ""),
+        (_outputs, "has outputs"),
+        (_long, "has 17 lines; at most 15"),
+        (_random_id, "its id does not say"),
+        (_twice, "its id is there twice"),
+        (_no_parameters, "has 0 cells tagged parameters"),
+        (_other_default, 'its parameters lack RELEASE = "1.2.2"'),
+        (_no_aim, "its first cell has to give"),
+        (_no_closing, "its last text has to say"),
+        (_sleeps, "it sleeps"),
+        (_open_solution, "a solution has to be folded away"),
+        (_a_place, "names a folder of somebody's machine"),
+        (_claims_nothing, "it claims nothing"),
+        (_old_format, "cell ids need 4.5"),
+    ],
+)
+def test_every_fault_of_form_is_found(tmp_path: Path, change: Callable[[Notebook], None], fault: str) -> None:
+    def cell(kind: str, cell_id: str, text: str, **metadata: Any) -> Notebook:
+        made: Notebook = {"cell_type": kind, "id": cell_id, "metadata": metadata, "source": text}
+        return made | ({"outputs": [], "execution_count": None} if kind == "code" else {})
+
+    notebook = {
+        "nbformat": 4,
+        "nbformat_minor": 5,
+        "metadata": {},
+        "cells": [
+            cell("markdown", "title", "# T\n**Aim.** a\n**Time.** b\n**What must be there.** c"),
+            cell("code", "parameters", 'RELEASE = "1.2.2"  # x\nTARGET = "sandbox"', tags=["parameters"]),
+            cell("code", "begin", "lesson = course.begin()"),
+            cell("code", "claim", "check(1)"),
+            cell("markdown", "closing", "## What was learned\n**What next.** d"),
+            cell("code", "done", "lesson.done()"),
+        ],
+    }
+    changed = copy.deepcopy(notebook)
+    change(changed)
+    path = tmp_path / "04-some-lesson.ipynb"
+    path.write_text(json.dumps(changed))
+    found = list(check_notebooks.faults(path))
+    if fault:
+        assert any(fault in one for one in found), found
+    else:
+        assert found == []
+
+
+def test_what_is_no_notebook_is_told(tmp_path: Path) -> None:
+    (tmp_path / "notes.ipynb").write_text("{")
+    assert [fault.split(":")[0] for fault in check_notebooks.faults(tmp_path / "notes.ipynb")] == [
+        "its name is not NN-name",
+        "it is not JSON",
+    ]

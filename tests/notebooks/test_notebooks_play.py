@@ -1,0 +1,123 @@
+"""The course as a user plays it: `labkit run`, both releases, and every notebook a second time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import psutil
+import pytest
+
+from labkit.course import LESSONS, runner
+from tests.conftest import REPOSITORY, SandboxUnderTest
+
+RELEASES = ["1.2.2", "1.30.3"]
+
+
+def environment(tmp_path: Path) -> dict[str, str]:
+    home = tmp_path / "home"
+    home.mkdir(exist_ok=True)
+    return {
+        **os.environ,
+        "HOME": str(home),
+        "LABKIT_HOME": str(tmp_path / "labkit"),
+        "IPYTHONDIR": str(home / "ipython"),
+    }
+
+
+def still_running(tmp_path: Path) -> list[str]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if str(tmp_path) in " ".join([*process.cmdline(), process.environ().get("LABKIT_HOME", "")]):
+                found.append(" ".join(process.cmdline()))
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("release", RELEASES)
+def test_the_whole_course(tmp_path: Path, release: str) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "labkit", "run", "--release", release, "--out", str(out)]
+    done = subprocess.run(
+        command, cwd=REPOSITORY, env=environment(tmp_path), capture_output=True, text=True, timeout=280
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert [line.split()[:2] for line in lines[:-1]] == [["✔", name] for name in LESSONS]
+    suite = ET.parse(out / "junit.xml").getroot()
+    assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == (str(len(LESSONS)), "0", "0")
+
+    page = (out / "report.html").read_text()
+    assert f"{len(LESSONS)} of {len(LESSONS)} notebooks passed" in page
+    for said in ("Simple Bookstore App", "istio-ingressgateway", "details-v1", "Plotly.newPlot", "Nothing is left"):
+        assert said in page, said
+    assert "data:image/svg" in page, "pictures are inside the page"
+    for name in LESSONS:
+        played = nbformat.read(out / f"{name}.ipynb", as_version=4)
+        assert all(c.execution_count for c in played.cells if c.cell_type == "code" and c.source.strip("# \n"))
+        stderr = [o.text for c in played.cells for o in c.get("outputs", []) if o.get("name") == "stderr"]
+        assert stderr == [], name
+    assert still_running(tmp_path) == []
+    assert not (tmp_path / "home" / ".kube").exists()
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("release", RELEASES)
+def test_each_lesson_can_be_played_again(
+    tmp_path: Path, release: str, start_sandbox: Callable[..., SandboxUnderTest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox = start_sandbox(release)
+    for name, value in environment(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("LABKIT_HOME", str(sandbox.labkit_home))
+    notebooks = runner.course_notebooks()
+    twice = [path for path in notebooks for _ in range(2)]
+    results = []
+    for number, path in enumerate(twice):
+        out = tmp_path / f"{number}.ipynb"
+        monkeypatch.setenv("KUBECONFIG", str(sandbox.kubeconfig))
+        results.append(runner.play(path, out, {"RELEASE": release, "TARGET": "sandbox"}))
+        assert results[-1].outcome == "passed", results[-1].line() + results[-1].error
+    assert [r.notebook for r in results] == [name for name in LESSONS for _ in range(2)]
+
+
+@pytest.mark.timeout(120)
+def test_a_lesson_without_what_it_needs_says_what_to_play(
+    tmp_path: Path, start_sandbox: Callable[..., SandboxUnderTest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox = start_sandbox("1.30.3")
+    for name, value in environment(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("LABKIT_HOME", str(sandbox.labkit_home))
+    monkeypatch.setenv("KUBECONFIG", str(sandbox.kubeconfig))
+    path = REPOSITORY / "notebooks" / "03-ingress.ipynb"
+    result = runner.play(path, tmp_path / "03.ipynb", {"RELEASE": "1.30.3", "TARGET": "sandbox"})
+    assert (result.outcome, result.cell) == ("failed", "begin")
+    assert "not so: Istio is installed and ready" in result.error
+    assert "Play 01-install-istio first" in result.error
+    assert 'course.catch_up("istio", "1.30.3")' in result.error
+    assert "Traceback" not in result.error
+
+
+@pytest.mark.timeout(120)
+def test_a_run_that_is_told_to_end_takes_all_along(tmp_path: Path, until: Callable[..., Any]) -> None:
+    command = [sys.executable, "-m", "labkit", "run", "--out", str(tmp_path / "out")]
+    with subprocess.Popen(
+        command, cwd=REPOSITORY, env=environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as run:
+        until(lambda: (tmp_path / "out" / "00-kubernetes.ipynb").exists(), 60, "the first notebook to begin")
+        run.send_signal(signal.SIGTERM)
+        said, _ = run.communicate(timeout=60)
+        assert run.returncode == 130, said
+    until(lambda: still_running(tmp_path) == [], 15, "everything of the run to end")
+    assert list((tmp_path / "labkit" / "sandboxes").iterdir()) == []
