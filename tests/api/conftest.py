@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import socket
@@ -100,7 +101,8 @@ class Cluster:
         """One request with the sandbox's token; a body that is no bytes is sent as JSON."""
         headers = {"Authorization": f"Bearer {self.settings.token}", "Content-Type": "application/json"}
         headers = {k: v for k, v in (headers | options.pop("headers", {})).items() if v is not None}
-        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        data = None if content is None else io.BytesIO(content)
         async with self.session.request(method, self.url + path, data=data, headers=headers, **options) as response:
             text = (await response.read()).decode()
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from labkit.sandbox.api import refusals
@@ -12,6 +13,8 @@ from labkit.sandbox.api.store import clone
 from labkit.sandbox.contracts import ApiError, Obj
 
 __all__ = ["applied"]
+
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
 def applied(
@@ -45,7 +48,11 @@ def applied(
     if live is not None:
         taken = {path for path in paths if _differs(live, wanted, path, shape)}
         if conflicts := _conflicts(entries.others(manager, "Apply", subresource), taken):
-            if not force:
+            if manager == "kubectl":
+                # Whoever has applied with kubectl before it asked the server to: the annotation says what was theirs.
+                former = _last_applied(live, shape)
+                conflicts = [one for one in conflicts if one[1] not in former]
+            if conflicts and not force:
                 raise _refusal(conflicts)
             entries.disown(taken, manager, "Apply", subresource)
     result = _merge(clone(live) if live is not None else {}, wanted, shape)
@@ -56,6 +63,16 @@ def applied(
             remove(result, path, shape)
     entries.set(manager, "Apply", subresource, wanted.get("apiVersion", ""), paths)
     return result, entries.value()
+
+
+def _last_applied(live: Obj, shape: Shape) -> set[Path]:
+    annotation = (live["metadata"].get("annotations") or {}).get(_LAST_APPLIED, "")
+    try:
+        former = json.loads(annotation)
+    except ValueError:
+        return set()
+    sane = isinstance(former, dict) and isinstance(former.get("metadata"), dict)
+    return fields_of(former, shape) if sane else set()
 
 
 def _within(path: Path, outer: Path) -> bool:

@@ -94,9 +94,17 @@ class ApiServer:
     async def stop(self) -> None:
         """End all watches and streams, and stop listening."""
         self.watches.close()
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+        if self._runner is None:
+            return
+        server = self._runner.server
+        transports = [one.transport for one in server.connections] if server is not None else []
+        await self._runner.cleanup()
+        self._runner = None
+        for transport in transports:
+            # TLS waits half a minute for the client's own goodbye, which an idle client never says.
+            if transport is not None:
+                transport.abort()
+        await asyncio.sleep(0)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         try:

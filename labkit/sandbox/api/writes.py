@@ -56,14 +56,14 @@ class Writes:
             else:
                 obj.pop("status", None)
         causes = metadata.check(resource, obj)
-        if not causes:
-            self._require_namespace(resource, obj)
+        if causes:
+            raise refusals.invalid(resource, obj["metadata"].get("name", ""), causes)
+        self._require_namespace(resource, obj)
         self._checks.defaults(resource, obj)
         request = self._request("CREATE", resource, obj, None, options)
         self._mutate(resource, request)
-        causes += self._prepare(resource, obj, None)
-        causes += self._checks.errors(resource, obj, None, options)
-        name = obj["metadata"].get("name", "")
+        causes = self._prepare(resource, obj, None)
+        name = obj["metadata"]["name"]
         if causes:
             raise refusals.invalid(resource, name, causes)
         key = key_of(obj)
