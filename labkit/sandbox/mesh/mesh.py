@@ -10,6 +10,7 @@ import time
 from labkit.sandbox.contracts import AdmissionPlugin, Obj, Objects
 from labkit.sandbox.mesh.admission import MeshAdmission
 from labkit.sandbox.mesh.certificates import Authority
+from labkit.sandbox.mesh.identities import IdentityWriter
 from labkit.sandbox.mesh.model import labels
 from labkit.sandbox.mesh.secrets import SecretSource
 from labkit.sandbox.mesh.snapshot import RESOURCES, Memo, Snapshot
@@ -49,6 +50,7 @@ class Mesh:
         self._authority = Authority(settings.home / "mesh")
         self._secrets = SecretSource(self._authority, lambda: self._snapshot)
         self._server = XdsServer(settings.plan.node, XDS_PORT, settings.xds_token, self._state, self._secrets.get)
+        self._identities = IdentityWriter(objects, self._authority, legacy=settings.legacy)
         self.admission: AdmissionPlugin = MeshAdmission(objects, settings)
 
     async def start(self) -> None:
@@ -57,6 +59,7 @@ class Mesh:
         await self._server.start()
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._follow(resource)) for resource in RESOURCES]
+        self._identities.start()
 
     async def stop(self) -> None:
         """Stop; proxies go on with what they have."""
@@ -66,7 +69,7 @@ class Mesh:
             state.stop()
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(self._identities.stop(), *self._tasks, return_exceptions=True)
         await self._server.stop()
 
     def _take(self) -> Snapshot:
