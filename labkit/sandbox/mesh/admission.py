@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from labkit.sandbox.contracts import AdmissionRequest, Objects
+from labkit.sandbox.mesh.injection import inject
+from labkit.sandbox.mesh.validation import validate
 from labkit.sandbox.settings import SandboxSettings
 
 __all__ = ["MeshAdmission"]
@@ -22,6 +24,9 @@ class MeshAdmission:
 
     def mutate(self, request: AdmissionRequest) -> None:
         """Inject the sidecar."""
+        if request.resource == "pods" and request.operation == "CREATE" and not request.subresource:
+            inject(self._objects, self._settings, request)
 
     def validate(self, request: AdmissionRequest) -> None:
         """Refuse what Istio refuses."""
+        validate(self._objects, self._settings, request)

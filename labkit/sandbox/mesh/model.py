@@ -24,6 +24,7 @@ __all__ = [
     "Workload",
     "annotations_of",
     "labels",
+    "mesh_settings",
     "protocol_of",
     "selects",
 ]
@@ -286,7 +287,7 @@ class MeshConfig:
         for config_map in config_maps:
             if config_map["metadata"]["name"] == "istio" and config_map["metadata"]["namespace"] == cls.root_namespace:
                 text = (config_map.get("data") or {}).get("mesh", "")
-        mesh = _parse(text)
+        mesh = mesh_settings(text)
         defaults = mesh.get("defaultConfig") or {}
         sampling = 1.0
         for pod in pilots:
@@ -311,7 +312,8 @@ class MeshConfig:
 
 
 @functools.lru_cache(maxsize=4)
-def _parse(text: str) -> dict[str, Any]:
+def mesh_settings(text: str) -> dict[str, Any]:
+    """Settings as YAML; none where they cannot be read."""
     # A mesh whose settings cannot be read goes on with the defaults; pilot would log and do the same.
     try:
         parsed = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) if text else {}

@@ -1,0 +1,246 @@
+"""Gives a Python program in a pod what a network namespace and the cluster's DNS would.
+
+Loaded by any Python whose PYTHONPATH holds this folder, and by the node's own before it runs a container. A pod has no
+network namespace here, so that
+
+- names of Services are looked up in the cluster's name file (LABKIT_DNS), with the search domains of the namespace;
+- "localhost" and 127.0.0.1 are the pod's own address (LABKIT_LOCAL_IP);
+- a server that binds every address binds the one that is the application's (LABKIT_BIND);
+- behind a sidecar (LABKIT_CAPTURE) a connection to anything in the cluster goes to the sidecar, which is told in a
+  PROXY protocol header where it was meant to go: what iptables and SO_ORIGINAL_DST do elsewhere.
+
+Ports below 1024 are shifted as the node shifts them (LABKIT_LOW_PORT_SHIFT).
+Standard library only, and quick to load: every Python in every pod does.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+
+__all__ = ["install"]
+
+_FLAG = "_labkit_shim"
+
+
+class _Names:
+    """The cluster's names, read again when the file is replaced."""
+
+    def __init__(self, file: str, namespace: str) -> None:
+        self._file = file
+        self._namespace = namespace
+        self._stamp: tuple[int, int] = (0, 0)
+        self._services: dict[str, str] = {}
+        self._headless: dict[str, list[str]] = {}
+        self._external: dict[str, str] = {}
+
+    def _refresh(self) -> None:
+        try:
+            stat = os.stat(self._file)
+            stamp = (stat.st_mtime_ns, stat.st_ino)
+            if stamp == self._stamp:
+                return
+            import json
+
+            with open(self._file, encoding="utf-8") as file:
+                content = json.load(file)
+        except (OSError, ValueError):
+            return
+        self._stamp = stamp
+        self._services = {name: entry["ip"] for name, entry in content.get("services", {}).items()}
+        self._headless = content.get("headless", {})
+        self._external = content.get("external", {})
+
+    def _key(self, host: str) -> str | None:
+        """ "name.namespace" of a Service's name in any of its forms; None for other names."""
+        labels = host.rstrip(".").lower().split(".")
+        if len(labels) == 1:
+            return f"{labels[0]}.{self._namespace}"
+        if len(labels) == 2 or labels[2:] in (["svc"], ["svc", "cluster"], ["svc", "cluster", "local"]):
+            return f"{labels[0]}.{labels[1]}"
+        return None
+
+    def addresses(self, host: str) -> list[str]:
+        """The addresses of a Service's name; none where it is no Service."""
+        key = self._key(host)
+        if key is None:
+            return []
+        self._refresh()
+        if key in self._services:
+            return [self._services[key]]
+        name, _, namespace = key.partition(".")
+        return list(self._headless.get(f"{namespace}/{name}", ()))
+
+    def alias(self, host: str) -> str:
+        """The name that an ExternalName Service stands for; `host` itself otherwise."""
+        key = self._key(host)
+        if key is None:
+            return host
+        self._refresh()
+        name, _, namespace = key.partition(".")
+        return self._external.get(f"{namespace}/{name}", host)
+
+
+def _is_localhost(host: object) -> bool:
+    return host in ("localhost", "127.0.0.1", "::1", "ip6-localhost")
+
+
+def install(environ: Mapping[str, str] | None = None) -> None:
+    """Put the pod's view of the network in place, once; nothing happens outside a pod.
+
+    Args:
+        environ: Where the LABKIT_ variables are; the process's own environment by default.
+    """
+    env = os.environ if environ is None else environ
+    local, pod = env.get("LABKIT_LOCAL_IP", ""), env.get("LABKIT_POD_IP", "")
+    if not local or getattr(socket, _FLAG, False):
+        return
+    setattr(socket, _FLAG, True)
+    names = _Names(env.get("LABKIT_DNS", ""), env.get("LABKIT_NAMESPACE", "default"))
+    capture_host, _, capture_port = env.get("LABKIT_CAPTURE", "").rpartition(":")
+    capture = (capture_host, int(capture_port)) if capture_host else None
+    bind = env.get("LABKIT_BIND") or pod
+    _Network(names, local, pod, bind, capture, int(env.get("LABKIT_LOW_PORT_SHIFT") or 0)).put_in_place()
+
+
+class _Network:
+    def __init__(
+        self, names: _Names, local: str, pod: str, bind: str, capture: tuple[str, int] | None, shift: int
+    ) -> None:
+        self._names = names
+        self._local = local
+        self._pod = pod
+        self._bind = bind
+        self._capture = capture
+        self._shift = shift
+        # Everything of this sandbox has the same second number: 127.X.…
+        self._block = ".".join(local.split(".")[:2]) + "."
+
+    def put_in_place(self) -> None:
+        """Replace what the socket module looks up, connects and binds with."""
+        self._lookup()
+        self._connecting()
+        self._binding()
+
+    def _binding(self) -> None:
+        real_bind = socket.socket.bind
+        network = self
+
+        def bind(self: socket.socket, address: object) -> None:
+            if self.family == socket.AF_INET and isinstance(address, tuple) and len(address) == 2 and address[1]:
+                host, port = address
+                if host in ("", "0.0.0.0"):
+                    host = network._bind
+                elif _is_localhost(host):
+                    host = network._local
+                if isinstance(host, str) and host.startswith(network._block) and isinstance(port, int):
+                    address = host, network.real(port)
+            real_bind(self, address)  # type: ignore[arg-type]
+
+        socket.socket.bind = bind  # type: ignore[method-assign,assignment]
+
+    def _lookup(self) -> None:
+        real_getaddrinfo, real_gethostbyname = socket.getaddrinfo, socket.gethostbyname
+        names, own = self._names, self._bind
+
+        def getaddrinfo(host, port, family=0, type=0, proto=0, flags=0):  # type: ignore[no-untyped-def]
+            text = host.decode() if isinstance(host, bytes) else host
+            if not text and flags & socket.AI_PASSIVE and port and family in (0, socket.AF_INET):
+                return real_getaddrinfo(own, port, socket.AF_INET, type, proto, flags)
+            if isinstance(text, str) and text and family in (0, socket.AF_INET):
+                found = names.addresses(text)
+                if found:
+                    return [e for a in found for e in real_getaddrinfo(a, port, socket.AF_INET, type, proto, flags)]
+                text = names.alias(text)
+                if _is_localhost(text):
+                    # One answer: there is no ::1 in a pod here.
+                    return real_getaddrinfo("127.0.0.1", port, socket.AF_INET, type, proto, flags)
+            return real_getaddrinfo(text, port, family, type, proto, flags)
+
+        def gethostbyname(host):  # type: ignore[no-untyped-def]
+            found = names.addresses(host)
+            return found[0] if found else real_gethostbyname(names.alias(host))
+
+        socket.getaddrinfo = getaddrinfo
+        socket.gethostbyname = gethostbyname
+
+    def _connecting(self) -> None:
+        real_connect, real_connect_ex = socket.socket.connect, socket.socket.connect_ex
+        network = self
+
+        def connect(self: socket.socket, address: object) -> None:
+            target, header = network.route(self, address)
+            if header:
+                _connect_with_header(self, target, header)
+                return
+            try:
+                real_connect(self, target)  # type: ignore[arg-type]
+            except ConnectionRefusedError:
+                other = network.other(address, target)
+                if other is None:
+                    raise
+                real_connect(self, other)
+
+        def connect_ex(self: socket.socket, address: object) -> int:
+            target, header = network.route(self, address)
+            if header:
+                try:
+                    _connect_with_header(self, target, header)
+                except OSError as error:
+                    return error.errno or 0
+                return 0
+            code = real_connect_ex(self, target)  # type: ignore[arg-type]
+            other = network.other(address, target)
+            if code == 111 and other is not None:
+                return real_connect_ex(self, other)
+            return code
+
+        def _connect_with_header(self: socket.socket, target: object, header: str) -> None:
+            """Connect and say first where to; on loopback that takes no time, so that it is done in one go.
+
+            A socket that must not block is finished by a connect that blocks here: its caller finds it connected.
+            """
+            timeout = self.gettimeout()
+            self.settimeout(5.0 if timeout is None or timeout == 0 else timeout)
+            try:
+                real_connect(self, target)  # type: ignore[arg-type]
+                source = self.getsockname()
+                self.sendall(header.format(port=source[1]).encode())
+            finally:
+                self.settimeout(timeout)
+
+        socket.socket.connect = connect  # type: ignore[method-assign,assignment]
+        socket.socket.connect_ex = connect_ex  # type: ignore[method-assign,assignment]
+
+    def route(self, sock: socket.socket, address: object) -> tuple[object, str]:
+        """Where a connection to `address` really goes, and what is said first."""
+        if sock.family != socket.AF_INET or not isinstance(address, tuple) or len(address) != 2:
+            return address, ""
+        host, port = address
+        if not isinstance(host, str) or not isinstance(port, int):
+            return address, ""
+        found = self._names.addresses(host) if not host[:1].isdigit() else []
+        host = found[0] if found else host
+        if _is_localhost(host):
+            return (self._local, self.real(port)), ""
+        inside = host.startswith(self._block)
+        # The world outside is captured as well, so that it shows in metrics and can be refused.
+        elsewhere = inside or (host[:1].isdigit() and not host.startswith("127."))
+        stream = sock.type & 0xF == socket.SOCK_STREAM
+        if self._capture is not None and stream and elsewhere and host not in (self._local, self._pod):
+            return self._capture, f"PROXY TCP4 {self._pod} {host} {{port}} {port}\r\n"
+        return (host, self.real(port) if inside else port), ""
+
+    def other(self, address: object, target: object) -> tuple[str, int] | None:
+        """Where else the pod's own localhost may listen: without a sidecar applications bind the pod IP."""
+        if isinstance(address, tuple) and _is_localhost(address[0]) and isinstance(target, tuple):
+            return self._pod, target[1]
+        return None
+
+    def real(self, port: int) -> int:
+        """The real port behind `port` in this sandbox."""
+        return port + self._shift if 0 < port < 1024 else port
+
+
+install()
