@@ -16,7 +16,8 @@ __all__ = ["Authority", "Identity"]
 
 ROOT_LIFETIME = datetime.timedelta(days=3650)
 LIFETIME = datetime.timedelta(hours=24)
-"""Of a workload's certificate, as Istio's own today. A new one is made when half of it is over."""
+LEGACY_LIFETIME = datetime.timedelta(days=90)
+"""Of a workload's certificate: istiod's and Citadel's. A new one is made when half of it is over."""
 
 _SKEW = datetime.timedelta(minutes=1)
 
@@ -41,10 +42,12 @@ class Authority:
 
     Args:
         folder: Where its key and certificate are kept (mode 0600).
+        lifetime: How long an identity is valid: 24 hours today, 90 days from Istio 1.2's Citadel.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, lifetime: datetime.timedelta = LIFETIME) -> None:
         self._folder = folder
+        self._lifetime = lifetime
         self._key: ec.EllipticCurvePrivateKey | None = None
         self._certificate: x509.Certificate | None = None
         self._identities: dict[str, Identity] = {}
@@ -84,9 +87,13 @@ class Authority:
             known = self._identities[spiffe] = self.issue(spiffe, now)
         return known
 
-    def issue(
-        self, spiffe: str, now: datetime.datetime | None = None, lifetime: datetime.timedelta = LIFETIME
-    ) -> Identity:
+    def near_end(self, certificate: x509.Certificate, now: datetime.datetime | None = None) -> bool:
+        """Whether a certificate this authority gave is in the second half of its life."""
+        now = now or datetime.datetime.now(datetime.UTC)
+        begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        return now >= begins + (ends - begins) / 2
+
+    def issue(self, spiffe: str, now: datetime.datetime | None = None) -> Identity:
         """A new certificate for `spiffe`."""
         assert self._certificate is not None, "load() comes first"
         assert self._key is not None, "load() comes first"
@@ -100,7 +107,7 @@ class Authority:
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - _SKEW)
-            .not_valid_after(now + lifetime)
+            .not_valid_after(now + self._lifetime)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
             # Critical, because the subject is empty (RFC 5280, 4.2.1.6).
@@ -108,7 +115,7 @@ class Authority:
             .sign(self._key, hashes.SHA256())
         )
         chain = certificate.public_bytes(serialization.Encoding.PEM).decode() + self.root
-        return Identity(chain, _pem(key), now + lifetime / 2)
+        return Identity(chain, _pem(key), now + self._lifetime / 2)
 
     def _self_signed(self, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
         now = datetime.datetime.now(datetime.UTC)

@@ -12,6 +12,7 @@ from labkit.sandbox.mesh.security import mtls_mode
 from labkit.sandbox.mesh.snapshot import Scope, Snapshot
 
 __all__ = [
+    "DNS_CACHE",
     "HTTP_PROXY_PASSTHROUGH",
     "inbound_cluster",
     "inbound_name",
@@ -28,6 +29,8 @@ _CLUSTER = "envoy.config.cluster.v3.Cluster"
 HTTP_PROXY_PASSTHROUGH = "PassthroughCluster_by_name"
 """Where a request to an unknown host goes that came to the HTTP proxy port: by its name, since no address was captured.
 """
+
+DNS_CACHE = {"name": "http_proxy", "dns_lookup_family": "V4_ONLY"}
 
 
 def outbound_name(host: str, port: int, subset: str = "") -> str:
@@ -146,12 +149,11 @@ def peer_metadata(workload: Workload) -> Mapping[str, str]:
 def standing(snapshot: Snapshot, connect_timeout: str = "10s") -> dict[str, Json]:
     """The clusters every proxy has: pass through to where the caller was going, by address or by name, and nowhere."""
     limits = {"thresholds": [{"max_connections": policies.NO_LIMIT, "max_requests": policies.NO_LIMIT}]}
-    dns = {"name": "http_proxy", "dns_lookup_family": "V4_ONLY"}
     common: Json = {"connect_timeout": connect_timeout, "circuit_breakers": limits, "lb_policy": "CLUSTER_PROVIDED"}
     by_name = extension(
         "envoy.clusters.dynamic_forward_proxy",
         "envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig",
-        dns_cache_config=dns,
+        dns_cache_config=DNS_CACHE,
     )
     return {
         PASSTHROUGH: typed(_CLUSTER, name=PASSTHROUGH, type="ORIGINAL_DST", metadata=_outside(PASSTHROUGH), **common),

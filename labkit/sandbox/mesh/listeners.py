@@ -109,7 +109,12 @@ def _tcp_listener(proxy: Proxy, name: str, plan: _TcpPlan) -> bytes:
 
 def _capture(proxy: Proxy, scope: Scope) -> Json:
     nowhere = BLACK_HOLE if scope.registry_only else PASSTHROUGH
-    by_proxy = http_manager(proxy, "outbound", HTTP_PROXY, HTTP_PROXY)
+    by_name = extension(
+        "envoy.filters.http.dynamic_forward_proxy",
+        "envoy.extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig",
+        dns_cache_config=clusters.DNS_CACHE,
+    )
+    by_proxy = http_manager(proxy, "outbound", HTTP_PROXY, HTTP_PROXY, filters=[by_name], tunnels=True)
     chains: list[Json] = [
         {
             "name": HTTP_PROXY,

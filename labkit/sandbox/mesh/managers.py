@@ -69,6 +69,7 @@ def http_manager(
     *,
     inbound: Inbound | None = None,
     filters: list[Json] | None = None,
+    tunnels: bool = False,
 ) -> Json:
     """The connection manager of a listener.
 
@@ -79,6 +80,7 @@ def http_manager(
         table: The route table it follows.
         inbound: What it stands before; for the server's side.
         filters: More filters, before the router.
+        tunnels: Whether clients may ask for tunnels (CONNECT).
     """
     chain: list[Json] = []
     if inbound is not None:
@@ -96,7 +98,7 @@ def http_manager(
         "generate_request_id": True,
         "normalize_path": True,
         "path_with_escaped_slashes_action": "KEEP_UNCHANGED",
-        "upgrade_configs": [{"upgrade_type": "websocket"}],
+        "upgrade_configs": [{"upgrade_type": "websocket"}, *([{"upgrade_type": "CONNECT"}] if tunnels else [])],
         "stream_idle_timeout": "0s",
         "http_protocol_options": {"accept_http_10": True},
     }

@@ -9,7 +9,8 @@ import time
 
 from labkit.sandbox.contracts import AdmissionPlugin, Obj, Objects
 from labkit.sandbox.mesh.admission import MeshAdmission
-from labkit.sandbox.mesh.certificates import Authority
+from labkit.sandbox.mesh.certificates import LEGACY_LIFETIME, LIFETIME, Authority
+from labkit.sandbox.mesh.control_plane import CITADEL_TYPE, TRUST, ControlPlane
 from labkit.sandbox.mesh.identities import IdentityWriter
 from labkit.sandbox.mesh.model import labels
 from labkit.sandbox.mesh.secrets import SecretSource
@@ -47,7 +48,8 @@ class Mesh:
         self._tasks: list[asyncio.Task[None]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._dirty_since = 0.0
-        self._authority = Authority(settings.home / "mesh")
+        self._authority = Authority(settings.home / "mesh", LEGACY_LIFETIME if settings.legacy else LIFETIME)
+        self._control_plane = ControlPlane(objects, settings, self._authority)
         self._secrets = SecretSource(self._authority, lambda: self._snapshot)
         self._server = XdsServer(settings.plan.node, XDS_PORT, settings.xds_token, self._state, self._secrets.get)
         self._identities = IdentityWriter(objects, self._authority, legacy=settings.legacy)
@@ -59,6 +61,7 @@ class Mesh:
         await self._server.start()
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._follow(resource)) for resource in RESOURCES]
+        self._control_plane.start()
         self._identities.start()
 
     async def stop(self) -> None:
@@ -82,13 +85,17 @@ class Mesh:
             async for event in watch:
                 meta = event.object["metadata"]
                 key = (meta.get("namespace") or "", meta["name"])
+                before = known.get(key)
                 if event.type == "DELETED":
                     known.pop(key, None)
                 else:
                     known[key] = event.object
-                self._changed()
+                now = known.get(key)
+                if (before and _matters(resource, before)) != (now and _matters(resource, now)):
+                    self._changed()
 
     def _changed(self) -> None:
+        """Compute anew, once there is a moment without changes."""
         loop = asyncio.get_running_loop()
         now = loop.time()
         if self._timer is None:
@@ -137,3 +144,24 @@ class Mesh:
             self._objects.event(
                 pod, "Warning", "ConfigRejected", message, "istio-pilot" if self._settings.legacy else "istiod"
             )
+
+
+def _matters(resource: str, obj: Obj) -> object:
+    """What of an object proxies depend on: most writes to pods are about their containers' states."""
+    meta = obj["metadata"]
+    if resource == "pods":
+        status = obj.get("status") or {}
+        seen = (labels(obj), obj.get("spec"), status.get("podIP"), status.get("phase"), "deletionTimestamp" in meta)
+        pilot = labels(obj).get("istio") == "pilot"
+        return (*seen, status.get("conditions")) if pilot else seen
+    if resource == "secrets" and obj.get("type") in (CITADEL_TYPE, "kubernetes.io/service-account-token"):
+        return None
+    if resource == "configmaps" and meta["name"] in (TRUST, "kube-root-ca.crt"):
+        return None
+    if resource == "endpoints":
+        return obj.get("subsets")
+    if resource == "endpointslices.discovery.k8s.io":
+        return obj.get("endpoints"), obj.get("ports"), labels(obj)
+    if resource == "services":
+        return labels(obj), meta.get("annotations"), obj.get("spec")
+    return obj

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from labkit.sandbox.contracts import Obj
-from labkit.sandbox.mesh.clusters import HTTP_PROXY_PASSTHROUGH
+from labkit.sandbox.mesh.clusters import HTTP_PROXY_PASSTHROUGH, outbound_name
 from labkit.sandbox.mesh.envoy import PASSTHROUGH
 from labkit.sandbox.mesh.http_routes import Site, default_route, http_routes
 from labkit.sandbox.mesh.model import Port, Service
@@ -68,8 +68,34 @@ def outbound_tables(scope: Scope, labels: Mapping[str, str], *, legacy: bool) ->
         tables[str(number)] = unique_domains([*(_with_ports(h, number) for h in hosts), _unknown(scope, PASSTHROUGH)])
         everything += [_only_with_port(h, number) for h in hosts]
     unknown = _unknown(scope, HTTP_PROXY_PASSTHROUGH)
-    tables[HTTP_PROXY] = unique_domains([*everything, unknown])
+    if not scope.registry_only:
+        # `CONNECT host:443`, with which a client asks an HTTP proxy for a connection it then speaks TLS on.
+        unknown["routes"] = [_tunnel(HTTP_PROXY_PASSTHROUGH), *unknown["routes"]]
+    tables[HTTP_PROXY] = unique_domains([*everything, *_tunnels(scope), unknown])
     return tables
+
+
+def _tunnels(scope: Scope) -> list[Json]:
+    """Ports that are no HTTP can be asked of the HTTP proxy port as well: as tunnels."""
+    return [
+        {
+            "name": f"{service.host}:{port.number}",
+            "domains": [f"{d}:{port.number}" for d in service_domains(service, scope.namespace)],
+            "routes": [_tunnel(outbound_name(service.host, port.number))],
+        }
+        for service in scope.services
+        for port in service.ports
+        if not port.http and port.protocol not in ("AUTO", "UDP")
+    ]
+
+
+def _tunnel(cluster: str) -> Json:
+    upgrade = {"upgrade_type": "CONNECT", "connect_config": {}}
+    return {
+        "name": "tunnel",
+        "match": {"connect_matcher": {}},
+        "route": {"cluster": cluster, "timeout": "0s", "upgrade_configs": [upgrade]},
+    }
 
 
 def _hosts_of_port(site: Site) -> list[Json]:

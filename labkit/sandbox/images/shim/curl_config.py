@@ -47,7 +47,7 @@ def _application(env: Mapping[str, str]) -> bool:
 def _low_ports(arguments: list[str]) -> set[int]:
     found = {80, 443}
     for argument in arguments:
-        found |= {int(port) for port in re.findall(r"(?:localhost|127\\.0\\.0\\.1):(\\d{1,3})\\b", argument)}
+        found |= {int(port) for port in re.findall(r"(?:localhost|127\.0\.0\.1):(\d{1,3})\b", argument)}
     return found
 
 
