@@ -74,9 +74,9 @@ def _doctor(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from labkit.course import runner
+    from labkit.course.runner import main as play
 
-    return runner.main(release=args.release, target=args.target, out=args.out, notebooks=args.notebooks)
+    return play(release=args.release, target=args.target, out=args.out, notebooks=args.notebooks)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from labkit.sandbox.api import refusals
 from labkit.sandbox.api.conversion import from_hub, to_hub
-from labkit.sandbox.api.defaults import apply_defaults
+from labkit.sandbox.api.defaults import TokenSecret, apply_defaults
 from labkit.sandbox.api.names import cannot_unmarshal
 from labkit.sandbox.api.options import WriteOptions
 from labkit.sandbox.api.registry import Resource, Served
@@ -20,10 +20,12 @@ class Checks:
 
     Args:
         settings: Of the sandbox; defaults depend on the Kubernetes it plays.
+        token_secret: How to find the Secret with a service account's token.
     """
 
-    def __init__(self, settings: SandboxSettings) -> None:
+    def __init__(self, settings: SandboxSettings, token_secret: TokenSecret) -> None:
         self._settings = settings
+        self._token_secret = token_secret
         self._schemas: dict[tuple[str, str], tuple[Obj, CustomSchema]] = {}
 
     def incoming(
@@ -92,7 +94,7 @@ class Checks:
     def defaults(self, resource: Resource, obj: Obj) -> None:
         """Fill in what a client may leave out, in place."""
         if resource.crd is None:
-            apply_defaults(resource.name, obj, self._settings)
+            apply_defaults(resource.name, obj, self._settings, self._token_secret)
 
     @staticmethod
     def errors(resource: Resource, obj: Obj, before: Obj | None, options: WriteOptions) -> list[Obj]:

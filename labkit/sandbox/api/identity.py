@@ -1,23 +1,20 @@
-"""Who this API server is: its keys on disk, the kubeconfig that trusts them, and tokens for service accounts."""
+"""Who this API server is: its keys on disk, the kubeconfig that trusts them."""
 
 from __future__ import annotations
 
 import base64
 import contextlib
-import hashlib
-import hmac
 import json
 import os
 import secrets
 import ssl
-import time
 from pathlib import Path
 from typing import Any
 
 from labkit.errors import SandboxError
 from labkit.sandbox.settings import SandboxSettings
 
-__all__ = ["Identity", "Tokens", "write_private"]
+__all__ = ["Identity", "write_private"]
 
 _YEARS = 10
 _HOSTS = (
@@ -164,48 +161,3 @@ def _usage(x509: Any, *, sign: bool) -> Any:
         encipher_only=False,
         decipher_only=False,
     )
-
-
-class Tokens:
-    """Who a bearer token belongs to.
-
-    Args:
-        admin: The sandbox's own token; tokens of service accounts are signed with it.
-    """
-
-    def __init__(self, admin: str) -> None:
-        self._admin = admin
-        self._secret = hashlib.sha256(b"service accounts\0" + admin.encode()).digest()
-
-    def issue(self, namespace: str, name: str, uid: str, seconds: int, audiences: list[str]) -> str:
-        """A signed token (JWT) of a service account, good for `seconds`."""
-        now = int(time.time())
-        claims = {
-            "aud": audiences,
-            "exp": now + seconds,
-            "iat": now,
-            "iss": "https://kubernetes.default.svc.cluster.local",
-            "kubernetes.io": {"namespace": namespace, "serviceaccount": {"name": name, "uid": uid}},
-            "nbf": now,
-            "sub": f"system:serviceaccount:{namespace}:{name}",
-        }
-        head = _base64(json.dumps({"alg": "HS256", "typ": "JWT"}).encode())
-        signed = f"{head}.{_base64(json.dumps(claims, separators=(',', ':')).encode())}"
-        return f"{signed}.{self._sign(signed)}"
-
-    def _sign(self, text: str) -> str:
-        return _base64(hmac.new(self._secret, text.encode(), hashlib.sha256).digest())
-
-    def user(self, token: str) -> str:
-        """The name of the user who holds `token`; "" where nobody does."""
-        if hmac.compare_digest(token.encode(), self._admin.encode()):
-            return "kubernetes-admin"
-        signed, _, signature = token.rpartition(".")
-        if not signed or not hmac.compare_digest(self._sign(signed).encode(), signature.encode()):
-            return ""
-        claims = json.loads(base64.urlsafe_b64decode(signed.partition(".")[2] + "=="))
-        return str(claims["sub"]) if claims["exp"] > time.time() else ""
-
-
-def _base64(content: bytes) -> str:
-    return base64.urlsafe_b64encode(content).decode().rstrip("=")

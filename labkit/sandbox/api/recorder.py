@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
+import time
 from collections import OrderedDict
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 from labkit.sandbox.api import metadata
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 __all__ = ["Recorder"]
 
 _REMEMBERED = 1024
+_LASTING = 3600.0
+"""Seconds an event is kept after it was last seen, as in Kubernetes."""
+
+_SWEEP_EVERY = 60.0
 
 
 class Recorder:
@@ -29,6 +34,7 @@ class Recorder:
         self._objects = objects
         self._host = host
         self._known: OrderedDict[tuple[str, ...], tuple[str, str]] = OrderedDict()
+        self._swept = time.monotonic()
 
     def record(
         self, involved: Obj, type: Literal["Normal", "Warning"], reason: str, message: str, component: str
@@ -40,9 +46,19 @@ class Recorder:
         try:
             if not self._again(identity):
                 self._first(involved, identity)
+            if time.monotonic() > self._swept + _SWEEP_EVERY:
+                self._sweep()
         except ApiError:
             # About something that is gone, in a namespace that is going, or on a full disk: nobody to tell.
             return
+
+    def _sweep(self) -> None:
+        """Delete what is too old to matter."""
+        self._swept = time.monotonic()
+        oldest = (datetime.now(UTC) - timedelta(seconds=_LASTING)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        for event in self._objects.list("events"):
+            if (event.get("lastTimestamp") or event["metadata"]["creationTimestamp"]) < oldest:
+                self._objects.delete("events", event["metadata"]["name"], event["metadata"]["namespace"])
 
     def _again(self, identity: tuple[str, ...]) -> bool:
         known = self._known.get(identity)
@@ -70,7 +86,7 @@ class Recorder:
         event = {
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"name": f"{name}.{secrets.token_hex(8)}", "namespace": namespace},
+            "metadata": {"name": f"{name}.{time.time_ns():x}", "namespace": namespace},
             "involvedObject": {key: value for key, value in reference.items() if value},
             "type": kind,
             "reason": reason,

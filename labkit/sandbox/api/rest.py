@@ -11,7 +11,6 @@ from typing import Any
 from aiohttp import web
 
 from labkit.sandbox.api import bodies, refusals, reviews
-from labkit.sandbox.api.identity import Tokens
 from labkit.sandbox.api.objects import ObjectStore
 from labkit.sandbox.api.options import DeleteOptions, WriteOptions
 from labkit.sandbox.api.paths import Target
@@ -22,6 +21,7 @@ from labkit.sandbox.api.serve_watch import Watches
 from labkit.sandbox.api.store import Entry
 from labkit.sandbox.api.views import View
 from labkit.sandbox.contracts import ApiError, Obj
+from labkit.sandbox.tokens import Tokens
 
 __all__ = ["Rest"]
 

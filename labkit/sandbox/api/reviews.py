@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from labkit.sandbox.api.identity import Tokens
 from labkit.sandbox.contracts import Obj
+from labkit.sandbox.tokens import Tokens
 
 __all__ = ["answer", "token_request"]
 

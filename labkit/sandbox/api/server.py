@@ -13,7 +13,7 @@ from labkit.errors import SandboxError
 from labkit.sandbox.api import bootstrap, openapi, refusals
 from labkit.sandbox.api.crds import CRDS
 from labkit.sandbox.api.discovery import AGGREGATED, Discovery
-from labkit.sandbox.api.identity import Identity, Tokens
+from labkit.sandbox.api.identity import Identity
 from labkit.sandbox.api.objects import ObjectStore
 from labkit.sandbox.api.paths import Target, target_of
 from labkit.sandbox.api.responses import form_of, json_response, refusal
@@ -21,6 +21,7 @@ from labkit.sandbox.api.rest import Rest
 from labkit.sandbox.api.serve_watch import Watches
 from labkit.sandbox.contracts import ApiError, Obj, PodRuntime
 from labkit.sandbox.settings import SandboxSettings
+from labkit.sandbox.tokens import Tokens
 
 __all__ = ["IDENTITY_HEADER", "ApiServer"]
 
@@ -142,7 +143,8 @@ class ApiServer:
         host = request.host.rsplit(":", 1)[0] if not request.host.endswith("]") else request.host
         if host not in self._identity.hosts:
             raise ApiError(403, "Forbidden", f"the Host header {request.host!r} is not one of this server's names")
-        if "Origin" in request.headers:
+        # The Python client's WebSockets name this server itself; a page cannot be served from here.
+        if request.headers.get("Origin", f"https://{request.host}") != f"https://{request.host}":
             raise ApiError(403, "Forbidden", "requests of web pages (with an Origin header) are not answered")
 
     def _authenticate(self, request: web.Request) -> str:

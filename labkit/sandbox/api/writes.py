@@ -13,7 +13,7 @@ from labkit.sandbox.api.options import WriteOptions
 from labkit.sandbox.api.registry import Registry, Resource
 from labkit.sandbox.api.store import Entry, Key, Store, clone
 from labkit.sandbox.api.strategies import first_status, prepare
-from labkit.sandbox.contracts import AdmissionPlugin, AdmissionRequest, Obj
+from labkit.sandbox.contracts import AdmissionPlugin, AdmissionRequest, ApiError, Obj
 from labkit.sandbox.settings import SandboxSettings
 
 __all__ = ["Writes", "key_of"]
@@ -36,7 +36,7 @@ class Writes:
 
     def __init__(self, store: Store, registry: Registry, settings: SandboxSettings) -> None:
         self._store = store
-        self._checks = Checks(settings)
+        self._checks = Checks(settings, self._token_secret)
         self._allocator = ServiceAllocator(store, settings)
         self._settings = settings
         self._registry = registry
@@ -45,6 +45,20 @@ class Writes:
         """Says whether an object that is being deleted has nothing left to wait for."""
         self.hooks: dict[str, Callable[[Obj, Obj | None], list[Obj]]] = {}
         """Further preparation by resource name (CustomResourceDefinitions), as `strategies.prepare`."""
+
+    def _token_secret(self, namespace: str, name: str) -> str:
+        entry = self._store.entry("serviceaccounts", (namespace, name))
+        if entry is None:
+            return ""
+        if not entry.obj.get("secrets"):
+            # Its controller is about to make one; a pod without its token would never get it.
+            raise ApiError(
+                403,
+                "Forbidden",
+                f'No API token found for service account "{name}", retry after the token is automatically created and '
+                "added to the service account",
+            )
+        return str(entry.obj["secrets"][-1]["name"])
 
     def create(self, resource: Resource, obj: Obj, namespace: str | None, options: WriteOptions) -> Obj:
         """Create `obj` (the caller gives it away); returns the stored object, shared."""

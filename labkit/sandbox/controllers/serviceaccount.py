@@ -8,6 +8,7 @@ from typing import Any
 from labkit.sandbox.contracts import Event, Obj
 from labkit.sandbox.controllers.meta import MANAGER, Context
 from labkit.sandbox.reconcile import Key, Reconciler, object_key
+from labkit.sandbox.tokens import Tokens
 
 __all__ = ["ServiceAccountController"]
 
@@ -27,6 +28,7 @@ class ServiceAccountController:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._tokens = Tokens(context.settings.token)
         self.reconciler = (
             Reconciler("serviceaccount", context.objects, self._reconcile)
             .watches("serviceaccounts")
@@ -66,17 +68,15 @@ class ServiceAccountController:
             self._give_token(account, current, authority.read_bytes())
         return None
 
-    def _content(self, namespace: str, authority: bytes) -> dict[str, str]:
-        parts = {
-            "ca.crt": authority,
-            "namespace": namespace.encode(),
-            "token": self._context.settings.token.encode(),
-        }
+    def _content(self, account: Obj, authority: bytes) -> dict[str, str]:
+        meta = account["metadata"]
+        token = self._tokens.of_account(meta["namespace"], meta["name"], meta["uid"])
+        parts = {"ca.crt": authority, "namespace": meta["namespace"].encode(), "token": token.encode()}
         return {key: base64.b64encode(value).decode() for key, value in parts.items()}
 
     def _fill(self, secret: Obj, account: Obj, authority: bytes) -> None:
-        wanted = self._content(account["metadata"]["namespace"], authority)
         data = secret.get("data") or {}
+        wanted = self._content(account, authority)
         uid = account["metadata"]["uid"]
         if wanted.items() <= data.items() and _account_of(secret)[1] == uid:
             return
@@ -101,7 +101,7 @@ class ServiceAccountController:
                     "annotations": {_NAME: meta["name"], _UID: meta["uid"]},
                 },
                 "type": TYPE,
-                "data": self._content(meta["namespace"], authority),
+                "data": self._content(account, authority),
             }
             created = self._context.objects.create("secrets", secret, meta["namespace"], manager=MANAGER)
             mine = created["metadata"]["name"]

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from labkit.sandbox.contracts import Obj, Objects
 from labkit.sandbox.node.environment import ConfigError, field, resource_field
 from labkit.sandbox.settings import SandboxSettings
+from labkit.sandbox.tokens import Tokens
 
 __all__ = ["MountError", "Volumes", "references"]
 
@@ -54,6 +55,7 @@ class Volumes:
         self._folder = folder
         self._host = settings.home / "host"
         self._settings = settings
+        self._tokens = Tokens(settings.token)
         self._allocatable = allocatable
 
     def set_up(self, pod: Obj) -> None:
@@ -114,8 +116,13 @@ class Volumes:
                 yield item["path"], (value.encode(), item.get("mode", 0o644))
         elif (token := source.get("serviceAccountToken")) is not None:
             # One meant for another audience, such as Istio's CA, must not open the API.
-            value = self._settings.xds_token if token.get("audience") else self._settings.token
+            value = self._settings.xds_token if token.get("audience") else self._account_token(pod, namespace)
             yield token["path"], (value.encode(), 0o600)
+
+    def _account_token(self, pod: Obj, namespace: str) -> str:
+        name = pod["spec"].get("serviceAccountName", "default")
+        account = self._objects.find("serviceaccounts", name, namespace)
+        return self._tokens.of_account(namespace, name, account["metadata"]["uid"] if account else "")
 
     def _keys(self, resource: str, name: str, namespace: str, source: Obj) -> Iterator[tuple[str, tuple[bytes, int]]]:
         found = self._objects.find(resource, name, namespace)

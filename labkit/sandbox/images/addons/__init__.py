@@ -18,7 +18,6 @@ def _image(repositories: tuple[str, ...], program: str, entry: str, size: int, s
 
 
 IMAGES = (
-    _image(("prom/prometheus", "prometheus/prometheus"), "/bin/prometheus", f"{_PAGES}:prometheus", 320_000_000),
     _image(
         ("prometheus-operator/prometheus-config-reloader", "jimmidyson/configmap-reload"),
         "/bin/prometheus-config-reloader",

@@ -8,7 +8,7 @@ import sys
 from labkit.sandbox.images.standin import about, app, healthy, tag
 from labkit.sandbox.images.web import App, json_response, serve
 
-__all__ = ["config_reloader", "grafana", "kiali", "loki", "prometheus"]
+__all__ = ["config_reloader", "grafana", "kiali", "loki"]
 
 _LATER = "It answers its health checks and nothing else."
 
@@ -16,13 +16,6 @@ _LATER = "It answers its health checks and nothing else."
 def _start(name: str, apps: dict[int, App]) -> int:
     print(f"{name} {tag()}: the workshop's stand-in, on ports {', '.join(map(str, apps))}", flush=True)
     return serve(apps)
-
-
-def prometheus() -> int:
-    """Prometheus."""
-    name = "Prometheus"
-    pages = {"/-/healthy": healthy(name), "/-/ready": healthy(name), "/graph": about(name, _LATER)}
-    return _start(name, {9090: app(name, _LATER, pages)})
 
 
 def config_reloader() -> int:

@@ -1,0 +1,90 @@
+"""A release's Prometheus configuration, changed only where a process on this machine differs from a container.
+
+What stays: every job and every relabel rule. What changes: service discovery comes over HTTP (Debian's Prometheus is
+built without Kubernetes'), files are where the volumes really are, names of Services are addresses, Envoy's metrics
+lose the prefix that stock Envoy gives them, and jobs that carry the mesh's metrics are scraped more often.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+__all__ = ["Surroundings", "adapt"]
+
+Json = dict[str, Any]
+
+QUICK = "500ms"
+"""How often the mesh's own metrics are scraped: what a learner did a moment ago shows in the next query."""
+
+SLOW = "5s"
+"""How often everything else is, unless the configuration says less."""
+
+_MESH_JOBS = ("istio-mesh", "envoy-stats", "kubernetes-pods")
+_NOT_HERE = ("rule_files", "remote_write", "remote_read", "alerting")
+_PREFIX = {"source_labels": ["__name__"], "regex": "envoy_(istio_.*)", "target_label": "__name__", "replacement": "$1"}
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the configuration is adapted to.
+
+    Args:
+        discovery: URL of the service discovery, e.g. "http://127.20.64.9:34567/sd".
+        mounts: Mount path → where it really is.
+        api: Host and port of the API server.
+        quick: Whether to scrape at the sandbox's clock; otherwise at the configuration's own.
+    """
+
+    discovery: str
+    mounts: Mapping[str, str]
+    api: str
+    quick: bool
+
+
+def adapt(config: Json, here: Surroundings) -> Json:
+    """The configuration to start Prometheus with; `config` is left as it is."""
+    adapted: Json = {key: _paths(value, here) for key, value in config.items() if key not in _NOT_HERE}
+    overall = adapted.setdefault("global", {}) or {}
+    adapted["global"] = overall
+    if here.quick:
+        overall["scrape_interval"] = SLOW
+        overall["scrape_timeout"] = SLOW
+        overall.pop("evaluation_interval", None)
+    adapted["scrape_configs"] = [_job(job, here) for job in adapted.get("scrape_configs") or []]
+    return adapted
+
+
+def _paths(value: Any, here: Surroundings) -> Any:
+    """`value` with container paths and the API server's name replaced, wherever they stand."""
+    if isinstance(value, dict):
+        return {key: _paths(item, here) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_paths(item, here) for item in value]
+    if not isinstance(value, str):
+        return value
+    for mount, real in here.mounts.items():
+        if value == mount or value.startswith(mount.rstrip("/") + "/"):
+            return real + value[len(mount.rstrip("/")) :]
+    return re.sub(r"^kubernetes\.default\.svc(\.cluster\.local)?(:443)?$", here.api, value)
+
+
+def _job(job: Json, here: Surroundings) -> Json:
+    made = {key: value for key, value in job.items() if key != "kubernetes_sd_configs"}
+    if found := job.get("kubernetes_sd_configs"):
+        made["http_sd_configs"] = [_discovery(one, here) for one in found]
+    if here.quick:
+        made.pop("scrape_timeout", None)
+        quick = job.get("job_name") in _MESH_JOBS
+        made["scrape_interval"] = made["scrape_timeout"] = QUICK if quick else SLOW
+    made["metric_relabel_configs"] = [*(job.get("metric_relabel_configs") or []), _PREFIX]
+    return made
+
+
+def _discovery(found: Json, here: Surroundings) -> Json:
+    names = (found.get("namespaces") or {}).get("names") or []
+    query = urlencode({"role": found.get("role", ""), "namespaces": ",".join(names)})
+    return {"url": f"{here.discovery}?{query}", "refresh_interval": "1s"}

@@ -1,0 +1,78 @@
+"""The cluster as a pod sees it: lists kept fresh by watches, with the pod's own token."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["Cluster"]
+
+Json = dict[str, Any]
+
+
+class Cluster:
+    """Objects of some resources, up to date.
+
+    Args:
+        host: The API server's host.
+        port: Its port.
+        token: A bearer token.
+        authority: File of the CA that signed its certificate; "" trusts nobody.
+        resources: Name → path, e.g. {"pod": "/api/v1/pods"}.
+    """
+
+    def __init__(self, host: str, port: int, token: str, authority: str, resources: Mapping[str, str]) -> None:
+        self._address = (host, port)
+        self._token = token
+        self._context = ssl.create_default_context(cafile=authority or None)
+        self._objects: dict[str, dict[str, Json]] = {name: {} for name in resources}
+        self._lock = threading.Lock()
+        for name, path in resources.items():
+            threading.Thread(target=self._follow, args=(name, path), daemon=True, name=f"watch {name}").start()
+
+    def objects(self) -> dict[str, list[Json]]:
+        """All objects known now, by the resource's name."""
+        with self._lock:
+            return {name: list(found.values()) for name, found in self._objects.items()}
+
+    def _follow(self, name: str, path: str) -> None:
+        while True:
+            try:
+                self._list_and_watch(name, path)
+            except (OSError, http.client.HTTPException, ValueError, KeyError):
+                # The API server is away, or the watch has grown too old: begin anew.
+                pass
+            time.sleep(0.5)
+
+    def _get(self, path: str) -> tuple[http.client.HTTPSConnection, http.client.HTTPResponse]:
+        connection = http.client.HTTPSConnection(*self._address, context=self._context, timeout=330)
+        connection.request("GET", path, headers={"Authorization": f"Bearer {self._token}"})
+        return connection, connection.getresponse()
+
+    def _list_and_watch(self, name: str, path: str) -> None:
+        connection, answer = self._get(path)
+        listed = json.loads(answer.read())
+        connection.close()
+        found = {one["metadata"]["uid"]: one for one in listed["items"]}
+        with self._lock:
+            self._objects[name] = found
+        version = listed["metadata"]["resourceVersion"]
+        connection, answer = self._get(f"{path}?watch=true&resourceVersion={version}&timeoutSeconds=300")
+        try:
+            while line := answer.readline():
+                event = json.loads(line)
+                if event["type"] == "ERROR":
+                    return
+                item = event["object"]
+                with self._lock:
+                    if event["type"] == "DELETED":
+                        found.pop(item["metadata"]["uid"], None)
+                    elif event["type"] != "BOOKMARK":
+                        found[item["metadata"]["uid"]] = item
+        finally:
+            connection.close()

@@ -1,0 +1,207 @@
+"""The pod's process: writes the adapted configuration, runs the real Prometheus, and guards the way to it.
+
+Prometheus asks nobody who they are, and a web page can send requests to any loopback address. So it listens at a port
+of its own behind a password that only this process knows; at 9090 stands a guard that lets our own addresses in.
+"""
+
+from __future__ import annotations
+
+import base64
+import ctypes
+import http.client
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from labkit import config
+from labkit.sandbox.images.guarded import guarded
+from labkit.sandbox.images.prometheus.adapt import Surroundings, adapt
+from labkit.sandbox.images.prometheus.cluster import Cluster
+from labkit.sandbox.images.prometheus.targets import RESOURCES, targets
+from labkit.sandbox.images.standin import about
+from labkit.sandbox.images.web import App, Request, Response, json_response, listen, serve
+
+__all__ = ["discovery", "forward", "main"]
+
+PORT = 9090
+_USER = "pod"
+_HOP_HEADERS = {"connection", "keep-alive", "transfer-encoding", "upgrade", "te", "trailer", "content-length", "date"}
+_CREDENTIALS = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+
+def discovery(cluster: Cluster) -> App:
+    """Prometheus' service discovery: GET ?role=…&namespaces=a,b."""
+
+    def app(request: Request) -> Response:
+        values = parse_qs(urlsplit(request.target).query)
+        names = frozenset(filter(None, values.get("namespaces", [""])[0].split(",")))
+        return json_response(targets(values.get("role", [""])[0], cluster.objects(), names))
+
+    return guarded(app)
+
+
+def forward(host: str, port: int, password: str) -> App:
+    """Hand requests on to the Prometheus behind the password."""
+    credentials = base64.b64encode(f"{_USER}:{password}".encode()).decode()
+
+    def app(request: Request) -> Response:
+        connection = http.client.HTTPConnection(host, port, timeout=120)
+        headers = {name: value for name, value in request.items if name.lower() not in {*_HOP_HEADERS, "authorization"}}
+        headers["Authorization"] = f"Basic {credentials}"
+        try:
+            connection.request(request.method, request.target, request.body or None, headers)
+            answer = connection.getresponse()
+            body = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            return Response(503, f"Prometheus does not answer: {error}\n", content_type="text/plain")
+        finally:
+            connection.close()
+        kept = [(name, value) for name, value in answer.getheaders() if name.lower() not in _HOP_HEADERS]
+        return Response(answer.status, body, kept, content_type="")
+
+    return guarded(app)
+
+
+def _real(path: str, mounts: Mapping[str, str]) -> str:
+    for mount, real in mounts.items():
+        if path == mount or path.startswith(mount.rstrip("/") + "/"):
+            return real + path[len(mount.rstrip("/")) :]
+    return path
+
+
+def _flags(argv: list[str]) -> dict[str, str]:
+    pairs = (argument.lstrip("-").partition("=") for argument in argv if argument.startswith("-"))
+    return {name: value for name, _, value in pairs}
+
+
+class _Pod:
+    """Where this pod's files are, and what its command line asks for."""
+
+    def __init__(self) -> None:
+        self.mounts: dict[str, str] = json.loads(os.environ["LABKIT_MOUNTS"])
+        self.root = Path(os.environ["LABKIT_ROOT"])
+        self.flags = _flags(sys.argv[1:])
+        source = self.flags.get("config.file", "/etc/prometheus/prometheus.yml")
+        self.source = Path(_real(source, self.mounts))
+        self.adapted = self.root / "prometheus.adapted.yml"
+        self.address = os.environ["LABKIT_BIND"]
+        self.hidden = os.environ["LABKIT_LOCAL_IP"]
+        self.api = f"{os.environ['KUBERNETES_SERVICE_HOST']}:{os.environ['KUBERNETES_SERVICE_PORT']}"
+
+    def cluster(self) -> Cluster:
+        host, _, port = self.api.rpartition(":")
+        folder = Path(_real(str(_CREDENTIALS), self.mounts))
+        token = (folder / "token").read_text().strip()
+        return Cluster(host, int(port), token, str(folder / "ca.crt"), RESOURCES)
+
+    def write_config(self, discovery_port: int) -> None:
+        import yaml
+
+        here = Surroundings(
+            discovery=f"http://{self.hidden}:{discovery_port}/sd",
+            mounts=self.mounts,
+            api=self.api,
+            quick=os.environ.get("LABKIT_CLOCKS") != "istio",
+        )
+        content: dict[str, Any] = yaml.safe_load(self.source.read_text()) or {}
+        self.adapted.write_text(yaml.safe_dump(adapt(content, here), sort_keys=False))
+
+    def command(self, program: Path, port: int, password: str) -> list[str]:
+        import bcrypt
+
+        # Four rounds: the password is random and lives no longer than the pod, and each check costs time.
+        hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode()
+        web = self.root / "web.yml"
+        with open(os.open(web, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as handle:
+            json.dump({"basic_auth_users": {_USER: hashed}}, handle)
+        retention = self.flags.get("storage.tsdb.retention.time") or self.flags.get("storage.tsdb.retention") or "6h"
+        data = _real(self.flags.get("storage.tsdb.path", "/prometheus"), self.mounts)
+        data = data if data.startswith(str(self.root)) else str(self.root / data.lstrip("/"))
+        return [
+            str(program),
+            f"--config.file={self.adapted}",
+            f"--storage.tsdb.path={data}",
+            f"--storage.tsdb.retention.time={retention}",
+            f"--web.listen-address={self.hidden}:{port}",
+            f"--web.config.file={web}",
+            "--web.enable-lifecycle",
+            "--log.level=warn",
+        ]
+
+
+def _free_port(address: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((address, 0))
+        return int(probe.getsockname()[1])
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def _watch_source(pod: _Pod, discovery_port: int) -> None:
+    """Adapt anew whenever the ConfigMap's file changes; whoever asks for a reload then gets the new one."""
+    seen = pod.source.stat().st_mtime_ns
+    while True:
+        time.sleep(1)
+        try:
+            now = pod.source.stat().st_mtime_ns
+            if now != seen:
+                seen = now
+                pod.write_config(discovery_port)
+                print("the configuration has changed: POST /-/reload applies it", flush=True)
+        except (OSError, ValueError) as error:
+            print(f"cannot read {pod.source}: {error}", file=sys.stderr, flush=True)
+
+
+def _missing() -> int:
+    text = "Prometheus is not installed on this machine. `labkit setup` fetches it; then delete this pod."
+    page = about("Prometheus", text)
+    print(text, flush=True)
+    healthy = Response(200, "no Prometheus on this machine\n", content_type="text/plain")
+
+    def app(request: Request) -> Response:
+        return healthy if request.path.startswith("/-/") else Response(503, page.body)
+
+    return serve({PORT: guarded(app)})
+
+
+def main() -> int:
+    """Entry of the prometheus image."""
+    sys.path += os.environ["LABKIT_LIBRARIES"].split(":")
+    program = config.tool("prometheus")
+    if program is None:
+        return _missing()
+    pod = _Pod()
+    (sd,) = listen({0: discovery(pod.cluster())}, pod.hidden)
+    sd_port = int(sd.server_address[1])
+    pod.write_config(sd_port)
+    password, port = secrets.token_urlsafe(24), _free_port(pod.hidden)
+    command = pod.command(program, port, password)
+    child = subprocess.Popen(command, preexec_fn=_die_with_parent)
+    threading.Thread(target=_watch_source, args=(pod, sd_port), daemon=True).start()
+    threading.Thread(target=_end_with, args=(child,), daemon=True).start()
+    code = serve({PORT: forward(pod.hidden, port, password)})
+    child.terminate()
+    child.wait()
+    return code
+
+
+def _end_with(child: subprocess.Popen[bytes]) -> None:
+    code = child.wait()
+    print(f"prometheus ended with code {code}", file=sys.stderr, flush=True)
+    os._exit(code if code > 0 else 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
