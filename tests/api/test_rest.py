@@ -402,7 +402,10 @@ class TestLists:
     async def test_selectors_that_are_none(self, cluster: Cluster) -> None:
         reply = await cluster.request("GET", f"{PODS}?fieldSelector=spec.foo%3D1")
         assert reply.status == 400
-        assert 'field label not supported: "spec.foo"' in reply.body["message"]
+        assert reply.body["message"] == "field label not supported: spec.foo"
+        reply = await cluster.request("GET", f"{MAPS}?fieldSelector=spec.foo%3D1")
+        words = '"spec.foo" is not a known field selector: only "metadata.name", "metadata.namespace"'
+        assert reply.body["message"] == words
 
 
 class TestDiscovery:

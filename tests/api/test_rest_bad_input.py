@@ -178,13 +178,14 @@ def test_damaged_objects(world: ObjectStore, case: tuple[str, str, str, Any], mo
     attempt(world, case, mode)
 
 
+PATCH_NAMES = [
+    "metadata", "labels", "name", "finalizers", "spec", "template", "containers", "image", "replicas", "selector",
+    "status", "$patch", "$retainKeys", "$setElementOrder/containers", "$deleteFromPrimitiveList/finalizers",
+]  # fmt: skip
 PATCHES = st.recursive(
     VALUES,
     lambda inner: st.dictionaries(
-        st.sampled_from(
-            ["metadata", "labels", "name", "spec", "template", "containers", "image", "$patch", "$retainKeys",
-             "replicas", "$setElementOrder/containers", "$deleteFromPrimitiveList/finalizers", "finalizers", "status", "selector"]
-        ),
+        st.sampled_from(PATCH_NAMES),
         st.one_of(inner, st.lists(inner, max_size=2)), max_size=3,
     ),
     max_leaves=6,

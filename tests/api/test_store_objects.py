@@ -507,6 +507,17 @@ class TestEvents:
         objects.event(involved, "Normal", "A", "b", "test")
         assert objects.list("events") == []
 
+    def test_an_hour_old_one_is_swept_away(self, objects: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        involved = objects.create("pods", pod())
+        objects.event(involved, "Normal", "Old", "words", "test")
+        old = objects.list("events")[0]
+        objects.update("events", {**old, "lastTimestamp": "2020-01-01T00:00:00Z"})
+        objects.event(involved, "Normal", "Newer", "words", "test")
+        assert {one["reason"] for one in objects.list("events")} == {"Old", "Newer"}, "swept at every event"
+        monkeypatch.setattr("labkit.sandbox.api.recorder._SWEEP_EVERY", 0.0)
+        objects.event(involved, "Normal", "Newest", "words", "test")
+        assert {one["reason"] for one in objects.list("events")} == {"Newer", "Newest"}
+
     def test_one_about_a_cluster_scoped_object_is_in_default(self, objects: ObjectStore) -> None:
         node = objects.create("nodes", {"metadata": {"name": "n"}})
         objects.event(node, "Normal", "Starting", "here", "kubelet")

@@ -12,6 +12,9 @@ __all__ = ["Discovery"]
 AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 """Content-Type of aggregated discovery; clients compare it."""
 
+_OLD_GROUP = "extensions"
+"""Last of the built-in ones: what it serves has a better home in another group."""
+
 # verb, kind and group/version of what a subresource is made of, where that is not the resource itself.
 _SUBRESOURCES: dict[str, tuple[tuple[str, ...], str, str, str]] = {
     "status": (("get", "patch", "update"), "", "", ""),
@@ -48,6 +51,16 @@ class Discovery:
             self._revision = self._registry.revision
         return self._groups
 
+    def _ordered(self) -> list[str]:
+        """Groups in the order in which kubectl looks for a name: built-in ones, then custom ones by name."""
+        groups = self._fresh()
+        custom = {
+            group for group in groups if all(one.resource.crd for served in groups[group].values() for one in served)
+        }
+        built_in = [group for group in groups if group not in custom and group != _OLD_GROUP]
+        old = [_OLD_GROUP] if _OLD_GROUP in groups else []
+        return [*built_in, *old, *sorted(custom)]
+
     def _versions(self, group: str) -> list[str]:
         """Versions of a group, preferred first."""
         versions = self._fresh()[group]
@@ -61,14 +74,12 @@ class Discovery:
     def group_versions(self) -> list[str]:
         """Every group and version ("v1", "apps/v1", …)."""
         return [
-            f"{group}/{version}" if group else version
-            for group in sorted(self._fresh())
-            for version in self._versions(group)
+            f"{group}/{version}" if group else version for group in self._ordered() for version in self._versions(group)
         ]
 
     def aggregated(self, *, core: bool) -> Obj:
         """`/api` or `/apis` as an APIGroupDiscoveryList."""
-        groups = [group for group in sorted(self._fresh()) if (group == "") is core]
+        groups = [group for group in self._ordered() if (group == "") is core]
         items = [
             {
                 "metadata": {"name": group} if group else {},
@@ -92,7 +103,7 @@ class Discovery:
 
     def groups(self) -> Obj:
         """`/apis`."""
-        items = [self._group(group) for group in sorted(self._fresh()) if group]
+        items = [self._group(group) for group in self._ordered() if group]
         return {"kind": "APIGroupList", "apiVersion": "v1", "groups": items}
 
     def group(self, group: str) -> Obj | None:

@@ -258,10 +258,10 @@ class ObjectStore:
         self.writes.plugins.append(plugin)
 
 
-def selectable_fields(resource: Resource) -> tuple[str, ...]:
-    """Further fields that a custom resource can be selected by."""
+def selectable_fields(resource: Resource) -> tuple[str, ...] | None:
+    """Further fields that a custom resource can be selected by; None for a built-in one."""
     if resource.crd is None:
-        return ()
+        return None
     return tuple(
         path["jsonPath"].lstrip(".")
         for version in resource.crd["spec"]["versions"]

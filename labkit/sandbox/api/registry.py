@@ -5,7 +5,7 @@ Objects are kept in one version each, the hub; `conversion` turns them into the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from labkit.sandbox.api.resource_table import BUILTIN, EXTENSIONS, Row
 from labkit.sandbox.contracts import Obj
@@ -205,13 +205,6 @@ class Registry:
         """Every path."""
         return list(self._served.values())
 
-    def by_kind(self, group: str, kind: str) -> Resource | None:
-        """The resource of a kind, e.g. of an owner reference."""
-        for resource in self._by_name.values():
-            if resource.kind == kind and resource.group == group:
-                return resource
-        return None
-
     def add_custom(self, crd: Obj) -> Resource:
         """Serve what `crd` defines (again, if it changed)."""
         resource = custom_resource(crd)
@@ -228,7 +221,3 @@ class Registry:
         for key in [k for k, served in self._served.items() if served.resource.name == name]:
             del self._served[key]
         self.revision += 1
-
-    def with_crd(self, crd: Obj) -> Resource:
-        """The resource of `crd` with the names it asks for; not served by this call."""
-        return replace(custom_resource(crd))

@@ -131,17 +131,19 @@ _RENAMED = {
 _DEFAULTS = {"spec.schedulerName": "default-scheduler", "spec.unschedulable": "false", "spec.hostNetwork": "false"}
 
 
-def _known(resource: str, field: str, selectable: tuple[str, ...]) -> bool:
-    return field in _COMMON or field in _FIELDS.get(resource, ()) or field in selectable
+def _unknown(resource: str, field: str, *, custom: bool) -> str:
+    if custom or resource in _FIELDS:
+        return f"field label not supported: {field}"
+    return f'"{field}" is not a known field selector: only "metadata.name", "metadata.namespace"'
 
 
-def field_selector(text: str, resource: str, selectable: tuple[str, ...] = ()) -> Match | None:
+def field_selector(text: str, resource: str, selectable: tuple[str, ...] | None = None) -> Match | None:
     """What `text` selects ("metadata.name=x,status.phase!=Running"); None where it selects everything.
 
     Args:
         text: The selector.
         resource: Name of the resource, which decides the fields that can be selected on.
-        selectable: Further fields (a custom resource's `selectableFields`).
+        selectable: Of a custom resource, its `selectableFields`; None for a built-in one.
 
     Raises:
         ApiError: 400 where `text` is no selector or names a field that cannot be selected on.
@@ -154,11 +156,8 @@ def field_selector(text: str, resource: str, selectable: tuple[str, ...] = ()) -
                 f"invalid field selector: {text!r} cannot be parsed (expected field=value or field!=value)"
             )
         field = match["field"]
-        if not _known(resource, field, selectable):
-            raise _bad_request(
-                f'Unable to find "{resource}" that match label selector "", field selector "{text}": '
-                f'field label not supported: "{field}"'
-            )
+        if field not in (*_COMMON, *_FIELDS.get(resource, ()), *(selectable or ())):
+            raise _bad_request(_unknown(resource, field, custom=selectable is not None))
         path = _RENAMED.get(field, field.split("."))
         checks.append((path, match["op"] != "!=", match["value"], _DEFAULTS.get(field, "")))
     if not checks:

@@ -25,8 +25,8 @@ _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=
 
 
 def dumps(value: Any) -> bytes:
-    """`value` as compact JSON."""
-    return _encode(value).encode()
+    """`value` as compact JSON; what is no character of Unicode (half a surrogate pair) becomes a question mark."""
+    return _encode(value).encode(errors="replace")
 
 
 def clone(value: Any) -> Any:
@@ -113,12 +113,6 @@ class Store:
         if namespace is None:
             return [table[key] for key in sorted(table)]
         return [table[key] for key in sorted(key for key in table if key[0] == namespace)]
-
-    def all(self) -> Iterator[tuple[str, Entry]]:
-        """Every object with its resource's name."""
-        for resource, table in list(self._objects.items()):
-            for entry in list(table.values()):
-                yield resource, entry
 
     def put(self, resource: str, key: Key, obj: Obj) -> Entry:
         """Create or replace; sets `metadata.resourceVersion`. The store owns `obj` from here on.
