@@ -182,9 +182,10 @@ async def test_an_init_container_that_fails_fails_the_pod(cluster: Cluster) -> N
 async def test_a_native_sidecar_starts_before_and_ends_after_the_others(cluster: Cluster) -> None:
     mount = [{"name": "v", "mountPath": "/data"}]
     sidecar = "trap 'echo sidecar >> data/ends; exit 0' TERM; touch data/up; " + FOREVER
-    main = "test -e data/up || exit 9; trap 'echo main >> data/ends; exit 0' TERM; " + FOREVER
+    main = "test -e data/up || exit 9; trap 'echo main >> data/ends; exit 0' TERM; touch trapped; " + FOREVER
+    trapped = {"exec": {"command": ["test", "-e", "trapped"]}, "periodSeconds": 1}
     cluster.pod(
-        container={"command": ["sh", "-c", main], "volumeMounts": mount},
+        container={"command": ["sh", "-c", main], "volumeMounts": mount, "readinessProbe": trapped},
         initContainers=[
             {
                 "name": "side",

@@ -20,6 +20,7 @@ What a container's process finds in its environment besides the pod's own variab
     LABKIT_CAPTURE         where a sidecar captures outbound calls ("<local IP>:15001"); absent without a sidecar
     LABKIT_NAMESPACE       the pod's namespace
     LABKIT_DNS             the file with the cluster's names (see `labkit.sandbox.node.names`)
+    LABKIT_SHIM            the folder with the sitecustomize that makes Services' names known to Python programs
     LABKIT_LOW_PORT_SHIFT  what to add to a port below 1024 before binding it: "0", or "20000" without privilege
 """
 

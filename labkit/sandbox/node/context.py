@@ -51,13 +51,15 @@ def make_context(
     behind = has_sidecar(pod) and container["name"] != _PROXY
     bind = local_ip if behind else pod_ip
     base = {
-        "PATH": f"{_PATH}:{Path(sys.executable).parent}",
+        # The shim's curl stands before the machine's; the sandbox's own programs come last.
+        "PATH": f"{SHIM / 'bin'}:{_PATH}:{Path(sys.executable).parent}",
         "HOSTNAME": pod["spec"].get("hostname") or pod["metadata"]["name"],
         "HOME": str(root / "root"),
         "TMPDIR": str(root / "tmp"),
         "LANG": "C.UTF-8",
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",
+        "PYTHONPATH": str(SHIM),
         **image.env,
     }
     name = ImageName.parse(container["image"])
@@ -70,14 +72,12 @@ def make_context(
         "LABKIT_LOCAL_IP": local_ip,
         "LABKIT_BIND": bind,
         "LABKIT_DNS": str(services.dns_file),
+        "LABKIT_SHIM": str(SHIM),
         "LABKIT_NAMESPACE": pod["metadata"].get("namespace", "default"),
         "LABKIT_LOW_PORT_SHIFT": "0" if settings.plan.low_ports else str(LOW_PORT_SHIFT),
     }
     if behind:
         own["LABKIT_CAPTURE"] = f"{local_ip}:{_CAPTURE_PORT}"
-    if SHIM.is_dir():
-        own["LABKIT_SHIM"] = base["PYTHONPATH"] = str(SHIM)
-        base["CURL_HOME"] = str(SHIM)
     env = container_env(services.objects, pod, container, base, services.allocatable) | own
     argv = image.command_line(
         [expand(part, env) for part in container.get("command") or []],

@@ -47,7 +47,7 @@ class LogFile:
         self.closed = False
         self._rotate_bytes = rotate_bytes
         self._rest: dict[str, bytes] = {}
-        self._lost = 0
+        self.lost = 0
         self._waiting: list[asyncio.Future[None]] = []
         self._file: int | None = None
         self._size = 0
@@ -98,8 +98,8 @@ class LogFile:
         try:
             if self._file is None:
                 raise OSError("not open")
-            if self._lost:
-                note = f"{self._lost} lines of this log were lost: they could not be written to disk"
+            if self.lost:
+                note = f"{self.lost} lines of this log were lost: they could not be written to disk"
                 data = b"%s stderr F %s\n" % (_stamp(), note.encode()) + data
             written = os.write(self._file, data)
             if written < len(data):
@@ -108,9 +108,9 @@ class LogFile:
                 raise OSError("short write")
         except OSError:
             # A full disk must end neither the container nor the node; the gap is told in the log once there is room.
-            self._lost += lines
+            self.lost += lines
             return
-        self._lost = 0
+        self.lost = 0
         self._size += written
         if self._size >= self._rotate_bytes:
             self._rotate()

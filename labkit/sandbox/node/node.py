@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import datetime
@@ -73,8 +74,7 @@ class Node:
         self._registration.register()
         self._names.start()
         self._proxy.start()
-        self._keep_addresses()
-        self._remove_stale_folders()
+        self._take_over()
         for resource, act in (
             ("pods", self._pod_event),
             ("nodes", self._node_event),
@@ -112,21 +112,23 @@ class Node:
                     # An object of an unforeseen shape must not stop the node from seeing the others.
                     log.exception("%s %s", resource, event.object["metadata"]["name"])
 
-    def _keep_addresses(self) -> None:
-        """Pods that had an address keep it: new ones must not get it while those are being started."""
-        for pod in self._objects.list("pods"):
-            address = (pod.get("status") or {}).get("podIP")
-            if address and self._is_ours(pod) and not _finished(pod):
-                self._addresses.reserve(address, pod["metadata"]["uid"])
-
-    def _remove_stale_folders(self) -> None:
-        """Folders of pods that vanished while no daemon ran."""
-        from shutil import rmtree
-
-        known = {pod["metadata"]["uid"] for pod in self._objects.list("pods")}
+    def _take_over(self) -> None:
+        """Take on the pods of an earlier run, and remove the folders of those that vanished while none ran."""
+        pods = self._objects.list("pods")
         for folder in self._settings.pods_dir.iterdir():
-            if folder.name not in known:
-                rmtree(folder, ignore_errors=True)
+            if folder.name not in {pod["metadata"]["uid"] for pod in pods}:
+                shutil.rmtree(folder, ignore_errors=True)
+        ours = [pod for pod in pods if self._is_ours(pod)]
+        # All keep their address before any gets a new one.
+        for pod in ours:
+            address = (pod.get("status") or {}).get("podIP")
+            if address and not _finished(pod):
+                self._addresses.reserve(address, pod["metadata"]["uid"])
+        for pod in ours:
+            self._admit(pod)
+        # Nobody may take for ready what was so in the earlier run.
+        for worker in self._workers.values():
+            worker.write()
 
     def _is_ours(self, pod: Obj) -> bool:
         return bool(pod["spec"].get("nodeName") == self._settings.node_name)
@@ -141,7 +143,7 @@ class Node:
 
     def _node_event(self, event: Event) -> None:
         if event.object["metadata"]["name"] == self._settings.node_name and event.type != "DELETED":
-            self._registration.changed(event.object)
+            self._registration.changed()
 
     def _refresh(self, resource: str) -> Callable[[Event], None]:
         def act(event: Event) -> None:

@@ -117,17 +117,19 @@ class Registration:
             asyncio.get_running_loop().call_later(0.05, self._write_status)
         return image
 
-    def changed(self, node: Obj) -> None:
-        """Act on the annotation that asks to remove images."""
-        asked = (node["metadata"].get("annotations") or {}).get(REMOVE_IMAGES)
+    def changed(self) -> None:
+        """Act on the annotation that asks to remove images, if the Node has it now."""
+        node = self._objects.find("nodes", self._settings.node_name)
+        asked = ((node or {}).get("metadata", {}).get("annotations") or {}).get(REMOVE_IMAGES)
         if asked is None:
             return
+        # First, so that no change made below is taken for another request.
+        patch = {"metadata": {"annotations": {REMOVE_IMAGES: None}}}
+        self._objects.patch("nodes", self._settings.node_name, patch, manager="kubelet")
         used = set(self._in_use())
         for reference in filter(None, (part.strip() for part in asked.split(","))):
             self._remove(reference, used)
         self._write_status()
-        patch = {"metadata": {"annotations": {REMOVE_IMAGES: None}}}
-        self._objects.patch("nodes", self._settings.node_name, patch, manager="kubelet")
 
     def _remove(self, reference: str, used: set[str]) -> None:
         try:

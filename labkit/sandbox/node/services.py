@@ -18,7 +18,7 @@ from labkit.sandbox.settings import SandboxSettings
 __all__ = ["SHIM", "NodeServices", "Timing", "image_id", "now"]
 
 SHIM = Path(labkit.__file__).parent / "sandbox" / "images" / "shim"
-"""The folder whose sitecustomize.py makes Python programs in pods find Services."""
+"""The folder of what makes programs in pods find Services: a sitecustomize for Python, and bin/curl."""
 
 
 def now() -> str:
