@@ -87,12 +87,6 @@ class Authority:
             known = self._identities[spiffe] = self.issue(spiffe, now)
         return known
 
-    def near_end(self, certificate: x509.Certificate, now: datetime.datetime | None = None) -> bool:
-        """Whether a certificate this authority gave is in the second half of its life."""
-        now = now or datetime.datetime.now(datetime.UTC)
-        begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-        return now >= begins + (ends - begins) / 2
-
     def issue(self, spiffe: str, now: datetime.datetime | None = None) -> Identity:
         """A new certificate for `spiffe`."""
         assert self._certificate is not None, "load() comes first"

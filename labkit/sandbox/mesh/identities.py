@@ -14,12 +14,12 @@ from labkit.sandbox.contracts import Obj, Objects
 from labkit.sandbox.mesh.certificates import LIFETIME, Authority, Identity
 from labkit.sandbox.reconcile import Key, Reconciler
 
-__all__ = ["IdentityWriter"]
+__all__ = ["CITADEL_TYPE", "TRUST", "IdentityWriter"]
 
 _CITADEL = "istio=citadel"
 _ISTIOD = "app=istiod"
-_ROOT_MAP = "istio-ca-root-cert"
-_SECRET_TYPE = "istio.io/key-and-cert"  # noqa: S105 - a type of Secret, not one
+TRUST = "istio-ca-root-cert"
+CITADEL_TYPE = "istio.io/key-and-cert"
 _ALL: Key = (None, "all")
 
 
@@ -61,8 +61,8 @@ class IdentityWriter:
         """Whose identity a Secret or ConfigMap is, so that one which was deleted or changed is written again."""
         name, namespace = item["metadata"]["name"], item["metadata"].get("namespace")
         if self._legacy:
-            return [(namespace, name.removeprefix("istio."))] if item.get("type") == _SECRET_TYPE else []
-        return [(None, str(namespace))] if name == _ROOT_MAP else []
+            return [(namespace, name.removeprefix("istio."))] if item.get("type") == CITADEL_TYPE else []
+        return [(None, str(namespace))] if name == TRUST else []
 
     async def _look(self, _key: Key) -> None:
         selector = _CITADEL if self._legacy else _ISTIOD
@@ -88,7 +88,7 @@ class IdentityWriter:
         name = f"istio.{account}"
         if self._objects.find("serviceaccounts", account, namespace) is None:
             found = self._objects.find("secrets", name, namespace)
-            if found and found.get("type") == _SECRET_TYPE:
+            if found and found.get("type") == CITADEL_TYPE:
                 self._objects.delete("secrets", name, namespace)
             return None
         if self._ends(namespace):
@@ -102,7 +102,7 @@ class IdentityWriter:
                 "apiVersion": "v1",
                 "kind": "Secret",
                 "metadata": {"name": name, "annotations": {"istio.io/service-account.name": account}},
-                "type": _SECRET_TYPE,
+                "type": CITADEL_TYPE,
                 "data": data,
             }
             self._objects.create("secrets", secret, namespace, manager="istio-citadel")
@@ -114,12 +114,12 @@ class IdentityWriter:
         if self._ends(namespace) or self._objects.find("namespaces", namespace) is None:
             return
         data = {"root-cert.pem": self._authority.root}
-        found = self._objects.find("configmaps", _ROOT_MAP, namespace)
+        found = self._objects.find("configmaps", TRUST, namespace)
         if found is None:
             made = {
                 "apiVersion": "v1",
                 "kind": "ConfigMap",
-                "metadata": {"name": _ROOT_MAP, "labels": {"istio.io/config": "true"}},
+                "metadata": {"name": TRUST, "labels": {"istio.io/config": "true"}},
                 "data": data,
             }
             self._objects.create("configmaps", made, namespace, manager="pilot-discovery")

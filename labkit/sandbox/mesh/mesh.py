@@ -10,8 +10,8 @@ import time
 from labkit.sandbox.contracts import AdmissionPlugin, Obj, Objects
 from labkit.sandbox.mesh.admission import MeshAdmission
 from labkit.sandbox.mesh.certificates import LEGACY_LIFETIME, LIFETIME, Authority
-from labkit.sandbox.mesh.control_plane import CITADEL_TYPE, TRUST, ControlPlane
-from labkit.sandbox.mesh.identities import IdentityWriter
+from labkit.sandbox.mesh.galley import Galley
+from labkit.sandbox.mesh.identities import CITADEL_TYPE, TRUST, IdentityWriter
 from labkit.sandbox.mesh.model import labels
 from labkit.sandbox.mesh.secrets import SecretSource
 from labkit.sandbox.mesh.snapshot import RESOURCES, Memo, Snapshot
@@ -49,7 +49,7 @@ class Mesh:
         self._timer: asyncio.TimerHandle | None = None
         self._dirty_since = 0.0
         self._authority = Authority(settings.home / "mesh", LEGACY_LIFETIME if settings.legacy else LIFETIME)
-        self._control_plane = ControlPlane(objects, settings, self._authority)
+        self._galley = Galley(objects) if settings.legacy else None
         self._secrets = SecretSource(self._authority, lambda: self._snapshot)
         self._server = XdsServer(settings.plan.node, XDS_PORT, settings.xds_token, self._state, self._secrets.get)
         self._identities = IdentityWriter(objects, self._authority, legacy=settings.legacy)
@@ -61,7 +61,8 @@ class Mesh:
         await self._server.start()
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._follow(resource)) for resource in RESOURCES]
-        self._control_plane.start()
+        if self._galley is not None:
+            self._galley.start()
         self._identities.start()
 
     async def stop(self) -> None:

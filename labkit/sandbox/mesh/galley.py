@@ -1,0 +1,79 @@
+"""Galley's registration of its webhook, which Istio 1.2 does not install but makes while it runs."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import yaml
+
+from labkit.sandbox.contracts import ApiError, Obj, Objects
+from labkit.sandbox.mesh import webhooks
+from labkit.sandbox.reconcile import Key, Reconciler
+
+__all__ = ["Galley"]
+
+log = logging.getLogger(__name__)
+
+_ROOT = "istio-system"
+_NAME = "istio-galley"
+_SOURCE = ("istio-galley-configuration", "validatingwebhookconfiguration.yaml")
+_OWNER = f"istio-galley-{_ROOT}"
+
+
+class Galley:
+    """Keeps the ValidatingWebhookConfiguration that Galley takes from its ConfigMap; it goes with Galley's ClusterRole.
+
+    Args:
+        objects: The cluster's objects.
+    """
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+        self._reconciler = Reconciler("galley", objects, self._register).watches("pods", self._concerns)
+
+    def start(self) -> None:
+        """Begin."""
+        self._reconciler.start()
+
+    async def stop(self) -> None:
+        """End."""
+        await self._reconciler.stop()
+
+    @staticmethod
+    def _concerns(pod: Obj) -> list[Key]:
+        return [(None, _NAME)] if (pod["metadata"].get("labels") or {}).get("istio") == "galley" else []
+
+    def _ready(self) -> bool:
+        return any(
+            condition.get("type") == "Ready" and condition.get("status") == "True"
+            for pod in self._objects.list("pods", _ROOT, labels="istio=galley")
+            for condition in (pod.get("status") or {}).get("conditions") or []
+        )
+
+    async def _register(self, _key: Key) -> None:
+        role = self._objects.find("clusterroles.rbac.authorization.k8s.io", _OWNER)
+        if role is None or not self._ready() or self._objects.find(webhooks.VALIDATING, _NAME) is not None:
+            return
+        source = self._objects.find("configmaps", _SOURCE[0], _ROOT) or {}
+        text = (source.get("data") or {}).get(_SOURCE[1])
+        if not text:
+            return
+        loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        try:
+            registration = yaml.load(text, Loader=loader)
+        except yaml.YAMLError as error:
+            log.warning("ConfigMap %s: %s is not YAML: %s", *_SOURCE, error)
+            return
+        # Objects are written in the resource's preferred version; Galley's file is in the one of its time.
+        registration["apiVersion"] = "admissionregistration.k8s.io/v1"
+        for webhook in registration.get("webhooks") or []:
+            webhook.setdefault("admissionReviewVersions", ["v1beta1"])
+            webhook.setdefault("timeoutSeconds", 30)
+        owner = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "name": _OWNER}
+        registration["metadata"]["ownerReferences"] = [{**owner, "uid": role["metadata"]["uid"]}]
+        try:
+            self._objects.create(webhooks.VALIDATING, registration, manager="galley")
+        except ApiError as error:
+            if error.code != 409:
+                raise
