@@ -6,12 +6,14 @@ import os
 import sys
 from pathlib import Path
 
+from labkit.sandbox.images.istio.telemetry import Collector
 from labkit.sandbox.images.standin import app, healthy, tag
-from labkit.sandbox.images.web import App, Response, serve
+from labkit.sandbox.images.web import App, Request, Response, serve
 
 __all__ = ["citadel", "galley", "injector", "mixer", "pilot"]
 
 _MONITORING = 15014
+_PROMETHEUS = 42422
 _MESH = "The sandbox's mesh does its work: what you apply becomes Envoy configuration there."
 
 
@@ -68,10 +70,17 @@ def pilot() -> int:
 
 def mixer() -> int:
     """mixs: istio-policy and istio-telemetry of Istio 1.2."""
-    text = "Envoy itself reports what Mixer reported, with Mixer's metric names; every policy check passes."
-    port = _flag("--monitoringPort", str(_MONITORING))
-    monitoring = _monitoring("Mixer", text, "mixer")
-    return _start("Mixer", {int(port): monitoring, 42422: app("Mixer", text, {}, component="mixer")})
+    text = "It sums up what the sidecars count, under Mixer's names; every policy check passes."
+    port = int(_flag("--monitoringPort", str(_MONITORING)))
+    pages = app("Mixer", text, {}, component="mixer")
+    collector = Collector()
+
+    def telemetry(request: Request) -> Response:
+        if request.path != "/metrics":
+            return pages(request)
+        return Response(200, collector.text(), content_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return _start("Mixer", {port: _monitoring("Mixer", text, "mixer"), _PROMETHEUS: telemetry})
 
 
 def citadel() -> int:

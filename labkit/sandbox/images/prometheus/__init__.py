@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from pathlib import Path
 
 from labkit.sandbox.images.context import ContainerContext, Image, Launch
@@ -16,14 +15,12 @@ _find = importlib.util.find_spec
 
 
 def _prometheus(context: ContainerContext) -> Launch:
-    mounts = {path: str(context.path(path)) for path in context.mounts}
-    clocks = "istio" if context.settings.real_clocks else "quick"
     # Pods are forked from a Python that knows the standard library and labkit only.
     libraries = {str(Path(spec.origin).parents[1]) for name in _LIBRARIES if (spec := _find(name)) and spec.origin}
     env = {
-        "LABKIT_MOUNTS": json.dumps(mounts),
-        "LABKIT_CLOCKS": clocks,
+        "LABKIT_CLOCKS": "istio" if context.settings.real_clocks else "quick",
         "LABKIT_LIBRARIES": ":".join(sorted(libraries)),
+        "LABKIT_METRICS": "mixer" if context.settings.legacy else "sidecars",
     }
     return Launch(entry="labkit.sandbox.images.prometheus.server:main", argv=context.argv, env=env)
 

@@ -8,8 +8,8 @@ lose the prefix that stock Envoy gives them, and jobs that carry the mesh's metr
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -23,9 +23,13 @@ QUICK = "500ms"
 SLOW = "5s"
 """How often everything else is, unless the configuration says less."""
 
-_MESH_JOBS = ("istio-mesh", "envoy-stats", "kubernetes-pods")
+_MESH_JOBS = {True: ("istio-mesh",), False: ("envoy-stats", "kubernetes-pods")}
+"""Which jobs bring the mesh's metrics, when Mixer serves them and when each sidecar does."""
+
 _NOT_HERE = ("rule_files", "remote_write", "remote_read", "alerting")
-_PREFIX = {"source_labels": ["__name__"], "regex": "envoy_(istio_.*)", "target_label": "__name__", "replacement": "$1"}
+_OURS: Json = {"source_labels": ["__name__"], "regex": "envoy_(istio_.*)"}
+_RENAME = {**_OURS, "target_label": "__name__", "replacement": "$1"}
+_DROP = {**_OURS, "action": "drop"}
 
 
 @dataclass(frozen=True)
@@ -34,15 +38,17 @@ class Surroundings:
 
     Args:
         discovery: URL of the service discovery, e.g. "http://127.20.64.9:34567/sd".
-        mounts: Mount path → where it really is.
+        root: The folder that plays the container's "/".
         api: Host and port of the API server.
         quick: Whether to scrape at the sandbox's clock; otherwise at the configuration's own.
+        from_mixer: Whether Mixer serves Istio's metrics (1.2), so that the sidecars' own are left out.
     """
 
     discovery: str
-    mounts: Mapping[str, str]
+    root: Path
     api: str
     quick: bool
+    from_mixer: bool = False
 
 
 def adapt(config: Json, here: Surroundings) -> Json:
@@ -66,9 +72,8 @@ def _paths(value: Any, here: Surroundings) -> Any:
         return [_paths(item, here) for item in value]
     if not isinstance(value, str):
         return value
-    for mount, real in here.mounts.items():
-        if value == mount or value.startswith(mount.rstrip("/") + "/"):
-            return real + value[len(mount.rstrip("/")) :]
+    if value.startswith("/") and (inside := here.root / value.lstrip("/")).exists():
+        return str(inside)
     return re.sub(r"^kubernetes\.default\.svc(\.cluster\.local)?(:443)?$", here.api, value)
 
 
@@ -78,9 +83,9 @@ def _job(job: Json, here: Surroundings) -> Json:
         made["http_sd_configs"] = [_discovery(one, here) for one in found]
     if here.quick:
         made.pop("scrape_timeout", None)
-        quick = job.get("job_name") in _MESH_JOBS
+        quick = job.get("job_name") in _MESH_JOBS[here.from_mixer]
         made["scrape_interval"] = made["scrape_timeout"] = QUICK if quick else SLOW
-    made["metric_relabel_configs"] = [*(job.get("metric_relabel_configs") or []), _PREFIX]
+    made["metric_relabel_configs"] = [*(job.get("metric_relabel_configs") or []), _DROP if here.from_mixer else _RENAME]
     return made
 
 

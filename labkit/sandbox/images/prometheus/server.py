@@ -18,15 +18,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from labkit import config
+from labkit.sandbox.images.cluster import Cluster
 from labkit.sandbox.images.guarded import guarded
 from labkit.sandbox.images.prometheus.adapt import Surroundings, adapt
-from labkit.sandbox.images.prometheus.cluster import Cluster
 from labkit.sandbox.images.prometheus.targets import RESOURCES, targets
 from labkit.sandbox.images.standin import about
 from labkit.sandbox.images.web import App, Request, Response, json_response, listen, serve
@@ -36,7 +35,6 @@ __all__ = ["discovery", "forward", "main"]
 PORT = 9090
 _USER = "pod"
 _HOP_HEADERS = {"connection", "keep-alive", "transfer-encoding", "upgrade", "te", "trailer", "content-length", "date"}
-_CREDENTIALS = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
 def discovery(cluster: Cluster) -> App:
@@ -72,13 +70,6 @@ def forward(host: str, port: int, password: str) -> App:
     return guarded(app)
 
 
-def _real(path: str, mounts: Mapping[str, str]) -> str:
-    for mount, real in mounts.items():
-        if path == mount or path.startswith(mount.rstrip("/") + "/"):
-            return real + path[len(mount.rstrip("/")) :]
-    return path
-
-
 def _flags(argv: list[str]) -> dict[str, str]:
     pairs = (argument.lstrip("-").partition("=") for argument in argv if argument.startswith("-"))
     return {name: value for name, _, value in pairs}
@@ -88,30 +79,25 @@ class _Pod:
     """Where this pod's files are, and what its command line asks for."""
 
     def __init__(self) -> None:
-        self.mounts: dict[str, str] = json.loads(os.environ["LABKIT_MOUNTS"])
         self.root = Path(os.environ["LABKIT_ROOT"])
         self.flags = _flags(sys.argv[1:])
         source = self.flags.get("config.file", "/etc/prometheus/prometheus.yml")
-        self.source = Path(_real(source, self.mounts))
+        # What the node put into the command line is a real path already.
+        self.source = Path(source) if source.startswith(str(self.root)) else self.root / source.lstrip("/")
         self.adapted = self.root / "prometheus.adapted.yml"
         self.address = os.environ["LABKIT_BIND"]
         self.hidden = os.environ["LABKIT_LOCAL_IP"]
         self.api = f"{os.environ['KUBERNETES_SERVICE_HOST']}:{os.environ['KUBERNETES_SERVICE_PORT']}"
-
-    def cluster(self) -> Cluster:
-        host, _, port = self.api.rpartition(":")
-        folder = Path(_real(str(_CREDENTIALS), self.mounts))
-        token = (folder / "token").read_text().strip()
-        return Cluster(host, int(port), token, str(folder / "ca.crt"), RESOURCES)
 
     def write_config(self, discovery_port: int) -> None:
         import yaml
 
         here = Surroundings(
             discovery=f"http://{self.hidden}:{discovery_port}/sd",
-            mounts=self.mounts,
+            root=self.root,
             api=self.api,
-            quick=os.environ.get("LABKIT_CLOCKS") != "istio",
+            quick=os.environ["LABKIT_CLOCKS"] == "quick",
+            from_mixer=os.environ["LABKIT_METRICS"] == "mixer",
         )
         content: dict[str, Any] = yaml.safe_load(self.source.read_text()) or {}
         self.adapted.write_text(yaml.safe_dump(adapt(content, here), sort_keys=False))
@@ -125,7 +111,7 @@ class _Pod:
         with open(os.open(web, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as handle:
             json.dump({"basic_auth_users": {_USER: hashed}}, handle)
         retention = self.flags.get("storage.tsdb.retention.time") or self.flags.get("storage.tsdb.retention") or "6h"
-        data = _real(self.flags.get("storage.tsdb.path", "/prometheus"), self.mounts)
+        data = self.flags.get("storage.tsdb.path", "/prometheus")
         data = data if data.startswith(str(self.root)) else str(self.root / data.lstrip("/"))
         return [
             str(program),
@@ -183,7 +169,7 @@ def main() -> int:
     if program is None:
         return _missing()
     pod = _Pod()
-    (sd,) = listen({0: discovery(pod.cluster())}, pod.hidden)
+    (sd,) = listen({0: discovery(Cluster.of_pod(RESOURCES))}, pod.hidden)
     sd_port = int(sd.server_address[1])
     pod.write_config(sd_port)
     password, port = secrets.token_urlsafe(24), _free_port(pod.hidden)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import ssl
 import threading
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 __all__ = ["Cluster"]
@@ -32,11 +34,22 @@ class Cluster:
         self._context = ssl.create_default_context(cafile=authority or None)
         self._objects: dict[str, dict[str, Json]] = {name: {} for name in resources}
         self._lock = threading.Lock()
+        self._listed = {name: threading.Event() for name in resources}
         for name, path in resources.items():
             threading.Thread(target=self._follow, args=(name, path), daemon=True, name=f"watch {name}").start()
 
+    @classmethod
+    def of_pod(cls, resources: Mapping[str, str]) -> Cluster:
+        """With what every pod is given: the API server's address, the account's token and the CA."""
+        folder = Path(os.environ["LABKIT_ROOT"]) / "var/run/secrets/kubernetes.io/serviceaccount"
+        port = int(os.environ["KUBERNETES_SERVICE_PORT"])
+        token = (folder / "token").read_text().strip()
+        return cls(os.environ["KUBERNETES_SERVICE_HOST"], port, token, str(folder / "ca.crt"), resources)
+
     def objects(self) -> dict[str, list[Json]]:
-        """All objects known now, by the resource's name."""
+        """All objects known now, by the resource's name; waits up to 5 s for the first lists."""
+        for listed in self._listed.values():
+            listed.wait(5)
         with self._lock:
             return {name: list(found.values()) for name, found in self._objects.items()}
 
@@ -61,6 +74,7 @@ class Cluster:
         found = {one["metadata"]["uid"]: one for one in listed["items"]}
         with self._lock:
             self._objects[name] = found
+        self._listed[name].set()
         version = listed["metadata"]["resourceVersion"]
         connection, answer = self._get(f"{path}?watch=true&resourceVersion={version}&timeoutSeconds=300")
         try:

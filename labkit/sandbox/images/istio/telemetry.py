@@ -1,0 +1,149 @@
+"""Mixer's telemetry: Istio 1.2's series at istio-telemetry:42422, summed over what every sidecar counted.
+
+Sidecars of that time told Mixer of each request; ours count by themselves. So Mixer asks them, when it is asked itself,
+and adds what is new to its own counters: a pod that ends takes nothing away, as it would from a mere sum of series.
+Durations become seconds; the buckets are those of Mixer's configuration, which the sidecars use already.
+"""
+
+from __future__ import annotations
+
+import http.client
+import re
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from labkit.sandbox.images.cluster import Cluster
+
+__all__ = ["Collector", "Counters", "parse", "sidecars"]
+
+_STATS_PORT = 15090
+_PATH = "/stats/prometheus?usedonly&filter=%5Eistio%5C."
+_LINE = re.compile(r"envoy_(istio_\w+?)\{([^}]*)\} (\S+)")
+_BOUND = re.compile(r',?le="([^"]+)"')
+
+Series = tuple[str, str]
+"""Name and labels (as text), e.g. ("istio_requests_total", 'reporter="source",…')."""
+
+
+def parse(text: str) -> dict[Series, float]:
+    """Istio's series in one sidecar's statistics, with Mixer's names and units."""
+    found: dict[Series, float] = {}
+    for name, labels, number in _LINE.findall(text):
+        value = float(number)
+        if name.endswith("_bucket"):
+            bound = _BOUND.search(labels)
+            if bound is None:
+                continue
+            labels = _BOUND.sub("", labels)
+            limit = float(bound[1].replace("+Inf", "inf"))
+            if "_milliseconds" in name:
+                limit /= 1000
+            labels += f',le="{"+Inf" if limit == float("inf") else f"{limit:g}"}"'
+        if "_milliseconds" in name:
+            if name.endswith("_sum"):
+                value /= 1000
+            name = name.replace("_milliseconds", "_seconds")
+        found[name, labels] = value
+    return found
+
+
+class Counters:
+    """Totals that only grow, fed with each sidecar's own totals."""
+
+    def __init__(self) -> None:
+        self._totals: dict[Series, float] = {}
+        self._last: dict[str, dict[Series, float]] = {}
+        self._lock = threading.Lock()
+
+    def add(self, sidecar: str, now: dict[Series, float]) -> None:
+        """Take in the totals of one sidecar.
+
+        Args:
+            sidecar: Tells it from others; a pod's uid with its restarts would be best, its uid is good enough: totals
+                that fall below what they were have begun anew.
+            now: From `parse`.
+        """
+        with self._lock:
+            before = self._last.get(sidecar, {})
+            began_anew = any(value < before.get(series, 0.0) for series, value in now.items())
+            for series, value in now.items():
+                grown = value if began_anew else value - before.get(series, 0.0)
+                self._totals[series] = self._totals.get(series, 0.0) + grown
+            self._last[sidecar] = now
+
+    def forget(self, known: Iterable[str]) -> None:
+        """Drop what is remembered of sidecars that are not among `known`; their totals stay."""
+        with self._lock:
+            for sidecar in self._last.keys() - set(known):
+                del self._last[sidecar]
+
+    def text(self) -> str:
+        """All series in Prometheus' text format."""
+        with self._lock:
+            ordered = sorted(self._totals.items(), key=_order)
+        lines: list[str] = []
+        family = ""
+        for (name, labels), value in ordered:
+            base = re.sub(r"_(bucket|sum|count)$", "", name)
+            if base != family:
+                family = base
+                lines.append(f"# TYPE {base} {'counter' if base.endswith('_total') else 'histogram'}")
+            lines.append(f"{name}{{{labels}}} {value:.10g}")
+        return "\n".join(lines) + "\n"
+
+
+def _order(item: tuple[Series, float]) -> tuple[str, str, float, str]:
+    (name, labels), _ = item
+    bound = _BOUND.search(labels)
+    base = re.sub(r"_(bucket|sum|count)$", "", name)
+    return base, name, float(bound[1].replace("+Inf", "inf")) if bound else 0.0, labels
+
+
+def sidecars(pods: Iterable[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Uid and address of each running pod that has an Envoy with statistics."""
+    for pod in pods:
+        containers = [*pod["spec"].get("containers", []), *pod["spec"].get("initContainers", [])]
+        ports = [port for container in containers for port in container.get("ports") or []]
+        address = pod.get("status", {}).get("podIP")
+        if address and any(port.get("containerPort") == _STATS_PORT for port in ports):
+            yield pod["metadata"]["uid"], address
+
+
+def _read(address: str) -> str:
+    connection = http.client.HTTPConnection(address, _STATS_PORT, timeout=1)
+    try:
+        connection.request("GET", _PATH)
+        answer = connection.getresponse()
+        return answer.read().decode() if answer.status == 200 else ""
+    except (OSError, http.client.HTTPException):
+        # A sidecar that starts or ends; what it counted is asked for next time, or lost with it.
+        return ""
+    finally:
+        connection.close()
+
+
+class Collector:
+    """Asks every sidecar whenever it is asked."""
+
+    def __init__(self) -> None:
+        self._counters = Counters()
+        self._cluster: Cluster | None = None
+        self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(8, thread_name_prefix="sidecar")
+
+    def _pods(self) -> list[dict[str, Any]]:
+        if self._cluster is None:
+            self._cluster = Cluster.of_pod({"pod": "/api/v1/pods"})
+        return self._cluster.objects()["pod"]
+
+    def text(self) -> str:
+        """The series now."""
+        with self._lock:
+            found = list(sidecars(self._pods()))
+            for (uid, _), answer in zip(found, self._pool.map(_read, (ip for _, ip in found)), strict=True):
+                if answer:
+                    self._counters.add(uid, parse(answer))
+            self._counters.forget(uid for uid, _ in found)
+            return self._counters.text()
