@@ -205,16 +205,16 @@ def inbound_cluster(name: str, local: str, port: int, service: tuple[Service, Po
     return cluster
 
 
-def zipkin(snapshot: Snapshot, where: str) -> Json | None:
-    """The cluster that spans go to; None while the Service at `where` ("zipkin.istio-system:9411") has no address."""
+def zipkin(snapshot: Snapshot, where: str) -> Json:
+    """The cluster that spans go to: the Service at `where` ("zipkin.istio-system:9411"), empty while there is none."""
     host, _, port = where.partition(":")
-    name = host.split(".")[0]
-    namespace = host.split(".")[1] if "." in host else snapshot.mesh.root_namespace
+    # "zipkin.istio-system", or any longer form of a Service's name.
+    name, _, rest = host.partition(".")
+    namespace = rest.split(".")[0] or snapshot.mesh.root_namespace
+    assignment: Json = {"cluster_name": "zipkin", "endpoints": []}
     for service in snapshot.services:
         if service.name == name and service.namespace == namespace:
             endpoints = service.endpoints.get(int(port or 9411), ())
-            assignment: Json = {"cluster_name": "zipkin", "endpoints": []}
             if endpoints:
                 assignment["endpoints"] = [{"lb_endpoints": [_lb_endpoint(snapshot, e) for e in endpoints]}]
-            return typed(_CLUSTER, name="zipkin", type="STATIC", connect_timeout="1s", load_assignment=assignment)
-    return None
+    return typed(_CLUSTER, name="zipkin", type="STATIC", connect_timeout="1s", load_assignment=assignment)

@@ -8,13 +8,16 @@ pod's localhost.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from labkit.sandbox.mesh import clusters, transport
+from labkit.sandbox.mesh.authorization import network_filters, policies_of
 from labkit.sandbox.mesh.envoy import BLACK_HOLE, PASSTHROUGH, address, cidr, encode, extension, typed
 from labkit.sandbox.mesh.http_routes import Site
+from labkit.sandbox.mesh.jwt import jwt_filters
 from labkit.sandbox.mesh.managers import Proxy, http_manager, tcp_proxy
 from labkit.sandbox.mesh.model import TLS_PROTOCOLS, Port, Service
 from labkit.sandbox.mesh.security import mtls_mode
@@ -238,13 +241,20 @@ def inbound(proxy: Proxy) -> tuple[dict[str, bytes], dict[str, bytes]]:
     listeners: dict[str, bytes] = {}
     found: dict[str, bytes] = {}
     plan, memo = proxy.snapshot.plan, proxy.snapshot.memo
+    # What the filters of a chain are made of; in the rules of HTTP a change is a change of routes.
+    rules = json.dumps(
+        [
+            jwt_filters(proxy.snapshot, proxy.workload),
+            network_filters(proxy.snapshot, policies_of(proxy.snapshot, proxy.workload)),
+        ]
+    )
     for port, owner in application_ports(proxy).items():
         if owner and owner[1].protocol == "UDP":
             continue
         name = clusters.inbound_name(port, owner, legacy=proxy.legacy)
         mode = mtls_mode(proxy.snapshot, proxy.workload, port)
         known = (owner[0].host, owner[0].namespace, owner[1]) if owner else None
-        key = ("inbound", proxy.workload, proxy.reporting, proxy.legacy, port, known, mode)
+        key = ("inbound", proxy.workload, proxy.reporting, proxy.legacy, port, known, mode, rules)
         listener_name = f"{proxy.workload.ip}_{port}" if proxy.legacy else f"virtualInbound_{port}"
 
         def build(port: int = port, owner: _Owner = owner, name: str = name, mode: str = mode) -> bytes:
@@ -256,6 +266,7 @@ def inbound(proxy: Proxy) -> tuple[dict[str, bytes], dict[str, bytes]]:
 
 
 def _inbound_listener(proxy: Proxy, port: int, owner: _Owner, cluster: str, mode: str) -> Json:
+    policies = policies_of(proxy.snapshot, proxy.workload)
     protocol = owner[1].protocol if owner else ("TCP" if proxy.legacy else "AUTO")
     http = protocol in ("HTTP", "HTTP2", "GRPC", "GRPC-WEB", "AUTO")
 
@@ -263,8 +274,8 @@ def _inbound_listener(proxy: Proxy, port: int, owner: _Owner, cluster: str, mode
         inbound = Inbound(owner, mtls)
         prefix = f"inbound_{proxy.workload.ip}_{port}"
         if http and not force_tcp:
-            return [http_manager(proxy, "inbound", prefix, cluster, inbound=inbound, filters=_jwt(proxy, port))]
-        return [*_network_rbac(proxy, port), tcp_proxy(proxy, cluster, [(cluster, 1)], inbound=inbound)]
+            return [http_manager(proxy, "inbound", prefix, cluster, inbound=inbound)]
+        return [*network_filters(proxy.snapshot, policies), tcp_proxy(proxy, cluster, [(cluster, 1)], inbound=inbound)]
 
     chains: list[Json] = []
     if mode != "DISABLE":
@@ -308,11 +319,3 @@ def _inbound_listener(proxy: Proxy, port: int, owner: _Owner, cluster: str, mode
         listener_filters_timeout="5s" if http and protocol != "AUTO" else "0.1s",
         continue_on_listener_filters_timeout=True,
     )
-
-
-def _jwt(proxy: Proxy, port: int) -> list[Json]:
-    return []
-
-
-def _network_rbac(proxy: Proxy, port: int) -> list[Json]:
-    return []

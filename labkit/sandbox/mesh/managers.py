@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from labkit.sandbox.mesh import telemetry
+from labkit.sandbox.mesh.authorization import ALLOW_FILTER, DENY_FILTER
 from labkit.sandbox.mesh.envoy import extension, typed, xds_source
+from labkit.sandbox.mesh.jwt import jwt_filters
 from labkit.sandbox.mesh.model import Workload
 from labkit.sandbox.mesh.snapshot import Snapshot
 from labkit.sandbox.mesh.telemetry import Inbound, Reporting
@@ -25,7 +27,7 @@ _TCP_TYPE = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
 _CORS = extension("envoy.filters.http.cors", "envoy.extensions.filters.http.cors.v3.Cors")
 _FAULT = extension("envoy.filters.http.fault", "envoy.extensions.filters.http.fault.v3.HTTPFault")
 # Empty: the rules are in the routes, where a change reaches connections that are already open.
-_RBAC = extension("envoy.filters.http.rbac", "envoy.extensions.filters.http.rbac.v3.RBAC")
+_RBAC = [extension(name, "envoy.extensions.filters.http.rbac.v3.RBAC") for name in (DENY_FILTER, ALLOW_FILTER)]
 _ROUTER = extension("envoy.filters.http.router", "envoy.extensions.filters.http.router.v3.Router")
 
 
@@ -87,10 +89,12 @@ def http_manager(
         chain += telemetry.peer_filters(inbound, legacy=proxy.legacy)
     else:
         chain.append(telemetry.peer_headers(proxy.workload, legacy=proxy.legacy))
-    chain += [*(filters or []), _RBAC, _CORS, _FAULT, _ROUTER]
+    if side != "outbound":
+        chain += [*jwt_filters(proxy.snapshot, proxy.workload), *_RBAC]
+    chain += [*(filters or []), _CORS, _FAULT, _ROUTER]
     fields: Json = {
         "stat_prefix": stat_prefix,
-        "rds": {"route_config_name": table, "config_source": xds_source()},
+        "rds": {"route_config_name": table, "config_source": xds_source("5s")},
         "http_filters": chain,
         "access_log": _logs(proxy, inbound),
         "server_name": "istio-envoy",

@@ -1,21 +1,21 @@
-"""The mesh's control plane: watches objects, computes what each proxy is told, and tells it."""
+"""The mesh's control plane: follows objects, computes what each proxy is told, and tells it."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 
-from labkit.sandbox.contracts import AdmissionPlugin, Obj, Objects
+from labkit.sandbox.contracts import AdmissionPlugin, Objects
 from labkit.sandbox.mesh.admission import MeshAdmission
+from labkit.sandbox.mesh.cache import ObjectCache
 from labkit.sandbox.mesh.certificates import LEGACY_LIFETIME, LIFETIME, Authority
 from labkit.sandbox.mesh.galley import Galley
-from labkit.sandbox.mesh.identities import CITADEL_TYPE, TRUST, IdentityWriter
+from labkit.sandbox.mesh.identities import IdentityWriter
 from labkit.sandbox.mesh.model import labels
 from labkit.sandbox.mesh.secrets import SecretSource
-from labkit.sandbox.mesh.snapshot import RESOURCES, Memo, Snapshot
-from labkit.sandbox.mesh.translate import translate
+from labkit.sandbox.mesh.snapshot import Memo, Snapshot
+from labkit.sandbox.mesh.translate import Config, translate
 from labkit.sandbox.mesh.xds import ProxyState, XdsServer
 from labkit.sandbox.settings import XDS_PORT, SandboxSettings
 
@@ -29,6 +29,11 @@ LONGEST = 0.05
 s: it spares thousands of proxies, while a learner waits for a dozen.
 """
 
+ROTATION = 600.0
+"""Seconds between looks at identities that are to be renewed."""
+
+_Name = tuple[str, str]
+
 
 class Mesh:
     """The mesh of one sandbox.
@@ -41,29 +46,30 @@ class Mesh:
     def __init__(self, objects: Objects, settings: SandboxSettings) -> None:
         self._objects = objects
         self._settings = settings
-        self._known: dict[str, dict[tuple[str, str], Obj]] = {resource: {} for resource in RESOURCES}
-        self._proxies: dict[tuple[str, str], ProxyState] = {}
+        self._cache = ObjectCache(objects, legacy=settings.legacy, changed=self._changed)
+        self._proxies: dict[_Name, ProxyState] = {}
         self._memo = Memo()
         self._snapshot = self._take()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._recent: list[str] = []
+        self._rotation: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._dirty_since = 0.0
         self._authority = Authority(settings.home / "mesh", LEGACY_LIFETIME if settings.legacy else LIFETIME)
-        self._galley = Galley(objects) if settings.legacy else None
         self._secrets = SecretSource(self._authority, lambda: self._snapshot)
         self._server = XdsServer(settings.plan.node, XDS_PORT, settings.xds_token, self._state, self._secrets.get)
         self._identities = IdentityWriter(objects, self._authority, legacy=settings.legacy)
+        self._galley = Galley(objects) if settings.legacy else None
         self.admission: AdmissionPlugin = MeshAdmission(objects, settings)
 
     async def start(self) -> None:
         """Serve proxies and follow the objects."""
         self._authority.load()
         await self._server.start()
-        loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._follow(resource)) for resource in RESOURCES]
+        self._cache.start()
+        self._identities.start()
         if self._galley is not None:
             self._galley.start()
-        self._identities.start()
+        self._rotation = asyncio.get_running_loop().create_task(self._rotate())
 
     async def stop(self) -> None:
         """Stop; proxies go on with what they have."""
@@ -71,29 +77,22 @@ class Mesh:
             self._timer.cancel()
         for state in self._proxies.values():
             state.stop()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(self._identities.stop(), *self._tasks, return_exceptions=True)
+        if self._rotation is not None:
+            self._rotation.cancel()
+            await asyncio.gather(self._rotation, return_exceptions=True)
+        if self._galley is not None:
+            await self._galley.stop()
+        await asyncio.gather(self._cache.stop(), self._identities.stop())
         await self._server.stop()
 
     def _take(self) -> Snapshot:
-        objects = {resource: list(known.values()) for resource, known in self._known.items()}
-        return Snapshot(objects, self._settings.plan, legacy=self._settings.legacy, memo=self._memo)
+        return Snapshot(self._cache.current(), self._settings.plan, legacy=self._settings.legacy, memo=self._memo)
 
-    async def _follow(self, resource: str) -> None:
-        known = self._known[resource]
-        with contextlib.closing(self._objects.watch(resource)) as watch:
-            async for event in watch:
-                meta = event.object["metadata"]
-                key = (meta.get("namespace") or "", meta["name"])
-                before = known.get(key)
-                if event.type == "DELETED":
-                    known.pop(key, None)
-                else:
-                    known[key] = event.object
-                now = known.get(key)
-                if (before and _matters(resource, before)) != (now and _matters(resource, now)):
-                    self._changed()
+    async def _rotate(self) -> None:
+        while True:
+            await asyncio.sleep(ROTATION)
+            if self._pilot_ready():
+                self._secrets.refresh(self._proxies.values())
 
     def _changed(self) -> None:
         """Compute anew, once there is a moment without changes."""
@@ -109,60 +108,53 @@ class Mesh:
     def _recompute(self) -> None:
         self._timer = None
         began = time.perf_counter()
-        self._snapshot = self._take()
+        configs = self._translated()
         for key in [key for key in self._proxies if key not in self._snapshot.pods]:
             self._proxies.pop(key).stop()
-        if not self._pilot_ready():
+        if configs is None or not self._pilot_ready():
             # As when pilot is down: what proxies have stays; nothing new goes out.
             return
-        count = 0
-        for key, workload in self._snapshot.workloads.items():
-            if workload.proxy and workload.ip:
-                self._state(key).update(translate(self._snapshot, workload))
-                count += 1
+        for key, config in configs.items():
+            self._state(key).update(config)
         self._secrets.refresh(self._proxies.values())
-        log.debug("%d proxies computed in %.1f ms", count, (time.perf_counter() - began) * 1000)
+        log.debug("%d proxies computed in %.1f ms", len(configs), (time.perf_counter() - began) * 1000)
+
+    def _translated(self) -> dict[_Name, Config] | None:
+        """What every proxy should have; where the last change cannot be translated, as if it had not been made."""
+        while True:
+            try:
+                self._snapshot = self._take()
+                configs = {
+                    key: translate(self._snapshot, workload)
+                    for key, workload in self._snapshot.workloads.items()
+                    if workload.proxy and workload.ip
+                }
+            except Exception as error:
+                # One object of an unforeseen shape must not take the mesh from all others.
+                log.exception("the last change cannot be translated")
+                if self._cache.revert(f"{type(error).__name__}: {error}"):
+                    continue
+                return None
+            self._recent = self._cache.used() or self._recent
+            return configs
 
     def _pilot_ready(self) -> bool:
+        root = self._snapshot.mesh.root_namespace
         for pod in self._snapshot.pods.values():
-            if (
-                labels(pod).get("istio") == "pilot"
-                and pod["metadata"]["namespace"] == self._snapshot.mesh.root_namespace
-            ):
+            if labels(pod).get("istio") == "pilot" and pod["metadata"]["namespace"] == root:
                 conditions = pod.get("status", {}).get("conditions") or []
                 if any(c["type"] == "Ready" and c["status"] == "True" for c in conditions):
                     return True
         return False
 
-    def _state(self, key: tuple[str, str]) -> ProxyState:
+    def _state(self, key: _Name) -> ProxyState:
         return self._proxies.setdefault(key, ProxyState(key, self._refused))
 
-    def _refused(self, key: tuple[str, str], what: str) -> None:
-        log.warning("the proxy of %s/%s refused %s", *key, what)
+    def _refused(self, key: _Name, what: str) -> None:
+        since = f" after {', '.join(self._recent[:3])} changed" if self._recent else ""
+        log.warning("the proxy of %s/%s refused %s%s", *key, what, since)
         pod = self._snapshot.pods.get(key)
         if pod is not None:
-            message = f"Envoy refused {what} and goes on with what it had; its own words are in the log of istio-proxy"
-            self._objects.event(
-                pod, "Warning", "ConfigRejected", message, "istio-pilot" if self._settings.legacy else "istiod"
-            )
-
-
-def _matters(resource: str, obj: Obj) -> object:
-    """What of an object proxies depend on: most writes to pods are about their containers' states."""
-    meta = obj["metadata"]
-    if resource == "pods":
-        status = obj.get("status") or {}
-        seen = (labels(obj), obj.get("spec"), status.get("podIP"), status.get("phase"), "deletionTimestamp" in meta)
-        pilot = labels(obj).get("istio") == "pilot"
-        return (*seen, status.get("conditions")) if pilot else seen
-    if resource == "secrets" and obj.get("type") in (CITADEL_TYPE, "kubernetes.io/service-account-token"):
-        return None
-    if resource == "configmaps" and meta["name"] in (TRUST, "kube-root-ca.crt"):
-        return None
-    if resource == "endpoints":
-        return obj.get("subsets")
-    if resource == "endpointslices.discovery.k8s.io":
-        return obj.get("endpoints"), obj.get("ports"), labels(obj)
-    if resource == "services":
-        return labels(obj), meta.get("annotations"), obj.get("spec")
-    return obj
+            component = "istio-pilot" if self._settings.legacy else "istiod"
+            message = f"Envoy refused {what}{since} and goes on with what it had; its log (-c istio-proxy) says why"
+            self._objects.event(pod, "Warning", "ConfigRejected", message, component)

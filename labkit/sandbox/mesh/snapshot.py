@@ -10,6 +10,7 @@ from typing import Any
 
 from labkit.sandbox.addresses import AddressPlan
 from labkit.sandbox.contracts import Obj
+from labkit.sandbox.mesh.delegates import resolved
 from labkit.sandbox.mesh.model import MeshConfig, Port, Service, Workload, labels, selects
 from labkit.sandbox.mesh.registry import kubernetes_services, service_entries
 from labkit.sandbox.mesh.values import fqdn, host_matches
@@ -234,8 +235,8 @@ class Snapshot:
 
     @functools.cached_property
     def virtual_services(self) -> tuple[Obj, ...]:
-        """All VirtualServices, oldest first."""
-        return tuple(self.all(VIRTUAL_SERVICES))
+        """All VirtualServices, oldest first, with the routes of their delegates."""
+        return tuple(resolved(self.all(VIRTUAL_SERVICES)))
 
     @functools.cached_property
     def _destination_rules(self) -> list[Obj]:

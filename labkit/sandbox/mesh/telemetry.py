@@ -50,7 +50,7 @@ class Reporting:
         access_log_format: The text of a line; empty for the release's own.
         access_log_json: Whether lines are JSON.
         metrics: Whether metrics are emitted.
-        zipkin: Whether spans are sent.
+        zipkin: Where spans are sent, "host:port"; empty for nowhere.
         sampling: Percentage of requests traced.
         tags: More tags of each span, as Envoy's custom tags.
     """
@@ -59,7 +59,7 @@ class Reporting:
     access_log_format: str = ""
     access_log_json: bool = False
     metrics: bool = True
-    zipkin: bool = False
+    zipkin: str = ""
     sampling: float = 100.0
     tags: tuple[tuple[str, str], ...] = ()
 

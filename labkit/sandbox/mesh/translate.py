@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from labkit.sandbox.mesh import clusters, gateways, listeners
+from labkit.sandbox.mesh.authorization import policies_of, route_config
 from labkit.sandbox.mesh.envoy import encode, typed
 from labkit.sandbox.mesh.managers import Proxy
 from labkit.sandbox.mesh.model import Port, Service, Workload
@@ -46,12 +47,11 @@ def translate(snapshot: Snapshot, workload: Workload) -> Config:
         _shared(scope, "clusters", lambda: {n: encode(c) for n, c in clusters.outbound(snapshot, scope).items()})
     )
     found.update({name: encode(cluster) for name, cluster in clusters.standing(snapshot).items()})
-    zipkin = clusters.zipkin(snapshot, snapshot.mesh.zipkin) if proxy.reporting.zipkin else None
-    if zipkin:
-        found["zipkin"] = encode(zipkin)
+    if proxy.reporting.zipkin:
+        found["zipkin"] = encode(clusters.zipkin(snapshot, proxy.reporting.zipkin))
     if workload.proxy == "router":
         made, tables = gateways.gateway(proxy, scope)
-        return Config(found, {n: encode(v) for n, v in made.items()}, _tables(proxy, tables))
+        return Config(found, {n: encode(v) for n, v in made.items()}, _tables(proxy, tables, **_rules(proxy)))
     return _sidecar(proxy, scope, found)
 
 
@@ -82,7 +82,7 @@ def _asks_for_source(scope: Scope) -> bool:
     )
 
 
-def _tables(proxy: Proxy, tables: dict[str, list[Json]]) -> dict[str, bytes]:
+def _tables(proxy: Proxy, tables: dict[str, list[Json]], **fields: Any) -> dict[str, bytes]:
     found = {}
     for name, hosts in tables.items():
         found[name] = encode(
@@ -93,6 +93,7 @@ def _tables(proxy: Proxy, tables: dict[str, list[Json]]) -> dict[str, bytes]:
                 # A route may name a subset that no DestinationRule has yet: then that route answers 503, as in Istio.
                 validate_clusters=False,
                 max_direct_response_body_size_bytes=1048576,
+                **fields,
             )
         )
     return found
@@ -107,4 +108,9 @@ def _inbound_table(proxy: Proxy, name: str, port: int, owner: tuple[Service, Por
         "route": {"cluster": name, "timeout": "0s", "max_stream_duration": {"grpc_timeout_header_max": "0s"}},
     }
     host = {"name": f"inbound|http|{owner[1].number if owner else port}", "domains": ["*"], "routes": [route]}
-    return typed(_ROUTES, name=name, virtual_hosts=[host], validate_clusters=False)
+    return typed(_ROUTES, name=name, virtual_hosts=[host], validate_clusters=False, **_rules(proxy))
+
+
+def _rules(proxy: Proxy) -> Json:
+    rules = route_config(proxy.snapshot, policies_of(proxy.snapshot, proxy.workload))
+    return {"typed_per_filter_config": rules} if rules else {}

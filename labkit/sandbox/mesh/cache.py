@@ -1,0 +1,135 @@
+"""The objects that the mesh follows, each in the last version that can be used.
+
+What a webhook lets through may still be unusable: it was down, or the object is older than it. Such an object never
+reaches the proxies: the version before goes on, and a Warning event on the object says what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+
+from labkit.sandbox.contracts import Event, Obj, Objects
+from labkit.sandbox.mesh.identities import CITADEL_TYPE, TRUST
+from labkit.sandbox.mesh.model import labels
+from labkit.sandbox.mesh.snapshot import ENVOY_FILTERS, ISTIO_RESOURCES, RESOURCES
+from labkit.sandbox.mesh.validation import check
+
+__all__ = ["ObjectCache"]
+
+log = logging.getLogger(__name__)
+
+_Key = tuple[str, str, str]
+"""Resource, namespace ("" for none) and name."""
+
+
+class ObjectCache:
+    """Follows the objects.
+
+    Args:
+        objects: The cluster's objects.
+        legacy: Whether Istio 1.2's rules apply.
+        changed: Called when something changed that proxies depend on.
+    """
+
+    def __init__(self, objects: Objects, *, legacy: bool, changed: Callable[[], None]) -> None:
+        self._objects = objects
+        self._legacy = legacy
+        self._changed = changed
+        self._component = "istio-pilot" if legacy else "istiod"
+        self._known: dict[str, dict[tuple[str, str], Obj]] = {resource: {} for resource in RESOURCES}
+        self._fresh: dict[_Key, Obj | None] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin to follow."""
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._follow(resource)) for resource in RESOURCES]
+
+    async def stop(self) -> None:
+        """End."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def current(self) -> dict[str, list[Obj]]:
+        """Every object in its last usable version."""
+        return {resource: list(known.values()) for resource, known in self._known.items()}
+
+    def used(self) -> list[str]:
+        """What is there now has been computed without trouble; the objects of Istio's that changed since the last time.
+        """
+        names = [f"{resource.split('.')[0]} {namespace}/{name}" for resource, namespace, name in self._fresh]
+        self._fresh.clear()
+        return names
+
+    def revert(self, problem: str) -> bool:
+        """Go back to the versions before the last change, since `problem` came with it; whether there was a change."""
+        for (resource, namespace, name), before in self._fresh.items():
+            now = self._known[resource].pop((namespace, name), None)
+            if before is not None:
+                self._known[resource][namespace, name] = before
+            if now is not None:
+                self._warn(now, f"cannot be translated for proxies: {problem}")
+        return bool(self.used())
+
+    def _warn(self, obj: Obj, problem: str) -> None:
+        meta = obj["metadata"]
+        log.warning("%s %s/%s: %s", obj.get("kind"), meta.get("namespace", ""), meta["name"], problem)
+        self._objects.event(obj, "Warning", "ConfigRejected", problem, self._component)
+
+    async def _follow(self, resource: str) -> None:
+        with contextlib.closing(self._objects.watch(resource)) as watch:
+            async for event in watch:
+                self._take(resource, event)
+
+    def _take(self, resource: str, event: Event) -> None:
+        known = self._known[resource]
+        meta = event.object["metadata"]
+        key = (meta.get("namespace") or "", meta["name"])
+        before = known.get(key)
+        if event.type == "DELETED":
+            known.pop(key, None)
+        elif resource not in ISTIO_RESOURCES or self._usable(resource, event.object, before):
+            known[key] = event.object
+        now = known.get(key)
+        if (before and _matters(resource, before)) == (now and _matters(resource, now)):
+            return
+        if resource in ISTIO_RESOURCES:
+            self._fresh.setdefault((resource, *key), before)
+        self._changed()
+
+    def _usable(self, resource: str, obj: Obj, before: Obj | None) -> bool:
+        if resource == ENVOY_FILTERS:
+            if before is None or before.get("spec") != obj.get("spec"):
+                self._warn(obj, "EnvoyFilter has no effect in the sandbox: its Envoy is not Istio's own build")
+            return True
+        problems = check(obj, legacy=self._legacy)
+        if not problems.errors:
+            return True
+        kept = "the version before stays in force" if before is not None else "it is left out"
+        self._warn(obj, f"configuration is invalid, {kept}: {problems.text().strip()}")
+        return False
+
+
+def _matters(resource: str, obj: Obj) -> object:
+    """What of an object proxies depend on: most writes to pods are about their containers' states."""
+    meta = obj["metadata"]
+    if resource == "pods":
+        status = obj.get("status") or {}
+        seen = (labels(obj), obj.get("spec"), status.get("podIP"), status.get("phase"), "deletionTimestamp" in meta)
+        pilot = labels(obj).get("istio") == "pilot"
+        return (*seen, status.get("conditions")) if pilot else seen
+    if resource == "secrets" and obj.get("type") in (CITADEL_TYPE, "kubernetes.io/service-account-token"):
+        return None
+    if resource == "configmaps" and meta["name"] in (TRUST, "kube-root-ca.crt"):
+        return None
+    if resource == "endpoints":
+        return obj.get("subsets")
+    if resource == "endpointslices.discovery.k8s.io":
+        return obj.get("endpoints"), obj.get("ports"), labels(obj)
+    if resource == "services":
+        return labels(obj), meta.get("annotations"), obj.get("spec")
+    return labels(obj), meta.get("annotations"), obj.get("spec"), obj.get("data"), obj.get("type")
