@@ -295,7 +295,7 @@ def serve(apps: Mapping[int, App], address: str | None = None) -> int:
     try:
         servers = listen(apps, bind)
     except OSError as error:
-        print(f"{bind}: {error}", file=sys.stderr)
+        print(f"{bind}: {error.strerror}", file=sys.stderr)
         return 1
     ended.wait()
     for server in servers:

@@ -168,10 +168,10 @@ def _bytes(call: Call) -> Response:
 
 
 def _stream(call: Call) -> Response:
-    shown = call.described()
+    shown, count = call.described(), int(call.number(100))
 
     def lines() -> Iterator[bytes]:
-        for number in range(int(call.number(100))):
+        for number in range(count):
             yield json.dumps({**shown, "id": number}).encode() + b"\n"
 
     return Response(200, lines(), content_type="application/json")
