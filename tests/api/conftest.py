@@ -20,6 +20,7 @@ import pytest
 from labkit.sandbox.addresses import AddressPlan
 from labkit.sandbox.api.objects import ObjectStore
 from labkit.sandbox.api.server import ApiServer
+from labkit.sandbox.contracts import ApiError
 from labkit.sandbox.settings import SandboxSettings
 
 KUBECTL = str(Path(sys.executable).parent / "kubectl")
@@ -198,4 +199,25 @@ def crd(plural: str = "widgets", kind: str = "Widget", **version: Any) -> dict[s
     }
 
 
+def config_map(name: str = "settings", **data: str) -> dict[str, Any]:
+    """A ConfigMap."""
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
+
+
+def deployment(name: str = "web") -> dict[str, Any]:
+    """A small Deployment that is right."""
+    template = {"metadata": {"labels": {"app": name}}, "spec": pod()["spec"]}
+    spec = {"replicas": 1, "selector": {"matchLabels": {"app": name}}, "template": template}
+    return {"metadata": {"name": name}, "spec": spec}
+
+
+def refused(call: Any, *arguments: Any, **options: Any) -> ApiError:
+    """The error that a call ends with."""
+    with pytest.raises(ApiError) as caught:
+        call(*arguments, **options)
+    return caught.value
+
+
 CRDS = "customresourcedefinitions.apiextensions.k8s.io"
+MAPS = "/api/v1/namespaces/default/configmaps"
+PODS = "/api/v1/namespaces/default/pods"

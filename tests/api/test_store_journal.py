@@ -17,13 +17,11 @@ from labkit.sandbox.api.objects import ObjectStore
 from labkit.sandbox.contracts import ApiError
 from labkit.sandbox.settings import SandboxSettings
 
+from .conftest import config_map
+
 
 def journal_of(settings: SandboxSettings) -> Path:
     return settings.home / "objects" / "journal.jsonl"
-
-
-def config_map(name: str, **data: str) -> dict[str, object]:
-    return {"metadata": {"name": name}, "data": data}
 
 
 def test_objects_are_back_after_a_restart(settings: SandboxSettings) -> None:
@@ -52,6 +50,7 @@ from pathlib import Path
 from labkit.sandbox.addresses import AddressPlan
 from labkit.sandbox.api.objects import ObjectStore
 from labkit.sandbox.settings import SandboxSettings
+
 objects = ObjectStore(SandboxSettings("test", Path({str(settings.home)!r}), "1.30.3", AddressPlan(7), token="t"))
 for index in range(100):
     objects.create("configmaps", {{"metadata": {{"name": f"map-{{index}}"}}}})

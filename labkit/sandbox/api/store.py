@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import marshal
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -31,11 +32,12 @@ def dumps(value: Any) -> bytes:
 
 def clone(value: Any) -> Any:
     """A copy of a JSON value that shares nothing that can change."""
-    if type(value) is dict:
-        return {k: clone(v) if type(v) is dict or type(v) is list else v for k, v in value.items()}
-    if type(value) is list:
-        return [clone(v) if type(v) is dict or type(v) is list else v for v in value]
-    return value
+    try:
+        # The interpreter's own format takes half the time of a copy in Python.
+        return marshal.loads(marshal.dumps(value))
+    except ValueError:
+        # A string or number of a class of its own (an enum): JSON knows what it stands for.
+        return json.loads(_encode(value))
 
 
 class Entry:

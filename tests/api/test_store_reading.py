@@ -1,0 +1,92 @@
+"""Selectors, events, and which resources there are."""
+
+from __future__ import annotations
+
+import pytest
+
+from labkit.sandbox.api.objects import ObjectStore
+
+from .conftest import deployment, pod, refused
+
+DEPLOYMENTS = "deployments.apps"
+
+
+class TestEvents:
+    def test_repeated_ones_are_counted(self, objects: ObjectStore) -> None:
+        involved = objects.create("pods", pod())
+        for _ in range(3):
+            objects.event(involved, "Warning", "BackOff", "Back-off restarting", "kubelet")
+        objects.event(involved, "Normal", "Pulled", "image is here", "kubelet")
+        events = {one["reason"]: one for one in objects.list("events", "default")}
+        assert (events["BackOff"]["count"], events["Pulled"]["count"]) == (3, 1)
+        assert events["BackOff"]["involvedObject"]["uid"] == involved["metadata"]["uid"]
+        assert events["BackOff"]["source"] == {"component": "kubelet", "host": objects.settings.node_name}
+
+    def test_one_about_what_is_gone_is_dropped(self, objects: ObjectStore) -> None:
+        involved = {"kind": "Pod", "metadata": {"name": "x", "namespace": "nowhere", "uid": "u"}}
+        objects.event(involved, "Normal", "A", "b", "test")
+        assert objects.list("events") == []
+
+    def test_an_hour_old_one_is_swept_away(self, objects: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        involved = objects.create("pods", pod())
+        objects.event(involved, "Normal", "Old", "words", "test")
+        old = objects.list("events")[0]
+        objects.update("events", {**old, "lastTimestamp": "2020-01-01T00:00:00Z"})
+        objects.event(involved, "Normal", "Newer", "words", "test")
+        assert {one["reason"] for one in objects.list("events")} == {"Old", "Newer"}, "swept at every event"
+        monkeypatch.setattr("labkit.sandbox.api.recorder._SWEEP_EVERY", 0.0)
+        objects.event(involved, "Normal", "Newest", "words", "test")
+        assert {one["reason"] for one in objects.list("events")} == {"Newer", "Newest"}
+
+    def test_one_about_a_cluster_scoped_object_is_in_default(self, objects: ObjectStore) -> None:
+        node = objects.create("nodes", {"metadata": {"name": "n"}})
+        objects.event(node, "Normal", "Starting", "here", "kubelet")
+        assert objects.list("events", "default")[0]["involvedObject"]["kind"] == "Node"
+
+
+class TestSelectors:
+    @pytest.fixture(autouse=True)
+    def some(self, objects: ObjectStore) -> None:
+        for name, labels in (("a", {"app": "x", "tier": "1"}), ("b", {"app": "x"}), ("c", {"app": "y"}), ("d", {})):
+            objects.create("pods", {**pod(nodeName=f"n{name}"), "metadata": {"name": name, "labels": labels}})
+
+    @pytest.mark.parametrize(
+        ("selector", "names"),
+        [
+            ("", "abcd"), ("app=x", "ab"), ("app==x", "ab"), ("app!=x", "cd"), ("app in (x, y)", "abc"),
+            ("app notin (x)", "cd"), ("tier", "a"), ("!tier", "bcd"), ("app=x,!tier", "b"), ("app in (x),tier=1", "a"),
+            ("tier>0", "a"), ("tier<1", ""), ("app=", ""),
+        ],
+    )  # fmt: skip
+    def test_labels(self, objects: ObjectStore, selector: str, names: str) -> None:
+        assert "".join(one["metadata"]["name"] for one in objects.list("pods", labels=selector)) == names
+
+    @pytest.mark.parametrize(
+        ("selector", "names"),
+        [("metadata.name=a", "a"), ("metadata.name!=a,metadata.namespace=default", "bcd"), ("spec.nodeName=nb", "b"),
+         ("status.phase=Pending", "abcd"), ("status.phase=Running", "")],
+    )  # fmt: skip
+    def test_fields(self, objects: ObjectStore, selector: str, names: str) -> None:
+        assert "".join(one["metadata"]["name"] for one in objects.list("pods", fields=selector)) == names
+
+    @pytest.mark.parametrize(
+        "options",
+        [{"labels": "a b c"}, {"labels": "=x"}, {"labels": "app in x"}, {"labels": "app=a/b"}, {"fields": "spec.foo=1"},
+         {"fields": "nonsense"}],
+    )  # fmt: skip
+    def test_nonsense_is_refused(self, objects: ObjectStore, options: dict[str, str]) -> None:
+        error = refused(objects.list, "pods", **options)
+        assert (error.code, error.reason) == (400, "BadRequest")
+
+
+@pytest.mark.parametrize("release", ["1.2.2"])
+def test_the_older_kubernetes_serves_what_it_did_then(objects: ObjectStore) -> None:
+    assert objects.registry.served("extensions", "v1beta1", "deployments") is not None
+    assert objects.registry.served("apiextensions.k8s.io", "v1beta1", "customresourcedefinitions") is not None
+    objects.create("deployments.extensions", deployment())
+    assert objects.get(DEPLOYMENTS, "web")["apiVersion"] == "apps/v1"
+
+
+def test_a_current_kubernetes_does_not(objects: ObjectStore) -> None:
+    assert objects.registry.served("extensions", "v1beta1", "deployments") is None
+    assert objects.registry.served("apiextensions.k8s.io", "v1beta1", "customresourcedefinitions") is None
