@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
+import yaml
+
 from labkit import cluster, display
-from labkit.errors import ClusterError
 from labkit.istio.source import Release
 
 __all__ = ["install", "uninstall"]
 
-_ABSENT_KIND = re.compile(r"no matches for kind|doesn't have a resource type|ensure CRDs are installed first")
-_COMMAND = re.compile(r"^\(from `")
+_API_VERSION = re.compile(r"^apiVersion: *[\"']?([\w./-]+)", re.MULTILINE)
 
 
 def install(
@@ -68,9 +68,9 @@ def uninstall(release: Release, *, timeout: float = 300.0) -> None:
     for files in (release.addon_files, release.demo_files, release.crd_files):
         for file in reversed(files):
             _delete(file, timeout)
-    _run(["delete", "namespace", release.namespace, "--ignore-not-found"], timeout)
+    cluster.delete_namespace(release.namespace, timeout=timeout)
     for command in release.facts.leftovers:
-        _run(command, timeout)
+        cluster.kubectl(command, timeout=timeout)
 
 
 def _served(release: Release) -> cluster.Condition:
@@ -90,22 +90,16 @@ def _served(release: Release) -> cluster.Condition:
 
 
 def _delete(file: Path, timeout: float) -> None:
-    try:
+    served = set(cluster.kubectl("api-versions", show=False).split())
+    text = file.read_text()
+    gone = set(_API_VERSION.findall(text)) - served
+    if not gone:
         cluster.delete(file, timeout=timeout)
-    except ClusterError as error:
-        _forgive(error)
-
-
-def _run(command: str | Sequence[str], timeout: float) -> None:
-    try:
-        cluster.kubectl(command, timeout=timeout)
-    except ClusterError as error:
-        _forgive(error)
-
-
-def _forgive(error: ClusterError) -> None:
-    """Raise `error`, unless all it says is that kinds are not served, so that nothing of them can be left."""
-    lines = [line for line in error.message.splitlines() if line.strip() and not _COMMAND.match(line)]
-    if not lines or not all(_ABSENT_KIND.search(line) for line in lines):
-        raise error
-    display.show(display.message("Some of its kinds are gone already, and with them every object of theirs.", "note"))
+        return
+    # kubectl cannot delete what it does not know; where a kind is gone, so is every object of it.
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    known = [item for item in yaml.load_all(text, Loader=loader) if item and item["apiVersion"] in served]
+    rest = f"{file.name} without {', '.join(sorted(gone))}, which this cluster no longer serves"
+    display.show(display.message(f"kubectl delete -f {rest}", "note"))
+    if known:
+        cluster.delete(known, show=False, timeout=timeout)
