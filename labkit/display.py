@@ -120,7 +120,7 @@ def code(text: str, language: str = "yaml", title: str = "") -> Rich:
         title: A caption, such as the file's name.
     """
     caption = f'<div style="opacity:.75;{_FONT}">{html.escape(title)}</div>' if title else ""
-    body = caption + _pre(_highlight(text, language), "32em")
+    body = caption + _pre(_highlight(text, language), "40em")
     plain = f"# {title}\n{text}" if title else text
     return Rich(f'<div style="{_BOX.format(edge="transparent")}">{body}</div>', plain.rstrip("\n"))
 

@@ -1,0 +1,173 @@
+"""The readiness widget and the displays, as a learner sees them: JupyterLab in Chromium, on a sandbox."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import psutil
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from tests.conftest import SandboxUnderTest, wait_until
+
+CHROMIUM = shutil.which("chromium")
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+
+WEB = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: web}}
+spec:
+  selector: {{matchLabels: {{app: web}}}}
+  template:
+    metadata: {{labels: {{app: web}}}}
+    spec:
+      containers:
+        - name: web
+          image: docker.io/kennethreitz/httpbin
+          ports: [{{containerPort: 80}}]
+          readinessProbe: {{httpGet: {{path: /status/{status}, port: 80}}, periodSeconds: 1}}
+"""
+
+
+@dataclass
+class Lab:
+    """JupyterLab with a page on it."""
+
+    url: str
+    folder: Path
+    sandbox: SandboxUnderTest
+    page: Any
+    faults: list[str] = field(default_factory=list)
+
+    def play(self, name: str, *cells: str) -> None:
+        """Open a new notebook of these cells and run them all."""
+        spec = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+        parts = [new_code_cell(source, id=f"cell-{number}") for number, source in enumerate(cells)]
+        nbformat.write(new_notebook(cells=parts, metadata=spec), self.folder / f"{name}.ipynb")
+        self.page.goto(f"{self.url}/lab/tree/{name}.ipynb?reset")
+        self.page.wait_for_selector(".jp-Cell", timeout=60_000)
+        # What is run before the page has its kernel is dropped without a word.
+        wait_until(lambda: self._connected(f"{name}.ipynb"), 60, "the kernel to be idle, and the page to be connected")
+        self.page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", state="attached")
+        self.page.click(".lm-MenuBar-item:has-text('Run')")
+        self.page.click(".lm-Menu-item:has-text('Run All Cells')")
+
+    def _connected(self, path: str) -> bool:
+        with urllib.request.urlopen(f"{self.url}/api/sessions", timeout=5) as answer:
+            kernels = [session["kernel"] for session in json.load(answer) if session["path"] == path]
+        return any(kernel["execution_state"] == "idle" and kernel["connections"] > 0 for kernel in kernels)
+
+    def see(self, selector: str, text: str, seconds: float = 60.0) -> None:
+        """Wait until an element that `selector` finds has this text."""
+        from playwright.sync_api import TimeoutError as NotSeen
+
+        try:
+            self.page.wait_for_selector(f"{selector}:has-text('{text}')", timeout=seconds * 1000)
+        except NotSeen:
+            self.page.screenshot(path=self.folder / "not-seen.png")
+            pytest.fail(f"{text!r} was not seen within {seconds:g} s; the page: {self.folder / 'not-seen.png'}")
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def lab(
+    tmp_path_factory: pytest.TempPathFactory, start_shared_sandbox: Callable[..., SandboxUnderTest]
+) -> Iterator[Lab]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+    from playwright.sync_api import sync_playwright
+
+    sandbox = start_shared_sandbox("1.30.3")
+    folder = tmp_path_factory.mktemp("lab")
+    home = tmp_path_factory.mktemp("home")
+    environment = {**sandbox.env, "HOME": str(home), "JUPYTER_RUNTIME_DIR": str(home / "runtime")}
+    port = _free_port()
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}"]
+    command += ["--ServerApp.port_retries=0", "--IdentityProvider.token=", f"--notebook-dir={folder}"]
+    with open(home / "log", "wb") as log:
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_until(lambda: _answers(f"{url}/api"), 60, "JupyterLab to answer")
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+            page = browser.new_page(viewport={"width": 1400, "height": 1000})
+            made = Lab(url, folder, sandbox, page)
+            page.on("pageerror", lambda error: made.faults.append(f"error: {error}"))
+            page.route(re.compile(r"^https?://(?!127\.)"), lambda route: _refuse(made, route))
+            yield made
+            browser.close()
+    finally:
+        children = psutil.Process(server.pid).children(recursive=True)
+        server.terminate()
+        server.wait(30)
+        _, alive = psutil.wait_procs(children, timeout=10)
+        assert alive == []
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return int(answer.status) == 200
+    except OSError:
+        return False
+
+
+def _refuse(lab: Lab, route: Any) -> None:
+    # JupyterLab's own look for news is not ours; anything else that leaves the machine is.
+    if "jupyter" not in route.request.url:
+        lab.faults.append(f"outside: {route.request.url}")
+    route.abort()
+
+
+def test_readiness_is_live_and_leaves_a_table(lab: Lab) -> None:
+    lab.sandbox.kubectl("create", "namespace", "live")
+    lab.sandbox.kubectl("apply", "-n", "live", "-f", "-", stdin=WEB.format(status=503))
+    lab.play("live", "from labkit import ui", 'seen = ui.ready("live", timeout=120)', 'print("ready:", seen.ready)')
+    lab.see(".labkit-readiness", "Readiness probe failed")
+    lab.see(".labkit-readiness", "0 of 1 ready")
+    lab.sandbox.kubectl("apply", "-n", "live", "-f", "-", stdin=WEB.format(status=200))
+    lab.see(".jp-OutputArea-output", "ready: True")
+    lab.see(".jp-RenderedHTMLCommon", "live: 1 of 1 workloads ready")
+    assert lab.page.query_selector(".labkit-readiness") is None, "the table takes the widget's place"
+    assert lab.faults == []
+
+
+def test_watching_goes_on(lab: Lab) -> None:
+    lab.sandbox.kubectl("create", "namespace", "watched")
+    lab.sandbox.kubectl("apply", "-n", "watched", "-f", "-", stdin=WEB.format(status=200))
+    lab.play("watched", "from labkit import ui", 'ui.watch("watched")')
+    lab.see(".labkit-readiness", "1 of 1 ready")
+    lab.sandbox.kubectl("scale", "deployment/web", "--replicas=2", "-n", "watched")
+    lab.see(".labkit-readiness", "2/2")
+    lab.sandbox.kubectl("delete", "deployment", "web", "-n", "watched")
+    lab.see(".labkit-readiness", "0 of 0 ready")
+    assert lab.faults == []
+
+
+def test_an_error_is_a_message_and_no_traceback(lab: Lab) -> None:
+    lab.play("error", "from labkit.cluster import kubectl, apply", 'kubectl("get gatewayz")')
+    lab.see(".jp-OutputArea-output", "ClusterError: error: the server")
+    shown = lab.page.inner_text(".jp-NotebookPanel")
+    assert "→ `kubectl api-resources` lists the kinds there are" in shown
+    assert "Traceback" not in shown
+    assert "kubectl.py" not in shown
+    assert lab.faults == []
