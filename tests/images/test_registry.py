@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import yaml
 from labkit.sandbox import images
 from labkit.sandbox.addresses import AddressPlan
 from labkit.sandbox.images import ContainerContext, ImageName
+from labkit.sandbox.images.web import fetch
 from labkit.sandbox.settings import SandboxSettings
 from tests.conftest import REPOSITORY, genuine
 from tests.node.conftest import Cluster, running
@@ -207,3 +209,26 @@ def _start_all(cluster: Cluster, release: str) -> list[str]:
         cluster.pod(name, containers=containers)
         names.append(name)
     return names
+
+
+async def test_nginx_shows_a_volumes_files_or_says_what_it_is(tmp_path: Path) -> None:
+    async with running(tmp_path / "home") as cluster:
+        page = {"metadata": {"name": "page"}, "data": {"index.html": "<h1>mine</h1>", "style.css": "p {}"}}
+        cluster.objects.create("configmaps", page, "default")
+        probe = {"tcpSocket": {"port": 80}}
+        mounts = [{"name": "v", "mountPath": "/usr/share/nginx/html"}]
+        volumes = [{"name": "v", "configMap": {"name": "page"}}]
+        cluster.pod("plain", {"image": "nginx:1.27", "readinessProbe": probe})
+        cluster.pod("own", {"image": "nginx:1.27", "readinessProbe": probe, "volumeMounts": mounts}, volumes=volumes)
+        answers = {}
+        for name in ("plain", "own"):
+            await cluster.until(lambda name=name: cluster.ready(name))
+            for path in ("/", "/style.css", "/../../../../etc/passwd", "/nope"):
+                where = cluster.status(name)["podIP"], cluster.settings.plan.port(80), path
+                answers[name, path] = await asyncio.get_running_loop().run_in_executor(None, fetch, *where, {}, 5.0)
+        assert b"stand-in</b> for nginx" in answers["plain", "/"][1]
+        assert answers["own", "/"] == (200, b"<h1>mine</h1>")
+        assert answers["own", "/style.css"] == (200, b"p {}")
+        assert {
+            status for (_, path), (status, _) in answers.items() if path in ("/nope", "/../../../../etc/passwd")
+        } == {404}

@@ -50,6 +50,7 @@ class PodWorker:
         self._running: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
         self._abandoned = False
+        self._found = asyncio.Event()
         self._grace = 30.0
         self._tasks: set[asyncio.Task[Any]] = set()
         spec, status = pod["spec"], pod.get("status") or {}
@@ -104,6 +105,7 @@ class PodWorker:
     def refresh(self, resource: str, name: str) -> None:
         """Bring volumes up to date that show the object `name`, if there are any."""
         if (resource, name) in self._references and self._ending is None:
+            self._found.set()
             with contextlib.suppress(MountError):
                 self._volumes.set_up(self.pod)
 
@@ -155,7 +157,9 @@ class PodWorker:
                 if problem != told:
                     self._services.event(self.pod, "Warning", "FailedMount", problem)
                 told = problem
-            await asyncio.sleep(self._services.timing.retry)
+            self._found.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._found.wait(), self._services.timing.retry)
 
     async def _initialize(self) -> bool:
         """Run the init containers one after the other; whether all went well."""

@@ -12,10 +12,12 @@ from labkit.sandbox.node.handlers import ActionError, Target, act
 
 __all__ = ["Probe", "probe_container"]
 
-_EAGER = (0.02, 0.03, 0.05, 0.1, 0.2, 0.4, 0.8)
-"""Seconds between the early looks at a container that starts."""
+_EAGER = (0.02, 0.03, 0.05, 0.1, 0.15)
+"""Seconds between the early looks at a container that starts; the last one is repeated."""
 
-_EAGER_EXEC = (0.1, 0.2, 0.4, 0.8)
+_EAGER_EXEC = (0.1, 0.2, 0.4)
+_EAGER_FOR = 5.0
+"""Seconds for which they go on, or for the probe's initial delay if that is longer."""
 
 Kind = Literal["Startup", "Readiness", "Liveness"]
 Report = Callable[[Kind, str], None]
@@ -76,7 +78,7 @@ async def _eagerly(probe: Probe, container: Obj, target: Target) -> bool:
     """Look early and often; whether it passed before the probe's own clock begins to count."""
     pauses, waited = _EAGER_EXEC if "exec" in probe.spec else _EAGER, 0.0
     for pause in itertools.chain(pauses, itertools.repeat(pauses[-1])):
-        if waited > max(sum(pauses), probe.delay):
+        if waited > max(_EAGER_FOR, probe.delay):
             return False
         await asyncio.sleep(pause)
         waited += pause

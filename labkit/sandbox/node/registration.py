@@ -92,6 +92,8 @@ class Registration:
         """Renew the lease until cancelled."""
         while True:
             with contextlib.suppress(LabError):
+                if self._objects.find("nodes", self._settings.node_name) is None:
+                    self.register()
                 self._renew()
             self._beats += 1
             if self._beats % _STATUS_EVERY == 0:
