@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -64,11 +65,13 @@ def uninstall(release: Release, *, timeout: float = 300.0) -> None:
 
     Raises:
         ClusterError: The cluster refused something.
+        NotReadyError: Something was still there in the end.
     """
     for files in (release.addon_files, release.demo_files, release.crd_files):
         for file in reversed(files):
             _delete(file, timeout)
     cluster.delete_namespace(release.namespace, timeout=timeout)
+    cluster.wait_for(_gone(release), timeout=timeout)
     for command in release.facts.leftovers:
         cluster.kubectl(command, timeout=timeout)
 
@@ -90,16 +93,32 @@ def _served(release: Release) -> cluster.Condition:
 
 
 def _delete(file: Path, timeout: float) -> None:
+    # Waiting itself, kubectl asks at most five times a second, object by object: half a minute for the demo profile.
+    words = ["delete", "--ignore-not-found=true", "--wait=false", "-f"]
     served = set(cluster.kubectl("api-versions", show=False).split())
     text = file.read_text()
     gone = set(_API_VERSION.findall(text)) - served
     if not gone:
-        cluster.delete(file, timeout=timeout)
+        cluster.kubectl([*words, _short(file)], timeout=timeout)
         return
     # kubectl cannot delete what it does not know; where a kind is gone, so is every object of it.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     known = [item for item in yaml.load_all(text, Loader=loader) if item and item["apiVersion"] in served]
-    rest = f"{file.name} without {', '.join(sorted(gone))}, which this cluster no longer serves"
-    display.show(display.message(f"kubectl delete -f {rest}", "note"))
+    rest = f"{_short(file)} without {', '.join(sorted(gone))}, which this cluster no longer serves"
+    display.show(display.message(f"kubectl {' '.join(words)} {rest}", "note"))
     if known:
-        cluster.delete(known, show=False, timeout=timeout)
+        cluster.kubectl([*words, "-"], stdin=yaml.safe_dump_all(known), show=False, timeout=timeout)
+
+
+def _gone(release: Release) -> cluster.Condition:
+    names = {*release.facts.crds, *release.facts.other_crds}
+
+    def look() -> str | None:
+        left = sorted(names & {crd["metadata"]["name"] for crd in cluster.get("crd")})
+        return f"{len(left)} still there: {', '.join(left[:3])}" if left else None
+
+    return cluster.Condition(f"the CRDs of Istio {release.version} to be gone", look)
+
+
+def _short(file: Path) -> str:
+    return min(str(file), os.path.relpath(file), key=len)
