@@ -1,0 +1,124 @@
+"""Processes die, ports are taken, disks fill up: what a user sees then."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.conftest import SandboxUnderTest, processes_of
+from tests.e2e.conftest import Shop, open_shop
+
+
+@pytest.fixture(scope="module", params=["1.2.2", "1.30.3"])
+def shop(request: pytest.FixtureRequest, start_shared_sandbox) -> Shop:
+    return open_shop(start_shared_sandbox, request.param)
+
+
+def of_container(shop: Shop, app: str, container: str) -> list[psutil.Process]:
+    """The processes of a container: an Envoy names its pod's folder, a stand-in bears its program's name."""
+    uid = shop.pod(app)["metadata"]["uid"]
+    mine = processes_of(shop.sandbox.home)
+    if container == "istio-proxy":
+        return [process for process in mine if uid in " ".join(process.cmdline())]
+    return [process for process in mine if process.name() == app]
+
+
+@pytest.mark.parametrize(("app", "container"), [("details", "details"), ("details", "istio-proxy")])
+def test_a_killed_container_is_restarted_and_traffic_returns(shop, until, app, container):
+    before = shop.restarts(app, container)
+    (process,) = of_container(shop, app, container)
+    process.kill()
+    until(lambda: shop.restarts(app, container) == before + 1, 20, "one restart more")
+    shop.sandbox.kubectl("wait", "--for=condition=Ready", f"pod/{shop.pod(app)['metadata']['name']}", "-n", "bookinfo")
+    until(lambda: shop.status() == 200, 20, "the page")
+    events = shop.sandbox.kubectl("get", "events", "-n", "bookinfo", "-o", "custom-columns=R:.reason").stdout
+    assert "Started" in events
+
+
+@pytest.mark.parametrize("app", ["istio-ingressgateway", "prometheus"])
+def test_killed_gateways_and_add_ons_come_back(shop, until, app):
+    key = "app" if app != "prometheus" or shop.sandbox.release == "1.2.2" else "app.kubernetes.io/name"
+    label = f"{key}={app}"
+    names = ("-n", "istio-system", "-l", label, "-o", "jsonpath={.items[0].metadata.uid}")
+    uid = shop.sandbox.kubectl("get", "pods", *names).stdout
+    found = [process for process in processes_of(shop.sandbox.home) if uid in " ".join(process.cmdline())]
+    assert found
+    for process in found:
+        process.kill()
+    until(lambda: shop.status() == 200, 20, "the page")
+    shop.sandbox.kubectl("wait", "--for=condition=Ready", "pod", "-n", "istio-system", "-l", label, "--timeout=40s")
+
+
+def test_the_control_plane_may_go_and_traffic_stays(shop, until):
+    name = "istio-pilot" if shop.sandbox.release == "1.2.2" else "istiod"
+    scale = ("scale", "deployment", "-n", "istio-system", name)
+    shop.sandbox.kubectl(*scale, "--replicas=0")
+    shop.sandbox.kubectl("wait", "--for=delete", "pod", "-n", "istio-system", "-l", "istio=pilot", "--timeout=30s")
+    assert [shop.status() for _ in range(20)] == [200] * 20
+    shop.sandbox.kubectl(*scale, "--replicas=1")
+    shop.sandbox.kubectl("rollout", "status", f"deployment/{name}", "-n", "istio-system", "--timeout=30s")
+
+
+def test_kill_9_of_the_daemon_with_a_whole_mesh(start_shared_sandbox, shop, until):
+    """Last in this file for its release: everything ends and comes back from disk."""
+    sandbox = shop.sandbox
+    before = sandbox.kubectl("get", "pods", "-A", "-o", "name").stdout
+    pid = next(p for p in processes_of(sandbox.home) if "labkit.sandbox.daemon" in " ".join(p.cmdline())).pid
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: processes_of(sandbox.home) == [], 5, "the end of every process")
+    up = sandbox.labkit("up", "--name", "shop")
+    assert up.returncode == 0, up.stderr
+    assert sandbox.kubectl("get", "pods", "-A", "-o", "name").stdout == before
+    until(lambda: shop.status() == 200, 40, "the page")
+
+
+def test_a_taken_port_is_no_obstacle(start_sandbox, tmp_path):
+    """Somebody sits on 6443 of every block's node address: another port serves the API."""
+    sandbox = start_sandbox("1.30.3", name="first", home=tmp_path)
+    node = sandbox.node
+    sandbox.labkit("down", "--name", "first")
+    with socket.socket() as squatter:
+        squatter.bind((node, 6443))
+        squatter.listen()
+        up = sandbox.labkit("up", "--name", "first")
+        assert up.returncode == 0, up.stderr
+        assert sandbox.kubectl("get", "nodes", "-o", "name").stdout.startswith("node/")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a file system of 16 MB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "none", str(folder)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("only root can mount a small file system")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_is_told_and_nothing_is_lost(small_disk, start_sandbox):
+    sandbox: SandboxUnderTest = start_sandbox("1.30.3", name="full", home=small_disk)
+    sandbox.kubectl("create", "configmap", "before", "--from-literal=a=1")
+    filler = small_disk / "filler"
+    with filler.open("wb", buffering=0) as handle:
+        try:
+            while True:
+                handle.write(b"x" * 4096)
+        except OSError:
+            pass
+    refused = sandbox.kubectl("create", "configmap", "big", f"--from-literal=a={'y' * 100_000}", check=False)
+    assert refused.returncode == 1
+    assert "No space left on device" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert sandbox.kubectl("get", "configmap", "before", "-o", "jsonpath={.data.a}").stdout == "1"
+    filler.unlink()
+    sandbox.kubectl("create", "configmap", "after", "--from-literal=a=2")
+    assert sandbox.kubectl("get", "configmap", "big", check=False).returncode == 1
