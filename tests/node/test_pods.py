@@ -310,3 +310,20 @@ async def test_the_last_words_of_a_container_are_kept(cluster: Cluster) -> None:
     await cluster.until(lambda: cluster.status("file").get("phase") == "Failed")
     assert cluster.container()["state"]["terminated"]["message"] == "reason"
     assert cluster.container("file")["state"]["terminated"]["message"] == "why"
+
+
+async def test_a_pod_past_its_deadline_fails(cluster: Cluster) -> None:
+    cluster.pod(container={"command": ["sh", "-c", FOREVER]}, activeDeadlineSeconds=1, restartPolicy="Never")
+    await cluster.until(
+        lambda: cluster.status().get("phase") == "Failed" and "terminated" in cluster.container()["state"]
+    )
+    assert cluster.status()["reason"] == "DeadlineExceeded"
+    assert cluster.container()["state"]["terminated"]["exitCode"] == 143
+
+
+async def test_only_the_last_two_logs_of_a_container_are_kept(cluster: Cluster) -> None:
+    pod = cluster.shell("echo x; exit 1")
+    await cluster.until(lambda: cluster.container().get("restartCount", 0) >= 3)
+    folder = cluster.settings.pods_dir / pod["metadata"]["uid"] / "logs" / "c"
+    run = cluster.container()["restartCount"]
+    assert sorted(int(file.stem) for file in folder.iterdir()) == [run - 1, run]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import secrets
 import signal
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
 
 from labkit.errors import LabError
 from labkit.sandbox import images
@@ -16,20 +17,22 @@ from labkit.sandbox.contracts import Obj
 from labkit.sandbox.images import ContainerContext, Image, Launch
 from labkit.sandbox.node.backoff import BackOff
 from labkit.sandbox.node.context import make_context
+from labkit.sandbox.node.endings import duration, last_words, not_started, terminated
 from labkit.sandbox.node.environment import ConfigError
 from labkit.sandbox.node.execs import run_command
 from labkit.sandbox.node.handlers import ActionError, Target, act
-from labkit.sandbox.node.logs import LogFile, pump
+from labkit.sandbox.node.logs import LogFile, pump, remove_log
 from labkit.sandbox.node.probes import Kind, probe_container
-from labkit.sandbox.node.processes import Exit, Process, StartError
+from labkit.sandbox.node.processes import Exit, Process
 from labkit.sandbox.node.pulling import pull
 from labkit.sandbox.node.services import NodeServices, image_id, now
 from labkit.sandbox.node.volumes import Volumes
 
 __all__ = ["Container"]
 
+log = logging.getLogger(__name__)
+
 _NEVER_RUN = 137
-_EPOCH = "1970-01-01T00:00:00Z"
 _LAST_OUTPUT = 0.5
 """Seconds to wait for the output of a container that has ended."""
 
@@ -150,7 +153,7 @@ class Container:
         if wait:
             pod = self._pod()["metadata"]
             where = f"container={self.name} pod={pod['name']}_{pod.get('namespace')}({pod.get('uid')})"
-            self.waiting("CrashLoopBackOff", f"back-off {_duration(wait)} restarting failed {where}")
+            self.waiting("CrashLoopBackOff", f"back-off {duration(wait)} restarting failed {where}")
             pod_name = where.partition("pod=")[2]
             self.warning("BackOff", f"Back-off restarting failed container {self.name} in pod {pod_name}")
         return await self.pause(wait)
@@ -182,24 +185,28 @@ class Container:
             self._launch = images.launch(self.image, self.context)
             process, output = await self._start(identity)
         except (LabError, OSError) as error:
-            return self._not_started(error)
+            state = not_started(error, self._launch.argv[0] if self._launch is not None else "")
+            self.warning("Failed", f"Error: {state['message']}")
+            return self._ended(state)
         try:
             ended = await self._follow(process, began)
+            await asyncio.wait(output, timeout=_LAST_OUTPUT)
         finally:
             self._process = None
             # Only where this task was cancelled is there anything left to end.
             process.signal(signal.SIGKILL, tree=True)
-        await asyncio.wait(output, timeout=_LAST_OUTPUT)
-        for stream in output:
-            stream.cancel()
-        if self.log is not None:
-            self.log.close()
-        return self._terminated(ended, began)
+            for stream in output:
+                stream.cancel()
+            if self.log is not None:
+                self.log.close()
+        return self._ended(terminated(ended, began, self._last_words(ended.code)))
 
     async def _start(self, identity: str) -> tuple[Process, list[asyncio.Future[None]]]:
         assert self.context is not None
         assert self._launch is not None
         self.log = LogFile(self.log_path(self.restarts))
+        # The last run's log can be asked for, those before it cannot.
+        remove_log(self.log_path(self.restarts - 2))
         output = []
         with contextlib.ExitStack() as stack:
             ends: list[int] = [os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)]
@@ -240,7 +247,9 @@ class Container:
             return await asyncio.shield(process.exited)
         finally:
             watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+            [failure] = await asyncio.gather(watching, return_exceptions=True)
+            if isinstance(failure, Exception):
+                log.error("probes of container %s: %r", self.name, failure)
             self.started = self.ready = False
 
     async def _watch(self) -> None:
@@ -330,49 +339,22 @@ class Container:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), 2 * _LAST_OUTPUT)
 
-    def log_path(self, run: int) -> Any:
+    def log_path(self, run: int) -> Path:
         """The log file of the container's run number `run`."""
-        return self._services.settings.pods_dir / self._pod()["metadata"]["uid"] / "logs" / self.name / f"{run}.log"
+        uid = str(self._pod()["metadata"]["uid"])
+        return self._services.settings.pods_dir / uid / "logs" / self.name / f"{run}.log"
 
-    def _not_started(self, error: Exception) -> Obj:
-        """The container could not be started: the runtime's words, and exit code 128."""
-        reason = error.message if isinstance(error, LabError) else str(error)
-        if isinstance(error, StartError) and self._launch is not None:
-            reason = f'exec: "{self._launch.argv[0]}": {error.message.lower()}'
-        message = (
-            "failed to create containerd task: failed to create shim task: OCI runtime create failed: "
-            f"runc create failed: unable to start container process: error during container init: {reason}: unknown"
-        )
-        self.warning("Failed", f"Error: {message}")
+    def _ended(self, state: Obj) -> Obj:
         if self.log is not None:
             self.log.close()
-        ended = {"exitCode": 128, "reason": "StartError", "message": message, "startedAt": _EPOCH, "finishedAt": now()}
-        self.state = {"terminated": ended | {"containerID": self._id}}
-        self._changed()
-        return ended
-
-    def _terminated(self, ended: Exit, began: str) -> Obj:
-        reason = "Completed" if ended.code == 0 else "Error"
-        state: Obj = {"exitCode": ended.code, "reason": reason, "startedAt": began, "finishedAt": now()}
-        if message := self._last_words(ended.code):
-            state["message"] = message
-        if ended.signal:
-            state["signal"] = ended.signal
         self.state = {"terminated": state | {"containerID": self._id}}
         self._changed()
         return state
 
     def _last_words(self, code: int) -> str:
-        """The container's termination message: its file, or where asked for the end of its log."""
         assert self.context is not None
-        path = self.context.path(self.spec.get("terminationMessagePath") or "/dev/termination-log")
-        with contextlib.suppress(OSError):
-            return path.read_bytes()[-4096:].decode(errors="replace")
-        if code and self.spec.get("terminationMessagePolicy") == "FallbackToLogsOnError":
-            with contextlib.suppress(OSError):
-                lines = self.log_path(self.restarts).read_text(errors="replace").splitlines()[-80:]
-                return "\n".join(line.split(" ", 3)[-1] for line in lines)[-2048:]
-        return ""
+        file = self.context.path(self.spec.get("terminationMessagePath") or "/dev/termination-log")
+        return last_words(self.spec, file, self.log_path(self.restarts), code)
 
     def waiting(self, reason: str, message: str) -> None:
         """Show why it waits."""
@@ -388,11 +370,3 @@ class Container:
     def warning(self, reason: str, message: str) -> None:
         """Record what went wrong."""
         self._services.event(self._pod(), "Warning", reason, message)
-
-
-def _duration(seconds: float) -> str:
-    """As Go prints a duration: 10s, 1m20s, 5m0s."""
-    if seconds < 60:
-        return f"{seconds:g}s"
-    minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes}m{rest}s"

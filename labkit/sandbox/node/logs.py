@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["LogFile", "Selection", "pump", "read_log"]
+__all__ = ["LogFile", "Selection", "pump", "read_log", "remove_log"]
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,8 @@ class LogFile:
 
     def write(self, stream: str, data: bytes) -> None:
         """Append what came from `stream` ("stdout" or "stderr"); an unfinished line waits for its end."""
+        if self.closed:
+            return
         lines = (self._rest.pop(stream, b"") + data).split(b"\n")
         rest = lines.pop()
         head = b"%s %s " % (_stamp(), stream.encode())
@@ -71,10 +73,10 @@ class LogFile:
         for stream, rest in self._rest.items():
             self._append(b"%s %s P %s\n" % (_stamp(), stream.encode(), rest), 1)
         self._rest.clear()
+        self.closed = True
         if self._file is not None:
             os.close(self._file)
             self._file = None
-        self.closed = True
         self._wake()
 
     async def changed(self) -> None:
@@ -135,8 +137,15 @@ def _aside(path: Path) -> Path:
     return path.with_name(path.name + ".1")
 
 
+def remove_log(path: Path) -> None:
+    """Remove a log and what was moved aside of it."""
+    for file in (path, _aside(path)):
+        with contextlib.suppress(OSError):
+            file.unlink()
+
+
 def pump(descriptor: int, file: LogFile, stream: str) -> asyncio.Future[None]:
-    """Copy a pipe into `file` until it ends; the future then is done. Closes `descriptor`."""
+    """Copy a pipe into `file` until it ends or the future is cancelled; closes `descriptor`."""
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[None] = loop.create_future()
     os.set_blocking(descriptor, False)
@@ -146,15 +155,17 @@ def pump(descriptor: int, file: LogFile, stream: str) -> asyncio.Future[None]:
             data = os.read(descriptor, _BLOCK)
         except BlockingIOError:
             return
-        if data and not ended.done():
+        if data:
             file.write(stream, data)
-        else:
-            loop.remove_reader(descriptor)
-            os.close(descriptor)
-            if not ended.done():
-                ended.set_result(None)
+        elif not ended.done():
+            ended.set_result(None)
+
+    def close(_: asyncio.Future[None]) -> None:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
 
     loop.add_reader(descriptor, readable)
+    ended.add_done_callback(close)
     return ended
 
 

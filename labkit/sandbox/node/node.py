@@ -197,7 +197,8 @@ class Node:
     async def _remove(self, worker: PodWorker) -> None:
         await worker.kill()
         self._addresses.free(worker.uid)
-        worker.forget()
+        # A folder may hold much; the node goes on meanwhile.
+        await asyncio.to_thread(worker.forget)
 
     def _container(self, namespace: str, pod: str, name: str) -> tuple[PodWorker, Container]:
         for worker in self._workers.values():

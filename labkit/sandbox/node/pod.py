@@ -40,7 +40,6 @@ class PodWorker:
         self._host_ip = services.settings.plan.node
         self.pod = self._addressed(pod)
         self.folder = services.settings.pods_dir / self.uid
-        self.done = asyncio.Event()
         self._services = services
         settings = services.settings
         self._volumes = Volumes(services.objects, self.folder, settings, services.allocatable)
@@ -92,8 +91,15 @@ class PodWorker:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._task_ended)
         return task
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # One pod's trouble must not be the other pods'.
+            log.error("pod %s/%s", self.pod["metadata"].get("namespace"), self.pod["metadata"]["name"], exc_info=error)
+            self._finish("Failed", "NodeError", "the node could not run this pod; its daemon's log says why")
 
     def update(self, pod: Obj) -> None:
         """Take note of a change of the Pod object; begin to end it once it is marked for deletion."""
@@ -133,16 +139,18 @@ class PodWorker:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     async def _run(self) -> None:
-        try:
-            await self._set_up()
-            if await self._initialize():
-                await self._run_main()
-        except asyncio.CancelledError:
-            raise
-        except Exception:
-            # One pod's trouble must not be the other pods'.
-            log.exception("pod %s/%s", self.pod["metadata"].get("namespace"), self.pod["metadata"]["name"])
-            self._finish("Failed", "NodeError", "the node could not run this pod; its daemon's log says why")
+        if deadline := self.pod["spec"].get("activeDeadlineSeconds"):
+            self._spawn(self._end_at_deadline(float(deadline)))
+        await self._set_up()
+        if await self._initialize():
+            await self._run_main()
+
+    async def _end_at_deadline(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        if self._final or self._ending is not None:
+            return
+        self._finish("Failed", "DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
+        await asyncio.gather(*(container.stop(30.0) for container in self.containers))
 
     async def _set_up(self) -> None:
         self.changed()
@@ -187,7 +195,7 @@ class PodWorker:
     async def _run_main(self) -> None:
         policy = self.pod["spec"].get("restartPolicy", "Always")
         codes = await asyncio.gather(*(container.run(policy) for container in self.main))
-        if self._ending is None:
+        if self._ending is None and not self._final:
             await self._stop_sidecars(30.0)
             self._finish("Failed" if any(codes) else "Succeeded")
 
@@ -202,6 +210,17 @@ class PodWorker:
         self.changed()
 
     async def _end(self) -> None:
+        try:
+            await self._end_containers()
+        except Exception:
+            # A pod that does not end as it should must not stay for ever; its processes end with its folder.
+            log.exception("the end of pod %s/%s", self.pod["metadata"]["namespace"], self.pod["metadata"]["name"])
+        with contextlib.suppress(ApiError):
+            self._services.objects.delete(
+                "pods", self.pod["metadata"]["name"], self.pod["metadata"]["namespace"], grace_period=0, uid=self.uid
+            )
+
+    async def _end_containers(self) -> None:
         for container in self.main:
             if "running" in container.state:
                 self._services.event(self.pod, "Normal", "Killing", f"Stopping container {container.name}")
@@ -216,11 +235,6 @@ class PodWorker:
             self._running.cancel()
             await asyncio.gather(self._running, return_exceptions=True)
         self.write()
-        with contextlib.suppress(ApiError):
-            self._services.objects.delete(
-                "pods", self.pod["metadata"]["name"], self.pod["metadata"]["namespace"], grace_period=0, uid=self.uid
-            )
-        self.done.set()
 
     async def _hurry(self, grace: float) -> None:
         await asyncio.gather(*(container.stop(grace) for container in self.containers))

@@ -7,10 +7,12 @@ import contextlib
 import json
 import logging
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -277,11 +279,13 @@ def _wait_end(pid: int, seconds: float = 1.0) -> None:
     """Wait until `pid`, which need not be our child, has ended."""
     try:
         handle = os.pidfd_open(pid)
-    except (ProcessLookupError, OSError):
+    except ProcessLookupError:
+        return
+    except (AttributeError, OSError):
+        # A kernel or a Python without it: the caller looks again.
+        time.sleep(0.02)
         return
     try:
-        import select
-
         poll = select.poll()
         poll.register(handle, select.POLLIN)
         poll.poll(seconds * 1000)

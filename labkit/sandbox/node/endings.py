@@ -1,0 +1,66 @@
+"""How a container's end is told: its terminated state, its last words, the wait before its next run."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from labkit.errors import LabError
+from labkit.sandbox.contracts import Obj
+from labkit.sandbox.node.processes import Exit, StartError
+from labkit.sandbox.node.services import now
+
+__all__ = ["duration", "last_words", "not_started", "terminated"]
+
+_EPOCH = "1970-01-01T00:00:00Z"
+_START_FAILED = 128
+_MESSAGE_BYTES = 4096
+_LOG_LINES, _LOG_BYTES = 80, 2048
+
+
+def not_started(error: Exception, program: str) -> Obj:
+    """The state of a container that could not be started: the runtime's words, and exit code 128.
+
+    Args:
+        error: What went wrong.
+        program: What was to be executed, where it had come that far.
+    """
+    reason = error.message if isinstance(error, LabError) else str(error)
+    if isinstance(error, StartError) and program:
+        reason = f'exec: "{program}": {error.message.lower()}'
+    message = (
+        "failed to create containerd task: failed to create shim task: OCI runtime create failed: "
+        f"runc create failed: unable to start container process: error during container init: {reason}: unknown"
+    )
+    times = {"startedAt": _EPOCH, "finishedAt": now()}
+    return {"exitCode": _START_FAILED, "reason": "StartError", "message": message, **times}
+
+
+def terminated(ended: Exit, began: str, message: str) -> Obj:
+    """The state of a container whose process has ended."""
+    state: Obj = {"exitCode": ended.code, "reason": "Completed" if ended.code == 0 else "Error"}
+    state |= {"startedAt": began, "finishedAt": now()}
+    if message:
+        state["message"] = message
+    if ended.signal:
+        state["signal"] = ended.signal
+    return state
+
+
+def last_words(container: Obj, file: Path, log: Path, code: int) -> str:
+    """A container's termination message: its file, or where asked for the end of its log."""
+    with contextlib.suppress(OSError):
+        return file.read_bytes()[-_MESSAGE_BYTES:].decode(errors="replace")
+    if code and container.get("terminationMessagePolicy") == "FallbackToLogsOnError":
+        with contextlib.suppress(OSError):
+            lines = log.read_text(errors="replace").splitlines()[-_LOG_LINES:]
+            return "\n".join(line.split(" ", 3)[-1] for line in lines)[-_LOG_BYTES:]
+    return ""
+
+
+def duration(seconds: float) -> str:
+    """As Go prints a duration: 10s, 1m20s, 5m0s."""
+    if seconds < 60:
+        return f"{seconds:g}s"
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes}m{rest}s"
