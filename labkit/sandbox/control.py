@@ -223,10 +223,19 @@ def _launch(home: Path, name: str, release: str, loadbalancer: bool, real_clocks
     command = [sys.executable, "-m", "labkit.sandbox.daemon", "--home", str(home), "--name", name, "--release", release]
     command += ["--loadbalancer"] * loadbalancer + ["--real-clocks"] * real_clocks
     (home / "state.json").unlink(missing_ok=True)
+    # aiohttp reads the machine's certificate authorities when it is imported; the daemon trusts none but its own.
+    environment = {**os.environ, "SSL_CERT_FILE": "/dev/null", "SSL_CERT_DIR": "/nonexistent"}
     with open(home / "daemon.log", "ab", buffering=0) as log:
         os.fchmod(log.fileno(), 0o600)
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True, close_fds=True
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            start_new_session=True,
+            close_fds=True,
         )
     # The daemon writes this itself once it is up; until then it tells others that a start is under way.
     started = psutil.Process(process.pid).create_time()

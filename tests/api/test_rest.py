@@ -124,7 +124,8 @@ class TestStrictness:
         widget = {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": {"sise": 1}}
         reply = await cluster.request("POST", path, widget)
         assert reply.status == 400
-        assert reply.body["message"] == 'strict decoding error: unknown field "spec.sise"'
+        words = 'Widget in version "v1" cannot be handled as a Widget: strict decoding error: unknown field "spec.sise"'
+        assert reply.body["message"] == words
 
 
 class TestVerbs:

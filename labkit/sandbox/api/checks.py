@@ -82,9 +82,8 @@ class Checks:
         unknown = [*options.duplicates, *problems.unknown]
         if problems.decode or (unknown and options.validation == "Strict"):
             said = problems.decode or f"strict decoding error: {', '.join(unknown)}"
-            if resource.crd is None:
-                said = f'{resource.kind} in version "{served.version}" cannot be handled as a {resource.kind}: {said}'
-            raise refusals.bad_request(said)
+            what = f'{resource.kind} in version "{served.version}" cannot be handled as a {resource.kind}'
+            raise refusals.bad_request(f"{what}: {said}")
         if options.validation == "Warn":
             options.warnings.extend(unknown)
         if problems.errors:
