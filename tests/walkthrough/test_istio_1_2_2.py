@@ -23,6 +23,10 @@ def says(text: str) -> Callable[[Result], bool]:
     return lambda result: text in result.stdout
 
 
+def completed(result: Result) -> int:
+    return [row[2] for row in result.rows].count("Completed")
+
+
 # Fetching the archive (`curl -L https://git.io/getLatestIstio | ISTIO_VERSION=1.2.2 sh -`) is replaced by a folder with
 # its files. `docker image ls` and `docker rmi` have nothing to act on: the sandbox's images are what its node reports.
 STEPS = [
@@ -32,7 +36,7 @@ STEPS = [
     Step("get crd", "kubectl get crd | grep istio"),
     Step("demo", "kubectl apply -f install/kubernetes/istio-demo.yaml"),
     Step("get svc", "kubectl get svc -n istio-system"),
-    Step("get pods", "kubectl get pods -n istio-system", all_up),
+    Step("get pods", "kubectl get pods -n istio-system", lambda result: all_up(result) and completed(result) == 3),
     Step("namespace", "kubectl create namespace bookinfo"),
     Step("label", "kubectl label namespace bookinfo istio-injection=enabled"),
     Step("bookinfo", "kubectl apply -f samples/bookinfo/platform/kube/bookinfo.yaml -n bookinfo"),
