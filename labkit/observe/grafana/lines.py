@@ -60,6 +60,8 @@ def graph(spec: Spec, title: str, series: Sequence[Series], window: Window, them
 def nothing(figure: Json, theme: Theme, text: str = "") -> Json:
     """`figure` with a word that there is nothing to draw."""
     note = {"text": text or "No data", "x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper", "showarrow": False}
+    for axis in ("xaxis", "yaxis"):
+        figure["layout"][axis] = {"visible": False}
     figure["layout"]["annotations"] = [*figure["layout"].get("annotations", ()), note]
     note["font"] = {"size": 16, "color": theme.faint}
     return figure
@@ -77,7 +79,9 @@ def _time_axis(window: Window, theme: Theme) -> Json:
         "gridcolor": theme.grid,
         "linecolor": theme.grid,
         "tickfont": {"size": 11, "color": theme.faint},
-        "nticks": 7,
+        "nticks": 6,
+        "tickangle": 0,
+        "tickformat": "%H:%M:%S" if window.length <= 180 else "%H:%M" if window.length <= 86400 else "%d %b %H:%M",
         "zeroline": False,
         "hoverformat": "%H:%M:%S",
         "automargin": True,
@@ -159,6 +163,9 @@ def _value_axis(shown: Field, series: Sequence[Series], theme: Theme) -> Json:
         "gridcolor": theme.grid,
         "zerolinecolor": theme.grid,
         "tickfont": {"size": 11, "color": theme.faint},
+        "ticks": "outside",
+        "ticklen": 5,
+        "tickcolor": "rgba(0,0,0,0)",
         "title": {"text": shown.label, "font": {"size": 11, "color": theme.faint}},
         "automargin": True,
     }

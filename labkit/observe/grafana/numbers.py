@@ -36,7 +36,7 @@ def _text(spec: Spec, shown: Field, value: float | None, name: str = "") -> tupl
         else:
             before, after = spec.options.get("before", ""), spec.options.get("after", "")
             text = f"{before}{written(value, shown.unit, shown.decimals)}{after}"
-    return text, color(css or shown.color_of(value) or shown.color)
+    return text, color(css or shown.color or shown.color_of(value))
 
 
 def stat(spec: Spec, title: str, series: Sequence[Series], theme: Theme) -> Json:

@@ -127,9 +127,11 @@ function place(panels) {
     const w = Math.min(one.grid.w, 24 - x);
     // As low as what is above allows, whatever gaps the JSON leaves.
     const y = Math.max(...ground.slice(x, x + w));
-    ground.fill(y + one.grid.h, x, x + w);
+    // A table is as high as its rows, and no higher than the JSON says.
+    const h = one.kind === "table" && !one.reason ? Math.min(one.grid.h, Math.ceil((one.figure.layout.height + 20) / (CELL + GAP))) : one.grid.h;
+    ground.fill(y + h, x, x + w);
     Object.assign(box.style, { left: `${x * column}px`, top: `${y * (CELL + GAP)}px`, width: `${w * column - GAP}px`,
-      height: `${one.grid.h * (CELL + GAP) - GAP}px` });
+      height: `${h * (CELL + GAP) - GAP}px` });
   }
   element("main").style.height = `${Math.max(...ground) * (CELL + GAP)}px`;
 }
@@ -145,7 +147,7 @@ function frame(one) {
   box.dataset.title = one.title;
   if (one.title) {
     const title = make("h2", { textContent: one.title, title: one.title });
-    if (one.description) title.append(make("span", { className: "info", textContent: "ⓘ", title: one.description }));
+    if (one.description) title.append(make("span", { className: "info", textContent: "i", title: one.description }));
     box.append(title);
   }
   const plot = make("div", { className: one.html ? "words" : "plot" });
@@ -215,7 +217,7 @@ async function draw() {
 }
 
 async function panels(found) {
-  found.sort((a, b) => a.grid.y - b.grid.y || (b.kind === "row") - (a.kind === "row") || a.grid.x - b.grid.x);
+  found.sort((a, b) => a.grid.y - b.grid.y || (a.kind === "row") - (b.kind === "row") || a.grid.x - b.grid.x);
   const counts = {};
   for (const one of found) {
     const name = `${one.id}/${one.title}`;

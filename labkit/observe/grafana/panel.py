@@ -196,7 +196,6 @@ def _unknown(spec: Spec, pen: Pen) -> str:
 
 def _excuse(title: str, reason: str, theme: Theme) -> Json:
     figure: Json = {"data": [], "layout": layout(title, theme)}
-    figure["layout"] |= {"xaxis": {"visible": False}, "yaxis": {"visible": False}}
     words = "<br>".join(texts.plain(reason).splitlines() or [""])
     return lines.nothing(figure, theme, words)
 

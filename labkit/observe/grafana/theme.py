@@ -78,8 +78,9 @@ def translucent(css: str, opacity: float) -> str:
     if css.startswith("#") and len(css) == 7:
         red, green, blue = (int(css[at : at + 2], 16) for at in (1, 3, 5))
         return f"rgba({red},{green},{blue},{opacity:g})"
-    if css.startswith("rgb("):
-        return f"rgba({css[4:-1]},{opacity:g})"
+    if css.startswith(("rgb(", "rgba(")):
+        parts = css[css.index("(") + 1 : -1].split(",")
+        return f"rgba({','.join(parts[:3])},{opacity:g})"
     return css
 
 

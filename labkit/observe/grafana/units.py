@@ -123,4 +123,4 @@ def ticks(low: float, high: float, unit: str = "", count: int = 5) -> tuple[list
 
 def _round_step(step: float) -> float:
     size: float = 10.0 ** math.floor(math.log10(step))
-    return next(nice * size for nice in (1, 2, 5, 10) if nice * size >= step * 0.9999)
+    return next(nice * size for nice in (1, 2, 5, 10) if nice * size >= step * 0.75)

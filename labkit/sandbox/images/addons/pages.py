@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 from labkit.sandbox.images.standin import about, app, healthy, tag
-from labkit.sandbox.images.web import App, json_response, serve
+from labkit.sandbox.images.web import App, serve
 
-__all__ = ["config_reloader", "grafana", "kiali", "loki"]
+__all__ = ["config_reloader", "kiali", "loki"]
 
 _LATER = "It answers its health checks and nothing else."
 
@@ -27,15 +26,6 @@ def config_reloader() -> int:
         if flag == "--listen-address" and value.rpartition(":")[2].isdigit():
             port = int(value.rpartition(":")[2])
     return _start(name, {port: app(name, _LATER, {"/healthz": healthy(name)}, component="config-reloader")})
-
-
-def grafana() -> int:
-    """Grafana."""
-    name = "Grafana"
-    health = json_response({"database": "ok", "version": tag(), "commit": "the workshop's stand-in"})
-    pages = {"/api/health": health, "/login": about(name, _LATER), "/healthz": healthy(name)}
-    port = os.environ.get("GF_SERVER_HTTP_PORT", "3000")
-    return _start(name, {int(port) if port.isdigit() else 3000: app(name, _LATER, pages)})
 
 
 def kiali() -> int:
