@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,7 @@ OBJECTS = {"pod": [POD], "service": [SERVICE], "endpoints": [ENDPOINTS]}
 
 
 def here(root: Path, **more: object) -> Surroundings:
-    return Surroundings(discovery="http://127.9.128.1:1/sd", root=root, api="127.9.16.1:443", quick=True, **more)
+    return Surroundings("http://127.9.128.1:1/sd", root, "127.9.16.1:443", "127.9.64.9:9090", quick=True, **more)
 
 
 def test_a_pod_is_a_target_a_port_with_all_its_labels():
@@ -126,7 +127,7 @@ def test_with_mixer_the_sidecars_own_series_are_left_out(tmp_path):
 
 
 def test_istios_own_clocks_stay_where_asked_for(tmp_path):
-    surroundings = Surroundings("http://127.9.128.1:1/sd", tmp_path, "127.9.16.1:443", quick=False)
+    surroundings = dataclasses.replace(here(tmp_path), quick=False)
     config = {"global": {"scrape_interval": "15s"}, "scrape_configs": [{"job_name": "istio-mesh"}]}
     adapted = adapt(config, surroundings)
     assert adapted["global"]["scrape_interval"] == "15s"
@@ -154,3 +155,9 @@ def test_every_job_of_a_genuine_configuration_stays(release, file, jobs, tmp_pat
     assert "kubernetes_sd_configs" not in yaml.safe_dump(adapted)
     before = [len(job.get("relabel_configs") or []) for job in config["scrape_configs"]]
     assert [len(job.get("relabel_configs") or []) for job in adapted["scrape_configs"]] == before
+
+
+def test_its_own_address_is_the_pods(tmp_path):
+    config = {"scrape_configs": [{"job_name": "prometheus", "static_configs": [{"targets": ["localhost:9090"]}]}]}
+    (job,) = adapt(config, here(tmp_path))["scrape_configs"]
+    assert job["static_configs"] == [{"targets": ["127.9.64.9:9090"]}]

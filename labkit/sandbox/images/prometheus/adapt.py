@@ -40,6 +40,7 @@ class Surroundings:
         discovery: URL of the service discovery, e.g. "http://127.20.64.9:34567/sd".
         root: The folder that plays the container's "/".
         api: Host and port of the API server.
+        own: Host and port at which this Prometheus itself is reached.
         quick: Whether to scrape at the sandbox's clock; otherwise at the configuration's own.
         from_mixer: Whether Mixer serves Istio's metrics (1.2), so that the sidecars' own are left out.
     """
@@ -47,6 +48,7 @@ class Surroundings:
     discovery: str
     root: Path
     api: str
+    own: str
     quick: bool
     from_mixer: bool = False
 
@@ -74,6 +76,7 @@ def _paths(value: Any, here: Surroundings) -> Any:
         return value
     if value.startswith("/") and (inside := here.root / value.lstrip("/")).exists():
         return str(inside)
+    value = re.sub(r"^localhost:9090$", here.own, value)
     return re.sub(r"^kubernetes\.default\.svc(\.cluster\.local)?(:443)?$", here.api, value)
 
 

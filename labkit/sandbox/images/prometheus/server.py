@@ -96,6 +96,7 @@ class _Pod:
             discovery=f"http://{self.hidden}:{discovery_port}/sd",
             root=self.root,
             api=self.api,
+            own=f"{self.address}:{PORT}",
             quick=os.environ["LABKIT_CLOCKS"] == "quick",
             from_mixer=os.environ["LABKIT_METRICS"] == "mixer",
         )
