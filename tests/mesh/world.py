@@ -283,6 +283,19 @@ class World:
             assert loop.time() < deadline, f"not in {DEADLINE} s: {what}"
             await asyncio.sleep(0.005)
 
+    async def listening(self, host: str, port: int) -> None:
+        """Wait until connections to an address are taken."""
+
+        async def taken() -> bool:
+            try:
+                _, writer = await asyncio.open_connection(host, port)
+            except ConnectionRefusedError:
+                return False
+            writer.close()
+            return True
+
+        await self.until(taken, f"{host}:{port} takes connections")
+
     async def http(
         self,
         host: str,
@@ -318,7 +331,8 @@ class World:
         """What an application in pod `source` gets from ``http://host:port/path``, captured as the shim does it."""
         pod = self.pods[source]
         service = self.objects.stored["services"].get((namespace, host.split(".")[0]))
-        target = service["spec"]["clusterIP"] if service else host
+        # A host that is no Service resolves to some address outside.
+        target = service["spec"]["clusterIP"] if service else host if host[0].isdigit() else "10.9.9.9"
         header = f"PROXY TCP4 {pod.ip} {target} 40000 {port}\r\n"
         headers = {"host": f"{host}:{port}", **options.pop("headers", {})}
         return await self.http(pod.local, 15001, path, headers=headers, proxy_header=header, **options)

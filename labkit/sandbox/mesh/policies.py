@@ -99,8 +99,8 @@ def _load_balancer(policy: Json, *, legacy: bool) -> Json:
     balancer = policy.get("loadBalancer") or {}
     ring = balancer.get("consistentHash")
     if ring:
-        if maglev := ring.get("maglev"):
-            size = maglev.get("tableSize")
+        if ring.get("maglev") is not None:
+            size = ring["maglev"].get("tableSize")
             return {"lb_policy": "MAGLEV", **({"maglev_lb_config": {"table_size": int(size)}} if size else {})}
         minimum = (ring.get("ringHash") or {}).get("minimumRingSize") or ring.get("minimumRingSize") or 1024
         return {"lb_policy": "RING_HASH", "ring_hash_lb_config": {"minimum_ring_size": int(minimum)}}

@@ -1,0 +1,140 @@
+"""A world to send traffic in: one client, three versions of reviews, ratings, and a gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from labkit.sandbox.addresses import AddressPlan
+
+from .world import App, Reply, World
+
+Obj = dict[str, Any]
+
+VERSIONS = ("v1", "v2", "v3")
+
+
+class Bookshop(World):
+    """The world, and what tests do in it over and over."""
+
+    apps: dict[str, App]
+
+    async def open(self) -> None:
+        await self.start()
+        self.apps = {name: App(name) for name in ("client", *(f"reviews-{v}" for v in VERSIONS), "ratings-v1")}
+        for name in ("client", "reviews", "ratings"):
+            self.service(name)
+        await self.pod("client", {"app": "client", "version": "v1"}, app=self.apps["client"])
+        for version in VERSIONS:
+            name = f"reviews-{version}"
+            await self.pod(name, {"app": "reviews", "version": version}, app=self.apps[name])
+        await self.pod("ratings-v1", {"app": "ratings", "version": "v1"}, app=self.apps["ratings-v1"])
+        labels = {"app": "istio-ingressgateway", "istio": "ingressgateway"}
+        await self.pod("ingress", labels, namespace="istio-system", role="router", ports=())
+        await self.ready()
+        self.istio("DestinationRule", "reviews", {"host": "reviews", "subsets": subsets()})
+        self._sentinels = 0
+
+    @contextlib.asynccontextmanager
+    async def rules(self, *given: tuple[str, str, Obj]) -> AsyncIterator[None]:
+        """Apply objects (kind, name, spec) and wait until the client follows; take them away again.
+
+        A DestinationRule for a host takes the place of the standing one for as long.
+        """
+        self._sentinels += 1
+        before = {key: dict(known) for key, known in self.objects.stored.items() if "istio.io" in key}
+        for kind, name, spec in given:
+            self.istio(kind, name, spec)
+        await self.follow()
+        try:
+            yield
+        finally:
+            for resource in [r for r in self.objects.stored if "istio.io" in r]:
+                for namespace, name in [k for k in self.objects.stored[resource] if k not in before.get(resource, {})]:
+                    self.objects.remove(resource, name, namespace)
+                for key, obj in before.get(resource, {}).items():
+                    if self.objects.stored[resource].get(key) is not obj:
+                        self.objects.put(resource, obj)
+            await self.follow()
+
+    async def follow(self) -> None:
+        """Wait until all proxies follow what was written before: client and gateway show it by a marker of ours."""
+        self._sentinels += 1
+        mark = f"/mark-{self._sentinels}"
+        rule = {"match": [{"uri": {"exact": "/which"}}], "redirect": {"uri": mark}}
+        self.istio(
+            "Gateway", "mark", {"selector": {"istio": "ingressgateway"}, "servers": [gateway_server(9999, "mark.test")]}
+        )
+        spec = {"hosts": ["mark.test"], "gateways": ["mesh", "mark"], "http": [rule]}
+        self.istio("VirtualService", "mark", spec)
+
+        async def seen() -> bool:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                inside = await self.call("client", "mark.test", "/which", port=80, headers={"host": "mark.test"})
+                outside = await self.http(self.pods["ingress"].ip, 9999, "/which", headers={"host": "mark.test"})
+                return all(mark in r.headers.get("location", "") for r in (inside, outside))
+            return False
+
+        await self.until(seen, f"client and gateway follow {mark}")
+        await self.until(self._settled, "every proxy has taken what it was offered")
+
+    def _settled(self) -> bool:
+        return all(
+            channel.version in (channel.acknowledged, channel.refused)
+            for state in self.mesh._proxies.values()
+            for channel in state.channels.values()
+            if channel.sent >= 0
+        )
+
+    async def many(self, count: int, path: str = "/", host: str = "reviews", **options: Any) -> Counter[str]:
+        """Who answered `count` calls of the client: the app's name, or the status where it was not 200."""
+        found: Counter[str] = Counter()
+        for start in range(0, count, 20):
+            size = min(20, count - start)
+            for reply in await asyncio.gather(*(self.call("client", host, path, **options) for _ in range(size))):
+                found[reply.headers.get("x-app", "") if reply.status == 200 else str(reply.status)] += 1
+        return found
+
+    async def get(self, path: str = "/", host: str = "reviews", **options: Any) -> Reply:
+        """One call of the client."""
+        return await self.call("client", host, path, **options)
+
+    async def enter(self, path: str = "/", *, port: int = 8080, host: str = "shop.test", **options: Any) -> Reply:
+        """One call from outside, through the gateway."""
+        headers = {"host": host, **options.pop("headers", {})}
+        return await self.http(self.pods["ingress"].ip, port, path, headers=headers, **options)
+
+
+def gateway_server(number: int, host: str = "*", protocol: str = "HTTP", **fields: Any) -> Obj:
+    return {"port": {"number": number, "name": f"p{number}", "protocol": protocol}, "hosts": [host], **fields}
+
+
+def subsets() -> list[Obj]:
+    return [{"name": v, "labels": {"version": v}} for v in VERSIONS]
+
+
+def to(subset: str = "", host: str = "reviews", **fields: Any) -> Obj:
+    destination = {"host": host, **({"subset": subset} if subset else {})}
+    return {"destination": destination, **fields}
+
+
+def virtual_service(*rules: Obj, host: str = "reviews") -> tuple[str, str, Obj]:
+    return "VirtualService", "under-test", {"hosts": [host], "http": list(rules)}
+
+
+def destination_rule(**policy: Any) -> tuple[str, str, Obj]:
+    return "DestinationRule", "reviews", {"host": "reviews", "subsets": subsets(), "trafficPolicy": policy}
+
+
+@contextlib.asynccontextmanager
+async def opened(home: Path, plan: AddressPlan, release: str) -> AsyncIterator[Bookshop]:
+    shop = Bookshop(home, plan, release)
+    try:
+        await shop.open()
+        yield shop
+    finally:
+        await shop.stop()

@@ -1,0 +1,39 @@
+"""Fixtures: a sandbox's addresses for a test's own use, and worlds with real Envoys in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from labkit.sandbox.addresses import AddressPlan
+from labkit.sandbox.daemon import claim
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+RELEASES = ("1.2.2", "1.30.3")
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AddressPlan]:
+    """A free block of loopback addresses, held until the module's tests are over."""
+    plan, lock = claim(tmp_path_factory.mktemp("addresses"))
+    with lock:
+        yield plan
+
+
+@pytest.fixture(scope="module")
+def second_plan(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AddressPlan]:
+    """Another block, for a second world beside the first."""
+    plan, lock = claim(tmp_path_factory.mktemp("addresses"))
+    with lock:
+        yield plan
+
+
+@pytest.fixture
+def genuine() -> Path:
+    """Where the genuine releases are, or skip."""
+    folder = REPOSITORY.parent / "shared" / "releases"
+    if not folder.is_dir():
+        pytest.skip(f"the genuine manifests of Istio are not at {folder}")
+    return folder
