@@ -166,8 +166,12 @@ def table(rows: Iterable[Mapping[str, object]], columns: Sequence[str], *, capti
     """
     cells = [[str(row.get(column, "")) for column in columns] for row in rows]
     style = "text-align:left;padding:3px 10px;vertical-align:top;white-space:pre-wrap"
+    # A name is never broken at its hyphens; only sentences wrap.
+    name = style.replace("pre-wrap", "pre")
     head = "".join(f'<th style="{style}">{html.escape(c)}</th>' for c in columns)
-    lines = ["".join(f'<td style="{style}">{html.escape(c)}</td>' for c in line) for line in cells]
+    lines = [
+        "".join(f'<td style="{style if " " in c else name}">{html.escape(c)}</td>' for c in line) for line in cells
+    ]
     body = "".join(f"<tr>{line}</tr>" for line in lines)
     above = f"<div><b>{html.escape(caption)}</b></div>" if caption else ""
     markup = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -74,6 +74,10 @@ class Readiness:
     def hopeless(self) -> tuple[Workload, ...]:
         """Those that waiting alone will not make ready."""
         return tuple(w for w in self.workloads if w.hopeless)
+
+    def only(self, names: Collection[str]) -> Readiness:
+        """The same of these workloads only; of all for ()."""
+        return Readiness(self.namespace, tuple(w for w in self.workloads if not names or w.name in names))
 
     def table(self) -> pd.DataFrame:
         """One row a workload: kind, name, containers, state, reason (str); ready, desired, restarts (int64)."""

@@ -57,7 +57,7 @@ class Ready:
         missing = sorted(set(self.names) - {w.name for w in seen.workloads})
         if missing:
             return f"{', '.join(missing)} not there"
-        chosen = [w for w in seen.workloads if not self.names or w.name in self.names]
+        chosen = seen.only(self.names).workloads
         stuck = [w for w in chosen if w.hopeless]
         if stuck:
             raise NotReadyError(

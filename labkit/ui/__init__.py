@@ -1,7 +1,20 @@
-"""What a notebook shows besides kubectl's own output: files with highlighting, and readiness as it comes."""
+"""What a notebook shows besides kubectl's own output: files, readiness as it comes, consoles in frames."""
 
 from labkit.display import code, command, message, show, table
+from labkit.ui.embedding import address_of, embed
 from labkit.ui.files import show_yaml
 from labkit.ui.readiness import ReadinessPanel, ready, watch
 
-__all__ = ["ReadinessPanel", "code", "command", "message", "ready", "show", "show_yaml", "table", "watch"]
+__all__ = [
+    "ReadinessPanel",
+    "address_of",
+    "code",
+    "command",
+    "embed",
+    "message",
+    "ready",
+    "show",
+    "show_yaml",
+    "table",
+    "watch",
+]

@@ -128,9 +128,9 @@ def ready(namespace: str, names: Sequence[str] = (), *, timeout: float = 300.0) 
     seen: list[Readiness] = []
 
     def look(now: Readiness) -> None:
-        seen[:] = [now]
+        seen[:] = [now.only(names)]
         if panel is not None:
-            panel.draw(now)
+            panel.draw(seen[0])
 
     begun, outcome = time.monotonic(), "interrupted"
     try:

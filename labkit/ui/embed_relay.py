@@ -1,0 +1,171 @@
+"""A way for browsers to an add-on's pages: below any prefix, known to this workshop only, whatever pod is behind it.
+
+Consoles write addresses that begin at "/", which lead nowhere below the prefix of a proxy. The relay stands before a
+port-forward and puts the prefix in. Web pages from elsewhere can send requests to any loopback port, so the relay
+answers below a secret first part of the path only.
+"""
+
+from __future__ import annotations
+
+import html
+import http.client
+import re
+import secrets
+import threading
+from collections.abc import Callable, Iterable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+from labkit.errors import LabError
+
+__all__ = ["Relay", "rewritten"]
+
+_HOP = {"connection", "keep-alive", "transfer-encoding", "upgrade", "te", "trailer", "content-length", "date", "server"}
+# What the browser says to Jupyter is none of the pod's business, and the prefix is put in here.
+_NOT_ON = _HOP | {
+    *("host", "origin", "referer", "authorization", "accept-encoding"),
+    *("x-forwarded-prefix", "x-forwarded-context", "x-proxycontextpath"),
+}
+_NOT_BACK = _HOP | {"x-frame-options"}
+_JUPYTER_COOKIE = re.compile(r"_xsrf|username-|jupyterhub-")
+
+_ADDRESS = re.compile(rb"""((?:href|src|action)\s*=\s*["'])(/(?!/)[^"']*)""")
+_SETTINGS = (
+    re.compile(rb"""(\bPATH_PREFIX\s*=\s*["'])([^"']*)"""),  # Prometheus
+    re.compile(rb"""("appSubUrl"\s*:\s*")([^"]*)"""),  # Grafana
+    re.compile(rb"""(\bWEB_ROOT\s*=\s*["'])([^"']*)"""),  # Kiali
+)
+
+
+def rewritten(body: bytes, content_type: str, prefix: str) -> bytes:
+    """A page with its own addresses moved below `prefix`; anything but HTML and short scripts is left as it is."""
+    kind = content_type.partition(";")[0].strip()
+    start = prefix.encode()
+
+    def moved(found: re.Match[bytes]) -> bytes:
+        path = found[2].rstrip(b"/") if found.re in _SETTINGS else found[2]
+        return found[1] + (path if path.startswith(start) else start + path)
+
+    if kind == "text/html":
+        body = _ADDRESS.sub(moved, body)
+    elif "javascript" not in kind or len(body) > 10_000:
+        return body
+    for setting in _SETTINGS:
+        body = setting.sub(moved, body)
+    return body
+
+
+class Relay:
+    """An HTTP server on a loopback port that hands requests on; `close` ends it.
+
+    Args:
+        upstream: Says where to, "http://127.0.0.1:PORT", for each request; raises LabError while there is nothing.
+        port: The port of 127.0.0.1 to listen at; 0 for a free one.
+        secret: First part of the path of every request; "" for a new one.
+    """
+
+    def __init__(self, upstream: Callable[[], str], *, port: int = 0, secret: str = "") -> None:
+        self.secret = secret or secrets.token_urlsafe(18)
+        self._server = _Server(("127.0.0.1", port), _Handler)
+        self._server.secret, self._server.upstream = self.secret, upstream
+        self.port = int(self._server.server_address[1])
+        self._thread = threading.Thread(target=self._server.serve_forever, name=f"relay {self.port}", daemon=True)
+        self._thread.start()
+
+    @property
+    def path(self) -> str:
+        """Where the pages begin, "/SECRET", below the relay's own address."""
+        return f"/{self.secret}"
+
+    def wait(self) -> None:
+        """Stay until the relay is closed."""
+        self._thread.join()
+
+    def close(self) -> None:
+        """End it; its port is free afterwards."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64
+    secret = ""
+    upstream: Callable[[], str]
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A browser that went away is no fault."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = 60
+    server: _Server
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Notebooks are no place for access logs."""
+
+    def _handle(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        first, slash, rest = self.path[1:].partition("/")
+        if not secrets.compare_digest(first.encode(), self.server.secret.encode()):
+            self._page(403, "This address is the workshop's own.", "Open it from a notebook or from the launcher.")
+            return
+        if not slash:
+            self._reply(302, [("Location", f"{self.path}/")], b"")
+            return
+        outer = self.headers.get("X-Forwarded-Prefix") or ""
+        try:
+            self._relay(f"/{rest}", body, outer.rstrip("/") + f"/{first}", f"/{first}")
+        except LabError as error:
+            self._page(503, str(error), "This page tries again by itself.")
+        except (OSError, http.client.HTTPException):
+            self._page(503, "The pod is being replaced.", "This page tries again by itself.")
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = _handle  # noqa: N815 (its names)
+
+    def _relay(self, path: str, body: bytes, prefix: str, inner: str) -> None:
+        host = urlsplit(self.server.upstream()).netloc
+        headers = {name: value for name, value in self.headers.items() if name.lower() not in _NOT_ON | {"cookie"}}
+        cookies = [c for c in self.headers.get("Cookie", "").split("; ") if c and not _JUPYTER_COOKIE.match(c)]
+        if cookies:
+            headers["Cookie"] = "; ".join(cookies)
+        connection = http.client.HTTPConnection(host, timeout=60)
+        try:
+            connection.request(self.command, path, body or None, headers)
+            answer = connection.getresponse()
+            content = answer.read()
+        finally:
+            connection.close()
+        kept = [(name, value) for name, value in answer.getheaders() if name.lower() not in _NOT_BACK]
+        content = rewritten(content, answer.headers.get_content_type(), prefix)
+        self._reply(answer.status, [_moved(name, value, prefix, inner) for name, value in kept], content)
+
+    def _page(self, status: int, said: str, next_step: str) -> None:
+        again = '<meta http-equiv="refresh" content="2">' if status == 503 else ""
+        text = f"<p>{html.escape(said)}</p><p>{html.escape(next_step)}</p>"
+        page = f'<!DOCTYPE html><html><head><meta charset="utf-8">{again}</head><body>{text}</body></html>'
+        self._reply(status, [("Content-Type", "text/html; charset=utf-8")], page.encode())
+
+    def _reply(self, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> None:
+        self.send_response_only(status)
+        for name, value in headers:
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        # The secret stands in the address: it must not travel on as a referrer.
+        self.send_header("Referrer-Policy", "same-origin")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+
+def _moved(name: str, value: str, prefix: str, inner: str) -> tuple[str, str]:
+    """A header with its path moved; a redirect only below our own secret, since jupyter-server-proxy adds its part."""
+    if name.lower() == "location":
+        parts = urlsplit(value)
+        if parts.path.startswith("/") and not parts.path.startswith(f"{inner}/"):
+            value = inner + parts._replace(scheme="", netloc="").geturl()
+    elif name.lower() == "set-cookie":
+        value = re.sub(r"(?i)(;\s*path=)(/[^;]*)", lambda found: found[1] + prefix + found[2].rstrip("/"), value)
+    return name, value

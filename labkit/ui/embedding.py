@@ -1,0 +1,197 @@
+"""Prometheus, Grafana, Jaeger and Kiali inside a notebook, wherever the notebook runs."""
+
+from __future__ import annotations
+
+import atexit
+import html
+import json
+import os
+import sys
+import threading
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from labkit import cluster, display, istio
+from labkit.errors import ClusterError, SettingError
+from labkit.istio.model import Addon
+from labkit.istio.releases import NAMESPACE
+from labkit.ui.embed_relay import Relay
+
+__all__ = ["Page", "address_of", "embed"]
+
+_RELEASE_OF = ("1.2.2", "1.30.3")
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page that can be opened.
+
+    Args:
+        title: What it is, "Prometheus".
+        url: Where a browser finds it: a path below the Jupyter server, or an address of this machine.
+        live: Whether somebody may be looking: with nobody, a frame would only stay behind empty.
+        height: Of the frame, in pixels.
+    """
+
+    title: str
+    url: str
+    live: bool
+    height: int = 600
+
+    def rich(self) -> display.Rich:
+        """The frame, or only the link where nobody looks."""
+        where, title = html.escape(self.url), html.escape(self.title)
+        text = f"{self.title}: {self.url}"
+        if not self.live:
+            return display.Rich(f'<div>{title}: <a href="{where}">{where}</a> (while this notebook runs)</div>', text)
+        link = f'<a href="{where}" target="_blank" rel="noopener">{title} in a tab of its own</a>'
+        style = "border:1px solid var(--jp-border-color1,#ccc);background:#fff"
+        frame = f'<iframe src="{where}" title="{title}" width="100%" height="{self.height}" style="{style}"></iframe>'
+        return display.Rich(f"<div>{link}</div>{frame}", text)
+
+
+def embed(name: str, path: str = "", *, height: int = 600, still: Any = None) -> None:
+    """Show an add-on's pages in the notebook.
+
+    A port-forward to it is kept, and found again when its pod is replaced. The address goes through the Jupyter
+    server that the notebook runs on (so it works on Binder, on a JupyterHub and below any prefix), or is one of this
+    machine where there is no such server.
+
+    Args:
+        name: "prometheus", "grafana", "jaeger" or "kiali".
+        path: The page below the add-on's first one, e.g. "graph?g0.expr=up"; "" for the first one.
+        height: Of the frame, in pixels.
+        still: A table or figure that says the same; shown where nobody looks (a headless run), and stays.
+
+    Raises:
+        SettingError: There is no such add-on.
+        ClusterError: It is not installed, or its pod does not run.
+    """
+    addon = _addon(name)
+    target = str(cluster.current())
+    relay = _relay(target, name, _forward(target, addon))
+    prefix = _jupyter_prefix()
+    outside = f"{prefix}proxy/{relay.port}" if prefix else f"http://127.0.0.1:{relay.port}"
+    page = Page(name.capitalize(), f"{outside}{relay.path}{_path(addon, path)}", _server() is not None, height)
+    display.show(page.rich())
+    if still is not None and not page.live:
+        _show(still)
+
+
+def address_of(name: str, *, show: bool = True) -> str:
+    """Where programs find an add-on: a port-forward to its Service, kept as long as the notebook runs.
+
+    Args:
+        name: As for `embed`.
+        show: Whether to show the command.
+
+    Returns:
+        "http://127.0.0.1:PORT", with the path below which it serves.
+
+    Raises:
+        SettingError: There is no such add-on.
+        ClusterError: It is not installed, or its pod does not run.
+    """
+    addon = _addon(name)
+    forward = _forward(str(cluster.current()), addon)
+    if show:
+        display.show(display.command(forward.command, f"Forwarding from {forward.url} -> {forward.remote_port}"))
+    return f"{forward.url}{_root(addon)}"
+
+
+_lock = threading.Lock()
+_forwards: dict[tuple[str, str], cluster.PortForward] = {}
+_relays: dict[tuple[str, str], Relay] = {}
+
+
+def _forward(target: str, addon: Addon) -> cluster.PortForward:
+    with _lock:
+        found = _forwards.get((target, addon.name))
+        if found is None:
+            found = cluster.port_forward(f"svc/{addon.service}", addon.port, namespace=NAMESPACE, show=False)
+            _forwards[target, addon.name] = found
+            atexit.register(found.close)
+    found.wait_until_bound()
+    return found
+
+
+def _relay(target: str, name: str, forward: cluster.PortForward) -> Relay:
+    def upstream() -> str:
+        forward.wait_until_bound(10.0)
+        return forward.url
+
+    with _lock:
+        if (target, name) not in _relays:
+            _relays[target, name] = Relay(upstream)
+        return _relays[target, name]
+
+
+def _addon(name: str) -> Addon:
+    """The add-on of whichever release is installed: the Services tell."""
+    known = {version: {one.name: one for one in istio.facts(version).addons} for version in _RELEASE_OF}
+    names = list(known["1.2.2"])
+    if name not in names:
+        raise SettingError(f"there is no add-on {name!r}", next_step=f"Choose one of {', '.join(names)}.")
+    for version in _RELEASE_OF:
+        # Of each release, the control plane's Deployment has another name.
+        if cluster.exists("deployment", "istiod" if version != "1.2.2" else "istio-pilot", namespace=NAMESPACE):
+            return known[version][name]
+    raise ClusterError(f"there is no Istio to see with {name}", next_step="Play 01-install-istio first.")
+
+
+def _root(addon: Addon) -> str:
+    """What the add-on's own paths begin with; a first page that is no folder stands below one."""
+    return addon.path.removesuffix("console").rstrip("/")
+
+
+def _path(addon: Addon, path: str) -> str:
+    if not path:
+        return addon.path if addon.path.endswith("/console") else addon.path.rstrip("/") + "/"
+    return f"{_root(addon)}/{quote(path.lstrip('/'), safe='/?&=%#:,;+@!$*()~-._[]')}"
+
+
+def _show(still: Any) -> None:
+    if isinstance(still, display.Rich) or not display.in_notebook():
+        display.show(still if isinstance(still, display.Rich) else display.Rich(str(still), str(still)))
+        return
+    import IPython.display as front
+
+    present: Any = front.display
+    present(still)
+
+
+def _jupyter_prefix() -> str:
+    """The path of the Jupyter server whose proxy leads here, such as "/user/me/"; "" if there is none."""
+    hub = os.environ.get("JUPYTERHUB_SERVICE_PREFIX", "")
+    server = _server()
+    if hub:
+        return hub.rstrip("/") + "/"
+    if server is None or not _has_proxy(server["url"], server.get("token", "")):
+        return ""
+    return str(server["base_url"]).rstrip("/") + "/"
+
+
+def _server() -> dict[str, Any] | None:
+    """What the Jupyter server that started this kernel says of itself; None if something else started it."""
+    parent = os.environ.get("JPY_PARENT_PID", "")
+    if "ipykernel" not in sys.modules or not parent:
+        return None
+    from jupyter_core.paths import jupyter_runtime_dir
+
+    try:
+        said: dict[str, Any] = json.loads((Path(jupyter_runtime_dir()) / f"jpserver-{parent}.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return said
+
+
+@cache
+def _has_proxy(url: str, token: str) -> bool:
+    headers = {"Authorization": f"token {token}"} if token else {}
+    try:
+        return cluster.fetch(f"{url.rstrip('/')}/server-proxy/servers-info", headers=headers, timeout=5).status != 404
+    except ClusterError:
+        return False
