@@ -15,7 +15,7 @@ from labkit.sandbox.images.context import ContainerContext, Image, ImageName, La
 
 __all__ = ["ProgramNotFoundError", "find", "known", "launch", "modules"]
 
-_MODULES = ("bookinfo", "httpbin", "istio", "addons", "grafana", "programs", "prometheus", "proxyv2")
+_MODULES = ("bookinfo", "httpbin", "istio", "addons", "grafana", "kiali", "programs", "prometheus", "proxyv2")
 """Modules of this package with a tuple IMAGES."""
 
 

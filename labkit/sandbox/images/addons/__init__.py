@@ -24,7 +24,6 @@ IMAGES = (
         f"{_PAGES}:config_reloader",
         42_000_000,
     ),
-    _image(("kiali/kiali",), "/opt/kiali/kiali", f"{_PAGES}:kiali", 150_000_000),
     _image(
         ("jaegertracing/all-in-one",),
         "/go/bin/all-in-one-linux",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from labkit.sandbox.images.standin import about, app, healthy, tag
+from labkit.sandbox.images.standin import app, healthy, tag
 from labkit.sandbox.images.web import App, serve
 
-__all__ = ["config_reloader", "kiali", "loki"]
+__all__ = ["config_reloader", "loki"]
 
 _LATER = "It answers its health checks and nothing else."
 
@@ -26,15 +26,6 @@ def config_reloader() -> int:
         if flag == "--listen-address" and value.rpartition(":")[2].isdigit():
             port = int(value.rpartition(":")[2])
     return _start(name, {port: app(name, _LATER, {"/healthz": healthy(name)}, component="config-reloader")})
-
-
-def kiali() -> int:
-    """Kiali."""
-    name = "Kiali"
-    shown = about(name, _LATER)
-    pages = dict.fromkeys(("/kiali", "/kiali/", "/kiali/console", "/kiali/console/"), shown)
-    pages |= {"/kiali/healthz": healthy(name), "/healthz": healthy(name)}
-    return _start(name, {20001: app(name, _LATER, pages), 9090: app(name, _LATER, {}, component="kiali")})
 
 
 def loki() -> int:
