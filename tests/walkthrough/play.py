@@ -35,7 +35,7 @@ class Step:
     command: str
     until: Callable[[Result], bool] | None = None
     typed: str = ""
-    seconds: float = 30.0
+    seconds: float = 60.0
 
 
 def release_folder(release: str, source: str, into: Path) -> Path:
