@@ -91,6 +91,7 @@ def _spark(one: Series, css: str, suffix: str) -> Json:
 def gauge(spec: Spec, title: str, series: Sequence[Series], theme: Theme) -> Json:
     """A dial for each series."""
     frame = layout(title, theme, height=220)
+    frame |= {"annotations": [], "margin": {"t": 48, "r": 24, "b": 16, "l": 24}}
     figure: Json = {"data": [], "layout": frame}
     for index, one in enumerate(series):
         value = reduced(one.values, str(spec.options.get("reduce", "lastNotNull")))
@@ -98,10 +99,22 @@ def gauge(spec: Spec, title: str, series: Sequence[Series], theme: Theme) -> Jso
         low, high = _bounds(one.field)
         steps = _bands(one.field, low, high)
         domain = {"x": [index / len(series), (index + 1) / len(series)], "y": [0, 1]}
-        dial: Json = {"axis": {"range": [low, high], "tickcolor": theme.faint}, "bar": {"color": css or _CALM}}
+        dial: Json = {
+            "axis": {"range": [low, high], "visible": False},
+            "bar": {"color": css or _CALM, "thickness": 0.6},
+        }
         dial |= {"bgcolor": theme.header, "borderwidth": 0, "steps": steps}
         trace: Json = {"type": "indicator", "mode": "gauge", "value": value, "domain": domain, "gauge": dial}
-        figure["data"].append(trace | {"title": {"text": f"{text}<br>{one.name if len(series) > 1 else ''}"}})
+        figure["data"].append(trace)
+        label = f"<br><span style='font-size:12px'>{one.name}</span>" if len(series) > 1 else ""
+        note: Json = {"text": f"<b>{text}</b>{label}", "x": (index + 0.5) / len(series), "y": 0, "showarrow": False}
+        note |= {
+            "xref": "paper",
+            "yref": "paper",
+            "yanchor": "bottom",
+            "font": {"size": 26, "color": css or theme.text},
+        }
+        frame["annotations"].append(note)
     return figure if series else nothing(figure, theme, spec.field.no_value)
 
 

@@ -168,7 +168,7 @@ async function show(one) {
   delete layout.height;
   delete layout.title;
   layout.autosize = true;
-  layout.margin = { ...layout.margin, t: 4, b: one.kind === "timeseries" ? 24 : 8, l: 10, r: 12 };
+  layout.margin = { ...layout.margin, t: 4, b: one.kind === "timeseries" ? 24 : 10, l: 10, r: 12 };
   if (one.kind === "timeseries") { legend(mine, figure); layout.showlegend = false; }
   await Plotly.react(mine.plot, figure.data, layout, { responsive: true, displayModeBar: false });
 }

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 from labkit.observe.grafana.pod import Pod
 from labkit.observe.grafana.site import Answer, Site
@@ -35,13 +37,19 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         self.send_response(answer.status)
         self.send_header("Content-Type", answer.kind)
-        self.send_header("Content-Length", str(len(answer.body)))
+        length = answer.body.stat().st_size if isinstance(answer.body, Path) else len(answer.body)
+        self.send_header("Content-Length", str(length))
         if self.close_connection:
             self.send_header("Connection", "close")
         for name, value in answer.headers:
             self.send_header(name, value)
         self.end_headers()
-        if self.command != "HEAD":
+        if self.command == "HEAD":
+            return
+        if isinstance(answer.body, Path):
+            with answer.body.open("rb") as file:
+                shutil.copyfileobj(file, self.wfile)
+        else:
             self.wfile.write(answer.body)
 
     def __getattr__(self, name: str) -> Callable[[], None]:

@@ -39,10 +39,10 @@ _HEADERS = (
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer to a request."""
+    """An answer to a request; a body that is a file is sent without being read whole."""
 
     status: int
-    body: bytes
+    body: bytes | Path
     kind: str = "application/json"
     headers: tuple[tuple[str, str], ...] = field(default=())
 
@@ -178,8 +178,7 @@ class Site:
 
     def _file(self, name: str, *, path: str, query: Json) -> Answer:
         if name == "plotly.min.js":
-            body = _plotly().read_bytes()
-            return Answer(200, body, "text/javascript; charset=utf-8", (("Cache-Control", _YEAR),))
+            return Answer(200, _plotly(), "text/javascript; charset=utf-8", (("Cache-Control", _YEAR),))
         kind = "text/css" if name.endswith(".css") else "text/javascript"
         body = (resources.files(__package__) / name).read_bytes()
         return Answer(200, body, f"{kind}; charset=utf-8", (("Cache-Control", _YEAR),))

@@ -16,7 +16,8 @@ __all__ = ["IMAGES"]
 def _grafana(context: ContainerContext) -> Launch:
     mounts = {path: str(context.path(path)) for path in context.mounts}
     argv = (sys.executable, "-m", "labkit.observe.grafana.server")
-    return Launch(argv=argv, env={"LABKIT_MOUNTS": json.dumps(mounts)})
+    # A thread per connection would otherwise get memory of its own, and keep it.
+    return Launch(argv=argv, env={"LABKIT_MOUNTS": json.dumps(mounts), "MALLOC_ARENA_MAX": "1"})
 
 
 IMAGES = (
