@@ -51,7 +51,7 @@ _NEXT_STEPS: tuple[tuple[str, _Advice], ...] = (
     (r"admission webhook", "Istio refused the object for the reason above: correct that field and apply again."),
     (r"is invalid: |\(Invalid\)|ValidationError", "Correct the field named above and apply again."),
     (r"error converting YAML|error parsing ", "Correct the YAML at the line named above: an indent, a tab or a colon."),
-    (r"Object 'Kind' is missing", "Every object needs apiVersion, kind and metadata.name: is this a manifest?"),
+    (r"Object 'Kind' is missing|kind not set|apiVersion not set", "Every object needs apiVersion, kind and metadata.name: is this a manifest?"),
     (r"the path \"(?P<path>[^\"]+)\" does not exist", "Check the path; relative ones start at this notebook's folder."),
     (r"container not found|container \S+ is not valid for pod|container \S+ not found",
      "`kubectl get pod POD -o jsonpath='{.spec.containers[*].name}'` lists its containers."),

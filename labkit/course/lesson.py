@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from labkit import cluster, display, istio
@@ -36,14 +36,15 @@ class Lesson:
         Args:
             name: The claim, as a sentence.
             passed: Whether it is so (anything Python takes for true or false).
-            seen: What was seen.
+            seen: What was seen; a mapping is shown as "key: value, …".
             next_step: What to do if it is not so.
 
         Raises:
             CheckError: It is not so.
         """
         step = next_step or "Play the cells above again, from the first one that differs from what it says."
-        one = Check(name, bool(passed), str(seen), step)
+        counts = ", ".join(f"{key}: {value}" for key, value in seen.items()) if isinstance(seen, Mapping) else str(seen)
+        one = Check(name, bool(passed), counts, step)
         display.show(one.rich())
         one.require()
         self.progress.passed(self.name, name)

@@ -1,0 +1,173 @@
+"""labkit.cluster on a real API server with real pods: the reasons, the healing, the errors that a learner meets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labkit import cluster
+from labkit.cluster import target
+from labkit.errors import ClusterError, NotReadyError
+from tests.conftest import SandboxUnderTest
+
+pytestmark = pytest.mark.timeout(120)
+
+POD = """
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}}}
+spec:
+  containers:
+    - name: app
+      image: {image}
+      command: {command}
+"""
+CURL = "docker.io/curlimages/curl:8.16.0"
+
+
+@pytest.fixture(scope="module")
+def sandbox(start_shared_sandbox: Callable[..., SandboxUnderTest]) -> SandboxUnderTest:
+    return start_shared_sandbox("1.30.3")
+
+
+@pytest.fixture
+def namespace(
+    sandbox: SandboxUnderTest, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[str]:
+    """A namespace of the test's own, on the sandbox as the target in use."""
+    monkeypatch.setattr(target, "_current", cluster.Target(str(sandbox.kubeconfig)))
+    monkeypatch.setenv("LABKIT_HOME", str(sandbox.labkit_home))
+    name = request.node.name.removeprefix("test_").replace("_", "-")[:60].rstrip("-")
+    cluster.kubectl(f"create namespace {name}", show=False)
+    yield name
+    cluster.delete_namespace(name, show=False)
+
+
+def manifests(release: str) -> Path:
+    return Path(cluster.__file__).parents[1] / "istio" / "manifests" / release
+
+
+def httpbin(namespace: str) -> None:
+    cluster.apply(manifests("1.30.3") / "samples/httpbin/httpbin.yaml", namespace=namespace, show=False)
+    cluster.wait_for(cluster.Ready(namespace), timeout=60)
+
+
+def reason(namespace: str, state: str) -> cluster.Workload:
+    """The one workload of `namespace`, once it is in `state`."""
+
+    def look() -> str | None:
+        seen = cluster.readiness(namespace).workloads
+        return None if len(seen) == 1 and seen[0].state == state else str(seen)
+
+    cluster.wait_for(cluster.Condition(f"the workload to be {state}", look), timeout=30, every=0.2)
+    return cluster.readiness(namespace).workloads[0]
+
+
+def test_an_image_that_is_not_there(namespace: str) -> None:
+    cluster.kubectl(f"create deployment web --image=docker.io/no/such:1.0 -n {namespace}", show=False)
+    with pytest.raises(NotReadyError, match=r"Deployment web .* ImagePull: image docker\.io/no/such:1\.0"):
+        cluster.wait_for(cluster.Ready(namespace), timeout=60)
+
+
+def test_a_program_that_ends(namespace: str) -> None:
+    text = POD.format(name="ends", image=CURL, command='[sh, -c, "echo no configuration >&2; exit 3"]')
+    cluster.apply(text, namespace=namespace, show=False)
+    seen = reason(namespace, "CrashLoop")
+    assert "(exit code 3)" in seen.reason
+    assert seen.reason.endswith("its last line: no configuration")
+
+
+def test_a_pod_is_replaced_and_the_forward_heals(namespace: str, until: Callable[..., Any]) -> None:
+    httpbin(namespace)
+    with cluster.port_forward("svc/httpbin", 8000, namespace=namespace, show=False) as forward:
+        assert cluster.fetch(f"{forward.url}/status/418").status == 418
+        port = forward.port
+        cluster.kubectl(f"delete pods --all -n {namespace}", show=False)
+        cluster.wait_for(cluster.Ready(namespace), timeout=60)
+
+        def answers() -> bool:
+            try:
+                return cluster.fetch(f"{forward.url}/status/201", timeout=2).status == 201
+            except ClusterError:
+                return False
+
+        until(answers, 30, "the forward to be back")
+        assert forward.port == port
+
+
+def test_exec_says_what_the_command_said(namespace: str) -> None:
+    text = POD.format(name="curl", image=CURL, command="[sleep, infinity]")
+    cluster.apply(text, namespace=namespace, show=False)
+    cluster.wait_for(cluster.Ready(namespace), timeout=60)
+    assert cluster.exec("curl", ["sh", "-c", "echo hello"], namespace=namespace, show=False) == "hello\n"
+    with pytest.raises(ClusterError, match="command terminated with exit code 7") as caught:
+        cluster.exec("curl", ["sh", "-c", "exit 7"], namespace=namespace, show=False)
+    assert "The container was reached" in caught.value.next_step
+    with pytest.raises(ClusterError, match="nope"):
+        cluster.exec("curl", "true", container="nope", namespace=namespace, show=False)
+
+
+def test_nothing_is_left(namespace: str) -> None:
+    before = cluster.snapshot(show=False)
+    httpbin(namespace)
+    names = {(e.kind, e.name) for e in cluster.snapshot(show=False).difference(before).added}
+    assert {("Deployment", "httpbin"), ("Service", "httpbin"), ("ServiceAccount", "httpbin")} <= names
+    assert not any(kind in ("Pod", "ReplicaSet") for kind, _ in names), "what is owned goes with its owner"
+    cluster.delete(manifests("1.30.3") / "samples/httpbin/httpbin.yaml", namespace=namespace, show=False)
+    assert not cluster.snapshot(show=False).difference(before)
+
+
+def test_images_can_be_removed_from_the_node(namespace: str) -> None:
+    httpbin(namespace)
+
+    def there() -> str | None:
+        return None if cluster.images("httpbin") else "not listed yet"
+
+    cluster.wait_for(cluster.Condition("the node to list the image", there), timeout=20)
+    used = cluster.images("httpbin")
+    assert cluster.remove_images(used, timeout=1) == used, "an image in use stays"
+    cluster.delete(manifests("1.30.3") / "samples/httpbin/httpbin.yaml", namespace=namespace, show=False)
+    cluster.wait_for(cluster.Gone("pods", namespace=namespace), timeout=60)
+    assert cluster.remove_images(used) == []
+    assert cluster.images("httpbin") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "step"),
+    [
+        ("apiVersion: v1\nkind: Pood\nmetadata: {name: a}\n", 'no matches for kind "Pood"', "api-resources"),
+        (
+            "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: a}\n",
+            'no matches for kind "Gateway"',
+            "CRDs first",
+        ),
+        ("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndatta: {}\n", 'unknown field "datta"', "field named"),
+        (
+            "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: eighty}]}\n",
+            "port",
+            "field named above",
+        ),
+        ("apiVersion: v1\nkind: Service\nmetadata: {name: A_B}\nspec: {ports: [{port: 80}]}\n", "A_B", "field named"),
+        ("apiVersion: v1\nkind: ConfigMap\n", "name", ""),
+        ("just: text\n", "kind not set", "apiVersion, kind and metadata.name"),
+    ],
+)
+def test_what_the_server_refuses(
+    sandbox: SandboxUnderTest, monkeypatch: pytest.MonkeyPatch, text: str, said: str, step: str
+) -> None:
+    monkeypatch.setattr(target, "_current", cluster.Target(str(sandbox.kubeconfig)))
+    with pytest.raises(ClusterError) as caught:
+        cluster.apply(text, namespace="default", show=False)
+    assert said in caught.value.message
+    assert step in caught.value.next_step
+    assert caught.value.next_step
+
+
+def test_the_shell_talks_to_the_same_cluster(namespace: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cluster.shell(f"kubectl get namespaces -o name | grep {namespace}") == f"namespace/{namespace}\n"
+    assert f"$ kubectl get namespaces -o name | grep {namespace}" in capsys.readouterr().out
+    assert "KUBECONFIG" not in os.environ or os.environ["KUBECONFIG"] != cluster.current().kubeconfig
