@@ -218,7 +218,8 @@ def _repeated(specs: list[Spec], choices: Choices) -> Iterator[tuple[Spec, Choic
         block = specs[index:end]
         index = end
         variable = choices.get(str(spec.options.get("repeat", "")))
-        if spec.kind != "row" or variable is None:
+        # A row whose variable has no value yet stays, and says so by being empty.
+        if spec.kind != "row" or variable is None or not variable.values:
             for one in block:
                 yield from _across(one, choices, down)
             continue

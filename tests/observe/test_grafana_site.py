@@ -1,0 +1,178 @@
+"""The server of the grafana image: addresses, API, foreign pages, and the page in a browser."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labkit.observe.grafana.pod import Pod
+from labkit.observe.grafana.server import server
+from labkit.observe.grafana.site import Site, moment, refusal
+from tests.observe.grafana_numbers import OURS, dashboards, fake
+
+CHROMIUM = Path("/usr/bin/chromium")
+
+
+def numbers(path: str, given: dict[str, str]) -> Any:
+    """Every query: 42, at every moment."""
+    if path.startswith("label"):
+        return ["details.bookinfo.svc.cluster.local"]
+    labels = {"destination_workload": "details-v1", "destination_workload_namespace": "bookinfo"}
+    labels |= {"destination_service": "details.bookinfo.svc.cluster.local", "le": "1"}
+    if path == "query":
+        return {"resultType": "vector", "result": [{"metric": labels, "value": [time.time(), "42"]}]}
+    step, end = float(given["step"]), float(given["end"])
+    points = [[end - step * at, "42"] for at in range(10, -1, -1)]
+    return {"resultType": "matrix", "result": [{"metric": labels, "values": points}]}
+
+
+@pytest.fixture(params=OURS)
+def port(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[int]:
+    """The server of a pod with a release's dashboards, mounted as a folder."""
+    (tmp_path / "dashboards").mkdir()
+    for number, dashboard in enumerate(dashboards(OURS[request.param])):
+        (tmp_path / "dashboards" / f"{number}.json").write_text(json.dumps(dashboard.raw))
+    (tmp_path / "dashboards" / "broken.json").write_text("{")
+    with fake(numbers) as url:
+        source = f"datasources: [{{name: Prometheus, type: prometheus, url: '{url}', isDefault: true}}]"
+        (tmp_path / "datasources.yaml").write_text(source)
+        mounts = {
+            "/var/lib/grafana/dashboards/istio": str(tmp_path / "dashboards"),
+            "/etc/grafana/provisioning/datasources/datasources.yaml": str(tmp_path / "datasources.yaml"),
+        }
+        pod = Pod(mounts)
+        served = server(Site(lambda: pod.grafana, "6.1.6"), "127.0.0.1", 0)
+        threading.Thread(target=served.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        yield served.server_port
+        served.shutdown()
+        served.server_close()
+
+
+def ask(port: int, path: str, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        connection.request(method, path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, dict(answer.getheaders()), answer.read()
+    finally:
+        connection.close()
+
+
+def test_grafanas_own_addresses(port):
+    assert json.loads(ask(port, "/api/health")[2]) == {"commit": "labkit", "database": "ok", "version": "6.1.6"}
+    found = json.loads(ask(port, "/api/search?query=mesh")[2])
+    assert [one["title"] for one in found] == ["Istio Mesh Dashboard"]
+    assert len(json.loads(ask(port, "/api/search")[2])) == 7
+    uid = found[0]["uid"]
+    raw = json.loads(ask(port, f"/api/dashboards/uid/{uid}")[2])
+    assert raw["dashboard"]["title"] == "Istio Mesh Dashboard"
+    assert raw["meta"]["slug"] == "istio-mesh-dashboard"
+    assert json.loads(ask(port, "/api/datasources")[2])[0]["type"] == "prometheus"
+    status, headers, _ = ask(port, "/dashboard/db/istio-mesh-dashboard?from=now-1m")
+    # Relative: it also holds below a proxy's prefix.
+    assert (status, headers["Location"]) == (302, f"../../d/{uid}/istio-mesh-dashboard?from=now-1m")
+    assert ask(port, f"/d/{uid}")[1]["Location"] == f"{uid}/istio-mesh-dashboard"
+    for path in ("/", "/login", f"/d/{uid}/anything", f"/d-solo/{uid}/x?panelId=2"):
+        status, headers, body = ask(port, path)
+        assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+        assert b"<b>stand-in</b> for Grafana" in body
+    assert ask(port, "/d/nothing/x")[0] == 404
+    assert ask(port, "/nothing")[0] == 404
+    assert b"grafana_build_info" in ask(port, "/metrics")[2]
+    assert ask(port, "/", "HEAD")[2] == b""
+
+
+def test_figures_follow_the_time_range_and_the_variables(port):
+    answer = json.loads(ask(port, "/api/labkit/draw/istio-workload-dashboard?from=now-1m&var-workload=other")[2])
+    assert next(one["chosen"] for one in answer["variables"] if one["name"] == "workload") == ["other"]
+    stat = next(one for one in answer["panels"] if one["kind"] == "stat")
+    assert 'destination_workload=~"other"' in stat["queries"][0] or "other" in stat["queries"][0]
+    assert "42" in stat["figure"]["layout"]["annotations"][0]["text"]
+    only = json.loads(ask(port, f"/api/labkit/draw/istio-workload-dashboard?panel={stat['id']}")[2])
+    assert [one["id"] for one in only["panels"]] == [stat["id"]]
+    for wrong in ("from=soon", "from=now&to=now-5m"):
+        status, _, body = ask(port, f"/api/labkit/draw/istio-workload-dashboard?{wrong}")
+        assert (status, "message" in json.loads(body)) == (400, True)
+
+
+def test_plotly_is_served_from_here_for_a_year(port):
+    status, headers, body = ask(port, "/public/plotly.min.js")
+    assert (status, headers["Cache-Control"]) == (200, "public, max-age=31536000, immutable")
+    assert len(body) == int(headers["Content-Length"]) > 1_000_000
+    assert ask(port, "/public/../server.py")[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "host", "origin", "status"),
+    [
+        ("GET", "evil.example", "", 403),
+        ("GET", "127.0.0.1:3000", "null", 403),
+        ("POST", "127.0.0.1:3000", "http://evil.example", 403),
+        ("POST", "127.0.0.1:3000", "", 405),
+        ("GET", "grafana.istio-system:3000", "", 200),
+        ("GET", "localhost:8888", "http://localhost:8888", 200),
+    ],
+)
+def test_foreign_pages_are_refused(port, method, host, origin, status):
+    headers = {"Host": host} | ({"Origin": origin} if origin else {})
+    assert ask(port, "/api/health", method, **headers)[0] == status
+
+
+def test_refusals_say_why():
+    assert refusal("GET", "evil.example", "") == "this server does not answer to the name 'evil.example'"
+    assert refusal("GET", "", "") != ""
+
+
+def test_moments():
+    assert moment("now-5m", 1000.0) == 700.0
+    assert moment("1500", 0.0) == 1.5
+
+
+def test_a_changed_file_is_read_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("labkit.observe.grafana.pod._LOOK_AGAIN", 0.0)
+    file = tmp_path / "a.json"
+    file.write_text('{"title": "One", "panels": []}')
+    pod = Pod({"/var/lib/grafana/dashboards/istio/a.json": str(file)})
+    assert [one.title for one in pod.grafana.dashboards] == ["One"]
+    file.write_text('{"title": "Another", "panels": []}')
+    assert [one.title for one in pod.grafana.dashboards] == ["Another"]
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(not CHROMIUM.exists(), reason="Chromium is not installed")
+def test_the_page_in_a_browser(port):
+    sync_api = pytest.importorskip("playwright.sync_api")
+    faults: list[str] = []
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        own = f"http://127.0.0.1:{port}/"
+        page.route(
+            lambda url: not url.startswith((own, "data:", "blob:")), lambda route: faults.append(route.request.url)
+        )
+        page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.goto(f"{own}dashboard/db/istio-mesh-dashboard?from=now-5m")
+        page.wait_for_selector("body[data-drawn]")
+        assert page.title().startswith("Istio Mesh Dashboard")
+        assert page.locator(".js-plotly-plot .main-svg").count() >= 7
+        assert page.locator("article", has_text="Volume").first.locator("text=42").count() >= 1
+        assert page.locator("article", has_text="Workloads").first.locator("text=details").count() >= 1
+        assert "stand-in" in page.inner_text(".note")
+        page.select_option("#from", "now-1m")
+        page.wait_for_selector("body[data-drawn='2']")
+        assert "from=now-1m" in page.url
+        page.select_option("#dashboards", label="Istio Workload Dashboard")
+        page.wait_for_selector(".variable")
+        page.wait_for_selector("body[data-drawn]")
+        assert page.locator(".variable").count() >= 4
+        assert page.locator(".legend button").count() >= 1
+        browser.close()
+    assert faults == []
