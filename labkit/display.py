@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import html
 import itertools
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Live", "Rich", "code", "command", "in_notebook", "message", "show", "table"]
+__all__ = ["Live", "Rich", "code", "command", "figures_without_internet", "in_notebook", "message", "show", "table"]
 
 _FONT = "font-family:var(--jp-code-font-family,monospace);font-size:var(--jp-code-font-size,13px);line-height:1.35"
 _BOX = (
@@ -64,6 +65,18 @@ def in_notebook() -> bool:
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return shell is not None and hasattr(shell, "kernel")
+
+
+def figures_without_internet() -> None:
+    """Let plotly show its figures with the plotly.js that is installed here, as data for the page that shows them.
+
+    JupyterLab draws them with the extension that comes with plotly, the report of a run with plotly's own copy. A
+    renderer that the reader has chosen (`$PLOTLY_RENDERER`) stays.
+    """
+    # plotly reads this when it is imported, which takes long enough to leave it to those who draw.
+    os.environ.setdefault("PLOTLY_RENDERER", "plotly_mimetype")
+    if (loaded := sys.modules.get("plotly.io")) is not None:
+        loaded.renderers.default = os.environ["PLOTLY_RENDERER"]
 
 
 class Live:

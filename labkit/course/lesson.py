@@ -94,6 +94,7 @@ def begin(name: str, release: str, target: str = targets.SANDBOX, *, needs: Sequ
     """
     if name not in LESSONS:
         raise CheckError(f"there is no lesson {name!r}", next_step=f"The lessons: {', '.join(LESSONS)}.")
+    display.figures_without_internet()
     chosen = targets.choose(target, release)
     known = istio.release(release)
     server = re.search(r"Server Version: (\S+)", cluster.kubectl("version", show=False))
