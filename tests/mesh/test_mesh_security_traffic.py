@@ -232,8 +232,9 @@ async def test_tokens_are_checked_and_their_claims_asked_for(shop: Bookshop) -> 
     secret = b"a-secret-of-thirty-two-bytes-len"
     keys = json.dumps({"keys": [{"kty": "oct", "kid": "k", "alg": "HS256", "k": encoded(secret)}]})
     selector = {"selector": {"matchLabels": {"app": "ratings"}}}
-    require = {**selector, "rules": [{"from": [{"source": {"requestPrincipals": ["books/*"]}}],
-                                      "when": [{"key": "request.auth.claims[groups]", "values": ["readers"]}]}]}  # fmt: skip
+    readers = {"key": "request.auth.claims[groups]", "values": ["readers"]}
+    known = {"source": {"requestPrincipals": ["books/*"]}}
+    require = {**selector, "rules": [{"from": [known], "when": [readers]}]}
     asked = {**selector, "jwtRules": [{"issuer": "books", "jwks": keys}]}
     async with shop.rules(("RequestAuthentication", "jwt", asked), ("AuthorizationPolicy", "jwt", require)):
 

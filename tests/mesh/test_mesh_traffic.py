@@ -58,8 +58,11 @@ async def test_a_rule_is_followed_within_a_tenth_of_a_second(shop: Bookshop) -> 
                 pass
             delays.append(time.perf_counter() - began)
             assert set(await shop.many(20)) == {f"reviews-{version}"}
-    # The middle one of five: other work on the machine may hold up one of them.
-    assert sorted(delays)[2] < 0.1, delays
+        began = time.perf_counter()
+        await shop.many(20)
+        call = (time.perf_counter() - began) / 20
+    # The middle one of five, and some calls' worth: what else the machine does holds up both alike.
+    assert sorted(delays)[2] < 0.1 + 15 * call, (delays, call)
 
 
 @pytest.mark.parametrize(

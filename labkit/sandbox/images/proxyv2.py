@@ -51,6 +51,8 @@ def _proxy(context: ContainerContext) -> Launch:
     with contextlib.suppress(FileNotFoundError):
         context.path("/admin.sock").unlink()
     flags = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning", "--log-format", _LOG_FORMAT]
+    # Envoy keeps lines of its log for ten seconds otherwise, while somebody waits for them.
+    flags += ["--file-flush-interval-msec", "200"]
     # A policy that closes plain connections is meant at once, not in ten minutes.
     flags += ["--drain-time-s", "1", "--drain-strategy", "immediate"]
     where = context.local_ip

@@ -139,6 +139,10 @@ class ProxyState:
             leaving = {name: body for name, body in before.clusters.items() if name not in target.clusters}
             if clusters.offer([*target.clusters.values(), *leaving.values()]):
                 await clusters.taken()
+                if clusters.refused == clusters.version:
+                    # Routes to clusters that the proxy will not have would only break what works.
+                    self.config = before
+                    return
             rest = self._offer_rest(target)
             if leaving:
                 await asyncio.gather(*(channel.taken() for channel in rest))

@@ -1,0 +1,435 @@
+"""What a proxy shows: its admin and status ports, metrics, logs, spans; and the pods' way into it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+import labkit
+from labkit.sandbox.addresses import AddressPlan
+from labkit.sandbox.images import ContainerContext, find
+from labkit.sandbox.images.proxy import commands
+
+from .bookshop import Bookshop, opened
+from .conftest import RELEASES
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+def words(text: str) -> list[str]:
+    return text.split()
+
+
+SHIM = Path(labkit.__file__).parent / "sandbox" / "images" / "shim"
+LEGACY_LABELS = words(
+    "reporter source_app source_principal source_workload source_workload_namespace source_version "
+    "destination_app destination_principal destination_workload destination_workload_namespace "
+    "destination_version destination_service destination_service_name destination_service_namespace "
+    "request_protocol response_code response_flags permissive_response_code permissive_response_policyid "
+    "connection_security_policy"
+)
+LABELS = words(
+    "reporter source_workload source_canonical_service source_canonical_revision source_workload_namespace "
+    "source_principal source_app source_version source_cluster destination_workload "
+    "destination_workload_namespace destination_principal destination_app destination_version "
+    "destination_service destination_canonical_service destination_canonical_revision destination_service_name "
+    "destination_service_namespace destination_cluster request_protocol response_code grpc_response_status "
+    "response_flags connection_security_policy"
+)
+HTTP_ONLY = {
+    "request_protocol",
+    "response_code",
+    "grpc_response_status",
+    "permissive_response_code",
+    "permissive_response_policyid",
+}
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module", params=RELEASES)
+async def shop(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, plan: AddressPlan
+) -> AsyncIterator[Bookshop]:
+    async with opened(tmp_path_factory.mktemp("mesh"), plan, request.param) as shop:
+        yield shop
+
+
+def labels_of(text: str, metric: str, **wanted: str) -> list[dict[str, str]]:
+    """The label sets of a metric's series, those with the wanted labels."""
+    found = []
+    for line in text.splitlines():
+        if line.startswith(f"envoy_istio_{metric}{{"):
+            series = dict(re.findall(r'([a-z_]+)="([^"]*)"', line)) | {"": line.rsplit(" ", 1)[1]}
+            if all(series.get(key) == value for key, value in wanted.items()):
+                found.append(series)
+    return found
+
+
+async def stats(shop: Bookshop, pod: str) -> str:
+    return (await shop.http(shop.pods[pod].ip, 15090, "/stats/prometheus?usedonly&filter=^istio")).body.decode()
+
+
+async def test_the_admin_interface_answers_the_pods_own_localhost_only(shop: Bookshop) -> None:
+    local = shop.pods["client"].local
+    own = {"host": "localhost:15000"}
+    assert (await shop.http(local, 15000, "/ready", headers=own)).body == b"LIVE\n"
+    dump = (await shop.http(local, 15000, "/config_dump", headers=own)).body.decode()
+    assert '"outbound|9080||ratings.bookinfo.svc.cluster.local"' in dump
+    assert shop.settings.xds_token not in dump
+    assert "BEGIN PRIVATE KEY" not in dump
+    assert (await shop.http(local, 15000, "/logging?level=warning", headers=own, method="POST")).status == 200
+    assert (await shop.http(local, 15000, "/quitquitquit", headers=own, method="POST")).status == 403
+    assert (await shop.http(local, 15000, "/ready", headers={"host": "evil.example:15000"})).status == 404
+    assert (await shop.http(local, 15000, "/ready")).status == 404
+    from_page = {**own, "origin": "http://evil.example"}
+    assert (await shop.http(local, 15000, "/ready", headers=from_page)).status == 403
+    with pytest.raises(ConnectionRefusedError):
+        await shop.http(shop.pods["client"].ip, 15000, "/ready", headers=own)
+
+
+async def test_the_bootstrap_with_the_token_is_the_owners_alone(shop: Bookshop) -> None:
+    files = list((shop.settings.home / "pods").glob("*/etc/istio/proxy/envoy-rev0.json"))
+    assert len(files) == len(shop.pods)
+    assert {oct(file.stat().st_mode & 0o777) for file in files} == {"0o600"}
+
+
+async def test_readiness_is_told_at_the_releases_port(shop: Bookshop) -> None:
+    pod = shop.pods["client"]
+    for port in (15020,) if shop.settings.legacy else (15020, 15021):
+        assert (await shop.http(pod.ip, port, "/healthz/ready")).status == 200
+
+
+async def test_http_metrics_have_the_releases_labels_on_both_sides(shop: Bookshop) -> None:
+    expected = set(LEGACY_LABELS if shop.settings.legacy else LABELS)
+    await shop.many(7, host="ratings")
+    where = {"destination_service_name": "ratings", "response_code": "200", "source_workload": "client"}
+
+    async def counted() -> bool:
+        return bool(labels_of(await stats(shop, "ratings-v1"), "requests_total", **where))
+
+    await shop.until(counted, "the server's side has counted")
+    source = labels_of(await stats(shop, "client"), "requests_total", reporter="source", **where)
+    target = labels_of(await stats(shop, "ratings-v1"), "requests_total", reporter="destination", **where)
+    for series in (source, target):
+        assert len(series) == 1
+        assert set(series[0]) - {""} == expected
+        assert int(series[0][""]) >= 7
+        assert "" not in {value for key, value in series[0].items() if key}
+        assert series[0]["destination_workload"] == "ratings-v1"
+        assert series[0]["destination_service"] == "ratings.bookinfo.svc.cluster.local"
+    assert source[0]["connection_security_policy"] == "unknown"
+    assert target[0]["connection_security_policy"] == ("none" if shop.settings.legacy else "mutual_tls")
+    if not shop.settings.legacy:
+        assert target[0]["source_principal"] == "spiffe://cluster.local/ns/bookinfo/sa/client-sa"
+        assert source[0]["destination_principal"] == "spiffe://cluster.local/ns/bookinfo/sa/ratings-sa"
+
+
+async def test_durations_and_sizes_are_histograms(shop: Bookshop) -> None:
+    await shop.many(5, host="ratings")
+
+    async def published() -> bool:
+        text = await stats(shop, "client")
+        return all(
+            f"envoy_istio_{name}_count" in text
+            for name in ("request_duration_milliseconds", "request_bytes", "response_bytes")
+        )
+
+    await shop.until(published, "histograms are published")
+    bounds = {s["le"] for s in labels_of(await stats(shop, "client"), "request_duration_milliseconds_bucket")}
+    expected = {"5", "10", "10000", "+Inf"} if shop.settings.legacy else {"0.5", "1", "3.6e+06", "+Inf"}
+    assert expected <= {b.replace("3600000", "3.6e+06") for b in bounds}
+
+
+async def test_a_fault_and_an_unknown_host_are_counted_as_istio_counts_them(shop: Bookshop) -> None:
+    percent = {"percent": 100} if shop.settings.legacy else {"percentage": {"value": 100}}
+    rule = {"fault": {"abort": {"httpStatus": 418, **percent}}, "route": [{"destination": {"host": "ratings"}}]}
+    async with shop.rules(("VirtualService", "fault", {"hosts": ["ratings"], "http": [rule]})):
+        await shop.get(host="ratings")
+    faults = labels_of(await stats(shop, "client"), "requests_total", response_code="418")
+    assert [(s["destination_service_name"], s["destination_workload"], s["response_flags"]) for s in faults] == [
+        ("ratings", "unknown", "FI")
+    ]
+
+
+async def test_tcp_connections_and_bytes_are_counted_once(shop: Bookshop) -> None:
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(1000):
+                writer.write(data * 2)
+        writer.close()
+
+    pod = await shop.pod("echo", {"app": "echo", "version": "v1"}, ports=(7000,))
+    address = shop.service("echo", [{"name": "tcp-echo", "port": 7000}])
+    server = await asyncio.start_server(echo, pod.local, 7000)
+    async with server:
+        await shop.ready("echo")
+        await shop.follow()
+        reader, writer = await asyncio.open_connection(shop.pods["client"].local, 15001)
+        writer.write(f"PROXY TCP4 {shop.pods['client'].ip} {address} 40000 7000\r\n".encode() + b"12345")
+        assert await reader.readexactly(10) == b"1234512345"
+        writer.close()
+
+        async def counted() -> bool:
+            return bool(labels_of(await stats(shop, "client"), "tcp_connections_closed_total"))
+
+        await shop.until(counted, "the connection's end is counted")
+    text = await stats(shop, "client")
+    for metric, value in (
+        ("tcp_connections_opened_total", "1"),
+        ("tcp_connections_closed_total", "1"),
+        ("tcp_sent_bytes_total", "10"),
+        ("tcp_received_bytes_total", "5"),
+    ):
+        (series,) = labels_of(text, metric, destination_service_name="echo")
+        assert series[""] == value, metric
+        expected = (
+            set(LEGACY_LABELS) - HTTP_ONLY if shop.settings.legacy else set(LABELS) - HTTP_ONLY | {"request_protocol"}
+        )
+        assert set(series) - {""} == expected
+
+
+async def test_requests_are_logged_to_stdout_in_the_releases_form(shop: Bookshop) -> None:
+    await shop.get("/logged", host="ratings", headers={"user-agent": "a-tester"})
+    log = shop.pods["client"].log
+    assert log is not None
+    line = await shop.until(
+        lambda: next((text for text in log.read_text().splitlines() if "/logged" in text), ""), "the request is logged"
+    )
+    assert re.match(r'\[\d{4}-\d\d-\d\dT[\d:.]+Z\] "GET /logged HTTP/1\.1" 200 - ', line)
+    assert '"a-tester"' in line
+    assert "outbound|9080||ratings.bookinfo.svc.cluster.local" in line
+    assert line.endswith(" -" if shop.settings.legacy else " default")
+
+
+async def test_spans_go_to_zipkin_when_and_only_when_the_release_says(shop: Bookshop) -> None:
+    spans: list[dict] = []  # type: ignore[type-arg]
+
+    async def collect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+                body = b""
+                if "chunked" in head:
+                    while size := int(await reader.readline(), 16):
+                        body += await reader.readexactly(size)
+                        await reader.readline()
+                    await reader.readline()
+                else:
+                    body = await reader.readexactly(int(head.split("content-length:")[1].split()[0]))
+                spans.extend(json.loads(body))
+                writer.write(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n")
+        writer.close()
+
+    pod = await shop.pod("jaeger", {"app": "jaeger"}, namespace="istio-system", ports=(9411,), role="")
+    shop.service("zipkin", [{"name": "http", "port": 9411}], namespace="istio-system", selector={"app": "jaeger"})
+    server = await asyncio.start_server(collect, pod.ip, 9411)
+    mesh: dict = {"accessLogFile": "/dev/stdout"}  # type: ignore[type-arg]
+    if shop.settings.legacy:
+        mesh |= {
+            "enableTracing": True,
+            "defaultConfig": {"tracing": {"zipkin": {"address": "zipkin.istio-system:9411"}, "sampling": 100}},
+        }
+    else:
+        service = {"service": "zipkin.istio-system.svc.cluster.local", "port": 9411}
+        mesh |= {"extensionProviders": [{"name": "zipkin", "zipkin": service}]}
+    async with server:
+        shop.mesh_config(**mesh)
+        await shop.follow()
+        if not shop.settings.legacy:
+            await shop.get("/untraced", host="ratings")
+            tracing = [{"providers": [{"name": "zipkin"}], "randomSamplingPercentage": 100.0}]
+            shop.istio("Telemetry", "mesh-default", {"tracing": tracing}, namespace="istio-system")
+            await shop.follow()
+
+        async def traced() -> bool:
+            await shop.get("/traced", host="ratings")
+            return {s["localEndpoint"]["serviceName"] for s in spans} >= {"client.bookinfo", "ratings.bookinfo"}
+
+        await shop.until(traced, "both sides sent spans")
+        shop.mesh_config(accessLogFile="/dev/stdout")
+        if not shop.settings.legacy:
+            shop.objects.remove("telemetries.telemetry.istio.io", "mesh-default", "istio-system")
+        await shop.follow()
+    paths = {s["tags"]["http.url"].rsplit("/", 1)[1] for s in spans if "http.url" in s["tags"]}
+    assert "untraced" not in paths
+    client = next(s for s in spans if s["kind"] == "CLIENT" and "traced" in s["tags"]["http.url"])
+    assert client["name"] == "ratings.bookinfo.svc.cluster.local:9080/*"
+
+
+def pod_env(shop: Bookshop, name: str, *, sidecar: bool = True) -> dict[str, str]:
+    pod = shop.pods[name]
+    names = shop.settings.home / "names"
+    services = {
+        f"{service}.{namespace}": {"ip": obj["spec"]["clusterIP"], "ports": [p["port"] for p in obj["spec"]["ports"]]}
+        for (namespace, service), obj in shop.objects.stored["services"].items()
+    }
+    names.write_text(json.dumps({"services": services, "headless": {"bookinfo/pods": [pod.ip]}, "external": {}}))
+    return {
+        **os.environ,
+        "PYTHONPATH": str(SHIM),
+        "PATH": f"{SHIM / 'bin'}:{os.environ['PATH']}",
+        "LABKIT_LOCAL_IP": pod.local,
+        "LABKIT_POD_IP": pod.ip,
+        "LABKIT_BIND": pod.local if sidecar else pod.ip,
+        "LABKIT_DNS": str(names),
+        "LABKIT_NAMESPACE": "bookinfo",
+        "LABKIT_LOW_PORT_SHIFT": "0",
+        **({"LABKIT_CAPTURE": f"{pod.local}:15001"} if sidecar else {}),
+    }
+
+
+async def run(env: dict[str, str], *command: str) -> str:
+    process = await asyncio.create_subprocess_exec(
+        *command, env=env, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    output, _ = await asyncio.wait_for(process.communicate(), 30)
+    return output.decode()
+
+
+REQUEST = "b'GET / HTTP/1.0\\r\\nhost: {0}:9080\\r\\nconnection: close\\r\\n\\r\\n'"
+PYTHON = {
+    "urllib": """
+import urllib.request
+print(urllib.request.urlopen('http://{0}:9080/').read().decode())
+""",
+    "http.client": """
+import http.client
+connection = http.client.HTTPConnection('{0}', 9080)
+connection.request('GET', '/')
+print(connection.getresponse().read().decode())
+""",
+    "asyncio": f"""
+import asyncio
+async def ask():
+    reader, writer = await asyncio.open_connection('{{0}}', 9080)
+    writer.write({REQUEST})
+    print((await reader.read(2000)).decode())
+    print((await reader.read(2000)).decode())
+asyncio.run(ask())
+""",
+    "connect_ex": f"""
+import socket
+plain = socket.socket()
+plain.setblocking(False)
+assert plain.connect_ex(('{{0}}', 9080)) == 0
+plain.setblocking(True)
+plain.sendall({REQUEST})
+print(plain.makefile().read())
+""",
+}
+
+
+@pytest.mark.parametrize("client", PYTHON)
+@pytest.mark.parametrize("host", ["ratings", "ratings.bookinfo", "ratings.bookinfo.svc.cluster.local"])
+async def test_python_programs_in_a_pod_are_captured(shop: Bookshop, client: str, host: str) -> None:
+    before = len(shop.apps["ratings-v1"].seen)
+    output = await run(pod_env(shop, "client"), sys.executable, "-c", PYTHON[client].format(host))
+    assert '"app": "ratings-v1"' in output, output
+    headers = shop.apps["ratings-v1"].seen[before][2]
+    assert "x-envoy-attempt-count" in headers
+
+
+@pytest.mark.parametrize("command", [("curl", "-sS"), ("curl", "-q", "-sS"), (sys.executable, "-c")])
+async def test_localhost_is_the_pods_own(shop: Bookshop, command: tuple[str, ...]) -> None:
+    target = PYTHON["urllib"].format("localhost") if command[-1] == "-c" else "http://localhost:9080/"
+    assert '"app": "client"' in await run(pod_env(shop, "client"), *command, target)
+
+
+async def test_curl_finds_services_with_and_without_a_sidecar(shop: Bookshop) -> None:
+    behind = await run(pod_env(shop, "client"), "curl", "-sS", "ratings:9080/x")
+    assert "x-envoy-attempt-count" in json.loads(behind)["headers"]
+    bare = pod_env(shop, "client", sidecar=False)
+    # Where no sidecar is, a Service's address is the node's to serve; here its pod stands for it.
+    names = json.loads(Path(bare["LABKIT_DNS"]).read_text())
+    names["services"]["ratings.bookinfo"]["ip"] = shop.pods["ratings-v1"].ip
+    Path(bare["LABKIT_DNS"]).write_text(json.dumps(names))
+    for host in ("ratings", "ratings.bookinfo.svc.cluster.local"):
+        answer = await run(bare, "curl", "-sS", f"http://{host}:9080/x")
+        assert "x-envoy-attempt-count" not in json.loads(answer)["headers"]
+    assert "Could not resolve host" in await run(bare, "curl", "-sS", "http://no-such-service:9080/")
+
+
+async def test_a_server_that_binds_everything_binds_its_pods_address(shop: Bookshop) -> None:
+    code = (
+        "import socket, http.server as h, sys\n"
+        "s = socket.socket(); s.bind(('', 8123)); print(s.getsockname()); s.close()\n"
+        "s = socket.create_server(('localhost', 8123)); print(s.getsockname()); s.close()\n"
+        "print(socket.getaddrinfo('pods', 80)[0][4], socket.getaddrinfo(None, 8080, flags=socket.AI_PASSIVE)[0][4])\n"
+    )
+    pod = shop.pods["client"]
+    lines = (await run(pod_env(shop, "client"), sys.executable, "-c", code)).splitlines()
+    assert lines == [f"('{pod.local}', 8123)", f"('{pod.local}', 8123)", f"('{pod.ip}', 80) ('{pod.local}', 8080)"]
+
+
+async def test_pilot_agents_commands(
+    shop: Bookshop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LABKIT_LOCAL_IP", shop.pods["client"].local)
+
+    async def call(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["pilot-agent", *arguments])
+        command = {"request": commands.request, "wait": commands.wait, "istio-iptables": commands.iptables}[
+            arguments[0]
+        ]
+        return await asyncio.to_thread(command)
+
+    assert await call("request", "GET", "server_info") == 0
+    assert '"state": "LIVE"' in capsys.readouterr().out
+    assert await call("request", "GET", "/no/such/page") == 1
+    assert await call("wait") == 0
+    assert await call("istio-iptables") == 0
+    assert "no iptables rules" in capsys.readouterr().out
+    monkeypatch.setenv("LABKIT_LOCAL_IP", str(shop.settings.plan.node))
+    assert await call("request", "GET", "stats") == 1
+    assert "does not answer" in capsys.readouterr().err
+
+
+async def test_draining_waits_for_what_is_in_flight(shop: Bookshop) -> None:
+    pod = await shop.pod("slow", {"app": "slow"}, app=shop.apps["ratings-v1"])
+    shop.service("slow")
+    await shop.ready("slow")
+    await shop.follow()
+    shop.apps["ratings-v1"].delay = 0.3
+    try:
+        asked = asyncio.create_task(shop.get(host="slow"))
+        await shop.until(
+            lambda: any("slow" in h["host"] for _, _, h in shop.apps["ratings-v1"].seen), "the call arrived"
+        )
+        drain = draining(shop, pod.obj)
+        await drain()
+        assert (await asked).status == 200
+    finally:
+        shop.apps["ratings-v1"].delay = 0.0
+
+
+def draining(shop: Bookshop, obj: dict):  # type: ignore[no-untyped-def,type-arg]
+    from labkit.sandbox.images import ImageName, launch
+
+    pod = shop.pods[obj["metadata"]["name"]]
+    proxy = obj["spec"]["containers"][-1]
+    root = shop.settings.home / "drained"
+    context = ContainerContext(
+        pod=obj,
+        container=proxy,
+        image=ImageName.parse(proxy["image"]),
+        argv=("pilot-agent", *proxy["args"]),
+        env={},
+        settings=shop.settings,
+        pod_ip=pod.ip,
+        local_ip=pod.local,
+        bind=pod.ip,
+        root=root,
+    )
+    image = find(proxy["image"])
+    assert image is not None
+    drain = launch(image, context).drain
+    assert drain is not None
+    return drain

@@ -1,0 +1,164 @@
+"""The mesh under faults: bad objects, no control plane, killed proxies."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from labkit.sandbox.addresses import AddressPlan
+from labkit.sandbox.mesh import translate as translation
+from labkit.sandbox.mesh.xds import XdsServer
+
+from .bookshop import Bookshop, opened, to, virtual_service
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+VIRTUAL_SERVICES = "virtualservices.networking.istio.io"
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def shop(tmp_path_factory: pytest.TempPathFactory, plan: AddressPlan) -> AsyncIterator[Bookshop]:
+    async with opened(tmp_path_factory.mktemp("mesh"), plan, "1.2.2") as shop:
+        yield shop
+
+
+def warnings(shop: Bookshop, name: str) -> list[str]:
+    return [message for who, kind, _, message in shop.objects.events if who == name and kind == "Warning"]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"hosts": ["reviews"], "http": [{"route": [to("v1", weight=70), to("v2", weight=20)]}]},
+        {"hosts": ["reviews"], "http": "nonsense"},
+        {"hosts": ["reviews"], "http": [{"match": [{"uri": {"regex": "("}}], "route": [to("v2")]}]},
+        {"hosts": ["reviews"], "http": [{"route": [to("v2")], "timeout": "soon"}]},
+        {"hosts": None},
+        None,
+    ],
+)
+async def test_an_unusable_object_leaves_the_version_before_in_force(shop: Bookshop, spec: dict | None) -> None:  # type: ignore[type-arg]
+    async with shop.rules(virtual_service({"route": [to("v1")]})):
+        shop.objects.events.clear()
+        shop.istio("VirtualService", "under-test", spec)  # type: ignore[arg-type]
+        await shop.follow()
+        assert set(await shop.many(40)) == {"reviews-v1"}
+        assert "the version before stays in force" in warnings(shop, "under-test")[0]
+
+
+async def test_a_new_unusable_object_is_left_out_and_others_go_on(shop: Bookshop) -> None:
+    shop.objects.events.clear()
+    bad = ("DestinationRule", "bad", {"host": "ratings", "trafficPolicy": {}})
+    async with shop.rules(bad, virtual_service({"route": [to("v3")]})):
+        assert set(await shop.many(20)) == {"reviews-v3"}
+        assert (await shop.get(host="ratings")).status == 200
+        assert warnings(shop, "bad") == [
+            "configuration is invalid, it is left out: traffic policy must have at least one field"
+        ]
+
+
+async def test_an_envoy_filter_says_that_it_does_nothing_here(shop: Bookshop) -> None:
+    shop.objects.events.clear()
+    async with shop.rules(("EnvoyFilter", "lua", {"configPatches": []})):
+        assert "no effect in the sandbox" in warnings(shop, "lua")[0]
+
+
+async def test_what_nobody_foresaw_is_taken_back(shop: Bookshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = translation.outbound_tables
+
+    def fails(scope, labels, *, legacy):  # type: ignore[no-untyped-def]
+        if any(v["metadata"]["name"] == "poison" for v in scope.virtual_services):
+            raise KeyError("unforeseen")
+        return real(scope, labels, legacy=legacy)
+
+    monkeypatch.setattr(translation, "outbound_tables", fails)
+    async with shop.rules(virtual_service({"route": [to("v2")]})):
+        shop.objects.events.clear()
+        shop.istio("VirtualService", "poison", {"hosts": ["ratings"], "http": [{"route": [to(host="ratings")]}]})
+        await shop.until(lambda: warnings(shop, "poison"), "the object that cannot be translated is named")
+        assert "unforeseen" in warnings(shop, "poison")[0]
+        await shop.follow()
+        assert set(await shop.many(20)) == {"reviews-v2"}
+        shop.objects.remove(VIRTUAL_SERVICES, "poison", "bookinfo")
+
+
+async def test_traffic_goes_on_without_the_control_plane_and_changes_wait(shop: Bookshop) -> None:
+    async with shop.rules(virtual_service({"route": [to("v1")]})):
+        shop.pilot(ready=False)
+        shop.istio(*virtual_service({"route": [to("v2")]}))
+        await shop.until(lambda: not shop.mesh._pilot_ready() and shop.mesh._timer is None, "the mesh has noticed")
+        assert set(await shop.many(40)) == {"reviews-v1"}
+        shop.pilot(ready=True)
+
+        async def followed() -> bool:
+            return set(await shop.many(5)) == {"reviews-v2"}
+
+        await shop.until(followed, "the rule is followed once pilot is back")
+
+
+async def test_traffic_goes_on_while_the_xds_server_is_away(shop: Bookshop) -> None:
+    async with shop.rules(virtual_service({"route": [to("v1")]})):
+        await shop.mesh._server.stop()
+        try:
+            assert set(await shop.many(40)) == {"reviews-v1"}
+        finally:
+            settings = shop.settings
+            shop.mesh._server = XdsServer(
+                settings.plan.node, 15010, settings.xds_token, shop.mesh._state, shop.mesh._secrets.get
+            )
+            await shop.mesh._server.start()
+        shop.istio(*virtual_service({"route": [to("v3")]}))
+
+        async def followed() -> bool:
+            return set(await shop.many(5)) == {"reviews-v3"}
+
+        await shop.until(followed, "changes are followed again")
+
+
+async def test_a_killed_sidecar_comes_back_as_it_was(shop: Bookshop) -> None:
+    pod = shop.pods["client"]
+    assert pod.envoy is not None
+    async with shop.rules(virtual_service({"route": [to("v2")]})):
+        os.kill(pod.envoy.pid, signal.SIGKILL)
+        pod.envoy.wait()
+        shop._start_envoy(pod, pod.obj["spec"]["containers"][-1])
+        await shop.ready("client")
+        assert set(await shop.many(20)) == {"reviews-v2"}
+
+
+async def test_a_pod_that_goes_is_no_longer_called(shop: Bookshop) -> None:
+    async with shop.rules(virtual_service({"route": [to()]})):
+        gone = shop.pods.pop("reviews-v3")
+        shop.slice("reviews")
+        try:
+            await shop.follow()
+            assert set(await shop.many(40)) == {"reviews-v1", "reviews-v2"}
+        finally:
+            shop.pods["reviews-v3"] = gone
+            shop.slice("reviews")
+            await shop.follow()
+
+
+async def test_no_call_is_lost_while_rules_change(shop: Bookshop) -> None:
+    seen: set[str] = set()
+    stop = asyncio.Event()
+
+    async def calling() -> None:
+        while not stop.is_set():
+            seen.update(await shop.many(5))
+
+    async with shop.rules(virtual_service({"route": [to("v1")]})):
+        caller = asyncio.create_task(calling())
+        for round_ in range(6):
+            names = [{"name": f"s{round_}{v}", "labels": {"version": v}} for v in ("v1", "v2")]
+            shop.istio("DestinationRule", "reviews", {"host": "reviews", "subsets": names})
+            shop.istio(*virtual_service({"route": [to(names[0]["name"], weight=50), to(names[1]["name"], weight=50)]}))
+            await shop.follow()
+        stop.set()
+        await caller
+    assert seen <= {"reviews-v1", "reviews-v2"}
