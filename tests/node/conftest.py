@@ -75,7 +75,7 @@ class Cluster:
     def messages(self, reason: str, name: str = "web") -> list[str]:
         return [event["message"] for event in self.events(name) if event["reason"] == reason]
 
-    async def until(self, condition: Callable[[], Any], what: str = "", seconds: float = 10.0) -> Any:
+    async def until(self, condition: Callable[[], Any], what: str = "", seconds: float = 20.0) -> Any:
         """Wait until `condition` holds; what it says of a pod that is missing does not count."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):

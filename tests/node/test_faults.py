@@ -102,7 +102,7 @@ def test_a_killed_daemon_leaves_no_process_not_even_detached_ones(daemon: Any, u
         until(lambda text=text: alive(home, text), what=f"{text} runs")
     node.process.kill()
     node.process.wait()
-    until(lambda: not processes_of(home), seconds=5, what="all is gone")
+    until(lambda: not processes_of(home), seconds=10, what="all is gone")
 
 
 def test_a_killed_daemon_leaves_nothing_that_hid_its_mark(daemon: Any, until: Any) -> None:
@@ -119,7 +119,7 @@ def test_a_killed_daemon_leaves_nothing_that_hid_its_mark(daemon: Any, until: An
     until(hidden_sleepers, what="the hidden process runs")
     node.process.kill()
     node.process.wait()
-    until(lambda: not hidden_sleepers(), seconds=5, what="it is gone")
+    until(lambda: not hidden_sleepers(), seconds=10, what="it is gone")
 
 
 def test_a_killed_keeper_takes_its_processes_along_and_pods_come_back(daemon: Any, until: Any) -> None:
@@ -127,7 +127,7 @@ def test_a_killed_keeper_takes_its_processes_along_and_pods_come_back(daemon: An
     home, keeper = node.home, node.keeper
     before = {process.pid for process in processes_of(home)} - {node.process.pid}
     keeper.kill()
-    until(lambda: not any(psutil.pid_exists(pid) for pid in before), seconds=5, what="the old ones are gone")
+    until(lambda: not any(psutil.pid_exists(pid) for pid in before), seconds=10, what="the old ones are gone")
     until(lambda: alive(home, "sleep 1001"), what="the pod runs again")
     assert node.keeper.pid != keeper.pid
 
@@ -158,7 +158,7 @@ async def test_what_a_container_left_behind_ends_with_it(cluster: Cluster) -> No
     home = cluster.settings.home
     await cluster.until(lambda: alive(home, "sleep 1000"))
     await cluster.until(lambda: cluster.status().get("phase") == "Succeeded")
-    await cluster.until(lambda: not alive(home, "sleep 1000") + alive(home, "sleep 1001"), seconds=3)
+    await cluster.until(lambda: not alive(home, "sleep 1000") + alive(home, "sleep 1001"), seconds=10)
 
 
 def test_the_sweep_ends_only_this_sandboxs_processes(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_two_sandboxes_live_side_by_side(daemon: Any, tmp_path: Path, until: Any
     assert len(addresses) == 2
     first.process.kill()
     first.process.wait()
-    until(lambda: not processes_of(tmp_path / "one"), seconds=5)
+    until(lambda: not processes_of(tmp_path / "one"), seconds=10)
     assert alive(tmp_path / "two", "while true")
 
 
@@ -210,7 +210,7 @@ def test_it_works_for_an_unprivileged_user(daemon: Any, until: Any) -> None:
         assert psutil.Process(pid).uids().real == 65534
         node.process.kill()
         node.process.wait()
-        until(lambda: not processes_of(home), seconds=5)
+        until(lambda: not processes_of(home), seconds=10)
     finally:
         shutil.rmtree(home)
 

@@ -46,11 +46,11 @@ async def echo(address: str, port: int, name: bytes = b"") -> asyncio.Server:
 
 
 async def speak(address: str, port: int, data: bytes) -> bytes:
-    reader, writer = await asyncio.wait_for(asyncio.open_connection(address, port), 5)
+    reader, writer = await asyncio.wait_for(asyncio.open_connection(address, port), 15)
     try:
         writer.write(data)
         writer.write_eof()
-        return await asyncio.wait_for(reader.read(), 5)
+        return await asyncio.wait_for(reader.read(), 15)
     finally:
         writer.close()
 
@@ -74,7 +74,7 @@ async def _a_relay_passes_everything_both_ways(plan: AddressPlan) -> None:
     # Half closed: the other direction still works to its end.
     writer.write(b"last")
     writer.write_eof()
-    assert await asyncio.wait_for(reader.read(), 5) == b"last"
+    assert await asyncio.wait_for(reader.read(), 15) == b"last"
     writer.close()
     relay.abort()
     server.close()
@@ -152,7 +152,7 @@ async def _a_client_that_resets_ends_the_connection_to_the_target(plan: AddressP
     connection = writer.get_extra_info("socket")
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     writer.transport.abort()
-    await asyncio.wait_for(ended.wait(), 5)
+    await asyncio.wait_for(ended.wait(), 15)
     relay.abort()
     server.close()
 
