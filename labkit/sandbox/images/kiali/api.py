@@ -192,7 +192,7 @@ class Api:
             return lists.apps(mesh, namespace)
         if kind == "workloads":
             return lists.workloads(mesh, namespace)
-        return lists.services(mesh, namespace, {})
+        return lists.services(mesh, namespace, {"service": {}})
 
     # one app, Service or workload
 

@@ -45,9 +45,9 @@ def log(kubernetes: Kubernetes, namespace: str, pod: str, query: dict[str, list[
 def _entry(line: str) -> Json:
     match = _LINE.match(line)
     if match is None:
-        return {"message": line, "severity": "INFO", "timestamp": "", "timestampUnix": 0}
+        return {"message": line, "severity": "Info", "timestamp": "", "timestampUnix": 0}
     when = datetime.fromisoformat(f"{match[1]}+00:00")
     said = _SEVERITY.search(match[3][:80])
-    severity = said[1].upper().replace("WARNING", "WARN") if said else "INFO"
+    severity = said[1].capitalize().replace("Warning", "Warn") if said else "Info"
     shown = when.strftime("%Y-%m-%d %H:%M:%S")
     return {"message": match[3], "severity": severity, "timestamp": shown, "timestampUnix": int(when.timestamp())}

@@ -67,7 +67,7 @@ class _Site:
         if request.method not in ("GET", "HEAD"):
             return _plain(405, "only GET here")
         if path == "/" or path == "/console" or path.startswith("/console/"):
-            return self._console.index() if known else login_page()
+            return self._console.index(path) if known else login_page()
         return self._console.file(path.lstrip("/")) or _plain(404, f"there is no {path}")
 
     def _login(self, request: Request, path: str) -> Response:

@@ -12,15 +12,13 @@ from labkit.sandbox.images.web import Response
 
 __all__ = ["Console", "login_page"]
 
-_BASE = """<script>
+_BASE = """<base href="BASE"/><script>
 (function () {
   var path = location.pathname, at = path.indexOf("/console");
-  var root = (at < 0 ? path : path.slice(0, at)).replace(/\\/+$/, "");
-  window.WEB_ROOT = root;
-  document.write('<base href="' + root.replace(/"/g, "%22") + '/">');
+  window.WEB_ROOT = (at < 0 ? path : path.slice(0, at)).replace(/\\/+$/, "");
 })();
 </script>"""
-"""Finds where the console is served: behind a proxy only the browser knows."""
+"""Where the console is served: behind a proxy only the browser knows the whole path, we only how deep below ours."""
 
 _FRAMES = "frame-ancestors 'self' http://127.0.0.1:* http://localhost:*"
 _ONLY_HERE = (
@@ -66,8 +64,8 @@ class Console:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def index(self) -> Response:
-        """The console's page; without a console, what to do."""
+    def index(self, path: str) -> Response:
+        """The console's page at `path` below its root ("/console/overview"); without a console, what to do."""
         try:
             page = (self._folder / "index.html").read_text(encoding="utf-8")
         except OSError:
@@ -79,6 +77,7 @@ class Console:
         page = re.sub(r"<base\b[^>]*>", "", page).replace(
             '<meta charset="utf-8"/>', f'<meta charset="utf-8"/>{_BASE}', 1
         )
+        page = page.replace("BASE", "../" * (path.count("/") - 1) or "./", 1)
         page = page.replace('<link rel="manifest" href="./manifest.json"/>', "")
         return Response(200, page, [*_HEADERS, ("Cache-Control", "no-cache")])
 

@@ -1,0 +1,136 @@
+"""Draws a graph of the mesh in layers, callers left of those they call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import plotly.graph_objects as go
+
+if TYPE_CHECKING:
+    from labkit.observe.kiali import MeshGraph
+
+__all__ = ["draw", "layers"]
+
+_GOOD, _DEGRADED, _BAD, _TCP = "#3e8635", "#ec7a08", "#c9190b", "#2b9af3"
+_COLOURS = {"service": "#73bcf7", "unknown": "#b8bbbe"}
+_ROW = 90
+
+
+def layers(names: list[str], edges: list[tuple[str, str]]) -> dict[str, int]:
+    """The column of each node: one more than its furthest caller; circles are cut where they come back."""
+    callers: dict[str, set[str]] = {name: set() for name in names}
+    for source, target in edges:
+        if source != target:
+            callers[target].add(source)
+    columns: dict[str, int] = {}
+
+    def column(name: str, path: tuple[str, ...]) -> int:
+        if name not in columns:
+            above = [column(one, (*path, name)) for one in callers[name] if one not in path and one != name]
+            found = 1 + max(above, default=-1)
+            if path:
+                # Inside a circle the column depends on where one came in: only the outermost call is final.
+                return found
+            columns[name] = found
+        return columns[name]
+
+    for name in names:
+        column(name, ())
+    return columns
+
+
+def _positions(graph: MeshGraph) -> dict[str, tuple[float, float]]:
+    pairs = list(zip(graph.edges["source"], graph.edges["target"], strict=True))
+    columns = layers(list(graph.nodes.index), pairs)
+    rows: dict[str, float] = {}
+    for number in sorted(set(columns.values())):
+        members = [name for name in graph.nodes.index if columns[name] == number]
+
+        def wish(name: str) -> float:
+            # Near its callers, so that few edges cross.
+            above = [rows[source] for source, target in pairs if target == name and source in rows]
+            return sum(above) / len(above) if above else 0.0
+
+        for index, name in enumerate(sorted(members, key=lambda one: (wish(one), one))):
+            rows[name] = index - (len(members) - 1) / 2
+    return {name: (float(columns[name]), -rows[name]) for name in graph.nodes.index}
+
+
+def _colour(edge: dict[str, Any]) -> str:
+    if edge["protocol"] == "tcp":
+        return _TCP
+    return _BAD if edge["error_percent"] >= 10 else _DEGRADED if edge["error_percent"] > 0 else _GOOD
+
+
+def _label(edge: dict[str, Any]) -> str:
+    rate = f"{edge['rate']:.2f} B/s" if edge["protocol"] == "tcp" else f"{edge['rate']:.2f}/s"
+    errors = f", {edge['error_percent']:.1f}% errors" if edge["error_percent"] else ""
+    return f"{rate}{errors}" + (" 🔒" if edge["mtls_percent"] else "")
+
+
+def _told(edge: dict[str, Any]) -> str:
+    time = "" if edge["response_ms"] != edge["response_ms"] else f"<br>{edge['response_ms']:.0f} ms (p95)"
+    secure = f"<br>mutual TLS: {edge['mtls_percent']:.0f}%"
+    share = f"<br>{edge['share_percent']:.1f}% of what {edge['source']} sends"
+    return f"{edge['source']} → {edge['target']} ({edge['protocol']})<br>{_label(edge)}{share}{time}{secure}"
+
+
+def draw(graph: MeshGraph) -> go.Figure:
+    """The figure of `graph`."""
+    places = _positions(graph)
+    edges: list[dict[str, Any]] = [
+        {str(key): value for key, value in row.items()} for row in graph.edges.to_dict("records")
+    ]
+    figure = go.Figure()
+    for edge in edges:
+        (x0, y0), (x1, y1) = places[edge["source"]], places[edge["target"]]
+        arrow = {"x": x1, "y": y1, "ax": x0, "ay": y0, "xref": "x", "yref": "y", "axref": "x", "ayref": "y"}
+        style = {"arrowhead": 2, "arrowwidth": 1.8, "arrowcolor": _colour(edge), "standoff": 16, "startstandoff": 16}
+        figure.add_annotation(text="", showarrow=True, **arrow, **style)
+        # Not in the middle, where edges that cross would have their words on top of each other.
+        middle = {"x": x0 + 0.6 * (x1 - x0), "y": y0 + 0.6 * (y1 - y0)}
+        figure.add_annotation(
+            text=_label(edge), showarrow=False, bgcolor="rgba(255,255,255,.85)", font_size=10, **middle
+        )
+    middles = [(places[one["source"]], places[one["target"]]) for one in edges]
+    figure.add_scatter(
+        x=[a[0] + 0.6 * (b[0] - a[0]) for a, b in middles],
+        y=[a[1] + 0.6 * (b[1] - a[1]) for a, b in middles],
+        mode="markers",
+        marker={"opacity": 0, "size": 18},
+        hovertext=[_told(edge) for edge in edges],
+        hoverinfo="text",
+        name="edges",
+    )
+    names = list(graph.nodes.index)
+    figure.add_scatter(
+        x=[places[name][0] for name in names],
+        y=[places[name][1] for name in names],
+        mode="markers+text",
+        text=names,
+        textposition="bottom center",
+        marker={
+            "size": 24,
+            "symbol": ["triangle-up" if kind == "service" else "square" for kind in graph.nodes["kind"]],
+            "color": [_COLOURS.get(kind, "#fff") for kind in graph.nodes["kind"]],
+            "line": {"width": 1.5, "color": "#4f5255"},
+        },
+        hovertext=[
+            f"{name}<br>in {row.in_rate:.2f}/s, out {row.out_rate:.2f}/s" for name, row in graph.nodes.iterrows()
+        ],
+        hoverinfo="text",
+        name="nodes",
+    )
+    tall = max((abs(y) for _, y in places.values()), default=0)
+    wide = max((x for x, _ in places.values()), default=0)
+    title = f"Who talks to whom in {', '.join(graph.namespaces)}: the last {graph.seconds} s, requests per second"
+    figure.update_layout(
+        title=title,
+        showlegend=False,
+        plot_bgcolor="#fff",
+        height=int(2 * tall * _ROW) + 240,
+        margin={"l": 20, "r": 20, "t": 60, "b": 20},
+    )
+    figure.update_xaxes(visible=False, range=[-0.5, wide + 0.5])
+    figure.update_yaxes(visible=False, range=[-tall - 0.8, tall + 0.6])
+    return figure

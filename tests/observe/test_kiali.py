@@ -1,0 +1,114 @@
+"""The graph of the mesh as tables and a figure, from the API that the stand-in serves (the same as Kiali's)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from labkit.errors import ClusterError, SettingError
+from labkit.observe import kiali_figure
+from labkit.observe.kiali import Kiali
+from tests.images.kiali_world import World, kiali
+
+
+@pytest.fixture
+def mesh() -> Iterator[Kiali]:
+    with kiali(World()) as address:
+        yield Kiali(f"{address}/kiali")
+
+
+def test_edges_become_a_table(mesh):
+    graph = mesh.graph("bookinfo")
+    rates = {(row.source, row.target): row.rate for row in graph.edges.itertuples()}
+    assert rates == {
+        ("istio-ingressgateway", "productpage v1"): 6.0,
+        ("productpage v1", "details v1"): 6.0,
+        ("productpage v1", "reviews v1"): 2.0,
+        ("productpage v1", "reviews v2"): 2.0,
+        ("productpage v1", "reviews v3"): 2.0,
+        ("reviews v2", "ratings v1"): 2.0,
+        ("reviews v3", "ratings v1"): 1.5,
+    }
+    wrong = graph.edges.set_index(["source", "target"]).loc[("productpage v1", "reviews v3")]
+    assert (wrong["error_percent"], wrong["response_ms"], wrong["mtls_percent"]) == (25.0, 25.0, 100.0)
+    assert wrong["protocol"] == "http"
+
+
+def test_nodes_become_a_table(mesh):
+    nodes = mesh.graph("bookinfo", services=True).nodes
+    assert nodes.loc["reviews (service)", "kind"] == "service"
+    assert nodes.loc["reviews v3", ["namespace", "workload", "app", "version"]].tolist() == [
+        "bookinfo",
+        "reviews-v3",
+        "reviews",
+        "v3",
+    ]
+    assert (nodes.loc["productpage v1", "in_rate"], nodes.loc["productpage v1", "out_rate"]) == (6.0, 12.0)
+
+
+def test_a_graph_without_traffic_has_its_columns():
+    with kiali(World(traffic=[])) as address:
+        graph = Kiali(f"{address}/kiali").graph("bookinfo")
+    assert (len(graph.nodes), len(graph.edges)) == (0, 0)
+    assert graph.edges["rate"].dtype == "float64"
+    assert len(graph.figure().data) == 2
+
+
+def test_the_figure_goes_from_left_to_right(mesh):
+    graph = mesh.graph("bookinfo")
+    figure = graph.figure()
+    nodes = next(trace for trace in figure.data if trace.name == "nodes")
+    column = dict(zip(nodes.text, nodes.x, strict=True))
+    assert [column[name] for name in ("istio-ingressgateway", "productpage v1", "reviews v2", "ratings v1")] == [
+        0,
+        1,
+        2,
+        3,
+    ]
+    arrows = [note for note in figure.layout.annotations if note.showarrow]
+    assert len(arrows) == len(graph.edges)
+    assert [note.text for note in figure.layout.annotations if "errors" in (note.text or "")] == [
+        "2.00/s, 25.0% errors 🔒"
+    ]
+    places = list(zip(nodes.x, nodes.y, strict=True))
+    assert len(set(places)) == len(places)
+
+
+@pytest.mark.parametrize("edges", [[("a", "b"), ("b", "a")], [("a", "a")], [("a", "b"), ("b", "c"), ("c", "b")]])
+def test_circles_have_columns_too(edges):
+    names = sorted({name for edge in edges for name in edge})
+    columns = kiali_figure.layers(names, edges)
+    assert sorted(columns) == names
+    assert columns["a"] == 0 or len(set(columns.values())) > 1
+
+
+def test_a_login_opens_pages_for_frames(tmp_path: Path):
+    (tmp_path / "username").write_text("admin")
+    (tmp_path / "passphrase").write_text("admin")
+    with kiali(World(), secret=tmp_path) as address:
+        url = f"{address}/kiali"
+        with pytest.raises(ClusterError, match="asks who you are"):
+            Kiali(url).graph("bookinfo")
+        with pytest.raises(ClusterError, match="refuses the password"):
+            Kiali(url, user="admin", password="guess")
+        found = Kiali(url, user="admin", password="admin")
+        assert len(found.graph("bookinfo").edges) == 7
+        page = found.page("graph/namespaces", namespaces="bookinfo")
+        assert page.startswith("s/")
+        assert page.endswith("/console/graph/namespaces?namespaces=bookinfo&kiosk=true")
+
+
+def test_pages_without_a_login(mesh):
+    assert mesh.page("overview", kiosk=False) == "console/overview"
+    assert mesh.console_url == f"{mesh.url}/console"
+
+
+def test_what_cannot_be_drawn(mesh):
+    with pytest.raises(SettingError, match="cannot be drawn"):
+        mesh.graph()
+    with pytest.raises(SettingError, match="versionedApp"):
+        mesh.graph("bookinfo", kind="mesh")
+    with pytest.raises(ClusterError, match="is that Kiali"):
+        Kiali(mesh.url.removesuffix("/kiali") + "/other").namespaces()
