@@ -16,6 +16,8 @@ LESSONS = {
     "01-install-istio": "Install Istio",
     "02-bookinfo": "BookInfo in the mesh",
     "03-ingress": "The way in: the ingress gateway",
+    "04-prometheus": "Metrics: Prometheus",
+    "06-jaeger": "Traces: Jaeger",
     "09-clean-up": "Clean up",
 }
 """The course: notebooks in their order, with their titles."""

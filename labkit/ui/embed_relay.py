@@ -62,12 +62,15 @@ class Relay:
         upstream: Says where to, "http://127.0.0.1:PORT", for each request; raises LabError while there is nothing.
         port: The port of 127.0.0.1 to listen at; 0 for a free one.
         secret: First part of the path of every request; "" for a new one.
+        home: Says where a request for "/" is sent, such as "/jaeger/"; None for nowhere else.
     """
 
-    def __init__(self, upstream: Callable[[], str], *, port: int = 0, secret: str = "") -> None:
+    def __init__(
+        self, upstream: Callable[[], str], *, port: int = 0, secret: str = "", home: Callable[[], str] | None = None
+    ) -> None:
         self.secret = secret or secrets.token_urlsafe(18)
         self._server = _Server(("127.0.0.1", port), _Handler)
-        self._server.secret, self._server.upstream = self.secret, upstream
+        self._server.secret, self._server.upstream, self._server.home = self.secret, upstream, home
         self.port = int(self._server.server_address[1])
         self._thread = threading.Thread(target=self._server.serve_forever, name=f"relay {self.port}", daemon=True)
         self._thread.start()
@@ -93,6 +96,7 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 64
     secret = ""
     upstream: Callable[[], str]
+    home: Callable[[], str] | None = None
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A browser that went away is no fault."""
@@ -126,6 +130,9 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = _handle  # noqa: N815 (its names)
 
     def _relay(self, path: str, body: bytes, prefix: str, inner: str) -> None:
+        if path == "/" and self.server.home is not None and (home := self.server.home()) != "/":
+            self._reply(302, [("Location", inner + home)], b"")
+            return
         host = urlsplit(self.server.upstream()).netloc
         headers = {name: value for name, value in self.headers.items() if name.lower() not in _NOT_ON | {"cookie"}}
         cookies = [c for c in self.headers.get("Cookie", "").split("; ") if c and not _JUPYTER_COOKIE.match(c)]

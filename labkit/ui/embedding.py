@@ -20,7 +20,7 @@ from labkit.istio.model import Addon
 from labkit.istio.releases import NAMESPACE
 from labkit.ui.embed_relay import Relay
 
-__all__ = ["Page", "address_of", "embed"]
+__all__ = ["Page", "address_of", "embed", "open_relay"]
 
 _RELEASE_OF = ("1.2.2", "1.30.3")
 
@@ -100,6 +100,20 @@ def address_of(name: str, *, show: bool = True) -> str:
     if show:
         display.show(display.command(forward.command, f"Forwarding from {forward.url} -> {forward.remote_port}"))
     return f"{forward.url}{_root(addon)}"
+
+
+def open_relay(name: str, port: int, secret: str) -> Relay:
+    """A relay to an add-on that may not run yet: each request looks for it anew until it does.
+
+    Args:
+        name: As for `embed`.
+        port: The port of 127.0.0.1 to listen at.
+        secret: The first part of its path.
+    """
+    target = str(cluster.current())
+    return Relay(
+        lambda: _forward(target, _addon(name)).url, port=port, secret=secret, home=lambda: _path(_addon(name), "")
+    )
 
 
 _lock = threading.Lock()
