@@ -40,12 +40,12 @@ def test_an_old_graph_is_lines_with_names_units_and_gaps():
     raw = {"type": "graph", "title": "Requests", "fill": 1, "nullPointMode": "null", "yaxes": [{"format": "ops"}]}
     raw["targets"] = [{"expr": "a", "legendFormat": "{{ app }} : {{code}}"}]
     panel = drawn(raw, series([1, None, 1500], app="reviews", code="200"))
-    (line,) = panel.figure["data"]
+    line, area = panel.figure["data"]
     assert line["name"] == "reviews : 200"
     assert line["y"] == [None, None, 1, None, 1500]
     assert line["text"][-1] == "1.5 K ops/s"
     assert line["x"][-1] == "1970-01-12T13:46:40"
-    assert line["fill"] == "tozeroy"
+    assert area["fill"] == "toself"
     assert line["connectgaps"] is False
     axis = panel.figure["layout"]["yaxis"]
     assert axis["ticktext"][-1] == "1.5 K ops/s"
@@ -283,3 +283,23 @@ def test_rows_of_old_dashboards_are_read():
         ("timeseries", 0, 12),
         ("timeseries", 12, 12),
     ]
+
+
+def test_an_area_with_a_gap_is_not_closed():
+    raw = {"type": "graph", "fill": 1}
+    line, area = drawn(raw, series([1, 2, None, 4])).figure["data"]
+    assert "fill" not in line
+    assert (area["fill"], area["showlegend"]) == ("toself", False)
+    assert area["y"] == [0, 1, 2, 0, None, 0, 4, 0, None]
+    assert len(drawn(raw, series([1, 2])).figure["data"]) == 1
+
+
+def test_overrides_match_what_a_transformation_renamed():
+    raw: dict[str, Any] = {"type": "table", "transformations": [{"id": "merge"}]}
+    organize = {"renameByName": {"Value": "Requests"}, "excludeByName": {"Time": True}, "indexByName": {"Value": 0}}
+    raw["transformations"].append({"id": "organize", "options": organize})
+    unit = {"matcher": {"id": "byName", "options": "Requests"}, "properties": [{"id": "unit", "value": "reqps"}]}
+    raw["fieldConfig"] = {"overrides": [unit]}
+    panel = drawn(raw, series([2], app="details"))
+    assert list(panel.table.columns) == ["Requests", "app"]
+    assert panel.figure["data"][0]["cells"]["values"] == [["2 req/s"], ["details"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
@@ -57,16 +58,19 @@ def columns(spec: Spec, asked: Sequence[Asked]) -> list[Column]:
                 row[value] = number
     values = [f"Value #{one.target.ref}" if several else "Value" for one in asked]
     keys = ["Time", *sorted(labels), *values]
-    found = []
-    for key in keys:
-        ref = key.partition("#")[2] if key.startswith("Value") else ""
-        kind = "number" if key.startswith("Value") else "time" if key == "Time" else "string"
-        shown = spec.field_of(key, ref, kind=kind)
-        if kind == "string":
-            shown = replace(shown, unit="")
-        found.append(Column(key, shown.name or key, tuple(row.get(key) for row in rows), shown))
-    found = _organised(found, spec.options.get("transformations") or ())
-    return _sorted(found, spec.options)
+    found = [Column(key, key, tuple(row.get(key) for row in rows), spec.field) for key in keys]
+    organised = _organised(found, spec.options.get("transformations") or ())
+    return _sorted([_named(spec, column) for column in organised], spec.options)
+
+
+def _named(spec: Spec, column: Column) -> Column:
+    """The column with the field that overrides give to its name, which a transformation may have changed."""
+    key = column.key
+    ref = key.partition("#")[2] if key.startswith("Value") else ""
+    kind = "number" if key.startswith("Value") else "time" if key == "Time" else "string"
+    shown = spec.field_of(column.name, ref, kind=kind)
+    shown = replace(shown, unit="") if kind == "string" else shown
+    return replace(column, name=shown.name or column.name, field=shown)
 
 
 def _same(rows: list[dict[str, Any]], own: Mapping[str, str], value: str) -> list[dict[str, Any]]:
@@ -140,7 +144,7 @@ def table(title: str, found: Sequence[Column], theme: Theme, link: Link) -> Json
     figure["data"] = [
         {
             "type": "table",
-            "columnwidth": [2.6 if text else 1.0 for text in text_columns],
+            "columnwidth": [_width(column.name, cells) for column, cells in zip(seen, texts, strict=True)],
             "header": {
                 "values": [f"<b>{escape(column.name)}</b>" for column in seen],
                 "align": align,
@@ -160,6 +164,11 @@ def table(title: str, found: Sequence[Column], theme: Theme, link: Link) -> Json
         }
     ]
     return figure
+
+
+def _width(name: str, cells: Sequence[str]) -> int:
+    longest = max(len(re.sub(r"<[^>]*>", "", text)) for text in (name, *cells))
+    return min(40, max(9, longest + 2))
 
 
 def _cell(column: Column, row: int, found: Sequence[Column], link: Link) -> str:

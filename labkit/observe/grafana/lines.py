@@ -11,7 +11,7 @@ from labkit.observe.grafana.series import Series, reduced
 from labkit.observe.grafana.theme import Theme, color, layout, series_color, translucent
 from labkit.observe.grafana.units import ticks, written
 
-__all__ = ["graph", "nothing", "times"]
+__all__ = ["areas", "graph", "nothing", "times"]
 
 _CALCS = {"last": "last", "lastNotNull": "last", "max": "max", "min": "min", "mean": "mean", "sum": "total"}
 
@@ -35,6 +35,7 @@ def graph(spec: Spec, title: str, series: Sequence[Series], window: Window, them
             _CALCS[name]: written(reduced(one.values, _reducer(name)), one.field.unit, one.field.decimals)
             for name in calcs
         }
+    traces += [trace for one in traces for trace in areas(one)]
     frame = layout(title, theme)
     legend = spec.options.get("legend", "bottom")
     frame |= {
@@ -138,6 +139,31 @@ def _trace(one: Series, index: int, theme: Theme) -> Json:
         if not shown.stack:
             trace["fill"] = "tozeroy"
     return trace
+
+
+def areas(trace: Json) -> list[Json]:
+    """What fills the areas below a line that has gaps, which plotly's own filling would close; none if it has none."""
+    values = trace["y"]
+    there = [at for at, value in enumerate(values) if value is not None]
+    if trace.get("fill") != "tozeroy" or trace.get("connectgaps") or not there:
+        return []
+    if len(there) == there[-1] - there[0] + 1:
+        return []
+    del trace["fill"]
+    x: list[Any] = []
+    y: list[Any] = []
+    for at in there:
+        if at == 0 or values[at - 1] is None:
+            x.append(trace["x"][at])
+            y.append(0)
+        x.append(trace["x"][at])
+        y.append(values[at])
+        if at + 1 == len(values) or values[at + 1] is None:
+            x += [trace["x"][at], None]
+            y += [0, None]
+    kept: Json = {name: trace[name] for name in ("name", "fillcolor", "xaxis", "yaxis") if name in trace}
+    drawn = {"type": "scatter", "mode": "none", "fill": "toself", "hoverinfo": "skip", "showlegend": False}
+    return [{**kept, **drawn, "x": x, "y": y}]
 
 
 def _plain(name: str) -> str:

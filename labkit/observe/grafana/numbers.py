@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from labkit.observe.grafana.lines import nothing, times
+from labkit.observe.grafana.lines import areas, nothing, times
 from labkit.observe.grafana.model import Field, Json, Spec
 from labkit.observe.grafana.series import Series, reduced
 from labkit.observe.grafana.theme import Theme, color, layout, translucent
@@ -66,7 +66,8 @@ def stat(spec: Spec, title: str, series: Sequence[Series], theme: Theme) -> Json
         span = [min([*there, 0.0]), top * 2.2 if top > 0 else 1.0]
         frame[f"yaxis{suffix}"] = {"visible": False, "fixedrange": True, "range": span, "anchor": f"x{suffix}"}
         if spec.options.get("sparkline") and there:
-            traces.append(_spark(one, css, suffix))
+            line = _spark(one, css, suffix)
+            traces += [line, *areas(line)]
     return {"data": traces, "layout": frame}
 
 

@@ -176,7 +176,7 @@ async function show(one) {
 function legend(mine, figure) {
   const place = mine.box.querySelector(".legend");
   mine.off ??= new Set();
-  place.replaceChildren(...(figure.layout.showlegend ? figure.data : []).filter((t) => t.showlegend !== false).map((trace) => {
+  place.replaceChildren(...(figure.layout.showlegend ? figure.data : []).filter((trace) => trace.showlegend !== false).map((trace) => {
     const mark = make("i");
     mark.style.background = trace.line?.color || trace.marker.color;
     const numbers = Object.entries(trace.meta || {}).map(([name, value]) => `${name}: ${value}`).join("  ");
