@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import sys
 from dataclasses import dataclass
@@ -27,7 +29,9 @@ class Target:
     @classmethod
     def from_environment(cls) -> Target:
         """What `$KUBECONFIG` says, as kubectl would take it."""
-        return cls(kubeconfig=os.environ.get("KUBECONFIG", ""))
+        overlay = f"{_overlays()}/"
+        files = os.environ.get("KUBECONFIG", "").split(":")
+        return cls(kubeconfig=":".join(file for file in files if not file.startswith(overlay)))
 
     @property
     def arguments(self) -> list[str]:
@@ -44,13 +48,33 @@ class Target:
         path = os.environ.get("PATH", os.defpath)
         added = {"PATH": path if path.split(":", 1)[0] == bin_dir else f"{bin_dir}:{path}"}
         added |= {"KUBECACHEDIR": str(config.home() / "cache" / "kubectl"), "KUBERC": "off"}
-        if self.kubeconfig:
-            added["KUBECONFIG"] = self.kubeconfig
-        return {**os.environ, **added}
+        return {**os.environ, **added, **self.variables}
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """KUBECONFIG for this target, where it needs one."""
+        if self.context:
+            # `kubectl` in a shell line has no --context: a file before the others says which is the current one.
+            return {"KUBECONFIG": f"{_overlay(self.context)}:{self.kubeconfig or Path.home() / '.kube/config'}"}
+        return {"KUBECONFIG": self.kubeconfig} if self.kubeconfig else {}
 
     def __str__(self) -> str:
         where = self.kubeconfig or "~/.kube/config"
         return f"context {self.context} of {where}" if self.context else where
+
+
+def _overlays() -> Path:
+    return config.home() / "contexts"
+
+
+def _overlay(context: str) -> Path:
+    path = _overlays() / f"{hashlib.sha256(context.encode()).hexdigest()[:16]}.json"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        temporary = path.with_suffix(f".{os.getpid()}")
+        temporary.write_text(json.dumps({"apiVersion": "v1", "kind": "Config", "current-context": context}))
+        temporary.replace(path)
+    return path
 
 
 _current: Target | None = None
@@ -60,8 +84,7 @@ def use(target: Target) -> Target:
     """Make `target` the one that every helper talks to from now on, and `!kubectl` in this notebook as well."""
     global _current
     _current = target
-    if target.kubeconfig:
-        os.environ["KUBECONFIG"] = target.kubeconfig
+    os.environ.update(target.variables)
     return target
 
 

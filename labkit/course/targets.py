@@ -29,7 +29,7 @@ def choose(target: str, release: str) -> Target:
     """
     if target == SANDBOX:
         return cluster.use(Target(kubeconfig=_sandbox(release)))
-    chosen = Target(os.environ.get("KUBECONFIG", ""), target)
+    chosen = Target(Target.from_environment().kubeconfig, target)
     contexts = cluster.kubectl("config get-contexts -o name", show=False).split()
     if target not in contexts:
         raise SettingError(

@@ -48,7 +48,7 @@ def test_a_context_is_passed_and_shown(
     kubectl.answer("version", stdout="v1\n")
     cluster.kubectl("version")
     assert kubectl.calls[0]["words"] == ["--context", "class", "version"]
-    assert kubectl.calls[0]["environment"]["KUBECONFIG"] == "/k"
+    assert kubectl.calls[0]["environment"]["KUBECONFIG"].endswith(":/k")
     assert capsys.readouterr().out.startswith("$ kubectl --context class version\n")
 
 
@@ -59,6 +59,29 @@ def test_use_sets_the_environment_for_shell_cells(kubectl: FakeKubectl, monkeypa
     cluster.use(cluster.Target("/after"))
     assert os.environ["KUBECONFIG"] == "/after"
     assert cluster.current() == cluster.Target("/after")
+
+
+def test_a_shell_line_goes_to_the_chosen_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    own = tmp_path / "config"
+    entry = "{{name: {0}, cluster: {{server: https://127.255.255.254:{1}}}}}"
+    own.write_text(
+        f"{{apiVersion: v1, kind: Config, clusters: [{entry.format('a', 1)}, {entry.format('b', 2)}], "
+        "users: [{name: u, user: {token: t}}], current-context: a, contexts: "
+        "[{name: a, context: {cluster: a, user: u}}, {name: b, context: {cluster: b, user: u}}]}"
+    )
+    monkeypatch.setenv("LABKIT_HOME", str(tmp_path / "labkit"))
+    monkeypatch.setenv("KUBECONFIG", str(own))
+    monkeypatch.setattr(target, "_current", None)
+    before = own.read_bytes()
+    cluster.use(cluster.Target(str(own), "b"))
+    assert cluster.shell("kubectl config current-context", show=False) == "b\n"
+    with pytest.raises(ClusterError, match=r"127\.255\.255\.254:2 was refused"):
+        cluster.shell("kubectl get pods | cat", show=False)
+    assert os.environ["KUBECONFIG"].endswith(f":{own}")
+    assert cluster.Target.from_environment() == cluster.Target(str(own))
+    assert own.read_bytes() == before
 
 
 def test_without_kubectl_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,13 +43,13 @@ def still_running(tmp_path: Path) -> list[str]:
     return found
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("release", RELEASES)
 def test_the_whole_course(tmp_path: Path, release: str) -> None:
     out = tmp_path / "out"
     command = [sys.executable, "-m", "labkit", "run", "--release", release, "--out", str(out)]
     done = subprocess.run(
-        command, cwd=REPOSITORY, env=environment(tmp_path), capture_output=True, text=True, timeout=280
+        command, cwd=REPOSITORY, env=environment(tmp_path), capture_output=True, text=True, timeout=570
     )
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
@@ -71,7 +71,7 @@ def test_the_whole_course(tmp_path: Path, release: str) -> None:
     assert not (tmp_path / "home" / ".kube").exists()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("release", RELEASES)
 def test_each_lesson_can_be_played_again(
     tmp_path: Path, release: str, start_sandbox: Callable[..., SandboxUnderTest], monkeypatch: pytest.MonkeyPatch
@@ -107,6 +107,27 @@ def test_a_lesson_without_what_it_needs_says_what_to_play(
     assert "Play 01-install-istio first" in result.error
     assert 'course.catch_up("istio", "1.30.3")' in result.error
     assert "Traceback" not in result.error
+
+
+@pytest.mark.timeout(300)
+def test_a_cluster_of_the_readers_own(
+    tmp_path: Path, start_sandbox: Callable[..., SandboxUnderTest], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same cells where the target is a context of a kubeconfig, and nothing tells what cluster it is."""
+    sandbox = start_sandbox("1.30.3")
+    own = tmp_path / "own-kubeconfig"
+    own.write_text(sandbox.kubeconfig.read_text().replace(f"labkit-{sandbox.name}", "class"))
+    own.chmod(0o600)
+    notebooks = [f"notebooks/{name}.ipynb" for name in ("00-kubernetes", "01-install-istio", "09-clean-up")]
+    command = [sys.executable, "-m", "labkit", "run", "--release", "1.30.3", "--target", "class"]
+    command += ["--out", str(tmp_path / "out"), *notebooks]
+    env = environment(tmp_path) | {"KUBECONFIG": str(own)}
+    done = subprocess.run(command, cwd=REPOSITORY, env=env, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stdout + done.stderr
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "kubectl --context class get nodes -o wide" in page
+    assert "$ labkit up" not in page
+    assert not (tmp_path / "labkit" / "sandboxes").exists()
 
 
 @pytest.mark.timeout(120)
