@@ -9,12 +9,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from labkit.sandbox.contracts import Event, Obj, Objects
 from labkit.sandbox.mesh.identities import CITADEL_TYPE, TRUST
 from labkit.sandbox.mesh.model import labels
-from labkit.sandbox.mesh.snapshot import ENVOY_FILTERS, ISTIO_RESOURCES, RESOURCES
+from labkit.sandbox.mesh.snapshot import (
+    AUTHORIZATION_POLICIES,
+    ENVOY_FILTERS,
+    ISTIO_RESOURCES,
+    REQUEST_AUTHENTICATIONS,
+    RESOURCES,
+    SIDECARS,
+)
 from labkit.sandbox.mesh.validation import check
 
 __all__ = ["ObjectCache"]
@@ -102,9 +109,10 @@ class ObjectCache:
         self._changed()
 
     def _usable(self, resource: str, obj: Obj, before: Obj | None) -> bool:
+        changed = before is None or before.get("spec") != obj.get("spec")
+        for problem in _without_effect(resource, obj.get("spec") or {}) if changed else ():
+            self._warn(obj, f"{problem} in the sandbox")
         if resource == ENVOY_FILTERS:
-            if before is None or before.get("spec") != obj.get("spec"):
-                self._warn(obj, "EnvoyFilter has no effect in the sandbox: its Envoy is not Istio's own build")
             return True
         problems = check(obj, legacy=self._legacy)
         if not problems.errors:
@@ -112,6 +120,20 @@ class ObjectCache:
         kept = "the version before stays in force" if before is not None else "it is left out"
         self._warn(obj, f"configuration is invalid, {kept}: {problems.text().strip()}")
         return False
+
+
+def _without_effect(resource: str, spec: Obj) -> Iterator[str]:
+    """What an object asks for that is not done here: a learner should not look for the mistake in the object."""
+    if resource == ENVOY_FILTERS:
+        yield "EnvoyFilter has no effect, since its Envoy is not Istio's own build,"
+    if resource == AUTHORIZATION_POLICIES and spec.get("action") in ("CUSTOM", "AUDIT"):
+        yield f"action {spec['action']} has no effect"
+    if resource == REQUEST_AUTHENTICATIONS:
+        for rule in spec.get("jwtRules") or []:
+            if isinstance(rule, dict) and not rule.get("jwks"):
+                yield f"the keys of issuer {rule.get('issuer', '')} are not fetched from jwksUri (give them as jwks)"
+    if resource == SIDECARS and spec.get("ingress"):
+        yield "the ingress listeners of a Sidecar have no effect"
 
 
 def _matters(resource: str, obj: Obj) -> object:

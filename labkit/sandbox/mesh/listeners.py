@@ -70,7 +70,9 @@ def outbound(proxy: Proxy, scope: Scope) -> dict[str, bytes]:
                 continue
             if port.http or (port.protocol == "AUTO" and not (service.addresses or service.headless)):
                 # HTTP ports are shared by all their hosts.
-                found[f"0.0.0.0_{port.number}"] = _http_listener(proxy, port.number)
+                name = f"0.0.0.0_{port.number}"
+                if name not in found:
+                    found[name] = _http_listener(proxy, port.number)
                 continue
             for name, plan in _tcp_plans(proxy, scope, service, port):
                 # Of two TCP Services at one address the first is served.
