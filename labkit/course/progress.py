@@ -17,7 +17,9 @@ LESSONS = {
     "02-bookinfo": "BookInfo in the mesh",
     "03-ingress": "The way in: the ingress gateway",
     "04-prometheus": "Metrics: Prometheus",
+    "05-grafana": "Dashboards: Grafana",
     "06-jaeger": "Traces: Jaeger",
+    "07-kiali": "The graph of the mesh: Kiali",
     "09-clean-up": "Clean up",
 }
 """The course: notebooks in their order, with their titles."""

@@ -133,6 +133,11 @@ class Dashboard:
         return slug(self.title)
 
     @property
+    def path(self) -> str:
+        """Its page below the first one; by its name where its JSON has no uid, since Grafana makes one up."""
+        return f"d/{self.uid}/{self.slug}" if self.raw.get("uid") else f"dashboard/db/{self.slug}"
+
+    @property
     def length(self) -> str:
         """The time it shows unless told otherwise, e.g. "5m"."""
         return str((self.raw.get("time") or {}).get("from") or "now-30m").removeprefix("now-").partition("/")[0]
