@@ -42,7 +42,7 @@ p{color:#a30000;margin:.6rem 0 0}
 <label for="password">Password</label>
 <input id="password" name="password" type="password" autocomplete="current-password">
 <button>Log In</button>PROBLEM</form>
-<script>document.forms[0].action = location.pathname.replace(/\\/console.*$|\\/*$/, "") + "/login";</script>
+<script>document.forms[0].action = location.pathname.replace(/\\/(console.*|login)?$/, "") + "/login";</script>
 </body></html>
 """
 

@@ -1,0 +1,164 @@
+"""The genuine console in a browser: what a learner sees, in a frame and behind a prefix as well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import pytest
+
+from labkit import config
+from labkit.console import console
+from labkit.sandbox.images import web
+from tests.images.kiali_world import World, kiali, to, virtual_service
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = [
+    pytest.mark.timeout(180),
+    pytest.mark.skipif(console() is None, reason="the console was not fetched: labkit setup"),
+    pytest.mark.skipif(config.tool("chromium") is None, reason="there is no Chromium: labkit setup --tests"),
+]
+
+WAIT = 60_000
+"""Milliseconds until something must be seen; the first page compiles four megabytes of script."""
+
+GRAPH = "console/graph/namespaces?namespaces=bookinfo&graphType=versionedApp&duration=60&edges=requestsPerSecond"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    from playwright.sync_api import sync_playwright
+
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
+    with sync_playwright() as playwright:
+        made = playwright.chromium.launch(executable_path=str(config.tool("chromium")), args=flags)
+        yield made
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    folder = console()
+    assert folder is not None
+    world = World(istio={"virtualservices": [virtual_service("reviews", to("reviews", "v9"))]})
+    with kiali(world, folder) as found:
+        yield found
+
+
+@pytest.fixture
+def page(browser: Browser, address: str) -> Iterator[Page]:
+    """A page; the test fails if anything went wrong in it, or if it asked anybody outside."""
+    made = browser.new_page(viewport={"width": 1300, "height": 800})
+    wrong: list[str] = []
+    made.on("pageerror", lambda error: wrong.append(str(error)))
+    made.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    made.on("request", lambda sent: wrong.append(sent.url) if outside(sent.url) else None)
+    yield made
+    made.close()
+    assert wrong == []
+
+
+def outside(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme not in ("data", "blob") and parts.hostname not in ("127.0.0.1", "localhost")
+
+
+COUNT = """() => {
+  const holders = [...document.querySelectorAll('*')].filter((one) => one._cyreg && one._cyreg.cy);
+  if (!holders.length) return null;
+  const cy = holders[0]._cyreg.cy;
+  const nodes = cy.nodes().filter((one) => !one.data('isBox'));
+  return nodes.length ? [nodes.length, cy.edges().length] : null;
+}"""
+
+
+def drawn(where) -> list[int]:
+    """How many nodes and edges the canvas holds, once it does."""
+    return list(where.wait_for_function(COUNT, timeout=WAIT).json_value())
+
+
+def test_overview(page, address):
+    page.goto(f"{address}/kiali/console/overview")
+    page.get_by_text("4 Applications").first.wait_for(timeout=WAIT)
+    assert page.get_by_text("bookinfo", exact=True).first.is_visible()
+
+
+def test_graph(page, address, tmp_path):
+    page.goto(f"{address}/kiali/{GRAPH}")
+    # 7 apps' versions and 4 Services; an edge to each Service and from it to each version, and those of ratings.
+    assert drawn(page) == [11, 11]
+    picture = tmp_path / "graph.png"
+    page.screenshot(path=str(picture))
+    assert picture.stat().st_size > 20_000
+
+
+def test_istio_config_shows_what_is_wrong(page, address):
+    page.goto(f"{address}/kiali/console/namespaces/bookinfo/istio/virtualservices/reviews?list=yaml")
+    # The editor marks the line of the subset that is nowhere defined.
+    page.wait_for_selector(".ace_gutter-cell.ace_warning", timeout=WAIT)
+    assert page.locator(".istio-validation-warning").count() == 1
+
+
+def test_workload_log(page, address):
+    page.goto(f"{address}/kiali/console/namespaces/bookinfo/workloads/reviews-v1?tab=logs")
+    page.get_by_text("ERROR no ratings").first.wait_for(timeout=WAIT)
+
+
+@pytest.mark.parametrize("path", ["applications", "workloads", "services"])
+def test_lists(page, address, path):
+    page.goto(f"{address}/kiali/console/{path}?namespaces=bookinfo")
+    page.get_by_text("ratings").first.wait_for(timeout=WAIT)
+
+
+def test_in_a_frame_below_a_prefix(page, address):
+    port = urlsplit(address).port or 0
+    prefix = "/user/alice/proxy/20001"
+
+    def proxy(request: web.Request) -> web.Response:
+        if not request.target.startswith(prefix):
+            frame = f'<iframe src="{prefix}/kiali/{GRAPH}&kiosk=true" width=1200 height=700></iframe>'
+            return web.Response(200, f"<!DOCTYPE html><link rel=icon href='data:,'>{frame}")
+        headers = {name: request.headers[name] for name in ("accept", "content-type") if name in request.headers}
+        target = request.target.removeprefix(prefix)
+        status, body = web.fetch(
+            "127.0.0.1", port, target, headers, 20, method=request.method, body=request.body or None
+        )
+        kind = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}.get(
+            urlsplit(target).path.rpartition(".")[2], "text/html" if "/console" in target else "application/json"
+        )
+        return web.Response(status, body, content_type=kind)
+
+    (server,) = web.listen({0: proxy}, "127.0.0.1")
+    try:
+        page.goto(f"http://127.0.0.1:{server.server_address[1]}/lab")
+        frame = page.wait_for_selector("iframe", timeout=WAIT).content_frame()
+        assert drawn(frame) == [11, 11]
+        # Without head and menu: the graph's toolbar begins at the top.
+        assert frame.query_selector("header") is None or not frame.query_selector("header").is_visible()
+    finally:
+        page.goto("about:blank")
+        server.server_close()
+
+
+def test_the_login_form(browser, tmp_path: Path):
+    (tmp_path / "username").write_text("admin")
+    (tmp_path / "passphrase").write_text("admin")
+    folder = console()
+    assert folder is not None
+    with kiali(World(), folder, secret=tmp_path) as address:
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(f"{address}/kiali/console")
+        page.fill("#username", "admin")
+        page.fill("#password", "guess")
+        page.click("button")
+        page.get_by_text("Incorrect username or password").wait_for(timeout=WAIT)
+        page.fill("#username", "admin")
+        page.fill("#password", "admin")
+        page.click("button")
+        page.get_by_text("4 Applications").first.wait_for(timeout=WAIT)
+        context.close()
