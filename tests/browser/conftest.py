@@ -1,0 +1,159 @@
+"""Chromium that can reach nothing but this machine, and JupyterLab below a prefix, on a mesh with traffic."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from labkit import cluster, istio
+from labkit.cluster import Target
+from labkit.observe.jaeger import Jaeger
+from tests.conftest import SandboxUnderTest, wait_until
+from tests.e2e.conftest import Shop, open_shop
+from tests.ui.test_ui_lab import Lab
+
+CHROMIUM = shutil.which("chromium")
+REQUESTS = 12
+PREFIX = "/user/learner"
+
+
+@dataclass
+class Window:
+    """A browser, and what went wrong in its pages.
+
+    Args:
+        context: Playwright's; what opens a page.
+        pictures: Where screenshots go.
+    """
+
+    context: Any
+    pictures: Path
+    outside: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    def open(self, url: str) -> Any:
+        """A new page at `url`."""
+        page = self.context.new_page()
+        page.goto(url)
+        return page
+
+    def picture(self, page: Any, name: str) -> None:
+        """Keep what is seen now."""
+        page.screenshot(path=self.pictures / f"{name}.png")
+
+    def watch(self, page: Any) -> None:
+        """Keep the errors of its scripts; Debian's Prometheus loads a module as a plain script, which does no harm."""
+        page.on(
+            "pageerror",
+            lambda error: "Unexpected token 'export'" in str(error) or self.errors.append(f"{page.url}: {error}"),
+        )
+
+    def refuse(self, route: Any) -> None:
+        # JupyterLab's own look for news is not ours; anything else that leaves the machine is.
+        if "jupyter" not in route.request.url:
+            self.outside.append(route.request.url)
+        route.abort()
+
+
+@pytest.fixture(scope="module", params=["1.2.2", "1.30.3"])
+def shop(request: pytest.FixtureRequest, start_shared_sandbox: Callable[..., SandboxUnderTest]) -> Iterator[Shop]:
+    """BookInfo with traces and metrics of twelve requests."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine: labkit setup --tests says how to get it")
+    opened = open_shop(start_shared_sandbox, request.param)
+    if request.param != "1.2.2":
+        opened.sandbox.kubectl("apply", "-f", "-", stdin=TELEMETRY)
+    before = cluster.current()
+    cluster.use(Target(str(opened.sandbox.kubeconfig)))
+    assert [opened.status() for _ in range(REQUESTS)] == [200] * REQUESTS
+    tracing = next(one for one in istio.facts(request.param).addons if one.name == "jaeger")
+    with cluster.port_forward(f"svc/{tracing.service}", tracing.port, namespace="istio-system", show=False) as forward:
+        jaeger = Jaeger(forward.url + tracing.path.rstrip("/"))
+        wait_until(lambda: opened.status() == 200 and {"gateway", "reviews"} <= _traced(jaeger), 30, "traces")
+    yield opened
+    cluster.use(before)
+
+
+TELEMETRY = """
+apiVersion: telemetry.istio.io/v1
+kind: Telemetry
+metadata: {name: mesh-default, namespace: istio-system}
+spec: {tracing: [{providers: [{name: jaeger}], randomSamplingPercentage: 100}]}
+"""
+
+
+@pytest.fixture
+def window(shop: Shop, tmp_path: Path) -> Iterator[Window]:
+    """Chromium; at the end nothing may have been asked of the outside, and no script may have failed."""
+    from playwright.sync_api import sync_playwright
+
+    pictures = Path(os.environ.get("LABKIT_PICTURES") or tmp_path) / shop.sandbox.release
+    pictures.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        context = browser.new_context(viewport={"width": 1400, "height": 1000})
+        context.set_default_timeout(60_000)
+        made = Window(context, pictures)
+        context.on("page", made.watch)
+        context.route(re.compile(r"^(https?|wss?)://(?!127\.|localhost)"), made.refuse)
+        yield made
+        browser.close()
+    assert made.outside == []
+    assert made.errors == []
+
+
+@pytest.fixture(scope="module")
+def jupyter(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """JupyterLab below a prefix, as a JupyterHub gives it: its address, and the folder of its notebooks."""
+    folder, home = tmp_path_factory.mktemp("lab"), tmp_path_factory.mktemp("home")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    environment = {**shop.sandbox.env, "HOME": str(home), "JUPYTER_RUNTIME_DIR": str(home / "runtime")}
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}"]
+    command += ["--ServerApp.port_retries=0", "--IdentityProvider.token=", f"--notebook-dir={folder}"]
+    with open(home / "log", "wb") as log:
+        server = subprocess.Popen(
+            [*command, f"--ServerApp.base_url={PREFIX}/"], env=environment, stdout=log, stderr=log
+        )
+    url = f"http://127.0.0.1:{port}{PREFIX}"
+    try:
+        wait_until(lambda: _answers(f"{url}/api"), 90, "JupyterLab to answer")
+        yield url, folder
+    finally:
+        children = psutil.Process(server.pid).children(recursive=True)
+        server.terminate()
+        server.wait(30)
+        _, alive = psutil.wait_procs(children, timeout=10)
+        assert alive == []
+
+
+@pytest.fixture
+def lab(jupyter: tuple[str, Path], shop: Shop, window: Window) -> Lab:
+    """JupyterLab with an empty page on it."""
+    url, folder = jupyter
+    return Lab(url, folder, shop.sandbox, window.context.new_page())
+
+
+def _traced(jaeger: Jaeger) -> set[str]:
+    return {name.partition(".")[0].removeprefix("istio-ingress") for name in jaeger.services()}
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return int(answer.status) == 200
+    except OSError:
+        return False

@@ -1,0 +1,115 @@
+"""Prometheus' and Jaeger's pages as a learner meets them: by themselves, in a notebook's frame, from the launcher."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+
+import pytest
+
+from labkit import cluster, istio
+from labkit.istio.model import Addon
+from tests.browser.conftest import PREFIX, REQUESTS, Window
+from tests.conftest import wait_until
+from tests.e2e.conftest import Shop
+from tests.ui.test_ui_lab import Lab
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(420)]
+
+COUNTED = 'sum by (destination_workload) (istio_requests_total{reporter="destination"})'
+
+
+def addon(shop: Shop, name: str) -> Addon:
+    return next(one for one in istio.facts(shop.sandbox.release).addons if one.name == name)
+
+
+def forwarded(shop: Shop, name: str) -> cluster.PortForward:
+    one = addon(shop, name)
+    return cluster.port_forward(f"svc/{one.service}", one.port, namespace="istio-system", show=False)
+
+
+def ask_prometheus(frame) -> None:
+    """Type a question, and ask until all requests are in the answer's table."""
+    frame.locator("textarea[name=expr]").fill(COUNTED)
+
+    def counted() -> bool:
+        frame.locator("input.execute_btn, input[value=Execute]").first.click()
+        row = frame.locator("tr:has-text('productpage-v1') td")
+        row.last.wait_for()
+        return int(row.last.inner_text()) >= REQUESTS
+
+    wait_until(counted, 30, f"{REQUESTS} requests in the table")
+
+
+def find_traces(frame, service: str) -> None:
+    """Choose the gateway, find its traces, and open one as a waterfall."""
+    option = frame.locator("#service option", has_text=service).first
+    option.wait_for(state="attached")
+    frame.locator("#service").select_option(option.inner_text())
+    frame.locator("button:has-text('Find traces')").click()
+    frame.locator("#out a[href*='trace/']").first.wait_for()
+
+
+def test_prometheus_by_itself(shop: Shop, window: Window) -> None:
+    with forwarded(shop, "prometheus") as forward:
+        page = window.open(f"{forward.url}/graph")
+        ask_prometheus(page)
+        window.picture(page, "prometheus")
+        page.close()
+
+
+def test_jaeger_by_itself(shop: Shop, window: Window) -> None:
+    with forwarded(shop, "jaeger") as forward:
+        page = window.open(f"{forward.url}{addon(shop, 'jaeger').path.rstrip('/')}/")
+        find_traces(page, "istio-ingressgateway")
+        window.picture(page, "jaeger-search")
+        page.locator("#out a[href*='trace/']").first.click()
+        page.locator("tr.row:has-text('reviews')").first.wait_for()
+        assert page.locator("tr.row").count() >= 6
+        window.picture(page, "jaeger-trace")
+        page.close()
+
+
+def test_both_in_a_notebook_below_a_prefix(shop: Shop, window: Window, lab: Lab) -> None:
+    embedded = (
+        'ui.embed("prometheus", "graph")',
+        'ui.embed("jaeger")',
+        "import plotly.express as px\npx.bar(y=[1, 3, 2])",
+    )
+    begin = "from labkit import display, ui\ndisplay.figures_without_internet()"
+    lab.play("frames", begin, *embedded)
+    frame = lab.page.frame_locator("iframe[title=Prometheus]")
+    ask_prometheus(frame)
+    lab.page.locator("iframe[title=Prometheus]").scroll_into_view_if_needed()
+    window.picture(lab.page, "notebook-prometheus")
+    source = lab.page.locator("iframe[title=Prometheus]").get_attribute("src")
+    assert source.startswith(f"{PREFIX}/proxy/")
+    lab.page.locator("iframe[title=Jaeger]").scroll_into_view_if_needed()
+    find_traces(lab.page.frame_locator("iframe[title=Jaeger]"), "istio-ingressgateway")
+    window.picture(lab.page, "notebook-jaeger")
+    lab.page.locator(".js-plotly-plot .bars .point").first.wait_for()
+
+
+def test_the_launcher_opens_them(shop: Shop, window: Window, lab: Lab) -> None:
+    lab.page.goto(f"{lab.url}/lab?reset")
+    section = lab.page.locator(".jp-Launcher-section:has-text('Istio')")
+    section.wait_for()
+    titles = section.locator(".jp-LauncherCard-label").all_inner_texts()
+    assert sorted(title.split()[0] for title in titles) == ["Grafana", "Jaeger", "Kiali", "Prometheus"]
+    lab.page.locator(".jp-Launcher-section:has-text('Istio')").scroll_into_view_if_needed()
+    window.picture(lab.page, "launcher")
+    for title, look in (("Prometheus", ask_prometheus), ("Jaeger", lambda p: find_traces(p, "istio-ingressgateway"))):
+        with window.context.expect_page() as opened:
+            section.locator(f".jp-LauncherCard:has-text('{title}')").click()
+        look(opened.value)
+        assert f"{PREFIX}/lab-{title.lower()}/" in opened.value.url
+        opened.value.close()
+
+
+@pytest.mark.parametrize("host", ["169.254.169.254:80", "10.0.0.1:80", "{node}:6443"])
+def test_the_proxy_leads_to_the_lab_only(shop: Shop, jupyter, host: str) -> None:
+    url, _ = jupyter
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"{url}/proxy/{host.format(node=shop.sandbox.node)}/", timeout=20)
+    with refused.value as answer:
+        assert answer.code == 403
