@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from labkit import config
+from labkit import config, console
 from labkit.errors import LabError, MissingToolError
 
 __all__ = ["Finding", "doctor", "examine", "setup"]
@@ -51,11 +51,18 @@ def setup(*, tests: bool = False) -> int:
     Returns:
         0, or 1 if something that cannot be done without is missing.
     """
-    steps: list[tuple[str, Callable[[], Path]]] = [("prometheus", _fetch_prometheus)]
+
+    def known(name: str) -> Callable[[], Path | None]:
+        return lambda: config.tool(name)
+
+    steps: list[tuple[str, Callable[[], Path | None], Callable[[], Path]]] = [
+        ("prometheus", known("prometheus"), _fetch_prometheus),
+        ("Kiali's console", console.console, console.fetch_console),
+    ]
     if tests:
-        steps.append(("chromium", _install_chromium))
-    for name, fetch in steps:
-        found = config.tool(name)
+        steps.append(("chromium", known("chromium"), _install_chromium))
+    for name, look, fetch in steps:
+        found = look()
         if found is None:
             print(f"labkit setup: {name} is missing, fetching it", flush=True)
             try:
@@ -175,6 +182,14 @@ def examine() -> Iterator[Finding]:
         program = config.tool(name)
         seen = f"{_version(program, *arguments)} ({program})" if program else "not found"
         yield Finding(name, program is not None, seen, next_step, optional)
+    found = console.console()
+    yield Finding(
+        "Kiali's console",
+        found is not None,
+        str(found or "not fetched"),
+        "labkit setup; without it Kiali shows a hint",
+        True,
+    )
     yield _home_finding()
     yield _memory_finding()
 
