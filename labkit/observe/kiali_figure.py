@@ -65,7 +65,7 @@ def _colour(edge: dict[str, Any]) -> str:
 def _label(edge: dict[str, Any]) -> str:
     rate = f"{edge['rate']:.2f} B/s" if edge["protocol"] == "tcp" else f"{edge['rate']:.2f}/s"
     errors = f", {edge['error_percent']:.1f}% errors" if edge["error_percent"] else ""
-    return f"{rate}{errors}" + (" 🔒" if edge["mtls_percent"] else "")
+    return f"{rate}{errors}" + (" · mTLS" if edge["mtls_percent"] else "")
 
 
 def _told(edge: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -180,7 +181,7 @@ def kiali(world: World, console: Path = Path("/nowhere"), secret: Path | None = 
             stack.callback(server.server_close)
             return int(server.server_address[1])
 
-        kubernetes = Kubernetes("127.0.0.1", at(world.kubernetes), "token")
+        kubernetes = Kubernetes("127.0.0.1", at(world.kubernetes), Path(os.devnull))
         prometheus = Prometheus(f"http://127.0.0.1:{at(world.prometheus)}")
         stack.callback(kubernetes.close)
         stack.callback(prometheus.close)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from labkit.sandbox.images import web
+from labkit.sandbox.images.jaeger import server as jaeger
+from labkit.sandbox.images.jaeger.store import TraceStore
 from labkit.sandbox.images.kiali.settings import read
+from labkit.sandbox.images.kiali.traces import Tracing
 from tests.images.kiali_world import World, kiali, meta, to, virtual_service
 
 
@@ -104,7 +108,7 @@ def test_lists(api):
     assert all(one["istioSidecar"] and one["podCount"] == 1 for one in workloads)
     services = get(f"{api}/namespaces/bookinfo/services")[1]
     assert [one["name"] for one in services["services"]] == ["details", "productpage", "ratings", "reviews"]
-    assert services["validations"] == {"service": {}}
+    assert all(one["valid"] for one in services["validations"]["service"].values())
 
 
 def test_details(api):
@@ -214,6 +218,15 @@ def test_good_objects_have_no_complaint(api, world):
     assert [one["checks"] for one in every] == [[], []]
 
 
+def test_ports_of_services_have_to_name_a_protocol(api, world):
+    made = world.objects()
+    made["/api/v1/services"][0]["spec"]["ports"] = [{"name": "web", "port": 80}, {"name": "grpc-web", "port": 81}]
+    world.objects = lambda: made
+    found = get(f"{api}/namespaces/bookinfo/services")[1]["validations"]["service"]
+    assert [check["code"] for check in found["details"]["checks"]] == ["KIA0601"]
+    assert found["reviews"]["checks"] == []
+
+
 def test_saving_is_a_merge_patch(api, world):
     world.istio = {"virtualservices": [virtual_service("reviews", to("reviews"))]}
     url = f"{api}/namespaces/bookinfo/istio/virtualservices/reviews"
@@ -274,6 +287,44 @@ def test_without_a_console_the_page_says_what_to_do(world):
         status, page = get(f"{address}/kiali/console/overview")
     assert status == 503
     assert "labkit setup" in page
+
+
+def test_traces_come_from_jaeger():
+    store = TraceStore()
+    now = int(time.time() * 1e6)
+    spans = [
+        {
+            "traceId": f"{7:032x}",
+            "id": f"{number:016x}",
+            "name": "reviews",
+            "timestamp": now - 1000,
+            "duration": 1000 * number,
+            "localEndpoint": {"serviceName": f"{service}.bookinfo"},
+            "tags": {"http.status_code": "200"} | ({"error": "true"} if service == "reviews" else {}),
+        }
+        for number, service in ((1, "productpage"), (2, "reviews"))
+    ]
+    store.add(spans)
+    (server,) = web.listen({0: jaeger.query(store)}, "127.0.0.1")
+    try:
+        nobody, there = "http://127.0.0.1:1", f"http://127.0.0.1:{server.server_address[1]}"
+        tracing = Tracing((nobody, there))
+        assert tracing.info()["enabled"] is True
+        found = tracing.traces("bookinfo", ["reviews"], {})
+        assert (found["jaegerServiceName"], len(found["data"])) == ("reviews.bookinfo", 1)
+        assert [(span["duration"], span["traceSize"]) for span in tracing.spans("bookinfo", ["reviews"], {})] == [
+            (2000, 2)
+        ]
+        assert len(tracing.trace(f"{7:032x}")["data"]["spans"]) == 2
+        assert (tracing.errors("bookinfo", "reviews", {}), tracing.errors("bookinfo", "details", {})) == (1, 0)
+    finally:
+        server.server_close()
+
+
+def test_without_jaeger_there_is_no_tab(api):
+    assert get(f"{api}/jaeger")[1]["enabled"] is False
+    assert get(f"{api}/namespaces/bookinfo/apps/reviews/spans") == (200, [])
+    assert get(f"{api}/namespaces/bookinfo/apps/reviews/traces")[0] == 503
 
 
 def test_settings_of_both_releases(tmp_path):

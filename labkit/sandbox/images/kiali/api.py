@@ -192,7 +192,7 @@ class Api:
             return lists.apps(mesh, namespace)
         if kind == "workloads":
             return lists.workloads(mesh, namespace)
-        return lists.services(mesh, namespace, {"service": {}})
+        return lists.services(mesh, namespace, {"service": validation.of_services(mesh, namespace)})
 
     # one app, Service or workload
 
@@ -206,7 +206,8 @@ class Api:
             config = self._config()
             found = lists.service(mesh, namespace, name, config, istio.namespace_tls(config, mesh, namespace))
             if found is not None:
-                found["validations"] = validation.validate(config, mesh, namespace)
+                services = {"service": validation.of_services(mesh, namespace)}
+                found["validations"] = validation.validate(config, mesh, namespace) | services
         if found is None:
             raise SourceError(f"there is no {_SUBJECTS[kind]} {namespace}/{name}", 404)
         return found | ({} if kind == "workloads" else {"health": self._health(query, namespace, kind, name)})

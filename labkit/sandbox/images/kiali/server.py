@@ -122,7 +122,7 @@ def main() -> int:
     settings = read(config, os.environ, _mounted("/kiali-secret", mounts), standin.tag())
     folder = _mounted(_CREDENTIALS, mounts)
     host, port = os.environ["KUBERNETES_SERVICE_HOST"], int(os.environ["KUBERNETES_SERVICE_PORT"])
-    kubernetes = Kubernetes(host, port, (folder / "token").read_text().strip(), str(folder / "ca.crt"))
+    kubernetes = Kubernetes(host, port, folder / "token", str(folder / "ca.crt"))
     api = Api(settings, kubernetes, Prometheus(settings.prometheus), Tracing(settings.tracing))
     console = Console(Path(os.environ["LABKIT_CONSOLE"]))
     said = "asks for the Secret's password" if settings.login else "asks for no password"

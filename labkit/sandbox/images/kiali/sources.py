@@ -9,6 +9,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -41,9 +42,10 @@ class SourceError(Exception):
 class _Connections:
     """Keeps connections to one server open between requests."""
 
-    def __init__(self, host: str, port: int, context: ssl.SSLContext | None, timeout: float) -> None:
+    def __init__(self, host: str, port: int, timeout: float, authority: str = "") -> None:
         self._address = (host, port)
-        self._context = context
+        self._authority = authority
+        self._context: ssl.SSLContext | None = None
         self._timeout = timeout
         self._idle: list[http.client.HTTPConnection] = []
         self._lock = threading.Lock()
@@ -53,15 +55,20 @@ class _Connections:
             if self._idle:
                 return self._idle.pop(), True
         host, port = self._address
-        if self._context is None:
+        if not self._authority:
             return http.client.HTTPConnection(host, port, timeout=self._timeout), False
+        if self._context is None:
+            self._context = ssl.create_default_context(cafile=self._authority)
         return http.client.HTTPSConnection(host, port, timeout=self._timeout, context=self._context), False
 
     def request(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None
     ) -> tuple[int, bytes]:
         while True:
-            connection, used = self._take()
+            try:
+                connection, used = self._take()
+            except OSError as error:
+                raise SourceError(f"no certificate in {self._authority}: {error}") from error
             try:
                 connection.request(method, path, body, dict(headers))
                 answer = connection.getresponse()
@@ -92,16 +99,23 @@ class Kubernetes:
     Args:
         host: The API server's host.
         port: Its port.
-        token: A bearer token.
+        token: The file of a bearer token, read for each request: the kubelet renews it.
         authority: File of the CA that signed its certificate; "" for plain HTTP, as tests use.
     """
 
-    def __init__(self, host: str, port: int, token: str, authority: str = "") -> None:
-        context = ssl.create_default_context(cafile=authority) if authority else None
-        self._connections = _Connections(host, port, context, 20.0)
-        self._headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
+    def __init__(self, host: str, port: int, token: Path, authority: str = "") -> None:
+        self._connections = _Connections(host, port, 20.0, authority)
+        self._token = token
         self._lists: dict[str, tuple[float, list[Json]]] = {}
         self._groups: dict[str, tuple[float, dict[str, str]]] = {}
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        try:
+            token = self._token.read_text().strip()
+        except OSError as error:
+            raise SourceError(f"no token in {self._token}: {error.strerror}") from error
+        return {"Authorization": f"Bearer {token}", "Accept": "application/json"}
 
     def close(self) -> None:
         """Close its connections."""
@@ -199,7 +213,7 @@ class Prometheus:
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         self._base = parts.path.rstrip("/")
-        self._connections = _Connections(parts.hostname or "prometheus", parts.port or 80, None, 20.0)
+        self._connections = _Connections(parts.hostname or "prometheus", parts.port or 80, 20.0)
         self._duration = ("", 1.0)
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from labkit.sandbox.images.kiali.istio import KINDS, Config, within
 from labkit.sandbox.images.kiali.mesh import Mesh, selects
 
-__all__ = ["MESSAGES", "summary", "validate"]
+__all__ = ["MESSAGES", "of_services", "summary", "validate"]
 
 Json = dict[str, Any]
 _ERROR, _WARNING = "error", "warning"
@@ -24,6 +24,7 @@ MESSAGES = {
     "KIA0203": (_ERROR, "This subset's labels are not found in any matching host"),
     "KIA0301": (_WARNING, "More than one Gateway for the same host port combination"),
     "KIA0302": (_WARNING, "No matching workload found for gateway selector in this namespace"),
+    "KIA0601": (_ERROR, "Port name must follow <protocol>[-suffix] form"),
     "KIA1101": (_ERROR, "DestinationWeight on route doesn't have a valid service (host not found)"),
     "KIA1102": (_ERROR, "VirtualService is pointing to a non-existent gateway"),
     "KIA1104": (_WARNING, "The weight is assumed to be 100 because there is only one route destination"),
@@ -31,6 +32,8 @@ MESSAGES = {
     "KIA1107": (_WARNING, "Subset not found"),
     "": (_ERROR, "Weight sum should be 100"),
 }
+
+_PROTOCOLS = {"grpc", "grpc-web", "http", "http2", "https", "mongo", "mysql", "redis", "tcp", "tls", "udp"}
 
 Found = tuple[str, str]
 """A code, and the path to what is wrong."""
@@ -135,6 +138,20 @@ def _gateway(one: Json, mesh: Mesh, ports: dict[Any, int]) -> Iterator[Found]:
 
 def _port(selector: Json, server: Json, host: str) -> Any:
     return tuple(sorted(selector.items())), (server.get("port") or {}).get("number"), host
+
+
+def of_services(mesh: Mesh, namespace: str) -> dict[str, Json]:
+    """The validations of a namespace's Services: name → what was found."""
+    answer = {}
+    for one in mesh.services(namespace):
+        found = []
+        for index, port in enumerate(one["spec"].get("ports") or []):
+            protocol = str(port.get("appProtocol") or str(port.get("name", "")).partition("-")[0])
+            if port.get("protocol") != "UDP" and protocol not in _PROTOCOLS:
+                found.append(("KIA0601", f"spec/ports[{index}]"))
+        name = one["metadata"]["name"]
+        answer[name] = _validation("service", name, found)
+    return answer
 
 
 def _counts(config: Config) -> tuple[dict[Any, int], dict[Any, int]]:
