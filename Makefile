@@ -16,6 +16,8 @@ help: ## this list
 $(VENV)/.made: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "labkit needs Python 3.11 or later: install it, or say make PYTHON=/path/to/python3" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
+	# The pip that comes with an older Python does not understand today's packages.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
 	@touch $@
 
