@@ -1,0 +1,67 @@
+"""The grafana image: a program of its own that finds its files where the pod's volumes really are."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from types import SimpleNamespace
+
+from labkit.sandbox.images import registry
+
+
+def test_the_pods_program_serves_its_dashboards(tmp_path: Path):
+    board = tmp_path / "var/lib/grafana/dashboards/istio/one.json"
+    board.parent.mkdir(parents=True)
+    board.write_text('{"title": "One", "panels": []}')
+    inside = "/var/lib/grafana/dashboards/istio/one.json"
+    image = registry.find("docker.io/grafana/grafana:12.0.1")
+    context = SimpleNamespace(
+        argv=image.entrypoint, mounts={inside: board}, path=lambda path: tmp_path / path.lstrip("/"), env={}
+    )
+    launch = registry.launch(image, context)
+    assert launch.argv == (sys.executable, "-m", "labkit.observe.grafana.server")
+    assert json.loads(launch.env["LABKIT_MOUNTS"]) == {inside: str(board)}
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    own = {"LABKIT_BIND": "127.0.0.1", "GF_SERVER_HTTP_PORT": port, "LABKIT_IMAGE": "docker.io/grafana/grafana:12.0.1"}
+    process = subprocess.Popen(launch.argv, env={**os.environ, **launch.env, **own}, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == f"Grafana 12.0.1: the workshop's stand-in, 1 dashboards, port {port}\n"
+        found = json.loads(_get(f"http://127.0.0.1:{port}/api/search"))
+        assert [(one["title"], one["url"]) for one in found] == [("One", "/d/one/one")]
+        assert json.loads(_get(f"http://127.0.0.1:{port}/api/health"))["version"] == "12.0.1"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def _get(url: str) -> bytes:
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                return bytes(answer.read())
+        except urllib.error.URLError:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+def test_drawing_needs_neither_pandas_nor_plotly():
+    code = (
+        "import sys, labkit.observe.grafana.server\n"
+        "assert not {'pandas', 'numpy', 'plotly', 'aiohttp', 'labkit.cluster'} & set(sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
