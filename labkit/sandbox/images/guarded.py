@@ -14,6 +14,9 @@ from labkit.sandbox.images.web import App, Request, Response
 __all__ = ["guarded", "own_host", "refusal"]
 
 
+_NO_GUESSING = ("X-Content-Type-Options", "nosniff")
+
+
 def own_host(host: str) -> bool:
     """Whether a `Host` header names an address that only this machine or cluster answers to.
 
@@ -55,7 +58,8 @@ def guarded(app: App) -> App:
         if reason:
             return Response(403, f"{reason}\n", content_type="text/plain; charset=utf-8")
         response = app(request)
-        response.headers.append(("X-Content-Type-Options", "nosniff"))
+        if _NO_GUESSING not in response.headers:  # a fixed page is answered again and again
+            response.headers.append(_NO_GUESSING)
         return response
 
     return answer

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from html import escape
 
 from labkit.sandbox.images.context import ImageName
+from labkit.sandbox.images.guarded import guarded
 from labkit.sandbox.images.web import App, Request, Response
 
 __all__ = ["about", "app", "healthy", "tag"]
@@ -73,4 +74,4 @@ def app(name: str, text: str, pages: Mapping[str, Response], *, component: str =
             response.status = 404
         return response
 
-    return answer
+    return guarded(answer)
