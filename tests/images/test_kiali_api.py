@@ -227,6 +227,18 @@ def test_ports_of_services_have_to_name_a_protocol(api, world):
     assert found["reviews"]["checks"] == []
 
 
+def test_config_of_one_workload(api, world):
+    gateway = {"metadata": meta("a"), "spec": {"selector": {"app": "details"}, "servers": []}}
+    world.istio = {"gateways": [gateway], "virtualservices": [virtual_service("b", to("details"))]}
+
+    def listed(labels: str) -> tuple[int, int]:
+        found = get(f"{api}/namespaces/bookinfo/istio?workloadSelector={labels}")[1]
+        return len(found["gateways"]), len(found["virtualServices"]["items"])
+
+    assert listed("app%3Ddetails,version%3Dv1") == (1, 0)
+    assert listed("app%3Dreviews") == (0, 0)
+
+
 def test_saving_is_a_merge_patch(api, world):
     world.istio = {"virtualservices": [virtual_service("reviews", to("reviews"))]}
     url = f"{api}/namespaces/bookinfo/istio/virtualservices/reviews"

@@ -175,6 +175,9 @@ class Api:
         mesh, config = self._mesh(namespace), self._config()
         found = validation.validate(config, mesh, namespace) if _true(query, "validate") else {}
         wanted = filter(None, (query.get("objects") or [""])[0].split(","))
+        if selector := (query.get("workloadSelector") or [""])[0]:
+            labels = dict(pair.split("=", 1) for pair in selector.split(",") if "=" in pair)
+            config = istio.for_workload(config, labels)
         return istio.page(config, namespace, wanted, found)
 
     def _istio_one(self, query: Query, namespace: str, plural: str, name: str) -> Json:

@@ -8,10 +8,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from labkit.sandbox.images.kiali.mesh import SYSTEM, Mesh
+from labkit.sandbox.images.kiali.mesh import SYSTEM, Mesh, selects
 from labkit.sandbox.images.kiali.sources import Kubernetes, SourceError
 
-__all__ = ["KINDS", "Config", "Kind", "change", "config_of", "kind_of", "mesh_tls", "namespace_tls", "one", "page"]
+__all__ = [
+    "KINDS",
+    "Config",
+    "Kind",
+    "change",
+    "config_of",
+    "for_workload",
+    "kind_of",
+    "mesh_tls",
+    "namespace_tls",
+    "one",
+    "page",
+]
 
 Json = dict[str, Any]
 
@@ -92,6 +104,17 @@ def config_of(kubernetes: Kubernetes) -> Config:
 def within(config: Config, kind: Kind, namespace: str) -> list[Json]:
     """The objects of one kind in a namespace."""
     return [item for item in config.get(kind.listed, []) if item["metadata"].get("namespace") == namespace]
+
+
+def for_workload(config: Config, labels: dict[str, str]) -> Config:
+    """The objects that name workloads by labels, and name the one with these."""
+
+    def names_it(item: Json) -> bool:
+        spec = item.get("spec") or {}
+        selector = spec.get("selector") or spec.get("workloadSelector") or {}
+        return selects(selector.get("matchLabels") or selector.get("labels") or selector, labels)
+
+    return {listed: [item for item in items if names_it(item)] for listed, items in config.items()}
 
 
 def page(config: Config, namespace: str, wanted: Iterable[str], validations: Json) -> Json:
