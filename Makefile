@@ -32,7 +32,9 @@ workshop: setup ## play every notebook headless (RELEASE=1.2.2 or 1.30.3), resul
 	$(LABKIT) run --release $(RELEASE) --out $(OUT)
 
 lab: setup ## JupyterLab on the notebooks
-	$(LABKIT) up
+	@# A learner's first view is the course, not a question about Jupyter's news.
+	$(BIN)/jupyter labextension disable --level=sys_prefix '@jupyterlab/apputils-extension:announcements' 2>/dev/null
+	$(LABKIT) up --release $(RELEASE)
 	eval "$$($(LABKIT) env)" && PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab --notebook-dir notebooks
 
 test: $(VENV)/.made-dev ## the test suite
