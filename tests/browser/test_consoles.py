@@ -6,6 +6,7 @@ import urllib.error
 import urllib.request
 
 import pytest
+from playwright.sync_api import TimeoutError
 
 from labkit import cluster, istio
 from labkit.istio.model import Addon
@@ -35,10 +36,14 @@ def ask_prometheus(frame) -> None:
     def counted() -> bool:
         frame.locator("input.execute_btn, input[value=Execute]").first.click()
         row = frame.locator("tr:has-text('productpage-v1') td")
-        row.last.wait_for()
+        try:
+            row.last.wait_for(timeout=2000)
+        except TimeoutError:
+            # A scrape was missed, so the answer is empty: asked again, as a reader would.
+            return False
         return int(row.last.inner_text()) >= REQUESTS
 
-    wait_until(counted, 30, f"{REQUESTS} requests in the table")
+    wait_until(counted, 60, f"{REQUESTS} requests in the table")
 
 
 def find_traces(frame, service: str) -> None:
