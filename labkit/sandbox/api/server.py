@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import platform
@@ -104,7 +105,9 @@ class ApiServer:
         for transport in transports:
             # TLS waits half a minute for the client's own goodbye, which an idle client never says.
             if transport is not None:
-                transport.abort()
+                # Before Python 3.11.5 aborting what is gone already raises this.
+                with contextlib.suppress(AttributeError):
+                    transport.abort()
         await asyncio.sleep(0)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
