@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import socketserver
 import sys
 import threading
@@ -225,9 +226,32 @@ class Server(socketserver.ThreadingTCPServer):
     def __init__(self, address: tuple[str, int], app: App) -> None:
         self.app = app
         self.ending = False
+        self._closed = False
         self._active = 0
         self._lock = threading.Lock()
         super().__init__(address, _Handler)
+
+    def run(self) -> None:
+        """Take connections until the server is closed, by whichever thread."""
+        while not self._closed:
+            try:
+                connection, client = self.get_request()
+            except OSError:
+                # Closed, or out of file descriptors for a moment.
+                time.sleep(0.01)
+                continue
+            try:
+                self.process_request(connection, client)
+            except OSError:
+                self.shutdown_request(connection)
+
+    def server_close(self) -> None:
+        """Stop listening; what is being answered goes on."""
+        self._closed = True
+        # Closing alone does not wake a thread that waits for a connection.
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+        super().server_close()
 
     @contextlib.contextmanager
     def busy(self) -> Any:
@@ -274,7 +298,7 @@ def listen(apps: Mapping[int, App], address: str) -> list[Server]:
                 server.server_close()
             raise OSError(error.errno, f"cannot listen on port {real_port(port)}: {error.strerror}") from error
     for server in servers:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 60}, daemon=True).start()
+        threading.Thread(target=server.run, daemon=True).start()
     return servers
 
 
@@ -302,8 +326,7 @@ def serve(apps: Mapping[int, App], address: str | None = None) -> int:
         server.ending = True
     time.sleep(_LAME_DUCK)
     for server in servers:
-        # Not shutdown(), which waits for the loop's next look: closing is enough, the process ends.
-        server.socket.close()
+        server.server_close()
     deadline = time.monotonic() + _LAST_REQUESTS
     while not all(server.idle() for server in servers) and time.monotonic() < deadline:
         time.sleep(0.05)
