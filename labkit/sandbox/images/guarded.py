@@ -39,10 +39,11 @@ def refusal(method: str, host: str, origin: str) -> str:
 
     Args:
         method: "GET", "POST", …
-        host: The Host header.
+        host: The Host header, empty if there is none.
         origin: The Origin header, empty if there is none.
     """
-    if not own_host(host):
+    # A browser always sends the header; probes and scripts that speak HTTP/1.0 do not.
+    if host and not own_host(host):
         return f"this server does not answer to the name {host!r}"
     if origin and urlsplit(origin).netloc != host and (method not in ("GET", "HEAD") or origin == "null"):
         return f"requests from {origin} are refused"
