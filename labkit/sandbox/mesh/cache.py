@@ -66,7 +66,7 @@ class ObjectCache:
         return {resource: list(known.values()) for resource, known in self._known.items()}
 
     def used(self) -> list[str]:
-        """What is there now has been computed without trouble; the objects of Istio's that changed since the last time."""
+        """All there is now was computed without trouble: the objects of Istio that changed since the last time."""
         names = [f"{resource.split('.')[0]} {namespace}/{name}" for resource, namespace, name in self._fresh]
         self._fresh.clear()
         return names
