@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from labkit.sandbox.mesh import policies, transport
-from labkit.sandbox.mesh.envoy import BLACK_HOLE, PASSTHROUGH, address, extension, is_ip, typed
+from labkit.sandbox.mesh.envoy import BLACK_HOLE, PASSTHROUGH, address, encode, extension, is_ip, typed
 from labkit.sandbox.mesh.model import Endpoint, Port, Service, Workload, selects
 from labkit.sandbox.mesh.security import mtls_mode
 from labkit.sandbox.mesh.snapshot import Scope, Snapshot
@@ -47,11 +47,18 @@ def inbound_name(port: int, service: tuple[Service, Port] | None, *, legacy: boo
     return f"inbound|{service[1].number}|{service[1].name}|{service[0].host}"
 
 
-def outbound(snapshot: Snapshot, scope: Scope) -> dict[str, Json]:
-    """All outbound clusters of a scope, by name."""
-    found: dict[str, Json] = {}
+def outbound(snapshot: Snapshot, scope: Scope) -> dict[str, bytes]:
+    """All outbound clusters of a scope, by name, as JSON."""
+    found: dict[str, bytes] = {}
     for service in scope.services:
-        rule = scope.destination_rule(service)
+        for name, body in _of_service(snapshot, service, scope.destination_rule(service)).items():
+            found.setdefault(name, body)
+    return found
+
+
+def _of_service(snapshot: Snapshot, service: Service, rule: Json | None) -> dict[str, bytes]:
+    def build() -> dict[str, bytes]:
+        found: dict[str, bytes] = {}
         subsets: list[Json] = [{"name": ""}, *((rule or {}).get("subsets") or [])]
         for port in service.ports:
             if port.protocol == "UDP":
@@ -59,11 +66,22 @@ def outbound(snapshot: Snapshot, scope: Scope) -> dict[str, Json]:
             for subset in subsets:
                 name = outbound_name(service.host, port.number, subset["name"])
                 if name not in found:
-                    found[name] = _outbound(snapshot, scope, service, port, subset, rule)
-    return found
+                    found[name] = encode(_outbound(snapshot, service, port, subset, rule))
+        return found
+
+    endpoints = [endpoint for port in service.ports for endpoint in service.endpoints.get(port.number, ())]
+    if not all(is_ip(endpoint.address) for endpoint in endpoints):
+        # A name may be another Service, whose endpoints come and go by themselves.
+        return build()
+    modes = tuple(mtls_mode(snapshot, e.workload, e.port) if e.workload else "" for e in endpoints)
+    # Most changes leave most Services as they were.
+    made: dict[str, bytes] = snapshot.memo(
+        ("clusters", service, encode(rule) if rule else b"", snapshot.mesh, modes), build
+    )
+    return made
 
 
-def _outbound(snapshot: Snapshot, scope: Scope, service: Service, port: Port, subset: Json, rule: Json | None) -> Json:
+def _outbound(snapshot: Snapshot, service: Service, port: Port, subset: Json, rule: Json | None) -> Json:
     subset_name = subset["name"]
     name = outbound_name(service.host, port.number, subset_name)
     policy = policies.merged_policy(rule, subset_name, port)

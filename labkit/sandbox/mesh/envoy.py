@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
-import json
 from typing import Any
+
+import msgspec
 
 __all__ = [
     "BLACK_HOLE",
@@ -43,7 +44,7 @@ def extension(name: str, type_name: str, **fields: Any) -> Json:
 
 def encode(resource: Json) -> bytes:
     """A resource as it goes over the wire."""
-    return json.dumps(resource, separators=(",", ":")).encode()
+    return msgspec.json.encode(resource)
 
 
 def address(host: str, port: int) -> Json:

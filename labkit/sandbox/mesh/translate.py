@@ -43,9 +43,7 @@ def translate(snapshot: Snapshot, workload: Workload) -> Config:
     """Everything that the proxy of `workload` is told."""
     scope = snapshot.scope(workload)
     proxy = Proxy(snapshot, workload, reporting_of(snapshot, workload))
-    found: dict[str, bytes] = dict(
-        _shared(scope, "clusters", lambda: {n: encode(c) for n, c in clusters.outbound(snapshot, scope).items()})
-    )
+    found: dict[str, bytes] = dict(_shared(scope, "clusters", lambda: clusters.outbound(snapshot, scope)))
     found.update({name: encode(cluster) for name, cluster in clusters.standing(snapshot).items()})
     if proxy.reporting.zipkin:
         found["zipkin"] = encode(clusters.zipkin(snapshot, proxy.reporting.zipkin))
