@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     named(up)
     up.add_argument("--release", choices=config.RELEASES, help=f"Istio release (default: {config.DEFAULT_RELEASE})")
     up.add_argument("--loadbalancer", action="store_true", help="give Services of type LoadBalancer an address")
-    up.add_argument("--real-clocks", action="store_true", help="scrape and flush metrics at Istio's own intervals")
+    up.add_argument("--real-clocks", action="store_true", help="scrape metrics and send spans at Istio's own intervals")
 
     down = command("down", _down, "stop a sandbox and all it started")
     named(down)

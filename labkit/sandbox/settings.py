@@ -26,8 +26,8 @@ class SandboxSettings:
         plan: Its addresses.
         token: The bearer token of the API server.
         loadbalancer: Whether Services of type LoadBalancer get an address.
-        real_clocks: Whether telemetry runs at Istio's own intervals (15 s scrapes, 5 s stats flushes)
-            instead of the sandbox's quick ones.
+        real_clocks: Whether telemetry runs at Istio's own intervals (15 s scrapes, 5 s until stats and
+            spans are handed on) instead of the sandbox's quick ones.
     """
 
     name: str

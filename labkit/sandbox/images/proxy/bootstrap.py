@@ -286,7 +286,13 @@ def bootstrap(context: ContainerContext, agent: Agent) -> Json:
     manager = {"upstream_bind_config": {"source_address": {"address": context.pod_ip, "port_value": 0}}}
     admin = {"pipe": {"path": ADMIN_SOCKET, "mode": 0o600}}
     secret = {"inline_string": f"Bearer {context.settings.xds_token}"}
-    runtime = {"re2.max_program_size.error_level": 32768, "re2.max_program_size.warn_level": 32768}
+    real = context.settings.real_clocks
+    runtime = {
+        "re2.max_program_size.error_level": 32768,
+        "re2.max_program_size.warn_level": 32768,
+        # A proxy keeps its last few spans for as long; until then a page's trace is there in part.
+        "tracing.zipkin.flush_interval_ms": 5000 if real else 250,
+    }
     return {
         "node": {
             "id": f"{agent.role or 'fixed'}~{context.pod_ip}~{pod['name']}.{context.namespace}"
@@ -307,7 +313,7 @@ def bootstrap(context: ContainerContext, agent: Agent) -> Json:
         "deferred_stat_options": {"enable_deferred_creation_stats": True},
         "cluster_manager": manager,
         "stats_config": _stats(context),
-        "stats_flush_interval": "5s" if context.settings.real_clocks else "0.25s",
+        "stats_flush_interval": "5s" if real else "0.25s",
         **({} if fixed else {"dynamic_resources": {"lds_config": _source(), "cds_config": _source()}}),
         "static_resources": {
             "listeners": [*listeners, *(_fixed_listeners(context) if fixed else [])],
