@@ -50,7 +50,8 @@ class PortForward:
         while not self._bound.wait(0.05):
             if not self._keeper.is_alive() or time.monotonic() > deadline:
                 self.close()
-                raise explain(self.command, self._said or "no port was bound in time", 1, str(self._target))
+                said = self._said or f"no port was bound within {timeout:g} s"
+                raise explain(self.command, said, 1, str(self._target))
 
     @property
     def command(self) -> str:
@@ -102,12 +103,12 @@ class PortForward:
 
     def _keep(self) -> None:
         # All starts are this thread's: the kernel's leash holds to the thread that started the process.
-        pause = 0.1
+        pause, ever = 0.1, False
         while not self._stopped.is_set():
             if self._once():
-                pause = 0.1
-            elif not self.port:
-                return  # never bound: the caller is told why
+                pause, ever = 0.1, True
+            elif not ever:
+                return  # the caller is told why; another try would only be refused again
             self._stopped.wait(pause)
             pause = min(pause * 2, 2.0)
 
@@ -134,6 +135,8 @@ class PortForward:
             assert process.stdout is not None
             for line in process.stdout:
                 lines.append(line)
+                # Kept when the next start has no time to say anything.
+                self._said = "".join(lines[-5:])
                 found = _BOUND.search(line)
                 if found:
                     # kubectl says so after it has bound the port itself, so the port is nobody else's.
@@ -143,7 +146,6 @@ class PortForward:
                 elif "lost connection to pod" in line:
                     process.terminate()
         self._bound.clear()
-        self._said = "".join(lines[-5:])
         return ever
 
 

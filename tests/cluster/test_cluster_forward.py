@@ -19,14 +19,17 @@ from labkit import cluster
 from labkit.errors import ClusterError
 from tests.cluster.fake_kubectl import FakeKubectl
 
-# Serves its own process id on the port asked for, and says so as kubectl does; with a file "refuse" it fails.
+# Serves its own process id on the port asked for, and says so as kubectl does.
+# With a file "refuse" it fails, with a file "hang" it says nothing.
 _FORWARDER = """#!{python} -SE
-import http.server, os, sys
+import http.server, os, sys, time
 home = {home!r}
 open(home + "/starts", "a").write(" ".join(sys.argv[1:]) + "\\n")
 if os.path.exists(home + "/refuse"):
     sys.stderr.write('Error from server (NotFound): services "nope" not found\\n')
     sys.exit(1)
+if os.path.exists(home + "/hang"):
+    time.sleep(60)
 class Answer(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
@@ -100,6 +103,14 @@ def test_a_port_that_is_taken_is_told(forwarder: Path) -> None:
         with pytest.raises(ClusterError, match="address already in use") as caught:
             cluster.port_forward("svc/kiali", 20001, local_port=port, show=False)
     assert "Leave local_port out" in caught.value.next_step
+    assert len(starts(forwarder)) == 1
+
+
+def test_a_kubectl_that_says_nothing_is_not_waited_for_longer_than_told(forwarder: Path) -> None:
+    (forwarder / "hang").touch()
+    with pytest.raises(ClusterError, match=r"no port was bound within 0\.2 s"):
+        cluster.port_forward("svc/slow", 80, timeout=0.2, show=False)
+    assert [child for child in psutil.Process().children() if str(forwarder) in " ".join(child.cmdline())] == []
 
 
 def test_it_ends_with_a_notebook_that_is_killed(forwarder: Path, tmp_path: Path, until: Callable[..., Any]) -> None:
