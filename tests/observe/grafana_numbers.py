@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ OURS = {
 }
 RATES = {"productpage-v1": 10.0, "details-v1": 10.0, "reviews-v1": 4.0, "ratings-v1": 6.0}
 """Requests a second that the page of metrics tells of, by workload."""
+STEP, HISTORY = 0.5, 150
+"""Seconds from sample to sample, and from the first to the last."""
 
 Answer = Callable[[str, dict[str, str]], Any]
 
@@ -94,8 +97,9 @@ def fake(answer: Answer) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
-def _metrics(seconds: float) -> Iterator[str]:
-    yield from (f'istio_build{{component="{name}",tag="1.2.2"}} 1' for name in ("pilot", "mixer", "galley"))
+def _metrics() -> Iterator[tuple[str, float]]:
+    """Every series, and how much it gains a second."""
+    yield from ((f'istio_build{{component="{name}",tag="1.2.2"}}', 0.0) for name in ("pilot", "mixer", "galley"))
     for reporter, policy in (("source", "unknown"), ("destination", "mutual_tls")):
         for workload, rate in RATES.items():
             service = workload.removesuffix("-v1")
@@ -105,30 +109,52 @@ def _metrics(seconds: float) -> Iterator[str]:
                 f'source_cluster="Kubernetes",destination_cluster="Kubernetes",destination_workload="{workload}",'
                 f'destination_workload_namespace="bookinfo",destination_service="{service}.bookinfo.svc.cluster.local"'
             )
-            yield f'istio_requests_total{{{labels},response_code="200"}} {seconds * rate}'
-            yield f"istio_tcp_sent_bytes_total{{{labels}}} {seconds * 2000}"
-            yield f"istio_tcp_received_bytes_total{{{labels}}} {seconds * 1000}"
+            yield f'istio_requests_total{{{labels},response_code="200"}}', rate
+            yield f"istio_tcp_sent_bytes_total{{{labels}}}", 2000
+            yield f"istio_tcp_received_bytes_total{{{labels}}}", 1000
             for name, scale in (("duration_seconds", 0.001), ("duration_milliseconds", 1.0), ("bytes", 100.0)):
                 for upper, share in ((10.0, 0.5), (20.0, 1.0)):
-                    bucket = f'{{{labels},le="{upper * scale:g}"}} {seconds * rate * share}'
-                    yield f"istio_request_{name}_bucket{bucket}"
-                yield f'istio_request_{name}_bucket{{{labels},le="+Inf"}} {seconds * rate}'
+                    yield f'istio_request_{name}_bucket{{{labels},le="{upper * scale:g}"}}', rate * share
+                yield f'istio_request_{name}_bucket{{{labels},le="+Inf"}}', rate
     for upper, share in (("0.1", 0.25), ("1", 0.75), ("+Inf", 1.0)):
-        yield f'pilot_xds_push_time_bucket{{type="cds",le="{upper}"}} {seconds * 8 * share}'
+        yield f'pilot_xds_push_time_bucket{{type="cds",le="{upper}"}}', 8 * share
+
+
+def _page(end: int) -> bytes:
+    """What a scrape every `STEP` would have brought until `end`: how busy this machine is has no part in it."""
+    moments = [number * STEP for number in range(round(HISTORY / STEP) + 1)]
+    return "".join(
+        f"{series} {1 + gain * moment} {round((end - HISTORY + moment) * 1000)}\n"
+        for series, gain in _metrics()
+        for moment in moments
+    ).encode()
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A real Prometheus.
+
+    Args:
+        url: Where it is.
+        end: Its last sample, a whole minute, in seconds since 1970.
+    """
+
+    url: str
+    end: int
 
 
 @contextmanager
-def real(folder: Path) -> Iterator[str]:
-    """The address of a real Prometheus that has seen enough of the page for a rate over 5.5 s, 5 s ago."""
+def real(folder: Path) -> Iterator[Seen]:
+    """A real Prometheus that has seen `HISTORY` seconds of the page, up to the last whole minute."""
     program = config.tool("prometheus")
     if program is None:
         pytest.skip("Prometheus is not installed: labkit setup")
-    began = time.monotonic()
+    end = int(time.time()) // 60 * 60
+    text = _page(end)
 
     class Page(Quiet):
         def do_GET(self) -> None:
-            text = "\n".join(_metrics(time.monotonic() - began)) + "\n"
-            self.reply(200, "text/plain; version=0.0.4", text.encode())
+            self.reply(200, "text/plain; version=0.0.4", text)
 
     with serving(Page) as page, socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -136,24 +162,27 @@ def real(folder: Path) -> Iterator[str]:
         probe.close()
         targets = f"[{{targets: ['127.0.0.1:{page}']}}]"
         (folder / "prometheus.yml").write_text(
-            f"global: {{scrape_interval: 200ms}}\nscrape_configs: [{{job_name: page, static_configs: {targets}}}]\n"
+            f"global: {{scrape_interval: 3s, scrape_timeout: 3s}}\n"
+            f"scrape_configs: [{{job_name: page, static_configs: {targets}}}]\n"
         )
         command = [str(program), f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
         command += [f"--web.listen-address=127.0.0.1:{port}", "--log.level=error"]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            _wait(Api(f"http://127.0.0.1:{port}"))
-            yield f"http://127.0.0.1:{port}"
+            _wait(Api(f"http://127.0.0.1:{port}"), end)
+            text = b""
+            yield Seen(f"http://127.0.0.1:{port}", end)
         finally:
             process.kill()
             process.wait()
 
 
-def _wait(api: Api) -> None:
+def _wait(api: Api, end: int) -> None:
     deadline = time.monotonic() + 40
     while True:
         try:
-            if api.query("min(count_over_time(istio_requests_total[1m])) > 55", time.time()):
+            # A scrape is taken up whole or not at all.
+            if api.query("istio_requests_total", end):
                 break
         except ClusterError:
             pass
