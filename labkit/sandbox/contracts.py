@@ -252,5 +252,8 @@ class PodRuntime(Protocol):
     async def connect(self, namespace: str, pod: str, port: int) -> ByteStream:
         """Connect to `port` as the pod's own localhost shows it."""
 
+    async def metrics(self, path: str) -> str:
+        """The kubelet's page at "/metrics" or "/metrics/cadvisor", in Prometheus' text format."""
+
 
 Clock = Callable[[], float]

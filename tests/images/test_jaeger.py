@@ -12,6 +12,7 @@ import pytest
 from labkit.sandbox.images import web
 from labkit.sandbox.images.jaeger import query, server, spans
 from labkit.sandbox.images.jaeger.store import OPEN_SECONDS, Query, TraceStore
+from tests.metrics_page import Page
 
 
 def zipkin(
@@ -253,3 +254,16 @@ def test_the_store_is_quick_enough_for_its_load():
         store.add(batch, size=4000)
     # 200 requests a second bring 200 such batches a second; a floor far below what any machine does.
     assert 2000 / (time.perf_counter() - began) > 400
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/jaeger/metrics"])
+def test_the_query_port_tells_what_came_in(path):
+    store = TraceStore()
+    store.add(page_view(1))
+    store.add(page_view(2))
+    answer = server.query(store)(web.Request("GET", path, {}))
+    page = Page(answer.body)
+    assert answer.status == 200
+    assert page.one("jaeger_collector_spans_received_total", format="zipkin", transport="http") == 8
+    assert page.one("labkit_jaeger_traces") == 2
+    assert page.one("process_resident_memory_bytes") > 5e6

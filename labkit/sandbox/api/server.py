@@ -15,12 +15,15 @@ from labkit.sandbox.api import bootstrap, openapi, refusals
 from labkit.sandbox.api.crds import CRDS
 from labkit.sandbox.api.discovery import AGGREGATED, Discovery
 from labkit.sandbox.api.identity import Identity
+from labkit.sandbox.api.kubelet import Kubelet, proxied
+from labkit.sandbox.api.monitoring import RequestMonitor
 from labkit.sandbox.api.objects import ObjectStore
 from labkit.sandbox.api.paths import Target, target_of
 from labkit.sandbox.api.responses import form_of, json_response, refusal
 from labkit.sandbox.api.rest import Rest
 from labkit.sandbox.api.serve_watch import Watches
 from labkit.sandbox.contracts import ApiError, Obj, PodRuntime
+from labkit.sandbox.metrics import CONTENT_TYPE
 from labkit.sandbox.settings import SandboxSettings
 from labkit.sandbox.tokens import Tokens
 
@@ -53,6 +56,8 @@ class ApiServer:
         self.watches = Watches(objects)
         self._rest = Rest(objects, self.watches, self._tokens)
         self._discovery = Discovery(objects.registry)
+        self._monitor = RequestMonitor(objects)
+        self._kubelet = Kubelet(settings.plan.node, runtime, self._tokens) if runtime is not None else None
         self._identity: Identity | None = None
         self._runner: web.AppRunner | None = None
         self.port = 0
@@ -72,6 +77,8 @@ class ApiServer:
         )
         await self._runner.setup()
         self.port = await self._listen(self._runner, self._identity)
+        if self._kubelet is not None:
+            await self._kubelet.start(self._identity)
         self._identity.write_kubeconfig(self.port)
         bootstrap.publish(self._objects, self.port)
 
@@ -96,6 +103,8 @@ class ApiServer:
     async def stop(self) -> None:
         """End all watches and streams, and stop listening."""
         self.watches.close()
+        if self._kubelet is not None:
+            await self._kubelet.stop()
         if self._runner is None:
             return
         server = self._runner.server
@@ -111,6 +120,12 @@ class ApiServer:
         await asyncio.sleep(0)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
+        with self._monitor.watching(request) as answered:
+            response = await self._checked(request)
+            answered.code, answered.content_type = response.status, response.content_type
+        return response
+
+    async def _checked(self, request: web.Request) -> web.StreamResponse:
         try:
             response = await self._route(request)
         except ApiError as error:
@@ -133,7 +148,12 @@ class ApiServer:
         if path.rstrip("/") in _OPEN or path.startswith(("/livez/", "/readyz/", "/healthz/")):
             return self._health(path)
         user = self._authenticate(request)
-        target = target_of(request.raw_path.partition("?")[0])
+        raw_path = request.raw_path.partition("?")[0]
+        if path == "/metrics" and request.method == "GET":
+            return web.Response(body=self._monitor.page().encode(), headers={"Content-Type": CONTENT_TYPE})
+        if (asked := proxied(raw_path)) is not None:
+            return await self._of_node(request, *asked)
+        target = target_of(raw_path)
         if target is None:
             return self._other(request, path)
         if target.plural == "pods" and target.subresource in _STREAMS and not target.group:
@@ -198,7 +218,7 @@ class ApiServer:
         elif parts[:1] == ["openapi"]:
             return self._openapi(parts[1:])
         elif not parts:
-            found = {"paths": ["/api", "/apis", "/healthz", "/livez", "/openapi/v3", "/readyz", "/version"]}
+            found = {"paths": ["/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v3", "/readyz", "/version"]}
         if found is None:
             raise refusals.no_such_resource()
         return json_response(found)
@@ -214,6 +234,14 @@ class ApiServer:
         if parts[:1] != ["v3"] or name not in versions:
             raise refusals.no_such_resource()
         return json_response(openapi.document(name, crds))
+
+    async def _of_node(self, request: web.Request, node: str, path: str) -> web.Response:
+        self._objects.get("nodes", node)
+        if self._kubelet is None:
+            raise ApiError(503, "ServiceUnavailable", "this API server runs without a node")
+        if request.method not in ("GET", "HEAD"):
+            raise refusals.method_not_allowed()
+        return await self._kubelet.answer(path)
 
     async def _stream(self, request: web.Request, target: Target) -> web.StreamResponse:
         pod = self._objects.get("pods", target.name, target.namespace)

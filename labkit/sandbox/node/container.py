@@ -8,6 +8,7 @@ import logging
 import os
 import secrets
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -80,6 +81,7 @@ class Container:
         self._image_id = self._id = ""
         self._launch: Launch | None = None
         self._process: Process | None = None
+        self.began = 0.0
         self._ready_probe = "readinessProbe" not in spec
         self._backoff = BackOff(services.timing.backoff, services.timing.backoff_limit)
         self._stopping = asyncio.Event()
@@ -99,6 +101,11 @@ class Container:
             ended = {"exitCode": 255, "reason": "Unknown", "startedAt": running.get("startedAt"), "finishedAt": now()}
             self.state = {"terminated": ended | {"containerID": self._id}}
         self.last_state = before.get("lastState") or {}
+
+    @property
+    def pid(self) -> int:
+        """Its main process; 0 while it does not run."""
+        return self._process.pid if self._process is not None and not self._process.exited.done() else 0
 
     def status(self) -> Obj:
         """The container's entry in the pod's status."""
@@ -230,7 +237,7 @@ class Container:
 
     async def _follow(self, process: Process, began: str) -> Exit:
         """From the process's start to its end: its hook, its probes."""
-        self._process = process
+        self._process, self.began = process, time.time()
         if self._stopping.is_set():
             process.signal(signal.SIGKILL, tree=True)
         created = (

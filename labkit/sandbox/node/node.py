@@ -19,6 +19,7 @@ from labkit.sandbox.node.container import Container
 from labkit.sandbox.node.execs import start_command
 from labkit.sandbox.node.ipam import PodAddresses
 from labkit.sandbox.node.logs import Selection, read_log
+from labkit.sandbox.node.monitoring import Monitoring
 from labkit.sandbox.node.names import Names
 from labkit.sandbox.node.pod import PodWorker
 from labkit.sandbox.node.processes import Processes
@@ -52,6 +53,7 @@ class Node:
         self._proxy = ServiceProxy(objects, settings)
         self._names = Names(objects, settings.home / "dns.json")
         self._tasks: set[asyncio.Task[None]] = set()
+        self._monitoring = Monitoring(settings, lambda: self._workers.values())
         self._services = NodeServices(
             objects=objects,
             settings=settings,
@@ -287,6 +289,14 @@ class Node:
         plan = self._settings.plan
         addresses = [worker.pod_ip] if worker.pod_ip == plan.node else [plan.local(worker.pod_ip), worker.pod_ip]
         return await connect(addresses, plan.port(port), pod, port)
+
+    async def metrics(self, path: str) -> str:
+        """The kubelet's metrics at `path`; see `PodRuntime`.
+
+        Raises:
+            ApiError: there is no such page.
+        """
+        return await self._monitoring.page(path)
 
 
 def _finished(pod: Obj) -> bool:

@@ -13,6 +13,7 @@ from labkit.sandbox.images.jaeger.query import answer
 from labkit.sandbox.images.jaeger.spans import BadSpanError
 from labkit.sandbox.images.jaeger.store import TraceStore
 from labkit.sandbox.images.web import App, Request, Response, json_response, serve
+from labkit.sandbox.metrics import CONTENT_TYPE, exposition, gauge, process
 
 __all__ = ["COLLECTOR_PORT", "HEALTH_PORTS", "QUERY_PORT", "collector", "health", "main", "query"]
 
@@ -26,6 +27,25 @@ _PAGE = Path(__file__).with_name("page.html")
 
 def _plain(status: int, text: str) -> Response:
     return Response(status, f"{text}\n", content_type="text/plain; charset=utf-8")
+
+
+def _held(store: TraceStore) -> tuple[str, ...]:
+    return (
+        f"labkit_jaeger_spans_accepted_total {store.accepted}",
+        f"labkit_jaeger_traces_forgotten_total {store.forgotten}",
+        f"labkit_jaeger_traces {len(store)}",
+        f"labkit_jaeger_span_bytes {store.bytes}",
+    )
+
+
+def _metrics(store: TraceStore) -> Response:
+    """What was taken in, under Jaeger's own name; how much the store holds, under names of our own."""
+    received = [({"format": "zipkin", "transport": "http"}, float(store.accepted))]
+    text = "Number of spans received by the collector"
+    page = exposition(
+        gauge("jaeger_collector_spans_received_total", text, received, "counter"), process(), _held(store)
+    )
+    return Response(200, page, content_type=CONTENT_TYPE)
 
 
 def collector(store: TraceStore) -> App:
@@ -47,7 +67,7 @@ def collector(store: TraceStore) -> App:
 
 
 def query(store: TraceStore) -> App:
-    """The query API and the page, at / (as Jaeger 1) and below /jaeger (as today's add-on)."""
+    """The query API, the page and metrics, at / (as Jaeger 1) and below /jaeger (as today's add-on)."""
 
     def app(request: Request) -> Response:
         url = urlsplit(request.target)
@@ -56,6 +76,8 @@ def query(store: TraceStore) -> App:
             return _plain(405, "only GET here")
         if url.path == "/jaeger":
             return Response(302, headers=[("Location", "/jaeger/search")])
+        if path == "/metrics":
+            return _metrics(store)
         if path.startswith("/api/"):
             status, content = answer(store, path.removeprefix("/api/"), parse_qs(url.query))
             return json_response(content, status)
@@ -72,13 +94,7 @@ def health(store: TraceStore) -> App:
     def app(request: Request) -> Response:
         if request.path != "/metrics":
             return json_response({"status": "StatusOK", "healthy": True, "about": "the workshop's stand-in for Jaeger"})
-        lines = (
-            f"labkit_jaeger_spans_accepted_total {store.accepted}",
-            f"labkit_jaeger_traces_forgotten_total {store.forgotten}",
-            f"labkit_jaeger_traces {len(store)}",
-            f"labkit_jaeger_span_bytes {store.bytes}",
-        )
-        return Response(200, "\n".join(lines) + "\n", content_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(200, "\n".join(_held(store)) + "\n", content_type=CONTENT_TYPE)
 
     return guarded(app)
 
