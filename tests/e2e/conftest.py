@@ -5,14 +5,26 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from labkit import istio
+import pytest
+
+from labkit import cluster, istio
+from labkit.cluster import Target
+from labkit.istio.model import Facts
+from labkit.observe.jaeger import Jaeger
+from labkit.observe.prometheus import Prometheus
 from tests.conftest import SandboxUnderTest, wait_until
 
 DEPLOYED = "--for=condition=Available"
+TELEMETRY = """
+apiVersion: telemetry.istio.io/v1
+kind: Telemetry
+metadata: {name: mesh-default, namespace: istio-system}
+spec: {tracing: [{providers: [{name: jaeger}], randomSamplingPercentage: 100}]}
+"""
 
 
 @dataclass
@@ -79,3 +91,33 @@ def open_shop(start: Callable[..., SandboxUnderTest], release: str) -> Shop:
     shop = Shop(sandbox, f"http://{sandbox.node}:{port}")
     wait_until(lambda: shop.status() == 200, 20, "a 200 at /productpage")
     return shop
+
+
+@pytest.fixture(scope="module", params=["1.2.2", "1.30.3"])
+def shop(request: pytest.FixtureRequest, start_shared_sandbox) -> Iterator[Shop]:
+    opened = open_shop(start_shared_sandbox, request.param)
+    before = cluster.current()
+    cluster.use(Target(str(opened.sandbox.kubeconfig)))
+    yield opened
+    cluster.use(before)
+
+
+@pytest.fixture(scope="module")
+def facts(shop: Shop) -> Facts:
+    return istio.facts(shop.sandbox.release)
+
+
+@pytest.fixture(scope="module")
+def prometheus(shop: Shop) -> Iterator[Prometheus]:
+    with cluster.port_forward("svc/prometheus", 9090, namespace="istio-system", show=False) as forward:
+        yield Prometheus(forward.url)
+
+
+@pytest.fixture(scope="module")
+def jaeger(shop: Shop, facts: Facts) -> Iterator[Jaeger]:
+    # Only now: proxies that take up new reporting count from 0 again, as after a restart.
+    if facts.version != "1.2.2":
+        shop.sandbox.kubectl("apply", "-f", "-", stdin=TELEMETRY)
+    addon = next(one for one in facts.addons if one.name == "jaeger")
+    with cluster.port_forward(f"svc/{addon.service}", addon.port, namespace="istio-system", show=False) as forward:
+        yield Jaeger(forward.url + addon.path.rstrip("/"))

@@ -4,63 +4,22 @@ from __future__ import annotations
 
 import http.client
 import time
-from collections.abc import Iterator
 
 import pandas as pd
 import psutil
-import pytest
 
-from labkit import bookinfo, cluster, istio
-from labkit.cluster import Target
-from labkit.istio.model import Facts
+from labkit import bookinfo
 from labkit.observe.jaeger import Jaeger, Trace
 from labkit.observe.prometheus import Prometheus
 from tests.conftest import processes_of, wait_until
-from tests.e2e.conftest import Shop, open_shop
 
 N = 60
 # Aimed at: 1 s for a counter, 1.5 s for a quantile. A machine that runs other tests as well is slower than that.
 COUNTER_SECONDS, QUANTILE_SECONDS = 3.0, 4.0
 
-TELEMETRY = """
-apiVersion: telemetry.istio.io/v1
-kind: Telemetry
-metadata: {name: mesh-default, namespace: istio-system}
-spec: {tracing: [{providers: [{name: jaeger}], randomSamplingPercentage: 100}]}
-"""
 SEEN = 'istio_requests_total{reporter="destination",destination_workload_namespace="bookinfo"}'
 BOOKINFO = 9080
 FOREIGN = "http://evil.example"
-
-
-@pytest.fixture(scope="module", params=["1.2.2", "1.30.3"])
-def shop(request: pytest.FixtureRequest, start_shared_sandbox) -> Iterator[Shop]:
-    opened = open_shop(start_shared_sandbox, request.param)
-    before = cluster.current()
-    cluster.use(Target(str(opened.sandbox.kubeconfig)))
-    yield opened
-    cluster.use(before)
-
-
-@pytest.fixture(scope="module")
-def facts(shop: Shop) -> Facts:
-    return istio.facts(shop.sandbox.release)
-
-
-@pytest.fixture(scope="module")
-def prometheus(shop: Shop) -> Iterator[Prometheus]:
-    with cluster.port_forward("svc/prometheus", 9090, namespace="istio-system", show=False) as forward:
-        yield Prometheus(forward.url)
-
-
-@pytest.fixture(scope="module")
-def jaeger(shop: Shop, facts: Facts) -> Iterator[Jaeger]:
-    # Only now: proxies that take up new reporting count from 0 again, as after a restart.
-    if facts.version != "1.2.2":
-        shop.sandbox.kubectl("apply", "-f", "-", stdin=TELEMETRY)
-    addon = next(one for one in facts.addons if one.name == "jaeger")
-    with cluster.port_forward(f"svc/{addon.service}", addon.port, namespace="istio-system", show=False) as forward:
-        yield Jaeger(forward.url + addon.path.rstrip("/"))
 
 
 def counted(prometheus: Prometheus) -> pd.Series:

@@ -22,16 +22,20 @@ OPEN_SECONDS = 4.0
 """How long a trace is kept unpacked after its last span."""
 
 
-@dataclass
+_EACH = 800
+"""Bytes that a trace takes beside its spans."""
+
+
+@dataclass(slots=True)
 class _Trace:
     """One trace: either `spans` (as posted), or `packed`."""
 
     spans: list[Json] = field(default_factory=list)
     packed: bytes = b""
     touched: float = 0.0
-    services: set[str] = field(default_factory=set)
+    services: frozenset[str] = frozenset()
     start: int = 0
-    size: int = 0
+    size: int = _EACH
 
     def read(self) -> list[Json]:
         return json.loads(zlib.decompress(self.packed)) + self.spans if self.packed else list(self.spans)
@@ -39,7 +43,7 @@ class _Trace:
     def pack(self) -> None:
         self.packed = zlib.compress(json.dumps(self.read(), separators=(",", ":")).encode(), 3)
         self.spans = []
-        self.size = len(self.packed)
+        self.size = len(self.packed) + _EACH
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,7 @@ class TraceStore:
         self._open: OrderedDict[str, None] = OrderedDict()
         self._bytes = 0
         self._operations: dict[str, set[tuple[str, str]]] = {}
+        self._together: dict[frozenset[str], frozenset[str]] = {}
         self.accepted = 0
         self.forgotten = 0
 
@@ -127,8 +132,12 @@ class TraceStore:
                 trace = self._traces.get(trace_id)
                 if trace is None:
                     trace = self._traces[trace_id] = _Trace(start=jaeger["startTime"])
+                    self._bytes += _EACH
                 trace.spans.append(span)
-                trace.services.add(service)
+                if service not in trace.services:
+                    # Most traces touch the same services: they share one set.
+                    together = trace.services | {service}
+                    trace.services = self._together.setdefault(together, together)
                 trace.start = min(trace.start, jaeger["startTime"])
                 trace.touched = now
                 trace.size += each

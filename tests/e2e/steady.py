@@ -1,0 +1,71 @@
+"""An open loop of requests: each is sent at its time, however long those before it take."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, field
+
+import aiohttp
+
+__all__ = ["Sent", "steady"]
+
+
+@dataclass
+class Sent:
+    """What became of the requests.
+
+    Args:
+        statuses: How often each status was answered; 0 for requests without an answer.
+        latest: How many seconds after its time the latest request was sent.
+        took: Seconds from the first request to the last answer.
+    """
+
+    statuses: Counter[int] = field(default_factory=Counter)
+    latest: float = 0.0
+    took: float = 0.0
+
+    @property
+    def count(self) -> int:
+        """How many were sent."""
+        return self.statuses.total()
+
+
+def steady(url: str, rate: float, seconds: float) -> Sent:
+    """Send GET requests at an even rate and wait for all answers.
+
+    Args:
+        url: Where.
+        rate: Requests a second.
+        seconds: How long.
+    """
+    return asyncio.run(_steady(url, rate, round(rate * seconds)))
+
+
+async def _steady(url: str, rate: float, count: int) -> Sent:
+    sent = Sent()
+    loop = asyncio.get_running_loop()
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(30)) as session:
+        begun = loop.time()
+
+        async def one(at: float) -> None:
+            sent.latest = max(sent.latest, loop.time() - at)
+            try:
+                async with session.get(url) as answer:
+                    await answer.read()
+                    sent.statuses[answer.status] += 1
+            except (OSError, aiohttp.ClientError, TimeoutError):
+                sent.statuses[0] += 1
+
+        under_way = set()
+        for number in range(count):
+            at = begun + number / rate
+            await asyncio.sleep(max(0.0, at - loop.time()))
+            task = asyncio.create_task(one(at))
+            under_way.add(task)
+            task.add_done_callback(under_way.discard)
+        while under_way:
+            await asyncio.wait(set(under_way))
+        sent.took = loop.time() - begun
+    return sent
