@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import http.client
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 from labkit.errors import ClusterError
@@ -28,6 +30,24 @@ class Response:
     headers: Mapping[str, str] = field(repr=False)
     text: str = field(repr=False)
     seconds: float
+
+    def json(self, url: str, product: str, next_step: str) -> Any:
+        """The body, read as JSON.
+
+        Args:
+            url: Where `product` was looked for; for the message.
+            product: Who should have answered, e.g. "Prometheus".
+            next_step: What to do where it was somebody else.
+
+        Raises:
+            ClusterError: The body is no JSON.
+        """
+        try:
+            return json.loads(self.text)
+        except ValueError:
+            raise ClusterError(
+                f"{url} answers {self.status} without JSON: is that {product}?", next_step=next_step
+            ) from None
 
 
 def fetch(url: str, *, headers: Mapping[str, str] | None = None, timeout: float = 15.0) -> Response:

@@ -137,13 +137,8 @@ class Jaeger:
         """
         query = f"?{urlencode(parameters)}" if parameters else ""
         answer = cluster.fetch(f"{self.url}/api/{path}{query}")
-        try:
-            content = json.loads(answer.text)
-        except ValueError:
-            raise ClusterError(
-                f"{self.url} answers {answer.status} without JSON: is that Jaeger?",
-                next_step="today's add-on serves it below /jaeger, the one of Istio 1.2 at /",
-            ) from None
+        hint = "today's add-on serves it below /jaeger, the one of Istio 1.2 at /"
+        content = answer.json(self.url, "Jaeger", hint)
         if answer.status != 200:
             said = (
                 "; ".join(str(error.get("msg")) for error in content.get("errors") or []) or f"status {answer.status}"

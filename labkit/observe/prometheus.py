@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -98,13 +97,8 @@ class Prometheus:
         """
         query = f"?{urlencode(parameters)}" if parameters else ""
         answer = cluster.fetch(f"{self.url}/api/v1/{path}{query}")
-        try:
-            content = json.loads(answer.text)
-        except ValueError:
-            raise ClusterError(
-                f"{self.url} answers {answer.status} without JSON: is that Prometheus?",
-                next_step="forward a port to it: kubectl -n istio-system port-forward svc/prometheus 9090",
-            ) from None
+        hint = "forward a port to it: kubectl -n istio-system port-forward svc/prometheus 9090"
+        content = answer.json(self.url, "Prometheus", hint)
         if content.get("status") != "success":
             raise ClusterError(
                 f"Prometheus refused the query ({content.get('errorType')}): {content.get('error')}",

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from labkit.sandbox.addresses import AddressPlan
-from labkit.sandbox.images import ContainerContext, find
+from labkit.sandbox.images import find, launch
 from labkit.sandbox.images.proxy import commands
 
 from .bookshop import Bookshop, opened
@@ -302,23 +302,8 @@ async def test_draining_waits_for_what_is_in_flight(shop: Bookshop) -> None:
 
 
 def draining(shop: Bookshop, obj: dict):  # type: ignore[no-untyped-def,type-arg]
-    from labkit.sandbox.images import ImageName, launch
-
-    pod = shop.pods[obj["metadata"]["name"]]
     proxy = obj["spec"]["containers"][-1]
-    root = shop.settings.home / "drained"
-    context = ContainerContext(
-        pod=obj,
-        container=proxy,
-        image=ImageName.parse(proxy["image"]),
-        argv=("pilot-agent", *proxy["args"]),
-        env={},
-        settings=shop.settings,
-        pod_ip=pod.ip,
-        local_ip=pod.local,
-        bind=pod.ip,
-        root=root,
-    )
+    context = shop.proxy_context(obj, proxy, shop.settings.home / "drained")
     image = find(proxy["image"])
     assert image is not None
     drain = launch(image, context).drain

@@ -227,11 +227,11 @@ class World:
             self._start_envoy(pod, proxy)
         return pod
 
-    def _start_envoy(self, pod: Pod, proxy: Obj) -> None:
-        root = self.settings.home / "pods" / pod.name
-        root.mkdir(parents=True, exist_ok=True)
-        context = ContainerContext(
-            pod=pod.obj,
+    def proxy_context(self, obj: Obj, proxy: Obj, root: Path) -> ContainerContext:
+        """What the container `proxy` of a pod is started with; `root` is its folder."""
+        pod = self.pods[obj["metadata"]["name"]]
+        return ContainerContext(
+            pod=obj,
             container=proxy,
             image=ImageName.parse(proxy["image"]),
             argv=("pilot-agent", *proxy["args"]),
@@ -242,6 +242,11 @@ class World:
             bind=pod.ip,
             root=root,
         )
+
+    def _start_envoy(self, pod: Pod, proxy: Obj) -> None:
+        root = self.settings.home / "pods" / pod.name
+        root.mkdir(parents=True, exist_ok=True)
+        context = self.proxy_context(pod.obj, proxy, root)
         image = find(proxy["image"])
         assert image is not None
         started = launch(image, context)

@@ -53,6 +53,17 @@ def release_folder(release: str, source: str, into: Path) -> Path:
     return folder
 
 
+@dataclass(frozen=True)
+class Played:
+    """A walk-through that was played: its sandbox, and what each step printed."""
+
+    sandbox: SandboxUnderTest
+    results: dict[str, Result]
+
+    def __getitem__(self, name: str) -> Result:
+        return self.results[name]
+
+
 @contextmanager
 def session(sandbox: SandboxUnderTest, folder: Path) -> Iterator[Terminal]:
     """A terminal beside the unpacked release, for this sandbox."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import pytest
 import yaml
@@ -13,7 +12,7 @@ import yaml
 from labkit.istio import facts
 from tests.conftest import SandboxUnderTest
 
-from .play import Step, all_up, nothing, play, ready_column, release_folder, session
+from .play import Played, Step, all_up, nothing, play, ready_column, release_folder, session
 from .terminal import Result
 
 TITLE = "<title>Simple Bookstore App</title>"
@@ -110,15 +109,6 @@ STEPS = [
 
 
 pytestmark = pytest.mark.timeout(400)
-
-
-@dataclass(frozen=True)
-class Played:
-    sandbox: SandboxUnderTest
-    results: dict[str, Result]
-
-    def __getitem__(self, name: str) -> Result:
-        return self.results[name]
 
 
 @pytest.fixture(scope="module", params=["workshop", pytest.param("genuine", marks=pytest.mark.genuine)])

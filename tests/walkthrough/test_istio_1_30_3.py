@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import pytest
 
 from labkit.istio import facts
 from tests.conftest import SandboxUnderTest
 
-from .play import Step, all_up, nothing, play, ready_column, release_folder, session
-from .terminal import Result
+from .play import Played, Step, all_up, nothing, play, ready_column, release_folder, session
 
 TITLE = "<title>Simple Bookstore App</title>"
 ISTIO = "for i in istiod istio-ingressgateway istio-egressgateway; do kubectl {} -f manifests/$i.yaml; done"
@@ -93,15 +91,6 @@ metadata: {name: httpbin}
 
 
 pytestmark = pytest.mark.timeout(400)
-
-
-@dataclass(frozen=True)
-class Played:
-    sandbox: SandboxUnderTest
-    results: dict[str, Result]
-
-    def __getitem__(self, name: str) -> Result:
-        return self.results[name]
 
 
 @pytest.fixture(scope="module", params=["workshop", pytest.param("genuine", marks=pytest.mark.genuine)])
