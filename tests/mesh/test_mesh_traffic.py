@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import time
 from collections.abc import AsyncIterator
@@ -49,17 +50,20 @@ async def test_weights_are_kept_within_three_sigma(shop: Bookshop) -> None:
 
 
 async def test_a_rule_is_followed_at_once_and_by_every_request_after(shop: Bookshop) -> None:
-    delays = []
+    delays, requests = [], []
     async with shop.rules(virtual_service({"route": [to("v3")]})):
         for version in ("v1", "v2", "v3", "v1", "v2"):
-            began = time.perf_counter()
+            seen, moments = "", [time.perf_counter()]
             shop.istio(*virtual_service({"route": [to(version)]}))
-            while (await shop.get()).headers["x-app"] != f"reviews-{version}":
-                pass
-            delays.append(time.perf_counter() - began)
+            while seen != f"reviews-{version}":
+                seen = (await shop.get()).headers["x-app"]
+                moments.append(time.perf_counter())
+            delays.append(moments[-1] - moments[0])
+            requests.append(max(end - start for start, end in itertools.pairwise(moments)))
             assert set(await shop.many(20)) == {f"reviews-{version}"}
-    # Some tens of milliseconds on a machine at rest (the benchmarks measure it); the others here run at the same time.
-    assert sorted(delays)[2] < 1.0, delays
+    # 0.1 s; where the machine is so busy that one request takes about as long, what three such requests take.
+    late = sorted(delay / max(0.1, 3 * request) for delay, request in zip(delays, requests, strict=True))
+    assert late[2] <= 1.0, (delays, requests)
 
 
 @pytest.mark.parametrize(
