@@ -72,7 +72,7 @@ def test_the_whole_course(tmp_path: Path, release: str) -> None:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("release", ["1.2.2"])
+@pytest.mark.parametrize("release", RELEASES)
 def test_each_lesson_can_be_played_again(
     tmp_path: Path, release: str, start_sandbox: Callable[..., SandboxUnderTest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
