@@ -133,6 +133,7 @@ class Image:
         cmd: The arguments where the pod gives neither command nor args.
         programs: Base name of each program inside the image → how it runs.
         env: The image's own variables.
+        modules: Modules that its runners' entries are in, to be loaded once for all pods.
         size: Bytes, as the node's status shows it.
         stands_in: What the learner is told about it, e.g. "stand-in: health pages only".
     """
@@ -142,6 +143,7 @@ class Image:
     cmd: tuple[str, ...] = ()
     programs: Mapping[str, str | Runner] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
+    modules: tuple[str, ...] = ()
     size: int = 20_000_000
     stands_in: str = ""
 

@@ -15,7 +15,7 @@ from labkit.sandbox.images.context import ContainerContext, Image, ImageName, La
 
 __all__ = ["ProgramNotFoundError", "find", "known", "launch", "modules"]
 
-_MODULES = ("bookinfo", "httpbin", "istio", "addons", "grafana", "kiali", "programs", "prometheus", "proxyv2")
+_MODULES = ("bookinfo", "echo", "httpbin", "istio", "addons", "grafana", "kiali", "programs", "prometheus", "proxyv2")
 """Modules of this package with a tuple IMAGES."""
 
 
@@ -51,8 +51,10 @@ def known() -> list[str]:
 
 def modules() -> list[str]:
     """The modules of all Python-run programs, for the zygote to load once."""
-    programs = [program for image in _table().values() for program in image.programs.values()]
-    return sorted({program.partition(":")[0] for program in programs if isinstance(program, str)})
+    images = _table().values()
+    programs = [program for image in images for program in image.programs.values()]
+    named = {module for image in images for module in image.modules}
+    return sorted(named | {program.partition(":")[0] for program in programs if isinstance(program, str)})
 
 
 def launch(image: Image, context: ContainerContext) -> Launch:

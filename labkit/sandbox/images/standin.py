@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from html import escape
 
 from labkit.sandbox.images.context import ImageName
 from labkit.sandbox.images.guarded import guarded
 from labkit.sandbox.images.web import App, Request, Response
+from labkit.sandbox.metrics import CONTENT_TYPE, exposition, gauge, process
 
 __all__ = ["about", "app", "healthy", "tag"]
 
@@ -20,7 +20,6 @@ _STYLE = (
     "border-radius:.8rem;box-shadow:0 6px 24px #0001}"
     "h1{margin:0 0 .4rem;font-size:1.5rem}p{margin:.4rem 0;color:#52606d}code{background:#f0f4f8;padding:0 .3rem}"
 )
-_BEGAN = time.time()
 
 
 def tag() -> str:
@@ -45,21 +44,23 @@ def healthy(name: str) -> Response:
     return Response(200, f"{name} is healthy (the workshop's stand-in)\n", content_type="text/plain; charset=utf-8")
 
 
-def metrics(component: str) -> Response:
-    """The metrics that tell which version runs, and since when."""
-    lines = (
-        "# HELP istio_build Istio component build info",
-        "# TYPE istio_build gauge",
-        f'istio_build{{component="{component}",tag="{tag()}"}} 1',
-        "# HELP process_start_time_seconds Start time of the process since unix epoch in seconds.",
-        "# TYPE process_start_time_seconds gauge",
-        f"process_start_time_seconds {_BEGAN:.2f}",
-    )
-    return Response(200, "\n".join(lines) + "\n", content_type="text/plain; version=0.0.4; charset=utf-8")
+def metrics(component: str, more: str = "") -> Response:
+    """The metrics that tell which version runs and what its process uses, and `more` lines."""
+    build = gauge("istio_build", "Istio component build info", [({"component": component, "tag": tag()}, 1.0)])
+    return Response(200, exposition(build, process()) + more, content_type=CONTENT_TYPE)
 
 
-def app(name: str, text: str, pages: Mapping[str, Response], *, component: str = "") -> App:
+def app(
+    name: str,
+    text: str,
+    pages: Mapping[str, Response],
+    *,
+    component: str = "",
+    done: Callable[[], str] = str,
+) -> App:
     """An app with fixed `pages` (path → answer), /metrics if it has a `component`, and what it is at every other path.
+
+    What the component has done is asked of `done`: lines of metrics.
 
     Health checks look for a status, people for words: pages that are not known answer 404 with the same words.
     """
@@ -68,7 +69,7 @@ def app(name: str, text: str, pages: Mapping[str, Response], *, component: str =
         if page := pages.get(request.path):
             return page
         if component and request.path == "/metrics":
-            return metrics(component)
+            return metrics(component, done())
         response = about(name, text)
         if request.path != "/":
             response.status = 404

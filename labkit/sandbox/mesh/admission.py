@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from labkit.sandbox.contracts import AdmissionRequest, Objects
 from labkit.sandbox.mesh.injection import inject
+from labkit.sandbox.mesh.monitoring import MeshMonitor
 from labkit.sandbox.mesh.validation import validate
 from labkit.sandbox.settings import SandboxSettings
 
@@ -16,17 +17,19 @@ class MeshAdmission:
     Args:
         objects: The cluster's objects.
         settings: The sandbox.
+        monitor: Counts what the webhooks are asked.
     """
 
-    def __init__(self, objects: Objects, settings: SandboxSettings) -> None:
+    def __init__(self, objects: Objects, settings: SandboxSettings, monitor: MeshMonitor | None = None) -> None:
         self._objects = objects
         self._settings = settings
+        self._monitor = monitor or MeshMonitor()
 
     def mutate(self, request: AdmissionRequest) -> None:
         """Inject the sidecar."""
         if request.resource == "pods" and request.operation == "CREATE" and not request.subresource:
-            inject(self._objects, self._settings, request)
+            inject(self._objects, self._settings, request, self._monitor)
 
     def validate(self, request: AdmissionRequest) -> None:
         """Refuse what Istio refuses."""
-        validate(self._objects, self._settings, request)
+        validate(self._objects, self._settings, request, self._monitor)

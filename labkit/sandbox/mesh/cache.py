@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from labkit.sandbox.contracts import Event, Obj, Objects
 from labkit.sandbox.mesh.identities import CITADEL_TYPE, TRUST
 from labkit.sandbox.mesh.model import labels
+from labkit.sandbox.mesh.monitoring import MeshMonitor
 from labkit.sandbox.mesh.snapshot import (
     AUTHORIZATION_POLICIES,
     ENVOY_FILTERS,
@@ -38,13 +39,17 @@ class ObjectCache:
     Args:
         objects: The cluster's objects.
         legacy: Whether Istio 1.2's rules apply.
-        changed: Called when something changed that proxies depend on.
+        changed: Called with the resource when something of it changed that proxies depend on.
+        monitor: Counts what is followed.
     """
 
-    def __init__(self, objects: Objects, *, legacy: bool, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, objects: Objects, *, legacy: bool, changed: Callable[[str], None], monitor: MeshMonitor | None = None
+    ) -> None:
         self._objects = objects
         self._legacy = legacy
         self._changed = changed
+        self._monitor = monitor or MeshMonitor()
         self._component = "istio-pilot" if legacy else "istiod"
         self._known: dict[str, dict[tuple[str, str], Obj]] = {resource: {} for resource in RESOURCES}
         self._fresh: dict[_Key, Obj | None] = {}
@@ -96,6 +101,8 @@ class ObjectCache:
         meta = event.object["metadata"]
         key = (meta.get("namespace") or "", meta["name"])
         before = known.get(key)
+        what = "delete" if event.type == "DELETED" else "update" if before is not None else "add"
+        self._monitor.followed(resource, event.object, what)
         if event.type == "DELETED":
             known.pop(key, None)
         elif resource not in ISTIO_RESOURCES or self._usable(resource, event.object, before):
@@ -105,7 +112,7 @@ class ObjectCache:
             return
         if resource in ISTIO_RESOURCES:
             self._fresh.setdefault((resource, *key), before)
-        self._changed()
+        self._changed(resource)
 
     def _usable(self, resource: str, obj: Obj, before: Obj | None) -> bool:
         changed = before is None or before.get("spec") != obj.get("spec")

@@ -10,6 +10,7 @@ from typing import Any
 from labkit.sandbox.contracts import AdmissionRequest, Obj, Objects
 from labkit.sandbox.mesh import inject_current, inject_legacy, webhooks
 from labkit.sandbox.mesh.model import mesh_settings
+from labkit.sandbox.mesh.monitoring import MeshMonitor
 from labkit.sandbox.mesh.webhooks import selector_matches
 from labkit.sandbox.settings import SandboxSettings
 
@@ -115,8 +116,10 @@ def _chooses(selector: Obj, labels: dict[str, str]) -> bool:
     return bool(selector) and selector_matches(selector, labels)
 
 
-def inject(objects: Objects, settings: SandboxSettings, request: AdmissionRequest) -> None:
-    """Give the pod in `request` its sidecar, if a stored webhook of Istio's injector says so.
+def inject(
+    objects: Objects, settings: SandboxSettings, request: AdmissionRequest, monitor: MeshMonitor | None = None
+) -> None:
+    """Give the pod in `request` its sidecar, if a stored webhook of Istio's injector says so; `monitor` counts it.
 
     Raises:
         ApiError: 500, as when the API server cannot reach the injector.
@@ -129,7 +132,10 @@ def inject(objects: Objects, settings: SandboxSettings, request: AdmissionReques
                 continue
             raise webhooks.unavailable(objects, webhook, legacy=settings.legacy)
         template = Template.of(objects, settings.release)
-        if wanted(request.object, request.namespace or "default", template):
+        chosen = wanted(request.object, request.namespace or "default", template)
+        if monitor is not None:
+            monitor.injected(wanted=chosen)
+        if chosen:
             apply = inject_legacy.apply if settings.legacy else inject_current.apply
             apply(request.object, request.namespace or "default", template)
             # What was written is in part the installation's own values: the pod gets a copy.

@@ -13,6 +13,8 @@ from labkit.sandbox.mesh.certificates import LEGACY_LIFETIME, LIFETIME, Authorit
 from labkit.sandbox.mesh.galley import Galley
 from labkit.sandbox.mesh.identities import IdentityWriter
 from labkit.sandbox.mesh.model import labels
+from labkit.sandbox.mesh.monitoring import MeshMonitor
+from labkit.sandbox.mesh.pages import page
 from labkit.sandbox.mesh.secrets import SecretSource
 from labkit.sandbox.mesh.snapshot import Memo, Snapshot
 from labkit.sandbox.mesh.translate import Config, translate
@@ -46,20 +48,30 @@ class Mesh:
     def __init__(self, objects: Objects, settings: SandboxSettings) -> None:
         self._objects = objects
         self._settings = settings
-        self._cache = ObjectCache(objects, legacy=settings.legacy, changed=self._changed)
+        self._monitor = MeshMonitor()
+        self._cache = ObjectCache(objects, legacy=settings.legacy, changed=self._changed, monitor=self._monitor)
         self._proxies: dict[_Name, ProxyState] = {}
         self._memo = Memo()
         self._snapshot = self._take()
         self._recent: list[str] = []
         self._rotation: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._dirty_since = 0.0
+        self._dirty_since = self._dirty_moment = 0.0
+        self._pressed = False
         self._authority = Authority(settings.home / "mesh", LEGACY_LIFETIME if settings.legacy else LIFETIME)
         self._secrets = SecretSource(self._authority, lambda: self._snapshot)
-        self._server = XdsServer(settings.plan.node, XDS_PORT, settings.xds_token, self._state, self._secrets.get)
+        self._server = XdsServer(
+            settings.plan.node,
+            XDS_PORT,
+            settings.xds_token,
+            self._state,
+            self._secrets.get,
+            monitor=self._monitor,
+            page=self._page,
+        )
         self._identities = IdentityWriter(objects, self._authority, legacy=settings.legacy)
         self._galley = Galley(objects) if settings.legacy else None
-        self.admission: AdmissionPlugin = MeshAdmission(objects, settings)
+        self.admission: AdmissionPlugin = MeshAdmission(objects, settings, self._monitor)
 
     async def start(self) -> None:
         """Serve proxies and follow the objects."""
@@ -94,20 +106,24 @@ class Mesh:
             if self._pilot_ready():
                 self._secrets.refresh(self._proxies.values())
 
-    def _changed(self) -> None:
+    def _changed(self, resource: str) -> None:
         """Compute anew, once there is a moment without changes."""
         loop = asyncio.get_running_loop()
         now = loop.time()
+        self._monitor.changed(resource, again=self._timer is not None)
         if self._timer is None:
             self._dirty_since = now
+            self._dirty_moment = time.monotonic()
         else:
             self._timer.cancel()
         due = min(now + QUIET, self._dirty_since + LONGEST)
+        self._pressed = due < now + QUIET
         self._timer = loop.call_at(due, self._recompute)
 
     def _recompute(self) -> None:
         self._timer = None
-        began = time.perf_counter()
+        self._monitor.gathered(longest=self._pressed)
+        began, since = time.monotonic(), self._dirty_moment
         configs = self._translated()
         for key in [key for key in self._proxies if key not in self._snapshot.pods]:
             self._proxies.pop(key).stop()
@@ -115,9 +131,9 @@ class Mesh:
             # As when pilot is down: what proxies have stays; nothing new goes out.
             return
         for key, config in configs.items():
-            self._state(key).update(config)
+            self._state(key).update(config, began, since)
         self._secrets.refresh(self._proxies.values())
-        log.debug("%d proxies computed in %.1f ms", len(configs), (time.perf_counter() - began) * 1000)
+        log.debug("%d proxies computed in %.1f ms", len(configs), (time.monotonic() - began) * 1000)
 
     def _translated(self) -> dict[_Name, Config] | None:
         """What every proxy should have; where the last change cannot be translated, as if it had not been made."""
@@ -148,7 +164,13 @@ class Mesh:
         return False
 
     def _state(self, key: _Name) -> ProxyState:
-        return self._proxies.setdefault(key, ProxyState(key, self._refused))
+        return self._proxies.setdefault(key, ProxyState(key, self._refused, monitor=self._monitor))
+
+    def _page(self, component: str, pod: _Name) -> str:
+        """The metrics of a component of the control plane, for one of its pods."""
+        connected = sum(state.connected for state in self._proxies.values())
+        legacy = self._settings.legacy
+        return page(component, pod, self._snapshot, self._monitor, self._objects, connected=connected, legacy=legacy)
 
     def _refused(self, key: _Name, what: str) -> None:
         since = f" after {', '.join(self._recent[:3])} changed" if self._recent else ""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +20,9 @@ import msgspec
 from aiohttp import web
 
 from labkit.sandbox.mesh.envoy import XDS_CLUSTER
+from labkit.sandbox.mesh.monitoring import MeshMonitor
 from labkit.sandbox.mesh.translate import Config
+from labkit.sandbox.metrics import CONTENT_TYPE
 
 __all__ = ["Channel", "ProxyState", "XdsServer"]
 
@@ -27,6 +30,9 @@ log = logging.getLogger(__name__)
 
 HOLD = 20.0
 """Seconds a request waits for news; Envoy itself gives up after 30."""
+
+_MOMENT = 2.0
+"""Seconds after its last answer until a proxy that asks for nothing counts as gone."""
 
 STEP = 1.0
 """Seconds to wait for a proxy to take one step of a change before the next is taken all the same."""
@@ -59,6 +65,7 @@ class Channel:
         self.acknowledged = -1
         self.refused = -1
         self.sent = -1
+        self.began = 0.0
         self._changed = asyncio.Event()
         self._taken = asyncio.Event()
 
@@ -112,13 +119,20 @@ class ProxyState:
     Args:
         name: Namespace and name of its pod.
         refused: Called with the kind of resource that the proxy refused.
+        monitor: Counts what it is sent.
     """
 
     name: tuple[str, str]
     refused: Callable[[tuple[str, str], str], None]
+    monitor: MeshMonitor = field(default_factory=MeshMonitor)
     channels: dict[tuple[str, str], Channel] = field(default_factory=dict)
     instance: str = ""
     config: Config | None = None
+    asking: int = 0
+    asked: float = float("-inf")
+    _began: float = 0.0
+    _since: float = 0.0
+    _behind: float = 0.0
     _target: Config | None = None
     _rolling: asyncio.Task[None] | None = None
 
@@ -133,9 +147,20 @@ class ProxyState:
             for channel in self.channels.values():
                 channel.restart()
 
-    def update(self, config: Config) -> None:
-        """Bring the proxy to `config`, step by step."""
-        self._target = config
+    @property
+    def connected(self) -> bool:
+        """Whether an Envoy asks, or did so a moment ago."""
+        return self.asking > 0 or time.monotonic() - self.asked < _MOMENT
+
+    def update(self, config: Config, began: float = 0.0, since: float = 0.0) -> None:
+        """Bring the proxy to `config`, step by step.
+
+        Args:
+            config: What it should have.
+            began: When computing that began, on the monotonic clock.
+            since: When the first change came that it was computed for.
+        """
+        self._target, self._began, self._since = config, began, since
         if self._rolling is None or self._rolling.done():
             self._rolling = asyncio.get_running_loop().create_task(self._roll())
 
@@ -150,29 +175,47 @@ class ProxyState:
             self.config = target
             clusters = self.channel("clusters")
             if before is None:
-                clusters.offer(target.clusters.values())
+                self._offer(clusters, target.clusters.values())
                 self._offer_rest(target)
                 continue
             leaving = {name: body for name, body in before.clusters.items() if name not in target.clusters}
-            if clusters.offer([*target.clusters.values(), *leaving.values()]):
+            if self._offer(clusters, [*target.clusters.values(), *leaving.values()]):
                 await clusters.taken()
                 if clusters.refused == clusters.version:
                     # Routes to clusters that the proxy will not have would only break what works.
-                    self.config = before
+                    self.config, self._behind = before, 0.0
                     return
             rest = self._offer_rest(target)
             if leaving:
                 await asyncio.gather(*(channel.taken() for channel in rest))
-                clusters.offer(target.clusters.values())
+                self._offer(clusters, target.clusters.values())
+        self._rolling = None
+        self.settled()
+
+    def _offer(self, channel: Channel, resources: Iterable[bytes]) -> bool:
+        if not channel.offer(resources):
+            return False
+        channel.began = self._began
+        if channel.sent >= 0 and not self._behind:
+            self._behind = self._since
+        return True
+
+    def settled(self) -> None:
+        """Take note if an Envoy that was behind has been sent everything there is for it."""
+        if not self._behind or (self._rolling is not None and not self._rolling.done()):
+            return
+        if all(channel.sent in (-1, channel.version) for channel in self.channels.values()):
+            self.monitor.converged(time.monotonic() - self._behind)
+            self._behind = 0.0
 
     def _offer_rest(self, target: Config) -> list[Channel]:
         changed = []
         for name, body in target.routes.items():
             channel = self.channel("routes", name)
-            if channel.offer([body]):
+            if self._offer(channel, [body]):
                 changed.append(channel)
         listeners = self.channel("listeners")
-        if listeners.offer(target.listeners.values()):
+        if self._offer(listeners, target.listeners.values()):
             changed.append(listeners)
         return changed
 
@@ -186,6 +229,8 @@ class XdsServer:
         token: What proxies must show.
         state: Gives the state of the proxy of a pod (namespace, name), or None if there is no such pod.
         secret: Gives a secret of that proxy by name as JSON bytes, or None while there is none.
+        monitor: Counts what is sent.
+        page: Gives the metrics of a component of the control plane to one of its pods (namespace, name).
     """
 
     def __init__(
@@ -195,11 +240,16 @@ class XdsServer:
         token: str,
         state: Callable[[tuple[str, str]], ProxyState],
         secret: Callable[[tuple[str, str], str], bytes | None],
+        *,
+        monitor: MeshMonitor | None = None,
+        page: Callable[[str, tuple[str, str]], str] | None = None,
     ) -> None:
         self._where = host, port
         self._token = f"Bearer {token}"
         self._state = state
         self._secret = secret
+        self._monitor = monitor or MeshMonitor()
+        self._page = page
         self._runner: web.ServerRunner | None = None
 
     async def start(self) -> None:
@@ -220,6 +270,8 @@ class XdsServer:
             return web.Response(status=403, text="only proxies of this sandbox are served here\n")
         if not hmac.compare_digest(request.headers.get("Authorization", "").encode(), self._token.encode()):
             return web.Response(status=401, text="no valid token\n")
+        if request.method == "GET" and request.path.startswith("/metrics/") and self._page is not None:
+            return self._metrics(request, self._page)
         kind = request.path.removeprefix("/v3/discovery:")
         if request.method != "POST" or kind not in _KINDS:
             return web.Response(status=404, text="no such resource\n")
@@ -233,10 +285,21 @@ class XdsServer:
         state = self._state((namespace, name))
         state.seen(str(asked.node.metadata.get("INSTANCE", "")))
         names = asked.resource_names or [""]
-        return await self._answer(state, kind, names[0] if kind in ("routes", "secrets") else "", held)
+        state.asking += 1
+        try:
+            name = names[0] if kind in ("routes", "secrets") else ""
+            return await self._answer(state, asked.node.id, kind, name, held)
+        finally:
+            state.asking -= 1
+            state.asked = time.monotonic()
 
-    async def _answer(self, state: ProxyState, kind: str, name: str, held: int) -> web.StreamResponse:
-        channel = state.channel(kind, name)
+    def _metrics(self, request: web.BaseRequest, page: Callable[[str, tuple[str, str]], str]) -> web.Response:
+        pod = request.query.get("namespace", ""), request.query.get("pod", "")
+        text = page(request.path.removeprefix("/metrics/"), pod)
+        return web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE})
+
+    async def _answer(self, state: ProxyState, node: str, kind: str, name: str, held: int) -> web.StreamResponse:
+        channel, came = state.channel(kind, name), time.monotonic()
         if kind == "secrets" and not channel.version:
             body = self._secret(state.name, name)
             if body is not None:
@@ -248,12 +311,15 @@ class XdsServer:
             if channel.refused != channel.version:
                 channel.settle(channel.version, refused=True)
                 state.refused(state.name, f"{kind} {name}".strip())
+                self._monitor.rejected(kind, node)
             wait = True
         if (wait or not channel.version) and not await channel.change(HOLD) and held == channel.version:
             return web.Response(status=304)
         if not channel.version:
             return web.Response(status=304)
         channel.sent = channel.version
+        self._monitor.pushed(kind, len(channel.body), time.monotonic() - max(came, channel.began))
+        state.settled()
         log.debug("%s %s %s: %d", state.name, kind, name, channel.version)
         body = b'{"version_info":"%d","resources":[%s]}' % (channel.version, channel.body)
         return web.Response(body=body, content_type="application/json")

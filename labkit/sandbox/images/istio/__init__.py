@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from labkit.sandbox.images.context import Image
+from labkit.sandbox.images.context import ContainerContext, Image, Launch, Runner
 
 __all__ = ["IMAGES"]
 
 _PROGRAMS = "labkit.sandbox.images.istio.components"
 
 
+def _runner(entry: str) -> Runner:
+    def run(context: ContainerContext) -> Launch:
+        # Not at the top: pods' own processes load this module, and need none of what settings bring.
+        from labkit.sandbox.settings import XDS_PORT
+
+        # The mesh, which does its work, also tells what was done.
+        mesh = {
+            "LABKIT_MESH": f"{context.settings.plan.node}:{XDS_PORT}",
+            "LABKIT_MESH_TOKEN": context.settings.xds_token,
+        }
+        return Launch(entry=f"{_PROGRAMS}:{entry}", argv=context.argv, env=mesh)
+
+    return run
+
+
 def _image(name: str, program: str, entry: str, *arguments: str, size: int) -> Image:
     return Image(
         repositories=tuple(f"{owner}/{name}" for owner in ("istio", "istio-release", "release", "istio-testing")),
         entrypoint=(f"/usr/local/bin/{program}", *arguments),
-        programs={program: f"{_PROGRAMS}:{entry}"},
+        programs={program: _runner(entry)},
+        modules=(_PROGRAMS,),
         size=size,
         stands_in="health, version and metrics pages; the sandbox's mesh does the work",
     )

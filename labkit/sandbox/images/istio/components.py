@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from labkit.sandbox.images.istio.telemetry import Collector
+from labkit.sandbox.images.istio.work import work_of
 from labkit.sandbox.images.standin import app, healthy, tag
 from labkit.sandbox.images.web import App, Request, Response, serve
 
@@ -22,7 +23,8 @@ def _version() -> Response:
 
 
 def _monitoring(name: str, text: str, component: str) -> App:
-    return app(name, text, {"/version": _version(), "/healthz": healthy(name)}, component=component)
+    pages = {"/version": _version(), "/healthz": healthy(name)}
+    return app(name, text, pages, component=component, done=lambda: work_of(component))
 
 
 def _flag(name: str, default: str = "") -> str:

@@ -261,6 +261,8 @@ def _stats(context: ContainerContext) -> Json:
     kept = [
         *({"prefix": p} for p in ("istio", "cluster_manager.", "listener_manager.", "server.")),
         *({"suffix": s} for s in ("downstream_rq_active", "rbac.allowed", "rbac.denied")),
+        # Of the connection to the control plane, which Istio's own dashboards show.
+        *({"exact": f"cluster.{_XDS}.{s}"} for s in ("upstream_cx_active", "update_attempt", "update_success")),
     ]
     ends = "upstream_|lb_|membership|circuit|outlier|ssl|max_host|retry|bind|assign|update|version|external|internal|"
     ends += "health|default|tls|transport|.*tlsMode|dns|http|original|warming|init"

@@ -8,6 +8,7 @@ import yaml
 
 from labkit.sandbox.contracts import AdmissionRequest, ApiError, Obj, Objects
 from labkit.sandbox.mesh import webhooks
+from labkit.sandbox.mesh.monitoring import MeshMonitor
 from labkit.sandbox.mesh.validation import security, traffic, virtual_service
 from labkit.sandbox.mesh.validation.fields import decoding_problem
 from labkit.sandbox.mesh.validation.problems import Problems
@@ -56,8 +57,10 @@ def refusal(obj: Obj, *, legacy: bool) -> tuple[str, list[str]]:
     return f"configuration is invalid: {problems.text()}", problems.warnings
 
 
-def validate(objects: Objects, settings: SandboxSettings, request: AdmissionRequest) -> None:
-    """Refuse the write in `request` if a stored webhook of Istio's would.
+def validate(
+    objects: Objects, settings: SandboxSettings, request: AdmissionRequest, monitor: MeshMonitor | None = None
+) -> None:
+    """Refuse the write in `request` if a stored webhook of Istio's would; `monitor` counts what it says.
 
     Raises:
         ApiError: 400 as the API server passes on a webhook's denial; 500 where the webhook cannot be reached.
@@ -74,6 +77,8 @@ def validate(objects: Objects, settings: SandboxSettings, request: AdmissionRequ
                 continue
             raise webhooks.unavailable(objects, webhook, legacy=settings.legacy)
         why, warnings = refusal(request.object, legacy=settings.legacy)
+        if monitor is not None:
+            monitor.validated(request, why)
         request.warnings.extend(w for w in warnings if w not in request.warnings)
         if why:
             # A webhook's denial carries no reason, so that kubectl says "Error from server: …".

@@ -1,0 +1,251 @@
+"""What the control plane counts of its own work, and who may read it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from labkit.sandbox.addresses import AddressPlan
+from labkit.sandbox.contracts import AdmissionRequest, ApiError
+from labkit.sandbox.mesh import webhooks
+from labkit.sandbox.mesh.admission import MeshAdmission
+from labkit.sandbox.mesh.cache import ObjectCache
+from labkit.sandbox.mesh.envoy import XDS_CLUSTER
+from labkit.sandbox.mesh.monitoring import MeshMonitor
+from labkit.sandbox.mesh.pages import page
+from labkit.sandbox.mesh.xds import ProxyState, XdsServer
+from labkit.sandbox.metrics import exposition
+from labkit.sandbox.settings import SandboxSettings
+from tests.metrics_page import Page
+
+from .conftest import REPOSITORY
+from .fakes import FakeObjects
+from .objects import bookinfo, istio, pod, snapshot
+from .test_mesh_injection import installed
+from .test_mesh_xds import POD, TOKEN, Served, config, names
+
+NODE = f"sidecar~127.0.0.1~{POD[1]}.{POD[0]}~x"
+
+
+class Monitored(Served):
+    """A proxy, and what is counted of it."""
+
+    monitor: MeshMonitor
+
+    @property
+    def page(self) -> Page:
+        return Page(exposition(self.monitor.xds()).strip())
+
+
+@pytest.fixture
+async def served(plan: AddressPlan, unused_tcp_port: int) -> AsyncIterator[Monitored]:
+    monitor = MeshMonitor()
+    state = ProxyState(POD, lambda *_: None, monitor)
+
+    def metrics(component: str, asking: tuple[str, str]) -> str:
+        return f'asked{{component="{component}",namespace="{asking[0]}",pod="{asking[1]}"}} 1\n'
+
+    server = XdsServer(
+        plan.node, unused_tcp_port, TOKEN, lambda _: state, lambda *_: b'{"name":"s"}', monitor=monitor, page=metrics
+    )
+    await server.start()
+    proxy = Monitored(f"http://{plan.node}:{unused_tcp_port}/v3/discovery", state, [])
+    proxy.monitor = monitor
+    try:
+        yield proxy
+    finally:
+        await proxy.session.close()
+        state.stop()
+        await server.stop()
+
+
+async def test_what_goes_to_a_proxy_is_counted_by_type_and_size(served: Monitored) -> None:
+    served.state.update(config("a b", "l", r1="x"))
+    assert names(await served.ask("clusters")) == ["a", "b"]
+    await served.ask("listeners")
+    await served.ask("routes", names=["r1"])
+    await served.ask("secrets", names=["default"])
+    found = served.page
+    assert [found.all("pilot_xds_pushes", type=kind) for kind in ("cds", "lds", "rds", "sds")] == [[1], [1], [1], []]
+    assert found.one("pilot_xds_config_size_bytes_sum", type="cds") == len('{"name": "a"},{"name": "b"}')
+    assert found.one("pilot_xds_push_time_count", type="lds") == 1
+
+
+async def test_a_change_is_timed_until_the_proxy_has_it(served: Monitored) -> None:
+    now = time.monotonic()
+    served.state.update(config("a", "l"), now, now - 5)
+    clusters = (await served.ask("clusters"))[1]["version_info"]
+    await served.ask("listeners")
+    # A proxy that had nothing was not behind.
+    assert "pilot_proxy_convergence_time_count" not in served.page.names
+    waiting = asyncio.create_task(served.ask("clusters", clusters))
+    now = time.monotonic()
+    served.state.update(config("a b", "l"), now, now - 2)
+    assert names(await waiting) == ["a", "b"]
+    held = asyncio.create_task(served.ask("clusters", "2"))
+    async with asyncio.timeout(5):
+        while "pilot_proxy_convergence_time_count" not in served.page.names:
+            await asyncio.sleep(0.001)
+    assert served.page.one("pilot_proxy_convergence_time_count") == 1
+    assert 2 <= served.page.one("pilot_proxy_convergence_time_sum") < 7
+    held.cancel()
+
+
+async def test_a_refusal_is_counted_with_the_proxy_that_refused(served: Monitored) -> None:
+    assert "pilot_total_xds_rejects" not in served.page.names
+    served.state.update(config("a"))
+    first = (await served.ask("clusters"))[1]["version_info"]
+    served.state.update(config("bad"))
+    await served.ask("clusters", first)
+    again = asyncio.create_task(served.ask("clusters", first))
+    async with asyncio.timeout(5):
+        while "pilot_total_xds_rejects" not in served.page.names:
+            await asyncio.sleep(0.001)
+    assert served.page.one("pilot_total_xds_rejects", type="cds") == 1
+    assert served.page.one("pilot_xds_cds_reject", node=NODE) == 1
+    assert "pilot_xds_lds_reject" not in served.page.names
+    again.cancel()
+
+
+async def test_a_proxy_that_asks_is_connected(served: Monitored) -> None:
+    assert not served.state.connected
+    waiting = asyncio.create_task(served.ask("clusters"))
+    async with asyncio.timeout(5):
+        while not served.state.asking:
+            await asyncio.sleep(0.001)
+    assert served.state.connected
+    served.state.update(config("a"))
+    await waiting
+    served.state.asked = time.monotonic() - 60
+    assert not served.state.connected
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Authorization": "Bearer wrong"}, 401),
+        ({"Host": "evil.example"}, 403),
+        ({"Origin": "http://evil.example"}, 403),
+    ],
+)
+async def test_the_pages_are_for_pods_with_the_token(served: Monitored, headers: dict[str, str], status: int) -> None:
+    url = served.base.replace("/v3/discovery", "/metrics/pilot?namespace=istio-system&pod=istiod-1")
+    sent = {"Host": XDS_CLUSTER, "Authorization": f"Bearer {TOKEN}", **headers}
+    async with served.session.get(url, headers=sent) as answer:
+        text = await answer.text()
+        assert answer.status == status
+    asked = 'asked{component="pilot",namespace="istio-system",pod="istiod-1"} 1\n'
+    assert (text == asked) == (status == 200)
+
+
+RULE = {"hosts": ["reviews"], "http": [{"route": [{"destination": {"host": "reviews"}}]}]}
+
+
+def request(obj: dict[str, Any], resource: str, namespace: str = "bookinfo") -> AdmissionRequest:
+    return AdmissionRequest("CREATE", resource, namespace, obj["metadata"]["name"], obj)
+
+
+@pytest.mark.parametrize("release", ["1.2.2", "1.30.3"])
+def test_what_the_webhooks_say_is_counted(release: str) -> None:
+    objects, monitor = installed(REPOSITORY / "labkit/istio/manifests" / release, release), MeshMonitor()
+    settings = SandboxSettings("test", None, release, AddressPlan(77), "token")  # type: ignore[arg-type]
+    admission = MeshAdmission(objects, settings, monitor)  # type: ignore[arg-type]
+    hook = {
+        "name": "pilot.validation.istio.io" if release == "1.2.2" else "rev.validation.istio.io",
+        "clientConfig": {"service": {"name": "hook", "namespace": "istio-system"}},
+        "rules": [{"operations": ["*"], "apiGroups": ["networking.istio.io"], "resources": ["virtualservices"]}],
+    }
+    objects.put(webhooks.VALIDATING, {"metadata": {"name": "z"}, "webhooks": [hook]})
+    objects.put("services", {"metadata": {"name": "hook", "namespace": "istio-system"}, "spec": {}})
+    ready = [{"addresses": [{"ip": "127.77.64.9"}]}]
+    objects.put("endpoints", {"metadata": {"name": "hook", "namespace": "istio-system"}, "subsets": ready})
+    rule = {**istio("reviews", RULE), "kind": "VirtualService", "apiVersion": "networking.istio.io/v1alpha3"}
+    admission.validate(request(rule, "virtualservices.networking.istio.io"))
+    admission.validate(request(rule, "gateways.networking.istio.io"))
+    for spec in ({**RULE, "http": [{}]}, {**RULE, "http": "x"}):
+        with pytest.raises(ApiError):
+            admission.validate(request({**rule, "spec": spec}, "virtualservices.networking.istio.io"))
+    found = Page(exposition(monitor.validation()))
+    what = {"group": "networking.istio.io", "version": "v1alpha3", "resource": "virtualservices"}
+    assert found.all("galley_validation_passed") == [1]
+    assert found.one("galley_validation_passed", **what) == 1
+    assert found.one("galley_validation_failed", **what, reason="invalid_resource") == 1
+    assert found.one("galley_validation_failed", **what, reason="crd_conversion_error") == 1
+
+
+async def test_events_changes_and_snapshots_are_counted_as_they_come() -> None:
+    objects, monitor = FakeObjects(), MeshMonitor()
+    changes: list[str] = []
+    cache = ObjectCache(objects, legacy=True, changed=changes.append, monitor=monitor)  # type: ignore[arg-type]
+    cache.start()
+    async with asyncio.timeout(5):
+        while not objects.watches["services"] or not objects.watches["virtualservices.networking.istio.io"]:
+            await asyncio.sleep(0)
+    rule = {**istio("reviews", RULE), "kind": "VirtualService"}
+    objects.put("virtualservices.networking.istio.io", rule)
+    objects.put("virtualservices.networking.istio.io", {**rule, "spec": {**RULE, "hosts": ["x", "y"]}})
+    objects.remove("virtualservices.networking.istio.io", "reviews", "bookinfo")
+    objects.put("services", bookinfo()[0][0])
+    async with asyncio.timeout(5):
+        while len(changes) < 4:
+            await asyncio.sleep(0.001)
+    await cache.stop()
+    for number, resource in enumerate(changes):
+        monitor.changed(resource, again=number > 0)
+    monitor.gathered(longest=False)
+    found = Page(exposition(monitor.xds(), monitor.gathering()))
+    for event in ("add", "update", "delete"):
+        assert found.one("pilot_k8s_cfg_events", type="VirtualService", event=event) == 1
+    assert found.one("pilot_k8s_reg_events", type="Services", event="add") == 1
+    assert found.one("pilot_push_triggers", type="config") == 1
+    assert found.one("pilot_push_triggers", type="service") == 1
+    assert found.one("galley_source_kube_event_success_total") == 4
+    assert found.one("galley_runtime_strategy_on_change_total") == 4
+    assert found.one("galley_runtime_strategy_timer_resets_total") == 3
+    assert found.one("galley_runtime_strategy_timer_quiesce_reached_total") == 1
+    assert "galley_runtime_strategy_timer_max_time_reached_total" not in found.names
+    assert found.one("galley_runtime_processor_snapshot_events_total_sum") == 4
+
+
+def control(name: str, component: str, created: str) -> dict[str, Any]:
+    made = pod(name, "127.99.64.99")
+    labels = {"istio": component}
+    made["metadata"] |= {"creationTimestamp": created, "labels": labels, "namespace": "istio-system"}
+    return made
+
+
+def test_a_page_tells_what_the_mesh_holds_once() -> None:
+    older, newer = control("p-z", "pilot", "2026-01-01T00:00:00Z"), control("p-a", "pilot", "2026-01-02T00:00:00Z")
+    galley = control("g", "galley", "2026-01-01T00:00:00Z")
+    rule = {**istio("reviews", RULE), "kind": "VirtualService", "apiVersion": "networking.istio.io/v1alpha3"}
+    mesh = snapshot(legacy=True, pods=[older, newer, galley], virtual_services=[rule])
+    objects, monitor = FakeObjects(), MeshMonitor()
+    for number in range(3):
+        objects.put("rules.config.istio.io", {"metadata": {"name": f"r{number}", "namespace": "istio-system"}})
+    spec = {"attributes": {"request.path": {}, "request.host": {}}}
+    objects.put("attributemanifests.config.istio.io", {"metadata": {"name": "m", "namespace": "x"}, "spec": spec})
+
+    def read(component: str, name: str) -> Page:
+        text = page(component, ("istio-system", name), mesh, monitor, objects, connected=6, legacy=True)  # type: ignore[arg-type]
+        return Page(text)
+
+    pilot = read("pilot", "p-z")
+    assert pilot.one("pilot_xds") == 6
+    assert pilot.one("pilot_services") == len(bookinfo()[0])
+    assert pilot.one("pilot_virt_services") == 1
+    assert pilot.one("pilot_xds_eds_instances", cluster="outbound|9080||reviews.bookinfo.svc.cluster.local") == 3
+    assert read("pilot", "p-a").series == []
+    held = read("galley", "g")
+    assert (
+        held.one("galley_runtime_state_type_instances_total", typeURL="istio/networking/v1alpha3/virtualservices") == 1
+    )
+    mixer = read("mixer", "anything")
+    assert mixer.one("mixer_config_rule_config_count") == 3
+    assert mixer.one("mixer_config_handler_config_count") == 0
+    assert mixer.one("mixer_config_attribute_count") == 2
+    assert read("citadel", "c").series == []
