@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 
 from labkit import cluster
 from labkit.errors import ClusterError, NotReadyError, SettingError
+from labkit.observe.selectors import selectors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,10 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["Explanation", "Prometheus", "chart", "duration", "unit_of"]
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31536000, "ms": 0.001}
-_SELECTOR = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)\s*(?:\{([^{}]*)\})")
-_BARE = re.compile(r"(?<![\w\"'.:{=~])([a-zA-Z_:][a-zA-Z0-9_:]*)(?=\s*(?:\[|\)|$))(?!\s*\()")
-_MATCHER = re.compile(r'([a-zA-Z_]\w*)\s*(=~|!~|!=|=)\s*"((?:[^"\\]|\\.)*)"')
-_WORDS = {"by", "without", "on", "ignoring", "group_left", "group_right", "bool", "offset", "and", "or", "unless", "le"}
 
 
 def duration(text: str) -> float:
@@ -195,7 +192,7 @@ class Prometheus:
         """Why `expression` returns nothing: no such metric, no traffic yet, a wrong label, or too few samples."""
         reasons: list[str] = []
         closest: list[str] = []
-        for name, matchers in _selectors(expression):
+        for name, matchers in selectors(expression):
             found, near = self._explain_selector(name, matchers)
             reasons += found
             closest += near
@@ -229,19 +226,6 @@ class Prometheus:
     def _count(self, name: str, matchers: list[tuple[str, str, str]]) -> int:
         inner = ",".join(f'{label}{operator}"{value}"' for label, operator, value in matchers)
         return len(self.get("series", [("match[]", f"{name}{{{inner}}}" if inner else name)]))
-
-
-def _selectors(expression: str) -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
-    """The metrics in `expression`, each with its label matchers."""
-    rest = expression
-    for found in _SELECTOR.finditer(expression):
-        yield found[1], _MATCHER.findall(found[2] or "")
-        rest = rest.replace(found[0], " ")
-    # What stands in "by (…)" are labels, not metrics.
-    rest = re.sub(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)", " ", rest)
-    for found in _BARE.finditer(rest):
-        if found[1] not in _WORDS:
-            yield found[1], []
 
 
 def _table(series: Iterator[tuple[Mapping[str, str], list[list[Any]]]], expression: str) -> pd.DataFrame:

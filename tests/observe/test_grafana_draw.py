@@ -303,3 +303,48 @@ def test_overrides_match_what_a_transformation_renamed():
     panel = drawn(raw, series([2], app="details"))
     assert list(panel.table.columns) == ["Requests", "app"]
     assert panel.figure["data"][0]["cells"]["values"] == [["2 req/s"], ["details"]]
+
+
+def absent(expression: str, *names: str, counted: float | None = None) -> Panel:
+    """A graph of `expression` that shows nothing, where Prometheus has `names`."""
+
+    def answer(path: str, given: dict[str, str]) -> Any:
+        if path == "label/__name__/values":
+            return list(names)
+        counts = given.get("query", "").startswith("count(") and counted is not None
+        return {"resultType": "vector", "result": [series([counted])] if counts else []}
+
+    panel = {"id": 1, "type": "timeseries", "targets": [{"expr": expression, "refId": "A"}]}
+    with fake(answer) as url:
+        (found,) = Grafana(url, [Dashboard({"title": "One", "panels": [panel]})], sources=[]).draw("One", end=END)
+    return found
+
+
+def test_an_empty_panel_says_which_metrics_are_missing():
+    panel = absent('rate(a_total[1m]) + b / c - d{x="1"} * e', "a_total")
+    assert panel.drawn
+    assert panel.empty
+    assert panel.note == "there is no metric d, b, c, …"
+    texts = [one["text"] for one in panel.figure["layout"]["annotations"]]
+    assert texts[-2:] == ["No data", "there is no metric d, b, c, …"]
+
+
+def test_many_missing_metrics_are_not_all_named():
+    expression = " + ".join(f"rate(m{number}[1m])" for number in range(5))
+    assert absent(expression).note == "there is no metric m0, m1, m2, …"
+
+
+def test_an_empty_panel_says_which_series_are_missing():
+    assert absent('sum(up{job="pilot"})', "up").note == 'no series of up has job="pilot"'
+    assert absent('sum(up{job="pilot"})', "up", counted=1.0).note == ""
+    assert absent("sum(rate(up[1m]))", "up").note == ""
+
+
+def test_the_summary_has_the_note():
+    def answer(path: str, given: dict[str, str]) -> Any:
+        return [] if path.startswith("label/") else {"resultType": "vector", "result": []}
+
+    panel = {"id": 1, "type": "stat", "title": "T", "targets": [{"expr": "rate(gone_total[1m])", "refId": "A"}]}
+    with fake(answer) as url:
+        summary = Grafana(url, [Dashboard({"title": "One", "panels": [panel]})], sources=[]).draw("One").summary
+    assert summary["reason"].tolist() == ["there is no metric gone_total"]

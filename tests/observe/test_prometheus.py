@@ -13,21 +13,25 @@ import pytest
 
 from labkit import config
 from labkit.errors import ClusterError, NotReadyError, SettingError
-from labkit.observe import prometheus
 from labkit.observe.prometheus import Prometheus, chart, duration, unit_of
+from labkit.observe.selectors import selectors
 
 BOTH = 'reporter="destination",response_code="200"'
 
 
 class Page(BaseHTTPRequestHandler):
-    """A counter that grows by 10 a second from the server's start, and two that stand still."""
+    """A counter that grows by 10 a second from the server's start, and two that stand still.
+
+    The counter says itself when it was read: a scrape that a busy machine answers late would show another rate.
+    """
 
     began = 0.0
 
     def do_GET(self) -> None:
-        grown = 10 * (time.monotonic() - self.began)
+        now = round(time.time(), 3)
+        grown = 10 * (now - self.began)
         lines = [
-            f'istio_requests_total{{{BOTH},destination_workload="reviews-v1"}} {grown}',
+            f'istio_requests_total{{{BOTH},destination_workload="reviews-v1"}} {grown} {round(now * 1000)}',
             f'istio_requests_total{{{BOTH},destination_workload="reviews-v2"}} 5',
             'istio_request_bytes_sum{reporter="source"} 700',
         ]
@@ -52,7 +56,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     if program is None:
         pytest.skip("Prometheus is not installed: labkit setup")
     folder = tmp_path_factory.mktemp("prometheus")
-    Page.began = time.monotonic()
+    Page.began = round(time.time(), 3)
     page = ThreadingHTTPServer(("127.0.0.1", 0), Page)
     threading.Thread(target=page.serve_forever, daemon=True).start()
     (folder / "prometheus.yml").write_text(
@@ -185,5 +189,5 @@ def test_units_are_read_off_names(expression, unit):
 
 
 def test_names_in_by_are_not_metrics():
-    found = list(prometheus._selectors('sum(rate(a_total{x="1"}[1m])) by (le, y) / sum(b_total) by (y)'))
+    found = list(selectors('sum(rate(a_total{x="1"}[1m])) by (le, y) / sum(b_total) by (y)'))
     assert found == [("a_total", [("x", "=", "1")]), ("b_total", [])]

@@ -89,11 +89,14 @@ class Drawn(Sequence[Panel]):
 
     @property
     def summary(self) -> pd.DataFrame:
-        """A row a panel: title, kind, series (int64: lines, or rows of a table), value (float64), reason."""
+        """A row a panel: title, kind, series (int64: lines, or rows of a table), value (float64), reason.
+
+        The reason says why it could not be drawn, or why it shows no data if that is known.
+        """
         import pandas as pd
 
         rows = [
-            (one.title, one.kind or one.type, _lines(one), one.value, one.reason)
+            (one.title, one.kind or one.type, _lines(one), one.value, one.reason or one.note)
             for one in self._panels
             if one.kind not in ("row", "text")
         ]

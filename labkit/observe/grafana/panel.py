@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from labkit.errors import ClusterError
@@ -14,12 +15,17 @@ from labkit.observe.grafana.promql import Api, Window
 from labkit.observe.grafana.series import Asked, Series, ask, clock, named, reduced
 from labkit.observe.grafana.theme import DARK, Theme, layout
 from labkit.observe.grafana.variables import Choices
+from labkit.observe.selectors import selectors
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
 __all__ = ["Panel", "Pen", "as_json", "draw"]
+
+
+_MOST_MISSING = 3
+"""How many missing metrics a panel names."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,7 @@ class Panel:
         figure: A plotly figure: {"data": […], "layout": {…}}.
         queries: The PromQL as it was sent.
         reason: Why it could not be drawn; "" if it was.
+        note: Why it shows no data, where that is known: metrics that nothing here has.
         description: What it is about.
         grid: Where it is on the page.
         unit: Grafana's name of the unit.
@@ -51,6 +58,7 @@ class Panel:
     figure: Json = field(repr=False)
     queries: tuple[str, ...] = field(default=(), repr=False)
     reason: str = ""
+    note: str = ""
     description: str = field(default="", repr=False)
     grid: Grid = field(default_factory=Grid, repr=False)
     unit: str = ""
@@ -162,7 +170,7 @@ def draw(spec: Spec, pen: Pen) -> Panel:
         series = named(asked, spec, time, pen.choices)
         figure = _figure(spec, title, series, pen, time.window)
         given |= {"series": tuple(series), "figure": figure, "value": numbers.value_of(spec, series)}
-    return Panel(
+    panel = Panel(
         id=spec.id,
         title=title,
         kind=spec.kind,
@@ -172,6 +180,36 @@ def draw(spec: Spec, pen: Pen) -> Panel:
         unit=spec.field.unit,
         **given,
     )
+    return _noted(panel, pen) if panel.empty and not reason else panel
+
+
+def _noted(panel: Panel, pen: Pen) -> Panel:
+    """An empty panel, with what is missing below its "No data", if that can be told."""
+    try:
+        note = _missing(panel, pen)
+    except ClusterError:
+        return panel
+    if not note:
+        return panel
+    words: Json = {"text": "<br>".join(textwrap.wrap(note, 44)), "x": 0.5, "y": 0.5, "yshift": -18, "yanchor": "top"}
+    words |= {"xref": "paper", "yref": "paper", "showarrow": False, "font": {"size": 11, "color": pen.theme.faint}}
+    frame = {**panel.figure["layout"], "annotations": [*panel.figure["layout"].get("annotations", ()), words]}
+    return replace(panel, note=note, figure={**panel.figure, "layout": frame})
+
+
+def _missing(panel: Panel, pen: Pen) -> str:
+    """Which metrics, or which series of them, a panel asks for and Prometheus does not have."""
+    asked = [found for query in panel.queries for found in selectors(query)]
+    known = pen.api.names()
+    missing = list(dict.fromkeys(name for name, _ in asked if name not in known))
+    if missing:
+        shown = [*missing[:_MOST_MISSING], *(["…"] if len(missing) > _MOST_MISSING else [])]
+        return "there is no metric " + ", ".join(shown)
+    for name, matchers in asked:
+        inside = ",".join(f'{label}{operator}"{value}"' for label, operator, value in matchers)
+        if inside and not pen.api.query(f"count({name}{{{inside}}})", pen.window.end):
+            return f"no series of {name} has {inside}"
+    return ""
 
 
 def _figure(spec: Spec, title: str, series: Sequence[Series], pen: Pen, window: Window) -> Json:
@@ -210,6 +248,7 @@ def as_json(panel: Panel) -> Json:
         "grid": vars(panel.grid),
         "description": panel.description,
         "reason": panel.reason,
+        "note": panel.note,
         "queries": list(panel.queries),
         "html": panel.html,
         "collapsed": panel.collapsed,

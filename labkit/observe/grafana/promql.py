@@ -6,6 +6,7 @@ import http.client
 import json
 import math
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,9 @@ from labkit.errors import ClusterError
 __all__ = ["Api", "Sample", "Window", "seconds"]
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0, "y": 31536000.0}
+
+_FRESH = 5.0
+"""Seconds for which a list of metrics is believed."""
 
 
 def seconds(text: str, default: float = 0.0) -> float:
@@ -78,6 +82,15 @@ class Api:
         self._host, self._port, self._path = parts.hostname, parts.port or 80, parts.path
         self._timeout = timeout
         self._local = threading.local()
+        self._names: frozenset[str] = frozenset()
+        self._names_until = 0.0
+
+    def names(self) -> frozenset[str]:
+        """Every metric that Prometheus knows, as it was at most a few seconds ago; raises as `query`."""
+        if time.monotonic() > self._names_until:
+            self._names = frozenset(self.get("label/__name__/values"))
+            self._names_until = time.monotonic() + _FRESH
+        return self._names
 
     def query(self, expression: str, at: float) -> list[Sample]:
         """An instant query.
