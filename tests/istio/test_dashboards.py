@@ -98,3 +98,12 @@ def test_metrics_of_the_mesh_are_those_of_the_release(config_maps: dict[str, Any
             for target in panel.get("targets", []):
                 used = set(re.findall(r"\bistio_\w+", target["expr"]))
                 assert used <= known | other, panel["title"]
+
+
+@pytest.mark.parametrize(("version", "dashboard"), CASES)
+def test_a_number_that_is_not_there_is_shown_as_grafana_shows_it(
+    config_maps: dict[str, Any], version: str, dashboard: Any
+) -> None:
+    for panel in load(config_maps, version, dashboard)["panels"]:
+        if panel["type"] == "singlestat":
+            assert panel["valueMaps"] == [{"op": "=", "value": "null", "text": "N/A"}], panel["title"]

@@ -348,3 +348,11 @@ def test_the_summary_has_the_note():
     with fake(answer) as url:
         summary = Grafana(url, [Dashboard({"title": "One", "panels": [panel]})], sources=[]).draw("One").summary
     assert summary["reason"].tolist() == ["there is no metric gone_total"]
+
+
+def test_an_old_number_without_a_value_is_what_its_mapping_says():
+    raw = {"type": "singlestat", "title": "4xxs", "format": "ops", "valueName": "current"}
+    raw["valueMaps"] = [{"op": "=", "value": "null", "text": "N/A"}]
+    panel = drawn(raw)
+    assert panel.empty
+    assert panel.figure["layout"]["annotations"][0]["text"] == "<b>N/A</b>"
