@@ -7,6 +7,7 @@ import itertools
 import math
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -35,6 +36,17 @@ def legacy(shop: Bookshop) -> bool:
 
 def within_three_sigma(count: int, total: int, share: float) -> bool:
     return abs(count - total * share) <= 3 * math.sqrt(total * share * (1 - share))
+
+
+async def quickest(shop: Bookshop, status: int, **options: Any) -> float:
+    """The least that five calls at once took, in seconds: what Envoy adds is in each, a busy machine not in all."""
+
+    async def one() -> float:
+        began = time.perf_counter()
+        assert (await shop.get(**options)).status == status
+        return time.perf_counter() - began
+
+    return min(await asyncio.gather(*(one() for _ in range(5))))
 
 
 async def test_without_rules_every_version_answers(shop: Bookshop) -> None:
@@ -131,12 +143,8 @@ async def test_delays_meet_those_they_are_meant_for(shop: Bookshop) -> None:
         {"route": [to("v1")]},
     ]
     async with shop.rules(virtual_service(*rules)):
-        began = time.perf_counter()
-        assert (await shop.get(headers={"end-user": "jason"})).status == 200
-        assert 0.5 <= time.perf_counter() - began < 1.5
-        began = time.perf_counter()
-        await shop.get()
-        assert time.perf_counter() - began < 0.4
+        assert 0.5 <= await quickest(shop, 200, headers={"end-user": "jason"}) < 1.0
+        assert await quickest(shop, 200) < 0.4
 
 
 async def test_aborts_come_as_often_as_said(shop: Bookshop) -> None:
@@ -152,10 +160,7 @@ async def test_a_timeout_ends_a_slow_call(shop: Bookshop) -> None:
     shop.apps["reviews-v1"].delay = 2.0
     try:
         async with shop.rules(virtual_service({"route": [to("v1")], "timeout": "0.3s"})):
-            began = time.perf_counter()
-            reply = await shop.get()
-            assert reply.status == 504
-            assert 0.25 <= time.perf_counter() - began < 1.5
+            assert 0.25 <= await quickest(shop, 504) < 1.0
     finally:
         shop.apps["reviews-v1"].delay = 0.0
 
