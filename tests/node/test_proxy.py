@@ -309,7 +309,7 @@ async def test_names_are_written_for_the_pods(net: Net) -> None:
     net.service("books", type="ExternalName", externalName="www.example.com")
     net.endpoints(net.address(7), net.address(3), name="agents")
     await net.cluster.until(lambda: names()["headless"].get("default/agents"))
-    assert names()["services"]["reviews.default"] == {"ip": ip, "ports": [9080]}
+    assert names()["services"]["reviews.default"] == {"ip": ip, "ports": [9080], "raw": [9080]}
     assert names()["headless"] == {"default/agents": [net.address(3), net.address(7)]}
     assert names()["external"] == {"default/books": "www.example.com"}
     net.cluster.objects.delete("services", "reviews", "default")

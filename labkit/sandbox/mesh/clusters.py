@@ -10,6 +10,7 @@ from labkit.sandbox.mesh.envoy import BLACK_HOLE, PASSTHROUGH, address, encode, 
 from labkit.sandbox.mesh.model import Endpoint, Port, Service, Workload, selects
 from labkit.sandbox.mesh.security import mtls_mode
 from labkit.sandbox.mesh.snapshot import Scope, Snapshot
+from labkit.sandbox.protocols import is_raw
 
 __all__ = [
     "DNS_CACHE",
@@ -89,6 +90,10 @@ def _outbound(snapshot: Snapshot, service: Service, port: Port, subset: Json, ru
     wanted = subset.get("labels") or {}
     endpoints = [e for e in _resolved(snapshot, service, port) if selects(wanted, e.labels)]
     passes = service.resolution == "NONE" or fields["lb_policy"] == "CLUSTER_PROVIDED"
+    secured = transport.upstream(service, port, subset_name, policy, snapshot.mesh, legacy=snapshot.legacy)
+    raw = is_raw(port.protocol)
+    if raw:
+        secured = transport.introduced(secured)
     cluster: Json = typed(
         _CLUSTER,
         name=name,
@@ -108,14 +113,16 @@ def _outbound(snapshot: Snapshot, service: Service, port: Port, subset: Json, ru
             }
         },
         **fields,
-        **transport.upstream(service, port, subset_name, policy, snapshot.mesh, legacy=snapshot.legacy),
+        **secured,
     )
     if passes:
         cluster["lb_policy"] = "CLUSTER_PROVIDED"
     else:
         cluster["load_assignment"] = {
             "cluster_name": name,
-            "endpoints": [{"lb_endpoints": [_lb_endpoint(snapshot, e) for e in endpoints]}] if endpoints else [],
+            "endpoints": [{"lb_endpoints": [_lb_endpoint(snapshot, e, raw=raw) for e in endpoints]}]
+            if endpoints
+            else [],
         }
     if cluster["type"] == "STRICT_DNS":
         cluster |= {"dns_lookup_family": "V4_ONLY", "dns_refresh_rate": "60s", "respect_dns_ttl": True}
@@ -135,14 +142,18 @@ def _resolved(snapshot: Snapshot, service: Service, port: Port) -> Iterable[Endp
             yield from inside.endpoints.get(endpoint.port, ())
 
 
-def _lb_endpoint(snapshot: Snapshot, endpoint: Endpoint) -> Json:
+def _lb_endpoint(snapshot: Snapshot, endpoint: Endpoint, *, raw: bool = False) -> Json:
     workload = endpoint.workload
     port = snapshot.plan.port(endpoint.port) if workload else endpoint.port
     metadata: Json = {}
     if workload is not None:
         metadata["istio"] = peer_metadata(workload)
-        if workload.proxy == "sidecar" and mtls_mode(snapshot, workload, endpoint.port) != "DISABLE":
-            metadata["envoy.transport_socket_match"] = {"tlsMode": "istio"}
+        if workload.proxy == "sidecar":
+            match = {"tlsMode": "istio"} if mtls_mode(snapshot, workload, endpoint.port) != "DISABLE" else {}
+            if raw:
+                match["proxy"] = "sidecar"
+            if match:
+                metadata["envoy.transport_socket_match"] = match
     return {
         "endpoint": {"address": address(endpoint.address, port)},
         "load_balancing_weight": max(endpoint.weight, 1),

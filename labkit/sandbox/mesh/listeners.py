@@ -20,11 +20,12 @@ from labkit.sandbox.mesh.http_routes import Site
 from labkit.sandbox.mesh.jwt import jwt_filters
 from labkit.sandbox.mesh.managers import Proxy, http_manager, tcp_proxy
 from labkit.sandbox.mesh.model import TLS_PROTOCOLS, Port, Service
+from labkit.sandbox.mesh.peers import Inbound, peer_reader
 from labkit.sandbox.mesh.security import mtls_mode
 from labkit.sandbox.mesh.snapshot import Scope
 from labkit.sandbox.mesh.tcp_routes import TcpRoute, chain, tcp_routes
-from labkit.sandbox.mesh.telemetry import Inbound
 from labkit.sandbox.mesh.virtual_hosts import HTTP_PROXY
+from labkit.sandbox.protocols import is_raw
 
 __all__ = ["CAPTURE_PORT", "application_ports", "inbound", "outbound"]
 
@@ -43,6 +44,19 @@ _PROXY_PROTOCOL = extension(
     "envoy.filters.listener.proxy_protocol",
     "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol",
     allow_requests_without_proxy_protocol=True,
+)
+
+# The other side's port speaks HTTP as well, and cannot look for it behind mTLS.
+_RAW_BYTES = extension(
+    "istio.raw_bytes",
+    "envoy.extensions.filters.network.set_filter_state.v3.Config",
+    on_new_connection=[
+        {
+            "object_key": "envoy.network.application_protocols",
+            "format_string": {"text_format_source": {"inline_string": transport.RAW_ALPN}},
+            "shared_with_upstream": "ONCE",
+        }
+    ],
 )
 
 _RESERVED = frozenset({15000, 15001, 15006, 15008, 15020, 15021, 15053, 15090})
@@ -185,6 +199,8 @@ class _TcpPlan:
         if any(route.server_names or route.tls for route in self.routes):
             inspectors.append(_TLS_INSPECTOR)
         if self.sniffs:
+            for one in chains:
+                one["filters"].insert(0, _RAW_BYTES)
             match = {"application_protocols": ["http/1.0", "http/1.1", "h2c"]}
             chains.insert(0, {"name": "http", "filter_chain_match": match, "filters": [_http(proxy, _PORT)]})
             inspectors.append(_HTTP_INSPECTOR)
@@ -238,6 +254,18 @@ def application_ports(proxy: Proxy) -> dict[int, _Owner]:
     return {port: owner for port, owner in sorted(found.items()) if port not in _RESERVED}
 
 
+def _raw_ports(proxy: Proxy) -> set[int]:
+    """The application's ports to which other sidecars may send a PROXY header first."""
+    key = (proxy.workload.namespace, proxy.workload.pod)
+    return {
+        target
+        for service in proxy.snapshot.services_of.get(key, ())
+        for port in service.ports
+        if is_raw(port.protocol)
+        for target in proxy.snapshot.target_ports(service, port, key)
+    }
+
+
 def inbound(proxy: Proxy) -> tuple[dict[str, bytes], dict[str, bytes]]:
     """The listeners for what calls the application, and the clusters behind them, by name."""
     listeners: dict[str, bytes] = {}
@@ -250,24 +278,25 @@ def inbound(proxy: Proxy) -> tuple[dict[str, bytes], dict[str, bytes]]:
             network_filters(proxy.snapshot, policies_of(proxy.snapshot, proxy.workload)),
         ]
     )
+    raw = _raw_ports(proxy)
     for port, owner in application_ports(proxy).items():
         if owner and owner[1].protocol == "UDP":
             continue
         name = clusters.inbound_name(port, owner, legacy=proxy.legacy)
         mode = mtls_mode(proxy.snapshot, proxy.workload, port)
         known = (owner[0].host, owner[0].namespace, owner[1]) if owner else None
-        key = ("inbound", proxy.workload, proxy.reporting, proxy.legacy, port, known, mode, rules)
+        key = ("inbound", proxy.workload, proxy.reporting, proxy.legacy, port, known, mode, rules, port in raw)
         listener_name = f"{proxy.workload.ip}_{port}" if proxy.legacy else f"virtualInbound_{port}"
 
         def build(port: int = port, owner: _Owner = owner, name: str = name, mode: str = mode) -> bytes:
-            return encode(_inbound_listener(proxy, port, owner, name, mode))
+            return encode(_inbound_listener(proxy, port, owner, name, mode, introduced=port in raw))
 
         listeners[listener_name] = memo(key, build)
         found[name] = encode(clusters.inbound_cluster(name, proxy.local, plan.port(port), owner))
     return listeners, found
 
 
-def _inbound_listener(proxy: Proxy, port: int, owner: _Owner, cluster: str, mode: str) -> Json:
+def _inbound_listener(proxy: Proxy, port: int, owner: _Owner, cluster: str, mode: str, *, introduced: bool) -> Json:
     policies = policies_of(proxy.snapshot, proxy.workload)
     protocol = owner[1].protocol if owner else ("TCP" if proxy.legacy else "AUTO")
     http = protocol in ("HTTP", "HTTP2", "GRPC", "GRPC-WEB", "AUTO")
@@ -293,6 +322,16 @@ def _inbound_listener(proxy: Proxy, port: int, owner: _Owner, cluster: str, mode
                 "filters": filters(mtls=True),
             }
         )
+        if protocol == "AUTO":
+            bytes_only = {"transport_protocol": "tls", "application_protocols": [transport.RAW_ALPN]}
+            chains.append(
+                {
+                    "name": f"{port}_mtls_tcp",
+                    "filter_chain_match": bytes_only,
+                    "transport_socket": socket,
+                    "filters": filters(mtls=True, force_tcp=True),
+                }
+            )
     if mode != "STRICT":
         plain = {"transport_protocol": "raw_buffer"}
         if protocol == "AUTO":
@@ -309,7 +348,11 @@ def _inbound_listener(proxy: Proxy, port: int, owner: _Owner, cluster: str, mode
         chains.append(
             {"name": f"{port}_tls", "filter_chain_match": tls, "filters": filters(mtls=False, force_tcp=True)}
         )
-    inspectors = [_TLS_INSPECTOR, *([_HTTP_INSPECTOR] if protocol == "AUTO" else [])]
+    inspectors = [
+        *([peer_reader()] if introduced else []),
+        _TLS_INSPECTOR,
+        *([_HTTP_INSPECTOR] if protocol == "AUTO" else []),
+    ]
     name = f"{proxy.workload.ip}_{port}" if proxy.legacy else f"virtualInbound_{port}"
     return listener(
         name,

@@ -10,8 +10,9 @@ from labkit.sandbox.mesh.authorization import ALLOW_FILTER, DENY_FILTER
 from labkit.sandbox.mesh.envoy import extension, typed, xds_source
 from labkit.sandbox.mesh.jwt import jwt_filters
 from labkit.sandbox.mesh.model import Workload
+from labkit.sandbox.mesh.peers import Inbound, peer_filters, peer_headers, peer_tlvs
 from labkit.sandbox.mesh.snapshot import Snapshot
-from labkit.sandbox.mesh.telemetry import Inbound, Reporting
+from labkit.sandbox.mesh.telemetry import Reporting
 
 __all__ = ["Proxy", "http_manager", "tcp_proxy"]
 
@@ -86,9 +87,9 @@ def http_manager(
     """
     chain: list[Json] = []
     if inbound is not None:
-        chain += telemetry.peer_filters(inbound, legacy=proxy.legacy)
+        chain += peer_filters(inbound, legacy=proxy.legacy)
     else:
-        chain.append(telemetry.peer_headers(proxy.workload, legacy=proxy.legacy))
+        chain.append(peer_headers(proxy.workload, legacy=proxy.legacy))
     if side != "outbound":
         chain += [*jwt_filters(proxy.snapshot, proxy.workload), *_RBAC]
     chain += [*(filters or []), _CORS, _FAULT, _ROUTER]
@@ -133,6 +134,12 @@ def tcp_proxy(
         idle: After how long without a byte a connection is closed; empty for never.
     """
     fields: Json = {"stat_prefix": stat_prefix, "idle_timeout": idle or "0s"}
+    if inbound is None:
+        fields["proxy_protocol_tlvs"] = peer_tlvs(proxy.workload)
+        fields["proxy_protocol_tlv_merge_policy"] = "OVERWRITE_BY_TYPE_IF_EXISTS_OR_ADD"
+    elif inbound.mtls:
+        # Before that nobody knows who calls, and a connection is counted as opened with its caller's identity.
+        fields |= {"upstream_connect_mode": "ON_DOWNSTREAM_TLS_HANDSHAKE", "max_early_data_bytes": 65536}
     if len(clusters) == 1:
         fields["cluster"] = clusters[0][0]
     else:

@@ -13,6 +13,7 @@ import yaml
 
 from labkit.sandbox.contracts import Obj
 from labkit.sandbox.mesh.values import DOMAIN
+from labkit.sandbox.protocols import HTTP_PROTOCOLS, TLS_PROTOCOLS, protocol_of
 
 __all__ = [
     "HTTP_PROTOCOLS",
@@ -29,14 +30,6 @@ __all__ = [
     "selects",
 ]
 
-HTTP_PROTOCOLS = frozenset({"HTTP", "HTTP2", "GRPC", "GRPC-WEB"})
-TLS_PROTOCOLS = frozenset({"HTTPS", "TLS"})
-_KNOWN = HTTP_PROTOCOLS | TLS_PROTOCOLS | {"TCP", "UDP", "MONGO", "MYSQL", "REDIS"}
-
-# Server-first protocols on their usual ports: Istio does not sniff these, since it would wait for a client that waits
-# too.
-_TCP_PORTS = frozenset({22, 25, 3306, 3307, 5432, 6379, 9300, 27017})
-
 
 def labels(obj: Obj) -> dict[str, str]:
     """The labels of an object."""
@@ -51,25 +44,6 @@ def annotations_of(obj: Obj) -> dict[str, str]:
 def selects(selector: Mapping[str, str] | None, of: Mapping[str, str]) -> bool:
     """Whether every label in `selector` is among the labels `of` something."""
     return all(of.get(key) == value for key, value in (selector or {}).items())
-
-
-def protocol_of(name: str, number: int, app_protocol: str = "", *, transport: str = "TCP", legacy: bool = False) -> str:
-    """The protocol Istio takes a Service port for, by its name ("http-web") or `appProtocol`; AUTO where it looks for
-    itself.
-    """
-    if transport != "TCP":
-        return "UDP"
-    declared = (app_protocol or "").removeprefix("kubernetes.io/")
-    for candidate in (declared, name):
-        word = {"h2c": "HTTP2"}.get(candidate, candidate.upper())
-        if word == "GRPC-WEB" or word.startswith("GRPC-WEB-"):
-            return "GRPC-WEB"
-        word = word.split("-", 1)[0]
-        if word in _KNOWN:
-            return word
-        if candidate and candidate is declared and not legacy:
-            return "TCP"
-    return "TCP" if legacy or number in _TCP_PORTS else "AUTO"
 
 
 @dataclass(frozen=True)

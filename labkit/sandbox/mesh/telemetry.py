@@ -1,8 +1,7 @@
 """What proxies report of each request: Istio's metrics with the release's labels, access logs and spans.
 
 Stock Envoy has no Istio filter. Its stats access logger counts with tags taken from log operators instead; what the
-server's side must know of its caller comes in headers that the caller's proxy sets and the server's proxy takes off
-again.
+server's side must know of its caller, the caller's proxy says: see `labkit.sandbox.mesh.peers`.
 """
 
 from __future__ import annotations
@@ -13,15 +12,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from labkit.sandbox.mesh.envoy import extension, typed
-from labkit.sandbox.mesh.model import MeshConfig, Port, Service, Workload
+from labkit.sandbox.mesh.model import MeshConfig, Workload
+from labkit.sandbox.mesh.peers import PEER_SPACE, Inbound, peer_keys
 
-__all__ = ["Inbound", "Reporting", "access_logs", "http_stats", "peer_filters", "peer_headers", "tcp_stats", "tracing"]
+__all__ = [
+    "Reporting",
+    "access_logs",
+    "http_stats",
+    "tcp_stats",
+    "tracing",
+]
 
 Json = dict[str, Any]
 
 UNKNOWN = "unknown"
 UNKNOWN_VARIABLE = "ISTIO_UNKNOWN"
-_PEER = "x-istio-peer-"
 
 _STATS = "envoy.extensions.access_loggers.stats.v3.Config"
 
@@ -64,19 +69,6 @@ class Reporting:
     tags: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True)
-class Inbound:
-    """A connection manager on the server's side.
-
-    Args:
-        service: The Service and port that the application's port belongs to, if any.
-        mtls: Whether it stands behind mTLS.
-    """
-
-    service: tuple[Service, Port] | None
-    mtls: bool
-
-
 @functools.cache
 def _operators(*operators: str) -> str:
     """The value of the first of Envoy's log operators that has one, else "unknown"."""
@@ -104,10 +96,10 @@ def _protocol(inbound: Inbound | None) -> Json:
     return _literal("request_protocol", "grpc" if grpc else "http")
 
 
-def _tags(workload: Workload, inbound: Inbound | None, *, legacy: bool) -> list[Json]:
-    """The labels that HTTP and TCP metrics share."""
+def _tags(workload: Workload, inbound: Inbound | None, *, legacy: bool, raw: bool = False) -> list[Json]:
+    """The labels that HTTP and TCP metrics share; of `raw` connections the caller is told in a PROXY header."""
     tags = [_literal("reporter", "destination" if inbound else "source")]
-    tags += _source(workload, legacy=legacy) if inbound is None else _source_of_peer(inbound, legacy=legacy)
+    tags += _source(workload, legacy=legacy) if inbound is None else _source_of_peer(inbound, legacy=legacy, raw=raw)
     tags += _destination_of_host(legacy=legacy) if inbound is None else _destination(workload, inbound, legacy=legacy)
     policy = UNKNOWN if inbound is None else "mutual_tls" if inbound.mtls else "none"
     flags = {"name": "response_flags", "value_format": "%RESPONSE_FLAGS%"}
@@ -137,23 +129,13 @@ def _workload_tags(side: str, workload: Workload, *, legacy: bool) -> list[Json]
     return tags
 
 
-def _keys(*, legacy: bool) -> dict[str, str]:
-    """Label → key of a workload's metadata."""
-    keys = {"workload": "workload", "workload_namespace": "namespace", "app": "app", "version": "version"}
-    if not legacy:
-        keys |= {
-            "canonical_service": "canonical_service",
-            "canonical_revision": "canonical_revision",
-            "cluster": "cluster",
-        }
-    return keys
-
-
-def _source_of_peer(inbound: Inbound, *, legacy: bool) -> list[Json]:
-    tags = [
-        _known(f"source_{label}", f"FILTER_STATE(istio.peer.{key}:PLAIN)")
-        for label, key in _keys(legacy=legacy).items()
-    ]
+def _source_of_peer(inbound: Inbound, *, legacy: bool, raw: bool) -> list[Json]:
+    keys = peer_keys(legacy=legacy)
+    where = f"DYNAMIC_METADATA({PEER_SPACE}:{{}})" if raw else "FILTER_STATE(istio.peer.{}:PLAIN)"
+    if raw and not inbound.mtls and not legacy:
+        tags = [_literal(f"source_{label}", UNKNOWN) for label in keys]
+    else:
+        tags = [_known(f"source_{label}", where.format(key)) for label, key in keys.items()]
     principal = _known("source_principal", "DOWNSTREAM_PEER_URI_SAN")
     return [*tags, principal if inbound.mtls else _literal("source_principal", UNKNOWN)]
 
@@ -161,7 +143,7 @@ def _source_of_peer(inbound: Inbound, *, legacy: bool) -> list[Json]:
 def _destination_of_host(*, legacy: bool) -> list[Json]:
     tags = [
         _known(f"destination_{label}", f"METADATA(UPSTREAM_HOST:istio:{key})")
-        for label, key in _keys(legacy=legacy).items()
+        for label, key in peer_keys(legacy=legacy).items()
     ]
     return [
         *tags,
@@ -214,7 +196,7 @@ def tcp_stats(workload: Workload, inbound: Inbound | None, *, legacy: bool) -> l
 
     Bytes are counted once, at a connection's end: a logger that also flushes in between would count them twice.
     """
-    tags = _tags(workload, inbound, legacy=legacy)
+    tags = _tags(workload, inbound, legacy=legacy, raw=True)
     if not legacy:
         tags.append(_literal("request_protocol", "tcp"))
 
@@ -234,62 +216,6 @@ def tcp_stats(workload: Workload, inbound: Inbound | None, *, legacy: bool) -> l
             ],
         ),
     ]
-
-
-def peer_headers(workload: Workload, *, legacy: bool) -> Json:
-    """The filter by which a proxy tells the next one whom it speaks for; what came from elsewhere is overwritten."""
-    values = {
-        "workload": workload.name,
-        "namespace": workload.namespace,
-        "app": workload.app,
-        "version": workload.version,
-        "canonical_service": workload.canonical_service,
-        "canonical_revision": workload.canonical_revision,
-        "cluster": "Kubernetes",
-    }
-    mutations: list[Json] = [
-        {
-            "append": {
-                "header": {"key": _header(key), "value": values[key]},
-                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-            }
-        }
-        for key in _keys(legacy=legacy).values()
-    ]
-    return _mutation("istio.peer_headers", mutations)
-
-
-def peer_filters(inbound: Inbound, *, legacy: bool) -> list[Json]:
-    """The filters that take the caller's words about itself off a request, and keep them for the metrics.
-
-    They are believed on mTLS only: in plain text anybody could say anything. Istio 1.2 did believe them there too.
-    """
-    strip = _mutation("istio.strip_peer_headers", [{"remove_on_match": {"key_matcher": {"prefix": _PEER}}}])
-    if not inbound.mtls and not legacy:
-        return [strip]
-    keep = extension(
-        "istio.peer_metadata",
-        "envoy.extensions.filters.http.set_filter_state.v3.Config",
-        on_request_headers=[
-            {
-                "object_key": f"istio.peer.{key}",
-                "factory_key": "envoy.string",
-                "format_string": {"text_format_source": {"inline_string": f"%REQ({_header(key)})%"}},
-                "skip_if_empty": True,
-            }
-            for key in _keys(legacy=legacy).values()
-        ],
-    )
-    return [keep, strip]
-
-
-def _header(key: str) -> str:
-    return _PEER + key.replace("_", "-")
-
-
-def _mutation(name: str, mutations: list[Json]) -> Json:
-    kind = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation"
-    return extension(name, kind, mutations={"request_mutations": mutations})
 
 
 def access_logs(reporting: Reporting, *, legacy: bool) -> list[Json]:

@@ -8,9 +8,22 @@ from typing import Any
 from labkit.sandbox.mesh.envoy import extension, xds_source
 from labkit.sandbox.mesh.model import MeshConfig, Port, Service
 
-__all__ = ["ISTIO_ALPN", "downstream_mutual", "file_secret", "gateway_tls", "root_file_secret", "sni", "upstream"]
+__all__ = [
+    "ISTIO_ALPN",
+    "RAW_ALPN",
+    "downstream_mutual",
+    "file_secret",
+    "gateway_tls",
+    "introduced",
+    "root_file_secret",
+    "sni",
+    "upstream",
+]
 
 Json = dict[str, Any]
+
+RAW_ALPN = "istio-raw"
+"""What a sidecar offers with bytes that are no HTTP, on a port that HTTP may be spoken on as well."""
 
 ISTIO_ALPN = ("istio", "istio-peer-exchange", "istio-http/1.0", "istio-http/1.1", "istio-h2")
 """What a sidecar offers, by which another sidecar tells it from an application's own TLS."""
@@ -92,6 +105,39 @@ def upstream(service: Service, port: Port, subset: str, policy: Json, mesh: Mesh
             {"name": "tlsMode-disabled", "match": {}, "transport_socket": _RAW},
         ]
     }
+
+
+def introduced(fields: Json) -> Json:
+    """The transport fields of a cluster for raw bytes: whom a sidecar speaks for is told to other sidecars first.
+
+    Args:
+        fields: As `upstream` gives them.
+    """
+    plain = fields.get("transport_socket", _RAW)
+    matches = fields.get("transport_socket_matches") or [{"name": "any", "match": {}, "transport_socket": plain}]
+    secure, rest = matches[:-1], matches[-1]
+    others = {key: value for key, value in fields.items() if not key.startswith("transport_socket")}
+    return {
+        **others,
+        "transport_socket_matches": [
+            *({**one, "transport_socket": _with_header(one["transport_socket"])} for one in secure),
+            {
+                "name": "sidecar",
+                "match": {"proxy": "sidecar"},
+                "transport_socket": _with_header(rest["transport_socket"]),
+            },
+            rest,
+        ],
+    }
+
+
+def _with_header(socket: Json) -> Json:
+    return extension(
+        "envoy.transport_sockets.upstream_proxy_protocol",
+        "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport",
+        config={"version": "V2", "pass_through_tlvs": {"match_type": "INCLUDE_ALL"}},
+        transport_socket=socket,
+    )
 
 
 def _identities(service: Service, port: Port) -> list[str]:

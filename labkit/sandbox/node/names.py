@@ -1,8 +1,10 @@
 """The cluster's names as a file, which the pods' processes read in place of asking a DNS server.
 
-{"services": {"reviews.bookinfo": {"ip": "127.20.16.5", "ports": [9080]}},
+{"services": {"reviews.bookinfo": {"ip": "127.20.16.5", "ports": [9080, 3306], "raw": [3306]}},
  "headless": {"istio-system/jaeger-agent": ["127.20.64.7"]},
  "external": {"bookinfo/books": "www.example.com"}}
+
+"raw" are the ports that Istio takes for something else than HTTP.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from pathlib import Path
 
 from labkit.sandbox.contracts import Obj, Objects
 from labkit.sandbox.node.proxy import SLICES, ready_addresses, service_key
+from labkit.sandbox.protocols import is_raw, protocol_of
 from labkit.sandbox.reconcile import Key, Reconciler
 
 __all__ = ["Names"]
@@ -32,10 +35,12 @@ class Names:
     Args:
         objects: The cluster's objects.
         file: Where it is; replaced in one step on every change.
+        legacy: Whether ports are understood as by Istio 1.2.
     """
 
-    def __init__(self, objects: Objects, file: Path) -> None:
+    def __init__(self, objects: Objects, file: Path, *, legacy: bool) -> None:
         self.file = file
+        self._legacy = legacy
         self._objects = objects
         self._services: dict[str, Obj] = {}
         self._headless: dict[str, list[str]] = {}
@@ -72,9 +77,15 @@ class Names:
         elif spec.get("clusterIP") == "None":
             self._headless[full] = sorted({address for address, _ in ready_addresses(self._objects, key)})
         elif ip := spec.get("clusterIP"):
-            self._services[short] = {"ip": ip, "ports": [port["port"] for port in spec.get("ports") or []]}
+            ports = spec.get("ports") or []
+            raw = [port["port"] for port in ports if is_raw(self._protocol(port))]
+            self._services[short] = {"ip": ip, "ports": [port["port"] for port in ports], "raw": raw}
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_TOGETHER, self._write)
+
+    def _protocol(self, port: Obj) -> str:
+        declared, transport = port.get("appProtocol") or "", port.get("protocol", "TCP")
+        return protocol_of(port.get("name") or "", port["port"], declared, transport=transport, legacy=self._legacy)
 
     def _write(self) -> None:
         self._timer = None

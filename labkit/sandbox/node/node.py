@@ -51,7 +51,7 @@ class Node:
         self._processes = Processes(settings.home, images.modules())
         self._registration = Registration(objects, settings, self._timing, self._images_in_use)
         self._proxy = ServiceProxy(objects, settings)
-        self._names = Names(objects, settings.home / "dns.json")
+        self._names = Names(objects, settings.home / "dns.json", legacy=settings.legacy)
         self._tasks: set[asyncio.Task[None]] = set()
         self._monitoring = Monitoring(settings, lambda: self._workers.values())
         self._services = NodeServices(
@@ -278,6 +278,17 @@ class Node:
         """
         _, found = self._container(namespace, pod, container)
         return await start_command(self._processes, found, command, stdin=stdin, tty=tty)
+
+    async def attach(self, namespace: str, pod: str, container: str, *, skip: int | None) -> ExecSession:
+        """A client at a running container's own streams; see `PodRuntime`.
+
+        Raises:
+            ApiError: there is no such container, or it does not run.
+        """
+        _, found = self._container(namespace, pod, container)
+        if found.outlet is None or not found.pid:
+            raise ApiError(400, "BadRequest", f"container {container} not found in pod {pod}_{namespace}")
+        return found.outlet.attach(skip)
 
     async def connect(self, namespace: str, pod: str, port: int) -> ByteStream:
         """Connect to `port` as the pod's own localhost shows it: at its local address, else at the pod IP.

@@ -7,29 +7,39 @@ come later and win.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
+from typing import Any
 
-__all__ = ["configuration", "main"]
+__all__ = ["configuration", "main", "raw_targets"]
+
+_URL = re.compile(r"(?:(?P<scheme>[a-z]+)://)?(?:[^@/]*@)?(?P<host>[A-Za-z0-9.-]+)(?::(?P<port>\d+))?(?:[/?#]|$)")
+_PORTS = {"http": 80, "https": 443, "telnet": 23}
 
 
-def configuration(env: Mapping[str, str], arguments: list[str]) -> list[str]:
+def configuration(
+    env: Mapping[str, str], arguments: list[str], relays: Mapping[tuple[str, int], int] | None = None
+) -> list[str]:
     """The lines of curl's configuration.
 
     Args:
         env: The container's environment.
         arguments: curl's own arguments, in which ports of localhost are looked for.
+        relays: Host and port of what is no HTTP to the sidecar → port of the pod's localhost that leads there.
     """
     local = env["LABKIT_LOCAL_IP"]
     behind = bool(env.get("LABKIT_CAPTURE"))
     # Without a sidecar applications bind the pod IP.
     own = local if behind or not _application(env) else env.get("LABKIT_POD_IP", local)
     shift = int(env.get("LABKIT_LOW_PORT_SHIFT") or 0)
-    lines = [f'noproxy = "localhost,127.0.0.1,{local}"']
+    direct = ["localhost", "127.0.0.1", local, *(host for host, _ in relays or {})]
+    lines = [f'noproxy = "{",".join(direct)}"']
+    lines += [f'connect-to = "{host}:{port}:{local}:{at}"' for (host, port), at in (relays or {}).items()]
     for name in ("localhost", "127.0.0.1"):
         for port in _low_ports(arguments) if shift else ():
             lines.append(f'connect-to = "{name}:{port}:{own}:{port + shift}"')
@@ -51,12 +61,35 @@ def _low_ports(arguments: list[str]) -> set[int]:
     return found
 
 
-def _names(env: Mapping[str, str], shift: int) -> Iterator[str]:
+def _cluster(env: Mapping[str, str]) -> dict[str, Any]:
+    """The cluster's names; empty where nobody wrote them."""
     try:
         with open(env.get("LABKIT_DNS", ""), encoding="utf-8") as file:
-            content = json.load(file)
+            return dict(json.load(file))
     except (OSError, ValueError):
-        return
+        return {}
+
+
+def raw_targets(env: Mapping[str, str], arguments: list[str]) -> dict[tuple[str, int], str]:
+    """The hosts and ports among curl's arguments that its sidecar takes for something else than HTTP.
+
+    Its HTTP proxy could tunnel to them at best, and would count what goes through as HTTP. So curl is led to them as
+    any other program is: to the listener of their address.
+
+    Returns:
+        Host and port as curl was given them → the Service's address.
+    """
+    named = [match for argument in arguments if (match := _URL.match(argument))]
+    asked = {(m["host"], int(m["port"] or _PORTS.get(m["scheme"] or "http", 0))) for m in named}
+    found: dict[tuple[str, int], str] = {}
+    for key, entry in _cluster(env).get("services", {}).items():
+        forms = {*_forms(key, env), entry["ip"]}
+        found |= {(host, port): entry["ip"] for host, port in asked if host in forms and port in entry.get("raw", ())}
+    return found
+
+
+def _names(env: Mapping[str, str], shift: int) -> Iterator[str]:
+    content = _cluster(env)
     for key, entry in content.get("services", {}).items():
         low = [port for port in entry["ports"] if shift and port < 1024]
         for name in (*_forms(key, env), entry["ip"]):
@@ -90,7 +123,11 @@ def main() -> None:
         sys.exit(127)
     given: list[str] = []
     if os.environ.get("LABKIT_LOCAL_IP"):
-        text = "\n".join(configuration(os.environ, arguments)) + "\n"
+        relays = {}
+        if os.environ.get("LABKIT_CAPTURE") and (targets := raw_targets(os.environ, arguments)):
+            # Only now: almost every call of curl is HTTP, and has no use for it.
+            relays = importlib.import_module("raw_relay").start(os.environ, targets)
+        text = "\n".join(configuration(os.environ, arguments, relays)) + "\n"
         descriptor = os.memfd_create("curlrc", 0)
         os.write(descriptor, text.encode())
         os.lseek(descriptor, 0, os.SEEK_SET)
