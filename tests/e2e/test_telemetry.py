@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import http.client
+import statistics
 import time
 
 import pandas as pd
 import psutil
 
 from labkit import bookinfo
-from labkit.observe.jaeger import Jaeger, Trace
 from labkit.observe.prometheus import Prometheus
 from tests.conftest import processes_of, wait_until
+from tests.e2e.traced import load_is_traced, traces
 
 N = 60
-# Aimed at: 1 s for a counter, 1.5 s for a quantile. A machine that runs other tests as well is slower than that.
-COUNTER_SECONDS, QUANTILE_SECONDS = 3.0, 4.0
+TRIES = 5
 
 SEEN = 'istio_requests_total{reporter="destination",destination_workload_namespace="bookinfo"}'
 BOOKINFO = 9080
@@ -45,24 +45,31 @@ def settled(prometheus: Prometheus) -> pd.Series:
 def test_requests_are_in_counters_and_quantiles_within_a_moment(shop, prometheus, facts, record_property):
     assert shop.status() == 200
     before = settled(prometheus)
-    sent = bookinfo.load(shop.url, N, rate=100)
-    ended = time.monotonic()
-    assert (sent["status"] == 200).all()
-    wait_until(
-        lambda: counted(prometheus)["productpage-v1"] >= before["productpage-v1"] + N, 20, "the requests in the counter"
-    )
-    counter = time.monotonic() - ended
     duration = next(m.name for m in facts.metrics if m.name.startswith("istio_request_duration"))
     bucket = f'{duration}_bucket{{reporter="destination",destination_workload="productpage-v1"}}'
-    quantile = f"histogram_quantile(0.9,sum by(le)(rate({bucket}[10s])))"
-    wait_until(lambda: prometheus.value(quantile) > 0, 20, "a quantile")
-    quantile_after = time.monotonic() - ended
+    quantile = f"histogram_quantile(0.9,sum by(le)(rate({bucket}[3s])))"
+    loads: list[pd.DataFrame] = []
+    counters: list[float] = []
+    quantiles: list[float] = []
+    for number in range(1, TRIES + 1):
+        wait_until(lambda: not prometheus.value(quantile) > 0, 20, "the load before to have left the quantile")
+        loads.append(bookinfo.load(shop.url, N // TRIES, rate=100))
+        ended = time.monotonic()
+        wanted = before["productpage-v1"] + number * N // TRIES
+        wait_until(lambda n=wanted: counted(prometheus)["productpage-v1"] >= n, 20, "the requests in the counter")
+        counters.append(time.monotonic() - ended)
+        wait_until(lambda: prometheus.value(quantile) > 0, 20, "a quantile")
+        quantiles.append(time.monotonic() - ended)
+    # The middle one of five: a machine that is busy with other things holds up one or two.
+    counter, quantile_after = statistics.median(counters), statistics.median(quantiles)
     record_property("counter_seconds", round(counter, 2))
     record_property("quantile_seconds", round(quantile_after, 2))
     print(f"{shop.sandbox.release}: in the counter after {counter:.2f} s, in a quantile after {quantile_after:.2f} s")
-    assert counter <= COUNTER_SECONDS
-    assert quantile_after <= QUANTILE_SECONDS
+    assert counter <= 1.0, counters
+    assert quantile_after <= 1.5, quantiles
 
+    sent = pd.concat(loads)
+    assert (sent["status"] == 200).all()
     gained = settled(prometheus).sub(before, fill_value=0)
     versions = sent["reviews"].value_counts()
     assert gained["productpage-v1"] == gained["details-v1"] == N
@@ -88,23 +95,8 @@ def test_both_ends_count_the_same_and_name_each_other(shop, prometheus, facts):
             assert "" not in one.values()
 
 
-def traces(jaeger: Jaeger, since: pd.Timestamp) -> list[Trace]:
-    gateway = [name for name in jaeger.services() if name.startswith("istio-ingressgateway")]
-    return jaeger.traces(gateway[0], start=since, limit=1000) if gateway else []
-
-
 def test_as_many_traces_as_requests(shop, jaeger, record_property):
-    def all_trace() -> bool:
-        # Each proxy takes up the Telemetry object at a moment of its own.
-        start = pd.Timestamp.now(tz="UTC")
-        bookinfo.load(shop.url, 12, rate=50)
-        deadline = time.monotonic() + 3
-        while time.monotonic() < deadline:
-            if sum(len(trace.spans) >= 6 for trace in traces(jaeger, start)) == 12:
-                return True
-        return False
-
-    wait_until(all_trace, 30, "traces of all proxies")
+    wait_until(lambda: load_is_traced(shop, jaeger, 12), 30, "traces of all proxies")
     began = pd.Timestamp.now(tz="UTC")
     sent = bookinfo.load(shop.url, N, rate=50)
     ended = time.monotonic()
