@@ -19,11 +19,13 @@ class Sent:
         statuses: How often each status was answered; 0 for requests without an answer.
         latest: How many seconds after its time the latest request was sent.
         took: Seconds from the first request to the last answer.
+        wrong: The first answer that was not 200.
     """
 
     statuses: Counter[int] = field(default_factory=Counter)
     latest: float = 0.0
     took: float = 0.0
+    wrong: str = ""
 
     @property
     def count(self) -> int:
@@ -53,10 +55,13 @@ async def _steady(url: str, rate: float, count: int) -> Sent:
             sent.latest = max(sent.latest, loop.time() - at)
             try:
                 async with session.get(url) as answer:
-                    await answer.read()
+                    text = await answer.text()
                     sent.statuses[answer.status] += 1
-            except (OSError, aiohttp.ClientError, TimeoutError):
+                    if answer.status != 200:
+                        sent.wrong = sent.wrong or text
+            except (OSError, aiohttp.ClientError, TimeoutError) as error:
                 sent.statuses[0] += 1
+                sent.wrong = sent.wrong or repr(error)
 
         under_way = set()
         for number in range(count):

@@ -150,7 +150,7 @@ def test_nothing_is_lost_under_steady_load(shop, prometheus, jaeger, facts, reco
     began = time.time()
     sent = steady(shop.url + LIGHT, RATE, SECONDS)
     ended = time.time()
-    assert sent.statuses == {200: RATE * SECONDS}
+    assert sent.statuses == {200: RATE * SECONDS}, sent.wrong
 
     spans = jaeger_before["spans_accepted_total"] + SPANS * sent.count
     wait_until(lambda: said_by_jaeger(shop)["spans_accepted_total"] >= spans, 30, f"{spans:.0f} spans")
