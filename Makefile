@@ -35,7 +35,7 @@ lab: setup ## JupyterLab on the notebooks
 	@# A learner's first view is the course, not a question about Jupyter's news.
 	$(BIN)/jupyter labextension disable --level=sys_prefix '@jupyterlab/apputils-extension:announcements' 2>/dev/null
 	@# The proxy to the consoles leads to this machine's own loopback address only.
-	$(BIN)/jupyter server extension enable --sys-prefix labkit.ui.jupyter_extension 2>/dev/null
+	$(BIN)/python -m labkit.ui.jupyter_extension
 	$(LABKIT) up --release $(RELEASE)
 	eval "$$($(LABKIT) env)" && PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab --notebook-dir notebooks
 

@@ -15,9 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from labkit.ui.jupyter_extension import enable
 from tests.conftest import wait_until
-
-EXTENSION = "labkit.ui.jupyter_extension"
 
 
 class Page(BaseHTTPRequestHandler):
@@ -41,9 +40,10 @@ def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         port = int(probe.getsockname()[1])
     command = [sys.executable, "-m", "jupyter_server", "--no-browser", "--allow-root", f"--port={port}"]
     command += ["--ServerApp.port_retries=0", "--IdentityProvider.token=", f"--ServerApp.root_dir={home}"]
-    command += [f"--ServerApp.jpserver_extensions={EXTENSION}=True"]
     command += [f"--ServerProxy.host_allowlist={host}" for host in ("127.0.0.2", "0.0.0.0", "127.1", "10.0.0.1")]
-    environment = {**os.environ, "HOME": str(home), "JUPYTER_RUNTIME_DIR": str(home / "runtime")}
+    folders = {"JUPYTER_RUNTIME_DIR": str(home / "runtime"), "JUPYTER_CONFIG_PATH": str(home / "etc" / "jupyter")}
+    environment = {**os.environ, "HOME": str(home), **folders}
+    assert enable(home).is_file()
     with open(home / "log", "wb") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     url = f"http://127.0.0.1:{port}"
@@ -91,4 +91,4 @@ def test_nothing_outside_is_reached(jupyter: str, host: str) -> None:
 def test_the_course_enables_it_wherever_it_starts_jupyter() -> None:
     root = Path(__file__).resolve().parents[2]
     for file in ("Makefile", "binder/postBuild"):
-        assert f"jupyter server extension enable --sys-prefix {EXTENSION}" in (root / file).read_text()
+        assert "python -m labkit.ui.jupyter_extension" in (root / file).read_text()
