@@ -71,7 +71,7 @@ def test_the_whole_course(tmp_path: Path, release: str) -> None:
     assert not (tmp_path / "home" / ".kube").exists()
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("release", RELEASES)
 def test_each_lesson_can_be_played_again(
     tmp_path: Path, release: str, start_sandbox: Callable[..., SandboxUnderTest], monkeypatch: pytest.MonkeyPatch

@@ -1,0 +1,20 @@
+"""How long a proxy keeps what it has counted and traced: a moment, or as long as Istio's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from labkit.sandbox.images.proxy.bootstrap import Agent, bootstrap
+from tests.images.test_registry import context
+
+
+@pytest.mark.parametrize(("real", "stats", "spans"), [(False, "0.25s", 250), (True, "5s", 5000)])
+def test_metrics_and_spans_have_the_same_clock(tmp_path: Path, real: bool, stats: str, spans: int) -> None:
+    quick = context(tmp_path, "pilot-agent", "proxy", "sidecar", image="istio/proxyv2:1.30.3")
+    given = replace(quick, settings=replace(quick.settings, real_clocks=real))
+    made = bootstrap(given, Agent.of(given))
+    assert made["stats_flush_interval"] == stats
+    assert made["layered_runtime"]["layers"][0]["static_layer"]["tracing.zipkin.flush_interval_ms"] == spans
