@@ -249,6 +249,16 @@ class PodRuntime(Protocol):
     ) -> ExecSession:
         """Start `command` in a running container."""
 
+    async def attach(self, namespace: str, pod: str, container: str, *, skip: int | None) -> ExecSession:
+        """The streams of a running container that has a stdin or a terminal; `kill` only leaves them.
+
+        Args:
+            namespace: The pod's namespace.
+            pod: Its name.
+            container: The container.
+            skip: How many bytes of its output the client has seen; None: it sees what comes from now on.
+        """
+
     async def connect(self, namespace: str, pod: str, port: int) -> ByteStream:
         """Connect to `port` as the pod's own localhost shows it."""
 

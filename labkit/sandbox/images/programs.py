@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
+
 from labkit.sandbox.images.context import ContainerContext, Image, Launch
 from labkit.sandbox.images.registry import machine_program
 
@@ -20,6 +23,15 @@ def _shell(context: ContainerContext) -> Launch:
     return Launch(argv=launch.argv, env={"KUBECONFIG": str(context.settings.home / "kubeconfig")})
 
 
+def _curl(context: ContainerContext) -> Launch:
+    """The curl image's entrypoint: its arguments are a command if they begin with a program, else they are curl's."""
+    arguments = context.argv[1:]
+    first = arguments[0] if arguments else ""
+    command = first and not first.startswith("-") and shutil.which(first, path=context.env.get("PATH"))
+    argv = arguments if command else ("curl", *arguments)
+    return machine_program(dataclasses.replace(context, argv=argv))
+
+
 IMAGES = (
     Image(
         repositories=("library/nginx", "nginxinc/nginx-unprivileged", "library/httpd"),
@@ -30,7 +42,8 @@ IMAGES = (
     ),
     Image(
         repositories=("curlimages/curl", "curl/curl", "governmentpaas/curl-ssl", "tutum/curl", "pstauffer/curl"),
-        entrypoint=("curl",),
+        entrypoint=("/entrypoint.sh",),
+        programs={"entrypoint.sh": _curl},
         size=9_500_000,
         stands_in="runs this machine's programs",
     ),

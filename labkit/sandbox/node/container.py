@@ -16,6 +16,7 @@ from labkit.errors import LabError
 from labkit.sandbox import images
 from labkit.sandbox.contracts import Obj
 from labkit.sandbox.images import ContainerContext, Image, Launch
+from labkit.sandbox.node.attach import Outlet, open_streams
 from labkit.sandbox.node.backoff import BackOff
 from labkit.sandbox.node.context import make_context
 from labkit.sandbox.node.endings import duration, last_words, not_started, terminated
@@ -73,6 +74,7 @@ class Container:
         self.context: ContainerContext | None = None
         self.image: Image | None = None
         self.log: LogFile | None = None
+        self.outlet: Outlet | None = None
         self._services = services
         self._volumes = volumes
         self._pod = pod
@@ -192,6 +194,8 @@ class Container:
             self._launch = images.launch(self.image, self.context)
             process, output = await self._start(identity)
         except (LabError, OSError) as error:
+            if self.outlet is not None:
+                self.outlet.close()
             state = not_started(error, self._launch.argv[0] if self._launch is not None else "")
             self.warning("Failed", f"Error: {state['message']}")
             return self._ended(state)
@@ -204,6 +208,8 @@ class Container:
             process.signal(signal.SIGKILL, tree=True)
             for stream in output:
                 stream.cancel()
+            if self.outlet is not None:
+                self.outlet.close()
             if self.log is not None:
                 self.log.close()
         return self._ended(terminated(ended, began, self._last_words(ended.code)))
@@ -214,14 +220,12 @@ class Container:
         self.log = LogFile(self.log_path(self.restarts))
         # The last run's log can be asked for, those before it cannot.
         remove_log(self.log_path(self.restarts - 2))
-        output = []
+        tty = bool(self.spec.get("tty"))
+        streams = open_streams(stdin=bool(self.spec.get("stdin")), tty=tty)
+        outlet = self.outlet = Outlet(self.log, streams, once=bool(self.spec.get("stdinOnce")))
+        output = [pump(reader, outlet, name) for name, reader in streams.outputs]
         with contextlib.ExitStack() as stack:
-            ends: list[int] = [os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)]
-            for stream in ("stdout", "stderr"):
-                reader, writer = os.pipe2(os.O_CLOEXEC)
-                output.append(pump(reader, self.log, stream))
-                ends.append(writer)
-            for end in ends:
+            for end in streams.theirs:
                 stack.callback(os.close, end)
             workdir = self.context.path(self.spec.get("workingDir") or "/")
             workdir.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -229,10 +233,12 @@ class Container:
                 identity,
                 entry=self._launch.entry,
                 argv=self._launch.argv,
-                env={**self.context.env, **self._launch.env},
+                env={**self.context.env, **self._launch.env, **({"TERM": "xterm"} if tty else {})},
                 cwd=workdir,
-                streams=(ends[0], ends[1], ends[2]),
+                streams=streams.theirs,
+                tty=tty,
             )
+        outlet.started(process)
         return process, output
 
     async def _follow(self, process: Process, began: str) -> Exit:

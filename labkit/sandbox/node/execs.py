@@ -21,7 +21,7 @@ from labkit.sandbox.node.processes import Process, Processes, StartError
 if TYPE_CHECKING:
     from labkit.sandbox.node.container import Container
 
-__all__ = ["Command", "run_command", "start_command"]
+__all__ = ["Command", "Input", "run_command", "start_command"]
 
 _BUFFER = 256 * 1024
 _MOST_OUTPUT = 10 * 1024
@@ -105,6 +105,50 @@ class _Reader:
         self._more.set()
 
 
+class Input:
+    """A process's stdin, written without waiting on anybody else's account.
+
+    Args:
+        descriptor: Where to write.
+        process: Who reads.
+    """
+
+    def __init__(self, descriptor: int, process: Process) -> None:
+        os.set_blocking(descriptor, False)
+        self._descriptor: int | None = descriptor
+        self._process = process
+
+    async def write(self, data: bytes) -> None:
+        """Send; waits while the process is slow."""
+        view = memoryview(data)
+        while view and self._descriptor is not None:
+            try:
+                view = view[os.write(self._descriptor, view) :]
+            except BlockingIOError:
+                await self._until_writable(self._descriptor)
+            except OSError:
+                # The process has closed its input or has ended; its exit code tells.
+                return
+
+    async def _until_writable(self, descriptor: int) -> None:
+        loop = asyncio.get_running_loop()
+        writable = asyncio.Event()
+        self._process.exited.add_done_callback(lambda _: writable.set())
+        loop.add_writer(descriptor, writable.set)
+        try:
+            await writable.wait()
+        finally:
+            if self._descriptor is not None:
+                loop.remove_writer(descriptor)
+
+    def close(self) -> None:
+        """The end of the input."""
+        if self._descriptor is not None:
+            asyncio.get_running_loop().remove_writer(self._descriptor)
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
 class Command(ExecSession):
     """A command in a container.
 
@@ -120,7 +164,7 @@ class Command(ExecSession):
         self, process: Process, stdin: int | None, stdout: _Reader, stderr: _Reader | None, terminal: int | None
     ) -> None:
         self._process = process
-        self._stdin = stdin
+        self._input = Input(stdin, process) if stdin is not None else None
         self._stdout = stdout
         self._stderr = stderr
         self._terminal = terminal
@@ -136,36 +180,17 @@ class Command(ExecSession):
 
     async def write_stdin(self, data: bytes) -> None:
         """Send to stdin; waits while the command is slow."""
-        view = memoryview(data)
-        while view and self._stdin is not None:
-            try:
-                view = view[os.write(self._stdin, view) :]
-            except BlockingIOError:
-                await self._until_writable(self._stdin)
-            except OSError:
-                # The command has closed its input or has ended; its exit code tells.
-                return
-
-    async def _until_writable(self, descriptor: int) -> None:
-        loop = asyncio.get_running_loop()
-        writable = asyncio.Event()
-        self._process.exited.add_done_callback(lambda _: writable.set())
-        loop.add_writer(descriptor, writable.set)
-        try:
-            await writable.wait()
-        finally:
-            if self._stdin is not None:
-                loop.remove_writer(descriptor)
+        if self._input is not None:
+            await self._input.write(data)
 
     async def close_stdin(self) -> None:
         """End of stdin."""
-        if self._stdin is None:
+        if self._input is None:
             return
         if self._terminal is not None:
-            await self.write_stdin(b"\x04")
+            await self._input.write(b"\x04")
         else:
-            os.close(self._stdin)
-            self._stdin = None
+            self._input.close()
 
     def resize(self, width: int, height: int) -> None:
         """Tell a tty its size in characters."""
@@ -182,9 +207,8 @@ class Command(ExecSession):
         self._process.signal(signal.SIGKILL, tree=True)
 
     def _finished(self) -> None:
-        if self._stdin is not None:
-            os.close(self._stdin)
-            self._stdin = None
+        if self._input is not None:
+            self._input.close()
         for reader in (self._stdout, self._stderr):
             if reader is not None:
                 reader.finish()
@@ -231,8 +255,6 @@ async def start_command(
         except StartError as error:
             raise _refused(f'exec: "{launch.argv[0]}": {error.message.lower()}') from error
         kept.pop_all()
-    if streams.stdin is not None:
-        os.set_blocking(streams.stdin, False)
     errors = _Reader(streams.stderr) if streams.stderr is not None else None
     return Command(process, streams.stdin, _Reader(streams.stdout), errors, streams.stdout if tty else None)
 

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 __all__ = ["LogFile", "Selection", "pump", "read_log", "remove_log"]
 
@@ -144,8 +144,15 @@ def remove_log(path: Path) -> None:
             file.unlink()
 
 
-def pump(descriptor: int, file: LogFile, stream: str) -> asyncio.Future[None]:
-    """Copy a pipe into `file` until it ends or the future is cancelled; closes `descriptor`."""
+class Sink(Protocol):
+    """Takes what a container writes."""
+
+    def write(self, stream: str, data: bytes) -> None:
+        """Take `data` of `stream` ("stdout" or "stderr")."""
+
+
+def pump(descriptor: int, sink: Sink, stream: str) -> asyncio.Future[None]:
+    """Copy a pipe, or a terminal, into `sink` until it ends or the future is cancelled; closes `descriptor`."""
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[None] = loop.create_future()
     os.set_blocking(descriptor, False)
@@ -155,8 +162,11 @@ def pump(descriptor: int, file: LogFile, stream: str) -> asyncio.Future[None]:
             data = os.read(descriptor, _BLOCK)
         except BlockingIOError:
             return
+        except OSError:
+            # A terminal whose other side is closed answers EIO.
+            data = b""
         if data:
-            file.write(stream, data)
+            sink.write(stream, data)
         elif not ended.done():
             ended.set_result(None)
 

@@ -44,7 +44,7 @@ def _run(pod: Obj, container: str) -> tuple[str, str, int]:
 
 
 async def serve_attach(request: web.Request, runtime: PodRuntime, pod: Obj) -> web.StreamResponse:
-    """Show a container's output from now on; its stdin stays where it is.
+    """Show a container's output from now on; what the client types goes to a container that has a stdin.
 
     Raises:
         ApiError: 400, 403 or 404, before the upgrade.
@@ -54,9 +54,19 @@ async def serve_attach(request: web.Request, runtime: PodRuntime, pod: Obj) -> w
     node_required(pod)
     skip = _skipped(runtime, pod, container, interactive=STDIN in streams)
     metadata = pod["metadata"]
+    if _interactive(pod, container) and "running" in (_status(pod, container).get("state") or {}):
+        session = await runtime.attach(metadata["namespace"], metadata["name"], container, skip=skip)
+        return await converse(request, streams, session)
     tail = 0 if skip is None else None
     output = runtime.logs(metadata["namespace"], metadata["name"], container, follow=True, tail_lines=tail)
     return await converse(request, streams, _Attached(output, skip or 0))
+
+
+def _interactive(pod: Obj, name: str) -> bool:
+    spec = pod["spec"]
+    everyone = [*(spec.get("containers") or []), *(spec.get("initContainers") or [])]
+    container: Obj = next((one for one in everyone if one.get("name") == name), {})
+    return bool(container.get("stdin") or container.get("tty"))
 
 
 def _skipped(runtime: PodRuntime, pod: Obj, container: str, *, interactive: bool) -> int | None:
