@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -51,7 +52,9 @@ def test_killed_gateways_and_add_ons_come_back(shop, until, app):
     found = [process for process in processes_of(shop.sandbox.home) if uid in " ".join(process.cmdline())]
     assert found
     for process in found:
-        process.kill()
+        # A child may have gone with its parent by now.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
     until(lambda: shop.status() == 200, 20, "the page")
     shop.sandbox.kubectl("wait", "--for=condition=Ready", "pod", "-n", "istio-system", "-l", label, "--timeout=40s")
 

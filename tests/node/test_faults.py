@@ -136,7 +136,7 @@ def test_a_killed_keeper_takes_its_processes_along_and_pods_come_back(daemon: An
 def test_daemon_and_keeper_killed_at_once_are_swept_up_by_the_next_start(daemon: Any, until: Any) -> None:
     first = daemon(DETACHED)
     home, keeper = first.home, first.keeper
-    left = alive(home, "sleep 1000")
+    left = until(lambda: alive(home, "sleep 1000"), what="the detached process runs")
     # Stopped first, so that neither can clean up after the other.
     for process in (psutil.Process(first.process.pid), keeper):
         process.suspend()
@@ -155,9 +155,11 @@ def test_daemon_and_keeper_killed_at_once_are_swept_up_by_the_next_start(daemon:
 
 
 async def test_what_a_container_left_behind_ends_with_it(cluster: Cluster) -> None:
-    cluster.shell("(setsid sh -c 'sleep 1000 & exec sleep 1001' &); sleep 0.3", restartPolicy="Never")
+    detached = "(setsid sh -c 'sleep 1000 & exec sleep 1001' &)"
+    cluster.shell(f"{detached}; until [ -e go ]; do sleep 0.02; done", restartPolicy="Never")
     home = cluster.settings.home
-    await cluster.until(lambda: alive(home, "sleep 1000"))
+    await cluster.until(lambda: alive(home, "sleep 1000") and alive(home, "sleep 1001"))
+    assert (await cluster.exec(["touch", "go"]))[0] == 0
     await cluster.until(lambda: cluster.status().get("phase") == "Succeeded")
     await cluster.until(lambda: not alive(home, "sleep 1000") + alive(home, "sleep 1001"), seconds=10)
 

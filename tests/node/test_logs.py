@@ -143,9 +143,11 @@ async def test_a_pump_copies_until_the_pipe_ends(tmp_path: Path) -> None:
 
 
 async def test_follow_ends_with_the_container(cluster: Cluster) -> None:
-    cluster.shell("echo 1; sleep 0.2; echo 2; exit 0", restartPolicy="Never")
+    cluster.shell("echo 1; until [ -e go ]; do sleep 0.02; done; echo 2; exit 0", restartPolicy="Never")
     await cluster.until(lambda: "running" in cluster.container().get("state", {}))
-    assert await cluster.log(follow=True) == "1\n2\n"
+    following = asyncio.create_task(cluster.log(follow=True))
+    assert (await cluster.exec(["touch", "go"]))[0] == 0
+    assert await following == "1\n2\n"
 
 
 async def test_followers_that_go_away_leave_nothing(cluster: Cluster) -> None:

@@ -151,19 +151,21 @@ async def test_a_command_that_cannot_start_is_a_start_error(cluster: Cluster, co
 
 async def test_init_containers_run_one_after_the_other_and_first(cluster: Cluster) -> None:
     mount = [{"name": "v", "mountPath": "/data"}]
-    init = [
-        {"name": f"i{n}", "image": "busybox", "command": ["sh", "-c", f"sleep 0.1; echo {n} >> data/order"]}
-        for n in (1, 2)
-    ]
+    waits = "until [ -e data/go ]; do sleep 0.02; done; echo {} >> data/order"
+    init = [{"name": f"i{n}", "image": "busybox", "command": ["sh", "-c", waits.format(n)]} for n in (1, 2)]
     cluster.pod(
-        container={"command": ["sh", "-c", "cat data/order; " + FOREVER], "volumeMounts": mount},
+        container={"command": ["cat", "data/order"], "volumeMounts": mount},
         initContainers=[{**item, "volumeMounts": mount} for item in init],
-        volumes=[{"name": "v", "emptyDir": {}}],
+        volumes=[{"name": "v", "hostPath": {"path": "/shared"}}],
+        restartPolicy="Never",
     )
     await cluster.until(lambda: "state" in cluster.container())
     assert cluster.status()["phase"] == "Pending"
     assert cluster.container()["state"]["waiting"]["reason"] == "PodInitializing"
-    await cluster.until(cluster.ready)
+    shared = cluster.settings.home / "host" / "shared"
+    await cluster.until(shared.is_dir)
+    (shared / "go").touch()
+    await cluster.until(lambda: cluster.status()["phase"] == "Succeeded")
     assert await cluster.log() == "1\n2\n"
     assert [item["state"]["terminated"]["reason"] for item in cluster.status()["initContainerStatuses"]] == [
         "Completed",
@@ -327,3 +329,22 @@ async def test_only_the_last_two_logs_of_a_container_are_kept(cluster: Cluster) 
     folder = cluster.settings.pods_dir / pod["metadata"]["uid"] / "logs" / "c"
     run = cluster.container()["restartCount"]
     assert sorted(int(file.stem) for file in folder.iterdir()) == [run - 1, run]
+
+
+async def test_events_say_which_container_they_are_about(cluster: Cluster) -> None:
+    init = [{"name": "first", "image": "busybox:1.28", "command": ["sh", "-c", "exit 0"]}]
+    container = {"name": "c", "image": "busybox:1.28", "command": ["sh", "-c", "while true; do sleep 0.05; done"]}
+    cluster.pod(containers=[container], initContainers=init)
+    await cluster.until(cluster.ready)
+    about = {
+        (event["reason"], event["involvedObject"].get("fieldPath", ""))
+        for event in cluster.events()
+        if event["reason"] in ("Pulled", "Created", "Started", "Scheduled")
+    }
+    for reason in ("Pulled", "Created", "Started"):
+        assert (reason, "spec.containers{c}") in about
+        assert (reason, "spec.initContainers{first}") in about
+    cluster.objects.delete("pods", "web", "default", grace_period=0)
+    await cluster.until(cluster.gone)
+    (killing,) = [event for event in cluster.events() if event["reason"] == "Killing"]
+    assert killing["involvedObject"]["fieldPath"] == "spec.containers{c}"

@@ -94,13 +94,14 @@ async def test_readiness_is_lost_and_found_again(cluster: Cluster) -> None:
 async def test_a_startup_probe_holds_the_others_back(cluster: Cluster) -> None:
     cluster.pod(
         container={
-            "command": ["sh", "-c", "sleep 0.5; touch up; " + FOREVER],
+            "command": ["sh", "-c", FOREVER],
             "startupProbe": {"exec": {"command": ["test", "-e", "up"]}, "periodSeconds": 1, "failureThreshold": 10},
             "livenessProbe": {"exec": {"command": ["test", "-e", "up"]}, "periodSeconds": 1, "failureThreshold": 1},
         }
     )
     await cluster.until(lambda: "running" in cluster.container().get("state", {}))
     assert cluster.container()["started"] is False
+    assert (await cluster.exec(["touch", "up"]))[0] == 0
     await cluster.until(cluster.ready)
     assert cluster.container()["started"] is True
     assert cluster.container()["restartCount"] == 0
