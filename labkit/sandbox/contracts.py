@@ -175,10 +175,20 @@ class Objects(Protocol):
         """Whether objects of `resource` live in namespaces."""
 
     def event(
-        self, involved: Obj, type: Literal["Normal", "Warning"], reason: str, message: str, component: str
+        self,
+        involved: Obj,
+        type: Literal["Normal", "Warning"],
+        reason: str,
+        message: str,
+        component: str,
+        *,
+        field_path: str = "",
     ) -> None:
-        """Record a Kubernetes Event about `involved`; repeated ones are counted, as the event recorder does.
-        Never raises: an event about a vanished object or in a vanished namespace is dropped."""
+        """Record a Kubernetes Event about `involved`, or about its part `field_path` ("spec.containers{web}").
+
+        Repeated ones are counted, as the event recorder does. Never raises: an event about a vanished object or in a
+        vanished namespace is dropped.
+        """
 
     def add_admission(self, plugin: AdmissionPlugin) -> None:
         """Ask `plugin` about every write from now on."""

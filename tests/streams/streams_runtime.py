@@ -94,6 +94,7 @@ class LocalRuntime:
         self.log_lines: list[bytes] = []
         self.more = asyncio.Event()
         self.log_requests: list[dict[str, object]] = []
+        self.attached: list[tuple[str, int | None]] = []
         self.followers = 0
         self.follows = True
         self.processes: list[Process] = []
@@ -173,6 +174,10 @@ class LocalRuntime:
         session = Process(process, terminal)
         self.processes.append(session)
         return session
+
+    async def attach(self, namespace: str, pod: str, container: str, *, skip: int | None) -> ExecSession:
+        self.attached.append((container, skip))
+        return await self.exec(namespace, pod, container, ["cat"], stdin=True, tty=False)
 
     async def connect(self, namespace: str, pod: str, port: int) -> ByteStream:
         connection = Connection(*await asyncio.open_connection("127.0.0.1", port))

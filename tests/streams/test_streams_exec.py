@@ -138,6 +138,29 @@ def test_where_attach_begins(server: Server, kubectl: Any, arguments: list[str],
     assert server.runtime.log_requests[-1]["tail_lines"] == tail
 
 
+@pytest.mark.parametrize(("age", "skip"), [(1, 0), (60, None)])
+def test_what_is_typed_goes_to_a_container_with_a_stdin(
+    server: Server,
+    kubectl_path: str,
+    environment: dict[str, str],
+    transport: dict[str, str],
+    age: float,
+    skip: int | None,
+) -> None:
+    server.pods["one"]["spec"]["containers"][0]["stdin"] = True
+    _state(server, running={"startedAt": _ago(age)})
+    done = subprocess.run(
+        [kubectl_path, "attach", "one", "-i"],
+        env=environment | transport,
+        input=b"typed\nmore\n",
+        capture_output=True,
+        timeout=30,
+    )
+    assert (done.returncode, done.stdout) == (0, b"typed\nmore\n")
+    assert server.runtime.attached == [("app", skip)]
+    assert server.runtime.log_requests == []
+
+
 def test_attach_to_a_container_that_ended_long_ago_is_refused(server: Server, kubectl: Any) -> None:
     _state(server, terminated={"startedAt": _ago(60), "finishedAt": _ago(30)})
     done = kubectl("attach", "one")

@@ -248,10 +248,17 @@ class ObjectStore:
             self.deletes.release_crd(self.resource(CRDS), resource.name)
 
     def event(
-        self, involved: Obj, type: Literal["Normal", "Warning"], reason: str, message: str, component: str
+        self,
+        involved: Obj,
+        type: Literal["Normal", "Warning"],
+        reason: str,
+        message: str,
+        component: str,
+        *,
+        field_path: str = "",
     ) -> None:
         """Record an Event about `involved`; never raises."""
-        self._recorder.record(involved, type, reason, message, component)
+        self._recorder.record(involved, type, reason, message, component, field_path)
 
     def add_admission(self, plugin: AdmissionPlugin) -> None:
         """Let `plugin` change or refuse writes from now on."""

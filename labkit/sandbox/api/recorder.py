@@ -37,12 +37,18 @@ class Recorder:
         self._swept = time.monotonic()
 
     def record(
-        self, involved: Obj, type: Literal["Normal", "Warning"], reason: str, message: str, component: str
+        self,
+        involved: Obj,
+        type: Literal["Normal", "Warning"],
+        reason: str,
+        message: str,
+        component: str,
+        field_path: str = "",
     ) -> None:
         """As `Objects.event`."""
         meta = involved["metadata"]
         namespace = meta.get("namespace") or "default"
-        identity = (meta.get("uid", ""), namespace, meta["name"], type, reason, message, component)
+        identity = (meta.get("uid", ""), namespace, meta["name"], type, reason, message, component, field_path)
         try:
             if not self._again(identity):
                 self._first(involved, identity)
@@ -72,7 +78,7 @@ class Recorder:
         return True
 
     def _first(self, involved: Obj, identity: tuple[str, ...]) -> None:
-        uid, namespace, name, kind, reason, message, component = identity
+        uid, namespace, name, kind, reason, message, component, field_path = identity
         reference = {
             "kind": involved.get("kind", ""),
             "namespace": involved["metadata"].get("namespace", ""),
@@ -80,6 +86,7 @@ class Recorder:
             "uid": uid,
             "apiVersion": involved.get("apiVersion", ""),
             "resourceVersion": involved["metadata"].get("resourceVersion", ""),
+            "fieldPath": field_path,
         }
         source = {"component": component, "host": self._host} if component == "kubelet" else {"component": component}
         now = metadata.now()

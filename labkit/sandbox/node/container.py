@@ -105,6 +105,11 @@ class Container:
         self.last_state = before.get("lastState") or {}
 
     @property
+    def field_path(self) -> str:
+        """Where it stands in the Pod, as events say it."""
+        return f"spec.{'initContainers' if self.init else 'containers'}{{{self.name}}}"
+
+    @property
     def pid(self) -> int:
         """Its main process; 0 while it does not run."""
         return self._process.pid if self._process is not None and not self._process.exited.done() else 0
@@ -378,8 +383,8 @@ class Container:
 
     def normal(self, reason: str, message: str) -> None:
         """Record what went well."""
-        self._services.event(self._pod(), "Normal", reason, message)
+        self._services.event(self._pod(), "Normal", reason, message, self.field_path)
 
     def warning(self, reason: str, message: str) -> None:
         """Record what went wrong."""
-        self._services.event(self._pod(), "Warning", reason, message)
+        self._services.event(self._pod(), "Warning", reason, message, self.field_path)

@@ -223,13 +223,13 @@ class PodWorker:
     async def _end_containers(self) -> None:
         for container in self.main:
             if "running" in container.state:
-                self._services.event(self.pod, "Normal", "Killing", f"Stopping container {container.name}")
+                container.normal("Killing", f"Stopping container {container.name}")
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._grace
         await asyncio.gather(*(container.stop(self._grace) for container in self.main))
         for container in reversed(self.init):
             if "running" in container.state:
-                self._services.event(self.pod, "Normal", "Killing", f"Stopping container {container.name}")
+                container.normal("Killing", f"Stopping container {container.name}")
             await container.stop(max(0.0, deadline - loop.time()))
         if self._running is not None:
             self._running.cancel()

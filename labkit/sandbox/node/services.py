@@ -76,6 +76,8 @@ class NodeServices:
     allocatable: dict[str, str]
     dns_file: Path
 
-    def event(self, pod: Obj, type: Literal["Normal", "Warning"], reason: str, message: str) -> None:
-        """Record an event about `pod`."""
-        self.objects.event(pod, type, reason, message, "kubelet")
+    def event(
+        self, pod: Obj, type: Literal["Normal", "Warning"], reason: str, message: str, field_path: str = ""
+    ) -> None:
+        """Record an event about `pod`, or about its container at `field_path`."""
+        self.objects.event(pod, type, reason, message, "kubelet", field_path=field_path)
