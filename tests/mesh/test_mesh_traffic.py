@@ -223,7 +223,8 @@ async def test_outlier_detection_takes_a_bad_pod_out_and_back(shop: Bookshop) ->
 
 async def test_a_circuit_breaker_refuses_what_is_too_much(shop: Bookshop) -> None:
     pool = {"tcp": {"maxConnections": 1}, "http": {"http1MaxPendingRequests": 1, "maxRequestsPerConnection": 1}}
-    shop.apps["reviews-v1"].delay = 0.2
+    # Long enough for ten calls to come meanwhile.
+    shop.apps["reviews-v1"].delay = 1.0
     rule = virtual_service({"route": [to("v1")], "retries": {"attempts": 1, "retryOn": "reset"}})
     try:
         async with shop.rules(destination_rule(connectionPool=pool), rule):
