@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from labkit import config, errors
+from labkit.course.kernels import quiet
 from labkit.course.progress import LESSONS
 from labkit.course.report import write_junit, write_report
 from labkit.course.targets import SANDBOX
@@ -174,7 +175,7 @@ def play(path: Path, out: Path, parameters: dict[str, object], *, progress: bool
     logging.getLogger("papermill").setLevel(logging.CRITICAL)
     bar: Any = {"desc": path.stem, "leave": False, "dynamic_ncols": True} if progress else False
     begun = time.monotonic()
-    error = ""
+    error, said = "", out.with_suffix(".kernel.log")
     try:
         execute_notebook(
             path,
@@ -185,6 +186,7 @@ def play(path: Path, out: Path, parameters: dict[str, object], *, progress: bool
             extra_arguments=["--log-level=ERROR"],
             execution_timeout=CELL_TIMEOUT,
             kernel_name="python3",
+            kernel_manager_class=quiet(said),
         )
     except PapermillExecutionError as fault:
         error = fault.evalue if _tells_itself(fault.ename) else f"{fault.ename}: {fault.evalue}"
@@ -194,6 +196,9 @@ def play(path: Path, out: Path, parameters: dict[str, object], *, progress: bool
         error = "the kernel died"
     except (CellExecutionError, PapermillException, nbformat.ValidationError, nbformat.reader.NotJSONError) as fault:
         error = f"{type(fault).__name__}: {str(fault)[:2000]}"
+    finally:
+        if said.is_file() and not said.stat().st_size:
+            said.unlink()
     seconds = time.monotonic() - begun
     if not out.is_file():
         return Result(path.stem, "failed" if error else "passed", seconds, error=error)

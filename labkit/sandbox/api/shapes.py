@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -58,19 +59,19 @@ def merge_keys(name: str, parent: str, kind: str) -> tuple[str, ...]:
 Kind = Literal["map", "list", "set", "atomic"]
 
 
-class Shape:
+class Shape(ABC):
     """How one part of an object is merged: `kind`, and for a list with keys those `keys`."""
 
     kind: Kind = "map"
     keys: tuple[str, ...] = ()
 
+    @abstractmethod
     def field(self, name: str) -> Shape:
         """The shape of a field."""
-        raise NotImplementedError
 
+    @abstractmethod
     def item(self) -> Shape:
         """The shape of a list's items."""
-        raise NotImplementedError
 
     def default(self, key: str) -> Any:
         """What a key field means where an item leaves it out."""
@@ -143,6 +144,10 @@ class _CustomObject(Shape):
     def field(self, name: str) -> Shape:
         """The shape of a field."""
         return BuiltIn("", name) if name == "metadata" else self._body.field(name)
+
+    def item(self) -> Shape:
+        """The shape of a list's items, though an object is none."""
+        return self._body.item()
 
 
 def shape_of(resource: Resource, version: str) -> Shape:

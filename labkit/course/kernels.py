@@ -1,0 +1,30 @@
+"""Kernels of a headless run, whose own complaints go to a file: what a learner is to read is in the notebook."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+__all__ = ["quiet"]
+
+
+def quiet(log: Path) -> Any:
+    """A class of kernel managers whose kernels write their stderr to `log`.
+
+    An interrupted kernel tells of the sockets that were closed under it, which is neither a fault nor of use.
+    """
+    # Only who plays notebooks needs it.
+    from jupyter_client.manager import AsyncKernelManager
+
+    class QuietKernelManager(AsyncKernelManager):
+        async def _async_pre_start_kernel(self, **kw: Any) -> tuple[list[str], dict[str, Any]]:
+            command, prepared = await super()._async_pre_start_kernel(**kw)
+            # The kernel gets a descriptor of its own; ours ends with the manager.
+            self._log = log.open("ab")
+            return command, {**prepared, "stderr": self._log}
+
+        async def _async_post_start_kernel(self, **kw: Any) -> None:
+            await super()._async_post_start_kernel(**kw)
+            self._log.close()
+
+    return QuietKernelManager

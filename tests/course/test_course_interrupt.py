@@ -1,0 +1,61 @@
+"""A headless run that is interrupted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from labkit.course.kernels import quiet
+
+PLAY = """
+import sys
+from pathlib import Path
+from labkit.course.runner import play
+try:
+    play(Path(sys.argv[1]), Path(sys.argv[2]), {})
+except KeyboardInterrupt:
+    print("labkit: interrupted", file=sys.stderr)
+    raise SystemExit(130)
+"""
+
+
+@pytest.mark.parametrize("cell", ["import time; time.sleep(60)", "while True: pass"])
+def test_an_interrupted_run_ends_in_one_line(tmp_path: Path, cell: str) -> None:
+    begun = tmp_path / "begun"
+    source = f"open({str(begun)!r}, 'w').close()\n{cell}"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    nbformat.write(notebook, tmp_path / "one.ipynb")
+    command = [sys.executable, "-c", PLAY, str(tmp_path / "one.ipynb"), str(tmp_path / "out.ipynb")]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    with run:
+        deadline = time.monotonic() + 60
+        while not begun.exists():
+            assert run.poll() is None, run.communicate()[0]
+            assert time.monotonic() < deadline, "the cell did not begin"
+            time.sleep(0.01)
+        os.killpg(run.pid, signal.SIGINT)
+        said, _ = run.communicate(timeout=60)
+    assert run.returncode == 130
+    lines = [line for line in said.replace("\r", "\n").splitlines() if line.strip() and "cell/s" not in line]
+    assert lines == ["labkit: interrupted"]
+
+
+async def test_what_a_kernel_complains_of_goes_to_its_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    log = tmp_path / "kernel.log"
+    manager = quiet(log)(kernel_name="python3")
+    await manager.start_kernel(extra_arguments=["--debug"])
+    try:
+        deadline = time.monotonic() + 30
+        while "[IPKernelApp]" not in log.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        await manager.shutdown_kernel(now=True)
+    assert "[IPKernelApp]" not in capfd.readouterr().err
