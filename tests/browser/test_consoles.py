@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 import urllib.error
 import urllib.request
 
@@ -72,6 +74,29 @@ def test_jaeger_by_itself(shop: Shop, window: Window) -> None:
         page.locator("tr.row:has-text('reviews')").first.wait_for()
         assert page.locator("tr.row").count() >= 6
         window.picture(page, "jaeger-trace")
+        page.close()
+
+
+def test_a_trace_that_is_still_arriving_completes_itself(shop: Shop, window: Window) -> None:
+    collector = f"http://{shop.pod('jaeger', 'istio-system')['status']['podIP']}:9411/api/v2/spans"
+
+    def send(span: int, service: str) -> None:
+        made = {"traceId": "a1", "id": f"{span}", "name": service, "timestamp": started, "duration": 1000}
+        made |= {"parentId": "1"} if span > 1 else {}
+        body = json.dumps([made | {"localEndpoint": {"serviceName": service}}]).encode()
+        with urllib.request.urlopen(urllib.request.Request(collector, body), timeout=20) as answer:
+            assert answer.status == 202
+
+    with forwarded(shop, "jaeger") as forward:
+        # As young as can be: how long the browser takes to begin has no part in it.
+        started = round((time.time() + 60) * 1e6)
+        send(1, "gateway")
+        page = window.open(f"{forward.url}{addon(shop, 'jaeger').path.rstrip('/')}/trace/a1")
+        page.locator("tr.row:has-text('gateway')").wait_for()
+        assert page.locator("tr.row").count() == 1
+        send(2, "reviews")
+        page.locator("tr.row:has-text('reviews')").wait_for()
+        assert page.locator("tr.row").count() == 2
         page.close()
 
 
