@@ -19,6 +19,7 @@ def selectors(expression: str) -> Iterator[tuple[str, list[tuple[str, str, str]]
     for found in _SELECTOR.finditer(expression):
         yield found[1], _MATCHER.findall(found[2] or "")
         rest = rest.replace(found[0], " ")
+    rest = re.sub(r'"(?:[^"\\]|\\.)*"|\'[^\']*\'|`[^`]*`', " ", rest)
     # What stands in "by (…)" are labels, not metrics.
     rest = re.sub(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)", " ", rest)
     for found in _BARE.finditer(rest):

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from labkit.guard import refusal
 from labkit.observe.grafana.pod import Pod
 from labkit.observe.grafana.server import server
-from labkit.observe.grafana.site import Site, moment, refusal
+from labkit.observe.grafana.site import Site, moment
 from tests.observe.grafana_numbers import OURS, dashboards, fake
 
 CHROMIUM = Path("/usr/bin/chromium")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import re
 import time
@@ -16,6 +15,7 @@ from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 from labkit.errors import LabError, SettingError
+from labkit.guard import refusal
 from labkit.observe.grafana import Grafana
 from labkit.observe.grafana.dashboard import Dashboard, slug
 from labkit.observe.grafana.model import Json
@@ -23,7 +23,7 @@ from labkit.observe.grafana.panel import as_json
 from labkit.observe.grafana.promql import seconds
 from labkit.observe.grafana.variables import Choices
 
-__all__ = ["Answer", "Site", "refusal"]
+__all__ = ["Answer", "Site"]
 
 _YEAR = "public, max-age=31536000, immutable"
 _HEADERS = (
@@ -45,32 +45,6 @@ class Answer:
     body: bytes | Path
     kind: str = "application/json"
     headers: tuple[tuple[str, str], ...] = field(default=())
-
-
-def own_host(host: str) -> bool:
-    """Whether a Host header names this machine or a Service, and not what somebody else's DNS could point here."""
-    try:
-        name = urlsplit(f"//{host}").hostname or ""
-        ipaddress.ip_address(name)
-    except ValueError:
-        labels = name.split(".") if host else []
-        return len(labels) == 1 or labels[1:] == ["istio-system"] or labels[2:3] == ["svc"]
-    return True
-
-
-def refusal(method: str, host: str, origin: str) -> str:
-    """Why a request that a foreign web page may have sent is not answered; "" if it is.
-
-    Args:
-        method: "GET", "POST", …
-        host: The Host header.
-        origin: The Origin header, "" if there is none.
-    """
-    if not own_host(host):
-        return f"this server does not answer to the name {host!r}"
-    if origin and urlsplit(origin).netloc != host and (method not in ("GET", "HEAD") or origin == "null"):
-        return f"requests from {origin} are refused"
-    return ""
 
 
 def moment(text: str, now: float) -> float:

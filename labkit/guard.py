@@ -1,0 +1,46 @@
+"""Which requests a server on a loopback address must not answer: those that a foreign web page may have sent.
+
+A web page from elsewhere can make a browser send requests to loopback addresses. Such a request shows itself: its
+`Host` is a foreign name (DNS rebinding), or its `Origin` is another site.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import urlsplit
+
+__all__ = ["own_host", "refusal"]
+
+
+def own_host(host: str) -> bool:
+    """Whether a `Host` header names an address that only this machine or cluster answers to.
+
+    Args:
+        host: The header, with or without a port. An IP address, "localhost" and a Service's name ("tracing",
+            "tracing.istio-system", "tracing.istio-system.svc…") are our own; any other name could have been pointed
+            here by somebody else's DNS.
+    """
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        ipaddress.ip_address(name)
+    except ValueError:
+        labels = name.split(".") if host else []
+        return len(labels) == 1 or labels[1:] == ["istio-system"] or labels[2:3] == ["svc"]
+    return True
+
+
+def refusal(method: str, host: str, origin: str, *, nameless: bool = False) -> str:
+    """Why a request must not be answered; empty if it may.
+
+    Args:
+        method: "GET", "POST", …
+        host: The Host header, empty if there is none.
+        origin: The Origin header, empty if there is none.
+        nameless: Whether a request without a Host header is answered: no browser sends one, but probes and scripts
+            that speak HTTP/1.0 do.
+    """
+    if not (nameless and not host) and not own_host(host):
+        return f"this server does not answer to the name {host!r}"
+    if origin and urlsplit(origin).netloc != host and (method not in ("GET", "HEAD") or origin == "null"):
+        return f"requests from {origin} are refused"
+    return ""

@@ -1,0 +1,54 @@
+"""Requests that a foreign web page may have sent."""
+
+from __future__ import annotations
+
+import pytest
+
+from labkit.guard import own_host, refusal
+from labkit.sandbox.images.guarded import guarded
+from labkit.sandbox.images.web import Request, Response
+
+
+@pytest.mark.parametrize(
+    ("host", "own"),
+    [
+        ("127.0.0.1:3000", True),
+        ("[::1]:3000", True),
+        ("localhost", True),
+        ("grafana:3000", True),
+        ("grafana.istio-system", True),
+        ("grafana.istio-system.svc.cluster.local:3000", True),
+        ("evil.example", False),
+        ("127.0.0.1.evil.example", False),
+        ("istio-system.evil", False),
+        ("", False),
+    ],
+)
+def test_names_of_our_own(host: str, own: bool) -> None:
+    assert own_host(host) is own
+
+
+def test_a_request_without_a_name_is_answered_where_probes_ask() -> None:
+    assert refusal("GET", "", "") == "this server does not answer to the name ''"
+    assert refusal("GET", "", "", nameless=True) == ""
+
+
+def test_a_foreign_origin_may_look_and_change_nothing() -> None:
+    assert refusal("GET", "127.0.0.1:1", "http://evil.example") == ""
+    assert refusal("POST", "127.0.0.1:1", "http://evil.example") == "requests from http://evil.example are refused"
+    assert refusal("GET", "127.0.0.1:1", "null") == "requests from null are refused"
+    assert refusal("POST", "127.0.0.1:1", "http://127.0.0.1:1") == ""
+
+
+def test_a_guarded_app_sees_neither() -> None:
+    seen: list[str] = []
+
+    def app(request: Request) -> Response:
+        seen.append(request.path)
+        return Response(200, "shown")
+
+    asked = guarded(app)
+    assert asked(Request("GET", "/a", {"host": "evil.example"})).status == 403
+    assert asked(Request("POST", "/b", {"host": "127.0.0.1", "origin": "http://evil.example"})).status == 403
+    assert asked(Request("GET", "/c", {})).status == 200
+    assert seen == ["/c"]
