@@ -7,7 +7,7 @@ BIN     := $(VENV)/bin
 LABKIT  := $(BIN)/labkit
 OUT     ?= build/workshop
 
-.PHONY: help workshop lab test check bench setup clean
+.PHONY: help workshop lab test check bench pictures setup clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -54,6 +54,11 @@ check: $(VENV)/.made-dev ## lint, types, layers, notebooks
 bench: $(VENV)/.made-dev ## the figures of docs/benchmarks.md, each beside its floor
 	$(LABKIT) setup
 	$(BIN)/python -m tools.bench
+
+pictures: $(VENV)/.made-dev ## the README's pictures anew, from the real pages
+	$(LABKIT) setup --tests
+	LABKIT_PICTURES=$(CURDIR)/build/pictures $(BIN)/python -m pytest tests/browser/test_pictures.py -k 1.30.3
+	cp build/pictures/1.30.3/*.png docs/images/
 
 clean: ## stop and remove all: sandboxes, results, the virtual environment
 	@if [ -x $(LABKIT) ]; then $(LABKIT) down --all --delete; fi

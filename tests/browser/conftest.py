@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import re
 import shutil
@@ -19,7 +21,11 @@ import pytest
 
 from labkit import cluster, istio
 from labkit.cluster import Target
+from labkit.console import console, fetch_console
+from labkit.errors import MissingToolError
 from labkit.observe.jaeger import Jaeger
+from labkit.observe.prometheus import Prometheus
+from tests.browser.views import traffic
 from tests.conftest import SandboxUnderTest, wait_until
 from tests.e2e.conftest import Shop, open_shop
 from tests.e2e.traced import load_is_traced
@@ -69,11 +75,16 @@ class Window:
 
 
 @pytest.fixture(scope="module", params=["1.2.2", "1.30.3"])
-def shop(request: pytest.FixtureRequest, start_shared_sandbox: Callable[..., SandboxUnderTest]) -> Iterator[Shop]:
+def shop(
+    request: pytest.FixtureRequest,
+    start_shared_sandbox: Callable[..., SandboxUnderTest],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Shop]:
     """BookInfo with traces and metrics of at least twelve requests."""
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine: labkit setup --tests says how to get it")
-    opened = open_shop(start_shared_sandbox, request.param)
+    start = functools.partial(start_shared_sandbox, home=_home_with_console(tmp_path_factory))
+    opened = open_shop(start, request.param)
     if request.param != "1.2.2":
         opened.sandbox.kubectl("apply", "-f", "-", stdin=TELEMETRY)
     before = cluster.current()
@@ -86,6 +97,16 @@ def shop(request: pytest.FixtureRequest, start_shared_sandbox: Callable[..., San
         wait_until(lambda: load_is_traced(opened, jaeger, REQUESTS), 30, f"{REQUESTS} whole traces")
     yield opened
     cluster.use(before)
+
+
+def _home_with_console(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A LABKIT_HOME where Kiali's console is, as `labkit setup` leaves it; without npm it is not there."""
+    home = tmp_path_factory.mktemp("labkit")
+    with contextlib.suppress(MissingToolError):
+        fetched = fetch_console().parent
+        (home / "tools").mkdir()
+        (home / "tools" / fetched.name).symlink_to(fetched)
+    return home
 
 
 TELEMETRY = """
@@ -147,6 +168,23 @@ def lab(jupyter: tuple[str, Path], shop: Shop, window: Window) -> Lab:
     """JupyterLab with an empty page on it."""
     url, folder = jupyter
     return Lab(url, folder, shop.sandbox, window.context.new_page())
+
+
+@pytest.fixture
+def busy(shop: Shop) -> Iterator[None]:
+    """Traffic before and during a test."""
+    with (
+        cluster.port_forward("svc/prometheus", 9090, namespace="istio-system", show=False) as forward,
+        traffic(shop, Prometheus(forward.url)),
+    ):
+        yield
+
+
+@pytest.fixture
+def kiali() -> None:
+    """Kiali's console, or skip."""
+    if console() is None:
+        pytest.skip("Kiali's console is not here and there is no npm to fetch it: labkit setup says what to do")
 
 
 def _answers(url: str) -> bool:
