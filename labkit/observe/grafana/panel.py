@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Panel", "Pen", "as_json", "draw"]
 
 
+_FEW = "its series are there, with too few samples in this time"
 _MOST_MISSING = 3
 """How many missing metrics a panel names."""
 
@@ -209,7 +210,7 @@ def _missing(panel: Panel, pen: Pen) -> str:
         inside = ",".join(f'{label}{operator}"{value}"' for label, operator, value in matchers)
         if inside and not pen.api.query(f"count({name}{{{inside}}})", pen.window.end):
             return f"no series of {name} has {inside}"
-    return ""
+    return _FEW if asked else ""
 
 
 def _figure(spec: Spec, title: str, series: Sequence[Series], pen: Pen, window: Window) -> Json:
