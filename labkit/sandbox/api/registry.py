@@ -58,6 +58,11 @@ class Resource:
         return group_version(self.group, self.version)
 
     @property
+    def computed(self) -> bool:
+        """Whether its objects are made when they are asked for, and nobody can write them."""
+        return self.verbs == ("get", "list")
+
+    @property
     def stored(self) -> bool:
         """Whether objects of it exist at all (review kinds are only ever answered)."""
         return "get" in self.verbs
@@ -146,7 +151,7 @@ def _builtin(row: Row, legacy: bool) -> Resource:
         categories=("all",) if row.all else (),
         namespaced=row.namespaced,
         subresources=frozenset(row.sub),
-        verbs=("create",) if row.review else STANDARD_VERBS,
+        verbs=("create",) if row.review else ("get", "list") if row.computed else STANDARD_VERBS,
         counts_generation=row.generation and not (legacy and row.kind == "Pod"),
         list_kind=row.kind + "List",
     )

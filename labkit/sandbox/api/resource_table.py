@@ -25,6 +25,7 @@ class Row(NamedTuple):
     generation: bool = False
     legacy: tuple[str, ...] | None = ()
     review: bool = False
+    computed: bool = False
 
 
 _V1 = ("v1",)
@@ -55,6 +56,16 @@ BUILTIN: tuple[Row, ...] = (
     Row("", _V1, "secrets", "Secret"),
     Row("", _V1, "serviceaccounts", "ServiceAccount", ("sa",), ("token",)),
     Row("", _V1, "services", "Service", ("svc",), ("status",), all=True),
+    Row(
+        "apiregistration.k8s.io",
+        _V1,
+        "apiservices",
+        "APIService",
+        sub=("status",),
+        namespaced=False,
+        legacy=_BETA,
+        computed=True,
+    ),
     Row("apps", _V1, "controllerrevisions", "ControllerRevision", legacy=_APPS),
     Row("apps", _V1, "daemonsets", "DaemonSet", ("ds",), ("status",), all=True, generation=True, legacy=_APPS[:2]),
     Row("apps", _V1, "deployments", "Deployment", ("deploy",), _SCALE, all=True, generation=True, legacy=_APPS),

@@ -11,6 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from labkit.sandbox.api import bodies, refusals, reviews
+from labkit.sandbox.api.apiservices import apiservices
 from labkit.sandbox.api.objects import ObjectStore
 from labkit.sandbox.api.options import DeleteOptions, WriteOptions
 from labkit.sandbox.api.paths import Target
@@ -63,6 +64,8 @@ class Rest:
             raise refusals.no_such_resource()
         if not resource.stored:
             return await self._review(request, served, user)
+        if resource.computed:
+            return self._computed(request, served, target)
         if target.subresource and target.subresource not in resource.subresources:
             raise refusals.no_such_resource()
         if not target.name:
@@ -97,6 +100,20 @@ class Rest:
                     self._objects.remove(resource, entry, options_)
             return json_response(listed)
         raise refusals.method_not_allowed()
+
+    def _computed(self, request: web.Request, served: Served, target: Target) -> web.Response:
+        """Objects that are made when they are asked for."""
+        query, resource = request.query, served.resource
+        if request.method != "GET" or query.get("watch") in ("true", "1"):
+            raise refusals.method_not_allowed()
+        given = {"labels": query.get("labelSelector", ""), "fields": query.get("fieldSelector", "")}
+        found = apiservices(self._objects, name=target.name, **given)
+        if target.name and not found:
+            raise refusals.not_found(resource, target.name)
+        view = self._view(request, served)
+        if target.name:
+            return json_response(view.one(found[0].obj))
+        return json_response(view.many(found, {"resourceVersion": str(self._objects.store.version)}))
 
     def _page(self, resource: Resource, namespace: str | None, query: Mapping[str, str]) -> tuple[list[Entry], Obj]:
         labels, fields = query.get("labelSelector", ""), query.get("fieldSelector", "")
