@@ -42,6 +42,7 @@ class Surroundings:
         api: Host and port of the API server.
         own: Host and port at which this Prometheus itself is reached.
         quick: Whether to scrape at the sandbox's clock; otherwise at the configuration's own.
+        scrapes: URL of the HTTP proxy that keeps sidecars' counts, e.g. "http://127.20.64.9:34568".
         from_mixer: Whether Mixer serves Istio's metrics (1.2), so that the sidecars' own are left out.
     """
 
@@ -50,6 +51,7 @@ class Surroundings:
     api: str
     own: str
     quick: bool
+    scrapes: str = ""
     from_mixer: bool = False
 
 
@@ -88,6 +90,8 @@ def _job(job: Json, here: Surroundings) -> Json:
         made.pop("scrape_timeout", None)
         quick = job.get("job_name") in _MESH_JOBS[here.from_mixer]
         made["scrape_interval"] = made["scrape_timeout"] = QUICK if quick else SLOW
+    if here.scrapes and not here.from_mixer and job.get("job_name") in _MESH_JOBS[False]:
+        made["proxy_url"] = here.scrapes
     made["metric_relabel_configs"] = [*(job.get("metric_relabel_configs") or []), _DROP if here.from_mixer else _RENAME]
     return made
 

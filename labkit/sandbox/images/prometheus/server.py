@@ -26,6 +26,7 @@ from labkit import config
 from labkit.sandbox.images.cluster import Cluster
 from labkit.sandbox.images.guarded import guarded
 from labkit.sandbox.images.prometheus.adapt import Surroundings, adapt
+from labkit.sandbox.images.prometheus.kept import scrapes
 from labkit.sandbox.images.prometheus.targets import RESOURCES, targets
 from labkit.sandbox.images.standin import about
 from labkit.sandbox.images.web import App, Request, Response, json_response, listen, serve
@@ -89,7 +90,7 @@ class _Pod:
         self.hidden = os.environ["LABKIT_LOCAL_IP"]
         self.api = f"{os.environ['KUBERNETES_SERVICE_HOST']}:{os.environ['KUBERNETES_SERVICE_PORT']}"
 
-    def write_config(self, discovery_port: int) -> None:
+    def write_config(self, discovery_port: int, scrapes_port: int) -> None:
         import yaml
 
         here = Surroundings(
@@ -97,6 +98,7 @@ class _Pod:
             root=self.root,
             api=self.api,
             own=f"{self.address}:{PORT}",
+            scrapes=f"http://{self.hidden}:{scrapes_port}",
             quick=os.environ["LABKIT_CLOCKS"] == "quick",
             from_mixer=os.environ["LABKIT_METRICS"] == "mixer",
         )
@@ -136,7 +138,7 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
-def _watch_source(pod: _Pod, discovery_port: int) -> None:
+def _watch_source(pod: _Pod, discovery_port: int, scrapes_port: int) -> None:
     """Adapt anew whenever the ConfigMap's file changes; whoever asks for a reload then gets the new one."""
     seen = pod.source.stat().st_mtime_ns
     while True:
@@ -145,7 +147,7 @@ def _watch_source(pod: _Pod, discovery_port: int) -> None:
             now = pod.source.stat().st_mtime_ns
             if now != seen:
                 seen = now
-                pod.write_config(discovery_port)
+                pod.write_config(discovery_port, scrapes_port)
                 print("the configuration has changed: POST /-/reload applies it", flush=True)
         except (OSError, ValueError) as error:
             print(f"cannot read {pod.source}: {error}", file=sys.stderr, flush=True)
@@ -171,12 +173,14 @@ def main() -> int:
         return _missing()
     pod = _Pod()
     (sd,) = listen({0: discovery(Cluster.of_pod(RESOURCES))}, pod.hidden)
-    sd_port = int(sd.server_address[1])
-    pod.write_config(sd_port)
+    block = ".".join(pod.hidden.split(".")[:2]) + "."
+    (relay,) = listen({0: scrapes(block)}, pod.hidden)
+    sd_port, relay_port = int(sd.server_address[1]), int(relay.server_address[1])
+    pod.write_config(sd_port, relay_port)
     password, port = secrets.token_urlsafe(24), _free_port(pod.hidden)
     command = pod.command(program, port, password)
     child = subprocess.Popen(command, preexec_fn=_die_with_parent)
-    threading.Thread(target=_watch_source, args=(pod, sd_port), daemon=True).start()
+    threading.Thread(target=_watch_source, args=(pod, sd_port, relay_port), daemon=True).start()
     threading.Thread(target=_end_with, args=(child,), daemon=True).start()
     code = serve({PORT: forward(pod.hidden, port, password)})
     child.terminate()

@@ -1,0 +1,63 @@
+"""A sidecar's counts outlive its listeners, and not its Envoy."""
+
+from __future__ import annotations
+
+from labkit.sandbox.images import web
+from labkit.sandbox.images.prometheus.kept import Kept, scrapes
+from labkit.sandbox.images.web import Request, Response
+
+A, B = b'envoy_istio_requests_total{response_code="200"}', b'envoy_istio_requests_total{response_code="503"}'
+
+
+def page(uptime: int, **counts: float) -> bytes:
+    lines = [b"# TYPE envoy_istio_requests_total counter"]
+    lines += [b"%s %.10g" % ({"a": A, "b": B}[name], value) for name, value in counts.items()]
+    return b"\n".join([*lines, b'envoy_http_other{x="y"} 7', b"envoy_server_uptime{} %d" % uptime]) + b"\n"
+
+
+def read(text: bytes) -> dict[bytes, float]:
+    pairs = [line.rpartition(b" ") for line in text.splitlines() if not line.startswith(b"#")]
+    assert len({name for name, _, _ in pairs}) == len(pairs), "no series twice"
+    return {name: float(value) for name, _, value in pairs}
+
+
+def test_nothing_is_changed_while_counts_grow() -> None:
+    kept = Kept()
+    for number in range(3):
+        text = page(10 + number, a=number)
+        assert kept.whole(text) == text
+
+
+def test_what_a_replaced_listener_had_counted_is_added() -> None:
+    kept = Kept()
+    kept.whole(page(10, a=200, b=3))
+    assert read(kept.whole(page(11, a=5))) | {} == read(page(11, a=205, b=3))
+    assert read(kept.whole(page(12, a=7, b=1))) == read(page(12, a=207, b=4))
+    assert read(kept.whole(page(13))) == read(page(13, a=207, b=4))
+    assert read(kept.whole(page(14, a=1))) == read(page(14, a=208, b=4))
+
+
+def test_an_envoy_that_was_started_anew_counts_from_nothing() -> None:
+    kept = Kept()
+    kept.whole(page(10, a=200))
+    kept.whole(page(11))
+    assert read(kept.whole(page(0, a=1))) == read(page(0, a=1))
+
+
+def test_the_proxy_asks_the_sandboxes_own_pods_only() -> None:
+    counted = iter((page(10, a=4), page(11)))
+    (pod,) = web.listen({0: lambda request: Response(200, next(counted), content_type="text/plain")}, "127.0.0.1")
+    try:
+        app = scrapes("127.0.")
+        target = f"http://127.0.0.1:{pod.server_address[1]}/stats/prometheus"
+
+        def ask(target: str, method: str = "GET") -> Response:
+            return app(Request(method, target, {"host": "127.0.0.1"}, b"", "127.0.0.1", [("Host", "127.0.0.1")]))
+
+        assert [ask(target).status, ask(target).status] == [200, 200]
+        for refused in ("http://127.1.0.1:80/", "http://example.org/", "/stats/prometheus", "https://127.0.0.1/"):
+            assert ask(refused).status == 403
+        assert ask(target, "POST").status == 403
+    finally:
+        pod.server_close()
+    assert ask(target).status == 503
