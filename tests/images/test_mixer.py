@@ -53,6 +53,18 @@ def test_a_sidecar_that_began_anew_counts_from_zero():
     assert total(counters) == 8
 
 
+def test_a_replaced_listener_takes_only_its_own_series_along():
+    other = ("istio_requests_total", 'reporter="destination"')
+    counters = Counters()
+    counters.add("a", {SERIES: 5.0, other: 8.0}, uptime=10)
+    counters.add("a", {SERIES: 6.0, other: 1.0}, uptime=11)
+    assert total(counters) == 6
+    assert 'reporter="destination"} 9' in counters.text()
+    # Its Envoy was killed: what it counts is new, though it is more than before.
+    counters.add("a", {SERIES: 7.0, other: 1.0}, uptime=0)
+    assert total(counters) == 13
+
+
 def test_the_text_is_grouped_by_family_with_buckets_in_order():
     counters = Counters()
     counters.add("a", parse(PAGE))

@@ -19,7 +19,8 @@ from labkit.sandbox.images.cluster import Cluster
 __all__ = ["Collector", "Counters", "parse", "sidecars"]
 
 _STATS_PORT = 15090
-_PATH = "/stats/prometheus?usedonly&filter=%5Eistio%5C."
+_PATH = "/stats/prometheus?usedonly&filter=%5E(istio%5C.|server%5C.uptime$)"
+_UPTIME = re.compile(r"^envoy_server_uptime\S* (\d+)$", re.MULTILINE)
 _LINE = re.compile(r"envoy_(istio_\w+?)\{([^}]*)\} (\S+)")
 _BOUND = re.compile(r',?le="([^"]+)"')
 
@@ -55,29 +56,33 @@ class Counters:
     def __init__(self) -> None:
         self._totals: dict[Series, float] = {}
         self._last: dict[str, dict[Series, float]] = {}
+        self._uptimes: dict[str, int] = {}
         self._lock = threading.Lock()
 
-    def add(self, sidecar: str, now: dict[Series, float]) -> None:
+    def add(self, sidecar: str, now: dict[Series, float], uptime: int = 0) -> None:
         """Take in the totals of one sidecar.
 
         Args:
-            sidecar: Tells it from others; a pod's uid with its restarts would be best, its uid is good enough: totals
-                that fall below what they were have begun anew.
+            sidecar: Tells it from others: its pod's uid.
             now: From `parse`.
+            uptime: For how many seconds its Envoy has run. One that was started anew counts all from nothing; a
+                listener that was replaced takes only its own series along.
         """
         with self._lock:
-            before = self._last.get(sidecar, {})
-            began_anew = any(value < before.get(series, 0.0) for series, value in now.items())
+            anew = uptime < self._uptimes.get(sidecar, 0)
+            before = {} if anew else self._last.get(sidecar, {})
             for series, value in now.items():
-                grown = value if began_anew else value - before.get(series, 0.0)
+                known = before.get(series, 0.0)
+                grown = value - known if value >= known else value
                 self._totals[series] = self._totals.get(series, 0.0) + grown
             self._last[sidecar] = now
+            self._uptimes[sidecar] = uptime
 
     def forget(self, known: Iterable[str]) -> None:
         """Drop what is remembered of sidecars that are not among `known`; their totals stay."""
         with self._lock:
             for sidecar in self._last.keys() - set(known):
-                del self._last[sidecar]
+                del self._last[sidecar], self._uptimes[sidecar]
 
     def text(self) -> str:
         """All series in Prometheus' text format."""
@@ -144,6 +149,7 @@ class Collector:
             found = list(sidecars(self._pods()))
             for (uid, _), answer in zip(found, self._pool.map(_read, (ip for _, ip in found)), strict=True):
                 if answer:
-                    self._counters.add(uid, parse(answer))
+                    found_uptime = _UPTIME.search(answer)
+                    self._counters.add(uid, parse(answer), int(found_uptime[1]) if found_uptime else 0)
             self._counters.forget(uid for uid, _ in found)
             return self._counters.text()
