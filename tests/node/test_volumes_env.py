@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from labkit.sandbox.node import quantities
+from labkit.sandbox import quantities
 from labkit.sandbox.node.environment import expand
 from tests.node.conftest import Cluster
 

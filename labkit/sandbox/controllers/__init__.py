@@ -18,6 +18,7 @@ from labkit.sandbox.controllers.job import JobController, JobSelector
 from labkit.sandbox.controllers.loadbalancer import LoadBalancerController
 from labkit.sandbox.controllers.meta import Context
 from labkit.sandbox.controllers.namespace import NamespaceController
+from labkit.sandbox.controllers.quota import QuotaAdmission, QuotaController
 from labkit.sandbox.controllers.replicaset import ReplicaSetController
 from labkit.sandbox.controllers.scheduler import Scheduler
 from labkit.sandbox.controllers.serviceaccount import ServiceAccountController
@@ -39,6 +40,7 @@ class Controllers:
     def __init__(self, objects: Objects, settings: SandboxSettings, clock: Clock = time.time) -> None:
         self._context = context = Context(objects, settings, clock)
         objects.add_admission(JobSelector(settings))
+        objects.add_admission(QuotaAdmission(objects, settings))
         self._endpoints = EndpointsController(context)
         self._garbage = GarbageCollector(context)
         self._events = EventExpiry(context)
@@ -58,6 +60,7 @@ class Controllers:
                 ServiceAccountController(context),
                 AutoscalerController(context),
                 DisruptionController(context),
+                QuotaController(context),
                 self._garbage,
             )
         ]

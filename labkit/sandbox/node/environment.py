@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from labkit.errors import SandboxError
+from labkit.sandbox import quantities
 from labkit.sandbox.contracts import Obj, Objects
-from labkit.sandbox.node import quantities
 
 __all__ = ["ConfigError", "container_env", "expand", "field", "resource_field", "service_env"]
 

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from labkit.sandbox import quantities
 from labkit.sandbox.contracts import ApiError
 from labkit.sandbox.metrics import exposition, gauge
-from labkit.sandbox.node import quantities
 from labkit.sandbox.node.container import Container
 from labkit.sandbox.node.pod import PodWorker
 from labkit.sandbox.node.usage import Usage, UsageReader, folder_size
