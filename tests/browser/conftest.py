@@ -92,8 +92,7 @@ def shop(
     tracing = next(one for one in istio.facts(request.param).addons if one.name == "jaeger")
     with cluster.port_forward(f"svc/{tracing.service}", tracing.port, namespace="istio-system", show=False) as forward:
         jaeger = Jaeger(forward.url + tracing.path.rstrip("/"))
-        # A proxy whose listeners were replaced, as the Telemetry object makes it, counts from zero: the load that is
-        # traced to its last span came after that.
+        # Each proxy takes up the Telemetry object at a moment of its own.
         wait_until(lambda: load_is_traced(opened, jaeger, REQUESTS), 30, f"{REQUESTS} whole traces")
     yield opened
     cluster.use(before)

@@ -115,7 +115,6 @@ def prometheus(shop: Shop) -> Iterator[Prometheus]:
 
 @pytest.fixture(scope="module")
 def jaeger(shop: Shop, facts: Facts) -> Iterator[Jaeger]:
-    # Only now: proxies that take up new reporting count from 0 again, as after a restart.
     if facts.version != "1.2.2":
         shop.sandbox.kubectl("apply", "-f", "-", stdin=TELEMETRY)
     addon = next(one for one in facts.addons if one.name == "jaeger")
