@@ -329,22 +329,3 @@ async def test_only_the_last_two_logs_of_a_container_are_kept(cluster: Cluster) 
     folder = cluster.settings.pods_dir / pod["metadata"]["uid"] / "logs" / "c"
     run = cluster.container()["restartCount"]
     assert sorted(int(file.stem) for file in folder.iterdir()) == [run - 1, run]
-
-
-async def test_events_say_which_container_they_are_about(cluster: Cluster) -> None:
-    init = [{"name": "first", "image": "busybox:1.28", "command": ["sh", "-c", "exit 0"]}]
-    container = {"name": "c", "image": "busybox:1.28", "command": ["sh", "-c", "while true; do sleep 0.05; done"]}
-    cluster.pod(containers=[container], initContainers=init)
-    await cluster.until(cluster.ready)
-    about = {
-        (event["reason"], event["involvedObject"].get("fieldPath", ""))
-        for event in cluster.events()
-        if event["reason"] in ("Pulled", "Created", "Started", "Scheduled")
-    }
-    for reason in ("Pulled", "Created", "Started"):
-        assert (reason, "spec.containers{c}") in about
-        assert (reason, "spec.initContainers{first}") in about
-    cluster.objects.delete("pods", "web", "default", grace_period=0)
-    await cluster.until(cluster.gone)
-    (killing,) = [event for event in cluster.events() if event["reason"] == "Killing"]
-    assert killing["involvedObject"]["fieldPath"] == "spec.containers{c}"
