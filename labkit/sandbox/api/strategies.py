@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Callable
 
-from labkit.sandbox.api.refusals import cause
 from labkit.sandbox.contracts import Obj
 
 __all__ = ["first_status", "prepare"]
@@ -79,46 +77,17 @@ def _namespace(obj: Obj, old: Obj | None) -> list[Obj]:
 
 def _secret(obj: Obj, old: Obj | None) -> list[Obj]:
     plain = obj.pop("stringData", None)
-    data = obj.get("data")
     if plain:
-        data = dict(data or {})
+        data = dict(obj.get("data") or {})
         data.update({key: base64.b64encode(str(value).encode()).decode() for key, value in plain.items()})
         obj["data"] = data
     obj.setdefault("type", "Opaque")
-    causes = []
-    for key, value in (data or {}).items():
-        try:
-            base64.b64decode(value, validate=True)
-        except (binascii.Error, TypeError, ValueError):
-            causes.append(cause(f"data[{key}]", "Invalid value: must be base64"))
-    if old is not None and obj["type"] != old.get("type"):
-        causes.append(cause("type", f'Invalid value: "{obj["type"]}": field is immutable'))
-    return causes + _immutable_data(obj, old)
-
-
-def _immutable_data(obj: Obj, old: Obj | None) -> list[Obj]:
-    if old is None or not old.get("immutable"):
-        return []
-    causes = []
-    if not obj.get("immutable"):
-        causes.append(cause("immutable", "Forbidden: field is immutable when `immutable` is set"))
-    for field in ("data", "binaryData"):
-        if (obj.get(field) or {}) != (old.get(field) or {}):
-            causes.append(cause(field, "Forbidden: field is immutable when `immutable` is set"))
-    return causes
-
-
-def _priority_class(obj: Obj, old: Obj | None) -> list[Obj]:
-    if old is not None and obj.get("value") != old.get("value"):
-        return [cause("value", "Forbidden: may not be changed in an update.")]
     return []
 
 
 _PREPARE: dict[str, Callable[[Obj, Obj | None], list[Obj]]] = {
     "namespaces": _namespace,
     "secrets": _secret,
-    "configmaps": _immutable_data,
-    "priorityclasses.scheduling.k8s.io": _priority_class,
 }
 
 
