@@ -177,7 +177,7 @@ class Container:
         assert self.image is not None
         while True:
             try:
-                root, mounts = self._volumes.root(self.spec)
+                root, mounts = await self._volumes.root(self.spec)
                 identity = secrets.token_hex(32)
                 self.context = make_context(
                     self._services, self._pod(), self.spec, self.image, root, mounts, identity, self.init

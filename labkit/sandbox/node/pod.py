@@ -113,7 +113,7 @@ class PodWorker:
         if (resource, name) in self._references and self._ending is None:
             self._found.set()
             with contextlib.suppress(MountError):
-                self._volumes.set_up(self.pod)
+                self._volumes.refresh(self.pod)
 
     def end(self, grace: float) -> None:
         """Begin to end the pod, or shorten the time an ending one has left."""
@@ -158,7 +158,7 @@ class PodWorker:
         while True:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-                self._volumes.set_up(self.pod)
+                await self._volumes.set_up(self.pod)
                 return
             except (ConfigError, OSError) as error:
                 problem = error.message if isinstance(error, ConfigError) else f"cannot make the pod's folder: {error}"

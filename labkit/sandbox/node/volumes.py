@@ -6,11 +6,15 @@ every mount path is a link to the volume; it is the container's working director
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from labkit.sandbox.contracts import Obj, Objects
 from labkit.sandbox.node.environment import ConfigError, field, resource_field
@@ -18,6 +22,8 @@ from labkit.sandbox.settings import SandboxSettings
 from labkit.sandbox.tokens import Tokens
 
 __all__ = ["MountError", "Volumes", "references"]
+
+_T = TypeVar("_T")
 
 _SOURCES = {"emptyDir", "configMap", "secret", "projected", "downwardAPI", "hostPath"}
 
@@ -29,7 +35,7 @@ class MountError(ConfigError):
 def references(pod: Obj) -> set[tuple[str, str]]:
     """The ConfigMaps and Secrets that the pod's volumes show, as (resource, name)."""
     found = set()
-    for volume in pod["spec"].get("volumes") or []:
+    for volume in _volumes(pod):
         for source in [volume, *((volume.get("projected") or {}).get("sources") or [])]:
             if config := source.get("configMap"):
                 found.add(("configmaps", config.get("name", "")))
@@ -57,24 +63,41 @@ class Volumes:
         self._settings = settings
         self._tokens = Tokens(settings.token)
         self._allocatable = allocatable
+        self._writing = threading.Lock()
+        self._plans = 0
+        self._written = 0
 
-    def set_up(self, pod: Obj) -> None:
-        """Make every volume of `pod`, or bring those that show objects up to date.
+    async def set_up(self, pod: Obj) -> None:
+        """Make every volume of `pod`.
 
         Raises:
             MountError: one of them shows something that is not there, or is of a kind this node does not have.
         """
-        for volume in pod["spec"].get("volumes") or []:
-            try:
-                self._set_up(pod, volume)
-            except MountError:
-                raise
-            except (ConfigError, OSError) as error:
-                raise MountError(
-                    f'MountVolume.SetUp failed for volume "{volume["name"]}" : {_reason(error)}'
-                ) from error
+        await _beside(partial(self._write, *self._planned(pod)))
 
-    def _set_up(self, pod: Obj, volume: Obj) -> None:
+    def refresh(self, pod: Obj) -> None:
+        """Bring the volumes of `pod` that show objects up to date.
+
+        Raises:
+            MountError: as `set_up`.
+        """
+        self._write(*self._planned(pod))
+
+    def _planned(self, pod: Obj) -> tuple[int, list[tuple[str, Callable[[], None]]]]:
+        """A number that grows, and each volume's name and how to make it; the objects that it shows are read here."""
+        steps = [(volume["name"], _told(volume["name"], partial(self._plan, pod, volume))) for volume in _volumes(pod)]
+        self._plans += 1
+        return self._plans, steps
+
+    def _write(self, number: int, steps: list[tuple[str, Callable[[], None]]]) -> None:
+        with self._writing:
+            # A plan whose objects have changed since must not undo the one made after it.
+            if number > self._written:
+                for name, make in steps:
+                    _told(name, make)
+                self._written = number
+
+    def _plan(self, pod: Obj, volume: Obj) -> Callable[[], None]:
         kinds = [kind for kind in volume if kind != "name"]
         kind = kinds[0] if kinds else "emptyDir"
         if kind not in _SOURCES:
@@ -82,18 +105,12 @@ class Volumes:
         path = self.path(volume["name"])
         if kind == "hostPath":
             real = self._host / _inside(volume["hostPath"]["path"])
-            if volume["hostPath"].get("type") in ("File", "FileOrCreate"):
-                real.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                real.touch(mode=0o600)
-            else:
-                real.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _link(path, real)
-            return
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if kind != "emptyDir":
-            sources = volume[kind].get("sources") or [] if kind == "projected" else [{kind: volume[kind]}]
-            files = {name: data for source in sources for name, data in self._files(pod, source)}
-            _write_all(path, files)
+            is_file = volume["hostPath"].get("type") in ("File", "FileOrCreate")
+            return partial(_link_to_host, path, real, is_file=is_file)
+        if kind == "emptyDir":
+            return partial(path.mkdir, parents=True, exist_ok=True, mode=0o700)
+        sources = volume[kind].get("sources") or [] if kind == "projected" else [{kind: volume[kind]}]
+        return partial(_write_all, path, {name: data for item in sources for name, data in self._files(pod, item)})
 
     def path(self, volume: str) -> Path:
         """Where the volume is."""
@@ -144,12 +161,15 @@ class Volumes:
             elif not optional:
                 raise ConfigError(f"references non-existent {resource.removesuffix('s')} key: {item['key']}")
 
-    def root(self, container: Obj) -> tuple[Path, dict[str, Path]]:
+    async def root(self, container: Obj) -> tuple[Path, dict[str, Path]]:
         """The folder that plays the container's "/", emptied and laid out; and mount path → where it leads.
 
         Raises:
             MountError: a mount names no volume, or leaves it.
         """
+        return await _beside(partial(self._laid_out, container))
+
+    def _laid_out(self, container: Obj) -> tuple[Path, dict[str, Path]]:
         root = self._folder / "containers" / container["name"] / "root"
         shutil.rmtree(root, ignore_errors=True)
         for folder in ("tmp", "root", "dev"):
@@ -173,6 +193,33 @@ class Volumes:
         return root, mounts
 
 
+async def _beside(work: Callable[[], _T]) -> _T:
+    """What `work` returns, done in a thread: a disk may take a millisecond a file, and all pods start at once.
+
+    Whoever is cancelled meanwhile is so once it is done: nothing is written into a folder that is being removed.
+    """
+    doing = asyncio.get_running_loop().run_in_executor(None, work)
+    try:
+        return await asyncio.shield(doing)
+    except asyncio.CancelledError:
+        await asyncio.wait([doing])
+        raise
+
+
+def _volumes(pod: Obj) -> list[Obj]:
+    return pod["spec"].get("volumes") or []
+
+
+def _told(volume: str, work: Callable[[], _T]) -> _T:
+    """What `work` returns; whatever it fails of is said of the volume, in the kubelet's words."""
+    try:
+        return work()
+    except MountError:
+        raise
+    except (ConfigError, OSError) as error:
+        raise MountError(f'MountVolume.SetUp failed for volume "{volume}" : {_reason(error)}') from error
+
+
 def _reason(error: Exception) -> str:
     return error.message if isinstance(error, ConfigError) else str(error)
 
@@ -183,6 +230,15 @@ def _inside(path: str) -> PurePosixPath:
     if ".." in parts:
         raise MountError(f'"{path}" must not contain ".."')
     return PurePosixPath(*parts)
+
+
+def _link_to_host(path: Path, real: Path, *, is_file: bool) -> None:
+    if is_file:
+        real.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        real.touch(mode=0o600)
+    else:
+        real.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _link(path, real)
 
 
 def _link(path: Path, target: Path) -> None:
@@ -198,6 +254,7 @@ def _link(path: Path, target: Path) -> None:
 
 def _write_all(folder: Path, files: Mapping[str, tuple[bytes, int]]) -> None:
     """Make `folder` hold exactly `files`; each is replaced in one step, so that no reader sees half of it."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     wanted = set()
     for name, (data, mode) in files.items():
         path = folder / _inside(name)
