@@ -11,21 +11,23 @@ from urllib.parse import urlsplit
 
 __all__ = ["own_host", "refusal"]
 
+_SERVICE_NAMES = (["svc"], ["svc", "cluster"], ["svc", "cluster", "local"])
+
 
 def own_host(host: str) -> bool:
     """Whether a `Host` header names an address that only this machine or cluster answers to.
 
     Args:
         host: The header, with or without a port. An IP address, "localhost" and a Service's name ("tracing",
-            "tracing.istio-system", "tracing.istio-system.svc…") are our own; any other name could have been pointed
-            here by somebody else's DNS.
+            "tracing.istio-system", "tracing.istio-system.svc.cluster.local" and what lies between) are our own; any
+            other name could have been pointed here by somebody else's DNS.
     """
     try:
         name = urlsplit(f"//{host}").hostname or ""
         ipaddress.ip_address(name)
     except ValueError:
         labels = name.split(".") if host else []
-        return len(labels) == 1 or labels[1:] == ["istio-system"] or labels[2:3] == ["svc"]
+        return len(labels) == 1 or labels[1:] == ["istio-system"] or labels[2:] in _SERVICE_NAMES
     return True
 
 

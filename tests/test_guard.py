@@ -20,7 +20,9 @@ from labkit.sandbox.images.web import Request, Response
         ("grafana.istio-system.svc.cluster.local:3000", True),
         ("evil.example", False),
         ("127.0.0.1.evil.example", False),
+        ("grafana.istio-system.svc", True),
         ("istio-system.evil", False),
+        ("grafana.istio-system.svc.evil.example", False),
         ("", False),
     ],
 )

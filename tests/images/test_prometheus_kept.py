@@ -55,7 +55,13 @@ def test_the_proxy_asks_the_sandboxes_own_pods_only() -> None:
             return app(Request(method, target, {"host": "127.0.0.1"}, b"", "127.0.0.1", [("Host", "127.0.0.1")]))
 
         assert [ask(target).status, ask(target).status] == [200, 200]
-        for refused in ("http://127.1.0.1:80/", "http://example.org/", "/stats/prometheus", "https://127.0.0.1/"):
+        for refused in (
+            "http://127.1.0.1:80/",
+            "http://example.org/",
+            "http://127.0.evil.example/",
+            "/stats/prometheus",
+            "https://127.0.0.1/",
+        ):
             assert ask(refused).status == 403
         assert ask(target, "POST").status == 403
     finally:

@@ -63,11 +63,12 @@ def scrapes(block: str) -> App:
     Args:
         block: What the sandbox's addresses begin with, e.g. "127.20."; others are not asked.
     """
+    own = re.compile(rf"{re.escape(block)}\d+(\.\d+)*")
     kept: dict[str, Kept] = {}
 
     def app(request: Request) -> Response:
         url = urlsplit(request.target)
-        if request.method != "GET" or url.scheme != "http" or not (url.hostname or "").startswith(block):
+        if request.method != "GET" or url.scheme != "http" or not own.fullmatch(url.hostname or ""):
             return Response(403, "this proxy leads to the sandbox's own pods only\n", content_type="text/plain")
         connection = http.client.HTTPConnection(url.netloc, timeout=_SECONDS)
         headers = {name: value for name, value in request.items if name.lower() in ("accept", "user-agent")}
