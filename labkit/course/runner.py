@@ -175,7 +175,8 @@ def play(path: Path, out: Path, parameters: dict[str, object], *, progress: bool
     logging.getLogger("papermill").setLevel(logging.CRITICAL)
     bar: Any = {"desc": path.stem, "leave": False, "dynamic_ncols": True} if progress else False
     begun = time.monotonic()
-    error, said = "", out.with_suffix(".kernel.log")
+    # The kernel is started from the notebook's folder.
+    error, said = "", out.absolute().with_suffix(".kernel.log")
     try:
         execute_notebook(
             path,

@@ -99,6 +99,16 @@ def test_a_run_with_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert failure.get("message") == "cell claims-too-much: not so: 2/2"
 
 
+def test_the_folder_of_the_results_may_be_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = notebook(tmp_path, "a", ("one", "1"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    results = runner.run([path], release="1.2.2", kubeconfig="", out=Path("build/played"), progress=False)
+    assert [(r.outcome, r.error) for r in results] == [("passed", "")]
+    names = sorted(p.name for p in (tmp_path / "elsewhere/build/played").iterdir())
+    assert names == ["a.ipynb", "junit.xml", "report.html"]
+
+
 def test_a_second_run_replaces_the_first(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
