@@ -7,6 +7,7 @@ papermill. Colours are JupyterLab's own variables, with fall-backs, so that both
 from __future__ import annotations
 
 import html
+import importlib
 import itertools
 import os
 import sys
@@ -73,10 +74,25 @@ def figures_without_internet() -> None:
     JupyterLab draws them with the extension that comes with plotly, the report of a run with plotly's own copy. A
     renderer that the reader has chosen (`$PLOTLY_RENDERER`) stays.
     """
+    _import_without_grammars()
     # plotly reads this when it is imported, which takes long enough to leave it to those who draw.
     os.environ.setdefault("PLOTLY_RENDERER", "plotly_mimetype")
     if (loaded := sys.modules.get("plotly.io")) is not None:
         loaded.renderers.default = os.environ["PLOTLY_RENDERER"]
+
+
+def _import_without_grammars() -> None:
+    """Import jsonschema, which plotly's first figure brings with nbformat, without its check of IRIs.
+
+    That check, rfc3987_syntax, compiles grammars for two seconds when it is imported, and nothing here asks for it.
+    """
+    if "jsonschema" in sys.modules or "rfc3987_syntax" in sys.modules:
+        return
+    sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
+    try:
+        importlib.import_module("jsonschema")
+    finally:
+        del sys.modules["rfc3987_syntax"]
 
 
 class Live:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -204,3 +206,15 @@ def test_plotly_needs_no_internet(monkeypatch: pytest.MonkeyPatch) -> None:
     display.figures_without_internet()
     assert plotly.io.renderers.default == "png", "the reader's own choice stays"
     plotly.io.renderers.default = before
+
+
+def test_the_first_figure_compiles_no_grammars() -> None:
+    code = (
+        "import sys; from labkit import display; display.figures_without_internet()\n"
+        "import plotly.graph_objects as go, plotly.io as pio\n"
+        "bundle = pio.renderers._build_mime_bundle(go.Figure(go.Bar(y=[1])).to_dict())\n"
+        "assert list(bundle) == ['application/vnd.plotly.v1+json'], bundle\n"
+        "assert 'nbformat' in sys.modules and 'rfc3987_syntax' not in sys.modules\n"
+        "import rfc3987_syntax\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
