@@ -19,6 +19,7 @@ import psutil
 from labkit import istio
 
 BIN = Path(sys.executable).parent
+NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 GENUINE = Path(__file__).resolve().parents[3] / "shared" / "releases"
 
 
