@@ -48,6 +48,13 @@ def test_every_panel_of_our_own_is_drawn(prometheus, release):
         assert drawing.draw(dashboard.title, window="10s", end=prometheus.end).missing == []
 
 
+def test_our_own_table_shows_the_columns_of_the_genuine_one(prometheus):
+    drawn = grafana(prometheus, OURS["1.30.3"]).draw("mesh", window="10s", end=prometheus.end)
+    columns = drawn.panel("HTTP/gRPC Workloads").table.columns
+    numbers = ["Requests", "P50 Latency", "P90 Latency", "P99 Latency", "Success Rate"]
+    assert list(columns) == ["Service", "Workload", *numbers]
+
+
 @pytest.mark.genuine
 @pytest.mark.parametrize(("release", "title"), [("1.2.2", "Global Request Volume"), ("1.30.3", "Traffic Volume")])
 def test_the_mesh_dashboard_shows_the_load(prometheus, release, title):
