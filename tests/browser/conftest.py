@@ -7,16 +7,11 @@ import functools
 import os
 import re
 import shutil
-import socket
-import subprocess
-import sys
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from labkit import cluster, istio
@@ -29,6 +24,7 @@ from tests.browser.views import traffic
 from tests.conftest import SandboxUnderTest, wait_until
 from tests.e2e.conftest import Shop, open_shop
 from tests.e2e.traced import load_is_traced
+from tests.ui.jupyter import jupyterlab
 from tests.ui.test_ui_lab import Lab
 
 CHROMIUM = shutil.which("chromium")
@@ -140,26 +136,8 @@ def window(shop: Shop, tmp_path: Path) -> Iterator[Window]:
 def jupyter(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """JupyterLab below a prefix, as a JupyterHub gives it: its address, and the folder of its notebooks."""
     folder, home = tmp_path_factory.mktemp("lab"), tmp_path_factory.mktemp("home")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    environment = {**shop.sandbox.env, "HOME": str(home), "JUPYTER_RUNTIME_DIR": str(home / "runtime")}
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}"]
-    command += ["--ServerApp.port_retries=0", "--IdentityProvider.token=", f"--notebook-dir={folder}"]
-    with open(home / "log", "wb") as log:
-        server = subprocess.Popen(
-            [*command, f"--ServerApp.base_url={PREFIX}/"], env=environment, stdout=log, stderr=log
-        )
-    url = f"http://127.0.0.1:{port}{PREFIX}"
-    try:
-        wait_until(lambda: _answers(f"{url}/api"), 90, "JupyterLab to answer")
+    with jupyterlab(shop.sandbox, folder, home, prefix=PREFIX, seconds=90) as url:
         yield url, folder
-    finally:
-        children = psutil.Process(server.pid).children(recursive=True)
-        server.terminate()
-        server.wait(30)
-        _, alive = psutil.wait_procs(children, timeout=10)
-        assert alive == []
 
 
 @pytest.fixture
@@ -184,11 +162,3 @@ def kiali() -> None:
     """Kiali's console, or skip."""
     if console() is None:
         pytest.skip("Kiali's console is not here and there is no npm to fetch it: labkit setup says what to do")
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            return int(answer.status) == 200
-    except OSError:
-        return False

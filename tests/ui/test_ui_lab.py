@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -14,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from tests.conftest import SandboxUnderTest, wait_until
+from tests.ui.jupyter import jupyterlab
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
@@ -79,14 +77,6 @@ class Lab:
             pytest.fail(f"{text!r} was not seen within {seconds:g} s; the page: {self.folder / 'not-seen.png'}")
 
 
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def lab(
     tmp_path_factory: pytest.TempPathFactory, start_shared_sandbox: Callable[..., SandboxUnderTest]
@@ -98,37 +88,14 @@ def lab(
     sandbox = start_shared_sandbox("1.30.3")
     folder = tmp_path_factory.mktemp("lab")
     home = tmp_path_factory.mktemp("home")
-    environment = {**sandbox.env, "HOME": str(home), "JUPYTER_RUNTIME_DIR": str(home / "runtime")}
-    port = _free_port()
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}"]
-    command += ["--ServerApp.port_retries=0", "--IdentityProvider.token=", f"--notebook-dir={folder}"]
-    with open(home / "log", "wb") as log:
-        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        wait_until(lambda: _answers(f"{url}/api"), 60, "JupyterLab to answer")
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-            page = browser.new_page(viewport={"width": 1400, "height": 1000})
-            made = Lab(url, folder, sandbox, page)
-            page.on("pageerror", lambda error: made.faults.append(f"error: {error}"))
-            page.route(re.compile(r"^https?://(?!127\.)"), lambda route: _refuse(made, route))
-            yield made
-            browser.close()
-    finally:
-        children = psutil.Process(server.pid).children(recursive=True)
-        server.terminate()
-        server.wait(30)
-        _, alive = psutil.wait_procs(children, timeout=10)
-        assert alive == []
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            return int(answer.status) == 200
-    except OSError:
-        return False
+    with jupyterlab(sandbox, folder, home) as url, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        made = Lab(url, folder, sandbox, page)
+        page.on("pageerror", lambda error: made.faults.append(f"error: {error}"))
+        page.route(re.compile(r"^https?://(?!127\.)"), lambda route: _refuse(made, route))
+        yield made
+        browser.close()
 
 
 def _refuse(lab: Lab, route: Any) -> None:

@@ -1,0 +1,47 @@
+"""A JupyterLab of a test's own."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from tests.conftest import SandboxUnderTest, wait_until
+
+
+@contextmanager
+def jupyterlab(sandbox: SandboxUnderTest, folder: Path, home: Path, *, prefix: str = "", seconds: float = 60) -> Iterator[str]:
+    """Its address while it runs, with the notebooks of `folder`; at its end nothing that it started is left."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    environment = {**sandbox.env, "HOME": str(home), "JUPYTER_RUNTIME_DIR": str(home / "runtime")}
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}"]
+    command += ["--ServerApp.port_retries=0", "--IdentityProvider.token=", f"--notebook-dir={folder}"]
+    command.append(f"--ServerApp.base_url={prefix}/")
+    with open(home / "log", "wb") as log:
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    url = f"http://127.0.0.1:{port}{prefix}"
+    try:
+        wait_until(lambda: _answers(f"{url}/api"), seconds, "JupyterLab to answer")
+        yield url
+    finally:
+        children = psutil.Process(server.pid).children(recursive=True)
+        server.terminate()
+        server.wait(30)
+        _, alive = psutil.wait_procs(children, timeout=10)
+        assert alive == []
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return int(answer.status) == 200
+    except OSError:
+        return False
