@@ -16,7 +16,9 @@ from tests.conftest import SandboxUnderTest, wait_until
 
 
 @contextmanager
-def jupyterlab(sandbox: SandboxUnderTest, folder: Path, home: Path, *, prefix: str = "", seconds: float = 60) -> Iterator[str]:
+def jupyterlab(
+    sandbox: SandboxUnderTest, folder: Path, home: Path, *, prefix: str = "", seconds: float = 60
+) -> Iterator[str]:
     """Its address while it runs, with the notebooks of `folder`; at its end nothing that it started is left."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
