@@ -40,7 +40,7 @@ def test_pilot_counts_what_the_cluster_has(shop, prometheus: Prometheus):
     )
     wait_until(lambda: prometheus.value("sum(pilot_xds)") == proxies, 30, f"{proxies} connected proxies")
     wait_until(lambda: prometheus.value("sum(pilot_services)") == services, 30, f"{services} Services")
-    assert prometheus.value("sum(pilot_virt_services)") == rules
+    wait_until(lambda: prometheus.value("sum(pilot_virt_services)") == rules, 30, f"{rules} VirtualServices")
 
 
 def test_a_rule_is_a_push_and_a_bad_one_a_failed_validation(shop, prometheus: Prometheus):
@@ -53,7 +53,7 @@ def test_a_rule_is_a_push_and_a_bad_one_a_failed_validation(shop, prometheus: Pr
     shop.sandbox.kubectl("apply", "-n", "bookinfo", "-f", str(rule))
     try:
         wait_until(lambda: prometheus.value(pushes) > before[pushes], 30, "routes that were pushed")
-        assert prometheus.value(passed) >= before[passed] + 4
+        wait_until(lambda: prometheus.value(passed) >= before[passed] + 4, 30, "four objects that passed")
         bad = '{"apiVersion":"networking.istio.io/v1alpha3","kind":"VirtualService","metadata":{"name":"bad"},'
         bad += '"spec":{"hosts":["x"],"http":[{}]}}'
         refused = shop.sandbox.kubectl("apply", "-n", "bookinfo", "-f", "-", stdin=bad, check=False)

@@ -38,6 +38,11 @@ def within_three_sigma(count: int, total: int, share: float) -> bool:
     return abs(count - total * share) <= 3 * math.sqrt(total * share * (1 - share))
 
 
+# Envoy's event loop (libevent) reads the kernel's coarse clock: a timer may end that clock's tick
+# early, 4 ms on most Linux kernels. Of 200 delays of 100 ms here the shortest took 98.1 ms.
+TICK = time.clock_getres(6)  # CLOCK_MONOTONIC_COARSE, to which Python gives no name
+
+
 async def quickest(shop: Bookshop, status: int, **options: Any) -> float:
     """The least that five calls at once took, in seconds: what Envoy adds is in each, a busy machine not in all."""
 
@@ -143,7 +148,7 @@ async def test_delays_meet_those_they_are_meant_for(shop: Bookshop) -> None:
         {"route": [to("v1")]},
     ]
     async with shop.rules(virtual_service(*rules)):
-        assert 0.5 <= await quickest(shop, 200, headers={"end-user": "jason"}) < 1.0
+        assert 0.5 - TICK <= await quickest(shop, 200, headers={"end-user": "jason"}) < 1.0
         assert await quickest(shop, 200) < 0.4
 
 
@@ -160,7 +165,7 @@ async def test_a_timeout_ends_a_slow_call(shop: Bookshop) -> None:
     shop.apps["reviews-v1"].delay = 2.0
     try:
         async with shop.rules(virtual_service({"route": [to("v1")], "timeout": "0.3s"})):
-            assert 0.25 <= await quickest(shop, 504) < 1.0
+            assert 0.25 - TICK <= await quickest(shop, 504) < 1.0
     finally:
         shop.apps["reviews-v1"].delay = 0.0
 
