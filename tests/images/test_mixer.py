@@ -27,6 +27,12 @@ def test_names_and_units_become_mixers():
     }
 
 
+def test_what_envoy_does_not_know_is_unknown_and_no_flags_are_none():
+    line = 'envoy_istio_requests_total{destination_app="-",response_flags="-",source_version="v-1"} 1\n'
+    labels = 'destination_app="unknown",response_flags="-",source_version="v-1"'
+    assert parse(line) == {("istio_requests_total", labels): 1.0}
+
+
 SERIES = ("istio_requests_total", 'reporter="source"')
 
 

@@ -11,10 +11,11 @@ from labkit.sandbox.images.proxy.bootstrap import Agent, bootstrap
 from tests.images.test_registry import context
 
 
-@pytest.mark.parametrize(("real", "stats", "spans"), [(False, "0.25s", 250), (True, "5s", 5000)])
-def test_metrics_and_spans_have_the_same_clock(tmp_path: Path, real: bool, stats: str, spans: int) -> None:
+@pytest.mark.parametrize(("real", "stats", "spans"), [(False, "0.25s", (250, 10)), (True, "5s", (5000, 5))])
+def test_metrics_and_spans_have_the_same_clock(tmp_path: Path, real: bool, stats: str, spans: tuple[int, int]) -> None:
     quick = context(tmp_path, "pilot-agent", "proxy", "sidecar", image="istio/proxyv2:1.30.3")
     given = replace(quick, settings=replace(quick.settings, real_clocks=real))
     made = bootstrap(given, Agent.of(given))
     assert made["stats_flush_interval"] == stats
-    assert made["layered_runtime"]["layers"][0]["static_layer"]["tracing.zipkin.flush_interval_ms"] == spans
+    runtime = made["layered_runtime"]["layers"][0]["static_layer"]
+    assert (runtime["tracing.zipkin.flush_interval_ms"], runtime["tracing.zipkin.min_flush_spans"]) == spans

@@ -208,7 +208,11 @@ class Service:
 
     def port(self, number: int) -> Port | None:
         """Its port `number`, if it has one."""
-        return next((port for port in self.ports if port.number == number), None)
+        return self._by_number.get(number)
+
+    @functools.cached_property
+    def _by_number(self) -> dict[int, Port]:
+        return {port.number: port for port in reversed(self.ports)}
 
     def visible_in(self, namespace: str) -> bool:
         """Whether it was exported to `namespace`."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,6 +92,25 @@ class Memo:
         return self._now[key]
 
 
+class Identity:
+    """Some objects, equal to others where each is the very same: a key that need not look into them."""
+
+    def __init__(self, objects: Iterable[Obj]) -> None:
+        # Kept as well, so that no other object can come to lie where one of them was.
+        self._objects = tuple(objects)
+        self._hash = hash(tuple(map(id, self._objects)))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Identity)
+            and len(self._objects) == len(other._objects)
+            and all(map(operator.is_, self._objects, other._objects))
+        )
+
+
 @dataclass(frozen=True)
 class Scope:
     """What proxies of one kind in one namespace see; shared by all of them, so that each cluster and route is built
@@ -103,6 +123,7 @@ class Scope:
         registry_only: Whether unknown destinations are refused.
         rules: Destination rules by host, in the order in which they are asked.
         sidecar: The Sidecar object that applies, if any.
+        key: What tells this scope from the others of its snapshot.
     """
 
     namespace: str
@@ -112,6 +133,7 @@ class Scope:
     rules: Sequence[Sequence[Obj]]
     root_namespace: str
     sidecar: Obj | None = None
+    key: Hashable = None
     cache: dict[Any, Any] = field(default_factory=dict)
 
     @functools.cached_property
@@ -239,6 +261,27 @@ class Snapshot:
         return tuple(resolved(self.all(VIRTUAL_SERVICES)))
 
     @functools.cached_property
+    def routing(self) -> Hashable:
+        """All that the routes of a scope are made of. Most changes are of endpoints, and these are no part of it."""
+        resources = ("services", SERVICE_ENTRIES, VIRTUAL_SERVICES, DESTINATION_RULES, SIDECARS)
+        return Identity(obj for resource in resources for obj in self._objects[resource]), self.mesh
+
+    @functools.cached_property
+    def capturing(self) -> Hashable:
+        """All that the outbound listeners of a scope are made of: as `routing`, without what is only about HTTP."""
+        resources = ("services", SERVICE_ENTRIES, DESTINATION_RULES, SIDECARS)
+        found = [obj for resource in resources for obj in self._objects[resource]]
+        found += [obj for obj in self._objects[VIRTUAL_SERVICES] if obj["spec"].get("tcp") or obj["spec"].get("tls")]
+        headless = tuple(
+            endpoint.address
+            for service in self.services
+            if service.headless
+            for endpoints in service.endpoints.values()
+            for endpoint in endpoints
+        )
+        return Identity(found), headless, self.mesh
+
+    @functools.cached_property
     def _destination_rules(self) -> list[Obj]:
         return self.all(DESTINATION_RULES)
 
@@ -288,10 +331,11 @@ class Snapshot:
         )
         key = (workload.namespace, id(sidecar) if sidecar else 0, selective)
         if key not in self._scopes:
-            self._scopes[key] = self._scope(workload.namespace, sidecar, selective)
+            self._scopes[key] = self._scope(key, sidecar, selective)
         return self._scopes[key]
 
-    def _scope(self, namespace: str, sidecar: Obj | None, selective: frozenset[int]) -> Scope:
+    def _scope(self, key: tuple[str, int, frozenset[int]], sidecar: Obj | None, selective: frozenset[int]) -> Scope:
+        namespace = key[0]
         services = [s for s in self.services if s.visible_in(namespace)]
         routes = [v for v in self.virtual_services if _exported(v, namespace)]
         rules = [
@@ -329,6 +373,7 @@ class Snapshot:
             ),
             root_namespace=self.mesh.root_namespace,
             sidecar=sidecar,
+            key=key,
         )
 
     def _sidecar(self, workload: Workload) -> Obj | None:

@@ -59,9 +59,8 @@ def _sidecar(proxy: Proxy, scope: Scope, found: dict[str, bytes]) -> Config:
     incoming, behind = listeners.inbound(proxy)
     found.update(behind)
     labels = tuple(sorted(workload.labels.items())) if _asks_for_source(scope) else ()
-    outgoing = _shared(
-        scope,
-        ("tables", labels),
+    outgoing = snapshot.memo(
+        ("tables", scope.key, snapshot.routing, labels),
         lambda: _tables(proxy, outbound_tables(scope, workload.labels, legacy=snapshot.legacy)),
     )
     routes = dict(outgoing)

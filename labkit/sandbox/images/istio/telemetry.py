@@ -2,7 +2,8 @@
 
 Sidecars of that time told Mixer of each request; ours count by themselves. So Mixer asks them, when it is asked itself,
 and adds what is new to its own counters: a pod that ends takes nothing away, as it would from a mere sum of series.
-Durations become seconds; the buckets are those of Mixer's configuration, which the sidecars use already.
+Durations become seconds; the buckets are those of Mixer's configuration, which the sidecars use already. What Envoy
+does not know, and writes as "-" or not at all, becomes Mixer's "unknown"; only among the response flags "-" is a value.
 """
 
 from __future__ import annotations
@@ -16,16 +17,22 @@ from typing import Any
 
 from labkit.sandbox.images.cluster import Cluster
 
-__all__ = ["Collector", "Counters", "parse", "sidecars"]
+__all__ = ["Collector", "Counters", "known", "parse", "sidecars"]
 
 _STATS_PORT = 15090
 _PATH = "/stats/prometheus?usedonly&filter=%5E(istio%5C.|server%5C.uptime$)"
 _UPTIME = re.compile(r"^envoy_server_uptime\S* (\d+)$", re.MULTILINE)
 _LINE = re.compile(r"envoy_(istio_\w+?)\{([^}]*)\} (\S+)")
+_NOTHING = re.compile(r'(?<!response_flags)="-?"')
 _BOUND = re.compile(r',?le="([^"]+)"')
 
 Series = tuple[str, str]
 """Name and labels (as text), e.g. ("istio_requests_total", 'reporter="source",…')."""
+
+
+def known(labels: str) -> str:
+    """Labels as Mixer has them: each that Envoy has no value for is "unknown"."""
+    return _NOTHING.sub('="unknown"', labels)
 
 
 def parse(text: str) -> dict[Series, float]:
@@ -33,6 +40,7 @@ def parse(text: str) -> dict[Series, float]:
     found: dict[Series, float] = {}
     for name, labels, number in _LINE.findall(text):
         value = float(number)
+        labels = known(labels)
         if name.endswith("_bucket"):
             bound = _BOUND.search(labels)
             if bound is None:
