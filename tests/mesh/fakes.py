@@ -75,6 +75,8 @@ class FakeObjects:
         found = [o for (ns, _), o in self.stored[resource].items() if namespace in (None, ns)]
         return copy.deepcopy(found)
 
+    view = list
+
     def create(self, resource: str, obj: Obj, namespace: str | None = None, *, manager: str = "") -> Obj:
         if namespace:
             obj = {**obj, "metadata": {**obj["metadata"], "namespace": namespace}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import json
 import os
 import secrets
@@ -63,7 +64,7 @@ class Identity:
             ) from error
         self.nonce = self._nonce.read_text()
 
-    @property
+    @functools.cached_property
     def hosts(self) -> frozenset[str]:
         """Names and addresses the server answers to."""
         plan = self._settings.plan

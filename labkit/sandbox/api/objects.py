@@ -103,10 +103,16 @@ class ObjectStore:
 
     def list(self, resource: str, namespace: str | None = None, *, labels: str = "", fields: str = "") -> list[Obj]:
         """All objects of `resource` that the selectors match; none where it is not served."""
+        return [_copy(obj) for obj in self.view(resource, namespace, labels=labels, fields=fields)]
+
+    def view(
+        self, resource: str, namespace: str | None = None, *, labels: str = "", fields: str = ""
+    ) -> builtins.list[Obj]:
+        """As `list`, but shared: never change them."""
         known = self.registry.get(resource)
         if known is None or not known.stored:
             return []
-        return [_copy(entry.obj) for entry in self.select(known, namespace, labels=labels, fields=fields)]
+        return [entry.obj for entry in self.select(known, namespace, labels=labels, fields=fields)]
 
     def watch(self, resource: str, namespace: str | None = None) -> Watch:
         """ADDED for everything there is now, then every change."""

@@ -78,7 +78,7 @@ def backends(context: Context, service: Obj) -> list[Backend]:
     """The pods that the Service selects and that have an address, by address."""
     selector = ",".join(f"{key}={value}" for key, value in service["spec"]["selector"].items())
     found = []
-    for pod in context.objects.list("pods", service["metadata"]["namespace"], labels=selector):
+    for pod in context.objects.view("pods", service["metadata"]["namespace"], labels=selector):
         ip = (pod.get("status") or {}).get("podIP")
         if not ip or is_finished(pod):
             continue

@@ -45,7 +45,7 @@ class DisruptionController:
         selector = budget["spec"].get("selector")
         pods = []
         if selector is not None:
-            pods = self._context.objects.list("pods", namespace, labels=selector_text(selector))
+            pods = self._context.objects.view("pods", namespace, labels=selector_text(selector))
         pods = [pod for pod in pods if pod["status"].get("phase") not in ("Succeeded", "Failed")]
         if not pods:
             self._context.objects.event(budget, "Normal", "NoPods", "No matching pods found", COMPONENT)

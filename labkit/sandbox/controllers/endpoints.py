@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from labkit.sandbox.contracts import Event, Obj
@@ -79,7 +80,7 @@ class EndpointsController:
             return
         if "deletionTimestamp" in service["metadata"]:
             return
-        slices = SLICES in objects.resources()
+        slices = self._slices_served
         if not service["spec"].get("selector"):
             if slices and endpoints is not None:
                 mirror(self._context, endpoints)
@@ -88,6 +89,11 @@ class EndpointsController:
         self._write(service, endpoints, found)
         if slices and service["spec"].get("type") != "ExternalName":
             write_slices(self._context, service, found)
+
+    @functools.cached_property
+    def _slices_served(self) -> bool:
+        # Kubernetes 1.14 knows none. What is built in neither comes nor goes.
+        return SLICES in self._context.objects.resources()
 
     def _write(self, service: Obj, endpoints: Obj | None, found: list[Backend]) -> None:
         meta = service["metadata"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from typing import Any
 
@@ -69,6 +70,7 @@ def xds_source(timeout: str = "0s") -> Json:
     }
 
 
+@functools.lru_cache(maxsize=4096)
 def is_ip(text: str) -> bool:
     """Whether `text` is an IP address."""
     try:

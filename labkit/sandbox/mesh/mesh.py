@@ -12,11 +12,12 @@ from labkit.sandbox.mesh.cache import ObjectCache
 from labkit.sandbox.mesh.certificates import LEGACY_LIFETIME, LIFETIME, Authority
 from labkit.sandbox.mesh.galley import Galley
 from labkit.sandbox.mesh.identities import IdentityWriter
+from labkit.sandbox.mesh.memo import Memo
 from labkit.sandbox.mesh.model import labels
 from labkit.sandbox.mesh.monitoring import MeshMonitor
 from labkit.sandbox.mesh.pages import page
 from labkit.sandbox.mesh.secrets import SecretSource
-from labkit.sandbox.mesh.snapshot import Memo, Snapshot
+from labkit.sandbox.mesh.snapshot import Snapshot
 from labkit.sandbox.mesh.translate import Config, translate
 from labkit.sandbox.mesh.xds import ProxyState, XdsServer
 from labkit.sandbox.settings import XDS_PORT, SandboxSettings

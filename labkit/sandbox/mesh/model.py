@@ -66,13 +66,16 @@ class Workload:
     pod: str
     namespace: str
     ip: str
-    labels: Mapping[str, str] = field(hash=False)
+    labels: Mapping[str, str]
     service_account: str
     name: str
     kind: str = "deployment"
     proxy: str = ""
     ports: tuple[int, ...] = ()
     unprivileged: bool = False
+
+    def __hash__(self) -> int:
+        return hash((self.namespace, self.pod))
 
     @classmethod
     def of(cls, pod: Obj) -> Workload:
@@ -198,13 +201,16 @@ class Service:
     name: str
     ports: tuple[Port, ...]
     addresses: tuple[str, ...] = ()
-    endpoints: Mapping[int, tuple[Endpoint, ...]] = field(default_factory=dict, hash=False)
+    endpoints: Mapping[int, tuple[Endpoint, ...]] = field(default_factory=dict)
     resolution: str = "STATIC"
     external: bool = False
     exported_to: tuple[str, ...] = ("*",)
     headless: bool = False
     subject_alt_names: tuple[str, ...] = ()
-    selector: Mapping[str, str] = field(default_factory=dict, hash=False)
+    selector: Mapping[str, str] = field(default_factory=dict)
+
+    def __hash__(self) -> int:
+        return hash((self.host, self.namespace))
 
     def port(self, number: int) -> Port | None:
         """Its port `number`, if it has one."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ipaddress
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 from labkit.sandbox.contracts import Obj
+from labkit.sandbox.mesh.memo import Identity, Memo
 from labkit.sandbox.mesh.model import Endpoint, Port, Service, Workload, annotations_of, labels, protocol_of, selects
 from labkit.sandbox.mesh.values import DOMAIN
 
@@ -21,6 +23,7 @@ def kubernetes_services(
     slices: Iterable[Obj],
     endpoints: Iterable[Obj],
     workloads: Mapping[tuple[str, str], Workload],
+    memo: Memo,
     *,
     legacy: bool,
 ) -> list[Service]:
@@ -28,10 +31,16 @@ def kubernetes_services(
     by_service = _from_endpoints(endpoints, workloads)
     # A Kubernetes that has slices is believed; Endpoints are the mirror it keeps for old clients.
     by_service.update(_from_slices(slices, workloads))
-    return [_service(obj, by_service, legacy=legacy) for obj in services]
+    found = []
+    for obj in services:
+        addresses = by_service.get((obj["metadata"]["namespace"], obj["metadata"]["name"]), {})
+        key = ("service", Identity((obj,)), tuple(addresses.items()))
+        service: Service = memo(key, partial(_service, obj, addresses, legacy=legacy))
+        found.append(service)
+    return found
 
 
-def _service(obj: Obj, known: Mapping[tuple[str, str], _Addresses], *, legacy: bool) -> Service:
+def _service(obj: Obj, known: _Addresses, *, legacy: bool) -> Service:
     meta, spec = obj["metadata"], obj.get("spec", {})
     name, namespace = meta["name"], meta["namespace"]
     ports = []
@@ -45,7 +54,7 @@ def _service(obj: Obj, known: Mapping[tuple[str, str], _Addresses], *, legacy: b
             legacy=legacy,
         )
         ports.append(Port(port["port"], port.get("name") or "", protocol))
-        endpoints[port["port"]] = known.get((namespace, name), {}).get(port.get("name") or "", ())
+        endpoints[port["port"]] = known.get(port.get("name") or "", ())
     external = spec.get("type") == "ExternalName"
     if external:
         target = spec.get("externalName", "")

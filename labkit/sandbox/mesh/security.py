@@ -15,7 +15,11 @@ PERMISSIVE, STRICT, DISABLE = "PERMISSIVE", "STRICT", "DISABLE"
 
 def mtls_mode(snapshot: Snapshot, workload: Workload, port: int) -> str:
     """PERMISSIVE, STRICT or DISABLE for the application's `port` of `workload`."""
-    return _legacy(snapshot, workload, port) if snapshot.legacy else _current(snapshot, workload, port)
+    known = snapshot.modes.get((workload, port))
+    if known is None:
+        known = (_legacy if snapshot.legacy else _current)(snapshot, workload, port)
+        snapshot.modes[workload, port] = known
+    return known
 
 
 def _current(snapshot: Snapshot, workload: Workload, port: int) -> str:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import functools
-import operator
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from labkit.sandbox.addresses import AddressPlan
 from labkit.sandbox.contracts import Obj
 from labkit.sandbox.mesh.delegates import resolved
+from labkit.sandbox.mesh.memo import Identity, Memo
 from labkit.sandbox.mesh.model import MeshConfig, Port, Service, Workload, labels, selects
 from labkit.sandbox.mesh.registry import kubernetes_services, service_entries
 from labkit.sandbox.mesh.values import fqdn, host_matches
 
-__all__ = ["RESOURCES", "Memo", "Scope", "Snapshot", "by_age"]
+__all__ = ["RESOURCES", "Scope", "Snapshot", "by_age"]
 
 NETWORKING = "networking.istio.io"
 SECURITY = "security.istio.io"
@@ -72,43 +72,6 @@ def by_age(objects: Iterable[Obj]) -> list[Obj]:
             o["metadata"].get("namespace") or "",
         ),
     )
-
-
-class Memo:
-    """Results kept from one snapshot to the next; what two snapshots in a row did not ask for is forgotten."""
-
-    def __init__(self) -> None:
-        self._now: dict[Any, Any] = {}
-        self._before: dict[Any, Any] = {}
-
-    def turn(self) -> None:
-        """Begin a new snapshot."""
-        self._before, self._now = self._now, {}
-
-    def __call__(self, key: Any, build: Callable[[], Any]) -> Any:
-        """What `build` made for `key`, which must hold everything that `build` looks at."""
-        if key not in self._now:
-            self._now[key] = self._before[key] if key in self._before else build()
-        return self._now[key]
-
-
-class Identity:
-    """Some objects, equal to others where each is the very same: a key that need not look into them."""
-
-    def __init__(self, objects: Iterable[Obj]) -> None:
-        # Kept as well, so that no other object can come to lie where one of them was.
-        self._objects = tuple(objects)
-        self._hash = hash(tuple(map(id, self._objects)))
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, Identity)
-            and len(self._objects) == len(other._objects)
-            and all(map(operator.is_, self._objects, other._objects))
-        )
 
 
 @dataclass(frozen=True)
@@ -206,6 +169,9 @@ class Snapshot:
         plan: The sandbox's addresses.
         legacy: Whether Istio 1.2's rules apply.
         memo: Keeps what snapshots have in common.
+
+    Attributes:
+        modes: What `mtls_mode` has found for a workload's port.
     """
 
     def __init__(
@@ -220,7 +186,7 @@ class Snapshot:
             pod for pod in self._objects["pods"] if pod.get("status", {}).get("phase") not in ("Succeeded", "Failed")
         ]
         self.pods = {(pod["metadata"]["namespace"], pod["metadata"]["name"]): pod for pod in pods}
-        self.workloads = {key: Workload.of(pod) for key, pod in self.pods.items()}
+        self.workloads = {key: self.memo.same(Workload.of(pod)) for key, pod in self.pods.items()}
         pilots = [pod for pod in pods if labels(pod).get("istio") == "pilot"]
         self.mesh = MeshConfig.of(self._objects["configmaps"], pilots, legacy=legacy)
         self.services = (
@@ -229,10 +195,12 @@ class Snapshot:
                 self._objects["endpointslices.discovery.k8s.io"],
                 self._objects["endpoints"],
                 self.workloads,
+                self.memo,
                 legacy=legacy,
             ),
             *service_entries(by_age(self._objects[SERVICE_ENTRIES]), self.workloads.values(), legacy=legacy),
         )
+        self.modes: dict[tuple[Workload, int], str] = {}
         self._scopes: dict[Any, Scope] = {}
         self._sorted: dict[str, list[Obj]] = {}
 

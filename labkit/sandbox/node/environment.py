@@ -82,7 +82,7 @@ def resource_field(pod: Obj, container: Obj, reference: Obj, allocatable: Mappin
 
 def service_env(objects: Objects, namespace: str, links: bool) -> dict[str, str]:
     """Variables of the Services a container sees: its namespace's (if `links`) and the API server's."""
-    services = objects.list("services", namespace) if links else []
+    services = objects.view("services", namespace) if links else []
     api = objects.find("services", "kubernetes", "default")
     env: dict[str, str] = {}
     for service in [*services, *([api] if api else [])]:

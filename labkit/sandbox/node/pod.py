@@ -113,7 +113,7 @@ class PodWorker:
         if (resource, name) in self._references and self._ending is None:
             self._found.set()
             with contextlib.suppress(MountError):
-                self._volumes.refresh(self.pod)
+                self._volumes.refresh(self.pod, (resource, name))
 
     def end(self, grace: float) -> None:
         """Begin to end the pod, or shorten the time an ending one has left."""

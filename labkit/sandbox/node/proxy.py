@@ -28,7 +28,7 @@ def service_key(slice_: Obj) -> Iterable[Key]:
 
 def _slices(objects: Objects, key: Key) -> list[Obj]:
     namespace, name = key
-    return objects.list(SLICES, namespace, labels=f"{_SERVICE_LABEL}={name}")
+    return objects.view(SLICES, namespace, labels=f"{_SERVICE_LABEL}={name}")
 
 
 def ready_addresses(objects: Objects, key: Key, port_name: str | None = None) -> Iterator[Address]:

@@ -11,7 +11,7 @@ import base64
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -32,16 +32,21 @@ class MountError(ConfigError):
     """A volume cannot be set up (yet); the message is the kubelet's own."""
 
 
-def references(pod: Obj) -> set[tuple[str, str]]:
-    """The ConfigMaps and Secrets that the pod's volumes show, as (resource, name)."""
-    found = set()
-    for volume in _volumes(pod):
-        for source in [volume, *((volume.get("projected") or {}).get("sources") or [])]:
-            if config := source.get("configMap"):
-                found.add(("configmaps", config.get("name", "")))
-            if secret := source.get("secret"):
-                found.add(("secrets", secret.get("secretName") or secret.get("name", "")))
-    return found
+_Reference = tuple[str, str]
+"""Resource and name, e.g. ("configmaps", "istio")."""
+
+
+def references(pod: Obj) -> set[_Reference]:
+    """The ConfigMaps and Secrets that the pod's volumes show."""
+    return {reference for volume in _volumes(pod) for reference in _shown(volume)}
+
+
+def _shown(volume: Obj) -> Iterator[_Reference]:
+    for source in [volume, *((volume.get("projected") or {}).get("sources") or [])]:
+        if config := source.get("configMap"):
+            yield "configmaps", config.get("name", "")
+        if secret := source.get("secret"):
+            yield "secrets", secret.get("secretName") or secret.get("name", "")
 
 
 class Volumes:
@@ -65,7 +70,7 @@ class Volumes:
         self._allocatable = allocatable
         self._writing = threading.Lock()
         self._plans = 0
-        self._written = 0
+        self._written: dict[str, int] = {}
 
     async def set_up(self, pod: Obj) -> None:
         """Make every volume of `pod`.
@@ -73,29 +78,29 @@ class Volumes:
         Raises:
             MountError: one of them shows something that is not there, or is of a kind this node does not have.
         """
-        await _beside(partial(self._write, *self._planned(pod)))
+        await _beside(partial(self._write, *self._planned(pod, _volumes(pod))))
 
-    def refresh(self, pod: Obj) -> None:
-        """Bring the volumes of `pod` that show objects up to date.
+    def refresh(self, pod: Obj, changed: _Reference) -> None:
+        """Bring the volumes of `pod` up to date that show the object `changed`.
 
         Raises:
             MountError: as `set_up`.
         """
-        self._write(*self._planned(pod))
+        self._write(*self._planned(pod, [volume for volume in _volumes(pod) if changed in _shown(volume)]))
 
-    def _planned(self, pod: Obj) -> tuple[int, list[tuple[str, Callable[[], None]]]]:
+    def _planned(self, pod: Obj, volumes: Iterable[Obj]) -> tuple[int, list[tuple[str, Callable[[], None]]]]:
         """A number that grows, and each volume's name and how to make it; the objects that it shows are read here."""
-        steps = [(volume["name"], _told(volume["name"], partial(self._plan, pod, volume))) for volume in _volumes(pod)]
+        steps = [(volume["name"], _told(volume["name"], partial(self._plan, pod, volume))) for volume in volumes]
         self._plans += 1
         return self._plans, steps
 
     def _write(self, number: int, steps: list[tuple[str, Callable[[], None]]]) -> None:
         with self._writing:
-            # A plan whose objects have changed since must not undo the one made after it.
-            if number > self._written:
-                for name, make in steps:
+            for name, make in steps:
+                # A plan whose objects have changed since must not undo the one made after it.
+                if number > self._written.get(name, 0):
                     _told(name, make)
-                self._written = number
+                    self._written[name] = number
 
     def _plan(self, pod: Obj, volume: Obj) -> Callable[[], None]:
         kinds = [kind for kind in volume if kind != "name"]
