@@ -15,6 +15,7 @@ from typing import Any
 
 from labkit.sandbox.api.builtin_types import OBJECT_META, fields_of, go_name, kind_type, known_kinds
 from labkit.sandbox.api.resource_table import BUILTIN
+from labkit.sandbox.api.store import dumps
 from labkit.sandbox.contracts import Obj
 
 __all__ = ["V2_CONTENT_TYPE", "document", "encoded", "index"]
@@ -74,8 +75,7 @@ def encoded(gv: str, crds: Iterable[Obj] = ()) -> tuple[bytes, str]:
     name = _hash(gv, state)
     body = _bodies.get(gv)
     if body is None or body[0] != name:
-        text = json.dumps(_document(gv, [crd for crd in known if _of(gv, crd)]), separators=(",", ":"))
-        body = _bodies[gv] = (name, text.encode())
+        body = _bodies[gv] = (name, dumps(_document(gv, [crd for crd in known if _of(gv, crd)])))
     return body[1], name
 
 
