@@ -7,7 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
-__all__ = ["DEFAULT_RELEASE", "RELEASES", "home", "tool"]
+__all__ = ["DEFAULT_RELEASE", "RELEASES", "home", "kernel_settings", "tool"]
 
 RELEASES = ("1.2.2", "1.30.3")
 """The Istio releases this course teaches: the walk-through's own, and today's."""
@@ -18,6 +18,18 @@ DEFAULT_RELEASE = "1.2.2"
 def home() -> Path:
     """Where labkit keeps its state: `$LABKIT_HOME`, default `~/.labkit`. Not created here."""
     return Path(os.environ.get("LABKIT_HOME") or Path.home() / ".labkit").expanduser().absolute()
+
+
+def kernel_settings() -> dict[str, str]:
+    """Settings of Jupyter's `KernelManager`: whoever else is on this machine may connect to a kernel's ports, and shall
+    hear nothing there. Empty where ZeroMQ was built without encryption.
+    """
+    # Only who starts kernels needs them.
+    import zmq
+    from jupyter_client.manager import KernelManager
+
+    possible = hasattr(KernelManager, "transport_encryption") and zmq.has("curve")
+    return {"transport_encryption": "auto"} if possible else {}
 
 
 def tool(name: str) -> Path | None:

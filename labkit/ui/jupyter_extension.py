@@ -1,4 +1,5 @@
 """A Jupyter server extension: jupyter-server-proxy leads to this machine's own loopback address, and nowhere else.
+It also has what kernels say encrypted.
 
 `python -m labkit.ui.jupyter_extension` enables it for every Jupyter server of this Python's environment.
 
@@ -12,6 +13,8 @@ import json
 import sys
 from pathlib import Path
 from typing import Any
+
+from labkit.config import kernel_settings
 
 __all__ = ["ALLOWED", "enable"]
 
@@ -38,8 +41,11 @@ def _jupyter_server_extension_points() -> list[dict[str, str]]:
 
 
 def _link_jupyter_server_extension(serverapp: Any) -> None:
-    # All extensions are linked before the first is loaded, and the proxy reads its settings when it is loaded.
+    # All extensions are linked before the first is loaded, and the proxy reads its settings when it is loaded; those
+    # of kernels are read later still.
     serverapp.config.ServerProxy.host_allowlist = list(ALLOWED)
+    for name, value in kernel_settings().items():
+        serverapp.config.KernelManager.setdefault(name, value)
 
 
 def _load_jupyter_server_extension(serverapp: Any) -> None:

@@ -1,4 +1,4 @@
-"""A headless run that is interrupted."""
+"""A headless run that is interrupted, and the kernels it plays in."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import zmq
 
 from labkit.course.kernels import quiet
 
@@ -59,3 +60,24 @@ async def test_what_a_kernel_complains_of_goes_to_its_file(tmp_path: Path, capfd
     finally:
         await manager.shutdown_kernel(now=True)
     assert "[IPKernelApp]" not in capfd.readouterr().err
+
+
+async def test_what_a_kernel_says_is_heard_by_its_own_client_only(tmp_path: Path) -> None:
+    manager = quiet(tmp_path / "kernel.log")(kernel_name="python3")
+    await manager.start_kernel()
+    client = manager.client()
+    client.start_channels()
+    stranger = zmq.Context.instance().socket(zmq.SUB)
+    try:
+        await client.wait_for_ready(timeout=60)
+        stranger.connect(f"tcp://{manager.ip}:{manager.iopub_port}")
+        stranger.subscribe(b"")
+        for _ in range(3):
+            client.execute("print('secret')")
+            while (await client.get_iopub_msg(timeout=30))["msg_type"] != "stream":
+                pass
+        assert stranger.poll(500) == 0
+    finally:
+        stranger.close(0)
+        client.stop_channels()
+        await manager.shutdown_kernel(now=True)

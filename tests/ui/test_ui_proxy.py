@@ -1,7 +1,8 @@
-"""Where jupyter-server-proxy leads, once labkit has said where it may."""
+"""Where jupyter-server-proxy leads, once labkit has said where it may; and that kernels are spoken to in secret."""
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -32,9 +33,13 @@ class Page(BaseHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def jupyter(home: Path) -> Iterator[str]:
     """A Jupyter server with our extension, told on its command line to let more through."""
-    home: Path = tmp_path_factory.mktemp("home")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
@@ -86,6 +91,17 @@ def test_the_proxy_leads_to_the_labs_own_address_only(jupyter: str, somebody: tu
 @pytest.mark.parametrize("host", ["169.254.169.254:80", "10.0.0.1:443", "example.org:80", "0.0.0.0:80", "127.1:80"])
 def test_nothing_outside_is_reached(jupyter: str, host: str) -> None:
     assert status(f"{jupyter}/proxy/{host}/") == 403
+
+
+def test_kernels_are_spoken_to_in_secret(jupyter: str, home: Path) -> None:
+    # As a page of its own does it: what stands in the cookie stands in a header as well.
+    own = {"Cookie": "_xsrf=1234", "X-XSRFToken": "1234"}
+    request = urllib.request.Request(f"{jupyter}/api/kernels", b"{}", own, method="POST")
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        kernel = json.load(answer)["id"]
+    file = home / "runtime" / f"kernel-{kernel}.json"
+    assert file.stat().st_mode & 0o077 == 0
+    assert len(json.loads(file.read_text())["curve_secretkey"]) == 40
 
 
 def test_the_course_enables_it_wherever_it_starts_jupyter() -> None:

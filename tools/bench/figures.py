@@ -273,7 +273,7 @@ def _played(release: str, chosen: Sequence[str]) -> float:
 def _empty_kernel() -> None:
     from jupyter_client.manager import start_new_kernel
 
-    manager, client = start_new_kernel()
+    manager, client = start_new_kernel(stderr=subprocess.DEVNULL)
     client.execute_interactive("1")
     client.stop_channels()
     manager.shutdown_kernel(now=True)
