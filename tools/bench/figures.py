@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tools.bench.bare import bare_envoy, bare_server, ending, routes_file
-from tools.bench.world import BIN, GENUINE, NOTEBOOKS, World, status_of, wait_for, world
+from tools.bench.world import BIN, GENUINE, NOTEBOOKS, World, homes, status_of, wait_for, world
 
 
 @dataclass(frozen=True)
@@ -258,7 +258,7 @@ def notebooks(release: str) -> list[Figure]:
 def _played(release: str, chosen: Sequence[str]) -> float:
     import os
 
-    with tempfile.TemporaryDirectory(prefix="labkit-bench-") as name:
+    with tempfile.TemporaryDirectory(prefix="labkit-bench-", dir=homes()) as name:
         environment = {**os.environ, "LABKIT_HOME": name, "HOME": name}
         environment.pop("KUBECONFIG", None)
         command = [str(BIN / "labkit"), "run", "--release", release, "--out", f"{name}/out"]
