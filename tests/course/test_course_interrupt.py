@@ -16,9 +16,12 @@ import zmq
 from labkit.course.kernels import quiet
 
 PLAY = """
+import signal
 import sys
 from pathlib import Path
 from labkit.course.runner import play
+# As in a terminal: a test run in the background may have been told to ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 try:
     play(Path(sys.argv[1]), Path(sys.argv[2]), {})
 except KeyboardInterrupt:
