@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from labkit.config import kernel_settings
 
-__all__ = ["quiet"]
+__all__ = ["ARGUMENTS", "Ahead", "quiet"]
+
+ARGUMENTS = ["--log-level=ERROR", "--HistoryManager.hist_file=:memory:"]
+"""Of every kernel: the history of a learner's own sessions is left alone."""
+
+_WARM = "import labkit.bookinfo, labkit.course, labkit.ui; del labkit"
 
 
 def quiet(log: Path) -> Any:
@@ -34,3 +41,60 @@ def quiet(log: Path) -> Any:
             self._log.close()
 
     return QuietKernelManager
+
+
+class Ahead:
+    """The kernel of the next notebook, which starts while another is played: that is a second or two of each.
+
+    It is a kernel like any other; labkit's modules are in its memory already, and nothing is in its namespace.
+    """
+
+    def __init__(self) -> None:
+        self._started: dict[Path, tuple[Any, Path]] = {}
+
+    def prepare(self, notebook: Path, log: Path) -> None:
+        """Start a kernel for `notebook`, with its stderr in `log`."""
+        from jupyter_client.kernelspec import NoSuchKernel
+        from jupyter_core.utils import run_sync
+
+        manager = quiet(log)(kernel_name="python3")
+        arguments = [*ARGUMENTS, f"--IPKernelApp.exec_lines={_WARM}"]
+        # What is wrong with kernels here is told where one is needed.
+        with contextlib.suppress(NoSuchKernel, OSError, RuntimeError):
+            run_sync(manager.start_kernel)(extra_arguments=arguments, cwd=str(notebook.parent))
+            self._started[notebook] = manager, log
+
+    @contextlib.contextmanager
+    def manager(self, notebook: Path, log: Path) -> Iterator[Any]:
+        """A class of kernel managers to play `notebook` with: of the kernel that was started for it, if it runs."""
+        from jupyter_core.utils import run_sync
+
+        known, _ = self._started.pop(notebook, (None, log))
+        if known is None:
+            yield quiet(log)
+            return
+
+        class Prepared(type(known)):  # type: ignore[misc]
+            def __new__(cls, *_: Any, **__: Any) -> Any:
+                return known
+
+        try:
+            yield Prepared if run_sync(known.is_alive)() else quiet(log)
+        finally:
+            _end(known)
+
+    def close(self) -> None:
+        """End the kernels that were started for nothing."""
+        while self._started:
+            _, (manager, log) = self._started.popitem()
+            _end(manager)
+            log.unlink(missing_ok=True)
+
+
+def _end(manager: Any) -> None:
+    from jupyter_core.utils import run_sync
+
+    if run_sync(manager.is_alive)():
+        run_sync(manager.shutdown_kernel)(now=True)
+    else:
+        run_sync(manager.cleanup_resources)()

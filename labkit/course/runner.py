@@ -11,11 +11,12 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
 from labkit import config, errors
-from labkit.course.kernels import quiet
+from labkit.course.kernels import ARGUMENTS, Ahead
 from labkit.course.progress import LESSONS
 from labkit.course.report import write_junit, write_report
 from labkit.course.targets import SANDBOX
@@ -142,14 +143,18 @@ def run(
         old.unlink()
     results: list[Result] = []
     broken = ""
-    with _environment(KUBECONFIG=kubeconfig):
-        for path in notebooks:
+    chosen = list(notebooks)
+    with _environment(KUBECONFIG=kubeconfig), contextlib.closing(Ahead()) as kernels:
+        for path, following in zip_longest(chosen, chosen[1:]):
             if broken and path.stem != CLEAN_UP:
                 results.append(Result(path.stem, "skipped", error=f"{broken} failed"))
             else:
                 if (pictures := path.parent / "images").is_dir():
                     shutil.copytree(pictures, out / "images", dirs_exist_ok=True)
-                results.append(play(path, out / path.name, {"RELEASE": release, "TARGET": target}, progress=progress))
+                if following is not None and not broken:
+                    kernels.prepare(following, _kernel_log(out / following.name))
+                parameters: dict[str, object] = {"RELEASE": release, "TARGET": target}
+                results.append(play(path, out / path.name, parameters, progress=progress, kernels=kernels))
                 broken = broken or (path.stem if results[-1].outcome == "failed" else "")
             if progress:
                 print(results[-1].line(), flush=True)
@@ -158,7 +163,19 @@ def run(
     return results
 
 
-def play(path: Path, out: Path, parameters: dict[str, object], *, progress: bool = False) -> Result:
+def _kernel_log(out: Path) -> Path:
+    # A kernel is started from the notebook's folder.
+    return out.absolute().with_suffix(".kernel.log")
+
+
+def play(
+    path: Path,
+    out: Path,
+    parameters: dict[str, object],
+    *,
+    progress: bool = False,
+    kernels: Ahead | None = None,
+) -> Result:
     """Play one notebook in a kernel of its own, which is ended with it.
 
     Args:
@@ -166,6 +183,7 @@ def play(path: Path, out: Path, parameters: dict[str, object], *, progress: bool
         out: Where the executed one goes, whether or not it passes.
         parameters: What papermill puts in place of its parameters.
         progress: Whether to draw a progress bar.
+        kernels: Where its kernel may have been started already.
     """
     import nbformat
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
@@ -175,20 +193,20 @@ def play(path: Path, out: Path, parameters: dict[str, object], *, progress: bool
     logging.getLogger("papermill").setLevel(logging.CRITICAL)
     bar: Any = {"desc": path.stem, "leave": False, "dynamic_ncols": True} if progress else False
     begun = time.monotonic()
-    # The kernel is started from the notebook's folder.
-    error, said = "", out.absolute().with_suffix(".kernel.log")
+    error, said = "", _kernel_log(out)
     try:
-        execute_notebook(
-            path,
-            out,
-            parameters,
-            cwd=path.parent,
-            progress_bar=bar,
-            extra_arguments=["--log-level=ERROR"],
-            execution_timeout=CELL_TIMEOUT,
-            kernel_name="python3",
-            kernel_manager_class=quiet(said),
-        )
+        with (kernels or Ahead()).manager(path, said) as manager:
+            execute_notebook(
+                path,
+                out,
+                parameters,
+                cwd=path.parent,
+                progress_bar=bar,
+                extra_arguments=ARGUMENTS,
+                execution_timeout=CELL_TIMEOUT,
+                kernel_name="python3",
+                kernel_manager_class=manager,
+            )
     except PapermillExecutionError as fault:
         error = fault.evalue if _tells_itself(fault.ename) else f"{fault.ename}: {fault.evalue}"
     except CellTimeoutError:
@@ -198,7 +216,8 @@ def play(path: Path, out: Path, parameters: dict[str, object], *, progress: bool
     except (CellExecutionError, PapermillException, nbformat.ValidationError, nbformat.reader.NotJSONError) as fault:
         error = f"{type(fault).__name__}: {str(fault)[:2000]}"
     finally:
-        if said.is_file() and not said.stat().st_size:
+        # Where all went well a kernel complains at most of its end.
+        if said.is_file() and not (error and said.stat().st_size):
             said.unlink()
     seconds = time.monotonic() - begun
     if not out.is_file():

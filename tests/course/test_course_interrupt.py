@@ -70,7 +70,8 @@ async def test_what_a_kernel_says_is_heard_by_its_own_client_only(tmp_path: Path
     await manager.start_kernel()
     client = manager.client()
     client.start_channels()
-    stranger = zmq.Context.instance().socket(zmq.SUB)
+    context = zmq.Context()
+    stranger = context.socket(zmq.SUB)
     try:
         await client.wait_for_ready(timeout=60)
         stranger.connect(f"tcp://{manager.ip}:{manager.iopub_port}")
@@ -81,6 +82,6 @@ async def test_what_a_kernel_says_is_heard_by_its_own_client_only(tmp_path: Path
                 pass
         assert stranger.poll(500) == 0
     finally:
-        stranger.close(0)
+        context.destroy(linger=0)
         client.stop_channels()
         await manager.shutdown_kernel(now=True)

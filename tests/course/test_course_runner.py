@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import signal
 import subprocess
@@ -168,3 +169,43 @@ def test_a_killed_run_leaves_no_kernel(tmp_path: Path, until: Callable[..., Any]
         kernel = int(until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text(), 30, "the kernel"))
         run.send_signal(signal.SIGKILL)
     until(lambda: not psutil.pid_exists(kernel), 10, "the kernel to end")
+
+
+STATE = """
+import os, sys
+print((dir(), os.getcwd(), os.environ["KUBECONFIG"], "labkit.ui" in sys.modules))
+"""
+
+
+def test_the_next_kernel_starts_early_and_is_like_any_other(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    first = notebook(tmp_path, "a", ("state", STATE), ("time", "import time\ntime.time()"))
+    born = "import psutil\npsutil.Process().create_time()"
+    second = notebook(tmp_path / "sub", "b", ("state", STATE), ("time", born))
+    out = tmp_path / "out"
+    results = runner.run([first, second], release="1.2.2", kubeconfig="/the/config", out=out, progress=False)
+    assert [r.outcome for r in results] == ["passed", "passed"]
+
+    def told(name: str) -> tuple[tuple[list[str], str, str, bool], float]:
+        outputs = {c.id: c.get("outputs") for c in nbformat.read(out / f"{name}.ipynb", as_version=4).cells}
+        return ast.literal_eval(outputs["state"][0].text), float(outputs["time"][0].data["text/plain"])
+
+    (names, folder, settings, warm), ends = told("a")
+    (other_names, other_folder, other_settings, other_warm), begins = told("b")
+    assert (names, settings) == (other_names, other_settings)
+    assert (folder, other_folder) == (str(tmp_path), str(tmp_path / "sub"))
+    assert (warm, other_warm) == (False, True)
+    assert begins < ends
+    assert sorted(p.name for p in out.iterdir()) == ["a.ipynb", "b.ipynb", "junit.xml", "report.html"]
+    assert kernels() == []
+
+
+def test_a_kernel_that_died_before_its_turn_is_replaced(tmp_path: Path) -> None:
+    kill = "import os, psutil, signal, time\nbegun = time.monotonic()\nothers = []\n"
+    kill += "while not others and time.monotonic() < begun + 30:\n"
+    kill += "    others = [p for p in psutil.Process().parent().children() if p.pid != os.getpid()]\n"
+    kill += "others[0].send_signal(signal.SIGKILL)\nlen(others)"
+    paths = [notebook(tmp_path, "a", ("kills", kill)), notebook(tmp_path, "b", ("plays", "1"))]
+    results = runner.run(paths, release="1.2.2", kubeconfig="", out=tmp_path / "out", progress=False)
+    assert [(r.outcome, r.error) for r in results] == [("passed", ""), ("passed", "")]
+    assert kernels() == []
