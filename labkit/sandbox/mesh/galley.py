@@ -9,7 +9,7 @@ import yaml
 
 from labkit.sandbox.contracts import ApiError, Obj, Objects
 from labkit.sandbox.mesh import webhooks
-from labkit.sandbox.reconcile import Key, Reconciler
+from labkit.sandbox.reconcile import Key, Reconciler, object_key
 
 __all__ = ["Galley"]
 
@@ -30,7 +30,7 @@ class Galley:
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
-        self._reconciler = Reconciler("galley", objects, self._register).watches("pods", self._concerns)
+        self._reconciler = Reconciler("galley", objects, self._register).watches("endpoints", self._concerns)
 
     def start(self) -> None:
         """Begin."""
@@ -41,19 +41,12 @@ class Galley:
         await self._reconciler.stop()
 
     @staticmethod
-    def _concerns(pod: Obj) -> list[Key]:
-        return [(None, _NAME)] if (pod["metadata"].get("labels") or {}).get("istio") == "galley" else []
-
-    def _ready(self) -> bool:
-        return any(
-            condition.get("type") == "Ready" and condition.get("status") == "True"
-            for pod in self._objects.list("pods", _ROOT, labels="istio=galley")
-            for condition in (pod.get("status") or {}).get("conditions") or []
-        )
+    def _concerns(endpoints: Obj) -> list[Key]:
+        return [(None, _NAME)] if object_key(endpoints) == (_ROOT, _NAME) else []
 
     async def _register(self, _key: Key) -> None:
         role = self._objects.find("clusterroles.rbac.authorization.k8s.io", _OWNER)
-        if role is None or not self._ready() or self._objects.find(webhooks.VALIDATING, _NAME) is not None:
+        if role is None or self._objects.find(webhooks.VALIDATING, _NAME) is not None:
             return
         source = self._objects.find("configmaps", _SOURCE[0], _ROOT) or {}
         text = (source.get("data") or {}).get(_SOURCE[1])
@@ -68,6 +61,9 @@ class Galley:
         # Objects are written in the resource's preferred version; Galley's file is in the one of its time.
         registration["apiVersion"] = "admissionregistration.k8s.io/v1"
         for webhook in registration.get("webhooks") or []:
+            if not webhooks.available(self._objects, webhook):
+                # As the real one, it waits until it can be called: what was applied meanwhile would be refused.
+                return
             webhook.setdefault("admissionReviewVersions", ["v1beta1"])
             webhook.setdefault("timeoutSeconds", 30)
         owner = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "name": _OWNER}

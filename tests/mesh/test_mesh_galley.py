@@ -1,0 +1,55 @@
+"""When Galley registers its webhook: once it can be called, and not before."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from labkit.sandbox.mesh import webhooks
+from labkit.sandbox.mesh.galley import Galley
+
+from .fakes import FakeObjects
+
+CONFIGURATION = """
+apiVersion: admissionregistration.k8s.io/v1beta1
+kind: ValidatingWebhookConfiguration
+metadata: {name: istio-galley}
+webhooks:
+- name: pilot.validation.istio.io
+  clientConfig: {service: {name: istio-galley, namespace: istio-system, path: /admitpilot}, caBundle: ''}
+"""
+WHERE = {"name": "istio-galley", "namespace": "istio-system"}
+
+
+def installed() -> FakeObjects:
+    objects = FakeObjects()
+    objects.put("clusterroles.rbac.authorization.k8s.io", {"metadata": {"name": "istio-galley-istio-system"}})
+    data = {"validatingwebhookconfiguration.yaml": CONFIGURATION}
+    name = {"name": "istio-galley-configuration", "namespace": "istio-system"}
+    objects.put("configmaps", {"metadata": name, "data": data})
+    objects.put("services", {"metadata": WHERE, "spec": {}})
+    objects.put("endpoints", {"metadata": WHERE, "subsets": []})
+    ready = {"type": "Ready", "status": "True"}
+    pod = {"name": "istio-galley-1", "namespace": "istio-system", "labels": {"istio": "galley"}}
+    objects.put("pods", {"metadata": pod, "status": {"conditions": [ready]}})
+    return objects
+
+
+async def test_a_webhook_is_registered_once_it_can_be_called() -> None:
+    objects = installed()
+    galley = Galley(objects)  # type: ignore[arg-type]
+    galley.start()
+    try:
+        # The pod is ready; but as long as its Service leads nowhere every write would be refused.
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert objects.find(webhooks.VALIDATING, "istio-galley") is None
+        objects.put("endpoints", {"metadata": WHERE, "subsets": [{"addresses": [{"ip": "127.99.64.1"}]}]})
+        deadline = time.monotonic() + 5
+        while (found := objects.find(webhooks.VALIDATING, "istio-galley")) is None:
+            assert time.monotonic() < deadline, "nothing was registered"
+            await asyncio.sleep(0.002)
+    finally:
+        await galley.stop()
+    assert found["webhooks"][0]["admissionReviewVersions"] == ["v1beta1"]
+    assert found["metadata"]["ownerReferences"][0]["name"] == "istio-galley-istio-system"
