@@ -11,16 +11,12 @@ from labkit.sandbox.images.registry import machine_program
 __all__ = ["IMAGES"]
 
 
-def _kubectl(context: ContainerContext) -> Launch:
-    """kubectl with the sandbox's own kubeconfig, in place of the pod's service account."""
-    launch = machine_program(context)
-    return Launch(argv=launch.argv, env={"KUBECONFIG": str(context.settings.home / "kubeconfig")})
-
-
-def _shell(context: ContainerContext) -> Launch:
-    """A shell whose commands may call kubectl."""
-    launch = machine_program(context)
-    return Launch(argv=launch.argv, env={"KUBECONFIG": str(context.settings.home / "kubeconfig")})
+def _with_kubectl(context: ContainerContext) -> Launch:
+    """kubectl, or a shell that may call it, with the sandbox's own kubeconfig in place of the pod's service account."""
+    home = context.settings.home
+    # What kubectl learns of the API fills a hundred small files, which each pod would write anew.
+    env = {"KUBECONFIG": str(home / "kubeconfig"), "KUBECACHEDIR": str(home / "kubectl-cache")}
+    return Launch(argv=machine_program(context).argv, env=env)
 
 
 def _curl(context: ContainerContext) -> Launch:
@@ -62,7 +58,7 @@ IMAGES = (
             "release/kubectl",
         ),
         entrypoint=("kubectl",),
-        programs={"kubectl": _kubectl, "bash": _shell, "sh": _shell},
+        programs=dict.fromkeys(("kubectl", "bash", "sh"), _with_kubectl),
         size=50_000_000,
         stands_in="runs this machine's kubectl",
     ),
