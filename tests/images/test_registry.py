@@ -141,7 +141,8 @@ def test_an_absolute_path_falls_back_to_the_programs_name(tmp_path: Path) -> Non
 
 def test_kubectl_in_a_pod_finds_the_sandbox(tmp_path: Path) -> None:
     launch = launched(tmp_path, "bash", "-c", "kubectl get pods", image="istio/kubectl:1.2.2")
-    assert launch.env == {"KUBECONFIG": str(tmp_path / "kubeconfig")}
+    cache = str(tmp_path / "kubectl-cache")
+    assert launch.env == {"KUBECONFIG": str(tmp_path / "kubeconfig"), "KUBECACHEDIR": cache}
 
 
 @pytest.mark.parametrize(
