@@ -204,8 +204,8 @@ KILL = """
 import os, psutil, signal, time
 begun, others = time.monotonic(), []
 while not others and time.monotonic() < begun + 30:
-    family = psutil.Process().parent().children()
-    others = [p for p in family if p.pid != os.getpid() and "ipykernel_launcher" in p.cmdline()]
+    seen = [p for p in psutil.process_iter(["cmdline", "ppid"]) if p.info["ppid"] == os.getppid()]
+    others = [p for p in seen if p.pid != os.getpid() and "ipykernel_launcher" in (p.info["cmdline"] or [])]
 others[0].send_signal(signal.SIGKILL)
 len(others)
 """
