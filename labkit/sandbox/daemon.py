@@ -165,8 +165,8 @@ async def _serve(settings: SandboxSettings) -> None:
         loop.add_signal_handler(number, ended.set)
     gc.disable()
     sandbox = Sandbox(settings)
-    # Almost all that is kept here are trees of JSON, which need no collector: with Python's own thresholds it looks
-    # through them for a tenth of the time that an installation of Istio takes. What is imported stays for good.
+    # Almost all that is kept here are trees of JSON, which need no collector: with Python's own thresholds looking
+    # through them was a tenth of this process's work while Istio is installed. What is imported stays for good.
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
     gc.enable()

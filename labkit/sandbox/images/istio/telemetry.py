@@ -30,17 +30,16 @@ Series = tuple[str, str]
 """Name and labels (as text), e.g. ("istio_requests_total", 'reporter="source",…')."""
 
 
-def known(labels: str) -> str:
-    """Labels as Mixer has them: each that Envoy has no value for is "unknown"."""
-    return _NOTHING.sub('="unknown"', labels)
+def known(text: str) -> str:
+    """Statistics with Mixer's labels: each that Envoy has no value for is "unknown"."""
+    return _NOTHING.sub('="unknown"', text)
 
 
 def parse(text: str) -> dict[Series, float]:
     """Istio's series in one sidecar's statistics, with Mixer's names and units."""
     found: dict[Series, float] = {}
-    for name, labels, number in _LINE.findall(text):
+    for name, labels, number in _LINE.findall(known(text)):
         value = float(number)
-        labels = known(labels)
         if name.endswith("_bucket"):
             bound = _BOUND.search(labels)
             if bound is None:
