@@ -101,7 +101,7 @@ class World:
 
 
 def homes() -> Path:
-    """The folder that `$LABKIT_HOME` lies in, as a learner's sandboxes do: in /tmp a file may cost ten times as much."""
+    """The folder that `$LABKIT_HOME` lies in, as learners' sandboxes do: a file may cost ten times as much in /tmp."""
     folder = config.home().parent
     folder.mkdir(parents=True, exist_ok=True)
     return folder

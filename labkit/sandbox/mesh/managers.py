@@ -115,7 +115,7 @@ def http_manager(
     elif side == "gateway":
         fields["forward_client_cert_details"] = "SANITIZE_SET"
         fields["set_current_client_cert_details"] = {"subject": True, "cert": True, "dns": True, "uri": True}
-    spans = telemetry.tracing(proxy.reporting, proxy.workload, proxy.snapshot.mesh)
+    spans = telemetry.tracing(proxy.reporting, proxy.workload)
     if spans is not None:
         fields["tracing"] = spans
     return {"name": _HCM, "typed_config": typed(_HCM_TYPE, **fields)}

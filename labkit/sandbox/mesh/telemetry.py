@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from labkit.sandbox.mesh.envoy import extension, typed
-from labkit.sandbox.mesh.model import MeshConfig, Workload
+from labkit.sandbox.mesh.model import Workload
 from labkit.sandbox.mesh.peers import PEER_SPACE, Inbound, peer_keys
 
 __all__ = [
@@ -259,7 +259,7 @@ _JSON_FIELDS = {
 }
 
 
-def tracing(reporting: Reporting, workload: Workload, mesh: MeshConfig) -> Json | None:
+def tracing(reporting: Reporting, workload: Workload) -> Json | None:
     """The tracing of a connection manager; None where spans are not sent."""
     if not reporting.zipkin:
         return None
