@@ -7,11 +7,11 @@ BIN     := $(VENV)/bin
 LABKIT  := $(BIN)/labkit
 OUT     ?= build/workshop
 
-.PHONY: help workshop lab test check bench pictures setup clean
+.PHONY: help workshop lab test test-thorough check bench pictures setup clean
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-14s %s\n", $$1, $$2}'
 
 $(VENV)/.made: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "labkit needs Python 3.11 or later: install it, or say make PYTHON=/path/to/python3" >&2; exit 1; }
@@ -42,6 +42,10 @@ lab: setup ## JupyterLab on the notebooks
 test: $(VENV)/.made-dev ## the test suite
 	$(LABKIT) setup --tests
 	$(BIN)/python -m pytest $(TESTS)
+
+test-thorough: $(VENV)/.made-dev ## endurance, fuzz and faults: minutes each, figures at the end
+	$(LABKIT) setup --tests
+	$(BIN)/python -m pytest -m thorough --timeout 3600 $(or $(TESTS),tests/thorough)
 
 check: $(VENV)/.made-dev ## lint, types, layers, notebooks
 	$(BIN)/ruff check .
