@@ -79,5 +79,5 @@ class AddressPlan:
         return f"{a}.{b}.{int(c) + 64}.{d}"
 
     def port(self, port: int) -> int:
-        """The real port behind `port`: the same, or shifted where privilege lacks."""
-        return port if port >= 1024 or self.low_ports else port + LOW_PORT_SHIFT
+        """The real port behind `port`: the same, or shifted where privilege lacks; 0 stays "any free one"."""
+        return port + LOW_PORT_SHIFT if 0 < port < 1024 and not self.low_ports else port

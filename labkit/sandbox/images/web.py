@@ -275,8 +275,8 @@ class Server(socketserver.ThreadingTCPServer):
 
 
 def real_port(port: int) -> int:
-    """Where `port` is bound: shifted if it is below 1024 and this user may not bind those."""
-    return port + int(os.environ.get("LABKIT_LOW_PORT_SHIFT", "0")) if port < 1024 else port
+    """Where `port` is bound: shifted if it is below 1024 and this user may not bind those; 0 stays "any free one"."""
+    return port + int(os.environ.get("LABKIT_LOW_PORT_SHIFT", "0")) if 0 < port < 1024 else port
 
 
 def listen(apps: Mapping[int, App], address: str) -> list[Server]:
