@@ -14,8 +14,6 @@ import re
 import shutil
 import signal
 import ssl
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -26,11 +24,9 @@ import psutil
 
 from labkit import config
 from labkit.errors import SandboxError, SettingError
+from labkit.sandbox.launch import UP_DEADLINE, last_words, launch
 
 __all__ = ["Status", "down", "folder", "kubeconfig", "names", "status", "up"]
-
-UP_DEADLINE = 30.0
-"""Seconds `up` waits for the API to answer."""
 
 DOWN_DEADLINE = 10.0
 """Seconds `down` waits for the daemon to end by itself before it is killed."""
@@ -193,9 +189,11 @@ def up(
             )
         if now.state == "running":
             return now
-        if now.state != "starting":
-            _launch(home, name, release or made_with or config.DEFAULT_RELEASE, loadbalancer, real_clocks)
-        return _wait_until_running(name, home)
+        if now.state == "starting":
+            return _wait_until_running(name, home)
+        options = ["--loadbalancer"] * loadbalancer + ["--real-clocks"] * real_clocks
+        launch(home, name, release or made_with or config.DEFAULT_RELEASE, *options)
+        return status(name)
 
 
 @contextlib.contextmanager
@@ -219,32 +217,8 @@ def _starting(home: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _launch(home: Path, name: str, release: str, loadbalancer: bool, real_clocks: bool) -> None:
-    command = [sys.executable, "-m", "labkit.sandbox.daemon", "--home", str(home), "--name", name, "--release", release]
-    command += ["--loadbalancer"] * loadbalancer + ["--real-clocks"] * real_clocks
-    (home / "state.json").unlink(missing_ok=True)
-    # aiohttp reads the machine's certificate authorities when it is imported; the daemon trusts none but its own.
-    environment = {**os.environ, "SSL_CERT_FILE": "/dev/null", "SSL_CERT_DIR": "/nonexistent"}
-    with open(home / "daemon.log", "ab", buffering=0) as log:
-        os.fchmod(log.fileno(), 0o600)
-        process = subprocess.Popen(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd="/",
-            start_new_session=True,
-            close_fds=True,
-        )
-    # The daemon writes this itself once it is up; until then it tells others that a start is under way.
-    started = psutil.Process(process.pid).create_time()
-    state = {"pid": process.pid, "started": started, "release": release, "state": "starting"}
-    with contextlib.suppress(FileExistsError), open(home / "state.json", "x") as handle:
-        json.dump(state, handle)
-
-
 def _wait_until_running(name: str, home: Path) -> Status:
+    """Another `labkit up`, which is gone, had started it."""
     deadline = time.monotonic() + UP_DEADLINE
     while time.monotonic() < deadline:
         now = status(name)
@@ -252,21 +226,14 @@ def _wait_until_running(name: str, home: Path) -> Status:
             return now
         if now.state != "starting":
             raise SandboxError(
-                f"sandbox {name!r} did not start:\n{_last_words(home)}",
+                f"sandbox {name!r} did not start{last_words(home)}",
                 next_step=f"its whole log is {home / 'daemon.log'}; `labkit doctor` says what this machine lacks",
             )
         time.sleep(0.02)
     raise SandboxError(
-        f"sandbox {name!r} did not answer within {UP_DEADLINE:.0f} s:\n{_last_words(home)}",
+        f"sandbox {name!r} did not answer within {UP_DEADLINE:.0f} s{last_words(home)}",
         next_step=f"`labkit down --name {name}`, then look at {home / 'daemon.log'}",
     )
-
-
-def _last_words(home: Path, lines: int = 8) -> str:
-    with contextlib.suppress(OSError):
-        text = (home / "daemon.log").read_text(errors="replace").splitlines()
-        return "\n".join(f"    {line}" for line in text[-lines:])
-    return "    (no log)"
 
 
 def down(name: str = "default", *, delete: bool = False) -> Status:

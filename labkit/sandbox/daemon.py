@@ -19,12 +19,14 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 
 from labkit.errors import LabError, SandboxError
 from labkit.sandbox.addresses import AddressPlan
+from labkit.sandbox.launch import Report
 from labkit.sandbox.settings import SandboxSettings
 
 __all__ = ["Sandbox", "claim", "main"]
@@ -157,7 +159,7 @@ def _write_state(settings: SandboxSettings, state: str, port: int) -> None:
     temporary.replace(settings.home / "state.json")
 
 
-async def _serve(settings: SandboxSettings) -> None:
+async def _serve(settings: SandboxSettings, running: Callable[[], None]) -> None:
     began = time.monotonic()
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
@@ -173,6 +175,7 @@ async def _serve(settings: SandboxSettings) -> None:
     try:
         await sandbox.start()
         _write_state(settings, "running", sandbox.api.port)
+        running()
         log.info("Istio %s sandbox on %s, up in %.2f s", settings.release, settings.plan.node, time.monotonic() - began)
         await ended.wait()
         log.info("stopping")
@@ -189,7 +192,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--release", required=True)
     parser.add_argument("--loadbalancer", action="store_true")
     parser.add_argument("--real-clocks", action="store_true")
+    parser.add_argument("--report", type=int, help="a pipe for the one line that says that it runs, or why not")
     args = parser.parse_args(argv)
+    report = Report(args.report)
     logging.basicConfig(
         level=os.environ.get("LABKIT_LOG", "INFO"), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
@@ -207,19 +212,22 @@ def main(argv: list[str] | None = None) -> int:
             real_clocks=args.real_clocks,
         )
         with lock:
+            serving = _serve(settings, report.running)
             if sys.platform == "linux":
                 import uvloop
 
-                uvloop.run(_serve(settings))
+                uvloop.run(serving)
             else:
-                asyncio.run(_serve(settings))
-    except LabError as error:
-        print(error, file=sys.stderr, flush=True)
-        return 1
-    except OSError as error:
-        # Disk full, a port taken between the claim and the bind: the learner reads the last lines of this log.
+                asyncio.run(serving)
+    except (LabError, OSError) as error:
+        # An OSError is a full disk, or a port taken between the claim and the bind.
         log.debug("could not start", exc_info=True)
-        print(f"the sandbox cannot start: {error}", file=sys.stderr, flush=True)
+        print(f"the sandbox cannot go on: {error}", file=sys.stderr, flush=True)
+        report.failed(error)
+        return 1
+    except Exception as error:
+        log.exception("the sandbox cannot go on")
+        report.failed(error)
         return 1
     return 0
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
+from labkit.sandbox.addresses import LOW_PORT_SHIFT, AddressPlan
 from labkit.sandbox.images.prometheus.adapt import QUICK, SLOW, Surroundings, adapt
 from labkit.sandbox.images.prometheus.targets import targets
 from tests.conftest import genuine
@@ -161,3 +163,38 @@ def test_its_own_address_is_the_pods(tmp_path):
     config = {"scrape_configs": [{"job_name": "prometheus", "static_configs": [{"targets": ["localhost:9090"]}]}]}
     (job,) = adapt(config, here(tmp_path))["scrape_configs"]
     assert job["static_configs"] == [{"targets": ["127.9.64.9:9090"]}]
+
+
+def relabelled(job: dict, address: str, **labels: str) -> dict[str, str]:
+    """The labels of a target after the job's rules that replace, as Prometheus applies them."""
+    found = {"__address__": address, "__scheme__": "http", **labels}
+    for rule in job["relabel_configs"]:
+        value = ";".join(found.get(name, "") for name in rule["source_labels"])
+        if match := re.fullmatch(rule["regex"], value):
+            found[rule["target_label"]] = match.expand(re.sub(r"\$(\d)", r"\\g<\1>", rule.get("replacement", "$1")))
+    return found
+
+
+@pytest.mark.parametrize("port", [1, 7, 80, 99, 100, 443, 999, 1000, 1009, 1010, 1023, 1024, 1025, 9080, 15020])
+def test_low_ports_are_scraped_where_an_ordinary_user_has_them(port, tmp_path):
+    (job,) = adapt({"scrape_configs": [{"job_name": "pods"}]}, here(tmp_path, shift=LOW_PORT_SHIFT))["scrape_configs"]
+    real = AddressPlan(9, low_ports=False).port(port)
+    found = relabelled(job, f"127.9.64.5:{port}")
+    assert (found["__address__"], found["instance"]) == (f"127.9.64.5:{real}", f"127.9.64.5:{port}")
+    elsewhere = relabelled(job, f"127.10.64.5:{port}", instance="mine")
+    assert (elsewhere["__address__"], elsewhere["instance"]) == (f"127.10.64.5:{port}", "mine")
+
+
+@pytest.mark.parametrize(("scheme", "port"), [("http", 80), ("https", 443)])
+def test_an_address_without_a_port_means_the_schemes(scheme, port, tmp_path):
+    (job,) = adapt({"scrape_configs": [{"job_name": "pods"}]}, here(tmp_path, shift=LOW_PORT_SHIFT))["scrape_configs"]
+    found = relabelled(job, "127.9.64.5", __scheme__=scheme)
+    assert found["__address__"] == f"127.9.64.5:{port + LOW_PORT_SHIFT}"
+    assert found["instance"] == "127.9.64.5"
+
+
+def test_the_users_own_rules_come_first_and_root_has_no_others(tmp_path):
+    rules = [{"source_labels": ["a"], "target_label": "b"}]
+    config = {"scrape_configs": [{"job_name": "pods", "relabel_configs": rules}]}
+    assert adapt(config, here(tmp_path))["scrape_configs"][0]["relabel_configs"] == rules
+    assert adapt(config, here(tmp_path, shift=LOW_PORT_SHIFT))["scrape_configs"][0]["relabel_configs"][:1] == rules

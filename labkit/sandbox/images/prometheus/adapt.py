@@ -44,6 +44,7 @@ class Surroundings:
         quick: Whether to scrape at the sandbox's clock; otherwise at the configuration's own.
         scrapes: URL of the HTTP proxy that keeps sidecars' counts, e.g. "http://127.20.64.9:34568".
         from_mixer: Whether Mixer serves Istio's metrics (1.2), so that the sidecars' own are left out.
+        shift: What is added to ports below 1024 where this user may not bind them, in thousands; else 0.
     """
 
     discovery: str
@@ -53,6 +54,7 @@ class Surroundings:
     quick: bool
     scrapes: str = ""
     from_mixer: bool = False
+    shift: int = 0
 
 
 def adapt(config: Json, here: Surroundings) -> Json:
@@ -92,8 +94,27 @@ def _job(job: Json, here: Surroundings) -> Json:
         made["scrape_interval"] = made["scrape_timeout"] = QUICK if quick else SLOW
     if here.scrapes and not here.from_mixer and job.get("job_name") in _MESH_JOBS[False]:
         made["proxy_url"] = here.scrapes
+    if here.shift:
+        made["relabel_configs"] = [*(job.get("relabel_configs") or []), *_moved(here)]
     made["metric_relabel_configs"] = [*(job.get("metric_relabel_configs") or []), _DROP if here.from_mixer else _RENAME]
     return made
+
+
+def _moved(here: Surroundings) -> list[Json]:
+    """Rules that lead to where the sandbox's low ports really are; the instance stays what it is called elsewhere."""
+    block = re.escape(".".join(here.own.split(".")[:2]) + ".")
+    host = rf"({block}[0-9.]+)"
+    rules: list[Json] = [
+        {"source_labels": ["instance", "__address__"], "regex": ";(.+)", "target_label": "instance"},
+        {"source_labels": ["__scheme__", "__address__"], "regex": f"http;{host}", "replacement": "$1:80"},
+        {"source_labels": ["__scheme__", "__address__"], "regex": f"https;{host}", "replacement": "$1:443"},
+    ]
+    # Prometheus cannot add, but a shift of whole thousands is a text before the port's last digits.
+    for digits in (1, 2, 3):
+        port = rf"([1-9]\d{{{digits - 1}}})"
+        rules.append({"regex": f"{host}:{port}", "replacement": f"$1:{str(here.shift)[:-digits]}$2"})
+    rules.append({"regex": rf"{host}:1(0[01]\d|02[0-3])", "replacement": f"$1:{str(here.shift + 1000)[:-3]}$2"})
+    return [{"source_labels": ["__address__"], "target_label": "__address__", **rule} for rule in rules]
 
 
 def _discovery(found: Json, here: Surroundings) -> Json:

@@ -101,6 +101,7 @@ class _Pod:
             scrapes=f"http://{self.hidden}:{scrapes_port}",
             quick=os.environ["LABKIT_CLOCKS"] == "quick",
             from_mixer=os.environ["LABKIT_METRICS"] == "mixer",
+            shift=int(os.environ.get("LABKIT_LOW_PORT_SHIFT") or 0),
         )
         content: dict[str, Any] = yaml.safe_load(self.source.read_text()) or {}
         self.adapted.write_text(yaml.safe_dump(adapt(content, here), sort_keys=False))

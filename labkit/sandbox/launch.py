@@ -1,0 +1,176 @@
+"""Start a sandbox's daemon, and hear from it that it runs or why it does not.
+
+The daemon says so on a pipe, in its own words. A log could only be guessed at: its last lines may be of an earlier
+start, and where the disk is full there is none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+from labkit.errors import LabError, SandboxError
+
+__all__ = ["UP_DEADLINE", "Report", "last_words", "launch"]
+
+UP_DEADLINE = 30.0
+"""Seconds until the API must answer."""
+
+_LOG = "daemon.log"
+
+
+def launch(home: Path, name: str, release: str, *options: str) -> None:
+    """Start the daemon of sandbox `name` in `home`; returns when its API answers.
+
+    Args:
+        home: The sandbox's folder, which is there.
+        name: Its name.
+        release: The Istio release it plays.
+        options: Further options of the daemon's command line.
+
+    Raises:
+        SandboxError: it did not start; with its own reason and next step where it could say one.
+    """
+    ours, theirs = os.pipe()
+    try:
+        try:
+            process = _start(home, ["--name", name, "--release", release, *options], theirs)
+        except OSError as error:
+            raise SandboxError(
+                f"sandbox {name!r} did not start: {_words(error)}",
+                next_step=f"make room: {home} takes no more files, or this user may start no more processes",
+            ) from error
+        finally:
+            os.close(theirs)
+        _note_start(home, process, release)
+        _listen(ours, process, home, name)
+    finally:
+        os.close(ours)
+
+
+def _start(home: Path, options: list[str], told: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-P", "-m", "labkit.sandbox.daemon", "--home", str(home), *options]
+    command += ["--report", str(told)]
+    (home / "state.json").unlink(missing_ok=True)
+    log = home / _LOG
+    # What an earlier start said is kept once, apart: nobody shall take it for what this one says.
+    with contextlib.suppress(FileNotFoundError):
+        log.replace(home / f"{_LOG}.1")
+    # aiohttp reads the machine's certificate authorities when it is imported; the daemon trusts none but its own.
+    environment = {**os.environ, "SSL_CERT_FILE": "/dev/null", "SSL_CERT_DIR": "/nonexistent"}
+    with open(log, "ab", buffering=0) as file:
+        os.fchmod(file.fileno(), 0o600)
+        return subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            cwd="/",
+            start_new_session=True,
+            pass_fds=[told],
+        )
+
+
+def _note_start(home: Path, process: subprocess.Popen[bytes], release: str) -> None:
+    """Tell others that a start is under way; the daemon writes this itself once it is up."""
+    # A daemon that has ended already says why on the pipe, and so does one on a full disk.
+    with contextlib.suppress(psutil.NoSuchProcess, OSError):
+        started = psutil.Process(process.pid).create_time()
+        state = {"pid": process.pid, "started": started, "release": release, "state": "starting"}
+        path = home / "state.json"
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
+            json.dump(state, file)
+
+
+def _listen(pipe: int, process: subprocess.Popen[bytes], home: Path, name: str) -> None:
+    said = b""
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    deadline = time.monotonic() + UP_DEADLINE
+    while not said.endswith(b"\n"):
+        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            raise SandboxError(
+                f"sandbox {name!r} did not answer within {UP_DEADLINE:.0f} s{last_words(home)}",
+                next_step=f"`labkit down --name {name}`, then look at {home / _LOG}",
+            )
+        some = os.read(pipe, 65536)
+        if not some:
+            raise SandboxError(
+                f"sandbox {name!r} did not start: its process ended with {_end(process)}{last_words(home)}",
+                next_step=_look(home),
+            )
+        said += some
+    reason = json.loads(said)
+    if reason:
+        raise SandboxError(
+            f"sandbox {name!r} did not start: {reason['message']}", next_step=reason["next_step"] or _look(home)
+        )
+
+
+def _look(home: Path) -> str:
+    shadows = "unset PYTHONPATH, which comes before labkit's own libraries; " if os.environ.get("PYTHONPATH") else ""
+    return f"{shadows}its whole log is {home / _LOG}; `labkit doctor` says what this machine lacks"
+
+
+def _end(process: subprocess.Popen[bytes]) -> str:
+    code = process.wait()
+    return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+
+
+def last_words(home: Path) -> str:
+    """The last line of the daemon's log as the end of a sentence: ": …", or nothing."""
+    with contextlib.suppress(OSError):
+        lines = (home / _LOG).read_text(errors="replace").splitlines()
+        return next((f": {line.strip()}" for line in reversed(lines) if line.strip()), "")
+    return ""
+
+
+def _words(error: OSError) -> str:
+    reason = error.strerror or str(error)
+    return f"{reason}: {error.filename}" if error.filename else reason
+
+
+class Report:
+    """The daemon's side: says once that it runs, or what keeps it from running.
+
+    Args:
+        pipe: What `launch` handed down; None where nobody listens.
+    """
+
+    def __init__(self, pipe: int | None) -> None:
+        self._pipe = pipe
+        if pipe is not None:
+            # A process of a pod that held it would keep `labkit up` waiting.
+            os.set_inheritable(pipe, False)
+
+    def running(self) -> None:
+        """The API answers."""
+        self._say({})
+
+    def failed(self, problem: Exception) -> None:
+        """It does not run, because of `problem`; nothing happens if it ran before."""
+        if isinstance(problem, LabError):
+            self._say({"message": problem.message, "next_step": problem.next_step})
+        elif isinstance(problem, OSError):
+            self._say({"message": _words(problem), "next_step": ""})
+        else:
+            self._say({"message": f"unexpected {type(problem).__name__}: {problem}", "next_step": ""})
+
+    def _say(self, reason: dict[str, str]) -> None:
+        pipe, self._pipe = self._pipe, None
+        if pipe is None:
+            return
+        # Whoever started us may be gone, and does not want to know then.
+        with contextlib.suppress(OSError):
+            os.write(pipe, json.dumps(reason).encode() + b"\n")
+        os.close(pipe)
