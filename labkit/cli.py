@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import io
 import json
 import os
 import shlex
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -130,20 +133,46 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 done, 1 an error (told in one message), 3 a sandbox that is not running.
     """
+    for stream in (sys.stdout, sys.stderr):
+        # An arrow or a path that the terminal's encoding lacks is shown as an escape.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     args = _parser().parse_args(argv)
     try:
         code: int = args.action(args)
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except LabError as error:
-        print(f"labkit: {error}", file=sys.stderr)
-        return 1
+        return _failed(str(error))
     except KeyboardInterrupt:
         print("labkit: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # Whoever read our output (`| head`) has gone; Python would complain again when it flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_nowhere()
         return 141
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        if error.errno == errno.ENOSPC:
+            _write_nowhere()
+        return _failed(f"{where}{error.strerror or error}\n→ {_DOCTOR}")
+    except Exception as error:
+        return _failed(f"unexpected {type(error).__name__}: {error}\n→ {_DOCTOR}; LABKIT_LOG=DEBUG shows where it was")
     return code
+
+
+_DOCTOR = "`labkit doctor` says what this machine lacks"
+
+
+def _failed(text: str) -> int:
+    if os.environ.get("LABKIT_LOG") == "DEBUG":
+        traceback.print_exc()
+    print(f"labkit: {text}", file=sys.stderr)
+    return 1
+
+
+def _write_nowhere() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

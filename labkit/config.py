@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
+
+from labkit.errors import SettingError
 
 __all__ = ["DEFAULT_RELEASE", "RELEASES", "home", "kernel_settings", "tool"]
 
@@ -14,10 +17,30 @@ RELEASES = ("1.2.2", "1.30.3")
 
 DEFAULT_RELEASE = "1.2.2"
 
+_UNUSABLE = re.compile("[:\x00-\x1f\x7f\ud800-\udfff]")
+
 
 def home() -> Path:
-    """Where labkit keeps its state: `$LABKIT_HOME`, default `~/.labkit`. Not created here."""
-    return Path(os.environ.get("LABKIT_HOME") or Path.home() / ".labkit").expanduser().absolute()
+    """Where labkit keeps its state: `$LABKIT_HOME`, default `~/.labkit`. Not created here.
+
+    Raises:
+        SettingError: a folder that no sandbox can live in, whose name could not stand in KUBECONFIG or in a file; or
+            none can be told, as this user has no home.
+    """
+    given = os.environ.get("LABKIT_HOME")
+    try:
+        path = (Path(given) if given else Path.home() / ".labkit").expanduser().absolute()
+    except (RuntimeError, OSError) as error:
+        raise SettingError(
+            f"there is no folder for labkit's state: {error}", next_step="set LABKIT_HOME to a folder of yours"
+        ) from None
+    if bad := _UNUSABLE.search(str(path)):
+        raise SettingError(
+            f"{'LABKIT_HOME' if given else 'the home folder'} {str(path)!r} cannot be used: it holds {bad[0]!r}",
+            next_step="set LABKIT_HOME to a folder without ':' (KUBECONFIG is split there), control characters and "
+            "bytes that are no text",
+        )
+    return path
 
 
 def kernel_settings() -> dict[str, str]:

@@ -24,7 +24,8 @@ import psutil
 
 from labkit import config
 from labkit.errors import SandboxError, SettingError
-from labkit.sandbox.launch import UP_DEADLINE, last_words, launch
+from labkit.sandbox.launch import UP_DEADLINE, UnexplainedError, last_words, launch
+from labkit.sandbox.preflight import check, make_folder, unmake_folder
 
 __all__ = ["Status", "down", "folder", "kubeconfig", "names", "status", "up"]
 
@@ -172,7 +173,7 @@ def up(
 
     Raises:
         SettingError: an unknown release, or one that differs from what the sandbox was made with.
-        SandboxError: it did not start; the message carries the end of its log.
+        SandboxError: it did not start; the message carries its reason.
     """
     if release is not None and release not in config.RELEASES:
         raise SettingError(
@@ -191,6 +192,7 @@ def up(
             return now
         if now.state == "starting":
             return _wait_until_running(name, home)
+        check(home)
         options = ["--loadbalancer"] * loadbalancer + ["--real-clocks"] * real_clocks
         launch(home, name, release or made_with or config.DEFAULT_RELEASE, *options)
         return status(name)
@@ -198,23 +200,41 @@ def up(
 
 @contextlib.contextmanager
 def _starting(home: Path) -> Iterator[None]:
-    """Two `labkit up` at the same time start one sandbox, not two."""
-    import fcntl
-
+    """Two `labkit up` at the same time start one sandbox, not two; what fails leaves no new folder."""
     try:
-        home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        home.chmod(0o700)
-        handle = os.open(home / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        made = make_folder(home)
+        handle = _lock(home)
     except OSError as error:
         raise SandboxError(
             f"cannot write to {home}: {error.strerror}",
             next_step="set LABKIT_HOME to a folder of yours with free space",
         ) from error
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+    except UnexplainedError:
+        # The log is all there is to find out with.
+        raise
+    except BaseException:
+        unmake_folder(home, made)
+        raise
     finally:
         os.close(handle)
+
+
+def _lock(home: Path) -> int:
+    """The descriptor of the lock in `home`, which lasts as long as it is open."""
+    import fcntl
+
+    while True:
+        handle = os.open(home / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        os.fchmod(handle, 0o600)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        # Whoever held it may have removed the folder, and with it what we waited for.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle), (home / "up.lock").stat()):
+                return handle
+        os.close(handle)
+        make_folder(home)
 
 
 def _wait_until_running(name: str, home: Path) -> Status:

@@ -20,12 +20,16 @@ import psutil
 
 from labkit.errors import LabError, SandboxError
 
-__all__ = ["UP_DEADLINE", "Report", "last_words", "launch"]
+__all__ = ["UP_DEADLINE", "Report", "UnexplainedError", "last_words", "launch"]
 
 UP_DEADLINE = 30.0
 """Seconds until the API must answer."""
 
 _LOG = "daemon.log"
+
+
+class UnexplainedError(SandboxError):
+    """It did not start and could not say why: only its log may tell."""
 
 
 def launch(home: Path, name: str, release: str, *options: str) -> None:
@@ -51,8 +55,14 @@ def launch(home: Path, name: str, release: str, *options: str) -> None:
             ) from error
         finally:
             os.close(theirs)
-        _note_start(home, process, release)
-        _listen(ours, process, home, name)
+        try:
+            _note_start(home, process, release)
+            _listen(ours, process, home, name)
+        except BaseException:
+            # Nobody waits for it any more; what it has started ends with it.
+            process.kill()
+            process.wait()
+            raise
     finally:
         os.close(ours)
 
@@ -99,13 +109,12 @@ def _listen(pipe: int, process: subprocess.Popen[bytes], home: Path, name: str) 
     deadline = time.monotonic() + UP_DEADLINE
     while not said.endswith(b"\n"):
         if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-            raise SandboxError(
-                f"sandbox {name!r} did not answer within {UP_DEADLINE:.0f} s{last_words(home)}",
-                next_step=f"`labkit down --name {name}`, then look at {home / _LOG}",
+            raise UnexplainedError(
+                f"sandbox {name!r} did not answer within {UP_DEADLINE:.0f} s{last_words(home)}", next_step=_look(home)
             )
         some = os.read(pipe, 65536)
         if not some:
-            raise SandboxError(
+            raise UnexplainedError(
                 f"sandbox {name!r} did not start: its process ended with {_end(process)}{last_words(home)}",
                 next_step=_look(home),
             )
