@@ -59,7 +59,7 @@ async def test_memory_is_what_the_containers_processes_hold(cluster: Cluster) ->
 async def test_cpu_time_only_grows_and_keeps_what_ended(cluster: Cluster) -> None:
     cluster.shell(FOREVER)
     await cluster.until(cluster.ready)
-    burn = "import time\nwhile time.process_time() < 0.3: pass\nprint('done', flush=True)\nimport sys; sys.stdin.read()"
+    burn = "import sys, time\nwhile time.process_time() < .3: 0\nprint('done\\n', end='', flush=True)\nsys.stdin.read()"
     session = await cluster.node.exec("default", "web", "c", ["python3", "-c", burn], stdin=True, tty=False)
     assert await session.read_stdout() == b"done\n"
     during = (await cadvisor(cluster)).one("container_cpu_usage_seconds_total", pod="web", cpu="total")
