@@ -83,16 +83,16 @@ def _run(command: list[str], cwd: Path | None = None) -> None:
 
 
 def _apt(*arguments: str, cwd: Path | None = None) -> None:
-    """Run apt-get; if it fails as root, once more with fresh package lists."""
+    """Run apt-get; if it fails, once more with fresh package lists: the machine's for root, else a copy of our own."""
     if shutil.which("apt-get") is None:
         raise MissingToolError("there is no apt-get on this machine")
     try:
         _run(["apt-get", *arguments], cwd)
     except MissingToolError:
-        if os.geteuid() != 0:
-            raise
-        _run(["apt-get", "update", "-qq"])
-        _run(["apt-get", *arguments], cwd)
+        with tempfile.TemporaryDirectory() as scratch:
+            own = [] if os.geteuid() == 0 else ["-o", f"Dir::State={scratch}", "-o", f"Dir::Cache={scratch}"]
+            _run(["apt-get", *own, "update", "-qq"])
+            _run(["apt-get", *own, *arguments], cwd)
 
 
 def _fetch_prometheus() -> Path:
@@ -157,10 +157,14 @@ def _install_chromium() -> Path:
     return found
 
 
-def _version(program: Path, *arguments: str) -> str:
-    done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=30, check=False)
+def _version(program: Path, *arguments: str) -> tuple[bool, str]:
+    """Whether the program can be run, and the first line it says."""
+    try:
+        done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return False, f"cannot be run: {error}"
     lines = (done.stdout or done.stderr).strip().splitlines()
-    return lines[0].strip() if lines else "no answer"
+    return done.returncode == 0, lines[0].strip() if lines else "no answer"
 
 
 def examine() -> Iterator[Finding]:
@@ -180,8 +184,8 @@ def examine() -> Iterator[Finding]:
     }
     for name, (arguments, optional, next_step) in needed.items():
         program = config.tool(name)
-        seen = f"{_version(program, *arguments)} ({program})" if program else "not found"
-        yield Finding(name, program is not None, seen, next_step, optional)
+        runs, said = _version(program, *arguments) if program else (False, "not found")
+        yield Finding(name, runs, f"{said} ({program})" if program else said, next_step, optional)
     found = console.console()
     yield Finding(
         "Kiali's console",
@@ -191,16 +195,28 @@ def examine() -> Iterator[Finding]:
         True,
     )
     yield _home_finding()
+    yield _sandbox_finding()
     yield _memory_finding()
 
 
 def _home_finding() -> Finding:
     home = config.home()
-    existing = next(path for path in (home, *home.parents) if path.exists())
+    existing = next(path for path in (home, *home.parents) if os.path.exists(path))
     free = shutil.disk_usage(existing).free / 2**20
     writable = os.access(existing, os.W_OK)
     seen = f"{home}, {free:.0f} MB free" + ("" if writable else ", not writable")
     return Finding("LABKIT_HOME", writable and free > 200, seen, "set LABKIT_HOME to a folder with 200 MB free")
+
+
+def _sandbox_finding() -> Finding:
+    from labkit.sandbox import preflight
+
+    home = config.home()
+    try:
+        preflight.check(next(path for path in (home, *home.parents) if os.path.exists(path)))
+    except LabError as error:
+        return Finding("sandbox", False, error.message, error.next_step)
+    return Finding("sandbox", True, "may start here: loopback addresses, room, open files")
 
 
 def _memory_finding() -> Finding:

@@ -14,6 +14,7 @@ import hashlib
 import json
 import logging
 import os
+import resource
 import secrets
 import signal
 import socket
@@ -34,6 +35,8 @@ __all__ = ["Sandbox", "claim", "main"]
 log = logging.getLogger("labkit.sandbox")
 
 _NUMBERS = range(10, 250)
+_DESCRIPTORS = 65536
+"""Files that the daemon may have open, if the machine lets it: each connection through a Service takes two."""
 
 
 def _lock(number: int) -> socket.socket | None:
@@ -195,11 +198,20 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--report", type=int, help="a pipe for the one line that says that it runs, or why not")
     args = parser.parse_args(argv)
     report = Report(args.report)
+    # A word that names no level asks for the usual one.
+    level = os.environ.get("LABKIT_LOG", "INFO").upper()
     logging.basicConfig(
-        level=os.environ.get("LABKIT_LOG", "INFO"), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        level=level if level in logging.getLevelNamesMapping() else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     os.umask(0o077)
+    # What whoever started us had blocked would stay blocked here and in every pod.
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    few, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    enough = _DESCRIPTORS if most == resource.RLIM_INFINITY else min(most, _DESCRIPTORS)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(few, enough), most))
     try:
         plan, lock = claim(args.home)
         settings = SandboxSettings(
