@@ -228,3 +228,16 @@ async def test_load_balancers_get_addresses_on_request(tmp_path: Path) -> None:
     await cluster.until(lambda: ingress(cluster, "d"))
     assert ingress(cluster, "d")[0]["ip"] == "127.77.8.1"
     await cluster.stop()
+
+
+async def test_an_ordinary_user_is_told_where_a_load_balancers_low_ports_are(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path / "home", loadbalancer=True)
+    object.__setattr__(cluster.settings.plan, "low_ports", False)
+    await cluster.start()
+    ports = [{"name": "http", "port": 80}, {"name": "alt", "port": 8080}, {"name": "https", "port": 443}]
+    cluster.objects.create("services", service("a", type="LoadBalancer", ports=ports))
+    await cluster.until(lambda: cluster.events("PortsMoved"))
+    assert cluster.events("PortsMoved") == [
+        "this user may not listen on ports below 1024: 80 at 127.77.8.1:20080, 443 at 127.77.8.1:20443"
+    ]
+    await cluster.stop()

@@ -350,3 +350,18 @@ async def ten_bare_pythons() -> float:
     ended = [(await asyncio.create_subprocess_exec(*command)).wait() for _ in range(10)]
     assert await asyncio.gather(*ended) == [0] * 10
     return time.monotonic() - began
+
+
+async def test_curl_reaches_low_ports_where_they_are(tmp_path: Path) -> None:
+    async with running(tmp_path / "home") as cluster:
+        object.__setattr__(cluster.settings.plan, "low_ports", False)
+        probe = {"httpGet": {"path": "/status/200", "port": 80}}
+        cluster.pod(container={"image": "docker.io/kennethreitz/httpbin", "readinessProbe": probe})
+        cluster.shell(FOREVER, name="client")
+        await cluster.until(cluster.ready)
+        await cluster.until(lambda: cluster.ready("client"))
+        address = cluster.status()["podIP"]
+        said = await cluster.exec(
+            ["curl", "-sSf", f"http://{address}/status/200", f"{address}:80/status/200"], "client"
+        )
+        assert said == (0, "", "")

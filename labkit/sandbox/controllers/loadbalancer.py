@@ -50,6 +50,15 @@ class LoadBalancerController:
         status = {**(service.get("status") or {}), "loadBalancer": {"ingress": [ingress]}}
         write_status(self._context, "services", service, status)
         self._say(service, "EnsuredLoadBalancer", "Ensured load balancer")
+        self._tell_moved(service, address)
+
+    def _tell_moved(self, service: Obj, address: str) -> None:
+        plan = self._context.settings.plan
+        ports = [port["port"] for port in service["spec"].get("ports") or []]
+        moved = [f"{port} at {address}:{plan.port(port)}" for port in ports if plan.port(port) != port]
+        if moved:
+            message = f"this user may not listen on ports below 1024: {', '.join(moved)}"
+            self._context.objects.event(service, "Warning", "PortsMoved", message, COMPONENT)
 
     def _say(self, service: Obj, reason: str, message: str) -> None:
         self._context.objects.event(service, "Normal", reason, message, COMPONENT)

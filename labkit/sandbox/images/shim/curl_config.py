@@ -46,7 +46,16 @@ def configuration(
         lines.append(f'connect-to = "{name}::{own}:"')
     if behind:
         return [*lines, f'proxy = "http://{env["LABKIT_CAPTURE"]}"']
-    return [*lines, *_names(env, shift)]
+    return [*lines, *_names(env, shift), *_addresses(local, arguments, shift)]
+
+
+def _addresses(local: str, arguments: list[str], shift: int) -> Iterator[str]:
+    """Low ports of the addresses that curl is given: those of this sandbox's pods and Services."""
+    block = ".".join(local.split(".")[:2]) + "."
+    named = [match for argument in arguments if (match := _URL.match(argument))]
+    for host, port in {(m["host"], int(m["port"] or _PORTS.get(m["scheme"] or "http", 0))) for m in named}:
+        if shift and host.startswith(block) and 0 < port < 1024:
+            yield f'connect-to = "{host}:{port}:{host}:{port + shift}"'
 
 
 def _application(env: Mapping[str, str]) -> bool:
