@@ -80,10 +80,22 @@ def test_every_image_of_our_manifests_has_a_runner(release: str) -> None:
     assert [name for name in used(OWN / release) if images.find(name) is None] == []
 
 
+NOT_PLAYED = {
+    "docker.io/fortio/fortio",
+    "registry.istio.io/release/examples-bookinfo-mongodb",
+    "registry.istio.io/release/examples-bookinfo-mysqldb",
+    "registry.istio.io/release/examples-helloworld-v1",
+    "registry.istio.io/release/examples-helloworld-v2",
+    "registry.istio.io/testing/ext-authz",
+}
+"""Images of samples that no lesson uses; their pods say which images there are."""
+
+
 @pytest.mark.genuine
 @pytest.mark.parametrize("release", RELEASES)
-def test_every_image_of_the_genuine_manifests_has_a_runner(release: str) -> None:
-    assert [name for name in used(genuine(release)) if images.find(name) is None] == []
+def test_every_other_image_of_the_genuine_manifests_has_a_runner(release: str) -> None:
+    unknown = {name.rpartition(":")[0] for name in used(genuine(release)) if images.find(name) is None}
+    assert unknown <= NOT_PLAYED
 
 
 def context(tmp_path: Path, *argv: str, mounts: tuple[str, ...] = (), image: str = "busybox") -> ContainerContext:
