@@ -121,6 +121,20 @@ def sandboxes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...
     assert [process for sandbox in made for process in processes_of(sandbox.home)] == []
 
 
+@contextlib.contextmanager
+def small_file_system(folder: Path, options: str) -> Iterator[Path]:
+    """A tmpfs with mount options of its own, such as "size=1m", for root and others: a process holds its namespace."""
+    hold = 'mount -t tmpfs -o "$1" none "$2" && echo mounted && exec cat'
+    command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", hold, "sh", options, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as holder:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        if holder.stdout.readline() != b"mounted\n":
+            pytest.skip(f"this user may not make a mount namespace: {holder.communicate()[1].decode()}")
+        yield Path(f"/proc/{holder.pid}/root{folder}")
+        holder.stdin.close()
+
+
 @pytest.fixture
 def start_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., SandboxUnderTest]]:
     """Starts sandboxes that end with the test."""

@@ -6,14 +6,13 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.conftest import SandboxUnderTest, processes_of
+from tests.conftest import SandboxUnderTest, processes_of, small_file_system
 from tests.e2e.conftest import Shop, open_shop
 
 
@@ -98,13 +97,8 @@ def test_a_taken_port_is_no_obstacle(start_sandbox, tmp_path):
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A folder on a file system of 16 MB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "none", str(folder)], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("only root can mount a small file system")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    with small_file_system(tmp_path, "size=16m") as folder:
+        yield folder
 
 
 def test_a_full_disk_is_told_and_nothing_is_lost(small_disk, start_sandbox):

@@ -22,7 +22,7 @@ import psutil
 import pytest
 
 from labkit.sandbox.node.processes import sweep
-from tests.conftest import REPOSITORY, processes_of, wait_until
+from tests.conftest import REPOSITORY, processes_of, small_file_system, wait_until
 from tests.node.conftest import Cluster, running
 
 FOREVER = "while true; do sleep 0.05; done"
@@ -285,13 +285,10 @@ async def test_a_pod_that_was_ending_when_the_node_went_away_ends_at_the_next_st
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system with room for little."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    if os.getuid() != 0 or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("only root can mount a small file system")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    place = tmp_path / "small"
+    place.mkdir()
+    with small_file_system(place, "size=1m") as folder:
+        yield folder
 
 
 async def test_a_full_disk_is_told_and_survived(tmp_path: Path, small_disk: Path) -> None:
