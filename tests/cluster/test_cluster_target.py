@@ -18,6 +18,7 @@ from labkit.cluster.kubeconfig import NO_CLUSTER
 from labkit.errors import ClusterError, NoTargetError, SettingError
 from labkit.observe.kiali import Kiali
 from tests.cluster.api_like import ApiLike, api_like, kubeconfig
+from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.usefixtures("as_before")
 
@@ -380,3 +381,49 @@ def test_no_credentials_are_left_behind(api: ApiLike, home: Path, tmp_path: Path
     assert Path(killed.stdout.strip()).exists()
     chosen = cluster.use(Target(str(own)))
     assert list((home / "targets").iterdir()) == [chosen.file], "the next one sweeps"
+
+
+def test_a_pod_on_binder_leads_nowhere_without_its_sandbox(api: ApiLike, tmp_path: Path) -> None:
+    host, port = api.url.removeprefix("https://").split(":")
+    inside = {"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port}
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "kubectl").symlink_to(cluster.kubectl_program())
+    (programs / "labkit").write_text("#!/bin/sh\nexit 1\n")
+    (programs / "labkit").chmod(0o755)
+    environment = {**os.environ, **inside, "PATH": f"{programs}:{os.environ['PATH']}"}
+    start = [str(REPOSITORY / "binder" / "start"), "kubectl", "delete", "namespaces", "--all"]
+    said = subprocess.run(start, env=environment, cwd="/", capture_output=True, text=True, timeout=60)
+    assert "notebook 00 says why" in said.stderr
+    assert "no cluster was chosen here" in said.stderr
+    assert said.returncode != 0
+    assert api.connections == 0
+
+
+def test_a_context_is_not_used_where_no_kubeconfig_can_be_kept(api: ApiLike, home: Path, tmp_path: Path) -> None:
+    own = kubeconfig(tmp_path / "own", {"a": api.entry})
+    home.write_text("a file in the way")
+    with pytest.raises(SettingError, match="cannot be written to") as caught:
+        cluster.use(Target(str(own), "a"))
+    assert "LABKIT_HOME" in caught.value.next_step
+    with pytest.raises(NoTargetError, match="cannot be written to"):
+        cluster.get("pods")
+    assert api.connections == 0
+
+
+def test_in_a_notebook_labkit_alone_keeps_cells_from_the_readers_cluster(api: ApiLike, tmp_path: Path) -> None:
+    """Where a first cell fails before it has begun a lesson."""
+    from tests.course.test_course_runner import notebook
+
+    environment = {**os.environ, "KUBECONFIG": str(kubeconfig(tmp_path / "own", {"mine": api.entry}))}
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom labkit.course import runner\n"
+        "result = runner.play(Path(sys.argv[1]), Path(sys.argv[2]), {})\nprint(result)\n"
+    )
+    path = notebook(
+        tmp_path, "own", ("imports", "from labkit import course"), ("deletes", "!kubectl delete namespaces --all")
+    )
+    out = tmp_path / "out.ipynb"
+    subprocess.run([sys.executable, "-c", code, str(path), str(out)], env=environment, timeout=60, check=True)
+    assert "no cluster was chosen here yet" in out.read_text()
+    assert api.connections == 0
