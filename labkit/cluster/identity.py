@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from labkit.cluster.explain import explain
-from labkit.cluster.kubeconfig import NO_CLUSTER, Chosen, environment, kubectl_program
+from labkit.cluster.kubeconfig import Chosen, environment, kubectl_program, variable
 from labkit.errors import ClusterError
 
 __all__ = ["QUESTION", "difference", "uid_of"]
@@ -101,7 +101,7 @@ def _by_kubectl(file: Path, shown: str) -> str:
     try:
         done = subprocess.run(
             [kubectl_program(), *QUESTION.split()],
-            env=environment(f"{file}:{NO_CLUSTER}"),
+            env=environment(variable(file)),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -34,10 +34,11 @@ __all__ = [
     "nowhere",
     "point_to",
     "sandbox_in_environment",
+    "variable",
 ]
 
 NO_CLUSTER = Path(__file__).with_name("no-cluster.yaml")
-"""Leads nowhere; what stands last in every `$KUBECONFIG` of labkit's making, which tells them from a user's own."""
+"""Leads nowhere. A file of its name is the last in every `$KUBECONFIG` that labkit sets, and tells it from others."""
 
 _NAMED = "LABKIT_KUBECONFIG"
 """Variable with what `$KUBECONFIG` said before labkit set it: where the contexts are that TARGET may name."""
@@ -94,7 +95,7 @@ class Chosen:
     @property
     def variable(self) -> str:
         """KUBECONFIG for it."""
-        return f"{self.file}:{NO_CLUSTER}"
+        return variable(self.file)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -103,6 +104,11 @@ class Chosen:
 
     def __str__(self) -> str:
         return str(self.named)
+
+
+def variable(file: Path) -> str:
+    """KUBECONFIG with a kubeconfig of our own; should it vanish, what follows leads nowhere."""
+    return f"{file}:{file.with_name(NO_CLUSTER.name)}"
 
 
 def environment(kubeconfig: str) -> dict[str, str]:
@@ -207,6 +213,8 @@ def keep(view: dict[str, Any]) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         _sweep(folder)
+        # A copy, since `kubectl config` locks each file that is named to it, in its folder.
+        shutil.copyfile(NO_CLUSTER, folder / NO_CLUSTER.name)
         with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as out:
             out.write(json.dumps(view, indent=1).encode())
         fresh.replace(path)
@@ -228,7 +236,7 @@ def _sweep(folder: Path) -> None:
 
 
 def _ours(said: str) -> bool:
-    return said.rpartition(":")[2] == str(NO_CLUSTER)
+    return Path(said.rpartition(":")[2]).name == NO_CLUSTER.name
 
 
 def point_to(variable: str) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from labkit import cluster, config
 from labkit.cluster import target
+from tests.cluster.api_like import ApiLike, api_like
 from tests.cluster.fake_kubectl import UID, FakeKubectl
 
 
@@ -60,3 +62,31 @@ def unreachable(as_before: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("LABKIT_HOME", str(tmp_path / "labkit"))
     target._state = chosen(tmp_path / "kubeconfig")
     return target._state.named
+
+
+@pytest.fixture
+def api(tmp_path: Path) -> Iterator[ApiLike]:
+    with api_like(tmp_path) as one:
+        yield one
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[ApiLike]:
+    with api_like(tmp_path, "uid-of-another") as one:
+        yield one
+
+
+@pytest.fixture
+def home(as_before: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A HOME whose own kubeconfig does not exist, and a LABKIT_HOME."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("LABKIT_HOME", str(tmp_path / "labkit"))
+    monkeypatch.setenv("KUBECONFIG", "")
+    cluster.leave()
+    return tmp_path / "labkit"
+
+
+def plain_kubectl(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """kubectl as `!kubectl` and `%%bash` run it: with this process's environment."""
+    program = cluster.kubectl_program()
+    return subprocess.run([program, *words], env={**os.environ, **more}, capture_output=True, text=True, timeout=60)

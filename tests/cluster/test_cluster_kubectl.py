@@ -40,7 +40,7 @@ def test_nothing_is_written_to_the_users_kube_folder(kubectl: FakeKubectl, tmp_p
     cluster.kubectl("version", show=False)
     environment = kubectl.calls[0]["environment"]
     assert environment["KUBECACHEDIR"] == str(tmp_path / "labkit" / "cache" / "kubectl")
-    assert environment["KUBECONFIG"] == f"{tmp_path / 'kubeconfig'}:{NO_CLUSTER}"
+    assert environment["KUBECONFIG"] == f"{tmp_path / 'kubeconfig'}:{tmp_path / NO_CLUSTER.name}"
     assert environment["KUBERC"] == "off"
 
 
@@ -51,7 +51,7 @@ def test_a_context_is_passed_and_shown(
     kubectl.answer("version", stdout="v1\n")
     cluster.kubectl("version")
     assert kubectl.calls[0]["words"] == ["--context", "class", "version"]
-    assert kubectl.calls[0]["environment"]["KUBECONFIG"] == f"{tmp_path / 'k'}:{NO_CLUSTER}"
+    assert kubectl.calls[0]["environment"]["KUBECONFIG"] == f"{tmp_path / 'k'}:{tmp_path / NO_CLUSTER.name}"
     assert capsys.readouterr().out.startswith("$ kubectl --context class version\n")
 
 
