@@ -207,6 +207,9 @@ def keep(view: dict[str, Any]) -> Path:
         SettingError: It cannot be written.
     """
     folder = config.home() / "targets"
+    if ":" in str(folder):
+        # kubectl would take its parts for files, find none, and look elsewhere for a cluster.
+        raise SettingError(f"LABKIT_HOME has a colon: {config.home()}", next_step="Set it to a folder without one.")
     which = json.dumps([view.get("contexts"), view.get("clusters")]).encode()
     path = folder / f"{socket.gethostname()}-{os.getpid()}-{hashlib.sha256(which).hexdigest()[:12]}.json"
     fresh = path.with_suffix(".new")
@@ -223,8 +226,18 @@ def keep(view: dict[str, Any]) -> Path:
             f"the kubeconfig of the chosen cluster cannot be written to {folder}: {error.strerror}",
             next_step="Set LABKIT_HOME to a folder of yours with free space.",
         ) from None
-    atexit.register(path.unlink, missing_ok=True)
+    atexit.unregister(_forget)
+    atexit.register(_forget)
+    _kept.add(path)
     return path
+
+
+_kept: set[Path] = set()
+
+
+def _forget() -> None:
+    for path in _kept:
+        path.unlink(missing_ok=True)
 
 
 def _sweep(folder: Path) -> None:
@@ -243,7 +256,8 @@ def point_to(variable: str) -> None:
     """Set `$KUBECONFIG` of this process, and of what it starts, for good; what a user had set is remembered."""
     said = os.environ.get("KUBECONFIG", "")
     if not _ours(said):
-        os.environ[_NAMED] = said
+        # A lesson changes its folder later.
+        os.environ[_NAMED] = ":".join(str(Path(part).absolute()) for part in said.split(":") if part)
     os.environ["KUBECONFIG"] = variable
 
 

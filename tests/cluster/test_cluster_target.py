@@ -215,6 +215,27 @@ def test_a_context_is_not_used_where_no_kubeconfig_can_be_kept(api: ApiLike, hom
     assert api.connections == 0
 
 
+def test_a_folder_that_kubectl_would_split_is_refused(
+    api: ApiLike, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LABKIT_HOME", str(tmp_path / "a:b"))
+    with pytest.raises(SettingError, match="LABKIT_HOME has a colon"):
+        cluster.use(Target(str(kubeconfig(tmp_path / "own", {"a": api.entry})), "a"))
+    assert api.connections == 0
+
+
+def test_where_contexts_are_looked_up_does_not_depend_on_the_folder(
+    api: ApiLike, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kubeconfig(tmp_path / "own", {"a": api.entry})
+    monkeypatch.setenv("KUBECONFIG", "own:other")
+    monkeypatch.chdir(tmp_path)
+    cluster.use(Target.from_environment("a"))
+    monkeypatch.chdir("/")
+    assert Target.from_environment().kubeconfig == f"{tmp_path / 'own'}:{tmp_path / 'other'}"
+    assert cluster.use(Target.from_environment("a")).uid == "uid-a"
+
+
 def test_in_a_notebook_labkit_alone_keeps_cells_from_the_readers_cluster(api: ApiLike, tmp_path: Path) -> None:
     """Where a first cell fails before it has begun a lesson."""
     from tests.course.test_course_runner import notebook
