@@ -37,7 +37,10 @@ lab: setup ## JupyterLab on the notebooks
 	@# The proxy to the consoles leads to this machine's own loopback address only.
 	$(BIN)/python -m labkit.ui.jupyter_extension
 	$(LABKIT) up --release $(RELEASE)
-	eval "$$($(LABKIT) env)" && PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab --notebook-dir notebooks
+	@# Terminals and tiles get the sandbox, else nothing; a TARGET of one's own is looked up where it is now.
+	own="$${KUBECONFIG:-$$HOME/.kube/config}" && eval "$$($(LABKIT) env)" && \
+	LABKIT_KUBECONFIG="$$KUBECONFIG:$$own" KUBECONFIG="$$KUBECONFIG:$(CURDIR)/labkit/cluster/no-cluster.yaml" \
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab --notebook-dir notebooks
 
 test: $(VENV)/.made-dev ## the test suite
 	$(LABKIT) setup --tests

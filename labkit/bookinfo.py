@@ -157,6 +157,7 @@ def load(
 
     Raises:
         SettingError: A number is out of its range.
+        NoTargetError: Choosing a cluster has failed.
     """
     import pandas as pd
     from tqdm.auto import tqdm
@@ -166,6 +167,7 @@ def load(
             f"load(n={n}, rate={rate:g}, workers={workers}) is out of range",
             next_step="n from 1 to 100000, rate above 0 a second, workers from 1 to 64.",
         )
+    cluster.require_no_refusal()
     target, sent = _page_url(url), dict(headers or {})
     begun = time.perf_counter()
     with (

@@ -2,6 +2,7 @@
 
     LabError                 anything labkit raises on purpose
     ├── SettingError         a setting, flag or environment variable is wrong
+    ├── NoTargetError        no cluster was chosen (successfully), so none is talked to
     ├── MissingToolError     a program labkit needs is not installed
     ├── ClusterError         a cluster refused or could not be reached
     │   └── NotReadyError    a wait ended at its deadline (or can no longer succeed)
@@ -20,6 +21,7 @@ __all__ = [
     "ClusterError",
     "LabError",
     "MissingToolError",
+    "NoTargetError",
     "NotReadyError",
     "NotebookError",
     "ReleaseError",
@@ -51,6 +53,13 @@ class LabError(Exception):
 
 class SettingError(LabError):
     """A setting, flag or environment variable has a value that cannot be used."""
+
+
+class NoTargetError(LabError):
+    """No cluster was chosen, choosing one failed, or the one that was chosen is there no longer.
+
+    Not a ClusterError: those who wait for a cluster to come round would wait in vain.
+    """
 
 
 class MissingToolError(LabError):

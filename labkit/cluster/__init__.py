@@ -12,15 +12,17 @@ from labkit.cluster.inventory import (
     remove_images,
     snapshot,
 )
-from labkit.cluster.kubectl import Output, kubectl, kubectl_program, shell
+from labkit.cluster.kubeconfig import Chosen, Target, kubectl_program
+from labkit.cluster.kubectl import Output, kubectl, shell
 from labkit.cluster.manifests import apply, delete
 from labkit.cluster.objects import Obj, delete_namespace, exec, exists, get, table
 from labkit.cluster.readiness import Readiness, Workload, readiness
-from labkit.cluster.target import Target, current, use
+from labkit.cluster.target import current, leave, require_no_refusal, use
 from labkit.cluster.waits import Answers, Condition, Gone, Ready, Wait, wait_for
 
 __all__ = [
     "Answers",
+    "Chosen",
     "Condition",
     "Difference",
     "Entry",
@@ -47,10 +49,12 @@ __all__ = [
     "images",
     "kubectl",
     "kubectl_program",
+    "leave",
     "mixed_versions",
     "port_forward",
     "readiness",
     "remove_images",
+    "require_no_refusal",
     "shell",
     "snapshot",
     "table",

@@ -25,14 +25,17 @@ def _not_found(match: re.Match[str], typed: str) -> str:
 _NEXT_STEPS: tuple[tuple[str, _Advice], ...] = (
     (
         r"The connection to the server (?P<server>\S+) was refused|connect: connection refused",
-        "Nothing answers at that address. `labkit up` starts the sandbox; `labkit status` says what runs.",
+        "Nothing answers at that address. `labkit up` starts the sandbox, `labkit status` says what runs; if its "
+        "address is another now, run the lesson's first cell again.",
     ),
     (r"no such host|i/o timeout|no route to host|network is unreachable",
      "The cluster's address cannot be reached from here: check the server in the kubeconfig, VPN and proxy."),
     (r"x509:|certificate signed by unknown authority",
-     "The server's certificate is not the one this kubeconfig trusts: is it the kubeconfig of this cluster?"),
+     "The server's certificate is not the one this kubeconfig trusts: is it the kubeconfig of this cluster? If the "
+     "cluster was made anew, run the lesson's first cell again."),
     (r"Unauthorized|must be logged in|the server has asked for the client to provide credentials",
-     "The kubeconfig's credentials were refused: fetch it anew (`eval \"$(labkit env)\"` for the sandbox)."),
+     "The kubeconfig's credentials were refused: fetch it anew (`eval \"$(labkit env)\"` for the sandbox), then run "
+     "the lesson's first cell again."),
     (r"\(Forbidden\).*exceeded quota", "`kubectl describe resourcequota` in that namespace shows what is used up."),
     (r"\(Forbidden\)", "This user may not do that: `kubectl auth can-i --list` shows what it may."),
     (r"context was not found for specified context: (?P<context>\S+)|context \"?[^\"]+\"? does not exist",

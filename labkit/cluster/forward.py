@@ -11,9 +11,10 @@ import time
 from types import TracebackType
 
 from labkit import display
+from labkit.cluster import identity
 from labkit.cluster import target as targets
 from labkit.cluster.explain import explain
-from labkit.cluster.kubectl import kubectl_program
+from labkit.cluster.kubeconfig import kubectl_program
 from labkit.errors import ClusterError, NotReadyError
 
 __all__ = ["PortForward", "port_forward"]
@@ -32,6 +33,7 @@ class PortForward:
     """A running port-forward; use it in a `with` block, or call `close`.
 
     kubectl ends when its pod does; it is then started again on the same local port, to whichever pod is there by then.
+    It ends for good with the cluster it belongs to: when another is chosen, or another answers at its address.
     """
 
     def __init__(self, resource: str, port: int, *, namespace: str, local_port: int, timeout: float) -> None:
@@ -39,13 +41,14 @@ class PortForward:
         self.remote_port = port
         self.namespace = namespace
         self.port = local_port
-        self._target = targets.current()
+        self._target = targets.checked(write=True)
         self._stopped = threading.Event()
         self._bound = threading.Event()
         self._said = ""
         self._process: subprocess.Popen[str] | None = None
         self._keeper = threading.Thread(target=self._keep, name=f"port-forward {resource}", daemon=True)
         self._keeper.start()
+        targets.ends_with_target(self)
         deadline = time.monotonic() + timeout
         while not self._bound.wait(0.05):
             if not self._keeper.is_alive() or time.monotonic() > deadline:
@@ -70,12 +73,19 @@ class PortForward:
         """Whether connections are taken now (not while kubectl is being started again)."""
         return self._bound.is_set()
 
+    @property
+    def closed(self) -> bool:
+        """Whether it has ended for good."""
+        return self._stopped.is_set()
+
     def wait_until_bound(self, timeout: float = 30.0) -> None:
         """Wait until connections are taken (again).
 
         Raises:
-            NotReadyError: Not within `timeout` seconds.
+            NotReadyError: Not within `timeout` seconds, or it has ended for good.
         """
+        if self.closed:
+            raise NotReadyError(f"{self.command} was ended", next_step="Run the cell that opened it again.")
         if not self._bound.wait(timeout):
             raise NotReadyError(
                 f"{self.command} is not back after {timeout:g} s: {self._said.strip()}",
@@ -84,11 +94,15 @@ class PortForward:
 
     def close(self) -> None:
         """End it; its port is free afterwards."""
+        self.end()
+        self._keeper.join(timeout=5.0)
+
+    def end(self) -> None:
+        """End it, and do not wait until it has."""
         self._stopped.set()
         process = self._process
         if process is not None:
             process.terminate()
-        self._keeper.join(timeout=5.0)
 
     def __enter__(self) -> PortForward:
         return self
@@ -105,6 +119,9 @@ class PortForward:
         # All starts are this thread's: the kernel's leash holds to the thread that started the process.
         pause, ever = 0.1, False
         while not self._stopped.is_set():
+            if ever and identity.difference(self._target, thorough=False):
+                self.end()
+                return
             if self._once():
                 pause, ever = 0.1, True
             elif not ever:

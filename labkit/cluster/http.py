@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from labkit.cluster import target as targets
 from labkit.errors import ClusterError
 
 __all__ = ["Response", "fetch"]
@@ -59,8 +60,10 @@ def fetch(url: str, *, headers: Mapping[str, str] | None = None, timeout: float 
         timeout: Seconds without a byte.
 
     Raises:
+        NoTargetError: Choosing a cluster has failed: the address may be the one of a cluster that was chosen before.
         ClusterError: Nobody answers there, or not in HTTP.
     """
+    targets.require_no_refusal()
     parts = urlsplit(url)
     if parts.scheme != "http" or not parts.hostname:
         raise ClusterError(f"{url!r} is no http:// address", next_step="Give it as http://HOST:PORT/PATH.")

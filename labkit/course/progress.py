@@ -47,14 +47,13 @@ class Progress:
         """The one of the cluster in use.
 
         Raises:
-            ClusterError: The cluster does not answer.
+            NoTargetError: There is none.
         """
-        kubeconfig = Path(cluster.current().kubeconfig or "~/.kube/config").expanduser().absolute()
+        chosen = cluster.current()
+        kubeconfig = Path(chosen.named.kubeconfig or "~/.kube/config").expanduser().absolute()
         if kubeconfig.is_relative_to(config.home()):
             return cls(kubeconfig.parent / "course")
-        # The uid of kube-system is what names a cluster for good.
-        uid = cluster.get("namespaces", "kube-system")[0]["metadata"]["uid"]
-        return cls(config.home() / "course" / uid)
+        return cls(config.home() / "course" / chosen.uid)
 
     @property
     def snapshot(self) -> Path:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from labkit import config, errors
+from labkit.cluster import Target
 from labkit.course.kernels import ARGUMENTS, Ahead
 from labkit.course.progress import LESSONS
 from labkit.course.report import write_junit, write_report
@@ -97,7 +98,9 @@ def main(*, release: str, target: str, out: Path, notebooks: Sequence[Path]) -> 
                 f"there is no notebook {path}", next_step="Name a file such as notebooks/02-bookinfo.ipynb."
             )
     if target != SANDBOX:
-        results = run(chosen, release=release, kubeconfig=os.environ.get("KUBECONFIG", ""), target=target, out=out)
+        # Each notebook chooses the context itself; this says where it is.
+        named = Target.from_environment().kubeconfig
+        results = run(chosen, release=release, kubeconfig=named, target=target, out=out)
     else:
         from labkit.sandbox import control
 

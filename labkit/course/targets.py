@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 
-from labkit import cluster, config, display
-from labkit.cluster import Target
+from labkit import cluster, display
+from labkit.cluster import Chosen, Target
+from labkit.cluster.kubeconfig import sandbox_in_environment
+from labkit.cluster.target import choosing
 from labkit.errors import SettingError
 
 __all__ = ["SANDBOX", "choose"]
@@ -17,32 +17,27 @@ __all__ = ["SANDBOX", "choose"]
 SANDBOX = "sandbox"
 
 
-def choose(target: str, release: str) -> Target:
-    """The cluster to work on, in use from now on.
+def choose(target: str, release: str) -> Chosen:
+    """The cluster to work on, in use from now on; if it cannot be had, none is, and every helper says why.
 
     Args:
-        target: "sandbox", or a context of the kubeconfig that `$KUBECONFIG` names (else of `~/.kube/config`).
+        target: "sandbox", or a context of the user's own `$KUBECONFIG` (else of `~/.kube/config`).
         release: The Istio release; a sandbox plays the Kubernetes of its time.
 
     Raises:
         SettingError: There is no such context, or the sandbox could not be started (with its reason).
+        ClusterError: It does not answer.
     """
-    if target == SANDBOX:
-        return cluster.use(Target(kubeconfig=_sandbox(release)))
-    chosen = Target(Target.from_environment().kubeconfig, target)
-    contexts = cluster.kubectl("config get-contexts -o name", show=False).split()
-    if target not in contexts:
-        raise SettingError(
-            f"TARGET = {target!r} is no context of {chosen.kubeconfig or '~/.kube/config'}",
-            next_step=f"Choose one of {', '.join(contexts)}, or 'sandbox'."
-            if contexts
-            else "It has none: use 'sandbox'.",
-        )
-    return cluster.use(chosen)
+    with choosing():
+        if not target:
+            raise SettingError("TARGET names no cluster", next_step="Name a context of your kubeconfig, or 'sandbox'.")
+        if target == SANDBOX:
+            return cluster.use(Target(kubeconfig=_sandbox(release)))
+        return cluster.use(Target.from_environment(target))
 
 
 def _sandbox(release: str) -> str:
-    name = _in_environment()
+    name = sandbox_in_environment()
     if not name:
         # A class may have one of each release side by side; the first one keeps the plain name.
         known = {one["name"]: one["release"] for one in json.loads(_labkit("status", "--all", "--json"))}
@@ -55,26 +50,22 @@ def _sandbox(release: str) -> str:
     return kubeconfig
 
 
-def _in_environment() -> str:
-    """The sandbox whose kubeconfig `$KUBECONFIG` is; "" if it is none.
-
-    A cluster of the reader's own is never taken just because KUBECONFIG names it: the course installs things.
-    """
-    path = os.environ.get("KUBECONFIG", "")
-    folder = Path(path).absolute().parent if path else Path("/")
-    return folder.name if folder.parent == config.home() / "sandboxes" else ""
-
-
 def _labkit(*words: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "labkit", *words], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120
-    )
+    command, failed = [sys.executable, "-m", "labkit", *words], f"`labkit {' '.join(words)}`"
+    if words[0] == "up":
+        failed = f"the sandbox could not start: {failed}"
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120)
+    except subprocess.TimeoutExpired:
+        raise SettingError(
+            f"{failed} did not end within 120 s", next_step="`labkit status` says what it is doing."
+        ) from None
     # `status` says with exit code 3 that nothing runs.
     if done.returncode not in (0, 3):
         said = done.stderr.strip().removeprefix("labkit: ")
         message, _arrow, step = said.partition("\n→ ")
         raise SettingError(
-            f"`labkit {' '.join(words)}` failed: {message or f'exit code {done.returncode}'}",
+            f"{failed} failed: {message or f'exit code {done.returncode}'}",
             next_step=step or "`labkit doctor` says what is missing or broken.",
         )
     return done.stdout

@@ -147,13 +147,13 @@ def _look(way: Ingress, patience: float) -> Literal["open", "refused", "silent"]
         return "silent"
 
 
-_forwards: dict[str, cluster.PortForward] = {}
+_forwards: dict[cluster.Chosen, cluster.PortForward] = {}
 
 
 def _forwarded(why: str, show: bool) -> Ingress:
-    target = str(cluster.current())
+    target = cluster.current()
     forward = _forwards.get(target)
-    if forward is None:
+    if forward is None or forward.closed:
         if not _forwards:
             atexit.register(_close)
         forward = _forwards[target] = cluster.port_forward(f"svc/{SERVICE}", 80, namespace=NAMESPACE, show=show)

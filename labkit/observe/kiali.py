@@ -189,6 +189,7 @@ def _joined(url: str, path: str) -> str:
 
 
 def _send(method: str, url: str, headers: Mapping[str, str]) -> tuple[int, str]:
+    cluster.require_no_refusal()
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=15)
     try:

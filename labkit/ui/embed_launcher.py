@@ -1,7 +1,10 @@
 """Prometheus, Grafana, Jaeger and Kiali in JupyterLab's launcher, through jupyter-server-proxy.
 
-The proxy asks here what to start when somebody opens one: a process of ours, which relays to the cluster of
-`$KUBECONFIG`, else to the default sandbox. It listens on loopback, and answers only below a secret path.
+The proxy asks here what to start when somebody opens one: a process of ours, which relays to the sandbox that
+`$KUBECONFIG` names, else to the default one. It listens on loopback, and answers only below a secret path.
+
+It knows nothing of notebooks, so it never talks to a cluster of the reader's own, whatever `$KUBECONFIG` says:
+`ui.embed` shows the consoles of the cluster that a notebook has begun on.
 """
 
 from __future__ import annotations
@@ -9,11 +12,14 @@ from __future__ import annotations
 import os
 import secrets
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from labkit import cluster, config
+from labkit.cluster.kubeconfig import sandbox_in_environment
+from labkit.errors import NoTargetError
 
 __all__ = ["grafana", "jaeger", "kiali", "main", "prometheus"]
 
@@ -61,11 +67,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     from labkit.ui.embedding import open_relay
 
     name, port = sys.argv[1:] if argv is None else argv
-    default = config.home() / "sandboxes" / "default" / "kubeconfig"
-    if not os.environ.get("KUBECONFIG") and default.exists():
-        cluster.use(cluster.Target(str(default)))
-    open_relay(name, int(port), os.environ.pop(_SECRET)).wait()
+    open_relay(name, int(port), os.environ.pop(_SECRET), _Sandbox().choose).wait()
     return 0
+
+
+class _Sandbox:
+    """The sandbox that tiles lead to; it may start, and start anew, after this process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        folder = config.home() / "sandboxes" / (sandbox_in_environment() or "default")
+        self._kubeconfig = folder / "kubeconfig"
+
+    def choose(self) -> cluster.Chosen:
+        """It, in use."""
+        with self._lock:
+            try:
+                return cluster.current()
+            except NoTargetError:
+                if not self._kubeconfig.exists():
+                    raise NoTargetError(
+                        f"there is no sandbox {self._kubeconfig.parent.name!r} here",
+                        next_step="`labkit up` starts it. On a cluster of yours, `ui.embed` in a notebook shows this.",
+                    ) from None
+                return cluster.use(cluster.Target(str(self._kubeconfig)))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -71,8 +72,7 @@ def embed(name: str, path: str = "", *, height: int = 600, still: Any = None) ->
         ClusterError: It is not installed, or its pod does not run.
     """
     addon = _addon(name)
-    target = str(cluster.current())
-    relay = _relay(target, name, _forward(target, addon))
+    relay = _relay(cluster.current(), addon)
     prefix = _jupyter_prefix()
     outside = f"{prefix}proxy/{relay.port}" if prefix else f"http://127.0.0.1:{relay.port}"
     page = Page(name.capitalize(), f"{outside}{relay.path}{_path(addon, path)}", _server() is not None, height)
@@ -96,35 +96,37 @@ def address_of(name: str, *, show: bool = True) -> str:
         ClusterError: It is not installed, or its pod does not run.
     """
     addon = _addon(name)
-    forward = _forward(str(cluster.current()), addon)
+    forward = _forward(cluster.current(), addon)
     if show:
         display.show(display.command(forward.command, f"Forwarding from {forward.url} -> {forward.remote_port}"))
     return f"{forward.url}{_root(addon)}"
 
 
-def open_relay(name: str, port: int, secret: str) -> Relay:
+def open_relay(name: str, port: int, secret: str, choose: Callable[[], cluster.Chosen]) -> Relay:
     """A relay to an add-on that may not run yet: each request looks for it anew until it does.
 
     Args:
         name: As for `embed`.
         port: The port of 127.0.0.1 to listen at.
         secret: The first part of its path.
+        choose: Says, for each request, which cluster is in use.
     """
-    target = str(cluster.current())
-    return Relay(
-        lambda: _forward(target, _addon(name)).url, port=port, secret=secret, home=lambda: _path(_addon(name), "")
-    )
+
+    def addon() -> tuple[cluster.Chosen, Addon]:
+        return choose(), _addon(name)
+
+    return Relay(lambda: _forward(*addon()).url, port=port, secret=secret, home=lambda: _path(addon()[1], ""))
 
 
 _lock = threading.Lock()
-_forwards: dict[tuple[str, str], cluster.PortForward] = {}
-_relays: dict[tuple[str, str], Relay] = {}
+_forwards: dict[tuple[cluster.Chosen, str], cluster.PortForward] = {}
+_relays: dict[tuple[cluster.Chosen, str], Relay] = {}
 
 
-def _forward(target: str, addon: Addon) -> cluster.PortForward:
+def _forward(target: cluster.Chosen, addon: Addon) -> cluster.PortForward:
     with _lock:
         found = _forwards.get((target, addon.name))
-        if found is None:
+        if found is None or found.closed:
             found = cluster.port_forward(f"svc/{addon.service}", addon.port, namespace=NAMESPACE, show=False)
             _forwards[target, addon.name] = found
             atexit.register(found.close)
@@ -132,15 +134,19 @@ def _forward(target: str, addon: Addon) -> cluster.PortForward:
     return found
 
 
-def _relay(target: str, name: str, forward: cluster.PortForward) -> Relay:
+def _relay(target: cluster.Chosen, addon: Addon) -> Relay:
+    _forward(target, addon)
+
     def upstream() -> str:
+        with _lock:
+            forward = _forwards[target, addon.name]
         forward.wait_until_bound(10.0)
         return forward.url
 
     with _lock:
-        if (target, name) not in _relays:
-            _relays[target, name] = Relay(upstream)
-        return _relays[target, name]
+        if (target, addon.name) not in _relays:
+            _relays[target, addon.name] = Relay(upstream)
+        return _relays[target, addon.name]
 
 
 def _addon(name: str) -> Addon:

@@ -11,7 +11,7 @@ from typing import Any
 from labkit import cluster, display
 from labkit.cluster import Readiness
 from labkit.cluster.readiness import KINDS
-from labkit.errors import ClusterError, NotReadyError
+from labkit.errors import LabError, NotReadyError
 
 __all__ = ["ReadinessPanel", "ready", "watch"]
 
@@ -74,7 +74,7 @@ class ReadinessPanel:
         while not self._wake.is_set():
             try:
                 self.draw(cluster.readiness(self.namespace))
-            except ClusterError as error:
+            except LabError as error:
                 self._note.value = (
                     f'<span style="color:var(--jp-error-color1,#d32f2f)">{html.escape(error.message)}</span>'
                 )
@@ -119,7 +119,9 @@ def ready(namespace: str, names: Sequence[str] = (), *, timeout: float = 300.0) 
     Raises:
         NotReadyError: The deadline passed, or waiting cannot help (such as for an image that does not exist).
         ClusterError: The cluster does not answer.
+        NoTargetError: None was chosen.
     """
+    cluster.current()
     line = f"kubectl get {KINDS} -n {namespace} -o json   # again and again"
     live = display.show(display.command(line))
     panel = ReadinessPanel(namespace) if display.in_notebook() else None

@@ -83,7 +83,6 @@ def shop(
     opened = open_shop(start, request.param)
     if request.param != "1.2.2":
         opened.sandbox.kubectl("apply", "-f", "-", stdin=TELEMETRY)
-    before = cluster.current()
     cluster.use(Target(str(opened.sandbox.kubeconfig)))
     tracing = next(one for one in istio.facts(request.param).addons if one.name == "jaeger")
     with cluster.port_forward(f"svc/{tracing.service}", tracing.port, namespace="istio-system", show=False) as forward:
@@ -91,7 +90,7 @@ def shop(
         # Each proxy takes up the Telemetry object at a moment of its own.
         wait_until(lambda: load_is_traced(opened, jaeger, REQUESTS), 30, f"{REQUESTS} whole traces")
     yield opened
-    cluster.use(before)
+    cluster.leave()
 
 
 def _home_with_console(tmp_path_factory: pytest.TempPathFactory) -> Path:

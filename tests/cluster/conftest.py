@@ -1,36 +1,92 @@
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from labkit import cluster, config
 from labkit.cluster import target
-from tests.cluster.fake_kubectl import FakeKubectl
+from tests.cluster.api_like import ApiLike, api_like
+from tests.cluster.fake_kubectl import UID, FakeKubectl
+
+
+def chosen(kubeconfig: Path, context: str = "") -> cluster.Chosen:
+    """A target as `cluster.use` makes one, where nobody answers who could be asked."""
+    server = "https://127.255.255.254:6443"
+    content = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "here",
+        "clusters": [{"name": "c", "cluster": {"server": server}}],
+        "contexts": [{"name": "here", "context": {"cluster": "c", "user": "u"}}],
+        "users": [{"name": "u", "user": {"token": "t"}}],
+    }
+    kubeconfig.write_text(json.dumps(content))
+    return cluster.Chosen(cluster.Target(str(kubeconfig), context), context or "here", server, UID, kubeconfig)
 
 
 @pytest.fixture
-def kubectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeKubectl:
+def as_before() -> Iterator[None]:
+    """The target, and what is in the environment for it, are afterwards what they were."""
+    variables = {name: os.environ.get(name) for name in ("KUBECONFIG", "LABKIT_KUBECONFIG")}
+    state, settled = target._state, target._settled
+    yield
+    target._set(target._NOTHING_YET)
+    target._state, target._settled = state, settled
+    for name, value in variables.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
+
+
+@pytest.fixture
+def kubectl(as_before: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeKubectl:
     """A fake kubectl, for a target of the test's own."""
     home = tmp_path / "fake"
     home.mkdir()
     fake = FakeKubectl(home)
     monkeypatch.setattr(config, "tool", lambda name: fake.path)
-    monkeypatch.setattr(target, "_current", None)
     monkeypatch.setenv("LABKIT_HOME", str(tmp_path / "labkit"))
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+    target._state = chosen(tmp_path / "kubeconfig")
     return fake
 
 
 @pytest.fixture
-def unreachable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> cluster.Target:
+def unreachable(as_before: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> cluster.Target:
     """A target where nobody listens, for the real kubectl."""
-    path = tmp_path / "kubeconfig"
-    path.write_text(
-        "{apiVersion: v1, kind: Config, current-context: here, "
-        'clusters: [{name: c, cluster: {server: "https://127.255.255.254:6443"}}], '
-        "users: [{name: u, user: {token: t}}], contexts: [{name: here, context: {cluster: c, user: u}}]}"
-    )
-    monkeypatch.setattr(target, "_current", cluster.Target(str(path)))
     monkeypatch.setenv("LABKIT_HOME", str(tmp_path / "labkit"))
-    return cluster.Target(str(path))
+    target._state = chosen(tmp_path / "kubeconfig")
+    return target._state.named
+
+
+@pytest.fixture
+def api(tmp_path: Path) -> Iterator[ApiLike]:
+    with api_like(tmp_path) as one:
+        yield one
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[ApiLike]:
+    with api_like(tmp_path, "uid-of-another") as one:
+        yield one
+
+
+@pytest.fixture
+def home(as_before: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A HOME whose own kubeconfig does not exist, and a LABKIT_HOME."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("LABKIT_HOME", str(tmp_path / "labkit"))
+    monkeypatch.setenv("KUBECONFIG", "")
+    cluster.leave()
+    return tmp_path / "labkit"
+
+
+def plain_kubectl(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """kubectl as `!kubectl` and `%%bash` run it: with this process's environment."""
+    program = cluster.kubectl_program()
+    return subprocess.run([program, *words], env={**os.environ, **more}, capture_output=True, text=True, timeout=60)

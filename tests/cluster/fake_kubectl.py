@@ -7,10 +7,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from labkit.cluster.identity import QUESTION
+
+UID = "the-uid-of-kube-system"
+
 _SCRIPT = """#!{python}
 import json, os, sys
 home = {home!r}
 words = sys.argv[1:]
+if words == {question!r}.split():
+    # Asked on the way, before what the test is about.
+    sys.exit(sys.stdout.write({uid!r}) and 0)
 wants_input = "-" in words
 with open(home + "/calls", "a") as calls:
     stdin = sys.stdin.read() if wants_input else ""
@@ -33,7 +40,8 @@ class FakeKubectl:
         self._home = home
         self._answers: list[dict[str, Any]] = []
         self.path = home / "kubectl"
-        self.path.write_text(_SCRIPT.format(python=sys.executable + " -SE", home=str(home)))
+        python = sys.executable + " -SE"
+        self.path.write_text(_SCRIPT.format(python=python, home=str(home), question=QUESTION, uid=UID))
         self.path.chmod(0o755)
         self._write()
 

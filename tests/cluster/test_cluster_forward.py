@@ -16,14 +16,17 @@ import psutil
 import pytest
 
 from labkit import cluster
+from labkit.cluster.identity import QUESTION
 from labkit.errors import ClusterError
-from tests.cluster.fake_kubectl import FakeKubectl
+from tests.cluster.fake_kubectl import UID, FakeKubectl
 
 # Serves its own process id on the port asked for, and says so as kubectl does.
 # With a file "refuse" it fails, with a file "hang" it says nothing.
 _FORWARDER = """#!{python} -SE
 import http.server, os, sys, time
 home = {home!r}
+if sys.argv[1:] == {question!r}.split():
+    sys.exit(sys.stdout.write({uid!r}) and 0)
 open(home + "/starts", "a").write(" ".join(sys.argv[1:]) + "\\n")
 if os.path.exists(home + "/refuse"):
     sys.stderr.write('Error from server (NotFound): services "nope" not found\\n')
@@ -50,7 +53,8 @@ server.serve_forever()
 
 @pytest.fixture
 def forwarder(kubectl: FakeKubectl, tmp_path: Path) -> Path:
-    kubectl.path.write_text(_FORWARDER.format(python=sys.executable, home=str(tmp_path)))
+    script = _FORWARDER.format(python=sys.executable, home=str(tmp_path), question=QUESTION, uid=UID)
+    kubectl.path.write_text(script)
     return tmp_path
 
 
@@ -116,6 +120,10 @@ def test_a_kubectl_that_says_nothing_is_not_waited_for_longer_than_told(forwarde
 def test_it_ends_with_a_notebook_that_is_killed(forwarder: Path, tmp_path: Path, until: Callable[..., Any]) -> None:
     code = (
         "import sys; from pathlib import Path; from labkit import cluster, config\n"
+        "from labkit.cluster import target\n"
+        "server = 'https://127.255.255.254:6443'\n"
+        f"file = Path({str(tmp_path / 'kubeconfig')!r})\n"
+        f"target._state = cluster.Chosen(cluster.Target(str(file)), 'here', server, {UID!r}, file)\n"
         f"config.tool = lambda name: Path({str(tmp_path / 'fake' / 'kubectl')!r})\n"
         "forward = cluster.port_forward('svc/a', 80, show=False)\n"
         "print(forward.url, flush=True)\n"

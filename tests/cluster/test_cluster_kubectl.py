@@ -10,8 +10,11 @@ import pytest
 from labkit import cluster
 from labkit.cluster import target
 from labkit.cluster.explain import explain
+from labkit.cluster.kubeconfig import NO_CLUSTER
+from labkit.cluster.kubectl import _writes
 from labkit.cluster.objects import parse_table
 from labkit.errors import ClusterError, MissingToolError
+from tests.cluster.conftest import chosen
 from tests.cluster.fake_kubectl import FakeKubectl
 
 
@@ -37,54 +40,46 @@ def test_nothing_is_written_to_the_users_kube_folder(kubectl: FakeKubectl, tmp_p
     cluster.kubectl("version", show=False)
     environment = kubectl.calls[0]["environment"]
     assert environment["KUBECACHEDIR"] == str(tmp_path / "labkit" / "cache" / "kubectl")
-    assert environment["KUBECONFIG"] == str(tmp_path / "kubeconfig")
+    assert environment["KUBECONFIG"] == f"{tmp_path / 'kubeconfig'}:{tmp_path / NO_CLUSTER.name}"
     assert environment["KUBERC"] == "off"
 
 
 def test_a_context_is_passed_and_shown(
-    kubectl: FakeKubectl, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    kubectl: FakeKubectl, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(target, "_current", cluster.Target("/k", "class"))
+    target._state = chosen(tmp_path / "k", "class")
     kubectl.answer("version", stdout="v1\n")
     cluster.kubectl("version")
     assert kubectl.calls[0]["words"] == ["--context", "class", "version"]
-    assert kubectl.calls[0]["environment"]["KUBECONFIG"].endswith(":/k")
+    assert kubectl.calls[0]["environment"]["KUBECONFIG"] == f"{tmp_path / 'k'}:{tmp_path / NO_CLUSTER.name}"
     assert capsys.readouterr().out.startswith("$ kubectl --context class version\n")
 
 
-def test_use_sets_the_environment_for_shell_cells(kubectl: FakeKubectl, monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
-    monkeypatch.setenv("KUBECONFIG", "/before")
-    cluster.use(cluster.Target("/after"))
-    assert os.environ["KUBECONFIG"] == "/after"
-    assert cluster.current() == cluster.Target("/after")
-
-
-def test_a_shell_line_goes_to_the_chosen_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
-    own = tmp_path / "config"
-    entry = "{{name: {0}, cluster: {{server: https://127.255.255.254:{1}}}}}"
-    own.write_text(
-        f"{{apiVersion: v1, kind: Config, clusters: [{entry.format('a', 1)}, {entry.format('b', 2)}], "
-        "users: [{name: u, user: {token: t}}], current-context: a, contexts: "
-        "[{name: a, context: {cluster: a, user: u}}, {name: b, context: {cluster: b, user: u}}]}"
-    )
-    monkeypatch.setenv("LABKIT_HOME", str(tmp_path / "labkit"))
-    monkeypatch.setenv("KUBECONFIG", str(own))
-    monkeypatch.setattr(target, "_current", None)
-    before = own.read_bytes()
-    cluster.use(cluster.Target(str(own), "b"))
-    assert cluster.shell("kubectl config current-context", show=False) == "b\n"
-    with pytest.raises(ClusterError, match=r"127\.255\.255\.254:2 was refused"):
-        cluster.shell("kubectl get pods | cat", show=False)
-    assert os.environ["KUBECONFIG"].endswith(f":{own}")
-    assert cluster.Target.from_environment() == cluster.Target(str(own))
-    assert own.read_bytes() == before
+@pytest.mark.parametrize(
+    ("command", "writes"),
+    [
+        ("get pods -n delete", False),
+        ("-n istio-system get svc kiali", False),
+        ("--namespace istio-system get svc", False),
+        ("-n=x logs a", False),
+        ("version -o json", False),
+        ("--help", False),
+        ("-n istio-system delete svc kiali", True),
+        ("apply -f get.yaml", True),
+        ("exec get -- true", True),
+        ("rollout undo deployment/get", True),
+        ("a-plugin get", True),
+        ("--cluster x get pods", True),
+    ],
+)
+def test_what_may_change_the_cluster_is_told_from_what_only_reads(command: str, writes: bool) -> None:
+    """In doubt it may: then it costs a question more."""
+    assert _writes(command.split()) == writes
 
 
-def test_without_kubectl_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_kubectl_the_error_says_what_to_install(
+    unreachable: cluster.Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from labkit import config
 
     monkeypatch.setattr(config, "tool", lambda name: None)
@@ -121,7 +116,7 @@ def test_shell_runs_pipes_with_this_kubectl(kubectl: FakeKubectl, monkeypatch: p
     assert cluster.shell("kubectl get crd | grep istio") == "gateways.networking.istio.io\n"
 
 
-def test_shell_fails_when_any_part_of_a_pipe_fails() -> None:
+def test_shell_fails_when_any_part_of_a_pipe_fails(kubectl: FakeKubectl) -> None:
     with pytest.raises(ClusterError, match="no such thing"):
         cluster.shell("{ echo no such thing >&2; false; } | cat")
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +13,7 @@ from typing import Any
 import pytest
 
 from labkit import cluster
-from labkit.cluster import target
-from labkit.errors import ClusterError, NotReadyError
+from labkit.errors import ClusterError, NoTargetError, NotReadyError, SettingError
 from tests.conftest import SandboxUnderTest
 
 pytestmark = pytest.mark.timeout(120)
@@ -35,12 +37,15 @@ def sandbox(start_shared_sandbox: Callable[..., SandboxUnderTest]) -> SandboxUnd
 
 
 @pytest.fixture
-def namespace(
-    sandbox: SandboxUnderTest, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> Iterator[str]:
-    """A namespace of the test's own, on the sandbox as the target in use."""
-    monkeypatch.setattr(target, "_current", cluster.Target(str(sandbox.kubeconfig)))
+def in_use(as_before: None, sandbox: SandboxUnderTest, monkeypatch: pytest.MonkeyPatch) -> cluster.Chosen:
+    """The sandbox as the target in use."""
     monkeypatch.setenv("LABKIT_HOME", str(sandbox.labkit_home))
+    return cluster.use(cluster.Target(str(sandbox.kubeconfig)))
+
+
+@pytest.fixture
+def namespace(in_use: cluster.Chosen, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A namespace of the test's own, on the sandbox as the target in use."""
     name = request.node.name.removeprefix("test_").replace("_", "-")[:60].rstrip("-")
     cluster.kubectl(f"create namespace {name}", show=False)
     yield name
@@ -156,10 +161,7 @@ def test_images_can_be_removed_from_the_node(namespace: str) -> None:
         ("just: text\n", "kind not set", "apiVersion, kind and metadata.name"),
     ],
 )
-def test_what_the_server_refuses(
-    sandbox: SandboxUnderTest, monkeypatch: pytest.MonkeyPatch, text: str, said: str, step: str
-) -> None:
-    monkeypatch.setattr(target, "_current", cluster.Target(str(sandbox.kubeconfig)))
+def test_what_the_server_refuses(in_use: cluster.Chosen, text: str, said: str, step: str) -> None:
     with pytest.raises(ClusterError) as caught:
         cluster.apply(text, namespace="default", show=False)
     assert said in caught.value.message
@@ -170,4 +172,48 @@ def test_what_the_server_refuses(
 def test_the_shell_talks_to_the_same_cluster(namespace: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cluster.shell(f"kubectl get namespaces -o name | grep {namespace}") == f"namespace/{namespace}\n"
     assert f"$ kubectl get namespaces -o name | grep {namespace}" in capsys.readouterr().out
-    assert "KUBECONFIG" not in os.environ or os.environ["KUBECONFIG"] != cluster.current().kubeconfig
+    assert os.environ["KUBECONFIG"] == cluster.current().variable
+
+
+def test_a_forward_ends_with_its_target(namespace: str, until: Callable[..., Any]) -> None:
+    httpbin(namespace)
+    chosen = cluster.current()
+    with cluster.port_forward("svc/httpbin", 8000, namespace=namespace, show=False) as forward:
+        assert cluster.fetch(f"{forward.url}/status/201").status == 201
+        assert cluster.use(chosen.named) == chosen
+        assert not forward.closed, "the same cluster, chosen again"
+        with pytest.raises(SettingError):
+            cluster.use(cluster.Target(chosen.named.kubeconfig, "no-such-context"))
+        assert forward.closed
+        with pytest.raises(NotReadyError, match="was ended"):
+            forward.wait_until_bound()
+
+        def refused() -> bool:
+            with socket.socket() as client:
+                return client.connect_ex(("127.0.0.1", forward.port)) != 0
+
+        until(refused, 20, "the forward to end")
+    assert cluster.use(chosen.named) == chosen
+
+
+def test_a_sandbox_stays_the_same_cluster_until_it_is_made_anew(
+    as_before: None, start_sandbox: Callable[..., SandboxUnderTest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox = start_sandbox("1.30.3", name="one")
+    monkeypatch.setenv("LABKIT_HOME", str(sandbox.labkit_home))
+    chosen = cluster.use(cluster.Target(str(sandbox.kubeconfig)))
+    for end in ("down", "kill"):
+        if end == "down":
+            assert sandbox.labkit("down", "--name", "one").returncode == 0
+        else:
+            os.kill(json.loads(sandbox.labkit("status", "--name", "one", "--json").stdout)["pid"], signal.SIGKILL)
+        assert sandbox.labkit("up", "--name", "one").returncode == 0
+        cluster.kubectl(f"create configmap after-{end}", show=False)
+        assert cluster.use(chosen.named) == chosen
+    assert sandbox.labkit("down", "--name", "one", "--delete").returncode == 0
+    assert sandbox.labkit("up", "--name", "one", "--release", "1.30.3").returncode == 0
+    with pytest.raises((ClusterError, NoTargetError)) as caught:
+        cluster.kubectl("create configmap another", show=False)
+    assert "first cell again" in caught.value.next_step
+    assert cluster.use(chosen.named).uid != chosen.uid
+    assert cluster.get("configmaps", "another") == []

@@ -8,12 +8,20 @@ from pathlib import Path
 import pytest
 
 from labkit import cluster, course, istio
-from labkit.cluster import Entry, Snapshot
+from labkit.cluster import Entry, Snapshot, target
 from labkit.course import Check, Checklist, Progress, targets
 from labkit.course.lesson import Lesson
 from labkit.errors import CheckError, ClusterError, SettingError
-from tests.cluster.fake_kubectl import FakeKubectl
+from tests.cluster.conftest import chosen
+from tests.cluster.fake_kubectl import UID, FakeKubectl
 
+VIEW = json.dumps(
+    {
+        "current-context": "kind-a",
+        "contexts": [{"name": "kind-a", "context": {"cluster": "c"}}],
+        "clusters": [{"name": "c", "cluster": {"server": "https://127.255.255.254:6443"}}],
+    }
+)
 READY = {"type": "Ready", "status": "True"}
 
 
@@ -69,15 +77,13 @@ def test_progress_is_kept_and_a_damaged_file_costs_only_ticks(tmp_path: Path) ->
     assert Progress(tmp_path / "course").finished == {}
 
 
-def test_progress_lies_beside_a_sandbox_and_by_uid_for_other_clusters(
-    kubectl: FakeKubectl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_progress_lies_beside_a_sandbox_and_by_uid_for_other_clusters(kubectl: FakeKubectl, tmp_path: Path) -> None:
     folder = tmp_path / "labkit" / "sandboxes" / "default"
-    monkeypatch.setenv("KUBECONFIG", str(folder / "kubeconfig"))
+    folder.mkdir(parents=True)
+    target._state = chosen(folder / "kubeconfig")
     assert Progress.of_target().folder == folder / "course"
-    monkeypatch.setenv("KUBECONFIG", "/somewhere/else")
-    kubectl.answer("namespaces", "kube-system", stdout='{"kind": "Namespace", "metadata": {"uid": "abc"}}')
-    assert Progress.of_target().folder == tmp_path / "labkit" / "course" / "abc"
+    target._state = chosen(tmp_path / "elsewhere")
+    assert Progress.of_target().folder == tmp_path / "labkit" / "course" / UID
 
 
 class Labkit:
@@ -111,10 +117,11 @@ def test_a_sandbox_of_the_right_release_is_started(
     labkit = Labkit(known)
     monkeypatch.setattr(targets, "_labkit", labkit)
     monkeypatch.setenv("KUBECONFIG", "/the/reader's/own")
+    kubectl.answer("view", stdout=VIEW)
     chosen = targets.choose("sandbox", release)
     assert labkit.asked[1] == up
     name = up.split("--name ")[-1].split()[0] if "--name" in up else "default"
-    assert chosen.kubeconfig == f"/home/sandboxes/{name}/kubeconfig"
+    assert chosen.named.kubeconfig == f"/home/sandboxes/{name}/kubeconfig"
     assert cluster.current() == chosen
 
 
@@ -124,20 +131,28 @@ def test_the_sandbox_of_the_environment_is_taken(
     labkit = Labkit({})
     monkeypatch.setattr(targets, "_labkit", labkit)
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "labkit" / "sandboxes" / "class-2" / "kubeconfig"))
-    targets.choose("sandbox", "1.30.3")
-    assert labkit.asked == ["up --name class-2 --release 1.30.3", "status --json --name class-2"]
+    kubectl.answer("view", stdout=VIEW)
+    for _ in range(2):
+        # In the kernel of a lesson that has begun before, KUBECONFIG is one of our own.
+        labkit.asked.clear()
+        targets.choose("sandbox", "1.30.3")
+        assert labkit.asked == ["up --name class-2 --release 1.30.3", "status --json --name class-2"]
 
 
 def test_a_context_of_the_readers_own(kubectl: FakeKubectl, monkeypatch: pytest.MonkeyPatch) -> None:
+    kubectl.answer("view", code=1, stderr="error: cannot locate context nope")
+    kubectl.answer("view", "kind-a", stdout=VIEW)
     kubectl.answer("get-contexts", stdout="kind-a\nprod\n")
     monkeypatch.setenv("KUBECONFIG", "/k")
-    assert targets.choose("kind-a", "1.30.3") == cluster.Target("/k", "kind-a")
+    chosen = targets.choose("kind-a", "1.30.3")
+    assert chosen.named == cluster.Target("/k", "kind-a")
+    assert (chosen.server, chosen.uid) == ("https://127.255.255.254:6443", UID)
     with pytest.raises(SettingError, match="TARGET = 'nope' is no context of /k") as caught:
         targets.choose("nope", "1.30.3")
     assert "kind-a, prod" in caught.value.next_step
 
 
-def test_a_sandbox_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_sandbox_that_cannot_start_says_why(as_before: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LABKIT_HOME", str(tmp_path / "home"))
     (tmp_path / "home").write_text("a file in the way")
     with pytest.raises(SettingError, match=r"`labkit up --release 1\.2\.2` failed: cannot write to"):
@@ -169,7 +184,7 @@ def test_a_snapshot_from_before_istio_stays(lesson: Lesson, monkeypatch: pytest.
     assert lesson.kept_snapshot() == clean
 
 
-def test_an_unknown_lesson_or_stage_is_told() -> None:
+def test_an_unknown_lesson_or_stage_is_told(as_before: None) -> None:
     with pytest.raises(CheckError, match="no lesson '04-nope'") as caught:
         course.begin("04-nope", "1.2.2")
     assert "03-ingress" in caught.value.next_step

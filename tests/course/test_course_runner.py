@@ -173,7 +173,10 @@ def test_a_killed_run_leaves_no_kernel(tmp_path: Path, until: Callable[..., Any]
 
 STATE = """
 import os, sys
-print((dir(), os.getcwd(), os.environ["KUBECONFIG"], "labkit.ui" in sys.modules))
+names, warm = dir(), "labkit.ui" in sys.modules
+# Once labkit is there, KUBECONFIG itself leads nowhere until a lesson begins.
+from labkit.cluster import Target
+print((names, os.getcwd(), Target.from_environment().kubeconfig, warm))
 """
 
 

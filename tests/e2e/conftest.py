@@ -96,10 +96,9 @@ def open_shop(start: Callable[..., SandboxUnderTest], release: str) -> Shop:
 @pytest.fixture(scope="module", params=["1.2.2", "1.30.3"])
 def shop(request: pytest.FixtureRequest, start_shared_sandbox) -> Iterator[Shop]:
     opened = open_shop(start_shared_sandbox, request.param)
-    before = cluster.current()
     cluster.use(Target(str(opened.sandbox.kubeconfig)))
     yield opened
-    cluster.use(before)
+    cluster.leave()
 
 
 @pytest.fixture(scope="module")

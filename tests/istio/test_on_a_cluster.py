@@ -11,7 +11,7 @@ import pytest
 
 from labkit import bookinfo, cluster, istio
 from labkit.cluster import Target
-from labkit.errors import ClusterError
+from labkit.errors import ClusterError, NoTargetError
 from tests.conftest import SandboxUnderTest
 
 # In the package the function of that name stands before its module.
@@ -23,7 +23,10 @@ pytestmark = pytest.mark.timeout(300)
 @contextmanager
 def in_use(sandbox: SandboxUnderTest) -> Iterator[None]:
     """This sandbox is the one that `labkit` talks to."""
-    before = cluster.current()
+    try:
+        before: Target | None = cluster.current().named
+    except NoTargetError:
+        before = None
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LABKIT_HOME", str(sandbox.labkit_home))
         patch.setenv("KUBECONFIG", str(sandbox.kubeconfig))
@@ -32,7 +35,9 @@ def in_use(sandbox: SandboxUnderTest) -> Iterator[None]:
         try:
             yield
         finally:
-            cluster.use(before)
+            cluster.leave()
+            if before is not None:
+                cluster.use(before)
 
 
 @pytest.fixture(scope="module", params=["1.2.2", "1.30.3"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +20,7 @@ from labkit import display
 from labkit.errors import NotReadyError, SettingError
 from labkit.ui import embed_launcher, embedding
 from labkit.ui.embed_relay import Relay, rewritten
+from tests.cluster.api_like import api_like, kubeconfig
 
 PAGE = b"""<base href="/"><script src="/static/a.js"></script><a href="/graph">x</a><a href="https://far.example/x">y</a>
 <a href="//far.example">z</a><a href="relative">r</a><script>var PATH_PREFIX = ""; window.WEB_ROOT='/kiali';
@@ -192,6 +195,32 @@ def test_launcher_entries_keep_their_secret(entry: Callable[[], dict[str, Any]])
     assert all(secret not in word for word in said["command"])
     assert said["environment"] != again["environment"]
     assert Path(said["launcher_entry"]["icon_path"]).is_file()
+
+
+def test_a_tile_never_leads_to_the_readers_own_cluster(tmp_path: Path, until: Callable[..., Any]) -> None:
+    with socket.socket() as probe, api_like(tmp_path) as api:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+        probe.close()
+        own = kubeconfig(tmp_path / ".kube" / "config", {"mine": api.entry})
+        environment = {**os.environ, "HOME": str(tmp_path), "KUBECONFIG": str(own), "LABKIT_RELAY_SECRET": "secret"}
+        environment |= {"LABKIT_HOME": str(tmp_path / "labkit")}
+        command = [sys.executable, "-m", "labkit.ui.embed_launcher", "kiali", str(port)]
+
+        def page() -> str:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+            try:
+                connection.request("GET", "/secret/kiali/")
+                return connection.getresponse().read().decode()
+            except OSError:
+                return ""
+            finally:
+                connection.close()
+
+        with subprocess.Popen(command, env=environment) as tile:
+            assert "there is no sandbox &#x27;default&#x27; here" in until(page, 30, "the tile to answer")
+            tile.terminate()
+        assert api.connections == 0
 
 
 def test_plotly_needs_no_internet(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,6 +89,8 @@ class Grafana:
             sources = datasources() if dashboards is None else ()
         self.sources = tuple(sources) or (Source("Prometheus", "prometheus", prometheus, default=True),)
         self.dashboards = tuple(_cluster_dashboards() if dashboards is None else dashboards)
+        # What came with a cluster goes with it; the stand-in's pod has no cluster that could be chosen.
+        self._of_cluster = dashboards is None
         own = next((one.interval for one in self.sources if one.kind == "prometheus"), 15.0)
         self.interval = seconds(interval) or own
         self.theme = DARK if theme == "dark" else LIGHT
@@ -125,7 +127,12 @@ class Grafana:
 
         Raises:
             ClusterError: a variable is chosen that the dashboard does not have.
+            NoTargetError: choosing another cluster has failed meanwhile.
         """
+        if self._of_cluster:
+            from labkit import cluster
+
+            cluster.require_no_refusal()
         dashboard = self.dashboard(name)
         raw = list((dashboard.raw.get("templating") or {}).get("list") or ())
         names = [str(one.get("name")) for one in raw]

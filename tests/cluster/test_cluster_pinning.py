@@ -1,0 +1,192 @@
+"""The chosen cluster is pinned, whatever becomes of the kubeconfig it was named in, and whoever comes to its place."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labkit import cluster
+from labkit.cluster import Target
+from labkit.cluster.kubeconfig import NO_CLUSTER
+from labkit.errors import ClusterError, NoTargetError
+from tests.cluster.api_like import ApiLike, kubeconfig
+from tests.cluster.conftest import plain_kubectl
+
+pytestmark = pytest.mark.usefixtures("as_before", "home")
+
+MAP = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: default}\n"
+
+
+def test_the_chosen_cluster_gets_a_kubeconfig_of_our_own(
+    api: ApiLike, other: ApiLike, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = kubeconfig(tmp_path / "own", {"a": api.entry, "b": other.entry})
+    monkeypatch.setenv("KUBECONFIG", str(own))
+    before = own.read_bytes()
+    chosen = cluster.use(Target.from_environment("b"))
+    assert (chosen.context, chosen.server, chosen.uid) == ("b", other.url, "uid-of-another")
+    assert (chosen.file.parent, chosen.file.stat().st_mode & 0o777) == (home / "targets", 0o600)
+    assert chosen.file.parent.stat().st_mode & 0o077 == 0
+    kept = json.loads(chosen.file.read_text())
+    assert [entry["name"] for entry in (*kept["contexts"], *kept["clusters"])] == ["b", "b"]
+    assert os.environ["KUBECONFIG"] == f"{chosen.file}:{home / 'targets' / NO_CLUSTER.name}"
+    assert plain_kubectl("config", "get-contexts", "-o", "name").stdout == "b\n"
+    assert cluster.shell("kubectl get namespaces -o name", show=False) == "namespace/kube-system\n"
+    assert cluster.current() == chosen
+    assert Target.from_environment("a") == Target(str(own), "a"), "where TARGET is looked up is the reader's own file"
+    assert own.read_bytes() == before
+    assert api.connections == 0
+    cluster.leave()
+    assert os.environ["KUBECONFIG"] == str(own)
+
+
+def test_a_context_that_is_switched_or_led_elsewhere_changes_nothing(
+    api: ApiLike, other: ApiLike, tmp_path: Path
+) -> None:
+    own = kubeconfig(tmp_path / "own", {"a": api.entry, "b": other.entry}, current="a")
+    for target in (Target(str(own)), Target(str(own), "a")):
+        kubeconfig(own, {"a": api.entry, "b": other.entry}, current="a")
+        cluster.use(target)
+        for clusters, current in (
+            ({"a": api.entry, "b": other.entry}, "b"),  # kubectl config use-context b
+            ({"renamed": api.entry, "b": other.entry}, "b"),
+            ({"a": other.entry}, "a"),  # another server by that name
+        ):
+            kubeconfig(own, clusters, current=current)
+            cluster.shell("kubectl delete configmap x -n default || true", show=False)
+            assert cluster.get("namespaces")[0]["metadata"]["uid"] == "uid-a"
+            assert "uid-a" in plain_kubectl("get", "namespaces", "-o", "yaml").stdout
+        own.unlink()
+        assert cluster.get("namespaces")[0]["metadata"]["uid"] == "uid-a"
+    assert other.connections == 0
+
+
+LOGINS = {
+    "token": {"token": "a-token"},
+    # Nothing a request of our own is made with, so kubectl has to ask.
+    "password": {"username": "me", "password": "secret"},
+}
+
+
+@pytest.mark.parametrize("login", LOGINS)
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda: cluster.kubectl("delete configmap x -n default"),
+        lambda: cluster.apply(MAP),
+        lambda: cluster.shell("kubectl delete configmap x"),
+        lambda: cluster.port_forward("svc/a", 80),
+    ],
+    ids=["kubectl", "apply", "shell", "port-forward"],
+)
+def test_another_cluster_at_the_same_address_is_not_written_to(
+    login: str, write: Callable[[], Any], api: ApiLike, tmp_path: Path
+) -> None:
+    own = kubeconfig(tmp_path / "own", {"a": api.entry}, user=LOGINS[login])
+    cluster.use(Target(str(own), "a"))
+    assert cluster.get("namespaces")
+    api.uid = "uid-b"
+    api.requests.clear()
+    with pytest.raises(NoTargetError, match="kube-system is uid-b, not uid-a") as caught:
+        write()
+    assert f"another cluster than the one that was chosen answers at {api.url}" in caught.value.message
+    assert "first cell again" in caught.value.next_step
+    assert {request.partition(" ")[0] for request in api.requests} == {"GET"}
+    count = api.connections
+    with pytest.raises(NoTargetError, match="kube-system is uid-b, not uid-a"):
+        cluster.get("namespaces")
+    assert "kube-system is uid-b, not uid-a" in plain_kubectl("delete", "configmap", "x").stderr
+    assert api.connections == count, "from then on it is left alone, by cells as well"
+    assert cluster.use(Target(str(own), "a")).uid == "uid-b"
+
+
+def test_with_a_token_reading_notices_as_well(api: ApiLike, tmp_path: Path) -> None:
+    cluster.use(Target(str(kubeconfig(tmp_path / "own", {"a": api.entry}))))
+    api.uid = "uid-b"
+    with pytest.raises(NoTargetError, match="kube-system is uid-b, not uid-a"):
+        cluster.get("namespaces")
+
+
+def test_a_cluster_that_is_gone_is_not_taken_for_another(api: ApiLike, tmp_path: Path) -> None:
+    chosen = cluster.use(Target(str(kubeconfig(tmp_path / "own", {"a": api.entry}))))
+    api.server.shutdown()
+    api.server.server_close()
+    for words in ("get namespaces", "delete configmap x"):
+        with pytest.raises(ClusterError, match="refused"):
+            cluster.kubectl(words, show=False)
+    assert cluster.current() == chosen
+
+
+@pytest.mark.parametrize("fault", ["gone", "damaged", "led elsewhere"])
+def test_our_own_kubeconfig_is_not_believed_blindly(fault: str, api: ApiLike, other: ApiLike, tmp_path: Path) -> None:
+    chosen = cluster.use(Target(str(kubeconfig(tmp_path / "own", {"a": api.entry}))))
+    if fault == "gone":
+        chosen.file.unlink()
+    elif fault == "damaged":
+        chosen.file.write_text("[" * 100)
+    else:
+        assert plain_kubectl("config", "set-cluster", "a", f"--server={other.url}").returncode == 0
+    with pytest.raises(NoTargetError, match="damaged or gone" if fault != "led elsewhere" else "it leads to"):
+        cluster.kubectl("get namespaces")
+    assert other.connections == 0
+
+
+def test_a_namespace_of_ones_own_may_be_set(api: ApiLike, tmp_path: Path) -> None:
+    cluster.use(Target(str(kubeconfig(tmp_path / "own", {"a": api.entry}))))
+    assert plain_kubectl("config", "set-context", "--current", "--namespace=bookinfo").returncode == 0
+    assert cluster.get("namespaces")
+    with pytest.raises(ClusterError):
+        cluster.kubectl("delete configmap x", show=False)
+    assert "DELETE /api/v1/namespaces/bookinfo/configmaps/x" in api.requests
+
+
+def test_all_that_a_kubeconfig_refers_to_stays_where_it_is(
+    api: ApiLike, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "mine"
+    entry = {"server": api.url, "certificate-authority": "ca.crt"}
+    (folder / "bin").mkdir(parents=True)
+    (folder / "ca.crt").write_bytes(api.authority)
+    (folder / "token").write_text("from-a-file")
+    plugin = folder / "bin" / "login"
+    version = "client.authentication.k8s.io/v1"
+    answer = json.dumps({"apiVersion": version, "kind": "ExecCredential", "status": {"token": "from-a-plugin"}})
+    plugin.write_text(f"#!/bin/sh\necho '{answer}'\n")
+    plugin.chmod(0o755)
+    run = {"apiVersion": version, "interactiveMode": "Never"}
+    users = {
+        "from-a-file": {"tokenFile": "token"},
+        "from-a-plugin": {"exec": {**run, "command": "./bin/login"}},
+    }
+    monkeypatch.chdir(tmp_path)
+    for login, user in users.items():
+        own = kubeconfig(folder / "config", {"a": entry}, user=user)
+        api.logins.clear()
+        cluster.use(Target(f"{tmp_path / 'nothing-here'}:{own}", "a"))
+        assert cluster.get("namespaces")
+        assert set(api.logins) == {f"Bearer {login}"}
+    plugin.rename(tmp_path / "login")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    cluster.use(Target(str(kubeconfig(own, {"a": entry}, user={"exec": {**run, "command": "login"}}))))
+    assert cluster.get("namespaces")
+
+
+def test_no_credentials_are_left_behind(api: ApiLike, home: Path, tmp_path: Path) -> None:
+    own = kubeconfig(tmp_path / "own", {"a": api.entry})
+    code = "import os, sys\nfrom labkit import cluster\n"
+    code += f"print(cluster.use(cluster.Target({str(own)!r})).file, flush=True)\n"
+    run = [sys.executable, "-c"]
+    ended = subprocess.run([*run, code], capture_output=True, text=True, timeout=60, check=True)
+    assert Path(ended.stdout.strip()).parent == home / "targets"
+    assert [file.name for file in (home / "targets").iterdir()] == [NO_CLUSTER.name]
+    killed = subprocess.run([*run, code + "os.kill(os.getpid(), 9)"], capture_output=True, text=True, timeout=60)
+    assert Path(killed.stdout.strip()).exists()
+    chosen = cluster.use(Target(str(own)))
+    assert list((home / "targets").glob("*.json")) == [chosen.file], "the next one sweeps"
