@@ -29,14 +29,14 @@ def read(path: str | Path) -> str:
 
     Raises:
         ClusterError: It is missing, a folder, too large or not UTF-8; the message names the file and the place in it.
-        NoTargetError: It is missing, and no lesson has begun that would know its folder.
+        NoTargetError: It is missing, and the lesson that would know its folder could not begin.
     """
     path = Path(path)
     shown = _short(path)
     if not path.exists():
         if not path.is_absolute():
-            # The lesson's folder is entered once there is a cluster; without one the path is no fault.
-            targets.current()
+            # A lesson's folder is entered once there is a cluster; if that failed the path is no fault.
+            targets.require_no_refusal()
         parent = path.parent
         while not parent.exists():
             parent = parent.parent

@@ -54,7 +54,10 @@ class _Nothing:
         return NoTargetError(self.message, next_step=self.next_step)
 
 
-_BEGIN = "Run the lesson's first cells: `course.begin` chooses one."
+_BEGIN = (
+    "Run the lesson's first cells: `course.begin` chooses one. In a notebook of your own: "
+    '`cluster.use(cluster.Target("/path/to/kubeconfig"))`.'
+)
 _NOTHING_YET = _Nothing("no cluster was chosen here yet", _BEGIN, failed=False)
 _UNFINISHED = _Nothing("no cluster is in use: choosing one was not finished", _BEGIN)
 

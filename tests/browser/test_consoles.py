@@ -15,6 +15,7 @@ from labkit.istio.model import Addon
 from tests.browser.conftest import PREFIX, REQUESTS, Window
 from tests.conftest import wait_until
 from tests.e2e.conftest import Shop
+from tests.ui.jupyter import CHOOSE
 from tests.ui.test_ui_lab import Lab
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(420)]
@@ -106,7 +107,7 @@ def test_both_in_a_notebook_below_a_prefix(shop: Shop, window: Window, lab: Lab)
         'ui.embed("jaeger")',
         "import plotly.express as px\npx.bar(y=[1, 3, 2])",
     )
-    begin = "from labkit import display, ui\ndisplay.figures_without_internet()"
+    begin = CHOOSE + "from labkit import display, ui\ndisplay.figures_without_internet()"
     lab.play("frames", begin, *embedded)
     frame = lab.page.frame_locator("iframe[title=Prometheus]")
     ask_prometheus(frame)

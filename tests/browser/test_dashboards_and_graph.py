@@ -8,6 +8,7 @@ from tests.browser.conftest import PREFIX, Window
 from tests.browser.test_consoles import forwarded
 from tests.browser.views import GRAPH, MESH_PAGE, see_graph, see_mesh, sign_in
 from tests.e2e.conftest import Shop
+from tests.ui.jupyter import CHOOSE
 from tests.ui.test_ui_lab import Lab
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(420)]
@@ -34,7 +35,7 @@ def test_kiali_by_itself(shop: Shop, window: Window, busy: None, kiali: None) ->
 
 def test_both_in_a_notebook_below_a_prefix(shop: Shop, window: Window, lab: Lab, busy: None, kiali: None) -> None:
     # As the lesson does it: the password is read from the Secret, and the page is opened below the session's name.
-    begin = "from labkit import ui\nfrom labkit.observe.kiali import Kiali\n"
+    begin = CHOOSE + "from labkit import ui\nfrom labkit.observe.kiali import Kiali\n"
     begin += 'kiali = Kiali.of_cluster(ui.address_of("kiali", show=False))'
     graph = 'page = kiali.page("graph/namespaces", namespaces="bookinfo,istio-system", '
     graph += 'graphType="versionedApp", duration="60")\nui.embed("kiali", page)'

@@ -54,19 +54,19 @@ HELPERS: dict[str, Callable[[], Any]] = {
     "bookinfo": lambda: bookinfo.deploy(istio.release("1.30.3")),
     "Kiali": lambda: Kiali.of_cluster("http://127.0.0.1:9"),
     "ready": lambda: ui.ready("default", timeout=600),
-    "show_yaml": lambda: ui.show_yaml("samples/httpbin/httpbin.yaml"),
     "embed": lambda: ui.embed("kiali"),
     "address_of": lambda: ui.address_of("prometheus"),
 }
 
 
 def at_an_address(url: str) -> dict[str, Callable[[], Any]]:
-    """Helpers that are given an address, which an earlier cell may have found on another cluster."""
+    """Helpers that are given an address or a path, which an earlier cell may have found for another cluster."""
     return {
         "fetch": lambda: cluster.fetch(url),
         "wait for an answer": lambda: cluster.wait_for(cluster.Answers(url), timeout=600),
         "page": lambda: bookinfo.page(url),
         "load": lambda: bookinfo.load(url, 2),
+        "show_yaml": lambda: ui.show_yaml("samples/httpbin/httpbin.yaml"),
         "log in": lambda: Kiali(url, user="admin", password="x"),
     }
 

@@ -14,6 +14,9 @@ import psutil
 
 from tests.conftest import SandboxUnderTest, wait_until
 
+CHOOSE = "from labkit import cluster\ncluster.use(cluster.Target.from_environment());\n"
+"""What a notebook without `course.begin` begins with: the sandbox that the server's KUBECONFIG names."""
+
 
 @contextmanager
 def jupyterlab(

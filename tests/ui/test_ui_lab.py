@@ -16,7 +16,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from tests.conftest import SandboxUnderTest, wait_until
-from tests.ui.jupyter import jupyterlab
+from tests.ui.jupyter import CHOOSE, jupyterlab
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
@@ -108,7 +108,9 @@ def _refuse(lab: Lab, route: Any) -> None:
 def test_readiness_is_live_and_leaves_a_table(lab: Lab) -> None:
     lab.sandbox.kubectl("create", "namespace", "live")
     lab.sandbox.kubectl("apply", "-n", "live", "-f", "-", stdin=WEB.format(status=503))
-    lab.play("live", "from labkit import ui", 'seen = ui.ready("live", timeout=120)', 'print("ready:", seen.ready)')
+    lab.play(
+        "live", CHOOSE + "from labkit import ui", 'seen = ui.ready("live", timeout=120)', 'print("ready:", seen.ready)'
+    )
     lab.see(".labkit-readiness", "Readiness probe failed")
     lab.see(".labkit-readiness", "0 of 1 ready")
     lab.sandbox.kubectl("apply", "-n", "live", "-f", "-", stdin=WEB.format(status=200))
@@ -121,7 +123,7 @@ def test_readiness_is_live_and_leaves_a_table(lab: Lab) -> None:
 def test_watching_goes_on(lab: Lab) -> None:
     lab.sandbox.kubectl("create", "namespace", "watched")
     lab.sandbox.kubectl("apply", "-n", "watched", "-f", "-", stdin=WEB.format(status=200))
-    lab.play("watched", "from labkit import ui", 'ui.watch("watched")')
+    lab.play("watched", CHOOSE + "from labkit import ui", 'ui.watch("watched")')
     lab.see(".labkit-readiness", "1 of 1 ready")
     lab.sandbox.kubectl("scale", "deployment/web", "--replicas=2", "-n", "watched")
     lab.see(".labkit-readiness", "2/2")
@@ -131,7 +133,7 @@ def test_watching_goes_on(lab: Lab) -> None:
 
 
 def test_an_error_is_a_message_and_no_traceback(lab: Lab) -> None:
-    lab.play("error", "from labkit.cluster import kubectl, apply", 'kubectl("get gatewayz")')
+    lab.play("error", CHOOSE + "from labkit.cluster import kubectl, apply", 'kubectl("get gatewayz")')
     lab.see(".jp-OutputArea-output", "ClusterError: error: the server")
     shown = lab.page.inner_text(".jp-NotebookPanel")
     assert "→ `kubectl api-resources` lists the kinds there are" in shown
