@@ -18,7 +18,9 @@ from pathlib import Path
 
 import psutil
 
+from labkit import files
 from labkit.errors import LabError, SandboxError
+from labkit.sandbox import kept
 
 __all__ = ["UP_DEADLINE", "Report", "UnexplainedError", "last_words", "launch"]
 
@@ -71,6 +73,8 @@ def _start(home: Path, options: list[str], told: int) -> subprocess.Popen[bytes]
     command = [sys.executable, "-P", "-m", "labkit.sandbox.daemon", "--home", str(home), *options]
     command += ["--report", str(told)]
     (home / "state.json").unlink(missing_ok=True)
+    if kept.release(home) != release:
+        kept.put(home / "release", release)
     log = home / _LOG
     # What an earlier start said is kept once, apart: nobody shall take it for what this one says.
     with contextlib.suppress(FileNotFoundError):
@@ -98,8 +102,7 @@ def _note_start(home: Path, process: subprocess.Popen[bytes], release: str) -> N
         started = psutil.Process(process.pid).create_time()
         state = {"pid": process.pid, "started": started, "release": release, "state": "starting"}
         path = home / "state.json"
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
-            json.dump(state, file)
+        files.create(path, json.dumps(state).encode())
 
 
 def _listen(pipe: int, process: subprocess.Popen[bytes], home: Path, name: str) -> None:

@@ -11,7 +11,6 @@ import ctypes
 import http.client
 import json
 import os
-import secrets
 import signal
 import socket
 import subprocess
@@ -23,6 +22,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from labkit import config
+from labkit.guard import new_secret
 from labkit.sandbox.images.cluster import Cluster
 from labkit.sandbox.images.guarded import guarded
 from labkit.sandbox.images.prometheus.adapt import Surroundings, adapt
@@ -178,7 +178,7 @@ def main() -> int:
     (relay,) = listen({0: scrapes(block)}, pod.hidden)
     sd_port, relay_port = int(sd.server_address[1]), int(relay.server_address[1])
     pod.write_config(sd_port, relay_port)
-    password, port = secrets.token_urlsafe(24), _free_port(pod.hidden)
+    password, port = new_secret(), _free_port(pod.hidden)
     command = pod.command(program, port, password)
     child = subprocess.Popen(command, preexec_fn=_die_with_parent)
     threading.Thread(target=_watch_source, args=(pod, sd_port, relay_port), daemon=True).start()
