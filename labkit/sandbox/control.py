@@ -164,7 +164,7 @@ def status(name: str) -> Status:
     return Status(
         name=name,
         state=current,
-        release=str(state.get("release", "")) or kept.release(home),
+        release=kept.release(home) or str(state.get("release", "")),
         pid=process.pid if process else None,
         kubeconfig=str(file),
         node=node,

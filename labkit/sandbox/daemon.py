@@ -125,6 +125,8 @@ def _check_release(objects: Objects, settings: SandboxSettings) -> None:
     version = ((node.get("status") or {}).get("nodeInfo") or {}).get("kubeletVersion", "")
     if version and version.startswith("v1.14.") != settings.legacy:
         other = next(one for one in config.RELEASES if one.startswith("1.2.") != settings.legacy)
+        # Who said otherwise had lost it: from now on it is known again.
+        kept.put(settings.home / "release", other)
         raise SandboxError(
             f"the objects of sandbox {settings.name!r} are of Istio {other}, not {settings.release}",
             next_step=f"labkit up --name {settings.name} --release {other}",
