@@ -46,6 +46,8 @@ def launch(home: Path, name: str, release: str, *options: str) -> None:
     Raises:
         SandboxError: it did not start; with its own reason and next step where it could say one.
     """
+    if kept.release(home) != release:
+        kept.put(home / "release", release)
     ours, theirs = os.pipe()
     try:
         try:
@@ -73,8 +75,6 @@ def _start(home: Path, options: list[str], told: int) -> subprocess.Popen[bytes]
     command = [sys.executable, "-P", "-m", "labkit.sandbox.daemon", "--home", str(home), *options]
     command += ["--report", str(told)]
     (home / "state.json").unlink(missing_ok=True)
-    if kept.release(home) != release:
-        kept.put(home / "release", release)
     log = home / _LOG
     # What an earlier start said is kept once, apart: nobody shall take it for what this one says.
     with contextlib.suppress(FileNotFoundError):

@@ -63,7 +63,8 @@ class Upkeep:
         except LabError as error:
             log.error("%s is damaged, and cannot be written again: %s", path, error.message)
             return
-        self._seen[path] = _look(path)
+        # The next round reads it once more: it may have been damaged again by now.
+        self._seen[path] = None
         log.warning("%s was damaged: it was written again", path)
 
 
