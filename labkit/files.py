@@ -60,9 +60,10 @@ def read(path: Path, most: int = MOST_BYTES) -> bytes:
     """
     # A pipe in the file's place must not keep us waiting for somebody to write to it.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ValueError("is not a file")
     with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError("is not a file")
         content = file.read(most + 1)
     if not content:
         raise ValueError("is empty")

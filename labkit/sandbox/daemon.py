@@ -212,12 +212,14 @@ def main(argv: list[str] | None = None) -> int:
     except (LabError, OSError) as error:
         # An OSError is a full disk, or a port taken between the claim and the bind.
         log.debug("could not start", exc_info=True)
-        print(f"the sandbox cannot go on: {error}", file=sys.stderr, flush=True)
         report.failed(error)
+        with contextlib.suppress(OSError):
+            # The log may be on the disk that is full.
+            print(f"the sandbox cannot go on: {error}", file=sys.stderr, flush=True)
         return 1
     except Exception as error:
-        log.exception("the sandbox cannot go on")
         report.failed(error)
+        log.exception("the sandbox cannot go on")
         return 1
     return 0
 

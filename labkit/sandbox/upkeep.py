@@ -46,7 +46,7 @@ class Upkeep:
         """Look at one file; write it again if it is not what it should be."""
         look = _look(path)
         # Without its folder somebody is deleting the sandbox: not our place to bring it back.
-        if look == self._seen[path] or not path.parent.is_dir():
+        if (path in self._seen and look == self._seen[path]) or not path.parent.is_dir():
             return
         self._seen[path] = look
         try:
@@ -64,7 +64,7 @@ class Upkeep:
             log.error("%s is damaged, and cannot be written again: %s", path, error.message)
             return
         # The next round reads it once more: it may have been damaged again by now.
-        self._seen[path] = None
+        del self._seen[path]
         log.warning("%s was damaged: it was written again", path)
 
 

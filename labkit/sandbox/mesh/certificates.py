@@ -96,8 +96,8 @@ class Authority:
             problem = "it is not an EC key"
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError) as error:
-            problem = str(error)
+        except (OSError, ValueError, TypeError):
+            problem = "it is no private key in PEM"
         try:
             where = files.aside(file)
         except OSError as error:
@@ -116,7 +116,7 @@ class Authority:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError, InvalidSignature) as error:
-            log.warning("%s is damaged, and is made again: %s", file, error or type(error).__name__)
+            log.warning("%s is damaged, and is made again (%s)", file, type(error).__name__)
             return None
         soon = datetime.datetime.now(datetime.UTC) + LEGACY_LIFETIME
         if certificate.public_key() == key.public_key() and certificate.not_valid_after_utc > soon:
