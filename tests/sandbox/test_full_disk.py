@@ -15,7 +15,9 @@ from tests.conftest import BIN
 # Each line of what is printed: what was done, and what came of it. The file system is there for this script only.
 SCRIPT = """
 set -e
-mount -t tmpfs -o size={size} none {home}
+mount -t tmpfs -o size=16m none {home}
+cat /dev/zero >{home}/filler 2>/dev/null || true
+truncate -s -{size} {home}/filler
 ip link set lo up
 cd {home}
 labkit="{python} -m labkit"
@@ -23,7 +25,7 @@ run() {{ "$@" 2>&1 | head -c 4000 || true; }}
 echo "== first"; run $labkit up --release 1.30.3
 echo "== status"; run $labkit status
 echo "== token"; stat -c %s sandboxes/default/token 2>/dev/null || echo none
-mount -o remount,size=64m {home}
+rm filler
 echo "== second"; run $labkit up --release 1.30.3
 echo "== status"; run $labkit status
 echo "== token"; stat -c %s sandboxes/default/token
@@ -35,29 +37,39 @@ $labkit down --delete >/dev/null
 """
 
 
-@pytest.mark.parametrize("size", ["8k", "24k", "40k"])
+@pytest.mark.parametrize("size", ["8k", "32k"])
 def test_a_disk_full_at_the_first_start(tmp_path: Path, size: str) -> None:
+    first_start(tmp_path, size)
+
+
+def first_start(home: Path, size: str, *, may_work: bool = False) -> None:
+    """Start a sandbox in `home` with `size` left on its disk, then with room.
+
+    Args:
+        home: An empty folder; a small file system is laid over it.
+        size: Such as "8k".
+        may_work: Whether so much may be enough.
+    """
     if subprocess.run(["unshare", "-rmn", "true"], capture_output=True).returncode:
         pytest.skip("this machine has no namespaces for its users")
-    script = SCRIPT.format(size=size, home=shlex.quote(str(tmp_path)), python=sys.executable, kubectl=BIN / "kubectl")
-    environment = {**os.environ, "LABKIT_HOME": str(tmp_path)}
+    script = SCRIPT.format(size=size, home=shlex.quote(str(home)), python=sys.executable, kubectl=BIN / "kubectl")
     done = subprocess.run(
         ["unshare", "-rmnpf", "--mount-proc", "bash", "-c", script],
-        env=environment,
+        env={**os.environ, "LABKIT_HOME": str(home)},
         capture_output=True,
         text=True,
         timeout=170,
     )
-    parts = dict(enumerate(done.stdout.split("== ")))
-    said = {index: text.partition("\n") for index, text in parts.items() if text}
-    first, status, token, second, later, whole, empty, right = (said[index][2] for index in range(1, 9))
-    assert "Traceback" not in done.stdout + done.stderr, done.stdout
-    assert "No space left on device" in first
-    assert "→" in first
-    assert "running" not in status
-    assert token.strip() in ("none", "43")
+    said = done.stdout + done.stderr
+    parts = [part.partition("\n")[2].strip() for part in done.stdout.split("== ")[1:]]
+    assert len(parts) == 8, said
+    first, status, token, second, later, whole, empty, right = parts
+    assert "Traceback" not in said, said
+    if not (may_work and "is running" in first):
+        assert "No space left on device" in first, said
+        assert "→" in first
+        assert "running" not in status
+    assert token in ("none", "43")
     assert "is running" in second
     assert "default: running" in later
-    assert whole.strip() == "43"
-    assert empty.strip() == "401"
-    assert right.strip() == "namespace/default"
+    assert (whole, empty, right) == ("43", "401", "namespace/default"), said

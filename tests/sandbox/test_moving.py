@@ -20,12 +20,12 @@ WEB = """
 apiVersion: v1
 kind: Service
 metadata: {name: web}
-spec: {type: NodePort, selector: {app: web}, ports: [{name: http, port: 80, targetPort: 8080}]}
+spec: {type: NodePort, selector: {app: web}, ports: [{name: http, port: 8080, targetPort: 8080}]}
 ---
 apiVersion: v1
 kind: Service
 metadata: {name: front}
-spec: {type: LoadBalancer, selector: {app: web}, ports: [{name: http, port: 80, targetPort: 8080}]}
+spec: {type: LoadBalancer, selector: {app: web}, ports: [{name: http, port: 8080, targetPort: 8080}]}
 ---
 apiVersion: apps/v1
 kind: Deployment
@@ -131,7 +131,7 @@ def test_a_sandbox_whose_block_is_taken_moves(start_sandbox, until, release: str
         assert sandbox.kubectl("get", "service", "web", "-o", "jsonpath={.spec.ports[0].nodePort}").stdout == ports
         web = json.loads(sandbox.kubectl("get", "service", "web", "-o", "json").stdout)["spec"]
         front = json.loads(sandbox.kubectl("get", "service", "front", "-o", "json").stdout)["status"]
-        for host in (f"{web['clusterIP']}:80", f"{new}:{ports}", f"{front['loadBalancer']['ingress'][0]['ip']}:80"):
+        for host in (f"{web['clusterIP']}:8080", f"{new}:{ports}", f"{front['loadBalancer']['ingress'][0]['ip']}:8080"):
             until(lambda host=host: _status(f"http://{host}/status/200") == "200", 20, f"an answer at {host}")
 
 
