@@ -66,7 +66,7 @@ def is_sound(sandbox: SandboxUnderTest) -> None:
 
 
 def after_damage(sandbox: SandboxUnderTest, name: str, how: str) -> str:
-    """Damage a file of a stopped sandbox and start it: it is sound, or says in a sentence why not. Returns that, or ""."""
+    """Damage a file of a stopped sandbox and start it: it is sound, or says why not. Returns what it said, or ""."""
     assert sandbox.labkit("down", "--name", sandbox.name).returncode == 0
     damage(sandbox.home / name, how)
     status = sandbox.labkit("status", "--name", sandbox.name)
