@@ -100,9 +100,10 @@ def claim(home: Path) -> tuple[AddressPlan, socket.socket]:
             raise
         return AddressPlan.of(number), held
     holders = collections.Counter(holder(number, command=False) for number in NUMBERS)
-    said = ", ".join(f"{count} by {who}" for who, count in holders.most_common(5))
+    said = ", ".join(f"{count} are used by {who}" for who, count in holders.most_common(5))
     raise SandboxError(
-        f"all {len(NUMBERS)} blocks of loopback addresses (127.10.0.0/16 to 127.249.0.0/16) are used: {said}",
+        f"no free block of loopback addresses (127.{NUMBERS[0]}.0.0/16 to 127.{NUMBERS[-1]}.0.0/16) is left on this "
+        f"machine: of {len(NUMBERS)}, {said}",
         next_step="end sandboxes that nobody needs (`labkit down --all`), or ask whoever has them to",
     )
 

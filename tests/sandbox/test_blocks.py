@@ -62,7 +62,7 @@ def test_a_block_where_something_listens_is_not_taken(homes: list[Path], monkeyp
     (homes[0] / "number").unlink()
     monkeypatch.setattr(blocks, "NUMBERS", range(plan.number, plan.number + 1))
     with socket.create_server((f"127.{plan.number}.64.3", 0)):
-        with pytest.raises(SandboxError, match=rf"all 1 blocks .* are used: 1 by {ME}"):
+        with pytest.raises(SandboxError, match=rf"no free block .*: of 1, 1 are used by {ME}"):
             blocks.claim(homes[0])
         # What is left of a sandbox's own last run is in its own way only.
         (homes[0] / "number").write_text(str(plan.number))
@@ -81,7 +81,7 @@ def test_all_blocks_are_taken(homes: list[Path], monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(blocks, "NUMBERS", mine)
         with pytest.raises(SandboxError) as caught:
             blocks.claim(homes[0])
-        assert f"are used: 3 by {ME}" in caught.value.message
+        assert f"of 3, 3 are used by {ME}" in caught.value.message
         assert "labkit down --all" in caught.value.next_step
         assert not (homes[0] / "number").exists()
 

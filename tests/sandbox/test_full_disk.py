@@ -22,7 +22,10 @@ ip link set lo up
 cd {home}
 labkit="{python} -m labkit"
 run() {{ "$@" 2>&1 | head -c 4000 || true; }}
-echo "== first"; run $labkit up --release 1.30.3
+mkdir -p sandboxes/default
+# The daemon itself: `labkit up` looks for room before it starts one, but a disk may fill up in between.
+daemon="{python} -m labkit.sandbox.daemon --home {home}/sandboxes/default --name default --release 1.30.3"
+echo "== first"; run timeout 30 $daemon
 echo "== status"; run $labkit status
 echo "== token"; stat -c %s sandboxes/default/token 2>/dev/null || echo none
 rm filler
@@ -65,9 +68,8 @@ def first_start(home: Path, size: str, *, may_work: bool = False) -> None:
     assert len(parts) == 8, said
     first, status, token, second, later, whole, empty, right = parts
     assert "Traceback" not in said, said
-    if not (may_work and "is running" in first):
+    if not (may_work and "up in" in first):
         assert "No space left on device" in first, said
-        assert "→" in first
         assert "running" not in status
     assert token in ("none", "43")
     assert "is running" in second
