@@ -11,7 +11,6 @@ import shlex
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from labkit import __version__, config
@@ -25,6 +24,8 @@ def _up(args: argparse.Namespace) -> int:
 
     now = control.up(args.name, args.release, loadbalancer=args.loadbalancer, real_clocks=args.real_clocks)
     print(f"sandbox {now.name!r} is running: Istio {now.release}, Kubernetes API at {now.server}")
+    if now.note:
+        print(f"note: {now.note}")
     name = "" if now.name == "default" else f" --name {now.name}"
     print(f'next: eval "$(labkit env{name})" && kubectl get nodes')
     return 0
@@ -45,12 +46,14 @@ def _status(args: argparse.Namespace) -> int:
 
     found = [control.status(name) for name in (control.names() if args.all else [args.name])]
     if args.json:
-        print(json.dumps([asdict(one) for one in found], indent=2) if args.all else found[0].as_json())
+        print(json.dumps([one.as_dict() for one in found], indent=2) if args.all else found[0].as_json())
     else:
         for one in found:
             print(
                 f"{one.name}: {one.state}" + (f" (Istio {one.release}, pid {one.pid}, {one.server})" if one.pid else "")
             )
+            if one.note:
+                print(f"  note: {one.note}")
     return 0 if args.all or found[0].state == "running" else 3
 
 

@@ -1,4 +1,4 @@
-"""Which requests a server on a loopback address must not answer: those that a foreign web page may have sent.
+"""Whom a server on a loopback address must not answer: foreign web pages, and who does not know its secret.
 
 A web page from elsewhere can make a browser send requests to loopback addresses. Such a request shows itself: its
 `Host` is a foreign name (DNS rebinding), or its `Origin` is another site.
@@ -6,10 +6,15 @@ A web page from elsewhere can make a browser send requests to loopback addresses
 
 from __future__ import annotations
 
+import hmac
 import ipaddress
+import secrets
 from urllib.parse import urlsplit
 
-__all__ = ["own_host", "refusal"]
+__all__ = ["LEAST_SECRET", "new_secret", "own_host", "refusal", "same_secret"]
+
+LEAST_SECRET = 32
+"""Characters that a secret has at least: whatever is shorter was lost on its way to the disk, and lets nobody in."""
 
 _SERVICE_NAMES = (["svc"], ["svc", "cluster"], ["svc", "cluster", "local"])
 
@@ -46,3 +51,21 @@ def refusal(method: str, host: str, origin: str, *, nameless: bool = False) -> s
     if origin and urlsplit(origin).netloc != host and (method not in ("GET", "HEAD") or origin == "null"):
         return f"requests from {origin} are refused"
     return ""
+
+
+def new_secret() -> str:
+    """A new secret of 32 random bytes, as 43 letters, digits, "-" and "_"."""
+    return secrets.token_urlsafe(32)
+
+
+def same_secret(given: str, wanted: str, *, least: int = LEAST_SECRET) -> bool:
+    """Whether somebody gave the right secret; takes as long for a wrong one as for the right.
+
+    Args:
+        given: What a client sent; it may hold what is no character.
+        wanted: The secret. One of fewer than `least` characters is never the right one, whoever gives it.
+        least: Characters that `wanted` has at least.
+    """
+    known = wanted.encode(errors="surrogateescape")
+    equal = hmac.compare_digest(given.encode(errors="surrogateescape"), known)
+    return equal and len(known) >= least

@@ -19,6 +19,8 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent
 GENUINE = REPOSITORY.parent / "shared" / "releases"
 BIN = Path(sys.executable).parent
+TOKEN = "a-token-of-the-tests-which-is-long-enough"
+"""A sandbox's token, for parts of one that a test starts by themselves."""
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = 20.0, what: str = "the condition") -> Any:

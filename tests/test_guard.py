@@ -1,10 +1,10 @@
-"""Requests that a foreign web page may have sent."""
+"""Requests that a foreign web page may have sent, and secrets."""
 
 from __future__ import annotations
 
 import pytest
 
-from labkit.guard import own_host, refusal
+from labkit.guard import new_secret, own_host, refusal, same_secret
 from labkit.sandbox.images.guarded import guarded
 from labkit.sandbox.images.web import Request, Response
 
@@ -54,3 +54,22 @@ def test_a_guarded_app_sees_neither() -> None:
     assert asked(Request("POST", "/b", {"host": "127.0.0.1", "origin": "http://evil.example"})).status == 403
     assert asked(Request("GET", "/c", {})).status == 200
     assert seen == ["/c"]
+
+
+def test_secrets_are_long_and_never_the_same() -> None:
+    made = {new_secret() for _ in range(100)}
+    assert len(made) == 100
+    assert {len(one) for one in made} == {43}
+
+
+def test_a_secret_opens_to_itself_only() -> None:
+    secret = new_secret()
+    assert same_secret(secret, secret)
+    for given in ("", secret[:-1], secret + "x", secret.swapcase(), " " + secret, "ä", "\udcff"):
+        assert not same_secret(given, secret)
+
+
+@pytest.mark.parametrize("lost", ["", " ", "short", "x" * 31])
+def test_a_secret_that_was_lost_opens_to_nobody(lost: str) -> None:
+    assert not same_secret(lost, lost)
+    assert same_secret("x" * 32, "x" * 32)

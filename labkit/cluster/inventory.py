@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from labkit import display
+from labkit import display, files
 from labkit.cluster.kubectl import kubectl
 from labkit.cluster.objects import get
 from labkit.cluster.waits import Condition, wait_for
@@ -88,12 +88,20 @@ class Snapshot:
         )
 
     def save(self, path: Path) -> None:
-        """Keep it for a later notebook."""
+        """Keep it for a later notebook.
+
+        Raises:
+            ClusterError: It cannot be written.
+        """
         rows = [[e.kind, e.namespace, e.name] for e in sorted(self.entries)]
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary = path.with_suffix(".new")
-        temporary.write_text(json.dumps({"objects": rows, "images": sorted(self.images)}))
-        temporary.replace(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            files.write(path, json.dumps({"objects": rows, "images": sorted(self.images)}).encode())
+        except OSError as error:
+            raise ClusterError(
+                f"the snapshot of this cluster cannot be kept: {path}: {error.strerror}",
+                next_step="make room there, or set LABKIT_HOME to a folder of yours that can be written to",
+            ) from error
 
     @classmethod
     def load(cls, path: Path) -> Snapshot:
@@ -103,14 +111,14 @@ class Snapshot:
             ClusterError: There is none, or the file is broken.
         """
         try:
-            kept = json.loads(path.read_text())
+            kept = json.loads(files.read(path))
             return cls(frozenset(Entry(*row) for row in kept["objects"]), frozenset(kept["images"]))
         except FileNotFoundError:
             raise ClusterError(
                 "no snapshot of this cluster was kept",
                 next_step="00-kubernetes takes one before anything is installed.",
             ) from None
-        except (ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             raise ClusterError(f"{path} cannot be read", next_step="Delete it and play 00-kubernetes again.") from None
 
 

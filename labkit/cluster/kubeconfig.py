@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 import yaml
 
-from labkit import config
+from labkit import config, files
 from labkit.errors import MissingToolError, SettingError
 
 __all__ = [
@@ -212,15 +212,12 @@ def keep(view: dict[str, Any]) -> Path:
         raise SettingError(f"LABKIT_HOME has a colon: {config.home()}", next_step="Set it to a folder without one.")
     which = json.dumps([view.get("contexts"), view.get("clusters")]).encode()
     path = folder / f"{socket.gethostname()}-{os.getpid()}-{hashlib.sha256(which).hexdigest()[:12]}.json"
-    fresh = path.with_suffix(".new")
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         _sweep(folder)
         # A copy, since `kubectl config` locks each file that is named to it, in its folder.
         shutil.copyfile(NO_CLUSTER, folder / NO_CLUSTER.name)
-        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as out:
-            out.write(json.dumps(view, indent=1).encode())
-        fresh.replace(path)
+        files.write(path, json.dumps(view, indent=1).encode(), lasting=False)
     except OSError as error:
         raise SettingError(
             f"the kubeconfig of the chosen cluster cannot be written to {folder}: {error.strerror}",
@@ -274,7 +271,8 @@ def nowhere(words: str) -> str:
     """A KUBECONFIG that leads to no cluster; kubectl, whatever it is asked, says `words` instead."""
     try:
         file = _scratch() / "no-cluster.json"
-        file.write_text(json.dumps({"apiVersion": "v1", "kind": "Config", "current-context": words}))
+        said = {"apiVersion": "v1", "kind": "Config", "current-context": words}
+        files.write(file, json.dumps(said).encode(), lasting=False)
     except OSError:
         # The disk may be what is full; the other file was there before.
         return str(NO_CLUSTER)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 
-from labkit import cluster, config, display
+from labkit import cluster, config, display, files
 
 __all__ = ["LESSONS", "Progress"]
 
@@ -35,12 +34,16 @@ class Progress:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         try:
-            kept = json.loads((folder / "progress.json").read_text())
-            self.lessons: dict[str, dict[str, str]] = kept["lessons"]
-            self.finished: dict[str, str] = kept["finished"]
-        except (OSError, ValueError, KeyError, TypeError):
+            kept = json.loads(files.read(folder / "progress.json"))
+            finished, lessons = dict(kept["finished"]), {name: dict(ticks) for name, ticks in kept["lessons"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             # A damaged file costs ticks, not a lesson.
-            self.lessons, self.finished = {}, {}
+            finished, lessons = {}, {}
+        # Words only, whatever is in there: they are shown.
+        self.finished: dict[str, str] = {str(name): str(when) for name, when in finished.items()}
+        self.lessons: dict[str, dict[str, str]] = {
+            str(name): {str(check): str(when) for check, when in ticks.items()} for name, ticks in lessons.items()
+        }
 
     @classmethod
     def of_target(cls) -> Progress:
@@ -86,11 +89,13 @@ class Progress:
         return display.table(rows, ["", "Lesson", "About", "Checks passed", "When"])
 
     def _save(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = self.folder / "progress.json"
-        temporary = path.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps({"lessons": self.lessons, "finished": self.finished}, indent=1))
-        temporary.replace(path)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            files.write(path, json.dumps({"lessons": self.lessons, "finished": self.finished}, indent=1).encode())
+        except OSError as error:
+            # As a damaged file does, this costs ticks, not a lesson.
+            display.show(display.message(f"Your progress cannot be kept: {path}: {error.strerror}.", "warning"))
 
 
 def _now() -> str:

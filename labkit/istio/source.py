@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from labkit import config
+from labkit import config, files
 from labkit.errors import ReleaseError
 from labkit.istio import fetch, releases
 from labkit.istio.model import Addon, Component, Facts, Injection, Metric, Service
@@ -130,9 +130,8 @@ class Release:
                 next_step="Take the workshop's own manifests: `istio.release(VERSION)`.",
             )
         rendered.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        scratch = rendered.with_suffix(f".{os.getpid()}")
-        scratch.write_text(done.stdout)
-        return scratch.rename(rendered)
+        files.write(rendered, done.stdout.encode())
+        return rendered
 
 
 def release(version: str = config.DEFAULT_RELEASE, directory: str | Path | None = None) -> Release:

@@ -7,13 +7,11 @@ process that is stands in the folder's `state.json`; a pid alone is never truste
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import os
 import re
 import shutil
 import signal
-import ssl
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -22,8 +20,9 @@ from typing import Literal
 
 import psutil
 
-from labkit import config
+from labkit import config, files
 from labkit.errors import SandboxError, SettingError
+from labkit.sandbox import kept, reach
 from labkit.sandbox.launch import UP_DEADLINE, UnexplainedError, last_words, launch
 from labkit.sandbox.preflight import check, make_folder, unmake_folder
 
@@ -43,13 +42,14 @@ class Status:
 
     Args:
         name: Its name.
-        state: "running" (the API answers), "starting", "stopped", "crashed" (its process is gone, objects are
-            kept) or "absent".
+        state: "running" (the API answers whoever uses the kubeconfig), "starting", "stopped", "crashed" (its process
+            is gone, objects are kept) or "absent".
         release: The Istio release it plays, e.g. "1.2.2".
         pid: The daemon's process id; None unless running or starting.
         kubeconfig: Path of its kubeconfig.
         node: Address of its node, e.g. "127.20.0.1".
         server: URL of its API server.
+        note: What its user should know: that its addresses are others than before, which file is damaged; mostly "".
     """
 
     name: str
@@ -59,10 +59,15 @@ class Status:
     kubeconfig: str = ""
     node: str = ""
     server: str = ""
+    note: str = ""
+
+    def as_dict(self) -> dict[str, object]:
+        """The status for ``labkit status --json``; `note` only where there is one."""
+        return {key: value for key, value in asdict(self).items() if key != "note" or value}
 
     def as_json(self) -> str:
         """The status as one JSON object, for ``labkit status --json``."""
-        return json.dumps(asdict(self), indent=2)
+        return json.dumps(self.as_dict(), indent=2)
 
 
 def folder(name: str) -> Path:
@@ -93,41 +98,44 @@ def kubeconfig(name: str) -> Path:
 def read_state(home: Path) -> dict[str, object]:
     """What the daemon last wrote to `state.json`; empty if it never ran or the file is damaged."""
     try:
-        state = json.loads((home / "state.json").read_text())
-    except (OSError, ValueError):
+        state = json.loads(files.read(home / "state.json"))
+    except (OSError, ValueError, RecursionError):
         return {}
-    return state if isinstance(state, dict) else {}
+    sound = (
+        isinstance(state, dict)
+        and isinstance(state.get("pid"), int)
+        and isinstance(state.get("started"), float)
+        and state.get("release") in config.RELEASES
+        and state.get("state") in ("running", "starting", "stopped")
+    )
+    return state if sound else {}
 
 
 def daemon_process(home: Path) -> psutil.Process | None:
     """The live daemon of the sandbox in `home`, or None."""
     state = read_state(home)
-    pid, started = state.get("pid"), state.get("started")
-    if not isinstance(pid, int) or not isinstance(started, float):
-        return None
-    try:
+    if not state:
+        # Nothing says which it is: whoever was started for this folder.
+        return next(filter(None, (_alive(one.pid) for one in _daemons(home))), None)
+    process = _alive(int(str(state["pid"])))
+    return process if process and abs(process.create_time() - float(str(state["started"]))) < 2 else None
+
+
+def _daemons(home: Path) -> Iterator[psutil.Process]:
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            words = process.cmdline()
+            if "labkit.sandbox.daemon" in words and str(home) in words:
+                yield process
+
+
+def _alive(pid: int) -> psutil.Process | None:
+    with contextlib.suppress(psutil.Error, ValueError, OverflowError):
         process = psutil.Process(pid)
-        if abs(process.create_time() - started) < 2 and process.status() != psutil.STATUS_ZOMBIE:
+        # Asked for now, while it is there: a process that ends meanwhile is none.
+        if process.create_time() and process.status() != psutil.STATUS_ZOMBIE:
             return process
-    except psutil.Error:
-        pass
     return None
-
-
-def _answers(home: Path, node: str, port: int) -> bool:
-    """Whether this sandbox's own API server answers: only it can show a certificate of the sandbox's CA."""
-    try:
-        context = ssl.create_default_context(cafile=str(home / "ca.crt"))
-    except OSError:
-        return False
-    connection = http.client.HTTPSConnection(node, port, context=context, timeout=2)
-    try:
-        connection.request("GET", "/readyz")
-        return connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
 
 
 def status(name: str) -> Status:
@@ -135,24 +143,33 @@ def status(name: str) -> Status:
     home = folder(name)
     if not home.is_dir():
         return Status(name, "absent")
-    state = read_state(home)
-    node, port, release = str(state.get("node", "")), state.get("port"), str(state.get("release", ""))
-    process = daemon_process(home)
-    current: State
-    if process is None:
-        current = "crashed" if state.get("state") in ("running", "starting") else "stopped"
-    elif isinstance(port, int) and _answers(home, node, port):
+    state, process, file = read_state(home), daemon_process(home), home / "kubeconfig"
+    current: State = "crashed" if state.get("state") in ("running", "starting") else "stopped"
+    node, port, note = str(state.get("node", "")), state.get("port"), ""
+    if process is not None and state.get("state") != "starting":
+        note = str(state.get("note", ""))
         current = "running"
-    else:
+        try:
+            found = reach.access(file)
+            problem = reach.answers(found)
+            node, port = found.node, found.port
+        except FileNotFoundError:
+            problem = f"{file} is missing"
+        except (OSError, ValueError) as error:
+            problem = f"{file} is damaged: it {getattr(error, 'strerror', '') or error}"
+        if problem:
+            current, note = "starting", problem
+    elif process is not None:
         current = "starting"
     return Status(
         name=name,
         state=current,
-        release=release,
+        release=kept.release(home) or str(state.get("release", "")),
         pid=process.pid if process else None,
-        kubeconfig=str(home / "kubeconfig"),
+        kubeconfig=str(file),
         node=node,
         server=f"https://{node}:{port}" if port else "",
+        note=note,
     )
 
 

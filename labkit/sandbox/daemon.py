@@ -1,7 +1,6 @@
 """The one background process of a sandbox: API server, controllers, node and mesh in one event loop.
 
-It owns an address block 127.X.0.0/16. Who owns a block is told by an abstract Unix socket bound to its name: the kernel
-frees it with the process, however that ends, and it lives in the same network namespace as the addresses.
+It owns its folder, by a lock in it, and an address block 127.X.0.0/16 (`labkit.sandbox.blocks`).
 """
 
 from __future__ import annotations
@@ -10,14 +9,11 @@ import argparse
 import asyncio
 import contextlib
 import gc
-import hashlib
 import json
 import logging
 import os
 import resource
-import secrets
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable
@@ -25,75 +21,21 @@ from pathlib import Path
 
 import psutil
 
+from labkit import config
 from labkit.errors import LabError, SandboxError
-from labkit.sandbox.addresses import AddressPlan
+from labkit.sandbox import kept
+from labkit.sandbox.blocks import claim
+from labkit.sandbox.contracts import Objects
 from labkit.sandbox.launch import Report
 from labkit.sandbox.settings import SandboxSettings
+from labkit.sandbox.upkeep import Upkeep
 
-__all__ = ["Sandbox", "claim", "main"]
+__all__ = ["Sandbox", "main"]
 
 log = logging.getLogger("labkit.sandbox")
 
-_NUMBERS = range(10, 250)
 _DESCRIPTORS = 65536
 """Files that the daemon may have open, if the machine lets it: each connection through a Service takes two."""
-
-
-def _lock(number: int) -> socket.socket | None:
-    lock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    try:
-        lock.bind(f"\0labkit-127.{number}")
-    except OSError:
-        lock.close()
-        return None
-    return lock
-
-
-def claim(home: Path) -> tuple[AddressPlan, socket.socket]:
-    """Take an address block for the sandbox in `home`: the one it had before, else the first free one.
-
-    Returns:
-        The plan, and the lock that holds it for as long as it stays open.
-
-    Raises:
-        SandboxError: the block that its stored objects live in is taken, or no block is free.
-    """
-    file = home / "number"
-    if file.exists():
-        number = int(file.read_text())
-        if lock := _lock(number):
-            return AddressPlan.of(number), lock
-        raise SandboxError(
-            f"the addresses 127.{number}.0.0/16 of this sandbox's objects are used by another sandbox",
-            next_step="stop that one (`labkit status --all`), or start anew with `labkit down --delete`",
-        )
-    # Sandboxes of different homes begin their search at different places, so that a stopped one seldom loses its block.
-    start = int.from_bytes(hashlib.sha256(str(home).encode()).digest()[:4], "big")
-    for step in range(len(_NUMBERS)):
-        number = _NUMBERS[(start + step) % len(_NUMBERS)]
-        lock = _lock(number)
-        if lock is None:
-            continue
-        plan = AddressPlan.of(number)
-        with socket.socket() as probe:
-            try:
-                probe.bind((plan.node, 6443))
-            except OSError:
-                lock.close()
-                continue
-        file.write_text(str(number))
-        return plan, lock
-    raise SandboxError("no free block of loopback addresses (127.10.0.0/16 to 127.249.0.0/16) is left on this machine")
-
-
-def _token(home: Path) -> str:
-    file = home / "token"
-    with contextlib.suppress(FileNotFoundError):
-        return file.read_text().strip()
-    token = secrets.token_urlsafe(32)
-    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as handle:
-        handle.write(token)
-    return token
 
 
 class Sandbox:
@@ -119,6 +61,7 @@ class Sandbox:
             os.environ["SSL_CERT_FILE"] = authorities
         self.settings = settings
         self.objects = ObjectStore(settings)
+        _check_release(self.objects, settings)
         self.mesh = Mesh(self.objects, settings)
         self.objects.add_admission(self.mesh.admission)
         self.node = Node(self.objects, settings)
@@ -144,7 +87,7 @@ class Sandbox:
         self.objects.close()
 
 
-def _write_state(settings: SandboxSettings, state: str, port: int) -> None:
+def _write_state(settings: SandboxSettings, state: str, port: int = 0, note: str = "") -> None:
     content = {
         "name": settings.name,
         "release": settings.release,
@@ -155,11 +98,39 @@ def _write_state(settings: SandboxSettings, state: str, port: int) -> None:
         "port": port,
         "loadbalancer": settings.loadbalancer,
         "state": state,
+        "note": note,
     }
-    temporary = settings.home / "state.json.new"
-    temporary.write_text(json.dumps(content, indent=2))
-    temporary.chmod(0o600)
-    temporary.replace(settings.home / "state.json")
+    kept.put(settings.home / "state.json", json.dumps(content, indent=2))
+
+
+def _upkeep(settings: SandboxSettings) -> Upkeep:
+    home = settings.home
+    names = ["token", "identity", "number", "release", "state.json", "kubeconfig", "ca.crt", "ca.key"]
+    names += [f"server-{settings.plan.node}.pem", "mesh/ca-key.pem", "mesh/ca-cert.pem"]
+    config = home / "kubeconfig"
+    kept_there = json.loads(config.read_bytes())
+    vital = [kept_there["clusters"][0]["cluster"][key] for key in ("server", "certificate-authority-data")]
+    vital.append(settings.token)
+
+    def usable(content: bytes) -> bool:
+        # `kubectl config set-context --namespace` writes it anew, as YAML; what leads here must be in it still.
+        return all(word.encode() in content for word in vital)
+
+    return Upkeep([home / name for name in names if (home / name).exists()], {config: usable})
+
+
+def _check_release(objects: Objects, settings: SandboxSettings) -> None:
+    """Raise SandboxError where the objects are of the other release: they would be taken for what they are not."""
+    node = objects.find("nodes", settings.node_name) or {}
+    version = ((node.get("status") or {}).get("nodeInfo") or {}).get("kubeletVersion", "")
+    if version and version.startswith("v1.14.") != settings.legacy:
+        other = next(one for one in config.RELEASES if one.startswith("1.2.") != settings.legacy)
+        # Who said otherwise had lost it: from now on it is known again.
+        kept.put(settings.home / "release", other)
+        raise SandboxError(
+            f"the objects of sandbox {settings.name!r} are of Istio {other}, not {settings.release}",
+            next_step=f"labkit up --name {settings.name} --release {other}",
+        )
 
 
 async def _serve(settings: SandboxSettings, running: Callable[[], None]) -> None:
@@ -175,16 +146,22 @@ async def _serve(settings: SandboxSettings, running: Callable[[], None]) -> None
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
     gc.enable()
+    upkeep = None
     try:
         await sandbox.start()
-        _write_state(settings, "running", sandbox.api.port)
+        _write_state(settings, "running", sandbox.api.port, sandbox.objects.moved)
+        upkeep = loop.create_task(_upkeep(settings).run())
         running()
         log.info("Istio %s sandbox on %s, up in %.2f s", settings.release, settings.plan.node, time.monotonic() - began)
         await ended.wait()
         log.info("stopping")
     finally:
+        if upkeep is not None:
+            upkeep.cancel()
         await sandbox.stop()
-        _write_state(settings, "stopped", 0)
+        with contextlib.suppress(LabError):
+            # A disk that is full must not hide why the sandbox ends.
+            _write_state(settings, "stopped")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -213,17 +190,18 @@ def main(argv: list[str] | None = None) -> int:
     enough = _DESCRIPTORS if most == resource.RLIM_INFINITY else min(most, _DESCRIPTORS)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(few, enough), most))
     try:
-        plan, lock = claim(args.home)
-        settings = SandboxSettings(
-            name=args.name,
-            home=args.home,
-            release=args.release,
-            plan=plan,
-            token=_token(args.home),
-            loadbalancer=args.loadbalancer,
-            real_clocks=args.real_clocks,
-        )
-        with lock:
+        with kept.alone(args.home), contextlib.ExitStack() as stack:
+            plan, held = claim(args.home)
+            stack.enter_context(held)
+            settings = SandboxSettings(
+                name=args.name,
+                home=args.home,
+                release=args.release,
+                plan=plan,
+                token=kept.token(args.home),
+                loadbalancer=args.loadbalancer,
+                real_clocks=args.real_clocks,
+            )
             serving = _serve(settings, report.running)
             if sys.platform == "linux":
                 import uvloop
@@ -234,12 +212,14 @@ def main(argv: list[str] | None = None) -> int:
     except (LabError, OSError) as error:
         # An OSError is a full disk, or a port taken between the claim and the bind.
         log.debug("could not start", exc_info=True)
-        print(f"the sandbox cannot go on: {error}", file=sys.stderr, flush=True)
         report.failed(error)
+        with contextlib.suppress(OSError):
+            # The log may be on the disk that is full.
+            print(f"the sandbox cannot go on: {error}", file=sys.stderr, flush=True)
         return 1
     except Exception as error:
-        log.exception("the sandbox cannot go on")
         report.failed(error)
+        log.exception("the sandbox cannot go on")
         return 1
     return 0
 

@@ -18,7 +18,9 @@ from pathlib import Path
 
 import psutil
 
+from labkit import files
 from labkit.errors import LabError, SandboxError
+from labkit.sandbox import kept
 
 __all__ = ["UP_DEADLINE", "Report", "UnexplainedError", "last_words", "launch"]
 
@@ -44,6 +46,8 @@ def launch(home: Path, name: str, release: str, *options: str) -> None:
     Raises:
         SandboxError: it did not start; with its own reason and next step where it could say one.
     """
+    if kept.release(home) != release:
+        kept.put(home / "release", release)
     ours, theirs = os.pipe()
     try:
         try:
@@ -98,8 +102,7 @@ def _note_start(home: Path, process: subprocess.Popen[bytes], release: str) -> N
         started = psutil.Process(process.pid).create_time()
         state = {"pid": process.pid, "started": started, "release": release, "state": "starting"}
         path = home / "state.json"
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
-            json.dump(state, file)
+        files.create(path, json.dumps(state).encode())
 
 
 def _listen(pipe: int, process: subprocess.Popen[bytes], home: Path, name: str) -> None:

@@ -7,6 +7,8 @@ import hmac
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from labkit.errors import SandboxError
+from labkit.guard import LEAST_SECRET
 from labkit.sandbox.addresses import AddressPlan
 
 __all__ = ["XDS_PORT", "SandboxSettings"]
@@ -24,10 +26,13 @@ class SandboxSettings:
         home: Its folder (mode 0700): kubeconfig, objects, logs, pods.
         release: The Istio release whose time the sandbox plays: "1.2.2" or "1.30.3".
         plan: Its addresses.
-        token: The bearer token of the API server.
+        token: The bearer token of the API server, at least 32 characters.
         loadbalancer: Whether Services of type LoadBalancer get an address.
         real_clocks: Whether telemetry runs at Istio's own intervals (15 s scrapes, 5 s until stats and
             spans are handed on) instead of the sandbox's quick ones.
+
+    Raises:
+        SandboxError: the token is too short to be one: nothing starts with it.
     """
 
     name: str
@@ -37,6 +42,14 @@ class SandboxSettings:
     token: str = field(repr=False)
     loadbalancer: bool = False
     real_clocks: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a token that was lost on its way: accounts' and proxies' are made from it."""
+        if len(self.token) < LEAST_SECRET:
+            raise SandboxError(
+                f"the token of sandbox {self.name!r} has {len(self.token)} characters, not {LEAST_SECRET} or more",
+                next_step=f"remove {self.home / 'token'}: the next start makes a new one",
+            )
 
     @property
     def node_name(self) -> str:

@@ -8,6 +8,8 @@ import hmac
 import json
 import time
 
+from labkit.guard import same_secret
+
 __all__ = ["Tokens"]
 
 _FOR_EVER = 4_102_444_800
@@ -52,10 +54,12 @@ class Tokens:
 
     def user(self, token: str) -> str:
         """The name of the user who holds `token`; "" where nobody does."""
-        if hmac.compare_digest(token.encode(), self._admin.encode()):
+        if not token.isascii():
+            return ""
+        if same_secret(token, self._admin):
             return "kubernetes-admin"
         signed, _, signature = token.rpartition(".")
-        if not signed or not hmac.compare_digest(self._sign(signed).encode(), signature.encode()):
+        if not signed or not same_secret(signature, self._sign(signed)):
             return ""
         claims = json.loads(base64.urlsafe_b64decode(signed.partition(".")[2] + "=="))
         return str(claims["sub"]) if claims["exp"] > time.time() else ""

@@ -10,7 +10,6 @@ It knows nothing of notebooks, so it never talks to a cluster of the reader's ow
 from __future__ import annotations
 
 import os
-import secrets
 import sys
 import threading
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from typing import Any
 from labkit import cluster, config
 from labkit.cluster.kubeconfig import sandbox_in_environment
 from labkit.errors import NoTargetError
+from labkit.guard import new_secret
 
 __all__ = ["grafana", "jaeger", "kiali", "main", "prometheus"]
 
@@ -48,7 +48,7 @@ def kiali() -> dict[str, Any]:
 
 def _server(name: str) -> dict[str, Any]:
     # New with each start of the Jupyter server, and on nobody's command line.
-    secret = secrets.token_urlsafe(18)
+    secret = new_secret()
     return {
         "command": [sys.executable, "-m", "labkit.ui.embed_launcher", name, "{port}"],
         "environment": {_SECRET: secret},

@@ -10,13 +10,13 @@ from __future__ import annotations
 import html
 import http.client
 import re
-import secrets
 import threading
 from collections.abc import Callable, Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 from labkit.errors import LabError
+from labkit.guard import new_secret, same_secret
 
 __all__ = ["Relay", "rewritten"]
 
@@ -68,7 +68,7 @@ class Relay:
     def __init__(
         self, upstream: Callable[[], str], *, port: int = 0, secret: str = "", home: Callable[[], str] | None = None
     ) -> None:
-        self.secret = secret or secrets.token_urlsafe(18)
+        self.secret = secret or new_secret()
         self._server = _Server(("127.0.0.1", port), _Handler)
         self._server.secret, self._server.upstream, self._server.home = self.secret, upstream, home
         self.port = int(self._server.server_address[1])
@@ -113,7 +113,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _handle(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         first, slash, rest = self.path[1:].partition("/")
-        if not secrets.compare_digest(first.encode(), self.server.secret.encode()):
+        if not same_secret(first, self.server.secret):
             self._page(403, "This address is the workshop's own.", "Open it from a notebook or from the launcher.")
             return
         if not slash:

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from labkit import files
 from labkit.config import kernel_settings
 
 __all__ = ["ALLOWED", "enable"]
@@ -32,7 +33,8 @@ def enable(prefix: Path) -> Path:
     """
     file = prefix / "etc" / "jupyter" / "jupyter_server_config.d" / "labkit.json"
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({"ServerApp": {"jpserver_extensions": {"labkit.ui.jupyter_extension": True}}}) + "\n")
+    setting = {"ServerApp": {"jpserver_extensions": {"labkit.ui.jupyter_extension": True}}}
+    files.write(file, json.dumps(setting).encode() + b"\n", mode=0o644)
     return file
 
 

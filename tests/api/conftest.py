@@ -6,7 +6,6 @@ import asyncio
 import io
 import json
 import os
-import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -20,27 +19,23 @@ import pytest
 from labkit.sandbox.addresses import AddressPlan
 from labkit.sandbox.api.objects import ObjectStore
 from labkit.sandbox.api.server import ApiServer
+from labkit.sandbox.blocks import claim
 from labkit.sandbox.contracts import ApiError
 from labkit.sandbox.settings import SandboxSettings
+from tests.conftest import TOKEN
 
 KUBECTL = str(Path(sys.executable).parent / "kubectl")
 GENUINE = Path(__file__).resolve().parents[3] / "shared" / "releases"
 
 
 @pytest.fixture
-def number() -> Iterator[int]:
+def number(tmp_path: Path) -> Iterator[int]:
     """X of an address block 127.X.0.0/16 that nobody else on this machine uses while the test runs."""
-    for candidate in range(60, 240):
-        lock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        try:
-            lock.bind(f"\0labkit-127.{candidate}")
-        except OSError:
-            lock.close()
-            continue
-        with lock:
-            yield candidate
-        return
-    pytest.fail("no block of loopback addresses is free")
+    folder = tmp_path / "addresses"
+    folder.mkdir()
+    plan, held = claim(folder)
+    with held:
+        yield plan.number
 
 
 @pytest.fixture
@@ -53,7 +48,7 @@ def release() -> str:
 def settings(tmp_path: Path, number: int, release: str) -> SandboxSettings:
     home = tmp_path / "sandbox"
     home.mkdir(mode=0o700)
-    return SandboxSettings("test", home, release, AddressPlan(number), token="a-token")
+    return SandboxSettings("test", home, release, AddressPlan(number), token=TOKEN)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ class TestAccess:
         reply = await cluster.request("GET", path, headers={"Authorization": None})
         assert reply.status == 200
         assert reply.headers[IDENTITY_HEADER] == (cluster.settings.home / "identity").read_text()
-        assert len(reply.headers[IDENTITY_HEADER]) == 32
+        assert len(reply.headers[IDENTITY_HEADER]) == 43
 
     async def test_the_version_is_that_of_the_time(self, cluster: Cluster) -> None:
         version = (await cluster.request("GET", "/version")).body

@@ -108,7 +108,7 @@ def damaged(draw: st.DrawFn) -> tuple[str, str, str, Any]:
 @pytest.fixture(scope="module")
 def world() -> Iterator[ObjectStore]:
     with tempfile.TemporaryDirectory() as folder:
-        store = ObjectStore(SandboxSettings("bad", Path(folder), "1.2.2", AddressPlan(3), token="t"))
+        store = ObjectStore(SandboxSettings("bad", Path(folder), "1.2.2", AddressPlan(3), token="t" * 43))
         size = {"type": "integer"}
         hosts = {"type": "array", "items": {"type": "string"}}
         spec = {"type": "object", "properties": {"size": size, "hosts": hosts}}

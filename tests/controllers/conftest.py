@@ -16,6 +16,7 @@ from labkit.sandbox.api.objects import ObjectStore
 from labkit.sandbox.contracts import ApiError, Event, Obj
 from labkit.sandbox.controllers import Controllers
 from labkit.sandbox.settings import SandboxSettings
+from tests.conftest import TOKEN
 
 DEPLOYMENTS = "deployments.apps"
 REPLICA_SETS = "replicasets.apps"
@@ -98,7 +99,7 @@ class Cluster:
     """
 
     def __init__(self, home: Path, release: str = "1.30.3", **options: Any) -> None:
-        self.settings = SandboxSettings("test", home, release, AddressPlan(77), "a-token", **options)
+        self.settings = SandboxSettings("test", home, release, AddressPlan(77), TOKEN, **options)
         home.mkdir(exist_ok=True)
         (home / "ca.crt").write_text("CERTIFICATE")
         self.ahead = 0.0

@@ -15,7 +15,7 @@ from labkit.sandbox.addresses import AddressPlan
 from labkit.sandbox.images import ContainerContext, ImageName
 from labkit.sandbox.images.web import fetch
 from labkit.sandbox.settings import SandboxSettings
-from tests.conftest import REPOSITORY, genuine
+from tests.conftest import REPOSITORY, TOKEN, genuine
 from tests.node.conftest import Cluster, running
 
 OWN = REPOSITORY / "labkit" / "istio" / "manifests"
@@ -99,7 +99,7 @@ def test_every_other_image_of_the_genuine_manifests_has_a_runner(release: str) -
 
 
 def context(tmp_path: Path, *argv: str, mounts: tuple[str, ...] = (), image: str = "busybox") -> ContainerContext:
-    settings = SandboxSettings("t", tmp_path, "1.2.2", AddressPlan(9), "token")
+    settings = SandboxSettings("t", tmp_path, "1.2.2", AddressPlan(9), TOKEN)
     return ContainerContext(
         pod={"metadata": {"name": "p"}},
         container={"name": "c"},

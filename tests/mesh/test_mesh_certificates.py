@@ -38,8 +38,41 @@ def test_citadels_identities_live_longer(tmp_path: Path) -> None:
     assert (leaf.not_valid_after_utc - leaf.not_valid_before_utc).days == 90
 
 
-def test_a_damaged_key_is_said_and_not_replaced(tmp_path: Path) -> None:
-    Authority(tmp_path).load()
-    (tmp_path / "ca-key.pem").write_text("damaged")
-    with pytest.raises(ValueError, match="PEM"):
-        Authority(tmp_path).load()
+@pytest.mark.parametrize("damage", [b"damaged", b"", b"\xff" * 100, "half"])
+def test_a_damaged_key_is_said_kept_aside_and_replaced(
+    tmp_path: Path, damage: bytes | str, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = Authority(tmp_path)
+    first.load()
+    file = tmp_path / "ca-key.pem"
+    content = damage if isinstance(damage, bytes) else file.read_bytes()[:100]
+    file.write_bytes(content)
+    second = Authority(tmp_path)
+    second.load()
+    assert "ca-key.pem was damaged" in caplog.text
+    assert (tmp_path / "ca-key.pem.damaged").read_bytes() == content
+    assert second.root != first.root
+    leaf, root = x509.load_pem_x509_certificates(second.identity(f"{SPIFFE}ratings").chain.encode())
+    leaf.verify_directly_issued_by(root)
+    third = Authority(tmp_path)
+    third.load()
+    assert third.root == second.root
+
+
+@pytest.mark.parametrize("damage", [b"damaged", b"", "another's", "a leaf"])
+def test_a_damaged_certificate_is_made_again_with_the_same_key(tmp_path: Path, damage: bytes | str) -> None:
+    first = Authority(tmp_path)
+    first.load()
+    file, key = tmp_path / "ca-cert.pem", (tmp_path / "ca-key.pem").read_bytes()
+    if isinstance(damage, str):
+        other = Authority(tmp_path / "other")
+        other.load()
+        damage = other.root.encode() if damage == "another's" else first.issue(f"{SPIFFE}x").chain.encode()
+    file.write_bytes(damage)
+    second = Authority(tmp_path)
+    second.load()
+    assert (tmp_path / "ca-key.pem").read_bytes() == key
+    assert file.read_text() == second.root
+    # Who has an identity of before is trusted still: it is the same key's signature.
+    leaf = x509.load_pem_x509_certificates(first.identity(f"{SPIFFE}ratings").chain.encode())[0]
+    leaf.verify_directly_issued_by(x509.load_pem_x509_certificate(second.root.encode()))

@@ -14,6 +14,7 @@ from labkit.sandbox.addresses import AddressPlan
 from labkit.sandbox.contracts import AdmissionRequest, ApiError
 from labkit.sandbox.mesh.admission import MeshAdmission
 from labkit.sandbox.settings import SandboxSettings
+from tests.conftest import TOKEN
 
 from .conftest import RELEASES, REPOSITORY
 from .fakes import FakeObjects
@@ -77,7 +78,7 @@ def pod(**fields: Any) -> Obj:
 
 
 def inject(objects: FakeObjects, release: str, obj: Obj, namespace: str = "bookinfo") -> Obj:
-    settings = SandboxSettings("test", Path("/nowhere"), release, AddressPlan(9), "token")
+    settings = SandboxSettings("test", Path("/nowhere"), release, AddressPlan(9), TOKEN)
     obj = copy.deepcopy(obj)
     request = AdmissionRequest("CREATE", "pods", namespace, obj["metadata"]["name"], obj)
     MeshAdmission(objects, settings).mutate(request)  # type: ignore[arg-type]

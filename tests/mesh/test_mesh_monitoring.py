@@ -153,7 +153,7 @@ def request(obj: dict[str, Any], resource: str, namespace: str = "bookinfo") -> 
 @pytest.mark.parametrize("release", ["1.2.2", "1.30.3"])
 def test_what_the_webhooks_say_is_counted(release: str) -> None:
     objects, monitor = installed(REPOSITORY / "labkit/istio/manifests" / release, release), MeshMonitor()
-    settings = SandboxSettings("test", None, release, AddressPlan(77), "token")  # type: ignore[arg-type]
+    settings = SandboxSettings("test", None, release, AddressPlan(77), TOKEN)  # type: ignore[arg-type]
     admission = MeshAdmission(objects, settings, monitor)  # type: ignore[arg-type]
     hook = {
         "name": "pilot.validation.istio.io" if release == "1.2.2" else "rev.validation.istio.io",

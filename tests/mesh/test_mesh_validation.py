@@ -18,6 +18,7 @@ from labkit.sandbox.mesh.translate import translate
 from labkit.sandbox.mesh.validation import check, refusal
 from labkit.sandbox.mesh.webhooks import VALIDATING
 from labkit.sandbox.settings import SandboxSettings
+from tests.conftest import TOKEN
 
 from .conftest import RELEASES, REPOSITORY
 from .fakes import FakeObjects
@@ -276,7 +277,7 @@ def admission(release: str, *, ready: bool, policy: str = "Fail") -> tuple[MeshA
     if ready:
         subsets = [{"addresses": [{"ip": "127.9.64.1"}]}]
         objects.put("endpoints", {"metadata": {"name": "checker", "namespace": "istio-system"}, "subsets": subsets})
-    settings = SandboxSettings("test", Path("/nowhere"), release, AddressPlan(9), "token")
+    settings = SandboxSettings("test", Path("/nowhere"), release, AddressPlan(9), TOKEN)
     bad = obj("VirtualService", {"hosts": ["a"], "http": [{}]})
     return MeshAdmission(objects, settings), AdmissionRequest("CREATE", VIRTUAL_SERVICES, "bookinfo", "x", bad)  # type: ignore[arg-type]
 

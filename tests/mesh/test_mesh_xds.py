@@ -15,7 +15,7 @@ from labkit.sandbox.mesh.envoy import XDS_CLUSTER
 from labkit.sandbox.mesh.translate import Config
 from labkit.sandbox.mesh.xds import ProxyState, XdsServer
 
-TOKEN = "the-token"
+TOKEN = "the-token-of-this-server-long-enough"
 POD = ("bookinfo", "details-v1")
 
 

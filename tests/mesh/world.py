@@ -17,6 +17,7 @@ from labkit.sandbox.addresses import AddressPlan
 from labkit.sandbox.images import ContainerContext, ImageName, find, launch
 from labkit.sandbox.mesh import Mesh
 from labkit.sandbox.settings import SandboxSettings
+from tests.conftest import TOKEN
 
 from .fakes import FakeObjects
 
@@ -90,7 +91,7 @@ class World:
     """Objects, mesh, pods."""
 
     def __init__(self, home: Path, plan: AddressPlan, release: str) -> None:
-        self.settings = SandboxSettings("test", home, release, plan, "a-token-of-the-api")
+        self.settings = SandboxSettings("test", home, release, plan, TOKEN)
         self.objects = FakeObjects()
         self.mesh = Mesh(self.objects, self.settings)  # type: ignore[arg-type]
         self.pods: dict[str, Pod] = {}

@@ -12,9 +12,10 @@ import pytest
 
 from labkit.sandbox.addresses import AddressPlan
 from labkit.sandbox.api.objects import ObjectStore
-from labkit.sandbox.daemon import claim
+from labkit.sandbox.blocks import claim
 from labkit.sandbox.node import Node, Timing
 from labkit.sandbox.settings import SandboxSettings
+from tests.conftest import TOKEN
 
 QUICK = Timing(backoff=0.2, backoff_limit=1.0, retry=0.05, heartbeat=1.0)
 
@@ -23,7 +24,7 @@ class Cluster:
     """A node and its objects."""
 
     def __init__(self, home: Path, plan: AddressPlan, release: str = "1.2.2", timing: Timing = QUICK) -> None:
-        self.settings = SandboxSettings("test", home, release, plan, "secret-token")
+        self.settings = SandboxSettings("test", home, release, plan, TOKEN)
         self.timing = timing
         self.objects = ObjectStore(self.settings)
         self.node = Node(self.objects, self.settings, timing)

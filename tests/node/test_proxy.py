@@ -13,7 +13,7 @@ import pytest
 import uvloop
 
 from labkit.sandbox.addresses import AddressPlan
-from labkit.sandbox.daemon import claim
+from labkit.sandbox.blocks import claim
 from labkit.sandbox.node.ipam import PodAddresses
 from labkit.sandbox.node.relay import RelayServer
 from tests.node.conftest import Cluster, running

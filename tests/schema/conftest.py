@@ -13,6 +13,7 @@ import yaml
 from labkit.sandbox.addresses import AddressPlan
 from labkit.sandbox.api.schema import CustomSchema
 from labkit.sandbox.settings import SandboxSettings
+from tests.conftest import TOKEN
 
 _GENUINE = Path(__file__).resolve().parents[3] / "shared" / "releases"
 
@@ -69,7 +70,7 @@ def legacy(tmp_path: Path) -> SandboxSettings:
 
 
 def _settings(home: Path, release: str) -> SandboxSettings:
-    return SandboxSettings("test", home, release, AddressPlan(231), token="not-a-secret")
+    return SandboxSettings("test", home, release, AddressPlan(231), token=TOKEN)
 
 
 @pytest.fixture

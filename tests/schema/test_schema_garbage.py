@@ -25,6 +25,7 @@ from labkit.sandbox.api.schema import (
     validate_update,
 )
 from labkit.sandbox.settings import SandboxSettings
+from tests.conftest import TOKEN
 
 from .test_schema_custom import SCHEMA
 
@@ -91,7 +92,7 @@ def _value(written: str, depth: int) -> st.SearchStrategy[Any]:
 
 
 SETTINGS = [
-    SandboxSettings("test", Path("/nonexistent"), release, AddressPlan(231), token="")
+    SandboxSettings("test", Path("/nonexistent"), release, AddressPlan(231), token=TOKEN)
     for release in ("1.2.2", "1.30.3")
 ]
 

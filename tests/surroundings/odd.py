@@ -85,7 +85,7 @@ _UP = (
 _TAKEN = (
     "held = []\n"
     "for number in range(1, 255):\n"
-    "    for family, kind, where in ((2, 1, (f'127.{number}.0.1', 6443)), (1, 2, f'\\0labkit-127.{number}')):\n"
+    "    for family, kind, where in ((2, 1, (f'127.{number}.0.1', 6443)), (2, 2, (f'127.{number}.0.1', 29127))):\n"
     "        held.append(socket.socket(family, kind))\n"
     "        held[-1].bind(where)\n"
     "        held[-1].set_inheritable(True)\n"

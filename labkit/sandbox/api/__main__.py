@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import logging
-import secrets
 import signal
 import sys
 from pathlib import Path
 
 from labkit.errors import LabError
+from labkit.sandbox import kept
 from labkit.sandbox.addresses import AddressPlan
 from labkit.sandbox.api.objects import ObjectStore
 from labkit.sandbox.api.server import ApiServer
@@ -43,13 +42,9 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     home: Path = arguments.home.absolute()
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    token_file = home / "token"
-    token = token_file.read_text() if token_file.exists() else secrets.token_urlsafe(32)
-    with contextlib.suppress(FileExistsError):
-        token_file.touch(mode=0o600, exist_ok=False)
-    token_file.write_text(token)
-    settings = SandboxSettings(home.name, home, arguments.release, AddressPlan.of(arguments.number), token)
     try:
+        token = kept.token(home)
+        settings = SandboxSettings(home.name, home, arguments.release, AddressPlan.of(arguments.number), token)
         asyncio.run(_serve(settings))
     except LabError as error:
         print(error, file=sys.stderr)

@@ -12,6 +12,7 @@ from labkit.sandbox.api.conversion import from_hub
 from labkit.sandbox.api.crds import CRDS, Definitions
 from labkit.sandbox.api.deletes import Deletes
 from labkit.sandbox.api.managed import Entries
+from labkit.sandbox.api.moving import settle
 from labkit.sandbox.api.options import DeleteOptions, WriteOptions
 from labkit.sandbox.api.patching import PatchKind, patched, patched_scale
 from labkit.sandbox.api.recorder import Recorder
@@ -43,6 +44,8 @@ class ObjectStore:
     def __init__(self, settings: SandboxSettings) -> None:
         self.settings = settings
         self.store = Store(settings.home / "objects" / "journal.jsonl")
+        self.moved = settle(self.store, settings.plan)
+        """What was done about addresses of another block; "" if there were none."""
         self.registry = Registry(legacy=settings.legacy)
         self.writes = Writes(self.store, self.registry, settings)
         self.deletes = Deletes(self.store, self.registry, self.writes)

@@ -46,6 +46,9 @@ class ApiServer:
         objects: The cluster's objects.
         settings: Of the sandbox.
         runtime: The node, for logs, exec and port-forward; None where no pods run.
+
+    Raises:
+        SandboxError: its keys cannot be written.
     """
 
     def __init__(self, objects: ObjectStore, settings: SandboxSettings, runtime: PodRuntime | None) -> None:
@@ -58,18 +61,18 @@ class ApiServer:
         self._discovery = Discovery(objects.registry)
         self._monitor = RequestMonitor(objects)
         self._kubelet = Kubelet(settings.plan.node, runtime, self._tokens) if runtime is not None else None
-        self._identity: Identity | None = None
+        # Before anything starts: controllers hand its certificate on.
+        self._identity = Identity(settings)
         self._runner: web.AppRunner | None = None
         self.port = 0
         """The real port, once started."""
 
     async def start(self) -> None:
-        """Write keys and kubeconfig, and listen: on port 6443 of the node address if it is free.
+        """Listen, on port 6443 of the node address if it is free, and write the kubeconfig.
 
         Raises:
             SandboxError: where that is not possible.
         """
-        self._identity = Identity(self._settings)
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._answer)
         self._runner = web.AppRunner(
@@ -138,7 +141,7 @@ class ApiServer:
             # A fault of ours in one request must not look like a broken connection to the learner.
             log.exception("%s %s failed", request.method, request.path)
             response = refusal(ApiError(500, "InternalError", "Internal error occurred: see the sandbox's log"))
-        if not response.prepared and self._identity is not None:
+        if not response.prepared:
             response.headers[IDENTITY_HEADER] = self._identity.nonce
         return response
 
@@ -162,7 +165,6 @@ class ApiServer:
 
     def _check_origin(self, request: web.Request) -> None:
         """Keep web pages out: a page may reach loopback, under its own name or through a name that it controls."""
-        assert self._identity is not None
         host = request.host.rsplit(":", 1)[0] if not request.host.endswith("]") else request.host
         if host not in self._identity.hosts:
             raise ApiError(403, "Forbidden", f"the Host header {request.host!r} is not one of this server's names")

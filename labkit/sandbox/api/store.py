@@ -157,12 +157,32 @@ class Store:
         self._publish(Change(version, "DELETED", resource, entry, before.obj))
         return entry
 
-    def rewrite(self, resource: str, change: Callable[[Obj], Obj]) -> None:
-        """Change how objects of `resource` are kept (another storage version) without it being a write."""
-        table = self._objects.get(resource, {})
+    def resources(self) -> list[str]:
+        """Every resource that objects are kept of."""
+        return list(self._objects)
+
+    def rewrite(self, resource: str, change: Callable[[Obj], Obj]) -> int:
+        """Change how objects of `resource` are kept (another storage version) without it being a write.
+
+        Args:
+            resource: Of which resource.
+            change: Gives the object to keep for a copy of the one there is; what it returns as it got it stays.
+
+        Returns:
+            How many were changed.
+        """
+        table, count = self._objects.get(resource, {}), 0
         for key, entry in list(table.items()):
-            obj = change(clone(entry.obj))
-            table[key] = Entry(obj, dumps(obj), entry.version)
+            copied = clone(entry.obj)
+            obj = change(copied)
+            if obj is not copied:
+                table[key] = Entry(obj, dumps(obj), entry.version)
+                count += 1
+        return count
+
+    def compact(self) -> None:
+        """Write the journal anew from what is in memory; it stays as it is where that fails."""
+        self._journal.compact(self._lines())
 
     def _publish(self, change: Change) -> None:
         if len(self._history) == HISTORY:
@@ -171,7 +191,7 @@ class Store:
         for listener in list(self._listeners.get(change.resource, ())):
             listener(change)
         if self._journal.wants_compaction:
-            self._journal.compact(self._lines())
+            self.compact()
 
     def _lines(self) -> Iterator[bytes]:
         yield dumps({"version": self.version}) + b"\n"

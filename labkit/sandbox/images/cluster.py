@@ -23,15 +23,15 @@ class Cluster:
     Args:
         host: The API server's host.
         port: Its port.
-        token: A bearer token.
+        token: File of a bearer token, read for each request: tokens are replaced.
         authority: File of the CA that signed its certificate; "" trusts nobody.
         resources: Name → path, e.g. {"pod": "/api/v1/pods"}.
     """
 
-    def __init__(self, host: str, port: int, token: str, authority: str, resources: Mapping[str, str]) -> None:
+    def __init__(self, host: str, port: int, token: Path, authority: str, resources: Mapping[str, str]) -> None:
         self._address = (host, port)
         self._token = token
-        self._context = ssl.create_default_context(cafile=authority or None)
+        self._authority = authority
         self._objects: dict[str, dict[str, Json]] = {name: {} for name in resources}
         self._lock = threading.Lock()
         self._listed = {name: threading.Event() for name in resources}
@@ -43,8 +43,8 @@ class Cluster:
         """With what every pod is given: the API server's address, the account's token and the CA."""
         folder = Path(os.environ["LABKIT_ROOT"]) / "var/run/secrets/kubernetes.io/serviceaccount"
         port = int(os.environ["KUBERNETES_SERVICE_PORT"])
-        token = (folder / "token").read_text().strip()
-        return cls(os.environ["KUBERNETES_SERVICE_HOST"], port, token, str(folder / "ca.crt"), resources)
+        host = os.environ["KUBERNETES_SERVICE_HOST"]
+        return cls(host, port, folder / "token", str(folder / "ca.crt"), resources)
 
     def objects(self) -> dict[str, list[Json]]:
         """All objects known now, by the resource's name; waits up to 5 s for the first lists."""
@@ -63,8 +63,9 @@ class Cluster:
             time.sleep(0.5)
 
     def _get(self, path: str) -> tuple[http.client.HTTPSConnection, http.client.HTTPResponse]:
-        connection = http.client.HTTPSConnection(*self._address, context=self._context, timeout=330)
-        connection.request("GET", path, headers={"Authorization": f"Bearer {self._token}"})
+        context = ssl.create_default_context(cafile=self._authority or None)
+        connection = http.client.HTTPSConnection(*self._address, context=context, timeout=330)
+        connection.request("GET", path, headers={"Authorization": f"Bearer {self._token.read_text().strip()}"})
         return connection, connection.getresponse()
 
     def _list_and_watch(self, name: str, path: str) -> None:

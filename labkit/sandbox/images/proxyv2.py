@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import importlib.util
 import json
-import os
 from pathlib import Path
 
+from labkit import files
 from labkit.errors import MissingToolError
 from labkit.sandbox.images.context import ContainerContext, Image, Launch
 from labkit.sandbox.images.proxy.bootstrap import Agent, bootstrap
@@ -45,8 +45,7 @@ def _proxy(context: ContainerContext) -> Launch:
     agent = Agent.of(context)
     file = context.path(_BOOTSTRAP)
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as handle:
-        json.dump(bootstrap(context, agent), handle)
+    files.write(file, json.dumps(bootstrap(context, agent)).encode(), lasting=False)
     # A pod that is restarted in place must not meet its predecessor's socket.
     with contextlib.suppress(FileNotFoundError):
         context.path("/admin.sock").unlink()

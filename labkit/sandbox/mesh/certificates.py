@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import datetime
-import os
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from labkit import files
+from labkit.errors import SandboxError
+from labkit.sandbox import kept
+
 __all__ = ["Authority", "Identity"]
+
+log = logging.getLogger(__name__)
 
 ROOT_LIFETIME = datetime.timedelta(days=3650)
 LIFETIME = datetime.timedelta(hours=24)
@@ -55,23 +62,67 @@ class Authority:
     def load(self) -> None:
         """Read the key and certificate, or make them.
 
+        A certificate that is damaged, has expired or belongs to another key is made again with the key that is there.
+        A key that is damaged is moved aside and replaced: identities are issued at each start anyway, and whoever must
+        trust the authority (proxies, Citadel's Secrets, istiod's ConfigMaps) is told its certificate at each start.
+
         Raises:
-            OSError: the folder cannot be written.
-            ValueError: what is there cannot be read.
+            SandboxError: the folder cannot be written.
         """
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise SandboxError(
+                f"{self._folder} cannot be made: {error.strerror}",
+                next_step=f"look at what is at that place; it must be a folder, in {self._folder.parent}",
+            ) from error
         key_file, file = self._folder / "ca-key.pem", self._folder / "ca-cert.pem"
-        if key_file.exists() and file.exists():
-            key = serialization.load_pem_private_key(key_file.read_bytes(), None)
-            if not isinstance(key, ec.EllipticCurvePrivateKey):
-                raise ValueError(f"{key_file} is not an EC key")
-            self._key = key
-            self._certificate = x509.load_pem_x509_certificate(file.read_bytes())
-            return
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._certificate = self._self_signed(self._key)
-        _write(file, self._certificate.public_bytes(serialization.Encoding.PEM))
-        _write(key_file, _pem(self._key).encode())
+        key = self._sound_key(key_file)
+        self._key = key or ec.generate_private_key(ec.SECP256R1())
+        certificate = None if key is None else self._sound_certificate(file, key)
+        self._certificate = certificate or self._self_signed(self._key)
+        # The key first: without its certificate it is as good; a certificate without its key is good for nothing.
+        if key is None:
+            kept.put(key_file, _pem(self._key))
+        if certificate is None:
+            kept.put(file, self.root)
+
+    @staticmethod
+    def _sound_key(file: Path) -> ec.EllipticCurvePrivateKey | None:
+        try:
+            key = serialization.load_pem_private_key(files.read(file), None)
+            if isinstance(key, ec.EllipticCurvePrivateKey):
+                return key
+            problem = "it is not an EC key"
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError):
+            problem = "it is no private key in PEM"
+        try:
+            where = files.aside(file)
+        except OSError as error:
+            raise SandboxError(
+                f"{file} is damaged, and cannot be moved aside: {error.strerror}", next_step=f"remove {file}"
+            ) from error
+        log.warning("the mesh's authority has a new key, as %s was damaged: it is now %s (%s)", file, where, problem)
+        return None
+
+    @staticmethod
+    def _sound_certificate(file: Path, key: ec.EllipticCurvePrivateKey) -> x509.Certificate | None:
+        """The authority's certificate in `file`, if it is its own, for `key`, and good for longer than an identity."""
+        try:
+            certificate = x509.load_pem_x509_certificate(files.read(file))
+            certificate.verify_directly_issued_by(certificate)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, InvalidSignature) as error:
+            log.warning("%s is damaged, and is made again (%s)", file, type(error).__name__)
+            return None
+        soon = datetime.datetime.now(datetime.UTC) + LEGACY_LIFETIME
+        if certificate.public_key() == key.public_key() and certificate.not_valid_after_utc > soon:
+            return certificate
+        log.warning("%s is made again: it belonged to another key, or was about to expire", file)
+        return None
 
     @property
     def root(self) -> str:
@@ -143,12 +194,3 @@ def _pem(key: ec.EllipticCurvePrivateKey) -> str:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     ).decode()
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file that only its owner can read, whole or not at all."""
-    temporary = path.with_suffix(".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(descriptor, "wb") as file:
-        file.write(content)
-    temporary.replace(path)

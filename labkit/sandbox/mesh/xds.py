@@ -9,7 +9,6 @@ reported.
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
 import time
 from collections.abc import Callable, Iterable
@@ -19,6 +18,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from labkit.guard import same_secret
 from labkit.sandbox.mesh.envoy import XDS_CLUSTER
 from labkit.sandbox.mesh.monitoring import MeshMonitor
 from labkit.sandbox.mesh.translate import Config
@@ -268,7 +268,7 @@ class XdsServer:
         # A page in a browser can neither choose the Host nor leave out the Origin of such a request.
         if request.headers.get("Host") != XDS_CLUSTER or "Origin" in request.headers:
             return web.Response(status=403, text="only proxies of this sandbox are served here\n")
-        if not hmac.compare_digest(request.headers.get("Authorization", "").encode(), self._token.encode()):
+        if not same_secret(request.headers.get("Authorization", ""), self._token):
             return web.Response(status=401, text="no valid token\n")
         if request.method == "GET" and request.path.startswith("/metrics/") and self._page is not None:
             return self._metrics(request, self._page)

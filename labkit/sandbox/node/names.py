@@ -10,12 +10,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
-import os
 from pathlib import Path
 
+from labkit import files
 from labkit.sandbox.contracts import Obj, Objects
 from labkit.sandbox.node.proxy import SLICES, ready_addresses, service_key
 from labkit.sandbox.protocols import is_raw, protocol_of
@@ -93,15 +92,10 @@ class Names:
         data = json.dumps(content, sort_keys=True).encode()
         if data == self._written:
             return
-        temporary = self.file.with_name(self.file.name + ".new")
         try:
-            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as handle:
-                handle.write(data)
-            temporary.replace(self.file)
+            files.write(self.file, data, lasting=False)
         except OSError as error:
             # The disk is full: the old names go on; the next change tries again.
             log.warning("cannot write %s: %s", self.file, error.strerror)
-            with contextlib.suppress(OSError):
-                temporary.unlink()
             return
         self._written = data

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import os
 import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,6 +15,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
+from labkit.files import write
 from labkit.sandbox.contracts import Obj, Objects
 from labkit.sandbox.node.environment import ConfigError, field, resource_field
 from labkit.sandbox.settings import SandboxSettings
@@ -267,10 +267,7 @@ def _write_all(folder: Path, files: Mapping[str, tuple[bytes, int]]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if path.is_file() and path.read_bytes() == data:
             continue
-        temporary = path.with_name(f"..{path.name}.new")
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600 | mode & 0o700), "wb") as file:
-            file.write(data)
-        temporary.replace(path)
+        write(path, data, mode=0o600 | mode & 0o700, lasting=False)
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink() and path not in wanted:
             path.unlink()

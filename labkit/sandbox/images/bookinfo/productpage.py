@@ -14,6 +14,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from labkit.guard import same_secret
 from labkit.sandbox.images.bookinfo import page
 from labkit.sandbox.images.bookinfo.common import call, forwarded, is_modern, run
 from labkit.sandbox.images.web import Request, Response, json_response
@@ -77,7 +78,7 @@ def _user(request: Request) -> str:
     data = value.partition(".")[0]
     with contextlib.suppress(ValueError):
         user = base64.urlsafe_b64decode(data + "=" * (-len(data) % 4)).decode()
-        if hmac.compare_digest(_signed(user), value):
+        if same_secret(value, _signed(user)):
             return user
     return ""
 

@@ -45,7 +45,6 @@ class _Connections:
     def __init__(self, host: str, port: int, timeout: float, authority: str = "") -> None:
         self._address = (host, port)
         self._authority = authority
-        self._context: ssl.SSLContext | None = None
         self._timeout = timeout
         self._idle: list[http.client.HTTPConnection] = []
         self._lock = threading.Lock()
@@ -57,9 +56,9 @@ class _Connections:
         host, port = self._address
         if not self._authority:
             return http.client.HTTPConnection(host, port, timeout=self._timeout), False
-        if self._context is None:
-            self._context = ssl.create_default_context(cafile=self._authority)
-        return http.client.HTTPSConnection(host, port, timeout=self._timeout, context=self._context), False
+        # Read each time, as the token is: a sandbox whose keys were damaged has new ones.
+        context = ssl.create_default_context(cafile=self._authority)
+        return http.client.HTTPSConnection(host, port, timeout=self._timeout, context=context), False
 
     def request(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None

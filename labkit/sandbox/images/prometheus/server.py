@@ -11,7 +11,6 @@ import ctypes
 import http.client
 import json
 import os
-import secrets
 import signal
 import socket
 import subprocess
@@ -22,7 +21,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from labkit import config
+from labkit import config, files
+from labkit.guard import new_secret
 from labkit.sandbox.images.cluster import Cluster
 from labkit.sandbox.images.guarded import guarded
 from labkit.sandbox.images.prometheus.adapt import Surroundings, adapt
@@ -104,7 +104,8 @@ class _Pod:
             shift=int(os.environ.get("LABKIT_LOW_PORT_SHIFT") or 0),
         )
         content: dict[str, Any] = yaml.safe_load(self.source.read_text()) or {}
-        self.adapted.write_text(yaml.safe_dump(adapt(content, here), sort_keys=False))
+        # Prometheus may read it again at this moment: half a configuration is refused.
+        files.write(self.adapted, yaml.safe_dump(adapt(content, here), sort_keys=False).encode(), lasting=False)
 
     def command(self, program: Path, port: int, password: str) -> list[str]:
         import bcrypt
@@ -112,8 +113,7 @@ class _Pod:
         # Four rounds: the password is random and lives no longer than the pod, and each check costs time.
         hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode()
         web = self.root / "web.yml"
-        with open(os.open(web, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as handle:
-            json.dump({"basic_auth_users": {_USER: hashed}}, handle)
+        files.write(web, json.dumps({"basic_auth_users": {_USER: hashed}}).encode(), lasting=False)
         retention = self.flags.get("storage.tsdb.retention.time") or self.flags.get("storage.tsdb.retention") or "6h"
         data = self.flags.get("storage.tsdb.path", "/prometheus")
         data = data if data.startswith(str(self.root)) else str(self.root / data.lstrip("/"))
@@ -178,7 +178,7 @@ def main() -> int:
     (relay,) = listen({0: scrapes(block)}, pod.hidden)
     sd_port, relay_port = int(sd.server_address[1]), int(relay.server_address[1])
     pod.write_config(sd_port, relay_port)
-    password, port = secrets.token_urlsafe(24), _free_port(pod.hidden)
+    password, port = new_secret(), _free_port(pod.hidden)
     command = pod.command(program, port, password)
     child = subprocess.Popen(command, preexec_fn=_die_with_parent)
     threading.Thread(target=_watch_source, args=(pod, sd_port, relay_port), daemon=True).start()

@@ -1,0 +1,96 @@
+"""Small files that must last: whole or not at all, whoever else writes, and read with a look at what they are."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import signal
+from pathlib import Path
+
+import pytest
+
+from labkit import files
+
+
+def test_a_file_is_replaced_and_private(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    for content in (b"first", b"second"):
+        files.write(path, content)
+        assert files.read(path) == content
+        assert path.stat().st_mode & 0o777 == 0o600
+    assert [file.name for file in tmp_path.iterdir()] == ["state"]
+
+
+def test_one_that_is_there_is_not_created_again(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    assert files.create(path, b"first")
+    assert not files.create(path, b"second")
+    assert files.read(path) == b"first"
+    assert [file.name for file in tmp_path.iterdir()] == ["state"]
+
+
+@pytest.mark.parametrize("lasting", [True, False])
+def test_a_file_that_cannot_be_written_whole_stays_as_it_was(tmp_path: Path, lasting: bool) -> None:
+    path = tmp_path / "state"
+    files.write(path, b"before")
+    pid = os.fork()
+    if pid == 0:
+        # A limit on the size of files fails a write half-way, as a full disk does.
+        code = 1
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+        try:
+            files.write(path, b"x" * 10_000, lasting=lasting)
+        except OSError as error:
+            code = 0 if error.filename == str(path) else 2
+        os._exit(code)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert files.read(path) == b"before"
+    assert [file.name for file in tmp_path.iterdir()] == ["state"]
+
+
+def _write(path: Path, letter: bytes) -> None:
+    for _ in range(50):
+        files.write(path, letter * 5000, lasting=False)
+
+
+def test_writers_at_the_same_time_leave_one_whole_content(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    files.write(path, b"a" * 5000)
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_write, args=(path, letter)) for letter in (b"a", b"b")]
+    for writer in writers:
+        writer.start()
+    while any(writer.is_alive() for writer in writers):
+        content = files.read(path)
+        assert len(content) == 5000
+        assert len(set(content)) == 1
+    assert [writer.exitcode for writer in writers] == [0, 0]
+    assert [file.name for file in tmp_path.iterdir()] == ["state"]
+
+
+def test_what_is_no_such_file_is_said(tmp_path: Path) -> None:
+    empty, pipe, folder, long = (tmp_path / name for name in ("empty", "pipe", "folder", "long"))
+    empty.touch()
+    os.mkfifo(pipe)
+    folder.mkdir()
+    long.write_bytes(b"x" * 11)
+    with pytest.raises(ValueError, match="is empty"):
+        files.read(empty)
+    with pytest.raises(ValueError, match="is not a file"):
+        files.read(pipe)
+    with pytest.raises(ValueError, match="is not a file"):
+        files.read(folder)
+    with pytest.raises(ValueError, match="more than 10 bytes"):
+        files.read(long, 10)
+    with pytest.raises(FileNotFoundError):
+        files.read(tmp_path / "none")
+
+
+def test_what_is_damaged_is_kept_aside(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    for name in ("key.damaged", "key.damaged-2"):
+        path.write_text(name)
+        assert files.aside(path) == tmp_path / name
+    assert sorted(file.read_text() for file in tmp_path.iterdir()) == ["key.damaged", "key.damaged-2"]
