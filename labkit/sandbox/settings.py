@@ -26,6 +26,7 @@ class SandboxSettings:
         plan: Its addresses.
         token: The bearer token of the API server.
         loadbalancer: Whether Services of type LoadBalancer get an address.
+        recover: Whether to take what is sound out of a damaged journal of objects, instead of refusing to start.
         real_clocks: Whether telemetry runs at Istio's own intervals (15 s scrapes, 5 s until stats and
             spans are handed on) instead of the sandbox's quick ones.
     """
@@ -37,6 +38,7 @@ class SandboxSettings:
     token: str = field(repr=False)
     loadbalancer: bool = False
     real_clocks: bool = False
+    recover: bool = False
 
     @property
     def node_name(self) -> str:
