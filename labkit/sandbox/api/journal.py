@@ -282,7 +282,7 @@ class Journal:
 
     def _give_up(self, why: object) -> None:
         """Go on with the file there is."""
-        log.warning("%s: could not be compacted: %s", self._path, why)
+        log.warning("%s: could not be compacted: %s", self._path, why.strerror if isinstance(why, OSError) else why)
         if self._fresh is not None:
             # The thread may be using it: it is closed between two rounds.
             self._dropped.append(self._fresh)
