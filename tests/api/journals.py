@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from labkit.sandbox.api.journal_format import HEADER_SIZE, Reading, encode, read
@@ -148,11 +149,10 @@ def damaged(content: bytes, other: bytes, seed: int) -> tuple[str, bytes]:
     return way.__name__, changed
 
 
-def resealed(content: bytes, number: int, payload: bytes) -> bytes:
-    """`content` with another record of that number, whole: as if the sandbox itself had written it."""
-    lines = content.splitlines(keepends=True)
-    lines[number] = encode(content[17:25], number, payload)
-    return b"".join(lines)
+def written_by(path: Path, version: str) -> None:
+    """Make a journal one that another version of labkit wrote."""
+    content = path.read_bytes()
+    path.write_bytes(replace(read(content).header, by=version).encode() + content[HEADER_SIZE:])
 
 
 def appended(path: Path, *payloads: bytes) -> None:
@@ -164,4 +164,4 @@ def appended(path: Path, *payloads: bytes) -> None:
     path.write_bytes(content + b"".join(encode(reading.header.id, number + n, p) for n, p in enumerate(payloads, 1)))
 
 
-__all__ = ["HEADER_SIZE", "WAYS", "appended", "damaged", "fill", "resealed", "state"]
+__all__ = ["HEADER_SIZE", "WAYS", "appended", "damaged", "fill", "state", "written_by"]

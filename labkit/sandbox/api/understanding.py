@@ -6,8 +6,10 @@ another version wrote, or what was damaged, may differ; the parts that go over a
 
 from __future__ import annotations
 
-from labkit.sandbox.api.builtin_decode import decode
-from labkit.sandbox.api.builtin_types import fields_of, kind_type
+import re
+from typing import Any
+
+from labkit.sandbox.api.builtin import validate_builtin
 from labkit.sandbox.api.crds import CRDS, defined
 from labkit.sandbox.api.registry import Registry, Resource
 from labkit.sandbox.api.store import Store
@@ -30,6 +32,9 @@ _WITH_SPEC = frozenset(
     )
 )
 """Kinds that are nothing without a spec."""
+
+
+_STEP = re.compile(r"([^.\[\]]+)(?=[.\[]|$)|\[(\d+)\]")
 
 
 def set_aside(store: Store, registry: Registry) -> None:
@@ -61,8 +66,17 @@ def _problem(resource: Resource | None, obj: Obj, fields: bool) -> str:
         return "it has no spec"
     if not fields:
         return ""
-    type_name = kind_type(resource.api_version, resource.kind)
-    try:
-        return decode(obj, type_name).decode if fields_of(type_name) is not None else ""
-    except RecursionError:
-        return "it is nested too deeply"
+    found = validate_builtin(resource.api_version, resource.kind, obj)
+    # Rules may have become stricter since; what is not there at all is what nobody can do without.
+    missing = [f"{cause['field']}: {cause['message']}" for cause in found.errors if _missing(obj, cause["field"])]
+    return found.decode or (missing[0] if missing else "")
+
+
+def _missing(obj: Any, path: str) -> bool:
+    """Whether there is nothing at `path`, such as "spec.ports[0].port"."""
+    for name, index in _STEP.findall(path):
+        try:
+            obj = obj[int(index)] if index else obj[name]
+        except (KeyError, IndexError, TypeError):
+            return True
+    return obj is None
