@@ -136,21 +136,3 @@ def test_what_was_set_aside_can_be_applied_again(settings, journal):
     (one,) = objects.store.aside
     assert json.loads(one.file.read_text())["kind"] == "Widget"
     objects.close()
-
-
-def test_objects_can_be_changed_between_loading_and_the_first_reader(settings, journal):
-    objects = ObjectStore(settings)
-
-    def change(resource: str, obj: dict) -> dict | None:
-        if resource != "configmaps":
-            return None
-        obj["data"] = {"a": "2"}
-        return obj
-
-    version = objects.store.version
-    assert objects.store.revise(change) == 1
-    assert objects.store.version == version + 1
-    objects.close()
-    objects = ObjectStore(settings)
-    assert objects.get("configmaps", "fine")["data"] == {"a": "2"}
-    objects.close()

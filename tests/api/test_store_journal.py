@@ -50,7 +50,7 @@ from labkit.sandbox.addresses import AddressPlan
 from labkit.sandbox.api.objects import ObjectStore
 from labkit.sandbox.settings import SandboxSettings
 
-objects = ObjectStore(SandboxSettings("test", Path({str(settings.home)!r}), "1.30.3", AddressPlan(7), token="t"))
+objects = ObjectStore(SandboxSettings("test", Path({str(settings.home)!r}), "1.30.3", AddressPlan(7), token="t" * 43))
 for index in range(100):
     objects.create("configmaps", {{"metadata": {{"name": f"map-{{index}}"}}}})
 os.kill(os.getpid(), signal.SIGKILL)

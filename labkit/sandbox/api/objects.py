@@ -63,9 +63,8 @@ class ObjectStore:
         self._definitions = Definitions(self.store, self.registry)
         self.writes.hooks[CRDS] = self._definitions.prepare
         self._recorder = Recorder(self, settings.node_name)
-        # Here, before anybody sees them, is the place for what must be changed in objects of an earlier run
-        # (`Store.revise`).
         understanding.set_aside(self.store, self.registry)
+        # Here, before anybody sees them, is the place for what must be changed in objects of an earlier run.
         bootstrap.bootstrap(self)
         for one in self.store.aside:
             self._tell(one)

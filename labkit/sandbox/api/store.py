@@ -156,31 +156,6 @@ class Store:
             self._put_aside(Aside(resource, *key, why, entry.raw, entry.obj))
             self.remove(resource, key)
 
-    def revise(self, change: Callable[[str, Obj], Obj | None]) -> int:
-        """Let `change` look at every object, as a write of its own for each that it changes.
-
-        For what must be so before anybody sees the objects: called between loading and the first reader.
-
-        Args:
-            change: Called with the resource and a copy of the object, which it may change; returns what to keep
-                instead of the object, or None to leave that as it is.
-
-        Returns:
-            How many objects were changed.
-        """
-        changed = 0
-        for resource, table in self._objects.items():
-            for key, entry in list(table.items()):
-                obj = change(resource, clone(entry.obj))
-                if obj is not None:
-                    self.put(resource, key, obj)
-                    changed += 1
-        return changed
-
-    def resources(self) -> list[str]:
-        """The names of all resources of which there are objects."""
-        return [resource for resource, table in self._objects.items() if table]
-
     def flush(self) -> None:
         """Return once all that was written before is on the disk."""
         self._journal.flush()
@@ -236,12 +211,32 @@ class Store:
         except OSError as error:
             raise refusals.not_saved(resource, key[1], self._path, error) from error
 
-    def rewrite(self, resource: str, change: Callable[[Obj], Obj]) -> None:
-        """Change how objects of `resource` are kept (another storage version) without it being a write."""
-        table = self._objects.get(resource, {})
+    def resources(self) -> list[str]:
+        """Every resource that objects are kept of."""
+        return list(self._objects)
+
+    def rewrite(self, resource: str, change: Callable[[Obj], Obj]) -> int:
+        """Change how objects of `resource` are kept (another storage version) without it being a write.
+
+        Args:
+            resource: Of which resource.
+            change: Gives the object to keep for a copy of the one there is; what it returns as it got it stays.
+
+        Returns:
+            How many were changed.
+        """
+        table, count = self._objects.get(resource, {}), 0
         for key, entry in list(table.items()):
-            obj = change(clone(entry.obj))
-            table[key] = Entry(obj, dumps(obj), entry.version)
+            copied = clone(entry.obj)
+            obj = change(copied)
+            if obj is not copied:
+                table[key] = Entry(obj, dumps(obj), entry.version)
+                count += 1
+        return count
+
+    def compact(self) -> None:
+        """Write the journal anew from what is in memory; it stays as it is where that fails."""
+        self._journal.compact(self._payloads())
 
     def _publish(self, change: Change) -> None:
         if len(self._history) == HISTORY:
@@ -250,7 +245,7 @@ class Store:
         for listener in list(self._listeners.get(change.resource, ())):
             listener(change)
         if self._journal.wants_compaction:
-            self._journal.compact(self._payloads())
+            self.compact()
 
     def _payloads(self) -> Iterator[bytes]:
         yield b'{"version":%d}' % self.version
