@@ -158,6 +158,8 @@ class Journal:
 
         The new file takes the old one's place once it is safe on disk, which nobody waits for.
         """
+        if self._fresh is not None:
+            self.flush()
         try:
             fresh = JournalFile.create(self._new, _new_header(__version__), payloads)
         except OSError as error:
