@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from labkit import istio
 from labkit.errors import SandboxError
 from labkit.sandbox.api.journal_format import read
 from labkit.sandbox.api.objects import ObjectStore
 from labkit.sandbox.settings import SandboxSettings
 
-from .conftest import config_map
+from .conftest import Cluster, config_map
 from .journals import appended
 
 
@@ -168,6 +169,28 @@ def test_a_journal_of_the_former_format_is_read_and_converted(settings):
         assert objects.store.aside == []
         objects.close()
         assert path.read_bytes().startswith(b"labkit-journal 2 ")
+
+
+@pytest.mark.parametrize("release", ["1.2.2", "1.30.3"])
+async def test_a_whole_mesh_of_the_former_format_is_brought_back(cluster: Cluster, release: str) -> None:
+    """None of the workshop's own objects is taken for one that cannot be understood."""
+    files = istio.release(release)
+    bookinfo = [files.samples / "bookinfo" / name for name in ("platform/kube/bookinfo.yaml", "networking")]
+    await cluster.kubectl("create", "namespace", "istio-system", check=False)
+    for file in (*files.crd_files, *files.demo_files, *files.addon_files, *bookinfo):
+        await cluster.kubectl("apply", "--validate=false", "-f", str(file), check=False)
+    store = cluster.objects.store
+    kept = {(name, entry.raw) for name in store.resources() for entry in store.entries(name)}
+    assert len(kept) > 80
+    lines = [b'{"put":"%s","object":%s}' % (name.encode(), raw) for name, raw in kept]
+    home = cluster.home / "former"
+    (home / "objects").mkdir(parents=True)
+    head = b'{"journal":"labkit objects","format":1}'
+    (home / "objects" / "journal.jsonl").write_bytes(b"\n".join([head, *lines, b""]))
+    objects = ObjectStore(replace(cluster.settings, home=home))
+    objects.close()
+    assert [(str(one), one.why) for one in objects.store.aside] == []
+    assert {(name, entry.raw) for name in objects.store.resources() for entry in objects.store.entries(name)} == kept
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,8 @@ class Killed:
             assert not writer.is_alive()
         for api in apis:
             api.api_client.close()
-        assert [one for writer in writers for one in writer.refused] == []
+        refused = [one for writer in writers for one in writer.refused]
+        assert not refused, refused
         self.acknowledged += sum(writer.acknowledged for writer in writers)
         up = self._sandbox.labkit("up", "--name", self._sandbox.name)
         assert up.returncode == 0, up.stderr

@@ -33,6 +33,9 @@ _WITH_SPEC = frozenset(
 )
 """Kinds that are nothing without a spec."""
 
+_CHECKED = _WITH_SPEC | {"configmaps", "endpoints", "endpointslices.discovery.k8s.io", "namespaces", "nodes", "secrets"}
+"""Kinds whose fields the parts rely on. Of others a strange object is in nobody's way: better kept than left out."""
+
 
 _STEP = re.compile(r"([^.\[\]]+)(?=[.\[]|$)|\[(\d+)\]")
 
@@ -41,19 +44,19 @@ def set_aside(store: Store, registry: Registry) -> None:
     """Take out of `store` what cannot be understood: objects of the wrong shape, and of kinds that are not served."""
     fields = store.foreign
     for entry in store.entries(CRDS):
-        if why := _problem(registry.get(CRDS), entry.obj, fields) or defined(entry.obj):
+        if why := _problem(registry.get(CRDS), entry.obj, fields=False) or defined(entry.obj):
             store.set_aside(CRDS, ("", entry.obj["metadata"]["name"]), why)
             registry.remove_custom(entry.obj["metadata"]["name"])
     for name in store.resources():
         resource = registry.get(name)
         for entry in store.entries(name) if name != CRDS else ():
-            if why := _problem(resource, entry.obj, fields):
+            if why := _problem(resource, entry.obj, fields=fields):
                 meta = entry.obj["metadata"]
                 store.set_aside(name, (meta.get("namespace") or "", meta["name"]), why)
     store.adopt()
 
 
-def _problem(resource: Resource | None, obj: Obj, fields: bool) -> str:
+def _problem(resource: Resource | None, obj: Obj, *, fields: bool) -> str:
     if resource is None or not resource.stored:
         return "its kind is not served"
     if bool(obj["metadata"].get("namespace")) != resource.namespaced:
@@ -64,7 +67,7 @@ def _problem(resource: Resource | None, obj: Obj, fields: bool) -> str:
         return "its spec is no object" if not isinstance(obj.get("spec", {}), dict | None) else ""
     if resource.name in _WITH_SPEC and not isinstance(obj.get("spec"), dict):
         return "it has no spec"
-    if not fields:
+    if not fields or resource.name not in _CHECKED:
         return ""
     found = validate_builtin(resource.api_version, resource.kind, obj)
     # Rules may have become stricter since; what is not there at all is what nobody can do without.
