@@ -56,7 +56,9 @@ class Writer(threading.Thread):
             # The server was killed.
             return
         except client.ApiException as error:
-            self.refused.append(f"{error.status} {error.body}")
+            # 0: an answer that ended in the middle of TLS; the server was killed here too.
+            if error.status:
+                self.refused.append(f"{error.status} {error.body}")
 
     def _write(self, name: str) -> None:
         known = self._known.setdefault(name, Known())
