@@ -22,13 +22,33 @@ __all__ = ["main"]
 def _up(args: argparse.Namespace) -> int:
     from labkit.sandbox import control
 
-    now = control.up(args.name, args.release, loadbalancer=args.loadbalancer, real_clocks=args.real_clocks)
+    before = control.reports(args.name)
+    now = control.up(
+        args.name, args.release, loadbalancer=args.loadbalancer, real_clocks=args.real_clocks, recover=args.recover
+    )
+    for report in control.reports(args.name):
+        if report not in before:
+            print(report.read_text(), end="")
+    _tell_set_aside(args.name)
     print(f"sandbox {now.name!r} is running: Istio {now.release}, Kubernetes API at {now.server}")
     if now.note:
         print(f"note: {now.note}")
     name = "" if now.name == "default" else f" --name {now.name}"
     print(f'next: eval "$(labkit env{name})" && kubectl get nodes')
     return 0
+
+
+def _tell_set_aside(name: str) -> None:
+    from labkit.sandbox import control
+
+    if files := control.set_aside(name):
+        count = f"{len(files)} object" if len(files) == 1 else f"{len(files)} objects"
+        words = "could not be understood and was" if len(files) == 1 else "could not be understood and were"
+        print(
+            f"{count} of sandbox {name!r} {words} left out, kept in {files[0].parent}: "
+            f"{', '.join(file.stem for file in files[:5])}{', …' if len(files) > 5 else ''} "
+            "(mend and apply them, or delete the files)"
+        )
 
 
 def _down(args: argparse.Namespace) -> int:
@@ -54,6 +74,7 @@ def _status(args: argparse.Namespace) -> int:
             )
             if one.note:
                 print(f"  note: {one.note}")
+            _tell_set_aside(one.name)
     return 0 if args.all or found[0].state == "running" else 3
 
 
@@ -104,6 +125,10 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--release", choices=config.RELEASES, help=f"Istio release (default: {config.DEFAULT_RELEASE})")
     up.add_argument("--loadbalancer", action="store_true", help="give Services of type LoadBalancer an address")
     up.add_argument("--real-clocks", action="store_true", help="scrape metrics and send spans at Istio's own intervals")
+
+    up.add_argument(
+        "--recover", action="store_true", help="start from what is sound of damaged objects, and list what was lost"
+    )
 
     down = command("down", _down, "stop a sandbox and all it started")
     named(down)

@@ -26,7 +26,7 @@ from labkit.sandbox import kept, reach
 from labkit.sandbox.launch import UP_DEADLINE, UnexplainedError, last_words, launch
 from labkit.sandbox.preflight import check, make_folder, unmake_folder
 
-__all__ = ["Status", "down", "folder", "kubeconfig", "names", "status", "up"]
+__all__ = ["Status", "down", "folder", "kubeconfig", "names", "reports", "set_aside", "status", "up"]
 
 DOWN_DEADLINE = 10.0
 """Seconds `down` waits for the daemon to end by itself before it is killed."""
@@ -179,6 +179,7 @@ def up(
     *,
     loadbalancer: bool = False,
     real_clocks: bool = False,
+    recover: bool = False,
 ) -> Status:
     """Start sandbox `name`, or reuse it if it runs; returns when its API answers.
 
@@ -187,6 +188,7 @@ def up(
         release: "1.2.2" or "1.30.3"; None means the release it was made with, else the default.
         loadbalancer: Give Services of type LoadBalancer an address.
         real_clocks: Run telemetry at Istio's own intervals.
+        recover: Start from what is sound of a damaged journal of objects; `reports` has what was lost.
 
     Raises:
         SettingError: an unknown release, or one that differs from what the sandbox was made with.
@@ -210,7 +212,7 @@ def up(
         if now.state == "starting":
             return _wait_until_running(name, home)
         check(home)
-        options = ["--loadbalancer"] * loadbalancer + ["--real-clocks"] * real_clocks
+        options = ["--loadbalancer"] * loadbalancer + ["--real-clocks"] * real_clocks + ["--recover"] * recover
         launch(home, name, release or made_with or config.DEFAULT_RELEASE, *options)
         return status(name)
 
@@ -252,6 +254,16 @@ def _lock(home: Path) -> int:
                 return handle
         os.close(handle)
         make_folder(home)
+
+
+def reports(name: str) -> list[Path]:
+    """What was told of damaged objects of sandbox `name` when they were recovered, one file a time, oldest first."""
+    return sorted((folder(name) / "objects").glob("recovered-*.txt"))
+
+
+def set_aside(name: str) -> list[Path]:
+    """The objects of sandbox `name` that could not be understood at a start, one file each."""
+    return sorted((folder(name) / "objects" / "set-aside").glob("*.json"))
 
 
 def _wait_until_running(name: str, home: Path) -> Status:

@@ -173,6 +173,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--loadbalancer", action="store_true")
     parser.add_argument("--real-clocks", action="store_true")
     parser.add_argument("--report", type=int, help="a pipe for the one line that says that it runs, or why not")
+    parser.add_argument("--recover", action="store_true")
     args = parser.parse_args(argv)
     report = Report(args.report)
     # A word that names no level asks for the usual one.
@@ -201,6 +202,7 @@ def main(argv: list[str] | None = None) -> int:
                 token=kept.token(args.home),
                 loadbalancer=args.loadbalancer,
                 real_clocks=args.real_clocks,
+                recover=args.recover,
             )
             serving = _serve(settings, report.running)
             if sys.platform == "linux":

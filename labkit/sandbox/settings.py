@@ -28,6 +28,7 @@ class SandboxSettings:
         plan: Its addresses.
         token: The bearer token of the API server, at least 32 characters.
         loadbalancer: Whether Services of type LoadBalancer get an address.
+        recover: Whether to take what is sound out of a damaged journal of objects, instead of refusing to start.
         real_clocks: Whether telemetry runs at Istio's own intervals (15 s scrapes, 5 s until stats and
             spans are handed on) instead of the sandbox's quick ones.
 
@@ -42,6 +43,7 @@ class SandboxSettings:
     token: str = field(repr=False)
     loadbalancer: bool = False
     real_clocks: bool = False
+    recover: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a token that was lost on its way: accounts' and proxies' are made from it."""

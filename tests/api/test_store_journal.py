@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from labkit.errors import SandboxError
-from labkit.sandbox.api import journal
+from labkit.sandbox.api import journal, journal_format
 from labkit.sandbox.api.objects import ObjectStore
 from labkit.sandbox.contracts import ApiError
 from labkit.sandbox.settings import SandboxSettings
@@ -71,8 +70,11 @@ def test_a_torn_last_line_is_dropped(settings: SandboxSettings, caplog: pytest.L
     objects.create("configmaps", config_map("whole"))
     objects.close()
     path = journal_of(settings)
+    whole = path.read_bytes()
+    reading = journal_format.read(whole)
+    torn = journal_format.encode(reading.header.id, len(reading.records) + 1, b'{"put":"configmaps"}')[:40]
     with path.open("ab") as out:
-        out.write(b'{"put":"configmaps","object":{"metadata":{"na')
+        out.write(torn)
 
     objects = ObjectStore(settings)
     try:
@@ -81,8 +83,9 @@ def test_a_torn_last_line_is_dropped(settings: SandboxSettings, caplog: pytest.L
         objects.create("configmaps", config_map("next"))
     finally:
         objects.close()
-    for line in path.read_bytes().splitlines():
-        json.loads(line)
+    after = journal_format.read(path.read_bytes())
+    assert (after.damages, after.torn) == ([], 0)
+    assert len(after.records) == len(reading.records) + 1
 
 
 @pytest.mark.parametrize(
@@ -92,12 +95,14 @@ def test_a_torn_last_line_is_dropped(settings: SandboxSettings, caplog: pytest.L
 def test_a_damaged_file_is_named_and_the_next_step_given(settings: SandboxSettings, damage: bytes) -> None:
     ObjectStore(settings).close()
     path = journal_of(settings)
-    path.write_bytes(path.read_bytes() + damage + b'{"version":1}\n')
+    content = path.read_bytes()
+    path.write_bytes(content + damage + b'{"version":1}\n')
     with pytest.raises(SandboxError) as caught:
         ObjectStore(settings)
+    number = len(journal_format.read(content).records) + 1
     assert str(path) in caught.value.message
-    assert "line" in caught.value.message
-    assert f"Move {path} away" in caught.value.next_step
+    assert f"record {number} at byte {len(content)}: it is not as it was written" in caught.value.message
+    assert "`labkit up --name test --recover`" in caught.value.next_step
 
 
 def test_a_second_process_is_refused(objects: ObjectStore, settings: SandboxSettings) -> None:
@@ -129,7 +134,10 @@ def test_a_full_disk_refuses_the_write_and_leaves_nothing_half_done(
         with pytest.raises(ApiError) as caught:
             objects.create("configmaps", config_map("refused"))
         assert caught.value.code == 507
-        assert "No space left on device" in caught.value.message
+        assert 'configmaps "refused" could not be saved' in caught.value.message
+        assert "the disk is full (No space left on device)" in caught.value.message
+        assert "Make room there" in caught.value.message
+        assert caught.value.details == {"name": "refused", "kind": "configmaps"}
         with pytest.raises(ApiError):
             objects.patch("configmaps", "before", {"data": {"a": "2"}})
         with pytest.raises(ApiError):
@@ -187,6 +195,7 @@ def test_a_compaction_that_fails_keeps_the_old_file(
             patch.setattr(journal.os, "replace", broken)
             for index in range(200):
                 objects.create("configmaps", config_map(f"m{index}", text="x" * 100))
+            objects.store.flush()
         assert "could not be compacted" in caplog.text
         assert len(objects.list("configmaps")) == 200
         assert not list(settings.home.glob("objects/*.new"))

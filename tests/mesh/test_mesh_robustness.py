@@ -87,6 +87,22 @@ async def test_what_nobody_foresaw_is_taken_back(shop: Bookshop, monkeypatch: py
         shop.objects.remove(VIRTUAL_SERVICES, "poison", "bookinfo")
 
 
+async def test_only_what_cannot_be_translated_is_taken_back(shop: Bookshop) -> None:
+    """Whatever its kind, and however much came at the same moment: at a start all objects come at once."""
+    shop.objects.events.clear()
+    meta = {"name": "odd", "namespace": "bookinfo"}
+    shop.objects.put("pods", {"metadata": meta, "spec": {"containers": [{"image": "nameless"}]}, "status": {}})
+    for number in range(10):
+        shop.objects.put(
+            "configmaps", {"metadata": {"name": f"m{number}", "namespace": "bookinfo"}, "data": {"a": "1"}}
+        )
+    async with shop.rules(virtual_service({"route": [to("v3")]})):
+        assert set(await shop.many(20)) == {"reviews-v3"}
+        assert [who for who, kind, _, _ in shop.objects.events if kind == "Warning"] == ["odd"]
+        assert "cannot be translated for proxies" in warnings(shop, "odd")[0]
+    shop.objects.remove("pods", "odd", "bookinfo")
+
+
 async def test_traffic_goes_on_without_the_control_plane_and_changes_wait(shop: Bookshop) -> None:
     async with shop.rules(virtual_service({"route": [to("v1")]})):
         shop.pilot(ready=False)

@@ -9,7 +9,7 @@ from labkit.sandbox.api.registry import Registry, custom_resource
 from labkit.sandbox.api.store import Change, Store, clone
 from labkit.sandbox.contracts import Obj
 
-__all__ = ["CRDS", "Definitions"]
+__all__ = ["CRDS", "Definitions", "defined"]
 
 CRDS = "customresourcedefinitions.apiextensions.k8s.io"
 
@@ -26,7 +26,8 @@ class Definitions:
         self._store = store
         self._registry = registry
         for entry in store.entries(CRDS):
-            if _established(entry.obj):
+            # One of an earlier run that defines nothing is set aside a little later.
+            if not defined(entry.obj) and _established(entry.obj):
                 registry.add_custom(entry.obj)
         store.listen(CRDS, self._on_change)
 
@@ -115,6 +116,12 @@ class Definitions:
             if mine.kind == other.kind or mine.list_kind == other.list_kind:
                 return f'"{mine.kind}" is already in use'
         return ""
+
+
+def defined(crd: Obj) -> str:
+    """Why `crd` defines no resource; "" for one that does."""
+    causes = _problems(crd, crd.get("spec"))
+    return f"{causes[0]['field']}: {causes[0]['message']}" if causes else ""
 
 
 def _established(crd: Obj) -> bool:

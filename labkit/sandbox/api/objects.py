@@ -6,7 +6,7 @@ import builtins
 from dataclasses import replace
 from typing import Any, Literal
 
-from labkit.sandbox.api import bootstrap, refusals
+from labkit.sandbox.api import bootstrap, refusals, understanding
 from labkit.sandbox.api.apply import applied
 from labkit.sandbox.api.conversion import from_hub
 from labkit.sandbox.api.crds import CRDS, Definitions
@@ -19,6 +19,7 @@ from labkit.sandbox.api.recorder import Recorder
 from labkit.sandbox.api.registry import Registry, Resource, Served
 from labkit.sandbox.api.scale import scale_of, scaled
 from labkit.sandbox.api.selectors import field_selector, label_selector
+from labkit.sandbox.api.setting_aside import Aside
 from labkit.sandbox.api.shapes import shape_of
 from labkit.sandbox.api.store import Entry, Store, clone
 from labkit.sandbox.api.watch import EventWatch
@@ -43,16 +44,43 @@ class ObjectStore:
 
     def __init__(self, settings: SandboxSettings) -> None:
         self.settings = settings
-        self.store = Store(settings.home / "objects" / "journal.jsonl")
-        self.moved = settle(self.store, settings.plan)
-        """What was done about addresses of another block; "" if there were none."""
+        # The kubeconfig is written when the API first answers: where it is, there were objects.
+        self.store = Store(
+            settings.home / "objects" / "journal.jsonl",
+            expected=(settings.home / "kubeconfig").exists(),
+            recover=settings.recover,
+            command="labkit up" if settings.name == "default" else f"labkit up --name {settings.name}",
+        )
+        try:
+            self._begin(settings)
+        except BaseException:
+            self.store.close()
+            raise
+
+    def _begin(self, settings: SandboxSettings) -> None:
         self.registry = Registry(legacy=settings.legacy)
         self.writes = Writes(self.store, self.registry, settings)
         self.deletes = Deletes(self.store, self.registry, self.writes)
         self._definitions = Definitions(self.store, self.registry)
         self.writes.hooks[CRDS] = self._definitions.prepare
         self._recorder = Recorder(self, settings.node_name)
+        understanding.set_aside(self.store, self.registry)
+        self.moved = settle(self.store, settings.plan)
+        """What was done about addresses of another block; "" if there were none."""
         bootstrap.bootstrap(self)
+        for one in self.store.aside:
+            self._tell(one)
+
+    def _tell(self, one: Aside) -> None:
+        """A Warning event about an object that was set aside, where somebody looks for it."""
+        message = (
+            f"{one} could not be understood when the sandbox started ({one.why}): it was left out, and what was stored "
+            f"is in {one.file}; mend it there and apply it, or delete that file"
+        )
+        involved = one.involved
+        if self.find("namespaces", involved["metadata"]["namespace"]) is None:
+            involved["metadata"]["namespace"] = "default"
+        self.event(involved, "Warning", "SetAside", message, "labkit")
 
     def close(self) -> None:
         """Close the journal; the objects stay on disk."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
+from pathlib import Path
 
 from labkit.sandbox.api.registry import Resource
 from labkit.sandbox.contracts import ApiError, Obj
@@ -19,6 +21,7 @@ __all__ = [
     "modified",
     "no_such_resource",
     "not_found",
+    "not_saved",
     "too_large",
     "unsupported_media_type",
 ]
@@ -82,6 +85,21 @@ def unsupported_media_type(accepted: Sequence[str]) -> ApiError:
 def too_large(limit: int) -> ApiError:
     """413 for a body that is larger than the server takes."""
     return ApiError(413, "RequestEntityTooLarge", f"Request entity too large: limit is {limit}")
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def not_saved(resource: str, name: str, file: Path, error: OSError) -> ApiError:
+    """507 for a write that the disk did not take."""
+    seen = "the disk is full" if error.errno in _FULL else "the disk cannot be written"
+    plural, _, group = resource.partition(".")
+    message = (
+        f'{resource} "{name}" could not be saved in {file}: {seen} ({error.strerror}); nothing was changed. '
+        f"Make room there{'' if error.errno in _FULL else ', or use another disk (LABKIT_HOME)'}, and try again."
+    )
+    details: Obj = {"name": name, "kind": plural} | ({"group": group} if group else {})
+    return ApiError(507, "InternalError", message, details)
 
 
 def expired(message: str = "too old resource version") -> ApiError:

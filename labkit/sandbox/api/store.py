@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,8 +12,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from labkit.errors import SandboxError
+from labkit import __version__
+from labkit.sandbox.api import journal_format, recovery, refusals, setting_aside
 from labkit.sandbox.api.journal import Journal
+from labkit.sandbox.api.loading import Loaded, delete_payload, load, put_payload
+from labkit.sandbox.api.setting_aside import Aside
 from labkit.sandbox.contracts import Obj
 
 __all__ = ["Change", "Entry", "Key", "Store", "clone", "dumps"]
@@ -74,43 +78,87 @@ class Store:
 
     Args:
         path: The journal's file.
+        expected: Whether there must be a journal already, since this cluster had been up before.
+        recover: Take what is sound out of a damaged journal, instead of refusing it.
+        command: What starts this sandbox, for messages: "labkit up".
+
+    Attributes:
+        version: The resourceVersion of the last write.
+        aside: The objects that were set aside since this process began.
+        foreign: Whether objects may be there that another version of labkit wrote, or that were damaged.
+
+    Raises:
+        SandboxError: the journal cannot be used, or is damaged.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, *, expected: bool = False, recover: bool = False, command: str = "labkit up"
+    ) -> None:
         self._path = path
-        self._journal = Journal(path)
+        self._journal = Journal(path, expected=expected, command=command)
         self._objects: dict[str, dict[Key, Entry]] = {}
         self._listeners: dict[str, list[Callable[[Change], None]]] = {}
         self._history: deque[Change] = deque(maxlen=HISTORY)
         self.version = 0
-        self._load()
+        self.aside: list[Aside] = []
+        self.foreign = False
+        try:
+            self._load(recover)
+        except BaseException:
+            self._journal.close()
+            raise
         # What happened before this process is not known in order: watches from then must list again.
         self._forgotten = self.version
 
-    def _load(self) -> None:
-        for number, record in enumerate(self._journal.open(), 1):
-            try:
-                self._replay(record)
-            except (KeyError, TypeError, ValueError, AttributeError):
-                self._journal.close()
-                raise SandboxError(
-                    f"{self._path} is damaged: line {number} does not hold an object.",
-                    next_step=f"Move {self._path} away to start this sandbox without its objects.",
-                ) from None
+    def _load(self, recover: bool) -> None:
+        reading = self._journal.open(recover=recover)
+        loaded = load(reading)
+        for (resource, key), (obj, raw, version) in loaded.objects.items():
+            self._objects.setdefault(resource, {})[key] = Entry(obj, raw, version)
+        self.version = loaded.version
+        for one in loaded.aside:
+            self._put_aside(one)
+        self.foreign = reading.header.by != __version__
+        if reading.damages:
+            self._recover(loaded)
+        elif reading.format != journal_format.FORMAT or loaded.aside:
+            # A file of the former format, or with something that the next start would stumble over again.
+            self._journal.rewrite(self._payloads(), by=reading.header.by)
 
-    def _replay(self, record: dict[str, Any]) -> None:
-        if "put" in record:
-            obj = record["object"]
-            meta = obj["metadata"]
-            version = int(meta["resourceVersion"])
-            key = (meta.get("namespace", ""), meta["name"])
-            self._objects.setdefault(record["put"], {})[key] = Entry(obj, dumps(obj), version)
-        elif "delete" in record:
-            version = int(record["version"])
-            self._objects.setdefault(record["delete"], {}).pop((record["namespace"], record["name"]), None)
-        else:
-            version = int(record.get("version", 0))
-        self.version = max(self.version, version)
+    def _recover(self, loaded: Loaded) -> None:
+        stamp = time.strftime("%Y-%m-%dT%H-%M-%S")
+        kept = self._path.with_name(f"{self._path.name}.damaged-{stamp}")
+        # Nobody may see a version twice: each lost write had one.
+        self.version += loaded.reading.lost + 1
+        self.foreign = True
+        self._journal.rewrite(self._payloads(), kept, by="-")
+        recovery.tell(self._path.with_name(f"recovered-{stamp}.txt"), recovery.report(loaded, self._path, kept))
+
+    def adopt(self) -> None:
+        """All objects were checked: those of another labkit are as good as our own from now on."""
+        if self.foreign:
+            self._journal.rewrite(self._payloads())
+            self.foreign = False
+
+    def _put_aside(self, one: Aside) -> None:
+        self.aside.append(setting_aside.keep(self._path.parent / setting_aside.FOLDER, one))
+
+    def set_aside(self, resource: str, key: Key, why: str) -> None:
+        """Take an object out that nothing can be done with, and keep it in a file.
+
+        Args:
+            resource: Of the object.
+            key: Of the object; nothing is done where there is none.
+            why: What is wrong with it, for the learner.
+        """
+        entry = self.entry(resource, key)
+        if entry is not None:
+            self._put_aside(Aside(resource, *key, why, entry.raw, entry.obj))
+            self.remove(resource, key)
+
+    def flush(self) -> None:
+        """Return once all that was written before is on the disk."""
+        self._journal.flush()
 
     def entry(self, resource: str, key: Key) -> Entry | None:
         """The object under `key`, or None."""
@@ -132,7 +180,7 @@ class Store:
         version = self.version + 1
         obj["metadata"]["resourceVersion"] = str(version)
         raw = dumps(obj)
-        self._journal.append_raw(b'{"put":"%s","object":%s}\n' % (resource.encode(), raw))
+        self._append(put_payload(resource, key, version, raw), resource, key)
         self.version = version
         entry = Entry(obj, raw, version)
         table = self._objects.setdefault(resource, {})
@@ -149,13 +197,19 @@ class Store:
             ApiError: 507 where that could not be saved; nothing is changed then.
         """
         version = self.version + 1
-        self._journal.append({"delete": resource, "namespace": key[0], "name": key[1], "version": version})
+        self._append(delete_payload(resource, key, version), resource, key)
         self.version = version
         before = self._objects[resource].pop(key)
         last = {**before.obj, "metadata": {**before.obj["metadata"], "resourceVersion": str(version)}}
         entry = Entry(last, dumps(last), version)
         self._publish(Change(version, "DELETED", resource, entry, before.obj))
         return entry
+
+    def _append(self, payload: bytes, resource: str, key: Key) -> None:
+        try:
+            self._journal.append(payload)
+        except OSError as error:
+            raise refusals.not_saved(resource, key[1], self._path, error) from error
 
     def resources(self) -> list[str]:
         """Every resource that objects are kept of."""
@@ -182,7 +236,7 @@ class Store:
 
     def compact(self) -> None:
         """Write the journal anew from what is in memory; it stays as it is where that fails."""
-        self._journal.compact(self._lines())
+        self._journal.compact(self._payloads())
 
     def _publish(self, change: Change) -> None:
         if len(self._history) == HISTORY:
@@ -193,11 +247,11 @@ class Store:
         if self._journal.wants_compaction:
             self.compact()
 
-    def _lines(self) -> Iterator[bytes]:
-        yield dumps({"version": self.version}) + b"\n"
+    def _payloads(self) -> Iterator[bytes]:
+        yield b'{"version":%d}' % self.version
         for resource, table in self._objects.items():
-            for entry in table.values():
-                yield b'{"put":"%s","object":%s}\n' % (resource.encode(), entry.raw)
+            for key, entry in table.items():
+                yield put_payload(resource, key, entry.version, entry.raw)
 
     def since(self, resource: str, version: int) -> list[Change] | None:
         """Changes of `resource` after `version`; None where they are no longer known."""

@@ -72,19 +72,58 @@ class ObjectCache:
 
     def used(self) -> list[str]:
         """All there is now was computed without trouble: the objects of Istio that changed since the last time."""
-        names = [f"{resource.split('.')[0]} {namespace}/{name}" for resource, namespace, name in self._fresh]
+        names = [
+            f"{resource.split('.')[0]} {namespace}/{name}"
+            for resource, namespace, name in self._fresh
+            if resource in ISTIO_RESOURCES
+        ]
         self._fresh.clear()
         return names
 
-    def revert(self, problem: str) -> bool:
-        """Go back to the versions before the last change, since `problem` came with it; whether there was a change."""
-        for (resource, namespace, name), before in self._fresh.items():
-            now = self._known[resource].pop((namespace, name), None)
-            if before is not None:
-                self._known[resource][namespace, name] = before
-            if now is not None:
-                self._warn(now, f"cannot be translated for proxies: {problem}")
-        return bool(self.used())
+    def isolate(self, trouble: Callable[[], str]) -> None:
+        """Go back to the version before for those objects, of all that changed last, that cannot be translated.
+
+        At the start of a sandbox all objects are such changes: one of them must not take the mesh from all others.
+
+        Args:
+            trouble: Computes all from the objects as they are; returns what went wrong, or "".
+        """
+        fresh, self._fresh = self._fresh, {}
+        now = {key: self._known[key[0]].get(key[1:]) for key in fresh}
+        for key, before in fresh.items():
+            self._put(key, before)
+        if not trouble():
+            self._admit(list(fresh), now, fresh, trouble)
+            return
+        # It lies elsewhere: the next change tries all of it again.
+        self._fresh = fresh
+        for key, obj in now.items():
+            self._put(key, obj)
+
+    def _admit(
+        self, keys: list[_Key], now: dict[_Key, Obj | None], before: dict[_Key, Obj | None], trouble: Callable[[], str]
+    ) -> None:
+        """Take what changed, as much of it at once as goes without trouble."""
+        for key in keys:
+            self._put(key, now[key])
+        problem = trouble()
+        if not problem:
+            self._fresh |= {key: before[key] for key in keys}
+            return
+        for key in keys:
+            self._put(key, before[key])
+        if len(keys) > 1:
+            half = len(keys) // 2
+            self._admit(keys[:half], now, before, trouble)
+            self._admit(keys[half:], now, before, trouble)
+        elif (obj := now[keys[0]]) is not None:
+            self._warn(obj, f"cannot be translated for proxies: {problem}")
+
+    def _put(self, key: _Key, obj: Obj | None) -> None:
+        if obj is None:
+            self._known[key[0]].pop(key[1:], None)
+        else:
+            self._known[key[0]][key[1:]] = obj
 
     def _warn(self, obj: Obj, problem: str) -> None:
         meta = obj["metadata"]
@@ -94,7 +133,12 @@ class ObjectCache:
     async def _follow(self, resource: str) -> None:
         with contextlib.closing(self._objects.watch(resource)) as watch:
             async for event in watch:
-                self._take(resource, event)
+                try:
+                    self._take(resource, event)
+                except Exception as error:
+                    # An object of an unforeseen shape must not end the watch for all others.
+                    log.exception("%s %s", resource, event.object["metadata"]["name"])
+                    self._warn(event.object, f"cannot be understood: {type(error).__name__}: {error}")
 
     def _take(self, resource: str, event: Event) -> None:
         known = self._known[resource]
@@ -110,8 +154,7 @@ class ObjectCache:
         now = known.get(key)
         if (before and _matters(resource, before)) == (now and _matters(resource, now)):
             return
-        if resource in ISTIO_RESOURCES:
-            self._fresh.setdefault((resource, *key), before)
+        self._fresh.setdefault((resource, *key), before)
         self._changed(resource)
 
     def _usable(self, resource: str, obj: Obj, before: Obj | None) -> bool:

@@ -138,22 +138,30 @@ class Mesh:
 
     def _translated(self) -> dict[_Name, Config] | None:
         """What every proxy should have; where the last change cannot be translated, as if it had not been made."""
-        while True:
+        configs: dict[_Name, Config] | None = None
+
+        def trouble() -> str:
+            nonlocal configs
             try:
-                self._snapshot = self._take()
+                snapshot = self._take()
                 configs = {
-                    key: translate(self._snapshot, workload)
-                    for key, workload in self._snapshot.workloads.items()
+                    key: translate(snapshot, workload)
+                    for key, workload in snapshot.workloads.items()
                     if workload.proxy and workload.ip
                 }
             except Exception as error:
-                # One object of an unforeseen shape must not take the mesh from all others.
-                log.exception("the last change cannot be translated")
-                if self._cache.revert(f"{type(error).__name__}: {error}"):
-                    continue
+                log.debug("cannot be translated", exc_info=True)
+                return f"{type(error).__name__}: {error}"
+            self._snapshot = snapshot
+            return ""
+
+        if problem := trouble():
+            log.warning("the last change cannot be translated: %s", problem)
+            self._cache.isolate(trouble)
+            if trouble():
                 return None
-            self._recent = self._cache.used() or self._recent
-            return configs
+        self._recent = self._cache.used() or self._recent
+        return configs
 
     def _pilot_ready(self) -> bool:
         root = self._snapshot.mesh.root_namespace

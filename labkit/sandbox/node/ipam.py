@@ -24,7 +24,10 @@ class PodAddresses:
 
     def reserve(self, address: str, owner: str) -> bool:
         """Keep `address` for the pod with uid `owner`; False if it is another's or not of this network."""
-        offset = int(ipaddress.IPv4Address(address)) - self._first
+        try:
+            offset = int(ipaddress.IPv4Address(address)) - self._first
+        except ValueError:
+            return False
         if not 0 < offset < self._size or self._owners.get(address, owner) != owner:
             return False
         self._owners[address] = owner

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -125,12 +125,25 @@ class Node:
         for pod in ours:
             address = (pod.get("status") or {}).get("podIP")
             if address and not _finished(pod):
-                self._addresses.reserve(address, pod["metadata"]["uid"])
+                with self._spared(pod):
+                    self._addresses.reserve(address, pod["metadata"]["uid"])
         for pod in ours:
-            self._admit(pod)
+            with self._spared(pod):
+                self._admit(pod)
         # Nobody may take for ready what was so in the earlier run.
         for worker in self._workers.values():
-            worker.write()
+            with self._spared(worker.pod):
+                worker.write()
+
+    @contextlib.contextmanager
+    def _spared(self, pod: Obj) -> Iterator[None]:
+        """Go on with the other pods where something unforeseen is wrong with this one."""
+        try:
+            yield
+        except Exception as error:
+            log.exception("pod %s/%s", pod["metadata"].get("namespace"), pod["metadata"]["name"])
+            message = f"the node cannot run this pod ({type(error).__name__}); its daemon's log says why"
+            self._objects.event(pod, "Warning", "NodeError", message, "kubelet")
 
     def _is_ours(self, pod: Obj) -> bool:
         return bool(pod["spec"].get("nodeName") == self._settings.node_name)

@@ -82,8 +82,10 @@ class Registration:
             node = self._objects.create("nodes", self._new(), manager="kubelet")
         for entry in (node.get("status") or {}).get("images") or []:
             for reference in entry.get("names") or []:
-                if "@" not in reference and (image := images.find(reference)):
-                    self._images[reference] = image
+                # Anybody may write a node's status, names that are none of images included.
+                with contextlib.suppress(ValueError):
+                    if "@" not in reference and (image := images.find(reference)):
+                        self._images[reference] = image
         self._write_status()
         self._event("Normal", "Starting", "Starting kubelet.")
         self._event("Normal", "NodeReady", f"Node {name} status is now: NodeReady")
