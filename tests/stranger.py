@@ -57,6 +57,19 @@ def as_stranger(function: Callable[[], Any]) -> Any:
     return pickle.loads(said)
 
 
+def by_another_user(function: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What `function` returns where servers of this process take it for another user's doing.
+
+    Root does it as another user. Anybody else does it as they are, while this process believes to be somebody else.
+    """
+    if os.geteuid() == 0:
+        return as_stranger(function)
+    somebody = os.geteuid() + 1
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "geteuid", lambda: somebody)
+        return function()
+
+
 def say(address: tuple[str, int], words: bytes, *, tls: bool = False, stay: bool = True) -> bytes:
     """What a server answers to `words`; b"" if it hangs up or is silent for too long.
 
