@@ -19,7 +19,7 @@ import struct
 import sys
 from typing import Any
 
-__all__ = ["ours", "owner", "welcome"]
+__all__ = ["able", "ours", "owner", "welcome"]
 
 _DIAG = 4
 _BY_FAMILY = 20
@@ -53,6 +53,21 @@ def ours(connection: Any) -> bool:
         return welcome(owner(connection.getpeername(), connection.getsockname()))
     except OSError:
         # It is gone already.
+        return False
+
+
+def able(host: str = "127.0.0.1") -> bool:
+    """Whether this system tells whose a connection is; where it does not, nobody is let in.
+
+    Args:
+        host: A loopback address to try it at.
+    """
+    try:
+        with socket.create_server((host, 0)) as listener, socket.create_connection(listener.getsockname(), 5):
+            accepted, _ = listener.accept()
+            with accepted:
+                return ours(accepted)
+    except OSError:
         return False
 
 

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import psutil
 
+from labkit import peers
 from labkit.errors import LabError, SandboxError
 from labkit.sandbox.addresses import AddressPlan
 from labkit.sandbox.launch import Report
@@ -214,6 +215,11 @@ def main(argv: list[str] | None = None) -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(few, enough), most))
     try:
         plan, lock = claim(args.home)
+        if not peers.able(plan.node):
+            raise SandboxError(
+                "this system does not tell whose a connection is, so the sandbox could not keep other users out",
+                next_step="run it where netlink's socket diagnosis or /proc/net/tcp is there (not in gVisor)",
+            )
         settings = SandboxSettings(
             name=args.name,
             home=args.home,

@@ -177,6 +177,12 @@ def test_no_file_or_socket_or_lock_is_for_another_user(machine: Machine) -> None
     names = paths(home / "sandboxes")
     assert sum(stat.S_ISSOCK((home / "sandboxes" / name).lstat().st_mode) for name in names) >= 10
     assert "shop/token" in names
+    open_to_others = [
+        name
+        for name in (".", *names)
+        if not (home / "sandboxes" / name).is_symlink() and (home / "sandboxes" / name).stat().st_mode & 0o077
+    ]
+    assert open_to_others == []
     # An open folder leads past the folders above it, which are closed as well where tests run.
     top = os.open(home / "sandboxes", os.O_RDONLY | os.O_DIRECTORY)
     try:
