@@ -177,12 +177,10 @@ def test_no_file_or_socket_or_lock_is_for_another_user(machine: Machine) -> None
     names = paths(home / "sandboxes")
     assert sum(stat.S_ISSOCK((home / "sandboxes" / name).lstat().st_mode) for name in names) >= 10
     assert "shop/token" in names
-    open_to_others = [
-        name
-        for name in (".", *names)
-        if not (home / "sandboxes" / name).is_symlink() and (home / "sandboxes" / name).stat().st_mode & 0o077
-    ]
-    assert open_to_others == []
+    modes = {name: (home / "sandboxes" / name).lstat().st_mode for name in (".", *names)}
+    # kubectl gives its own cache the modes that it wants, below folders that are closed.
+    loose = [name for name, mode in modes.items() if mode & 0o077 and not stat.S_ISLNK(mode)]
+    assert [name for name in loose if "kubectl-cache/" not in name] == []
     # An open folder leads past the folders above it, which are closed as well where tests run.
     top = os.open(home / "sandboxes", os.O_RDONLY | os.O_DIRECTORY)
     try:
