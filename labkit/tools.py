@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from labkit import config, console
+from labkit import config, console, logins, peers
 from labkit.errors import LabError, MissingToolError
 
 __all__ = ["Finding", "doctor", "examine", "setup"]
@@ -197,6 +197,26 @@ def examine() -> Iterator[Finding]:
     yield _home_finding()
     yield _sandbox_finding()
     yield _memory_finding()
+    yield from _neighbour_findings()
+
+
+def _neighbour_findings() -> Iterator[Finding]:
+    """Whether ports can be kept from other users of this machine, and who those are."""
+    yield Finding(
+        "whose a connection is",
+        peers.able(),
+        "the kernel tells" if peers.able() else "neither netlink nor /proc/net/tcp tells",
+        "the sandbox would refuse every connection: run it where the kernel tells (not in gVisor, with /proc mounted)",
+    )
+    names = logins.others()
+    yield Finding(
+        "sole use of this machine",
+        not names,
+        logins.said_of(names),
+        "the sandbox and labkit's port-forwards answer you and root only; others could still take its free addresses "
+        "before it does, and use any `kubectl port-forward` that you type yourself: see SECURITY.md",
+        True,
+    )
 
 
 def _home_finding() -> Finding:

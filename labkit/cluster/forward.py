@@ -1,60 +1,63 @@
-"""`kubectl port-forward` with a lifetime: a free loopback port, certainly ours, that survives its pod."""
+"""A port-forward with a lifetime: a free loopback port, for this user only, that survives its pod."""
 
 from __future__ import annotations
 
 import contextlib
-import re
+import errno
+import json
+import socket
+import socketserver
 import subprocess
-import sys
 import threading
 import time
 from types import TracebackType
 
-from labkit import display
+from labkit import display, peers
 from labkit.cluster import identity
 from labkit.cluster import target as targets
+from labkit.cluster.backends import Backend, find
 from labkit.cluster.explain import explain
-from labkit.cluster.kubeconfig import kubectl_program
+from labkit.cluster.kubeconfig import Chosen, kubectl_program
+from labkit.cluster.tunnel import Stream, Tunnel, TunnelError
 from labkit.errors import ClusterError, NotReadyError
 
 __all__ = ["PortForward", "port_forward"]
 
-_BOUND = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+) -> \d+")
+_FRESH = 1.0
+"""Seconds for which a pod that was there is taken to be there still."""
 
-# Ends kubectl with its parent, even one that was killed: a forward must not outlive the notebook it belongs to.
-_LEASH = (
-    "import ctypes,os,signal,sys\n"
-    "ctypes.CDLL(None).prctl(1, signal.SIGTERM)\n"
-    "sys.exit(1) if os.getppid() != int(sys.argv[1]) else os.execv(sys.argv[2], sys.argv[2:])\n"
-)
+_REPLACED = 10.0
+"""Seconds that a connection waits for a pod while there is none: it is being replaced."""
 
 
 class PortForward:
     """A running port-forward; use it in a `with` block, or call `close`.
 
-    kubectl ends when its pod does; it is then started again on the same local port, to whichever pod is there by then.
-    It ends for good with the cluster it belongs to: when another is chosen, or another answers at its address.
+    Each connection goes to a pod that is there by then. Other users of this machine are not let in, as they would be
+    by `kubectl port-forward`, which it is like otherwise. It ends for good with the cluster it belongs to: when another
+    is chosen, or another answers at its address.
     """
 
     def __init__(self, resource: str, port: int, *, namespace: str, local_port: int, timeout: float) -> None:
         self.resource = resource
         self.remote_port = port
-        self.namespace = namespace
+        self.namespace = self._namespace = namespace
         self.port = local_port
         self._target = targets.checked(write=True)
-        self._stopped = threading.Event()
-        self._bound = threading.Event()
-        self._said = ""
-        self._process: subprocess.Popen[str] | None = None
-        self._keeper = threading.Thread(target=self._keep, name=f"port-forward {resource}", daemon=True)
-        self._keeper.start()
+        self._ended = threading.Event()
+        self._seen = 0.0
+        self._listener = self._listen()
+        self._tunnel = Tunnel(self._target)
+        try:
+            self._backend = self._first(timeout)
+        except BaseException:
+            self._listener.server_close()
+            self._tunnel.close()
+            raise
+        self._serving = threading.Thread(target=self._listener.serve_forever, name=f"port-forward {resource}")
+        self._serving.daemon = True
+        self._serving.start()
         targets.ends_with_target(self)
-        deadline = time.monotonic() + timeout
-        while not self._bound.wait(0.05):
-            if not self._keeper.is_alive() or time.monotonic() > deadline:
-                self.close()
-                said = self._said or f"no port was bound within {timeout:g} s"
-                raise explain(self.command, said, 1, str(self._target))
 
     @property
     def command(self) -> str:
@@ -70,39 +73,40 @@ class PortForward:
 
     @property
     def bound(self) -> bool:
-        """Whether connections are taken now (not while kubectl is being started again)."""
-        return self._bound.is_set()
+        """Whether connections get through now (not while kubectl is being started again)."""
+        return self._tunnel.up and not self.closed
 
     @property
     def closed(self) -> bool:
         """Whether it has ended for good."""
-        return self._stopped.is_set()
+        return self._ended.is_set()
 
     def wait_until_bound(self, timeout: float = 30.0) -> None:
-        """Wait until connections are taken (again).
+        """Wait until connections get through (again).
 
         Raises:
             NotReadyError: Not within `timeout` seconds, or it has ended for good.
         """
         if self.closed:
             raise NotReadyError(f"{self.command} was ended", next_step="Run the cell that opened it again.")
-        if not self._bound.wait(timeout):
+        if not self._tunnel.wait(timeout):
             raise NotReadyError(
-                f"{self.command} is not back after {timeout:g} s: {self._said.strip()}",
+                f"{self.command} is not back after {timeout:g} s: {self._tunnel.said.strip()}",
                 next_step="Is there a ready pod behind it? `kubectl get pods` in its namespace.",
             )
 
     def close(self) -> None:
-        """End it; its port is free afterwards."""
+        """End it, with its connections; its port is free afterwards."""
         self.end()
-        self._keeper.join(timeout=5.0)
+        self._serving.join()
+        self._tunnel.close()
 
     def end(self) -> None:
         """End it, and do not wait until it has."""
-        self._stopped.set()
-        process = self._process
-        if process is not None:
-            process.terminate()
+        if not self.closed:
+            self._ended.set()
+            self._tunnel.end()
+            self._listener.leave()
 
     def __enter__(self) -> PortForward:
         return self
@@ -115,61 +119,164 @@ class PortForward:
     def __repr__(self) -> str:
         return f"PortForward({self.resource} {self.url} -> {self.remote_port})"
 
-    def _keep(self) -> None:
-        # All starts are this thread's: the kernel's leash holds to the thread that started the process.
-        pause, ever = 0.1, False
-        while not self._stopped.is_set():
-            if ever and identity.difference(self._target, thorough=False):
+    def _listen(self) -> _Listener:
+        command = self.command
+        try:
+            listener = _Listener(self)
+        except OSError as error:
+            where = f"127.0.0.1:{self.port}"
+            reason = "address already in use" if error.errno == errno.EADDRINUSE else error.strerror
+            said = f"unable to listen on port {self.port}: listen tcp4 {where}: bind: {reason}"
+            raise explain(command, said, 1, str(self._target)) from None
+        self.port = int(listener.server_address[1])
+        return listener
+
+    def _first(self, timeout: float) -> Backend:
+        deadline = time.monotonic() + timeout
+        if not self._tunnel.wait(timeout):
+            said = self._tunnel.said or f"no port was bound within {timeout:g} s"
+            raise explain(self.command, said, 1, str(self._target))
+        while True:
+            try:
+                return self._find()
+            except (TunnelError, OSError) as error:
+                # A pod that does not run yet may do so in a moment.
+                if "not running" not in str(error) and "no pod is running" not in str(error):
+                    raise explain(self.command, str(error), 1, str(self._target)) from None
+                if time.monotonic() > deadline:
+                    raise explain(self.command, str(error), 1, str(self._target)) from None
+            time.sleep(0.1)
+
+    def _find(self) -> Backend:
+        if not self._namespace:
+            self._namespace = self.namespace or _default_namespace(self._target)
+        return find(self._tunnel.get, self._namespace, self.resource, self.remote_port)
+
+    def _there(self) -> bool:
+        """Whether the pod that the last connection went to is still the one to go to."""
+        backend = self._backend
+        if time.monotonic() - self._seen < _FRESH:
+            return True
+        try:
+            pod = self._tunnel.get("api", "v1", "namespaces", backend.namespace, "pods", backend.pod)
+        except (TunnelError, OSError):
+            return False
+        self._seen = time.monotonic()
+        meta = pod["metadata"]
+        same = meta.get("uid", "") == backend.uid and not meta.get("deletionTimestamp")
+        return same and pod["status"].get("phase") == "Running"
+
+    def connect(self) -> Stream:
+        """A connection to the pod, or to the one that takes its place.
+
+        Raises:
+            OSError: there is none for too long.
+        """
+        deadline = time.monotonic() + _REPLACED
+        while not self._there():
+            if difference := identity.difference(self._target, thorough=False):
                 self.end()
+                raise ConnectionRefusedError(difference)
+            try:
+                self._backend = self._find()
+                break
+            except (TunnelError, OSError) as error:
+                if self.closed or time.monotonic() > deadline:
+                    raise ConnectionRefusedError(str(error)) from None
+            time.sleep(0.1)
+        try:
+            return self._tunnel.open(self._backend.namespace, self._backend.pod, self._backend.port)
+        except OSError:
+            self.doubt()
+            raise
+
+    def doubt(self) -> None:
+        """Look again for the pod before the next connection."""
+        self._seen = 0.0
+
+
+def _default_namespace(target: Chosen) -> str:
+    program = [kubectl_program(), *target.arguments, "config", "view", "--minify", "-o", "json"]
+    try:
+        said = subprocess.check_output(program, env=target.environment, stderr=subprocess.DEVNULL, timeout=30)
+    except subprocess.SubprocessError:
+        # There is no kubeconfig: what is asked of the cluster next says so better.
+        return "default"
+    contexts = json.loads(said).get("contexts") or [{}]
+    return str((contexts[0].get("context") or {}).get("namespace") or "default")
+
+
+class _Listener(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    block_on_close = False
+    allow_reuse_address = True
+    request_queue_size = 64
+
+    def __init__(self, forward: PortForward) -> None:
+        self.forward = forward
+        self._open: set[socket.socket] = set()
+        super().__init__(("127.0.0.1", forward.port), _Connection)
+
+    def verify_request(self, request: object, client_address: object) -> bool:
+        """Whether who connects may."""
+        return peers.ours(request)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A browser that went away, or a pod that did, is no fault."""
+
+    def process_request(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]
+        """Keep it in mind, to end it with the forward."""
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: socket.socket) -> None:  # type: ignore[override]
+        """It has ended."""
+        self._open.discard(request)
+        super().shutdown_request(request)
+
+    def leave(self) -> None:
+        """Stop listening, and end what is open, without waiting for anybody."""
+        # Unlike `shutdown`, which would wait for the thread that may be calling.
+        threading.Thread(target=self.shutdown, daemon=True).start()
+        self.server_close()
+        for connection in list(self._open):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+
+class _Connection(socketserver.BaseRequestHandler):
+    """Passes on what comes on either side."""
+
+    server: _Listener
+    request: socket.socket
+
+    def handle(self) -> None:
+        self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            pod = self.server.forward.connect()
+        except OSError:
+            return
+        sending = threading.Thread(target=self._send, args=(pod,), daemon=True)
+        sending.start()
+        try:
+            while data := pod.receive():
+                self.request.sendall(data)
+        except OSError:
+            self.server.forward.doubt()
+        pod.close()
+        # Wakes the other thread.
+        with contextlib.suppress(OSError):
+            self.request.shutdown(socket.SHUT_RDWR)
+        sending.join()
+
+    def _send(self, pod: Stream) -> None:
+        with contextlib.suppress(OSError):
+            while data := self.request.recv(65536):
+                pod.send(data)
+            # The protocol cannot say that nothing more comes; a client that only listens now is still served.
+            if peers.ours(self.request):
                 return
-            if self._once():
-                pause, ever = 0.1, True
-            elif not ever:
-                return  # the caller is told why; another try would only be refused again
-            self._stopped.wait(pause)
-            pause = min(pause * 2, 2.0)
-
-    def _once(self) -> bool:
-        scope = ["-n", self.namespace] if self.namespace else []
-        ports = f"{self.port or ''}:{self.remote_port}"
-        program = [kubectl_program(), *self._target.arguments, "port-forward", *scope]
-        program += ["--address", "127.0.0.1", self.resource, ports]
-        leash = [sys.executable, "-S", "-E", "-c", _LEASH, str(_pid())]
-        process = subprocess.Popen(
-            [*leash, *program],
-            env=self._target.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self._process = process
-        if self._stopped.is_set():
-            process.terminate()
-        ever = False
-        lines: list[str] = []
-        with process, contextlib.suppress(ValueError):
-            assert process.stdout is not None
-            for line in process.stdout:
-                lines.append(line)
-                # Kept when the next start has no time to say anything.
-                self._said = "".join(lines[-5:])
-                found = _BOUND.search(line)
-                if found:
-                    # kubectl says so after it has bound the port itself, so the port is nobody else's.
-                    self.port = int(found[1])
-                    ever = True
-                    self._bound.set()
-                elif "lost connection to pod" in line:
-                    process.terminate()
-        self._bound.clear()
-        return ever
-
-
-def _pid() -> int:
-    import os
-
-    return os.getpid()
+        pod.close()
 
 
 def port_forward(

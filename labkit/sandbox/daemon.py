@@ -21,7 +21,7 @@ from pathlib import Path
 
 import psutil
 
-from labkit import config
+from labkit import config, peers
 from labkit.errors import LabError, SandboxError
 from labkit.sandbox import kept
 from labkit.sandbox.blocks import claim
@@ -194,6 +194,11 @@ def main(argv: list[str] | None = None) -> int:
         with kept.alone(args.home), contextlib.ExitStack() as stack:
             plan, held = claim(args.home)
             stack.enter_context(held)
+            if not peers.able(plan.node):
+                raise SandboxError(
+                    "this system does not tell whose a connection is, so the sandbox could not keep other users out",
+                    next_step="run it where netlink's socket diagnosis or /proc/net/tcp is there (not in gVisor)",
+                )
             settings = SandboxSettings(
                 name=args.name,
                 home=args.home,

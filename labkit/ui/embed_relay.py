@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
+from labkit import peers
 from labkit.errors import LabError
 from labkit.guard import new_secret, same_secret
 
@@ -97,6 +98,10 @@ class _Server(ThreadingHTTPServer):
     secret = ""
     upstream: Callable[[], str]
     home: Callable[[], str] | None = None
+
+    def verify_request(self, request: object, client_address: object) -> bool:
+        """Whether who connects may: nobody but this user's browser or Jupyter server has a use for these pages."""
+        return peers.ours(request)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A browser that went away is no fault."""

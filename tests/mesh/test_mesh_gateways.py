@@ -168,7 +168,7 @@ def test_tls_can_pass_through_by_server_name() -> None:
     chain = json.loads(found.listeners["0.0.0.0_8443"])["filter_chains"][0]
     assert chain["filter_chain_match"] == {"server_names": ["a.example.com"]}
     assert "transport_socket" not in chain
-    assert chain["filters"][0]["typed_config"]["cluster"] == "outbound|9080||details.bookinfo.svc.cluster.local"
+    assert chain["filters"][-1]["typed_config"]["cluster"] == "outbound|9080||details.bookinfo.svc.cluster.local"
 
 
 def test_tcp_servers_share_connections_by_weight() -> None:
@@ -178,7 +178,7 @@ def test_tcp_servers_share_connections_by_weight() -> None:
     ]
     spec = {"hosts": ["*"], "gateways": ["gw"], "tcp": [{"match": [{"port": 31400}], "route": route}]}
     found = config(gateways=[gateway(server(31400, "TCP"))], virtual_services=[istio("vs", spec)])
-    proxy = json.loads(found.listeners["0.0.0.0_31400"])["filter_chains"][0]["filters"][0]["typed_config"]
+    proxy = json.loads(found.listeners["0.0.0.0_31400"])["filter_chains"][0]["filters"][-1]["typed_config"]
     assert [(c["name"].split("|")[-1].split(".")[0], c["weight"]) for c in proxy["weighted_clusters"]["clusters"]] == [
         ("details", 80),
         ("ratings", 20),

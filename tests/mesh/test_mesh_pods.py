@@ -49,7 +49,7 @@ def pod_env(shop: Bookshop, name: str, *, sidecar: bool = True) -> dict[str, str
         "LABKIT_DNS": str(names),
         "LABKIT_NAMESPACE": "bookinfo",
         "LABKIT_LOW_PORT_SHIFT": "0",
-        **({"LABKIT_CAPTURE": f"{pod.local}:15001"} if sidecar else {}),
+        **({"LABKIT_CAPTURE": f"{pod.local}:15001", "LABKIT_CAPTURE_SOCKET": str(pod.capture)} if sidecar else {}),
     }
 
 

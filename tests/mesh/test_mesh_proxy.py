@@ -171,8 +171,8 @@ async def test_tcp_connections_and_bytes_are_counted_once(shop: Bookshop) -> Non
     async with server:
         await shop.ready("echo")
         await shop.follow()
-        reader, writer = await asyncio.open_connection(shop.pods["client"].local, 15001)
-        writer.write(f"PROXY TCP4 {shop.pods['client'].ip} {address} 40000 7000\r\n".encode() + b"12345")
+        reader, writer = await shop.captured("client", address, 7000)
+        writer.write(b"12345")
         assert await reader.readexactly(10) == b"1234512345"
         writer.close()
 

@@ -276,13 +276,11 @@ async def test_the_gateway_lets_in_what_it_is_told(shop: Bookshop) -> None:
 async def test_unknown_hosts_pass_through_or_are_refused(shop: Bookshop) -> None:
     # A pod that the mesh knows, called by its address: no Service's name, so it is passed on as it is.
     where = shop.pods["ratings-v1"].ip
-    header = f"PROXY TCP4 {shop.pods['client'].ip} {where} 40000 9080\r\n"
-    local = shop.pods["client"].local
-    passed = await shop.http(local, 15001, "/", headers={"host": f"{where}:9080"}, proxy_header=header)
+    passed = await shop.call("client", where)
     assert passed.headers["x-app"] == "ratings-v1"
     only = {"egress": [{"hosts": ["./*"]}], "outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"}}
     async with shop.rules(("Sidecar", "default", only)):
-        refused = await shop.http(local, 15001, "/", headers={"host": f"{where}:9080"}, proxy_header=header)
+        refused = await shop.call("client", where)
         assert refused.status == 502
         assert (await shop.get("/", host="ratings")).status == 200
 

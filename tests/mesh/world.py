@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.sandbox.addresses import AddressPlan
+from labkit.sandbox.doors import CAPTURE_SOCKET
 from labkit.sandbox.images import ContainerContext, ImageName, find, launch
 from labkit.sandbox.mesh import Mesh
 from labkit.sandbox.settings import SandboxSettings
@@ -22,6 +23,7 @@ from tests.conftest import TOKEN
 from .fakes import FakeObjects
 
 Obj = dict[str, Any]
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 DEADLINE = 15.0
 """Seconds a wait may take on a busy machine."""
@@ -81,6 +83,7 @@ class Pod:
     server: asyncio.Server | None = None
     envoy: subprocess.Popen[bytes] | None = None
     log: Path | None = None
+    capture: Path | None = None
 
     @property
     def name(self) -> str:
@@ -251,7 +254,7 @@ class World:
         image = find(proxy["image"])
         assert image is not None
         started = launch(image, context)
-        pod.log = root / "log"
+        pod.log, pod.capture = root / "log", root / CAPTURE_SOCKET
         with open(pod.log, "ab") as log:
             pod.envoy = subprocess.Popen(
                 started.argv,
@@ -310,18 +313,31 @@ class World:
         *,
         method: str = "GET",
         headers: dict[str, str] | None = None,
-        proxy_header: str = "",
         tls: Any = None,
         server_hostname: str | None = None,
     ) -> Reply:
         """One request on a connection of its own."""
-        reader, writer = await asyncio.open_connection(
-            host, port, ssl=tls, server_hostname=server_hostname if tls else None
-        )
+        streams = await asyncio.open_connection(host, port, ssl=tls, server_hostname=server_hostname if tls else None)
+        return await self._ask(*streams, path, method, {"host": f"{host}:{port}", **(headers or {})})
+
+    async def captured(self, source: str, host: str, port: int) -> Streams:
+        """A connection of the application in pod `source` to an address, captured as the shim does it."""
+        pod = self.pods[source]
+        assert pod.capture is not None
+        reader, writer = await asyncio.open_unix_connection(pod.capture)
+        writer.write(f"PROXY TCP4 {pod.ip} {host} 40000 {port}\r\n".encode())
+        return reader, writer
+
+    async def _ask(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        path: str,
+        method: str,
+        headers: dict[str, str],
+    ) -> Reply:
         try:
-            if proxy_header:
-                writer.write(proxy_header.encode())
-            fields = {"host": f"{host}:{port}", "connection": "close", **(headers or {})}
+            fields = {"connection": "close", **headers}
             text = "".join(f"{k}: {v}\r\n" for k, v in fields.items())
             writer.write(f"{method} {path} HTTP/1.1\r\n{text}\r\n".encode())
             async with asyncio.timeout(DEADLINE):
@@ -332,16 +348,22 @@ class World:
             writer.close()
 
     async def call(
-        self, source: str, host: str, path: str = "/", *, port: int = 9080, namespace: str = "bookinfo", **options: Any
+        self,
+        source: str,
+        host: str,
+        path: str = "/",
+        *,
+        port: int = 9080,
+        namespace: str = "bookinfo",
+        method: str = "GET",
+        headers: dict[str, str] | None = None,
     ) -> Reply:
         """What an application in pod `source` gets from ``http://host:port/path``, captured as the shim does it."""
-        pod = self.pods[source]
         service = self.objects.stored["services"].get((namespace, host.split(".")[0]))
         # A host that is no Service resolves to some address outside.
         target = service["spec"]["clusterIP"] if service else host if host[0].isdigit() else "10.9.9.9"
-        header = f"PROXY TCP4 {pod.ip} {target} 40000 {port}\r\n"
-        headers = {"host": f"{host}:{port}", **options.pop("headers", {})}
-        return await self.http(pod.local, 15001, path, headers=headers, proxy_header=header, **options)
+        streams = await self.captured(source, target, port)
+        return await self._ask(*streams, path, method, {"host": f"{host}:{port}", **(headers or {})})
 
 
 async def _reply(reader: asyncio.StreamReader) -> Reply:

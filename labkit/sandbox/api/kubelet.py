@@ -11,6 +11,7 @@ from labkit.sandbox.api import refusals
 from labkit.sandbox.api.identity import Identity
 from labkit.sandbox.api.responses import refusal
 from labkit.sandbox.contracts import ApiError, PodRuntime
+from labkit.sandbox.listening import Site
 from labkit.sandbox.metrics import CONTENT_TYPE
 from labkit.sandbox.tokens import Tokens
 
@@ -50,7 +51,7 @@ class Kubelet:
         runner = web.ServerRunner(server, shutdown_timeout=0.1)
         await runner.setup()
         try:
-            await web.TCPSite(runner, self._node, KUBELET_PORT, ssl_context=identity.context()).start()
+            await Site(runner, self._node, KUBELET_PORT, ssl_context=identity.context()).start()
         except OSError as error:
             log.warning("no kubelet port: %s:%d: %s", self._node, KUBELET_PORT, error.strerror or error)
             await runner.cleanup()

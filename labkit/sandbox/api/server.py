@@ -23,6 +23,7 @@ from labkit.sandbox.api.responses import form_of, json_response, refusal
 from labkit.sandbox.api.rest import Rest
 from labkit.sandbox.api.serve_watch import Watches
 from labkit.sandbox.contracts import ApiError, Obj, PodRuntime
+from labkit.sandbox.listening import Site
 from labkit.sandbox.metrics import CONTENT_TYPE
 from labkit.sandbox.settings import SandboxSettings
 from labkit.sandbox.tokens import Tokens
@@ -88,7 +89,7 @@ class ApiServer:
     async def _listen(self, runner: web.AppRunner, identity: Identity) -> int:
         node = self._settings.plan.node
         for port in (bootstrap.API_PORT, 0):
-            site = web.TCPSite(runner, node, port, ssl_context=identity.context())
+            site = Site(runner, node, port, ssl_context=identity.context())
             try:
                 await site.start()
             except OSError as error:

@@ -17,7 +17,8 @@ What a container's process finds in its environment besides the pod's own variab
     LABKIT_POD_IP          the pod IP
     LABKIT_LOCAL_IP        the address that stands for the pod's own localhost
     LABKIT_BIND            the address an application binds: the pod's localhost behind a sidecar, else the pod IP
-    LABKIT_CAPTURE         where a sidecar captures outbound calls ("<local IP>:15001"); absent without a sidecar
+    LABKIT_CAPTURE         where a sidecar is an HTTP proxy ("<local IP>:15001"); absent without a sidecar
+    LABKIT_CAPTURE_SOCKET  the Unix socket where a sidecar captures outbound calls; absent without a sidecar
     LABKIT_NAMESPACE       the pod's namespace
     LABKIT_DNS             the file with the cluster's names (see `labkit.sandbox.node.names`)
     LABKIT_SHIM            the folder with the sitecustomize that makes Services' names known to Python programs

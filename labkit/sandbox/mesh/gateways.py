@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from labkit.sandbox.contracts import Obj
+from labkit.sandbox.doors import peer_check
 from labkit.sandbox.mesh.envoy import BLACK_HOLE, extension
 from labkit.sandbox.mesh.http_routes import Site, http_routes
 from labkit.sandbox.mesh.listeners import listener
@@ -91,6 +92,7 @@ def gateway(proxy: Proxy, scope: Scope) -> tuple[dict[str, Json], dict[str, list
         else:
             chains = _chains(proxy, scope, number, servers, tables)
         if chains:
+            chains = [{**made, "filters": [*peer_check(), *made["filters"]]} for made in chains]
             name = f"0.0.0.0_{number}"
             secure = any("filter_chain_match" in made for made in chains)
             extra: Json = {"listener_filters": [_TLS_INSPECTOR]} if secure else {}

@@ -1,9 +1,10 @@
 """Listeners of a sidecar: what its application calls, and what calls its application.
 
-Nothing is redirected by iptables here. The application's calls arrive at the pod's own localhost:15001, with the
-address that was called told in a PROXY protocol header, and are handed to the virtual listener of that address as after
-a redirect. Calls to the pod arrive at the pod IP, where only the sidecar listens: the application itself binds the
-pod's localhost.
+Nothing is redirected by iptables here. The application's calls arrive at a Unix socket in the pod's own folder, which
+nobody else can open, with the address that was called told in a PROXY protocol header, and are handed to the virtual
+listener of that address as after a redirect. Programs that know of HTTP proxies only find one at the pod's own
+localhost:15001. Calls to the pod arrive at the pod IP, where only the sidecar listens: the application itself binds the
+pod's localhost. What asks for no certificate takes connections of this user's processes only.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from labkit.sandbox.doors import CAPTURE_SOCKET, peer_check
 from labkit.sandbox.mesh import clusters, transport
 from labkit.sandbox.mesh.authorization import network_filters, policies_of
 from labkit.sandbox.mesh.envoy import BLACK_HOLE, PASSTHROUGH, address, cidr, encode, extension, typed
@@ -43,7 +45,6 @@ _HTTP_INSPECTOR = extension(
 _PROXY_PROTOCOL = extension(
     "envoy.filters.listener.proxy_protocol",
     "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol",
-    allow_requests_without_proxy_protocol=True,
 )
 
 # The other side's port speaks HTTP as well, and cannot look for it behind mTLS.
@@ -83,6 +84,7 @@ def _outbound(proxy: Proxy, scope: Scope) -> dict[str, bytes]:
     same = (proxy.workload, proxy.reporting, proxy.legacy)
     found = {
         "virtualOutbound": memo(("capture", same, scope.registry_only), lambda: encode(_capture(proxy, scope))),
+        HTTP_PROXY: memo((HTTP_PROXY, same), lambda: encode(_http_proxy(proxy))),
         "0.0.0.0_80": _http_listener(proxy, 80),
     }
     for service in scope.services:
@@ -135,19 +137,7 @@ def _tcp_listener(proxy: Proxy, name: str, plan: _TcpPlan) -> bytes:
 
 def _capture(proxy: Proxy, scope: Scope) -> Json:
     nowhere = BLACK_HOLE if scope.registry_only else PASSTHROUGH
-    by_name = extension(
-        "envoy.filters.http.dynamic_forward_proxy",
-        "envoy.extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig",
-        dns_cache_config=clusters.DNS_CACHE,
-    )
-    by_proxy = http_manager(proxy, "outbound", HTTP_PROXY, HTTP_PROXY, filters=[by_name], tunnels=True)
     chains: list[Json] = [
-        {
-            "name": HTTP_PROXY,
-            # An application calls from 127.0.0.1, this Envoy from the pod IP: so it can never call itself in a circle.
-            "filter_chain_match": {"destination_port": CAPTURE_PORT, "source_prefix_ranges": [cidr("127.0.0.1")]},
-            "filters": [by_proxy],
-        },
         {
             "name": "virtualOutbound-blackhole",
             "filter_chain_match": {"destination_port": CAPTURE_PORT},
@@ -155,15 +145,33 @@ def _capture(proxy: Proxy, scope: Scope) -> Json:
         },
         {"name": "virtualOutbound-catchall-tcp", "filters": [tcp_proxy(proxy, nowhere, [(nowhere, 1)])]},
     ]
-    return listener(
-        "virtualOutbound",
-        proxy.local,
-        CAPTURE_PORT,
-        "OUTBOUND",
-        chains,
+    return typed(
+        _LISTENER,
+        name="virtualOutbound",
+        # Relative to Envoy's working directory: a path from the root could be too long for a socket.
+        address={"pipe": {"path": CAPTURE_SOCKET, "mode": 0o600}},
+        traffic_direction="OUTBOUND",
+        filter_chains=chains,
         use_original_dst=True,
         listener_filters=[_PROXY_PROTOCOL],
     )
+
+
+def _http_proxy(proxy: Proxy) -> Json:
+    """For programs that only know how to ask an HTTP proxy, such as curl."""
+    by_name = extension(
+        "envoy.filters.http.dynamic_forward_proxy",
+        "envoy.extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig",
+        dns_cache_config=clusters.DNS_CACHE,
+    )
+    manager = http_manager(proxy, "outbound", HTTP_PROXY, HTTP_PROXY, filters=[by_name], tunnels=True)
+    chain: Json = {
+        "name": HTTP_PROXY,
+        # An application calls from 127.0.0.1, this Envoy from the pod IP: so it can never call itself in a circle.
+        "filter_chain_match": {"source_prefix_ranges": [cidr("127.0.0.1")]},
+        "filters": [*peer_check(), manager],
+    }
+    return listener(HTTP_PROXY, proxy.local, CAPTURE_PORT, "OUTBOUND", [chain])
 
 
 def _virtual(name: str, chains: list[Json], **fields: Any) -> Json:
@@ -310,10 +318,13 @@ def _inbound_listener(proxy: Proxy, port: int, owner: _Owner, cluster: str, mode
 
     def filters(*, mtls: bool, force_tcp: bool = False) -> list[Json]:
         inbound = Inbound(owner, mtls)
+        # In plain text a caller shows nothing that says who it is.
+        door = [] if mtls else peer_check()
         prefix = f"inbound_{proxy.workload.ip}_{port}"
         if http and not force_tcp:
-            return [http_manager(proxy, "inbound", prefix, cluster, inbound=inbound)]
-        return [*network_filters(proxy.snapshot, policies), tcp_proxy(proxy, cluster, [(cluster, 1)], inbound=inbound)]
+            return [*door, http_manager(proxy, "inbound", prefix, cluster, inbound=inbound)]
+        rules = network_filters(proxy.snapshot, policies)
+        return [*door, *rules, tcp_proxy(proxy, cluster, [(cluster, 1)], inbound=inbound)]
 
     chains: list[Json] = []
     if mode != "DISABLE":

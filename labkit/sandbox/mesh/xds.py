@@ -19,6 +19,7 @@ import msgspec
 from aiohttp import web
 
 from labkit.guard import same_secret
+from labkit.sandbox.listening import Site
 from labkit.sandbox.mesh.envoy import XDS_CLUSTER
 from labkit.sandbox.mesh.monitoring import MeshMonitor
 from labkit.sandbox.mesh.translate import Config
@@ -257,7 +258,7 @@ class XdsServer:
         server = web.Server(self._handle, access_log=None)
         self._runner = web.ServerRunner(server, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, *self._where, backlog=512).start()
+        await Site(self._runner, *self._where, backlog=512).start()
 
     async def stop(self) -> None:
         """Stop listening."""

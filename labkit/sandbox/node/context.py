@@ -8,6 +8,7 @@ from pathlib import Path
 
 from labkit.sandbox.addresses import LOW_PORT_SHIFT
 from labkit.sandbox.contracts import Obj
+from labkit.sandbox.doors import CAPTURE_SOCKET
 from labkit.sandbox.images import ContainerContext, Image, ImageName
 from labkit.sandbox.node.environment import container_env, expand
 from labkit.sandbox.node.services import SHIM, NodeServices
@@ -78,6 +79,8 @@ def make_context(
     }
     if behind:
         own["LABKIT_CAPTURE"] = f"{local_ip}:{_CAPTURE_PORT}"
+        # The root of the sidecar stands beside this container's.
+        own["LABKIT_CAPTURE_SOCKET"] = str(root.parent.parent / _PROXY / root.name / CAPTURE_SOCKET)
     env = container_env(services.objects, pod, container, base, services.allocatable) | own
     argv = image.command_line(
         [expand(part, env) for part in container.get("command") or []],

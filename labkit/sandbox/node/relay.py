@@ -8,6 +8,8 @@ import struct
 from collections.abc import Callable
 from typing import cast
 
+from labkit.sandbox.listening import ours_only
+
 __all__ = ["Address", "RelayServer"]
 
 Address = tuple[str, int]
@@ -122,7 +124,7 @@ class _Client(_Side):
 
 
 class RelayServer:
-    """Listens on an address and relays each connection to a target.
+    """Listens on an address and relays each connection of this user's to a target.
 
     Args:
         address: Where it listens.
@@ -141,7 +143,7 @@ class RelayServer:
         Raises:
             OSError: the address is in use, or not ours to bind.
         """
-        self._server = await asyncio.get_running_loop().create_server(lambda: _Client(self), *self.address)
+        self._server = await asyncio.get_running_loop().create_server(ours_only(lambda: _Client(self)), *self.address)
 
     def close(self) -> None:
         """Stop listening; connections that stand go on."""

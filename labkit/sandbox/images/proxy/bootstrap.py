@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from labkit.sandbox.doors import peer_check
 from labkit.sandbox.images.context import ContainerContext
 from labkit.sandbox.settings import XDS_PORT
 
@@ -111,7 +112,7 @@ def _listener(name: str, addresses: list[Json], hosts: list[Json]) -> Json:
         http_filters=[{"name": "envoy.filters.http.router", "typed_config": _typed(_ROUTER)}],
         normalize_path=True,
     )
-    filters = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
+    filters = [*peer_check(), {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
     more = [{"address": address} for address in addresses[1:]]
     return {
         "name": name,

@@ -1,20 +1,25 @@
 """A way for curl to ports that are no HTTP: a process beside it that does what the shim does inside a Python program.
 
-It listens at the pod's localhost, and tells the sidecar in a PROXY protocol header where each connection was meant to
+It listens at the pod's localhost, for this user's processes, and tells the sidecar where each connection was meant to
 go. It ends with the curl that it was started for.
 """
 
 from __future__ import annotations
 
 import ctypes
+import importlib
 import os
 import select
 import signal
 import socket
 import threading
 from collections.abc import Mapping
+from typing import Any
 
 __all__ = ["start"]
+
+# By the name it has where curl's configuration is made.
+_connections: Any = importlib.import_module("labkit_captured")
 
 _LINGER = 5
 """Seconds that connections may take to end once curl has."""
@@ -31,19 +36,19 @@ def start(env: Mapping[str, str], targets: Mapping[tuple[str, int], str]) -> dic
         Host and port → the port of the pod's localhost that leads there.
     """
     local, pod = env["LABKIT_LOCAL_IP"], env["LABKIT_POD_IP"]
-    host, _, port = env["LABKIT_CAPTURE"].rpartition(":")
+    capture = env["LABKIT_CAPTURE_SOCKET"]
     listeners = {key: socket.create_server((local, 0)) for key in targets}
     ports = {key: int(listener.getsockname()[1]) for key, listener in listeners.items()}
-    meant = {listeners[key]: f"PROXY TCP4 {pod} {targets[key]} {{port}} {key[1]}\r\n" for key in targets}
+    meant = {listeners[key]: (targets[key], key[1]) for key in targets}
     parent = os.getpid()
     if os.fork() == 0:
-        _serve(meant, (host, int(port)), parent)
+        _serve(meant, (capture, pod), parent)
     for listener in listeners.values():
         listener.close()
     return ports
 
 
-def _serve(meant: Mapping[socket.socket, str], capture: tuple[str, int], parent: int) -> None:
+def _serve(meant: Mapping[socket.socket, tuple[str, int]], capture: tuple[str, str], parent: int) -> None:
     # Whoever reads what curl writes must not wait for this process as well.
     nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
@@ -55,6 +60,9 @@ def _serve(meant: Mapping[socket.socket, str], capture: tuple[str, int], parent:
         while os.getppid() == parent:
             for listener in select.select(list(meant), [], [])[0]:
                 client, _ = listener.accept()
+                if not _connections.ours(client):
+                    client.close()
+                    continue
                 threads.append(threading.Thread(target=_relay, args=(client, capture, meant[listener])))
                 threads[-1].start()
     except SystemExit:
@@ -72,15 +80,13 @@ def _end(*_: object) -> None:
     raise SystemExit
 
 
-def _relay(client: socket.socket, capture: tuple[str, int], header: str) -> None:
+def _relay(client: socket.socket, capture: tuple[str, str], meant: tuple[str, int]) -> None:
     with client:
         try:
-            server = socket.create_connection(capture, timeout=5)
+            server = _connections.call(*capture, meant)
         except OSError:
             return
         with server:
-            server.settimeout(None)
-            server.sendall(header.format(port=server.getsockname()[1]).encode())
             back = threading.Thread(target=_pass_on, args=(server, client))
             back.start()
             _pass_on(client, server)

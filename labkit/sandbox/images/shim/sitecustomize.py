@@ -6,8 +6,9 @@ network namespace here, so that
 - names of Services are looked up in the cluster's name file (LABKIT_DNS), with the search domains of the namespace;
 - "localhost" and 127.0.0.1 are the pod's own address (LABKIT_LOCAL_IP);
 - a server that binds every address binds the one that is the application's (LABKIT_BIND);
-- behind a sidecar (LABKIT_CAPTURE) a connection to anything in the cluster goes to the sidecar, which is told in a
-  PROXY protocol header where it was meant to go: what iptables and SO_ORIGINAL_DST do elsewhere.
+- behind a sidecar (LABKIT_CAPTURE_SOCKET) a connection to anything in the cluster goes to the sidecar, which is told
+  in a PROXY protocol header where it was meant to go: what iptables and SO_ORIGINAL_DST do elsewhere;
+- a server takes connections of this user's own processes only: another pod's network is as far away elsewhere.
 
 Ports below 1024 are shifted as the node shifts them (LABKIT_LOW_PORT_SHIFT).
 Standard library only, and quick to load: every Python in every pod does.
@@ -15,9 +16,14 @@ Standard library only, and quick to load: every Python in every pod does.
 
 from __future__ import annotations
 
+import _socket
+import errno
+import importlib
 import os
 import socket
+import weakref
 from collections.abc import Mapping
+from typing import Any
 
 __all__ = ["install"]
 
@@ -98,21 +104,24 @@ def install(environ: Mapping[str, str] | None = None) -> None:
         return
     setattr(socket, _FLAG, True)
     names = _Names(env.get("LABKIT_DNS", ""), env.get("LABKIT_NAMESPACE", "default"))
-    capture_host, _, capture_port = env.get("LABKIT_CAPTURE", "").rpartition(":")
-    capture = (capture_host, int(capture_port)) if capture_host else None
+    capture = env.get("LABKIT_CAPTURE_SOCKET", "")
     bind = env.get("LABKIT_BIND") or pod
     _Network(names, local, pod, bind, capture, int(env.get("LABKIT_LOW_PORT_SHIFT") or 0)).put_in_place()
 
 
+def _connections() -> Any:
+    """What only programs that connect or listen need; its name is one that no program of a pod has."""
+    return importlib.import_module("labkit_captured")
+
+
 class _Network:
-    def __init__(
-        self, names: _Names, local: str, pod: str, bind: str, capture: tuple[str, int] | None, shift: int
-    ) -> None:
+    def __init__(self, names: _Names, local: str, pod: str, bind: str, capture: str, shift: int) -> None:
         self._names = names
         self._local = local
         self._pod = pod
         self._bind = bind
         self._capture = capture
+        self._meant: weakref.WeakKeyDictionary[socket.socket, tuple[str, int]] = weakref.WeakKeyDictionary()
         self._shift = shift
         # Everything of this sandbox has the same second number: 127.X.…
         self._block = ".".join(local.split(".")[:2]) + "."
@@ -122,6 +131,53 @@ class _Network:
         self._lookup()
         self._connecting()
         self._binding()
+        self._accepting()
+        if self._capture:
+            self._seeming()
+
+    def _accepting(self) -> None:
+        real_accept = socket.socket._accept  # type: ignore[attr-defined]
+
+        def _accept(self: socket.socket) -> tuple[int, object]:
+            while True:
+                descriptor, address = real_accept(self)
+                connection = _socket.socket(fileno=descriptor)
+                if _connections().ours(connection):
+                    connection.detach()
+                    return descriptor, address
+                connection.close()
+
+        socket.socket._accept = _accept  # type: ignore[attr-defined]
+
+    def _seeming(self) -> None:
+        """What is connected to the sidecar is no TCP underneath, and still answers as if it were."""
+        real_option, real_peer, real_name = (
+            socket.socket.setsockopt,
+            socket.socket.getpeername,
+            socket.socket.getsockname,
+        )
+        network = self
+
+        def setsockopt(self: socket.socket, level: int, *more: Any) -> None:
+            try:
+                real_option(self, level, *more)
+            except OSError as error:
+                if error.errno != errno.EOPNOTSUPP or level not in (socket.IPPROTO_TCP, socket.IPPROTO_IP):
+                    raise
+
+        def getpeername(self: socket.socket) -> object:
+            seen = real_peer(self)
+            if self.family == socket.AF_INET and not isinstance(seen, tuple):
+                return network._meant.get(self, (network._local, 0))
+            return seen
+
+        def getsockname(self: socket.socket) -> object:
+            seen = real_name(self)
+            return (network._pod, 0) if self.family == socket.AF_INET and not isinstance(seen, tuple) else seen
+
+        socket.socket.setsockopt = setsockopt  # type: ignore[method-assign,assignment]
+        socket.socket.getpeername = getpeername  # type: ignore[method-assign,assignment]
+        socket.socket.getsockname = getsockname  # type: ignore[method-assign,assignment]
 
     def _binding(self) -> None:
         real_bind = socket.socket.bind
@@ -170,9 +226,9 @@ class _Network:
         network = self
 
         def connect(self: socket.socket, address: object) -> None:
-            target, header = network.route(self, address)
-            if header:
-                _connect_with_header(self, target, header)
+            target, captured = network.route(self, address)
+            if captured:
+                network.call(self, target)
                 return
             try:
                 real_connect(self, target)  # type: ignore[arg-type]
@@ -183,12 +239,12 @@ class _Network:
                 real_connect(self, other)
 
         def connect_ex(self: socket.socket, address: object) -> int:
-            target, header = network.route(self, address)
-            if header:
+            target, captured = network.route(self, address)
+            if captured:
                 try:
-                    _connect_with_header(self, target, header)
+                    network.call(self, target)
                 except OSError as error:
-                    return error.errno or 0
+                    return error.errno or errno.ECONNREFUSED
                 return 0
             code = real_connect_ex(self, target)  # type: ignore[arg-type]
             other = network.other(address, target)
@@ -196,41 +252,35 @@ class _Network:
                 return real_connect_ex(self, other)
             return code
 
-        def _connect_with_header(self: socket.socket, target: object, header: str) -> None:
-            """Connect and say first where to; on loopback that takes no time, so that it is done in one go.
-
-            A socket that must not block is finished by a connect that blocks here: its caller finds it connected.
-            """
-            timeout = self.gettimeout()
-            self.settimeout(5.0 if timeout is None or timeout == 0 else timeout)
-            try:
-                real_connect(self, target)  # type: ignore[arg-type]
-                source = self.getsockname()
-                self.sendall(header.format(port=source[1]).encode())
-            finally:
-                self.settimeout(timeout)
-
         socket.socket.connect = connect  # type: ignore[method-assign,assignment]
         socket.socket.connect_ex = connect_ex  # type: ignore[method-assign,assignment]
 
-    def route(self, sock: socket.socket, address: object) -> tuple[object, str]:
-        """Where a connection to `address` really goes, and what is said first."""
+    def call(self, sock: socket.socket, meant: Any) -> None:
+        """Connect by way of the sidecar; that takes no time, so that it is done in one go.
+
+        A socket that must not block is finished by a connect that blocks here: its caller finds it connected.
+        """
+        _connections().put_in_place_of(sock, self._capture, self._pod, meant)
+        self._meant[sock] = meant
+
+    def route(self, sock: socket.socket, address: object) -> tuple[object, bool]:
+        """Where a connection to `address` goes, and whether by way of the sidecar."""
         if sock.family != socket.AF_INET or not isinstance(address, tuple) or len(address) != 2:
-            return address, ""
+            return address, False
         host, port = address
         if not isinstance(host, str) or not isinstance(port, int):
-            return address, ""
+            return address, False
         found = self._names.addresses(host) if not host[:1].isdigit() else []
         host = found[0] if found else host
         if _is_localhost(host):
-            return (self._local, self.real(port)), ""
+            return (self._local, self.real(port)), False
         inside = host.startswith(self._block)
         # The world outside is captured as well, so that it shows in metrics and can be refused.
         elsewhere = inside or (host[:1].isdigit() and not host.startswith("127."))
         stream = sock.type & 0xF == socket.SOCK_STREAM
-        if self._capture is not None and stream and elsewhere and host not in (self._local, self._pod):
-            return self._capture, f"PROXY TCP4 {self._pod} {host} {{port}} {port}\r\n"
-        return (host, self.real(port) if inside else port), ""
+        if self._capture and stream and elsewhere and host not in (self._local, self._pod):
+            return (host, port), True
+        return (host, self.real(port) if inside else port), False
 
     def other(self, address: object, target: object) -> tuple[str, int] | None:
         """Where else the pod's own localhost may listen: without a sidecar applications bind the pod IP."""
