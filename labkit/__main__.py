@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
@@ -9,6 +10,12 @@ import sys
 
 def main() -> int:
     """The command line; what keeps even that from being loaded is told in one sentence."""
+    for number in (0, 1, 2):
+        # A stream that is closed would be the number of the next file, which our children then take for the stream.
+        with contextlib.suppress(OSError):
+            os.fstat(number)
+            continue
+        os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     try:
         from labkit import cli
     except Exception as error:

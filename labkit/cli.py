@@ -183,13 +183,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         where = f"{error.filename}: " if error.filename else ""
         if error.errno == errno.ENOSPC:
             _write_nowhere()
-        return _failed(f"{where}{error.strerror or error}\n→ {_DOCTOR}")
+        return _failed(f"{where}{error.strerror or error}\n→ {config.advice()}")
     except Exception as error:
-        return _failed(f"unexpected {type(error).__name__}: {error}\n→ {_DOCTOR}; LABKIT_LOG=DEBUG shows where it was")
+        return _failed(
+            f"unexpected {type(error).__name__}: {error}\n→ {config.advice()}; LABKIT_LOG=DEBUG shows where it was"
+        )
     return code
-
-
-_DOCTOR = "`labkit doctor` says what this machine lacks"
 
 
 def _failed(text: str) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from labkit.errors import SettingError
 
-__all__ = ["DEFAULT_RELEASE", "RELEASES", "home", "kernel_settings", "tool"]
+__all__ = ["DEFAULT_RELEASE", "RELEASES", "advice", "home", "kernel_settings", "tool"]
 
 RELEASES = ("1.2.2", "1.30.3")
 """The Istio releases this course teaches: the walk-through's own, and today's."""
@@ -41,6 +41,13 @@ def home() -> Path:
             "bytes that are no text",
         )
     return path
+
+
+def advice() -> str:
+    """The next step after something that nobody expected."""
+    # Libraries of another Python or another version there come before our own.
+    shadows = "unset PYTHONPATH, whose modules come before labkit's own; " if os.environ.get("PYTHONPATH") else ""
+    return f"{shadows}`labkit doctor` says what this machine lacks"
 
 
 def kernel_settings() -> dict[str, str]:

@@ -218,11 +218,9 @@ def main(argv: list[str] | None = None) -> int:
                 asyncio.run(serving)
     except (LabError, OSError) as error:
         # An OSError is a full disk, or a port taken between the claim and the bind.
-        log.debug("could not start", exc_info=True)
         report.failed(error)
-        with contextlib.suppress(OSError):
-            # The log may be on the disk that is full.
-            print(f"the sandbox cannot go on: {error}", file=sys.stderr, flush=True)
+        log.debug("where it was", exc_info=True)
+        log.error("the sandbox cannot go on: %s", error)
         return 1
     except Exception as error:
         report.failed(error)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from labkit import files
+from labkit import config, files
 from labkit.errors import LabError, SandboxError
 from labkit.sandbox import kept
 
@@ -67,6 +67,8 @@ def launch(home: Path, name: str, release: str, *options: str) -> None:
             process.kill()
             process.wait()
             raise
+        # It is meant to outlive us; Python would complain of a child that nobody waited for.
+        process.returncode = 0
     finally:
         os.close(ours)
 
@@ -130,8 +132,7 @@ def _listen(pipe: int, process: subprocess.Popen[bytes], home: Path, name: str) 
 
 
 def _look(home: Path) -> str:
-    shadows = "unset PYTHONPATH, which comes before labkit's own libraries; " if os.environ.get("PYTHONPATH") else ""
-    return f"{shadows}its whole log is {home / _LOG}; `labkit doctor` says what this machine lacks"
+    return f"{config.advice()}; its whole log is {home / _LOG}"
 
 
 def _end(process: subprocess.Popen[bytes]) -> str:

@@ -147,3 +147,21 @@ def test_a_home_that_cannot_be_written_is_told(tmp_path):
     assert done.returncode == 1
     assert "cannot write to" in done.stderr
     assert "set LABKIT_HOME" in done.stderr
+
+
+def test_an_older_log_is_no_part_of_a_new_error(start_sandbox, tmp_path, monkeypatch):
+    sandbox = start_sandbox("1.30.3", name="again", home=tmp_path / "home")
+    assert sandbox.labkit("down", "--name", "again").returncode == 0
+    old = (sandbox.home / "daemon.log").read_text() + "an older error\n"
+    (sandbox.home / "daemon.log").write_text(old)
+    library = tmp_path / "lib" / "aiohttp.py"
+    library.parent.mkdir()
+    library.write_text("raise RuntimeError('the new error')\n")
+    monkeypatch.setenv("PYTHONPATH", str(library.parent))
+    failed = sandbox.labkit("up", "--name", "again")
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("labkit: sandbox 'again' did not start: unexpected RuntimeError: the new error\n→ ")
+    assert "older" not in failed.stderr
+    assert (sandbox.home / "daemon.log.1").read_text() == old
+    monkeypatch.delenv("PYTHONPATH")
+    assert sandbox.labkit("up", "--name", "again").returncode == 0

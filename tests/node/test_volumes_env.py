@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import os
 import stat
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from labkit.sandbox import quantities
 from labkit.sandbox.node.environment import expand
-from tests.node.conftest import Cluster
+from tests.node.conftest import Cluster, running
 
 SLEEP = {"command": ["sleep", "infinity"]}
 
@@ -246,3 +247,22 @@ async def test_a_container_starts_each_run_with_a_clean_root_but_keeps_its_volum
         lambda: cluster.container().get("restartCount", 0) == 1 and "waiting" in cluster.container()["state"]
     )
     assert (await cluster.log()).split() == ["data", "dev", "root", "tmp", "kept"]
+
+
+@pytest.mark.parametrize("folder", ["a b'c\"d $HOME", "süß;#&*", "plain"])
+async def test_a_script_finds_its_files_in_a_home_of_any_name(folder: str, tmp_path: Path) -> None:
+    async with running(tmp_path / folder) as cluster:
+        cluster.objects.create("configmaps", {"metadata": {"name": "cm"}, "data": {"a.txt": "found\n"}}, "default")
+        script = "cat /etc/c/a.txt '/etc/c/a.txt' \"/etc/c/a.txt\"; cp /etc/c/a.txt /out/b; cat /out/b; sleep 1000"
+        mounts = [{"name": "c", "mountPath": "/etc/c"}, {"name": "out", "mountPath": "/out"}]
+        container = {"name": "c", "image": "busybox:1.28", "command": ["sh", "-c", script], "volumeMounts": mounts}
+        volumes = [{"name": "c", "configMap": {"name": "cm"}}, {"name": "out", "emptyDir": {}}]
+        cluster.pod(containers=[container], volumes=volumes)
+        await cluster.until(cluster.ready)
+        said = ""
+        async for chunk in cluster.node.logs("default", "web", "c", follow=True):
+            said += chunk.decode()
+            if len(said) >= len("found\n" * 4):
+                break
+        assert said == "found\n" * 4
+        assert await cluster.exec(["cat", "/out/b"]) == (0, "found\n", "")

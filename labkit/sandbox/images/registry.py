@@ -8,12 +8,14 @@ import importlib.util
 import os
 import re
 import shutil
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from labkit.errors import SandboxError
 from labkit.sandbox.images.context import ContainerContext, Image, ImageName, Launch
 
 __all__ = ["ProgramNotFoundError", "find", "known", "launch", "modules"]
+
+_PLAIN = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
 
 _MODULES = ("bookinfo", "echo", "httpbin", "istio", "addons", "grafana", "kiali", "programs", "prometheus", "proxyv2")
 """Modules of this package with a tuple IMAGES."""
@@ -101,4 +103,18 @@ def _real(text: str, context: ContainerContext) -> str:
         return text
     # Not inside a longer path such as /data2 or /var/data.
     paths = "|".join(re.escape(mount.rstrip("/")) for mount in mounts)
-    return re.sub(rf"(?<![\w./-])({paths})(?![\w.-])", lambda match: str(context.path(match[1])), text)
+    return re.sub(rf"(?<![\w./-])({paths})(?![\w.-])", lambda match: _plain(context.path(match[1]), context), text)
+
+
+def _plain(path: Path, context: ContainerContext) -> str:
+    """`path` in letters that a shell takes as they are: it may come to stand anywhere in a script."""
+    if _PLAIN.fullmatch(str(path)):
+        return str(path)
+    home = context.settings.home
+    return f"/proc/{os.getpid()}/fd/{_handle(home, home.stat().st_ino)}/{path.relative_to(home)}"
+
+
+@functools.lru_cache(maxsize=8)
+def _handle(home: Path, _inode: int) -> int:
+    """A descriptor of the sandbox's folder, open for as long as this process, whose pods end with it."""
+    return os.open(home, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
