@@ -103,7 +103,9 @@ STRANGE = [
         "default",
         CORE.format("Service") + ',"spec":{"type":"Strange","ports":[{"name":"a","port":80}]}',
     ),
-    payload("configmaps", "istio", "istio-system", CORE.format("ConfigMap") + ',"data":{"mesh":"a: [}"}'),
+    payload(
+        "configmaps", "istio", "istio-system", CORE.format("ConfigMap") + ',"data":{"mesh":"a: ' + "[" * 20_000 + '"}'
+    ),
 ]
 
 
