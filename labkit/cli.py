@@ -98,13 +98,17 @@ def _setup(args: argparse.Namespace) -> int:
 def _doctor(args: argparse.Namespace) -> int:
     from labkit import tools
 
+    if args.target and args.target != "sandbox":
+        from labkit.course.survey import survey
+
+        return survey(args.target, args.release)
     return tools.doctor()
 
 
 def _run(args: argparse.Namespace) -> int:
     from labkit.course.runner import main as play
 
-    return play(release=args.release, target=args.target, out=args.out, notebooks=args.notebooks)
+    return play(release=args.release, target=args.target, confirm=args.confirm, out=args.out, notebooks=args.notebooks)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -143,11 +147,21 @@ def _parser() -> argparse.ArgumentParser:
     named(command("env", _env, 'print what `eval "$(labkit env)"` needs'))
     setup = command("setup", _setup, "fetch what pip cannot bring")
     setup.add_argument("--tests", action="store_true", help="also what only the tests need (Chromium)")
-    command("doctor", _doctor, "say what is missing or broken, and the next step")
+    doctor = command("doctor", _doctor, "say what is missing or broken, and the next step")
+    doctor.add_argument(
+        "--target", metavar="CONTEXT", help="say what the course would do on this context's cluster; only looks"
+    )
+    doctor.add_argument("--release", choices=config.RELEASES, default=config.DEFAULT_RELEASE, help="with --target")
 
     run = command("run", _run, "play notebooks headless")
     run.add_argument("--release", choices=config.RELEASES, default=config.DEFAULT_RELEASE)
     run.add_argument("--target", default="sandbox", help="'sandbox' (a new one), or a context of your kubeconfig")
+    run.add_argument(
+        "--confirm",
+        default="",
+        metavar="CONTEXT",
+        help="on a context of yours: its name once more; without it the clean-up deletes nothing there",
+    )
     run.add_argument(
         "--out", type=Path, default=Path("build/workshop"), help="folder of the results (default: %(default)s)"
     )

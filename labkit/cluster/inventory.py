@@ -9,23 +9,15 @@ from pathlib import Path
 
 from labkit import display, files
 from labkit.cluster.kubectl import kubectl
+from labkit.cluster.listing import listing, served
 from labkit.cluster.objects import get
+from labkit.cluster.target import current
 from labkit.cluster.waits import Condition, wait_for
 from labkit.errors import ClusterError, NotReadyError
 
 __all__ = ["Difference", "Entry", "NodeImage", "Snapshot", "images", "mixed_versions", "remove_images", "snapshot"]
 
-# Written by the cluster itself all the time, or copies of what other objects say.
-_NOT_COUNTED = {
-    "events",
-    "events.events.k8s.io",
-    "leases.coordination.k8s.io",
-    "endpoints",
-    "endpointslices.discovery.k8s.io",
-    "controllerrevisions.apps",
-}
 _REMOVE = "labkit.dev/remove-images"
-_ROW = "{range .items[*]}{.kind}|{.metadata.namespace}|{.metadata.name}|{.metadata.ownerReferences[0].uid}{'\\n'}{end}"
 
 
 @dataclass(frozen=True, order=True)
@@ -60,7 +52,7 @@ class Difference:
     def rich(self) -> display.Rich:
         """As a table to show."""
         if not self:
-            return display.message("Nothing is left, and nothing is missing: the same objects as before.", "good")
+            return display.message("Nothing is left, and nothing is missing.", "good")
         rows = [{"": sign, "Kind": e.kind, "Namespace": e.namespace, "Name": e.name}
                 for sign, entries in (("left", self.added), ("missing", self.removed)) for e in entries]  # fmt: skip
         return display.table(rows, ["", "Kind", "Namespace", "Name"])
@@ -74,10 +66,17 @@ class Difference:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All objects of the cluster that nothing else owns, and the images on its nodes."""
+    """All objects of a cluster that nothing else owns, and the images on its nodes.
+
+    Args:
+        entries: The objects.
+        images: The images.
+        cluster: The uid of its namespace kube-system, which names it.
+    """
 
     entries: frozenset[Entry]
     images: frozenset[str]
+    cluster: str = ""
 
     def difference(self, before: Snapshot) -> Difference:
         """What changed since `before`."""
@@ -94,9 +93,10 @@ class Snapshot:
             ClusterError: It cannot be written.
         """
         rows = [[e.kind, e.namespace, e.name] for e in sorted(self.entries)]
+        kept = {"objects": rows, "images": sorted(self.images), "cluster": self.cluster}
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            files.write(path, json.dumps({"objects": rows, "images": sorted(self.images)}).encode())
+            files.write(path, json.dumps(kept).encode())
         except OSError as error:
             raise ClusterError(
                 f"the snapshot of this cluster cannot be kept: {path}: {error.strerror}",
@@ -104,15 +104,20 @@ class Snapshot:
             ) from error
 
     @classmethod
-    def load(cls, path: Path) -> Snapshot:
+    def load(cls, path: Path, cluster: str = "") -> Snapshot:
         """The one that was kept.
 
+        Args:
+            path: Its file.
+            cluster: The uid of kube-system on the cluster that it has to be of; "" for any.
+
         Raises:
-            ClusterError: There is none, or the file is broken.
+            ClusterError: There is none, it is another cluster's, or the file is broken.
         """
         try:
             kept = json.loads(files.read(path))
-            return cls(frozenset(Entry(*row) for row in kept["objects"]), frozenset(kept["images"]))
+            entries = frozenset(Entry(*row) for row in kept["objects"])
+            found = cls(entries, frozenset(kept["images"]), str(kept.get("cluster", "")))
         except FileNotFoundError:
             raise ClusterError(
                 "no snapshot of this cluster was kept",
@@ -120,6 +125,12 @@ class Snapshot:
             ) from None
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             raise ClusterError(f"{path} cannot be read", next_step="Delete it and play 00-kubernetes again.") from None
+        if cluster and found.cluster != cluster:
+            raise ClusterError(
+                f"{path} is not a snapshot of this cluster but of another one",
+                next_step="Delete it and play 00-kubernetes again, before anything is installed.",
+            )
+        return found
 
 
 def snapshot(*, show: bool = True) -> Snapshot:
@@ -131,18 +142,13 @@ def snapshot(*, show: bool = True) -> Snapshot:
     Raises:
         ClusterError: The cluster does not answer, or something may not be listed.
     """
-    served = kubectl("api-resources --verbs=list,delete -o name", show=False).split()
-    chosen = [name for name in served if name not in _NOT_COUNTED]
-    text = kubectl(["get", ",".join(chosen), "--all-namespaces", "-o", f"jsonpath={_ROW}"], show=False)
-    entries = set()
-    for line in text.splitlines():
-        kind, namespace, name, owner = line.split("|")
-        if not owner:
-            entries.add(Entry(kind, namespace, name))
+    chosen = served()
+    things = listing(chosen)
+    entries = {Entry(*thing.key) for thing in things if not thing.owners}
     if show:
         line = "kubectl get $(kubectl api-resources --verbs=list,delete -o name | paste -sd,) --all-namespaces -o name"
         display.show(display.command(line, f"{len(entries)} objects of {len(chosen)} kinds"))
-    return Snapshot(frozenset(entries), frozenset(image.reference for image in images()))
+    return Snapshot(frozenset(entries), frozenset(image.reference for image in images()), current().uid)
 
 
 @dataclass(frozen=True, order=True)

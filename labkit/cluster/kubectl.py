@@ -6,7 +6,7 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from labkit import display
@@ -73,13 +73,18 @@ def kubectl(
         ClusterError: It failed; the message is the server's own, with a next step.
         MissingToolError: kubectl is not installed.
     """
+    # It asks the cluster through this very function.
+    from labkit.cluster import watching
+
     targets.current()
     words, typed = command_line(command)
     target = targets.checked(write=_writes(words))
+    watch = watching.watch(words, stdin)
     if target.arguments:
         typed = typed.replace("kubectl", f"kubectl {shlex.join(target.arguments)}", 1)
     program = [kubectl_program(), *target.arguments, *words]
-    return _run(program, typed, target, stdin=stdin, show=show, timeout=timeout)
+    ended = watch.ended if watch is not None else None
+    return _run(program, typed, target, stdin=stdin, show=show, timeout=timeout, ended=ended)
 
 
 def shell(script: str, *, show: bool = True, timeout: float = 120.0) -> Output:
@@ -102,8 +107,12 @@ def shell(script: str, *, show: bool = True, timeout: float = 120.0) -> Output:
     bash = shutil.which("bash")
     if bash is None:
         raise MissingToolError("bash was not found on the PATH", next_step="Install bash, or type the lines yourself.")
+    from labkit.cluster import watching
+
     program = [bash, "-e", "-o", "pipefail", "-c", script]
-    return _run(program, script, targets.checked(write=True), stdin=None, show=show, timeout=timeout)
+    target = targets.checked(write=True)
+    with watching.marking_shell(script) as ended:
+        return _run(program, script, target, stdin=None, show=show, timeout=timeout, ended=ended)
 
 
 def _writes(words: Sequence[str]) -> bool:
@@ -117,7 +126,14 @@ def _writes(words: Sequence[str]) -> bool:
 
 
 def _run(
-    program: list[str], typed: str, target: targets.Chosen, *, stdin: str | None, show: bool, timeout: float
+    program: list[str],
+    typed: str,
+    target: targets.Chosen,
+    *,
+    stdin: str | None,
+    show: bool,
+    timeout: float,
+    ended: Callable[[str], None] | None = None,
 ) -> Output:
     line = f"{typed} <<EOF\n{stdin.rstrip()}\nEOF" if stdin is not None else typed
     live = display.show(display.command(line)) if show else None
@@ -136,6 +152,9 @@ def _run(
     stderr = _LOG_LINE.sub("", done.stderr.decode(errors="replace"))
     if live is not None:
         live.update(display.command(line, stdout + stderr, failed=done.returncode != 0))
+    if ended is not None:
+        # Also of what failed half-way something is there.
+        ended(stdout)
     if done.returncode != 0:
         raise explain(typed, stderr or stdout, done.returncode, str(target))
     return Output(stdout)

@@ -76,7 +76,28 @@ class Lesson:
         Raises:
             ClusterError: There is none.
         """
-        return cluster.Snapshot.load(self.progress.snapshot)
+        return cluster.Snapshot.load(self.progress.snapshot, self.progress.cluster)
+
+    def plan(self, *parts: str) -> cluster.Plan:
+        """What clean-up would delete here, and why that is the course's: a table to show.
+
+        Args:
+            parts: Only these: "rules", "applications", "istio"; none for all.
+        """
+        return istio.plan(self.release, *parts)
+
+    def left(self) -> cluster.Difference:
+        """What the course has left behind, compared with its snapshot.
+
+        On a cluster that others use too, only what is the course's counts: what they made and removed meanwhile is not
+        its affair, and what it had to leave to them was told.
+        """
+        changed = cluster.snapshot(show=False).difference(self.kept_snapshot())
+        plan = self.plan()
+        if plan.known.whole:
+            return changed
+        mine = {item.thing.key for item in plan.items}
+        return cluster.Difference(tuple(e for e in changed.added if (e.kind, e.namespace, e.name) in mine), ())
 
 
 def begin(name: str, release: str, target: str = targets.SANDBOX, *, needs: Sequence[str] = ()) -> Lesson:
@@ -104,6 +125,7 @@ def begin(name: str, release: str, target: str = targets.SANDBOX, *, needs: Sequ
     known = istio.release(release)
     server = re.search(r"Server Version: (\S+)", cluster.kubectl("version", show=False))
     lesson = Lesson(name, known, Progress.of_target())
+    cluster.in_lesson(name)
     if not lesson.progress.snapshot.exists():
         lesson.keep_snapshot(show=False)
     os.chdir(known.path)

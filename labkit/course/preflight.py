@@ -17,6 +17,9 @@ _RIGHTS = (
     ("create", "customresourcedefinitions.apiextensions.k8s.io"),
     ("create", "clusterroles.rbac.authorization.k8s.io"),
     ("create", "mutatingwebhookconfigurations.admissionregistration.k8s.io"),
+    ("patch", "customresourcedefinitions.apiextensions.k8s.io"),
+    ("delete", "namespaces"),
+    ("delete", "clusterroles.rbac.authorization.k8s.io"),
 )
 _API_VERSION = re.compile(r"^apiVersion: *[\"']?([\w./-]+)", re.MULTILINE)
 
@@ -33,7 +36,7 @@ def preflight(release: istio.Release) -> Checklist:
     versions = json.loads(cluster.kubectl("version -o json", show=False))
     server = versions["serverVersion"]["gitVersion"]
     checks = [Check("The Kubernetes API answers", True, server)]
-    checks += [_nodes(), _kinds(release, server), _rights(), _untouched()]
+    checks += [_nodes(), _kinds(release, server), _rights(), _untouched(release)]
     return Checklist(checks)
 
 
@@ -85,8 +88,14 @@ def _rights() -> Check:
     return Check("You may install Istio", not lacking, seen, "Ask the cluster's administrator, or use the sandbox.")
 
 
-def _untouched() -> Check:
+def _untouched(release: istio.Release) -> Check:
+    claim = "The cluster has no Istio yet"
     crds = [c["metadata"]["name"] for c in cluster.get("crd") if "istio.io" in c["metadata"]["name"]]
     seen = f"{len(crds)} kinds of Istio's are installed" if crds else "nothing of Istio is here"
-    step = "Lessons played before are no fault. An Istio of somebody else's is: choose another cluster."
-    return Check("The cluster has no Istio yet", not crds, seen, step, needed=False)
+    theirs = istio.claimed(release, cluster.look(settle=False)) if not cluster.is_sandbox(cluster.current()) else []
+    if theirs:
+        first = ", ".join(f"{thing} ({thing.origin})" for thing in theirs[:3])
+        seen = f"{seen}; {len(theirs)} objects are not the course's: {first}"
+        step = 'The course neither installs over it nor removes it: take another cluster, or TARGET = "sandbox".'
+        return Check(claim, False, seen, step)
+    return Check(claim, not crds, seen, "Lessons played before are no fault.", needed=False)

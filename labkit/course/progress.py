@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
-from labkit import cluster, config, display, files
+from labkit import cluster, display, files
 
 __all__ = ["LESSONS", "Progress"]
 
@@ -29,10 +29,12 @@ class Progress:
 
     Args:
         folder: Where it is kept; made when something is first kept.
+        cluster: The uid of that cluster's kube-system; "" for any.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, cluster: str = "") -> None:
         self.folder = folder
+        self.cluster = cluster
         try:
             kept = json.loads(files.read(folder / "progress.json"))
             finished, lessons = dict(kept["finished"]), {name: dict(ticks) for name, ticks in kept["lessons"].items()}
@@ -52,16 +54,12 @@ class Progress:
         Raises:
             NoTargetError: There is none.
         """
-        chosen = cluster.current()
-        kubeconfig = Path(chosen.named.kubeconfig or "~/.kube/config").expanduser().absolute()
-        if kubeconfig.is_relative_to(config.home()):
-            return cls(kubeconfig.parent / "course")
-        return cls(config.home() / "course" / chosen.uid)
+        return cls(cluster.course_folder(), cluster.current().uid)
 
     @property
     def snapshot(self) -> Path:
         """Where the snapshot taken before anything was installed is kept."""
-        return self.folder / "before.json"
+        return cluster.snapshot_file(self.folder)
 
     def passed(self, lesson: str, check: str) -> None:
         """Remember that a check passed."""

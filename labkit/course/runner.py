@@ -76,7 +76,7 @@ def course_notebooks() -> list[Path]:
     raise NotebookError("the course's notebooks were not found", next_step="Run this in the folder of the project.")
 
 
-def main(*, release: str, target: str, out: Path, notebooks: Sequence[Path]) -> int:
+def main(*, release: str, target: str, out: Path, notebooks: Sequence[Path], confirm: str = "") -> int:
     """`labkit run`: play the course, on a new sandbox unless a context is named.
 
     Args:
@@ -84,6 +84,7 @@ def main(*, release: str, target: str, out: Path, notebooks: Sequence[Path]) -> 
         target: "sandbox", or a context of the user's kubeconfig.
         out: Folder of the results; what a run before it left there is replaced.
         notebooks: Which; none for the whole course.
+        confirm: The context's name once more, so that the clean-up may delete there what the course made.
 
     Returns:
         The exit code: 0 only if every notebook passed.
@@ -100,7 +101,7 @@ def main(*, release: str, target: str, out: Path, notebooks: Sequence[Path]) -> 
     if target != SANDBOX:
         # Each notebook chooses the context itself; this says where it is.
         named = Target.from_environment().kubeconfig
-        results = run(chosen, release=release, kubeconfig=named, target=target, out=out)
+        results = run(chosen, release=release, kubeconfig=named, target=target, out=out, confirm=confirm)
     else:
         from labkit.sandbox import control
 
@@ -124,7 +125,14 @@ def main(*, release: str, target: str, out: Path, notebooks: Sequence[Path]) -> 
 
 
 def run(
-    notebooks: Iterable[Path], *, release: str, kubeconfig: str, out: Path, target: str = SANDBOX, progress: bool = True
+    notebooks: Iterable[Path],
+    *,
+    release: str,
+    kubeconfig: str,
+    out: Path,
+    target: str = SANDBOX,
+    confirm: str = "",
+    progress: bool = True,
 ) -> list[Result]:
     """Play notebooks in order, and write them, a report and junit.xml.
 
@@ -136,6 +144,7 @@ def run(
         kubeconfig: KUBECONFIG of their kernels; "" for the user's own.
         out: Folder of the results: NAME.ipynb, report.html, junit.xml.
         target: Their parameter TARGET.
+        confirm: The clean-up's parameter CONFIRM.
         progress: Whether to draw a progress bar, and print a line a notebook.
 
     Returns:
@@ -157,6 +166,8 @@ def run(
                 if following is not None and not broken:
                     kernels.prepare(following, _kernel_log(out / following.name))
                 parameters: dict[str, object] = {"RELEASE": release, "TARGET": target}
+                if path.stem == CLEAN_UP and confirm:
+                    parameters["CONFIRM"] = confirm
                 results.append(play(path, out / path.name, parameters, progress=progress, kernels=kernels))
                 broken = broken or (path.stem if results[-1].outcome == "failed" else "")
             if progress:

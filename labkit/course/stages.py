@@ -45,7 +45,10 @@ def _all_ready(namespace: str, names: tuple[str, ...] = ()) -> str | None:
 
 
 def _istio_seen(release: istio.Release) -> str | None:
-    return _all_ready("istio-system")
+    seen = _all_ready("istio-system")
+    if seen is None and (theirs := istio.claimed(release, cluster.look())):
+        return f"it is somebody else's: {', '.join(map(str, theirs[:3]))}"
+    return seen
 
 
 def _bookinfo_seen(release: istio.Release) -> str | None:

@@ -1,9 +1,10 @@
 """Istio on a cluster: its releases, installation, way in, and what is wrong with it."""
 
 from labkit.istio.analyze import Finding
+from labkit.istio.claims import check_unclaimed, claimed, keys_in, manifest_keys, plan, uninstall
 from labkit.istio.diagnose import Diagnosis, diagnose
 from labkit.istio.ingress import Ingress, ingress
-from labkit.istio.install import install, uninstall
+from labkit.istio.install import install
 from labkit.istio.releases import NAMESPACE, facts
 from labkit.istio.source import Release, download, release
 from labkit.istio.verify import Verification, verify
@@ -15,11 +16,16 @@ __all__ = [
     "Ingress",
     "Release",
     "Verification",
+    "check_unclaimed",
+    "claimed",
     "diagnose",
     "download",
     "facts",
     "ingress",
     "install",
+    "keys_in",
+    "manifest_keys",
+    "plan",
     "release",
     "uninstall",
     "verify",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from labkit.cluster.ownership import Byproduct
+
 __all__ = [
     "Addon",
     "Component",
@@ -221,7 +223,7 @@ class Facts:
         api_version: apiVersion of its networking kinds, as its samples write it.
         gateway_port: The port number BookInfo's Gateway names.
         mesh_reporter: Value of the label `reporter` that its mesh dashboard counts.
-        leftovers: kubectl commands that remove what its components made at run time.
+        byproducts: What its components make while they run, and what stands in no manifest therefore.
     """
 
     version: str
@@ -239,4 +241,4 @@ class Facts:
     api_version: str
     gateway_port: int
     mesh_reporter: str
-    leftovers: tuple[str, ...]
+    byproducts: tuple[Byproduct, ...]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from labkit import config
+from labkit.cluster.ownership import BYPRODUCTS, Byproduct
 from labkit.errors import SettingError
 from labkit.istio.model import (
     Addon,
@@ -228,9 +229,13 @@ _FACTS_1_2_2 = Facts(
     api_version="networking.istio.io/v1alpha3",
     gateway_port=80,
     mesh_reporter="destination",
-    leftovers=(
-        "delete validatingwebhookconfiguration istio-galley --ignore-not-found",
-        "delete secrets --all-namespaces --field-selector type=istio.io/key-and-cert",
+    byproducts=(
+        Byproduct("Secret", "istio.*", type="istio.io/key-and-cert", by="istio-citadel", removed=True),
+        Byproduct("Secret", "istio-ca-secret", NAMESPACE, "istio.io/ca-root", "istio-citadel", removed=True),
+        Byproduct("ConfigMap", "istio-security", NAMESPACE, by="istio-citadel", removed=True),
+        Byproduct("ValidatingWebhookConfiguration", "istio-galley", by="istio-galley", removed=True),
+        Byproduct("MeshPolicy", "default", by="Job istio-security-post-install"),
+        Byproduct("Policy", "grafana-ports-mtls-disabled", NAMESPACE, by="Job istio-grafana-post-install"),
     ),
 )
 
@@ -359,8 +364,15 @@ _FACTS_1_30_3 = Facts(
     api_version="networking.istio.io/v1",
     gateway_port=8080,
     mesh_reporter="source",
-    leftovers=(
-        "delete configmaps --all-namespaces --field-selector metadata.name=istio-ca-root-cert",
-        "delete secret istio-ca-secret -n istio-system --ignore-not-found",
+    byproducts=(
+        Byproduct("ConfigMap", "istio-ca-root-cert", by="istiod", removed=True),
+        Byproduct("Secret", "istio-ca-secret", NAMESPACE, by="istiod", removed=True),
+        # Istio elects leaders with ConfigMaps or, newer, with Leases (which go with the namespace).
+        Byproduct("ConfigMap", "istio-leader", NAMESPACE, by="istiod", removed=True),
+        Byproduct("ConfigMap", "istio-*-election", NAMESPACE, by="istiod", removed=True),
+        Byproduct("ConfigMap", "istio-gateway-*-leader", NAMESPACE, by="istiod", removed=True),
     ),
 )
+
+# Whoever asks what would be lost with a namespace has to know them, whichever release was installed.
+BYPRODUCTS.extend(one for each in (_FACTS_1_2_2, _FACTS_1_30_3) for one in each.byproducts)

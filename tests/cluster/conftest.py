@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from labkit import cluster, config
-from labkit.cluster import target
+from labkit.cluster import target, watching
 from tests.cluster.api_like import ApiLike, api_like
 from tests.cluster.fake_kubectl import UID, FakeKubectl
 
@@ -54,6 +54,13 @@ def kubectl(as_before: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
     target._state = chosen(tmp_path / "kubeconfig")
     return fake
+
+
+@pytest.fixture
+def unwatched() -> Iterator[None]:
+    """Commands go to kubectl with nothing beside them: no marks, and no look at whose the objects are."""
+    with watching.unwatched():
+        yield
 
 
 @pytest.fixture

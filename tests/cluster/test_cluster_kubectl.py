@@ -192,7 +192,7 @@ def test_a_kind_that_is_not_served_does_not_exist(kubectl: FakeKubectl) -> None:
         cluster.exists("pods", "p")
 
 
-def test_exec_and_delete_namespace(kubectl: FakeKubectl) -> None:
+def test_exec_and_delete_namespace(kubectl: FakeKubectl, unwatched: None) -> None:
     kubectl.answer("exec", stdout="ok").answer("delete", stdout="deleted")
     assert cluster.exec("deploy/ratings-v1", "curl -s x:9080/a", container="ratings", namespace="b", show=False) == "ok"
     cluster.delete_namespace("bookinfo", show=False)

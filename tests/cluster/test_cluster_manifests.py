@@ -11,6 +11,8 @@ from labkit import cluster
 from labkit.errors import ClusterError
 from tests.cluster.fake_kubectl import FakeKubectl
 
+pytestmark = pytest.mark.usefixtures("unwatched")
+
 GOOD = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: class\n"
 
 

@@ -218,7 +218,10 @@ def node(ready: str) -> dict[str, object]:
     return {"kind": "Node", "metadata": {"name": "n1"}, "status": {"conditions": [{"type": "Ready", "status": ready}]}}
 
 
-def test_preflight_gives_reasons(kubectl: FakeKubectl) -> None:
+def test_preflight_gives_reasons(kubectl: FakeKubectl, tmp_path: Path) -> None:
+    folder = tmp_path / "labkit" / "sandboxes" / "default"
+    folder.mkdir(parents=True)
+    target._state = chosen(folder / "kubeconfig")
     kubectl.answer("version", stdout=json.dumps({"serverVersion": {"gitVersion": "v1.35.0"}}))
     kubectl.objects("nodes", items=[node("False")])
     kubectl.answer("api-versions", stdout="v1\napps/v1\nbatch/v1\n")

@@ -1,0 +1,186 @@
+"""Whose an object is, what a command is about, and what is written down: decided without a cluster."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from labkit import istio
+from labkit.cluster import Ownership, Thing, record, removal
+from labkit.cluster.listing import WORKSHOP, parse
+from labkit.cluster.record import Record
+from labkit.cluster.words import Command
+from labkit.errors import ClusterError
+
+OURS = Record("cluster-1", "run-1", made={"u-ns": "Namespace istio-system", "u-gw": "Gateway team/gw", "u-d": "x"})
+OWNED = "belongs to Deployment d"
+MARKED = {"course": WORKSHOP, "run": "run-1", "lesson": "03-ingress"}
+
+
+def thing(kind: str, namespace: str, name: str, uid: str, **more: object) -> Thing:
+    return Thing(kind, namespace, name, uid=uid, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("one", "whole", "before", "why"),
+    [
+        pytest.param(thing("Gateway", "team", "gw", "u-gw", **MARKED), False, (), "made in 03-ingress", id="made"),
+        pytest.param(thing("Gateway", "team", "gw", "u-2", **MARKED), False, (), "", id="a copy, or made anew"),
+        pytest.param(thing("Gateway", "team", "gw", "u-gw"), False, (), "", id="its label was taken away"),
+        pytest.param(thing("Gateway", "team", "gw", "u-gw", course="other"), False, (), "", id="another course"),
+        pytest.param(thing("Pod", "team", "p", "u-p", owners=("u-d",)), False, (), OWNED, id="owned"),
+        pytest.param(thing("Pod", "team", "p", "u-p", owners=("u-x",)), False, (), "", id="its owner is gone"),
+        pytest.param(thing("Secret", "team", "s", "u-s"), False, (), "", id="unmarked"),
+        pytest.param(thing("Secret", "team", "s", "u-s"), True, (), "came since the snapshot", id="sandbox"),
+        pytest.param(thing("Secret", "team", "s", "u-s"), True, (("Secret", "team", "s"),), "", id="sandbox, before"),
+        pytest.param(thing("Secret", "team", "s", "u-s"), True, None, "", id="sandbox without a snapshot"),
+    ],
+)  # fmt: skip
+def test_whose_it_is(one: Thing, whole: bool, before: tuple[tuple[str, str, str], ...] | None, why: str) -> None:
+    deployment = thing("Deployment", "team", "d", "u-d", **MARKED)
+    known = Ownership([one, deployment], OURS, None if before is None else frozenset(before), whole)
+    assert known.why(one) == why
+
+
+def test_without_a_record_nothing_is_ours() -> None:
+    known = Ownership([one := thing("Gateway", "team", "gw", "u-gw", **MARKED)], None, frozenset())
+    assert known.why(one) == ""
+    assert known.in_the_way({("Gateway", "team", "gw")}) == [one]
+    assert Ownership([one], None, frozenset(), whole=True).in_the_way({("Gateway", "team", "gw")}) == []
+
+
+def test_owners_that_own_each_other_end() -> None:
+    a, b = thing("A", "n", "a", "u-a", owners=("u-b",)), thing("B", "n", "b", "u-b", owners=("u-a",))
+    assert [Ownership([a, b], OURS, frozenset()).why(one) for one in (a, b)] == ["", ""]
+
+
+NAMESPACE = thing("Namespace", "", "istio-system", "u-ns", **MARKED)
+CRD = thing("CustomResourceDefinition", "", "gateways.networking.istio.io", "u-gw", defines="Gateway", **MARKED)
+GATEWAY = thing("Gateway", "team", "theirs", "u-9", api_version="networking.istio.io/v1")
+OTHERS_GATEWAY = thing("Gateway", "team", "theirs", "u-9", api_version="gateway.networking.k8s.io/v1")
+SYSTEM = (
+    thing("ServiceAccount", "istio-system", "default", "u-1"),
+    thing("ConfigMap", "istio-system", "kube-root-ca.crt", "u-2"),
+    thing("Secret", "istio-system", "default-token-x", "u-3", type="kubernetes.io/service-account-token"),
+)
+CITADELS = thing("Secret", "team", "istio.default", "u-4", type="istio.io/key-and-cert")
+
+
+@pytest.mark.parametrize(
+    ("things", "deleted", "kept"),
+    [
+        pytest.param([NAMESPACE, *SYSTEM], ["istio-system"], [], id="only what Kubernetes made"),
+        pytest.param([NAMESPACE, thing("Secret", "istio-system", "s", "u-5")], [], ["istio-system"], id="their Secret"),
+        pytest.param([CRD], ["gateways.networking.istio.io"], [], id="a kind that nobody uses"),
+        pytest.param([CRD, GATEWAY], [], ["gateways.networking.istio.io"], id="a kind that they use"),
+        pytest.param([CRD, OTHERS_GATEWAY], ["gateways.networking.istio.io"], [], id="another group's kind"),
+        pytest.param([CITADELS], ["istio.default"], [], id="made by a component"),
+        pytest.param([thing("Secret", "team", "istio.default", "u-4", type="Opaque")], [], [], id="of that name only"),
+        pytest.param([thing("Namespace", "", "bookinfo", "u-5", run="run-1", labels_before='{"a": [null, "b"]}')],
+                     ["bookinfo"], [], id="labels are taken back"),
+        pytest.param([thing("Namespace", "", "bookinfo", "u-5", run="run-2", labels_before='{"a": [null, "b"]}')],
+                     [], [], id="another run's labels"),
+    ],
+)  # fmt: skip
+def test_what_clean_up_would_delete(things: list[Thing], deleted: list[str], kept: list[str]) -> None:
+    known = Ownership(things, OURS, frozenset())
+    plan = removal.plan(lambda: known, lambda one: "all", maker="Namespace istio-system")
+    assert [item.thing.name for item in plan.items] == deleted
+    assert [item.thing.name for item in plan.kept] == kept
+
+
+def test_what_a_component_made_is_ours_only_if_the_component_is() -> None:
+    known = Ownership([CITADELS], Record("cluster-1", "run-1"), frozenset())
+    assert removal.plan(lambda: known, lambda one: "all", maker="Namespace istio-system").items == ()
+    there = Ownership([CITADELS], OURS, frozenset({CITADELS.key}))
+    assert removal.plan(lambda: there, lambda one: "all", maker="Namespace istio-system").items == ()
+
+
+@pytest.mark.parametrize(
+    ("one", "istios"),
+    [
+        (thing("CustomResourceDefinition", "", "gateways.networking.istio.io", "a"), True),
+        (thing("CustomResourceDefinition", "", "wasmplugins.extensions.istio.io", "a"), True),
+        (thing("CustomResourceDefinition", "", "gateways.gateway.networking.k8s.io", "a"), False),
+        (thing("Namespace", "", "istio-system", "a"), True),
+        (thing("Namespace", "", "istio-test", "a"), False),
+        (thing("Deployment", "mesh", "istiod-1-20", "a"), True),
+        (thing("Deployment", "mesh", "istio-pilot", "a"), True),
+        (thing("Deployment", "mesh", "istio-shop", "a"), False),
+        (thing("MutatingWebhookConfiguration", "", "istio-revision-tag-default", "a"), True),
+        (CRD, False),
+        (NAMESPACE, False),
+    ],
+)
+@pytest.mark.parametrize("version", ["1.2.2", "1.30.3"])
+def test_an_istio_of_somebody_elses(one: Thing, istios: bool, version: str) -> None:
+    known = Ownership([one], OURS, frozenset())
+    assert istio.claimed(istio.release(version), known) == ([one] if istios else [])
+    assert istio.claimed(istio.release(version), Ownership([one], None, None, whole=True)) == []
+
+
+def test_what_strangers_write_is_no_row_of_its_own() -> None:
+    line = "Secret|team|s||v1|u-1|2026-01-01T00:00:00Z||run%0AGateway%7Cteam%7Cgw|||||"
+    (one,) = parse(line + "\n")
+    assert (one.kind, one.run) == ("Secret", "run\nGateway|team|gw")
+
+
+@pytest.mark.parametrize(
+    ("words", "verb", "files", "namespace", "selection"),
+    [
+        ("delete pod a b -n x --wait=false --timeout 3s", "delete", [], "x", ["pod", "a", "b", "-n", "x"]),
+        ("-n x delete -f a.yaml,b.yaml --now", "delete", ["a.yaml", "b.yaml"], "x", ["-n", "x", "-f", "a.yaml,b.yaml"]),
+        ("delete virtualservices --all -A", "delete", [], "", ["virtualservices", "-A"]),
+        ("delete secrets --namespace=y -l=app=z", "delete", [], "y", ["secrets", "--namespace", "y", "-l", "app=z"]),
+        ("apply -f - -ny", "apply", ["-"], "y", ["-f", "-", "-n", "y"]),
+        ("exec p -n x -- kubectl delete all", "exec", [], "x", ["p", "-n", "x"]),
+        ("", "", [], "", []),
+    ],
+)
+def test_what_a_command_is_about(words: str, verb: str, files: list[str], namespace: str, selection: list[str]) -> None:
+    command = Command(tuple(words.split()))
+    assert (command.verb, command.files, command.namespace, command.selection) == (verb, files, namespace, selection)
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ("label namespace team a=b --overwrite", "team"),
+        ("label ns/team a=b", "team"),
+        ("label namespaces --overwrite team a-", "team"),
+        ("label pod team a=b", ""),
+        ("label namespace", ""),
+        ("get namespace team", ""),
+    ],
+)
+def test_a_namespace_that_is_labelled(words: str, name: str) -> None:
+    assert Command(tuple(words.split())).labelled == name
+
+
+@pytest.mark.parametrize("flag", ["--dry-run=client", "--dry-run=server", "--help"])
+def test_what_changes_nothing(flag: str) -> None:
+    assert Command(("apply", "-f", "x", flag)).tries_only
+    assert not Command(("apply", "-f", "x", "--dry-run=none")).tries_only
+
+
+def test_what_is_written_down_is_of_one_cluster(tmp_path: Path) -> None:
+    with record.changing(tmp_path / "course", "cluster-1") as one:
+        one.made["u"] = "Pod a/b"
+        run = one.run
+    record.expect(tmp_path / "course", "cluster-1", "01", [("Pod", "a", "c")])
+    kept = record.load(tmp_path / "course", "cluster-1")
+    assert kept is not None
+    assert (kept.run, kept.made, kept.pending[0].objects) == (run, {"u": "Pod a/b"}, {("Pod", "a", "c")})
+    assert record.load(tmp_path / "course", "cluster-2") is None
+    assert (tmp_path / "course" / "made.json").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[", "[]", "{}", json.dumps({"cluster": "c", "run": "r", "made": 3, "pending": []})]
+)
+def test_a_damaged_record_is_told(tmp_path: Path, text: str) -> None:
+    (tmp_path / "made.json").write_text(text)
+    with pytest.raises(ClusterError, match=r"made\.json, which says what the course made .*, cannot be read"):
+        record.load(tmp_path, "c")

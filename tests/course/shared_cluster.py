@@ -1,0 +1,74 @@
+"""A sandbox that plays somebody's cluster: a context of a kubeconfig, which labkit does not know to have started."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labkit import cluster
+from labkit.cluster import Target, watching
+from tests.conftest import SandboxUnderTest
+
+CONTEXT = "class"
+# Written by the cluster itself all the time.
+_UNSTEADY = {"Event", "Lease", "Node", "Endpoints", "EndpointSlice"}
+
+State = dict[str, tuple[str, str]]
+"""Of every object what it is, by uid, and its resourceVersion."""
+
+
+@contextmanager
+def somebodys(sandbox: SandboxUnderTest, tmp_path: Path) -> Iterator[SandboxUnderTest]:
+    """`sandbox` as a context of a kubeconfig, chosen; labkit's own folder is another one than the sandbox's."""
+    own = tmp_path / "own-kubeconfig"
+    own.write_text(sandbox.kubeconfig.read_text().replace(f"labkit-{sandbox.name}", CONTEXT))
+    own.chmod(0o600)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LABKIT_HOME", str(tmp_path / "labkit"))
+        patch.setenv("KUBECONFIG", str(own))
+        patch.delenv("LABKIT_ISTIO_DIR", raising=False)
+        patch.chdir(tmp_path)
+        cluster.use(Target(str(own), CONTEXT))
+        try:
+            yield sandbox
+        finally:
+            cluster.leave()
+            watching.in_lesson("")
+
+
+def state(sandbox: SandboxUnderTest) -> State:
+    """Every object of the cluster."""
+    kinds = sandbox.kubectl("api-resources", "--verbs=list,delete", "-o", "name").stdout.split()
+    items = json.loads(sandbox.kubectl("get", ",".join(kinds), "-A", "-o", "json").stdout)["items"]
+    return {
+        one["metadata"]["uid"]: (
+            f"{one['kind']} {one['metadata'].get('namespace', '')}/{one['metadata']['name']}",
+            one["metadata"]["resourceVersion"],
+        )
+        for one in items
+        if one["kind"] not in _UNSTEADY
+    }
+
+
+def names(some: State) -> set[str]:
+    """What they are."""
+    return {what for what, _version in some.values()}
+
+
+def apply(sandbox: SandboxUnderTest, *objects: dict[str, Any]) -> None:
+    """Somebody else applies objects."""
+    items = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
+    sandbox.kubectl("apply", "-f", "-", stdin=json.dumps(items))
+
+
+def config_map(namespace: str, name: str, **data: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": namespace}, "data": data}
+
+
+def namespace(name: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
