@@ -27,11 +27,15 @@ log = logging.getLogger(__name__)
 
 
 class StartError(SandboxError):
-    """A process could not be started; `errno` says why."""
+    """A process could not be started; `errno` says why, `lost` that the keeper ended meanwhile: try again."""
 
-    def __init__(self, message: str, errno: int) -> None:
+    def __init__(self, message: str, errno: int, *, lost: bool = False) -> None:
         super().__init__(message)
         self.errno = errno
+        self.lost = lost
+
+
+_LOST = "the keeper of the pods' processes has ended"
 
 
 @dataclass(frozen=True)
@@ -41,10 +45,12 @@ class Exit:
     Args:
         code: The exit code; 128 + n where signal n ended it.
         signal: n, or 0.
+        lost: Whether it ended with the keeper of all processes, so that its end says nothing of the process itself.
     """
 
     code: int
     signal: int = 0
+    lost: bool = False
 
 
 class Process:
@@ -56,10 +62,13 @@ class Process:
         self.pid = 0
         self.started: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.exited: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+        self.signalled = False
+        """Whether the node itself has sent it a signal."""
 
     def signal(self, number: int, *, tree: bool = False) -> None:
         """Send signal `number`; with `tree` to its whole process group. Nothing happens if it has ended."""
         if not self.exited.done():
+            self.signalled = True
             self._owner.signal(self._number, number, tree)
 
 
@@ -186,7 +195,7 @@ class Processes:
     async def _send(self, message: dict[str, object], descriptors: Sequence[int]) -> None:
         while True:
             if self._control is None:
-                raise StartError("the keeper of the pods' processes has ended", 0)
+                raise StartError(_LOST, 0, lost=True)
             try:
                 socket.send_fds(self._control, [json.dumps(message).encode()], descriptors)
                 return
@@ -235,9 +244,9 @@ class Processes:
             self._control = None
         for process in self._running.values():
             if not process.started.done():
-                process.started.set_exception(StartError("the keeper of the pods' processes has ended", 0))
+                process.started.set_exception(StartError(_LOST, 0, lost=True))
             if not process.exited.done():
-                process.exited.set_result(Exit(128 + signal.SIGKILL, signal.SIGKILL))
+                process.exited.set_result(Exit(128 + signal.SIGKILL, signal.SIGKILL, lost=True))
         self._running.clear()
 
 
