@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -59,9 +60,9 @@ async def test_what_the_machine_kills_is_restarted_at_once_each_time(tmp_path: P
         cluster.shell(FOREVER, name="other")
         await cluster.until(lambda: cluster.ready() and cluster.ready("other"))
         for killed in range(3):
-            began = cluster.node._container("default", "web", "c")[1]
-            await cluster.until(lambda c=began: c.pid and os.path.exists(f"/proc/{c.pid}"))
-            os.kill(began.pid, signal.SIGKILL)
+            container = cluster.node._container("default", "web", "c")[1]
+            await cluster.until(lambda c=container: c.pid and time.time() - c.began > SETTLED.backoff)
+            os.kill(container.pid, signal.SIGKILL)
             await cluster.until(lambda n=killed: cluster.container()["restartCount"] == n + 1 and cluster.ready())
             ended = cluster.container()["lastState"]["terminated"]
             assert (ended["exitCode"], ended["reason"]) == (137, "Error")
