@@ -107,7 +107,7 @@ def main(*, release: str, target: str, out: Path, notebooks: Sequence[Path]) -> 
         name = f"run-{release.replace('.', '-')}-{os.getpid()}"
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            now = control.up(name, release)
+            now = control.up(name, release, with_pid=os.getpid())
             results = run(chosen, release=release, kubeconfig=now.kubeconfig, target=target, out=out)
             if any(result.outcome == "failed" for result in results):
                 with contextlib.suppress(OSError):

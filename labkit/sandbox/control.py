@@ -24,6 +24,7 @@ from labkit import config, files
 from labkit.errors import SandboxError, SettingError
 from labkit.sandbox import kept, reach
 from labkit.sandbox.launch import UP_DEADLINE, UnexplainedError, last_words, launch
+from labkit.sandbox.lifeline import Asker
 from labkit.sandbox.preflight import check, make_folder, unmake_folder
 
 __all__ = ["Status", "down", "folder", "kubeconfig", "names", "reports", "set_aside", "status", "up"]
@@ -50,6 +51,7 @@ class Status:
         node: Address of its node, e.g. "127.20.0.1".
         server: URL of its API server.
         note: What its user should know: that its addresses are others than before, which file is damaged; mostly "".
+        ends_with: The process that it ends with at the latest (``labkit up --with-pid``); None where there is none.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Status:
     node: str = ""
     server: str = ""
     note: str = ""
+    ends_with: int | None = None
 
     def as_dict(self) -> dict[str, object]:
         """The status for ``labkit status --json``; `note` only where there is one."""
@@ -170,6 +173,7 @@ def status(name: str) -> Status:
         node=node,
         server=f"https://{node}:{port}" if port else "",
         note=note,
+        ends_with=with_pid if process and isinstance(with_pid := state.get("ends_with"), int) else None,
     )
 
 
@@ -180,6 +184,7 @@ def up(
     loadbalancer: bool = False,
     real_clocks: bool = False,
     recover: bool = False,
+    with_pid: int | None = None,
 ) -> Status:
     """Start sandbox `name`, or reuse it if it runs; returns when its API answers.
 
@@ -189,15 +194,18 @@ def up(
         loadbalancer: Give Services of type LoadBalancer an address.
         real_clocks: Run telemetry at Istio's own intervals.
         recover: Start from what is sound of a damaged journal of objects; `reports` has what was lost.
+        with_pid: A process that the sandbox ends with, however that ends; its objects are kept. None: it goes on until
+            `down`, as does one that runs already.
 
     Raises:
-        SettingError: an unknown release, or one that differs from what the sandbox was made with.
+        SettingError: an unknown release, one that differs from what the sandbox was made with, or no such process.
         SandboxError: it did not start; the message carries its reason.
     """
     if release is not None and release not in config.RELEASES:
         raise SettingError(
             f"release {release!r} is not one of {', '.join(config.RELEASES)}", next_step="choose one of these"
         )
+    asker = Asker.of(with_pid) if with_pid is not None else None
     home = folder(name)
     with _starting(home):
         now = status(name)
@@ -212,7 +220,8 @@ def up(
         if now.state == "starting":
             return _wait_until_running(name, home)
         check(home)
-        options = ["--loadbalancer"] * loadbalancer + ["--real-clocks"] * real_clocks + ["--recover"] * recover
+        options = ["--with", str(asker)] if asker else []
+        options += ["--loadbalancer"] * loadbalancer + ["--real-clocks"] * real_clocks + ["--recover"] * recover
         launch(home, name, release or made_with or config.DEFAULT_RELEASE, *options)
         return status(name)
 

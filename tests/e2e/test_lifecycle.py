@@ -41,7 +41,8 @@ def test_up_reuses_the_sandbox_that_runs(sandbox):
     again = sandbox.labkit("up", "--name", "life")
     assert again.returncode == 0
     assert status(sandbox) == before
-    assert set(before) == {"name", "state", "release", "pid", "kubeconfig", "node", "server"}
+    assert set(before) == {"name", "state", "release", "pid", "kubeconfig", "node", "server", "ends_with"}
+    assert before["ends_with"] == os.getpid()
     assert before["state"] == "running"
 
 
