@@ -124,7 +124,9 @@ def _run(
     live = display.show(display.command(line)) if show else None
     source: Any = {"input": stdin.encode()} if stdin is not None else {"stdin": subprocess.DEVNULL}
     try:
-        done = subprocess.run([*leash(), *program], capture_output=True, env=target.environment, timeout=timeout, **source)
+        done = subprocess.run(
+            [*leash(), *program], capture_output=True, env=target.environment, timeout=timeout, **source
+        )
     except subprocess.TimeoutExpired as error:
         seen = (error.stdout or b"").decode(errors="replace")
         if live is not None:

@@ -29,6 +29,7 @@ from labkit.sandbox.contracts import Objects
 from labkit.sandbox.launch import Report
 from labkit.sandbox.lifeline import Asker
 from labkit.sandbox.settings import SandboxSettings
+from labkit.sandbox.tidy import Tidy
 from labkit.sandbox.upkeep import Upkeep
 
 __all__ = ["Sandbox", "main"]
@@ -68,11 +69,12 @@ class Sandbox:
         self.node = Node(self.objects, settings)
         self.controllers = Controllers(self.objects, settings)
         self.api = ApiServer(self.objects, settings, self.node)
-        self._started: list[Node | Mesh | Controllers | ApiServer] = []
+        self.tidy = Tidy(self.objects.store.count, lambda: self.objects.store.version)
+        self._started: list[Node | Mesh | Controllers | ApiServer | Tidy] = []
 
     async def start(self) -> None:
         """Start everything; returns when the API answers."""
-        for part in (self.node, self.mesh, self.controllers, self.api):
+        for part in (self.node, self.mesh, self.controllers, self.api, self.tidy):
             await part.start()
             self._started.append(part)
 

@@ -18,8 +18,8 @@ subprocess.run([*leash(), "sh", "-c", "echo $$; exec sleep 1000"])
 """
 STARTS = """
 import subprocess, sys
-code = "from labkit.cluster.leash import end_with_parent; end_with_parent(); import os, time; print(os.getpid(), flush=True)"
-subprocess.run([sys.executable, "-c", code + "; time.sleep(1000)"])
+code = "import os, time; from labkit.cluster.leash import end_with_parent; end_with_parent()"
+subprocess.run([sys.executable, "-c", code + "; print(os.getpid(), flush=True); time.sleep(1000)"])
 """
 ASKED = """#!{python}
 import ctypes

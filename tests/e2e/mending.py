@@ -9,12 +9,13 @@ import ssl
 import subprocess
 import threading
 import time
-import urllib.error
 import urllib.request
 from base64 import b64decode
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import psutil
@@ -22,12 +23,16 @@ import psutil
 from tests.conftest import BIN, processes_of, wait_until
 from tests.e2e.conftest import Shop
 
-__all__ = ["Api", "Load", "Target", "recovery", "targets", "under_load"]
+__all__ = ["Api", "Load", "Recovery", "Target", "recovery", "settled", "targets", "under_load"]
 
 ROUND = "x-round"
 """Header of the page's answers that a rule sets: which of the rules is in force."""
 DEADLINE = 120.0
 """Seconds after which a recovery counts as none: Kubernetes' own back-off shows itself long before."""
+SETTLED = 11.0
+"""Seconds after which a container's end by SIGKILL is no crash to the node."""
+CONSOLES = {"grafana": (3000, "/api/health"), "kiali": (20001, "/kiali/healthz")}
+SAMPLE = "istio_requests_total{destination_workload='productpage-v1'}"
 Json = dict[str, Any]
 
 
@@ -43,19 +48,24 @@ class Api:
         context = ssl.create_default_context(cadata=b64decode(cluster["certificate-authority-data"]).decode())
         headers = {"Authorization": f"Bearer {user['token']}", "Content-Type": kind}
         data = json.dumps(body).encode() if body is not None else None
-        url = cluster["server"].rstrip("/") + path
-        request = urllib.request.Request(url, data, headers, method=method)
+        request = urllib.request.Request(cluster["server"].rstrip("/") + path, data, headers, method=method)
         with urllib.request.urlopen(request, timeout=5, context=context) as answer:
             found: Json = json.load(answer)
         return found
 
     def pods(self) -> list[Json]:
         """All pods of the mesh and of the shop."""
-        return [
-            pod
-            for namespace in ("istio-system", "bookinfo")
-            for pod in self("GET", f"/api/v1/namespaces/{namespace}/pods")["items"]
-        ]
+        both = [self("GET", f"/api/v1/namespaces/{name}/pods")["items"] for name in ("istio-system", "bookinfo")]
+        return [*both[0], *both[1]]
+
+    def statuses(self) -> dict[tuple[str, str, str], Json]:
+        """Namespace, pod and container → its status, of all containers that go on running."""
+        return {
+            (pod["metadata"]["namespace"], pod["metadata"]["name"], one["name"]): one
+            for pod in self.pods()
+            for one in (*pod["status"].get("containerStatuses", []), *pod["status"].get("initContainerStatuses", []))
+            if pod["status"].get("phase") == "Running" and "terminated" not in one["state"]
+        }
 
 
 @dataclass
@@ -65,23 +75,20 @@ class Load:
     Args:
         url: Where.
         rate: Requests a second.
-        answers: When each was sent (monotonic seconds), when it was answered, status (0: none), its rule's mark.
+        answers: When each was sent (monotonic seconds), its status (0: none), its rule's mark; in order of answers.
     """
 
     url: str
-    rate: float = 50.0
-    answers: list[tuple[float, float, int, str]] = field(default_factory=list)
-    _ended: threading.Event = field(default_factory=threading.Event)
+    rate: float
+    answers: list[tuple[float, int, str]] = field(default_factory=list)
+    ended: threading.Event = field(default_factory=threading.Event)
 
-    def run(self) -> None:
-        """Until `end`."""
-        asyncio.run(self._run())
-
-    async def _run(self) -> None:
+    async def run(self) -> None:
+        """Until `ended`."""
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(10)) as session:
             under_way: set[asyncio.Task[None]] = set()
             begun, number = time.monotonic(), 0
-            while not self._ended.is_set():
+            while not self.ended.is_set():
                 number += 1
                 await asyncio.sleep(max(0.0, begun + number / self.rate - time.monotonic()))
                 task = asyncio.create_task(self._one(session))
@@ -95,32 +102,28 @@ class Load:
             async with session.get(self.url) as answer:
                 await answer.read()
                 status, mark = answer.status, answer.headers.get(ROUND, "")
-        self.answers.append((sent, time.monotonic(), status, mark))
-
-    def end(self) -> None:
-        """Send no more."""
-        self._ended.set()
+        self.answers.append((sent, status, mark))
 
     def steady(self, mark: str, count: int = 10) -> bool:
         """Whether the last `count` answers were right ones of the rule `mark`."""
         last = self.answers[-count:]
-        return len(last) == count and all(answer[2:] == (200, mark) for answer in last)
+        return len(last) == count and all(answer[1:] == (200, mark) for answer in last)
 
     def last_wrong(self, since: float) -> float:
-        """When the last request that was answered wrongly, of those sent after `since`, had been sent; else `since`."""
-        return max((sent for sent, _, status, _ in self.answers if sent > since and status != 200), default=since)
+        """When the last request after `since` was sent that was answered wrongly; `since` where none was."""
+        return max((sent for sent, status, _ in self.answers if sent > since and status != 200), default=since)
 
 
 @contextlib.contextmanager
 def under_load(shop: Shop, rate: float = 50.0) -> Iterator[Load]:
     """The page is asked for all the while."""
     load = Load(f"{shop.url}/productpage", rate)
-    thread = threading.Thread(target=load.run)
+    thread = threading.Thread(target=lambda: asyncio.run(load.run()))
     thread.start()
     try:
         yield load
     finally:
-        load.end()
+        load.ended.set()
         thread.join()
 
 
@@ -129,7 +132,7 @@ class Target:
     """A process to kill.
 
     Args:
-        kind: What it is: "daemon", "keeper", or what it does in which workload, e.g. "productpage: envoy".
+        kind: What it is: "daemon", "keeper", or what it does in which workload, e.g. "productpage-v1: envoy".
         pid: Its id now.
         pod: Its pod's namespace, name and container; empty for what serves all pods.
     """
@@ -141,150 +144,176 @@ class Target:
 
 def targets(shop: Shop, api: Api) -> list[Target]:
     """Every process of the sandbox: those of containers, and those that stand for the node and the control plane."""
+    pods = api.pods()
     found = []
-    pods = {pod["metadata"]["uid"]: pod for pod in api.pods()}
-    addresses = {pod["status"]["podIP"]: pod for pod in pods.values()}
     for process in processes_of(shop.sandbox.home):
+        # Whatever ends meanwhile is none.
         with contextlib.suppress(psutil.Error):
-            words, name = process.cmdline(), process.name()
-            if "labkit.sandbox.daemon" in words:
+            if "labkit.sandbox.daemon" in process.cmdline():
                 found.append(Target("daemon", process.pid))
-            elif name == "labkit-keeper":
+            elif process.name() == "labkit-keeper":
                 found.append(Target("keeper", process.pid))
-            else:
-                listens = {c.laddr.ip for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN}
-                block = shop.sandbox.node.rsplit(".", 2)[0]
-                listens |= {
-                    f"{block}.{int(third) - 64}.{last}" for third, last in (ip.split(".")[2:] for ip in listens)
-                }
-                pod = next((pod for uid, pod in pods.items() if uid in " ".join(words)), None)
-                pod = pod or next((addresses[ip] for ip in listens if ip in addresses), None)
-                if pod is None:
-                    found.append(Target(name, process.pid))
-                    continue
+            elif pod := pod_of(process, pods, shop.sandbox.node):
                 app = pod["metadata"]["name"].rsplit("-", 2)[0]
-                kind = "envoy" if name == "envoy" else "guard" if is_guard(process) else name
-                container = "istio-proxy" if name == "envoy" else pod["spec"]["containers"][0]["name"]
-                if app == "prometheus":
-                    container = next(
-                        c["name"] for c in pod["spec"]["containers"] if "/prometheus:" in c["image"]
-                    )
-                where = (pod["metadata"]["namespace"], pod["metadata"]["name"], container)
+                where = pod["metadata"]["namespace"], pod["metadata"]["name"], container_of(process, pod)
+                kind = "guard" if is_guard(process) else process.name()
                 found.append(Target(f"{app}: {kind}", process.pid, where))
     return found
+
+
+def pod_of(process: psutil.Process, pods: list[Json], node: str) -> Json | None:
+    """The pod a process belongs to: its folder stands in the command line, or the process listens at its addresses."""
+    words = " ".join(process.cmdline())
+    listening = {one.laddr.ip for one in process.net_connections("inet") if one.status == psutil.CONN_LISTEN}
+    block = node.rsplit(".", 2)[0]
+    thirds = [(address.split(".")[2], address.rsplit(".", 1)[1]) for address in listening]
+    # A pod's own "localhost" lies 64 above its address.
+    listening |= {f"{block}.{int(third) - 64}.{last}" for third, last in thirds}
+    for pod in pods:
+        if pod["metadata"]["uid"] in words or pod["status"].get("podIP") in listening:
+            return pod
+    return None
+
+
+def container_of(process: psutil.Process, pod: Json) -> str:
+    containers = [*pod["spec"]["containers"], *pod["spec"].get("initContainers", [])]
+    if process.name() == "envoy":
+        return "istio-proxy"
+    image = "/prometheus:" if process.name() == "prometheus" else ""
+    return next(one["name"] for one in containers if image in one["image"] and one["name"] != "istio-proxy")
 
 
 def is_guard(process: psutil.Process) -> bool:
     return process.name() == "prometheus" and any(child.name() == "prometheus" for child in process.children())
 
 
-def ready(pod: Json) -> bool:
-    return all(one["ready"] for one in pod["status"].get("containerStatuses") or [{"ready": False}])
+def settled(api: Api, target: Target) -> bool:
+    """Whether the target's container has run long enough for a kill to be no crash."""
+    if not target.pod[0]:
+        return True
+    running = api.statuses()[target.pod]["state"].get("running")
+    return bool(running) and time.time() - datetime.fromisoformat(running["startedAt"]).timestamp() > SETTLED
 
 
-class Whole:
+@dataclass
+class Recovery:
+    """How a sandbox came back after a kill.
+
+    Args:
+        target: What was killed.
+        when: What was right again → seconds after the kill; missing if it never was. "traffic" is when the last request
+            was sent that was answered wrongly.
+        others: Containers that were restarted though they had not been killed.
+    """
+
+    target: Target
+    when: dict[str, float]
+    others: list[tuple[str, str, str]]
+
+    def took(self, *, without: tuple[str, ...] = ()) -> float:
+        """Seconds until all was right, save the parts `without`."""
+        return max(self.when.get(name, float("inf")) for name in (*_PARTS, "traffic") if name not in without)
+
+
+_PARTS = ("replaced", "rule", "page", "ready", "injection", "consoles", "scraped", "exec", "logs")
+
+
+class _Whole:
     """Whether a sandbox does everything it should: asked again and again after a kill."""
 
-    def __init__(self, shop: Shop, api: Api, load: Load, mark: str, killed: Target) -> None:
-        self.shop, self.api, self.load, self.mark, self.killed = shop, api, load, mark, killed
-        self.since = 0.0
-        self._before = self._restarts()
+    def __init__(self, shop: Shop, api: Api, load: Load, target: Target, mark: str) -> None:
+        self.shop, self.api, self.load, self.target, self.mark = shop, api, load, target, mark
+        self.before = api.statuses()
+        self.killed, self.wall = time.monotonic(), time.time()
         self.when: dict[str, float] = {}
-        self._steps: list[tuple[str, Callable[[], bool]]] = [
-            ("replaced", self._replaced),
-            ("rule", self._rule),
-            ("page", lambda: load.steady(mark)),
-            ("ready", lambda: all(ready(pod) for pod in api.pods())),
-            ("injection", self._injects),
-            ("consoles", self._consoles),
-            ("scraped", self._scraped),
-            ("exec", self._executes),
-        ]
 
     def __call__(self) -> bool:
-        for name, step in self._steps:
+        for name in _PARTS:
             if name in self.when:
                 continue
-            with contextlib.suppress(OSError, urllib.error.URLError, ValueError, KeyError, StopIteration):
-                if step():
-                    self.when[name] = time.monotonic() - self.since
-            if name == "replaced" and name not in self.when:
+            with contextlib.suppress(OSError, ValueError, KeyError, StopIteration):
+                if getattr(self, f"_{name}")():
+                    self.when[name] = time.monotonic() - self.killed
+            if "replaced" not in self.when:
+                # Until then nothing tells how the successor does its work.
                 break
-        return len(self.when) == len(self._steps)
-
-    def _restarts(self) -> int:
-        return sum(
-            one["restartCount"]
-            for pod in self.api.pods()
-            for one in (*pod["status"].get("containerStatuses", []), *pod["status"].get("initContainerStatuses", []))
-        )
+        return len(self.when) == len(_PARTS)
 
     def _replaced(self) -> bool:
-        """Whether another does the killed one's work: until then nothing tells how it is done."""
-        if self.killed.pod:
-            return self._restarts() > self._before
-        return any(one.kind == self.killed.kind and one.pid != self.killed.pid for one in targets(self.shop, self.api))
+        if self.target.pod[0]:
+            return self.target.pod in self.restarted()
+        now = targets(self.shop, self.api)
+        return any(one.kind == self.target.kind and one.pid != self.target.pid for one in now)
+
+    def restarted(self) -> list[tuple[str, str, str]]:
+        now = self.api.statuses()
+        return [where for where, one in now.items() if one["restartCount"] > self.before[where]["restartCount"]]
 
     def _rule(self) -> bool:
-        """A rule written now is to be in force in a moment: checked by "page"."""
-        rule = [{"match": [{"uri": {"prefix": "/"}}], "route": [{"destination": {"host": "productpage", "port": {"number": 9080}}}]}]
-        rule[0]["headers"] = {"response": {"set": {ROUND: self.mark}}}  # type: ignore[assignment]
+        """A rule that is written now; "page" tells whether it is followed."""
+        route = {"destination": {"host": "productpage", "port": {"number": 9080}}}
+        http = {"route": [route], "headers": {"response": {"set": {ROUND: self.mark}}}}
         version = "v1alpha3" if self.shop.sandbox.release == "1.2.2" else "v1"
         path = f"/apis/networking.istio.io/{version}/namespaces/bookinfo/virtualservices/bookinfo"
-        self.api("PATCH", path, {"spec": {"http": rule}}, "application/merge-patch+json")
+        self.api("PATCH", path, {"spec": {"http": [http]}}, "application/merge-patch+json")
         return True
 
-    def _injects(self) -> bool:
-        spec = {"containers": [{"name": "c", "image": "busybox:1.28"}]}
-        pod = {"metadata": {"name": "injected"}, "spec": spec}
-        made = self.api("POST", "/api/v1/namespaces/bookinfo/pods?dryRun=All", pod)
-        names = [one["name"] for one in (*made["spec"]["containers"], *made["spec"].get("initContainers", []))]
-        return "istio-proxy" in names
+    def _page(self) -> bool:
+        return self.load.steady(self.mark)
+
+    def _ready(self) -> bool:
+        now = self.api.statuses()
+        return now.keys() == self.before.keys() and all(one["ready"] for one in now.values())
+
+    def _injection(self) -> bool:
+        pod = {"metadata": {"name": "injected"}, "spec": {"containers": [{"name": "c", "image": "busybox:1.28"}]}}
+        made = self.api("POST", "/api/v1/namespaces/bookinfo/pods?dryRun=All", pod)["spec"]
+        return any(one["name"] == "istio-proxy" for one in (*made["containers"], *made.get("initContainers", [])))
+
+    def _get(self, app: str, port: int, path: str) -> bytes:
+        pod = next(pod for pod in self.api.pods() if pod["metadata"]["name"].startswith(app))
+        with urllib.request.urlopen(f"http://{pod['status']['podIP']}:{port}{path}", timeout=5) as answer:
+            return bytes(answer.read())
 
     def _consoles(self) -> bool:
-        for app, port, path in (("grafana", 3000, "/api/health"), ("kiali", 20001, "/kiali/healthz"), ("jaeger", 16686, "/")):
-            pod = next(pod for pod in self.api.pods() if pod["metadata"]["name"].startswith((app, "istio-tracing" if app == "jaeger" else app)))
-            with urllib.request.urlopen(f"http://{pod['status']['podIP']}:{port}{path}", timeout=3) as answer:
-                answer.read()
-        return True
+        query = f"/api/v1/query?query={quote('count(count_over_time(up[1h]))')}"
+        history = json.loads(self._get("prometheus", 9090, query))["data"]["result"]
+        return bool(history) and all(self._get(app, *where) for app, where in CONSOLES.items())
 
     def _scraped(self) -> bool:
-        pod = next(pod for pod in self.api.pods() if pod["metadata"]["name"].startswith("prometheus"))
-        query = "count(timestamp(istio_requests_total{destination_workload='productpage-v1'}) > %f)" % self.wall
-        url = f"http://{pod['status']['podIP']}:9090/api/v1/query?query={urllib.request.quote(query)}"
-        with urllib.request.urlopen(url, timeout=3) as answer:
-            return bool(json.load(answer)["data"]["result"])
+        """A sample of after the kill."""
+        query = quote(f"count(timestamp({SAMPLE}) > {self.wall})")
+        return bool(json.loads(self._get("prometheus", 9090, f"/api/v1/query?query={query}"))["data"]["result"])
 
-    @property
-    def wall(self) -> float:
-        return time.time() - (time.monotonic() - self.since)
+    def _kubectl(self, verb: str, *more: str) -> bool:
+        where = self.target.pod if self.target.pod[0] else next(key for key in self.before if key[2] == "details")
+        command = [str(BIN / "kubectl"), verb, "-n", where[0], where[1], "-c", where[2], *more]
+        return subprocess.run(command, env=self.shop.sandbox.env, capture_output=True, timeout=20).returncode == 0
 
-    def _executes(self) -> bool:
-        namespace, pod, container = self.killed.pod
-        if not pod:
-            app = next(one for one in self.api.pods() if one["metadata"]["name"].startswith("details"))
-            namespace, pod, container = "bookinfo", app["metadata"]["name"], "details"
-        where = ["-n", namespace, pod, "-c", container]
-        command = [str(BIN / "kubectl"), "exec", *where, "--", "true"]
-        done = subprocess.run(command, env=self.shop.sandbox.env, capture_output=True, timeout=20)
-        log = [str(BIN / "kubectl"), "logs", *where, "--tail=1"]
-        return done.returncode == 0 and not subprocess.run(log, env=self.shop.sandbox.env, capture_output=True).returncode
+    def _exec(self) -> bool:
+        return self._kubectl("exec", "--", "true")
+
+    def _logs(self) -> bool:
+        return self._kubectl("logs", "--tail=1")
 
 
-def recovery(shop: Shop, api: Api, load: Load, target: Target, number: int) -> dict[str, float]:
-    """Kill the process and wait until all is well; how many seconds after the kill each part was.
+def recovery(shop: Shop, api: Api, load: Load, target: Target, mark: str) -> Recovery:
+    """Kill the process and wait until all is well, or `DEADLINE`; a killed daemon is started again by `labkit up`.
 
-    Returns:
-        Part → seconds; "traffic" is the time of the last request that was answered wrongly, "all" the largest.
+    Args:
+        shop: Where.
+        api: Its API.
+        load: What goes on meanwhile.
+        target: What to kill.
+        mark: A word that no kill before had.
     """
-    whole = Whole(shop, api, load, f"{number}", target)
+    whole = _Whole(shop, api, load, target, mark)
     psutil.Process(target.pid).kill()
-    since = whole.since = time.monotonic()
     if target.kind == "daemon":
         up = shop.sandbox.labkit("up", "--name", shop.sandbox.name)
         assert up.returncode == 0, up.stderr
     with contextlib.suppress(AssertionError):
         wait_until(whole, DEADLINE, f"all after the end of {target.kind}")
-    missing = {name for name, _ in whole._steps} - whole.when.keys()
-    seen = {**whole.when, **dict.fromkeys(missing, float("inf")), "traffic": load.last_wrong(since) - since}
-    return {**{name: round(value, 2) for name, value in seen.items()}, "all": round(max(seen.values()), 2)}
+    whole.when["traffic"] = load.last_wrong(whole.killed) - whole.killed
+    others = [where for where in whole.restarted() if target.pod[0] and where != target.pod]
+    return Recovery(target, {name: round(value, 2) for name, value in whole.when.items()}, others)

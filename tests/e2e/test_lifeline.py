@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
+import psutil
 import pytest
 
 from labkit.errors import SettingError
@@ -47,6 +50,54 @@ def test_a_sandbox_ends_with_the_process_that_asked_for_it(tmp_path, until):
     now = json.loads(run(tmp_path, "status", "--name", "bound", "--json").stdout)
     assert (now["state"], now["ends_with"]) == ("stopped", None)
     assert "which it was to end with, has ended" in (home / "daemon.log").read_text()
+
+
+KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+CELLS = (
+    "# + tags=[]\nRELEASE, TARGET = '', ''",
+    "from labkit import cluster\ncluster.kubectl('get nodes', show=False)",
+    "open({begun!r}, 'w').close()\nwhile True: pass",
+)
+
+
+def test_a_killed_run_leaves_no_process_and_the_next_one_no_file(tmp_path, until):
+    """The run itself, its sandbox, the kernel that is in the middle of a cell, and the one that waits for its turn."""
+    begun, home = tmp_path / "begun", tmp_path / "home"
+    notebooks = []
+    for name in ("one", "two"):
+        cells = [nbformat.v4.new_code_cell(cell.format(begun=str(begun))) for cell in CELLS]
+        cells[0].metadata["tags"] = ["parameters"]
+        notebooks.append(tmp_path / f"{name}.ipynb")
+        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=KERNEL), notebooks[-1])
+    words = ["run", "--release", "1.30.3", "--out", str(tmp_path / "out"), *map(str, notebooks)]
+    env = environment(home) | {"LABKIT_TEST_MARK": str(tmp_path)}
+    command = [sys.executable, "-m", "labkit", *words]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as run:
+        try:
+            until(begun.exists, 120, "the cell that does not end")
+            name = f"run-1-30-3-{run.pid}"
+            assert (home / "sandboxes" / name).is_dir()
+            assert len(marked(tmp_path)) >= 4, "the run, its daemon, two kernels"
+        finally:
+            run.kill()
+    until(lambda: marked(tmp_path) + processes_of(home / "sandboxes" / name) == [], 30, "the end of them all")
+    assert (home / "sandboxes" / name).is_dir()
+    (nothing := tmp_path / "nothing.ipynb").write_text(nbformat.writes(nbformat.v4.new_notebook(metadata=KERNEL)))
+    words = ["run", "--release", "1.30.3", "--out", str(tmp_path / "out"), str(nothing)]
+    done = subprocess.run(
+        [sys.executable, "-m", "labkit", *words], env=environment(home), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert list((home / "sandboxes").iterdir()) == []
+
+
+def marked(folder: Path) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("LABKIT_TEST_MARK") == str(folder) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
 
 
 def test_a_process_that_is_not_there_is_told_in_one_line(tmp_path):
