@@ -73,7 +73,7 @@ def _down(args: argparse.Namespace) -> int:
 def _status(args: argparse.Namespace) -> int:
     from labkit.sandbox import control
 
-    found = [control.status(name) for name in (control.names() if args.all else [args.name])]
+    found = [control.status(name, healing=True) for name in (control.names() if args.all else [args.name])]
     if args.json:
         print(json.dumps([one.as_dict() for one in found], indent=2) if args.all else found[0].as_json())
     else:
@@ -84,6 +84,8 @@ def _status(args: argparse.Namespace) -> int:
             if one.note:
                 print(f"  note: {one.note}")
             _tell_set_aside(one.name)
+            for line in (*([one.advice] if one.advice else []), *(f"healing: {what}" for what in one.healing)):
+                print(f"  {line}")
     return 0 if args.all or found[0].state == "running" else 3
 
 

@@ -52,6 +52,8 @@ class Status:
         server: URL of its API server.
         note: What its user should know: that its addresses are others than before, which file is damaged; mostly "".
         ends_with: The process that it ends with at the latest (``labkit up --with-pid``); None where there is none.
+        healing: What it is mending, a sentence each; only where `status` was asked for it.
+        advice: What is wrong and what to do, where it does not run though it should.
     """
 
     name: str
@@ -63,10 +65,12 @@ class Status:
     server: str = ""
     note: str = ""
     ends_with: int | None = None
+    healing: tuple[str, ...] = ()
+    advice: str = ""
 
     def as_dict(self) -> dict[str, object]:
-        """The status for ``labkit status --json``; `note` only where there is one."""
-        return {key: value for key, value in asdict(self).items() if key != "note" or value}
+        """The status for ``labkit status --json``; `note` and `advice` only where there is one."""
+        return {key: value for key, value in asdict(self).items() if key not in ("note", "advice") or value}
 
     def as_json(self) -> str:
         """The status as one JSON object, for ``labkit status --json``."""
@@ -141,8 +145,27 @@ def _alive(pid: int) -> psutil.Process | None:
     return None
 
 
-def status(name: str) -> Status:
-    """What sandbox `name` is doing now."""
+def _advice(name: str, state: State, home: Path) -> str:
+    """What to do about a sandbox that does not answer, and since when it is so."""
+    option = "" if name == "default" else f" --name {name}"
+    if state == "crashed":
+        last = max((path.stat().st_mtime for path in (home / "objects").glob("*")), default=0.0)
+        since = time.strftime(" after %H:%M:%S", time.localtime(last)) if last else ""
+        return f"its process ended{since} without being told to; `labkit up{option}` brings all of it back"
+    if state == "starting":
+        return (
+            f"its process runs, its API does not answer: look again, or `labkit down{option}` and `labkit up{option}`"
+        )
+    return ""
+
+
+def status(name: str, *, healing: bool = False) -> Status:
+    """What sandbox `name` is doing now.
+
+    Args:
+        name: Which sandbox.
+        healing: Whether to ask a running one what it is mending.
+    """
     home = folder(name)
     if not home.is_dir():
         return Status(name, "absent")
@@ -174,6 +197,8 @@ def status(name: str) -> Status:
         server=f"https://{node}:{port}" if port else "",
         note=note,
         ends_with=with_pid if process and isinstance(with_pid := state.get("ends_with"), int) else None,
+        healing=reach.mended(file) if healing and current == "running" else (),
+        advice=_advice(name, current, home),
     )
 
 

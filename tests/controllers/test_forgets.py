@@ -32,7 +32,7 @@ def holders() -> list[Any]:
                 found.append(one)
         elif isinstance(one, (list, tuple, set, frozenset)) and any(map(names, list(one))):
             found.append(one)
-    return [one for one in found if not any(MARK == value for value in (one.values() if isinstance(one, dict) else ()))]
+    return [one for one in found if not any(value == MARK for value in (one.values() if isinstance(one, dict) else ()))]
 
 
 async def until(condition: Any, what: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from labkit.sandbox.healing import KEEPER_LOST, healing
 from labkit.sandbox.node import Timing
 from labkit.sandbox.node.endings import faultless
 from labkit.sandbox.node.processes import Exit, Processes
@@ -112,3 +113,22 @@ async def test_a_container_has_ended_when_the_last_of_it_has(tmp_path: Path) -> 
             assert await process.exited == Exit(137, 9)
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     await processes.stop()
+
+
+async def test_the_loss_of_the_keeper_is_an_event_of_the_node(tmp_path: Path) -> None:
+    async with running(tmp_path / "home", timing=PATIENT) as cluster:
+        cluster.shell(FOREVER)
+        await cluster.until(cluster.ready)
+        keeper = cluster.node._processes._keeper
+        assert keeper is not None
+        keeper.kill()
+        await cluster.until(lambda: KEEPER_LOST in cluster.reasons(cluster.settings.node_name))
+        seen: set[str] = set()
+
+        def mended() -> bool:
+            told = healing(cluster.objects.list("pods"), cluster.events(cluster.settings.node_name))
+            seen.update(one.partition(" was ")[0] for one in told)
+            return cluster.ready() and cluster.container()["restartCount"] == 1
+
+        await cluster.until(mended)
+        assert "the keeper of the pods' processes" in seen

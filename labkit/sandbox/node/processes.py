@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,11 +78,13 @@ class Processes:
     Args:
         home: The sandbox's folder, which marks them: LABKIT_SANDBOX in their environment.
         modules: Modules to load once for all Python-run containers.
+        lost: Called when the keeper has ended, and all processes with it.
     """
 
-    def __init__(self, home: Path, modules: Sequence[str] = ()) -> None:
+    def __init__(self, home: Path, modules: Sequence[str] = (), lost: Callable[[], None] = lambda: None) -> None:
         self._home = home
         self._modules = modules
+        self._told_lost = lost
         self._keeper: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._stopped = False
@@ -225,6 +227,7 @@ class Processes:
                 log.warning("the keeper of the pods' processes ended; starting another")
                 self._lost()
                 sweep(self._home)
+                self._told_lost()
                 return
             message = json.loads(data)
             if (number := message.get("started")) is not None:
