@@ -52,4 +52,3 @@ def test_what_was_started_ends_when_its_parent_is_killed(until, code: str):
 def test_helpers_hold_kubectl_on_the_leash(kubectl):
     kubectl.path.write_text(ASKED.format(python=sys.executable + " -SE"))
     assert cluster.kubectl("get pods", show=False) == "ends with 15\n"
-    assert cluster.shell(str(kubectl.path), show=False) == "ends with 15\n"

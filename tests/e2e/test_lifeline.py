@@ -55,7 +55,6 @@ def test_a_sandbox_ends_with_the_process_that_asked_for_it(tmp_path, until):
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 CELLS = (
     "# + tags=[]\nRELEASE, TARGET = '', ''",
-    "from labkit import cluster\ncluster.kubectl('get nodes', show=False)",
     "open({begun!r}, 'w').close()\nwhile True: pass",
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 
 import pytest
 
@@ -12,7 +13,7 @@ from tests.e2e.mending import Api, Recovery, Target, recovery, settled, targets,
 
 pytestmark = pytest.mark.timeout(3600)
 
-KILLS, RATE = 60, 50
+KILLS, RATE = int(os.environ.get("LABKIT_KILLS", "60")), 50
 BOUND = 5.0
 SCRAPED = 10.0
 """Prometheus itself looks for its targets 5 s after it has started, which no option of it shortens; what it had
