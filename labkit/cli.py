@@ -24,7 +24,12 @@ def _up(args: argparse.Namespace) -> int:
 
     before = control.reports(args.name)
     now = control.up(
-        args.name, args.release, loadbalancer=args.loadbalancer, real_clocks=args.real_clocks, recover=args.recover
+        args.name,
+        args.release,
+        loadbalancer=args.loadbalancer,
+        real_clocks=args.real_clocks,
+        recover=args.recover,
+        with_pid=args.with_pid,
     )
     for report in control.reports(args.name):
         if report not in before:
@@ -33,6 +38,10 @@ def _up(args: argparse.Namespace) -> int:
     print(f"sandbox {now.name!r} is running: Istio {now.release}, Kubernetes API at {now.server}")
     if now.note:
         print(f"note: {now.note}")
+    if now.ends_with is not None:
+        print(f"it ends with process {now.ends_with}, at the latest")
+    elif args.with_pid is not None:
+        print(f"it ran already, and goes on when process {args.with_pid} ends")
     name = "" if now.name == "default" else f" --name {now.name}"
     print(f'next: eval "$(labkit env{name})" && kubectl get nodes')
     return 0
@@ -64,7 +73,7 @@ def _down(args: argparse.Namespace) -> int:
 def _status(args: argparse.Namespace) -> int:
     from labkit.sandbox import control
 
-    found = [control.status(name) for name in (control.names() if args.all else [args.name])]
+    found = [control.status(name, healing=True) for name in (control.names() if args.all else [args.name])]
     if args.json:
         print(json.dumps([one.as_dict() for one in found], indent=2) if args.all else found[0].as_json())
     else:
@@ -75,6 +84,8 @@ def _status(args: argparse.Namespace) -> int:
             if one.note:
                 print(f"  note: {one.note}")
             _tell_set_aside(one.name)
+            for line in (*([one.advice] if one.advice else []), *(f"healing: {what}" for what in one.healing)):
+                print(f"  {line}")
     return 0 if args.all or found[0].state == "running" else 3
 
 
@@ -129,6 +140,9 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--release", choices=config.RELEASES, help=f"Istio release (default: {config.DEFAULT_RELEASE})")
     up.add_argument("--loadbalancer", action="store_true", help="give Services of type LoadBalancer an address")
     up.add_argument("--real-clocks", action="store_true", help="scrape metrics and send spans at Istio's own intervals")
+    up.add_argument(
+        "--with-pid", type=int, metavar="PID", help="end it when process PID ends (default: `labkit down` does)"
+    )
 
     up.add_argument(
         "--recover", action="store_true", help="start from what is sound of damaged objects, and list what was lost"

@@ -88,6 +88,9 @@ class SandboxUnderTest:
         )
 
     def labkit(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        if arguments[0] == "up" and "--with-pid" not in arguments:
+            # What a test run that is killed has started ends with it.
+            arguments += ("--with-pid", str(os.getpid()))
         command = [sys.executable, "-m", "labkit", *arguments]
         return subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=120)
 

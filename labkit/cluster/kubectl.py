@@ -13,6 +13,7 @@ from labkit import display
 from labkit.cluster import target as targets
 from labkit.cluster.explain import explain
 from labkit.cluster.kubeconfig import kubectl_program
+from labkit.cluster.leash import leash
 from labkit.errors import ClusterError, MissingToolError
 
 __all__ = ["Output", "command_line", "kubectl", "kubectl_program", "shell"]
@@ -139,7 +140,9 @@ def _run(
     live = display.show(display.command(line)) if show else None
     source: Any = {"input": stdin.encode()} if stdin is not None else {"stdin": subprocess.DEVNULL}
     try:
-        done = subprocess.run(program, capture_output=True, env=target.environment, timeout=timeout, **source)
+        done = subprocess.run(
+            [*leash(), *program], capture_output=True, env=target.environment, timeout=timeout, **source
+        )
     except subprocess.TimeoutExpired as error:
         seen = (error.stdout or b"").decode(errors="replace")
         if live is not None:

@@ -105,10 +105,11 @@ def main(*, release: str, target: str, out: Path, notebooks: Sequence[Path], con
     else:
         from labkit.sandbox import control
 
+        _forget_killed_runs()
         name = f"run-{release.replace('.', '-')}-{os.getpid()}"
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            now = control.up(name, release)
+            now = control.up(name, release, with_pid=os.getpid())
             results = run(chosen, release=release, kubeconfig=now.kubeconfig, target=target, out=out)
             if any(result.outcome == "failed" for result in results):
                 with contextlib.suppress(OSError):
@@ -122,6 +123,18 @@ def main(*, release: str, target: str, out: Path, notebooks: Sequence[Path], con
         print(f"\n{result.notebook}, cell {result.cell}:\n{result.error.strip()}", file=sys.stderr)
     print(f"{'all passed' if not failed else f'{len(failed)} failed'}: {out / 'report.html'}")
     return 1 if failed else 0
+
+
+def _forget_killed_runs() -> None:
+    """Remove what runs that were killed have left on the disk: their sandboxes ended with them."""
+    import psutil
+
+    from labkit.sandbox import control
+
+    for name in control.names():
+        run, _, pid = name.rpartition("-")
+        if run.startswith("run-") and pid.isdigit() and not psutil.pid_exists(int(pid)):
+            control.down(name, delete=True)
 
 
 def run(

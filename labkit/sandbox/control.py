@@ -24,6 +24,7 @@ from labkit import config, files
 from labkit.errors import SandboxError, SettingError
 from labkit.sandbox import kept, reach
 from labkit.sandbox.launch import UP_DEADLINE, UnexplainedError, last_words, launch
+from labkit.sandbox.lifeline import Asker
 from labkit.sandbox.preflight import check, make_folder, unmake_folder
 
 __all__ = ["Status", "down", "folder", "kubeconfig", "names", "reports", "set_aside", "status", "up"]
@@ -50,6 +51,9 @@ class Status:
         node: Address of its node, e.g. "127.20.0.1".
         server: URL of its API server.
         note: What its user should know: that its addresses are others than before, which file is damaged; mostly "".
+        ends_with: The process that it ends with at the latest (``labkit up --with-pid``); None where there is none.
+        healing: What it is mending, a sentence each; only where `status` was asked for it.
+        advice: What is wrong and what to do, where it does not run though it should.
     """
 
     name: str
@@ -60,10 +64,13 @@ class Status:
     node: str = ""
     server: str = ""
     note: str = ""
+    ends_with: int | None = None
+    healing: tuple[str, ...] = ()
+    advice: str = ""
 
     def as_dict(self) -> dict[str, object]:
-        """The status for ``labkit status --json``; `note` only where there is one."""
-        return {key: value for key, value in asdict(self).items() if key != "note" or value}
+        """The status for ``labkit status --json``; `note` and `advice` only where there is one."""
+        return {key: value for key, value in asdict(self).items() if key not in ("note", "advice") or value}
 
     def as_json(self) -> str:
         """The status as one JSON object, for ``labkit status --json``."""
@@ -138,8 +145,27 @@ def _alive(pid: int) -> psutil.Process | None:
     return None
 
 
-def status(name: str) -> Status:
-    """What sandbox `name` is doing now."""
+def _advice(name: str, state: State, home: Path) -> str:
+    """What to do about a sandbox that does not answer, and since when it is so."""
+    option = "" if name == "default" else f" --name {name}"
+    if state == "crashed":
+        last = max((path.stat().st_mtime for path in (home / "objects").glob("*")), default=0.0)
+        since = time.strftime(" after %H:%M:%S", time.localtime(last)) if last else ""
+        return f"its process ended{since} without being told to; `labkit up{option}` brings all of it back"
+    if state == "starting":
+        return (
+            f"its process runs, its API does not answer: look again, or `labkit down{option}` and `labkit up{option}`"
+        )
+    return ""
+
+
+def status(name: str, *, healing: bool = False) -> Status:
+    """What sandbox `name` is doing now.
+
+    Args:
+        name: Which sandbox.
+        healing: Whether to ask a running one what it is mending.
+    """
     home = folder(name)
     if not home.is_dir():
         return Status(name, "absent")
@@ -170,6 +196,9 @@ def status(name: str) -> Status:
         node=node,
         server=f"https://{node}:{port}" if port else "",
         note=note,
+        ends_with=with_pid if process and isinstance(with_pid := state.get("ends_with"), int) else None,
+        healing=reach.mended(file) if healing and current == "running" else (),
+        advice=_advice(name, current, home),
     )
 
 
@@ -180,6 +209,7 @@ def up(
     loadbalancer: bool = False,
     real_clocks: bool = False,
     recover: bool = False,
+    with_pid: int | None = None,
 ) -> Status:
     """Start sandbox `name`, or reuse it if it runs; returns when its API answers.
 
@@ -189,15 +219,18 @@ def up(
         loadbalancer: Give Services of type LoadBalancer an address.
         real_clocks: Run telemetry at Istio's own intervals.
         recover: Start from what is sound of a damaged journal of objects; `reports` has what was lost.
+        with_pid: A process that the sandbox ends with, however that ends; its objects are kept. None: it goes on until
+            `down`, as does one that runs already.
 
     Raises:
-        SettingError: an unknown release, or one that differs from what the sandbox was made with.
+        SettingError: an unknown release, one that differs from what the sandbox was made with, or no such process.
         SandboxError: it did not start; the message carries its reason.
     """
     if release is not None and release not in config.RELEASES:
         raise SettingError(
             f"release {release!r} is not one of {', '.join(config.RELEASES)}", next_step="choose one of these"
         )
+    asker = Asker.of(with_pid) if with_pid is not None else None
     home = folder(name)
     with _starting(home):
         now = status(name)
@@ -212,7 +245,8 @@ def up(
         if now.state == "starting":
             return _wait_until_running(name, home)
         check(home)
-        options = ["--loadbalancer"] * loadbalancer + ["--real-clocks"] * real_clocks + ["--recover"] * recover
+        options = ["--with", str(asker)] if asker else []
+        options += ["--loadbalancer"] * loadbalancer + ["--real-clocks"] * real_clocks + ["--recover"] * recover
         launch(home, name, release or made_with or config.DEFAULT_RELEASE, *options)
         return status(name)
 

@@ -27,7 +27,9 @@ from labkit.sandbox import kept
 from labkit.sandbox.blocks import claim
 from labkit.sandbox.contracts import Objects
 from labkit.sandbox.launch import Report
+from labkit.sandbox.lifeline import Asker
 from labkit.sandbox.settings import SandboxSettings
+from labkit.sandbox.tidy import Tidy
 from labkit.sandbox.upkeep import Upkeep
 
 __all__ = ["Sandbox", "main"]
@@ -67,11 +69,12 @@ class Sandbox:
         self.node = Node(self.objects, settings)
         self.controllers = Controllers(self.objects, settings)
         self.api = ApiServer(self.objects, settings, self.node)
-        self._started: list[Node | Mesh | Controllers | ApiServer] = []
+        self.tidy = Tidy(self.objects.store.count, lambda: self.objects.store.version)
+        self._started: list[Node | Mesh | Controllers | ApiServer | Tidy] = []
 
     async def start(self) -> None:
         """Start everything; returns when the API answers."""
-        for part in (self.node, self.mesh, self.controllers, self.api):
+        for part in (self.node, self.mesh, self.controllers, self.api, self.tidy):
             await part.start()
             self._started.append(part)
 
@@ -87,7 +90,9 @@ class Sandbox:
         self.objects.close()
 
 
-def _write_state(settings: SandboxSettings, state: str, port: int = 0, note: str = "") -> None:
+def _write_state(
+    settings: SandboxSettings, state: str, port: int = 0, note: str = "", asker: Asker | None = None
+) -> None:
     content = {
         "name": settings.name,
         "release": settings.release,
@@ -99,6 +104,7 @@ def _write_state(settings: SandboxSettings, state: str, port: int = 0, note: str
         "loadbalancer": settings.loadbalancer,
         "state": state,
         "note": note,
+        "ends_with": asker.pid if asker is not None else None,
     }
     kept.put(settings.home / "state.json", json.dumps(content, indent=2))
 
@@ -133,7 +139,7 @@ def _check_release(objects: Objects, settings: SandboxSettings) -> None:
         )
 
 
-async def _serve(settings: SandboxSettings, running: Callable[[], None]) -> None:
+async def _serve(settings: SandboxSettings, running: Callable[[], None], asker: Asker | None) -> None:
     began = time.monotonic()
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
@@ -148,13 +154,16 @@ async def _serve(settings: SandboxSettings, running: Callable[[], None]) -> None
     gc.enable()
     upkeep = None
     try:
-        await sandbox.start()
-        _write_state(settings, "running", sandbox.api.port, sandbox.objects.moved)
-        upkeep = loop.create_task(_upkeep(settings).run())
-        running()
-        log.info("Istio %s sandbox on %s, up in %.2f s", settings.release, settings.plan.node, time.monotonic() - began)
-        await ended.wait()
-        log.info("stopping")
+        with asker.watched(ended.set) if asker is not None else contextlib.nullcontext():
+            await sandbox.start()
+            _write_state(settings, "running", sandbox.api.port, sandbox.objects.moved, asker)
+            upkeep = loop.create_task(_upkeep(settings).run())
+            running()
+            took = time.monotonic() - began
+            log.info("Istio %s sandbox on %s, up in %.2f s", settings.release, settings.plan.node, took)
+            await ended.wait()
+        gone = asker is not None and not asker.alive
+        log.info("stopping%s", f": process {asker.pid}, which it was to end with, has ended" if asker and gone else "")
     finally:
         if upkeep is not None:
             upkeep.cancel()
@@ -172,6 +181,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--release", required=True)
     parser.add_argument("--loadbalancer", action="store_true")
     parser.add_argument("--real-clocks", action="store_true")
+    parser.add_argument("--with", type=Asker.parse, dest="asker", help="PID:START of the process to end with")
     parser.add_argument("--report", type=int, help="a pipe for the one line that says that it runs, or why not")
     parser.add_argument("--recover", action="store_true")
     args = parser.parse_args(argv)
@@ -209,7 +219,7 @@ def main(argv: list[str] | None = None) -> int:
                 real_clocks=args.real_clocks,
                 recover=args.recover,
             )
-            serving = _serve(settings, report.running)
+            serving = _serve(settings, report.running, args.asker)
             if sys.platform == "linux":
                 import uvloop
 

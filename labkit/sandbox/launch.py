@@ -83,6 +83,9 @@ def _start(home: Path, options: list[str], told: int) -> subprocess.Popen[bytes]
         log.replace(home / f"{_LOG}.1")
     # aiohttp reads the machine's certificate authorities when it is imported; the daemon trusts none but its own.
     environment = {**os.environ, "SSL_CERT_FILE": "/dev/null", "SSL_CERT_DIR": "/nonexistent"}
+    # What many objects took is given back to the machine when they are deleted (`tidy`): Python's own allocator gives
+    # back a megabyte only once nothing at all is left in it, the C library's each free page.
+    environment |= {"PYTHONMALLOC": "malloc", "MALLOC_ARENA_MAX": "1"}
     with open(log, "ab", buffering=0) as file:
         os.fchmod(file.fileno(), 0o600)
         return subprocess.Popen(

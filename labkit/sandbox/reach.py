@@ -12,8 +12,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from labkit import files
+from labkit.sandbox.healing import healing
 
-__all__ = ["Access", "access", "answers"]
+__all__ = ["Access", "access", "answers", "mended"]
 
 
 @dataclass(frozen=True)
@@ -86,3 +87,22 @@ def answers(found: Access) -> str:
     finally:
         connection.close()
     return "" if status == 200 else f"its server answers {status} to the token in its kubeconfig"
+
+
+def mended(kubeconfig: Path) -> tuple[str, ...]:
+    """What the sandbox that a kubeconfig leads to is mending, a sentence each; also where it cannot be asked."""
+    connection = None
+    try:
+        found = access(kubeconfig)
+        context = ssl.create_default_context(cadata=found.authority)
+        connection = http.client.HTTPSConnection(found.node, found.port, context=context, timeout=5)
+        listed = []
+        for path in ("pods", "events?fieldSelector=involvedObject.kind%3DNode"):
+            connection.request("GET", f"/api/v1/{path}", headers={"Authorization": f"Bearer {found.token}"})
+            listed.append(json.loads(connection.getresponse().read())["items"])
+        return tuple(healing(*listed))
+    except (OSError, http.client.HTTPException, ValueError, KeyError):
+        return ("what it is mending cannot be said: its API did not answer in time",)
+    finally:
+        if connection is not None:
+            connection.close()

@@ -18,6 +18,7 @@ from typing import Any
 
 from labkit import cluster, config
 from labkit.cluster.kubeconfig import sandbox_in_environment
+from labkit.cluster.leash import end_with_parent
 from labkit.errors import NoTargetError
 from labkit.guard import new_secret
 
@@ -64,6 +65,8 @@ def _server(name: str) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Relay to an add-on until told to end: NAME PORT."""
+    # The proxy ends its processes when it ends itself; of a Jupyter server that is killed they would be left.
+    end_with_parent()
     from labkit.ui.embedding import open_relay
 
     name, port = sys.argv[1:] if argv is None else argv

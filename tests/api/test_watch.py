@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -222,3 +223,20 @@ class TestHTTP:
             assert len(cluster.server.watches) == 1
         await eventually(lambda: not len(cluster.server.watches), "the watch is over")
         assert cluster.objects.store.listeners("pods") == 0
+
+
+async def test_big_changes_are_remembered_for_as_many_bytes_as_they_may_hold(tmp_path: Path) -> None:
+    kept = store.Store(tmp_path / "journal")
+    half = {"x": "y" * (store.HISTORY_BYTES // 2 - 1000)}
+    versions = []
+    for number in range(4):
+        versions.append(kept.put("configmaps", ("default", f"{number}"), {"metadata": {}, "data": half}).version)
+    assert kept.since("configmaps", versions[0]) is None
+    assert kept.since("configmaps", versions[1] - 1) is None
+    assert [change.version for change in kept.since("configmaps", versions[1]) or []] == versions[2:]
+    # One that is bigger than all that is one may be behind is told to who listens, and to nobody later.
+    big = kept.put("configmaps", ("default", "big"), {"metadata": {}, "data": {"x": "y" * store.HISTORY_BYTES}})
+    assert kept.since("configmaps", versions[-1]) is not None
+    assert kept.since("configmaps", versions[-1] - 1) is None
+    assert kept.since("configmaps", big.version) == []
+    kept.close()

@@ -41,7 +41,12 @@ def test_up_reuses_the_sandbox_that_runs(sandbox):
     again = sandbox.labkit("up", "--name", "life")
     assert again.returncode == 0
     assert status(sandbox) == before
-    assert set(before) == {"name", "state", "release", "pid", "kubeconfig", "node", "server"}
+    assert set(before) == {"name", "state", "release", "pid", "kubeconfig", "node", "server"} | {
+        "ends_with",
+        "healing",
+    }
+    assert before["healing"] == []
+    assert before["ends_with"] == os.getpid()
     assert before["state"] == "running"
 
 
@@ -94,6 +99,9 @@ def test_kill_9_of_the_daemon_leaves_no_orphan_and_loses_no_object(sandbox, unti
     os.kill(daemon, signal.SIGKILL)
     until(lambda: processes_of(sandbox.home) == [], 5, "the end of every process")
     assert status(sandbox)["state"] == "crashed"
+    said = sandbox.labkit("status", "--name", "life").stdout
+    assert "its process ended after" in said
+    assert "`labkit up --name life` brings all of it back" in said
 
     assert sandbox.labkit("up", "--name", "life").returncode == 0
     assert sandbox.kubectl("get", "pod", "box", "-o", "jsonpath={.metadata.uid}").stdout == uid

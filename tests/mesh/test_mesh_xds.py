@@ -172,3 +172,31 @@ async def test_secrets_are_asked_for_by_name(served: Served) -> None:
     await asyncio.sleep(0)
     assert not waiting.done()
     waiting.cancel()
+
+
+async def test_what_was_sent_to_a_killed_envoy_was_not_sent_to_its_successor(served: Served) -> None:
+    served.state.update(config("a", "l", r="first"))
+    held = (await served.ask("routes", names=["r"]))[1]["version_info"]
+    # Its connection has not been closed yet when the next one asks for its first resources.
+    of_the_dead = asyncio.create_task(served.ask("routes", held, names=["r"]))
+    while served.state.asking == 0:
+        await asyncio.sleep(0.001)
+    assert names(await served.ask("clusters", instance="two")) == ["a"]
+    served.state.update(config("a", "l", r="second"))
+    assert (await of_the_dead)[0] == 304
+    status, body = await served.ask("routes", names=["r"], instance="two")
+    assert (status, body["resources"][0]["to"]) == (200, "second")
+    assert served.refusals == []
+
+
+async def test_a_request_ends_with_its_connection(served: Served) -> None:
+    served.state.update(config("a"))
+    held = (await served.ask("clusters"))[1]["version_info"]
+    waiting = asyncio.create_task(served.ask("clusters", held))
+    async with asyncio.timeout(10):
+        while served.state.asking == 0:
+            await asyncio.sleep(0.001)
+        waiting.cancel()
+        # Much earlier than HOLD, after which it would be answered.
+        while served.state.asking:
+            await asyncio.sleep(0.001)

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -247,3 +248,13 @@ def test_the_first_figure_compiles_no_grammars() -> None:
         "import rfc3987_syntax\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_the_launchers_relay_ends_with_its_jupyter_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    monkeypatch.setattr(embed_launcher, "end_with_parent", lambda: order.append("leash"))
+    monkeypatch.setattr(embedding, "open_relay", lambda *_: order.append("relay") or SimpleNamespace(wait=lambda: None))
+    monkeypatch.setenv("KUBECONFIG", "none")
+    monkeypatch.setenv("LABKIT_RELAY_SECRET", "s")
+    assert embed_launcher.main(["grafana", "1"]) == 0
+    assert order == ["leash", "relay"]

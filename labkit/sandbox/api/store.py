@@ -27,6 +27,10 @@ Key = tuple[str, str]
 HISTORY = 1500
 """Changes a watch may be behind before it is told to list again (410 Gone)."""
 
+HISTORY_BYTES = 4 << 20
+"""Bytes of JSON that these changes may hold together: a few hundred versions of a big Endpoints object, each with its
+tree, would be most of this process's memory."""
+
 _quick = msgspec.json.Encoder().encode
 _patient = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 """Knows strings of a class of their own, and what is no character of Unicode (half a surrogate pair)."""
@@ -98,7 +102,8 @@ class Store:
         self._journal = Journal(path, expected=expected, command=command)
         self._objects: dict[str, dict[Key, Entry]] = {}
         self._listeners: dict[str, list[Callable[[Change], None]]] = {}
-        self._history: deque[Change] = deque(maxlen=HISTORY)
+        self._history: deque[Change] = deque()
+        self._history_bytes = 0
         self.version = 0
         self.aside: list[Aside] = []
         self.foreign = False
@@ -239,9 +244,12 @@ class Store:
         self._journal.compact(self._payloads())
 
     def _publish(self, change: Change) -> None:
-        if len(self._history) == HISTORY:
-            self._forgotten = self._history[0].version
         self._history.append(change)
+        self._history_bytes += len(change.entry.raw)
+        while len(self._history) > HISTORY or (self._history_bytes > HISTORY_BYTES and len(self._history) > 1):
+            oldest = self._history.popleft()
+            self._history_bytes -= len(oldest.entry.raw)
+            self._forgotten = oldest.version
         for listener in list(self._listeners.get(change.resource, ())):
             listener(change)
         if self._journal.wants_compaction:
@@ -269,6 +277,10 @@ class Store:
                 listeners.remove(listener)
 
         return stop
+
+    def count(self) -> int:
+        """How many objects there are."""
+        return sum(map(len, self._objects.values()))
 
     def listeners(self, resource: str) -> int:
         """How many listen to changes of `resource`."""

@@ -32,6 +32,9 @@ class SelectorIndex:
             known[name] = selector
         else:
             known.pop(name, None)
+        if not known:
+            # Namespaces come and go as well.
+            del self._selectors[namespace]
         return [(namespace, name)]
 
     def selects(self, key: Key) -> bool:

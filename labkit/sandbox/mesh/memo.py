@@ -24,6 +24,14 @@ class Memo:
         """Begin a new snapshot."""
         self._before, self._now = self._now, {}
 
+    def settle(self) -> None:
+        """A snapshot has been computed: what it did not ask for is forgotten now, and not with the next one."""
+        self._before = {}
+
+    def size(self) -> int:
+        """How many results are kept. (No `__len__`: an empty one is not the same as none.)"""
+        return len(self._now) + len(self._before)
+
     def __call__(self, key: Any, build: Callable[[], Any]) -> Any:
         """What `build` made for `key`, which must hold everything that `build` looks at."""
         if key not in self._now:

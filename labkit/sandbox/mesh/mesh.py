@@ -160,6 +160,7 @@ class Mesh:
             self._cache.isolate(trouble)
             if trouble():
                 return None
+        self._memo.settle()
         self._recent = self._cache.used() or self._recent
         return configs
 

@@ -255,7 +255,8 @@ class XdsServer:
 
     async def start(self) -> None:
         """Listen."""
-        server = web.Server(self._handle, access_log=None)
+        # The request of an Envoy that was killed ends with its connection, instead of waiting for news to send it.
+        server = web.Server(self._handle, access_log=None, handler_cancellation=True)
         self._runner = web.ServerRunner(server, shutdown_timeout=0.1)
         await self._runner.setup()
         await Site(self._runner, *self._where, backlog=512).start()
@@ -314,9 +315,12 @@ class XdsServer:
                 state.refused(state.name, f"{kind} {name}".strip())
                 self._monitor.rejected(kind, node)
             wait = True
+        instance = state.instance
         if (wait or not channel.version) and not await channel.change(HOLD) and held == channel.version:
             return web.Response(status=304)
-        if not channel.version:
+        # Meanwhile another Envoy may have taken the place of this one: what is sent to the dead is not sent to it, and
+        # when it asks for just that it would be taken for one that refuses it.
+        if not channel.version or state.instance != instance:
             return web.Response(status=304)
         channel.sent = channel.version
         self._monitor.pushed(kind, len(channel.body), time.monotonic() - max(came, channel.began))

@@ -19,13 +19,13 @@ from labkit.sandbox.images import ContainerContext, Image, Launch
 from labkit.sandbox.node.attach import Outlet, open_streams
 from labkit.sandbox.node.backoff import BackOff
 from labkit.sandbox.node.context import make_context
-from labkit.sandbox.node.endings import duration, last_words, not_started, terminated
+from labkit.sandbox.node.endings import duration, faultless, last_words, not_started, terminated
 from labkit.sandbox.node.environment import ConfigError
 from labkit.sandbox.node.execs import run_command
 from labkit.sandbox.node.handlers import ActionError, Target, act
 from labkit.sandbox.node.logs import LogFile, pump, remove_log
 from labkit.sandbox.node.probes import Kind, probe_container
-from labkit.sandbox.node.processes import Exit, Process
+from labkit.sandbox.node.processes import Exit, Process, StartError
 from labkit.sandbox.node.pulling import pull
 from labkit.sandbox.node.services import NodeServices, image_id, now
 from labkit.sandbox.node.volumes import Volumes
@@ -86,6 +86,7 @@ class Container:
         self.began = 0.0
         self._ready_probe = "readinessProbe" not in spec
         self._backoff = BackOff(services.timing.backoff, services.timing.backoff_limit)
+        self._faultless = False
         self._stopping = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -102,6 +103,7 @@ class Container:
         elif running := state.get("running"):
             ended = {"exitCode": 255, "reason": "Unknown", "startedAt": running.get("startedAt"), "finishedAt": now()}
             self.state = {"terminated": ended | {"containerID": self._id}}
+            self._faultless = True
         self.last_state = before.get("lastState") or {}
 
     @property
@@ -163,7 +165,7 @@ class Container:
         return not self._stopping.is_set()
 
     async def _wait_to_restart(self) -> bool:
-        wait = self._backoff.wait()
+        wait = 0.0 if self._faultless else self._backoff.wait()
         if wait:
             pod = self._pod()["metadata"]
             where = f"container={self.name} pod={pod['name']}_{pod.get('namespace')}({pod.get('uid')})"
@@ -201,11 +203,16 @@ class Container:
         except (LabError, OSError) as error:
             if self.outlet is not None:
                 self.outlet.close()
+            self._faultless = isinstance(error, StartError) and error.lost
+            if self._faultless and not await self.pause(self._services.timing.retry):
+                return None
             state = not_started(error, self._launch.argv[0] if self._launch is not None else "")
             self.warning("Failed", f"Error: {state['message']}")
             return self._ended(state)
         try:
             ended = await self._follow(process, began)
+            ran = time.time() - self.began
+            self._faultless = faultless(ended, process.signalled, ran >= self._services.timing.backoff)
             await asyncio.wait(output, timeout=_LAST_OUTPUT)
         finally:
             self._process = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 from pathlib import Path
 
 from labkit.errors import LabError
@@ -10,12 +11,28 @@ from labkit.sandbox.contracts import Obj
 from labkit.sandbox.node.processes import Exit, StartError
 from labkit.sandbox.node.services import now
 
-__all__ = ["duration", "last_words", "not_started", "terminated"]
+__all__ = ["duration", "faultless", "last_words", "not_started", "terminated"]
 
 _EPOCH = "1970-01-01T00:00:00Z"
 _START_FAILED = 128
 _MESSAGE_BYTES = 4096
 _LOG_LINES, _LOG_BYTES = 80, 2048
+
+
+def faultless(ended: Exit, signalled: bool, settled: bool) -> bool:
+    """Whether the next run is to begin without back-off: what ended this one was not the container's doing.
+
+    Its keeper was lost, which stands for the node; or somebody on the machine sent SIGKILL, which from inside a real
+    pod cannot be sent to its first process. Kubernetes would count that too: here one can see and kill the processes
+    of a "node", and what is killed is to be there again soon. A container that dies young is counted in any case, so
+    that nothing restarts in a hot loop.
+
+    Args:
+        ended: How its process ended.
+        signalled: Whether the node itself had sent that process a signal.
+        settled: Whether it had run for longer than the first back-off.
+    """
+    return ended.lost or (ended.signal == signal.SIGKILL and not signalled and settled)
 
 
 def not_started(error: Exception, program: str) -> Obj:

@@ -53,6 +53,10 @@ class Keeper:
         self._by_pid: dict[int, Process] = {}
         self._by_number: dict[int, Process] = {}
         self._pid = os.getpid()
+        # What is still to be told of containers whose main process has ended.
+        self._ends: dict[str, dict[str, Any]] = {}
+        # Adopted process → its container, if that is known: one that is about to end no longer shows its mark.
+        self._adopted: dict[int, str | None] = {}
 
     def run(self) -> None:
         """Serve until the daemon's end of the socket closes or SIGTERM, then end everything."""
@@ -130,16 +134,32 @@ class Keeper:
                 process = self._by_pid.pop(ended.si_pid, None)
                 # Before the pid is free for others: what the container left in the group that bears it.
                 if process is not None and process.main:
-                    self._kill_group(process.pid)
+                    self._take_group(process)
                 os.waitpid(ended.si_pid, 0)
+                self._adopted.pop(ended.si_pid, None)
                 if process is not None:
                     del self._by_number[process.number]
-                    if process.main:
-                        self._end_container(process.container)
                     exited = ended.si_code == os.CLD_EXITED
                     code, by_signal = (ended.si_status, 0) if exited else (128 + ended.si_status, ended.si_status)
-                    self._tell(exited=process.number, code=code, signal=by_signal)
-        self._end_strays()
+                    told = {"exited": process.number, "code": code, "signal": by_signal}
+                    if process.main:
+                        self._end_container(process.container)
+                        self._ends[process.container] = told
+                    else:
+                        self._tell(**told)
+        left = self._end_strays()
+        # As in a PID namespace, whose first process has not ended before all others have: the ports, locks and files
+        # of the last run must be free when the next one starts.
+        left.update(process.container for process in self._by_pid.values())
+        for container in [container for container in self._ends if container not in left]:
+            self._tell(**self._ends.pop(container))
+
+    def _take_group(self, main: Process) -> None:
+        """Kill what is left in the group of a main process that has ended, and remember whose it was."""
+        for pid in children(self._pid):
+            if pid != main.pid and pid not in self._by_pid and group_of(pid) == main.pid:
+                self._adopted[pid] = main.container
+        self._kill_group(main.pid)
 
     def _kill_group(self, group: int) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -151,17 +171,26 @@ class Keeper:
             if process.container == container:
                 self._kill_group(process.pid)
 
-    def _end_strays(self) -> None:
-        """Kill the adopted processes whose container has ended; their own children are adopted then, and so on."""
+    def _end_strays(self) -> set[str]:
+        """Kill the adopted processes whose container has ended; their own children are adopted then, and so on.
+
+        Returns:
+            The containers that have such processes: they are gone once they have been reaped.
+        """
+        left: set[str] = set()
         adopted = [pid for pid in children(self._pid) if pid not in self._by_pid]
         if not adopted:
-            return
+            return left
         alive = {process.container for process in self._by_pid.values() if process.main}
         for pid in adopted:
-            container = variable(pid, b"LABKIT_CONTAINER=")
+            container = self._adopted.get(pid)
+            if container is None:
+                container = self._adopted[pid] = variable(pid, b"LABKIT_CONTAINER=")
             if container is not None and container not in alive:
+                left.add(container)
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+        return left
 
     def _end_all(self) -> None:
         """Kill every descendant: each killed parent's children become ours, until there are none."""
@@ -195,6 +224,14 @@ def parent_of(pid: int) -> int:
         with open(f"/proc/{pid}/stat") as file:
             return int(file.read().rpartition(")")[2].split()[1])
     except (OSError, IndexError):
+        return 0
+
+
+def group_of(pid: int) -> int:
+    """The process group of `pid`, 0 if it is gone."""
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
         return 0
 
 

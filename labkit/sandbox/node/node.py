@@ -48,7 +48,7 @@ class Node:
         self._timing = timing or Timing(eager=not settings.real_clocks)
         self._workers: dict[str, PodWorker] = {}
         self._addresses = PodAddresses(settings.plan.pod_cidr)
-        self._processes = Processes(settings.home, images.modules())
+        self._processes = Processes(settings.home, images.modules(), self._keeper_lost)
         self._registration = Registration(objects, settings, self._timing, self._images_in_use)
         self._proxy = ServiceProxy(objects, settings)
         self._names = Names(objects, settings.home / "dns.json", legacy=settings.legacy)
@@ -99,6 +99,9 @@ class Node:
         await self._proxy.stop()
         await self._names.stop()
         self._registration.stopped()
+
+    def _keeper_lost(self) -> None:
+        self._registration.keeper_lost()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

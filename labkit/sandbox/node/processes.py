@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,11 +27,15 @@ log = logging.getLogger(__name__)
 
 
 class StartError(SandboxError):
-    """A process could not be started; `errno` says why."""
+    """A process could not be started; `errno` says why, `lost` that the keeper ended meanwhile: try again."""
 
-    def __init__(self, message: str, errno: int) -> None:
+    def __init__(self, message: str, errno: int, *, lost: bool = False) -> None:
         super().__init__(message)
         self.errno = errno
+        self.lost = lost
+
+
+_LOST = "the keeper of the pods' processes has ended"
 
 
 @dataclass(frozen=True)
@@ -41,10 +45,12 @@ class Exit:
     Args:
         code: The exit code; 128 + n where signal n ended it.
         signal: n, or 0.
+        lost: Whether it ended with the keeper of all processes, so that its end says nothing of the process itself.
     """
 
     code: int
     signal: int = 0
+    lost: bool = False
 
 
 class Process:
@@ -56,10 +62,13 @@ class Process:
         self.pid = 0
         self.started: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.exited: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+        self.signalled = False
+        """Whether the node itself has sent it a signal."""
 
     def signal(self, number: int, *, tree: bool = False) -> None:
         """Send signal `number`; with `tree` to its whole process group. Nothing happens if it has ended."""
         if not self.exited.done():
+            self.signalled = True
             self._owner.signal(self._number, number, tree)
 
 
@@ -69,11 +78,13 @@ class Processes:
     Args:
         home: The sandbox's folder, which marks them: LABKIT_SANDBOX in their environment.
         modules: Modules to load once for all Python-run containers.
+        lost: Called when the keeper has ended, and all processes with it.
     """
 
-    def __init__(self, home: Path, modules: Sequence[str] = ()) -> None:
+    def __init__(self, home: Path, modules: Sequence[str] = (), lost: Callable[[], None] = lambda: None) -> None:
         self._home = home
         self._modules = modules
+        self._told_lost = lost
         self._keeper: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._stopped = False
@@ -186,7 +197,7 @@ class Processes:
     async def _send(self, message: dict[str, object], descriptors: Sequence[int]) -> None:
         while True:
             if self._control is None:
-                raise StartError("the keeper of the pods' processes has ended", 0)
+                raise StartError(_LOST, 0, lost=True)
             try:
                 socket.send_fds(self._control, [json.dumps(message).encode()], descriptors)
                 return
@@ -216,6 +227,7 @@ class Processes:
                 log.warning("the keeper of the pods' processes ended; starting another")
                 self._lost()
                 sweep(self._home)
+                self._told_lost()
                 return
             message = json.loads(data)
             if (number := message.get("started")) is not None:
@@ -235,9 +247,9 @@ class Processes:
             self._control = None
         for process in self._running.values():
             if not process.started.done():
-                process.started.set_exception(StartError("the keeper of the pods' processes has ended", 0))
+                process.started.set_exception(StartError(_LOST, 0, lost=True))
             if not process.exited.done():
-                process.exited.set_result(Exit(128 + signal.SIGKILL, signal.SIGKILL))
+                process.exited.set_result(Exit(128 + signal.SIGKILL, signal.SIGKILL, lost=True))
         self._running.clear()
 
 

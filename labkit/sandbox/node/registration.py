@@ -23,6 +23,7 @@ from typing import Literal
 from labkit.errors import LabError
 from labkit.sandbox import images
 from labkit.sandbox.contracts import ApiError, Obj, Objects
+from labkit.sandbox.healing import KEEPER_LOST
 from labkit.sandbox.images import Image, ImageName
 from labkit.sandbox.node.services import Timing, image_id, now
 from labkit.sandbox.settings import SandboxSettings
@@ -101,6 +102,10 @@ class Registration:
             if self._beats % _STATUS_EVERY == 0:
                 self._write_status()
             await asyncio.sleep(self._timing.heartbeat)
+
+    def keeper_lost(self) -> None:
+        """Say that the pods' processes have ended all at once, and why: `labkit status` reads this event."""
+        self._event("Warning", KEEPER_LOST, "the keeper of the pods' processes ended; all containers are started anew")
 
     def stopped(self) -> None:
         """Say that the node is no longer ready."""

@@ -1,0 +1,68 @@
+"""When memory is given back: once many objects are gone and nothing is being written."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+
+from labkit.sandbox.tidy import Tidy
+
+
+class World:
+    """So many objects after so many writes."""
+
+    def __init__(self) -> None:
+        self.count = self.version = 0
+        self.tidy = Tidy(lambda: self.count, lambda: self.version, every=0.001)
+
+    def has(self, count: int) -> World:
+        self.count, self.version = count, self.version + 1
+        return self
+
+    def looks(self, times: int = 1) -> int:
+        for _ in range(times):
+            self.tidy.look()
+        return self.tidy.times
+
+
+def test_after_a_storm_of_objects_once_it_is_over() -> None:
+    world = World()
+    assert world.has(100).looks(3) == 0
+    assert world.has(30).looks(1) == 0, "it was written a moment ago"
+    assert world.has(20).looks(1) == 0
+    assert world.looks(1) == 1
+    assert world.looks(5) == 1, "once is enough"
+
+
+def test_not_for_a_few_and_again_for_the_next_storm() -> None:
+    world = World()
+    assert world.has(100).looks(2) == world.has(60).looks(2) == 0
+    assert world.has(50).looks(2) == 1
+    assert world.has(20).looks(2) == 1
+    assert world.has(90).looks(2) == world.has(40).looks(2) - 1 == 1
+
+
+async def test_what_only_the_collector_of_circles_can_find_goes() -> None:
+    class Node:
+        pass
+
+    def circle() -> None:
+        one, other = Node(), Node()
+        one.other, other.other = other, one  # type: ignore[attr-defined]
+
+    gc.disable()
+    try:
+        circle()
+        world = World().has(100)
+        await world.tidy.start()
+        await asyncio.sleep(0)
+        async with asyncio.timeout(20):
+            while world.tidy._most < 100:
+                await asyncio.sleep(0.001)
+            world.has(10)
+            while not world.tidy.times:
+                await asyncio.sleep(0.001)
+        await world.tidy.stop()
+        assert not [one for one in gc.get_objects() if isinstance(one, Node)]
+    finally:
+        gc.enable()
