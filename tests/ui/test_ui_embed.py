@@ -204,14 +204,14 @@ def test_a_tile_never_leads_to_the_readers_own_cluster(tmp_path: Path, until: Ca
         port = int(probe.getsockname()[1])
         probe.close()
         own = kubeconfig(tmp_path / ".kube" / "config", {"mine": api.entry})
-        environment = {**os.environ, "HOME": str(tmp_path), "KUBECONFIG": str(own), "LABKIT_RELAY_SECRET": "secret"}
+        environment = {**os.environ, "HOME": str(tmp_path), "KUBECONFIG": str(own), "LABKIT_RELAY_SECRET": "s" * 40}
         environment |= {"LABKIT_HOME": str(tmp_path / "labkit")}
         command = [sys.executable, "-m", "labkit.ui.embed_launcher", "kiali", str(port)]
 
         def page() -> str:
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
             try:
-                connection.request("GET", "/secret/kiali/")
+                connection.request("GET", f"/{'s' * 40}/kiali/")
                 return connection.getresponse().read().decode()
             except OSError:
                 return ""
