@@ -276,7 +276,7 @@ def test_the_password_of_the_secret(world, secret):
         assert status == 200
         assert get(f"{address}{found['path']}api/namespaces")[0] == 200
         assert get(f"{base}/api/namespaces", Cookie=f"kiali-session={found['token']}")[0] == 200
-        assert get(f"{base}/s/{'x' * 32}/api/namespaces")[0] == 401
+        assert get(f"{base}/s/{'x' * 43}/api/namespaces")[0] == 401
         (secret / "passphrase").write_text("changed")
         assert get(f"{base}/api/authenticate", "POST", Authorization=right)[0] == 401
 

@@ -23,6 +23,7 @@ from labkit.ui import embed_launcher, embedding
 from labkit.ui.embed_relay import Relay, rewritten
 from tests.cluster.api_like import api_like, kubeconfig
 
+SECRET = "a-secret-of-the-tests-which-is-long-enough"
 PAGE = b"""<base href="/"><script src="/static/a.js"></script><a href="/graph">x</a><a href="https://far.example/x">y</a>
 <a href="//far.example">z</a><a href="relative">r</a><script>var PATH_PREFIX = ""; window.WEB_ROOT='/kiali';
 x = {"appSubUrl":"","other":"/kept"}</script>"""
@@ -204,14 +205,14 @@ def test_a_tile_never_leads_to_the_readers_own_cluster(tmp_path: Path, until: Ca
         port = int(probe.getsockname()[1])
         probe.close()
         own = kubeconfig(tmp_path / ".kube" / "config", {"mine": api.entry})
-        environment = {**os.environ, "HOME": str(tmp_path), "KUBECONFIG": str(own), "LABKIT_RELAY_SECRET": "s" * 40}
+        environment = {**os.environ, "HOME": str(tmp_path), "KUBECONFIG": str(own), "LABKIT_RELAY_SECRET": SECRET}
         environment |= {"LABKIT_HOME": str(tmp_path / "labkit")}
         command = [sys.executable, "-m", "labkit.ui.embed_launcher", "kiali", str(port)]
 
         def page() -> str:
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
             try:
-                connection.request("GET", f"/{'s' * 40}/kiali/")
+                connection.request("GET", f"/{SECRET}/kiali/")
                 return connection.getresponse().read().decode()
             except OSError:
                 return ""

@@ -24,7 +24,7 @@ from labkit.sandbox.images.web import App, Request, Response, json_response, ser
 __all__ = ["main", "site"]
 
 _CREDENTIALS = "/var/run/secrets/kubernetes.io/serviceaccount"
-_SESSION = re.compile(r"/s/([A-Za-z0-9_-]{32})(/.*|$)")
+_SESSION = re.compile(r"/s/([A-Za-z0-9_-]{32,64})(/.*|$)")
 
 
 class _Site:
