@@ -207,9 +207,6 @@ def keep(view: dict[str, Any]) -> Path:
         SettingError: It cannot be written.
     """
     folder = config.home() / "targets"
-    if ":" in str(folder):
-        # kubectl would take its parts for files, find none, and look elsewhere for a cluster.
-        raise SettingError(f"LABKIT_HOME has a colon: {config.home()}", next_step="Set it to a folder without one.")
     which = json.dumps([view.get("contexts"), view.get("clusters")]).encode()
     path = folder / f"{socket.gethostname()}-{os.getpid()}-{hashlib.sha256(which).hexdigest()[:12]}.json"
     try:

@@ -219,7 +219,7 @@ def test_a_folder_that_kubectl_would_split_is_refused(
     api: ApiLike, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LABKIT_HOME", str(tmp_path / "a:b"))
-    with pytest.raises(SettingError, match="LABKIT_HOME has a colon"):
+    with pytest.raises(SettingError, match="cannot be used: it holds ':'"):
         cluster.use(Target(str(kubeconfig(tmp_path / "own", {"a": api.entry})), "a"))
     assert api.connections == 0
 
