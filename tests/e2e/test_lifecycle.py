@@ -169,7 +169,7 @@ def test_an_older_log_is_no_part_of_a_new_error(start_sandbox, tmp_path, monkeyp
     failed = sandbox.labkit("up", "--name", "again")
     assert failed.returncode == 1
     assert failed.stderr.startswith("labkit: sandbox 'again' did not start: unexpected RuntimeError: the new error\n→ ")
-    assert "older" not in failed.stderr
+    assert "an older error" not in failed.stderr
     assert (sandbox.home / "daemon.log.1").read_text() == old
     monkeypatch.delenv("PYTHONPATH")
     assert sandbox.labkit("up", "--name", "again").returncode == 0
