@@ -8,15 +8,13 @@ import json
 import re
 from typing import Any
 
+from labkit.sandbox import quantities
 from labkit.sandbox.api.builtin_types import fields_of, go_name
 from labkit.sandbox.api.schema_problems import Problems
 
 __all__ = ["base64_error", "decode", "prune", "quantity_error"]
 
 _INT_LIMITS = {"int32": 2**31, "int64": 2**63}
-_QUANTITY = re.compile(r"^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$")
-_NUMBER = re.compile(r"^[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)$")
-_SUFFIX = re.compile(r"^(?:n|u|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|[eE][+-]?[0-9]+)?$")
 _BASE64 = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
 _BASE64_TEXT = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 
@@ -177,11 +175,7 @@ def quantity_error(value: Any) -> str:
     """Why `value` is not a quantity such as "100m" or "1Gi"; "" where it is one."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return f"json: cannot unmarshal {_json_kind(value)} into Go value of type string"
-    text = value if isinstance(value, str) else repr(value)
-    found = _QUANTITY.match(text)
-    if found is None or not _NUMBER.match(found[1]):
-        return "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
-    return "" if _SUFFIX.match(found[2]) else "unable to parse quantity's suffix"
+    return quantities.problem(value)
 
 
 def _time_error(value: Any, *, micro: bool) -> str:

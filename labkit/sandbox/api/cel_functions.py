@@ -11,8 +11,8 @@ from typing import Any
 from celpy import celtypes
 from celpy.evaluation import CELEvalError, base_functions
 
+from labkit.sandbox import quantities
 from labkit.sandbox.api.builtin_decode import quantity_error
-from labkit.sandbox.api.builtin_quantity import quantity
 from labkit.sandbox.api.schema_formats import go_duration
 
 __all__ = ["FUNCTIONS", "unknown_functions"]
@@ -197,7 +197,7 @@ def _is_quantity(value: Any) -> Any:
 
 def _quantity(value: Any) -> Any:
     said = quantity_error(str(value))
-    return _fail(said) if said else celtypes.DoubleType(float(quantity(str(value))))
+    return _fail(said) if said else celtypes.DoubleType(float(quantities.parse(str(value))))
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
