@@ -45,7 +45,9 @@ def test_numbers(text: str | int | float, number: Decimal | int) -> None:
     assert quantities.parse(text) == number
 
 
-@pytest.mark.parametrize("text", ["", "Ki", "1ki", "1K", "1mi", "1e", "1e1.5", "1 Gi", "1Gi\n", "1_000", "٣", "nan", "0x1", "1..2"])
+@pytest.mark.parametrize(
+    "text", ["", "Ki", "1ki", "1K", "1mi", "1e", "1e1.5", "1 Gi", "1Gi\n", "1_000", "٣", "nan", "0x1", "1..2"]
+)
 def test_what_is_none(text: str) -> None:
     assert quantities.problem(text)
     with pytest.raises(ValueError, match="is not a quantity"):

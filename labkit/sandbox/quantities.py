@@ -22,7 +22,7 @@ _MOST = Decimal(2**63 - 1)
 _LEAST = Decimal("1e-9")
 _FAR = Decimal(999_999)
 _EXACT = Context(prec=80, rounding=ROUND_UP, traps=[])
-"""More digits than any number between the least and the most has, with every suffix; beyond that infinite or next to 0."""
+"""More digits than any number between the least and the most has; what is beyond is infinite, or next to 0."""
 
 
 def problem(value: str | int | float) -> str:

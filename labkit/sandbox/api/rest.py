@@ -10,6 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
+from labkit import reading
 from labkit.sandbox.api import bodies, refusals, reviews
 from labkit.sandbox.api.apiservices import apiservices
 from labkit.sandbox.api.objects import ObjectStore
@@ -30,7 +31,7 @@ _PATCHES = {
     "application/json-patch+json": "json",
     "application/merge-patch+json": "merge",
     "application/strategic-merge-patch+json": "strategic",
-    "application/apply-patch+yaml": "apply",
+    bodies.APPLY_PATCH: "apply",
 }
 _RETURNS_DELETED = frozenset({"pods", "services", "serviceaccounts", "persistentvolumes", "persistentvolumeclaims"})
 """Resources whose deletion answers with the object instead of a Status."""
@@ -302,7 +303,7 @@ def _key(entry: Entry) -> tuple[str, str]:
 
 def _continuation(token: str) -> tuple[str, tuple[str, str]]:
     try:
-        content = json.loads(base64.urlsafe_b64decode(token))
+        content = reading.json_value(base64.urlsafe_b64decode(token))
         namespace, name = content["after"]
         return str(content["v"]), (str(namespace), str(name))
     except (ValueError, KeyError, TypeError, binascii.Error):

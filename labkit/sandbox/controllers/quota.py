@@ -114,7 +114,10 @@ class QuotaAdmission:
             used = _used(self._objects, request.namespace, touched)
             over = [key for key in touched if used[key] + more[key] > hard[key]]
             if over:
-                said = (",".join(f"{key}={quantities.written(values[key])}" for key in over) for values in (more, used, hard))
+                said = (
+                    ",".join(f"{key}={quantities.written(values[key])}" for key in over)
+                    for values in (more, used, hard)
+                )
                 requested, taken, limited = said
                 why = f"exceeded quota: {name}, requested: {requested}, used: {taken}, limited: {limited}"
                 raise self._refused(request, why)

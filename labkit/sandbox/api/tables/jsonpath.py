@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
-import json
 import operator
 import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
+
+from labkit import reading
 
 __all__ = ["JSONPathError", "find"]
 
@@ -154,6 +155,6 @@ def _literal(text: str, path: str) -> Any:
     if text[0] in "'\"" and text[-1] == text[0]:
         return text[1:-1]
     try:
-        return json.loads(text)
-    except ValueError:
+        return reading.json_value(text)
+    except reading.ReadingError:
         raise JSONPathError(f"unrecognized column definition {path!r}") from None
