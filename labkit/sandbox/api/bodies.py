@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from aiohttp import web
@@ -14,6 +15,9 @@ __all__ = ["APPLY_PATCH", "BODY_LIMIT", "PROTOBUF", "parse", "read"]
 BODY_LIMIT = reading.MOST_BYTES
 """Bytes of a request's body that the API server takes."""
 
+BODY_SECONDS = 34.0
+"""Within which a body must have come, however little comes at a time; the API server's own time for a request."""
+
 APPLY_PATCH = "application/apply-patch+yaml"
 PROTOBUF = "application/vnd.kubernetes.protobuf"
 
@@ -22,17 +26,22 @@ async def read(request: web.Request) -> bytes:
     """The body of `request`.
 
     Raises:
-        ApiError: 413 where it is larger than the server takes.
+        ApiError: 413 where it is larger than the server takes, 408 where it does not come in time.
     """
     if (request.content_length or 0) > BODY_LIMIT:
         raise refusals.too_large(BODY_LIMIT)
-    chunks, size = [], 0
-    async for chunk in request.content.iter_any():
-        size += len(chunk)
-        if size > BODY_LIMIT:
-            raise refusals.too_large(BODY_LIMIT)
-        chunks.append(chunk)
-    return b"".join(chunks)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.content.iter_any():
+                if len(body) + len(chunk) > BODY_LIMIT:
+                    raise refusals.too_large(BODY_LIMIT)
+                body += chunk
+    except web.RequestPayloadError:
+        raise refusals.bad_request("the body of the request is cut off, or its chunks are malformed") from None
+    except TimeoutError:
+        raise refusals.timeout(f"the body of the request did not arrive within {BODY_SECONDS:.0f}s") from None
+    return bytes(body)
 
 
 def parse(body: bytes, content_type: str, duplicates: list[str] | None = None) -> Any:

@@ -22,6 +22,7 @@ __all__ = [
     "no_such_resource",
     "not_found",
     "not_saved",
+    "timeout",
     "too_large",
     "unsupported_media_type",
 ]
@@ -100,6 +101,11 @@ def not_saved(resource: str, name: str, file: Path, error: OSError) -> ApiError:
     )
     details: Obj = {"name": name, "kind": plural} | ({"group": group} if group else {})
     return ApiError(507, "InternalError", message, details)
+
+
+def timeout(message: str) -> ApiError:
+    """408 for a request that takes too long to come."""
+    return ApiError(408, "Timeout", message)
 
 
 def expired(message: str = "too old resource version") -> ApiError:

@@ -24,6 +24,7 @@ from labkit.sandbox.api.rest import Rest
 from labkit.sandbox.api.serve_watch import Watches
 from labkit.sandbox.contracts import ApiError, Obj, PodRuntime
 from labkit.sandbox.listening import Site
+from labkit.sandbox.serving import BOUNDS, bounded
 from labkit.sandbox.metrics import CONTENT_TYPE
 from labkit.sandbox.settings import SandboxSettings
 from labkit.sandbox.tokens import Tokens
@@ -76,10 +77,10 @@ class ApiServer:
         """
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._answer)
-        self._runner = web.AppRunner(
-            app, handler_cancellation=True, access_log=None, shutdown_timeout=0.5, keepalive_timeout=75
-        )
+        self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.5, **BOUNDS)
         await self._runner.setup()
+        assert self._runner.server is not None
+        bounded(self._runner.server)
         self.port = await self._listen(self._runner, self._identity)
         if self._kubelet is not None:
             await self._kubelet.start(self._identity)
@@ -134,6 +135,9 @@ class ApiServer:
             response = await self._route(request)
         except ApiError as error:
             response = refusal(error)
+            if error.code == 401:
+                # Who may not ask may not keep a connection either.
+                response.force_close()
         except RecursionError:
             response = refusal(refusals.bad_request("the request is nested too deeply"))
         except (web.HTTPException, ConnectionError, asyncio.CancelledError):
