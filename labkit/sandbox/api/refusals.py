@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from labkit.sandbox.api.registry import Resource
 from labkit.sandbox.contracts import ApiError, Obj
@@ -22,6 +24,7 @@ __all__ = [
     "no_such_resource",
     "not_found",
     "not_saved",
+    "quoted",
     "timeout",
     "too_large",
     "unsupported_media_type",
@@ -65,6 +68,12 @@ def forbidden(resource: Resource, name: str, why: str) -> ApiError:
     """403 for a write that a rule does not allow."""
     subject = f'{resource.name} "{name}" is forbidden' if name else f"{resource.name} is forbidden"
     return ApiError(403, "Forbidden", f"{subject}: {why}", _details(resource, name))
+
+
+def quoted(value: Any) -> str:
+    """A value from a request as Go quotes it in a message, shortened."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    return json.dumps(text if len(text) <= 300 else f"{text[:300]}…", ensure_ascii=False)
 
 
 def bad_request(message: str) -> ApiError:

@@ -20,7 +20,7 @@ from aiohttp import web
 
 from labkit.guard import same_secret
 from labkit.sandbox.listening import Site
-from labkit.sandbox.serving import BOUNDS, bounded
+from labkit.sandbox.serving import BoundedServer
 from labkit.sandbox.mesh.envoy import XDS_CLUSTER
 from labkit.sandbox.mesh.monitoring import MeshMonitor
 from labkit.sandbox.mesh.translate import Config
@@ -257,7 +257,7 @@ class XdsServer:
     async def start(self) -> None:
         """Listen."""
         # The request of an Envoy that was killed ends with its connection, instead of waiting for news to send it.
-        server = bounded(web.Server(self._handle, access_log=None, handler_cancellation=True, **BOUNDS))
+        server = BoundedServer(self._handle, handler_cancellation=True)
         self._runner = web.ServerRunner(server, shutdown_timeout=0.1)
         await self._runner.setup()
         await Site(self._runner, *self._where, backlog=512).start()

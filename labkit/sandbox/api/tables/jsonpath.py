@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import operator
 import re
 from collections.abc import Callable, Iterator
@@ -63,7 +64,7 @@ def _compiled(path: str) -> tuple[_Step, ...]:
     while position < len(text):
         token = _TOKEN.match(text, position)
         if token is None:
-            raise JSONPathError(f"unrecognized column definition {path!r}")
+            raise JSONPathError(f"unrecognized column definition {json.dumps(path)}")
         position = token.end()
         steps.append(_step(token, path))
     return tuple(steps)
@@ -127,7 +128,7 @@ def _deep(name: str) -> _Step:
 def _filter(condition: str, path: str) -> _Step:
     parts = _CONDITION.match(condition)
     if parts is None:
-        raise JSONPathError(f"unrecognized column definition {path!r}")
+        raise JSONPathError(f"unrecognized column definition {json.dumps(path)}")
     inner = parts["path"]
     compare = _COMPARE[parts["operator"]] if parts["operator"] else None
     wanted = _literal(parts["value"], path) if parts["operator"] else None
@@ -157,4 +158,4 @@ def _literal(text: str, path: str) -> Any:
     try:
         return reading.json_value(text)
     except reading.ReadingError:
-        raise JSONPathError(f"unrecognized column definition {path!r}") from None
+        raise JSONPathError(f"unrecognized column definition {json.dumps(path)}") from None
