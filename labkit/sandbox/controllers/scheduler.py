@@ -94,7 +94,7 @@ class Scheduler:
         self._nodes: dict[str, Obj] = {}
         self._waiting: set[Key] = set()
         self.reconciler = (
-            Reconciler("scheduler", context.objects, self._reconcile)
+            Reconciler("scheduler", context.objects, self._reconcile, about="pods")
             .watches_events("nodes", self._node_keys)
             .watches("pods", self._pod_keys)
         )

@@ -26,7 +26,7 @@ class Galley:
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
-        self._reconciler = Reconciler("galley", objects, self._register).watches("endpoints", self._concerns)
+        self._reconciler = Reconciler("galley", objects, self._register, about="").watches("endpoints", self._concerns)
 
     def start(self) -> None:
         """Begin."""

@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from labkit.errors import SandboxError
 from labkit.sandbox.contracts import Obj
 from labkit.sandbox.numbers import whole
 
@@ -17,7 +18,7 @@ Exec = Callable[[list[str]], Awaitable[tuple[int, bytes]]]
 """Runs a command in the container: exit code and what it printed."""
 
 
-class ActionError(Exception):
+class ActionError(SandboxError):
     """The action failed; the message is the kubelet's own."""
 
 
