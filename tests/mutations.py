@@ -13,68 +13,20 @@ from typing import Any
 
 import yaml
 
-OWN = Path(__file__).resolve().parent.parent / "labkit" / "istio" / "manifests"
-
-PATCHES = (
-    "application/json-patch+json",
-    "application/merge-patch+json",
-    "application/strategic-merge-patch+json",
-    "application/apply-patch+yaml",
+from tests.mutations_data import (
+    METADATA,
+    METHODS,
+    NUMBERS,
+    ODD_HEADERS,
+    ODD_PATHS,
+    ODD_QUERIES,
+    PATCHES,
+    SUBRESOURCES,
+    TEXTS,
+    bombs,
 )
-TEXTS = [
-    "", " ", "a" * 300, "x" * 100_000, "\0", "\x7f", "\u202e\u2066", "𝕏ß", "\U0001f600", "../../etc/passwd", "a/b/c", "*", "-1",
-    "{{.}}", "$(VAR)", "$((((", "(a+)+$", "[" * 2000, "a" * 30 + "!", "1Ki", "1e999", "9" * 400, "0x10", "2026-13-45T99:99:99Z",
-    "10.0.0.999", "::1", "true", "null", "${{<%[%'\"}}%\\", "a\nb: [c", "%s%n%d", "'; DROP TABLE pods; --", "MON", "1:1:1",
-]  # fmt: skip
-NUMBERS = [0, -1, 1, 2**31, 2**63 - 1, 2**63, -(2**63), 10**30, 0.5, 1e300, -0.0, 65536]
-ODD_QUERIES = [
-    "limit=1", "limit=-1", "limit=99999999999999999999999", "limit=x", "continue=x", "continue=bnVsbA", "continue=W10",
-    "continue=" + "W1tb" * 500, "labelSelector=a%3Db", "labelSelector=((", "labelSelector=a+in+(" + "b," * 400 + "c)",
-    "labelSelector=" + "(" * 3000, "labelSelector=a%3E99999999999999999999", "labelSelector=a%3E%C2%B2", "labelSelector=%00",
-    "labelSelector=" + "!" * 3000, "labelSelector=a" + "+" * 4000, "fieldSelector=a", "fieldSelector=metadata.name%3D%00",
-    "fieldSelector=" + "+" * 4000, "fieldSelector=spec.x%3D1", "fieldSelector=%2C%2C", "resourceVersion=x", "resourceVersion=-1",
-    "resourceVersion=99999999999999999999", "resourceVersion=%C2%B2", "resourceVersionMatch=Exact",
-    "resourceVersionMatch=NotOlderThan&resourceVersion=1", "pretty=true", "timeoutSeconds=x", "dryRun=All", "dryRun=Some",
-    "dryRun=All&dryRun=All", "fieldManager=" + "m" * 200, "fieldManager=%00", "fieldValidation=Strict", "fieldValidation=x",
-    "propagationPolicy=x", "propagationPolicy=Orphan", "gracePeriodSeconds=-1", "gracePeriodSeconds=x", "orphanDependents=true",
-    "gracePeriodSeconds=99999999999999999999", "watch=true&timeoutSeconds=1&resourceVersion=x", "a=" + "b" * 4000, "=", "&&&",
-    "watch=1&timeoutSeconds=-5&sendInitialEvents=true", "watch=true&timeoutSeconds=1&sendInitialEvents=maybe", "force=x",
-    "watch=true&timeoutSeconds=1&allowWatchBookmarks=x&labelSelector=((", "includeObject=x", "tailLines=x", "sinceSeconds=-1",
-    "watch=true&timeoutSeconds=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true",
-    "tailLines=99999999999999999999", "sinceTime=x", "limitBytes=0", "container=%00", "command=a", "ports=x", "previous=x",
-]  # fmt: skip
-ODD_HEADERS: list[dict[str, str]] = [
-    {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"},
-    {"Accept": "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"},
-    {"Accept": "application/vnd.kubernetes.protobuf"},
-    {"Accept": ";;;=,,,"},
-    {"Accept": "a/b;q=x," * 200},
-    {"Content-Type": ""},
-    {"Content-Type": ";;="},
-    {"Content-Type": "text/plain; charset=\"utf-9"},
-    {"Content-Type": "application/json; charset=utf-16"},
-    {"Content-Encoding": "gzip"},
-    {"Content-Encoding": "br"},
-    {"User-Agent": "\u00e9" * 300},
-    {"User-Agent": ""},
-    {"Impersonate-User": "nobody"},
-    {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Key": "x"},
-    {"Upgrade": "SPDY/3.1", "Connection": "Upgrade"},
-    {"If-Match": "x", "Range": "bytes=0-", "Expect": "x"},
-    {"X-Http-Method-Override": "DELETE"},
-]  # fmt: skip
-SUBRESOURCES = [
-    "status", "scale", "eviction", "binding", "token", "log", "exec", "attach", "portforward", "proxy", "finalize", "ephemeralcontainers",
-    "resize", "x", "status/status", "..", "%2e%2e", "%00", "%ff", "a" * 300, "%F0%9F%98%80",
-]  # fmt: skip
-ODD_PATHS = [
-    "/", "//", "/api", "/api/", "/api/v1/", "/api/v2", "/apis/", "/apis/apps/v9/x", "/apis/x/y/z/w/v/u", "/api/v1/namespaces/%00/pods",
-    "/api/v1/namespaces/../pods", "/api/v1/namespaces/a%2Fb/pods/c", "/openapi/v2", "/openapi/v3", "/openapi/v3/apis/x/y",
-    "/metrics", "/healthz/x", "/livez/..", "/version/", "/api/v1/nodes/x/proxy/metrics", "/api/v1/nodes//proxy", "/logs", "/debug/pprof",
-    "/api/v1/watch/pods", "/api/v1/proxy/x", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", "/api/v1/componentstatuses",
-    "/apis/authentication.k8s.io/v1/tokenreviews", "/apis/metrics.k8s.io/v1beta1/pods", "/api/v1/" + "a/" * 500, "/%" , "/api/v1/pods/%",
-]  # fmt: skip
-METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "BREW", "get"]
+
+OWN = Path(__file__).resolve().parent.parent / "labkit" / "istio" / "manifests"
 
 
 @dataclass
@@ -232,8 +184,17 @@ class Mutator:
 
     def deleted(self) -> Case:
         path = self.path(self.original(), named=self.random.random() < 0.8)
-        options = self.mutated({"apiVersion": "v1", "kind": "DeleteOptions", "metadata": {}, "preconditions": {"uid": "x"},
-                                "propagationPolicy": "Background", "gracePeriodSeconds": 0, "dryRun": []})  # fmt: skip
+        options = self.mutated(
+            {
+                "apiVersion": "v1",
+                "kind": "DeleteOptions",
+                "metadata": {},
+                "preconditions": {"uid": "x"},
+                "propagationPolicy": "Background",
+                "gracePeriodSeconds": 0,
+                "dryRun": [],
+            }
+        )
         return Case("DELETE", path, self.written(options), {"Content-Type": "application/json"})
 
     def asked(self) -> Case:
@@ -304,15 +265,7 @@ class Mutator:
         obj = self.original()
         kind = "application/yaml" if self.random.random() < 0.5 else "application/json"
         many = self.random.choice([1000, 40_000, 200_000])
-        line = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9))
-        bodies = [
-            "[" * many, "{" * many, '{"a":' * many, "- " * many, "? " * many, "[" * 190 + "]" * 190, '{"a":' * 190 + "1" + "}" * 190,
-            "a0: &a0 [" + "x, " * 9 + "x]\n" + line, "a: &a [*a]", "".join(f"%TAG !{n}! tag:x\n" for n in range(many)) + "--- a",
-            "[" + "{}," * many + "{}]", "{" + ",".join(f'"{n // 2}": 1' for n in range(many)) + "}", "9" * many, "- 0x" + "f" * many,
-            '"' + '\\"' * many, "a: |\n" + " x\n" * many, "!!python/object/apply:os.system [x]", "---\n" * many, "a: " + "1:" * many + "1",
-            "<<: " * 3000, "- &a b\n" + "- *a\n" * many, "é" * many, "a: !!binary " + "A" * many, "a: !!timestamp x", "a: !!int ''",
-        ]  # fmt: skip
-        body = self.random.choice(bodies)
+        body = self.random.choice(bombs(many))
         if self.random.random() < 0.3:
             # In a place where text is read later on.
             name = self.random.choice(["istio", "istio-sidecar-injector", "grafana", "kiali", "x"])
@@ -332,12 +285,16 @@ class Mutator:
                     "autoscaling.alpha.kubernetes.io/metrics",
                     "sidecar.istio.io/userVolume",
                     "sidecar.istio.io/status",
-                ]  # fmt: skip
+                ]
             )
             obj["metadata"]["annotations"] = {key: body}
             patch = self.random.random() < 0.5
-            return Case("PATCH" if patch else "POST", self.path(obj, named=patch) + ("?fieldManager=y" if patch else ""), self.written(obj),
-                        {"Content-Type": PATCHES[3] if patch else "application/json"})  # fmt: skip
+            return Case(
+                "PATCH" if patch else "POST",
+                self.path(obj, named=patch) + ("?fieldManager=y" if patch else ""),
+                self.written(obj),
+                {"Content-Type": PATCHES[3] if patch else "application/json"},
+            )
         return Case("POST", self.path(obj), body.encode(), {"Content-Type": kind})
 
     # --- how it is damaged
@@ -382,24 +339,7 @@ class Mutator:
         return copy.deepcopy(self.random.choice(self.random.choice(choices)))
 
     def metadata(self) -> dict[str, Any]:
-        owner = {"apiVersion": "v1", "kind": "Pod", "name": "x", "uid": "x"}
-        field_set = {"f:a": {}, "k:{": {}, "v:": {}, "k:[[[": {"f:b": 5}, "": None, "i:x": {}, ".": {}}
-        fields = {
-            "manager": "x",
-            "operation": "Apply",
-            "apiVersion": "v1",
-            "fieldsType": "FieldsV1",
-            "fieldsV1": field_set,
-        }
-        found = self.random.choice([
-            {"managedFields": [fields]}, {"managedFields": [None]}, {"managedFields": [{**fields, "fieldsV1": 5}]}, {"finalizers": ["x"]},
-            {"finalizers": [5]}, {"ownerReferences": [owner, owner]}, {"ownerReferences": [{**owner, "controller": True}] * 2},
-            {"resourceVersion": "x"}, {"resourceVersion": "1"}, {"uid": "x"}, {"generateName": "y" * 300, "name": ""}, {"name": "..%"},
-            {"creationTimestamp": "x"}, {"deletionTimestamp": "2020-01-01T00:00:00Z"}, {"generation": -1}, {"labels": {"/": "x", "a": None}},
-            {"annotations": {"x": "y" * 300_000}}, {"annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{"}},
-            {"labels": {f"l{n}": "v" for n in range(3000)}}, {"namespace": "other"}, {"selfLink": 5}, {"deletionGracePeriodSeconds": 10**20},
-        ])  # fmt: skip
-        return copy.deepcopy(found)
+        return copy.deepcopy(self.random.choice(METADATA))
 
 
 def varint(number: int) -> bytes:

@@ -143,6 +143,9 @@ class ApiServer:
             log.exception("%s %s failed", request.method, request.path)
             response = refusal(ApiError(500, "InternalError", "Internal error occurred: see the sandbox's log"))
         if not response.prepared:
+            if "Upgrade" in request.headers:
+                # What follows is read as another protocol's, which now nobody speaks.
+                response.force_close()
             response.headers[IDENTITY_HEADER] = self._identity.nonce
         return response
 

@@ -19,7 +19,7 @@ from labkit.sandbox.images import ContainerContext, Image, Launch
 from labkit.sandbox.node.attach import Outlet, open_streams
 from labkit.sandbox.node.backoff import BackOff
 from labkit.sandbox.node.context import make_context
-from labkit.sandbox.node.endings import duration, faultless, last_words, not_started, terminated
+from labkit.sandbox.node.endings import again_after, duration, faultless, last_words, not_started, terminated
 from labkit.sandbox.node.execs import run_command
 from labkit.sandbox.node.handlers import ActionError, Target, act
 from labkit.sandbox.node.logs import LogFile, pump, remove_log
@@ -143,7 +143,7 @@ class Container:
 
     async def _run(self, policy: str) -> int:
         ended = self.state.get("terminated")
-        while not self._stopping.is_set() and (ended is None or self._again(policy, ended["exitCode"])):
+        while not self._stopping.is_set() and (ended is None or again_after(policy, ended["exitCode"])):
             if ended is not None and not await self._wait_to_restart():
                 break
             try:
@@ -157,9 +157,6 @@ class Container:
                 if not await self._failed("CreateContainerError", error):
                     break
         return int(ended["exitCode"]) if ended else _NEVER_RUN
-
-    def _again(self, policy: str, code: int) -> bool:
-        return policy == "Always" or (policy == "OnFailure" and code != 0)
 
     async def pause(self, seconds: float) -> bool:
         """Wait; False if the container is not wanted any more."""
