@@ -136,7 +136,8 @@ class Reconciler:
                     concerned = list(keys(event))
                 except Exception as error:
                     # A stored object of an unforeseen shape must not end the watch for all others.
-                    failures.report(self._objects, event.object, error, "FailedReconcile", self.name)
+                    log.exception("%s: cannot tell what %s concerns", self.name, object_key(event.object))
+                    self._objects.event(event.object, "Warning", "FailedReconcile", failures.words(error), self.name)
                     continue
                 for key in concerned:
                     self.enqueue(key)
