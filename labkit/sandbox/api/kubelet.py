@@ -12,8 +12,8 @@ from labkit.sandbox.api.identity import Identity
 from labkit.sandbox.api.responses import refusal
 from labkit.sandbox.contracts import ApiError, PodRuntime
 from labkit.sandbox.listening import Site
-from labkit.sandbox.serving import BoundedServer
 from labkit.sandbox.metrics import CONTENT_TYPE
+from labkit.sandbox.serving import BoundedServer
 from labkit.sandbox.tokens import Tokens
 
 __all__ = ["KUBELET_PORT", "Kubelet", "proxied"]

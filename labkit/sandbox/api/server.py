@@ -24,8 +24,8 @@ from labkit.sandbox.api.rest import Rest
 from labkit.sandbox.api.serve_watch import Watches
 from labkit.sandbox.contracts import ApiError, Obj, PodRuntime
 from labkit.sandbox.listening import Site
-from labkit.sandbox.serving import application
 from labkit.sandbox.metrics import CONTENT_TYPE
+from labkit.sandbox.serving import application
 from labkit.sandbox.settings import SandboxSettings
 from labkit.sandbox.tokens import Tokens
 

@@ -20,11 +20,11 @@ from aiohttp import web
 
 from labkit.guard import same_secret
 from labkit.sandbox.listening import Site
-from labkit.sandbox.serving import BoundedServer
 from labkit.sandbox.mesh.envoy import XDS_CLUSTER
 from labkit.sandbox.mesh.monitoring import MeshMonitor
 from labkit.sandbox.mesh.translate import Config
 from labkit.sandbox.metrics import CONTENT_TYPE
+from labkit.sandbox.serving import BoundedServer
 
 __all__ = ["Channel", "ProxyState", "XdsServer"]
 
