@@ -12,6 +12,7 @@ import yaml
 from labkit.cluster import target as targets
 from labkit.cluster.kubectl import Output, kubectl
 from labkit.errors import ClusterError
+from labkit.reading import ReadingError, check_yaml
 
 __all__ = ["MANIFEST_LIMIT", "Source", "apply", "delete", "read"]
 
@@ -117,20 +118,19 @@ def _send(verb: list[str], source: Source, namespace: str, show: bool, timeout: 
 
 
 def _check_yaml(text: str, name: str) -> None:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        for _event in yaml.parse(text, Loader=loader):
-            pass
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        if mark is None:
-            raise ClusterError(f"{name} is not YAML: {problem}", next_step="Is it a text file?") from None
+        check_yaml(text, most_bytes=MANIFEST_LIMIT)
+    except ReadingError as error:
+        if error.problem.startswith("it "):
+            next_step = "No object of Kubernetes is like that: correct or split the file."
+            raise ClusterError(f"{name} cannot be read: {error.problem}", next_step=next_step) from None
+        if not error.line:
+            raise ClusterError(f"{name} is not YAML: {error.problem}", next_step="Is it a text file?") from None
         lines = text.splitlines()
-        seen = lines[mark.line] if mark.line < len(lines) else ""
-        pointer = " " * mark.column + "^"
+        seen = lines[error.line - 1] if error.line <= len(lines) else ""
+        pointer = " " * (error.column - 1) + "^"
         raise ClusterError(
-            f"{name} is not YAML: {problem}\nline {mark.line + 1}, column {mark.column + 1}:\n  {seen}\n  {pointer}",
+            f"{name} is not YAML: {error.problem}\nline {error.line}, column {error.column}:\n  {seen}\n  {pointer}",
             next_step="Correct that line or the one above it: often an indent, a tab, or a colon inside plain text.",
         ) from None
 

@@ -7,6 +7,7 @@ import posixpath
 import shutil
 import tarfile
 import tempfile
+import unicodedata
 from pathlib import Path
 
 from labkit.errors import ReleaseError
@@ -15,6 +16,7 @@ __all__ = ["unpack"]
 
 _SIZE_LIMIT = 2 * 2**30
 _COUNT_LIMIT = 50_000
+_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
 def unpack(archive: Path, target: Path) -> Path:
@@ -79,6 +81,9 @@ def _extract(archive: Path, folder: Path) -> Path:
 
 def _wrong(member: tarfile.TarInfo, links: set[str]) -> str:
     """Why `member` must not be unpacked; "" if it may."""
+    if any(unicodedata.category(letter) in _UNSEEN for letter in member.name + member.linkname):
+        # A name that a terminal obeys, or that shows as another.
+        return "has control characters in its name"
     name = posixpath.normpath(member.name)
     parents = {name[:at] for at, letter in enumerate(name) if letter == "/"}
     if _outside(name) or parents & links:
@@ -90,7 +95,7 @@ def _wrong(member: tarfile.TarInfo, links: set[str]) -> str:
         leads_to = member.linkname
     else:
         return "" if member.isfile() or member.isdir() else "is neither file, folder nor link"
-    return f"is a link to {member.linkname}, outside the folder" if _outside(posixpath.normpath(leads_to)) else ""
+    return f"is a link to {member.linkname!r}, outside the folder" if _outside(posixpath.normpath(leads_to)) else ""
 
 
 def _outside(name: str) -> bool:

@@ -186,10 +186,10 @@ def _opened(
             return
         error.close()
         if error.code >= 500 and resuming:
-            raise _InterruptedError(f"the server answered {error.code} {error.reason}") from None
+            raise _InterruptedError(f"the server answered {error.code} {_printable(error.reason)}") from None
         step = "Is that release there, and is the address of the downloads right? " if error.code == 404 else ""
         raise ReleaseError(
-            f"{url}: the server answered {error.code} {error.reason}", next_step=step + OFFLINE
+            f"{url}: the server answered {error.code} {_printable(error.reason)}", next_step=step + OFFLINE
         ) from None
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
@@ -233,3 +233,8 @@ def _size(path: Path) -> int:
 def _hash(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _printable(said: object) -> str:
+    """A server's own words, without what a terminal would obey."""
+    return "".join(letter if letter.isprintable() else "?" for letter in str(said)[:80])

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
 from labkit.errors import LabError
+from labkit.sandbox import failures
 from labkit.sandbox.contracts import ApiError, Event, Obj, Objects
 
 __all__ = ["Key", "Reconciler", "object_key"]
@@ -42,10 +43,19 @@ class Reconciler:
         name: For logs.
         objects: The cluster's objects.
         reconcile: Called with a key; returns None, or seconds after which to look at the key again.
+        about: The resource that a key names; None for the first that is watched, "" where keys name no object.
     """
 
-    def __init__(self, name: str, objects: Objects, reconcile: Callable[[Key], Awaitable[float | None]]) -> None:
+    def __init__(
+        self,
+        name: str,
+        objects: Objects,
+        reconcile: Callable[[Key], Awaitable[float | None]],
+        *,
+        about: str | None = None,
+    ) -> None:
         self.name = name
+        self._about = about
         self._objects = objects
         self._reconcile = reconcile
         self._sources: list[tuple[str, Callable[[Event], Iterable[Key]]]] = []
@@ -124,9 +134,10 @@ class Reconciler:
             async for event in watch:
                 try:
                     concerned = list(keys(event))
-                except Exception:
+                except Exception as error:
                     # A stored object of an unforeseen shape must not end the watch for all others.
                     log.exception("%s: cannot tell what %s concerns", self.name, object_key(event.object))
+                    self._objects.event(event.object, "Warning", "FailedReconcile", failures.words(error), self.name)
                     continue
                 for key in concerned:
                     self.enqueue(key)
@@ -139,6 +150,13 @@ class Reconciler:
         finally:
             self._busy.discard(key)
 
+    def _tell(self, key: Key, error: Exception, count: int) -> None:
+        """Say it on the object as well: at once, and ever more seldom. A refusal is told by whoever was refused."""
+        about = self._sources[0][0] if self._about is None and self._sources else self._about
+        obj = self._objects.find(about, key[1], key[0]) if about else None
+        if obj is not None and not isinstance(error, ApiError) and count & (count - 1) == 0:
+            self._objects.event(obj, "Warning", "FailedReconcile", failures.words(error), self.name)
+
     async def _once(self, key: Key) -> None:
         try:
             again = await self._reconcile(key)
@@ -146,17 +164,18 @@ class Reconciler:
             raise
         except Exception as error:
             # A controller outlives any single failure: it says so and tries again later.
-            failures = self._failures[key] = self._failures.get(key, 0) + 1
+            count = self._failures[key] = self._failures.get(key, 0) + 1
             if isinstance(error, ApiError) and error.code == 409:
                 log.debug("%s: %s changed meanwhile; again", self.name, key)
             elif isinstance(error, LabError):
-                level = logging.WARNING if failures == 1 else logging.DEBUG
+                level = logging.WARNING if count == 1 else logging.DEBUG
                 log.log(level, "%s: %s: %s", self.name, key, error)
             else:
                 log.exception("%s: %s failed", self.name, key)
+            self._tell(key, error, count)
             # The cap on the exponent keeps a key that fails for days from overflowing.
             longest = _WEBHOOK_RETRY if isinstance(error, ApiError) and error.code == 500 else _LAST_RETRY
-            self.enqueue(key, min(_FIRST_RETRY * 2 ** min(failures - 1, 10), longest))
+            self.enqueue(key, min(_FIRST_RETRY * 2 ** min(count - 1, 10), longest))
         else:
             self._failures.pop(key, None)
             if again is not None:

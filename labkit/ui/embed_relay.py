@@ -12,11 +12,12 @@ import http.client
 import re
 import threading
 from collections.abc import Callable, Iterable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from urllib.parse import urlsplit
 
-from labkit import peers
+from labkit import framing, peers
 from labkit.errors import LabError
+from labkit.framing import FramingError, Incoming, LimitedThreads
 from labkit.guard import new_secret, same_secret
 
 __all__ = ["Relay", "rewritten"]
@@ -27,6 +28,9 @@ _NOT_ON = _HOP | {
     *("host", "origin", "referer", "authorization", "accept-encoding"),
     *("x-forwarded-prefix", "x-forwarded-context", "x-proxycontextpath"),
 }
+_MOST_BODY = 8 * 1024 * 1024
+"""Bytes of what a console's page sends; saved dashboards and Istio's objects are far below."""
+
 _NOT_BACK = _HOP | {"x-frame-options"}
 _JUPYTER_COOKIE = re.compile(r"_xsrf|username-|jupyterhub-")
 
@@ -92,8 +96,9 @@ class Relay:
         self._thread.join()
 
 
-class _Server(ThreadingHTTPServer):
+class _Server(LimitedThreads, HTTPServer):
     daemon_threads = True
+    block_on_close = False
     request_queue_size = 64
     secret = ""
     upstream: Callable[[], str]
@@ -115,12 +120,34 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
         """Notebooks are no place for access logs."""
 
+    def setup(self) -> None:
+        super().setup()
+        self._incoming = Incoming(self.connection)
+        self.rfile = self._incoming  # type: ignore[assignment]
+
+    def handle_one_request(self) -> None:
+        if not self._incoming.wait(self.timeout):
+            self.close_connection = True
+            return
+        self._incoming.allow(framing.HEAD_SECONDS, framing.MOST_HEAD)
+        try:
+            super().handle_one_request()
+        except FramingError as error:
+            self.command, self.request_version, self.close_connection = "GET", "HTTP/1.1", True
+            self._page(error.status, f"{error.words}.", "Nothing was handed on.")
+        if self.close_connection:
+            self._incoming.discard()
+
     def _handle(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         first, slash, rest = self.path[1:].partition("/")
         if not same_secret(first, self.server.secret):
+            # What a stranger sends besides is never read.
+            self.close_connection = True
             self._page(403, "This address is the workshop's own.", "Open it from a notebook or from the launcher.")
             return
+        lengths, encodings = (self.headers.get_all(name, []) for name in ("Content-Length", "Transfer-Encoding"))
+        length = framing.body_length(lengths, encodings, self.request_version)
+        body = framing.read_body(self._incoming, length, _MOST_BODY)
         if not slash:
             self._reply(302, [("Location", f"{self.path}/")], b"")
             return

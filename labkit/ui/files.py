@@ -6,9 +6,7 @@ import os
 import re
 from pathlib import Path
 
-import yaml
-
-from labkit import display
+from labkit import display, reading
 from labkit.cluster import manifests
 from labkit.errors import ClusterError
 
@@ -38,7 +36,7 @@ def show_yaml(path: str | Path, *, only: str = "") -> None:
 
 def _is(part: str, kind: str, name: str) -> bool:
     try:
-        found = yaml.safe_load(part)
-    except yaml.YAMLError:
+        found = reading.yaml_value(part)
+    except reading.ReadingError:
         return False
     return isinstance(found, dict) and found.get("kind") == kind and name in ("", found.get("metadata", {}).get("name"))

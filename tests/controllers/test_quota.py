@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from labkit.sandbox import quantities
 from labkit.sandbox.contracts import ApiError, Obj
-from labkit.sandbox.controllers.quota import text, usage_of
+from labkit.sandbox.controllers.quota import usage_of
 
 from .conftest import Cluster, deployment, pod_spec
 
@@ -108,7 +109,7 @@ async def test_other_namespaces_and_scoped_quotas_refuse_nothing(cluster: Cluste
 
 @pytest.mark.parametrize(("value", "written"), [("1", "1"), ("0.5", "500m"), ("1048576", "1Mi"), ("1000", "1000")])
 def test_quantities_are_written_as_kubernetes_does(value: str, written: str) -> None:
-    assert text(Decimal(value)) == written
+    assert quantities.written(Decimal(value)) == written
 
 
 def test_the_largest_container_before_the_others_counts() -> None:

@@ -245,8 +245,25 @@ def device(name: str) -> tarfile.TarInfo:
         ({}, [link("istio-1.2.2/out", "../../etc/passwd", tarfile.LNKTYPE)]),
         ({}, [link("a", "."), link("a/b", "..")]),
         ({}, [device("istio-1.2.2/null")]),
+        ({"istio-1.2.2/\x1b[2Jevil": b"x"}, []),
+        ({"istio-1.2.2/evil\n": b"x"}, []),
+        ({"istio-1.2.2/\u202elive": b"x"}, []),
+        ({}, [link("istio-1.2.2/a", "b\x07")]),
     ],
-    ids=["parent", "up", "absolute", "link up", "link absolute", "hard link", "through a link", "device"],
+    ids=[
+        "parent",
+        "up",
+        "absolute",
+        "link up",
+        "link absolute",
+        "hard link",
+        "through a link",
+        "device",
+        "escape",
+        "line",
+        "bidi",
+        "link",
+    ],
 )
 def test_nothing_lands_outside(
     mirror: Mirror, home: Path, files: dict[str, bytes], extra: list[tarfile.TarInfo]

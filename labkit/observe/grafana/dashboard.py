@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from labkit import reading
 from labkit.errors import ClusterError, SettingError
 from labkit.observe.grafana import parse
 from labkit.observe.grafana.model import Grid, Json, Spec
@@ -274,8 +274,8 @@ def dashboards_in(files: Mapping[str, str], folder: str = "istio") -> list[Dashb
         if not name.endswith(".json"):
             continue
         try:
-            raw = json.loads(content)
-        except ValueError as error:
+            raw = reading.json_value(content)
+        except reading.ReadingError as error:
             raise ClusterError(f"{name} is not JSON: {error}", next_step="look at its ConfigMap") from None
         if isinstance(raw, dict) and ("panels" in raw or "rows" in raw):
             found.append(Dashboard(raw, folder))
@@ -284,10 +284,9 @@ def dashboards_in(files: Mapping[str, str], folder: str = "istio") -> list[Dashb
 
 def sources_in(text: str) -> list[Source]:
     """The datasources of one of Grafana's provisioning files (YAML)."""
-    import yaml
-
+    content = reading.yaml_value(text)
     found = []
-    for one in (yaml.safe_load(text) or {}).get("datasources") or ():
+    for one in (content.get("datasources") if isinstance(content, dict) else None) or ():
         every = seconds(str((one.get("jsonData") or {}).get("timeInterval") or ""), 15.0)
         name, kind = str(one.get("name", "")), str(one.get("type", ""))
         found.append(Source(name, kind, str(one.get("url", "")), every, bool(one.get("isDefault"))))

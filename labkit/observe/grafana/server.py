@@ -8,9 +8,11 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+from labkit import framing
+from labkit.framing import FramingError, Incoming, LimitedThreads
 from labkit.observe.grafana.pod import Pod
 from labkit.observe.grafana.site import Answer, Site
 
@@ -22,6 +24,24 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 300
     site: Site
 
+    def setup(self) -> None:
+        super().setup()
+        self._incoming = Incoming(self.connection)
+        self.rfile = self._incoming  # type: ignore[assignment]
+
+    def handle_one_request(self) -> None:
+        if not self._incoming.wait(self.timeout):
+            self.close_connection = True
+            return
+        self._incoming.allow(framing.HEAD_SECONDS, framing.MOST_HEAD)
+        try:
+            super().handle_one_request()
+        except FramingError as error:
+            self.close_connection = True
+            self.wfile.write(f"HTTP/1.1 {error.status} {error.words}\r\nConnection: close\r\n\r\n".encode())
+        if self.close_connection:
+            self._incoming.discard()
+
     def do_GET(self) -> None:
         host, origin = self.headers.get("Host", ""), self.headers.get("Origin", "")
         try:
@@ -32,7 +52,7 @@ class _Handler(BaseHTTPRequestHandler):
 
             traceback.print_exc()
             answer = Answer(500, b'{"message": "Internal server error"}')
-        if self.command in ("POST", "PUT", "PATCH", "DELETE"):
+        if self.command in ("POST", "PUT", "PATCH", "DELETE") or self._has_body():
             # What a refused request carries is not read, so nothing may follow on this connection.
             self.close_connection = True
         self.send_response(answer.status)
@@ -52,6 +72,10 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self.wfile.write(answer.body)
 
+    def _has_body(self) -> bool:
+        lengths, encodings = (self.headers.get_all(name, []) for name in ("Content-Length", "Transfer-Encoding"))
+        return framing.body_length(lengths, encodings, self.request_version) != 0
+
     def __getattr__(self, name: str) -> Callable[[], None]:
         # HEAD is answered as GET without its body; everything that writes is refused, with a reason.
         if name.removeprefix("do_") in ("HEAD", "POST", "PUT", "PATCH", "DELETE"):
@@ -62,7 +86,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing: Grafana logs requests at a level that is off by default."""
 
 
-class _Server(ThreadingHTTPServer):
+class _Server(LimitedThreads, HTTPServer):
     daemon_threads = True
     block_on_close = False
 
@@ -72,7 +96,7 @@ class _Server(ThreadingHTTPServer):
             super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
-def server(site: Site, address: str, port: int) -> ThreadingHTTPServer:
+def server(site: Site, address: str, port: int) -> HTTPServer:
     """A server of `site` that listens; call `serve_forever`, and `server_close` at the end.
 
     Args:

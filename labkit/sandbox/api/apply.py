@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+from labkit import reading
 from labkit.sandbox.api import refusals
 from labkit.sandbox.api.fields import MISSING, Path, fields_of, lookup, remove, step_of, words
 from labkit.sandbox.api.managed import Entries
@@ -68,7 +68,7 @@ def applied(
 def _last_applied(live: Obj, shape: Shape) -> set[Path]:
     annotation = (live["metadata"].get("annotations") or {}).get(_LAST_APPLIED, "")
     try:
-        former = json.loads(annotation)
+        former = reading.json_value(annotation)
     except ValueError:
         return set()
     sane = isinstance(former, dict) and isinstance(former.get("metadata"), dict)

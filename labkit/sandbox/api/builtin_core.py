@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import ipaddress
-import json
 from typing import Any
 
+from labkit import reading
 from labkit.sandbox.api.builtin_names import (
     as_dict,
     as_list,
@@ -172,8 +172,8 @@ def _decoded(text: Any) -> str:
 
 def _is_json_object(text: Any) -> bool:
     try:
-        return isinstance(json.loads(text), dict)
-    except (ValueError, TypeError, RecursionError):
+        return isinstance(reading.json_value(str(text)), dict)
+    except reading.ReadingError:
         return False
 
 

@@ -8,15 +8,13 @@ import json
 import re
 from typing import Any
 
+from labkit.sandbox import quantities
 from labkit.sandbox.api.builtin_types import fields_of, go_name
 from labkit.sandbox.api.schema_problems import Problems
 
-__all__ = ["base64_error", "decode", "prune", "quantity_error"]
+__all__ = ["base64_error", "decode", "json_kind", "prune", "quantity_error"]
 
 _INT_LIMITS = {"int32": 2**31, "int64": 2**63}
-_QUANTITY = re.compile(r"^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$")
-_NUMBER = re.compile(r"^[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)$")
-_SUFFIX = re.compile(r"^(?:n|u|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|[eE][+-]?[0-9]+)?$")
 _BASE64 = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
 _BASE64_TEXT = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 
@@ -34,7 +32,7 @@ def decode(obj: Any, type_name: str, root: str = "") -> Problems:
     """
     walk = _Walk()
     if not isinstance(obj, dict):
-        walk.error = f"json: cannot unmarshal {_json_kind(obj)} into Go value of type {go_name(type_name)}"
+        walk.error = f"json: cannot unmarshal {json_kind(obj)} into Go value of type {go_name(type_name)}"
     else:
         walk.struct(obj, type_name, root, root)
     return Problems(unknown=walk.unknown, decode=walk.error)
@@ -123,7 +121,7 @@ class _Walk:
         elif wanted == "IntOrString":
             if not isinstance(value, str) and (type(value) is not int or not -(2**31) <= value < 2**31):
                 number = f" {json.dumps(value)}" if type(value) in (int, float) else ""
-                self.fail(f"json: cannot unmarshal {_json_kind(value)}{number} into Go value of type int32")
+                self.fail(f"json: cannot unmarshal {json_kind(value)}{number} into Go value of type int32")
         elif wanted == "Quantity":
             self.fail(quantity_error(value))
         elif wanted in ("Time", "MicroTime"):
@@ -137,7 +135,7 @@ class _Walk:
     def wrong(self, value: Any, wanted: str, go_path: str, struct: str, *, literal: bool = False) -> None:
         number = f" {json.dumps(value)}" if literal else ""
         place = f"{go_name(struct).split('.', 1)[-1]}.{go_path} of type {go_name(wanted)}"
-        self.fail(f"json: cannot unmarshal {_json_kind(value)}{number} into Go struct field {place}")
+        self.fail(f"json: cannot unmarshal {json_kind(value)}{number} into Go struct field {place}")
 
     def fail(self, message: str) -> None:
         # Go's decoder goes on after a wrong type, and reports the first.
@@ -161,7 +159,8 @@ def _parsed_fields(type_name: str) -> dict[str, tuple[str, str]]:
     return {name: _parse(written) for name, written in (fields_of(type_name) or {}).items()}
 
 
-def _json_kind(value: Any) -> str:
+def json_kind(value: Any) -> str:
+    """What Go calls the kind of a JSON value."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -176,17 +175,13 @@ def _json_kind(value: Any) -> str:
 def quantity_error(value: Any) -> str:
     """Why `value` is not a quantity such as "100m" or "1Gi"; "" where it is one."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return f"json: cannot unmarshal {_json_kind(value)} into Go value of type string"
-    text = value if isinstance(value, str) else repr(value)
-    found = _QUANTITY.match(text)
-    if found is None or not _NUMBER.match(found[1]):
-        return "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
-    return "" if _SUFFIX.match(found[2]) else "unable to parse quantity's suffix"
+        return f"json: cannot unmarshal {json_kind(value)} into Go value of type string"
+    return quantities.problem(value)
 
 
 def _time_error(value: Any, *, micro: bool) -> str:
     if not isinstance(value, str):
-        return f"json: cannot unmarshal {_json_kind(value)} into Go value of type string"
+        return f"json: cannot unmarshal {json_kind(value)} into Go value of type string"
     layout = "2006-01-02T15:04:05.000000Z07:00" if micro else "2006-01-02T15:04:05Z07:00"
     try:
         parsed = datetime.datetime.fromisoformat(value)

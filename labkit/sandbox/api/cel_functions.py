@@ -11,8 +11,9 @@ from typing import Any
 from celpy import celtypes
 from celpy.evaluation import CELEvalError, base_functions
 
+from labkit.sandbox import quantities
 from labkit.sandbox.api.builtin_decode import quantity_error
-from labkit.sandbox.api.builtin_quantity import quantity
+from labkit.sandbox.api.refusals import quoted
 from labkit.sandbox.api.schema_formats import go_duration
 
 __all__ = ["FUNCTIONS", "unknown_functions"]
@@ -80,7 +81,9 @@ def _url_parts(text: str) -> urllib.parse.SplitResult | None:
 
 def _url(value: Any) -> Any:
     if _url_parts(str(value)) is None:
-        return _fail(f"URL parse error during conversion from string: parse {str(value)!r}: invalid URI for request")
+        return _fail(
+            f"URL parse error during conversion from string: parse {quoted(str(value))}: invalid URI for request"
+        )
     return _text(value)
 
 
@@ -107,7 +110,7 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def _ip(value: Any) -> Any:
-    return _text(value) if _address(str(value)) is not None else _fail(f"IP Address {str(value)!r} parse error")
+    return _text(value) if _address(str(value)) is not None else _fail(f"IP Address {quoted(str(value))} parse error")
 
 
 def _is_cidr(value: Any) -> Any:
@@ -197,7 +200,7 @@ def _is_quantity(value: Any) -> Any:
 
 def _quantity(value: Any) -> Any:
     said = quantity_error(str(value))
-    return _fail(said) if said else celtypes.DoubleType(float(quantity(str(value))))
+    return _fail(said) if said else celtypes.DoubleType(float(quantities.parse(str(value))))
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {

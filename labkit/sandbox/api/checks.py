@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from labkit.sandbox.api import refusals
 from labkit.sandbox.api.conversion import from_hub, to_hub
 from labkit.sandbox.api.defaults import TokenSecret, apply_defaults
@@ -111,6 +113,7 @@ def _check_kind(served: Served, obj: Obj) -> None:
     resource = served.resource
     kind = obj.setdefault("kind", resource.kind)
     api_version = obj.setdefault("apiVersion", served.api_version)
+    kind, api_version = (one if isinstance(one, str) else json.dumps(one)[:200] for one in (kind, api_version))
     if kind != resource.kind:
         raise refusals.bad_request(
             f"the kind in the data ({kind}) does not match the expected kind ({resource.kind})"

@@ -6,12 +6,12 @@ Read by tables of field numbers (`codec_types`); replies are JSON always.
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, NamedTuple
 
+from labkit import reading
 from labkit.sandbox.api import refusals
 from labkit.sandbox.api.codec_types import KINDS, MESSAGES
 from labkit.sandbox.contracts import Obj
@@ -150,5 +150,5 @@ def _scalar(raw: int | bytes, kind: str) -> Any:
         choice: dict[int, Any] = dict(_values(data))
         return choice.get(3, b"").decode() if choice.get(1) == 1 else _scalar(choice.get(2, 0), "i")
     if kind == "F":
-        return json.loads(_bytes(dict(_values(data)).get(1, b"{}")))
+        return reading.json_value(_bytes(dict(_values(data)).get(1, b"{}")))
     return _message(data, kind)

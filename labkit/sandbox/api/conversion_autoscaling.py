@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from labkit import reading
 from labkit.sandbox.contracts import Obj
 
 __all__ = ["from_v2", "to_v2"]
@@ -62,8 +63,8 @@ def _from_annotations(obj: Obj, spec: Obj) -> None:
     annotations = meta.get("annotations") if isinstance(meta, dict) else None
     if isinstance(annotations, dict):
         try:
-            others = json.loads(annotations.pop(_METRICS, "[]"))
-        except (TypeError, ValueError):
+            others = reading.json_value(str(annotations.pop(_METRICS, "[]")))
+        except reading.ReadingError:
             others = []
         metrics += [_metric_to_v2(one) for one in others if isinstance(one, dict)] if isinstance(others, list) else []
         annotations.pop(_CONDITIONS, None)

@@ -13,6 +13,7 @@ from labkit.sandbox.api.responses import refusal
 from labkit.sandbox.contracts import ApiError, PodRuntime
 from labkit.sandbox.listening import Site
 from labkit.sandbox.metrics import CONTENT_TYPE
+from labkit.sandbox.serving import BoundedServer
 from labkit.sandbox.tokens import Tokens
 
 __all__ = ["KUBELET_PORT", "Kubelet", "proxied"]
@@ -47,7 +48,7 @@ class Kubelet:
 
     async def start(self, identity: Identity) -> None:
         """Listen at the kubelet's port; a port that is taken is no reason to do without the cluster."""
-        server = web.Server(self._handle, access_log=None)
+        server = BoundedServer(self._handle)
         runner = web.ServerRunner(server, shutdown_timeout=0.1)
         await runner.setup()
         try:

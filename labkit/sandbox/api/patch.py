@@ -52,9 +52,11 @@ def json_patch(target: Obj, operations: Any) -> Any:
         )
     try:
         return jsonpatch.apply_patch(target, operations)
-    except jsonpatch.InvalidJsonPatch as error:
-        raise bad_request(f"error decoding patch: {error}") from None
-    except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException, TypeError, KeyError, IndexError) as error:
-        raise ApiError(
-            422, "Invalid", f"the server rejected our request due to an error in our request: {error}"
-        ) from None
+    except jsonpatch.InvalidJsonPatch:
+        raise bad_request("error decoding patch: an operation of it is malformed") from None
+    except (
+        *(jsonpatch.JsonPatchException, jsonpointer.JsonPointerException),
+        *(TypeError, KeyError, IndexError, AttributeError, ValueError, RecursionError),
+    ):
+        # The library's words would tell of Python, and of what a Secret holds.
+        raise ApiError(422, "Invalid", "the server rejected our request due to an error in our request") from None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from labkit.sandbox.api.registry import Resource
 from labkit.sandbox.contracts import ApiError, Obj
@@ -22,6 +24,8 @@ __all__ = [
     "no_such_resource",
     "not_found",
     "not_saved",
+    "quoted",
+    "timeout",
     "too_large",
     "unsupported_media_type",
 ]
@@ -66,6 +70,12 @@ def forbidden(resource: Resource, name: str, why: str) -> ApiError:
     return ApiError(403, "Forbidden", f"{subject}: {why}", _details(resource, name))
 
 
+def quoted(value: Any) -> str:
+    """A value from a request as Go quotes it in a message, shortened."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    return json.dumps(text if len(text) <= 300 else f"{text[:300]}…", ensure_ascii=False)
+
+
 def bad_request(message: str) -> ApiError:
     """400 for a request that cannot be understood."""
     return ApiError(400, "BadRequest", message)
@@ -100,6 +110,11 @@ def not_saved(resource: str, name: str, file: Path, error: OSError) -> ApiError:
     )
     details: Obj = {"name": name, "kind": plural} | ({"group": group} if group else {})
     return ApiError(507, "InternalError", message, details)
+
+
+def timeout(message: str) -> ApiError:
+    """408 for a request that takes too long to come."""
+    return ApiError(408, "Timeout", message)
 
 
 def expired(message: str = "too old resource version") -> ApiError:

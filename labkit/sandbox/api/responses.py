@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,6 +12,11 @@ from labkit.sandbox.api.store import dumps
 from labkit.sandbox.contracts import ApiError, Obj
 
 __all__ = ["Form", "form_of", "json_response", "refusal", "success", "warned"]
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_ALL_WARNINGS = 4096
+_WARNING = 256
+"""Characters of all warnings together, and of each where they would be more: the API server's own."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +71,14 @@ def json_response(value: Any, status: int = 200, *, content_type: str = "applica
 
 def warned(response: web.Response, warnings: list[str]) -> web.Response:
     """`response` with what the client should be told."""
-    for text in dict.fromkeys(warnings):
-        escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\r", " ").replace("\n", " ")
+    told = list(dict.fromkeys(warnings))
+    longest = _WARNING if sum(map(len, told)) > _ALL_WARNINGS else _ALL_WARNINGS
+    room = _ALL_WARNINGS
+    for text in told:
+        room -= len(short := text[:longest])
+        if room < 0:
+            break
+        escaped = _CONTROL.sub(" ", short).replace("\\", "\\\\").replace('"', '\\"')
         printable = escaped.encode("ascii", "replace").decode()
         response.headers.add("Warning", f'299 - "{printable}"')
     return response

@@ -10,10 +10,12 @@ from typing import Any
 
 from aiohttp import web
 
+from labkit import reading
 from labkit.sandbox.api import bodies, refusals, reviews
 from labkit.sandbox.api.apiservices import apiservices
 from labkit.sandbox.api.objects import ObjectStore
 from labkit.sandbox.api.options import DeleteOptions, WriteOptions
+from labkit.sandbox.api.options_read import delete_options, dry_run, invalid_option, whole_option
 from labkit.sandbox.api.paths import Target
 from labkit.sandbox.api.registry import Resource, Served
 from labkit.sandbox.api.responses import form_of, json_response, success, warned
@@ -21,7 +23,7 @@ from labkit.sandbox.api.scale import scale_of
 from labkit.sandbox.api.serve_watch import Watches
 from labkit.sandbox.api.store import Entry
 from labkit.sandbox.api.views import View
-from labkit.sandbox.contracts import ApiError, Obj
+from labkit.sandbox.contracts import Obj
 from labkit.sandbox.tokens import Tokens
 
 __all__ = ["Rest"]
@@ -30,7 +32,7 @@ _PATCHES = {
     "application/json-patch+json": "json",
     "application/merge-patch+json": "merge",
     "application/strategic-merge-patch+json": "strategic",
-    "application/apply-patch+yaml": "apply",
+    bodies.APPLY_PATCH: "apply",
 }
 _RETURNS_DELETED = frozenset({"pods", "services", "serviceaccounts", "persistentvolumes", "persistentvolumeclaims"})
 """Resources whose deletion answers with the object instead of a Status."""
@@ -120,7 +122,7 @@ class Rest:
         entries = self._objects.select(resource, namespace, labels=labels, fields=fields)
         meta: Obj = {"resourceVersion": str(self._objects.store.version)}
         text = query.get("limit", "")
-        limit = int(text) if text.isdigit() else 0
+        limit = max(0, whole_option(text)) if text else 0
         if token := query.get("continue", ""):
             version, after = _continuation(token)
             entries = [entry for entry in entries if _key(entry) > after]
@@ -191,7 +193,7 @@ class Rest:
             force = request.query.get("force") in ("true", "1")
             if not request.query.get("fieldManager"):
                 words = "Required value: is required for apply patch"
-                raise _invalid_option("fieldManager", words, "PatchOptions")
+                raise invalid_option("fieldManager", words, "PatchOptions")
             return self._objects.apply(
                 served.resource.name,
                 name,
@@ -233,7 +235,7 @@ class Rest:
             account = self._objects.get(resource.name, name, namespace)
             return json_response(reviews.token_request(body, account, self._tokens), 201)
         if target.subresource == "eviction":
-            options = _delete_options(body.get("deleteOptions") or {}, request.query)
+            options = delete_options(body.get("deleteOptions") or {}, request.query)
             self._objects.remove(resource, self._objects.entry(resource, name, namespace), options)
         else:
             node = (body.get("target") or {}).get("name", "")
@@ -265,11 +267,11 @@ class Rest:
         validation = query.get("fieldValidation", "") or "Warn"
         if validation not in ("Ignore", "Warn", "Strict"):
             words = f'Unsupported value: "{validation}": supported values: "", "Ignore", "Strict", "Warn"'
-            raise _invalid_option("fieldValidation", words)
+            raise invalid_option("fieldValidation", words)
         manager = query.get("fieldManager", "") or request.headers.get("User-Agent", "").split("/")[0][:128]
         return WriteOptions(
             manager=manager,
-            dry_run=_dry_run(query.getall("dryRun", [])),
+            dry_run=dry_run(query.getall("dryRun", [])),
             validation=validation,  # type: ignore[arg-type]
             served=served,
         )
@@ -290,9 +292,7 @@ class Rest:
         body: Any = {}
         if content := await bodies.read(request):
             body = bodies.parse(content, request.content_type)
-        if not isinstance(body, dict):
-            raise refusals.bad_request("the body of the request is not DeleteOptions")
-        return _delete_options(body, request.query)
+        return delete_options(body, request.query)
 
 
 def _key(entry: Entry) -> tuple[str, str]:
@@ -302,48 +302,8 @@ def _key(entry: Entry) -> tuple[str, str]:
 
 def _continuation(token: str) -> tuple[str, tuple[str, str]]:
     try:
-        content = json.loads(base64.urlsafe_b64decode(token))
+        content = reading.json_value(base64.urlsafe_b64decode(token))
         namespace, name = content["after"]
         return str(content["v"]), (str(namespace), str(name))
     except (ValueError, KeyError, TypeError, binascii.Error):
         raise refusals.bad_request(f"continue key is not valid: {token[:80]}") from None
-
-
-def _invalid_option(field: str, words: str, kind: str = "CreateOptions") -> ApiError:
-    details = {"group": "meta.k8s.io", "kind": kind, "causes": [refusals.cause(field, words)]}
-    return ApiError(422, "Invalid", f'{kind}.meta.k8s.io "" is invalid: {field}: {words}', details)
-
-
-def _dry_run(values: list[str]) -> bool:
-    for value in values:
-        if value not in ("All", ""):
-            raise _invalid_option("dryRun", f'Unsupported value: "{value}": supported values: "All"')
-    return "All" in values
-
-
-def _delete_options(body: Obj, query: Mapping[str, str]) -> DeleteOptions:
-    """From a body (DeleteOptions) and query parameters; the body counts more."""
-    propagation = body.get("propagationPolicy") or query.get("propagationPolicy")
-    orphan = body.get("orphanDependents", query.get("orphanDependents"))
-    if propagation is None and orphan is not None:
-        propagation = "Orphan" if orphan in (True, "true", "1") else "Background"
-    if propagation not in (None, "Background", "Foreground", "Orphan"):
-        words = f'Unsupported value: "{propagation}": supported values: "Background", "Foreground", "Orphan"'
-        raise _invalid_option("propagationPolicy", words, "DeleteOptions")
-    grace = body.get("gracePeriodSeconds", query.get("gracePeriodSeconds"))
-    try:
-        seconds = None if grace is None else int(grace)
-    except (TypeError, ValueError):
-        raise refusals.bad_request(f"gracePeriodSeconds: {grace!r} is not a number") from None
-    before = body.get("preconditions")
-    before = before if isinstance(before, dict) else {}
-    dry_run = body.get("dryRun") or ([query["dryRun"]] if "dryRun" in query else [])
-    if not isinstance(dry_run, list):
-        raise refusals.bad_request("dryRun: must be a list")
-    return DeleteOptions(
-        propagation=propagation,  # type: ignore[arg-type]
-        grace_period=seconds,
-        uid=str(before.get("uid") or ""),
-        resource_version=str(before.get("resourceVersion") or ""),
-        dry_run=_dry_run(dry_run),
-    )

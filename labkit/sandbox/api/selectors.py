@@ -6,7 +6,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from labkit.sandbox.api.refusals import quoted
 from labkit.sandbox.contracts import ApiError, Obj
+from labkit.sandbox.numbers import whole
 
 __all__ = ["Match", "field_selector", "label_selector"]
 
@@ -16,6 +18,7 @@ Labels = Mapping[str, str]
 _SET = re.compile(r"^(?P<key>[^\s!=,()]+)\s+(?P<op>in|notin)\s*\((?P<values>[^()]*)\)$")
 _EQUAL = re.compile(r"^(?P<key>[^\s!=,()<>]+)\s*(?P<op>==|!=|=|<|>)\s*(?P<value>[^\s!=,()]*)$")
 _EXISTS = re.compile(r"^(?P<no>!?)\s*(?P<key>[^\s!=,()<>]+)$")
+_FIELD = re.compile(r"(?P<field>[^=!]+)(?P<op>==|!=|=)(?P<value>.*)", re.DOTALL)
 _SEPARATOR = re.compile(r",(?![^(]*\))")
 
 _LABEL_KEY = re.compile(r"^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$")
@@ -52,27 +55,27 @@ def _requirement(text: str) -> Callable[[Labels], bool]:
 
 
 def _number(text: str, key: str, operator: str, value: str) -> Callable[[Labels], bool]:
-    if not value.lstrip("-").isdigit():
+    bound = whole(value)
+    if bound is None:
         raise _bad_request(
             f"unable to parse requirement: '{text}': for 'Gt', 'Lt' operators, the value must be an integer"
         )
-    bound = int(value)
 
     def compare(labels: Labels) -> bool:
-        seen = labels.get(key, "")
-        if not seen.lstrip("-").isdigit():
+        seen = whole(labels.get(key, ""))
+        if seen is None:
             return False
-        return int(seen) > bound if operator == ">" else int(seen) < bound
+        return seen > bound if operator == ">" else seen < bound
 
     return compare
 
 
 def _check(text: str, key: str, values: set[str]) -> None:
     if not _LABEL_KEY.match(key):
-        raise _bad_request(f"unable to parse requirement: '{text}': {key!r} is not a label key")
+        raise _bad_request(f"unable to parse requirement: '{text}': {quoted(key)} is not a label key")
     for value in values:
         if not _LABEL_VALUE.match(value):
-            raise _bad_request(f"unable to parse requirement: '{text}': {value!r} is not a label value")
+            raise _bad_request(f"unable to parse requirement: '{text}': {quoted(value)} is not a label value")
 
 
 def label_selector(text: str) -> Match | None:
@@ -150,16 +153,14 @@ def field_selector(text: str, resource: str, selectable: tuple[str, ...] | None 
     """
     checks: list[tuple[list[str], bool, str, str]] = []
     for part in filter(None, (part.strip() for part in text.split(","))):
-        match = re.match(r"^(?P<field>[^=!]+?)\s*(?P<op>==|!=|=)\s*(?P<value>.*)$", part)
+        match = _FIELD.fullmatch(part)
         if match is None:
-            raise _bad_request(
-                f"invalid field selector: {text!r} cannot be parsed (expected field=value or field!=value)"
-            )
-        field = match["field"]
+            raise _bad_request(f"invalid selector: {quoted(text)}; can't understand {quoted(part)}")
+        field, value = match["field"].rstrip(), match["value"].lstrip()
         if field not in (*_COMMON, *_FIELDS.get(resource, ()), *(selectable or ())):
             raise _bad_request(_unknown(resource, field, custom=selectable is not None))
         path = _RENAMED.get(field, field.split("."))
-        checks.append((path, match["op"] != "!=", match["value"], _DEFAULTS.get(field, "")))
+        checks.append((path, match["op"] != "!=", value, _DEFAULTS.get(field, "")))
     if not checks:
         return None
 

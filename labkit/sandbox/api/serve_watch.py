@@ -18,6 +18,7 @@ from labkit.sandbox.api.store import Change, dumps
 from labkit.sandbox.api.views import View
 from labkit.sandbox.api.watch import ChangeStream
 from labkit.sandbox.contracts import ApiError, Obj
+from labkit.sandbox.numbers import whole
 
 __all__ = ["Watches"]
 
@@ -115,8 +116,8 @@ def _error_line(error: ApiError) -> bytes:
 
 def _timeout(query: Mapping[str, str]) -> float:
     text = query.get("timeoutSeconds", "")
-    if text.isdigit() and int(text) > 0:
-        return float(min(int(text), 86400))
+    if (seconds := whole(text) or 0) > 0:
+        return float(min(seconds, 86400))
     return random.uniform(1800, 3600)
 
 
@@ -125,7 +126,7 @@ class _Begin:
 
     def __init__(self, query: Mapping[str, str], current: int) -> None:
         version = query.get("resourceVersion", "")
-        if version and not version.isdigit():
+        if version and (whole(version) is None or version.startswith("-")):
             raise ApiError(
                 400, "BadRequest", f'Invalid value: "{version}": resourceVersion must be an unsigned integer'
             )

@@ -25,6 +25,7 @@ from labkit.sandbox.api.serve_watch import Watches
 from labkit.sandbox.contracts import ApiError, Obj, PodRuntime
 from labkit.sandbox.listening import Site
 from labkit.sandbox.metrics import CONTENT_TYPE
+from labkit.sandbox.serving import application
 from labkit.sandbox.settings import SandboxSettings
 from labkit.sandbox.tokens import Tokens
 
@@ -64,7 +65,7 @@ class ApiServer:
         self._kubelet = Kubelet(settings.plan.node, runtime, self._tokens) if runtime is not None else None
         # Before anything starts: controllers hand its certificate on.
         self._identity = Identity(settings)
-        self._runner: web.AppRunner | None = None
+        self._runner: web.ServerRunner | None = None
         self.port = 0
         """The real port, once started."""
 
@@ -74,11 +75,7 @@ class ApiServer:
         Raises:
             SandboxError: where that is not possible.
         """
-        app = web.Application()
-        app.router.add_route("*", "/{path:.*}", self._answer)
-        self._runner = web.AppRunner(
-            app, handler_cancellation=True, access_log=None, shutdown_timeout=0.5, keepalive_timeout=75
-        )
+        self._runner = web.ServerRunner(application(self._answer), shutdown_timeout=0.5)
         await self._runner.setup()
         self.port = await self._listen(self._runner, self._identity)
         if self._kubelet is not None:
@@ -86,7 +83,7 @@ class ApiServer:
         self._identity.write_kubeconfig(self.port)
         bootstrap.publish(self._objects, self.port)
 
-    async def _listen(self, runner: web.AppRunner, identity: Identity) -> int:
+    async def _listen(self, runner: web.ServerRunner, identity: Identity) -> int:
         node = self._settings.plan.node
         for port in (bootstrap.API_PORT, 0):
             site = Site(runner, node, port, ssl_context=identity.context())
@@ -134,6 +131,9 @@ class ApiServer:
             response = await self._route(request)
         except ApiError as error:
             response = refusal(error)
+            if error.code == 401:
+                # Who may not ask may not keep a connection either.
+                response.force_close()
         except RecursionError:
             response = refusal(refusals.bad_request("the request is nested too deeply"))
         except (web.HTTPException, ConnectionError, asyncio.CancelledError):
@@ -143,6 +143,9 @@ class ApiServer:
             log.exception("%s %s failed", request.method, request.path)
             response = refusal(ApiError(500, "InternalError", "Internal error occurred: see the sandbox's log"))
         if not response.prepared:
+            if "Upgrade" in request.headers:
+                # What follows is read as another protocol's, which now nobody speaks.
+                response.force_close()
             response.headers[IDENTITY_HEADER] = self._identity.nonce
         return response
 
@@ -160,6 +163,7 @@ class ApiServer:
         target = target_of(raw_path)
         if target is None:
             return self._other(request, path)
+        await _invite(request)
         if target.plural == "pods" and target.subresource in _STREAMS and not target.group:
             return await self._stream(request, target)
         return await self._rest.serve(request, target, user)
@@ -168,7 +172,9 @@ class ApiServer:
         """Keep web pages out: a page may reach loopback, under its own name or through a name that it controls."""
         host = request.host.rsplit(":", 1)[0] if not request.host.endswith("]") else request.host
         if host not in self._identity.hosts:
-            raise ApiError(403, "Forbidden", f"the Host header {request.host!r} is not one of this server's names")
+            raise ApiError(
+                403, "Forbidden", f"the Host header {refusals.quoted(request.host)} is not one of this server's names"
+            )
         # The Python client's WebSockets name this server itself; a page cannot be served from here.
         if request.headers.get("Origin", f"https://{request.host}") != f"https://{request.host}":
             raise ApiError(403, "Forbidden", "requests of web pages (with an Origin header) are not answered")
@@ -253,3 +259,14 @@ class ApiServer:
         from labkit.sandbox.api import streams
 
         return await streams.handle(request, self._runtime, pod, target.subresource)
+
+
+async def _invite(request: web.Request) -> None:
+    """Tell a client that waits with its body that it is wanted, now that he may ask."""
+    expected = request.headers.get("Expect", "")
+    if expected.lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        # No part of the answer proper.
+        request.writer.output_size = 0
+    elif expected:
+        raise ApiError(417, "", f"the server does not meet the expectation {refusals.quoted(expected)}")

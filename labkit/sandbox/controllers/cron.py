@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from labkit.sandbox.numbers import whole
+
 __all__ = ["Schedule"]
 
 _MACROS = {
@@ -24,7 +26,11 @@ _WINDOWS = (timedelta(hours=1), timedelta(days=1), timedelta(days=31), _FARTHEST
 
 
 def _number(text: str, names: dict[str, int]) -> int:
-    return names[text.lower()] if text.lower() in names else int(text)
+    if text.lower() in names:
+        return names[text.lower()]
+    if (number := whole(text)) is None:
+        raise ValueError(f"failed to parse int from {text}")
+    return number
 
 
 def _field(text: str, low: int, high: int, names: dict[str, int]) -> frozenset[int]:

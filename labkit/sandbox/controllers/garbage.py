@@ -49,7 +49,7 @@ class GarbageCollector:
         self._owners_of: dict[Key, set[str]] = {}
         self._dependents: dict[str, set[Key]] = {}
         self._foreground: set[str] = set()
-        self.reconciler = Reconciler("garbage", context.objects, self._reconcile)
+        self.reconciler = Reconciler("garbage", context.objects, self._reconcile, about="")
 
     def prepare(self) -> None:
         """Watch every resource there is."""

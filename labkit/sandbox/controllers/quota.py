@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
@@ -115,7 +114,10 @@ class QuotaAdmission:
             used = _used(self._objects, request.namespace, touched)
             over = [key for key in touched if used[key] + more[key] > hard[key]]
             if over:
-                said = (",".join(f"{key}={text(values[key])}" for key in over) for values in (more, used, hard))
+                said = (
+                    ",".join(f"{key}={quantities.written(values[key])}" for key in over)
+                    for values in (more, used, hard)
+                )
                 requested, taken, limited = said
                 why = f"exceeded quota: {name}, requested: {requested}, used: {taken}, limited: {limited}"
                 raise self._refused(request, why)
@@ -168,7 +170,7 @@ class QuotaController:
             return
         hard = quota["spec"].get("hard") or {}
         used = _used(self._objects, namespace or "", hard)
-        status = {"hard": hard, "used": {one: text(used[one]) for one in hard}}
+        status = {"hard": hard, "used": {one: quantities.written(used[one]) for one in hard}}
         if status != quota.get("status"):
             self._objects.update(QUOTAS, {**quota, "status": status}, subresource="status")
 
@@ -196,14 +198,3 @@ def _counted(key: str) -> str:
     if key.startswith("services"):
         return "services"
     return key if key in _COUNTED else "pods"
-
-
-def text(value: Decimal) -> str:
-    """A quantity as Kubernetes writes it."""
-    if value != value.to_integral_value():
-        return f"{math.ceil(value * 1000)}m"
-    whole = int(value)
-    for power, suffix in ((4, "Ti"), (3, "Gi"), (2, "Mi"), (1, "Ki")):
-        if whole and whole % 1024**power == 0:
-            return f"{whole // 1024**power}{suffix}"
-    return str(whole)

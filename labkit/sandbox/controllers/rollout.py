@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from labkit.sandbox.contracts import Obj
 from labkit.sandbox.controllers.meta import parse_time, resolve_int_or_percent
+from labkit.sandbox.numbers import whole
 
 __all__ = [
     "DESIRED",
@@ -63,7 +64,7 @@ def active(replica_sets: Iterable[Obj]) -> list[Obj]:
 def revision(obj: Obj) -> int:
     """The revision that an object's annotation names, 0 where there is none."""
     text = (obj["metadata"].get("annotations") or {}).get(REVISION, "")
-    return int(text) if text.isdigit() else 0
+    return max(0, whole(text) or 0)
 
 
 def oldest_first(replica_sets: Iterable[Obj]) -> list[Obj]:
@@ -157,7 +158,7 @@ def _share(replica_set: Obj, deployment: Obj, wanted: int, to_add: int, added: i
     if size == 0 or to_add == 0 or to_add == added:
         return 0
     annotations = replica_set["metadata"].get("annotations") or {}
-    before = int(annotations.get(MAX) or (deployment.get("status") or {}).get("replicas") or 0) or size
+    before = whole(annotations.get(MAX)) or (deployment.get("status") or {}).get("replicas") or size
     share = round(size * (wanted + max_surge(deployment)) / before) - size if wanted else -size
     allowed = to_add - added
     return min(share, allowed) if to_add > 0 else max(share, allowed)

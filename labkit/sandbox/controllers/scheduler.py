@@ -8,6 +8,7 @@ from typing import Any
 from labkit.sandbox.contracts import Event, Obj
 from labkit.sandbox.controllers.meta import Context, put_condition
 from labkit.sandbox.controllers.pods import is_finished, is_terminating
+from labkit.sandbox.numbers import whole
 from labkit.sandbox.reconcile import Key, Reconciler, object_key
 
 __all__ = ["Scheduler", "placement_changed", "refusal"]
@@ -30,7 +31,8 @@ def _tolerates(pod: Obj, taint: Obj) -> bool:
 
 
 def _compare(values: list[str], found: str | None, test: Callable[[int, int], bool]) -> bool:
-    return found is not None and found.lstrip("-").isdigit() and test(int(found), int(values[0]))
+    seen, bound = whole(found), whole(values[0]) if values else None
+    return seen is not None and bound is not None and test(seen, bound)
 
 
 def _expression_matches(expression: Obj, values_of: dict[str, str]) -> bool:
@@ -92,7 +94,7 @@ class Scheduler:
         self._nodes: dict[str, Obj] = {}
         self._waiting: set[Key] = set()
         self.reconciler = (
-            Reconciler("scheduler", context.objects, self._reconcile)
+            Reconciler("scheduler", context.objects, self._reconcile, about="pods")
             .watches_events("nodes", self._node_keys)
             .watches("pods", self._pod_keys)
         )

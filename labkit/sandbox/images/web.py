@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import json
 import os
@@ -21,11 +22,15 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from labkit import framing
+from labkit.framing import FramingError, Head, Incoming, LimitedThreads
+
 __all__ = ["App", "Request", "Response", "Server", "fetch", "json_response", "listen", "real_port", "serve"]
 
-MOST_BODY = 64 * 1024 * 1024
-_MOST_HEADERS = 200
-_LONGEST_LINE = 64 * 1024
+MOST_BODY = 8 * 1024 * 1024
+"""Bytes of a request's body; none of the services here is asked anything so long."""
+
+_SMALL = 64 * 1024
 _IDLE_SECONDS = 300.0
 _LAME_DUCK = 0.2
 """Seconds for which requests are still taken after SIGTERM: proxies learn only then that this endpoint is gone."""
@@ -91,87 +96,87 @@ def json_response(content: Any, status: int = 200, headers: Iterable[tuple[str, 
     return Response(status, json.dumps(content), list(headers), "application/json")
 
 
-class _BadRequestError(Exception):
-    """What came is not HTTP."""
+class _Arriving(Request):
+    """A request whose body is still on its way: it is read when it is first asked for, or not at all."""
+
+    def __init__(self, head: Head, client: str, read: Callable[[], bytes]) -> None:
+        headers: dict[str, str] = {}
+        for name, value in head.items:
+            key = name.lower()
+            headers[key] = f"{headers[key]},{value}" if key in headers else value
+        self._read = functools.cache(read)
+        super().__init__(head.method, head.target, headers, client=client, items=head.items)
+
+    @property
+    def body(self) -> bytes:
+        """Its content."""
+        return self._read()
+
+    @body.setter
+    def body(self, _: bytes) -> None:
+        """The constructor's default."""
 
 
-class _Handler(socketserver.StreamRequestHandler):
+class _Handler(socketserver.BaseRequestHandler):
     server: Server
-    disable_nagle_algorithm = True
-    timeout = _IDLE_SECONDS
+
+    def setup(self) -> None:
+        self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.request.settimeout(_IDLE_SECONDS)
+        self._incoming = Incoming(self.request)
+        self._unread = False
 
     def handle(self) -> None:
         with contextlib.suppress(OSError):
-            while self._one():
-                pass
+            # Who connects and then says nothing may not stay as long as one who has asked for something.
+            patience = framing.HEAD_SECONDS
+            while self._incoming.wait(patience) and self._one():
+                patience = _IDLE_SECONDS
+        if self._unread:
+            self._incoming.discard()
 
     def _one(self) -> bool:
         """Take one request and answer it; whether another may follow."""
+        head = None
         try:
-            request, keep = self._read()
-        except _BadRequestError as error:
-            self._write(Response(400, f"{error}\n", content_type="text/plain"), "GET", keep=False)
-            return False
-        if request is None:
-            return False
+            head = framing.read_head(self._incoming)
+            if head is None:
+                return False
+            length = framing.body_length(head.values("content-length"), head.values("transfer-encoding"), head.version)
+            self._unread = length != 0
+            keep, response = self._answered(head, length)
+        except FramingError as error:
+            self._unread = True
+            keep, response = False, Response(error.status, f"{error.words}\n", content_type="text/plain")
+        self._write(response, head.method if head else "GET", keep)
+        return keep
+
+    def _answered(self, head: Head, length: int | None) -> tuple[bool, Response]:
+        def read() -> bytes:
+            if length != 0 and "100-continue" in [value.lower() for value in head.values("expect")]:
+                self.request.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+            body = framing.read_body(self._incoming, length, self.server.most_body)
+            self._unread = False
+            return body
+
+        request = _Arriving(head, self.client_address[0], read)
         with self.server.busy():
             try:
                 response = self.server.app(request)
+                if self._unread and length is not None and length <= _SMALL:
+                    # Not asked for, but so short that the connection is worth more.
+                    request.body  # noqa: B018
+            except (FramingError, TimeoutError):
+                raise
             except Exception:
                 # One request's failure is answered; the next may go well.
                 import traceback
 
                 traceback.print_exc()
                 response = Response(500, "Internal Server Error\n", content_type="text/plain")
-            keep = keep and not self.server.ending
-            self._write(response, request.method, keep)
-        return keep
-
-    def _read(self) -> tuple[Request | None, bool]:
-        line = self.rfile.readline(_LONGEST_LINE)
-        if not line.strip():
-            return None, False
-        parts = line.decode("latin-1").split()
-        if len(parts) != 3 or not parts[2].startswith("HTTP/1."):
-            raise _BadRequestError("malformed request line")
-        items: list[tuple[str, str]] = []
-        while (line := self.rfile.readline(_LONGEST_LINE)) not in (b"\r\n", b"\n", b""):
-            name, colon, value = line.decode("latin-1").partition(":")
-            if not colon or len(items) > _MOST_HEADERS:
-                raise _BadRequestError("malformed headers")
-            items.append((name, value.strip()))
-        headers: dict[str, str] = {}
-        for name, value in items:
-            key = name.lower()
-            headers[key] = f"{headers[key]},{value}" if key in headers else value
-        if headers.get("expect", "").lower() == "100-continue":
-            self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        body = self._body(headers)
-        connection = headers.get("connection", "").lower()
-        keep = "close" not in connection if parts[2] != "HTTP/1.0" else "keep-alive" in connection
-        return Request(parts[0], parts[1], headers, body, self.client_address[0], items), keep
-
-    def _body(self, headers: Mapping[str, str]) -> bytes:
-        try:
-            if "chunked" in headers.get("transfer-encoding", "").lower():
-                return self._chunks()
-            length = int(headers.get("content-length") or 0)
-        except ValueError as error:
-            raise _BadRequestError("malformed body") from error
-        if not 0 <= length <= MOST_BODY:
-            raise _BadRequestError(f"a body of {length} bytes")
-        return self.rfile.read(length) if length else b""
-
-    def _chunks(self) -> bytes:
-        body = bytearray()
-        while size := int(self.rfile.readline(1024).split(b";")[0], 16):
-            if size < 0 or len(body) + size > MOST_BODY:
-                raise _BadRequestError("the body is too large")
-            body += self.rfile.read(size)
-            self.rfile.readline(16)
-        while self.rfile.readline(_LONGEST_LINE).strip():
-            pass
-        return bytes(body)
+        connection = request.headers.get("connection", "").lower()
+        keep = "close" not in connection if head.version != "HTTP/1.0" else "keep-alive" in connection
+        return keep and not self._unread and not self.server.ending, response
 
     def _write(self, response: Response, method: str, keep: bool) -> None:
         try:
@@ -194,14 +199,14 @@ class _Handler(socketserver.StreamRequestHandler):
             lines.append("Connection: close")
         head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", errors="replace")
         if no_body:
-            self.wfile.write(head)
+            self.request.sendall(head)
         elif isinstance(body, bytes):
-            self.wfile.write(head + body)
+            self.request.sendall(head + body)
         else:
-            self.wfile.write(head)
+            self.request.sendall(head)
             for chunk in filter(None, body):
-                self.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
-            self.wfile.write(b"0\r\n\r\n")
+                self.request.sendall(b"%x\r\n%s\r\n" % (len(chunk), chunk))
+            self.request.sendall(b"0\r\n\r\n")
 
 
 _date_now: tuple[int, str] = (0, "")
@@ -215,8 +220,11 @@ def _date() -> str:
     return _date_now[1]
 
 
-class Server(socketserver.ThreadingTCPServer):
+class Server(LimitedThreads, socketserver.TCPServer):
     """A listening app; made by `listen`."""
+
+    most_connections = 512
+    most_body = MOST_BODY
 
     allow_reuse_address = True
     daemon_threads = True

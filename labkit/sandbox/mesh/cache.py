@@ -15,6 +15,7 @@ from labkit.sandbox.contracts import Event, Obj, Objects
 from labkit.sandbox.mesh.identities import CITADEL_TYPE, TRUST
 from labkit.sandbox.mesh.model import labels
 from labkit.sandbox.mesh.monitoring import MeshMonitor
+from labkit.sandbox.mesh.settings import mesh_problem
 from labkit.sandbox.mesh.snapshot import (
     AUTHORIZATION_POLICIES,
     ENVOY_FILTERS,
@@ -149,7 +150,7 @@ class ObjectCache:
         self._monitor.followed(resource, event.object, what)
         if event.type == "DELETED":
             known.pop(key, None)
-        elif resource not in ISTIO_RESOURCES or self._usable(resource, event.object, before):
+        elif self._usable(resource, event.object, before):
             known[key] = event.object
         now = known.get(key)
         if (before and _matters(resource, before)) == (now and _matters(resource, now)):
@@ -158,6 +159,12 @@ class ObjectCache:
         self._changed(resource)
 
     def _usable(self, resource: str, obj: Obj, before: Obj | None) -> bool:
+        if resource not in ISTIO_RESOURCES:
+            problem = mesh_problem(obj) if resource == "configmaps" else ""
+            if problem:
+                kept = "the settings before stay in force" if before is not None else "the defaults are in force"
+                self._warn(obj, f"the mesh's settings cannot be read, {kept}: {problem}")
+            return not problem
         changed = before is None or before.get("spec") != obj.get("spec")
         for problem in _without_effect(resource, obj.get("spec") or {}) if changed else ():
             self._warn(obj, f"{problem} in the sandbox")

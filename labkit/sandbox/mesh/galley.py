@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
-import yaml
-
+from labkit import reading
 from labkit.sandbox.contracts import ApiError, Obj, Objects
 from labkit.sandbox.mesh import webhooks
 from labkit.sandbox.reconcile import Key, Reconciler, object_key
 
 __all__ = ["Galley"]
-
-log = logging.getLogger(__name__)
 
 _ROOT = "istio-system"
 _NAME = "istio-galley"
@@ -30,7 +26,7 @@ class Galley:
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
-        self._reconciler = Reconciler("galley", objects, self._register).watches("endpoints", self._concerns)
+        self._reconciler = Reconciler("galley", objects, self._register, about="").watches("endpoints", self._concerns)
 
     def start(self) -> None:
         """Begin."""
@@ -52,11 +48,14 @@ class Galley:
         text = (source.get("data") or {}).get(_SOURCE[1])
         if not text:
             return
-        loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         try:
-            registration = yaml.load(text, Loader=loader)
-        except yaml.YAMLError as error:
-            log.warning("ConfigMap %s: %s is not YAML: %s", *_SOURCE, error)
+            registration = reading.yaml_value(text)
+        except reading.ReadingError as error:
+            self._objects.event(source, "Warning", "InvalidConfiguration", f"{_SOURCE[1]}: {error}", _NAME)
+            return
+        if not _well_formed(registration):
+            words = f"{_SOURCE[1]} is no ValidatingWebhookConfiguration"
+            self._objects.event(source, "Warning", "InvalidConfiguration", words, _NAME)
             return
         # Objects are written in the resource's preferred version; Galley's file is in the one of its time.
         registration["apiVersion"] = "admissionregistration.k8s.io/v1"
@@ -73,3 +72,10 @@ class Galley:
         except ApiError as error:
             if error.code != 409:
                 raise
+
+
+def _well_formed(registration: Any) -> bool:
+    if not isinstance(registration, dict) or not isinstance(registration.get("metadata"), dict):
+        return False
+    hooks = registration.get("webhooks") or []
+    return isinstance(hooks, list) and all(isinstance(hook, dict) for hook in hooks)

@@ -41,7 +41,7 @@ class IdentityWriter:
         self._each = Reconciler("identities", objects, self._one)
         self._each.watches("serviceaccounts" if legacy else "namespaces")
         self._each.watches(own, self._owner)
-        self._authority_pod = Reconciler("authority", objects, self._look)
+        self._authority_pod = Reconciler("authority", objects, self._look, about="")
         self._authority_pod.watches("pods", lambda pod: [_ALL] if self._is_authority(pod) else [])
 
     def start(self) -> None:

@@ -7,10 +7,11 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from labkit.sandbox.contracts import AdmissionRequest, Obj, Objects
+from labkit import reading
+from labkit.sandbox.contracts import AdmissionRequest, ApiError, Obj, Objects
 from labkit.sandbox.mesh import inject_current, inject_legacy, webhooks
-from labkit.sandbox.mesh.model import mesh_settings
 from labkit.sandbox.mesh.monitoring import MeshMonitor
+from labkit.sandbox.mesh.settings import mesh_settings
 from labkit.sandbox.mesh.webhooks import selector_matches
 from labkit.sandbox.settings import SandboxSettings
 
@@ -80,8 +81,8 @@ class Template:
 def _values(text: str) -> Obj:
     # An installation whose values cannot be read is injected with the release's own.
     try:
-        found = json.loads(text) if text else {}
-    except ValueError:
+        found = reading.json_value(text) if text else {}
+    except reading.ReadingError:
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -122,7 +123,8 @@ def inject(
     """Give the pod in `request` its sidecar, if a stored webhook of Istio's injector says so; `monitor` counts it.
 
     Raises:
-        ApiError: 500, as when the API server cannot reach the injector.
+        ApiError: 500, as when the API server cannot reach the injector; 400 where the pod's annotations, or the
+            installation's values, are nothing that a template could be filled with.
     """
     for webhook in webhooks.matching(objects, webhooks.MUTATING, request):
         if not str(webhook.get("name", "")).endswith("sidecar-injector.istio.io"):
@@ -137,6 +139,17 @@ def inject(
             monitor.injected(wanted=chosen)
         if chosen:
             apply = inject_legacy.apply if settings.legacy else inject_current.apply
-            apply(request.object, request.namespace or "default", template)
+            try:
+                apply(request.object, request.namespace or "default", template)
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                raise _failed(request, webhook) from error
             # What was written is in part the installation's own values: the pod gets a copy.
             request.object["spec"] = json.loads(json.dumps(request.object["spec"]))
+
+
+def _failed(request: AdmissionRequest, webhook: Obj) -> ApiError:
+    annotations = request.object["metadata"].get("annotations") or {}
+    own = sorted(key for key in annotations if key.partition("/")[0].endswith("istio.io") and key != _SWITCH)
+    where = f"its annotations {', '.join(own)}" if own else "the values in ConfigMap istio-sidecar-injector"
+    why = f"the sidecar's template cannot be filled in, look at {where}"
+    return ApiError(400, "BadRequest", f'admission webhook "{webhook["name"]}" denied the request: {why}')

@@ -9,9 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
 from labkit.sandbox.contracts import Obj
+from labkit.sandbox.mesh.settings import mesh_settings, number
 from labkit.sandbox.mesh.values import DOMAIN
 from labkit.sandbox.protocols import HTTP_PROTOCOLS, TLS_PROTOCOLS, protocol_of
 
@@ -25,7 +24,6 @@ __all__ = [
     "Workload",
     "annotations_of",
     "labels",
-    "mesh_settings",
     "protocol_of",
     "selects",
 ]
@@ -278,7 +276,7 @@ class MeshConfig:
             for container in pod.get("spec", {}).get("containers", []):
                 for variable in container.get("env") or []:
                     if variable.get("name") == "PILOT_TRACE_SAMPLING":
-                        sampling = float(variable.get("value") or sampling)
+                        sampling = number(variable.get("value"), sampling)
         tracing = defaults.get("tracing") or {}
         zipkin = (tracing.get("zipkin") or {}).get("address") or ""
         return cls(
@@ -290,17 +288,6 @@ class MeshConfig:
             access_log_json=mesh.get("accessLogEncoding") == "JSON",
             tracing=bool(mesh.get("enableTracing", False)) and bool(zipkin),
             zipkin=zipkin,
-            sampling=float(tracing.get("sampling", sampling)),
-            providers={p["name"]: p for p in mesh.get("extensionProviders") or [] if "name" in p},
+            sampling=number(tracing.get("sampling"), sampling),
+            providers={str(p["name"]): p for p in mesh.get("extensionProviders") or [] if "name" in p},
         )
-
-
-@functools.lru_cache(maxsize=4)
-def mesh_settings(text: str) -> dict[str, Any]:
-    """Settings as YAML; none where they cannot be read."""
-    # A mesh whose settings cannot be read goes on with the defaults; pilot would log and do the same.
-    try:
-        parsed = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) if text else {}
-    except yaml.YAMLError:
-        return {}
-    return parsed if isinstance(parsed, dict) else {}

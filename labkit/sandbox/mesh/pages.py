@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from labkit.sandbox.contracts import Obj, Objects
 from labkit.sandbox.mesh.model import labels
@@ -93,5 +94,10 @@ def _mixer(objects: Objects) -> Iterator[str]:
     for plural, (name, text) in _MIXER.items():
         yield from gauge(name, text, [({}, len(objects.list(f"{plural}.config.istio.io")))])
     manifests = objects.list("attributemanifests.config.istio.io")
-    attributes = {name for one in manifests for name in (one.get("spec") or {}).get("attributes") or {}}
+    attributes = {name for one in manifests for name in _map(_map(one.get("spec")).get("attributes"))}
     yield from gauge(*_ATTRIBUTES, [({}, len(attributes))])
+
+
+def _map(value: Any) -> dict[str, Any]:
+    # What Mixer is told has no schema: it can be anything.
+    return value if isinstance(value, dict) else {}

@@ -24,6 +24,7 @@ from labkit.sandbox.mesh.envoy import XDS_CLUSTER
 from labkit.sandbox.mesh.monitoring import MeshMonitor
 from labkit.sandbox.mesh.translate import Config
 from labkit.sandbox.metrics import CONTENT_TYPE
+from labkit.sandbox.serving import BoundedServer
 
 __all__ = ["Channel", "ProxyState", "XdsServer"]
 
@@ -256,7 +257,7 @@ class XdsServer:
     async def start(self) -> None:
         """Listen."""
         # The request of an Envoy that was killed ends with its connection, instead of waiting for news to send it.
-        server = web.Server(self._handle, access_log=None, handler_cancellation=True)
+        server = BoundedServer(self._handle, handler_cancellation=True)
         self._runner = web.ServerRunner(server, shutdown_timeout=0.1)
         await self._runner.setup()
         await Site(self._runner, *self._where, backlog=512).start()
@@ -281,7 +282,7 @@ class XdsServer:
             asked = _read(await request.read())
             _, _, pod, _ = asked.node.id.split("~")
             held = int(asked.version_info or 0)
-        except ValueError:
+        except (ValueError, RecursionError):
             return web.Response(status=400, text="not a discovery request\n")
         name, _, namespace = pod.rpartition(".")
         state = self._state((namespace, name))

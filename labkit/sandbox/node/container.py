@@ -13,14 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from labkit.errors import LabError
-from labkit.sandbox import images
+from labkit.sandbox import failures, images
 from labkit.sandbox.contracts import Obj
 from labkit.sandbox.images import ContainerContext, Image, Launch
 from labkit.sandbox.node.attach import Outlet, open_streams
 from labkit.sandbox.node.backoff import BackOff
 from labkit.sandbox.node.context import make_context
-from labkit.sandbox.node.endings import duration, faultless, last_words, not_started, terminated
-from labkit.sandbox.node.environment import ConfigError
+from labkit.sandbox.node.endings import again_after, duration, faultless, last_words, not_started, terminated
 from labkit.sandbox.node.execs import run_command
 from labkit.sandbox.node.handlers import ActionError, Target, act
 from labkit.sandbox.node.logs import LogFile, pump, remove_log
@@ -144,19 +143,20 @@ class Container:
 
     async def _run(self, policy: str) -> int:
         ended = self.state.get("terminated")
-        while not self._stopping.is_set() and (ended is None or self._again(policy, ended["exitCode"])):
+        while not self._stopping.is_set() and (ended is None or again_after(policy, ended["exitCode"])):
             if ended is not None and not await self._wait_to_restart():
                 break
-            pulled = await pull(self._services, self)
-            if pulled is None:
-                break
-            self.image, name = pulled
-            self._image_name, self._image_id = str(name), image_id(name)
-            ended = await self._run_once(again=ended is not None)
+            try:
+                pulled = await pull(self._services, self)
+                if pulled is None:
+                    break
+                self.image, name = pulled
+                self._image_name, self._image_id = str(name), image_id(name)
+                ended = await self._run_once(again=ended is not None)
+            except Exception as error:  # What nobody foresaw: told on the pod and tried again; the others go on.
+                if not await self._failed("CreateContainerError", error):
+                    break
         return int(ended["exitCode"]) if ended else _NEVER_RUN
-
-    def _again(self, policy: str, code: int) -> bool:
-        return policy == "Always" or (policy == "OnFailure" and code != 0)
 
     async def pause(self, seconds: float) -> bool:
         """Wait; False if the container is not wanted any more."""
@@ -185,11 +185,8 @@ class Container:
                     self._services, self._pod(), self.spec, self.image, root, mounts, identity, self.init
                 )
                 break
-            except (ConfigError, OSError) as error:
-                text = error.message if isinstance(error, ConfigError) else str(error)
-                self.waiting("CreateContainerConfigError", text)
-                self.warning("Failed", f"Error: {text}")
-                if not await self.pause(self._services.timing.retry):
+            except Exception as error:
+                if not await self._failed("CreateContainerConfigError", error):
                     return None
         if again:
             self.restarts += 1
@@ -225,6 +222,15 @@ class Container:
             if self.log is not None:
                 self.log.close()
         return self._ended(terminated(ended, began, self._last_words(ended.code)))
+
+    async def _failed(self, reason: str, error: Exception) -> bool:
+        """Tell what keeps the container from being made, and wait; False if it is not wanted any more."""
+        text = failures.words(error)
+        if not isinstance(error, LabError | OSError):
+            log.error("container %s of pod %s", self.name, self._pod()["metadata"]["name"], exc_info=error)
+        self.waiting(reason, text)
+        self.warning("Failed", f"Error: {text}")
+        return await self.pause(self._services.timing.retry)
 
     async def _start(self, identity: str) -> tuple[Process, list[asyncio.Future[None]]]:
         assert self.context is not None
@@ -274,7 +280,8 @@ class Container:
             watching.cancel()
             [failure] = await asyncio.gather(watching, return_exceptions=True)
             if isinstance(failure, Exception):
-                log.error("probes of container %s: %r", self.name, failure)
+                log.error("probes of container %s", self.name, exc_info=failure)
+                self.warning("ProbeError", f"its hook and probes ended: {failures.words(failure)}")
             self.started = self.ready = False
 
     async def _watch(self) -> None:
@@ -283,8 +290,8 @@ class Container:
             self._changed()
             try:
                 await act(hook, self.spec, self.target())
-            except ActionError as failure:
-                self.warning("FailedPostStartHook", f"PostStartHook failed: {failure}")
+            except Exception as failure:
+                self.warning("FailedPostStartHook", f"PostStartHook failed: {failures.words(failure)}")
                 await self.end(self._grace(), "FailedPostStartHook")
                 return
         if "startupProbe" not in self.spec:
@@ -353,8 +360,8 @@ class Container:
             self.warning("FailedPreStopHook", f"PreStopHook failed: {failure}")
         except TimeoutError:
             pass
-        except (OSError, LabError) as error:
-            self.warning("FailedPreStopHook", f"draining failed: {error}")
+        except Exception as error:  # Whatever it was: the container still has to end.
+            self.warning("FailedPreStopHook", f"draining failed: {failures.words(error)}")
 
     async def stop(self, grace: float) -> None:
         """End it for good."""

@@ -11,12 +11,17 @@ from labkit.sandbox.contracts import Obj
 from labkit.sandbox.node.processes import Exit, StartError
 from labkit.sandbox.node.services import now
 
-__all__ = ["duration", "faultless", "last_words", "not_started", "terminated"]
+__all__ = ["again_after", "duration", "faultless", "last_words", "not_started", "terminated"]
 
 _EPOCH = "1970-01-01T00:00:00Z"
 _START_FAILED = 128
 _MESSAGE_BYTES = 4096
 _LOG_LINES, _LOG_BYTES = 80, 2048
+
+
+def again_after(policy: str, code: int) -> bool:
+    """Whether a container that ended with `code` is to run again, by its pod's restart policy."""
+    return policy == "Always" or (policy == "OnFailure" and code != 0)
 
 
 def faultless(ended: Exit, signalled: bool, settled: bool) -> bool:

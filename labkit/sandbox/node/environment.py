@@ -76,8 +76,7 @@ def resource_field(pod: Obj, container: Obj, reference: Obj, allocatable: Mappin
     value = (resources.get(kind) or {}).get(resource)
     if value is None and kind == "limits":
         value = allocatable.get(resource)
-    divisor = reference.get("divisor") or "1"
-    return str(quantities.share(value or 0, "1" if str(divisor) == "0" else divisor))
+    return str(quantities.share(value or 0, reference.get("divisor") or 1))
 
 
 def service_env(objects: Objects, namespace: str, links: bool) -> dict[str, str]:

@@ -8,7 +8,9 @@ import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from labkit.errors import SandboxError
 from labkit.sandbox.contracts import Obj
+from labkit.sandbox.numbers import whole
 
 __all__ = ["ActionError", "Target", "act", "port_number"]
 
@@ -16,7 +18,7 @@ Exec = Callable[[list[str]], Awaitable[tuple[int, bytes]]]
 """Runs a command in the container: exit code and what it printed."""
 
 
-class ActionError(Exception):
+class ActionError(SandboxError):
     """The action failed; the message is the kubelet's own."""
 
 
@@ -45,8 +47,9 @@ def port_number(container: Obj, port: int | str) -> int:
     Raises:
         ActionError: the container has no port of that name.
     """
-    if isinstance(port, int) or str(port).isdigit():
-        return int(port)
+    number = port if isinstance(port, int) else whole(port)
+    if number is not None:
+        return number
     for item in container.get("ports") or []:
         if item.get("name") == port:
             return int(item["containerPort"])
@@ -109,7 +112,7 @@ async def _get(http: Obj, container: Obj, target: Target) -> None:
         writer.write("\r\n".join(lines).encode())
         answer = await reader.readline()
         parts = answer.split(None, 2)
-        if len(parts) < 2 or not parts[1].isdigit():
+        if len(parts) < 2 or whole(parts[1].decode("latin-1")) is None:
             raise ActionError(f'Get "{url}": EOF' if not answer else f'Get "{url}": malformed HTTP response')
         status = int(parts[1])
         if not 200 <= status < 400:

@@ -11,10 +11,11 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
-from labkit.sandbox import quantities
-from labkit.sandbox.contracts import ApiError
+from labkit.sandbox import failures, quantities
+from labkit.sandbox.contracts import ApiError, Objects
 from labkit.sandbox.metrics import exposition, gauge
 from labkit.sandbox.node.container import Container
 from labkit.sandbox.node.pod import PodWorker
@@ -35,18 +36,20 @@ class _Running:
     began: float
     labels: _Labels
     folders: tuple[Path, ...]
-    limits: dict[str, str]
+    limits: dict[str, Decimal]
 
 
 class Monitoring:
     """Answers the kubelet's metrics pages.
 
     Args:
+        objects: The cluster's objects, for events.
         settings: The sandbox.
         workers: The pods on the node.
     """
 
-    def __init__(self, settings: SandboxSettings, workers: Callable[[], Iterable[PodWorker]]) -> None:
+    def __init__(self, objects: Objects, settings: SandboxSettings, workers: Callable[[], Iterable[PodWorker]]) -> None:
+        self._objects = objects
         self._settings = settings
         self._workers = workers
         self._reader = UsageReader()
@@ -62,7 +65,9 @@ class Monitoring:
             return exposition(self._kubelet())
         if path != "/metrics/cadvisor":
             raise ApiError(404, "NotFound", "the server could not find the requested resource")
-        running = [found for worker in self._workers() for one in worker.containers if (found := self._of(worker, one))]
+        running = [
+            found for worker in self._workers() for one in worker.containers if (found := self._seen(worker, one))
+        ]
         async with self._lock:
             # Hundreds of small files: the loop goes on meanwhile.
             return await asyncio.to_thread(self._cadvisor, running)
@@ -89,6 +94,14 @@ class Monitoring:
         version = {"gitVersion" if legacy else "git_version": self._settings.kubernetes_version}
         yield from gauge("kubernetes_build_info", "The version that this node plays.", [(version, 1.0)])
 
+    def _seen(self, worker: PodWorker, container: Container) -> _Running | None:
+        """One container; one that nothing can be said of is left out, and the others are not."""
+        try:
+            return self._of(worker, container)
+        except Exception as error:
+            failures.report(self._objects, worker.pod, error, "FailedMetrics", "kubelet")
+            return None
+
     def _of(self, worker: PodWorker, container: Container) -> _Running | None:
         if not container.pid or container.context is None:
             return None
@@ -106,7 +119,8 @@ class Monitoring:
             "name": identity,
         }
         folders = (context.root, container.log_path(0).parent)
-        limits = (container.spec.get("resources") or {}).get("limits") or {}
+        given = (container.spec.get("resources") or {}).get("limits") or {}
+        limits = {name: quantities.parse(given[name]) for name in ("cpu", "memory") if name in given}
         return _Running(identity, container.pid, container.began, labels, folders, limits)
 
     def _cadvisor(self, running: list[_Running]) -> str:
@@ -151,8 +165,8 @@ def _pages(seen: list[tuple[_Running, Usage]]) -> Iterator[Iterable[str]]:
     yield gauge(
         "container_last_seen", "Last time a container was seen by the exporter", [(o.labels, now) for o, _ in seen]
     )
-    limits = [(one.labels, float(quantities.parse(one.limits["memory"]))) for one, _ in seen if "memory" in one.limits]
+    limits = [(one.labels, float(one.limits["memory"])) for one, _ in seen if "memory" in one.limits]
     yield gauge("container_spec_memory_limit_bytes", "Memory limit for the container; not enforced here.", limits)
-    quotas = [(one.labels, float(quantities.parse(one.limits["cpu"])) * 1e5) for one, _ in seen if "cpu" in one.limits]
+    quotas = [(one.labels, float(one.limits["cpu"]) * 1e5) for one, _ in seen if "cpu" in one.limits]
     yield gauge("container_spec_cpu_quota", "CPU quota of the container; not enforced here.", quotas)
     yield gauge("container_spec_cpu_period", "CPU period of the container.", [(labels, 1e5) for labels, _ in quotas])

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from labkit.errors import LabError
-from labkit.sandbox import images
+from labkit.sandbox import failures, images
 from labkit.sandbox.contracts import ApiError, ByteStream, Event, ExecSession, Obj, Objects
 from labkit.sandbox.node.connections import connect
 from labkit.sandbox.node.container import Container
@@ -53,7 +53,7 @@ class Node:
         self._proxy = ServiceProxy(objects, settings)
         self._names = Names(objects, settings.home / "dns.json", legacy=settings.legacy)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._monitoring = Monitoring(settings, lambda: self._workers.values())
+        self._monitoring = Monitoring(objects, settings, lambda: self._workers.values())
         self._services = NodeServices(
             objects=objects,
             settings=settings,
@@ -113,9 +113,9 @@ class Node:
             async for event in watch:
                 try:
                     act(event)
-                except Exception:
+                except Exception as error:
                     # An object of an unforeseen shape must not stop the node from seeing the others.
-                    log.exception("%s %s", resource, event.object["metadata"]["name"])
+                    failures.report(self._objects, event.object, error, "FailedSync", "kubelet")
 
     def _take_over(self) -> None:
         """Take on the pods of an earlier run, and remove the folders of those that vanished while none ran."""
@@ -144,9 +144,7 @@ class Node:
         try:
             yield
         except Exception as error:
-            log.exception("pod %s/%s", pod["metadata"].get("namespace"), pod["metadata"]["name"])
-            message = f"the node cannot run this pod ({type(error).__name__}); its daemon's log says why"
-            self._objects.event(pod, "Warning", "NodeError", message, "kubelet")
+            failures.report(self._objects, pod, error, "FailedSync", "kubelet")
 
     def _is_ours(self, pod: Obj) -> bool:
         return bool(pod["spec"].get("nodeName") == self._settings.node_name)
@@ -201,7 +199,11 @@ class Node:
             self._objects.event(pod, "Warning", "FailedCreatePodSandBox", error.message, "kubelet")
             asyncio.get_running_loop().call_later(self._timing.backoff, self._retry, pod)
             return
-        worker = self._workers[metadata["uid"]] = PodWorker(self._services, pod, address)
+        try:
+            worker = self._workers[metadata["uid"]] = PodWorker(self._services, pod, address)
+        except Exception:
+            self._addresses.free(metadata["uid"])
+            raise
         if "deletionTimestamp" not in metadata:
             worker.start()
         worker.update(pod)

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import shutil
 from collections.abc import Coroutine
 from typing import Any
 
-from labkit.errors import LabError
+from labkit.sandbox import failures
 from labkit.sandbox.contracts import ApiError, Obj
 from labkit.sandbox.node.container import Container
-from labkit.sandbox.node.environment import ConfigError
 from labkit.sandbox.node.services import NodeServices
 from labkit.sandbox.node.status import is_sidecar, pod_status
 from labkit.sandbox.node.volumes import MountError, Volumes, references
 
 __all__ = ["PodWorker"]
-
-log = logging.getLogger(__name__)
 
 _CREATING: Obj = {"waiting": {"reason": "ContainerCreating"}}
 _INITIALIZING: Obj = {"waiting": {"reason": "PodInitializing"}}
@@ -46,6 +42,7 @@ class PodWorker:
         self._references = references(pod)
         self._final: Obj = {}
         self._written = True
+        self._unwritten = ""
         self._running: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
         self._abandoned = False
@@ -98,8 +95,8 @@ class PodWorker:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             # One pod's trouble must not be the other pods'.
-            log.error("pod %s/%s", self.pod["metadata"].get("namespace"), self.pod["metadata"]["name"], exc_info=error)
-            self._finish("Failed", "NodeError", "the node could not run this pod; its daemon's log says why")
+            self._report(error, "FailedSync")
+            self._finish("Failed", "NodeError", f"the node could not run this pod: {failures.words(error)}")
 
     def update(self, pod: Obj) -> None:
         """Take note of a change of the Pod object; begin to end it once it is marked for deletion."""
@@ -112,8 +109,16 @@ class PodWorker:
         """Bring volumes up to date that show the object `name`, if there are any."""
         if (resource, name) in self._references and self._ending is None:
             self._found.set()
-            with contextlib.suppress(MountError):
+            try:
                 self._volumes.refresh(self.pod, (resource, name))
+            except MountError:
+                # What is missing now stays as it was, as with the kubelet.
+                pass
+            except Exception as error:
+                self._report(error, "FailedMount")
+
+    def _report(self, error: BaseException, reason: str) -> None:
+        failures.report(self._services.objects, self.pod, error, reason, "kubelet")
 
     def end(self, grace: float) -> None:
         """Begin to end the pod, or shorten the time an ending one has left."""
@@ -160,10 +165,10 @@ class PodWorker:
                 self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
                 await self._volumes.set_up(self.pod)
                 return
-            except (ConfigError, OSError) as error:
-                problem = error.message if isinstance(error, ConfigError) else f"cannot make the pod's folder: {error}"
+            except Exception as error:
+                problem = failures.words(error)
                 if problem != told:
-                    self._services.event(self.pod, "Warning", "FailedMount", problem)
+                    self._report(error, "FailedMount")
                 told = problem
             self._found.clear()
             with contextlib.suppress(TimeoutError):
@@ -212,9 +217,9 @@ class PodWorker:
     async def _end(self) -> None:
         try:
             await self._end_containers()
-        except Exception:
+        except Exception as error:
             # A pod that does not end as it should must not stay for ever; its processes end with its folder.
-            log.exception("the end of pod %s/%s", self.pod["metadata"]["namespace"], self.pod["metadata"]["name"])
+            self._report(error, "FailedKillPod")
         with contextlib.suppress(ApiError):
             self._services.objects.delete(
                 "pods", self.pod["metadata"]["name"], self.pod["metadata"]["namespace"], grace_period=0, uid=self.uid
@@ -254,18 +259,21 @@ class PodWorker:
         stored = objects.find("pods", metadata["name"], metadata["namespace"])
         if stored is None or stored["metadata"].get("uid") != self.uid:
             return
-        status = pod_status(
-            stored,
-            self.init,
-            self.main,
-            host_ip=self._host_ip,
-            pod_ip=self.pod_ip,
-            final=self._final,
-        )
-        if status == stored.get("status"):
-            return
         try:
-            objects.update("pods", {**stored, "status": status}, subresource="status", manager="kubelet")
-        except LabError as error:
-            log.warning("status of pod %s/%s: %s", metadata["namespace"], metadata["name"], error)
+            status = pod_status(
+                stored,
+                self.init,
+                self.main,
+                host_ip=self._host_ip,
+                pod_ip=self.pod_ip,
+                final=self._final,
+            )
+            if status != stored.get("status"):
+                objects.update("pods", {**stored, "status": status}, subresource="status", manager="kubelet")
+        except Exception as error:
+            if failures.words(error) != self._unwritten:
+                self._unwritten = failures.words(error)
+                self._report(error, "FailedStatusUpdate")
             asyncio.get_running_loop().call_later(1.0, self.changed)
+        else:
+            self._unwritten = ""

@@ -7,8 +7,9 @@ import itertools
 from collections.abc import Callable
 from typing import Literal
 
+from labkit.sandbox import failures
 from labkit.sandbox.contracts import Obj
-from labkit.sandbox.node.handlers import ActionError, Target, act
+from labkit.sandbox.node.handlers import Target, act
 
 __all__ = ["Probe", "probe_container"]
 
@@ -44,14 +45,15 @@ class Probe:
         try:
             async with asyncio.timeout(self.timeout):
                 await act(self.spec, container, target)
-        except ActionError as failure:
-            return str(failure)
         except TimeoutError:
             if "exec" in self.spec:
                 return (
                     f'command timed out: "{" ".join(self.spec["exec"]["command"])}" timed out after {self.timeout:g}s'
                 )
             return "context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
+        except Exception as failure:
+            # Whatever it was, this look has failed, and the next may not.
+            return failures.words(failure)
         return None
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
+from labkit.sandbox.api.options_read import whole_option
 from labkit.sandbox.api.streams.attach import log_was_read
 from labkit.sandbox.api.streams.container import chosen_container
 from labkit.sandbox.api.streams.upgrade import flag
@@ -25,10 +26,7 @@ def _integer(request: web.Request, name: str) -> int | None:
     text = request.query.get(name, "")
     if not text:
         return None
-    try:
-        return int(text)
-    except ValueError:
-        raise ApiError(400, "BadRequest", f'strconv.ParseInt: parsing "{text}": invalid syntax') from None
+    return whole_option(text)
 
 
 def _options(request: web.Request) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
+from labkit import reading
+
 __all__ = ["JSONPathError", "find"]
 
 _Step = Callable[[Any], Iterator[Any]]
@@ -62,7 +64,7 @@ def _compiled(path: str) -> tuple[_Step, ...]:
     while position < len(text):
         token = _TOKEN.match(text, position)
         if token is None:
-            raise JSONPathError(f"unrecognized column definition {path!r}")
+            raise JSONPathError(f"unrecognized column definition {json.dumps(path)}")
         position = token.end()
         steps.append(_step(token, path))
     return tuple(steps)
@@ -126,7 +128,7 @@ def _deep(name: str) -> _Step:
 def _filter(condition: str, path: str) -> _Step:
     parts = _CONDITION.match(condition)
     if parts is None:
-        raise JSONPathError(f"unrecognized column definition {path!r}")
+        raise JSONPathError(f"unrecognized column definition {json.dumps(path)}")
     inner = parts["path"]
     compare = _COMPARE[parts["operator"]] if parts["operator"] else None
     wanted = _literal(parts["value"], path) if parts["operator"] else None
@@ -154,6 +156,6 @@ def _literal(text: str, path: str) -> Any:
     if text[0] in "'\"" and text[-1] == text[0]:
         return text[1:-1]
     try:
-        return json.loads(text)
-    except ValueError:
-        raise JSONPathError(f"unrecognized column definition {path!r}") from None
+        return reading.json_value(text)
+    except reading.ReadingError:
+        raise JSONPathError(f"unrecognized column definition {json.dumps(path)}") from None

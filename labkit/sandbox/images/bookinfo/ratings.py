@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import time
 
+from labkit import reading
 from labkit.sandbox.images.bookinfo.common import health, run
 from labkit.sandbox.images.web import Request, Response, json_response
 
@@ -44,7 +44,7 @@ class Ratings:
         before, _, number = request.path.rpartition("/")
         if before != "/ratings" or request.method not in ("GET", "POST"):
             return json_response({"error": "not found"}, 404)
-        if not number.isdigit():
+        if not (number.isascii() and number.isdigit() and len(number) < 20):
             return json_response({"error": "please provide numeric product ID"}, 400)
         if request.method == "POST":
             return self._store(int(number), request.body)
@@ -54,7 +54,7 @@ class Ratings:
         if self._version.startswith("v2"):
             return json_response({"error": "Post not implemented for database backed ratings"}, 501)
         try:
-            given = json.loads(body)
+            given = reading.json_value(body)
             if not isinstance(given, dict):
                 raise ValueError("not an object")
         except ValueError:

@@ -16,6 +16,7 @@ from html import escape
 from typing import Any
 from urllib.parse import urlencode
 
+from labkit import reading
 from labkit.sandbox.images.web import Request, Response, json_response
 
 __all__ = ["PAGES", "Call", "answer"]
@@ -84,8 +85,8 @@ class Call:
             shown["form"] = self.pairs(list(self.request.form().items()))
             shown["data"] = ""
         try:
-            shown["json"] = json.loads(text) if text else None
-        except ValueError:
+            shown["json"] = reading.json_value(text) if text else None
+        except reading.ReadingError:
             pass
         return {**self.described(), **shown}
 

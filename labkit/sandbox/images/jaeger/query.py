@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from urllib.parse import unquote
 
+from labkit import reading
 from labkit.sandbox.images.jaeger.spans import Json
 from labkit.sandbox.images.jaeger.store import Query, TraceStore
 
@@ -47,8 +48,8 @@ def _tags(values: Mapping[str, list[str]]) -> tuple[tuple[str, str], ...]:
     pairs = dict(text.split(":", 1) for text in values.get("tag", []) if ":" in text)
     for text in values.get("tags", []):
         try:
-            given = json.loads(text)
-        except ValueError:
+            given = reading.json_value(text)
+        except reading.ReadingError:
             given = None
         if not isinstance(given, dict):
             raise BadQueryError(f'parameter \'tags\' must be a JSON object such as {{"error":"true"}}, not {text!r}')

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+from labkit import reading
 from labkit.sandbox.images.guarded import guarded
 from labkit.sandbox.images.jaeger.query import answer
 from labkit.sandbox.images.jaeger.spans import BadSpanError
@@ -55,7 +55,7 @@ def collector(store: TraceStore) -> App:
         if request.method != "POST" or request.path != "/api/v2/spans":
             return _plain(404, "this is the Zipkin collector: POST /api/v2/spans")
         try:
-            spans = json.loads(request.body)
+            spans = reading.json_value(request.body)
             if not isinstance(spans, list):
                 raise BadSpanError("a list of spans in Zipkin's v2 JSON is expected")
             store.add(spans, len(request.body))

@@ -41,7 +41,7 @@ def _microseconds(value: object, what: str) -> int:
 
 
 def _tag(key: str, value: object) -> Json:
-    if key in _INTEGER_TAGS and isinstance(value, str) and value.isdigit():
+    if key in _INTEGER_TAGS and isinstance(value, str) and value.isascii() and value.isdigit():
         return {"key": key, "type": "int64", "value": int(value)}
     if isinstance(value, str) and value in ("true", "false") and key == "error":
         return {"key": key, "type": "bool", "value": value == "true"}

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from labkit import reading
 from labkit.sandbox.images.kiali.mesh import SYSTEM, Mesh, selects
 from labkit.sandbox.images.kiali.sources import Kubernetes, SourceError
 
@@ -166,8 +167,8 @@ def change(kubernetes: Kubernetes, kind: Kind, namespace: str, name: str, method
         kubernetes.delete(path)
         return {}
     try:
-        content = json.loads(body)
-    except ValueError:
+        content = reading.json_value(body)
+    except reading.ReadingError:
         raise SourceError("the change is not JSON", 400) from None
     if not isinstance(content, dict):
         raise SourceError("the change is not an object", 400)

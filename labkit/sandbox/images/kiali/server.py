@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from labkit import reading
 from labkit.sandbox.images import standin
 from labkit.sandbox.images.guarded import guarded
 from labkit.sandbox.images.kiali.api import Api
@@ -119,7 +120,11 @@ def main() -> int:
     sys.path.append(os.environ["LABKIT_LIBRARIES"])
     mounts: dict[str, str] = json.loads(os.environ["LABKIT_MOUNTS"])
     config = _mounted(_config_path(sys.argv), mounts)
-    settings = read(config, os.environ, _mounted("/kiali-secret", mounts), standin.tag())
+    try:
+        settings = read(config, os.environ, _mounted("/kiali-secret", mounts), standin.tag())
+    except reading.ReadingError as error:
+        print(f"Failed to load config file: {error}", file=sys.stderr, flush=True)
+        return 1
     folder = _mounted(_CREDENTIALS, mounts)
     host, port = os.environ["KUBERNETES_SERVICE_HOST"], int(os.environ["KUBERNETES_SERVICE_PORT"])
     kubernetes = Kubernetes(host, port, folder / "token", str(folder / "ca.crt"))

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from labkit import reading
+
 __all__ = ["Settings", "read"]
 
 Json = dict[str, Any]
@@ -97,29 +99,41 @@ def read(config: Path, environment: Mapping[str, str], secret: Path, version: st
         environment: LABKIT_RELEASE and LABKIT_CLOCKS are looked at.
         secret: Where the Secret is mounted.
         version: Kiali's version.
-    """
-    import yaml
 
+    Raises:
+        ReadingError: the file is no YAML, or a port in it is none.
+    """
     try:
-        content: Json = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
+        content = _map(reading.yaml_value(config.read_bytes()))
     except OSError:
         content = {}
-    external = content.get("external_services") or {}
-    server = content.get("server") or {}
+    external = _map(content.get("external_services"))
+    server = _map(content.get("server"))
     release = environment.get("LABKIT_RELEASE", "1.30.3")
-    tracing = external.get("tracing") or {}
+    tracing = _map(external.get("tracing"))
     named = str(tracing.get("internal_url") or tracing.get("in_cluster_url") or "").rstrip("/")
     usual = ("http://jaeger-query:16686", "http://tracing/jaeger", "http://tracing")
-    observability = (server.get("observability") or {}).get("metrics") or {}
+    observability = _map(_map(server.get("observability")).get("metrics"))
     return Settings(
         version=version,
         release=release,
         scrape=15 if environment.get("LABKIT_CLOCKS") == "istio" else 1,
-        prometheus=str((external.get("prometheus") or {}).get("url") or "http://prometheus:9090"),
+        prometheus=str(_map(external.get("prometheus")).get("url") or "http://prometheus:9090"),
         tracing=(named,) if named else usual,
-        login=(content.get("auth") or {}).get("strategy") == "login",
+        login=_map(content.get("auth")).get("strategy") == "login",
         secret=secret,
         root="/" + str(server.get("web_root") or "/kiali").strip("/"),
-        port=int(server.get("port") or 20001),
-        metrics_port=int(observability.get("port") or 9090),
+        port=_port(server, 20001),
+        metrics_port=_port(observability, 9090),
     )
+
+
+def _map(value: Any) -> Json:
+    return value if isinstance(value, dict) else {}
+
+
+def _port(settings: Json, usual: int) -> int:
+    port = settings.get("port") or usual
+    if type(port) is not int or not 0 < port < 65536:
+        raise reading.ReadingError(f"{port!r} is not a port")
+    return port

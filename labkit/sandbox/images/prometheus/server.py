@@ -18,10 +18,9 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from labkit import config, files
+from labkit import config, files, reading
 from labkit.guard import new_secret
 from labkit.sandbox.images.cluster import Cluster
 from labkit.sandbox.images.guarded import guarded
@@ -91,8 +90,6 @@ class _Pod:
         self.api = f"{os.environ['KUBERNETES_SERVICE_HOST']}:{os.environ['KUBERNETES_SERVICE_PORT']}"
 
     def write_config(self, discovery_port: int, scrapes_port: int) -> None:
-        import yaml
-
         here = Surroundings(
             discovery=f"http://{self.hidden}:{discovery_port}/sd",
             root=self.root,
@@ -103,9 +100,9 @@ class _Pod:
             from_mixer=os.environ["LABKIT_METRICS"] == "mixer",
             shift=int(os.environ.get("LABKIT_LOW_PORT_SHIFT") or 0),
         )
-        content: dict[str, Any] = yaml.safe_load(self.source.read_text()) or {}
+        text = _adapted(self.source.read_text(encoding="utf-8", errors="replace"), here)
         # Prometheus may read it again at this moment: half a configuration is refused.
-        files.write(self.adapted, yaml.safe_dump(adapt(content, here), sort_keys=False).encode(), lasting=False)
+        files.write(self.adapted, text.encode(), lasting=False)
 
     def command(self, program: Path, port: int, password: str) -> list[str]:
         import bcrypt
@@ -127,6 +124,16 @@ class _Pod:
             "--web.enable-lifecycle",
             "--log.level=warn",
         ]
+
+
+def _adapted(text: str, here: Surroundings) -> str:
+    import yaml
+
+    try:
+        return yaml.safe_dump(adapt(reading.yaml_value(text) or {}, here), sort_keys=False)
+    except (reading.ReadingError, AttributeError, TypeError):
+        # No configuration of Prometheus: what is wrong with it is best said by Prometheus itself.
+        return text
 
 
 def _free_port(address: str) -> int:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
-import json
 from typing import Any
 
+from labkit import reading
 from labkit.sandbox.contracts import Obj
 from labkit.sandbox.mesh.validation.problems import Problems, quoted
 
@@ -91,9 +91,9 @@ def request_authentication(obj: Obj, problems: Problems) -> None:
 
 def _jwks(text: str, problems: Problems) -> None:
     try:
-        keys = json.loads(text)
-    except ValueError as error:
-        problems.error(f"jwks parse error: failed to unmarshal JWK set: {error}")
+        keys = reading.json_value(text)
+    except reading.ReadingError as error:
+        problems.error(f"jwks parse error: failed to unmarshal JWK set: {error.problem}")
         return
     if not isinstance(keys, dict) or not isinstance(keys.get("keys"), list):
         problems.error("jwks parse error: failed to unmarshal JWK set: no keys found")
