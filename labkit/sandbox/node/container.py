@@ -19,7 +19,7 @@ from labkit.sandbox.images import ContainerContext, Image, Launch
 from labkit.sandbox.node.attach import Outlet, open_streams
 from labkit.sandbox.node.backoff import BackOff
 from labkit.sandbox.node.context import make_context
-from labkit.sandbox.node.endings import again_after, duration, faultless, last_words, not_started, terminated
+from labkit.sandbox.node.endings import again_after, backed_off, faultless, last_words, not_started, terminated
 from labkit.sandbox.node.execs import run_command
 from labkit.sandbox.node.handlers import ActionError, Target, act
 from labkit.sandbox.node.logs import LogFile, pump, remove_log
@@ -154,8 +154,7 @@ class Container:
                 self._image_name, self._image_id = str(name), image_id(name)
                 ended = await self._run_once(again=ended is not None)
             except Exception as error:  # What nobody foresaw: told on the pod and tried again; the others go on.
-                if not await self._failed("CreateContainerError", error):
-                    break
+                await self._failed("CreateContainerError", error)
         return int(ended["exitCode"]) if ended else _NEVER_RUN
 
     async def pause(self, seconds: float) -> bool:
@@ -167,11 +166,9 @@ class Container:
     async def _wait_to_restart(self) -> bool:
         wait = 0.0 if self._faultless else self._backoff.wait()
         if wait:
-            pod = self._pod()["metadata"]
-            where = f"container={self.name} pod={pod['name']}_{pod.get('namespace')}({pod.get('uid')})"
-            self.waiting("CrashLoopBackOff", f"back-off {duration(wait)} restarting failed {where}")
-            pod_name = where.partition("pod=")[2]
-            self.warning("BackOff", f"Back-off restarting failed container {self.name} in pod {pod_name}")
+            waiting, event = backed_off(self.name, self._pod()["metadata"], wait)
+            self.waiting("CrashLoopBackOff", waiting)
+            self.warning("BackOff", event)
         return await self.pause(wait)
 
     async def _run_once(self, again: bool) -> Obj | None:

@@ -11,7 +11,7 @@ from labkit.sandbox.contracts import Obj
 from labkit.sandbox.node.processes import Exit, StartError
 from labkit.sandbox.node.services import now
 
-__all__ = ["again_after", "duration", "faultless", "last_words", "not_started", "terminated"]
+__all__ = ["again_after", "backed_off", "duration", "faultless", "last_words", "not_started", "terminated"]
 
 _EPOCH = "1970-01-01T00:00:00Z"
 _START_FAILED = 128
@@ -22,6 +22,21 @@ _LOG_LINES, _LOG_BYTES = 80, 2048
 def again_after(policy: str, code: int) -> bool:
     """Whether a container that ended with `code` is to run again, by its pod's restart policy."""
     return policy == "Always" or (policy == "OnFailure" and code != 0)
+
+
+def backed_off(container: str, pod: Obj, wait: float) -> tuple[str, str]:
+    """What is said while a container waits for its next run: in its state, and as an event.
+
+    Args:
+        container: Its name.
+        pod: Its pod's metadata.
+        wait: Seconds until then.
+    """
+    where = f"{pod['name']}_{pod.get('namespace')}({pod.get('uid')})"
+    return (
+        f"back-off {duration(wait)} restarting failed container={container} pod={where}",
+        f"Back-off restarting failed container {container} in pod {where}",
+    )
 
 
 def faultless(ended: Exit, signalled: bool, settled: bool) -> bool:
