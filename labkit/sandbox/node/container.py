@@ -67,7 +67,7 @@ class Container:
         self.init = init
         self.state: Obj = {"waiting": {"reason": "PodInitializing" if init else "ContainerCreating"}}
         self.last_state: Obj = {}
-        self.ready = self.started = False
+        self.ready = self.started = self._faultless = False
         self.restarts = 0
         self.has_started = asyncio.Event()
         self.context: ContainerContext | None = None
@@ -78,14 +78,12 @@ class Container:
         self._volumes = volumes
         self._pod = pod
         self._changed = changed
-        self._image_name = str(spec.get("image", ""))
-        self._image_id = self._id = ""
+        self._image_name, self._image_id, self._id = str(spec.get("image", "")), "", ""
         self._launch: Launch | None = None
         self._process: Process | None = None
         self.began = 0.0
         self._ready_probe = "readinessProbe" not in spec
         self._backoff = BackOff(services.timing.backoff, services.timing.backoff_limit)
-        self._faultless = False
         self._stopping = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -166,8 +164,8 @@ class Container:
     async def _wait_to_restart(self) -> bool:
         wait = 0.0 if self._faultless else self._backoff.wait()
         if wait:
-            waiting, event = backed_off(self.name, self._pod()["metadata"], wait)
-            self.waiting("CrashLoopBackOff", waiting)
+            state, event = backed_off(self.name, self._pod()["metadata"], wait)
+            self.waiting("CrashLoopBackOff", state)
             self.warning("BackOff", event)
         return await self.pause(wait)
 
@@ -224,7 +222,7 @@ class Container:
         """Tell what keeps the container from being made, and wait; False if it is not wanted any more."""
         text = failures.words(error)
         if not isinstance(error, LabError | OSError):
-            log.error("container %s of pod %s", self.name, self._pod()["metadata"]["name"], exc_info=error)
+            log.error("container %s of %s", self.name, self._pod()["metadata"]["name"], exc_info=error)
         self.waiting(reason, text)
         self.warning("Failed", f"Error: {text}")
         return await self.pause(self._services.timing.retry)
