@@ -7,7 +7,7 @@ import logging
 from labkit.errors import LabError
 from labkit.sandbox.contracts import Obj, Objects
 
-__all__ = ["report", "words"]
+__all__ = ["noted", "report", "words"]
 
 log = logging.getLogger(__name__)
 
@@ -21,10 +21,15 @@ def words(error: BaseException) -> str:
     return f"an error inside the sandbox, whose daemon.log says more: {type(error).__name__} {error}".strip()
 
 
+def noted(error: BaseException, what: str) -> str:
+    """An error's words; where the fault is the sandbox's own, all about it goes to the log, as trouble of `what`."""
+    if not isinstance(error, LabError | OSError):
+        log.error("%s", what, exc_info=error)
+    return words(error)
+
+
 def report(objects: Objects, obj: Obj, error: BaseException, reason: str, component: str) -> None:
     """Record `error` as a Warning event on `obj`, and where it is a fault of the sandbox's own in the log."""
-    if not isinstance(error, LabError | OSError):
-        meta = obj.get("metadata") or {}
-        where = f"{obj.get('kind', '')} {meta.get('namespace') or ''}/{meta.get('name')}"
-        log.error("%s: %s", where, reason, exc_info=error)
-    objects.event(obj, "Warning", reason, words(error), component)
+    meta = obj.get("metadata") or {}
+    what = f"{obj.get('kind', '')} {meta.get('namespace') or ''}/{meta.get('name')}: {reason}"
+    objects.event(obj, "Warning", reason, noted(error, what), component)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import secrets
 import signal
@@ -30,8 +29,6 @@ from labkit.sandbox.node.services import NodeServices, image_id, now
 from labkit.sandbox.node.volumes import Volumes
 
 __all__ = ["Container"]
-
-log = logging.getLogger(__name__)
 
 _NEVER_RUN = 137
 _LAST_OUTPUT = 0.5
@@ -220,9 +217,7 @@ class Container:
 
     async def _failed(self, reason: str, error: Exception) -> bool:
         """Tell what keeps the container from being made, and wait; False if it is not wanted any more."""
-        text = failures.words(error)
-        if not isinstance(error, LabError | OSError):
-            log.error("container %s of %s", self.name, self._pod()["metadata"]["name"], exc_info=error)
+        text = failures.noted(error, f"container {self.name} of pod {self._pod()['metadata']['name']}")
         self.waiting(reason, text)
         self.warning("Failed", f"Error: {text}")
         return await self.pause(self._services.timing.retry)
@@ -275,8 +270,8 @@ class Container:
             watching.cancel()
             [failure] = await asyncio.gather(watching, return_exceptions=True)
             if isinstance(failure, Exception):
-                log.error("probes of container %s", self.name, exc_info=failure)
-                self.warning("ProbeError", f"its hook and probes ended: {failures.words(failure)}")
+                said = failures.noted(failure, f"probes of container {self.name}")
+                self.warning("ProbeError", f"its hook and probes ended: {said}")
             self.started = self.ready = False
 
     async def _watch(self) -> None:
