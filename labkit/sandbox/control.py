@@ -292,7 +292,11 @@ def _lock(home: Path) -> int:
 
 def reports(name: str) -> list[Path]:
     """What was told of damaged objects of sandbox `name` when they were recovered, one file a time, oldest first."""
-    return sorted((folder(name) / "objects").glob("recovered-*.txt"))
+    try:
+        return sorted((folder(name) / "objects").glob("recovered-*.txt"))
+    except OSError:
+        # The folder cannot even be looked at: `up` says why.
+        return []
 
 
 def set_aside(name: str) -> list[Path]:
