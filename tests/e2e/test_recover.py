@@ -132,3 +132,31 @@ def test_whatever_is_stored_the_rest_starts(stopped, until):
     stopped.kubectl("expose", "deployment", "web", "--port=80")
     addresses = ("get", "endpoints", "web", "-o", "jsonpath={.subsets[0].addresses[0].ip}")
     until(lambda: stopped.kubectl(*addresses).stdout.startswith("127."), 20, "the Service's endpoint")
+
+
+BOMBS = {
+    "brackets": "a: " + "[" * 20_000 + "]" * 20_000,
+    "aliases": "a0: &a0 [x, x, x, x, x, x, x, x, x]\n"
+    + "\n".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 10)),
+}
+"""Settings of the mesh that no reader without bounds survives."""
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_settings_that_no_reader_survives_keep_nothing_from_starting(bomb, start_sandbox, until):
+    sandbox = start_sandbox("1.30.3", name="bombed")
+    sandbox.kubectl("create", "namespace", "istio-system")
+    settings = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "istio", "namespace": "istio-system"},
+        "data": {"mesh": BOMBS[bomb]},
+    }
+    sandbox.kubectl("apply", "-f", "-", stdin=json.dumps(settings))
+    events = ("get", "events", "-n", "istio-system", "-o", "jsonpath={.items[*].type}: {.items[*].message}")
+    until(lambda: "Warning" in sandbox.kubectl(*events).stdout, 20, "an event about the settings")
+    sandbox.labkit("down", "--name", "bombed")
+    up = sandbox.labkit("up", "--name", "bombed")
+    assert up.returncode == 0, up.stderr
+    mesh = sandbox.kubectl("get", "configmap", "istio", "-n", "istio-system", "-o", "jsonpath={.data.mesh}").stdout
+    assert mesh == BOMBS[bomb]
