@@ -7,6 +7,7 @@ import base64
 from labkit.sandbox.contracts import Obj
 from labkit.sandbox.controllers.meta import condition, time_text
 from labkit.sandbox.tokens import Tokens
+from tests.conftest import TOKEN
 
 from .conftest import DEPLOYMENTS, Cluster, deployment
 
@@ -62,7 +63,7 @@ async def test_service_accounts_of_kubernetes_1_14_have_a_token(legacy: Cluster)
     assert {key: base64.b64decode(value).decode() for key, value in secret["data"].items()} == {
         "ca.crt": "CERTIFICATE",
         "namespace": "team",
-        "token": Tokens("a-token").of_account("team", "default", account["metadata"]["uid"]),
+        "token": Tokens(TOKEN).of_account("team", "default", account["metadata"]["uid"]),
     }
     legacy.objects.delete("serviceaccounts", "default", "team")
     await legacy.until(lambda: legacy.objects.find("secrets", name, "team") is None)

@@ -89,7 +89,7 @@ def test_a_mark_starts_no_pod_again(theirs: SandboxUnderTest, tmp_path: Path) ->
     ("command", "named"),
     [
         ("delete configmap settings -n team", "ConfigMap team/settings"),
-        ("delete configmaps --all-namespaces --all", "ConfigMap kube-system/kube-root-ca.crt"),
+        ("delete configmaps --all-namespaces --all", "ConfigMap mine/a-guest"),
         ("delete ns/mine", "ConfigMap mine/a-guest"),
         ("apply -f theirs.json", "ConfigMap team/settings"),
         ("-n team delete -f theirs.json --wait=false", "ConfigMap team/settings"),
