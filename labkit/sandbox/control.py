@@ -243,7 +243,9 @@ def up(
         if now.state == "running":
             return now
         if now.state == "starting":
-            return _wait_until_running(name, home)
+            now = _wait_while_starting(name, home)
+            if now.state == "running":
+                return now
         check(home)
         options = ["--with", str(asker)] if asker else []
         options += ["--loadbalancer"] * loadbalancer + ["--real-clocks"] * real_clocks + ["--recover"] * recover
@@ -304,12 +306,12 @@ def set_aside(name: str) -> list[Path]:
     return sorted((folder(name) / "objects" / "set-aside").glob("*.json"))
 
 
-def _wait_until_running(name: str, home: Path) -> Status:
-    """Another `labkit up`, which is gone, had started it."""
+def _wait_while_starting(name: str, home: Path) -> Status:
+    """Another `labkit up`, which is gone, had started it; or it is about to stop, and can be started after that."""
     deadline = time.monotonic() + UP_DEADLINE
     while time.monotonic() < deadline:
         now = status(name)
-        if now.state == "running":
+        if now.state in ("running", "stopped"):
             return now
         if now.state != "starting":
             raise SandboxError(
@@ -342,6 +344,7 @@ def down(name: str = "default", *, delete: bool = False) -> Status:
                 _wait_gone(process, DOWN_DEADLINE)
             except psutil.TimeoutExpired:
                 process.kill()
+                psutil.wait_procs([process], timeout=5)
     _end_leftovers(home)
     if delete and home.exists():
         shutil.rmtree(home)

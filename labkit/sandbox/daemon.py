@@ -30,7 +30,7 @@ from labkit.sandbox.launch import Report
 from labkit.sandbox.lifeline import Asker
 from labkit.sandbox.settings import SandboxSettings
 from labkit.sandbox.tidy import Tidy
-from labkit.sandbox.upkeep import Upkeep
+from labkit.sandbox.upkeep import Home, Upkeep
 
 __all__ = ["Sandbox", "main"]
 
@@ -120,7 +120,10 @@ def _upkeep(settings: SandboxSettings) -> Upkeep:
 
     def usable(content: bytes) -> bool:
         # `kubectl config set-context --namespace` writes it anew, as YAML; what leads here must be in it still.
-        return all(word.encode() in content for word in vital)
+        try:
+            return all(word in content.decode() for word in vital)
+        except UnicodeDecodeError:
+            return False
 
     return Upkeep([home / name for name in names if (home / name).exists()], {config: usable})
 
@@ -146,6 +149,7 @@ async def _serve(settings: SandboxSettings, running: Callable[[], None], asker: 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, ended.set)
     gc.disable()
+    home = Home(settings.home)
     sandbox = Sandbox(settings)
     # Almost all that is kept here are trees of JSON, which need no collector: with Python's own thresholds looking
     # through them was a tenth of this process's work while Istio is installed. What is imported stays for good.
@@ -157,20 +161,23 @@ async def _serve(settings: SandboxSettings, running: Callable[[], None], asker: 
         with asker.watched(ended.set) if asker is not None else contextlib.nullcontext():
             await sandbox.start()
             _write_state(settings, "running", sandbox.api.port, sandbox.objects.moved, asker)
-            upkeep = loop.create_task(_upkeep(settings).run())
+            upkeep = loop.create_task(_upkeep(settings).run(home, ended.set))
             running()
             took = time.monotonic() - began
             log.info("Istio %s sandbox on %s, up in %.2f s", settings.release, settings.plan.node, took)
             await ended.wait()
-        gone = asker is not None and not asker.alive
-        log.info("stopping%s", f": process {asker.pid}, which it was to end with, has ended" if asker and gone else "")
+        why = f": process {asker.pid}, which it was to end with, has ended" if asker and not asker.alive else ""
+        log.info("stopping%s", f": its folder {settings.home} is gone" if home.gone else why)
     finally:
         if upkeep is not None:
             upkeep.cancel()
         await sandbox.stop()
-        with contextlib.suppress(LabError):
-            # A disk that is full must not hide why the sandbox ends.
-            _write_state(settings, "stopped")
+        # In the place of its folder there may be another's by now.
+        if not home.gone:
+            with contextlib.suppress(LabError):
+                # A disk that is full must not hide why the sandbox ends.
+                _write_state(settings, "stopped")
+        home.close()
 
 
 def main(argv: list[str] | None = None) -> int:

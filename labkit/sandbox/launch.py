@@ -76,7 +76,9 @@ def launch(home: Path, name: str, release: str, *options: str) -> None:
 def _start(home: Path, options: list[str], told: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-P", "-m", "labkit.sandbox.daemon", "--home", str(home), *options]
     command += ["--report", str(told)]
-    (home / "state.json").unlink(missing_ok=True)
+    with contextlib.suppress(IsADirectoryError):
+        # A folder in its place is moved aside by the daemon.
+        (home / "state.json").unlink(missing_ok=True)
     log = home / _LOG
     # What an earlier start said is kept once, apart: nobody shall take it for what this one says.
     with contextlib.suppress(FileNotFoundError):

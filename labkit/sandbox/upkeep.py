@@ -1,4 +1,7 @@
-"""While a sandbox runs, its small files stay what they are: one that is deleted or damaged is written again."""
+"""While a sandbox runs, its small files stay what they are: one that is deleted or damaged is written again.
+
+Without its folder a sandbox ends: its journal would go on in a file without a name, and nobody could find its process.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from labkit import files
 from labkit.errors import LabError
 from labkit.sandbox import kept
 
-__all__ = ["Upkeep"]
+__all__ = ["Home", "Upkeep"]
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +23,36 @@ EVERY = 0.5
 """Seconds between looks."""
 
 _Seen = tuple[int, int, int]
+
+
+class Home:
+    """A folder as it is now, told from another that comes to its place.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        # As long as it is open, no other folder gets its number.
+        self._held = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    @property
+    def gone(self) -> bool:
+        """Whether it was deleted, moved or replaced. A folder that cannot be looked at is not gone."""
+        try:
+            return not os.path.samestat(os.fstat(self._held), os.stat(self._path))
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Look no more."""
+        os.close(self._held)
 
 
 class Upkeep:
@@ -34,16 +67,22 @@ class Upkeep:
         self._right = {path: files.read(path) for path in paths}
         self._seen: dict[Path, _Seen | None] = {path: _look(path) for path in paths}
         self._accepts = accepts
+        self._doubted: dict[Path, _Seen | None] = {}
+        self._said: dict[Path, str] = {}
 
-    async def run(self) -> None:
-        """Look again and again, until cancelled."""
-        while True:
-            await asyncio.sleep(EVERY)
+    async def run(self, home: Home, gone: Callable[[], None]) -> None:
+        """Look again and again, until cancelled; call `gone` once, and end, when `home` has gone."""
+        while not home.gone:
             for path in self._right:
                 self.check(path)
+            await asyncio.sleep(EVERY)
+        gone()
 
     def check(self, path: Path) -> None:
-        """Look at one file; write it again if it is not what it should be."""
+        """Look at one file; write it again if it is not what it should be.
+
+        One that its user may change must look damaged twice: whoever writes it first empties it.
+        """
         look = _look(path)
         # Without its folder somebody is deleting the sandbox: not our place to bring it back.
         if (path in self._seen and look == self._seen[path]) or not path.parent.is_dir():
@@ -58,13 +97,22 @@ class Upkeep:
         if found and self._accepts.get(path, _never)(found):
             self._right[path] = found
             return
+        if path in self._accepts and self._doubted.get(path, ()) != look:
+            self._doubted[path] = look
+            del self._seen[path]
+            return
         try:
             kept.put(path, self._right[path].decode())
         except LabError as error:
-            log.error("%s is damaged, and cannot be written again: %s", path, error.message)
+            # Tried again: a disk does not stay full for ever.
+            del self._seen[path]
+            if self._said.get(path) != error.message:
+                self._said[path] = error.message
+                log.error("%s is damaged, and cannot be written again: %s", path, error.message)
             return
         # The next round reads it once more: it may have been damaged again by now.
         del self._seen[path]
+        self._said.pop(path, None)
         log.warning("%s was damaged: it was written again", path)
 
 

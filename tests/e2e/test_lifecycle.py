@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -173,3 +174,24 @@ def test_an_older_log_is_no_part_of_a_new_error(start_sandbox, tmp_path, monkeyp
     assert (sandbox.home / "daemon.log.1").read_text() == old
     monkeypatch.delenv("PYTHONPATH")
     assert sandbox.labkit("up", "--name", "again").returncode == 0
+
+
+def test_a_sandbox_whose_folder_was_deleted_ends_and_leaves_the_next_one_alone(sandbox, until):
+    """`rm -rf` instead of `labkit down --delete`: nobody could find its processes any more."""
+
+    def delete() -> None:
+        # In one step: what is deleted piece by piece may be written again in between.
+        shutil.rmtree(sandbox.labkit_home.rename(sandbox.labkit_home.with_suffix(".gone")))
+
+    sandbox.kubectl("create", "configmap", "old")
+    old = status(sandbox)["pid"]
+    delete()
+    # Its processes end meanwhile, or have ended.
+    up = sandbox.labkit("up", "--name", "life", "--release", "1.30.3")
+    assert up.returncode == 0, up.stderr
+    assert old not in [process.pid for process in processes_of(sandbox.home)]
+    assert status(sandbox)["state"] == "running"
+    assert sandbox.kubectl("get", "configmap", "old", check=False).returncode == 1
+    delete()
+    until(lambda: processes_of(sandbox.home) == [], 60, "the end of a sandbox without a folder")
+    assert not sandbox.labkit_home.exists()
