@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -290,3 +291,33 @@ def test_a_compaction_on_a_full_disk_costs_no_write(tmp_path, monkeypatch, caplo
     store = Store(path)
     assert [entry.obj["data"]["text"][:2] for entry in store.entries("configmaps")] == ["36", "37", "38", "39"]
     store.close()
+
+
+def test_a_file_that_is_being_brought_to_the_disk_is_not_closed_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its number could be another file's by then, and the header would be written into that."""
+    path = tmp_path / "journal.jsonl"
+    store = Store(path)
+    begun, go_on, real = threading.Event(), threading.Event(), os.fdatasync
+    used: list[int] = []
+
+    def slow(fd: int) -> None:
+        if threading.current_thread().name == "journal" and not begun.is_set():
+            used.append(fd)
+            begun.set()
+            assert go_on.wait(30)
+        real(fd)
+
+    monkeypatch.setattr(os, "fdatasync", slow)
+    store.put("configmaps", ("default", "a"), obj("a", "1"))
+    assert begun.wait(30)
+    store.foreign = True
+    store.adopt()
+    assert os.fstat(used[0]).st_nlink == 0
+    go_on.set()
+    store.put("configmaps", ("default", "b"), obj("b", "2"))
+    store.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(used[0])
+    assert set(state(read(path.read_bytes()))) == {("configmaps", ("default", name)) for name in "ab"}

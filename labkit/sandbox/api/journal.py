@@ -180,6 +180,8 @@ class Journal:
         Raises:
             SandboxError: where that is not possible; the file is as it was then.
         """
+        if self._fresh is not None:
+            self.flush()
         try:
             self._replace(payloads, aside, by)
         except OSError as error:
@@ -200,7 +202,10 @@ class Journal:
             raise
         with self._lock:
             old, self._file = self._file, fresh
-        if old is not None:
+        if old is not None and self._thread is not None:
+            # The thread may be using it: it is closed between two rounds, before its number is another file's.
+            self._dropped.append(old)
+        elif old is not None:
             old.close()
         self._sync_folder()
         self._start(fresh.size)
