@@ -97,6 +97,22 @@ def test_objects_move_once_and_keep_their_versions(tmp_path: Path) -> None:
     third.close()
 
 
+def test_an_address_of_the_machine_itself_is_no_block(tmp_path: Path) -> None:
+    """Whoever may write a pod's status may write 127.0.0.1 there; that must go on meaning this machine elsewhere."""
+    settings = SandboxSettings("test", tmp_path, "1.30.3", AddressPlan(20), TOKEN)
+    first = ObjectStore(settings)
+    spec = {"containers": [{"name": "c", "image": "busybox:1.28"}]}
+    first.create("serviceaccounts", {"metadata": {"name": "default"}}, "default")
+    pod = first.create("pods", {"metadata": {"name": "odd"}, "spec": spec}, "default")
+    first.update("pods", {**pod, "status": {"podIP": "127.0.0.1"}}, subresource="status")
+    first.create("configmaps", {"metadata": {"name": "where"}, "data": {"url": "http://127.0.0.1:80"}}, "default")
+    first.close()
+    second = ObjectStore(settings)
+    assert second.moved == ""
+    assert second.get("configmaps", "where", "default")["data"]["url"] == "http://127.0.0.1:80"
+    second.close()
+
+
 @pytest.mark.parametrize("release", ["1.30.3", "1.2.2"])
 def test_a_sandbox_whose_block_is_taken_moves(start_sandbox, until, release: str) -> None:
     sandbox = start_sandbox(release, "--loadbalancer", name="nomad")

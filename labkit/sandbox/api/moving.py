@@ -51,7 +51,8 @@ def _numbers(address: Any) -> set[int]:
         parts = ipaddress.IPv4Address(address).packed
     except ValueError:
         return set()
-    return {parts[1]} if parts[0] == 127 else set()
+    # 127.0.0.1 is every machine's own, whoever may have written it there.
+    return {parts[1]} if parts[0] == 127 and 1 <= parts[1] <= 254 else set()
 
 
 def moved(resource: str, obj: Obj, old: Collection[int], new: int) -> Obj:
