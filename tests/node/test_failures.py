@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -259,3 +260,17 @@ def test_words_of_errors() -> None:
     assert words(SandboxError("what was seen", next_step="what to do")) == "what was seen"
     assert words(FileNotFoundError(2, "No such file or directory", "/x")) == "No such file or directory: /x"
     assert words(KeyError("unforeseen")) == WORDS
+
+
+async def test_what_cannot_be_started_leaves_nothing_open(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its log and its terminal, each time that it is tried."""
+    opened: list[int] = []
+
+    async def spawn(*_: Any, **__: Any) -> Any:
+        opened.append(len(os.listdir("/proc/self/fd")))
+        raise KeyError("unforeseen")
+
+    monkeypatch.setattr(cluster.node._processes, "spawn", spawn)
+    cluster.shell("sleep 1000", "bad", tty=True, stdin=True)
+    await cluster.until(lambda: len(opened) > 20)
+    assert opened[20] - opened[5] < 15

@@ -190,8 +190,6 @@ class Container:
             self._launch = images.launch(self.image, self.context)
             process, output = await self._start(identity)
         except (LabError, OSError) as error:
-            if self.outlet is not None:
-                self.outlet.close()
             self._faultless = isinstance(error, StartError) and error.lost
             if self._faultless and not await self.pause(self._services.timing.retry):
                 return None
@@ -232,7 +230,9 @@ class Container:
         streams = open_streams(stdin=bool(self.spec.get("stdin")), tty=tty)
         outlet = self.outlet = Outlet(self.log, streams, once=bool(self.spec.get("stdinOnce")))
         output = [pump(reader, outlet, name) for name, reader in streams.outputs]
-        with contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as unused, contextlib.ExitStack() as stack:
+            unused.callback(outlet.close)
+            unused.callback(self.log.close)
             for end in streams.theirs:
                 stack.callback(os.close, end)
             workdir = self.context.path(self.spec.get("workingDir") or "/")
@@ -246,6 +246,7 @@ class Container:
                 streams=streams.theirs,
                 tty=tty,
             )
+            unused.pop_all()
         outlet.started(process)
         return process, output
 
