@@ -11,7 +11,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ import psutil
 import yaml
 
 from labkit import config, files
+from labkit.cluster import scratch
 from labkit.errors import MissingToolError, SettingError
 
 __all__ = [
@@ -279,7 +279,7 @@ def nowhere(words: str) -> str:
 @functools.cache
 def _scratch() -> Path:
     # Not below LABKIT_HOME, which may be what cannot be written to.
-    folder = Path(tempfile.mkdtemp(prefix="labkit-"))
+    folder = scratch.make()
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 

@@ -11,17 +11,17 @@ import contextlib
 import http.client
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from labkit.cluster import identity
+from labkit.cluster import identity, scratch
 from labkit.cluster.kubeconfig import Chosen, kubectl_program
 from labkit.errors import ClusterError
 
@@ -164,8 +164,10 @@ class Tunnel:
             return False
         lines: list[str] = []
         # Its own folder lets nobody else in; a short name, as a socket's may be no longer than 107 bytes.
-        with tempfile.TemporaryDirectory(prefix="labkit-", dir=_short_folder()) as folder:
-            place = Path(folder) / "api"
+        with contextlib.ExitStack() as stack:
+            folder = scratch.make(_short_folder())
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            place = folder / "api"
             command = [program, *self._target.arguments, "proxy", "--unix-socket", str(place)]
             process = subprocess.Popen(
                 [sys.executable, "-S", "-E", "-c", _LEASH, str(os.getpid()), *command],

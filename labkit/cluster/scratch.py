@@ -1,0 +1,35 @@
+"""Folders for temporary files. One that was left by a process that was killed goes when the next one is made."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import socket
+import tempfile
+from pathlib import Path
+
+import psutil
+
+__all__ = ["make"]
+
+
+def make(within: str | None = None) -> Path:
+    """A new folder (0700), empty; whoever asked for it removes it.
+
+    Args:
+        within: Where; None for the folder that this system has for temporary files.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    parent = Path(within or tempfile.gettempdir())
+    # Machines and containers may share it, and count their processes each for itself.
+    start = f"labkit-{hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]}-"
+    for left in parent.glob(f"{start}*"):
+        with contextlib.suppress(OSError, IndexError):
+            pid = left.name.split("-")[2]
+            if pid.isdigit() and not psutil.pid_exists(int(pid)) and left.lstat().st_uid == os.geteuid():
+                shutil.rmtree(left)
+    return Path(tempfile.mkdtemp(prefix=f"{start}{os.getpid()}-", dir=parent))
