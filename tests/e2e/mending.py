@@ -29,8 +29,9 @@ ROUND = "x-round"
 """Header of the page's answers that a rule sets: which of the rules is in force."""
 DEADLINE = 120.0
 """Seconds after which a recovery counts as none: Kubernetes' own back-off shows itself long before."""
-SETTLED = 11.0
-"""Seconds after which a container's end by SIGKILL is no crash to the node."""
+SETTLED = 13.0
+"""Seconds after which a container's end by SIGKILL is no crash to the node: 10 since its process started, and what a
+start is written down as too early by: the part of a second that is cut off, and the time that it took."""
 CONSOLES = {"grafana": (3000, "/api/health"), "kiali": (20001, "/kiali/healthz")}
 SAMPLE = "istio_requests_total{destination_workload='productpage-v1'}"
 Json = dict[str, Any]

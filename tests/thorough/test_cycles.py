@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,15 +38,13 @@ def outside(temporary: Path) -> set[str]:
 
 
 def sockets(block: str) -> set[str]:
-    """Listeners on a sandbox's addresses, and abstract sockets that bear its name."""
-    listening = {
-        f"listener {one.laddr.ip}:{one.laddr.port}"
+    """What listens on a sandbox's addresses, and what holds its block."""
+    return {
+        f"socket {one.laddr.ip}:{one.laddr.port}"
         for one in psutil.net_connections("inet")
-        if one.status == psutil.CONN_LISTEN and one.laddr.ip.startswith(block)
+        if one.laddr and one.laddr.ip.startswith(block)
+        if one.status == psutil.CONN_LISTEN or one.type == socket.SOCK_DGRAM
     }
-    number = block.split(".")[1]
-    unix = Path("/proc/net/unix").read_text().splitlines()
-    return listening | {line.split()[-1] for line in unix if line.endswith(f"labkit-127.{number}")}
 
 
 @contextlib.contextmanager
