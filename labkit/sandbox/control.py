@@ -1,7 +1,8 @@
 """Start, find and stop sandboxes: the side of a sandbox that a command line holds.
 
 A sandbox is one background process (`labkit.sandbox.daemon`) and a folder below ``$LABKIT_HOME/sandboxes``. Which
-process that is stands in the folder's `state.json`; a pid alone is never trusted: the process's start time must match.
+process that is stands in the folder's `state.json`; a pid alone is never trusted: the process's start time must match,
+or, where somebody has set the clock since, its command line.
 """
 
 from __future__ import annotations
@@ -125,15 +126,21 @@ def daemon_process(home: Path) -> psutil.Process | None:
         # Nothing says which it is: whoever was started for this folder.
         return next(filter(None, (_alive(one.pid) for one in _daemons(home))), None)
     process = _alive(int(str(state["pid"])))
-    return process if process and abs(process.create_time() - float(str(state["started"]))) < 2 else None
+    if process is None or abs(process.create_time() - float(str(state["started"]))) < 2 or _serves(process, home):
+        return process
+    return None
 
 
 def _daemons(home: Path) -> Iterator[psutil.Process]:
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            words = process.cmdline()
-            if "labkit.sandbox.daemon" in words and str(home) in words:
-                yield process
+    return (process for process in psutil.process_iter() if _serves(process, home))
+
+
+def _serves(process: psutil.Process, home: Path) -> bool:
+    """Whether a process is a daemon that was started for the folder `home`."""
+    with contextlib.suppress(psutil.Error, OSError):
+        words = process.cmdline()
+        return "labkit.sandbox.daemon" in words and str(home) in words
+    return False
 
 
 def _alive(pid: int) -> psutil.Process | None:

@@ -21,6 +21,7 @@ from typing import Any
 import psutil
 import pytest
 
+from labkit.sandbox.node import keeper
 from labkit.sandbox.node.processes import sweep
 from tests.conftest import REPOSITORY, processes_of, small_file_system, wait_until
 from tests.node.conftest import Cluster, running
@@ -362,3 +363,20 @@ async def test_curl_reaches_low_ports_where_they_are(tmp_path: Path) -> None:
             ["curl", "-sSf", f"http://{address}/status/200", f"{address}:80/status/200"], "client"
         )
         assert said == (0, "", "")
+
+
+def test_a_process_that_cannot_be_forked_is_told_and_the_keeper_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit of processes is reached: that is one container's trouble, not all pods' end."""
+
+    def refuse() -> int:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    daemon, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with daemon, its, open(os.memfd_create("request"), "w+b") as file:
+        file.write(b"{}")
+        file.flush()
+        file.seek(0)
+        socket.send_fds(daemon, [b'{"do": "spawn", "id": 7}'], [file.fileno()])
+        monkeypatch.setattr(os, "fork", refuse)
+        assert keeper.Keeper(its)._request()
+        assert json.loads(daemon.recv(4096)) == {"failed": 7, "errno": errno.EAGAIN}

@@ -107,7 +107,14 @@ class Keeper:
 
     def _spawn(self, number: int, request: dict[str, Any], streams: list[int]) -> None:
         result_in, result_out = os.pipe2(os.O_CLOEXEC)
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            # No more processes may be made just now: that one does not start, the others go on.
+            os.close(result_in)
+            os.close(result_out)
+            self._tell(failed=number, errno=error.errno)
+            return
         if pid == 0:
             child(request, streams, result_out, self._pid)
         os.close(result_out)

@@ -1,0 +1,29 @@
+"""Which process a sandbox's daemon is."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from labkit.sandbox.control import daemon_process
+
+
+def test_a_daemon_is_known_though_the_clock_was_set(tmp_path: Path) -> None:
+    """Start times are told from the moment of the machine's start, which moves with its clock."""
+    mine, others = tmp_path / "mine", tmp_path / "others"
+    words = ["-m", "labkit.sandbox.daemon", "--home", str(mine)]
+    with subprocess.Popen([sys.executable, "-c", "input()", *words], stdin=subprocess.PIPE) as process:
+        for home in (mine, others):
+            home.mkdir()
+            state = {"pid": process.pid, "started": time.time() - 3600.0, "release": "1.30.3", "state": "running"}
+            (home / "state.json").write_text(json.dumps(state))
+        found = daemon_process(mine)
+        assert found is not None
+        assert found.pid == process.pid
+        # A pid alone says nothing.
+        assert daemon_process(others) is None
+        process.communicate(b"\n")
+    assert daemon_process(mine) is None
