@@ -257,7 +257,12 @@ def up(
         options = ["--with", str(asker)] if asker else []
         options += ["--loadbalancer"] * loadbalancer + ["--real-clocks"] * real_clocks + ["--recover"] * recover
         launch(home, name, release or made_with or config.DEFAULT_RELEASE, *options)
-        return status(name)
+        now = _wait_while_starting(name, home)
+        if now.state != "running":
+            raise SandboxError(
+                f"sandbox {name!r} was ended while it started", next_step=f"`labkit up --name {name}` starts it again"
+            )
+        return now
 
 
 @contextlib.contextmanager
@@ -314,19 +319,19 @@ def set_aside(name: str) -> list[Path]:
 
 
 def _wait_while_starting(name: str, home: Path) -> Status:
-    """Another `labkit up`, which is gone, had started it; or it is about to stop, and can be started after that."""
+    """What becomes of a sandbox that was started a moment ago, here or by another `labkit up`, or that is stopping."""
     deadline = time.monotonic() + UP_DEADLINE
     while time.monotonic() < deadline:
         now = status(name)
         if now.state in ("running", "stopped"):
             return now
         if now.state != "starting":
-            raise SandboxError(
+            raise UnexplainedError(
                 f"sandbox {name!r} did not start{last_words(home)}",
                 next_step=f"its whole log is {home / 'daemon.log'}; `labkit doctor` says what this machine lacks",
             )
         time.sleep(0.02)
-    raise SandboxError(
+    raise UnexplainedError(
         f"sandbox {name!r} did not answer within {UP_DEADLINE:.0f} s{last_words(home)}",
         next_step=f"`labkit down --name {name}`, then look at {home / 'daemon.log'}",
     )

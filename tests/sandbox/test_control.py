@@ -1,4 +1,4 @@
-"""Which process a sandbox's daemon is."""
+"""What the command line makes of a sandbox's process."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
+from labkit.errors import SandboxError
+from labkit.sandbox import control
 from labkit.sandbox.control import daemon_process
 
 
@@ -27,3 +31,18 @@ def test_a_daemon_is_known_though_the_clock_was_set(tmp_path: Path) -> None:
         assert daemon_process(others) is None
         process.communicate(b"\n")
     assert daemon_process(mine) is None
+
+
+def test_a_sandbox_that_is_ended_while_it_starts_is_not_said_to_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`labkit down` comes when the daemon has just said that it runs."""
+    monkeypatch.setenv("LABKIT_HOME", str(tmp_path))
+
+    def launch(home: Path, *_: str) -> None:
+        state = {"pid": 1, "started": 1.0, "release": "1.30.3", "state": "stopped"}
+        (home / "state.json").write_text(json.dumps(state))
+
+    monkeypatch.setattr(control, "launch", launch)
+    with pytest.raises(SandboxError, match="'early' was ended while it started"):
+        control.up("early", "1.30.3")
