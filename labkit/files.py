@@ -90,8 +90,9 @@ def aside(path: Path) -> Path:
 @contextlib.contextmanager
 def _whole(path: Path, content: bytes, mode: int, lasting: bool) -> Iterator[Path]:
     """A finished file beside `path`, for the time it takes to give it its name."""
-    # A name of this thread's own: others may write the same file at the same moment.
-    fresh = path.with_name(f".{path.name}.{threading.get_native_id()}.new")
+    # A name of this thread's own: others may write the same file at the same moment. Whatever name the file may have
+    # must be short enough for this one too.
+    fresh = path.with_name(f".{path.name[:50]}.{threading.get_native_id()}.new")
     try:
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
         with open(descriptor, "wb") as file:

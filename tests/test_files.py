@@ -94,3 +94,10 @@ def test_what_is_damaged_is_kept_aside(tmp_path: Path) -> None:
         path.write_text(name)
         assert files.aside(path) == tmp_path / name
     assert sorted(file.read_text() for file in tmp_path.iterdir()) == ["key.damaged", "key.damaged-2"]
+
+
+@pytest.mark.parametrize("name", ["k" * 255, "ü" * 127], ids=["ascii", "two bytes each"])
+def test_a_name_may_be_as_long_as_names_may_be(tmp_path: Path, name: str) -> None:
+    files.write(tmp_path / name, b"x")
+    assert files.read(tmp_path / name) == b"x"
+    assert len([*tmp_path.iterdir()]) == 1
