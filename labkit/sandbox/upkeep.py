@@ -79,15 +79,16 @@ class Upkeep:
         gone()
 
     def check(self, path: Path) -> None:
-        """Look at one file; write it again if it is not what it should be.
+        """Look at one file; write it again if it is not what it should be, and was so at the last look.
 
-        One that its user may change must look damaged twice: whoever writes it first empties it.
+        Whoever writes a file first empties it, and whoever deletes the folder deletes one file after the other.
         """
         look = _look(path)
         # Without its folder somebody is deleting the sandbox: not our place to bring it back.
         if (path in self._seen and look == self._seen[path]) or not path.parent.is_dir():
             return
         self._seen[path] = look
+        doubted = self._doubted.pop(path, ())
         try:
             found = files.read(path)
         except (OSError, ValueError):
@@ -97,7 +98,7 @@ class Upkeep:
         if found and self._accepts.get(path, _never)(found):
             self._right[path] = found
             return
-        if path in self._accepts and self._doubted.get(path, ()) != look:
+        if doubted != look:
             self._doubted[path] = look
             del self._seen[path]
             return
