@@ -26,7 +26,7 @@ _GONE = 50
 """How many objects fewer than there were make it worth the time: some 20 ms, and more with more objects."""
 
 _GROWN = 16 << 20
-"""How many bytes more than there were make it worth the time as well."""
+"""How many bytes more than there were make it worth the time as well; an eighth of what there is where that is more."""
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -86,7 +86,8 @@ class Tidy:
         quiet, self._seen = version == self._seen, version
         self._most = max(self._most, count)
         self._least = min(self._least, resident)
-        if not quiet or (self._most - count < _GONE and resident - self._least < _GROWN):
+        grown = resident - self._least >= max(_GROWN, self._least // 8)
+        if not quiet or not (grown or self._most - count >= _GONE):
             return
         self._most = count
         self.times += 1
