@@ -63,7 +63,7 @@ def door(
                 found = psutil.Process(envoy.pid).net_connections("tcp")
                 return [one.laddr for one in found if one.status == psutil.CONN_LISTEN]
 
-            yield tuple(until(listening)[0])
+            yield tuple(until(listening, 60, "Envoy listens")[0])
         finally:
             envoy.kill()
 
