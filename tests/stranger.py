@@ -22,8 +22,8 @@ import pytest
 UID = 54321
 """No login has it."""
 
-PATIENCE = 5.0
-"""Seconds that an answer is waited for."""
+PATIENCE = 20.0
+"""Seconds that an answer is waited for; who is refused hears so at once."""
 
 
 def as_stranger(function: Callable[[], Any]) -> Any:

@@ -305,6 +305,20 @@ def test_more_connections_than_there_is_room_for_are_turned_away(monkeypatch: py
     served.server_close()
 
 
+def test_a_server_outlives_a_moment_without_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    (served,) = web.listen({0: lambda _: web.Response(200, "yes")}, "127.0.0.1")
+    port = int(served.server_address[1])
+
+    def none(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", none)
+        assert exchange(port, b"") == b""
+    assert exchange(port, b"GET / HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200 ")
+    served.server_close()
+
+
 def test_who_never_asks_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(framing, "HEAD_SECONDS", 0.2)
     (served,) = web.listen({0: lambda _: web.Response(200, "yes")}, "127.0.0.1")

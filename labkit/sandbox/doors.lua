@@ -16,7 +16,7 @@ int close(int fd);
 
 local C = ffi.C
 local AF_INET, AF_NETLINK, TCP = 2, 16, 6
-local RAW, CLOEXEC, DIAG = 3, 0x80000, 4
+local RAW, CLOEXEC, DIAG, DONTWAIT = 3, 0x80000, 4, 0x40
 local BY_FAMILY, ERROR, LISTEN = 20, 2, 10
 local SIZE = 72
 
@@ -59,7 +59,8 @@ local function diagnosis(peer, peer_port, own, own_port)
   put(68, 0xffffffff)
   local got = -1
   if C.send(fd, question, SIZE, 0) == SIZE then
-    got = tonumber(C.recv(fd, answer, 4096, 0))
+    -- The kernel answers while it is asked. One that has not is not waited for: all of Envoy would wait.
+    got = tonumber(C.recv(fd, answer, 4096, DONTWAIT))
   end
   C.close(fd)
   if got < 88 or answer[4] ~= BY_FAMILY then
@@ -78,8 +79,11 @@ local function diagnosis(peer, peer_port, own, own_port)
       return false
     end
   end
+  -- A socket of IPv6 that speaks IPv4 says so in its last four bytes of sixteen.
+  local before = answer[16] == AF_INET and 0 or 12
   for index = 0, 3 do
-    if answer[24 + index] ~= question[28 + index] or answer[40 + index] ~= question[44 + index] then
+    local from, to = answer[24 + before + index], answer[40 + before + index]
+    if from ~= question[28 + index] or to ~= question[44 + index] then
       return false
     end
   end

@@ -1,7 +1,8 @@
-"""Gives memory back to the machine after many objects have gone.
+"""Gives memory back to the machine after many objects have gone, and after large requests.
 
 The collector of circles is set to run seldom, and the C library keeps what was freed for the next time: after a storm
-of objects a sandbox would stay as big as it ever was.
+of objects a sandbox would stay as big as it ever was. What is read of a body of 3 MB takes ten times that for a moment,
+and is kept likewise, also where the request is refused.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import ctypes
 import gc
 import logging
+import os
 from collections.abc import Callable
 
 __all__ = ["Tidy"]
@@ -23,19 +25,40 @@ _EVERY = 2.0
 _GONE = 50
 """How many objects fewer than there were make it worth the time: some 20 ms, and more with more objects."""
 
+_GROWN = 16 << 20
+"""How many bytes more than there were make it worth the time as well; an eighth of what there is where that is more."""
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def _resident() -> int:
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * _PAGE
+    except OSError:
+        return 0
+
 
 class Tidy:
-    """Watches how many objects there are.
+    """Watches how many objects there are, and how much memory this process has.
 
     Args:
         count: How many there are now.
         version: A number that grows with each write.
         every: Seconds between looks.
+        resident: Bytes of memory that this process has now.
     """
 
-    def __init__(self, count: Callable[[], int], version: Callable[[], int], every: float = _EVERY) -> None:
-        self._count, self._version, self._every = count, version, every
+    def __init__(
+        self,
+        count: Callable[[], int],
+        version: Callable[[], int],
+        every: float = _EVERY,
+        resident: Callable[[], int] = _resident,
+    ) -> None:
+        self._count, self._version, self._every, self._resident = count, version, every, resident
         self._most = 0
+        self._least = resident()
         self._seen = -1
         self._task: asyncio.Task[None] | None = None
         self.times = 0
@@ -58,11 +81,13 @@ class Tidy:
             self.look()
 
     def look(self) -> None:
-        """Tidy up if many objects have gone and nothing is being written."""
-        count, version = self._count(), self._version()
+        """Tidy up if many objects have gone, or much memory was taken, and nothing is being written."""
+        count, version, resident = self._count(), self._version(), self._resident()
         quiet, self._seen = version == self._seen, version
         self._most = max(self._most, count)
-        if not quiet or self._most - count < _GONE:
+        self._least = min(self._least, resident)
+        grown = resident - self._least >= max(_GROWN, self._least // 8)
+        if not quiet or not (grown or self._most - count >= _GONE):
             return
         self._most = count
         self.times += 1
@@ -70,4 +95,5 @@ class Tidy:
         # Other C libraries than GNU's have no such function, and keep less.
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).malloc_trim(0)
+        self._least = self._resident()
         log.debug("memory of what is gone was given back")

@@ -87,6 +87,17 @@ class TestBodies:
         assert reply.status in (400, 415)
         assert reply.body["kind"] == "Status"
 
+    async def test_protobuf_of_many_values_is_refused(self, cluster: Cluster) -> None:
+        # Two bytes each: an empty container.
+        spec, envelope = b"\x12\x00" * 120_000, b"k8s\x00\x0a\x09\x0a\x02v1\x12\x03Pod"
+        length = bytes([len(spec) & 127 | 128, len(spec) >> 7 & 127 | 128, len(spec) >> 14])
+        outer = len(spec) + 4
+        body = envelope + b"\x12" + bytes([outer & 127 | 128, outer >> 7 & 127 | 128, outer >> 14])
+        body += b"\x12" + length + spec
+        headers = {"Content-Type": "application/vnd.kubernetes.protobuf"}
+        reply = await cluster.request("POST", "/api/v1/namespaces/default/pods", body, headers=headers)
+        assert (reply.status, reply.body["message"]) == (400, "the body of the request holds more than 100000 values")
+
     async def test_an_answer_that_cannot_be_given_is_406(self, cluster: Cluster) -> None:
         reply = await cluster.request("GET", MAPS, headers={"Accept": "application/vnd.kubernetes.protobuf"})
         assert reply.status == 406

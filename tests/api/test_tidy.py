@@ -1,4 +1,4 @@
-"""When memory is given back: once many objects are gone and nothing is being written."""
+"""When memory is given back: once many objects are gone, or much was taken, and nothing is being written."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import gc
 
 from labkit.sandbox.tidy import Tidy
 
+MIB = 1 << 20
+
 
 class World:
     """So many objects after so many writes."""
 
     def __init__(self) -> None:
         self.count = self.version = 0
-        self.tidy = Tidy(lambda: self.count, lambda: self.version, every=0.001)
+        self.resident = 100 * MIB
+        self.tidy = Tidy(lambda: self.count, lambda: self.version, every=0.001, resident=lambda: self.resident)
 
     def has(self, count: int) -> World:
         self.count, self.version = count, self.version + 1
@@ -40,6 +43,20 @@ def test_not_for_a_few_and_again_for_the_next_storm() -> None:
     assert world.has(50).looks(2) == 1
     assert world.has(20).looks(2) == 1
     assert world.has(90).looks(2) == world.has(40).looks(2) - 1 == 1
+
+
+def test_after_requests_that_took_much_and_left_no_object() -> None:
+    world = World().has(10)
+    assert world.looks(3) == 0
+    world.resident = 115 * MIB
+    assert world.looks(3) == 0
+    world.resident = 120 * MIB
+    assert world.has(11).looks(1) == 0, "it was written a moment ago"
+    assert world.looks(5) == 1, "what is left is in use: once is enough"
+    world.resident = 110 * MIB
+    assert world.looks(3) == 1
+    world.resident = 130 * MIB
+    assert world.looks(3) == 2
 
 
 async def test_what_only_the_collector_of_circles_can_find_goes() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from labkit.sandbox.api import cel
+from labkit.sandbox.api import cel, schema_validate
 from labkit.sandbox.api.schema import CustomSchema
 from labkit.sandbox.api.schema_node import Node
 
@@ -63,6 +63,11 @@ def test_an_error_inside_a_rule_refuses() -> None:
         "evaluating rule: "
         "must be long"
     ]
+
+
+def test_what_is_kept_of_rules_that_come_from_outside_is_bounded() -> None:
+    for kept in (cel._program, cel._skip, cel._escaped, schema_validate._pattern):
+        assert kept.cache_parameters()["maxsize"], kept
 
 
 def test_rules_wait_for_the_schema() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import io
 import json
 import ssl
@@ -24,6 +25,7 @@ from tests.mutations import OWN, Case, Mutator, manifests
 
 COUNT = 3000
 EACH = 100
+MOST_MORE = 50_000_000
 HANG = 2.0
 """Seconds of the daemon's processor time: that of a wall clock belongs to whatever else the machine does."""
 
@@ -114,13 +116,16 @@ def tidy(sandbox: SandboxUnderTest) -> None:
 @pytest.mark.parametrize("release", ["1.2.2", "1.30.3"])
 @pytest.mark.timeout(3000)
 def test_mutated_manifests_and_requests(
-    start_sandbox: Callable[..., SandboxUnderTest], release: str, figure: Callable[[str, object, str], None]
+    start_sandbox: Callable[..., SandboxUnderTest],
+    release: str,
+    figure: Callable[[str, object, str], None],
+    until: Callable[..., Any],
 ) -> None:
     sandbox = installed(start_sandbox, release)
     known = manifests(OWN / release, GENUINE / f"istio-{release}")
     sent = Sent()
 
-    async def work() -> tuple[int, int]:
+    async def work() -> tuple[int, psutil.Process]:
         context = ssl.create_default_context(cafile=str(sandbox.home / "ca.crt"))
         timeout = aiohttp.ClientTimeout(total=60)
         connector = aiohttp.TCPConnector(ssl=context)
@@ -138,9 +143,19 @@ def test_mutated_manifests_and_requests(
             assert (await client.get("/api/v1/namespaces/fuzz"))["kind"] == "Namespace"
             # What was stored takes its room as anywhere; what is left without it is what the requests cost.
             await asyncio.to_thread(sandbox.kubectl, "delete", "namespace", "fuzz", "--timeout=110s", check=False)
-            return before, client.daemon.memory_info().rss
+            return before, client.daemon
 
-    before, after = asyncio.run(work())
+    before, daemon = asyncio.run(work())
+    after = 0
+
+    def small() -> bool:
+        nonlocal after
+        after = daemon.memory_info().rss
+        return after - before <= MOST_MORE
+
+    # It is given back once nothing has been written for a moment; how much there is at the end is judged below.
+    with contextlib.suppress(AssertionError):
+        until(small, 60, "memory given back")
     figure(f"{release}: requests answered", f"{sum(sent.answers.values())}: {dict(sent.answers)}", f"{COUNT}")
     figure(f"{release}: answers of 5xx", len(sent.faults), "0")
     figure(f"{release}: hangs over {HANG:.0f} s", len(sent.hangs), "0")
@@ -155,5 +170,5 @@ def test_mutated_manifests_and_requests(
     (sandbox.labkit_home / "daemon.log").write_text(log)
     assert (sent.faults, sent.hangs, sent.words) == ([], [], [])
     assert sum(sent.answers.values()) == COUNT
-    assert after - before <= 50_000_000
+    assert after - before <= MOST_MORE
     assert "Traceback (most recent call last)" not in log, log[log.index("Traceback (most recent call last)") :][:3000]

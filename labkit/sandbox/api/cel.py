@@ -32,6 +32,9 @@ BLOCKED: Cause = {
 }
 """What the server adds where it left the rules out because the object does not fit its schema."""
 
+_KEPT = 512
+"""Rules, and names, that are kept ready; all of a release's CRDs together have some 130."""
+
 _OLD_SELF = re.compile(r"\boldSelf\b")
 _KEYWORDS = frozenset(
     {"as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in", "let", "loop"}
@@ -140,7 +143,7 @@ def _message(text: str, value: Any, old: Any, node: Node) -> str:
     return result.strip() if good else ""
 
 
-@functools.cache
+@functools.lru_cache(maxsize=_KEPT)
 def _skip(rule: str, why: str) -> None:
     log.warning("the CEL rule %r is not checked: %s", rule, why)
 
@@ -156,7 +159,7 @@ def _environment() -> Any:
     return environment
 
 
-@functools.cache
+@functools.lru_cache(maxsize=_KEPT)
 def _program(rule: str) -> Callable[[Any, Any, Node], tuple[Any, str]] | None:
     """The rule as a function of value, old value and schema: its result, and "" or why there is none."""
     from celpy.celparser import CELParseError
@@ -240,7 +243,7 @@ def to_cel(value: Any, node: Node | None) -> Any:
     )
 
 
-@functools.cache
+@functools.lru_cache(maxsize=_KEPT)
 def _escaped(name: str) -> str:
     """A field's name as rules write it: `self.__namespace__`, `self.x__dash__y`."""
     if name in _KEYWORDS:

@@ -6,6 +6,7 @@ Read by tables of field numbers (`codec_types`); replies are JSON always.
 from __future__ import annotations
 
 import base64
+import itertools
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cache
@@ -59,7 +60,12 @@ def decode(body: bytes) -> Obj:
         message = KINDS.get((api_version, name), name)
         if message not in _tables():
             raise refusals.unsupported_media_type(("application/json", "application/yaml"))
-        return {"apiVersion": api_version, "kind": name, **_message(envelope.get(2, b""), message)}
+        values = itertools.count(1)
+        return {"apiVersion": api_version, "kind": name, **_message(envelope.get(2, b""), message, values)}
+    except reading.ReadingError as error:
+        beyond = error.problem.startswith("it ")
+        words = error.problem.removeprefix("it ") if beyond else "is damaged protobuf"
+        raise refusals.bad_request(f"the body of the request {words}") from None
     except (ValueError, IndexError, AttributeError, TypeError, OverflowError, RecursionError):
         raise refusals.bad_request("the body of the request is damaged protobuf") from None
 
@@ -99,19 +105,22 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
             raise ValueError("number too long")
 
 
-def _message(data: bytes, name: str) -> Obj:
+def _message(data: bytes, name: str, values: Iterator[int]) -> Obj:
     fields = _tables()[name]
     result: Obj = {}
     for number, raw in _values(data):
+        # Two bytes are an empty object in a list.
+        if next(values) > reading.MOST_VALUES:
+            raise reading.ReadingError(f"it holds more than {reading.MOST_VALUES} values")
         field = fields.get(number)
         if field is None:
             continue
         if field.type in _MAPS:
             pair: dict[int, Any] = dict(_values(_bytes(raw)))
-            value = _scalar(pair.get(2, b""), _MAPS[field.type])
+            value = _scalar(pair.get(2, b""), _MAPS[field.type], values)
             result.setdefault(field.name, {})[pair.get(1, b"").decode()] = value
             continue
-        value = _scalar(raw, field.type)
+        value = _scalar(raw, field.type, values)
         if field.name == "-":
             result.update(value)
         elif field.repeated:
@@ -127,7 +136,7 @@ def _bytes(raw: int | bytes) -> bytes:
     return raw
 
 
-def _scalar(raw: int | bytes, kind: str) -> Any:
+def _scalar(raw: int | bytes, kind: str, values: Iterator[int]) -> Any:
     if kind == "i":
         if not isinstance(raw, int):
             raise TypeError("bytes in place of a number")
@@ -141,14 +150,14 @@ def _scalar(raw: int | bytes, kind: str) -> Any:
         return base64.b64encode(data).decode()
     if kind == "T":
         parts: dict[int, Any] = dict(_values(data))
-        seconds = _scalar(parts.get(1, 0), "i")
+        seconds = _scalar(parts.get(1, 0), "i", values)
         # The zero time is year 1: not set.
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if seconds > 0 else None
     if kind == "Q":
         return dict(_values(data)).get(1, b"0").decode()  # type: ignore[union-attr]
     if kind == "I":
         choice: dict[int, Any] = dict(_values(data))
-        return choice.get(3, b"").decode() if choice.get(1) == 1 else _scalar(choice.get(2, 0), "i")
+        return choice.get(3, b"").decode() if choice.get(1) == 1 else _scalar(choice.get(2, 0), "i", values)
     if kind == "F":
         return reading.json_value(_bytes(dict(_values(data)).get(1, b"{}")))
-    return _message(data, kind)
+    return _message(data, kind, values)

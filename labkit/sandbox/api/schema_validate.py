@@ -198,7 +198,7 @@ def _check_string(conditions: dict[str, Any], value: str, path: str, causes: lis
             causes.append(invalid(path, value, f"{path} in body should match '{pattern}'"))
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def _pattern(pattern: str) -> Any:
     # RE2 as in Go: a pattern from a CRD must not be able to stop the server.
     import re2  # type: ignore[import-untyped]

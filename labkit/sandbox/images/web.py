@@ -250,7 +250,8 @@ class Server(LimitedThreads, socketserver.TCPServer):
                 continue
             try:
                 self.process_request(connection, client)
-            except OSError:
+            except (OSError, RuntimeError):
+                # A RuntimeError says that this user may start no more threads for now.
                 self.shutdown_request(connection)
 
     def server_close(self) -> None:
