@@ -8,6 +8,7 @@ import json
 import ssl
 import subprocess
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
@@ -49,9 +50,12 @@ def difference(chosen: Chosen, *, thorough: bool) -> str:
         ClusterError: `thorough`, and nobody answers.
     """
     try:
-        server = _read(chosen.file)[0]["server"]
+        context, cluster, _user = _read(chosen.file)
+        server = cluster["server"]
     except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
         return f"the kubeconfig {chosen.file}, made when {chosen} was chosen, is damaged or gone"
+    if context != chosen.context:
+        return f"the kubeconfig {chosen.file} was changed: its context is {context}, not {chosen.context}"
     if server != chosen.server:
         return f"the kubeconfig {chosen.file} was changed: it leads to {server}, not to {chosen.server}"
     uid = _quickly(chosen.file) or (_by_kubectl(chosen.file, str(chosen)) if thorough else chosen.uid)
@@ -63,12 +67,22 @@ def difference(chosen: Chosen, *, thorough: bool) -> str:
     )
 
 
-def _read(file: Path) -> tuple[dict[str, str], dict[str, str]]:
-    """The cluster and the user of a minified kubeconfig; kubectl writes YAML where somebody changed it."""
+def _read(file: Path) -> tuple[str, dict[str, str], dict[str, str]]:
+    """The current context of a kubeconfig, with its cluster and user; kubectl writes YAML where somebody changed it.
+
+    By their names: what made a cluster in a cell has put it into this file as well.
+    """
     text = file.read_text()
     known = json.loads(text) if text.startswith("{") else yaml.safe_load(text)
-    users = known.get("users") or [{"user": {}}]
-    return known["clusters"][0]["cluster"], users[0]["user"]
+    current = known["current-context"]
+    context = _named(known["contexts"], current)["context"]
+    user = _named(known["users"], context["user"])["user"] if context.get("user") else {}
+    return current, _named(known["clusters"], context["cluster"])["cluster"], user
+
+
+def _named(entries: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    found = [entry for entry in entries if entry["name"] == name]
+    return found[0]
 
 
 def _quickly(file: Path) -> str:
@@ -77,7 +91,7 @@ def _quickly(file: Path) -> str:
     Only with a token and an authority: all other ways to log in, proxies and the like are left to kubectl.
     """
     try:
-        cluster, user = _read(file)
+        _context, cluster, user = _read(file)
         known = {"server", "certificate-authority-data"}
         if set(cluster) != known or set(user) != {"token"} or not cluster["server"].startswith("https://"):
             return ""

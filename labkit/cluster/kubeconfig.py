@@ -34,6 +34,7 @@ __all__ = [
     "nowhere",
     "point_to",
     "sandbox_in_environment",
+    "sandbox_of",
     "variable",
 ]
 
@@ -156,6 +157,13 @@ def minified(target: Target) -> dict[str, Any]:
     if not server:
         # kubectl would try localhost:8080, or the cluster that it runs in.
         raise SettingError(f"{target} names no cluster with a server", next_step="Correct the kubeconfig.")
+    name = sandbox_of(target)
+    if name and view["current-context"] != f"labkit-{name}":
+        # Tools that make clusters write to the first file of $KUBECONFIG, and choose what they made.
+        raise SettingError(
+            f"the kubeconfig of sandbox {name!r} was changed: it leads to context {view['current-context']}, {server}",
+            next_step=f"`kubectl --kubeconfig {target.kubeconfig} config use-context labkit-{name}`",
+        )
     for entry in view.get("users") or []:
         _anchor(entry["name"], entry["user"], target)
     return view
@@ -282,6 +290,13 @@ def _scratch() -> Path:
     folder = scratch.make()
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
+
+
+def sandbox_of(target: Target) -> str:
+    """The name of the sandbox whose kubeconfig `target` is; "" if it is none."""
+    path = Path(target.kubeconfig or "~/.kube/config").expanduser().absolute()
+    ours = not target.context and path.name == "kubeconfig" and path.parent.parent == config.home() / "sandboxes"
+    return path.parent.name if ours else ""
 
 
 def sandbox_in_environment() -> str:

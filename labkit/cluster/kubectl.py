@@ -14,6 +14,7 @@ from labkit.cluster import target as targets
 from labkit.cluster.explain import explain
 from labkit.cluster.kubeconfig import kubectl_program
 from labkit.cluster.leash import leash
+from labkit.cluster.words import Command
 from labkit.errors import ClusterError, MissingToolError
 
 __all__ = ["Output", "command_line", "kubectl", "kubectl_program", "shell"]
@@ -79,6 +80,7 @@ def kubectl(
 
     targets.current()
     words, typed = command_line(command)
+    _stay(words, targets.current())
     target = targets.checked(write=_writes(words))
     watch = watching.watch(words, stdin)
     if target.arguments:
@@ -114,6 +116,16 @@ def shell(script: str, *, show: bool = True, timeout: float = 120.0) -> Output:
     target = targets.checked(write=True)
     with watching.marking_shell(script) as ended:
         return _run(program, script, target, stdin=None, show=show, timeout=timeout, ended=ended)
+
+
+def _stay(words: Sequence[str], target: targets.Chosen) -> None:
+    """Refuse what would lead past the cluster in use, with its look at whose the objects are."""
+    flags = [flag for flag in Command(tuple(words)).elsewhere if flag != f"--context={target.context}"]
+    if flags:
+        raise ClusterError(
+            f"{flags[0].partition('=')[0]} leads to another cluster than the one in use, {target}",
+            next_step="Leave it out; or choose that cluster, as TARGET of a lesson or with `cluster.use`.",
+        )
 
 
 def _writes(words: Sequence[str]) -> bool:

@@ -64,6 +64,7 @@ class Ownership:
         before: What was there before the course, by kind, namespace and name; None without a snapshot.
         whole: Whether the cluster is the reader's alone, as a sandbox is: then what came since is the course's too.
         named: Objects that count as the course's on such a cluster though there is no snapshot.
+        cluster: The uid of the cluster's namespace kube-system.
     """
 
     things: Sequence[Thing]
@@ -71,6 +72,7 @@ class Ownership:
     before: frozenset[Key] | None = None
     whole: bool = False
     named: frozenset[Key] = field(default_factory=frozenset)
+    cluster: str = ""
 
     def marked(self, thing: Thing) -> bool:
         """Whether the course made `thing`, and it is still the same and still says so."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit import config, files
-from labkit.cluster.target import Chosen
+from labkit.cluster.kubeconfig import Chosen, sandbox_of
 from labkit.errors import ClusterError
 
 __all__ = ["Pending", "Record", "changing", "folder", "is_sandbox", "load"]
@@ -31,17 +31,13 @@ def is_sandbox(target: Chosen) -> bool:
 
     It is asked for one purpose: whether what is there could be somebody else's. No lesson shows another thing for it.
     """
-    path = _named(target)
-    return not target.named.context and path.name == "kubeconfig" and path.parent.parent == config.home() / "sandboxes"
+    return bool(sandbox_of(target.named))
 
 
 def folder(target: Chosen) -> Path:
     """Where the course keeps what it knows of a cluster."""
-    return _named(target).parent / "course" if is_sandbox(target) else config.home() / "course" / target.uid
-
-
-def _named(target: Chosen) -> Path:
-    return Path(target.named.kubeconfig or "~/.kube/config").expanduser().absolute()
+    name = sandbox_of(target.named)
+    return config.home() / "sandboxes" / name / "course" if name else config.home() / "course" / target.uid
 
 
 @dataclass(frozen=True)

@@ -94,8 +94,10 @@ class Plan:
             The name, to pass on to what deletes.
 
         Raises:
-            ClusterError: It is another name, or nobody can be asked; or no snapshot of this cluster was kept.
+            ClusterError: It is another name, or nobody can be asked; or no snapshot of this cluster was kept; or the
+                plan was made on another cluster.
         """
+        self._same_cluster()
         if self.known.whole:
             return name
         if self.known.before is None:
@@ -123,9 +125,10 @@ class Plan:
             timeout: Seconds for each step.
 
         Raises:
-            ClusterError: It was not confirmed, or the cluster refused.
+            ClusterError: It was not confirmed, or the cluster refused; or the plan was made on another cluster.
             NotReadyError: Something was still there in the end.
         """
+        self._same_cluster()
         if not self.known.whole and not self._confirmed:
             raise ClusterError("nothing was deleted: it was not confirmed", next_step="`plan.confirm(CONFIRM)` first.")
         with unwatched():
@@ -146,6 +149,14 @@ class Plan:
         for item in self.kept:
             if not parts or item.part in parts:
                 display.show(display.message(f"{item.thing} stays: {item.why}", "warning"))
+
+    def _same_cluster(self) -> None:
+        """Whether it is shown, confirmed and the reader's alone was said of the cluster it was made on."""
+        if current().uid != self.known.cluster:
+            raise ClusterError(
+                f"nothing was deleted: this plan was made on another cluster than {current()}, which is in use now",
+                next_step="Run the cell again that makes the plan.",
+            )
 
     def _now(self, parts: Iterable[str]) -> list[Item]:
         """What of the plan still has to be done. What came after it was shown is not deleted unseen."""
@@ -175,7 +186,11 @@ class Plan:
 
 
 def plan(
-    read: Callable[[], Ownership], part_of: Callable[[Thing], str], parts: Sequence[str] = (), maker: str = ""
+    read: Callable[[], Ownership],
+    part_of: Callable[[Thing], str],
+    parts: Sequence[str] = (),
+    maker: str = "",
+    theirs: Callable[[Ownership], bool] = lambda known: False,
 ) -> Plan:
     """What clean-up would delete.
 
@@ -184,11 +199,12 @@ def plan(
         part_of: Which part of the course an object is.
         parts: Only these parts; () for all.
         maker: An object, as `str(thing)` says it, that the course must have made before by-products are its own.
+        theirs: Whether somebody else has such a maker by now: then by-products may be theirs, and stay.
     """
 
     def again() -> Plan:
         known = read()
-        items, kept = _sorted_out(known, part_of, maker)
+        items, kept = _sorted_out(known, part_of, maker, theirs)
         if parts:
             items = [item for item in items if item.part in parts]
             kept = [item for item in kept if item.part in parts]
@@ -197,10 +213,14 @@ def plan(
     return again()
 
 
-def _sorted_out(known: Ownership, part_of: Callable[[Thing], str], maker: str) -> tuple[list[Item], list[Item]]:
+def _sorted_out(
+    known: Ownership, part_of: Callable[[Thing], str], maker: str, theirs: Callable[[Ownership], bool]
+) -> tuple[list[Item], list[Item]]:
     items: list[Item] = []
     kept: list[Item] = []
-    running = known.whole or (known.record is not None and maker in known.record.made.values())
+    # What was made once may be gone long ago, and others may have come since.
+    once = known.record is not None and maker in known.record.made.values()
+    running = known.whole or (once and not theirs(known))
     for thing in known.things:
         why, part, product = known.why(thing), part_of(thing), known.byproduct(thing)
         if product is not None and not known.marked(thing):

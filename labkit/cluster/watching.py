@@ -47,6 +47,9 @@ _MAKES = {"apply", "create", "run", "expose", "replace"}
 _ELSEWHERE = 'Choose another cluster, or TARGET = "sandbox".'
 
 _SHELL_MAKES = re.compile(r"\bkubectl\b.*\b(?:apply|create|run|expose|replace)\b", re.DOTALL)
+_LONGEST = 900.0
+"""Seconds within which an interrupted command has made what it made; a later object of that name is somebody else's."""
+
 _off = ContextVar("off", default=False)
 _lesson = ""
 
@@ -100,13 +103,13 @@ def look(named: Collection[Key] = (), *, settle: bool = True) -> Ownership:
     before = None
     if (file := snapshot_file(place)).exists():
         before = frozenset((e.kind, e.namespace, e.name) for e in Snapshot.load(file, uid).entries)
-    return Ownership(things, record, before, records.is_sandbox(target), frozenset(named))
+    return Ownership(things, record, before, records.is_sandbox(target), frozenset(named), uid)
 
 
 def _may_be(thing: Thing, pending: records.Pending, run: str) -> bool:
     # Killed between the mark and the record, it carries our mark already. A creationTimestamp has whole seconds.
     fits = thing.key in pending.objects and (not thing.course or thing.run == run)
-    return fits and records.since(thing.created) >= math.floor(pending.at)
+    return fits and math.floor(pending.at) <= records.since(thing.created) <= pending.at + _LONGEST
 
 
 def refuse(things: Sequence[Thing], what: str, next_step: str = _ELSEWHERE) -> ClusterError:
@@ -196,6 +199,12 @@ def watch(words: Sequence[str], stdin: str | None) -> Watch | None:
     command = Command(tuple(words))
     if _off.get() or command.tries_only:
         return None
+    if command.unforeseen and command.verb in ("delete", *_MAKES) and not records.is_sandbox(current()):
+        raise ClusterError(
+            f"`{command.unforeseen}` reaches objects that the command does not name, whoever made them; nothing was"
+            " changed",
+            next_step="Leave it out, and name what is yours.",
+        )
     if command.verb == "delete":
         _may_delete(command, stdin)
         return None
@@ -206,12 +215,22 @@ def watch(words: Sequence[str], stdin: str | None) -> Watch | None:
     target = current()
     default = command.namespace or _namespace_in_use()
     documents = frozenset(_documents(command, stdin, default))
-    things = None if records.is_sandbox(target) else look()
-    if things is not None and (theirs := things.in_the_way(documents)):
+    if not records.is_sandbox(target) and (theirs := _in_the_way(command, documents)):
         raise refuse(theirs, f"`kubectl {command.verb}` would change what is somebody else's")
     if documents:
         records.expect(records.folder(target), target.uid, _lesson, documents)
     return Watch(command, target, documents, default)
+
+
+def _in_the_way(command: Command, documents: frozenset[Key]) -> list[Thing]:
+    """What is somebody else's of the objects that a command would make."""
+    known = look()
+    theirs = known.in_the_way(documents)
+    if command.unread:
+        # Only kubectl knows what is in them.
+        there = parse(kubectl(["get", *command.selection, "--ignore-not-found", "-o", ROW], show=False))
+        theirs += [thing for thing in there if thing not in theirs and not known.why(thing)]
+    return theirs
 
 
 def _documents(command: Command, stdin: str | None, namespace: str) -> Iterator[Key]:
@@ -279,10 +298,12 @@ def _labelling(command: Command) -> Watch | None:
     found = kubectl(["get", "namespace", command.labelled, "--ignore-not-found", "-o", "json"], show=False)
     if not found.strip():
         return None
-    metadata = json.loads(found)["metadata"]
-    if metadata.get("labels", {}).get(COURSE) == WORKSHOP:
+    metadata, target = json.loads(found)["metadata"], current()
+    record = records.load(records.folder(target), target.uid)
+    # Another reader's namespace carries the label too.
+    if metadata.get("labels", {}).get(COURSE) == WORKSHOP and record and metadata.get("uid") in record.made:
         return None
-    return Watch(command, current(), labels=metadata.get("labels", {}))
+    return Watch(command, target, labels=metadata.get("labels", {}))
 
 
 def _remember_labels(name: str, before: dict[str, str], target: Chosen) -> None:

@@ -17,11 +17,17 @@ _WITH_VALUE = {
     "--resource",
     "--clusterrole", "--role", "--from", "--cert", "--key", "--docker-server", "--docker-username", "--docker-password",
     "--external-ip", "--load-balancer-ip", "--generator", "--rule", "--class", "--default-backend", "--annotation",
-    "--hard", "--value", "--audience", "--duration",
+    "--hard", "--value", "--audience", "--duration", "--raw", "--as-group", "--as-uid", "--as-user-extra",
+    "--cache-dir", "--certificate-authority", "--client-certificate", "--client-key", "--tls-server-name",
+    "--username", "--password", "--profile", "--profile-output", "--kuberc", "--log-flush-frequency",
 }  # fmt: skip
 # Of a `delete`, what says which objects; `get` takes the same.
 _SELECTS = {"-n", "--namespace", "-f", "--filename", "-k", "--kustomize", "-l", "--selector", "--field-selector"}
 _SELECTS_ALONE = {"-A", "--all-namespaces", "-R", "--recursive"}
+
+_IN_EARNEST = ("none", "false", "f", "0")
+_UNFORESEEN = ("--prune", "--raw")
+_ELSEWHERE = ("--kubeconfig", "--context", "--cluster", "--server", "-s")
 
 
 @dataclass(frozen=True)
@@ -39,16 +45,19 @@ class Command:
         while rest:
             word = rest.pop(0)
             if word == "--":
+                # For most verbs it is what a container is to run.
+                if plain[:1] in ([], ["delete"]):
+                    plain += rest
                 break
             if not word.startswith("-") or word == "-":
                 plain.append(word)
-            elif "=" in word:
-                name, _, value = word.partition("=")
-                flags.append((name, value))
             elif word in _WITH_VALUE and rest:
                 flags.append((word, rest.pop(0)))
             elif not word.startswith("--") and len(word) > 2 and word[:2] in _WITH_VALUE:
-                flags.append((word[:2], word[2:]))
+                flags.append((word[:2], word[2:].removeprefix("=")))
+            elif "=" in word:
+                name, _, value = word.partition("=")
+                flags.append((name, value))
             else:
                 flags.append((word, ""))
         return plain, flags
@@ -80,7 +89,25 @@ class Command:
     @property
     def tries_only(self) -> bool:
         """Whether it changes nothing."""
-        return any(value != "none" for value in self.values("--dry-run")) or bool(self.values("-h", "--help"))
+        # The last one counts, and kubectl still takes what once was a switch.
+        tried = self.values("--dry-run")[-1:]
+        return any(value.lower() not in _IN_EARNEST for value in tried) or bool(self.values("-h", "--help"))
+
+    @property
+    def unread(self) -> bool:
+        """Whether it takes objects from where only kubectl looks: URLs, patterns, whole trees, kustomizations."""
+        odd = any("://" in name or set(name) & set("*?[") for name in self.files)
+        return odd or bool(self.values("-k", "--kustomize", "-R", "--recursive"))
+
+    @property
+    def unforeseen(self) -> str:
+        """A flag by which it changes or deletes objects that it does not name; "" without."""
+        return next((name for name, value in self._read[1] if name in _UNFORESEEN and value not in _IN_EARNEST), "")
+
+    @property
+    def elsewhere(self) -> list[str]:
+        """The flags that lead to another cluster than the one in use; a context may be the same by its name."""
+        return [f"{name}={value}" for name, value in self._read[1] if name in _ELSEWHERE and self.verb != "config"]
 
     @property
     def formatted(self) -> bool:

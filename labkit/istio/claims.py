@@ -107,6 +107,7 @@ def plan(release: Release, *parts: str, settle: bool = True) -> Plan:
         lambda thing: _part(thing, named, release.namespace),
         parts,
         maker=f"Namespace {release.namespace}",
+        theirs=lambda known: any(not known.byproduct(thing) for thing in claimed(release, known)),
     )
 
 

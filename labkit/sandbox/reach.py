@@ -52,6 +52,9 @@ def access(kubeconfig: Path) -> Access:
 
             config = yaml.safe_load(content)
         name = config["current-context"]
+        if name != f"labkit-{kubeconfig.parent.name}":
+            # Tools that make clusters write to the first file of $KUBECONFIG, and choose what they made.
+            raise ValueError(name)
         context = _named(config["contexts"], name)["context"]
         cluster = _named(config["clusters"], context["cluster"])["cluster"]
         url = urlsplit(cluster["server"])

@@ -20,9 +20,9 @@ def chosen(kubeconfig: Path, context: str = "") -> cluster.Chosen:
     content = {
         "apiVersion": "v1",
         "kind": "Config",
-        "current-context": "here",
+        "current-context": context or "here",
         "clusters": [{"name": "c", "cluster": {"server": server}}],
-        "contexts": [{"name": "here", "context": {"cluster": "c", "user": "u"}}],
+        "contexts": [{"name": context or "here", "context": {"cluster": "c", "user": "u"}}],
         "users": [{"name": "u", "user": {"token": "t"}}],
     }
     kubeconfig.write_text(json.dumps(content))

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from labkit import istio
-from labkit.cluster import Ownership, Thing, record, removal
+from labkit.cluster import Ownership, Thing, record, removal, watching
 from labkit.cluster.listing import WORKSHOP, parse
 from labkit.cluster.record import Record
 from labkit.cluster.words import Command
 from labkit.errors import ClusterError
+from tests.cluster.fake_kubectl import UID, FakeKubectl
 
 OURS = Record("cluster-1", "run-1", made={"u-ns": "Namespace istio-system", "u-gw": "Gateway team/gw", "u-d": "x"})
 OWNED = "belongs to Deployment d"
@@ -98,6 +99,41 @@ def test_what_a_component_made_is_ours_only_if_the_component_is() -> None:
     assert removal.plan(lambda: there, lambda one: "all", maker="Namespace istio-system").items == ()
 
 
+def test_what_a_component_of_others_made_is_theirs_though_the_course_had_one_once() -> None:
+    """The course was cleaned up, and somebody installed an Istio since."""
+    release = istio.release("1.2.2")
+    theirs = thing("Namespace", "", "istio-system", "u-new")
+
+    def claimed(known: Ownership) -> bool:
+        return bool(istio.claimed(release, known))
+
+    for things, deleted in (([CITADELS], ["istio.default"]), ([CITADELS, theirs], [])):
+        known = Ownership(things, OURS, frozenset())
+        plan = removal.plan(lambda: known, lambda one: "all", maker="Namespace istio-system", theirs=claimed)  # noqa: B023
+        assert [item.thing.name for item in plan.items] == deleted
+
+
+def test_a_plan_is_of_the_cluster_it_was_made_on(kubectl: FakeKubectl) -> None:
+    """Made in a sandbox, which asks for nothing; then another cluster was chosen, and only later cells run."""
+    for cluster_uid, said in ((UID, ""), ("another", "made on another cluster")):
+        known = Ownership([CITADELS], None, frozenset(), whole=True, cluster=cluster_uid)
+        plan = removal.plan(lambda: known, lambda one: "all")  # noqa: B023
+        if said:
+            for step in (plan.confirm, plan.remove):
+                with pytest.raises(ClusterError, match=said):
+                    step()
+        else:
+            plan.confirm()
+    assert kubectl.commands == []
+
+
+def test_what_came_long_after_an_interrupted_command_is_somebody_elses() -> None:
+    pending = record.Pending(record.since("2026-01-01T10:00:00Z") + 0.5, "01", frozenset({("Pod", "a", "b")}))
+    for stamp, fits in (("09:59:59", False), ("10:00:00", True), ("10:05:00", True), ("12:00:00", False)):
+        one = thing("Pod", "a", "b", "u", created=f"2026-01-01T{stamp}Z")
+        assert watching._may_be(one, pending, "run-1") == fits, stamp
+
+
 @pytest.mark.parametrize(
     ("one", "istios"),
     [
@@ -136,6 +172,9 @@ def test_what_strangers_write_is_no_row_of_its_own() -> None:
         ("delete secrets --namespace=y -l=app=z", "delete", [], "y", ["secrets", "--namespace", "y", "-l", "app=z"]),
         ("apply -f - -ny", "apply", ["-"], "y", ["-f", "-", "-n", "y"]),
         ("exec p -n x -- kubectl delete all", "exec", [], "x", ["p", "-n", "x"]),
+        ("delete -n x -- pod a", "delete", [], "x", ["pod", "a", "-n", "x"]),
+        ("delete pods -lapp=z -n=x", "delete", [], "x", ["pods", "-l", "app=z", "-n", "x"]),
+        ("--as a --as-group b delete pod c", "delete", [], "", ["pod", "c"]),
         ("", "", [], "", []),
     ],
 )
@@ -162,7 +201,9 @@ def test_a_namespace_that_is_labelled(words: str, name: str) -> None:
 @pytest.mark.parametrize("flag", ["--dry-run=client", "--dry-run=server", "--help"])
 def test_what_changes_nothing(flag: str) -> None:
     assert Command(("apply", "-f", "x", flag)).tries_only
-    assert not Command(("apply", "-f", "x", "--dry-run=none")).tries_only
+    for earnest in ("none", "false", "0"):
+        assert not Command(("apply", "-f", "x", f"--dry-run={earnest}")).tries_only
+        assert not Command(("apply", "-f", "x", flag, f"--dry-run={earnest}")).tries_only or flag == "--help"
 
 
 def test_what_is_written_down_is_of_one_cluster(tmp_path: Path) -> None:

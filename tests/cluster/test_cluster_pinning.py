@@ -15,7 +15,8 @@ import pytest
 from labkit import cluster
 from labkit.cluster import Target
 from labkit.cluster.kubeconfig import NO_CLUSTER
-from labkit.errors import ClusterError, NoTargetError
+from labkit.errors import ClusterError, NoTargetError, SettingError
+from labkit.sandbox import reach
 from tests.cluster.api_like import ApiLike, kubeconfig
 from tests.cluster.conftest import plain_kubectl
 
@@ -122,6 +123,53 @@ def test_a_cluster_that_is_gone_is_not_taken_for_another(api: ApiLike, tmp_path:
         with pytest.raises(ClusterError, match="refused"):
             cluster.kubectl(words, show=False)
     assert cluster.current() == chosen
+
+
+@pytest.mark.parametrize("name", ["0-first", "z-last"])
+def test_a_cluster_made_in_a_cell_is_not_taken_for_the_chosen_one(
+    name: str, api: ApiLike, other: ApiLike, tmp_path: Path
+) -> None:
+    """What makes a cluster adds it to the first file of $KUBECONFIG, and chooses it."""
+    cluster.use(Target(str(kubeconfig(tmp_path / "own", {"m": api.entry}))))
+    for words in (
+        ["set-cluster", name, f"--server={other.url}"],
+        ["set-context", name, f"--cluster={name}", "--user=me"],
+        ["use-context", name],
+    ):
+        assert plain_kubectl("config", *words).returncode == 0
+    for helper in (lambda: cluster.get("namespaces"), lambda: cluster.shell("kubectl delete namespaces --all")):
+        with pytest.raises(NoTargetError, match=f"its context is {name}, not m|no cluster is in use any more"):
+            helper()
+    assert other.connections == 0
+
+
+def test_a_cluster_made_in_a_terminal_is_not_taken_for_the_sandbox(home: Path, api: ApiLike, other: ApiLike) -> None:
+    own = home / "sandboxes" / "mine" / "kubeconfig"
+    clusters = {"labkit-mine": api.entry, "kind-kind": other.entry}
+    assert cluster.is_sandbox(cluster.use(Target(str(kubeconfig(own, clusters)))))
+    assert reach.access(own).node == "127.0.0.1"
+    kubeconfig(own, clusters, current="kind-kind")
+    with pytest.raises(SettingError, match="kubeconfig of sandbox 'mine' was changed: it leads to context kind-kind"):
+        cluster.use(Target(str(own)))
+    with pytest.raises(ValueError, match="is not a kubeconfig of this sandbox"):
+        reach.access(own)
+    with pytest.raises(NoTargetError):
+        cluster.get("namespaces")
+    assert other.connections == 0
+
+
+@pytest.mark.parametrize(
+    "flags", ["--kubeconfig {own}", "--kubeconfig={own}", "--context b", "--cluster=b", "-s {url}", "--server {url}"]
+)
+def test_a_flag_does_not_lead_past_the_chosen_cluster(flags: str, api: ApiLike, other: ApiLike, tmp_path: Path) -> None:
+    own = kubeconfig(tmp_path / "own", {"a": api.entry, "b": other.entry})
+    cluster.use(Target(str(own), "a"))
+    flags = flags.format(own=own, url=other.url)
+    for words in (f"delete namespaces --all {flags}", f"{flags} get namespaces"):
+        with pytest.raises(ClusterError, match="leads to another cluster than the one in use"):
+            cluster.kubectl(words, show=False)
+    assert "kube-system" in cluster.kubectl("--context a get namespaces", show=False)
+    assert other.connections == 0
 
 
 @pytest.mark.parametrize("fault", ["gone", "damaged", "led elsewhere"])

@@ -93,16 +93,38 @@ def test_a_mark_starts_no_pod_again(theirs: SandboxUnderTest, tmp_path: Path) ->
         ("delete ns/mine", "ConfigMap mine/a-guest"),
         ("apply -f theirs.json", "ConfigMap team/settings"),
         ("-n team delete -f theirs.json --wait=false", "ConfigMap team/settings"),
+        ("delete --dry-run=false configmap settings -n team", "ConfigMap team/settings"),
+        ("delete -n team -- configmap settings", "ConfigMap team/settings"),
+        ("--as-group system:masters --as me delete configmap settings -n team", "ConfigMap team/settings"),
+        ("apply -k .", "ConfigMap team/settings"),
+        ("apply -f *.json", "ConfigMap team/settings"),
     ],
 )
 def test_what_is_somebody_elses_is_refused(theirs: SandboxUnderTest, tmp_path: Path, command: str, named: str) -> None:
     cluster.kubectl("create namespace mine")
     apply(theirs, config_map("mine", "a-guest"))
     (tmp_path / "theirs.json").write_text(json.dumps(config_map("team", "settings", a="2")))
+    (tmp_path / "kustomization.yaml").write_text("resources: [theirs.json]")
     before = state(theirs)
     with pytest.raises(ClusterError, match=r"nothing was changed\. The course did not make:") as seen:
         cluster.kubectl(command)
     assert named in str(seen.value)
+    assert state(theirs) == before
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "delete --raw=/api/v1/namespaces/team/configmaps/settings",
+        "delete --raw /api/v1/namespaces/team/configmaps/settings",
+        "apply -f mine.json --prune --all --namespace team",
+    ],
+)
+def test_what_reaches_objects_without_a_name_is_refused(theirs: SandboxUnderTest, tmp_path: Path, command: str) -> None:
+    (tmp_path / "mine.json").write_text(json.dumps(config_map("team", "mine")))
+    before = state(theirs)
+    with pytest.raises(ClusterError, match="reaches objects that the command does not name"):
+        cluster.kubectl(command)
     assert state(theirs) == before
 
 
