@@ -38,7 +38,7 @@ lab: setup ## JupyterLab on the notebooks
 	$(BIN)/python -m labkit.ui.jupyter_extension
 	$(LABKIT) up --release $(RELEASE)
 	@# Terminals and tiles get the sandbox, else nothing; a TARGET of one's own is looked up where it is now.
-	own="$${KUBECONFIG:-$$HOME/.kube/config}" && eval "$$($(LABKIT) env)" && \
+	own="$${KUBECONFIG:-$$HOME/.kube/config}" && said="$$($(LABKIT) env)" && eval "$$said" && \
 	LABKIT_KUBECONFIG="$$KUBECONFIG:$$own" KUBECONFIG="$$KUBECONFIG:$(CURDIR)/labkit/cluster/no-cluster.yaml" \
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab --notebook-dir notebooks
 

@@ -122,7 +122,7 @@ def begin(name: str, release: str, target: str = targets.SANDBOX, *, needs: Sequ
             raise CheckError(f"there is no lesson {name!r}", next_step=f"The lessons: {', '.join(LESSONS)}.")
         display.figures_without_internet()
         chosen = targets.choose(target, release)
-    known = istio.release(release)
+        known = istio.release(release)
     server = re.search(r"Server Version: (\S+)", cluster.kubectl("version", show=False))
     lesson = Lesson(name, known, Progress.of_target())
     cluster.in_lesson(name)

@@ -9,6 +9,7 @@ It knows nothing of notebooks, so it never talks to a cluster of the reader's ow
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -81,19 +82,25 @@ class _Sandbox:
         self._lock = threading.Lock()
         folder = config.home() / "sandboxes" / (sandbox_in_environment() or "default")
         self._kubeconfig = folder / "kubeconfig"
+        self._chosen = (0, 0)
 
     def choose(self) -> cluster.Chosen:
         """It, in use."""
         with self._lock:
             try:
-                return cluster.current()
-            except NoTargetError:
-                if not self._kubeconfig.exists():
-                    raise NoTargetError(
-                        f"there is no sandbox {self._kubeconfig.parent.name!r} here",
-                        next_step="`labkit up` starts it. On a cluster of yours, `ui.embed` in a notebook shows this.",
-                    ) from None
-                return cluster.use(cluster.Target(str(self._kubeconfig)))
+                seen = self._kubeconfig.stat()
+            except OSError:
+                raise NoTargetError(
+                    f"there is no sandbox {self._kubeconfig.parent.name!r} here",
+                    next_step="`labkit up` starts it. On a cluster of yours, `ui.embed` in a notebook shows this.",
+                ) from None
+            # Each start of a sandbox writes it anew, and may be at another address.
+            if self._chosen == (now := (seen.st_ino, seen.st_mtime_ns)):
+                with contextlib.suppress(NoTargetError):
+                    return cluster.current()
+            found = cluster.use(cluster.Target(str(self._kubeconfig)))
+            self._chosen = now
+            return found
 
 
 if __name__ == "__main__":

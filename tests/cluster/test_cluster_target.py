@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from labkit import bookinfo, cluster, course, istio, ui
+from labkit import bookinfo, cluster, course, files, istio, ui
 from labkit.cluster import Target
 from labkit.cluster.kubeconfig import NO_CLUSTER
 from labkit.errors import ClusterError, NoTargetError, SettingError
 from labkit.observe.kiali import Kiali
+from labkit.ui import embed_launcher
 from tests.cluster.api_like import ApiLike, kubeconfig
 from tests.cluster.conftest import plain_kubectl
 from tests.conftest import REPOSITORY
@@ -106,6 +107,16 @@ def test_a_lesson_that_cannot_begin_leaves_no_cluster(api: ApiLike, tmp_path: Pa
         course.begin("99-nope", "1.30.3", "a")
     with pytest.raises(NoTargetError, match="there is no lesson '99-nope'"):
         cluster.kubectl("get pods")
+
+
+def test_a_lesson_whose_release_cannot_be_had_leaves_no_cluster(api: ApiLike, home: Path, tmp_path: Path) -> None:
+    kubeconfig(tmp_path / "home" / ".kube" / "config", {"mine": api.entry})
+    with pytest.raises(SettingError, match=r"9\.9\.9"):
+        course.begin("09-clean-up", "9.9.9", "mine")
+    before = api.connections
+    with pytest.raises(NoTargetError, match=r"9\.9\.9"):
+        cluster.kubectl("delete virtualservices --all -n bookinfo")
+    assert api.connections == before
 
 
 @pytest.mark.parametrize("target", ["", "sandbox", "nope"])
@@ -202,6 +213,21 @@ def test_a_pod_on_binder_leads_nowhere_without_its_sandbox(api: ApiLike, tmp_pat
     assert "no cluster was chosen here" in said.stderr
     assert said.returncode != 0
     assert api.connections == 0
+
+
+def test_a_tile_goes_with_its_sandbox_to_another_address(api: ApiLike, other: ApiLike, home: Path) -> None:
+    tile = embed_launcher._Sandbox()
+    with pytest.raises(NoTargetError, match="there is no sandbox 'default' here"):
+        tile.choose()
+    own = home / "sandboxes" / "default" / "kubeconfig"
+    for now in (api, other):
+        fresh = kubeconfig(home / "fresh", {"labkit-default": now.entry})
+        own.parent.mkdir(parents=True, exist_ok=True)
+        files.write(own, fresh.read_bytes())
+        assert [tile.choose().uid, tile.choose().uid] == [now.uid, now.uid]
+        asked = now.connections
+        assert tile.choose() == cluster.current()
+        assert now.connections == asked
 
 
 def test_a_context_is_not_used_where_no_kubeconfig_can_be_kept(api: ApiLike, home: Path, tmp_path: Path) -> None:
