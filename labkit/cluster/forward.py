@@ -29,6 +29,9 @@ _FRESH = 1.0
 _REPLACED = 10.0
 """Seconds that a connection waits for a pod while there is none: it is being replaced."""
 
+_GONE = 2.0
+"""Seconds between two looks whether a client that sends no more is still there."""
+
 
 class PortForward:
     """A running port-forward; use it in a `with` block, or call `close`.
@@ -250,6 +253,9 @@ class _Connection(socketserver.BaseRequestHandler):
     server: _Listener
     request: socket.socket
 
+    def setup(self) -> None:
+        self._over = threading.Event()
+
     def handle(self) -> None:
         self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
@@ -263,6 +269,7 @@ class _Connection(socketserver.BaseRequestHandler):
                 self.request.sendall(data)
         except OSError:
             self.server.forward.doubt()
+        self._over.set()
         pod.close()
         # Wakes the other thread.
         with contextlib.suppress(OSError):
@@ -273,9 +280,11 @@ class _Connection(socketserver.BaseRequestHandler):
         with contextlib.suppress(OSError):
             while data := self.request.recv(65536):
                 pod.send(data)
-            # The protocol cannot say that nothing more comes; a client that only listens now is still served.
-            if peers.ours(self.request):
-                return
+            # The protocol cannot say that nothing more comes; a client that only listens now is still served. One that
+            # has gone altogether looks the same for a moment, and would keep a silent pod's connection for good.
+            while peers.ours(self.request):
+                if self._over.wait(_GONE):
+                    return
         pod.close()
 
 

@@ -149,7 +149,12 @@ class Tunnel:
         while not self._stopped.is_set():
             if ever and identity.difference(self._target, thorough=False):
                 return  # what is there now is somebody else's
-            if self._once():
+            try:
+                served = self._once()
+            except OSError as error:
+                # No room for its folder, or for one more process.
+                served, self.said = False, f"kubectl proxy cannot be started: {error}"
+            if served:
                 pause, ever = 0.1, True
             elif not ever:
                 return  # the caller is told why; another try would only be refused again

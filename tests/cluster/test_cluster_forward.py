@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -16,6 +17,7 @@ import psutil
 import pytest
 
 from labkit import cluster
+from labkit.cluster import forward as forwards
 from labkit.cluster.backends import Backend, find
 from labkit.cluster.identity import QUESTION
 from labkit.cluster.tunnel import TunnelError
@@ -179,6 +181,38 @@ def test_another_user_is_not_let_in(forwarder: Path, monkeypatch: pytest.MonkeyP
         words = http("GET", "/", f"127.0.0.1:{forward.port}")
         assert b" 200 " in say(("127.0.0.1", forward.port), words)
         assert by_another_user(lambda: say(("127.0.0.1", forward.port), words), monkeypatch) == b""
+
+
+def test_a_client_that_goes_away_ends_its_connection_to_the_pod(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When its last byte is read its socket may still have an owner, as that of a client that only listens now has."""
+
+    class Pod:
+        closed = False
+
+        def close(self) -> None:
+            self.closed = True
+
+    there = iter([True, True, False])
+    monkeypatch.setattr(forwards.peers, "ours", lambda _: next(there))
+    monkeypatch.setattr(forwards, "_GONE", 0.01)
+    client, ours = socket.socketpair()
+    with ours:
+        connection = forwards._Connection.__new__(forwards._Connection)
+        connection.request = ours
+        connection.setup()
+        client.close()
+        connection._send(pod := Pod())
+    assert pod.closed
+    assert list(there) == []
+
+
+def test_what_keeps_kubectl_from_starting_is_told(forwarder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(**_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("tempfile.TemporaryDirectory", full)
+    with pytest.raises(ClusterError, match=r"kubectl proxy cannot be started: .*No space left"):
+        cluster.port_forward("svc/grafana", 3000, show=False)
 
 
 def test_a_pods_port_is_found_by_kubectls_rules() -> None:
