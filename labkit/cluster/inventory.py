@@ -213,9 +213,12 @@ def remove_images(which: Iterable[NodeImage], *, timeout: float = 10.0) -> list[
 
     try:
         wait_for(Condition("the images to go", lambda: f"{len(left())} are there" if left() else None), timeout=timeout)
-    except NotReadyError:
+    except BaseException as error:
         for node in nodes:
             kubectl(["annotate", "node", node, f"{_REMOVE}-"], show=False)
+        if not isinstance(error, NotReadyError):
+            # The reader's interrupt among them: nodes are never left with it.
+            raise
     return left()
 
 

@@ -190,7 +190,12 @@ class Tunnel:
                 lines.append(line)
                 self.said = "".join(lines[-5:])
                 if line.startswith("Starting to serve on"):
-                    self._socket = os.open(place, os.O_PATH | os.O_CLOEXEC)
+                    try:
+                        self._socket = os.open(place, os.O_PATH | os.O_CLOEXEC)
+                    except OSError:
+                        process.kill()
+                        process.wait()
+                        raise
                     break
         with process:
             if self._socket >= 0:
