@@ -146,15 +146,17 @@ def test_a_cluster_made_in_a_cell_is_not_taken_for_the_chosen_one(
 def test_a_cluster_made_in_a_terminal_is_not_taken_for_the_sandbox(home: Path, api: ApiLike, other: ApiLike) -> None:
     own = home / "sandboxes" / "mine" / "kubeconfig"
     clusters = {"labkit-mine": api.entry, "kind-kind": other.entry}
-    assert cluster.is_sandbox(cluster.use(Target(str(kubeconfig(own, clusters)))))
-    assert reach.access(own).node == "127.0.0.1"
-    kubeconfig(own, clusters, current="kind-kind")
-    with pytest.raises(SettingError, match="kubeconfig of sandbox 'mine' was changed: it leads to context kind-kind"):
+    for current in clusters:
+        chosen = cluster.use(Target(str(kubeconfig(own, clusters, current=current))))
+        assert cluster.is_sandbox(chosen)
+        assert (chosen.context, chosen.server, chosen.uid) == ("labkit-mine", api.url, "uid-a")
+        assert "uid-a" in plain_kubectl("get", "namespaces", "-o", "yaml").stdout
+        assert f"https://127.0.0.1:{reach.access(own).port}" == api.url
+    kubeconfig(own, {"kind-kind": other.entry})
+    with pytest.raises(SettingError, match="cannot locate context labkit-mine"):
         cluster.use(Target(str(own)))
     with pytest.raises(ValueError, match="is not a kubeconfig of this sandbox"):
         reach.access(own)
-    with pytest.raises(NoTargetError):
-        cluster.get("namespaces")
     assert other.connections == 0
 
 
