@@ -116,8 +116,11 @@ def checked(*, write: bool) -> Chosen:
     found = identity.difference(chosen, thorough=write)
     if found:
         again = "Run the lesson's first cell again, if the one that is there now is meant."
-        _set(_Nothing(f"no cluster is in use any more: {found}", again))
-        current()
+        lost = _Nothing(f"no cluster is in use any more: {found}", again)
+        # A widget asks from a thread of its own: by now another one may be chosen, which is not lost.
+        if _state is chosen:
+            _set(lost)
+        raise lost.error()
     return chosen
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from labkit import cluster
-from labkit.cluster import Target
+from labkit.cluster import Target, identity
 from labkit.cluster.kubeconfig import NO_CLUSTER
 from labkit.errors import ClusterError, NoTargetError, SettingError
 from labkit.sandbox import reach
@@ -106,6 +106,27 @@ def test_another_cluster_at_the_same_address_is_not_written_to(
     assert "kube-system is uid-b, not uid-a" in plain_kubectl("delete", "configmap", "x").stderr
     assert api.connections == count, "from then on it is left alone, by cells as well"
     assert cluster.use(Target(str(own), "a")).uid == "uid-b"
+
+
+def test_one_that_is_lost_does_not_take_along_the_one_chosen_meanwhile(
+    api: ApiLike, other: ApiLike, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A widget's thread asks for the one before, while a lesson begins on another."""
+    own = kubeconfig(tmp_path / "own", {"a": api.entry, "b": other.entry})
+    cluster.use(Target(str(own), "a"))
+    difference = identity.difference
+
+    def slow(chosen: cluster.Chosen, *, thorough: bool) -> str:
+        monkeypatch.setattr(identity, "difference", difference)
+        cluster.use(Target(str(own), "b"))
+        return difference(chosen, thorough=thorough)
+
+    monkeypatch.setattr(identity, "difference", slow)
+    api.uid = "uid-b"
+    with pytest.raises(NoTargetError, match="kube-system is uid-b, not uid-a"):
+        cluster.get("namespaces")
+    assert cluster.current().uid == "uid-of-another"
+    assert cluster.get("namespaces")
 
 
 def test_with_a_token_reading_notices_as_well(api: ApiLike, tmp_path: Path) -> None:
