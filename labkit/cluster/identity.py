@@ -95,8 +95,10 @@ def _quickly(file: Path) -> str:
         known = {"server", "certificate-authority-data"}
         if set(cluster) != known or set(user) != {"token"} or not cluster["server"].startswith("https://"):
             return ""
-        context = ssl.create_default_context(cadata=base64.b64decode(cluster["certificate-authority-data"]).decode())
         parts = urlsplit(cluster["server"])
+        if _by_proxy(parts.hostname or ""):
+            return ""
+        context = ssl.create_default_context(cadata=base64.b64decode(cluster["certificate-authority-data"]).decode())
         connection = http.client.HTTPSConnection(parts.netloc, timeout=_PATIENCE, context=context)
         try:
             path = f"{parts.path.rstrip('/')}/api/v1/namespaces/kube-system"
@@ -108,6 +110,15 @@ def _quickly(file: Path) -> str:
         return str(json.loads(body)["metadata"]["uid"]) if answer.status == 200 else ""
     except (OSError, ValueError, LookupError, TypeError, AttributeError, http.client.HTTPException, yaml.YAMLError):
         return ""
+
+
+def _by_proxy(host: str) -> bool:
+    """Whether kubectl would go through a proxy of the environment, where the direct way may only end in silence."""
+    from urllib.request import getproxies_environment, proxy_bypass
+
+    # As Go has it: never to this machine itself.
+    local = host == "localhost" or host.startswith("127.")
+    return "https" in getproxies_environment() and not local and not proxy_bypass(host)
 
 
 def _by_kubectl(file: Path, shown: str) -> str:

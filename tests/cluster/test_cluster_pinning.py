@@ -136,6 +136,32 @@ def test_with_a_token_reading_notices_as_well(api: ApiLike, tmp_path: Path) -> N
         cluster.get("namespaces")
 
 
+@pytest.mark.parametrize(
+    ("server", "no_proxy", "direct"),
+    [
+        ("https://192.0.2.1:6443", "", False),
+        ("https://192.0.2.1:6443", "192.0.2.1", True),
+        ("https://127.3.0.1:6443", "", True),
+    ],
+)
+def test_where_kubectl_goes_through_a_proxy_nothing_is_asked_past_it(
+    server: str, no_proxy: str, direct: bool, api: ApiLike, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def connection(host: str, **_: object) -> None:
+        asked.append(host)
+        raise OSError
+
+    for name in ("https_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", no_proxy)
+    monkeypatch.setattr("http.client.HTTPSConnection", connection)
+    assert identity._quickly(kubeconfig(tmp_path / "own", {"a": {**api.entry, "server": server}})) == ""
+    assert asked == ([server.removeprefix("https://")] if direct else [])
+
+
 def test_a_cluster_that_is_gone_is_not_taken_for_another(api: ApiLike, tmp_path: Path) -> None:
     chosen = cluster.use(Target(str(kubeconfig(tmp_path / "own", {"a": api.entry}))))
     api.server.shutdown()
