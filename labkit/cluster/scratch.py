@@ -28,8 +28,9 @@ def make(within: str | None = None) -> Path:
     # Machines and containers may share it, and count their processes each for itself.
     start = f"labkit-{hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]}-"
     for left in parent.glob(f"{start}*"):
-        with contextlib.suppress(OSError, IndexError):
-            pid = left.name.split("-")[2]
-            if pid.isdigit() and not psutil.pid_exists(int(pid)) and left.lstat().st_uid == os.geteuid():
+        # Everybody may put any name there: no number at all, or one that no process can have.
+        with contextlib.suppress(OSError, IndexError, ValueError, OverflowError):
+            pid = int(left.name.split("-")[2])
+            if left.lstat().st_uid == os.geteuid() and not psutil.pid_exists(pid):
                 shutil.rmtree(left)
     return Path(tempfile.mkdtemp(prefix=f"{start}{os.getpid()}-", dir=parent))

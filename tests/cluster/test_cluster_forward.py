@@ -207,10 +207,10 @@ def test_a_client_that_goes_away_ends_its_connection_to_the_pod(monkeypatch: pyt
 
 
 def test_what_keeps_kubectl_from_starting_is_told(forwarder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(**_: object) -> None:
+    def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("tempfile.TemporaryDirectory", full)
+    monkeypatch.setattr("labkit.cluster.scratch.make", full)
     with pytest.raises(ClusterError, match=r"kubectl proxy cannot be started: .*No space left"):
         cluster.port_forward("svc/grafana", 3000, show=False)
 

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from labkit.cluster import scratch
 
 LEAVE = "import os, signal; from labkit.cluster import scratch; (scratch.make() / 'x').touch(); os.kill(os.getpid(), 9)"
@@ -34,3 +36,11 @@ def test_the_word_that_there_is_no_cluster_leaves_nothing_behind(tmp_path: Path)
         done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "TMPDIR": str(tmp_path)})
         assert done.returncode == -signal.SIGKILL
     assert len([*tmp_path.iterdir()]) == 1
+
+
+@pytest.mark.parametrize("number", ["99999999999999999999", "\u00b2", "-1", "", "one"])
+def test_a_name_that_somebody_put_there_stops_nobody(tmp_path: Path, number: str) -> None:
+    """The folder for temporary files is everybody's."""
+    start = "-".join(scratch.make(str(tmp_path)).name.split("-")[:2])
+    (tmp_path / f"{start}-{number}-x").mkdir()
+    assert scratch.make(str(tmp_path)).is_dir()
