@@ -69,7 +69,8 @@ class Sandbox:
         self.node = Node(self.objects, settings)
         self.controllers = Controllers(self.objects, settings)
         self.api = ApiServer(self.objects, settings, self.node)
-        self.tidy = Tidy(self.objects.store.count, lambda: self.objects.store.version)
+        store = self.objects.store
+        self.tidy = Tidy(store.count, lambda: store.version, forget=store.forget_most)
         self._started: list[Node | Mesh | Controllers | ApiServer | Tidy] = []
 
     async def start(self) -> None:

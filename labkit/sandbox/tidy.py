@@ -47,6 +47,7 @@ class Tidy:
         version: A number that grows with each write.
         every: Seconds between looks.
         resident: Bytes of memory that this process has now.
+        forget: Lets go of what is only remembered of objects that have gone.
     """
 
     def __init__(
@@ -55,8 +56,10 @@ class Tidy:
         version: Callable[[], int],
         every: float = _EVERY,
         resident: Callable[[], int] = _resident,
+        forget: Callable[[], None] = lambda: None,
     ) -> None:
         self._count, self._version, self._every, self._resident = count, version, every, resident
+        self._forget = forget
         self._most = 0
         self._least = resident()
         self._seen = -1
@@ -87,8 +90,11 @@ class Tidy:
         self._most = max(self._most, count)
         self._least = min(self._least, resident)
         grown = resident - self._least >= max(_GROWN, self._least // 8)
-        if not quiet or not (grown or self._most - count >= _GONE):
+        gone = self._most - count >= _GONE
+        if not quiet or not (grown or gone):
             return
+        if gone:
+            self._forget()
         self._most = count
         self.times += 1
         gc.collect()

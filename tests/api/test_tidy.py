@@ -14,9 +14,18 @@ class World:
     """So many objects after so many writes."""
 
     def __init__(self) -> None:
-        self.count = self.version = 0
+        self.count = self.version = self.forgotten = 0
         self.resident = 100 * MIB
-        self.tidy = Tidy(lambda: self.count, lambda: self.version, every=0.001, resident=lambda: self.resident)
+        self.tidy = Tidy(
+            lambda: self.count,
+            lambda: self.version,
+            every=0.001,
+            resident=lambda: self.resident,
+            forget=self.forget,
+        )
+
+    def forget(self) -> None:
+        self.forgotten += 1
 
     def has(self, count: int) -> World:
         self.count, self.version = count, self.version + 1
@@ -35,6 +44,7 @@ def test_after_a_storm_of_objects_once_it_is_over() -> None:
     assert world.has(20).looks(1) == 0
     assert world.looks(1) == 1
     assert world.looks(5) == 1, "once is enough"
+    assert world.forgotten == 1
 
 
 def test_not_for_a_few_and_again_for_the_next_storm() -> None:
@@ -57,6 +67,7 @@ def test_after_requests_that_took_much_and_left_no_object() -> None:
     assert world.looks(3) == 1
     world.resident = 130 * MIB
     assert world.looks(3) == 2
+    assert world.forgotten == 0, "all objects are still there"
 
 
 async def test_what_only_the_collector_of_circles_can_find_goes() -> None:

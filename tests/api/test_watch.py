@@ -240,3 +240,24 @@ async def test_big_changes_are_remembered_for_as_many_bytes_as_they_may_hold(tmp
     assert kept.since("configmaps", versions[-1] - 1) is None
     assert kept.since("configmaps", big.version) == []
     kept.close()
+
+
+def test_after_a_storm_only_the_last_changes_are_remembered(tmp_path: Path) -> None:
+    kept = store.Store(tmp_path / "journal.jsonl")
+    versions = [
+        kept.put("configmaps", ("default", f"c{index}"), {"metadata": {}}).version
+        for index in range(store.AT_REST[0] + 5)
+    ]
+    kept.forget_most()
+    assert kept.since("configmaps", versions[3]) is None, "told to list anew"
+    behind = kept.since("configmaps", versions[4])
+    assert behind is not None
+    assert [change.version for change in behind] == versions[5:]
+    big = [
+        kept.put("configmaps", ("default", "big"), {"metadata": {}, "data": {"x": "y" * store.AT_REST[1]}}).version
+        for _ in range(3)
+    ]
+    kept.forget_most()
+    assert kept.since("configmaps", big[1] - 1) is None
+    assert [change.version for change in kept.since("configmaps", big[1]) or []] == big[2:]
+    kept.close()

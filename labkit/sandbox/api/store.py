@@ -31,6 +31,9 @@ HISTORY_BYTES = 4 << 20
 """Bytes of JSON that these changes may hold together: a few hundred versions of a big Endpoints object, each with its
 tree, would be most of this process's memory."""
 
+AT_REST = 100, 256 << 10
+"""Changes that are kept after many objects have gone and nothing is being written, and bytes of JSON in them."""
+
 _quick = msgspec.json.Encoder().encode
 _patient = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 """Knows strings of a class of their own, and what is no character of Unicode (half a surrogate pair)."""
@@ -246,14 +249,24 @@ class Store:
     def _publish(self, change: Change) -> None:
         self._history.append(change)
         self._history_bytes += len(change.entry.raw)
-        while len(self._history) > HISTORY or (self._history_bytes > HISTORY_BYTES and len(self._history) > 1):
-            oldest = self._history.popleft()
-            self._history_bytes -= len(oldest.entry.raw)
-            self._forgotten = oldest.version
+        self._forget(HISTORY, HISTORY_BYTES)
         for listener in list(self._listeners.get(change.resource, ())):
             listener(change)
         if self._journal.wants_compaction:
             self.compact()
+
+    def forget_most(self) -> None:
+        """Keep only the last changes: a storm of objects is remembered whole in them after it has gone.
+
+        Watches that run have seen the others; one that begins again from before them is told so, and lists anew.
+        """
+        self._forget(*AT_REST)
+
+    def _forget(self, most: int, most_bytes: int) -> None:
+        while len(self._history) > most or (self._history_bytes > most_bytes and len(self._history) > 1):
+            oldest = self._history.popleft()
+            self._history_bytes -= len(oldest.entry.raw)
+            self._forgotten = oldest.version
 
     def _payloads(self) -> Iterator[bytes]:
         yield b'{"version":%d}' % self.version
