@@ -282,7 +282,12 @@ class _Whole:
         for app, where in CONSOLES.items():
             # Any answer but a good one is an error; a good one may be empty, as Kiali's is.
             self._get(app, *where)
-        return bool(history)
+        return bool(history) or not self._history_kept()
+
+    def _history_kept(self) -> bool:
+        """Whether Prometheus stores on a volume: what is only in a container goes with it, as in Kubernetes."""
+        pod = next(pod for pod in self.api.pods() if pod["metadata"]["name"].startswith("prometheus"))
+        return any("emptyDir" in volume or "persistentVolumeClaim" in volume for volume in pod["spec"]["volumes"])
 
     def _scraped(self) -> bool:
         """A sample of after the kill."""
