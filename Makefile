@@ -18,7 +18,7 @@ $(VENV)/.made: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	# The pip that comes with an older Python does not understand today's packages.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[sandbox]'
 	@touch $@
 
 $(VENV)/.made-dev: $(VENV)/.made
@@ -70,4 +70,4 @@ pictures: $(VENV)/.made-dev ## the README's pictures anew, from the real pages
 clean: ## stop and remove all: sandboxes, results, the virtual environment
 	@if [ -x $(LABKIT) ]; then $(LABKIT) down --all --delete; fi
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	find labkit tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
+	find labkit meshbox grafana_figures tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

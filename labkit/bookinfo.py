@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 from labkit import cluster, display
-from labkit.errors import SettingError
+from labkit.ground.errors import SettingError
 
 if TYPE_CHECKING:
     import pandas as pd

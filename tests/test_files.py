@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from labkit import files
+from labkit.ground import files
 
 
 def test_a_file_is_replaced_and_private(tmp_path: Path) -> None:

@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labkit import framing
-from labkit.framing import FramingError, Incoming, body_length, read_body, read_head
-from labkit.observe.grafana.server import server as grafana
-from labkit.observe.grafana.site import Answer
-from labkit.sandbox.images import web
+from grafana_figures.server import server as grafana
+from grafana_figures.site import Answer
+from labkit.ground import framing
+from labkit.ground.framing import FramingError, Incoming, body_length, read_body, read_head
 from labkit.ui.embed_relay import Relay
+from meshbox.images import web
 
 
 @contextlib.contextmanager

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from labkit.guard import new_secret, own_host, refusal, same_secret
-from labkit.sandbox.images.guarded import guarded
-from labkit.sandbox.images.web import Request, Response
+from labkit.ground.guard import new_secret, own_host, refusal, same_secret
+from meshbox.images.guarded import guarded
+from meshbox.images.web import Request, Response
 
 
 @pytest.mark.parametrize(

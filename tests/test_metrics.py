@@ -6,7 +6,7 @@ import os
 import resource
 import time
 
-from labkit.sandbox.metrics import Counter, Histogram, exposition, gauge, process
+from meshbox.exposition import Counter, Histogram, exposition, gauge, process
 from tests.metrics_page import Page
 
 

@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 import uvloop
 
-import labkit
-from labkit import peers
-from labkit.sandbox.listening import ours_only
+import meshbox
+from labkit.ground import peers
 from labkit.ui.embed_relay import Relay
+from meshbox.listening import ours_only
 from tests.stranger import UID, as_stranger, by_another_user, http, say
 
-SHIM = Path(labkit.__file__).parent / "sandbox" / "images" / "shim"
+SHIM = Path(meshbox.__file__).parent / "images" / "shim"
 HOSTS = [("127.77.0.1", "127.77.0.1"), ("::1", "::1"), ("::", "127.0.0.1"), ("127.77.0.1", "::ffff:127.77.0.1")]
 
 

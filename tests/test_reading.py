@@ -12,8 +12,16 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labkit.reading import MOST_BYTES, MOST_DEPTH, MOST_VALUES, ReadingError, check_yaml, json_value, yaml_documents
-from labkit.reading import yaml_value as from_yaml
+from labkit.ground.reading import (
+    MOST_BYTES,
+    MOST_DEPTH,
+    MOST_VALUES,
+    ReadingError,
+    check_yaml,
+    json_value,
+    yaml_documents,
+)
+from labkit.ground.reading import yaml_value as from_yaml
 
 DEEP, MANY, LONG = "nested too deeply", "more than", "longer than"
 

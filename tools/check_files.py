@@ -1,4 +1,4 @@
-"""Checks the shape of the house: every Python file under 400 lines, and how long the helper is."""
+"""Checks the shape of the house: no Python file of 400 lines, and a labkit that can be read in an evening."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 LIMIT = 400
-HELPER_AIM = 2500
+
+MOST = {"labkit": 11_800}
+"""Lines that a package may have; the aim for labkit is 7 000, and this figure only falls."""
 
 
 def _tracked(*patterns: str) -> list[Path]:
@@ -22,10 +24,13 @@ def main() -> int:
     wrong = [
         f"{path}: {count} lines, the limit is {LIMIT}: split it" for path, count in lengths.items() if count >= LIMIT
     ]
-    helper = sum(
-        count for path, count in lengths.items() if path.parts[0] == "labkit" and path.parts[1:2] != ("sandbox",)
-    )
-    print(f"{len(lengths)} Python files; labkit outside the sandbox: {helper} lines (aim {HELPER_AIM})")
+    told = []
+    for package in ("labkit", "meshbox", "grafana_figures", "tests"):
+        lines = sum(count for path, count in lengths.items() if path.parts[0] == package)
+        told.append(f"{package} {lines}")
+        if lines > MOST.get(package, lines):
+            wrong.append(f"{package}: {lines} lines, the limit is {MOST[package]}: say it shorter")
+    print(f"{len(lengths)} Python files; lines: {', '.join(told)}")
     for line in wrong:
         print(line, file=sys.stderr)
     return bool(wrong)

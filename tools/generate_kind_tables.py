@@ -1,4 +1,4 @@
-"""Write labkit/sandbox/api/data/kinds.json: the fields of Kubernetes' built-in kinds and their types.
+"""Write meshbox/api/data/kinds.json: the fields of Kubernetes' built-in kinds and their types.
 
 The facts come from the `kubernetes` client's models; run it again after updating that package:
 
@@ -19,7 +19,7 @@ from typing import Any
 
 import kubernetes.client.models as models
 
-TARGET = Path(__file__).parent.parent / "labkit/sandbox/api/data/kinds.json"
+TARGET = Path(__file__).parent.parent / "meshbox/api/data/kinds.json"
 
 # Kinds the sandbox may serve, by group and version. A name that differs from "<Version><Kind>" follows the colon.
 KINDS = {

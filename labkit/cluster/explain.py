@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from labkit.errors import ClusterError
+from labkit.ground.errors import ClusterError
 
 __all__ = ["explain"]
 

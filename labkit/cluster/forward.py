@@ -12,14 +12,15 @@ import threading
 import time
 from types import TracebackType
 
-from labkit import display, peers
+from labkit import display
 from labkit.cluster import identity
 from labkit.cluster import target as targets
 from labkit.cluster.backends import Backend, find
 from labkit.cluster.explain import explain
 from labkit.cluster.kubeconfig import Chosen, kubectl_program
 from labkit.cluster.tunnel import Stream, Tunnel, TunnelError
-from labkit.errors import ClusterError, NotReadyError
+from labkit.ground import peers
+from labkit.ground.errors import ClusterError, NotReadyError
 
 __all__ = ["PortForward", "port_forward"]
 

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from labkit.cluster import target as targets
-from labkit.errors import ClusterError
+from labkit.ground.errors import ClusterError
 
 __all__ = ["Response", "fetch"]
 

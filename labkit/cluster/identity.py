@@ -15,7 +15,7 @@ import yaml
 
 from labkit.cluster.explain import explain
 from labkit.cluster.kubeconfig import Chosen, environment, kubectl_program, variable
-from labkit.errors import ClusterError
+from labkit.ground.errors import ClusterError
 
 __all__ = ["QUESTION", "difference", "uid_of"]
 

@@ -7,13 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from labkit import display, files
+from labkit import display
 from labkit.cluster.kubectl import kubectl
 from labkit.cluster.listing import listing, served
 from labkit.cluster.objects import get
 from labkit.cluster.target import current
 from labkit.cluster.waits import Condition, wait_for
-from labkit.errors import ClusterError, NotReadyError
+from labkit.ground import files
+from labkit.ground.errors import ClusterError, NotReadyError
 
 __all__ = ["Difference", "Entry", "NodeImage", "Snapshot", "images", "mixed_versions", "remove_images", "snapshot"]
 

@@ -19,9 +19,9 @@ from typing import Any
 import psutil
 import yaml
 
-from labkit import config, files
 from labkit.cluster import scratch
-from labkit.errors import MissingToolError, SettingError
+from labkit.ground import config, files
+from labkit.ground.errors import MissingToolError, SettingError
 
 __all__ = [
     "NO_CLUSTER",

@@ -15,7 +15,7 @@ from labkit.cluster.explain import explain
 from labkit.cluster.kubeconfig import kubectl_program
 from labkit.cluster.leash import leash
 from labkit.cluster.words import Command
-from labkit.errors import ClusterError, MissingToolError
+from labkit.ground.errors import ClusterError, MissingToolError
 
 __all__ = ["Output", "command_line", "kubectl", "kubectl_program", "shell"]
 

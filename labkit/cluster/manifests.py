@@ -11,8 +11,8 @@ import yaml
 
 from labkit.cluster import target as targets
 from labkit.cluster.kubectl import Output, kubectl
-from labkit.errors import ClusterError
-from labkit.reading import ReadingError, check_yaml
+from labkit.ground.errors import ClusterError
+from labkit.ground.reading import ReadingError, check_yaml
 
 __all__ = ["MANIFEST_LIMIT", "Source", "apply", "delete", "read"]
 

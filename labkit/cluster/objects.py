@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from labkit.cluster.kubectl import Output, kubectl
-from labkit.errors import ClusterError
+from labkit.ground.errors import ClusterError
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from labkit import display
 from labkit.cluster.kubectl import kubectl
 from labkit.cluster.objects import Obj, get
-from labkit.errors import ClusterError
+from labkit.ground.errors import ClusterError
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,9 +17,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from labkit import config, files
 from labkit.cluster.kubeconfig import Chosen, sandbox_of
-from labkit.errors import ClusterError
+from labkit.ground import config, files
+from labkit.ground.errors import ClusterError
 
 __all__ = ["Pending", "Record", "changing", "folder", "is_sandbox", "load"]
 

@@ -15,7 +15,7 @@ from labkit.cluster.ownership import Ownership
 from labkit.cluster.target import current
 from labkit.cluster.waits import Condition, wait_for
 from labkit.cluster.watching import labels_before, look, unwatched
-from labkit.errors import ClusterError
+from labkit.ground.errors import ClusterError
 
 __all__ = ["Item", "Plan", "plan"]
 

@@ -15,7 +15,7 @@ from typing import Protocol
 from labkit import display
 from labkit.cluster import identity, kubeconfig
 from labkit.cluster.kubeconfig import Chosen, Target
-from labkit.errors import LabError, NoTargetError, SettingError
+from labkit.ground.errors import LabError, NoTargetError, SettingError
 
 __all__ = [
     "Chosen",

@@ -23,7 +23,7 @@ from urllib.parse import quote, urlencode
 
 from labkit.cluster import identity, scratch
 from labkit.cluster.kubeconfig import Chosen, kubectl_program
-from labkit.errors import ClusterError
+from labkit.ground.errors import ClusterError
 
 __all__ = ["Tunnel", "TunnelError"]
 

@@ -10,7 +10,7 @@ from typing import Protocol
 from labkit.cluster.http import fetch
 from labkit.cluster.objects import get
 from labkit.cluster.readiness import Readiness, readiness
-from labkit.errors import ClusterError, NotReadyError
+from labkit.ground.errors import ClusterError, NotReadyError
 
 __all__ = ["Answers", "Condition", "Gone", "Ready", "Wait", "wait_for"]
 

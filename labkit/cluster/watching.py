@@ -26,7 +26,7 @@ from labkit.cluster.listing import COURSE, LABELS_BEFORE, LESSON, ROW, RUN, WORK
 from labkit.cluster.ownership import Key, Ownership
 from labkit.cluster.target import Chosen, current
 from labkit.cluster.words import Command
-from labkit.errors import ClusterError
+from labkit.ground.errors import ClusterError
 
 __all__ = [
     "Watch",

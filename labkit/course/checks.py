@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from labkit import display
-from labkit.errors import CheckError
+from labkit.ground.errors import CheckError
 
 __all__ = ["Check", "Checklist"]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from labkit.config import kernel_settings
+from labkit.ground.config import kernel_settings
 
 __all__ = ["ARGUMENTS", "Ahead", "quiet"]
 

@@ -12,7 +12,7 @@ from labkit.cluster.target import choosing
 from labkit.course import stages, targets
 from labkit.course.checks import Check, Checklist
 from labkit.course.progress import LESSONS, Progress
-from labkit.errors import CheckError
+from labkit.ground.errors import CheckError
 
 __all__ = ["Lesson", "begin"]
 

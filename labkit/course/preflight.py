@@ -7,7 +7,7 @@ import re
 
 from labkit import bookinfo, cluster, istio
 from labkit.course.checks import Check, Checklist
-from labkit.errors import ClusterError
+from labkit.ground.errors import ClusterError
 
 __all__ = ["preflight"]
 

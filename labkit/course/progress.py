@@ -6,7 +6,8 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
-from labkit import cluster, display, files
+from labkit import cluster, display
+from labkit.ground import files
 
 __all__ = ["LESSONS", "Progress"]
 

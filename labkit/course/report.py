@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from labkit import display
 
 if TYPE_CHECKING:
-    from labkit.course.runner import Result
+    from labkit.course.result import Result
 
 __all__ = ["write_junit", "write_report"]
 

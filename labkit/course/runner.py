@@ -10,18 +10,21 @@ import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from labkit import config, errors
+import psutil
+
+from labkit import sandbox
 from labkit.cluster import Target
 from labkit.course.kernels import ARGUMENTS, Ahead
 from labkit.course.progress import LESSONS
 from labkit.course.report import write_junit, write_report
+from labkit.course.result import Result
 from labkit.course.targets import SANDBOX
-from labkit.errors import NotebookError
+from labkit.ground import config, errors
+from labkit.ground.errors import NotebookError
 
 __all__ = ["Result", "course_notebooks", "main", "play", "run"]
 
@@ -29,38 +32,6 @@ CELL_TIMEOUT = 600
 """Seconds that one cell may take: a real cluster pulls images for minutes."""
 
 CLEAN_UP = "09-clean-up"
-
-
-@dataclass(frozen=True)
-class Result:
-    """How one notebook went.
-
-    Args:
-        notebook: Its name, "02-bookinfo".
-        outcome: "passed", "failed" or "skipped" (one before it failed).
-        seconds: How long it took.
-        cells: Code cells played.
-        cell: The id of the cell that failed; "" otherwise.
-        error: What that cell said; of a skipped notebook, why.
-        path: The executed notebook; None if there is none.
-    """
-
-    notebook: str
-    outcome: Literal["passed", "failed", "skipped"]
-    seconds: float = 0.0
-    cells: int = 0
-    cell: str = ""
-    error: str = ""
-    path: Path | None = None
-
-    def line(self) -> str:
-        """One line that tells it all."""
-        if self.outcome == "passed":
-            return f"✔ {self.notebook:<18} {self.cells:>3} cells {self.seconds:6.1f} s"
-        if self.outcome == "skipped":
-            return f"○ {self.notebook:<18} not played: {self.error}"
-        told = self.error.strip().splitlines() or ["?"]
-        return f"✘ {self.notebook:<18} cell {self.cell or '?'}: {told[0]}"
 
 
 def course_notebooks() -> list[Path]:
@@ -103,20 +74,19 @@ def main(*, release: str, target: str, out: Path, notebooks: Sequence[Path], con
         named = Target.from_environment().kubeconfig
         results = run(chosen, release=release, kubeconfig=named, target=target, out=out, confirm=confirm)
     else:
-        from labkit.sandbox import control
-
         _forget_killed_runs()
         name = f"run-{release.replace('.', '-')}-{os.getpid()}"
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            now = control.up(name, release, with_pid=os.getpid())
-            results = run(chosen, release=release, kubeconfig=now.kubeconfig, target=target, out=out)
+            sandbox.call("up", "--name", name, "--release", release, "--with-pid", str(os.getpid()))
+            now = sandbox.known(name)[0]
+            results = run(chosen, release=release, kubeconfig=now["kubeconfig"], target=target, out=out)
             if any(result.outcome == "failed" for result in results):
                 with contextlib.suppress(OSError):
-                    shutil.copy(control.folder(name) / "daemon.log", out / "sandbox.log")
+                    shutil.copy(Path(now["kubeconfig"]).parent / "daemon.log", out / "sandbox.log")
         finally:
             # Also when told to end: nothing of the run outlives it.
-            control.down(name, delete=True)
+            sandbox.call("down", "--name", name, "--delete")
             signal.signal(signal.SIGTERM, before)
     failed = [result for result in results if result.outcome == "failed"]
     for result in failed:
@@ -127,14 +97,10 @@ def main(*, release: str, target: str, out: Path, notebooks: Sequence[Path], con
 
 def _forget_killed_runs() -> None:
     """Remove what runs that were killed have left on the disk: their sandboxes ended with them."""
-    import psutil
-
-    from labkit.sandbox import control
-
-    for name in control.names():
+    for name in (str(one["name"]) for one in sandbox.known()):
         run, _, pid = name.rpartition("-")
         if run.startswith("run-") and pid.isdigit() and not psutil.pid_exists(int(pid)):
-            control.down(name, delete=True)
+            sandbox.call("down", "--name", name, "--delete")
 
 
 def run(

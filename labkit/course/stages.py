@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from labkit import bookinfo, cluster, display, istio
 from labkit.course.checks import Check
-from labkit.errors import CheckError, ClusterError
+from labkit.ground.errors import CheckError, ClusterError
 
 __all__ = ["STAGES", "Stage", "catch_up"]
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-
-from labkit import cluster, display
+from labkit import cluster, display, sandbox
 from labkit.cluster import Chosen, Target
 from labkit.cluster.kubeconfig import sandbox_in_environment
 from labkit.cluster.target import choosing
-from labkit.errors import SettingError
+from labkit.ground.errors import SettingError
 
 __all__ = ["SANDBOX", "choose"]
 
@@ -40,32 +36,11 @@ def _sandbox(release: str) -> str:
     name = sandbox_in_environment()
     if not name:
         # A class may have one of each release side by side; the first one keeps the plain name.
-        known = {one["name"]: one["release"] for one in json.loads(_labkit("status", "--all", "--json"))}
+        known = {one["name"]: one["release"] for one in sandbox.known()}
         own = f"istio-{release.replace('.', '-')}"
         name = "default" if known.get("default") in (None, "", release) and own not in known else own
     command = ["up", *(["--name", name] if name != "default" else []), "--release", release]
     live = display.show(display.command(f"labkit {' '.join(command)}"))
-    live.update(display.command(f"labkit {' '.join(command)}", _labkit(*command)))
-    kubeconfig: str = json.loads(_labkit("status", "--json", "--name", name))["kubeconfig"]
+    live.update(display.command(f"labkit {' '.join(command)}", sandbox.call(*command)))
+    kubeconfig: str = sandbox.known(name)[0]["kubeconfig"]
     return kubeconfig
-
-
-def _labkit(*words: str) -> str:
-    command, failed = [sys.executable, "-m", "labkit", *words], f"`labkit {' '.join(words)}`"
-    if words[0] == "up":
-        failed = f"the sandbox could not start: {failed}"
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120)
-    except subprocess.TimeoutExpired:
-        raise SettingError(
-            f"{failed} did not end within 120 s", next_step="`labkit status` says what it is doing."
-        ) from None
-    # `status` says with exit code 3 that nothing runs.
-    if done.returncode not in (0, 3):
-        said = done.stderr.strip().removeprefix("labkit: ")
-        message, _arrow, step = said.partition("\n→ ")
-        raise SettingError(
-            f"{failed} failed: {message or f'exit code {done.returncode}'}",
-            next_step=step or "`labkit doctor` says what is missing or broken.",
-        )
-    return done.stdout

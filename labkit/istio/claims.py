@@ -9,8 +9,9 @@ from typing import Any
 
 import yaml
 
-from labkit import cluster, config, display
+from labkit import cluster, display
 from labkit.cluster import Ownership, Plan, Thing
+from labkit.ground import config
 from labkit.istio import releases
 from labkit.istio.source import Release
 

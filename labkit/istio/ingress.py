@@ -9,7 +9,7 @@ from typing import Literal
 
 from labkit import cluster, display
 from labkit.cluster import Obj
-from labkit.errors import ClusterError
+from labkit.ground.errors import ClusterError
 from labkit.istio.releases import NAMESPACE
 
 __all__ = ["Ingress", "ingress"]

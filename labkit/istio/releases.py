@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-from labkit import config
 from labkit.cluster.ownership import BYPRODUCTS, Byproduct
-from labkit.errors import SettingError
-from labkit.istio.model import (
-    Addon,
-    Component,
-    Dashboard,
-    Facts,
-    Injection,
-    Layout,
-    Metric,
-    Service,
-    ServicePort,
-)
+from labkit.ground import config
+from labkit.ground.errors import SettingError
+from labkit.istio.model import Addon, Component, Dashboard, Facts, Injection, Layout, Metric, Service, ServicePort
 
 __all__ = ["NAMESPACE", "facts"]
 

@@ -10,8 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from labkit import config, files
-from labkit.errors import ReleaseError
+from labkit.ground import config, files
+from labkit.ground.errors import ReleaseError
 from labkit.istio import fetch, releases
 from labkit.istio.model import Addon, Component, Facts, Injection, Metric, Service
 

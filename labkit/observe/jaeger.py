@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from labkit import cluster
-from labkit.errors import ClusterError
+from labkit.ground.errors import ClusterError
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
 from labkit import cluster
-from labkit.errors import ClusterError, SettingError
+from labkit.ground.errors import ClusterError, SettingError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +47,9 @@ class MeshGraph:
         """The graph, callers left of those they call; the colour of an edge is its share of errors."""
         from labkit.observe.kiali_figure import draw
 
-        return draw(self)
+        where = ", ".join(self.namespaces)
+        title = f"Who talks to whom in {where}: the last {self.seconds} s, requests per second"
+        return draw(self.nodes, self.edges, title)
 
     def __repr__(self) -> str:
         where = ", ".join(self.namespaces)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import plotly.graph_objects as go
 
 if TYPE_CHECKING:
-    from labkit.observe.kiali import MeshGraph
+    import pandas as pd
 
 __all__ = ["draw", "layers"]
 
@@ -39,12 +39,12 @@ def layers(names: list[str], edges: list[tuple[str, str]]) -> dict[str, int]:
     return columns
 
 
-def _positions(graph: MeshGraph) -> dict[str, tuple[float, float]]:
-    pairs = list(zip(graph.edges["source"], graph.edges["target"], strict=True))
-    columns = layers(list(graph.nodes.index), pairs)
+def _positions(nodes: pd.DataFrame, edges: pd.DataFrame) -> dict[str, tuple[float, float]]:
+    pairs = list(zip(edges["source"], edges["target"], strict=True))
+    columns = layers(list(nodes.index), pairs)
     rows: dict[str, float] = {}
     for number in sorted(set(columns.values())):
-        members = [name for name in graph.nodes.index if columns[name] == number]
+        members = [name for name in nodes.index if columns[name] == number]
 
         def wish(name: str) -> float:
             # Near its callers, so that few edges cross.
@@ -53,7 +53,7 @@ def _positions(graph: MeshGraph) -> dict[str, tuple[float, float]]:
 
         for index, name in enumerate(sorted(members, key=lambda one: (wish(one), one))):
             rows[name] = index - (len(members) - 1) / 2
-    return {name: (float(columns[name]), -rows[name]) for name in graph.nodes.index}
+    return {name: (float(columns[name]), -rows[name]) for name in nodes.index}
 
 
 def _colour(edge: dict[str, Any]) -> str:
@@ -75,14 +75,18 @@ def _told(edge: dict[str, Any]) -> str:
     return f"{edge['source']} → {edge['target']} ({edge['protocol']})<br>{_label(edge)}{share}{time}{secure}"
 
 
-def draw(graph: MeshGraph) -> go.Figure:
-    """The figure of `graph`."""
-    places = _positions(graph)
-    edges: list[dict[str, Any]] = [
-        {str(key): value for key, value in row.items()} for row in graph.edges.to_dict("records")
-    ]
+def draw(nodes: pd.DataFrame, edges: pd.DataFrame, title: str) -> go.Figure:
+    """The figure of a graph.
+
+    Args:
+        nodes: As `MeshGraph.nodes`.
+        edges: As `MeshGraph.edges`.
+        title: What stands above it.
+    """
+    places = _positions(nodes, edges)
+    lines: list[dict[str, Any]] = [{str(key): value for key, value in row.items()} for row in edges.to_dict("records")]
     figure = go.Figure()
-    for edge in edges:
+    for edge in lines:
         (x0, y0), (x1, y1) = places[edge["source"]], places[edge["target"]]
         arrow = {"x": x1, "y": y1, "ax": x0, "ay": y0, "xref": "x", "yref": "y", "axref": "x", "ayref": "y"}
         style = {"arrowhead": 2, "arrowwidth": 1.8, "arrowcolor": _colour(edge), "standoff": 16, "startstandoff": 16}
@@ -92,17 +96,17 @@ def draw(graph: MeshGraph) -> go.Figure:
         figure.add_annotation(
             text=_label(edge), showarrow=False, bgcolor="rgba(255,255,255,.85)", font_size=10, **middle
         )
-    middles = [(places[one["source"]], places[one["target"]]) for one in edges]
+    middles = [(places[one["source"]], places[one["target"]]) for one in lines]
     figure.add_scatter(
         x=[a[0] + 0.6 * (b[0] - a[0]) for a, b in middles],
         y=[a[1] + 0.6 * (b[1] - a[1]) for a, b in middles],
         mode="markers",
         marker={"opacity": 0, "size": 18},
-        hovertext=[_told(edge) for edge in edges],
+        hovertext=[_told(edge) for edge in lines],
         hoverinfo="text",
         name="edges",
     )
-    names = list(graph.nodes.index)
+    names = list(nodes.index)
     figure.add_scatter(
         x=[places[name][0] for name in names],
         y=[places[name][1] for name in names],
@@ -111,19 +115,16 @@ def draw(graph: MeshGraph) -> go.Figure:
         textposition="bottom center",
         marker={
             "size": 24,
-            "symbol": ["triangle-up" if kind == "service" else "square" for kind in graph.nodes["kind"]],
-            "color": [_COLOURS.get(kind, "#fff") for kind in graph.nodes["kind"]],
+            "symbol": ["triangle-up" if kind == "service" else "square" for kind in nodes["kind"]],
+            "color": [_COLOURS.get(kind, "#fff") for kind in nodes["kind"]],
             "line": {"width": 1.5, "color": "#4f5255"},
         },
-        hovertext=[
-            f"{name}<br>in {row.in_rate:.2f}/s, out {row.out_rate:.2f}/s" for name, row in graph.nodes.iterrows()
-        ],
+        hovertext=[f"{name}<br>in {row.in_rate:.2f}/s, out {row.out_rate:.2f}/s" for name, row in nodes.iterrows()],
         hoverinfo="text",
         name="nodes",
     )
     tall = max((abs(y) for _, y in places.values()), default=0)
     wide = max((x for x, _ in places.values()), default=0)
-    title = f"Who talks to whom in {', '.join(graph.namespaces)}: the last {graph.seconds} s, requests per second"
     figure.update_layout(
         title=title,
         showlegend=False,

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from labkit import cluster
-from labkit.errors import ClusterError, NotReadyError, SettingError
-from labkit.observe.selectors import selectors
+from labkit.ground.errors import ClusterError, NotReadyError, SettingError
+from labkit.ground.promql_selectors import selectors
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,11 +17,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from labkit import cluster, config
+from labkit import cluster
 from labkit.cluster.kubeconfig import sandbox_in_environment
 from labkit.cluster.leash import end_with_parent
-from labkit.errors import NoTargetError
-from labkit.guard import new_secret
+from labkit.ground import config
+from labkit.ground.errors import NoTargetError
+from labkit.ground.guard import new_secret
 
 __all__ = ["grafana", "jaeger", "kiali", "main", "prometheus"]
 

@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from urllib.parse import urlsplit
 
-from labkit import framing, peers
-from labkit.errors import LabError
-from labkit.framing import FramingError, Incoming, LimitedThreads
-from labkit.guard import new_secret, same_secret
+from labkit.ground import framing, peers
+from labkit.ground.errors import LabError
+from labkit.ground.framing import FramingError, Incoming, LimitedThreads
+from labkit.ground.guard import new_secret, same_secret
 
 __all__ = ["Relay", "rewritten"]
 

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 from labkit import cluster, display, istio
-from labkit.errors import ClusterError, SettingError
+from labkit.ground.errors import ClusterError, SettingError
 from labkit.istio.model import Addon
 from labkit.istio.releases import NAMESPACE
 from labkit.ui.embed_relay import Relay

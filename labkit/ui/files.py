@@ -6,9 +6,10 @@ import os
 import re
 from pathlib import Path
 
-from labkit import display, reading
+from labkit import display
 from labkit.cluster import manifests
-from labkit.errors import ClusterError
+from labkit.ground import reading
+from labkit.ground.errors import ClusterError
 
 __all__ = ["show_yaml"]
 

@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from labkit import files
-from labkit.config import kernel_settings
+from labkit.ground import files
+from labkit.ground.config import kernel_settings
 
 __all__ = ["ALLOWED", "enable"]
 

@@ -11,7 +11,7 @@ from typing import Any
 from labkit import cluster, display
 from labkit.cluster import Readiness
 from labkit.cluster.readiness import KINDS
-from labkit.errors import LabError, NotReadyError
+from labkit.ground.errors import LabError, NotReadyError
 
 __all__ = ["ReadinessPanel", "ready", "watch"]
 

@@ -16,12 +16,12 @@ from typing import Any
 import aiohttp
 import pytest
 
-from labkit.sandbox.addresses import AddressPlan
-from labkit.sandbox.api.objects import ObjectStore
-from labkit.sandbox.api.server import ApiServer
-from labkit.sandbox.blocks import claim
-from labkit.sandbox.contracts import ApiError
-from labkit.sandbox.settings import SandboxSettings
+from meshbox.addresses import AddressPlan
+from meshbox.api.objects import ObjectStore
+from meshbox.api.server import ApiServer
+from meshbox.blocks import claim
+from meshbox.contracts import ApiError
+from meshbox.settings import SandboxSettings
 from tests.conftest import TOKEN
 
 KUBECTL = str(Path(sys.executable).parent / "kubectl")

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from labkit.sandbox.api.journal_format import HEADER_SIZE, Reading, encode, read
-from labkit.sandbox.api.loading import load
-from labkit.sandbox.api.store import Store
+from meshbox.api.journal.format import HEADER_SIZE, Reading, encode, read
+from meshbox.api.loading import load
+from meshbox.api.store import Store
 
 State = dict[tuple[str, tuple[str, str]], bytes]
 """Resource and key → JSON of the object."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from labkit.sandbox.api.journal_format import HEADER_SIZE, Header, encode, read
+from meshbox.api.journal.format import HEADER_SIZE, Header, encode, read
 
 from .journals import WAYS, damaged, fill, state
 

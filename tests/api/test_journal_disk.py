@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from labkit.sandbox.api import journal, journal_file
-from labkit.sandbox.api.journal_format import HEADER_SIZE, read
-from labkit.sandbox.api.store import Store
-from labkit.sandbox.contracts import ApiError
+from meshbox.api import journal
+from meshbox.api.journal import file as journal_file
+from meshbox.api.journal.format import HEADER_SIZE, read
+from meshbox.api.store import Store
+from meshbox.contracts import ApiError
 
 from .journals import obj, state
 
@@ -87,8 +88,8 @@ def test_a_file_that_may_not_grow_is_a_full_disk(tmp_path):
     script = f"""
 import resource
 from pathlib import Path
-from labkit.sandbox.api.store import Store
-from labkit.sandbox.contracts import ApiError
+from meshbox.api.store import Store
+from meshbox.contracts import ApiError
 
 store = Store(Path({str(tmp_path / "journal.jsonl")!r}))
 resource.setrlimit(resource.RLIMIT_FSIZE, (5000, resource.RLIM_INFINITY))
@@ -199,7 +200,7 @@ STOPPED = """
 import os, sys
 from pathlib import Path
 sys.path.insert(0, {repository!r})
-from labkit.sandbox.api.store import Store
+from meshbox.api.store import Store
 from tests.api.journals import obj
 
 path = Path({path!r})

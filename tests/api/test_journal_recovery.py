@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from labkit import istio
-from labkit.errors import SandboxError
-from labkit.sandbox.api.journal_format import read
-from labkit.sandbox.api.objects import ObjectStore
-from labkit.sandbox.settings import SandboxSettings
+from labkit.ground.errors import SandboxError
+from meshbox.api.journal.format import read
+from meshbox.api.objects import ObjectStore
+from meshbox.settings import SandboxSettings
 
 from .conftest import Cluster, config_map
 from .journals import appended

@@ -10,11 +10,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from labkit.sandbox.api.kubelet import KUBELET_PORT, proxied
-from labkit.sandbox.api.objects import ObjectStore
-from labkit.sandbox.api.server import ApiServer
-from labkit.sandbox.contracts import ApiError
-from labkit.sandbox.settings import SandboxSettings
+from meshbox.api.kubelet_proxy import KUBELET_PORT, proxied
+from meshbox.api.objects import ObjectStore
+from meshbox.api.server import ApiServer
+from meshbox.contracts import ApiError
+from meshbox.settings import SandboxSettings
 from tests.metrics_page import Page
 
 from .conftest import MAPS, Cluster, config_map, eventually

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from labkit.sandbox.api.objects import ObjectStore
-from labkit.sandbox.api.options import WriteOptions
-from labkit.sandbox.api.patch import json_patch, merge_patch
-from labkit.sandbox.api.strategic import strategic_patch
-from labkit.sandbox.contracts import ApiError
+from meshbox.api.objects import ObjectStore
+from meshbox.api.options import WriteOptions
+from meshbox.api.patch import json_patch, merge_patch
+from meshbox.api.strategic import strategic_patch
+from meshbox.contracts import ApiError
 
 from .conftest import CRDS, crd
 

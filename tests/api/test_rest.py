@@ -273,7 +273,7 @@ async def test_a_full_disk_is_said_to_the_client(cluster: Cluster, monkeypatch: 
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("labkit.sandbox.api.journal.os.pwrite", full)
+        patch.setattr("meshbox.api.journal.os.pwrite", full)
         reply = await cluster.request("POST", MAPS, config_map())
     assert reply.status == 507
     assert "No space left on device" in reply.body["message"]

@@ -9,9 +9,9 @@ import ssl
 import aiohttp
 import pytest
 
-from labkit.sandbox.api.objects import ObjectStore
-from labkit.sandbox.api.server import IDENTITY_HEADER, ApiServer
-from labkit.sandbox.settings import SandboxSettings
+from meshbox.api.objects import ObjectStore
+from meshbox.api.server import IDENTITY_HEADER, ApiServer
+from meshbox.settings import SandboxSettings
 
 from .conftest import MAPS, Cluster
 

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from labkit.sandbox.addresses import AddressPlan
-from labkit.sandbox.api import bodies
-from labkit.sandbox.api.conversion import from_hub
-from labkit.sandbox.api.objects import ObjectStore
-from labkit.sandbox.api.options import WriteOptions
-from labkit.sandbox.contracts import ApiError
-from labkit.sandbox.settings import SandboxSettings
+from meshbox.addresses import AddressPlan
+from meshbox.api import bodies
+from meshbox.api.conversion import from_hub
+from meshbox.api.objects import ObjectStore
+from meshbox.api.options import WriteOptions
+from meshbox.contracts import ApiError
+from meshbox.settings import SandboxSettings
 
 from .conftest import CRDS, crd, pod
 

@@ -11,7 +11,7 @@ import ssl
 
 import pytest
 
-from labkit.sandbox.api import bodies
+from meshbox.api import bodies
 
 from .conftest import MAPS, Cluster, config_map
 

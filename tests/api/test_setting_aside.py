@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from labkit.sandbox.api.journal_format import read
-from labkit.sandbox.api.objects import ObjectStore
-from labkit.sandbox.settings import SandboxSettings
+from meshbox.api.journal.format import read
+from meshbox.api.objects import ObjectStore
+from meshbox.settings import SandboxSettings
 
 from .conftest import config_map
 from .journals import appended

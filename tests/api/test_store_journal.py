@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from labkit.errors import SandboxError
-from labkit.sandbox.api import journal, journal_format
-from labkit.sandbox.api.objects import ObjectStore
-from labkit.sandbox.contracts import ApiError
-from labkit.sandbox.settings import SandboxSettings
+from labkit.ground.errors import SandboxError
+from meshbox.api import journal
+from meshbox.api.journal import format as journal_format
+from meshbox.api.objects import ObjectStore
+from meshbox.contracts import ApiError
+from meshbox.settings import SandboxSettings
 
 from .conftest import config_map
 
@@ -46,9 +47,9 @@ def test_objects_survive_a_kill_of_the_process(settings: SandboxSettings) -> Non
     script = f"""
 import os, signal
 from pathlib import Path
-from labkit.sandbox.addresses import AddressPlan
-from labkit.sandbox.api.objects import ObjectStore
-from labkit.sandbox.settings import SandboxSettings
+from meshbox.addresses import AddressPlan
+from meshbox.api.objects import ObjectStore
+from meshbox.settings import SandboxSettings
 
 objects = ObjectStore(SandboxSettings("test", Path({str(settings.home)!r}), "1.30.3", AddressPlan(7), token="t" * 43))
 for index in range(100):
@@ -102,7 +103,7 @@ def test_a_damaged_file_is_named_and_the_next_step_given(settings: SandboxSettin
     number = len(journal_format.read(content).records) + 1
     assert str(path) in caught.value.message
     assert f"record {number} at byte {len(content)}: it is not as it was written" in caught.value.message
-    assert "`labkit up --name test --recover`" in caught.value.next_step
+    assert "`meshbox up --name test --recover`" in caught.value.next_step
 
 
 def test_a_second_process_is_refused(objects: ObjectStore, settings: SandboxSettings) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from labkit.sandbox.api.objects import ObjectStore
+from meshbox.api.objects import ObjectStore
 
 from .conftest import CRDS, config_map, crd, refused
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from labkit.sandbox.api.objects import ObjectStore
-from labkit.sandbox.contracts import AdmissionRequest, ApiError
+from meshbox.api.objects import ObjectStore
+from meshbox.contracts import AdmissionRequest, ApiError
 
 from .conftest import config_map, deployment, pod, refused
 

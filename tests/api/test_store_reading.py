@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from labkit.sandbox.api.objects import ObjectStore
+from meshbox.api.objects import ObjectStore
 
 from .conftest import deployment, pod, refused
 
@@ -34,7 +34,7 @@ class TestEvents:
         objects.update("events", {**old, "lastTimestamp": "2020-01-01T00:00:00Z"})
         objects.event(involved, "Normal", "Newer", "words", "test")
         assert {one["reason"] for one in objects.list("events")} == {"Old", "Newer"}, "swept at every event"
-        monkeypatch.setattr("labkit.sandbox.api.recorder._SWEEP_EVERY", 0.0)
+        monkeypatch.setattr("meshbox.api.recorder._SWEEP_EVERY", 0.0)
         objects.event(involved, "Normal", "Newest", "words", "test")
         assert {one["reason"] for one in objects.list("events")} == {"Newer", "Newest"}
 

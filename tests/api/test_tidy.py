@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 
-from labkit.sandbox.tidy import Tidy
+from meshbox.tidy import Tidy
 
 MIB = 1 << 20
 

@@ -12,9 +12,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from labkit.sandbox.api import store
-from labkit.sandbox.api.objects import ObjectStore
-from labkit.sandbox.contracts import Event, Watch
+from meshbox.api import store
+from meshbox.api.objects import ObjectStore
+from meshbox.contracts import Event, Watch
 
 from .conftest import CRDS, Cluster, crd, eventually, pod
 
@@ -183,7 +183,7 @@ class TestHTTP:
             assert await lines.ended()
 
     async def test_bookmarks_come_on_time(self, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("labkit.sandbox.api.serve_watch._BOOKMARK_EVERY", 0.05)
+        monkeypatch.setattr("meshbox.api.serve_watch._BOOKMARK_EVERY", 0.05)
         async with watching(cluster, PODS, allowWatchBookmarks="true") as lines:
             event = await lines.next()
             assert event["type"] == "BOOKMARK"
@@ -203,7 +203,7 @@ class TestHTTP:
     async def test_a_reader_that_does_not_read_is_told_to_list_again(
         self, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("labkit.sandbox.api.watch.BACKLOG", 10)
+        monkeypatch.setattr("meshbox.api.watch.BACKLOG", 10)
         version = cluster.objects.store.version
         async with watching(cluster, PODS, resourceVersion=version) as lines:
             # The server's side of the watch does not run before this test waits.

@@ -16,10 +16,10 @@ import pytest
 
 from labkit import cluster, istio
 from labkit.cluster import Target
-from labkit.console import console, fetch_console
-from labkit.errors import MissingToolError
+from labkit.ground.errors import MissingToolError
 from labkit.observe.jaeger import Jaeger
 from labkit.observe.prometheus import Prometheus
+from meshbox.kiali_console import console, fetch_console
 from tests.browser.views import traffic
 from tests.conftest import SandboxUnderTest, wait_until
 from tests.e2e.conftest import Shop, open_shop

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from labkit import cluster, config
+from labkit import cluster
 from labkit.cluster import target, watching
+from labkit.ground import config
 from tests.cluster.api_like import ApiLike, api_like
 from tests.cluster.fake_kubectl import UID, FakeKubectl
 

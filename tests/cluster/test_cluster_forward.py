@@ -21,7 +21,7 @@ from labkit.cluster import forward as forwards
 from labkit.cluster.backends import Backend, find
 from labkit.cluster.identity import QUESTION
 from labkit.cluster.tunnel import TunnelError
-from labkit.errors import ClusterError
+from labkit.ground.errors import ClusterError
 from tests.cluster.fake_kubectl import UID, FakeKubectl
 from tests.stranger import by_another_user, http, say
 
@@ -157,7 +157,7 @@ def test_a_kubectl_that_says_nothing_is_not_waited_for_longer_than_told(forwarde
 
 def test_it_ends_with_a_notebook_that_is_killed(forwarder: Path, tmp_path: Path, until: Callable[..., Any]) -> None:
     code = (
-        "import sys; from pathlib import Path; from labkit import cluster, config\n"
+        "import sys; from pathlib import Path; from labkit import cluster; from labkit.ground import config\n"
         "from labkit.cluster import target\n"
         "server = 'https://127.255.255.254:6443'\n"
         f"file = Path({str(tmp_path / 'kubeconfig')!r})\n"

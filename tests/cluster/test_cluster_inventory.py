@@ -8,7 +8,7 @@ import pytest
 
 from labkit import cluster
 from labkit.cluster import Entry, NodeImage, Snapshot
-from labkit.errors import ClusterError
+from labkit.ground.errors import ClusterError
 from tests.cluster.fake_kubectl import FakeKubectl
 
 NODE = {

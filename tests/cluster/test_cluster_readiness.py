@@ -9,7 +9,7 @@ import pytest
 
 from labkit import cluster
 from labkit.cluster.readiness import judge
-from labkit.errors import NotReadyError
+from labkit.ground.errors import NotReadyError
 from tests.cluster.fake_kubectl import FakeKubectl
 
 Obj = dict[str, Any]

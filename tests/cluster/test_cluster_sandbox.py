@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from labkit import cluster
-from labkit.errors import ClusterError, NoTargetError, NotReadyError, SettingError
+from labkit.ground.errors import ClusterError, NoTargetError, NotReadyError, SettingError
 from tests.conftest import SandboxUnderTest
 
 pytestmark = pytest.mark.timeout(120)

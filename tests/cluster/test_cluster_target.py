@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from labkit import bookinfo, cluster, course, files, istio, ui
+from labkit import bookinfo, cluster, course, istio, ui
 from labkit.cluster import Target
 from labkit.cluster.kubeconfig import NO_CLUSTER
-from labkit.errors import ClusterError, NoTargetError, SettingError
+from labkit.ground import files
+from labkit.ground.errors import ClusterError, NoTargetError, SettingError
 from labkit.observe.kiali import Kiali
 from labkit.ui import embed_launcher
 from tests.cluster.api_like import ApiLike, kubeconfig

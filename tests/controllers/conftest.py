@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from labkit.sandbox.addresses import AddressPlan
-from labkit.sandbox.api.objects import ObjectStore
-from labkit.sandbox.contracts import ApiError, Event, Obj
-from labkit.sandbox.controllers import Controllers
-from labkit.sandbox.settings import SandboxSettings
+from meshbox.addresses import AddressPlan
+from meshbox.api.objects import ObjectStore
+from meshbox.contracts import ApiError, Event, Obj
+from meshbox.controllers import Controllers
+from meshbox.settings import SandboxSettings
 from tests.conftest import TOKEN
 
 DEPLOYMENTS = "deployments.apps"

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from labkit.sandbox.contracts import Obj
-from labkit.sandbox.controllers.meta import condition
+from meshbox.contracts import Obj
+from meshbox.controllers.meta import condition
 
 from .conftest import DEPLOYMENTS, Cluster, deployment
 

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from labkit.sandbox.contracts import ApiError, Obj
-from labkit.sandbox.controllers.pods import is_active, is_ready
-from labkit.sandbox.controllers.rollout import revision
+from meshbox.contracts import ApiError, Obj
+from meshbox.controllers.pods import is_active, is_ready
+from meshbox.controllers.rollout import revision
 
 from .conftest import DEPLOYMENTS, REPLICA_SETS, Cluster, deployment
 

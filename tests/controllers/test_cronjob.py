@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from labkit.sandbox.contracts import Obj
-from labkit.sandbox.controllers.cron import Schedule
+from meshbox.contracts import Obj
+from meshbox.controllers.cron import Schedule
 
 from .conftest import Cluster, pod_spec
 

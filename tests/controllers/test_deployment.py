@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from labkit.sandbox.contracts import ApiError, Obj
-from labkit.sandbox.controllers.meta import condition
-from labkit.sandbox.controllers.rollout import REVISION, available, proportional_sizes, replicas, revision
+from meshbox.contracts import ApiError, Obj
+from meshbox.controllers.meta import condition
+from meshbox.controllers.rollout import REVISION, available, proportional_sizes, replicas, revision
 
 from .conftest import DEPLOYMENTS, REPLICA_SETS, Cluster, deployment
 

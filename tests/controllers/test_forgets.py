@@ -7,11 +7,11 @@ import gc
 from pathlib import Path
 from typing import Any
 
-from labkit.sandbox.api.objects import ObjectStore
-from labkit.sandbox.controllers import Controllers
-from labkit.sandbox.daemon import claim
-from labkit.sandbox.mesh import Mesh
-from labkit.sandbox.settings import SandboxSettings
+from meshbox.api.objects import ObjectStore
+from meshbox.controllers import Controllers
+from meshbox.daemon import claim
+from meshbox.mesh import Mesh
+from meshbox.settings import SandboxSettings
 
 MARK = "forget-me"
 MANY = 12

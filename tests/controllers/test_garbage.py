@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from labkit.sandbox.contracts import Obj
+from meshbox.contracts import Obj
 
 from .conftest import DEPLOYMENTS, REPLICA_SETS, Cluster, deployment
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from labkit.sandbox.contracts import Obj
-from labkit.sandbox.controllers.meta import condition, time_text
+from meshbox.contracts import Obj
+from meshbox.controllers.meta import condition, time_text
 
 from .conftest import Cluster, pod_spec
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 
-from labkit.sandbox.contracts import Obj
-from labkit.sandbox.controllers.meta import condition, time_text
-from labkit.sandbox.tokens import Tokens
+from meshbox.contracts import Obj
+from meshbox.controllers.meta import condition, time_text
+from meshbox.tokens import Tokens
 from tests.conftest import TOKEN
 
 from .conftest import DEPLOYMENTS, Cluster, deployment

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from labkit.sandbox import quantities
-from labkit.sandbox.contracts import ApiError, Obj
-from labkit.sandbox.controllers.quota import usage_of
+from labkit.ground import quantity as quantities
+from meshbox.contracts import ApiError, Obj
+from meshbox.controllers.quota import usage_of
 
 from .conftest import Cluster, deployment, pod_spec
 

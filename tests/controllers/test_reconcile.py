@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from labkit.sandbox.contracts import ApiError, Event
-from labkit.sandbox.reconcile import Key, Reconciler
+from meshbox.contracts import ApiError, Event
+from meshbox.reconcile import Key, Reconciler
 
 from .conftest import Cluster
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from labkit.sandbox.contracts import ApiError, Obj
-from labkit.sandbox.controllers.pods import deletion_rank
+from meshbox.contracts import ApiError, Obj
+from meshbox.controllers.pods import deletion_rank
 
 from .conftest import REPLICA_SETS, Cluster, pod_spec
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from labkit.sandbox.contracts import Obj
-from labkit.sandbox.controllers.meta import time_text
+from meshbox.contracts import Obj
+from meshbox.controllers.meta import time_text
 
 from .conftest import DEPLOYMENTS, REPLICA_SETS, Cluster, deployment, pod_spec
 

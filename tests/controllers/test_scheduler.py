@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from labkit.sandbox.contracts import Obj
-from labkit.sandbox.controllers.meta import condition
-from labkit.sandbox.controllers.scheduler import refusal
+from meshbox.contracts import Obj
+from meshbox.controllers.meta import condition
+from meshbox.controllers.scheduler import refusal
 
 from .conftest import Cluster, pod_spec
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from labkit.sandbox.contracts import Obj
+from meshbox.contracts import Obj
 
 from .conftest import Cluster, pod_spec
 

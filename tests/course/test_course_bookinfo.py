@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from labkit import bookinfo, cluster
-from labkit.errors import ClusterError, SettingError
+from labkit.ground.errors import ClusterError, SettingError
 
 TITLE = "<html><head><title>Simple Bookstore App</title></head>"
 OLD_STARS = '<font color="{}"><!-- full stars: --><span class="glyphicon glyphicon-star"></span></font>'

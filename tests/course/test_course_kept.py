@@ -9,7 +9,7 @@ import pytest
 
 from labkit.cluster.inventory import Entry, Snapshot
 from labkit.course.progress import Progress
-from labkit.errors import ClusterError
+from labkit.ground.errors import ClusterError
 from tests.sandbox.damage import DAMAGES
 
 ODD = {

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from labkit import cluster, course, istio
+from labkit import cluster, course, istio, sandbox
 from labkit.cluster import Entry, Snapshot, target
 from labkit.course import Check, Checklist, Progress, targets
 from labkit.course.lesson import Lesson
-from labkit.errors import CheckError, ClusterError, SettingError
+from labkit.ground.errors import CheckError, ClusterError, SettingError
 from tests.cluster.conftest import chosen
 from tests.cluster.fake_kubectl import UID, FakeKubectl
 
@@ -115,7 +115,7 @@ def test_a_sandbox_of_the_right_release_is_started(
     kubectl: FakeKubectl, monkeypatch: pytest.MonkeyPatch, known: dict[str, str], release: str, up: str
 ) -> None:
     labkit = Labkit(known)
-    monkeypatch.setattr(targets, "_labkit", labkit)
+    monkeypatch.setattr(sandbox, "call", labkit)
     monkeypatch.setenv("KUBECONFIG", "/the/reader's/own")
     kubectl.answer("view", stdout=VIEW)
     chosen = targets.choose("sandbox", release)
@@ -129,7 +129,7 @@ def test_the_sandbox_of_the_environment_is_taken(
     kubectl: FakeKubectl, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     labkit = Labkit({})
-    monkeypatch.setattr(targets, "_labkit", labkit)
+    monkeypatch.setattr(sandbox, "call", labkit)
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "labkit" / "sandboxes" / "class-2" / "kubeconfig"))
     kubectl.answer("view", stdout=VIEW)
     for _ in range(2):

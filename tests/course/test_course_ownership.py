@@ -11,7 +11,7 @@ import pytest
 from labkit import cluster, istio
 from labkit.cluster import record, removal, watching
 from labkit.cluster.listing import COURSE, LABELS_BEFORE, LESSON, RUN, WORKSHOP
-from labkit.errors import ClusterError
+from labkit.ground.errors import ClusterError
 from tests.conftest import SandboxUnderTest
 from tests.course.shared_cluster import CONTEXT, apply, config_map, namespace, somebodys, state
 

@@ -18,7 +18,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from labkit.course import runner
-from labkit.errors import NotebookError
+from labkit.ground.errors import NotebookError
 
 PARAMETERS = 'RELEASE = "1.2.2"\nTARGET = "sandbox"'
 
@@ -53,7 +53,7 @@ def test_a_run_with_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     second = notebook(
         tmp_path, "01-second",
         ("goes-well", "1 + 1"),
-        ("claims-too-much", "from labkit.errors import CheckError\nraise CheckError('not so: 2/2', next_step='Look.')"),
+        ("claims-too-much", "from labkit.ground.errors import *\nraise CheckError('not so: 2/2', next_step='Look.')"),
         ("never-reached", "print('no')"),
     )  # fmt: skip
     third = notebook(tmp_path, "02-third", ("is-skipped", "1"))

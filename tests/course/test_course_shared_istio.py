@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from labkit import bookinfo, cluster, course, istio
-from labkit.errors import ClusterError
+from labkit.ground.errors import ClusterError
 from tests.conftest import REPOSITORY, SandboxUnderTest
 from tests.course.shared_cluster import CONTEXT, apply, config_map, names, namespace, somebodys, state
 

@@ -150,7 +150,7 @@ def targets(shop: Shop, api: Api) -> list[Target]:
     for process in processes_of(shop.sandbox.home):
         # Whatever ends meanwhile is none.
         with contextlib.suppress(psutil.Error):
-            if "labkit.sandbox.daemon" in process.cmdline():
+            if "meshbox.daemon" in process.cmdline():
                 found.append(Target("daemon", process.pid))
             elif process.name() == "labkit-keeper":
                 found.append(Target("keeper", process.pid))

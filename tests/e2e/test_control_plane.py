@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from grafana_figures import Grafana
 from labkit import bookinfo, istio
-from labkit.observe.grafana import Grafana
 from labkit.observe.prometheus import Prometheus
 from tests.conftest import wait_until
 from tests.observe.grafana_numbers import GENUINE, dashboards

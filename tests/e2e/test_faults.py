@@ -72,7 +72,7 @@ def test_kill_9_of_the_daemon_with_a_whole_mesh(start_shared_sandbox, shop, unti
     """Last in this file for its release: everything ends and comes back from disk."""
     sandbox = shop.sandbox
     before = sandbox.kubectl("get", "pods", "-A", "-o", "name").stdout
-    pid = next(p for p in processes_of(sandbox.home) if "labkit.sandbox.daemon" in " ".join(p.cmdline())).pid
+    pid = next(p for p in processes_of(sandbox.home) if "meshbox.daemon" in " ".join(p.cmdline())).pid
     os.kill(pid, signal.SIGKILL)
     until(lambda: processes_of(sandbox.home) == [], 5, "the end of every process")
     up = sandbox.labkit("up", "--name", "shop")

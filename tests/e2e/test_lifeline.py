@@ -14,8 +14,8 @@ import nbformat
 import psutil
 import pytest
 
-from labkit.errors import SettingError
-from labkit.sandbox.lifeline import Asker
+from labkit.ground.errors import SettingError
+from meshbox.lifeline import Asker
 from tests.conftest import BIN, processes_of
 
 UP = "labkit up --name bound --with-pid $$ && labkit status --name bound --json && read -r _"

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from labkit.sandbox.addresses import AddressPlan
+from meshbox.addresses import AddressPlan
 from tests.conftest import processes_of
 from tests.e2e.conftest import Shop
 from tests.stranger import as_stranger, http, say

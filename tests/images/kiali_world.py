@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from labkit.sandbox.images import web
-from labkit.sandbox.images.kiali.api import Api
-from labkit.sandbox.images.kiali.server import site
-from labkit.sandbox.images.kiali.settings import Settings
-from labkit.sandbox.images.kiali.site import Console
-from labkit.sandbox.images.kiali.sources import Kubernetes, Prometheus
-from labkit.sandbox.images.kiali.traces import Tracing
+from meshbox.images import web
+from meshbox.images.kiali.api import Api
+from meshbox.images.kiali.server import site
+from meshbox.images.kiali.settings import Settings
+from meshbox.images.kiali.site import Console
+from meshbox.images.kiali.sources import Kubernetes, Prometheus
+from meshbox.images.kiali.traces import Tracing
 
 Json = dict[str, Any]
 

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from labkit.sandbox.images import registry, web
-from labkit.sandbox.images.istio import components
-from labkit.sandbox.images.istio.work import work_of
+from meshbox.images import references as registry
+from meshbox.images import web
+from meshbox.images.istio import components
+from meshbox.images.istio.work import work_of
 from tests.metrics_page import Page
 
 
@@ -54,4 +55,4 @@ def test_a_mesh_that_refuses_or_is_away_leaves_its_lines_out(
 
 
 def test_the_programs_are_still_loaded_once_for_all() -> None:
-    assert "labkit.sandbox.images.istio.components" in registry.modules()
+    assert "meshbox.images.istio.components" in registry.modules()

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from labkit.sandbox.images import web
-from labkit.sandbox.images.jaeger import query, server, spans
-from labkit.sandbox.images.jaeger.store import OPEN_SECONDS, Query, TraceStore
+from meshbox.images import web
+from meshbox.images.jaeger import query, server, spans
+from meshbox.images.jaeger.store import OPEN_SECONDS, Query, TraceStore
 from tests.metrics_page import Page
 
 

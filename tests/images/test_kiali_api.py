@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from labkit.sandbox.images import web
-from labkit.sandbox.images.jaeger import server as jaeger
-from labkit.sandbox.images.jaeger.store import TraceStore
-from labkit.sandbox.images.kiali.settings import read
-from labkit.sandbox.images.kiali.traces import Tracing
+from meshbox.images import web
+from meshbox.images.jaeger import server as jaeger
+from meshbox.images.jaeger.store import TraceStore
+from meshbox.images.kiali.settings import read
+from meshbox.images.kiali.traces import Tracing
 from tests.images.kiali_world import World, kiali, meta, to, virtual_service
 
 
@@ -298,7 +298,7 @@ def test_without_a_console_the_page_says_what_to_do(world):
     with kiali(world) as address:
         status, page = get(f"{address}/kiali/console/overview")
     assert status == 503
-    assert "labkit setup" in page
+    assert "meshbox setup" in page
 
 
 def test_traces_come_from_jaeger():

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from labkit import config
-from labkit.console import console
-from labkit.sandbox.images import web
+from labkit.ground import config
+from meshbox.images import web
+from meshbox.kiali_console import console
 from tests.images.kiali_world import World, kiali, to, virtual_service
 
 if TYPE_CHECKING:

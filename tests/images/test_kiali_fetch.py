@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from labkit import console
-from labkit.errors import MissingToolError
+from labkit.ground.errors import MissingToolError
+from meshbox import kiali_console as console
 
 
 def packed(path: Path, **files: str) -> str:

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from labkit.sandbox.images import web
-from labkit.sandbox.images.kiali import telemetry
-from labkit.sandbox.images.kiali.elements import elements, number
-from labkit.sandbox.images.kiali.graph import GraphBuilder
-from labkit.sandbox.images.kiali.sources import Prometheus
+from meshbox.images import web
+from meshbox.images.kiali import telemetry
+from meshbox.images.kiali.elements import elements, number
+from meshbox.images.kiali.graph import GraphBuilder
+from meshbox.images.kiali.sources import Prometheus
 from tests.images.kiali_world import TRAFFIC, World, requests
 
 

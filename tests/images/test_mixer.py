@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from labkit.sandbox.images.istio.telemetry import Counters, parse, sidecars
+from meshbox.images.istio.telemetry import Counters, parse, sidecars
 
 PAGE = """# TYPE envoy_istio_requests_total counter
 envoy_istio_requests_total{reporter="source",response_code="200"} 7

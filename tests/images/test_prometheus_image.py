@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from labkit.sandbox.addresses import LOW_PORT_SHIFT, AddressPlan
-from labkit.sandbox.images.prometheus.adapt import QUICK, SLOW, Surroundings, adapt
-from labkit.sandbox.images.prometheus.targets import targets
+from meshbox.addresses import LOW_PORT_SHIFT, AddressPlan
+from meshbox.images.prometheus.adapt import QUICK, SLOW, Surroundings, adapt
+from meshbox.images.prometheus.targets import targets
 from tests.conftest import genuine
 
 POD = {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from labkit.sandbox.images.proxy.bootstrap import Agent, bootstrap
+from meshbox.images.proxy.bootstrap import Agent, bootstrap
 from tests.images.test_registry import context
 
 

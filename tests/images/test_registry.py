@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from labkit.sandbox import images
-from labkit.sandbox.addresses import AddressPlan
-from labkit.sandbox.images import ContainerContext, ImageName
-from labkit.sandbox.images.web import fetch
-from labkit.sandbox.settings import SandboxSettings
+from meshbox import images
+from meshbox.addresses import AddressPlan
+from meshbox.images import ContainerContext, ImageName
+from meshbox.images.web import fetch
+from meshbox.settings import SandboxSettings
 from tests.conftest import REPOSITORY, TOKEN, genuine
 from tests.node.conftest import Cluster, running
 

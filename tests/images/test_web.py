@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from labkit.sandbox.images.web import fetch
+from meshbox.images.web import fetch
 from tests.node.conftest import Cluster, running
 
 GO = {"image": "docker.io/mccutchen/go-httpbin:v2.15.0"}
@@ -172,5 +172,5 @@ async def test_a_port_in_use_is_told_in_the_log(httpbin: Cluster) -> None:
 _SERVE = (
     "import sys; "
     f'sys.path.insert(0, "{Path(__file__).resolve().parent.parent.parent}"); '
-    "from labkit.sandbox.images.web import serve; sys.exit(serve({7070: None}))"
+    "from meshbox.images.web import serve; sys.exit(serve({7070: None}))"
 )

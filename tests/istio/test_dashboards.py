@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from labkit import config
+from labkit.ground import config
 from labkit.istio import facts, release
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from labkit.errors import ReleaseError, SettingError
-from labkit.istio import download, facts, fetch, transfer
+from labkit.ground import download as downloads
+from labkit.ground import transfer
+from labkit.ground.errors import ReleaseError, SettingError
+from labkit.istio import download, facts, fetch
 from labkit.istio.fetch import Patience
 
 from .mirror import Mirror, archive, serve
@@ -314,7 +316,7 @@ def test_any_archive_with_a_list_of_checksums(mirror: Mirror, tmp_path: Path) ->
     digest = hashlib.sha256(content).hexdigest()
     mirror.files["/sums.txt"] = f"{'1' * 64}  other.tar.gz\n{digest} *prometheus-3.5.0.tar.gz\n".encode()
     url = f"{mirror.url}/prometheus-3.5.0.tar.gz"
-    folder = fetch.archive(url, tmp_path, checksums=f"{mirror.url}/sums.txt", bar=False)
+    folder = downloads.archive(url, tmp_path, checksums=f"{mirror.url}/sums.txt", bar=False)
     assert (folder / "prometheus").read_bytes() == b"program"
     assert folder == tmp_path / "prometheus-3.5.0"
 

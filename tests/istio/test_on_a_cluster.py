@@ -11,7 +11,7 @@ import pytest
 
 from labkit import bookinfo, cluster, istio
 from labkit.cluster import Target
-from labkit.errors import ClusterError, NoTargetError
+from labkit.ground.errors import ClusterError, NoTargetError
 from tests.conftest import SandboxUnderTest
 
 # In the package the function of that name stands before its module.

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from labkit import config
-from labkit.errors import ReleaseError, SettingError
+from labkit.ground import config
+from labkit.ground.errors import ReleaseError, SettingError
 from labkit.istio import Release, facts, release
 
 GENUINE = Path(__file__).parents[3] / "shared/releases"

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from labkit.sandbox.addresses import AddressPlan
+from meshbox.addresses import AddressPlan
 
 from .world import App, Reply, World
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from labkit.sandbox.addresses import AddressPlan
-from labkit.sandbox.blocks import claim
+from meshbox.addresses import AddressPlan
+from meshbox.blocks import claim
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RELEASES = ("1.2.2", "1.30.3")

@@ -7,7 +7,7 @@ import copy
 from collections import defaultdict
 from typing import Any
 
-from labkit.sandbox.contracts import Event
+from meshbox.contracts import Event
 
 Obj = dict[str, Any]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from labkit.sandbox.addresses import AddressPlan
-from labkit.sandbox.mesh import snapshot as names
-from labkit.sandbox.mesh.model import Workload
-from labkit.sandbox.mesh.snapshot import Snapshot
+from meshbox.addresses import AddressPlan
+from meshbox.mesh import snapshot as names
+from meshbox.mesh.model import Workload
+from meshbox.mesh.snapshot import Snapshot
 
 Obj = dict[str, Any]
 

@@ -13,9 +13,9 @@ from typing import Any
 import psutil
 import pytest
 
-from labkit import config
-from labkit.sandbox import doors
-from labkit.sandbox.addresses import AddressPlan
+from labkit.ground import config
+from meshbox import doors
+from meshbox.addresses import AddressPlan
 from tests.stranger import as_stranger, http, say
 
 _TYPE = "type.googleapis.com/envoy.extensions.filters"

@@ -8,7 +8,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from labkit.sandbox.mesh.certificates import LEGACY_LIFETIME, Authority
+from meshbox.mesh.certificates import LEGACY_LIFETIME, Authority
 
 SPIFFE = "spiffe://cluster.local/ns/bookinfo/sa/"
 

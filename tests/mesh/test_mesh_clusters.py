@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from labkit.sandbox.addresses import LOW_PORT_SHIFT, AddressPlan
-from labkit.sandbox.mesh.model import protocol_of
-from labkit.sandbox.mesh.translate import translate
+from meshbox.addresses import LOW_PORT_SHIFT, AddressPlan
+from meshbox.mesh.model import protocol_of
+from meshbox.mesh.translate import translate
 
 from .objects import istio, pod, service, slices, snapshot, workload
 
@@ -59,7 +59,7 @@ def test_pods_that_are_not_ready_get_nothing() -> None:
     for item in endpoints:
         for entry in item["endpoints"]:
             entry["conditions"] = {"ready": entry["targetRef"]["name"] != "reviews-v2"}
-    from labkit.sandbox.mesh.snapshot import Snapshot
+    from meshbox.mesh.snapshot import Snapshot
 
     again = Snapshot({**snap._objects, "endpointslices.discovery.k8s.io": endpoints}, snap.plan, legacy=False)
     body = translate(again, workload(again, "details-v1")).clusters[REVIEWS]
@@ -277,7 +277,7 @@ def test_protocols_are_told_by_the_ports_name(
 
 
 def test_endpoints_serve_where_there_are_no_slices() -> None:
-    from labkit.sandbox.mesh.snapshot import Snapshot
+    from meshbox.mesh.snapshot import Snapshot
 
     snap = snapshot()
     subsets = [

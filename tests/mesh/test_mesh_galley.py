@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 
-from labkit.sandbox.mesh import webhooks
-from labkit.sandbox.mesh.galley import Galley
+from meshbox.mesh import webhooks
+from meshbox.mesh.galley import Galley
 
 from .fakes import FakeObjects
 

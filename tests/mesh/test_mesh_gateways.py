@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from labkit.sandbox.addresses import LOW_PORT_SHIFT, AddressPlan
-from labkit.sandbox.mesh.translate import Config, translate
+from meshbox.addresses import LOW_PORT_SHIFT, AddressPlan
+from meshbox.mesh.translate import Config, translate
 
 from .objects import istio, pod, snapshot, workload
 
@@ -146,7 +146,7 @@ def test_tls_is_chosen_by_server_name_and_waits_for_its_credential() -> None:
     assert config(**objects).listeners == {}
     secret = {"metadata": {"name": "shop", "namespace": "istio-system"}, "data": {}}
     snap = snapshot(pods=[gateway_pod()], **objects)
-    from labkit.sandbox.mesh.snapshot import Snapshot
+    from meshbox.mesh.snapshot import Snapshot
 
     again = Snapshot({**snap._objects, "secrets": [secret]}, snap.plan, legacy=False)
     found = translate(again, workload(again, "ingress", "istio-system"))

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from labkit.sandbox.addresses import AddressPlan
-from labkit.sandbox.contracts import AdmissionRequest, ApiError
-from labkit.sandbox.mesh.admission import MeshAdmission
-from labkit.sandbox.settings import SandboxSettings
+from meshbox.addresses import AddressPlan
+from meshbox.contracts import AdmissionRequest, ApiError
+from meshbox.mesh.admission import MeshAdmission
+from meshbox.settings import SandboxSettings
 from tests.conftest import TOKEN
 
 from .conftest import RELEASES, REPOSITORY

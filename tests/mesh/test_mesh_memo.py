@@ -12,10 +12,10 @@ from collections.abc import Callable
 
 import pytest
 
-from labkit.sandbox.mesh import snapshot as names
-from labkit.sandbox.mesh.memo import Identity, Memo
-from labkit.sandbox.mesh.snapshot import Snapshot
-from labkit.sandbox.mesh.translate import translate
+from meshbox.mesh import snapshot as names
+from meshbox.mesh.memo import Identity, Memo
+from meshbox.mesh.snapshot import Snapshot
+from meshbox.mesh.translate import translate
 
 from .objects import PLAN, Obj, bookinfo, istio, pod, service, slices
 

@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from labkit.sandbox.addresses import AddressPlan
-from labkit.sandbox.contracts import AdmissionRequest, ApiError
-from labkit.sandbox.mesh import webhooks
-from labkit.sandbox.mesh.admission import MeshAdmission
-from labkit.sandbox.mesh.cache import ObjectCache
-from labkit.sandbox.mesh.envoy import XDS_CLUSTER
-from labkit.sandbox.mesh.monitoring import MeshMonitor
-from labkit.sandbox.mesh.pages import page
-from labkit.sandbox.mesh.xds import ProxyState, XdsServer
-from labkit.sandbox.metrics import exposition
-from labkit.sandbox.settings import SandboxSettings
+from meshbox.addresses import AddressPlan
+from meshbox.contracts import AdmissionRequest, ApiError
+from meshbox.exposition import exposition
+from meshbox.mesh import webhooks
+from meshbox.mesh.admission import MeshAdmission
+from meshbox.mesh.cache import ObjectCache
+from meshbox.mesh.envoy import XDS_CLUSTER
+from meshbox.mesh.metrics_pages import page
+from meshbox.mesh.pilot_metrics import MeshMonitor
+from meshbox.mesh.xds import ProxyState, XdsServer
+from meshbox.settings import SandboxSettings
 from tests.metrics_page import Page
 
 from .conftest import REPOSITORY

@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-import labkit
-from labkit.sandbox.addresses import AddressPlan
+import meshbox
+from meshbox.addresses import AddressPlan
 
 from .bookshop import Bookshop, opened
 from .conftest import RELEASES
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-SHIM = Path(labkit.__file__).parent / "sandbox" / "images" / "shim"
+SHIM = Path(meshbox.__file__).parent / "images" / "shim"
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module", params=RELEASES)

@@ -12,10 +12,10 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from labkit.sandbox.addresses import AddressPlan
-from labkit.sandbox.images import find, launch
-from labkit.sandbox.images.istio.telemetry import known
-from labkit.sandbox.images.proxy import commands
+from meshbox.addresses import AddressPlan
+from meshbox.images import find, launch
+from meshbox.images.istio.telemetry import known
+from meshbox.images.proxy import commands
 
 from .bookshop import Bookshop, opened
 from .conftest import RELEASES

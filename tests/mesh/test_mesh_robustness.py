@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from labkit.sandbox.addresses import AddressPlan
-from labkit.sandbox.mesh import translate as translation
-from labkit.sandbox.mesh.xds import XdsServer
+from meshbox.addresses import AddressPlan
+from meshbox.mesh import translate as translation
+from meshbox.mesh.xds import XdsServer
 
 from .bookshop import Bookshop, opened, to, virtual_service
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from labkit.sandbox.mesh.translate import translate
+from meshbox.mesh.translate import translate
 
 from .objects import istio, pod, service, snapshot, workload
 

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from labkit.sandbox.addresses import AddressPlan
-from labkit.sandbox.mesh.certificates import Authority
+from meshbox.addresses import AddressPlan
+from meshbox.mesh.certificates import Authority
 
 from .bookshop import Bookshop, gateway_server, opened, to
 from .world import Reply

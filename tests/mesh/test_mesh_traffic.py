@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from labkit.sandbox.addresses import AddressPlan
+from meshbox.addresses import AddressPlan
 
 from .bookshop import Bookshop, destination_rule, gateway_server, opened, to, virtual_service
 from .conftest import RELEASES

@@ -10,14 +10,14 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labkit.sandbox.addresses import AddressPlan
-from labkit.sandbox.contracts import AdmissionRequest, ApiError
-from labkit.sandbox.mesh.admission import MeshAdmission
-from labkit.sandbox.mesh.snapshot import VIRTUAL_SERVICES
-from labkit.sandbox.mesh.translate import translate
-from labkit.sandbox.mesh.validation import check, refusal
-from labkit.sandbox.mesh.webhooks import VALIDATING
-from labkit.sandbox.settings import SandboxSettings
+from meshbox.addresses import AddressPlan
+from meshbox.contracts import AdmissionRequest, ApiError
+from meshbox.mesh.admission import MeshAdmission
+from meshbox.mesh.istio_validation import check, refusal
+from meshbox.mesh.snapshot import VIRTUAL_SERVICES
+from meshbox.mesh.translate import translate
+from meshbox.mesh.webhooks import VALIDATING
+from meshbox.settings import SandboxSettings
 from tests.conftest import TOKEN
 
 from .conftest import RELEASES, REPOSITORY

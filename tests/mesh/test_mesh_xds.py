@@ -10,10 +10,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from labkit.sandbox.addresses import AddressPlan
-from labkit.sandbox.mesh.envoy import XDS_CLUSTER
-from labkit.sandbox.mesh.translate import Config
-from labkit.sandbox.mesh.xds import ProxyState, XdsServer
+from meshbox.addresses import AddressPlan
+from meshbox.mesh.envoy import XDS_CLUSTER
+from meshbox.mesh.translate import Config
+from meshbox.mesh.xds import ProxyState, XdsServer
 
 TOKEN = "the-token-of-this-server-long-enough"
 POD = ("bookinfo", "details-v1")

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from labkit.sandbox.addresses import AddressPlan
-from labkit.sandbox.doors import CAPTURE_SOCKET
-from labkit.sandbox.images import ContainerContext, ImageName, find, launch
-from labkit.sandbox.mesh import Mesh
-from labkit.sandbox.settings import SandboxSettings
+from meshbox.addresses import AddressPlan
+from meshbox.doors import CAPTURE_SOCKET
+from meshbox.images import ContainerContext, ImageName, find, launch
+from meshbox.mesh import Mesh
+from meshbox.settings import SandboxSettings
 from tests.conftest import TOKEN
 
 from .fakes import FakeObjects

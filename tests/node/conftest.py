@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from labkit.sandbox.addresses import AddressPlan
-from labkit.sandbox.api.objects import ObjectStore
-from labkit.sandbox.blocks import claim
-from labkit.sandbox.node import Node, Timing
-from labkit.sandbox.settings import SandboxSettings
+from meshbox.addresses import AddressPlan
+from meshbox.api.objects import ObjectStore
+from meshbox.blocks import claim
+from meshbox.node import Node, Timing
+from meshbox.settings import SandboxSettings
 from tests.conftest import TOKEN
 
 QUICK = Timing(backoff=0.2, backoff_limit=1.0, retry=0.05, heartbeat=1.0)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from labkit.sandbox.contracts import ApiError, ExecSession
+from meshbox.contracts import ApiError, ExecSession
 from tests.node.conftest import Cluster
 
 

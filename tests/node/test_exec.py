@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from labkit.sandbox.contracts import ApiError
+from meshbox.contracts import ApiError
 from tests.node.conftest import Cluster
 
 FOREVER = "while true; do sleep 0.05; done"

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from labkit.sandbox import images
-from labkit.sandbox.node import container as containers
-from labkit.sandbox.node import monitoring
-from labkit.sandbox.node import node as nodes
-from labkit.sandbox.node import pod as pods
-from labkit.sandbox.node.volumes import Volumes
-from labkit.sandbox.reconcile import Reconciler
+from meshbox import images
+from meshbox.node import container as containers
+from meshbox.node import kubelet_metrics as monitoring
+from meshbox.node import node as nodes
+from meshbox.node import pod as pods
+from meshbox.node.volumes import Volumes
+from meshbox.reconcile import Reconciler
 
 from .conftest import Cluster, running
 
@@ -145,7 +145,7 @@ async def test_handlers(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, place
         raise KeyError("unforeseen")
 
     monkeypatch.setattr(containers, "act", act)
-    monkeypatch.setattr("labkit.sandbox.node.probes.act", act)
+    monkeypatch.setattr("meshbox.node.probes.act", act)
     handler = {"exec": {"command": ["true"]}}
     spec = {place: {**handler, "periodSeconds": 1}} if place.endswith("Probe") else {"lifecycle": {place: handler}}
     cluster.shell("trap 'exit 0' TERM; while true; do sleep 0.1; done", "bad", terminationGracePeriodSeconds=1, **spec)
@@ -254,8 +254,8 @@ async def test_a_controller_that_cannot_tell_what_an_object_concerns(cluster: Cl
 
 
 def test_words_of_errors() -> None:
-    from labkit.errors import SandboxError
-    from labkit.sandbox.failures import words
+    from labkit.ground.errors import SandboxError
+    from meshbox.failures import words
 
     assert words(SandboxError("what was seen", next_step="what to do")) == "what was seen"
     assert words(FileNotFoundError(2, "No such file or directory", "/x")) == "No such file or directory: /x"

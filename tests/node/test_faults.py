@@ -21,8 +21,8 @@ from typing import Any
 import psutil
 import pytest
 
-from labkit.sandbox.node import keeper
-from labkit.sandbox.node.processes import sweep
+from meshbox.node import keeper
+from meshbox.node.processes import sweep
 from tests.conftest import REPOSITORY, processes_of, small_file_system, wait_until
 from tests.node.conftest import Cluster, running
 
@@ -160,6 +160,8 @@ async def test_what_a_container_left_behind_ends_with_it(cluster: Cluster) -> No
     cluster.shell(f"{detached}; until [ -e go ]; do sleep 0.02; done", restartPolicy="Never")
     home = cluster.settings.home
     await cluster.until(lambda: alive(home, "sleep 1000") and alive(home, "sleep 1001"))
+    # The status tells of its start a moment after its processes have begun.
+    await cluster.until(lambda: cluster.status().get("phase") == "Running")
     assert (await cluster.exec(["touch", "go"]))[0] == 0
     await cluster.until(lambda: cluster.status().get("phase") == "Succeeded")
     await cluster.until(lambda: not alive(home, "sleep 1000") + alive(home, "sleep 1001"), seconds=10)

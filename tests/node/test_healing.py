@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from labkit.sandbox.healing import KEEPER_LOST, healing
+from meshbox.healing import KEEPER_LOST, healing
 
 NOW = datetime(2026, 5, 1, 12, 0, 30, tzinfo=UTC)
 

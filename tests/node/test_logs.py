@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from labkit.sandbox.contracts import ApiError
-from labkit.sandbox.node.logs import LogFile, Selection, pump, read_log
+from meshbox.contracts import ApiError
+from meshbox.node.logs import LogFile, Selection, pump, read_log
 from tests.node.conftest import Cluster
 
 FOREVER = "while true; do sleep 0.05; done"

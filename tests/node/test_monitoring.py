@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from labkit.sandbox.contracts import ApiError
-from labkit.sandbox.node.usage import UsageReader
+from meshbox.contracts import ApiError
+from meshbox.node.usage import UsageReader
 from tests.metrics_page import Page
 from tests.node.conftest import Cluster, running
 
@@ -106,7 +106,7 @@ async def test_the_kubelet_counts_pods_and_containers(cluster: Cluster) -> None:
 def test_what_a_process_took_with_it_stays() -> None:
     reader = UsageReader()
     assert reader.read({}) == {}
-    from labkit.sandbox.node.usage import _Clock
+    from meshbox.node.usage import _Clock
 
     clock = _Clock()
     assert clock.take(3.0, 1.0) == (3.0, 1.0)

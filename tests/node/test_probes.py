@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from labkit.sandbox.node import Timing
-from labkit.sandbox.node.backoff import BackOff
+from meshbox.node import Timing
+from meshbox.node.backoff import BackOff
 from tests.node.conftest import Cluster, running
 
 FOREVER = "while true; do sleep 0.05; done"

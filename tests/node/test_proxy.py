@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import uvloop
 
-from labkit.sandbox.addresses import AddressPlan
-from labkit.sandbox.blocks import claim
-from labkit.sandbox.node.ipam import PodAddresses
-from labkit.sandbox.node.relay import RelayServer
+from meshbox.addresses import AddressPlan
+from meshbox.blocks import claim
+from meshbox.node.ipam import PodAddresses
+from meshbox.node.relay import RelayServer
 from tests.node.conftest import Cluster, running
 
 # The daemon runs on uvloop, which has limits of its own; asyncio is what runs where there is none.

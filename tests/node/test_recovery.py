@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from labkit.sandbox.healing import KEEPER_LOST, healing
-from labkit.sandbox.node import Timing
-from labkit.sandbox.node.endings import faultless
-from labkit.sandbox.node.processes import Exit, Processes
+from meshbox.healing import KEEPER_LOST, healing
+from meshbox.node import Timing
+from meshbox.node.endings import faultless
+from meshbox.node.processes import Exit, Processes
 from tests.node.conftest import running
 
 FOREVER = "while true; do sleep 0.05; done"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from labkit.sandbox.node.registration import REMOVE_IMAGES
+from meshbox.node.registration import REMOVE_IMAGES
 from tests.node.conftest import Cluster, running
 
 FOREVER = "while true; do sleep 0.05; done"

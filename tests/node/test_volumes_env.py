@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from labkit.sandbox import quantities
-from labkit.sandbox.node.environment import expand
+from labkit.ground import quantity as quantities
+from meshbox.node.environment import expand
 from tests.node.conftest import Cluster, running
 
 SLEEP = {"command": ["sleep", "infinity"]}

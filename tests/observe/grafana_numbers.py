@@ -18,10 +18,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import yaml
 
-from labkit import config
-from labkit.errors import ClusterError
-from labkit.observe.grafana.dashboard import Dashboard, dashboards_in
-from labkit.observe.grafana.promql import Api
+from grafana_figures.dashboard import Dashboard, dashboards_in
+from grafana_figures.promql import Api
+from labkit.ground import config
+from labkit.ground.errors import ClusterError
 
 ROOT = Path(__file__).resolve().parents[2]
 GENUINE = {

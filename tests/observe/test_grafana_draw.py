@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from labkit.errors import ClusterError, SettingError
-from labkit.observe.grafana import Dashboard, Grafana, Panel, Source
+from grafana_figures import Dashboard, Grafana, Panel, Source
+from labkit.ground.errors import ClusterError, SettingError
 from tests.observe.grafana_numbers import fake
 
 END = 1_000_000.0

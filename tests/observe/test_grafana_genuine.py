@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from labkit.observe.grafana import Grafana
+from grafana_figures import Grafana
 from tests.observe.grafana_numbers import GENUINE, OURS, RATES, STEP, Seen, dashboards, real
 
 TOTAL = sum(RATES.values())

@@ -14,7 +14,7 @@ import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
 
-from labkit.sandbox.images import registry
+from meshbox.images import references as registry
 
 
 def test_the_pods_program_serves_its_dashboards(tmp_path: Path):
@@ -27,7 +27,7 @@ def test_the_pods_program_serves_its_dashboards(tmp_path: Path):
         argv=image.entrypoint, mounts={inside: board}, path=lambda path: tmp_path / path.lstrip("/"), env={}
     )
     launch = registry.launch(image, context)
-    assert launch.argv == (sys.executable, "-m", "labkit.observe.grafana.server")
+    assert launch.argv == (sys.executable, "-m", "grafana_figures.server")
     assert json.loads(launch.env["LABKIT_MOUNTS"]) == {inside: str(board)}
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -61,7 +61,7 @@ def _get(url: str) -> bytes:
 
 def test_drawing_needs_neither_pandas_nor_plotly():
     code = (
-        "import sys, labkit.observe.grafana.server\n"
+        "import sys, grafana_figures.server\n"
         "assert not {'pandas', 'numpy', 'plotly', 'aiohttp', 'labkit.cluster'} & set(sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from labkit.guard import refusal
-from labkit.observe.grafana.pod import Pod
-from labkit.observe.grafana.server import server
-from labkit.observe.grafana.site import Site, moment
+from grafana_figures.pod import Pod
+from grafana_figures.server import server
+from grafana_figures.site import Site, moment
+from labkit.ground.guard import refusal
 from tests.observe.grafana_numbers import OURS, dashboards, fake
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -137,7 +137,7 @@ def test_moments():
 
 
 def test_a_changed_file_is_read_again(tmp_path, monkeypatch):
-    monkeypatch.setattr("labkit.observe.grafana.pod._LOOK_AGAIN", 0.0)
+    monkeypatch.setattr("grafana_figures.pod._LOOK_AGAIN", 0.0)
     file = tmp_path / "a.json"
     file.write_text('{"title": "One", "panels": []}')
     pod = Pod({"/var/lib/grafana/dashboards/istio/a.json": str(file)})

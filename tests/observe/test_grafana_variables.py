@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from labkit.errors import SettingError
-from labkit.observe.grafana import ALL, Dashboard, Grafana
-from labkit.observe.grafana.dashboard import sources_in
-from labkit.observe.grafana.promql import Window
-from labkit.observe.grafana.units import ticks, written
-from labkit.observe.grafana.variables import duration, macros
+from grafana_figures import ALL, Dashboard, Grafana
+from grafana_figures.dashboard import sources_in
+from grafana_figures.promql import Window
+from grafana_figures.units import ticks, written
+from grafana_figures.variables import duration, macros
+from labkit.ground.errors import SettingError
 from tests.observe.grafana_numbers import fake
 
 SERVICES = ["ratings.bookinfo", "details.bookinfo", "details.bookinfo"]

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import pandas as pd
 import pytest
 
-from labkit.errors import ClusterError
+from labkit.ground.errors import ClusterError
 from labkit.observe.jaeger import Jaeger
-from labkit.sandbox.images import web
-from labkit.sandbox.images.jaeger import server
-from labkit.sandbox.images.jaeger.store import TraceStore
+from meshbox.images import web
+from meshbox.images.jaeger import server
+from meshbox.images.jaeger.store import TraceStore
 
 MILLISECOND = 1000
 BEGAN = 1_700_000_000_000_000

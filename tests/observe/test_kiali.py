@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from labkit.errors import ClusterError, SettingError
+from labkit.ground.errors import ClusterError, SettingError
 from labkit.observe import kiali_figure
 from labkit.observe.kiali import Kiali
 from tests.images.kiali_world import World, kiali

@@ -11,10 +11,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from labkit import config
-from labkit.errors import ClusterError, NotReadyError, SettingError
+from labkit.ground import config
+from labkit.ground.errors import ClusterError, NotReadyError, SettingError
+from labkit.ground.promql_selectors import selectors
 from labkit.observe.prometheus import Prometheus, chart, duration, unit_of
-from labkit.observe.selectors import selectors
 
 BOTH = 'reporter="destination",response_code="200"'
 

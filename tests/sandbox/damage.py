@@ -9,7 +9,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from labkit.sandbox.reach import access
+from meshbox.reach import access
 from tests.conftest import SandboxUnderTest
 
 DAMAGES: dict[str, Callable[[bytes], bytes | None]] = {

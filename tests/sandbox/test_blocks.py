@@ -11,10 +11,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
-from labkit.errors import SandboxError
-from labkit.sandbox import blocks
+from labkit.ground.errors import SandboxError
+from meshbox import blocks
 
 ME = f"user {pwd.getpwuid(os.geteuid()).pw_name}"
 
@@ -52,7 +53,7 @@ def test_whose_a_block_is_can_be_told(homes: list[Path]) -> None:
     with held:
         said = blocks.holder(plan.number)
         assert said.startswith(f"{ME}, process {os.getpid()} (")
-        assert "pytest" in said
+        assert " ".join(psutil.Process().cmdline()[:2]) in said
     assert blocks.holder(plan.number) == "somebody who cannot be seen from here"
 
 
@@ -82,14 +83,14 @@ def test_all_blocks_are_taken(homes: list[Path], monkeypatch: pytest.MonkeyPatch
         with pytest.raises(SandboxError) as caught:
             blocks.claim(homes[0])
         assert f"of 3, 3 are used by {ME}" in caught.value.message
-        assert "labkit down --all" in caught.value.next_step
+        assert "meshbox down --all" in caught.value.next_step
         assert not (homes[0] / "number").exists()
 
 
 _CLAIM = """
 import sys
 from pathlib import Path
-from labkit.sandbox import blocks
+from meshbox import blocks
 plan, held = blocks.claim(Path(sys.argv[1]))
 print(plan.number, flush=True)
 sys.stdin.read()

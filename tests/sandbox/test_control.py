@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from labkit.errors import SandboxError
-from labkit.sandbox import control
-from labkit.sandbox.control import daemon_process
+from labkit.ground.errors import SandboxError
+from meshbox import control
+from meshbox.control import daemon_process
 
 
 def test_a_daemon_is_known_though_the_clock_was_set(tmp_path: Path) -> None:
     """Start times are told from the moment of the machine's start, which moves with its clock."""
     mine, others = tmp_path / "mine", tmp_path / "others"
-    words = ["-m", "labkit.sandbox.daemon", "--home", str(mine)]
+    words = ["-m", "meshbox.daemon", "--home", str(mine)]
     with subprocess.Popen([sys.executable, "-c", "input()", *words], stdin=subprocess.PIPE) as process:
         for home in (mine, others):
             home.mkdir()

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from labkit.sandbox import blocks
-from labkit.sandbox.addresses import AddressPlan
-from labkit.sandbox.api.moving import moved
-from labkit.sandbox.api.objects import ObjectStore
-from labkit.sandbox.settings import SandboxSettings
+from meshbox import blocks
+from meshbox.addresses import AddressPlan
+from meshbox.api.moving import moved
+from meshbox.api.objects import ObjectStore
+from meshbox.settings import SandboxSettings
 from tests.conftest import TOKEN
 
 WEB = """

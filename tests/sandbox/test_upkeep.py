@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from labkit.sandbox.upkeep import Home, Upkeep
+from meshbox.upkeep import Home, Upkeep
 
 from .damage import DAMAGES, damage
 

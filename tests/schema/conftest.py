@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from labkit.sandbox.addresses import AddressPlan
-from labkit.sandbox.api.schema import CustomSchema
-from labkit.sandbox.settings import SandboxSettings
+from meshbox.addresses import AddressPlan
+from meshbox.api.custom_schema import CustomSchema
+from meshbox.settings import SandboxSettings
 from tests.conftest import TOKEN
 
 _GENUINE = Path(__file__).resolve().parents[3] / "shared" / "releases"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from labkit.sandbox.api.schema import validate_builtin
+from meshbox.api.builtin import validate_builtin
 
 
 def said(api_version: str, kind: str, obj: Any) -> list[str]:

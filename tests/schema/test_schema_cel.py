@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from labkit.sandbox.api import cel, schema_validate
-from labkit.sandbox.api.schema import CustomSchema
-from labkit.sandbox.api.schema_node import Node
+from meshbox.api import cel
+from meshbox.api.custom_schema import CustomSchema
+from meshbox.api.schema import validate as schema_validate
+from meshbox.api.schema.node import Node
 
 
 def schema(**rule: str) -> CustomSchema:

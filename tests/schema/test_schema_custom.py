@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from labkit.sandbox.api.schema import CustomSchema
+from meshbox.api.custom_schema import CustomSchema
 
 NAME = {"type": "string", "minLength": 2, "maxLength": 5, "pattern": "^[a-z]+$"}
 SCHEMA: dict[str, Any] = {

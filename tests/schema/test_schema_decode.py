@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from labkit.sandbox.api.builtin_decode import base64_error, quantity_error
-from labkit.sandbox.api.schema import prune_builtin, validate_builtin
+from meshbox.api.builtin import prune_builtin, validate_builtin
+from meshbox.api.builtin.decoding import base64_error, quantity_error
 
 
 def pod_spec(**spec: Any) -> dict[str, Any]:

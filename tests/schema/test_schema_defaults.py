@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from labkit.sandbox.api.defaults import apply_defaults
-from labkit.sandbox.api.defaults_pod import pull_policy
-from labkit.sandbox.api.schema import validate_builtin
-from labkit.sandbox.settings import SandboxSettings
+from meshbox.api.builtin import validate_builtin
+from meshbox.api.defaults import apply_defaults
+from meshbox.api.defaults_pod import pull_policy
+from meshbox.settings import SandboxSettings
 
 POD_SPEC = {
     "restartPolicy": "Always",

@@ -13,18 +13,14 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from labkit.sandbox.addresses import AddressPlan
-from labkit.sandbox.api.builtin_decode import decode
-from labkit.sandbox.api.builtin_types import fields_of, kind_type, known_kinds
-from labkit.sandbox.api.defaults import _DEFAULTS, apply_defaults
-from labkit.sandbox.api.schema import (
-    CustomSchema,
-    Problems,
-    prune_builtin,
-    validate_builtin,
-    validate_update,
-)
-from labkit.sandbox.settings import SandboxSettings
+from meshbox.addresses import AddressPlan
+from meshbox.api.builtin import prune_builtin, validate_builtin, validate_update
+from meshbox.api.builtin.decoding import decode
+from meshbox.api.builtin.types import fields_of, kind_type, known_kinds
+from meshbox.api.custom_schema import CustomSchema
+from meshbox.api.defaults import _DEFAULTS, apply_defaults
+from meshbox.api.problems import Problems
+from meshbox.settings import SandboxSettings
 from tests.conftest import TOKEN
 
 from .test_schema_custom import SCHEMA

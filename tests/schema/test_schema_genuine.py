@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from labkit.sandbox.api.defaults import apply_defaults
-from labkit.sandbox.api.schema import CustomSchema, validate_builtin, validate_update
-from labkit.sandbox.settings import SandboxSettings
+from meshbox.api.builtin import validate_builtin, validate_update
+from meshbox.api.custom_schema import CustomSchema
+from meshbox.api.defaults import apply_defaults
+from meshbox.settings import SandboxSettings
 
 pytestmark = pytest.mark.genuine
 Genuine = Callable[[str], list[dict[str, Any]]]

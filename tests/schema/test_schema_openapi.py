@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from labkit.sandbox.api import openapi
+from meshbox.api import openapi
 
 GVK = "x-kubernetes-group-version-kind"
 CRD: dict[str, Any] = {

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from labkit.sandbox.api.schema import validate_builtin
+from meshbox.api.builtin import validate_builtin
 
 LABEL = (
     "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with "

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from labkit.sandbox.api.schema import validate_update
+from meshbox.api.builtin import validate_update
 
 
 def pod(container: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:

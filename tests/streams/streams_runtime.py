@@ -11,7 +11,7 @@ import struct
 import termios
 from collections.abc import AsyncIterator
 
-from labkit.sandbox.contracts import ApiError, ByteStream, ExecSession
+from meshbox.contracts import ApiError, ByteStream, ExecSession
 
 
 class Process:

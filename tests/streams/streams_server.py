@@ -19,8 +19,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from labkit.sandbox.api.streams import handle
-from labkit.sandbox.contracts import ApiError, Obj
+from meshbox.api.streams import handle
+from meshbox.contracts import ApiError, Obj
 from tests.streams.streams_runtime import LocalRuntime
 
 _VERBS = ["get", "list", "watch", "create"]

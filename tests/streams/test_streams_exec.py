@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from labkit.sandbox.contracts import Obj
+from meshbox.contracts import Obj
 from tests.streams.streams_server import Server, eventually
 
 

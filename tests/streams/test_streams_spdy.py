@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labkit.sandbox.api.streams import spdy
-from labkit.sandbox.api.streams.spdy import SpdyConnection, SpdyStream
+from meshbox.api.streams import spdy
+from meshbox.api.streams.spdy import SpdyConnection, SpdyStream
 
 
 class ScriptedWire:

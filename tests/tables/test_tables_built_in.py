@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from labkit.sandbox.api.tables import registry, to_table
-from labkit.sandbox.contracts import ApiError, Obj
+from meshbox.api.tables import printer_columns as registry
+from meshbox.api.tables import to_table
+from meshbox.contracts import ApiError, Obj
 
 NOW = datetime(2026, 1, 1, 1, 0, tzinfo=UTC)
 META = {"name": "x", "creationTimestamp": "2026-01-01T00:00:00Z"}

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from labkit.sandbox.api.tables import to_table
-from labkit.sandbox.api.tables.jsonpath import JSONPathError, find
-from labkit.sandbox.contracts import Obj
+from meshbox.api.tables import to_table
+from meshbox.api.tables.jsonpath import JSONPathError, find
+from meshbox.contracts import Obj
 
 NOW = datetime(2026, 1, 1, 1, 0, tzinfo=UTC)
 THING: Obj = {

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from labkit.sandbox.api.tables.formats import age, clip, human_duration, label_text, selector_text
+from meshbox.api.tables.formats import age, clip, human_duration, label_text, selector_text
 
 
 @pytest.mark.parametrize(

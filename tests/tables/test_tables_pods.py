@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from labkit.sandbox.api.tables import to_table
-from labkit.sandbox.contracts import Obj
+from meshbox.api.tables import to_table
+from meshbox.contracts import Obj
 
 NOW = datetime(2026, 1, 1, 1, 0, tzinfo=UTC)
 RUNNING: Obj = {"running": {"startedAt": "2026-01-01T00:10:00Z"}}

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from labkit.sandbox.api.journal_format import read
+from meshbox.api.journal.format import read
 from tests.api.journals import damaged, fill, state
 from tests.api.test_journal_disk import full_at_each
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from labkit.sandbox import blocks
+from meshbox import blocks
 from tests.e2e.conftest import open_shop
 
 FETCH = (

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from labkit import display, ui
-from labkit.errors import ClusterError, NotReadyError
+from labkit.ground.errors import ClusterError, NotReadyError
 from tests.cluster.fake_kubectl import FakeKubectl
 
 

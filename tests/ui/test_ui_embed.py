@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from labkit import display
-from labkit.errors import NotReadyError, SettingError
+from labkit.ground.errors import NotReadyError, SettingError
 from labkit.ui import embed_launcher, embedding
 from labkit.ui.embed_relay import Relay, rewritten
 from tests.cluster.api_like import api_like, kubeconfig

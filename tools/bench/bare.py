@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from labkit import config
+from labkit.ground import config
 
 
 def free_port() -> int:

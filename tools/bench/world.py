@@ -16,7 +16,8 @@ from pathlib import Path
 
 import psutil
 
-from labkit import config, istio
+from labkit import istio
+from labkit.ground import config
 
 BIN = Path(sys.executable).parent
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"

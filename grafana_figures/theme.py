@@ -1,0 +1,103 @@
+"""Colours and the frame that all figures share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from grafana_figures.model import Json
+
+__all__ = ["DARK", "LIGHT", "Theme", "color", "layout", "series_color", "translucent"]
+
+_NAMED = {
+    "green": "#73bf69",
+    "dark-green": "#37872d",
+    "semi-dark-green": "#56a64b",
+    "light-green": "#96d98d",
+    "red": "#f2495c",
+    "dark-red": "#c4162a",
+    "semi-dark-red": "#e02f44",
+    "light-red": "#ff7383",
+    "yellow": "#f2cc0c",
+    "dark-yellow": "#e0b400",
+    "semi-dark-yellow": "#f2cc0c",
+    "orange": "#ff9830",
+    "dark-orange": "#fa6400",
+    "semi-dark-orange": "#ff780a",
+    "blue": "#5794f2",
+    "dark-blue": "#1f60c4",
+    "semi-dark-blue": "#3274d9",
+    "light-blue": "#8ab8ff",
+    "purple": "#b877d9",
+    "dark-purple": "#8f3bb8",
+    "text": "#ccccdc",
+    "transparent": "rgba(0,0,0,0)",
+}
+_SERIES = (
+    "#73bf69",
+    "#f2cc0c",
+    "#5794f2",
+    "#ff9830",
+    "#f2495c",
+    "#b877d9",
+    "#4fc3c7",
+    "#e0a3c4",
+    "#a6d06a",
+    "#c8a27a",
+    "#8ab8ff",
+    "#d65db1",
+)
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours of a figure's frame."""
+
+    panel: str
+    text: str
+    faint: str
+    grid: str
+    header: str
+
+
+DARK = Theme(panel="#181b1f", text="#ccccdc", faint="#9a9ba6", grid="#2b2e35", header="#22252b")
+LIGHT = Theme(panel="#ffffff", text="#24292e", faint="#6a6d77", grid="#e6e7eb", header="#f4f5f5")
+
+
+def color(name: str) -> str:
+    """A CSS colour for Grafana's name of one."""
+    return _NAMED.get(name, name)
+
+
+def series_color(index: int) -> str:
+    """The colour of the series with this number."""
+    return _SERIES[index % len(_SERIES)]
+
+
+def translucent(css: str, opacity: float) -> str:
+    """`css`, a #rrggbb or rgb(…) colour, with an opacity of 0 to 1."""
+    if css.startswith("#") and len(css) == 7:
+        red, green, blue = (int(css[at : at + 2], 16) for at in (1, 3, 5))
+        return f"rgba({red},{green},{blue},{opacity:g})"
+    if css.startswith(("rgb(", "rgba(")):
+        parts = css[css.index("(") + 1 : -1].split(",")
+        return f"rgba({','.join(parts[:3])},{opacity:g})"
+    return css
+
+
+def layout(title: str, theme: Theme, *, height: int = 320) -> Json:
+    """The frame of a figure.
+
+    Args:
+        title: Above it.
+        theme: Its colours.
+        height: In pixels.
+    """
+    return {
+        "title": {"text": title, "x": 0.012, "xanchor": "left", "font": {"size": 14, "color": theme.text}},
+        "paper_bgcolor": theme.panel,
+        "plot_bgcolor": theme.panel,
+        "font": {"color": theme.text, "size": 12, "family": "Inter, Helvetica, Arial, 'Liberation Sans', sans-serif"},
+        "margin": {"t": 44, "r": 16, "b": 36, "l": 16},
+        "height": height,
+        "hoverlabel": {"bgcolor": theme.header, "bordercolor": theme.grid, "font": {"color": theme.text}},
+    }

@@ -1,7 +1,0 @@
-"""The mesh: injection, validation, certificates, and Istio's objects as configuration of real Envoys over xDS."""
-
-from __future__ import annotations
-
-from labkit.sandbox.mesh.mesh import Mesh
-
-__all__ = ["Mesh"]

@@ -1,0 +1,68 @@
+"""APIService objects: who serves which group and version. All are served here, so they are made when asked for."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+from meshbox.api.crds import CRDS
+from meshbox.api.discovery import Discovery
+from meshbox.api.selectors import field_selector, label_selector
+from meshbox.api.store import Entry, dumps
+from meshbox.contracts import Obj
+
+if TYPE_CHECKING:
+    from meshbox.api.objects import ObjectStore
+
+__all__ = ["apiservices"]
+
+_RESOURCE = "apiservices.apiregistration.k8s.io"
+
+
+def apiservices(objects: ObjectStore, *, name: str = "", labels: str = "", fields: str = "") -> list[Entry]:
+    """The APIServices now, by name: all, or those that have this name and these labels and fields."""
+    definitions: dict[str, Obj] = {}
+    for entry in objects.store.entries(CRDS):
+        definitions.setdefault(entry.obj["spec"]["group"], entry.obj)
+    began = objects.get("namespaces", "default")["metadata"]["creationTimestamp"]
+    made = []
+    for served in Discovery(objects.registry).group_versions():
+        group, _, version = served.rpartition("/")
+        crd = definitions.get(group)
+        made.append(_service(group, version, crd["metadata"]["creationTimestamp"] if crd else began, crd is not None))
+    found = sorted(
+        (one for one in made if name in ("", one["metadata"]["name"])), key=lambda o: str(o["metadata"]["name"])
+    )
+    for match in (label_selector(labels), field_selector(fields, _RESOURCE)):
+        found = [one for one in found if match is None or match(one)]
+    return [Entry(one, dumps(one), 1) for one in found]
+
+
+def _service(group: str, version: str, since: str, custom: bool) -> Obj:
+    name = f"{version}.{group}"
+    condition = {
+        "type": "Available",
+        "status": "True",
+        "reason": "Local",
+        "message": "Local APIServices are always available",
+        "lastTransitionTime": since,
+    }
+    priority = (1000, 100) if custom else (17800, 15) if group else (18000, 1)
+    return {
+        "apiVersion": "apiregistration.k8s.io/v1",
+        "kind": "APIService",
+        "metadata": {
+            "name": name,
+            "uid": str(uuid.uuid5(uuid.NAMESPACE_DNS, name)),
+            "resourceVersion": "1",
+            "creationTimestamp": since,
+            "labels": {"kube-aggregator.kubernetes.io/automanaged": "true" if custom else "onstart"},
+        },
+        "spec": {
+            **({"group": group} if group else {}),
+            "version": version,
+            "groupPriorityMinimum": priority[0],
+            "versionPriority": priority[1],
+        },
+        "status": {"conditions": [condition]},
+    }

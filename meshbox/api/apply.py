@@ -1,0 +1,143 @@
+"""Server-side apply: a client says what it wants to own, and the rest stays as others left it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from labkit.ground import reading
+from meshbox.api import refusals
+from meshbox.api.fields import MISSING, Path, fields_of, lookup, remove, step_of, words
+from meshbox.api.managed_fields import Entries
+from meshbox.api.merge_keys import Shape
+from meshbox.api.store import clone
+from meshbox.contracts import ApiError, Obj
+
+__all__ = ["applied"]
+
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+
+
+def applied(
+    live: Obj | None,
+    wanted: Obj,
+    entries: Entries,
+    shape: Shape,
+    *,
+    manager: str,
+    subresource: str = "",
+    force: bool = False,
+) -> tuple[Obj, list[Obj]]:
+    """The object after `manager` has applied `wanted`, and its managedFields.
+
+    Args:
+        live: The object as it is (not changed); None where there is none.
+        wanted: What was applied, in the same version.
+        entries: The live object's; changed.
+        shape: How the kind's lists and maps are merged.
+        manager: Who applies.
+        subresource: "status" where that is applied.
+        force: Whether to take fields that others own.
+
+    Raises:
+        ApiError: 409 where others own a field with another value, and `force` is not set.
+    """
+    paths = fields_of(wanted, shape)
+    if subresource:
+        paths = {path for path in paths if path[0] == f"f:{subresource}"}
+    before = entries.owned(manager, "Apply", subresource)
+    if live is not None:
+        taken = {path for path in paths if _differs(live, wanted, path, shape)}
+        if conflicts := _conflicts(entries.others(manager, "Apply", subresource), taken):
+            if manager == "kubectl":
+                # Whoever has applied with kubectl before it asked the server to: the annotation says what was theirs.
+                former = _last_applied(live, shape)
+                conflicts = [one for one in conflicts if one[1] not in former]
+            if conflicts and not force:
+                raise _refusal(conflicts)
+            entries.disown(taken, manager, "Apply", subresource)
+    result = _merge(clone(live) if live is not None else {}, wanted, shape)
+    owned_by_others = {path for _, owned in entries.others(manager, "Apply", subresource) for path in owned}
+    # The shortest first: an item of a list goes as a whole, with what defaulting has put into it.
+    for path in sorted(before - paths, key=len):
+        if not any(_within(other, path) for other in (*owned_by_others, *paths)):
+            remove(result, path, shape)
+    entries.set(manager, "Apply", subresource, wanted.get("apiVersion", ""), paths)
+    return result, entries.value()
+
+
+def _last_applied(live: Obj, shape: Shape) -> set[Path]:
+    annotation = (live["metadata"].get("annotations") or {}).get(_LAST_APPLIED, "")
+    try:
+        former = reading.json_value(annotation)
+    except ValueError:
+        return set()
+    sane = isinstance(former, dict) and isinstance(former.get("metadata"), dict)
+    return fields_of(former, shape) if sane else set()
+
+
+def _within(path: Path, outer: Path) -> bool:
+    return path[: len(outer)] == outer
+
+
+def _differs(live: Obj, wanted: Obj, path: Path, shape: Shape) -> bool:
+    if not path[-1].startswith("f:"):
+        return False
+    now = lookup(live, path, shape)
+    return now is MISSING or bool(now != lookup(wanted, path, shape))
+
+
+def _conflicts(others: list[tuple[Obj, set[Path]]], taken: set[Path]) -> list[tuple[Obj, Path]]:
+    return [
+        (head, path)
+        for head, owned in others
+        for path in sorted(taken)
+        if path in owned or any(_within(other, path) for other in owned)
+    ]
+
+
+def _refusal(conflicts: list[tuple[Obj, Path]]) -> ApiError:
+    """409, in words that kubectl shows with its advice."""
+    by_owner: dict[str, list[str]] = {}
+    causes = []
+    for head, path in conflicts:
+        who = f'"{head["manager"]}"'
+        if head.get("subresource"):
+            who += f' with subresource "{head["subresource"]}"'
+        if head.get("operation") == "Update":
+            who += f" using {head.get('apiVersion', '')}"
+        by_owner.setdefault(who, []).append(words(path))
+        causes.append({"reason": "FieldManagerConflict", "message": f"conflict with {who}", "field": words(path)})
+    count = len(causes)
+    if count == 1:
+        who, fields = next(iter(by_owner.items()))
+        message = f"Apply failed with 1 conflict: conflict with {who}: {fields[0]}"
+    else:
+        said = [f"conflicts with {who}:\n" + "\n".join(f"- {field}" for field in f) for who, f in by_owner.items()]
+        message = f"Apply failed with {count} conflicts: " + "\n".join(said)
+    return ApiError(409, "Conflict", message, {"causes": causes})
+
+
+def _merge(live: Any, wanted: Any, shape: Shape) -> Any:
+    if shape.kind == "atomic":
+        return clone(wanted)
+    if isinstance(wanted, dict) and isinstance(live, dict):
+        for name, value in wanted.items():
+            live[name] = _merge(live.get(name), value, shape.field(name))
+        return live
+    if isinstance(wanted, list) and isinstance(live, list) and shape.kind in ("list", "set"):
+        return _merge_list(live, wanted, shape)
+    return clone(wanted)
+
+
+def _merge_list(live: list[Any], wanted: list[Any], shape: Shape) -> list[Any]:
+    steps = [step_of(item, shape) for item in wanted]
+    if len(set(steps)) != len(steps):
+        twice = next(step for step in steps if steps.count(step) > 1)
+        raise refusals.bad_request(f"failed to create typed patch object: duplicate entries for key [{twice[2:]}]")
+    known = {step_of(item, shape): index for index, item in enumerate(live)}
+    for step, item in zip(steps, wanted, strict=True):
+        if step not in known:
+            live.append(clone(item))
+        elif shape.kind == "list":
+            live[known[step]] = _merge(live[known[step]], item, shape.item())
+    return live

@@ -1,0 +1,250 @@
+"""Validation of containers: image, ports, environment, mounts, probes, resources."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from meshbox.api.builtin.resources import resources
+from meshbox.api.builtin.well_formed import (
+    as_dict,
+    as_list,
+    config_key,
+    dns1123_label,
+    env_name,
+    named,
+    non_negative,
+    one_of,
+    port_name,
+    port_number,
+    port_or_name,
+    supported,
+)
+from meshbox.api.problems import Cause, duplicate, forbidden, invalid, not_supported, required
+from meshbox.contracts import Obj
+
+__all__ = ["containers", "init_containers"]
+
+_PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
+_COUNTS = ("initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold")
+_PROTOCOLS = ("SCTP", "TCP", "UDP")
+_ENV_SOURCES = ("fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef")
+_FIELD_PATHS = (
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "spec.nodeName",
+    "spec.serviceAccountName",
+    "status.hostIP",
+    "status.hostIPs",
+    "status.podIP",
+    "status.podIPs",
+)
+_MESSAGE_POLICIES = ("File", "FallbackToLogsOnError")
+_HIGHEST_ID = 2**31 - 1
+
+
+def containers(given: list[Any], volume_names: frozenset[str], path: str, causes: list[Cause]) -> None:
+    """Check the containers of a pod; `volume_names` are those that mounts may name."""
+    if not given:
+        causes.append(required(path))
+    seen: set[str] = set()
+    for index, one in enumerate(given):
+        where, container = f"{path}[{index}]", as_dict(one)
+        if container.get("name") and container["name"] in seen:
+            causes.append(duplicate(f"{where}.name", container["name"]))
+        seen.add(container.get("name") or "")
+        _container(container, volume_names, where, causes)
+    _host_ports(given, path, causes)
+
+
+def init_containers(
+    given: list[Any], others: list[Any], volume_names: frozenset[str], path: str, causes: list[Cause]
+) -> None:
+    """Check init containers; names are unique among all containers, and only sidecars may have probes."""
+    seen = {as_dict(one).get("name") for one in others}
+    for index, one in enumerate(given):
+        where, container = f"{path}[{index}]", as_dict(one)
+        if container.get("name") and container["name"] in seen:
+            causes.append(duplicate(f"{where}.name", container["name"]))
+        seen.add(container.get("name"))
+        policy = container.get("restartPolicy")
+        if policy and policy not in ("Always", "Never", "OnFailure"):
+            causes.append(not_supported(f"{where}.restartPolicy", policy, ["Always"]))
+        if policy != "Always":
+            for name in ("lifecycle", *_PROBES):
+                if container.get(name) is not None:
+                    detail = "may not be set for init containers without restartPolicy=Always"
+                    causes.append(forbidden(f"{where}.{name}", detail))
+        _container(container, volume_names, where, causes)
+
+
+def _container(container: Obj, volume_names: frozenset[str], path: str, causes: list[Cause]) -> None:
+    named(container.get("name"), f"{path}.name", dns1123_label, causes)
+    image = container.get("image")
+    if not image:
+        causes.append(required(f"{path}.image"))
+    elif image != image.strip():
+        causes.append(invalid(f"{path}.image", image, "must not have leading or trailing whitespace"))
+    lifecycle = as_dict(container.get("lifecycle"))
+    for name in ("postStart", "preStop"):
+        if lifecycle.get(name) is not None:
+            _handler(as_dict(lifecycle[name]), f"{path}.lifecycle.{name}", causes, ("sleep",))
+    for name in _PROBES:
+        if container.get(name) is not None:
+            _probe(as_dict(container[name]), f"{path}.{name}", causes, once=name != "readinessProbe")
+    policy = container.get("terminationMessagePolicy")
+    if policy and policy not in _MESSAGE_POLICIES:
+        detail = "must be 'File' or 'FallbackToLogsOnError'"
+        causes.append(invalid(f"{path}.terminationMessagePolicy", policy, detail))
+    _ports(as_list(container.get("ports")), f"{path}.ports", causes)
+    _env(as_list(container.get("env")), f"{path}.env", causes)
+    _env_from(as_list(container.get("envFrom")), f"{path}.envFrom", causes)
+    _mounts(as_list(container.get("volumeMounts")), volume_names, f"{path}.volumeMounts", causes)
+    supported(container.get("imagePullPolicy"), f"{path}.imagePullPolicy", ("Always", "IfNotPresent", "Never"), causes)
+    resources(as_dict(container.get("resources")), f"{path}.resources", causes)
+    security = as_dict(container.get("securityContext"))
+    for name in ("runAsUser", "runAsGroup"):
+        value = security.get(name)
+        if value is not None and not 0 <= value <= _HIGHEST_ID:
+            detail = f"must be between 0 and {_HIGHEST_ID}, inclusive"
+            causes.append(invalid(f"{path}.securityContext.{name}", value, detail))
+    if security.get("allowPrivilegeEscalation") is False and security.get("privileged"):
+        detail = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true"
+        causes.append(invalid(f"{path}.securityContext", security, detail))
+
+
+def _ports(given: list[Any], path: str, causes: list[Cause]) -> None:
+    seen: set[str] = set()
+    for index, one in enumerate(given):
+        where, port = f"{path}[{index}]", as_dict(one)
+        name = port.get("name")
+        if name:
+            said = port_name(name)
+            causes += [invalid(f"{where}.name", name, words) for words in said]
+            if not said and name in seen:
+                causes.append(duplicate(f"{where}.name", name))
+            seen.add(name)
+        if not port.get("containerPort"):
+            causes.append(required(f"{where}.containerPort"))
+        else:
+            port_number(port["containerPort"], f"{where}.containerPort", causes)
+        if port.get("hostPort"):
+            port_number(port["hostPort"], f"{where}.hostPort", causes)
+        supported(port.get("protocol"), f"{where}.protocol", _PROTOCOLS, causes)
+
+
+def _host_ports(given: list[Any], path: str, causes: list[Cause]) -> None:
+    seen: set[str] = set()
+    for index, one in enumerate(given):
+        for position, port in enumerate(as_list(as_dict(one).get("ports"))):
+            wanted = as_dict(port)
+            if wanted.get("hostPort"):
+                key = f"{wanted.get('protocol') or 'TCP'}/{wanted.get('hostIP') or ''}/{wanted['hostPort']}"
+                if key in seen:
+                    causes.append(duplicate(f"{path}[{index}].ports[{position}].hostPort", key))
+                seen.add(key)
+
+
+def _env(given: list[Any], path: str, causes: list[Cause]) -> None:
+    for index, one in enumerate(given):
+        where, variable = f"{path}[{index}]", as_dict(one)
+        named(variable.get("name"), f"{where}.name", env_name, causes)
+        if variable.get("valueFrom") is not None:
+            _value_from(variable, as_dict(variable["valueFrom"]), f"{where}.valueFrom", causes)
+
+
+def _value_from(variable: Obj, source: Obj, path: str, causes: list[Cause]) -> None:
+    given = [name for name in _ENV_SOURCES if source.get(name) is not None]
+    for name in given:
+        where, reference = f"{path}.{name}", as_dict(source[name])
+        if name == "fieldRef":
+            _field_path(reference.get("fieldPath"), f"{where}.fieldPath", causes)
+        elif name == "resourceFieldRef":
+            if not reference.get("resource"):
+                causes.append(required(f"{where}.resource"))
+        elif name != "fileKeyRef":
+            _key_reference(reference, where, causes)
+    if not given:
+        wanted = "`fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`"
+        causes.append(invalid(path, "", f"must specify one of: {wanted}"))
+    elif variable.get("value"):
+        causes.append(invalid(path, "", "may not be specified when `value` is not empty"))
+    elif len(given) > 1:
+        causes.append(invalid(path, "", "may not have more than one field specified at a time"))
+
+
+def _field_path(text: Any, path: str, causes: list[Cause]) -> None:
+    if not text:
+        causes.append(required(path))
+    elif text not in _FIELD_PATHS and not text.startswith(("metadata.labels['", "metadata.annotations['")):
+        if text.split(".")[0] in ("metadata", "spec", "status"):
+            causes.append(not_supported(path, text, _FIELD_PATHS))
+        else:
+            causes.append(invalid(path, text, f"error converting fieldPath: field label not supported: {text}"))
+
+
+def _key_reference(reference: Obj, path: str, causes: list[Cause]) -> None:
+    if not reference.get("name"):
+        causes.append(required(f"{path}.name"))
+    named(reference.get("key"), f"{path}.key", config_key, causes)
+
+
+def _env_from(given: list[Any], path: str, causes: list[Cause]) -> None:
+    for index, one in enumerate(given):
+        where, source = f"{path}[{index}]", as_dict(one)
+        named(source.get("prefix"), f"{where}.prefix", env_name, causes, needed=False)
+        references = [name for name in ("configMapRef", "secretRef") if source.get(name) is not None]
+        for name in references:
+            if not as_dict(source[name]).get("name"):
+                causes.append(required(f"{where}.{name}.name"))
+        if not references:
+            causes.append(invalid(path, "", "must specify one of: `configMapRef` or `secretRef`"))
+        elif len(references) > 1:
+            causes.append(invalid(path, "", "may not have more than one field specified at a time"))
+
+
+def _mounts(given: list[Any], volume_names: frozenset[str], path: str, causes: list[Cause]) -> None:
+    seen: set[str] = set()
+    for index, one in enumerate(given):
+        where, mount = f"{path}[{index}]", as_dict(one)
+        name, target = mount.get("name"), mount.get("mountPath")
+        if not name:
+            causes.append(required(f"{where}.name"))
+        elif name not in volume_names:
+            causes.append({"reason": "FieldValueNotFound", "message": f'Not found: "{name}"', "field": f"{where}.name"})
+        if not target:
+            causes.append(required(f"{where}.mountPath"))
+        elif target in seen:
+            causes.append(invalid(f"{where}.mountPath", target, "must be unique"))
+        seen.add(target or "")
+        below = mount.get("subPath")
+        if below and below.startswith("/"):
+            causes.append(invalid(f"{where}.subPath", below, "must be a relative path"))
+        if below and ".." in below.split("/"):
+            causes.append(invalid(f"{where}.subPath", below, "must not contain '..'"))
+
+
+def _probe(probe: Obj, path: str, causes: list[Cause], *, once: bool) -> None:
+    _handler(probe, path, causes, ("grpc",))
+    non_negative(probe, _COUNTS, path, causes)
+    threshold = probe.get("successThreshold")
+    if once and threshold not in (None, 0, 1):
+        causes.append(invalid(f"{path}.successThreshold", threshold, "must be 1"))
+    grace = probe.get("terminationGracePeriodSeconds")
+    if grace is not None and grace <= 0:
+        causes.append(invalid(f"{path}.terminationGracePeriodSeconds", grace, "must be greater than 0"))
+
+
+def _handler(handler: Obj, path: str, causes: list[Cause], more: tuple[str, ...]) -> None:
+    kind = one_of(handler, ("exec", "httpGet", "tcpSocket", *more), path, "handler", causes)
+    action, where = as_dict(handler.get(kind)), f"{path}.{kind}"
+    if kind == "exec" and not as_list(action.get("command")):
+        causes.append(required(f"{where}.command"))
+    elif kind in ("httpGet", "tcpSocket"):
+        port_or_name(action.get("port"), f"{where}.port", causes)
+        supported(action.get("scheme"), f"{where}.scheme", ("HTTP", "HTTPS"), causes)
+        for index, one in enumerate(as_list(action.get("httpHeaders"))):
+            if not as_dict(one).get("name"):
+                causes.append(required(f"{where}.httpHeaders[{index}].name"))
+    elif kind == "grpc":
+        port_number(action.get("port"), f"{where}.port", causes)

@@ -1,0 +1,37 @@
+"""What may be said about resources with quantities such as "100m" and "1Gi"."""
+
+from __future__ import annotations
+
+from labkit.ground import quantity as quantities
+from meshbox.api.builtin.well_formed import NON_NEGATIVE, as_dict, qualified_name
+from meshbox.api.problems import Cause, invalid
+from meshbox.contracts import Obj
+
+__all__ = ["resources"]
+
+_STANDARD = ("cpu", "memory", "ephemeral-storage")
+
+
+def resources(wanted: Obj, path: str, causes: list[Cause]) -> None:
+    """Check `requests` and `limits` of a container."""
+    limits, requests = as_dict(wanted.get("limits")), as_dict(wanted.get("requests"))
+    for field, listed in (("limits", limits), ("requests", requests)):
+        for name, value in listed.items():
+            where = f"{path}.{field}[{name}]"
+            _resource_name(name, f"{path}.{field}", causes)
+            if value is not None and quantities.parse(value) < 0:
+                causes.append(invalid(where, str(value), NON_NEGATIVE))
+    for name, value in requests.items():
+        limit = limits.get(name)
+        if limit is not None and value is not None and quantities.parse(value) > quantities.parse(limit):
+            detail = f"must be less than or equal to {name} limit of {limit}"
+            causes.append(invalid(f"{path}.requests", str(value), detail))
+
+
+def _resource_name(name: str, path: str, causes: list[Cause]) -> None:
+    said = qualified_name(name)
+    causes += [invalid(path, name, words) for words in said]
+    if said or "/" in name or name in _STANDARD or name.startswith("hugepages-"):
+        return
+    causes.append(invalid(path, name, "must be a standard resource type or fully qualified"))
+    causes.append(invalid(path, name, "must be a standard resource for containers"))

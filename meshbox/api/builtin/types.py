@@ -1,0 +1,95 @@
+"""The fields of the built-in kinds and their types: read from data/kinds.json, with the old fields of old versions.
+
+A type is written as in Go: "string", "int32", "[]V1Container", "{}string" (a map); "!" at the end means required.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from importlib import resources
+from typing import Any
+
+from meshbox.api.builtin.legacy import ADDED_FIELDS, ADDED_TYPES, MODERN_KINDS
+
+__all__ = ["OBJECT_META", "fields_of", "go_name", "kind_type", "known_kinds"]
+
+OBJECT_META = "V1ObjectMeta"
+
+
+@functools.cache
+def _tables() -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    text = resources.files("meshbox.api").joinpath("data/kinds.json").read_text(encoding="utf-8")
+    tables: dict[str, Any] = json.loads(text)
+    return tables["kinds"], {**tables["types"], **ADDED_TYPES}
+
+
+def kind_type(api_version: str, kind: str) -> str:
+    """The type of a kind, e.g. "V1Deployment"; "" where the kind is not known.
+
+    Kinds of old versions answer with a type of their own, e.g. "V1Deployment@extensions/v1beta1", whose types may have
+    more fields.
+    """
+    kinds, _ = _tables()
+    found = kinds.get(f"{api_version}/{kind}")
+    if found:
+        return found
+    modern = MODERN_KINDS.get((api_version, kind))
+    if modern is None:
+        return "V1DeleteOptions" if kind == "DeleteOptions" else ""
+    model = kinds.get(modern, modern)
+    return f"{model}@{api_version}" if api_version in ADDED_FIELDS else model
+
+
+def known_kinds(api_version: str) -> list[str]:
+    """The kinds of a group and version that have tables."""
+    kinds, _ = _tables()
+    modern = [name.rsplit("/", 1)[1] for name in kinds if name.rsplit("/", 1)[0] == api_version]
+    return modern + [kind for version, kind in MODERN_KINDS if version == api_version]
+
+
+@functools.cache
+def fields_of(type_name: str) -> dict[str, str] | None:
+    """Field names and types of a type; None where it is not a type with fields.
+
+    Args:
+        type_name: e.g. "V1PodSpec", or "V1PodSpec@extensions/v1beta1" for the type as an old version has it.
+    """
+    _, types = _tables()
+    model, _, version = type_name.partition("@")
+    fields = types.get(model)
+    if fields is None or not version:
+        return fields
+    merged = {**fields, **ADDED_FIELDS.get(version, {}).get(model, {})}
+    return {name: _versioned(written, version, types) for name, written in merged.items()}
+
+
+def _versioned(written: str, version: str, types: dict[str, dict[str, str]]) -> str:
+    bare = written.rstrip("!").lstrip("[]{}")
+    return written.replace(bare, f"{bare}@{version}") if bare in types else written
+
+
+def go_name(type_name: str) -> str:
+    """A type as Go prints it: "[]V1Container" is "[]v1.Container", "{}string" is "map[string]string"."""
+    if type_name.startswith("[]"):
+        return "[]" + go_name(type_name[2:])
+    if type_name.startswith("{}"):
+        return "map[string]" + go_name(type_name[2:])
+    model, _, version = type_name.rstrip("!").partition("@")
+    if model.startswith("string:"):
+        return f"v1.{model[7:]}"
+    special = {
+        "Quantity": "resource.Quantity",
+        "IntOrString": "intstr.IntOrString",
+        "Time": "v1.Time",
+        "bytes": "[]uint8",
+    }
+    if model in special:
+        return special[model]
+    for start in ("V1", "V2", "CoreV1", "EventsV1", "RbacV1", "DiscoveryV1", "StorageV1", "AuthenticationV1"):
+        if model.startswith(start) and model[len(start) :][:1].isupper():
+            own_version = "v2" if start == "V2" else "v1"
+            return f"{version.rsplit('/', 1)[-1] if version else own_version}.{model[len(start) :]}"
+    for group in ("Admissionregistration", "Apiextensions", "Apiregistration", "Flowcontrol"):
+        model = model.removeprefix(f"{group}V1")
+    return f"v1.{model}" if model[:1].isupper() else model

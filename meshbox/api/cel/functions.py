@@ -1,0 +1,254 @@
+"""Functions that Kubernetes adds to CEL: strings, lists, URLs, IP addresses, durations as Go reads them."""
+
+from __future__ import annotations
+
+import ipaddress
+import itertools
+import urllib.parse
+from collections.abc import Callable
+from typing import Any
+
+from celpy import celtypes
+from celpy.evaluation import CELEvalError, base_functions
+
+from labkit.ground import quantity as quantities
+from meshbox.api.builtin.decoding import quantity_error
+from meshbox.api.refusals import quoted
+from meshbox.api.schema.formats import go_duration
+
+__all__ = ["FUNCTIONS", "unknown_functions"]
+
+
+def _and(left: Any, right: Any) -> Any:
+    return left if _is_error(left) and _is_error(right) else celtypes.logical_and(left, right)
+
+
+def _or(left: Any, right: Any) -> Any:
+    return left if _is_error(left) and _is_error(right) else celtypes.logical_or(left, right)
+
+
+def _is_error(value: Any) -> bool:
+    return isinstance(value, CELEvalError)
+
+
+def _text(value: Any) -> Any:
+    return celtypes.StringType(value)
+
+
+def _whole(value: int) -> Any:
+    return celtypes.IntType(value)
+
+
+def _truth(value: bool) -> Any:
+    return celtypes.BoolType(value)
+
+
+def _fail(message: str) -> Any:
+    # cel-python combines returned errors as CEL wants it: `false && error` is false.
+    return CELEvalError(message, ValueError, (message,))
+
+
+def _duration(value: Any) -> Any:
+    if isinstance(value, celtypes.DurationType):
+        return value
+    nanoseconds = go_duration(str(value))
+    if nanoseconds is None:
+        return _fail("type conversion error from 'string' to 'google.protobuf.Duration'")
+    seconds, rest = divmod(nanoseconds, 10**9)
+    return celtypes.DurationType(seconds=seconds, nanos=rest)
+
+
+def _int(value: Any) -> Any:
+    if isinstance(value, celtypes.StringType):
+        text = str(value)
+        if not text.lstrip("+-").isascii() or not text.lstrip("+-").isdigit() or len(text) > 19:
+            return _fail("type conversion error from 'string' to 'int'")
+    return celtypes.IntType(value)
+
+
+def _url_parts(text: str) -> urllib.parse.SplitResult | None:
+    """A URL that Go's `url.ParseRequestURI` takes: absolute, or a path from the root."""
+    if any(sign <= " " or sign == "\x7f" for sign in text):
+        return None
+    try:
+        parts = urllib.parse.urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        return None
+    absolute = bool(parts.scheme) and text[: len(parts.scheme)].lower() == parts.scheme
+    return parts if absolute or text.startswith("/") else None
+
+
+def _url(value: Any) -> Any:
+    if _url_parts(str(value)) is None:
+        return _fail(
+            f"URL parse error during conversion from string: parse {quoted(str(value))}: invalid URI for request"
+        )
+    return _text(value)
+
+
+def _parts(value: Any) -> urllib.parse.SplitResult:
+    return urllib.parse.urlsplit(str(value))
+
+
+def _query(value: Any) -> Any:
+    found = urllib.parse.parse_qs(_parts(value).query, keep_blank_values=True)
+    return celtypes.MapType(
+        {_text(key): celtypes.ListType([_text(one) for one in each]) for key, each in found.items()}
+    )
+
+
+def _is_ip(value: Any) -> Any:
+    return _truth(_address(str(value)) is not None)
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None
+
+
+def _ip(value: Any) -> Any:
+    return _text(value) if _address(str(value)) is not None else _fail(f"IP Address {quoted(str(value))} parse error")
+
+
+def _is_cidr(value: Any) -> Any:
+    try:
+        ipaddress.ip_network(str(value), strict=False)
+    except ValueError:
+        return _truth(False)
+    return _truth("/" in str(value))
+
+
+def _substring(value: Any, start: Any, end: Any = None) -> Any:
+    text, last = str(value), len(str(value)) if end is None else int(end)
+    first = int(start)
+    if first < 0 or last > len(text) or last < first:
+        return _fail(f"invalid substring range. start: {first}, end: {last}")
+    return _text(text[first:last])
+
+
+def _index_of(value: Any, wanted: Any, start: Any = 0) -> Any:
+    if isinstance(value, list):
+        return _whole(next((index for index, one in enumerate(value) if one == wanted), -1))
+    return _whole(str(value).find(str(wanted), int(start)))
+
+
+def _last_index_of(value: Any, wanted: Any) -> Any:
+    if isinstance(value, list):
+        return _whole(max((index for index, one in enumerate(value) if one == wanted), default=-1))
+    return _whole(str(value).rfind(str(wanted)))
+
+
+def _char_at(value: Any, index: Any) -> Any:
+    text = str(value)
+    return _text(text[int(index) : int(index) + 1]) if 0 <= index <= len(text) else _fail("index out of range")
+
+
+def _replace(value: Any, old: Any, new: Any, most: Any = -1) -> Any:
+    return _text(str(value).replace(str(old), str(new), int(most)))
+
+
+def _split(value: Any, by: Any, most: Any = -1) -> Any:
+    text, limit = str(value), int(most)
+    if limit == 0:
+        return celtypes.ListType([])
+    parts = list(text) if not str(by) else text.split(str(by), limit - 1 if limit > 0 else -1)
+    return celtypes.ListType([_text(one) for one in parts])
+
+
+def _join(value: Any, by: Any = "") -> Any:
+    return _text(str(by).join(str(one) for one in value))
+
+
+def _find(value: Any, pattern: Any) -> Any:
+    import re2  # type: ignore[import-untyped]
+
+    found = re2.search(str(pattern), str(value))
+    return _text(found.group(0) if found else "")
+
+
+def _find_all(value: Any, pattern: Any, most: Any = -1) -> Any:
+    import re2
+
+    found = [_text(one.group(0)) for one in re2.finditer(str(pattern), str(value))]
+    return celtypes.ListType(found if int(most) < 0 else found[: int(most)])
+
+
+def _is_sorted(value: Any) -> Any:
+    return _truth(all(one <= other for one, other in itertools.pairwise(value)))
+
+
+def _sum(value: Any) -> Any:
+    total: Any = celtypes.IntType(0)
+    for index, one in enumerate(value):
+        total = one if index == 0 else total + one
+    return total
+
+
+def _pick(choose: Callable[..., Any]) -> Callable[[Any], Any]:
+    def run(value: Any) -> Any:
+        return choose(value) if len(value) else _fail("min/max called on empty list")
+
+    return run
+
+
+def _is_quantity(value: Any) -> Any:
+    return _truth(not quantity_error(str(value)))
+
+
+def _quantity(value: Any) -> Any:
+    said = quantity_error(str(value))
+    return _fail(said) if said else celtypes.DoubleType(float(quantities.parse(str(value))))
+
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    # cel-python's own raise where both sides are errors.
+    "_&&_": _and,
+    "_||_": _or,
+    "charAt": _char_at,
+    "duration": _duration,
+    "find": _find,
+    "findAll": _find_all,
+    "getEscapedPath": lambda value: _text(_parts(value).path),
+    "getHost": lambda value: _text(_parts(value).netloc.rpartition("@")[2]),
+    "getHostname": lambda value: _text(_parts(value).hostname or ""),
+    "getPort": lambda value: _text(str(_parts(value).port or "")),
+    "getQuery": _query,
+    "getScheme": lambda value: _text(_parts(value).scheme),
+    "indexOf": _index_of,
+    "int": _int,
+    "ip": _ip,
+    "isCIDR": _is_cidr,
+    "isIP": _is_ip,
+    "isQuantity": _is_quantity,
+    "isSorted": _is_sorted,
+    "isURL": lambda value: _truth(_url_parts(str(value)) is not None),
+    "join": _join,
+    "lastIndexOf": _last_index_of,
+    "lowerAscii": lambda value: _text(str(value).lower()),
+    "max": _pick(max),
+    "min": _pick(min),
+    "quantity": _quantity,
+    "replace": _replace,
+    "split": _split,
+    "substring": _substring,
+    "sum": _sum,
+    "trim": lambda value: _text(str(value).strip()),
+    "upperAscii": lambda value: _text(str(value).upper()),
+    "url": _url,
+}
+"""Name → function; a method's object is its first argument."""
+
+_MACROS = {"all", "dyn", "exists", "exists_one", "filter", "has", "map", "reduce", "min"}
+
+
+def unknown_functions(tree: Any) -> list[str]:
+    """Functions in a compiled rule that nobody defines."""
+    called = {
+        str(one.children[position])
+        for kind, position in (("ident_arg", 0), ("dot_ident_arg", 0), ("member_dot_arg", 1))
+        for one in tree.find_data(kind)
+    }
+    return sorted(called - FUNCTIONS.keys() - base_functions.keys() - _MACROS)

@@ -1,0 +1,169 @@
+"""Between the hub version of a resource and the other versions served; there and back again nothing is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from meshbox.api.conversion import autoscaling as conversion_autoscaling
+from meshbox.api.conversion import crd as conversion_crd
+from meshbox.api.resources import Served
+from meshbox.api.store import clone
+from meshbox.contracts import Obj
+
+__all__ = ["from_hub", "to_hub"]
+
+Convert = Callable[[Obj, str], None]
+"""Changes an object in place; the string is the other version (with group where that is `extensions`)."""
+
+
+def to_hub(served: Served, obj: Obj) -> Obj:
+    """`obj`, given in `served`'s version, as it is kept; changed in place and returned."""
+    if not served.hub:
+        convert = _CONVERSIONS.get(served.resource.name)
+        if convert is not None and served.resource.crd is None:
+            convert[0](obj, served.api_version)
+        obj["apiVersion"] = served.resource.api_version
+    return obj
+
+
+def from_hub(served: Served, obj: Obj) -> Obj:
+    """A kept object in `served`'s version; never changes `obj`, but may share its parts."""
+    if served.hub:
+        return obj
+    convert = _CONVERSIONS.get(served.resource.name)
+    if convert is None or served.resource.crd is not None:
+        return {**obj, "apiVersion": served.api_version}
+    converted: Obj = clone(obj)
+    convert[1](converted, served.api_version)
+    converted["apiVersion"] = served.api_version
+    return converted
+
+
+def _same(obj: Obj, version: str) -> None:
+    """Where the versions differ in defaults only."""
+
+
+def _spec(obj: Obj) -> Obj:
+    spec = obj.get("spec")
+    return spec if isinstance(spec, dict) else {}
+
+
+def _workload(obj: Obj, version: str) -> None:
+    """What the beta versions of workloads filled in by themselves, and apps/v1 does not."""
+    spec = _spec(obj)
+    if not isinstance(spec.get("template"), dict):
+        return
+    meta = spec["template"].get("metadata")
+    labels = meta.get("labels") if isinstance(meta, dict) else None
+    if not spec.get("selector") and labels and version != "apps/v1beta2":
+        spec["selector"] = {"matchLabels": dict(labels)}
+    kind = obj.get("kind")
+    if kind == "Deployment" and version == "extensions/v1beta1":
+        strategy = spec.setdefault("strategy", {})
+        if isinstance(strategy, dict) and strategy.get("type", "RollingUpdate") == "RollingUpdate":
+            rolling = strategy.setdefault("rollingUpdate", {})
+            if isinstance(rolling, dict):
+                rolling.setdefault("maxSurge", 1)
+                rolling.setdefault("maxUnavailable", 1)
+        spec.setdefault("progressDeadlineSeconds", 2147483647)
+        spec.setdefault("revisionHistoryLimit", 2147483647)
+    elif kind == "Deployment" and version == "apps/v1beta1":
+        spec.setdefault("revisionHistoryLimit", 2)
+    elif version in ("extensions/v1beta1", "apps/v1beta1") and kind in ("DaemonSet", "StatefulSet"):
+        spec.setdefault("updateStrategy", {"type": "OnDelete"})
+    spec.pop("rollbackTo", None)
+    spec.pop("templateGeneration", None)
+
+
+def _webhooks(obj: Obj, version: str) -> None:
+    for hook in obj.get("webhooks") or []:
+        if isinstance(hook, dict):
+            hook.setdefault("failurePolicy", "Ignore")
+            hook.setdefault("matchPolicy", "Exact")
+            hook.setdefault("timeoutSeconds", 30)
+            hook.setdefault("sideEffects", "Unknown")
+            hook.setdefault("admissionReviewVersions", ["v1beta1"])
+
+
+def _backend_to_hub(backend: object) -> object:
+    if not isinstance(backend, dict) or "serviceName" not in backend:
+        return backend
+    port = backend.pop("servicePort", None)
+    named = {"name": port} if isinstance(port, str) else {"number": port}
+    backend["service"] = {"name": backend.pop("serviceName"), "port": named}
+    return backend
+
+
+def _backend_from_hub(backend: object) -> object:
+    if not isinstance(backend, dict) or not isinstance(backend.get("service"), dict):
+        return backend
+    service = backend.pop("service")
+    port = service.get("port") or {}
+    return {**backend, "serviceName": service.get("name"), "servicePort": port.get("name", port.get("number"))}
+
+
+def _paths(spec: Obj) -> list[Obj]:
+    rules = spec.get("rules")
+    found = []
+    for rule in rules if isinstance(rules, list) else []:
+        http = rule.get("http") if isinstance(rule, dict) else None
+        paths = http.get("paths") if isinstance(http, dict) else None
+        found += [path for path in paths or [] if isinstance(path, dict)]
+    return found
+
+
+def _ingress_to_hub(obj: Obj, version: str) -> None:
+    spec = _spec(obj)
+    if "backend" in spec:
+        spec["defaultBackend"] = _backend_to_hub(spec.pop("backend"))
+    for path in _paths(spec):
+        path["backend"] = _backend_to_hub(path.get("backend"))
+        path.setdefault("pathType", "ImplementationSpecific")
+
+
+def _ingress_from_hub(obj: Obj, version: str) -> None:
+    spec = _spec(obj)
+    if "defaultBackend" in spec:
+        spec["backend"] = _backend_from_hub(spec.pop("defaultBackend"))
+    for path in _paths(spec):
+        path["backend"] = _backend_from_hub(path.get("backend"))
+
+
+_EVENT_NAMES = {
+    "note": "message",
+    "regarding": "involvedObject",
+    "deprecatedSource": "source",
+    "deprecatedFirstTimestamp": "firstTimestamp",
+    "deprecatedLastTimestamp": "lastTimestamp",
+    "deprecatedCount": "count",
+    "reportingController": "reportingComponent",
+}
+
+
+def _event_to_hub(obj: Obj, version: str) -> None:
+    for theirs, ours in _EVENT_NAMES.items():
+        if theirs in obj:
+            obj[ours] = obj.pop(theirs)
+    regarding = obj.setdefault("involvedObject", {})
+    if isinstance(regarding, dict) and isinstance(obj.get("metadata"), dict):
+        regarding.setdefault("namespace", obj["metadata"].get("namespace", ""))
+
+
+def _event_from_hub(obj: Obj, version: str) -> None:
+    for theirs, ours in _EVENT_NAMES.items():
+        if ours in obj:
+            obj[theirs] = obj.pop(ours)
+
+
+_CONVERSIONS: dict[str, tuple[Convert, Convert]] = {
+    "customresourcedefinitions.apiextensions.k8s.io": (conversion_crd.to_v1, conversion_crd.from_v1),
+    "horizontalpodautoscalers.autoscaling": (conversion_autoscaling.to_v2, conversion_autoscaling.from_v2),
+    "deployments.apps": (_workload, _same),
+    "replicasets.apps": (_workload, _same),
+    "statefulsets.apps": (_workload, _same),
+    "daemonsets.apps": (_workload, _same),
+    "mutatingwebhookconfigurations.admissionregistration.k8s.io": (_webhooks, _same),
+    "validatingwebhookconfigurations.admissionregistration.k8s.io": (_webhooks, _same),
+    "ingresses.networking.k8s.io": (_ingress_to_hub, _ingress_from_hub),
+    "events": (_event_to_hub, _event_from_hub),
+}

@@ -1,0 +1,87 @@
+"""The schema of a custom resource, whole: pruned, defaulted, validated, and asked by its CEL rules."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from meshbox.api.builtin.decoding import decode, prune
+from meshbox.api.builtin.types import OBJECT_META
+from meshbox.api.problems import Problems
+from meshbox.api.schema.node import Node
+from meshbox.api.schema.validate import ABSENT, list_problems, validate
+
+__all__ = ["CustomSchema"]
+
+_OWN_FIELDS = ("apiVersion", "kind", "metadata")
+_BLOCKING = frozenset(
+    ("FieldValueNotSupported", "FieldValueRequired", "FieldValueTooLong", "FieldValueTooMany", "FieldValueTypeInvalid")
+)
+
+
+class CustomSchema:
+    """The schema of one version of a CustomResourceDefinition; made ready when the first object comes.
+
+    Args:
+        schema: Its ``openAPIV3Schema``; an empty one allows anything. It is not changed.
+        preserve_unknown: Whether unknown fields are kept (``spec.preserveUnknownFields`` of v1beta1 CRDs).
+    """
+
+    def __init__(self, schema: dict[str, Any], *, preserve_unknown: bool) -> None:
+        self._schema = schema
+        self._preserve = preserve_unknown
+
+    @functools.cached_property
+    def _node(self) -> Node:
+        return Node(self._schema)
+
+    def admit(self, obj: Any, old: Any = None) -> Problems:
+        """Prune `obj`, write defaults into it, both in place, and validate it.
+
+        `metadata` is pruned and checked for types; its names and labels are the caller's matter.
+
+        Args:
+            obj: Anything that JSON can be.
+            old: The object as it is stored, on update: what has not changed since is not refused.
+        """
+        problems = Problems()
+        if not isinstance(obj, dict):
+            problems.decode = "json: cannot unmarshal array into Go value of type map[string]interface {}"
+            return problems
+        try:
+            self._admit(obj, old, problems)
+        except RecursionError:
+            problems.decode = "json: exceeded max depth"
+        return problems
+
+    def _admit(self, obj: dict[str, Any], old: Any, problems: Problems) -> None:
+        meta = obj.get("metadata")
+        if meta is not None:
+            found = decode({"metadata": meta}, "Metadata")
+            problems.decode = found.decode
+            problems.unknown += found.unknown
+            prune(meta, OBJECT_META)
+        node = self._node
+        own = {name: obj[name] for name in _OWN_FIELDS if name in obj}
+        rest = {name: value for name, value in obj.items() if name not in _OWN_FIELDS}
+        if not self._preserve:
+            unknown: list[str] = []
+            node.prune(rest, "", unknown)
+            problems.unknown += [f'unknown field "{path}"' for path in sorted(unknown)]
+            node.fill(rest)
+            for name in [name for name in obj if name not in own and name not in rest]:
+                del obj[name]
+            obj.update(rest)
+        if problems.decode:
+            return
+        before = old if isinstance(old, dict) else ABSENT
+        validate(node, obj, "", problems.errors, before)
+        list_problems(node, obj, "", problems.errors)
+        if node.has_rules:
+            # Rules are the slow part, and cel-python is slow to import.
+            from meshbox.api.cel import BLOCKED, rule_problems
+
+            if any(cause["reason"] in _BLOCKING for cause in problems.errors):
+                problems.errors.append(BLOCKED)
+            else:
+                rule_problems(node, obj, "", problems.errors, before)

@@ -1,0 +1,153 @@
+"""Sets of fields, as `metadata.managedFields` writes them: FieldsV1.
+
+A path is a tuple of steps: `f:name` into a map, `k:{"name":"x"}` to an item of a list with keys, `v:"x"` to a value
+of a set. An item of a list is in a set by its own path; everything else by the paths of its leaves.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from meshbox.api.merge_keys import Shape
+from meshbox.contracts import Obj
+
+__all__ = ["MISSING", "Path", "decode", "encode", "fields_of", "lookup", "remove", "step_of", "words"]
+
+Path = tuple[str, ...]
+
+MISSING: Any = object()
+"""What `lookup` returns where there is nothing (None is a value)."""
+
+_SERVER_OWNED = frozenset(
+    {
+        "creationTimestamp", "deletionGracePeriodSeconds", "deletionTimestamp", "generateName", "generation",
+        "managedFields", "name", "namespace", "resourceVersion", "selfLink", "uid",
+    }
+)  # fmt: skip
+
+
+def step_of(item: Any, shape: Shape) -> str:
+    """The step to `item` of a list (or set) of `shape`."""
+    if shape.kind == "set" or not isinstance(item, dict):
+        return "v:" + json.dumps(item, separators=(",", ":"), sort_keys=True)
+    keys = {key: item.get(key, shape.default(key)) for key in shape.keys}
+    keys = {key: value for key, value in keys.items() if value is not None}
+    return "k:" + json.dumps(keys, separators=(",", ":"), sort_keys=True)
+
+
+def fields_of(obj: Obj, shape: Shape) -> set[Path]:
+    """The fields that an object sets, but for those that the server owns."""
+    found: set[Path] = set()
+    for name, value in obj.items():
+        if name in ("apiVersion", "kind"):
+            continue
+        if name == "metadata":
+            value = {key: inner for key, inner in value.items() if key not in _SERVER_OWNED}
+            if not value:
+                continue
+        _collect(value, shape.field(name), (f"f:{name}",), found)
+    return found
+
+
+def _collect(value: Any, shape: Shape, path: Path, found: set[Path]) -> None:
+    if isinstance(value, dict) and shape.kind != "atomic" and value:
+        for name, inner in value.items():
+            _collect(inner, shape.field(name), (*path, f"f:{name}"), found)
+    elif isinstance(value, list) and shape.kind in ("list", "set") and value:
+        item = shape.item()
+        for inner in value:
+            place = (*path, step_of(inner, shape))
+            found.add(place)
+            if isinstance(inner, dict):
+                _collect(inner, item, place, found)
+    else:
+        found.add(path)
+
+
+def encode(paths: Iterable[Path]) -> Obj:
+    """A set of paths as FieldsV1."""
+    tree: Obj = {}
+    ends = set(paths)
+    for path in sorted(ends):
+        node = tree
+        for step in path:
+            node = node.setdefault(step, {})
+    for path in ends:
+        node = tree
+        for step in path:
+            node = node[step]
+        if node:
+            node["."] = {}
+    return tree
+
+
+def decode(tree: Any) -> set[Path]:
+    """The paths of a FieldsV1; what is not one has none."""
+    found: set[Path] = set()
+
+    def walk(node: Any, path: Path) -> None:
+        if not isinstance(node, dict):
+            return
+        if path and (not node or "." in node):
+            found.add(path)
+        for step, inner in node.items():
+            if step != ".":
+                walk(inner, (*path, step))
+
+    walk(tree, ())
+    return found
+
+
+def _position(items: list[Any], step: str, shape: Shape) -> int:
+    return next((index for index, item in enumerate(items) if step_of(item, shape) == step), -1)
+
+
+def lookup(obj: Any, path: Path, shape: Shape) -> Any:
+    """The value at `path`, or MISSING."""
+    for step in path:
+        if step.startswith("f:"):
+            name = step[2:]
+            if not isinstance(obj, dict) or name not in obj:
+                return MISSING
+            obj, shape = obj[name], shape.field(name)
+        else:
+            index = _position(obj, step, shape) if isinstance(obj, list) else -1
+            if index < 0:
+                return MISSING
+            obj, shape = obj[index], shape.item()
+    return obj
+
+
+def remove(obj: Any, path: Path, shape: Shape) -> None:
+    """Take the value at `path` out of `obj`, in place, and what it leaves empty around it."""
+    step, rest = path[0], path[1:]
+    if step.startswith("f:"):
+        name = step[2:]
+        if not isinstance(obj, dict) or name not in obj:
+            return
+        if rest:
+            remove(obj[name], rest, shape.field(name))
+        if not rest or obj[name] in ({}, []):
+            del obj[name]
+    elif isinstance(obj, list) and (index := _position(obj, step, shape)) >= 0:
+        if rest:
+            remove(obj[index], rest, shape.item())
+        else:
+            del obj[index]
+
+
+def words(path: Path) -> str:
+    """A path as messages name it: `.spec.containers[name="x"].image`."""
+    said = ""
+    for step in path:
+        kind, text = step[:2], step[2:]
+        if kind == "f:":
+            said += f".{text}"
+        elif kind == "k:":
+            keys = json.loads(text)
+            said += "[" + ",".join(f"{key}={json.dumps(value)}" for key, value in keys.items()) + "]"
+        else:
+            said += f"[={text}]"
+    return said

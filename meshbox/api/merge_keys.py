@@ -1,0 +1,158 @@
+"""How lists and maps are merged: which lists have keys, which parts count as one value."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from meshbox.api.resources import Resource
+from meshbox.contracts import Obj
+
+__all__ = ["MERGE_KEYS", "BuiltIn", "Custom", "Shape", "merge_keys", "shape_of"]
+
+_CONTAINERS = frozenset({"containers", "initContainers", "ephemeralContainers"})
+
+MERGE_KEYS: dict[str, tuple[str, ...]] = {
+    "addresses": ("type",),
+    "conditions": ("type",),
+    "containers": ("name",),
+    "env": ("name",),
+    "ephemeralContainers": ("name",),
+    "hostAliases": ("ip",),
+    "imagePullSecrets": ("name",),
+    "initContainers": ("name",),
+    "matchConditions": ("name",),
+    "ownerReferences": ("uid",),
+    "podIPs": ("ip",),
+    "resourceClaims": ("name",),
+    "schedulingGates": ("name",),
+    "secrets": ("name",),
+    "topologySpreadConstraints": ("topologyKey", "whenUnsatisfiable"),
+    "volumeDevices": ("devicePath",),
+    "volumeMounts": ("mountPath",),
+    "volumes": ("name",),
+    "webhooks": ("name",),
+}
+"""The keys by which items of a list are told apart, by the list's name (`ports` depends on where it is)."""
+
+_SETS = frozenset({"finalizers", "podCIDRs"})
+_ATOMIC = frozenset(
+    {
+        "configMapKeyRef", "fieldRef", "fieldsV1", "labelSelector", "nodeSelector", "resourceFieldRef", "roleRef",
+        "scaleTargetRef", "secretKeyRef", "selector",
+    }
+)  # fmt: skip
+
+
+def merge_keys(name: str, parent: str, kind: str) -> tuple[str, ...]:
+    """The keys of list `name` below `parent` in an object of `kind`; none where the list is replaced as a whole."""
+    if name == "ports":
+        if parent in _CONTAINERS:
+            return ("containerPort", "protocol")
+        return ("port", "protocol") if kind == "Service" and parent == "spec" else ()
+    if name == "addresses" and kind != "Node":
+        return ()
+    return MERGE_KEYS.get(name, ())
+
+
+Kind = Literal["map", "list", "set", "atomic"]
+
+
+class Shape(ABC):
+    """How one part of an object is merged: `kind`, and for a list with keys those `keys`."""
+
+    kind: Kind = "map"
+    keys: tuple[str, ...] = ()
+
+    @abstractmethod
+    def field(self, name: str) -> Shape:
+        """The shape of a field."""
+
+    @abstractmethod
+    def item(self) -> Shape:
+        """The shape of a list's items."""
+
+    def default(self, key: str) -> Any:
+        """What a key field means where an item leaves it out."""
+        return "TCP" if key == "protocol" else None
+
+
+class BuiltIn(Shape):
+    """Shapes of a built-in kind, told by the names of fields."""
+
+    def __init__(self, kind: str, name: str = "", parent: str = "", *, item: bool = False) -> None:
+        self._of = kind
+        self._name = name
+        self._parent = parent
+        if item:
+            return
+        self.keys = merge_keys(name, parent, kind)
+        if self.keys:
+            self.kind = "list"
+        elif name in _SETS:
+            self.kind = "set"
+        elif name in _ATOMIC:
+            self.kind = "atomic"
+
+    def field(self, name: str) -> Shape:
+        """The shape of a field."""
+        # Labels and data may have any names: nothing below them is a list.
+        return BuiltIn(self._of, name, self._name)
+
+    def item(self) -> Shape:
+        """The shape of a list's items."""
+        return BuiltIn(self._of, self._name, self._parent, item=True)
+
+
+class Custom(Shape):
+    """Shapes of a custom resource, told by its schema."""
+
+    def __init__(self, schema: Any, *, item: bool = False) -> None:
+        self._schema: Mapping[str, Any] = schema if isinstance(schema, dict) else {}
+        if item:
+            return
+        kind = self._schema.get("x-kubernetes-list-type")
+        if kind == "map":
+            self.kind, self.keys = "list", tuple(self._schema.get("x-kubernetes-list-map-keys") or ())
+        elif kind == "set":
+            self.kind = "set"
+        elif self._schema.get("x-kubernetes-map-type") == "atomic":
+            self.kind = "atomic"
+
+    def field(self, name: str) -> Shape:
+        """The shape of a field."""
+        properties = self._schema.get("properties") or {}
+        return Custom(properties.get(name, self._schema.get("additionalProperties")))
+
+    def item(self) -> Shape:
+        """The shape of a list's items."""
+        return Custom(self._schema.get("items"))
+
+    def default(self, key: str) -> Any:
+        """What a key field means where an item leaves it out."""
+        properties = (self._schema.get("items") or {}).get("properties") or {}
+        return (properties.get(key) or {}).get("default")
+
+
+class _CustomObject(Shape):
+    """The whole of a custom resource: its schema, and metadata as everywhere."""
+
+    def __init__(self, schema: Any) -> None:
+        self._body = Custom(schema)
+
+    def field(self, name: str) -> Shape:
+        """The shape of a field."""
+        return BuiltIn("", name) if name == "metadata" else self._body.field(name)
+
+    def item(self) -> Shape:
+        """The shape of a list's items, though an object is none."""
+        return self._body.item()
+
+
+def shape_of(resource: Resource, version: str) -> Shape:
+    """How objects of `resource` in `version` are merged."""
+    if resource.crd is None:
+        return BuiltIn(resource.kind)
+    definition: Obj = next((one for one in resource.crd["spec"]["versions"] if one["name"] == version), {})
+    return _CustomObject((definition.get("schema") or {}).get("openAPIV3Schema"))

@@ -1,0 +1,166 @@
+"""Names, labels and the rest of `metadata`: checked and filled in as the API server does."""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from datetime import UTC, datetime
+
+from meshbox.api.names import cannot_unmarshal, key_problem, name_problem, namespace_problem, value_problem
+from meshbox.api.refusals import bad_request, cause
+from meshbox.api.resources import Resource
+from meshbox.contracts import Obj
+
+__all__ = ["begin", "carry_over", "check", "generated_name", "now"]
+
+_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
+"""No vowels and nothing that looks like another character: Kubernetes' own choice for generated names."""
+
+_SERVER_OWNED = (
+    "uid",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "generation",
+    "namespace",
+)
+_ANNOTATIONS_LIMIT = 256 * 1024
+
+
+def now() -> str:
+    """The time as `creationTimestamp` has it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def generated_name(prefix: str) -> str:
+    """A name for `generateName`: the prefix and five random characters, 63 at most."""
+    return prefix[:58] + "".join(secrets.choice(_ALPHABET) for _ in range(5))
+
+
+def begin(resource: Resource, obj: Obj, namespace: str | None) -> Obj:
+    """Make `obj` one that the server has created: its own `metadata`, a name, a namespace. Changed in place.
+
+    Raises:
+        ApiError: 400 where the namespace of the object and of the request differ.
+    """
+    given = obj.get("metadata")
+    meta: Obj = dict(given) if isinstance(given, dict) else {}
+    for owned in ("uid", "resourceVersion", "creationTimestamp", "selfLink", "generation", "managedFields"):
+        meta.pop(owned, None)
+    meta.pop("deletionTimestamp", None)
+    meta.pop("deletionGracePeriodSeconds", None)
+    if not meta.get("name") and isinstance(meta.get("generateName"), str) and meta["generateName"]:
+        meta["name"] = generated_name(meta["generateName"])
+    if resource.namespaced:
+        inside = meta.get("namespace") or namespace
+        if namespace and inside != namespace:
+            raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
+        meta["namespace"] = inside or "default"
+    else:
+        meta.pop("namespace", None)
+    meta["uid"] = str(uuid.uuid4())
+    meta["creationTimestamp"] = now()
+    if resource.counts_generation:
+        meta["generation"] = 1
+    obj["metadata"] = meta
+    return meta
+
+
+def carry_over(obj: Obj, old: Obj) -> None:
+    """Give `obj` the parts of `metadata` that belong to the server, from the object as it is."""
+    meta, before = obj["metadata"], old["metadata"]
+    for owned in (
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "namespace",
+    ):
+        if owned in before:
+            meta[owned] = before[owned]
+        else:
+            meta.pop(owned, None)
+    meta.pop("selfLink", None)
+    meta["resourceVersion"] = before["resourceVersion"]
+    if "generateName" in before:
+        meta.setdefault("generateName", before["generateName"])
+
+
+def _strings(meta: Obj, field: str) -> dict[str, str]:
+    """`labels` or `annotations`, where every value is a string.
+
+    Raises:
+        ApiError: 400 where it is anything else, as decoding the object would.
+    """
+    given = meta.get(field)
+    if given is None:
+        return {}
+    place = f"ObjectMeta.metadata.{field}"
+    if not isinstance(given, dict):
+        raise bad_request(cannot_unmarshal(given, place, "map[string]string"))
+    for value in given.values():
+        if not isinstance(value, str):
+            raise bad_request(cannot_unmarshal(value, place, "string"))
+    return given
+
+
+def _shape(meta: Obj) -> None:
+    for field in ("name", "namespace", "generateName", "uid", "resourceVersion"):
+        if not isinstance(meta.get(field, ""), str):
+            raise bad_request(cannot_unmarshal(meta[field], f"ObjectMeta.metadata.{field}", "string"))
+    for field, inner, word in (("finalizers", str, "string"), ("ownerReferences", dict, "v1.OwnerReference")):
+        given = meta.get(field, [])
+        if not isinstance(given, list):
+            raise bad_request(cannot_unmarshal(given, f"ObjectMeta.metadata.{field}", f"[]{word}"))
+        for value in given:
+            if not isinstance(value, inner):
+                raise bad_request(cannot_unmarshal(value, f"ObjectMeta.metadata.{field}", word))
+
+
+def check(resource: Resource, obj: Obj) -> list[Obj]:
+    """What is wrong with `obj`'s metadata (causes of an Invalid refusal); nulls and empty maps are dropped from it.
+
+    Raises:
+        ApiError: 400 where a field has another type than it must have.
+    """
+    meta = obj["metadata"]
+    for field in [field for field, value in meta.items() if value is None]:
+        del meta[field]
+    _shape(meta)
+    causes = []
+    name = meta.get("name", "")
+    if not name:
+        causes.append(cause("metadata.name", "Required value: name or generateName is required"))
+    elif problem := name_problem(resource, name):
+        causes.append(cause("metadata.name", f'Invalid value: "{name}": {problem}'))
+    if resource.namespaced and (problem := namespace_problem(meta["namespace"])):
+        causes.append(cause("metadata.namespace", f'Invalid value: "{meta["namespace"]}": {problem}'))
+    for key, value in _strings(meta, "labels").items():
+        for text, problem in ((key, key_problem(key)), (value, value_problem(value))):
+            if problem:
+                causes.append(cause("metadata.labels", f'Invalid value: "{text}": {problem}'))
+    annotations = _strings(meta, "annotations")
+    for key in annotations:
+        if problem := key_problem(key.lower()):
+            causes.append(cause("metadata.annotations", f'Invalid value: "{key}": {problem}'))
+    if sum(len(key) + len(value.encode()) for key, value in annotations.items()) > _ANNOTATIONS_LIMIT:
+        causes.append(cause("metadata.annotations", f"Too long: may not be more than {_ANNOTATIONS_LIMIT} bytes"))
+    causes += _owner_causes(meta.get("ownerReferences") or [])
+    for field in ("labels", "annotations", "ownerReferences", "finalizers"):
+        if field in meta and not meta[field]:
+            del meta[field]
+    return causes
+
+
+def _owner_causes(owners: list[Obj]) -> list[Obj]:
+    causes = []
+    for index, owner in enumerate(owners):
+        for field in ("apiVersion", "kind", "name", "uid"):
+            if not owner.get(field):
+                causes.append(cause(f"metadata.ownerReferences[{index}].{field}", "Required value: must not be empty"))
+    if sum(1 for owner in owners if owner.get("controller")) > 1:
+        causes.append(
+            cause("metadata.ownerReferences", "Invalid value: Only one reference can have Controller set to true")
+        )
+    return causes

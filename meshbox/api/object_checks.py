@@ -1,0 +1,129 @@
+"""What a request's object is checked for: its type, its fields, its values; and the defaults it is given."""
+
+from __future__ import annotations
+
+import json
+
+from meshbox.api import refusals
+from meshbox.api.builtin import prune_builtin, validate_builtin, validate_update
+from meshbox.api.conversion import from_hub, to_hub
+from meshbox.api.custom_schema import CustomSchema
+from meshbox.api.defaults import TokenSecret, apply_defaults
+from meshbox.api.names import cannot_unmarshal
+from meshbox.api.options import WriteOptions
+from meshbox.api.problems import Problems
+from meshbox.api.resources import Resource, Served
+from meshbox.contracts import Obj
+from meshbox.settings import SandboxSettings
+
+__all__ = ["Checks"]
+
+
+_SEALED = frozenset({"configmaps", "secrets", "priorityclasses.scheduling.k8s.io"})
+"""What controllers do not change against the rules either; of the rest they are trusted."""
+
+
+class Checks:
+    """Decoding and validation.
+
+    Args:
+        settings: Of the sandbox; defaults depend on the Kubernetes it plays.
+        token_secret: How to find the Secret with a service account's token.
+    """
+
+    def __init__(self, settings: SandboxSettings, token_secret: TokenSecret) -> None:
+        self._settings = settings
+        self._token_secret = token_secret
+        self._schemas: dict[tuple[str, str], tuple[Obj, CustomSchema]] = {}
+
+    def incoming(
+        self, resource: Resource, obj: Obj, old: Obj | None, options: WriteOptions, subresource: str = ""
+    ) -> Obj:
+        """`obj` as the hub keeps it; its kind, and (for clients) its fields checked.
+
+        Raises:
+            ApiError: 400 where it is no object of this kind.
+        """
+        served = options.served or Served(resource, resource.group, resource.version)
+        _check_kind(served, obj)
+        meta = obj.get("metadata")
+        if meta is None:
+            obj["metadata"] = {}
+        elif not isinstance(meta, dict):
+            raise refusals.bad_request(cannot_unmarshal(meta, f"{resource.kind}.metadata", "v1.ObjectMeta"))
+        if resource.crd is not None:
+            self._custom(resource, served, obj, old, options, subresource)
+        elif options.validation:
+            self._report(resource, served, obj, validate_builtin(served.api_version, resource.kind, obj), options)
+            prune_builtin(served.api_version, resource.kind, obj)
+        return to_hub(served, obj)
+
+    def _custom(
+        self, resource: Resource, served: Served, obj: Obj, old: Obj | None, options: WriteOptions, subresource: str
+    ) -> None:
+        schema = self._schema(resource, served.version)
+        if schema is None:
+            self._report(resource, served, obj, Problems(), options)
+            return
+        before = None if old is None else from_hub(served, old)
+        if subresource == "status" and before is not None:
+            # Only the status is taken from such a request, so only that may be wrong with it.
+            obj = {**obj, **{k: v for k, v in before.items() if k not in ("status", "metadata")}}
+        self._report(resource, served, obj, schema.admit(obj, before), options)
+
+    def _schema(self, resource: Resource, version: str) -> CustomSchema | None:
+        assert resource.crd is not None
+        known = self._schemas.get((resource.name, version))
+        if known is not None and known[0] is resource.crd:
+            return known[1]
+        spec = resource.crd["spec"]
+        definition = next((one for one in spec["versions"] if one["name"] == version), None)
+        openapi = ((definition or {}).get("schema") or {}).get("openAPIV3Schema")
+        if openapi is None:
+            return None
+        schema = CustomSchema(openapi, preserve_unknown=bool(spec.get("preserveUnknownFields")))
+        self._schemas[resource.name, version] = (resource.crd, schema)
+        return schema
+
+    @staticmethod
+    def _report(resource: Resource, served: Served, obj: Obj, problems: Problems, options: WriteOptions) -> None:
+        unknown = [*options.duplicates, *problems.unknown]
+        if problems.decode or (unknown and options.validation == "Strict"):
+            said = problems.decode or f"strict decoding error: {', '.join(unknown)}"
+            what = f'{resource.kind} in version "{served.version}" cannot be handled as a {resource.kind}'
+            raise refusals.bad_request(f"{what}: {said}")
+        if options.validation == "Warn":
+            options.warnings.extend(unknown)
+        if problems.errors:
+            meta = obj["metadata"]
+            raise refusals.invalid(resource, meta.get("name") or "", [dict(one) for one in problems.errors])
+
+    def defaults(self, resource: Resource, obj: Obj) -> None:
+        """Fill in what a client may leave out, in place."""
+        if resource.crd is None:
+            apply_defaults(resource.name, obj, self._settings, self._token_secret)
+
+    @staticmethod
+    def errors(resource: Resource, obj: Obj, before: Obj | None, options: WriteOptions) -> list[Obj]:
+        """What is wrong with a built-in object beyond its form: causes of an Invalid refusal."""
+        if resource.crd is not None or before is None or not (options.validation or resource.name in _SEALED):
+            return []
+        return [dict(one) for one in validate_update(resource.api_version, resource.kind, before, obj).errors]
+
+
+def _check_kind(served: Served, obj: Obj) -> None:
+    resource = served.resource
+    kind = obj.setdefault("kind", resource.kind)
+    api_version = obj.setdefault("apiVersion", served.api_version)
+    kind, api_version = (one if isinstance(one, str) else json.dumps(one)[:200] for one in (kind, api_version))
+    if kind != resource.kind:
+        raise refusals.bad_request(
+            f"the kind in the data ({kind}) does not match the expected kind ({resource.kind})"
+            if resource.crd
+            else f'{kind} in version "{served.version}" cannot be handled as a {resource.kind}'
+        )
+    if api_version != served.api_version:
+        raise refusals.bad_request(
+            f"the API version in the data ({api_version}) does not match the expected API version "
+            f"({served.api_version})"
+        )

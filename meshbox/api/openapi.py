@@ -1,0 +1,193 @@
+"""The OpenAPI v3 documents that kubectl reads before it applies or explains.
+
+Built-in kinds are described by their field tables (types, no prose); custom ones by their own schemas. Their PATCH
+operations name `fieldValidation`, which kubectl looks for, but no body types: with those kubectl would compute its
+strategic merge patches from these documents instead of from its own, better, tables.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from meshbox.api.builtin.types import OBJECT_META, fields_of, go_name, kind_type, known_kinds
+from meshbox.api.resource_table import BUILTIN
+from meshbox.api.store import dumps
+from meshbox.contracts import Obj
+
+__all__ = ["V2_CONTENT_TYPE", "document", "encoded", "index"]
+
+V2_CONTENT_TYPE = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+"""Type of the (empty) reply to /openapi/v2."""
+
+_GVK = "x-kubernetes-group-version-kind"
+_FORMAT = "1"
+"""Changed when the documents change though the kinds do not, so that kubectl's cache lets go of the old ones."""
+
+_LEAVES: dict[str, Obj] = {
+    "any": {"x-kubernetes-preserve-unknown-fields": True},
+    "bool": {"type": "boolean"},
+    "bytes": {"type": "string", "format": "byte"},
+    "float64": {"type": "number", "format": "double"},
+    "int32": {"type": "integer", "format": "int32"},
+    "int64": {"type": "integer", "format": "int64"},
+    "string": {"type": "string"},
+    "IntOrString": {"type": "string", "format": "int-or-string"},
+    "MicroTime": {"type": "string", "format": "date-time"},
+    "Quantity": {"type": "string"},
+    "Time": {"type": "string", "format": "date-time"},
+    "schemaOrArray": {"x-kubernetes-preserve-unknown-fields": True},
+    "schemaOrBool": {"x-kubernetes-preserve-unknown-fields": True},
+}
+
+
+def index(group_versions: Iterable[str], crds: Iterable[Obj] = ()) -> Obj:
+    """The reply to /openapi/v3.
+
+    Args:
+        group_versions: Every group and version served, e.g. "v1", "apps/v1", "networking.istio.io/v1".
+        crds: The CustomResourceDefinitions (v1) of now; the hash of a document changes with them.
+    """
+    known = list(crds)
+    paths = {}
+    for gv in group_versions:
+        path = f"{'apis' if '/' in gv else 'api'}/{gv}"
+        paths[path] = {"serverRelativeURL": f"/openapi/v3/{path}?hash={_hash(gv, _state(gv, known))}"}
+    return {"paths": paths}
+
+
+def document(gv: str, crds: Iterable[Obj] = ()) -> Obj:
+    """The reply to /openapi/v3/apis/<gv> (or /openapi/v3/api/v1); shared: never change it."""
+    found: Obj = json.loads(encoded(gv, crds)[0])
+    return found
+
+
+def encoded(gv: str, crds: Iterable[Obj] = ()) -> tuple[bytes, str]:
+    """As `document`, as JSON (cached), and the hash that `index` gives its address.
+
+    The reply to a request with that hash may be cached for ever: ``Cache-Control: public, immutable`` and an ``ETag``.
+    """
+    known = list(crds)
+    state = _state(gv, known)
+    name = _hash(gv, state)
+    body = _bodies.get(gv)
+    if body is None or body[0] != name:
+        body = _bodies[gv] = (name, dumps(_document(gv, [crd for crd in known if _of(gv, crd)])))
+    return body[1], name
+
+
+_bodies: dict[str, tuple[str, bytes]] = {}
+
+
+def _of(gv: str, crd: Obj) -> bool:
+    spec = crd["spec"]
+    return any(f"{spec['group']}/{one['name']}" == gv and one.get("served") for one in spec["versions"])
+
+
+def _state(gv: str, crds: list[Obj]) -> str:
+    metas = [crd["metadata"] for crd in crds if _of(gv, crd)]
+    return ",".join(
+        sorted(f"{meta.get('name')}:{meta.get('uid', '')}:{meta.get('resourceVersion', '')}" for meta in metas)
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _hash(gv: str, state: str) -> str:
+    return hashlib.sha256(f"{_FORMAT}/{gv}/{state}".encode()).hexdigest().upper()
+
+
+def _document(gv: str, crds: list[Obj]) -> Obj:
+    group, _, version = gv.rpartition("/")
+    schemas: Obj = {}
+    paths: Obj = {}
+    for kind in known_kinds(gv):
+        name = _add(kind_type(gv, kind), schemas)
+        schemas[name] = {**schemas[name], _GVK: [_gvk(group, version, kind)]}
+        row = next((row for row in BUILTIN if row.kind == kind), None)
+        if row is not None:
+            paths.update(_paths(gv, row.plural, row.namespaced, _gvk(group, version, kind), name))
+    for crd in crds:
+        spec = crd["spec"]
+        kind = spec["names"]["kind"]
+        definition = next(one for one in spec["versions"] if one["name"] == version)
+        name = ".".join([*reversed(group.split(".")), version, kind])
+        schemas[name] = _custom(definition, _gvk(group, version, kind), schemas)
+        namespaced = spec.get("scope") != "Cluster"
+        paths.update(_paths(gv, spec["names"]["plural"], namespaced, _gvk(group, version, kind), name))
+    return {
+        "openapi": "3.0.0",
+        "info": {"title": "Kubernetes", "version": "labkit"},
+        "paths": paths,
+        "components": {"schemas": schemas},
+    }
+
+
+def _gvk(group: str, version: str, kind: str) -> Obj:
+    return {"group": group, "version": version, "kind": kind}
+
+
+def _custom(definition: Obj, gvk: Obj, schemas: Obj) -> Obj:
+    schema = (definition.get("schema") or {}).get("openAPIV3Schema") or {
+        "type": "object",
+        "x-kubernetes-preserve-unknown-fields": True,
+    }
+    own = {
+        "apiVersion": {"type": "string"},
+        "kind": {"type": "string"},
+        "metadata": _reference(_add(OBJECT_META, schemas)),
+    }
+    return {**schema, "properties": {**(schema.get("properties") or {}), **own}, _GVK: [gvk]}
+
+
+def _reference(name: str) -> Obj:
+    return {"allOf": [{"$ref": f"#/components/schemas/{name}"}], "default": {}}
+
+
+def _add(type_name: str, schemas: Obj) -> str:
+    """Describe a type and all it refers to; returns its name among the schemas."""
+    name = f"io.k8s.api.{go_name(type_name)}"
+    if name not in schemas:
+        fields = fields_of(type_name) or {}
+        described: Obj = {"type": "object", "properties": {}}
+        schemas[name] = described
+        described["properties"] = {field: _described(written, schemas) for field, written in sorted(fields.items())}
+        required = sorted(field for field, written in fields.items() if written.endswith("!"))
+        if required:
+            described["required"] = required
+    return name
+
+
+def _described(written: str, schemas: Obj) -> Obj:
+    bare = written.rstrip("!")
+    if bare.startswith("[]"):
+        return {"type": "array", "items": _described(bare[2:], schemas)}
+    if bare.startswith("{}"):
+        return {"type": "object", "additionalProperties": _described(bare[2:], schemas)}
+    if fields_of(bare) is not None:
+        return _reference(_add(bare, schemas))
+    return dict(_LEAVES[bare.partition(":")[0]])
+
+
+def _paths(gv: str, plural: str, namespaced: bool, gvk: Obj, name: str) -> Obj:
+    base = f"/{'apis' if '/' in gv else 'api'}/{gv}"
+    root = f"{base}/namespaces/{{namespace}}/{plural}" if namespaced else f"{base}/{plural}"
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
+
+    def operation(action: str, **more: Any) -> Obj:
+        responses = {"200": {"description": "OK", "content": content}}
+        return {"responses": responses, "x-kubernetes-action": action, _GVK: gvk, **more}
+
+    validation = {"name": "fieldValidation", "in": "query", "schema": {"type": "string", "uniqueItems": True}}
+    writes = [validation]
+    return {
+        root: {"get": operation("list"), "post": operation("post", parameters=writes)},
+        f"{root}/{{name}}": {
+            "get": operation("get"),
+            "put": operation("put", parameters=writes),
+            "patch": operation("patch", parameters=writes),
+            "delete": operation("delete"),
+        },
+    }

@@ -1,0 +1,53 @@
+"""How a write is asked for, beyond the object itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from meshbox.api.resources import Served
+from meshbox.contracts import Obj
+
+__all__ = ["DeleteOptions", "WriteOptions"]
+
+
+@dataclass
+class WriteOptions:
+    """What a create, update or patch request says besides its object.
+
+    Args:
+        manager: Field manager to record in `metadata.managedFields` ("": none is recorded).
+        dry_run: Whether to do everything but keep the result.
+        validation: What to do about unknown fields; "" for callers in this process, who are trusted.
+        served: The group and version the object is given in (default: the hub).
+        warnings: Filled with what the client should be told.
+        applied: The managedFields that a server-side apply has worked out.
+        duplicates: What decoding the body has already found (fields given twice).
+    """
+
+    manager: str = ""
+    dry_run: bool = False
+    validation: Literal["", "Ignore", "Warn", "Strict"] = ""
+    served: Served | None = None
+    warnings: list[str] = field(default_factory=list)
+    duplicates: list[str] = field(default_factory=list)
+    applied: list[Obj] | None = None
+
+
+@dataclass
+class DeleteOptions:
+    """What a delete request says besides the name.
+
+    Args:
+        propagation: What becomes of dependents; None leaves it to the object's own finalizers (as Background).
+        grace_period: Seconds a pod has to end; None for its own.
+        uid: Delete only the object with this uid.
+        resource_version: Delete only the object as it was then.
+        dry_run: Whether to do everything but delete.
+    """
+
+    propagation: Literal["Background", "Foreground", "Orphan"] | None = None
+    grace_period: int | None = None
+    uid: str = ""
+    resource_version: str = ""
+    dry_run: bool = False

@@ -1,0 +1,96 @@
+"""Options of writes and deletes, as bodies and queries give them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from meshbox.api import refusals
+from meshbox.api.builtin.decoding import json_kind
+from meshbox.api.options import DeleteOptions
+from meshbox.contracts import ApiError, Obj
+from meshbox.numbers import whole
+
+__all__ = ["delete_options", "dry_run", "invalid_option", "whole_option"]
+
+_TYPES: dict[str, tuple[type, str]] = {
+    "propagationPolicy": (str, "v1.DeletionPropagation"),
+    "orphanDependents": (bool, "bool"),
+    "gracePeriodSeconds": (int, "int64"),
+    "preconditions": (dict, "v1.Preconditions"),
+    "dryRun": (list, "[]string"),
+}
+
+
+def invalid_option(field: str, words: str, kind: str = "CreateOptions") -> ApiError:
+    """422 for an option that has no such value."""
+    details = {"group": "meta.k8s.io", "kind": kind, "causes": [refusals.cause(field, words)]}
+    return ApiError(422, "Invalid", f'{kind}.meta.k8s.io "" is invalid: {field}: {words}', details)
+
+
+def dry_run(values: Sequence[Any]) -> bool:
+    """Whether everything but keeping the result is asked for.
+
+    Raises:
+        ApiError: 422 where something else is said.
+    """
+    for value in values:
+        if value not in ("All", ""):
+            raise invalid_option("dryRun", f'Unsupported value: {refusals.quoted(value)}: supported values: "All"')
+    return "All" in values
+
+
+def delete_options(body: Any, query: Mapping[str, str]) -> DeleteOptions:
+    """From a body (DeleteOptions) and query parameters; the body counts more.
+
+    Raises:
+        ApiError: 400 or 422 where they say something that there is not.
+    """
+    given = _decoded(body)
+    propagation = given.get("propagationPolicy") or query.get("propagationPolicy")
+    orphan = given.get("orphanDependents", query.get("orphanDependents"))
+    if propagation is None and orphan is not None:
+        propagation = "Orphan" if orphan in (True, "true", "1") else "Background"
+    if propagation not in (None, "Background", "Foreground", "Orphan"):
+        supported = 'supported values: "Background", "Foreground", "Orphan"'
+        words = f"Unsupported value: {refusals.quoted(propagation)}: {supported}"
+        raise invalid_option("propagationPolicy", words, "DeleteOptions")
+    before: Obj = given.get("preconditions") or {}
+    return DeleteOptions(
+        propagation=propagation,  # type: ignore[arg-type]
+        grace_period=_grace(given, query),
+        uid=str(before.get("uid") or ""),
+        resource_version=str(before.get("resourceVersion") or ""),
+        dry_run=dry_run(given.get("dryRun") or ([query["dryRun"]] if "dryRun" in query else [])),
+    )
+
+
+def _decoded(body: Any) -> Obj:
+    if not isinstance(body, dict):
+        raise refusals.bad_request(f"json: cannot unmarshal {json_kind(body)} into Go value of type v1.DeleteOptions")
+    for name, (form, type_name) in _TYPES.items():
+        value = body.get(name)
+        if value is not None and (not isinstance(value, form) or (form is int and isinstance(value, bool))):
+            place = f"DeleteOptions.{name} of type {type_name}"
+            raise refusals.bad_request(f"json: cannot unmarshal {json_kind(value)} into Go struct field {place}")
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def _grace(given: Obj, query: Mapping[str, str]) -> int | None:
+    if (seconds := given.get("gracePeriodSeconds")) is not None:
+        return int(seconds)
+    text = query.get("gracePeriodSeconds")
+    if text is None:
+        return None
+    return whole_option(text)
+
+
+def whole_option(text: str) -> int:
+    """A whole number in a query.
+
+    Raises:
+        ApiError: 400 where it is none.
+    """
+    if (value := whole(text)) is None:
+        raise refusals.bad_request(f"strconv.ParseInt: parsing {refusals.quoted(text)}: invalid syntax")
+    return value

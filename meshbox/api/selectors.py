@@ -1,0 +1,170 @@
+"""Label and field selectors in kubectl's syntax."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from meshbox.api.refusals import quoted
+from meshbox.contracts import ApiError, Obj
+from meshbox.numbers import whole
+
+__all__ = ["Match", "field_selector", "label_selector"]
+
+Match = Callable[[Obj], bool]
+Labels = Mapping[str, str]
+
+_SET = re.compile(r"^(?P<key>[^\s!=,()]+)\s+(?P<op>in|notin)\s*\((?P<values>[^()]*)\)$")
+_EQUAL = re.compile(r"^(?P<key>[^\s!=,()<>]+)\s*(?P<op>==|!=|=|<|>)\s*(?P<value>[^\s!=,()]*)$")
+_EXISTS = re.compile(r"^(?P<no>!?)\s*(?P<key>[^\s!=,()<>]+)$")
+_FIELD = re.compile(r"(?P<field>[^=!]+)(?P<op>==|!=|=)(?P<value>.*)", re.DOTALL)
+_SEPARATOR = re.compile(r",(?![^(]*\))")
+
+_LABEL_KEY = re.compile(r"^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$")
+_LABEL_VALUE = re.compile(r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$")
+
+
+def _bad_request(message: str) -> ApiError:
+    return ApiError(400, "BadRequest", message)
+
+
+def _requirement(text: str) -> Callable[[Labels], bool]:
+    if match := _SET.match(text):
+        key = match["key"]
+        values = {value.strip() for value in match["values"].split(",")}
+        _check(text, key, values)
+        if match["op"] == "in":
+            return lambda labels: labels.get(key) in values
+        return lambda labels: labels.get(key) not in values
+    if match := _EQUAL.match(text):
+        key, operator, value = match["key"], match["op"], match["value"]
+        _check(text, key, {value})
+        if operator == "!=":
+            return lambda labels: labels.get(key) != value
+        if operator in ("<", ">"):
+            return _number(text, key, operator, value)
+        return lambda labels: labels.get(key) == value
+    if match := _EXISTS.match(text):
+        key = match["key"]
+        _check(text, key, set())
+        if match["no"]:
+            return lambda labels: key not in labels
+        return lambda labels: key in labels
+    raise _bad_request(f"unable to parse requirement: found '{text}', expected: a label key, an operator and a value")
+
+
+def _number(text: str, key: str, operator: str, value: str) -> Callable[[Labels], bool]:
+    bound = whole(value)
+    if bound is None:
+        raise _bad_request(
+            f"unable to parse requirement: '{text}': for 'Gt', 'Lt' operators, the value must be an integer"
+        )
+
+    def compare(labels: Labels) -> bool:
+        seen = whole(labels.get(key, ""))
+        if seen is None:
+            return False
+        return seen > bound if operator == ">" else seen < bound
+
+    return compare
+
+
+def _check(text: str, key: str, values: set[str]) -> None:
+    if not _LABEL_KEY.match(key):
+        raise _bad_request(f"unable to parse requirement: '{text}': {quoted(key)} is not a label key")
+    for value in values:
+        if not _LABEL_VALUE.match(value):
+            raise _bad_request(f"unable to parse requirement: '{text}': {quoted(value)} is not a label value")
+
+
+def label_selector(text: str) -> Match | None:
+    """What `text` selects ("app=x,tier in (a,b),!old"); None where it is empty and so selects everything.
+
+    Raises:
+        ApiError: 400 where `text` is not a selector.
+    """
+    parts = [part.strip() for part in _SEPARATOR.split(text)] if text.strip() else []
+    if not parts:
+        return None
+    requirements = [_requirement(part) for part in parts]
+
+    def match(obj: Obj) -> bool:
+        labels = obj["metadata"].get("labels") or {}
+        return all(requirement(labels) for requirement in requirements)
+
+    return match
+
+
+def _field(obj: Any, path: list[str]) -> str:
+    for part in path:
+        obj = obj.get(part) if isinstance(obj, dict) else None
+    if obj is None:
+        return ""
+    if isinstance(obj, bool):
+        return "true" if obj else "false"
+    return str(obj)
+
+
+_COMMON = ("metadata.name", "metadata.namespace")
+_FIELDS: dict[str, tuple[str, ...]] = {
+    "pods": (
+        "spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "spec.hostNetwork",
+        "status.phase", "status.podIP", "status.podIPs", "status.nominatedNodeName",
+    ),
+    "events": (
+        "involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid",
+        "involvedObject.apiVersion", "involvedObject.resourceVersion", "involvedObject.fieldPath", "reason",
+        "reportingComponent", "source", "type",
+    ),
+    "namespaces": ("status.phase",),
+    "nodes": ("spec.unschedulable",),
+    "secrets": ("type",),
+    "services": ("spec.clusterIP", "spec.type"),
+    "replicasets.apps": ("status.replicas",),
+    "replicationcontrollers": ("status.replicas",),
+    "jobs.batch": ("status.successful",),
+}  # fmt: skip
+
+_RENAMED = {
+    "source": ["source", "component"],
+    "status.successful": ["status", "succeeded"],
+    "reportingComponent": ["reportingComponent"],
+}
+_DEFAULTS = {"spec.schedulerName": "default-scheduler", "spec.unschedulable": "false", "spec.hostNetwork": "false"}
+
+
+def _unknown(resource: str, field: str, *, custom: bool) -> str:
+    if custom or resource in _FIELDS:
+        return f"field label not supported: {field}"
+    return f'"{field}" is not a known field selector: only "metadata.name", "metadata.namespace"'
+
+
+def field_selector(text: str, resource: str, selectable: tuple[str, ...] | None = None) -> Match | None:
+    """What `text` selects ("metadata.name=x,status.phase!=Running"); None where it selects everything.
+
+    Args:
+        text: The selector.
+        resource: Name of the resource, which decides the fields that can be selected on.
+        selectable: Of a custom resource, its `selectableFields`; None for a built-in one.
+
+    Raises:
+        ApiError: 400 where `text` is no selector or names a field that cannot be selected on.
+    """
+    checks: list[tuple[list[str], bool, str, str]] = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        match = _FIELD.fullmatch(part)
+        if match is None:
+            raise _bad_request(f"invalid selector: {quoted(text)}; can't understand {quoted(part)}")
+        field, value = match["field"].rstrip(), match["value"].lstrip()
+        if field not in (*_COMMON, *_FIELDS.get(resource, ()), *(selectable or ())):
+            raise _bad_request(_unknown(resource, field, custom=selectable is not None))
+        path = _RENAMED.get(field, field.split("."))
+        checks.append((path, match["op"] != "!=", value, _DEFAULTS.get(field, "")))
+    if not checks:
+        return None
+
+    def select(obj: Obj) -> bool:
+        return all(((_field(obj, path) or default) == value) is wanted for path, wanted, value, default in checks)
+
+    return select

@@ -1,0 +1,117 @@
+"""Strategic merge patch: lists of objects are merged by their keys, and directives say what else is meant."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from meshbox.api.merge_keys import merge_keys
+from meshbox.api.patch import strip
+from meshbox.api.refusals import bad_request
+from meshbox.contracts import Obj
+
+__all__ = ["strategic_patch"]
+
+_ORDER = "$setElementOrder/"
+_DELETE_VALUES = "$deleteFromPrimitiveList/"
+_SETS = frozenset({"finalizers", "podCIDRs"})
+
+
+def strategic_patch(target: Obj, patch: Obj, kind: str) -> Obj:
+    """`target` (changed) after `patch`, for an object of `kind`.
+
+    Raises:
+        ApiError: 400 where the patch does not fit the object.
+    """
+    return _map(target, patch, "", kind)
+
+
+def _map(target: Any, patch: Obj, name: str, kind: str) -> Obj:
+    directive = patch.get("$patch")
+    if directive == "replace":
+        replaced: Obj = strip({key: value for key, value in patch.items() if key != "$patch"})
+        return replaced
+    if directive == "delete":
+        return {}
+    if directive not in (None, "merge"):
+        raise bad_request(f"unknown patch type: {directive}")
+    result: Obj = target if isinstance(target, dict) else {}
+    retained = patch.get("$retainKeys")
+    if isinstance(retained, list):
+        for key in [key for key in result if key not in retained]:
+            del result[key]
+    for key, value in patch.items():
+        if key.startswith(_DELETE_VALUES):
+            _delete_values(result, key.removeprefix(_DELETE_VALUES), value)
+        elif key.startswith("$"):
+            continue
+        elif value is None:
+            result.pop(key, None)
+        elif isinstance(value, dict):
+            result[key] = _map(result.get(key), value, key, kind)
+        elif isinstance(value, list):
+            result[key] = _list(result.get(key), value, patch.get(_ORDER + key), key, name, kind)
+        else:
+            result[key] = value
+    for key, order in patch.items():
+        field = key.removeprefix(_ORDER)
+        if field != key and field not in patch and isinstance(result.get(field), list):
+            result[field] = _ordered(result[field], result[field], order, _key(field, name, kind))
+    return result
+
+
+def _key(name: str, parent: str, kind: str) -> str:
+    keys = merge_keys(name, parent, kind)
+    return keys[0] if keys else ""
+
+
+def _delete_values(result: Obj, field: str, values: Any) -> None:
+    if isinstance(result.get(field), list) and isinstance(values, list):
+        result[field] = [value for value in result[field] if value not in values]
+
+
+def _list(target: Any, patch: list[Any], order: Any, name: str, parent: str, kind: str) -> list[Any]:
+    before: list[Any] = target if isinstance(target, list) else []
+    if name in _SETS:
+        merged = before + [value for value in patch if value not in before]
+        return _ordered(merged, before, order, "")
+    key = _key(name, parent, kind)
+    if not key or not all(isinstance(item, dict) for item in patch):
+        return [strip(item) for item in patch]
+    if any(item.get("$patch") == "replace" for item in patch):
+        kept = [{field: value for field, value in item.items() if field != "$patch"} for item in patch]
+        return [strip(item) for item in kept if item]
+    result = list(before)
+    for item in patch:
+        if key not in item:
+            raise bad_request(f"map: {strip(item)} does not contain declared merge key: {key}")
+        same = [index for index, one in enumerate(result) if isinstance(one, dict) and one.get(key) == item[key]]
+        # Two ports of one number differ in their protocol.
+        if len(same) > 1 and "protocol" in item:
+            same = [index for index in same if result[index].get("protocol", "TCP") == item["protocol"]]
+        if item.get("$patch") == "delete":
+            result = [one for index, one in enumerate(result) if index not in same]
+        elif same:
+            result[same[0]] = _map(result[same[0]], item, name, kind)
+        else:
+            result.append(_map({}, item, name, kind))
+    return _ordered(result, before, order, key)
+
+
+def _ordered(items: list[Any], before: list[Any], order: Any, key: str) -> list[Any]:
+    """`items` in the order that the patch wants; those it does not name stay where they were among the others."""
+    if not isinstance(order, list):
+        return items
+
+    def name(item: Any) -> Any:
+        return item.get(key) if key and isinstance(item, dict) else item
+
+    wanted = [name(item) for item in order]
+    known = [name(item) for item in before]
+    listed = sorted((item for item in items if name(item) in wanted), key=lambda item: wanted.index(name(item)))
+    others = [item for item in items if name(item) not in wanted]
+    result = []
+    while listed and others:
+        first, other = name(listed[0]), name(others[0])
+        earlier = first in known and other in known and known.index(other) < known.index(first)
+        result.append(others.pop(0) if earlier else listed.pop(0))
+    return result + listed + others

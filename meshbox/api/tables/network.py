@@ -1,0 +1,116 @@
+"""Tables of what leads to pods: Services, Endpoints, Ingresses, policies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from meshbox.api.tables.formats import NONE, clip, dig, items, label_text, selector_text
+from meshbox.api.tables.printer_columns import At, Cells, table
+from meshbox.contracts import Obj
+
+__all__: list[str] = []
+
+_SHOWN = 3
+
+
+def _load_balancer(obj: Obj) -> list[str]:
+    points = items(obj, "status", "loadBalancer", "ingress")
+    return sorted({point.get("ip") or point.get("hostname") or "" for point in points} - {""})
+
+
+def _external_ip(obj: Obj) -> str:
+    kind, own = dig(obj, "spec", "type") or "ClusterIP", items(obj, "spec", "externalIPs")
+    if kind == "ExternalName":
+        return str(dig(obj, "spec", "externalName") or "")
+    if kind == "LoadBalancer":
+        return ",".join(_load_balancer(obj) + own) or "<pending>"
+    return ",".join(own) or NONE
+
+
+def _port(port: Obj) -> str:
+    node = f":{port['nodePort']}" if port.get("nodePort") else ""
+    return f"{port['port']}{node}/{port.get('protocol') or 'TCP'}"
+
+
+@table("services", shows="Name, Type, Cluster-IP, External-IP, Port(s), Age, +Selector")
+def _service(obj: Obj, at: At) -> Cells:
+    addresses = items(obj, "spec", "clusterIPs") or [dig(obj, "spec", "clusterIP")]
+    return {
+        "Type": dig(obj, "spec", "type") or "ClusterIP",
+        "Cluster-IP": addresses[0] or NONE,
+        "External-IP": _external_ip(obj),
+        "Port(s)": ",".join(_port(port) for port in items(obj, "spec", "ports")) or NONE,
+        "Selector": label_text(dig(obj, "spec", "selector")),
+    }
+
+
+def _host_port(address: str, port: Any) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+@table("endpoints", shows="Name, Endpoints, Age")
+def _endpoints(obj: Obj, at: At) -> Cells:
+    subsets = items(obj, "subsets")
+    if not subsets:
+        return {"Endpoints": NONE}
+    texts: list[str] = []
+    for subset in subsets:
+        addresses, ports = [a["ip"] for a in items(subset, "addresses")], items(subset, "ports")
+        texts += [_host_port(a, p["port"]) for p in ports for a in addresses] if ports else addresses
+    return {"Endpoints": clip(texts, _SHOWN)}
+
+
+@table("endpointslices.discovery.k8s.io", shows="Name, AddressType, Ports, Endpoints, Age")
+def _endpoint_slice(obj: Obj, at: At) -> Cells:
+    ports = [str(port.get("port") or port.get("name") or "*") for port in items(obj, "ports")]
+    addresses = [address for endpoint in items(obj, "endpoints") for address in items(endpoint, "addresses")]
+    return {
+        "AddressType": obj.get("addressType", ""),
+        "Ports": clip(ports, _SHOWN, empty="<unset>"),
+        "Endpoints": clip(addresses, _SHOWN, empty="<unset>"),
+    }
+
+
+@table(
+    "ingresses.networking.k8s.io",
+    "ingresses.extensions",
+    shows="Name, Class, Hosts, Address, Ports, Age",
+    legacy="Name, Hosts, Address, Ports, Age",
+)
+def _ingress(obj: Obj, at: At) -> Cells:
+    hosts = [rule["host"] for rule in items(obj, "spec", "rules") if rule.get("host")]
+    return {
+        "Class": dig(obj, "spec", "ingressClassName") or NONE,
+        "Hosts": clip(hosts, _SHOWN, empty="*"),
+        "Address": ",".join(_load_balancer(obj)),
+        "Ports": "80, 443" if items(obj, "spec", "tls") else "80",
+    }
+
+
+@table("ingressclasses.networking.k8s.io", shows="Name, Controller, Parameters, Age")
+def _ingress_class(obj: Obj, at: At) -> Cells:
+    parameters = dig(obj, "spec", "parameters")
+    text = NONE
+    if parameters:
+        group = f".{parameters['apiGroup']}" if parameters.get("apiGroup") else ""
+        text = f"{parameters.get('kind', '')}{group}/{parameters.get('name', '')}"
+    return {"Controller": dig(obj, "spec", "controller") or "", "Parameters": text}
+
+
+@table("networkpolicies.networking.k8s.io", "networkpolicies.extensions", shows="Name, Pod-Selector, Age")
+def _network_policy(obj: Obj, at: At) -> Cells:
+    return {"Pod-Selector": selector_text(dig(obj, "spec", "podSelector")) or NONE}
+
+
+@table("servicecidrs.networking.k8s.io", shows="Name, CIDRs, Age")
+def _service_cidr(obj: Obj, at: At) -> Cells:
+    return {"CIDRs": ",".join(items(obj, "spec", "cidrs"))}
+
+
+@table("ipaddresses.networking.k8s.io", shows="Name, ParentRef")
+def _ip_address(obj: Obj, at: At) -> Cells:
+    parent = dig(obj, "spec", "parentRef")
+    if not parent:
+        return {"ParentRef": NONE}
+    resource = ".".join(filter(None, [parent.get("resource", ""), parent.get("group", "")])).lower()
+    return {"ParentRef": "/".join(filter(None, [resource, parent.get("namespace", ""), parent.get("name", "")]))}

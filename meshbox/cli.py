@@ -1,0 +1,150 @@
+"""The command line of the sandbox: ``meshbox up | down | status | env | setup | doctor``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+from collections.abc import Callable, Sequence
+
+from labkit import __version__
+from labkit.ground import command as commands
+from labkit.ground import config
+from labkit.ground.errors import SandboxError
+from meshbox import control, tools
+from meshbox.program import program
+
+__all__ = ["main"]
+
+
+def _up(args: argparse.Namespace) -> int:
+    before = control.reports(args.name)
+    now = control.up(
+        args.name,
+        args.release,
+        loadbalancer=args.loadbalancer,
+        real_clocks=args.real_clocks,
+        recover=args.recover,
+        with_pid=args.with_pid,
+    )
+    for report in control.reports(args.name):
+        if report not in before:
+            print(report.read_text(), end="")
+    _tell_set_aside(args.name)
+    print(f"sandbox {now.name!r} is running: Istio {now.release}, Kubernetes API at {now.server}")
+    if now.note:
+        print(f"note: {now.note}")
+    if now.ends_with is not None:
+        print(f"it ends with process {now.ends_with}, at the latest")
+    elif args.with_pid is not None:
+        print(f"it ran already, and goes on when process {args.with_pid} ends")
+    name = "" if now.name == "default" else f" --name {now.name}"
+    print(f'next: eval "$({program()} env{name})" && kubectl get nodes')
+    return 0
+
+
+def _tell_set_aside(name: str) -> None:
+    if files := control.set_aside(name):
+        count = f"{len(files)} object" if len(files) == 1 else f"{len(files)} objects"
+        words = "could not be understood and was" if len(files) == 1 else "could not be understood and were"
+        print(
+            f"{count} of sandbox {name!r} {words} left out, kept in {files[0].parent}: "
+            f"{', '.join(file.stem for file in files[:5])}{', …' if len(files) > 5 else ''} "
+            "(mend and apply them, or delete the files)"
+        )
+
+
+def _down(args: argparse.Namespace) -> int:
+    for name in control.names() if args.all else [args.name]:
+        now = control.down(name, delete=args.delete)
+        kept = (
+            "nothing is left of it" if now.state == "absent" else f"its objects are kept for the next `{program()} up`"
+        )
+        print(f"sandbox {name!r} is stopped; {kept}")
+    return 0
+
+
+def _status(args: argparse.Namespace) -> int:
+    found = [control.status(name, healing=True) for name in (control.names() if args.all else [args.name])]
+    if args.json:
+        print(json.dumps([one.as_dict() for one in found], indent=2) if args.all else found[0].as_json())
+    else:
+        for one in found:
+            print(
+                f"{one.name}: {one.state}" + (f" (Istio {one.release}, pid {one.pid}, {one.server})" if one.pid else "")
+            )
+            if one.note:
+                print(f"  note: {one.note}")
+            _tell_set_aside(one.name)
+            for line in (*([one.advice] if one.advice else []), *(f"healing: {what}" for what in one.healing)):
+                print(f"  {line}")
+    return 0 if args.all or found[0].state == "running" else 3
+
+
+def _env(args: argparse.Namespace) -> int:
+    now = control.status(args.name)
+    if now.state != "running":
+        raise SandboxError(
+            f"sandbox {args.name!r} is {now.state}", next_step=f"start it: {program()} up --name {args.name}"
+        )
+    print(f"export KUBECONFIG={shlex.quote(now.kubeconfig)}")
+    return 0
+
+
+def _setup(args: argparse.Namespace) -> int:
+    return tools.setup(tests=args.tests)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=program(), description="A Kubernetes with a service mesh, as processes of this machine."
+    )
+    parser.add_argument("--version", action="version", version=f"{program()} {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, action: Callable[[argparse.Namespace], int], help: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=help, description=help)
+        sub.set_defaults(action=action)
+        return sub
+
+    def named(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--name", default="default", help="which sandbox (default: %(default)s)")
+
+    up = command("up", _up, "start a sandbox, or reuse the one that runs")
+    named(up)
+    up.add_argument("--release", choices=config.RELEASES, help=f"Istio release (default: {config.DEFAULT_RELEASE})")
+    up.add_argument("--loadbalancer", action="store_true", help="give Services of type LoadBalancer an address")
+    up.add_argument("--real-clocks", action="store_true", help="scrape metrics and send spans at Istio's own intervals")
+    up.add_argument(
+        "--with-pid", type=int, metavar="PID", help=f"end it when process PID ends (default: `{program()} down` does)"
+    )
+
+    up.add_argument(
+        "--recover", action="store_true", help="start from what is sound of damaged objects, and list what was lost"
+    )
+
+    down = command("down", _down, "stop a sandbox and all it started")
+    named(down)
+    down.add_argument("--delete", action="store_true", help="also forget its objects")
+    down.add_argument("--all", action="store_true", help="every sandbox")
+
+    status = command("status", _status, "say what a sandbox is doing (exit code 3 unless it runs)")
+    named(status)
+    status.add_argument("--json", action="store_true", help="as JSON")
+    status.add_argument("--all", action="store_true", help="every sandbox")
+
+    named(command("env", _env, f'print what `eval "$({program()} env)"` needs'))
+    setup = command("setup", _setup, "fetch what pip cannot bring")
+    setup.add_argument("--tests", action="store_true", help="also what only the tests need (Chromium)")
+    command("doctor", lambda _args: tools.doctor(), "say what is missing or broken, and the next step")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of ``meshbox``.
+
+    Returns:
+        The exit code: 0 done, 1 an error (told in one message), 3 a sandbox that is not running.
+    """
+    args = _parser().parse_args(argv)
+    return commands.run(program(), args.action, args)

@@ -1,0 +1,95 @@
+"""Which pods stand behind a Service, on which ports."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+from meshbox.contracts import Obj
+from meshbox.controllers.meta import Context
+from meshbox.controllers.pods import is_finished, is_ready, is_terminating
+
+__all__ = ["Backend", "Port", "backends", "publishes_not_ready"]
+
+
+@dataclass(frozen=True, order=True)
+class Port:
+    """A port of a Service as one of its pods serves it."""
+
+    name: str
+    number: int
+    protocol: str
+    app_protocol: str = ""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One pod behind a Service.
+
+    Args:
+        pod: The pod.
+        ip: Its address.
+        ports: The Service's ports that it serves, in the Service's order.
+        ready: Whether its Ready condition is true.
+        terminating: Whether it is being deleted.
+    """
+
+    pod: Obj
+    ip: str
+    ports: tuple[Port, ...]
+    ready: bool
+    terminating: bool
+
+    def target(self) -> Obj:
+        """The reference to the pod."""
+        meta = self.pod["metadata"]
+        return {"kind": "Pod", "namespace": meta["namespace"], "name": meta["name"], "uid": meta["uid"]}
+
+    def hostname(self, service: Obj) -> str:
+        """The name under which a headless Service's DNS shows the pod."""
+        spec = self.pod["spec"]
+        if spec.get("hostname") and spec.get("subdomain") == service["metadata"]["name"]:
+            return str(spec["hostname"])
+        return ""
+
+
+def publishes_not_ready(service: Obj) -> bool:
+    """Whether pods of the Service count from the moment they have an address."""
+    annotations = service["metadata"].get("annotations") or {}
+    return (
+        bool(service["spec"].get("publishNotReadyAddresses"))
+        or annotations.get("service.alpha.kubernetes.io/tolerate-unready-endpoints") == "true"
+    )
+
+
+def _port_number(pod: Obj, port: Obj) -> int | None:
+    target = port.get("targetPort", port["port"])
+    if isinstance(target, int):
+        return target or int(port["port"])
+    sidecars = [item for item in pod["spec"].get("initContainers") or () if item.get("restartPolicy") == "Always"]
+    for container in [*pod["spec"].get("containers", ()), *sidecars]:
+        for item in container.get("ports") or ():
+            if item.get("name") == target and item.get("protocol", "TCP") == port.get("protocol", "TCP"):
+                return int(item["containerPort"])
+    return None
+
+
+def backends(context: Context, service: Obj) -> list[Backend]:
+    """The pods that the Service selects and that have an address, by address."""
+    selector = ",".join(f"{key}={value}" for key, value in service["spec"]["selector"].items())
+    found = []
+    for pod in context.objects.view("pods", service["metadata"]["namespace"], labels=selector):
+        ip = (pod.get("status") or {}).get("podIP")
+        if not ip or is_finished(pod):
+            continue
+        ports = []
+        for port in service["spec"].get("ports") or ():
+            number = _port_number(pod, port)
+            if number is not None:
+                ports.append(
+                    Port(port.get("name", ""), number, port.get("protocol", "TCP"), port.get("appProtocol", ""))
+                )
+        if not ports and service["spec"].get("ports"):
+            continue
+        found.append(Backend(pod, ip, tuple(ports), is_ready(pod), is_terminating(pod)))
+    return sorted(found, key=lambda backend: ipaddress.ip_address(backend.ip))

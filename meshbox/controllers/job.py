@@ -1,0 +1,220 @@
+"""Job: pods that run to their end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from meshbox.contracts import AdmissionRequest, ApiError, Obj
+from meshbox.controllers.job_accounting import FINALIZER, JOBS, account, finished, release, retry_delay, set_condition
+from meshbox.controllers.meta import Context, condition, controller_of, parse_time, write_status
+from meshbox.controllers.owned import Owned, OwnerKind
+from meshbox.controllers.pods import PodControl, deletion_rank, is_active, namespace_is_ending
+from meshbox.reconcile import Key, Reconciler
+from meshbox.settings import SandboxSettings
+
+__all__ = ["JobController", "JobSelector"]
+
+_MODERN = "batch.kubernetes.io/"
+
+
+class JobSelector:
+    """Admission: gives each new Job the selector and the pod labels by which it knows its own pods.
+
+    Args:
+        settings: The labels differ between Kubernetes 1.14 and now.
+    """
+
+    def __init__(self, settings: SandboxSettings) -> None:
+        self._prefixes = [""] if settings.legacy else [_MODERN, ""]
+
+    def mutate(self, request: AdmissionRequest) -> None:
+        """Set what is missing on creation."""
+        spec = request.object.get("spec")
+        if request.operation != "CREATE" or request.resource != JOBS or not isinstance(spec, dict):
+            return
+        template = spec.get("template")
+        if spec.get("manualSelector") or not isinstance(template, dict):
+            return
+        meta = request.object["metadata"]
+        template_meta = template["metadata"] = dict(template.get("metadata") or {})
+        labels = template_meta["labels"] = dict(template_meta.get("labels") or {})
+        for prefix in self._prefixes:
+            labels[f"{prefix}controller-uid"] = meta["uid"]
+            labels[f"{prefix}job-name"] = meta.get("name", "")
+        spec.setdefault("selector", {"matchLabels": {f"{self._prefixes[0]}controller-uid": meta["uid"]}})
+
+    def validate(self, request: AdmissionRequest) -> None:
+        """Refuse nothing."""
+
+
+class JobController:
+    """Runs each Job's pods until enough have succeeded or too many have failed."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        kind = OwnerKind(JOBS, "batch/v1", "Job")
+        self._pods = Owned(context, "pods", kind)
+        self._control = PodControl(context, kind, "job-controller")
+        self.reconciler = (
+            Reconciler("job", context.objects, self._reconcile)
+            .watches_events(JOBS, kind.keys)
+            .watches_events("pods", self._pods.keys)
+        )
+
+    async def _reconcile(self, key: Key) -> float | None:
+        namespace, name = key
+        job = self._context.objects.find(JOBS, name, namespace)
+        if job is None or "deletionTimestamp" in job["metadata"]:
+            self._let_go(key, job)
+            return None
+        if (ended := finished(job)) is not None:
+            return self._after_end(job, ended)
+        pods = self._pods.claim(job)
+        status = account(self._context, job, pods)
+        failure: ApiError | None = None
+        again: float | None = None
+        try:
+            again = self._advance(job, pods, status)
+        except ApiError as error:
+            failure = error
+        status.pop("active", None)
+        if count := sum(is_active(pod) for pod in pods):
+            status["active"] = count
+        write_status(self._context, JOBS, job, status)
+        if (ended := finished({"status": status})) is not None:
+            reason = "Completed" if ended["type"] == "Complete" else ended.get("reason", "")
+            message = "Job completed" if ended["type"] == "Complete" else ended.get("message", "")
+            self._control.say(job, "Normal" if ended["type"] == "Complete" else "Warning", reason, message)
+        if failure is not None and not namespace_is_ending(failure):
+            raise failure
+        return again
+
+    def _let_go(self, key: Key, job: Obj | None) -> None:
+        """Nobody will count the pods of a Job that is gone or going."""
+        for pod in self._context.objects.list("pods", key[0]):
+            owner = controller_of(pod)
+            if owner is None or owner["kind"] != "Job" or owner["name"] != key[1]:
+                continue
+            if job is None or owner["uid"] == job["metadata"]["uid"]:
+                release(self._context, pod)
+
+    def _after_end(self, job: Obj, ended: Obj) -> float | None:
+        meta = job["metadata"]
+        for pod in self._pods.claim(job):
+            release(self._context, pod)
+        keep = job["spec"].get("ttlSecondsAfterFinished")
+        if keep is None:
+            return None
+        left = parse_time(ended["lastTransitionTime"]) + float(keep) - self._context.clock()
+        if left > 0:
+            return left
+        self._context.objects.delete(JOBS, meta["name"], meta["namespace"], propagation="Foreground", uid=meta["uid"])
+        return None
+
+    def _advance(self, job: Obj, pods: list[Obj], status: dict[str, Any]) -> float | None:
+        """Create or delete pods and set conditions in `status`; returns when to look again."""
+        spec = job["spec"]
+        if spec.get("suspend"):
+            self._suspend(job, pods, status)
+            return None
+        suspended = condition(status, "Suspended")
+        if suspended is not None and suspended["status"] == "True":
+            set_condition(self._context, status, "Suspended", "False", "JobResumed", "Job resumed")
+            self._control.say(job, "Normal", "Resumed", "Job resumed")
+        status.setdefault("startTime", self._context.now())
+        if failed := self._why_failed(spec, pods, status):
+            self._end(job, pods, status, "Failed", "FailureTarget", *failed)
+            return None
+        succeeded, completions = status.get("succeeded", 0), spec.get("completions")
+        active = [pod for pod in pods if is_active(pod)]
+        if (completions is None and succeeded and not active) or (completions is not None and succeeded >= completions):
+            words = ("CompletionsReached", "Reached expected number of succeeded pods")
+            self._end(job, pods, status, "Complete", "SuccessCriteriaMet", *words)
+            return None
+        return self._size(job, pods, active, status)
+
+    def _size(self, job: Obj, pods: list[Obj], active: list[Obj], status: dict[str, Any]) -> float | None:
+        spec = job["spec"]
+        succeeded, completions, parallelism = (
+            status.get("succeeded", 0),
+            spec.get("completions"),
+            spec.get("parallelism", 1),
+        )
+        if completions is None:
+            wanted = len(active) if succeeded else parallelism
+        else:
+            wanted = min(parallelism, completions - succeeded)
+        deadline = self._to_deadline(spec, status)
+        delay = retry_delay(self._context, pods) if len(active) < wanted else 0.0
+        if delay:
+            return delay if deadline is None else min(delay, deadline)
+        for pod in sorted(active, key=deletion_rank)[: max(0, len(active) - wanted)]:
+            self._delete(job, pod)
+        for _ in range(wanted - len(active)):
+            pod = self._control.pod(job)
+            if not self._context.settings.legacy:
+                pod["metadata"]["finalizers"] = [*(pod["metadata"].get("finalizers") or ()), FINALIZER]
+            pods.append(self._control.create(job, pod))
+        return deadline
+
+    def _delete(self, job: Obj, pod: Obj, *, counts: bool = False) -> None:
+        """Delete a pod that still runs; it `counts` as failed or is not counted at all."""
+        if not counts:
+            release(self._context, pod)
+        self._control.delete(job, pod)
+        # The copy is marked as well, so that what is counted next sees it.
+        pod["metadata"].setdefault("deletionTimestamp", self._context.now())
+
+    def _to_deadline(self, spec: Obj, status: Obj) -> float | None:
+        limit = spec.get("activeDeadlineSeconds")
+        if limit is None:
+            return None
+        return max(0.0, parse_time(status["startTime"]) + float(limit) - self._context.clock())
+
+    def _why_failed(self, spec: Obj, pods: list[Obj], status: Obj) -> tuple[str, str] | None:
+        known = condition(status, "FailureTarget")
+        if known is not None and known["status"] == "True":
+            return known["reason"], known["message"]
+        limit = spec.get("backoffLimit", 6)
+        too_often = status.get("failed", 0) > limit
+        if spec["template"]["spec"].get("restartPolicy") == "OnFailure":
+            restarts = sum(
+                item.get("restartCount", 0)
+                for pod in pods
+                if is_active(pod)
+                for field in ("initContainerStatuses", "containerStatuses")
+                for item in pod["status"].get(field) or ()
+            )
+            too_often = too_often or (restarts > 0 if limit == 0 else restarts >= limit)
+        if too_often:
+            return "BackoffLimitExceeded", "Job has reached the specified backoff limit"
+        if self._to_deadline(spec, status) == 0:
+            return "DeadlineExceeded", "Job was active longer than specified deadline"
+        return None
+
+    def _end(
+        self, job: Obj, pods: list[Obj], status: dict[str, Any], type_: str, first: str, reason: str, message: str
+    ) -> None:
+        """Stop what still runs and say why; a current Kubernetes says the last word only when all of it has ended."""
+        legacy = self._context.settings.legacy
+        if not legacy:
+            set_condition(self._context, status, first, "True", reason, message)
+        stopped = [pod for pod in pods if is_active(pod)]
+        for pod in stopped:
+            self._delete(job, pod, counts=type_ == "Failed")
+        if legacy and type_ == "Failed" and stopped:
+            status["failed"] = status.get("failed", 0) + len(stopped)
+        if not legacy and (stopped or status.get("terminating")):
+            return
+        if type_ == "Complete":
+            status["completionTime"] = self._context.now()
+            if legacy:
+                reason = message = ""
+        set_condition(self._context, status, type_, "True", reason, message)
+
+    def _suspend(self, job: Obj, pods: list[Obj], status: dict[str, Any]) -> None:
+        for pod in [pod for pod in pods if is_active(pod)]:
+            self._delete(job, pod)
+        status.pop("startTime", None)
+        if set_condition(self._context, status, "Suspended", "True", "JobSuspended", "Job suspended"):
+            self._control.say(job, "Normal", "Suspended", "Job suspended")

@@ -1,0 +1,101 @@
+"""ReplicaSet: as many pods of a template as wanted."""
+
+from __future__ import annotations
+
+import copy
+
+from meshbox.contracts import ApiError, Obj
+from meshbox.controllers.meta import Context, condition, put_condition, selector_matches, write_status
+from meshbox.controllers.owned import Owned, OwnerKind
+from meshbox.controllers.pods import (
+    PodControl,
+    available_after,
+    deletion_rank,
+    is_active,
+    is_ready,
+    namespace_is_ending,
+)
+from meshbox.reconcile import Key, Reconciler
+
+__all__ = ["ReplicaSetController"]
+
+RESOURCE = "replicasets.apps"
+
+
+class ReplicaSetController:
+    """Keeps each ReplicaSet's number of pods."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        kind = OwnerKind(RESOURCE, "apps/v1", "ReplicaSet")
+        self._pods = Owned(context, "pods", kind)
+        self._control = PodControl(context, kind, "replicaset-controller")
+        self.reconciler = (
+            Reconciler("replicaset", context.objects, self._reconcile)
+            .watches_events(RESOURCE, kind.keys)
+            .watches_events("pods", self._pods.keys)
+        )
+
+    async def _reconcile(self, key: Key) -> float | None:
+        namespace, name = key
+        replica_set = self._context.objects.find(RESOURCE, name, namespace)
+        if replica_set is None:
+            return None
+        pods = [pod for pod in self._pods.claim(replica_set, adopts=is_active) if is_active(pod)]
+        failure: ApiError | None = None
+        missing = replica_set["spec"].get("replicas", 1) - len(pods)
+        if "deletionTimestamp" not in replica_set["metadata"]:
+            try:
+                if missing > 0:
+                    for _ in range(missing):
+                        pods.append(self._control.create(replica_set, self._control.pod(replica_set)))
+                elif missing < 0:
+                    for pod in sorted(pods, key=deletion_rank)[:-missing]:
+                        self._control.delete(replica_set, pod)
+                        pods.remove(pod)
+            except ApiError as error:
+                failure = error
+        soon = self._write_status(replica_set, pods, failure, "FailedCreate" if missing > 0 else "FailedDelete")
+        if failure is not None and not namespace_is_ending(failure):
+            raise failure
+        return soon
+
+    def _write_status(
+        self, replica_set: Obj, pods: list[Obj], failure: ApiError | None, failure_reason: str
+    ) -> float | None:
+        """Write the status; returns seconds until one more ready pod counts as available."""
+        spec = replica_set["spec"]
+        template_labels = spec["template"]["metadata"].get("labels") or {}
+        delays = [available_after(pod, spec.get("minReadySeconds", 0), self._context.clock()) for pod in pods]
+        status = copy.deepcopy(replica_set.get("status") or {})
+        counts = {
+            "fullyLabeledReplicas": sum(
+                selector_matches({"matchLabels": template_labels}, pod["metadata"].get("labels")) for pod in pods
+            ),
+            "readyReplicas": sum(is_ready(pod) for pod in pods),
+            "availableReplicas": sum(delay == 0 for delay in delays),
+        }
+        status["replicas"] = len(pods)
+        for name, count in counts.items():
+            if count:
+                status[name] = count
+            else:
+                status.pop(name, None)
+        status["observedGeneration"] = replica_set["metadata"].get("generation", 1)
+        if failure is not None and condition(status, "ReplicaFailure") is None:
+            put_condition(
+                status,
+                {
+                    "type": "ReplicaFailure",
+                    "status": "True",
+                    "reason": failure_reason,
+                    "message": failure.message,
+                    "lastTransitionTime": self._context.now(),
+                },
+            )
+        elif failure is None and condition(status, "ReplicaFailure") is not None:
+            status["conditions"] = [item for item in status["conditions"] if item["type"] != "ReplicaFailure"]
+            if not status["conditions"]:
+                del status["conditions"]
+        write_status(self._context, RESOURCE, replica_set, status)
+        return min((delay for delay in delays if delay), default=None)

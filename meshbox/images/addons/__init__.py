@@ -1,0 +1,42 @@
+"""The add-ons of both releases."""
+
+from __future__ import annotations
+
+from meshbox.images.context import Image
+
+__all__ = ["IMAGES"]
+
+_PAGES = "meshbox.images.addons.health_pages"
+_ONLY_PAGES = "stand-in: health pages only"
+
+
+def _image(repositories: tuple[str, ...], program: str, entry: str, size: int, stands_in: str = _ONLY_PAGES) -> Image:
+    name = program.rpartition("/")[2]
+    return Image(
+        repositories=repositories, entrypoint=(program,), programs={name: entry}, size=size, stands_in=stands_in
+    )
+
+
+IMAGES = (
+    _image(
+        ("prometheus-operator/prometheus-config-reloader", "jimmidyson/configmap-reload"),
+        "/bin/prometheus-config-reloader",
+        f"{_PAGES}:config_reloader",
+        42_000_000,
+    ),
+    _image(
+        ("jaegertracing/all-in-one",),
+        "/go/bin/all-in-one-linux",
+        "meshbox.images.jaeger.server:main",
+        50_000_000,
+        "collector, query API and a plain page",
+    ),
+    _image(
+        ("jaegertracing/jaeger",),
+        "/cmd/jaeger/jaeger-linux",
+        "meshbox.images.jaeger.server:main",
+        90_000_000,
+        "collector, query API and a plain page",
+    ),
+    _image(("grafana/loki",), "/usr/bin/loki", f"{_PAGES}:loki", 110_000_000),
+)

@@ -1,0 +1,111 @@
+"""Programs of Istio's control planes: their pages, and the probes that their manifests run."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from meshbox.images.istio.telemetry import Collector
+from meshbox.images.istio.work import work_of
+from meshbox.images.standin import app, healthy, tag
+from meshbox.images.web import App, Request, Response, serve
+
+__all__ = ["citadel", "galley", "injector", "mixer", "pilot"]
+
+_MONITORING = 15014
+_PROMETHEUS = 42422
+_MESH = "The sandbox's mesh does its work: what you apply becomes Envoy configuration there."
+
+
+def _version() -> Response:
+    return Response(200, f"{tag()}-labkit-stand-in\n", content_type="text/plain; charset=utf-8")
+
+
+def _monitoring(name: str, text: str, component: str) -> App:
+    pages = {"/version": _version(), "/healthz": healthy(name)}
+    return app(name, text, pages, component=component, done=lambda: work_of(component))
+
+
+def _flag(name: str, default: str = "") -> str:
+    """The value of a flag, given as --flag=value or --flag value."""
+    for index, argument in enumerate(sys.argv):
+        key, equals, value = argument.partition("=")
+        if key == name:
+            return value if equals else (sys.argv[index + 1] if index + 1 < len(sys.argv) else "")
+    return default
+
+
+def _inside(path: str) -> Path:
+    return Path(os.environ.get("LABKIT_ROOT", "/")) / path.lstrip("/")
+
+
+def _start(name: str, apps: dict[int, App], *health_files: str) -> int:
+    """Serve, with the health files that probes look for while it lasts."""
+    print(f"{name} {tag()}: the workshop's stand-in, on ports {', '.join(map(str, apps))}", flush=True)
+    files = [_inside(file) for file in health_files if file]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{name} is healthy (the workshop's stand-in)\n")
+    try:
+        return serve(apps)
+    finally:
+        for file in files:
+            file.unlink(missing_ok=True)
+
+
+def _probe() -> int:
+    """``… probe --probe-path=FILE``: healthy while the file is there."""
+    path = _flag("--probe-path")
+    if path and _inside(path).exists():
+        return 0
+    print(f"fail on inspecting path {path}: no such file or directory", file=sys.stderr)
+    return 1
+
+
+def pilot() -> int:
+    """pilot-discovery: istio-pilot of Istio 1.2, istiod of today."""
+    name = "istiod" if tag() and not tag().startswith("1.2.") else "istio-pilot"
+    ready = {"/ready": healthy(name), "/healthz": healthy(name), "/version": _version()}
+    return _start(name, {8080: app(name, _MESH, ready), _MONITORING: _monitoring(name, _MESH, "pilot")})
+
+
+def mixer() -> int:
+    """mixs: istio-policy and istio-telemetry of Istio 1.2."""
+    text = "It sums up what the sidecars count, under Mixer's names; every policy check passes."
+    port = int(_flag("--monitoringPort", str(_MONITORING)))
+    pages = app("Mixer", text, {}, component="mixer")
+    collector = Collector()
+
+    def telemetry(request: Request) -> Response:
+        if request.path != "/metrics":
+            return pages(request)
+        return Response(200, collector.text(), content_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return _start("Mixer", {port: _monitoring("Mixer", text, "mixer"), _PROMETHEUS: telemetry})
+
+
+def citadel() -> int:
+    """istio_ca: Citadel of Istio 1.2."""
+    text = "The sandbox's mesh gives every workload its certificate."
+    port = int(_flag("--monitoring-port", str(_MONITORING)))
+    return _start("Citadel", {port: _monitoring("Citadel", text, "citadel")})
+
+
+def galley() -> int:
+    """Galley of Istio 1.2: the server, and the probe command of its manifest."""
+    if "probe" in sys.argv[1:2]:
+        return _probe()
+    text = "The sandbox's API server checks Istio's objects, with the words of Galley's webhook."
+    port = int(_flag("--monitoringPort", str(_MONITORING)))
+    files = (_flag("--livenessProbePath"), _flag("--readinessProbePath"))
+    return _start("Galley", {port: _monitoring("Galley", text, "galley")}, *files)
+
+
+def injector() -> int:
+    """sidecar-injector of Istio 1.2: the webhook's server, and the probe command of its manifest."""
+    if "probe" in sys.argv[1:2]:
+        return _probe()
+    text = "The sandbox's API server injects the sidecars."
+    monitoring = _monitoring("sidecar injector", text, "sidecar-injector")
+    return _start("sidecar injector", {_MONITORING: monitoring}, _flag("--healthCheckFile"))

@@ -1,0 +1,111 @@
+"""The stand-in's process: listens where the release's Jaeger listens, until SIGTERM."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+from labkit.ground import reading
+from meshbox.exposition import CONTENT_TYPE, exposition, gauge, process
+from meshbox.images.guarded import guarded
+from meshbox.images.jaeger.query import answer
+from meshbox.images.jaeger.spans import BadSpanError
+from meshbox.images.jaeger.store import TraceStore
+from meshbox.images.web import App, Request, Response, json_response, serve
+
+__all__ = ["COLLECTOR_PORT", "HEALTH_PORTS", "QUERY_PORT", "collector", "health", "main", "query"]
+
+QUERY_PORT = 16686
+COLLECTOR_PORT = 9411
+HEALTH_PORTS = (14269, 13133, 8888)
+"""Jaeger 1's admin port; Jaeger 2's health check and its own metrics."""
+
+_PAGE = Path(__file__).with_name("page.html")
+
+
+def _plain(status: int, text: str) -> Response:
+    return Response(status, f"{text}\n", content_type="text/plain; charset=utf-8")
+
+
+def _held(store: TraceStore) -> tuple[str, ...]:
+    return (
+        f"labkit_jaeger_spans_accepted_total {store.accepted}",
+        f"labkit_jaeger_traces_forgotten_total {store.forgotten}",
+        f"labkit_jaeger_traces {len(store)}",
+        f"labkit_jaeger_span_bytes {store.bytes}",
+    )
+
+
+def _metrics(store: TraceStore) -> Response:
+    """What was taken in, under Jaeger's own name; how much the store holds, under names of our own."""
+    received = [({"format": "zipkin", "transport": "http"}, float(store.accepted))]
+    text = "Number of spans received by the collector"
+    page = exposition(
+        gauge("jaeger_collector_spans_received_total", text, received, "counter"), process(), _held(store)
+    )
+    return Response(200, page, content_type=CONTENT_TYPE)
+
+
+def collector(store: TraceStore) -> App:
+    """The Zipkin collector: POST /api/v2/spans."""
+
+    def app(request: Request) -> Response:
+        if request.method != "POST" or request.path != "/api/v2/spans":
+            return _plain(404, "this is the Zipkin collector: POST /api/v2/spans")
+        try:
+            spans = reading.json_value(request.body)
+            if not isinstance(spans, list):
+                raise BadSpanError("a list of spans in Zipkin's v2 JSON is expected")
+            store.add(spans, len(request.body))
+        except ValueError as error:
+            return _plain(400, str(error))
+        return Response(202)
+
+    return guarded(app)
+
+
+def query(store: TraceStore) -> App:
+    """The query API, the page and metrics, at / (as Jaeger 1) and below /jaeger (as today's add-on)."""
+
+    def app(request: Request) -> Response:
+        url = urlsplit(request.target)
+        path = url.path.removeprefix("/jaeger") or "/"
+        if request.method not in ("GET", "HEAD"):
+            return _plain(405, "only GET here")
+        if url.path == "/jaeger":
+            return Response(302, headers=[("Location", "/jaeger/search")])
+        if path == "/metrics":
+            return _metrics(store)
+        if path.startswith("/api/"):
+            status, content = answer(store, path.removeprefix("/api/"), parse_qs(url.query))
+            return json_response(content, status)
+        if path in ("/", "/search") or path.startswith("/trace/"):
+            return Response(200, _PAGE.read_bytes())
+        return _plain(404, f"no such page: {url.path}")
+
+    return guarded(app)
+
+
+def health(store: TraceStore) -> App:
+    """Health checks, and how much the store holds at /metrics."""
+
+    def app(request: Request) -> Response:
+        if request.path != "/metrics":
+            return json_response({"status": "StatusOK", "healthy": True, "about": "the workshop's stand-in for Jaeger"})
+        return Response(200, "\n".join(_held(store)) + "\n", content_type=CONTENT_TYPE)
+
+    return guarded(app)
+
+
+def main() -> int:
+    """Entry of the jaeger images; `LABKIT_BIND` says which address is the pod's."""
+    store = TraceStore(max_traces=int(os.environ.get("MEMORY_MAX_TRACES") or 50_000))
+    print("the workshop's stand-in for Jaeger: Zipkin collector on 9411, query API and page on 16686", flush=True)
+    apps = {QUERY_PORT: query(store), COLLECTOR_PORT: collector(store)}
+    return serve(apps | dict.fromkeys(HEALTH_PORTS, health(store)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,227 @@
+"""Time series for the side panels and the tabs of metrics."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from meshbox.images.kiali.sources import Labels, Prometheus, Series
+
+__all__ = ["Asked", "Subject", "asked", "dashboard", "series"]
+
+Json = dict[str, Any]
+_LABEL = re.compile(r"[a-zA-Z_]\w*")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Whose metrics.
+
+    Args:
+        kind: "namespace", "app", "workload" or "service".
+        namespace: Its namespace.
+        name: Its name; "" for a namespace.
+    """
+
+    kind: str
+    namespace: str
+    name: str = ""
+
+    def matchers(self, direction: str, reporter: str, protocol: str) -> str:
+        """The label matchers of its series."""
+        side = "source" if direction == "outbound" else "destination"
+        found = {"reporter": reporter}
+        if self.kind == "service":
+            found |= {"destination_service_namespace": self.namespace, "destination_service_name": self.name}
+        else:
+            found[f"{side}_workload_namespace"] = self.namespace
+            if self.kind != "namespace":
+                found[f"{side}_{self.kind}"] = self.name
+        if protocol:
+            found["request_protocol"] = protocol
+        return ", ".join(f'{name}="{_quoted(value)}"' for name, value in found.items())
+
+
+def _quoted(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a request for metrics asks.
+
+    Args:
+        filters: Names of metrics; empty for all.
+        quantiles: "0.5", …
+        average: Whether a mean is wanted of distributions.
+        by: Labels to split by.
+        direction: "inbound" or "outbound".
+        reporter: "source" or "destination".
+        protocol: "http", "grpc" or "".
+        start: Seconds since 1970.
+        end: Seconds since 1970.
+        step: Seconds between points.
+        interval: Window of the rates, e.g. "60s".
+    """
+
+    filters: tuple[str, ...]
+    quantiles: tuple[str, ...]
+    average: bool
+    by: tuple[str, ...]
+    direction: str
+    reporter: str
+    protocol: str
+    start: float
+    end: float
+    step: float
+    interval: str
+
+
+def asked(query: Mapping[str, Sequence[str]]) -> Asked:
+    """Read a request's query.
+
+    Raises:
+        ValueError: a number is none, or out of range.
+    """
+
+    def one(name: str, default: str) -> str:
+        return (query.get(name) or [default])[0]
+
+    duration, step = float(one("duration", "1800")), float(one("step", "15"))
+    end = float(one("queryTime", "0")) or time.time()
+    if not (0 < duration <= 400 * 86400 and step >= 1 and duration / step <= 11_000):
+        raise ValueError("duration or step is out of range")
+    interval = one("rateInterval", "60s")
+    if not re.fullmatch(r"\d{1,7}[smhd]", interval):
+        raise ValueError(f"rateInterval {interval!r} is no duration")
+    direction = "inbound" if one("direction", "outbound") == "inbound" else "outbound"
+    reporter = "destination" if one("reporter", "source") == "destination" else "source"
+    quantiles = tuple(f"{float(value):g}" for value in query.get("quantiles[]", ()))
+    return Asked(
+        filters=tuple(query.get("filters[]", ())),
+        quantiles=quantiles,
+        average=one("avg", "true") == "true",
+        by=tuple(name for name in query.get("byLabels[]", ()) if _LABEL.fullmatch(name)),
+        direction=direction,
+        reporter=reporter,
+        protocol=re.sub(r"\W", "", one("requestProtocol", "")),
+        start=end - duration,
+        end=end,
+        step=step,
+        interval=interval,
+    )
+
+
+_RATES = {
+    "request_count": ("istio_requests_total", ""),
+    "request_error_count": ("istio_requests_total", 'response_code=~"^0$|^[4-5]\\\\d\\\\d$"'),
+    "request_throughput": ("istio_request_bytes_sum", ""),
+    "response_throughput": ("istio_response_bytes_sum", ""),
+    "tcp_received": ("istio_tcp_received_bytes_total", ""),
+    "tcp_sent": ("istio_tcp_sent_bytes_total", ""),
+    "tcp_opened": ("istio_tcp_connections_opened_total", ""),
+    "tcp_closed": ("istio_tcp_connections_closed_total", ""),
+}
+_DISTRIBUTIONS = {
+    "request_duration_millis": "",
+    "request_size": "istio_request_bytes",
+    "response_size": "istio_response_bytes",
+}
+
+
+def _metric(name: str, stat: str, found: Series, factor: float) -> Json:
+    labels: Labels = {key: value for key, value in found[0].items() if key != "__name__"}
+    points = [[int(when), value * factor] for when, value in found[1]]
+    return {"labels": labels, "datapoints": points, "name": name, "stat": stat}
+
+
+def _rate(prometheus: Prometheus, name: str, subject: Subject, given: Asked) -> list[Json]:
+    metric, more = _RATES[name]
+    # Mixer and the sidecars count TCP without a protocol.
+    matchers = subject.matchers(given.direction, given.reporter, "" if "tcp" in name else given.protocol)
+    chosen = f"{matchers}, {more}" if more else matchers
+    by = f" by ({', '.join(given.by)})" if given.by else ""
+    expression = f"sum(rate({metric}{{{chosen}}}[{given.interval}])){by}"
+    return [_metric(name, "", found, 1.0) for found in prometheus.range(expression, given.start, given.end, given.step)]
+
+
+def _distribution(prometheus: Prometheus, name: str, subject: Subject, given: Asked) -> list[Json]:
+    metric, factor = (_DISTRIBUTIONS[name], 1.0) if _DISTRIBUTIONS[name] else prometheus.duration_metric()
+    matchers = subject.matchers(given.direction, given.reporter, given.protocol)
+    by = ", ".join(given.by)
+
+    def rate(suffix: str, labels: str) -> str:
+        grouped = f" by ({labels})" if labels else ""
+        return f"sum(rate({metric}{suffix}{{{matchers}}}[{given.interval}])){grouped}"
+
+    found: list[Json] = []
+    stats = [(quantile, "") for quantile in given.quantiles]
+    wanted = {"avg": f"{rate('_sum', by)} / {rate('_count', by)}"} if given.average else {}
+    wanted |= {
+        quantile: f"histogram_quantile({quantile}, {rate('_bucket', ', '.join(('le', *given.by)))})"
+        for quantile, _ in stats
+    }
+    for stat, expression in wanted.items():
+        for one in prometheus.range(expression, given.start, given.end, given.step):
+            found.append(_metric(name, stat, one, factor))
+    return found
+
+
+def series(prometheus: Prometheus, subject: Subject, given: Asked) -> dict[str, list[Json]]:
+    """The metrics asked for, by name.
+
+    Raises:
+        SourceError: Prometheus cannot be reached.
+    """
+    names = given.filters or (*_RATES, *_DISTRIBUTIONS)
+    found = {}
+    for name in names:
+        if name in _RATES:
+            found[name] = _rate(prometheus, name, subject, given)
+        elif name in _DISTRIBUTIONS:
+            found[name] = _distribution(prometheus, name, subject, given)
+    return found
+
+
+_CHARTS = (
+    ("Request volume", "ops", "request_count"),
+    ("Request duration", "seconds", "request_duration_millis"),
+    ("Request throughput", "bitrate", "request_throughput"),
+    ("Request size", "bytes", "request_size"),
+    ("Response throughput", "bitrate", "response_throughput"),
+    ("Response size", "bytes", "response_size"),
+    ("TCP received", "bytes", "tcp_received"),
+    ("TCP sent", "bytes", "tcp_sent"),
+)
+_LOCAL = (("destination_version", "Local version"),)
+_INBOUND = (("source_app", "Remote app"), ("source_version", "Remote version"))
+_OUTBOUND = (("destination_service_name", "Remote service"), ("destination_app", "Remote app"))
+_COMMON = (("response_code", "Response code"), ("grpc_response_status", "GRPC status"), ("response_flags", "Flags"))
+
+
+def dashboard(prometheus: Prometheus, subject: Subject, given: Asked) -> Json:
+    """The page of metrics of an app, workload or Service.
+
+    Raises:
+        SourceError: Prometheus cannot be reached.
+    """
+    found = series(prometheus, subject, given)
+    charts = []
+    for title, unit, name in _CHARTS:
+        metrics = found.get(name, [])
+        if unit == "seconds":
+            metrics = [
+                {**one, "datapoints": [[when, value / 1000] for when, value in one["datapoints"]]} for one in metrics
+            ]
+        shown = [{**one, "name": title} for one in metrics]
+        charts.append({"name": title, "unit": unit, "spans": 3, "startCollapsed": False, "metrics": shown})
+    inbound = given.direction == "inbound"
+    labels = ((*(_LOCAL if inbound else ()), *(_INBOUND if inbound else _OUTBOUND)), _COMMON)
+    aggregations = [
+        {"label": label, "displayName": shown, "singleSelection": False} for group in labels for label, shown in group
+    ]
+    title = f"{'Inbound' if inbound else 'Outbound'} metrics"
+    return {"title": title, "charts": charts, "aggregations": aggregations, "externalLinks": []}

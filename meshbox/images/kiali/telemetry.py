@@ -1,0 +1,198 @@
+"""Who sent what to whom: Istio's metrics read as flows between workloads.
+
+A request is counted twice, by the proxy of its sender and that of its receiver. The sender's count also has requests
+that nobody answered, so it is the one taken, except where the sender has no proxy.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from meshbox.images.kiali.sources import Labels, Prometheus
+
+__all__ = ["UNKNOWN", "Flow", "Party", "TrafficQuery", "flows", "mutual_tls", "response_times", "selectors"]
+
+UNKNOWN = "unknown"
+
+_SOURCE = ("source_workload_namespace", "source_workload", "source_app", "source_version")
+_DESTINATION = (
+    "destination_service_namespace",
+    "destination_service",
+    "destination_service_name",
+    "destination_workload_namespace",
+    "destination_workload",
+    "destination_app",
+    "destination_version",
+)
+_PAIR = ", ".join((*_SOURCE, *_DESTINATION))
+_HTTP = f"reporter, {_PAIR}, request_protocol, response_code, grpc_response_status, response_flags"
+_TCP = f"reporter, {_PAIR}, response_flags"
+
+
+@dataclass(frozen=True)
+class TrafficQuery:
+    """Which traffic is looked at.
+
+    Args:
+        namespaces: Traffic from, to and within these.
+        duration: Seconds over which rates are taken.
+        at: The end, in seconds since 1970; None for now.
+    """
+
+    namespaces: tuple[str, ...]
+    duration: int = 60
+    at: float | None = None
+
+
+@dataclass(frozen=True)
+class Party:
+    """One side of a flow; "unknown" where its proxy did not say.
+
+    Args:
+        namespace: Its namespace.
+        workload: Its workload's name.
+        app: Its label app.
+        version: Its label version.
+    """
+
+    namespace: str
+    workload: str
+    app: str
+    version: str
+
+    @property
+    def known(self) -> bool:
+        """Whether anything is known of it."""
+        return self.workload != UNKNOWN or self.app != UNKNOWN
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Traffic of one kind between two parties.
+
+    Args:
+        source: Who sent.
+        target: Who received; unknown if nobody did.
+        service: Namespace and name of the Service asked for.
+        host: That Service's full host name.
+        protocol: "http", "grpc" or "tcp".
+        code: The response's code; "-" without a response.
+        flags: Envoy's response flags; "-" for none.
+        rate: Requests a second; bytes a second for "tcp".
+    """
+
+    source: Party
+    target: Party
+    service: tuple[str, str]
+    host: str
+    protocol: str
+    code: str
+    flags: str
+    rate: float
+
+
+def selectors(namespaces: Iterable[str]) -> tuple[str, str, str]:
+    """The label matchers of three sets of series that together hold each request from or to `namespaces` once."""
+    names = "|".join(re.escape(name).replace("\\", "\\\\") for name in sorted(set(namespaces)))
+    return (
+        f'reporter="destination", source_workload="unknown", destination_workload_namespace=~"{names}"',
+        f'reporter="source", source_workload_namespace!~"{names}", source_workload!="unknown", '
+        f'destination_service_namespace=~"{names}"',
+        f'reporter="source", source_workload_namespace=~"{names}"',
+    )
+
+
+def _rates(metric: str, query: TrafficQuery, by: str) -> str:
+    window = f"[{query.duration}s]"
+    return " or ".join(f"sum(rate({metric}{{{chosen}}}{window})) by ({by})" for chosen in selectors(query.namespaces))
+
+
+def _party(labels: Labels, side: str) -> Party:
+    names = (f"{side}_workload_namespace", f"{side}_workload", f"{side}_app", f"{side}_version")
+    namespace, workload, app, version = (labels.get(name) or UNKNOWN for name in names)
+    return Party(namespace, workload, app, version)
+
+
+def _service(labels: Labels) -> tuple[tuple[str, str], str]:
+    host = labels.get("destination_service") or UNKNOWN
+    namespace = labels.get("destination_service_namespace") or UNKNOWN
+    name = labels.get("destination_service_name") or UNKNOWN
+    if name == UNKNOWN and host != UNKNOWN:
+        name = host
+    if name == f"{name.split('.')[0]}.{namespace}.svc.cluster.local":
+        name = name.split(".")[0]
+    return (namespace, name), host
+
+
+def flows(prometheus: Prometheus, query: TrafficQuery) -> Iterator[Flow]:
+    """All traffic of `query` that is not zero.
+
+    Raises:
+        SourceError: Prometheus cannot be reached.
+    """
+    for labels, rate in prometheus.query(_rates("istio_requests_total", query, _HTTP), query.at):
+        if rate > 0:
+            yield _flow(labels, rate, "grpc" if labels.get("request_protocol") == "grpc" else "http")
+    for labels, rate in prometheus.query(_rates("istio_tcp_sent_bytes_total", query, _TCP), query.at):
+        if rate > 0:
+            yield _flow(labels, rate, "tcp")
+
+
+def _flow(labels: Labels, rate: float, protocol: str) -> Flow:
+    code = labels.get("response_code") or "-"
+    if protocol == "grpc" and code == "200":
+        code = labels.get("grpc_response_status") or "0"
+    elif code in ("0", UNKNOWN):
+        code = "-"
+    flags = labels.get("response_flags") or "-"
+    service, host = _service(labels)
+    return Flow(_party(labels, "source"), _party(labels, "destination"), service, host, protocol, code, flags, rate)
+
+
+def response_times(
+    prometheus: Prometheus, query: TrafficQuery, quantile: str = "0.95"
+) -> Iterator[tuple[Party, Party, tuple[str, str], float]]:
+    """How long answers took, in milliseconds: source, target, service, value.
+
+    Args:
+        prometheus: Where to ask.
+        query: Which traffic.
+        quantile: "0.5", "0.95" or "0.99"; "avg" for the mean.
+
+    Raises:
+        SourceError: Prometheus cannot be reached.
+    """
+    metric, milliseconds = prometheus.duration_metric()
+    if quantile == "avg":
+        total, count = (_rates(f"{metric}_{part}", query, _PAIR) for part in ("sum", "count"))
+        expression = f"({total}) / ({count})"
+    else:
+        expression = f"histogram_quantile({quantile}, {_rates(f'{metric}_bucket', query, f'le, {_PAIR}')})"
+    for labels, value in prometheus.query(expression, query.at):
+        yield _party(labels, "source"), _party(labels, "destination"), _service(labels)[0], value * milliseconds
+
+
+def mutual_tls(
+    prometheus: Prometheus, query: TrafficQuery
+) -> Iterator[tuple[Party, Party, tuple[str, str], str, float]]:
+    """How connections were secured: source, target, service, policy ("mutual_tls", "none", …), rate.
+
+    Only the receiver knows; both sides' namespaces are looked at.
+
+    Raises:
+        SourceError: Prometheus cannot be reached.
+    """
+    names = "|".join(re.escape(name).replace("\\", "\\\\") for name in sorted(query.namespaces))
+    sides = ("source_workload_namespace", "destination_workload_namespace")
+    for metric in ("istio_requests_total", "istio_tcp_sent_bytes_total"):
+        expression = " or ".join(
+            f'sum(rate({metric}{{reporter="destination", {side}=~"{names}"}}[{query.duration}s])) '
+            f"by ({_PAIR}, connection_security_policy)"
+            for side in sides
+        )
+        for labels, rate in prometheus.query(expression, query.at):
+            if rate > 0:
+                policy = labels.get("connection_security_policy") or UNKNOWN
+                yield _party(labels, "source"), _party(labels, "destination"), _service(labels)[0], policy, rate

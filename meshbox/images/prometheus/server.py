@@ -1,0 +1,207 @@
+"""The pod's process: writes the adapted configuration, runs the real Prometheus, and guards the way to it.
+
+Prometheus asks nobody who they are, and a web page can send requests to any loopback address. So it listens at a port
+of its own behind a password that only this process knows; at 9090 stands a guard that lets our own addresses in.
+"""
+
+from __future__ import annotations
+
+import base64
+import ctypes
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+from labkit.ground import config, files, reading
+from labkit.ground.guard import new_secret
+from meshbox.images.cluster import Cluster
+from meshbox.images.guarded import guarded
+from meshbox.images.prometheus.adapt import Surroundings, adapt
+from meshbox.images.prometheus.targets import RESOURCES, targets
+from meshbox.images.proxy.kept_counts import scrapes
+from meshbox.images.standin import about
+from meshbox.images.web import App, Request, Response, json_response, listen, serve
+from meshbox.program import program
+
+__all__ = ["discovery", "forward", "main"]
+
+PORT = 9090
+_USER = "pod"
+_HOP_HEADERS = {"connection", "keep-alive", "transfer-encoding", "upgrade", "te", "trailer", "content-length", "date"}
+
+
+def discovery(cluster: Cluster) -> App:
+    """Prometheus' service discovery: GET ?role=…&namespaces=a,b."""
+
+    def app(request: Request) -> Response:
+        values = parse_qs(urlsplit(request.target).query)
+        names = frozenset(filter(None, values.get("namespaces", [""])[0].split(",")))
+        return json_response(targets(values.get("role", [""])[0], cluster.objects(), names))
+
+    return guarded(app)
+
+
+def forward(host: str, port: int, password: str) -> App:
+    """Hand requests on to the Prometheus behind the password."""
+    credentials = base64.b64encode(f"{_USER}:{password}".encode()).decode()
+
+    def app(request: Request) -> Response:
+        connection = http.client.HTTPConnection(host, port, timeout=120)
+        headers = {name: value for name, value in request.items if name.lower() not in {*_HOP_HEADERS, "authorization"}}
+        headers["Authorization"] = f"Basic {credentials}"
+        try:
+            connection.request(request.method, request.target, request.body or None, headers)
+            answer = connection.getresponse()
+            body = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            return Response(503, f"Prometheus does not answer: {error}\n", content_type="text/plain")
+        finally:
+            connection.close()
+        kept = [(name, value) for name, value in answer.getheaders() if name.lower() not in _HOP_HEADERS]
+        return Response(answer.status, body, kept, content_type="")
+
+    return guarded(app)
+
+
+def _flags(argv: list[str]) -> dict[str, str]:
+    pairs = (argument.lstrip("-").partition("=") for argument in argv if argument.startswith("-"))
+    return {name: value for name, _, value in pairs}
+
+
+class _Pod:
+    """Where this pod's files are, and what its command line asks for."""
+
+    def __init__(self) -> None:
+        self.root = Path(os.environ["LABKIT_ROOT"])
+        self.flags = _flags(sys.argv[1:])
+        source = self.flags.get("config.file", "/etc/prometheus/prometheus.yml")
+        # What the node put into the command line is a real path already.
+        self.source = Path(source) if source.startswith(str(self.root)) else self.root / source.lstrip("/")
+        self.adapted = self.root / "prometheus.adapted.yml"
+        self.address = os.environ["LABKIT_BIND"]
+        self.hidden = os.environ["LABKIT_LOCAL_IP"]
+        self.api = f"{os.environ['KUBERNETES_SERVICE_HOST']}:{os.environ['KUBERNETES_SERVICE_PORT']}"
+
+    def write_config(self, discovery_port: int, scrapes_port: int) -> None:
+        here = Surroundings(
+            discovery=f"http://{self.hidden}:{discovery_port}/sd",
+            root=self.root,
+            api=self.api,
+            own=f"{self.address}:{PORT}",
+            scrapes=f"http://{self.hidden}:{scrapes_port}",
+            quick=os.environ["LABKIT_CLOCKS"] == "quick",
+            from_mixer=os.environ["LABKIT_METRICS"] == "mixer",
+            shift=int(os.environ.get("LABKIT_LOW_PORT_SHIFT") or 0),
+        )
+        text = _adapted(self.source.read_text(encoding="utf-8", errors="replace"), here)
+        # Prometheus may read it again at this moment: half a configuration is refused.
+        files.write(self.adapted, text.encode(), lasting=False)
+
+    def command(self, program: Path, port: int, password: str) -> list[str]:
+        import bcrypt
+
+        # Four rounds: the password is random and lives no longer than the pod, and each check costs time.
+        hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode()
+        web = self.root / "web.yml"
+        files.write(web, json.dumps({"basic_auth_users": {_USER: hashed}}).encode(), lasting=False)
+        retention = self.flags.get("storage.tsdb.retention.time") or self.flags.get("storage.tsdb.retention") or "6h"
+        data = self.flags.get("storage.tsdb.path", "/prometheus")
+        data = data if data.startswith(str(self.root)) else str(self.root / data.lstrip("/"))
+        return [
+            str(program),
+            f"--config.file={self.adapted}",
+            f"--storage.tsdb.path={data}",
+            f"--storage.tsdb.retention.time={retention}",
+            f"--web.listen-address={self.hidden}:{port}",
+            f"--web.config.file={web}",
+            "--web.enable-lifecycle",
+            "--log.level=warn",
+        ]
+
+
+def _adapted(text: str, here: Surroundings) -> str:
+    import yaml
+
+    try:
+        return yaml.safe_dump(adapt(reading.yaml_value(text) or {}, here), sort_keys=False)
+    except (reading.ReadingError, AttributeError, TypeError):
+        # No configuration of Prometheus: what is wrong with it is best said by Prometheus itself.
+        return text
+
+
+def _free_port(address: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((address, 0))
+        return int(probe.getsockname()[1])
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def _watch_source(pod: _Pod, discovery_port: int, scrapes_port: int) -> None:
+    """Adapt anew whenever the ConfigMap's file changes; whoever asks for a reload then gets the new one."""
+    seen = pod.source.stat().st_mtime_ns
+    while True:
+        time.sleep(1)
+        try:
+            now = pod.source.stat().st_mtime_ns
+            if now != seen:
+                seen = now
+                pod.write_config(discovery_port, scrapes_port)
+                print("the configuration has changed: POST /-/reload applies it", flush=True)
+        except (OSError, ValueError) as error:
+            print(f"cannot read {pod.source}: {error}", file=sys.stderr, flush=True)
+
+
+def _missing() -> int:
+    text = f"Prometheus is not installed on this machine. `{program()} setup` fetches it; then delete this pod."
+    page = about("Prometheus", text)
+    print(text, flush=True)
+    healthy = Response(200, "no Prometheus on this machine\n", content_type="text/plain")
+
+    def app(request: Request) -> Response:
+        return healthy if request.path.startswith("/-/") else Response(503, page.body)
+
+    return serve({PORT: guarded(app)})
+
+
+def main() -> int:
+    """Entry of the prometheus image."""
+    sys.path += os.environ["LABKIT_LIBRARIES"].split(":")
+    program = config.tool("prometheus")
+    if program is None:
+        return _missing()
+    pod = _Pod()
+    (sd,) = listen({0: discovery(Cluster.of_pod(RESOURCES))}, pod.hidden)
+    block = ".".join(pod.hidden.split(".")[:2]) + "."
+    (relay,) = listen({0: scrapes(block)}, pod.hidden)
+    sd_port, relay_port = int(sd.server_address[1]), int(relay.server_address[1])
+    pod.write_config(sd_port, relay_port)
+    password, port = new_secret(), _free_port(pod.hidden)
+    command = pod.command(program, port, password)
+    child = subprocess.Popen(command, preexec_fn=_die_with_parent)
+    threading.Thread(target=_watch_source, args=(pod, sd_port, relay_port), daemon=True).start()
+    threading.Thread(target=_end_with, args=(child,), daemon=True).start()
+    code = serve({PORT: forward(pod.hidden, port, password)})
+    child.terminate()
+    child.wait()
+    return code
+
+
+def _end_with(child: subprocess.Popen[bytes]) -> None:
+    code = child.wait()
+    print(f"prometheus ended with code {code}", file=sys.stderr, flush=True)
+    os._exit(code if code > 0 else 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

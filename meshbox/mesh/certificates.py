@@ -1,0 +1,196 @@
+"""The mesh's certificate authority, and the identity it gives to each service account."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from labkit.ground import files
+from labkit.ground.errors import SandboxError
+from meshbox import kept
+
+__all__ = ["Authority", "Identity"]
+
+log = logging.getLogger(__name__)
+
+ROOT_LIFETIME = datetime.timedelta(days=3650)
+LIFETIME = datetime.timedelta(hours=24)
+LEGACY_LIFETIME = datetime.timedelta(days=90)
+"""Of a workload's certificate: istiod's and Citadel's. A new one is made when half of it is over."""
+
+_SKEW = datetime.timedelta(minutes=1)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A workload's certificate and key.
+
+    Args:
+        chain: The certificate and the authority's, in PEM.
+        key: The private key, in PEM.
+        renew: When to ask for the next one.
+    """
+
+    chain: str
+    key: str
+    renew: datetime.datetime
+
+
+class Authority:
+    """Signs SPIFFE identities; its own key stays on disk, so that identities outlive a restart of the sandbox.
+
+    Args:
+        folder: Where its key and certificate are kept (mode 0600).
+        lifetime: How long an identity is valid: 24 hours today, 90 days from Istio 1.2's Citadel.
+    """
+
+    def __init__(self, folder: Path, lifetime: datetime.timedelta = LIFETIME) -> None:
+        self._folder = folder
+        self._lifetime = lifetime
+        self._key: ec.EllipticCurvePrivateKey | None = None
+        self._certificate: x509.Certificate | None = None
+        self._identities: dict[str, Identity] = {}
+
+    def load(self) -> None:
+        """Read the key and certificate, or make them.
+
+        A certificate that is damaged, has expired or belongs to another key is made again with the key that is there.
+        A key that is damaged is moved aside and replaced: identities are issued at each start anyway, and whoever must
+        trust the authority (proxies, Citadel's Secrets, istiod's ConfigMaps) is told its certificate at each start.
+
+        Raises:
+            SandboxError: the folder cannot be written.
+        """
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise SandboxError(
+                f"{self._folder} cannot be made: {error.strerror}",
+                next_step=f"look at what is at that place; it must be a folder, in {self._folder.parent}",
+            ) from error
+        key_file, file = self._folder / "ca-key.pem", self._folder / "ca-cert.pem"
+        key = self._sound_key(key_file)
+        self._key = key or ec.generate_private_key(ec.SECP256R1())
+        certificate = None if key is None else self._sound_certificate(file, key)
+        self._certificate = certificate or self._self_signed(self._key)
+        # The key first: without its certificate it is as good; a certificate without its key is good for nothing.
+        if key is None:
+            kept.put(key_file, _pem(self._key))
+        if certificate is None:
+            kept.put(file, self.root)
+
+    @staticmethod
+    def _sound_key(file: Path) -> ec.EllipticCurvePrivateKey | None:
+        try:
+            key = serialization.load_pem_private_key(files.read(file), None)
+            if isinstance(key, ec.EllipticCurvePrivateKey):
+                return key
+            problem = "it is not an EC key"
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError):
+            problem = "it is no private key in PEM"
+        try:
+            where = files.aside(file)
+        except OSError as error:
+            raise SandboxError(
+                f"{file} is damaged, and cannot be moved aside: {error.strerror}", next_step=f"remove {file}"
+            ) from error
+        log.warning("the mesh's authority has a new key, as %s was damaged: it is now %s (%s)", file, where, problem)
+        return None
+
+    @staticmethod
+    def _sound_certificate(file: Path, key: ec.EllipticCurvePrivateKey) -> x509.Certificate | None:
+        """The authority's certificate in `file`, if it is its own, for `key`, and good for longer than an identity."""
+        try:
+            certificate = x509.load_pem_x509_certificate(files.read(file))
+            certificate.verify_directly_issued_by(certificate)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, InvalidSignature) as error:
+            log.warning("%s is damaged, and is made again (%s)", file, type(error).__name__)
+            return None
+        soon = datetime.datetime.now(datetime.UTC) + LEGACY_LIFETIME
+        if certificate.public_key() == key.public_key() and certificate.not_valid_after_utc > soon:
+            return certificate
+        log.warning("%s is made again: it belonged to another key, or was about to expire", file)
+        return None
+
+    @property
+    def root(self) -> str:
+        """The authority's certificate, in PEM."""
+        assert self._certificate is not None, "load() comes first"
+        return self._certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+    def identity(self, spiffe: str, now: datetime.datetime | None = None) -> Identity:
+        """The current certificate for `spiffe`, the same one until it is time for the next."""
+        now = now or datetime.datetime.now(datetime.UTC)
+        known = self._identities.get(spiffe)
+        if known is None or now >= known.renew:
+            known = self._identities[spiffe] = self.issue(spiffe, now)
+        return known
+
+    def issue(self, spiffe: str, now: datetime.datetime | None = None) -> Identity:
+        """A new certificate for `spiffe`."""
+        assert self._certificate is not None, "load() comes first"
+        assert self._key is not None, "load() comes first"
+        now = now or datetime.datetime.now(datetime.UTC)
+        key = ec.generate_private_key(ec.SECP256R1())
+        usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([]))
+            .issuer_name(self._certificate.subject)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - _SKEW)
+            .not_valid_after(now + self._lifetime)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+            # Critical, because the subject is empty (RFC 5280, 4.2.1.6).
+            .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(spiffe)]), critical=True)
+            .sign(self._key, hashes.SHA256())
+        )
+        chain = certificate.public_bytes(serialization.Encoding.PEM).decode() + self.root
+        return Identity(chain, _pem(key), now + self._lifetime / 2)
+
+    def _self_signed(self, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
+        now = datetime.datetime.now(datetime.UTC)
+        name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "cluster.local")])
+        usage = x509.KeyUsage(
+            digital_signature=False,
+            content_commitment=False,
+            key_encipherment=False,
+            data_encipherment=False,
+            key_agreement=False,
+            key_cert_sign=True,
+            crl_sign=True,
+            encipher_only=False,
+            decipher_only=False,
+        )
+        return (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - _SKEW)
+            .not_valid_after(now + ROOT_LIFETIME)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(usage, critical=True)
+            .sign(key, hashes.SHA256())
+        )
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> str:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()

@@ -1,0 +1,332 @@
+"""The `http` section of a VirtualService as Envoy routes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from meshbox.contracts import Obj
+from meshbox.mesh import policies
+from meshbox.mesh.clusters import outbound_name
+from meshbox.mesh.envoy import extension, string_match, typed
+from meshbox.mesh.field_values import duration, fqdn, fractional_percent, percentage
+from meshbox.mesh.headers import headers_fields
+from meshbox.mesh.matches import applies, catches_all, route_match
+from meshbox.mesh.model import Port, Service
+from meshbox.mesh.snapshot import Scope
+
+__all__ = ["Site", "default_route", "destination", "http_routes"]
+
+Json = dict[str, Any]
+
+MESH = frozenset({"mesh"})
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where routes are being built.
+
+    Args:
+        scope: What the proxy sees.
+        port: The listener's port; 0 for the HTTP proxy port, which serves all.
+        labels: The proxy's labels.
+        gateways: "mesh", or the names of the gateways whose servers share the listener.
+        legacy: Whether Istio 1.2's rules apply.
+    """
+
+    scope: Scope
+    port: int
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
+    gateways: frozenset[str] = MESH
+    legacy: bool = False
+
+
+def destination(
+    site: Site, target: Json, namespace: str, default_port: int = 0
+) -> tuple[str, Service | None, Port | None]:
+    """The cluster of a Destination; with it the Service and port where they are known."""
+    host = fqdn(target["host"], namespace)
+    service = site.scope.service(host)
+    number = (target.get("port") or {}).get("number") or 0
+    if not number:
+        number = service.ports[0].number if service and len(service.ports) == 1 else site.port or default_port or 80
+    name = outbound_name(service.host if service else host, number, target.get("subset") or "")
+    return name, service, service.port(number) if service else None
+
+
+def http_routes(site: Site, virtual_service: Obj, default_port: int = 0) -> list[Json]:
+    """The routes of `virtual_service` that can apply at `site`, in order; what follows a catch-all is left out."""
+    found: list[Json] = []
+    namespace = virtual_service["metadata"]["namespace"]
+    for rule in virtual_service["spec"].get("http") or []:
+        for match in rule.get("match") or [{}]:
+            if not applies(
+                match, port=site.port, labels=site.labels, namespace=site.scope.namespace, gateways=site.gateways
+            ):
+                continue
+            route = _route(site, virtual_service, rule, match, namespace, default_port)
+            found.append(route)
+            if catches_all(route["match"]):
+                return found
+    return found
+
+
+def _route(site: Site, virtual_service: Obj, rule: Json, match: Json, namespace: str, default_port: int) -> Json:
+    matched = route_match(match)
+    route: Json = {"match": matched}
+    name = ".".join(part for part in (rule.get("name"), match.get("name")) if part)
+    route["name"] = name or ("default" if catches_all(matched) else "")
+    if not route["name"]:
+        del route["name"]
+    if rule.get("redirect"):
+        route["redirect"] = _redirect(rule["redirect"], matched)
+    elif rule.get("directResponse"):
+        route["direct_response"] = _direct_response(rule["directResponse"])
+    else:
+        route["route"] = _action(site, rule, matched, namespace, default_port)
+    route |= headers_fields(rule)
+    filters: Json = {}
+    if rule.get("fault"):
+        filters["envoy.filters.http.fault"] = _fault(rule["fault"])
+    if rule.get("corsPolicy"):
+        filters["envoy.filters.http.cors"] = _cors(rule["corsPolicy"])
+    if filters:
+        route["typed_per_filter_config"] = filters
+    route["decorator"] = {
+        "operation": _operation(route, virtual_service["metadata"]["name"], site.port or default_port)
+    }
+    route["metadata"] = {"filter_metadata": {"istio": {"config": _origin(virtual_service)}}}
+    return route
+
+
+def _origin(obj: Obj) -> str:
+    meta = obj["metadata"]
+    return f"/apis/networking.istio.io/v1alpha3/namespaces/{meta['namespace']}/virtual-service/{meta['name']}"
+
+
+def _operation(route: Json, name: str, port: int) -> str:
+    match = route["match"]
+    path = f"{match['prefix']}*" if "prefix" in match else match.get("path") or match["safe_regex"]["regex"]
+    cluster = (route.get("route") or {}).get("cluster", "")
+    if cluster.startswith("outbound|"):
+        _, number, _, host = cluster.split("|")
+        return f"{host}:{number}{path}"
+    return f"{name}:{port}{path}"
+
+
+def default_route(site: Site, service: Service, port: Port) -> Json:
+    """The route to a port of a Service that no VirtualService speaks of."""
+    cluster = outbound_name(service.host, port.number)
+    action: Json = {"cluster": cluster, "timeout": "0s"}
+    hashing = _hash_policy(site, service, port, "")
+    if hashing:
+        action["hash_policy"] = hashing
+    action["retry_policy"] = _retries(None, bool(hashing), legacy=site.legacy)
+    return {
+        "name": "default",
+        "match": {"prefix": "/"},
+        "decorator": {"operation": f"{service.host}:{port.number}/*"},
+        "route": action,
+    }
+
+
+def _action(site: Site, rule: Json, matched: Json, namespace: str, default_port: int) -> Json:
+    action: Json = {"timeout": duration(rule["timeout"]) if rule.get("timeout") else "0s"}
+    targets = rule.get("route") or []
+    weighted = []
+    hashing: list[Json] = []
+    for target in targets:
+        where = target.get("destination") or {}
+        name, service, port = destination(site, where, namespace, default_port)
+        weight = target.get("weight")
+        weighted.append((name, 100 if weight is None and len(targets) == 1 else weight or 0, headers_fields(target)))
+        if service and port:
+            hashing = hashing or _hash_policy(site, service, port, where.get("subset") or "")
+    positive = [entry for entry in weighted if entry[1] > 0] or weighted[:1]
+    if len(positive) == 1 and not positive[0][2]:
+        action["cluster"] = positive[0][0]
+    else:
+        action["weighted_clusters"] = {"clusters": [{"name": n, "weight": w, **f} for n, w, f in positive]}
+    if hashing:
+        action["hash_policy"] = hashing
+    retries = _retries(rule.get("retries"), bool(hashing), legacy=site.legacy)
+    if retries:
+        action["retry_policy"] = retries
+    action |= _rewrite(rule, matched)
+    mirrors = _mirrors(site, rule, namespace, default_port)
+    if mirrors:
+        action["request_mirror_policies"] = mirrors
+    return action
+
+
+def _rewrite(rule: Json, matched: Json) -> Json:
+    rewrite = rule.get("rewrite") or {}
+    fields: Json = {}
+    if regex := rewrite.get("uriRegexRewrite"):
+        fields["regex_rewrite"] = {"pattern": {"regex": regex["match"]}, "substitution": regex.get("rewrite") or ""}
+    elif rewrite.get("uri"):
+        if "safe_regex" in matched:
+            # A pattern has no prefix to cut off: the whole path is replaced, the query kept.
+            fields["regex_rewrite"] = {
+                "pattern": {"regex": "^[^?]*"},
+                "substitution": re.sub(r"\\", r"\\\\", rewrite["uri"]),
+            }
+        else:
+            fields["prefix_rewrite"] = rewrite["uri"]
+    authority = rewrite.get("authority")
+    request = (rule.get("headers") or {}).get("request") or {}
+    for name, value in (request.get("set") or {}).items():
+        if name.lower() in ("host", ":authority"):
+            authority = value
+    if authority:
+        fields["host_rewrite_literal"] = authority
+    return fields
+
+
+def _redirect(redirect: Json, matched: Json) -> Json:
+    fields: Json = {}
+    if redirect.get("uri"):
+        fields["path_redirect"] = redirect["uri"]
+        if redirect["uri"] == "%PREFIX()%" and "prefix" in matched:
+            del fields["path_redirect"]
+    if redirect.get("authority"):
+        fields["host_redirect"] = redirect["authority"]
+    if redirect.get("scheme"):
+        fields["scheme_redirect"] = redirect["scheme"]
+    if redirect.get("port"):
+        fields["port_redirect"] = redirect["port"]
+    codes = {
+        301: "MOVED_PERMANENTLY",
+        302: "FOUND",
+        303: "SEE_OTHER",
+        307: "TEMPORARY_REDIRECT",
+        308: "PERMANENT_REDIRECT",
+    }
+    fields["response_code"] = codes.get(redirect.get("redirectCode") or 301, "MOVED_PERMANENTLY")
+    return fields
+
+
+def _direct_response(response: Json) -> Json:
+    fields: Json = {"status": response["status"]}
+    body = response.get("body") or {}
+    if "string" in body:
+        fields["body"] = {"inline_string": body["string"]}
+    elif "bytes" in body:
+        fields["body"] = {"inline_bytes": body["bytes"]}
+    return fields
+
+
+def _retries(retries: Json | None, hashing: bool, *, legacy: bool) -> Json | None:
+    if retries is not None and int(retries.get("attempts") or 0) <= 0:
+        return None
+    conditions = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
+    policy: Json = {"num_retries": 2, "retry_on": conditions, "host_selection_retry_max_attempts": 5}
+    if legacy:
+        policy["retry_on"] = conditions.replace(",retriable", ",resource-exhausted,retriable")
+        policy["host_selection_retry_max_attempts"] = 3
+        policy["retriable_status_codes"] = [503]
+    if not hashing:
+        name = "envoy.retry_host_predicates.previous_hosts"
+        kind = "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+        policy["retry_host_predicate"] = [extension(name, kind)]
+    if retries is None:
+        return policy
+    policy["num_retries"] = retries["attempts"]
+    if retries.get("retryOn"):
+        parts = [part.strip() for part in retries["retryOn"].split(",") if part.strip()]
+        codes = [int(part) for part in parts if part.isdigit()]
+        words = [part for part in parts if not part.isdigit()]
+        if codes and "retriable-status-codes" not in words:
+            words.append("retriable-status-codes")
+        policy["retry_on"] = ",".join(words)
+        policy["retriable_status_codes"] = codes
+    if retries.get("perTryTimeout"):
+        policy["per_try_timeout"] = duration(retries["perTryTimeout"])
+    if retries.get("backoff"):
+        policy["retry_back_off"] = {"base_interval": duration(retries["backoff"])}
+    if retries.get("retryIgnorePreviousHosts") is False:
+        policy.pop("retry_host_predicate", None)
+    return policy
+
+
+def _mirrors(site: Site, rule: Json, namespace: str, default_port: int) -> list[Json]:
+    mirrors = list(rule.get("mirrors") or [])
+    if rule.get("mirror"):
+        percent = percentage(rule.get("mirrorPercentage"), rule.get("mirrorPercent", rule.get("mirror_percent")))
+        mirrors.append({"destination": rule["mirror"], "percentage": {"value": percent}})
+    found = []
+    for mirror in mirrors:
+        percent = percentage(mirror.get("percentage"))
+        if percent > 0:
+            name, _, _ = destination(site, mirror["destination"], namespace, default_port)
+            found.append({"cluster": name, "runtime_fraction": {"default_value": fractional_percent(percent)}})
+    return found
+
+
+def _fault(fault: Json) -> Json:
+    fields: Json = {}
+    if delay := fault.get("delay"):
+        how_often = percentage(delay.get("percentage"), delay.get("percent"), 0.0)
+        fields["delay"] = {
+            "fixed_delay": duration(delay.get("fixedDelay") or "0s"),
+            "percentage": fractional_percent(how_often),
+        }
+    if abort := fault.get("abort"):
+        how_often = percentage(abort.get("percentage"), abort.get("percent"), 0.0)
+        fields["abort"] = {"percentage": fractional_percent(how_often)}
+        if abort.get("grpcStatus"):
+            fields["abort"]["grpc_status"] = _GRPC.get(abort["grpcStatus"], 2)
+        else:
+            fields["abort"]["http_status"] = abort.get("httpStatus") or 503
+    return typed("envoy.extensions.filters.http.fault.v3.HTTPFault", **fields)
+
+
+_GRPC_NAMES = """
+    OK CANCELLED UNKNOWN INVALID_ARGUMENT DEADLINE_EXCEEDED NOT_FOUND ALREADY_EXISTS PERMISSION_DENIED
+    RESOURCE_EXHAUSTED FAILED_PRECONDITION ABORTED OUT_OF_RANGE UNIMPLEMENTED INTERNAL UNAVAILABLE DATA_LOSS
+    UNAUTHENTICATED
+"""
+_GRPC = {name: number for number, name in enumerate(_GRPC_NAMES.split())}
+
+
+def _cors(cors: Json) -> Json:
+    origins = [string_match(origin) for origin in cors.get("allowOrigins") or []]
+    origins += [{"safe_regex": {"regex": ".*"}} if o == "*" else {"exact": o} for o in cors.get("allowOrigin") or []]
+    fields: Json = {
+        "allow_origin_string_match": origins,
+        "filter_enabled": {"default_value": {"numerator": 100}},
+    }
+    for key, name in (
+        ("allowMethods", "allow_methods"),
+        ("allowHeaders", "allow_headers"),
+        ("exposeHeaders", "expose_headers"),
+    ):
+        if cors.get(key):
+            fields[name] = ",".join(cors[key])
+    if cors.get("maxAge"):
+        fields["max_age"] = duration(cors["maxAge"])[:-1]
+    if "allowCredentials" in cors:
+        fields["allow_credentials"] = bool(cors["allowCredentials"])
+    if cors.get("unmatchedPreflights") == "IGNORE":
+        fields["forward_not_matching_preflights"] = False
+    return typed("envoy.extensions.filters.http.cors.v3.CorsPolicy", **fields)
+
+
+def _hash_policy(site: Site, service: Service, port: Port, subset: str) -> list[Json]:
+    ring = policies.consistent_hash(policies.merged_policy(site.scope.destination_rule(service), subset, port))
+    if ring.get("httpHeaderName"):
+        return [{"header": {"header_name": ring["httpHeaderName"]}}]
+    if cookie := ring.get("httpCookie"):
+        fields: Json = {"name": cookie["name"]}
+        if cookie.get("ttl"):
+            fields["ttl"] = duration(cookie["ttl"])
+        if cookie.get("path"):
+            fields["path"] = cookie["path"]
+        return [{"cookie": fields}]
+    if ring.get("useSourceIp"):
+        return [{"connection_properties": {"source_ip": True}}]
+    if ring.get("httpQueryParameterName"):
+        return [{"query_parameter": {"name": ring["httpQueryParameterName"]}}]
+    return []

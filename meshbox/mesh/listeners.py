@@ -1,0 +1,384 @@
+"""Listeners of a sidecar: what its application calls, and what calls its application.
+
+Nothing is redirected by iptables here. The application's calls arrive at a Unix socket in the pod's own folder, which
+nobody else can open, with the address that was called told in a PROXY protocol header, and are handed to the virtual
+listener of that address as after a redirect. Programs that know of HTTP proxies only find one at the pod's own
+localhost:15001. Calls to the pod arrive at the pod IP, where only the sidecar listens: the application itself binds the
+pod's localhost. What asks for no certificate takes connections of this user's processes only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from meshbox.doors import CAPTURE_SOCKET, peer_check
+from meshbox.mesh import clusters, transport
+from meshbox.mesh.authorization import network_filters, policies_of
+from meshbox.mesh.envoy import BLACK_HOLE, PASSTHROUGH, address, cidr, encode, extension, typed
+from meshbox.mesh.http_routes import Site
+from meshbox.mesh.jwt import jwt_filters
+from meshbox.mesh.managers import Proxy, http_manager, tcp_proxy
+from meshbox.mesh.model import TLS_PROTOCOLS, Port, Service
+from meshbox.mesh.peers import Inbound, peer_reader
+from meshbox.mesh.security import mtls_mode
+from meshbox.mesh.snapshot import Scope
+from meshbox.mesh.tcp_routes import TcpRoute, chain, tcp_routes
+from meshbox.mesh.virtual_hosts import HTTP_PROXY
+from meshbox.port_protocols import is_raw
+
+__all__ = ["CAPTURE_PORT", "application_ports", "inbound", "outbound"]
+
+Json = dict[str, Any]
+
+CAPTURE_PORT = 15001
+
+_LISTENER = "envoy.config.listener.v3.Listener"
+_TLS_INSPECTOR = extension(
+    "envoy.filters.listener.tls_inspector", "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"
+)
+_HTTP_INSPECTOR = extension(
+    "envoy.filters.listener.http_inspector", "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector"
+)
+_PROXY_PROTOCOL = extension(
+    "envoy.filters.listener.proxy_protocol",
+    "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol",
+)
+
+# The other side's port speaks HTTP as well, and cannot look for it behind mTLS.
+_RAW_BYTES = extension(
+    "istio.raw_bytes",
+    "envoy.extensions.filters.network.set_filter_state.v3.Config",
+    on_new_connection=[
+        {
+            "object_key": "envoy.network.application_protocols",
+            "format_string": {"text_format_source": {"inline_string": transport.RAW_ALPN}},
+            "shared_with_upstream": "ONCE",
+        }
+    ],
+)
+
+_RESERVED = frozenset({15000, 15001, 15006, 15008, 15020, 15021, 15053, 15090})
+"""The proxy's own ports, which no application may have."""
+
+
+def listener(name: str, host: str, port: int, direction: str, chains: list[Json], **fields: Any) -> Json:
+    """A listener."""
+    return typed(
+        _LISTENER, name=name, address=address(host, port), traffic_direction=direction, filter_chains=chains, **fields
+    )
+
+
+def outbound(proxy: Proxy, scope: Scope) -> dict[str, bytes]:
+    """The listeners for what the application calls, by name."""
+    same, snapshot = (proxy.workload, proxy.reporting, proxy.legacy), proxy.snapshot
+    key = ("outbound", same, scope.key, snapshot.capturing)
+    made: dict[str, bytes] = snapshot.memo(key, lambda: _outbound(proxy, scope))
+    return made
+
+
+def _outbound(proxy: Proxy, scope: Scope) -> dict[str, bytes]:
+    memo = proxy.snapshot.memo
+    same = (proxy.workload, proxy.reporting, proxy.legacy)
+    found = {
+        "virtualOutbound": memo(("capture", same, scope.registry_only), lambda: encode(_capture(proxy, scope))),
+        HTTP_PROXY: memo((HTTP_PROXY, same), lambda: encode(_http_proxy(proxy))),
+        "0.0.0.0_80": _http_listener(proxy, 80),
+    }
+    for service in scope.services:
+        for port in service.ports:
+            if port.protocol == "UDP" or port.number == CAPTURE_PORT:
+                continue
+            if port.http or (port.protocol == "AUTO" and not (service.addresses or service.headless)):
+                # HTTP ports are shared by all their hosts.
+                name = f"0.0.0.0_{port.number}"
+                if name not in found:
+                    found[name] = _http_listener(proxy, port.number)
+                continue
+            for name, plan in _tcp_plans(proxy, scope, service, port):
+                # Of two TCP Services at one address the first is served.
+                if name not in found:
+                    found[name] = _tcp_listener(proxy, name, plan)
+    return found
+
+
+# Most listeners of a sidecar are alike but for names and a number, and each is long: one of a kind is made, the others
+# are copies of its bytes with these replaced.
+_NAME, _HOST, _CLUSTER, _PORT, _NUMBER = "@name@", "@host@", "@cluster@", "@port@", "@number@"
+
+
+def _filled(template: bytes, name: str, cluster: str = "") -> bytes:
+    host, _, number = name.rpartition("_")
+    for token, value in ((_NAME, name), (_HOST, host), (_CLUSTER, cluster), (_PORT, number)):
+        template = template.replace(token.encode(), value.encode())
+    return template.replace(f'"{_NUMBER}"'.encode(), number.encode())
+
+
+def _http_listener(proxy: Proxy, port: int) -> bytes:
+    def build() -> bytes:
+        return encode(_virtual(_NAME, [{"filters": [_http(proxy, _PORT)]}]))
+
+    key, memo = ("http", proxy.workload, proxy.reporting, proxy.legacy), proxy.snapshot.memo
+    return bytes(memo((key, port), lambda: _filled(memo(key, build), f"0.0.0.0_{port}")))
+
+
+def _tcp_listener(proxy: Proxy, name: str, plan: _TcpPlan) -> bytes:
+    same = (proxy.workload, proxy.reporting, proxy.legacy)
+    memo = proxy.snapshot.memo
+    plain = plan.only_cluster
+    if not plain:
+        return bytes(memo(("tcp", same, name, plan), lambda: _filled(encode(plan.listener(proxy)), name)))
+    like = replace(plan, routes=(replace(plan.routes[0], clusters=((_CLUSTER, 1),)),))
+    template = memo(("tcp", same, like), lambda: encode(like.listener(proxy)))
+    return bytes(memo(("tcp", same, name, plan), lambda: _filled(template, name, plain)))
+
+
+def _capture(proxy: Proxy, scope: Scope) -> Json:
+    nowhere = BLACK_HOLE if scope.registry_only else PASSTHROUGH
+    chains: list[Json] = [
+        {
+            "name": "virtualOutbound-blackhole",
+            "filter_chain_match": {"destination_port": CAPTURE_PORT},
+            "filters": [tcp_proxy(proxy, BLACK_HOLE, [(BLACK_HOLE, 1)])],
+        },
+        {"name": "virtualOutbound-catchall-tcp", "filters": [tcp_proxy(proxy, nowhere, [(nowhere, 1)])]},
+    ]
+    return typed(
+        _LISTENER,
+        name="virtualOutbound",
+        # Relative to Envoy's working directory: a path from the root could be too long for a socket.
+        address={"pipe": {"path": CAPTURE_SOCKET, "mode": 0o600}},
+        traffic_direction="OUTBOUND",
+        filter_chains=chains,
+        use_original_dst=True,
+        listener_filters=[_PROXY_PROTOCOL],
+    )
+
+
+def _http_proxy(proxy: Proxy) -> Json:
+    """For programs that only know how to ask an HTTP proxy, such as curl."""
+    by_name = extension(
+        "envoy.filters.http.dynamic_forward_proxy",
+        "envoy.extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig",
+        dns_cache_config=clusters.DNS_CACHE,
+    )
+    manager = http_manager(proxy, "outbound", HTTP_PROXY, HTTP_PROXY, filters=[by_name], tunnels=True)
+    chain: Json = {
+        "name": HTTP_PROXY,
+        # An application calls from 127.0.0.1, this Envoy from the pod IP: so it can never call itself in a circle.
+        "filter_chain_match": {"source_prefix_ranges": [cidr("127.0.0.1")]},
+        "filters": [*peer_check(), manager],
+    }
+    return listener(HTTP_PROXY, proxy.local, CAPTURE_PORT, "OUTBOUND", [chain])
+
+
+def _virtual(name: str, chains: list[Json], **fields: Any) -> Json:
+    """A listener that binds nothing: connections are handed to it by the address they were meant for."""
+    where = {"socket_address": {"address": _HOST, "port_value": _NUMBER}}
+    direction = {"traffic_direction": "OUTBOUND", "bind_to_port": False}
+    return typed(_LISTENER, name=name, address=where, filter_chains=chains, **direction, **fields)
+
+
+def _http(proxy: Proxy, table: str) -> Json:
+    return http_manager(proxy, "outbound", f"outbound_0.0.0.0_{table}", table)
+
+
+@dataclass(frozen=True)
+class _TcpPlan:
+    """A virtual listener for bytes.
+
+    Args:
+        routes: Its chains.
+        sniffs: Whether what turns out to be HTTP is routed by the port's table.
+        nowhere: Where the rest goes on a port that hosts without an address share; empty where there is no rest.
+    """
+
+    routes: tuple[TcpRoute, ...]
+    sniffs: bool = False
+    nowhere: str = ""
+
+    @property
+    def only_cluster(self) -> str:
+        """The one cluster of a plan that does nothing else; empty otherwise."""
+        one = len(self.routes) == 1 and not self.routes[0].match and len(self.routes[0].clusters) == 1
+        return self.routes[0].clusters[0][0] if one and not self.nowhere else ""
+
+    def listener(self, proxy: Proxy) -> Json:
+        """The listener, its name and address still to be filled in."""
+        chains = [chain(proxy, route) for route in self.routes]
+        if self.nowhere:
+            chains.append({"filters": [tcp_proxy(proxy, self.nowhere, [(self.nowhere, 1)])]})
+        inspectors = []
+        if any(route.server_names or route.tls for route in self.routes):
+            inspectors.append(_TLS_INSPECTOR)
+        if self.sniffs:
+            for one in chains:
+                one["filters"].insert(0, _RAW_BYTES)
+            match = {"application_protocols": ["http/1.0", "http/1.1", "h2c"]}
+            chains.insert(0, {"name": "http", "filter_chain_match": match, "filters": [_http(proxy, _PORT)]})
+            inspectors.append(_HTTP_INSPECTOR)
+        extra: Json = {}
+        if inspectors:
+            # A server that speaks first must not be kept waiting for a client that waits as well.
+            extra = {"listener_filters": inspectors, "listener_filters_timeout": "0.1s"}
+            extra["continue_on_listener_filters_timeout"] = True
+        return _virtual(_NAME, chains, **extra)
+
+
+def _tcp_plans(proxy: Proxy, scope: Scope, service: Service, port: Port) -> Iterator[tuple[str, _TcpPlan]]:
+    site = Site(scope, port.number, proxy.workload.labels, legacy=proxy.legacy)
+    hosts = [a for a in service.addresses if "/" not in a]
+    if service.headless:
+        # The name of a headless Service stands for its pods: each is an address of its own.
+        hosts = [endpoint.address for endpoint in service.endpoints.get(port.number, ())]
+    if hosts or service.headless:
+        plan = _TcpPlan(tcp_routes(site, service, port), port.protocol == "AUTO")
+        yield from ((f"{host}_{port.number}", plan) for host in hosts)
+        return
+    yield f"0.0.0.0_{port.number}", _shared_plan(site)
+
+
+def _shared_plan(site: Site) -> _TcpPlan:
+    """Hosts without an address of their own share a port: TLS tells them apart by server name, plain TCP cannot."""
+    unique: dict[str, TcpRoute] = {}
+    for service in site.scope.services:
+        own = service.port(site.port)
+        if own is None or own.http or own.protocol == "AUTO" or service.addresses or service.headless:
+            continue
+        for route in tcp_routes(site, service, own, by_name=own.protocol in TLS_PROTOCOLS):
+            unique.setdefault(repr(route.match), route)
+    nowhere = BLACK_HOLE if site.scope.registry_only else PASSTHROUGH
+    return _TcpPlan(tuple(unique.values()), nowhere=nowhere if all(r.match for r in unique.values()) else "")
+
+
+_Owner = tuple[Service, Port] | None
+"""The Service and port that a port of the application belongs to."""
+
+
+def application_ports(proxy: Proxy) -> dict[int, _Owner]:
+    """The application's ports, declared by its containers or by Services, with the Service each belongs to."""
+    found: dict[int, _Owner] = dict.fromkeys(proxy.workload.ports)
+    key = (proxy.workload.namespace, proxy.workload.pod)
+    for service in proxy.snapshot.services_of.get(key, ()):
+        for port in service.ports:
+            for target in proxy.snapshot.target_ports(service, port, key):
+                if found.get(target) is None:
+                    found[target] = (service, port)
+    return {port: owner for port, owner in sorted(found.items()) if port not in _RESERVED}
+
+
+def _raw_ports(proxy: Proxy) -> set[int]:
+    """The application's ports to which other sidecars may send a PROXY header first."""
+    key = (proxy.workload.namespace, proxy.workload.pod)
+    return {
+        target
+        for service in proxy.snapshot.services_of.get(key, ())
+        for port in service.ports
+        if is_raw(port.protocol)
+        for target in proxy.snapshot.target_ports(service, port, key)
+    }
+
+
+def inbound(proxy: Proxy) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """The listeners for what calls the application, and the clusters behind them, by name."""
+    listeners: dict[str, bytes] = {}
+    found: dict[str, bytes] = {}
+    plan, memo = proxy.snapshot.plan, proxy.snapshot.memo
+    # What the filters of a chain are made of; in the rules of HTTP a change is a change of routes.
+    rules = json.dumps(
+        [
+            jwt_filters(proxy.snapshot, proxy.workload),
+            network_filters(proxy.snapshot, policies_of(proxy.snapshot, proxy.workload)),
+        ]
+    )
+    raw = _raw_ports(proxy)
+    for port, owner in application_ports(proxy).items():
+        if owner and owner[1].protocol == "UDP":
+            continue
+        name = clusters.inbound_name(port, owner, legacy=proxy.legacy)
+        mode = mtls_mode(proxy.snapshot, proxy.workload, port)
+        known = (owner[0].host, owner[0].namespace, owner[1]) if owner else None
+        key = ("inbound", proxy.workload, proxy.reporting, proxy.legacy, port, known, mode, rules, port in raw)
+        listener_name = f"{proxy.workload.ip}_{port}" if proxy.legacy else f"virtualInbound_{port}"
+
+        def build(port: int = port, owner: _Owner = owner, name: str = name, mode: str = mode) -> bytes:
+            return encode(_inbound_listener(proxy, port, owner, name, mode, introduced=port in raw))
+
+        listeners[listener_name] = memo(key, build)
+        found[name] = encode(clusters.inbound_cluster(name, proxy.local, plan.port(port), owner))
+    return listeners, found
+
+
+def _inbound_listener(proxy: Proxy, port: int, owner: _Owner, cluster: str, mode: str, *, introduced: bool) -> Json:
+    policies = policies_of(proxy.snapshot, proxy.workload)
+    protocol = owner[1].protocol if owner else ("TCP" if proxy.legacy else "AUTO")
+    http = protocol in ("HTTP", "HTTP2", "GRPC", "GRPC-WEB", "AUTO")
+
+    def filters(*, mtls: bool, force_tcp: bool = False) -> list[Json]:
+        inbound = Inbound(owner, mtls)
+        # In plain text a caller shows nothing that says who it is.
+        door = [] if mtls else peer_check()
+        prefix = f"inbound_{proxy.workload.ip}_{port}"
+        if http and not force_tcp:
+            return [*door, http_manager(proxy, "inbound", prefix, cluster, inbound=inbound)]
+        rules = network_filters(proxy.snapshot, policies)
+        return [*door, *rules, tcp_proxy(proxy, cluster, [(cluster, 1)], inbound=inbound)]
+
+    chains: list[Json] = []
+    if mode != "DISABLE":
+        match: Json = {"transport_protocol": "tls"}
+        if mode == "PERMISSIVE":
+            match["application_protocols"] = list(transport.ISTIO_ALPN)
+        socket = transport.downstream_mutual(http=http)
+        chains.append(
+            {
+                "name": f"{port}_mtls",
+                "filter_chain_match": match,
+                "transport_socket": socket,
+                "filters": filters(mtls=True),
+            }
+        )
+        if protocol == "AUTO":
+            bytes_only = {"transport_protocol": "tls", "application_protocols": [transport.RAW_ALPN]}
+            chains.append(
+                {
+                    "name": f"{port}_mtls_tcp",
+                    "filter_chain_match": bytes_only,
+                    "transport_socket": socket,
+                    "filters": filters(mtls=True, force_tcp=True),
+                }
+            )
+    if mode != "STRICT":
+        plain = {"transport_protocol": "raw_buffer"}
+        if protocol == "AUTO":
+            # Bytes that are not HTTP are passed on as they are.
+            sniffed = {**plain, "application_protocols": ["http/1.0", "http/1.1", "h2c"]}
+            chains.append({"name": f"{port}_http", "filter_chain_match": sniffed, "filters": filters(mtls=False)})
+            chains.append(
+                {"name": f"{port}_tcp", "filter_chain_match": plain, "filters": filters(mtls=False, force_tcp=True)}
+            )
+        else:
+            chains.append({"name": f"{port}_plain", "filter_chain_match": plain, "filters": filters(mtls=False)})
+        # The application's own TLS.
+        tls = {"transport_protocol": "tls"}
+        chains.append(
+            {"name": f"{port}_tls", "filter_chain_match": tls, "filters": filters(mtls=False, force_tcp=True)}
+        )
+    inspectors = [
+        *([peer_reader()] if introduced else []),
+        _TLS_INSPECTOR,
+        *([_HTTP_INSPECTOR] if protocol == "AUTO" else []),
+    ]
+    name = f"{proxy.workload.ip}_{port}" if proxy.legacy else f"virtualInbound_{port}"
+    return listener(
+        name,
+        proxy.workload.ip,
+        proxy.snapshot.plan.port(port),
+        "INBOUND",
+        chains,
+        listener_filters=inspectors,
+        listener_filters_timeout="5s" if http and protocol != "AUTO" else "0.1s",
+        continue_on_listener_filters_timeout=True,
+    )

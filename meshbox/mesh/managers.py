@@ -1,0 +1,156 @@
+"""HTTP connection managers and TCP proxies: what every listener's filter chain ends in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from meshbox.mesh import telemetry
+from meshbox.mesh.authorization import ALLOW_FILTER, DENY_FILTER
+from meshbox.mesh.envoy import extension, typed, xds_source
+from meshbox.mesh.jwt import jwt_filters
+from meshbox.mesh.model import Workload
+from meshbox.mesh.peers import Inbound, peer_filters, peer_headers, peer_tlvs
+from meshbox.mesh.snapshot import Snapshot
+from meshbox.mesh.telemetry import Reporting
+
+__all__ = ["Proxy", "http_manager", "tcp_proxy"]
+
+Json = dict[str, Any]
+
+Side = Literal["inbound", "outbound", "gateway"]
+
+_HCM = "envoy.filters.network.http_connection_manager"
+_HCM_TYPE = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+_TCP = "envoy.filters.network.tcp_proxy"
+_TCP_TYPE = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
+
+_CORS = extension("envoy.filters.http.cors", "envoy.extensions.filters.http.cors.v3.Cors")
+_FAULT = extension("envoy.filters.http.fault", "envoy.extensions.filters.http.fault.v3.HTTPFault")
+# Empty: the rules are in the routes, where a change reaches connections that are already open.
+_RBAC = [extension(name, "envoy.extensions.filters.http.rbac.v3.RBAC") for name in (DENY_FILTER, ALLOW_FILTER)]
+_ROUTER = extension("envoy.filters.http.router", "envoy.extensions.filters.http.router.v3.Router")
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """One proxy whose configuration is being computed.
+
+    Args:
+        snapshot: All objects.
+        workload: The pod it serves.
+        reporting: What it reports.
+    """
+
+    snapshot: Snapshot
+    workload: Workload
+    reporting: Reporting
+
+    @property
+    def legacy(self) -> bool:
+        """Whether Istio 1.2's rules apply."""
+        return self.snapshot.legacy
+
+    @property
+    def local(self) -> str:
+        """The address that stands for localhost inside the pod."""
+        return self.snapshot.plan.local(self.workload.ip)
+
+
+def _logs(proxy: Proxy, inbound: Inbound | None) -> list[Json]:
+    logs = telemetry.access_logs(proxy.reporting, legacy=proxy.legacy)
+    if proxy.reporting.metrics:
+        logs.append(telemetry.http_stats(proxy.workload, inbound, legacy=proxy.legacy))
+    return logs
+
+
+def http_manager(
+    proxy: Proxy,
+    side: Side,
+    stat_prefix: str,
+    table: str,
+    *,
+    inbound: Inbound | None = None,
+    filters: list[Json] | None = None,
+    tunnels: bool = False,
+) -> Json:
+    """The connection manager of a listener.
+
+    Args:
+        proxy: Whose.
+        side: Where in the proxy.
+        stat_prefix: Its name in Envoy's statistics.
+        table: The route table it follows.
+        inbound: What it stands before; for the server's side.
+        filters: More filters, before the router.
+        tunnels: Whether clients may ask for tunnels (CONNECT).
+    """
+    chain: list[Json] = []
+    if inbound is not None:
+        chain += peer_filters(inbound, legacy=proxy.legacy)
+    else:
+        chain.append(peer_headers(proxy.workload, legacy=proxy.legacy))
+    if side != "outbound":
+        chain += [*jwt_filters(proxy.snapshot, proxy.workload), *_RBAC]
+    chain += [*(filters or []), _CORS, _FAULT, _ROUTER]
+    fields: Json = {
+        "stat_prefix": stat_prefix,
+        "rds": {"route_config_name": table, "config_source": xds_source("5s")},
+        "http_filters": chain,
+        "access_log": _logs(proxy, inbound),
+        "server_name": "istio-envoy",
+        "use_remote_address": side == "gateway",
+        "generate_request_id": True,
+        "normalize_path": True,
+        "path_with_escaped_slashes_action": "KEEP_UNCHANGED",
+        "upgrade_configs": [{"upgrade_type": "websocket"}, *([{"upgrade_type": "CONNECT"}] if tunnels else [])],
+        "stream_idle_timeout": "0s",
+        "http_protocol_options": {"accept_http_10": True},
+    }
+    if side == "inbound":
+        # The application's own Server header is the truth for its callers.
+        fields["server_header_transformation"] = "PASS_THROUGH"
+        fields["forward_client_cert_details"] = "APPEND_FORWARD"
+        fields["set_current_client_cert_details"] = {"subject": True, "dns": True, "uri": True}
+    elif side == "gateway":
+        fields["forward_client_cert_details"] = "SANITIZE_SET"
+        fields["set_current_client_cert_details"] = {"subject": True, "cert": True, "dns": True, "uri": True}
+    spans = telemetry.tracing(proxy.reporting, proxy.workload)
+    if spans is not None:
+        fields["tracing"] = spans
+    return {"name": _HCM, "typed_config": typed(_HCM_TYPE, **fields)}
+
+
+def tcp_proxy(
+    proxy: Proxy, stat_prefix: str, clusters: list[tuple[str, int]], *, inbound: Inbound | None = None, idle: str = ""
+) -> Json:
+    """The TCP proxy of a listener.
+
+    Args:
+        proxy: Whose.
+        stat_prefix: Its name in Envoy's statistics.
+        clusters: Where connections go, with weights.
+        inbound: What it stands before; for the server's side.
+        idle: After how long without a byte a connection is closed; empty for never.
+    """
+    fields: Json = {"stat_prefix": stat_prefix, "idle_timeout": idle or "0s"}
+    if inbound is None:
+        fields["proxy_protocol_tlvs"] = peer_tlvs(proxy.workload)
+        fields["proxy_protocol_tlv_merge_policy"] = "OVERWRITE_BY_TYPE_IF_EXISTS_OR_ADD"
+    elif inbound.mtls:
+        # Before that nobody knows who calls, and a connection is counted as opened with its caller's identity.
+        fields |= {"upstream_connect_mode": "ON_DOWNSTREAM_TLS_HANDSHAKE", "max_early_data_bytes": 65536}
+    if len(clusters) == 1:
+        fields["cluster"] = clusters[0][0]
+    else:
+        fields["weighted_clusters"] = {"clusters": [{"name": name, "weight": weight} for name, weight in clusters]}
+    logs = telemetry.access_logs(proxy.reporting, legacy=proxy.legacy)
+    if proxy.reporting.metrics:
+        logs += telemetry.tcp_stats(proxy.workload, inbound, legacy=proxy.legacy)
+        fields["access_log_options"] = {"flush_access_log_on_connected": True}
+    for log in logs:
+        # A line a connection, written at its end, as Istio writes it.
+        log.setdefault("filter", {"log_type_filter": {"types": ["TcpConnectionEnd"]}})
+    if logs:
+        fields["access_log"] = logs
+    return {"name": _TCP, "typed_config": typed(_TCP_TYPE, **fields)}

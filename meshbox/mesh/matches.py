@@ -1,0 +1,89 @@
+"""An HTTPMatchRequest as Envoy's RouteMatch, and whether it can apply at a proxy at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from meshbox.mesh.envoy import string_match
+from meshbox.mesh.model import selects
+
+__all__ = ["applies", "catches_all", "header_match", "route_match"]
+
+Json = dict[str, Any]
+
+
+def applies(match: Json, *, port: int, labels: Mapping[str, str], namespace: str, gateways: frozenset[str]) -> bool:
+    """Whether `match` can hold at this proxy: its port, source and gateways are known before any request comes.
+
+    Args:
+        match: The HTTPMatchRequest.
+        port: The listener's port; 0 where any port is served (the HTTP proxy port).
+        labels: The proxy's own labels.
+        namespace: Its namespace.
+        gateways: The gateways this route is built for, "mesh" for sidecars.
+    """
+    if match.get("port") and port and match["port"] != port:
+        return False
+    if match.get("sourceNamespace") and match["sourceNamespace"] != namespace:
+        return False
+    if match.get("sourceLabels") and not selects(match["sourceLabels"], labels):
+        return False
+    return not match.get("gateways") or bool(gateways.intersection(match["gateways"]))
+
+
+def catches_all(match: Json) -> bool:
+    """Whether an Envoy RouteMatch takes every request, so that routes behind it are never reached."""
+    if match.get("headers") or match.get("query_parameters"):
+        return False
+    regex = (match.get("safe_regex") or {}).get("regex")
+    return match.get("prefix") == "/" or regex in (".*", "*")
+
+
+def header_match(name: str, match: Json, *, invert: bool = False) -> Json:
+    """One header's condition; an empty match asks only that the header is there."""
+    found: Json = {"name": name}
+    if any(match.get(kind) for kind in ("exact", "prefix", "regex")):
+        found["string_match"] = string_match(match)
+    else:
+        found["present_match"] = True
+    if invert:
+        found["invert_match"] = True
+    return found
+
+
+def route_match(match: Json) -> Json:
+    """The RouteMatch of an HTTPMatchRequest."""
+    found: Json = {}
+    uri = match.get("uri") or {}
+    if "exact" in uri:
+        found["path"] = uri["exact"]
+    elif "prefix" in uri:
+        found["prefix"] = uri["prefix"] or "/"
+    elif "regex" in uri:
+        found["safe_regex"] = {"regex": uri["regex"]}
+    else:
+        found["prefix"] = "/"
+    if match.get("ignoreUriCase") and "safe_regex" not in found:
+        found["case_sensitive"] = False
+    headers = [header_match(name, value or {}) for name, value in (match.get("headers") or {}).items()]
+    for name, value in (match.get("withoutHeaders") or {}).items():
+        headers.append(header_match(name, value or {}, invert=True))
+    for key, pseudo in (("method", ":method"), ("authority", ":authority"), ("scheme", ":scheme")):
+        if match.get(key):
+            headers.append(header_match(pseudo, match[key]))
+    if headers:
+        found["headers"] = headers
+    parameters = [_parameter(name, value or {}) for name, value in (match.get("queryParams") or {}).items()]
+    if parameters:
+        found["query_parameters"] = parameters
+    return found
+
+
+def _parameter(name: str, match: Json) -> Json:
+    if any(match.get(kind) for kind in ("exact", "prefix", "regex")):
+        return {"name": name, "string_match": string_match(match)}
+    if "exact" in match:
+        # `exact: ""` asks for the parameter without a value.
+        return {"name": name, "string_match": {"exact": ""}}
+    return {"name": name, "present_match": True}

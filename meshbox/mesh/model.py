@@ -1,0 +1,293 @@
+"""What a proxy's configuration is computed from: Services, workloads and the mesh's own settings, out of stored
+objects.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from meshbox.contracts import Obj
+from meshbox.mesh.field_values import DOMAIN
+from meshbox.mesh.settings import mesh_settings, number
+from meshbox.port_protocols import HTTP_PROTOCOLS, TLS_PROTOCOLS, protocol_of
+
+__all__ = [
+    "HTTP_PROTOCOLS",
+    "TLS_PROTOCOLS",
+    "Endpoint",
+    "MeshConfig",
+    "Port",
+    "Service",
+    "Workload",
+    "annotations_of",
+    "labels",
+    "protocol_of",
+    "selects",
+]
+
+
+def labels(obj: Obj) -> dict[str, str]:
+    """The labels of an object."""
+    return obj["metadata"].get("labels") or {}
+
+
+def annotations_of(obj: Obj) -> dict[str, str]:
+    """The annotations of an object."""
+    return obj["metadata"].get("annotations") or {}
+
+
+def selects(selector: Mapping[str, str] | None, of: Mapping[str, str]) -> bool:
+    """Whether every label in `selector` is among the labels `of` something."""
+    return all(of.get(key) == value for key, value in (selector or {}).items())
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One pod, as proxies and telemetry see it.
+
+    Args:
+        pod: The pod's name.
+        namespace: Its namespace.
+        ip: Its IP; empty while it has none.
+        labels: Its labels.
+        service_account: The account it runs as.
+        name: The workload behind it: its Deployment, StatefulSet, Job …, else the pod itself.
+        kind: That workload's kind in lower case, e.g. "deployment".
+        proxy: "sidecar", "router" (a gateway) or "" without a proxy.
+        ports: The ports its containers declare, the proxy's own excepted.
+        unprivileged: Whether its proxy may not bind ports below 1024.
+    """
+
+    pod: str
+    namespace: str
+    ip: str
+    labels: Mapping[str, str]
+    service_account: str
+    name: str
+    kind: str = "deployment"
+    proxy: str = ""
+    ports: tuple[int, ...] = ()
+    unprivileged: bool = False
+
+    def __hash__(self) -> int:
+        return hash((self.namespace, self.pod))
+
+    @classmethod
+    def of(cls, pod: Obj) -> Workload:
+        """The workload that `pod` is an instance of."""
+        meta, spec = pod["metadata"], pod.get("spec", {})
+        owner = next((o for o in meta.get("ownerReferences", []) if o.get("controller")), None)
+        name, kind = meta["name"], "pod"
+        if owner is not None:
+            name, kind = owner["name"], owner["kind"].lower()
+            pod_hash = labels(pod).get("pod-template-hash", "")
+            if kind == "replicaset" and pod_hash and name.endswith(f"-{pod_hash}"):
+                name, kind = name.removesuffix(f"-{pod_hash}"), "deployment"
+        containers = [*spec.get("containers", []), *spec.get("initContainers", [])]
+        proxy = next((c for c in containers if c["name"] == "istio-proxy"), None)
+        arguments = [*(proxy.get("command") or []), *(proxy.get("args") or [])] if proxy else []
+        role = next((word for word in ("sidecar", "router") if word in arguments[:3]), "")
+        ports = {
+            p["containerPort"]
+            for c in spec.get("containers", [])
+            if c["name"] != "istio-proxy"
+            for p in c.get("ports") or []
+            if p.get("protocol", "TCP") == "TCP"
+        }
+        unprivileged = any(
+            e.get("name") == "ISTIO_META_UNPRIVILEGED_POD" and e.get("value") == "true"
+            for e in (proxy or {}).get("env") or []
+        )
+        return cls(
+            pod=meta["name"],
+            namespace=meta.get("namespace", "default"),
+            ip=pod.get("status", {}).get("podIP", ""),
+            labels=labels(pod),
+            service_account=spec.get("serviceAccountName") or "default",
+            name=name,
+            kind=kind,
+            proxy=role,
+            ports=tuple(sorted(ports)),
+            unprivileged=unprivileged,
+        )
+
+    @property
+    def app(self) -> str:
+        """Istio's `app` of telemetry."""
+        return self.labels.get("app", "unknown")
+
+    @property
+    def version(self) -> str:
+        """Istio's `version` of telemetry."""
+        return self.labels.get("version", "unknown")
+
+    @property
+    def canonical_service(self) -> str:
+        """The canonical service, by Istio's order of labels."""
+        keys = ("service.istio.io/canonical-name", "app.kubernetes.io/name", "app")
+        return next((self.labels[key] for key in keys if self.labels.get(key)), self.name)
+
+    @property
+    def canonical_revision(self) -> str:
+        """The canonical revision, by Istio's order of labels."""
+        keys = ("service.istio.io/canonical-revision", "app.kubernetes.io/version", "version")
+        return next((self.labels[key] for key in keys if self.labels.get(key)), "latest")
+
+    @property
+    def principal(self) -> str:
+        """The SPIFFE identity."""
+        return f"spiffe://cluster.local/ns/{self.namespace}/sa/{self.service_account}"
+
+
+@dataclass(frozen=True)
+class Port:
+    """A Service's port.
+
+    Args:
+        number: The port clients use.
+        name: Its name.
+        protocol: As `protocol_of` gives it.
+        target: The port behind it where that is known without endpoints (a ServiceEntry's targetPort), else None.
+    """
+
+    number: int
+    name: str
+    protocol: str
+    target: int | None = None
+
+    @property
+    def http(self) -> bool:
+        """Whether requests, not only bytes, are routed."""
+        return self.protocol in HTTP_PROTOCOLS
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One address behind a Service's port. `address` may be a DNS name where the Service is resolved by DNS."""
+
+    address: str
+    port: int
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
+    workload: Workload | None = None
+    weight: int = 1
+
+
+@dataclass(frozen=True)
+class Service:
+    """A host of the mesh: a Kubernetes Service or a host of a ServiceEntry.
+
+    Args:
+        host: Fully qualified, e.g. "reviews.bookinfo.svc.cluster.local".
+        namespace: Where it was defined.
+        name: The Service's own name; for a ServiceEntry the host.
+        ports: Its ports.
+        addresses: ClusterIPs or the ServiceEntry's addresses; empty for a headless Service.
+        endpoints: Port number → addresses behind it.
+        resolution: "STATIC", "DNS" or "NONE" (wherever the caller was going).
+        external: Whether it lies outside the mesh (no mTLS).
+        exported_to: Namespaces that see it: "*", "." or names.
+        headless: Whether DNS answers with the endpoints themselves.
+        subject_alt_names: Identities its endpoints may have (ServiceEntry).
+        selector: The labels that choose its pods; empty without.
+    """
+
+    host: str
+    namespace: str
+    name: str
+    ports: tuple[Port, ...]
+    addresses: tuple[str, ...] = ()
+    endpoints: Mapping[int, tuple[Endpoint, ...]] = field(default_factory=dict)
+    resolution: str = "STATIC"
+    external: bool = False
+    exported_to: tuple[str, ...] = ("*",)
+    headless: bool = False
+    subject_alt_names: tuple[str, ...] = ()
+    selector: Mapping[str, str] = field(default_factory=dict)
+
+    def __hash__(self) -> int:
+        return hash((self.host, self.namespace))
+
+    def port(self, number: int) -> Port | None:
+        """Its port `number`, if it has one."""
+        return self._by_number.get(number)
+
+    @functools.cached_property
+    def _by_number(self) -> dict[int, Port]:
+        return {port.number: port for port in reversed(self.ports)}
+
+    def visible_in(self, namespace: str) -> bool:
+        """Whether it was exported to `namespace`."""
+        return (
+            "*" in self.exported_to
+            or namespace in self.exported_to
+            or ("." in self.exported_to and namespace == self.namespace)
+        )
+
+    @property
+    def kubernetes(self) -> bool:
+        """Whether it is a Kubernetes Service."""
+        return self.host.endswith("." + DOMAIN) and self.name != self.host
+
+
+@dataclass(frozen=True)
+class MeshConfig:
+    """The mesh's settings, as its ConfigMap gives them.
+
+    Args:
+        root_namespace: Where mesh-wide objects live.
+        registry_only: Whether unknown destinations are refused.
+        auto_mtls: Whether clients use mTLS wherever the server's sidecar can.
+        access_log: Whether proxies log each request.
+        access_log_format: Their format; empty for the release's own.
+        access_log_json: Whether they log JSON.
+        tracing: Whether tracing is on without a Telemetry object.
+        zipkin: Where spans go, "host:port".
+        sampling: Percentage of requests traced unless a Telemetry object says otherwise.
+        providers: Extension providers by name.
+        connect_timeout: Seconds to wait for a TCP connection.
+    """
+
+    root_namespace: str = "istio-system"
+    registry_only: bool = False
+    auto_mtls: bool = True
+    access_log: bool = False
+    access_log_format: str = ""
+    access_log_json: bool = False
+    tracing: bool = False
+    zipkin: str = ""
+    sampling: float = 1.0
+    providers: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    connect_timeout: float = 10.0
+
+    @classmethod
+    def of(cls, config_maps: Iterable[Obj], pilots: Iterable[Obj], *, legacy: bool) -> MeshConfig:
+        """Read ConfigMap `istio` in `istio-system`, and the trace sampling that pilot's own pods are given."""
+        text = ""
+        for config_map in config_maps:
+            if config_map["metadata"]["name"] == "istio" and config_map["metadata"]["namespace"] == cls.root_namespace:
+                text = (config_map.get("data") or {}).get("mesh", "")
+        mesh = mesh_settings(text)
+        defaults = mesh.get("defaultConfig") or {}
+        sampling = 1.0
+        for pod in pilots:
+            for container in pod.get("spec", {}).get("containers", []):
+                for variable in container.get("env") or []:
+                    if variable.get("name") == "PILOT_TRACE_SAMPLING":
+                        sampling = number(variable.get("value"), sampling)
+        tracing = defaults.get("tracing") or {}
+        zipkin = (tracing.get("zipkin") or {}).get("address") or ""
+        return cls(
+            root_namespace=mesh.get("rootNamespace") or cls.root_namespace,
+            registry_only=(mesh.get("outboundTrafficPolicy") or {}).get("mode") == "REGISTRY_ONLY",
+            auto_mtls=not legacy and mesh.get("enableAutoMtls", True) is not False,
+            access_log=bool(mesh.get("accessLogFile")),
+            access_log_format=mesh.get("accessLogFormat") or "",
+            access_log_json=mesh.get("accessLogEncoding") == "JSON",
+            tracing=bool(mesh.get("enableTracing", False)) and bool(zipkin),
+            zipkin=zipkin,
+            sampling=number(tracing.get("sampling"), sampling),
+            providers={str(p["name"]): p for p in mesh.get("extensionProviders") or [] if "name" in p},
+        )

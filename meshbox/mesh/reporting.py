@@ -1,0 +1,92 @@
+"""What a proxy reports: the mesh's settings, changed by the Telemetry objects that apply to its workload."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from meshbox.contracts import Obj
+from meshbox.mesh.model import Workload
+from meshbox.mesh.snapshot import TELEMETRIES, Snapshot
+from meshbox.mesh.telemetry import Reporting
+
+__all__ = ["reporting_of"]
+
+Json = dict[str, Any]
+
+ZIPKIN_PORT = 9411
+
+
+def reporting_of(snapshot: Snapshot, workload: Workload) -> Reporting:
+    """What the proxy of `workload` reports."""
+    mesh = snapshot.mesh
+    found = Reporting(
+        access_log=mesh.access_log,
+        access_log_format=mesh.access_log_format,
+        access_log_json=mesh.access_log_json,
+        zipkin=mesh.zipkin if mesh.tracing else "",
+        sampling=mesh.sampling,
+    )
+    if snapshot.legacy:
+        return found
+    for obj in _from_wide_to_narrow(snapshot, workload):
+        found = _changed(found, obj.get("spec") or {}, snapshot)
+    return found
+
+
+def _from_wide_to_narrow(snapshot: Snapshot, workload: Workload) -> list[Obj]:
+    """Mesh-wide first, then the namespace's, then the workload's own, which has the last word."""
+
+    def width(obj: Obj) -> int:
+        if ((obj.get("spec") or {}).get("selector") or {}).get("matchLabels"):
+            return 2
+        return 0 if obj["metadata"]["namespace"] == snapshot.mesh.root_namespace else 1
+
+    return sorted(snapshot.selected(TELEMETRIES, workload), key=width)
+
+
+def _changed(found: Reporting, spec: Json, snapshot: Snapshot) -> Reporting:
+    for tracing in spec.get("tracing") or []:
+        found = _traced(found, tracing or {}, snapshot)
+    for logging in spec.get("accessLogging") or []:
+        found = replace(found, access_log=not (logging or {}).get("disabled"))
+    for metrics in spec.get("metrics") or []:
+        for override in (metrics or {}).get("overrides") or []:
+            match = (override or {}).get("match") or {}
+            everything = match.get("metric", "ALL_METRICS") == "ALL_METRICS" and not match.get("customMetric")
+            if everything and "disabled" in override and not override.get("tagOverrides"):
+                found = replace(found, metrics=not override["disabled"])
+    return found
+
+
+def _traced(found: Reporting, tracing: Json, snapshot: Snapshot) -> Reporting:
+    if tracing.get("providers"):
+        provider = snapshot.mesh.providers.get(tracing["providers"][0].get("name", ""))
+        found = replace(found, zipkin=_collector(provider or {}, snapshot))
+    if "randomSamplingPercentage" in tracing:
+        found = replace(found, sampling=float(tracing["randomSamplingPercentage"] or 0.0))
+    if "disableSpanReporting" in tracing:
+        found = replace(found, zipkin="" if tracing["disableSpanReporting"] else found.zipkin)
+    tags = {
+        name: str(tag["literal"].get("value", ""))
+        for name, tag in (tracing.get("customTags") or {}).items()
+        if (tag or {}).get("literal")
+    }
+    return replace(found, tags=tuple(sorted({**dict(found.tags), **tags}.items())))
+
+
+def _collector(provider: Json, snapshot: Snapshot) -> str:
+    """Where a provider's spans go, "host:port"; empty where there is nowhere.
+
+    Spans leave the sandbox's proxies in Zipkin's form, whatever the provider speaks: so they go to the port that its
+    Service has for that.
+    """
+    for kind in ("zipkin", "opentelemetry"):
+        settings = provider.get(kind)
+        if settings:
+            host = str(settings.get("service", "")).partition("/")[2] or str(settings.get("service", ""))
+            if kind == "zipkin":
+                return f"{host}:{settings.get('port') or ZIPKIN_PORT}"
+            service = snapshot.by_host.get(host)
+            return f"{host}:{ZIPKIN_PORT}" if service and service.port(ZIPKIN_PORT) else ""
+    return ""

@@ -1,0 +1,137 @@
+"""The secrets that proxies ask for: their identity, whom they trust, the credentials that gateways and rules name."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from meshbox.contracts import Obj
+from meshbox.mesh.certificates import Authority
+from meshbox.mesh.envoy import typed
+from meshbox.mesh.snapshot import Snapshot
+from meshbox.mesh.xds import ProxyState
+
+__all__ = ["SecretSource"]
+
+log = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+
+_SECRET = "envoy.extensions.transport_sockets.tls.v3.Secret"  # noqa: S105 - a type's name
+_SYSTEM_ROOTS = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+
+
+class SecretSource:
+    """Gives each proxy the secrets that are its own to have.
+
+    Args:
+        authority: Signs identities.
+        snapshot: Gives the current objects.
+    """
+
+    def __init__(self, authority: Authority, snapshot: Callable[[], Snapshot]) -> None:
+        self._authority = authority
+        self._snapshot = snapshot
+
+    def refresh(self, proxies: Iterable[ProxyState]) -> None:
+        """Send what has changed: a renewed identity, a Secret that was edited or appeared."""
+        for state in proxies:
+            for (kind, name), channel in list(state.channels.items()):
+                if kind == "secrets" and (body := self.get(state.name, name)) is not None:
+                    channel.offer([body])
+
+    def get(self, pod: tuple[str, str], name: str) -> bytes | None:
+        """The secret `name` for the proxy of `pod`, as JSON; None while there is none."""
+        content = self._content(pod, name)
+        return None if content is None else json.dumps(typed(_SECRET, name=name, **content)).encode()
+
+    def _content(self, pod: tuple[str, str], name: str) -> Json | None:
+        workload = self._snapshot().workloads.get(pod)
+        if workload is None:
+            return None
+        if name == "default":
+            identity = self._authority.identity(workload.principal)
+            return _certificate(identity.chain, identity.key)
+        if name == "ROOTCA":
+            return _trusted(self._authority.root)
+        scheme, _, rest = name.partition(":")
+        if scheme == "kubernetes":
+            return self._credential(pod[0], rest.removeprefix("//"))
+        if scheme == "file-cert":
+            chain, _, key = rest.partition("~")
+            certificate, private = self._file(pod, chain), self._file(pod, key)
+            return _certificate(certificate, private) if certificate and private else None
+        if scheme == "file-root":
+            roots = _system_roots() if rest == "system" else self._file(pod, rest)
+            return _trusted(roots) if roots else None
+        return None
+
+    def _credential(self, namespace: str, name: str) -> Json | None:
+        secrets = self._snapshot().secrets
+        if name.endswith("-cacert"):
+            found = secrets.get((namespace, name)) or secrets.get((namespace, name.removesuffix("-cacert")))
+            roots = _data(found, "cacert", "ca.crt")
+            return _trusted(roots) if roots else None
+        found = secrets.get((namespace, name))
+        certificate, key = _data(found, "cert", "tls.crt"), _data(found, "key", "tls.key")
+        return _certificate(certificate, key) if certificate and key else None
+
+    def _file(self, key: tuple[str, str], path: str) -> str:
+        """A file as the proxy's container sees it: from the Secret or ConfigMap that is mounted there."""
+        if path.startswith("/etc/certs/"):
+            return self._citadel_file(key, path.removeprefix("/etc/certs/"))
+        snapshot = self._snapshot()
+        spec = snapshot.pods[key]["spec"]
+        containers = [*spec.get("containers", []), *spec.get("initContainers", [])]
+        proxy: Obj = next((c for c in containers if c["name"] == "istio-proxy"), {})
+        volumes = {volume["name"]: volume for volume in spec.get("volumes") or []}
+        for mount in proxy.get("volumeMounts") or []:
+            folder = mount["mountPath"].rstrip("/")
+            if not path.startswith(f"{folder}/"):
+                continue
+            volume, entry = volumes.get(mount["name"], {}), path.removeprefix(f"{folder}/")
+            if "secret" in volume:
+                return _data(snapshot.secrets.get((key[0], volume["secret"].get("secretName", ""))), entry)
+            if "configMap" in volume:
+                for config_map in snapshot.all("configmaps"):
+                    meta = config_map["metadata"]
+                    if (meta["namespace"], meta["name"]) == (key[0], volume["configMap"].get("name")):
+                        return str((config_map.get("data") or {}).get(entry, ""))
+        return ""
+
+    def _citadel_file(self, key: tuple[str, str], name: str) -> str:
+        identity = self._authority.identity(self._snapshot().workloads[key].principal)
+        files = {"cert-chain.pem": identity.chain, "key.pem": identity.key, "root-cert.pem": self._authority.root}
+        return files.get(name, "")
+
+
+def _certificate(chain: str, key: str) -> Json:
+    return {"tls_certificate": {"certificate_chain": {"inline_string": chain}, "private_key": {"inline_string": key}}}
+
+
+def _trusted(roots: str) -> Json:
+    return {"validation_context": {"trusted_ca": {"inline_string": roots}}}
+
+
+def _data(secret: Obj | None, *keys: str) -> str:
+    data = (secret or {}).get("data") or {}
+    for key in keys:
+        if data.get(key):
+            try:
+                return base64.b64decode(data[key]).decode()
+            except ValueError:
+                log.warning("Secret %s: %s is not text", (secret or {})["metadata"]["name"], key)
+    return ""
+
+
+def _system_roots() -> str:
+    return next((Path(path).read_text() for path in _SYSTEM_ROOTS if Path(path).exists()), "")

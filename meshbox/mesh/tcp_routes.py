@@ -1,0 +1,142 @@
+"""The `tcp` and `tls` sections of VirtualServices as filter chains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from meshbox.mesh import policies
+from meshbox.mesh.clusters import outbound_name
+from meshbox.mesh.envoy import cidr
+from meshbox.mesh.field_values import duration, fqdn, host_matches
+from meshbox.mesh.http_routes import Site, destination
+from meshbox.mesh.managers import Proxy, tcp_proxy
+from meshbox.mesh.model import Port, Service, selects
+
+__all__ = ["TcpRoute", "chain", "tcp_routes", "tcp_rules", "tls_rules"]
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TcpRoute:
+    """Where the connections of one filter chain go.
+
+    Args:
+        clusters: Names with weights.
+        server_names: TLS server names that choose the chain; empty for any.
+        subnets: Destination addresses that choose it; empty for any.
+        tls: Whether only TLS is meant.
+        idle: After how long without a byte a connection is closed; empty for never.
+    """
+
+    clusters: tuple[tuple[str, int], ...]
+    server_names: tuple[str, ...] = ()
+    subnets: tuple[str, ...] = ()
+    tls: bool = False
+    idle: str = ""
+
+    @property
+    def match(self) -> Json:
+        """The filter chain's match; empty for everything."""
+        found: Json = {}
+        if self.server_names:
+            found["server_names"] = list(self.server_names)
+        elif self.tls:
+            found["transport_protocol"] = "tls"
+        if self.subnets:
+            found["prefix_ranges"] = [cidr(subnet) for subnet in self.subnets]
+        return found
+
+
+def chain(proxy: Proxy, route: TcpRoute) -> Json:
+    """The filter chain of a route."""
+    found: Json = {"filters": [tcp_proxy(proxy, route.clusters[0][0], list(route.clusters), idle=route.idle)]}
+    if route.match:
+        found["filter_chain_match"] = route.match
+    return found
+
+
+def tcp_routes(site: Site, service: Service, port: Port, *, by_name: bool = False) -> tuple[TcpRoute, ...]:
+    """The routes for a TCP or TLS port of a Service inside the mesh.
+
+    Args:
+        site: Where.
+        service: The Service.
+        port: Its port.
+        by_name: Whether the port is shared, so that only the TLS server name tells the Service.
+    """
+    found: list[TcpRoute] = []
+    for virtual_service in site.scope.virtual_services:
+        spec, namespace = virtual_service["spec"], virtual_service["metadata"]["namespace"]
+        if "mesh" not in (spec.get("gateways") or ["mesh"]) or not (spec.get("tcp") or spec.get("tls")):
+            continue
+        hosts = [fqdn(host, namespace) for host in spec.get("hosts") or []]
+        if not any(host_matches(host, service.host) for host in hosts):
+            continue
+        found += tls_rules(site, virtual_service)
+        found += [] if by_name else tcp_rules(site, virtual_service)
+    if all(route.match for route in found):
+        cluster = outbound_name(service.host, port.number)
+        names = (service.host,) if by_name else ()
+        found.append(TcpRoute(((cluster, 1),), names, idle=_idle(site, service, port)))
+    # Envoy refuses two chains with one match: what stands first is meant.
+    unique: dict[str, TcpRoute] = {}
+    for route in found:
+        unique.setdefault(repr(route.match), route)
+    return tuple(unique.values())
+
+
+def _idle(site: Site, service: Service, port: Port) -> str:
+    policy = policies.merged_policy(site.scope.destination_rule(service), "", port)
+    idle = ((policy.get("connectionPool") or {}).get("tcp") or {}).get("idleTimeout")
+    return duration(idle) if idle else ""
+
+
+def _weighted(site: Site, rule: Json, namespace: str) -> tuple[tuple[str, int], ...]:
+    targets = rule.get("route") or []
+    found = []
+    for target in targets:
+        name, _, _ = destination(site, target["destination"], namespace)
+        weight = target.get("weight")
+        found.append((name, 100 if weight is None and len(targets) == 1 else weight or 0))
+    return tuple([entry for entry in found if entry[1] > 0] or found[:1])
+
+
+def _applies(site: Site, match: Json) -> bool:
+    if match.get("port") and match["port"] != site.port:
+        return False
+    if match.get("sourceNamespace") and match["sourceNamespace"] != site.scope.namespace:
+        return False
+    if match.get("sourceLabels") and not selects(match["sourceLabels"], site.labels):
+        return False
+    return not match.get("gateways") or bool(site.gateways.intersection(match["gateways"]))
+
+
+def tcp_rules(site: Site, virtual_service: Json) -> list[TcpRoute]:
+    """The routes of a VirtualService's `tcp`; the first that catches all is the last."""
+    found: list[TcpRoute] = []
+    namespace = virtual_service["metadata"]["namespace"]
+    for rule in virtual_service["spec"].get("tcp") or []:
+        for match in rule.get("match") or [{}]:
+            if not _applies(site, match):
+                continue
+            route = TcpRoute(_weighted(site, rule, namespace), subnets=tuple(match.get("destinationSubnets") or ()))
+            found.append(route)
+            if not route.match:
+                return found
+    return found
+
+
+def tls_rules(site: Site, virtual_service: Json) -> list[TcpRoute]:
+    """The routes of a VirtualService's `tls`, chosen by server name."""
+    found: list[TcpRoute] = []
+    namespace = virtual_service["metadata"]["namespace"]
+    for rule in virtual_service["spec"].get("tls") or []:
+        for match in rule.get("match") or []:
+            if not _applies(site, match):
+                continue
+            names = tuple(name for name in match.get("sniHosts") or [] if name != "*")
+            subnets = tuple(match.get("destinationSubnets") or ())
+            found.append(TcpRoute(_weighted(site, rule, namespace), names, subnets, tls=True))
+    return found

@@ -1,0 +1,290 @@
+"""What proxies report of each request: Istio's metrics with the release's labels, access logs and spans.
+
+Stock Envoy has no Istio filter. Its stats access logger counts with tags taken from log operators instead; what the
+server's side must know of its caller, the caller's proxy says: see `meshbox.mesh.peers`.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from meshbox.mesh.envoy import extension, typed
+from meshbox.mesh.model import Workload
+from meshbox.mesh.peers import PEER_SPACE, Inbound, peer_keys
+
+__all__ = [
+    "Reporting",
+    "access_logs",
+    "http_stats",
+    "tcp_stats",
+    "tracing",
+]
+
+Json = dict[str, Any]
+
+UNKNOWN = "unknown"
+UNKNOWN_VARIABLE = "ISTIO_UNKNOWN"
+
+_STATS = "envoy.extensions.access_loggers.stats.v3.Config"
+
+TEXT_LEGACY = (
+    '[%START_TIME%] "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%" %RESPONSE_CODE% %RESPONSE_FLAGS% '
+    '"%DYNAMIC_METADATA(istio.mixer:status)%" "%UPSTREAM_TRANSPORT_FAILURE_REASON%" %BYTES_RECEIVED% %BYTES_SENT% '
+    '%DURATION% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% "%REQ(X-FORWARDED-FOR)%" "%REQ(USER-AGENT)%" '
+    '"%REQ(X-REQUEST-ID)%" "%REQ(:AUTHORITY)%" "%UPSTREAM_HOST%" %UPSTREAM_CLUSTER_RAW% %UPSTREAM_LOCAL_ADDRESS% '
+    "%DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% %REQUESTED_SERVER_NAME%\n"
+)
+TEXT_CURRENT = (
+    '[%START_TIME%] "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%" %RESPONSE_CODE% %RESPONSE_FLAGS% '
+    '%RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS% "%UPSTREAM_TRANSPORT_FAILURE_REASON%" %BYTES_RECEIVED% '
+    '%BYTES_SENT% %DURATION% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% "%REQ(X-FORWARDED-FOR)%" "%REQ(USER-AGENT)%" '
+    '"%REQ(X-REQUEST-ID)%" "%REQ(:AUTHORITY)%" "%UPSTREAM_HOST%" %UPSTREAM_CLUSTER_RAW% %UPSTREAM_LOCAL_ADDRESS% '
+    "%DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% %REQUESTED_SERVER_NAME% %ROUTE_NAME%\n"
+)
+
+
+@dataclass(frozen=True)
+class Reporting:
+    """What one proxy reports, once mesh settings and Telemetry objects are taken together.
+
+    Args:
+        access_log: Whether requests are logged to stdout.
+        access_log_format: The text of a line; empty for the release's own.
+        access_log_json: Whether lines are JSON.
+        metrics: Whether metrics are emitted.
+        zipkin: Where spans are sent, "host:port"; empty for nowhere.
+        sampling: Percentage of requests traced.
+        tags: More tags of each span, as Envoy's custom tags.
+    """
+
+    access_log: bool = False
+    access_log_format: str = ""
+    access_log_json: bool = False
+    metrics: bool = True
+    zipkin: str = ""
+    sampling: float = 100.0
+    tags: tuple[tuple[str, str], ...] = ()
+
+
+@functools.cache
+def _format(operator: str, *, legacy: bool) -> str:
+    """The value of one of Envoy's log operators, "unknown" where it has none.
+
+    In Istio 1.2 Mixer makes "unknown" of the "-" that Envoy writes for nothing. In Istio 1.30 nobody stands between a
+    proxy and Prometheus, and Envoy itself has to choose: that makes a sidecar's listeners half as long again.
+    """
+    if legacy:
+        return f"%{operator}%"
+    command, _, parameter = operator.rstrip(")").partition("(")
+    asked: list[Json] = [{"command": command, **({"param": parameter} if parameter else {})}]
+    # An operator with a constant value; proxies are started with this variable.
+    asked.append({"command": "ENVIRONMENT", "param": UNKNOWN_VARIABLE})
+    return f"%COALESCE({json.dumps({'operators': asked}, separators=(',', ':'))})%"
+
+
+def _known(name: str, operator: str, *, legacy: bool) -> Json:
+    return {"name": name, "value_format": _format(operator, legacy=legacy)}
+
+
+def _literal(name: str, value: str) -> Json:
+    return {"name": name, "value_format": value.replace("%", "%%") or UNKNOWN}
+
+
+def _protocol(inbound: Inbound | None, *, legacy: bool) -> Json:
+    if inbound is None:
+        return _known("request_protocol", "METADATA(CLUSTER:istio:protocol)", legacy=legacy)
+    grpc = inbound.service is not None and inbound.service[1].protocol.startswith("GRPC")
+    return _literal("request_protocol", "grpc" if grpc else "http")
+
+
+def _tags(workload: Workload, inbound: Inbound | None, *, legacy: bool, raw: bool = False) -> list[Json]:
+    """The labels that HTTP and TCP metrics share; of `raw` connections the caller is told in a PROXY header."""
+    tags = [_literal("reporter", "destination" if inbound else "source")]
+    tags += _source(workload, legacy=legacy) if inbound is None else _source_of_peer(inbound, legacy=legacy, raw=raw)
+    tags += _destination_of_host(legacy=legacy) if inbound is None else _destination(workload, inbound, legacy=legacy)
+    policy = UNKNOWN if inbound is None else "mutual_tls" if inbound.mtls else "none"
+    flags = {"name": "response_flags", "value_format": "%RESPONSE_FLAGS%"}
+    return [*tags, _literal("connection_security_policy", policy), flags]
+
+
+def _source(workload: Workload, *, legacy: bool) -> list[Json]:
+    return [
+        *_workload_tags("source", workload, legacy=legacy),
+        _known("source_principal", "UPSTREAM_LOCAL_URI_SAN", legacy=legacy),
+    ]
+
+
+def _workload_tags(side: str, workload: Workload, *, legacy: bool) -> list[Json]:
+    tags = [
+        _literal(f"{side}_workload", workload.name),
+        _literal(f"{side}_workload_namespace", workload.namespace),
+        _literal(f"{side}_app", workload.app),
+        _literal(f"{side}_version", workload.version),
+    ]
+    if not legacy:
+        tags += [
+            _literal(f"{side}_canonical_service", workload.canonical_service),
+            _literal(f"{side}_canonical_revision", workload.canonical_revision),
+            _literal(f"{side}_cluster", "Kubernetes"),
+        ]
+    return tags
+
+
+def _source_of_peer(inbound: Inbound, *, legacy: bool, raw: bool) -> list[Json]:
+    keys = peer_keys(legacy=legacy)
+    where = f"DYNAMIC_METADATA({PEER_SPACE}:{{}})" if raw else "FILTER_STATE(istio.peer.{}:PLAIN)"
+    if raw and not inbound.mtls and not legacy:
+        tags = [_literal(f"source_{label}", UNKNOWN) for label in keys]
+    else:
+        tags = [_known(f"source_{label}", where.format(key), legacy=legacy) for label, key in keys.items()]
+    principal = _known("source_principal", "DOWNSTREAM_PEER_URI_SAN", legacy=legacy)
+    return [*tags, principal if inbound.mtls else _literal("source_principal", UNKNOWN)]
+
+
+def _destination_of_host(*, legacy: bool) -> list[Json]:
+    tags = [
+        _known(f"destination_{label}", f"METADATA(UPSTREAM_HOST:istio:{key})", legacy=legacy)
+        for label, key in peer_keys(legacy=legacy).items()
+    ]
+    return [
+        *tags,
+        _known("destination_principal", "UPSTREAM_PEER_URI_SAN", legacy=legacy),
+        _known("destination_service", "METADATA(CLUSTER:istio:service)", legacy=legacy),
+        _known("destination_service_name", "METADATA(CLUSTER:istio:service_name)", legacy=legacy),
+        _known("destination_service_namespace", "METADATA(CLUSTER:istio:service_namespace)", legacy=legacy),
+    ]
+
+
+def _destination(workload: Workload, inbound: Inbound, *, legacy: bool) -> list[Json]:
+    service = inbound.service[0] if inbound.service else None
+    return [
+        *_workload_tags("destination", workload, legacy=legacy),
+        _literal("destination_principal", workload.principal if inbound.mtls else UNKNOWN),
+        _literal("destination_service", service.host if service else UNKNOWN),
+        _literal("destination_service_name", service.name if service else "InboundPassthroughCluster"),
+        _literal("destination_service_namespace", service.namespace if service else workload.namespace),
+    ]
+
+
+def _counter(name: str, tags: list[Json], **value: Any) -> Json:
+    return {"stat": {"name": name, "tags": tags}, **value}
+
+
+def http_stats(workload: Workload, inbound: Inbound | None, *, legacy: bool) -> Json:
+    """The logger that turns each request into Istio's HTTP metrics."""
+    tags = _tags(workload, inbound, legacy=legacy)
+    tags += [_protocol(inbound, legacy=legacy), {"name": "response_code", "value_format": "%RESPONSE_CODE%"}]
+    if legacy:
+        tags += [_literal("permissive_response_code", "none"), _literal("permissive_response_policyid", "none")]
+    else:
+        tags.append(_known("grpc_response_status", "GRPC_STATUS_NUMBER", legacy=legacy))
+    histograms = (
+        ("request_duration_milliseconds", "%DURATION%", "Milliseconds"),
+        ("request_bytes", "%BYTES_RECEIVED%", "Bytes"),
+        ("response_bytes", "%BYTES_SENT%", "Bytes"),
+    )
+    return extension(
+        "envoy.access_loggers.stats",
+        _STATS,
+        stats_scope={"prefix": "istio"},
+        counters=[_counter("requests_total", tags, value_fixed=1)],
+        histograms=[_counter(name, tags, unit=unit, value_format=value) for name, value, unit in histograms],
+    )
+
+
+def tcp_stats(workload: Workload, inbound: Inbound | None, *, legacy: bool) -> list[Json]:
+    """The loggers that turn each TCP connection into Istio's TCP metrics.
+
+    Bytes are counted once, at a connection's end: a logger that also flushes in between would count them twice.
+    """
+    tags = _tags(workload, inbound, legacy=legacy, raw=True)
+    if not legacy:
+        tags.append(_literal("request_protocol", "tcp"))
+
+    def logger(kind: str, counters: list[Json]) -> Json:
+        logged = extension("envoy.access_loggers.stats", _STATS, stats_scope={"prefix": "istio"}, counters=counters)
+        return {**logged, "filter": {"log_type_filter": {"types": [kind]}}}
+
+    return [
+        logger("TcpUpstreamConnected", [_counter("tcp_connections_opened_total", tags, value_fixed=1)]),
+        logger(
+            "TcpConnectionEnd",
+            [
+                _counter("tcp_connections_closed_total", tags, value_fixed=1),
+                # Istio counts from the client: what it received is what the server sent.
+                _counter("tcp_sent_bytes_total", tags, value_format="%BYTES_SENT%"),
+                _counter("tcp_received_bytes_total", tags, value_format="%BYTES_RECEIVED%"),
+            ],
+        ),
+    ]
+
+
+def access_logs(reporting: Reporting, *, legacy: bool) -> list[Json]:
+    """The logger to the container's stdout, in the release's format; none where logging is off."""
+    if not reporting.access_log:
+        return []
+    text = reporting.access_log_format or (TEXT_LEGACY if legacy else TEXT_CURRENT)
+    fields: Json = {"text_format_source": {"inline_string": text if text.endswith("\n") else f"{text}\n"}}
+    if reporting.access_log_json:
+        fields = {"json_format": _JSON_FIELDS}
+    kind = "envoy.extensions.access_loggers.file.v3.FileAccessLog"
+    return [extension("envoy.access_loggers.file", kind, path="/dev/stdout", log_format=fields)]
+
+
+_JSON_FIELDS = {
+    "start_time": "%START_TIME%",
+    "method": "%REQ(:METHOD)%",
+    "path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
+    "protocol": "%PROTOCOL%",
+    "response_code": "%RESPONSE_CODE%",
+    "response_flags": "%RESPONSE_FLAGS%",
+    "bytes_received": "%BYTES_RECEIVED%",
+    "bytes_sent": "%BYTES_SENT%",
+    "duration": "%DURATION%",
+    "upstream_service_time": "%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)%",
+    "x_forwarded_for": "%REQ(X-FORWARDED-FOR)%",
+    "user_agent": "%REQ(USER-AGENT)%",
+    "request_id": "%REQ(X-REQUEST-ID)%",
+    "authority": "%REQ(:AUTHORITY)%",
+    "upstream_host": "%UPSTREAM_HOST%",
+    "upstream_cluster": "%UPSTREAM_CLUSTER_RAW%",
+    "upstream_local_address": "%UPSTREAM_LOCAL_ADDRESS%",
+    "downstream_local_address": "%DOWNSTREAM_LOCAL_ADDRESS%",
+    "downstream_remote_address": "%DOWNSTREAM_REMOTE_ADDRESS%",
+    "requested_server_name": "%REQUESTED_SERVER_NAME%",
+    "route_name": "%ROUTE_NAME%",
+}
+
+
+def tracing(reporting: Reporting, workload: Workload) -> Json | None:
+    """The tracing of a connection manager; None where spans are not sent."""
+    if not reporting.zipkin:
+        return None
+    tags = {
+        "istio.canonical_service": workload.canonical_service,
+        "istio.canonical_revision": workload.canonical_revision,
+        "istio.namespace": workload.namespace,
+        "istio.mesh_id": "cluster.local",
+        "istio.cluster_id": "Kubernetes",
+        **dict(reporting.tags),
+    }
+    return {
+        "random_sampling": {"value": reporting.sampling},
+        "overall_sampling": {"value": 100},
+        "client_sampling": {"value": 100},
+        "provider": {
+            "name": "envoy.tracers.zipkin",
+            "typed_config": typed(
+                "envoy.config.trace.v3.ZipkinConfig",
+                collector_cluster="zipkin",
+                collector_endpoint="/api/v2/spans",
+                collector_endpoint_version="HTTP_JSON",
+                trace_id_128bit=True,
+                shared_span_context=False,
+            ),
+        },
+        "custom_tags": [{"tag": name, "literal": {"value": value}} for name, value in tags.items()],
+    }

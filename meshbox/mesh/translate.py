@@ -1,0 +1,113 @@
+"""From a snapshot of objects to all that one proxy is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from meshbox.mesh import clusters, gateways, listeners
+from meshbox.mesh.authorization import policies_of, route_config
+from meshbox.mesh.envoy import encode, typed
+from meshbox.mesh.managers import Proxy
+from meshbox.mesh.model import Port, Service, Workload
+from meshbox.mesh.reporting import reporting_of
+from meshbox.mesh.snapshot import Scope, Snapshot
+from meshbox.mesh.virtual_hosts import outbound_tables
+
+__all__ = ["Config", "translate"]
+
+Json = dict[str, Any]
+
+_ROUTES = "envoy.config.route.v3.RouteConfiguration"
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a proxy is told: name → resource as JSON bytes, for each kind.
+
+    Bytes, because most resources are the same for many proxies: they are built and compared once.
+    """
+
+    clusters: dict[str, bytes] = field(default_factory=dict)
+    listeners: dict[str, bytes] = field(default_factory=dict)
+    routes: dict[str, bytes] = field(default_factory=dict)
+
+
+def _shared(scope: Scope, key: object, build: Any) -> Any:
+    if key not in scope.cache:
+        scope.cache[key] = build()
+    return scope.cache[key]
+
+
+def translate(snapshot: Snapshot, workload: Workload) -> Config:
+    """Everything that the proxy of `workload` is told."""
+    scope = snapshot.scope(workload)
+    proxy = Proxy(snapshot, workload, reporting_of(snapshot, workload))
+    found: dict[str, bytes] = dict(_shared(scope, "clusters", lambda: clusters.outbound(snapshot, scope)))
+    found.update({name: encode(cluster) for name, cluster in clusters.standing(snapshot).items()})
+    if proxy.reporting.zipkin:
+        found["zipkin"] = encode(clusters.zipkin(snapshot, proxy.reporting.zipkin))
+    if workload.proxy == "router":
+        made, tables = gateways.gateway(proxy, scope)
+        return Config(found, {n: encode(v) for n, v in made.items()}, _tables(proxy, tables, **_rules(proxy)))
+    return _sidecar(proxy, scope, found)
+
+
+def _sidecar(proxy: Proxy, scope: Scope, found: dict[str, bytes]) -> Config:
+    snapshot, workload = proxy.snapshot, proxy.workload
+    made = listeners.outbound(proxy, scope)
+    incoming, behind = listeners.inbound(proxy)
+    found.update(behind)
+    labels = tuple(sorted(workload.labels.items())) if _asks_for_source(scope) else ()
+    outgoing = snapshot.memo(
+        ("tables", scope.key, snapshot.routing, labels),
+        lambda: _tables(proxy, outbound_tables(scope, workload.labels, legacy=snapshot.legacy)),
+    )
+    routes = dict(outgoing)
+    for port, owner in listeners.application_ports(proxy).items():
+        name = clusters.inbound_name(port, owner, legacy=snapshot.legacy)
+        routes[name] = encode(_inbound_table(proxy, name, port, owner))
+    return Config(found, {**made, **incoming}, routes)
+
+
+def _asks_for_source(scope: Scope) -> bool:
+    return any(
+        match.get("sourceLabels")
+        for virtual_service in scope.virtual_services
+        for rule in virtual_service["spec"].get("http") or []
+        for match in rule.get("match") or []
+    )
+
+
+def _tables(proxy: Proxy, tables: dict[str, list[Json]], **fields: Any) -> dict[str, bytes]:
+    found = {}
+    for name, hosts in tables.items():
+        found[name] = encode(
+            typed(
+                _ROUTES,
+                name=name,
+                virtual_hosts=hosts,
+                # A route may name a subset that no DestinationRule has yet: then that route answers 503, as in Istio.
+                validate_clusters=False,
+                max_direct_response_body_size_bytes=1048576,
+                **fields,
+            )
+        )
+    return found
+
+
+def _inbound_table(proxy: Proxy, name: str, port: int, owner: tuple[Service, Port] | None) -> Json:
+    where = f"{owner[0].host}:{owner[1].number}" if owner else f":{port}"
+    route: Json = {
+        "name": "default",
+        "match": {"prefix": "/"},
+        "decorator": {"operation": f"{where}/*"},
+        "route": {"cluster": name, "timeout": "0s", "max_stream_duration": {"grpc_timeout_header_max": "0s"}},
+    }
+    host = {"name": f"inbound|http|{owner[1].number if owner else port}", "domains": ["*"], "routes": [route]}
+    return typed(_ROUTES, name=name, virtual_hosts=[host], validate_clusters=False, **_rules(proxy))
+
+
+def _rules(proxy: Proxy) -> Json:
+    rules = route_config(proxy.snapshot, policies_of(proxy.snapshot, proxy.workload))
+    return {"typed_per_filter_config": rules} if rules else {}

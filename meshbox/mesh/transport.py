@@ -1,0 +1,240 @@
+"""TLS on both ends of a connection: between sidecars, towards other servers, and at gateways."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from meshbox.mesh.envoy import extension, xds_source
+from meshbox.mesh.model import MeshConfig, Port, Service
+
+__all__ = [
+    "ISTIO_ALPN",
+    "RAW_ALPN",
+    "downstream_mutual",
+    "file_secret",
+    "gateway_tls",
+    "introduced",
+    "root_file_secret",
+    "sni",
+    "upstream",
+]
+
+Json = dict[str, Any]
+
+RAW_ALPN = "istio-raw"
+"""What a sidecar offers with bytes that are no HTTP, on a port that HTTP may be spoken on as well."""
+
+ISTIO_ALPN = ("istio", "istio-peer-exchange", "istio-http/1.0", "istio-http/1.1", "istio-h2")
+"""What a sidecar offers, by which another sidecar tells it from an application's own TLS."""
+
+_TLS = "envoy.transport_sockets.tls"
+_UPSTREAM = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
+_DOWNSTREAM = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"
+_RAW = extension("envoy.transport_sockets.raw_buffer", "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer")
+
+_VERSIONS = {"TLSV1_0": "TLSv1_0", "TLSV1_1": "TLSv1_1", "TLSV1_2": "TLSv1_2", "TLSV1_3": "TLSv1_3"}
+
+
+def _secret(name: str) -> Json:
+    # Identities always come. What somebody else must provide may be missing: a proxy does not wait for it for ever.
+    return {"name": name, "sds_config": xds_source("0s" if name in ("default", "ROOTCA") else "1s")}
+
+
+def file_secret(certificate: str, key: str) -> str:
+    """The name under which a certificate and key in a proxy's own files are asked for."""
+    return f"file-cert:{certificate}~{key}"
+
+
+def root_file_secret(path: str) -> str:
+    """The name under which CA certificates in a proxy's own files are asked for."""
+    return f"file-root:{path}"
+
+
+def sni(service: Service, port: Port, subset: str) -> str:
+    """The server name between sidecars: dots and port in Istio's own form, so that gateways can route by it."""
+    return f"outbound_.{port.number}_.{subset}_.{service.host}"
+
+
+def _sans(names: Iterable[str], san_type: str = "") -> list[Json]:
+    found = []
+    for name in names:
+        kind = san_type or ("URI" if "://" in name else "DNS")
+        found.append({"san_type": kind, "matcher": {"exact": name}})
+    return found
+
+
+def _istio_mutual(service: Service, port: Port, subset: str, names: list[str], server: str = "") -> Json:
+    http2 = port.protocol in ("HTTP2", "GRPC", "GRPC-WEB")
+    return extension(
+        _TLS,
+        _UPSTREAM,
+        common_tls_context={
+            "tls_certificate_sds_secret_configs": [_secret("default")],
+            "combined_validation_context": {
+                "default_validation_context": {"match_typed_subject_alt_names": _sans(names)} if names else {},
+                "validation_context_sds_secret_config": _secret("ROOTCA"),
+            },
+            "alpn_protocols": ["istio", "h2"] if http2 else ["istio-peer-exchange", "istio"],
+        },
+        sni=server or sni(service, port, subset),
+    )
+
+
+def upstream(service: Service, port: Port, subset: str, policy: Json, mesh: MeshConfig, *, legacy: bool) -> Json:
+    """The transport fields of a cluster.
+
+    Without a rule, Istio 1.2 sends plain text; today a sidecar is met with mTLS and others with plain text.
+    """
+    tls = policy.get("tls") or {}
+    mode = tls.get("mode") or ("DISABLE" if tls else "")
+    names = list(tls.get("subjectAltNames") or []) or _identities(service, port)
+    if mode == "ISTIO_MUTUAL":
+        return {"transport_socket": _istio_mutual(service, port, subset, names, tls.get("sni") or "")}
+    if mode in ("SIMPLE", "MUTUAL"):
+        return {"transport_socket": _originate(service, port, tls, legacy=legacy)}
+    if mode == "DISABLE" or not mesh.auto_mtls or service.external or service.resolution == "NONE":
+        return {}
+    return {
+        "transport_socket_matches": [
+            {
+                "name": "tlsMode-istio",
+                "match": {"tlsMode": "istio"},
+                "transport_socket": _istio_mutual(service, port, subset, names),
+            },
+            {"name": "tlsMode-disabled", "match": {}, "transport_socket": _RAW},
+        ]
+    }
+
+
+def introduced(fields: Json) -> Json:
+    """The transport fields of a cluster for raw bytes: whom a sidecar speaks for is told to other sidecars first.
+
+    Args:
+        fields: As `upstream` gives them.
+    """
+    plain = fields.get("transport_socket", _RAW)
+    matches = fields.get("transport_socket_matches") or [{"name": "any", "match": {}, "transport_socket": plain}]
+    secure, rest = matches[:-1], matches[-1]
+    others = {key: value for key, value in fields.items() if not key.startswith("transport_socket")}
+    return {
+        **others,
+        "transport_socket_matches": [
+            *({**one, "transport_socket": _with_header(one["transport_socket"])} for one in secure),
+            {
+                "name": "sidecar",
+                "match": {"proxy": "sidecar"},
+                "transport_socket": _with_header(rest["transport_socket"]),
+            },
+            rest,
+        ],
+    }
+
+
+def _with_header(socket: Json) -> Json:
+    return extension(
+        "envoy.transport_sockets.upstream_proxy_protocol",
+        "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport",
+        config={"version": "V2", "pass_through_tlvs": {"match_type": "INCLUDE_ALL"}},
+        transport_socket=socket,
+    )
+
+
+def _identities(service: Service, port: Port) -> list[str]:
+    if service.subject_alt_names:
+        return list(service.subject_alt_names)
+    return sorted({e.workload.principal for e in service.endpoints.get(port.number, ()) if e.workload})
+
+
+def _originate(service: Service, port: Port, tls: Json, *, legacy: bool) -> Json:
+    context: Json = {}
+    names = _sans(tls.get("subjectAltNames") or ())
+    validation = {"match_typed_subject_alt_names": names} if names else {}
+    credential = tls.get("credentialName")
+    if tls.get("mode") == "MUTUAL":
+        name = (
+            f"kubernetes://{credential}"
+            if credential
+            else file_secret(
+                tls.get("clientCertificate") or "/etc/certs/cert-chain.pem",
+                tls.get("privateKey") or "/etc/certs/key.pem",
+            )
+        )
+        context["tls_certificate_sds_secret_configs"] = [_secret(name)]
+    if credential:
+        root = f"kubernetes://{credential}-cacert"
+    elif tls.get("caCertificates"):
+        root = root_file_secret(tls["caCertificates"])
+    else:
+        # Istio 1.2 trusted any server unless told whom to trust; today the machine's own list of CAs decides.
+        root = "" if legacy or tls.get("insecureSkipVerify") else "file-root:system"
+    if root:
+        context["combined_validation_context"] = {
+            "default_validation_context": validation,
+            "validation_context_sds_secret_config": _secret(root),
+        }
+    if port.protocol in ("HTTP2", "GRPC", "GRPC-WEB"):
+        context["alpn_protocols"] = ["h2"]
+    server = tls.get("sni") or ("" if legacy or service.host.startswith("*") else service.host)
+    return extension(_TLS, _UPSTREAM, common_tls_context=context, **({"sni": server} if server else {}))
+
+
+def downstream_mutual(*, http: bool) -> Json:
+    """The server's side of mTLS between sidecars: any identity of this mesh, which policies then look at."""
+    return extension(
+        _TLS,
+        _DOWNSTREAM,
+        common_tls_context={
+            "tls_certificate_sds_secret_configs": [_secret("default")],
+            "combined_validation_context": {
+                "default_validation_context": {
+                    "match_typed_subject_alt_names": [
+                        {"san_type": "URI", "matcher": {"prefix": "spiffe://cluster.local/"}}
+                    ]
+                },
+                "validation_context_sds_secret_config": _secret("ROOTCA"),
+            },
+            "alpn_protocols": ["istio-peer-exchange", "h2", "http/1.1"] if http else ["istio-peer-exchange", "istio"],
+        },
+        require_client_certificate=True,
+    )
+
+
+def gateway_tls(tls: Json, *, http: bool) -> Json | None:
+    """The transport of a Gateway's server; None where TLS is passed through.
+
+    Args:
+        tls: The server's `tls`.
+        http: Whether HTTP is spoken inside.
+    """
+    mode = tls.get("mode") or "PASSTHROUGH"
+    if mode in ("PASSTHROUGH", "AUTO_PASSTHROUGH"):
+        return None
+    if mode == "ISTIO_MUTUAL":
+        return downstream_mutual(http=http)
+    credential = tls.get("credentialName") or next(iter(tls.get("credentialNames") or []), None)
+    if credential:
+        certificate, root = f"kubernetes://{credential}", f"kubernetes://{credential}-cacert"
+    else:
+        certificate = file_secret(tls.get("serverCertificate") or "", tls.get("privateKey") or "")
+        root = root_file_secret(tls.get("caCertificates") or "")
+    context: Json = {
+        "tls_certificate_sds_secret_configs": [_secret(certificate)],
+        "alpn_protocols": ["h2", "http/1.1"] if http else [],
+    }
+    if mode in ("MUTUAL", "OPTIONAL_MUTUAL"):
+        names = _sans(tls.get("subjectAltNames") or ())
+        context["combined_validation_context"] = {
+            "default_validation_context": {"match_typed_subject_alt_names": names} if names else {},
+            "validation_context_sds_secret_config": _secret(root),
+        }
+    parameters: Json = {}
+    if tls.get("minProtocolVersion") in _VERSIONS:
+        parameters["tls_minimum_protocol_version"] = _VERSIONS[tls["minProtocolVersion"]]
+    if tls.get("maxProtocolVersion") in _VERSIONS:
+        parameters["tls_maximum_protocol_version"] = _VERSIONS[tls["maxProtocolVersion"]]
+    if tls.get("cipherSuites"):
+        parameters["cipher_suites"] = tls["cipherSuites"]
+    if parameters:
+        context["tls_params"] = parameters
+    return extension(_TLS, _DOWNSTREAM, common_tls_context=context, require_client_certificate=mode == "MUTUAL")

@@ -1,0 +1,184 @@
+"""Route tables of sidecars: for each port of the mesh which host goes where, and what becomes of unknown hosts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from meshbox.contracts import Obj
+from meshbox.mesh.clusters import HTTP_PROXY_PASSTHROUGH, outbound_name
+from meshbox.mesh.envoy import PASSTHROUGH
+from meshbox.mesh.field_values import DOMAIN, fqdn, host_matches
+from meshbox.mesh.http_routes import Site, default_route, http_routes
+from meshbox.mesh.model import Port, Service
+from meshbox.mesh.snapshot import Scope
+
+__all__ = ["HTTP_PROXY", "outbound_tables", "service_domains", "unique_domains"]
+
+Json = dict[str, Any]
+
+HTTP_PROXY = "http_proxy"
+"""The route table of the HTTP proxy port, which serves every port of every host."""
+
+
+def service_domains(service: Service, namespace: str) -> list[str]:
+    """The names under which proxies in `namespace` know a Service, without ports."""
+    names = [service.host]
+    if service.kubernetes:
+        names += [f"{service.name}.{service.namespace}", f"{service.name}.{service.namespace}.svc"]
+        if service.namespace == namespace:
+            names.append(service.name)
+    return [*names, *(a for a in service.addresses if "/" not in a)]
+
+
+def unique_domains(hosts: Iterable[Json]) -> list[Json]:
+    """The virtual hosts, each domain kept where it comes first: Envoy refuses a table that names one twice."""
+    seen: set[str] = set()
+    kept = []
+    for host in hosts:
+        domains = [d for d in dict.fromkeys(host["domains"]) if d.lower() not in seen]
+        seen.update(d.lower() for d in domains)
+        if domains:
+            kept.append({**host, "domains": domains})
+    return kept
+
+
+def _virtual_service_for(scope: Scope, host: str) -> Obj | None:
+    """The VirtualService that speaks for `host` inside the mesh: the most specific, of equals the oldest."""
+    best: tuple[tuple[bool, int], Obj] | None = None
+    for virtual_service in scope.virtual_services:
+        spec, namespace = virtual_service["spec"], virtual_service["metadata"]["namespace"]
+        if not spec.get("http") or "mesh" not in (spec.get("gateways") or ["mesh"]):
+            continue
+        for pattern in (fqdn(h, namespace) for h in spec.get("hosts") or []):
+            rank = (not pattern.startswith("*"), len(pattern))
+            if host_matches(pattern, host) and (best is None or rank > best[0]):
+                best = rank, virtual_service
+    return best[1] if best else None
+
+
+def outbound_tables(scope: Scope, labels: Mapping[str, str], *, legacy: bool) -> dict[str, list[Json]]:
+    """Route table name → virtual hosts: one table a port that HTTP is spoken on, and one for the HTTP proxy port."""
+    ports = sorted({p.number for s in scope.services for p in s.ports if p.http or p.protocol == "AUTO"} | {80})
+    tables: dict[str, list[Json]] = {}
+    everything: list[Json] = []
+    for number in ports:
+        site = Site(scope, number, labels, legacy=legacy)
+        hosts = _hosts_of_port(site)
+        tables[str(number)] = unique_domains([*(_with_ports(h, number) for h in hosts), _unknown(scope, PASSTHROUGH)])
+        everything += [_only_with_port(h, number) for h in hosts]
+    unknown = _unknown(scope, HTTP_PROXY_PASSTHROUGH)
+    if not scope.registry_only:
+        # `CONNECT host:443`, with which a client asks an HTTP proxy for a connection it then speaks TLS on.
+        unknown["routes"] = [_tunnel(HTTP_PROXY_PASSTHROUGH), *unknown["routes"]]
+    tables[HTTP_PROXY] = unique_domains([*everything, *_tunnels(scope), unknown])
+    return tables
+
+
+def _tunnels(scope: Scope) -> list[Json]:
+    """Ports that are no HTTP can be asked of the HTTP proxy port as well: as tunnels."""
+    return [
+        {
+            "name": f"{service.host}:{port.number}",
+            "domains": [f"{d}:{port.number}" for d in service_domains(service, scope.namespace)],
+            "routes": [_tunnel(outbound_name(service.host, port.number))],
+        }
+        for service in scope.services
+        for port in service.ports
+        if not port.http and port.protocol not in ("AUTO", "UDP")
+    ]
+
+
+def _tunnel(cluster: str) -> Json:
+    upgrade = {"upgrade_type": "CONNECT", "connect_config": {}}
+    return {
+        "name": "tunnel",
+        "match": {"connect_matcher": {}},
+        "route": {"cluster": cluster, "timeout": "0s", "upgrade_configs": [upgrade]},
+    }
+
+
+def _hosts_of_port(site: Site) -> list[Json]:
+    scope = site.scope
+    found = []
+    for service in scope.services:
+        port = service.port(site.port)
+        if port is None or not (port.http or port.protocol == "AUTO"):
+            continue
+        found.append(_service_host(site, service, port))
+    if site.port == 80:
+        found += _hosts_without_service(site)
+    return found
+
+
+def _service_host(site: Site, service: Service, port: Port) -> Json:
+    virtual_service = _virtual_service_for(site.scope, service.host)
+    # A VirtualService of which nothing applies here (other gateways, other callers) leaves the Service as it is.
+    routes = (http_routes(site, virtual_service) if virtual_service else []) or [default_route(site, service, port)]
+    return {
+        "name": f"{service.host}:{port.number}",
+        "domains": service_domains(service, site.scope.namespace),
+        "routes": routes,
+        "include_request_attempt_count": True,
+    }
+
+
+def _hosts_without_service(site: Site) -> list[Json]:
+    """Hosts that only a VirtualService knows are served on port 80."""
+    found = []
+    known = site.scope.by_host
+    for virtual_service in site.scope.virtual_services:
+        spec, namespace = virtual_service["spec"], virtual_service["metadata"]["namespace"]
+        if not spec.get("http") or "mesh" not in (spec.get("gateways") or ["mesh"]):
+            continue
+        for host in (fqdn(h, namespace) for h in spec.get("hosts") or []):
+            if host in known or host == "*":
+                continue
+            domains = [host]
+            if host.endswith(f".{namespace}.{DOMAIN}") and namespace == site.scope.namespace:
+                domains.append(host.removesuffix(f".{namespace}.{DOMAIN}"))
+            found.append(
+                {
+                    "name": f"{host}:80",
+                    "domains": domains,
+                    "routes": http_routes(site, virtual_service),
+                    "include_request_attempt_count": True,
+                }
+            )
+    return found
+
+
+def _with_ports(host: Json, number: int) -> Json:
+    return {**host, "domains": [name for d in host["domains"] for name in _forms(d, number)]}
+
+
+def _only_with_port(host: Json, number: int) -> Json:
+    # A request through an HTTP proxy names its port unless it is 80.
+    domains = [name for d in host["domains"] for name in (_forms(d, number) if number == 80 else [f"{d}:{number}"])]
+    return {**host, "domains": domains}
+
+
+def _forms(domain: str, number: int) -> list[str]:
+    return [domain, f"{domain}:{number}"]
+
+
+def _unknown(scope: Scope, cluster: str) -> Json:
+    if scope.registry_only:
+        route: Json = {"name": "block_all", "match": {"prefix": "/"}, "direct_response": {"status": 502}}
+        return {"name": "block_all", "domains": ["*"], "routes": [route]}
+    return {
+        "name": "allow_any",
+        "domains": ["*"],
+        "routes": [
+            {
+                "name": "allow_any",
+                "match": {"prefix": "/"},
+                "route": {
+                    "cluster": cluster,
+                    "timeout": "0s",
+                    "max_stream_duration": {"grpc_timeout_header_max": "0s"},
+                },
+            }
+        ],
+        "include_request_attempt_count": True,
+    }

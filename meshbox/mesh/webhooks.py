@@ -1,0 +1,91 @@
+"""Which stored webhooks a write meets, and whether the Service behind them answers: as the API server decides it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from meshbox.contracts import AdmissionRequest, ApiError, Obj, Objects
+
+__all__ = ["available", "matching", "selector_matches", "unavailable"]
+
+MUTATING = "mutatingwebhookconfigurations.admissionregistration.k8s.io"
+VALIDATING = "validatingwebhookconfigurations.admissionregistration.k8s.io"
+
+
+def selector_matches(selector: Obj | None, labels: Mapping[str, str]) -> bool:
+    """Whether a label selector (matchLabels and matchExpressions) chooses these labels; an empty one chooses all."""
+    selector = selector or {}
+    if any(labels.get(key) != value for key, value in (selector.get("matchLabels") or {}).items()):
+        return False
+    return all(_expression(e, labels) for e in selector.get("matchExpressions") or [])
+
+
+def _expression(expression: Obj, labels: Mapping[str, str]) -> bool:
+    key, operator, values = expression["key"], expression["operator"], expression.get("values") or []
+    if operator == "Exists":
+        return key in labels
+    if operator == "DoesNotExist":
+        return key not in labels
+    if operator == "In":
+        return labels.get(key) in values
+    return labels.get(key) not in values
+
+
+def matching(objects: Objects, resource: str, request: AdmissionRequest) -> Iterator[Obj]:
+    """The stored webhooks (of MUTATING or VALIDATING `resource`) that `request` meets, in the API server's order."""
+    namespace = objects.find("namespaces", request.namespace or "") if request.namespace else None
+    namespace_labels = ((namespace or {}).get("metadata") or {}).get("labels") or {}
+    own_labels = request.object["metadata"].get("labels") or {}
+    for configuration in sorted(objects.list(resource), key=lambda c: str(c["metadata"]["name"])):
+        for webhook in configuration.get("webhooks") or []:
+            if (
+                _rules_match(webhook, request)
+                and selector_matches(webhook.get("namespaceSelector"), namespace_labels)
+                and selector_matches(webhook.get("objectSelector"), own_labels)
+            ):
+                yield webhook
+
+
+def _rules_match(webhook: Obj, request: AdmissionRequest) -> bool:
+    plural, _, group = request.resource.partition(".")
+    for rule in webhook.get("rules") or []:
+        operations, groups, resources = rule.get("operations") or [], rule.get("apiGroups") or [], rule.get("resources")
+        if not {"*", request.operation}.intersection(operations) or not {"*", group}.intersection(groups):
+            continue
+        wanted = f"{plural}/{request.subresource}" if request.subresource else plural
+        if {wanted, "*" if not request.subresource else "*/*", "*/*"}.intersection(resources or []):
+            return True
+    return False
+
+
+def available(objects: Objects, webhook: Obj) -> bool:
+    """Whether the webhook's Service has a ready endpoint."""
+    service = (webhook.get("clientConfig") or {}).get("service") or {}
+    name, namespace = service.get("name", ""), service.get("namespace", "")
+    if objects.find("services", name, namespace) is None:
+        return False
+    slices = objects.list("endpointslices.discovery.k8s.io", namespace, labels=f"kubernetes.io/service-name={name}")
+    for found in slices:
+        if any((e.get("conditions") or {}).get("ready") is not False for e in found.get("endpoints") or []):
+            return True
+    endpoints = objects.find("endpoints", name, namespace) or {}
+    return any(subset.get("addresses") for subset in endpoints.get("subsets") or [])
+
+
+def unavailable(objects: Objects, webhook: Obj, *, legacy: bool) -> ApiError:
+    """The refusal of a write whose webhook cannot be reached, in the API server's words."""
+    service: dict[str, Any] = (webhook.get("clientConfig") or {}).get("service") or {}
+    name, namespace = service.get("name", ""), service.get("namespace", "")
+    timeout = webhook.get("timeoutSeconds") or (30 if legacy else 10)
+    url = f"https://{name}.{namespace}.svc:{service.get('port') or 443}{service.get('path') or '/'}?timeout={timeout}s"
+    there = objects.find("services", name, namespace) is not None
+    problem = f'no endpoints available for service "{name}"' if there else f'service "{name}" not found'
+    call = f"Post {url}: {problem}" if legacy else f'failed to call webhook: Post "{url}": {problem}'
+    cause = f'failed calling webhook "{webhook["name"]}": {call}'
+    return ApiError(
+        500,
+        "InternalError",
+        f"Internal error occurred: {cause}",
+        {"causes": [{"message": cause}], "retryAfterSeconds": 0},
+    )

@@ -1,0 +1,123 @@
+"""What probes and lifecycle hooks do: an HTTP request, a TCP connection, a command."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from labkit.ground.errors import SandboxError
+from meshbox.contracts import Obj
+from meshbox.numbers import whole
+
+__all__ = ["ActionError", "Target", "act", "port_number"]
+
+Exec = Callable[[list[str]], Awaitable[tuple[int, bytes]]]
+"""Runs a command in the container: exit code and what it printed."""
+
+
+class ActionError(SandboxError):
+    """The action failed; the message is the kubelet's own."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a container's probes and hooks go.
+
+    Args:
+        addresses: Where its ports may be found, the likely one first.
+        shown: The address shown in messages and the Host header: the pod IP.
+        port: Turns a container port into the real one.
+        execute: Runs a command in the container.
+        agent: The User-Agent of HTTP requests.
+    """
+
+    addresses: Sequence[str]
+    shown: str
+    port: Callable[[int], int]
+    execute: Exec
+    agent: str
+
+
+def port_number(container: Obj, port: int | str) -> int:
+    """The number behind a port given by number or by name.
+
+    Raises:
+        ActionError: the container has no port of that name.
+    """
+    number = port if isinstance(port, int) else whole(port)
+    if number is not None:
+        return number
+    for item in container.get("ports") or []:
+        if item.get("name") == port:
+            return int(item["containerPort"])
+    raise ActionError(f'couldn\'t find port: "{port}"')
+
+
+async def act(action: Obj, container: Obj, target: Target) -> None:
+    """Do what `action` (a probe's or hook's handler) says.
+
+    Raises:
+        ActionError: it did not succeed.
+    """
+    if command := (action.get("exec") or {}).get("command"):
+        code, output = await target.execute(list(command))
+        if code:
+            text = output.decode(errors="replace").strip()
+            raise ActionError(text or f"command {command[0]!r} exited with {code}")
+    elif (http := action.get("httpGet")) is not None:
+        await _get(http, container, target)
+    elif (tcp := action.get("tcpSocket") or action.get("grpc")) is not None:
+        number = port_number(container, tcp["port"])
+        _, writer = await _connect(target, number, tcp.get("host"), None, f"dial tcp {target.shown}:{number}")
+        writer.close()
+    elif (pause := action.get("sleep")) is not None:
+        await asyncio.sleep(pause["seconds"])
+
+
+async def _connect(
+    target: Target, number: int, host: str | None, tls: ssl.SSLContext | None, what: str
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    addresses = [host] if host else target.addresses
+    for address in addresses:
+        # Behind a sidecar an application's ports are at the pod's localhost, the sidecar's own at the pod IP.
+        with contextlib.suppress(ConnectionRefusedError):
+            try:
+                return await asyncio.open_connection(address, target.port(number), ssl=tls)
+            except ConnectionRefusedError:
+                raise
+            except OSError as error:
+                raise ActionError(f"{what}: {error.strerror or error}") from error
+    raise ActionError(f"{what}: connect: connection refused")
+
+
+async def _get(http: Obj, container: Obj, target: Target) -> None:
+    number = port_number(container, http["port"])
+    scheme, path = http.get("scheme", "HTTP").lower(), http.get("path") or "/"
+    path = path if path.startswith("/") else f"/{path}"
+    url = f"{scheme}://{http.get('host') or target.shown}:{number}{path}"
+    tls = None
+    if scheme == "https":
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+    headers = {"host": f"{target.shown}:{number}", "user-agent": target.agent, "accept": "*/*", "connection": "close"}
+    headers |= {item["name"].lower(): item.get("value", "") for item in http.get("httpHeaders") or []}
+    lines = [f"GET {path} HTTP/1.1", *(f"{name.title()}: {value}" for name, value in headers.items()), "", ""]
+    reader, writer = await _connect(
+        target, number, http.get("host"), tls, f'Get "{url}": dial tcp {target.shown}:{number}'
+    )
+    try:
+        writer.write("\r\n".join(lines).encode())
+        answer = await reader.readline()
+        parts = answer.split(None, 2)
+        if len(parts) < 2 or whole(parts[1].decode("latin-1")) is None:
+            raise ActionError(f'Get "{url}": EOF' if not answer else f'Get "{url}": malformed HTTP response')
+        status = int(parts[1])
+        if not 200 <= status < 400:
+            raise ActionError(f"HTTP probe failed with statuscode: {status}")
+    except (OSError, ValueError) as error:
+        raise ActionError(f'Get "{url}": {error}') from error
+    finally:
+        writer.close()

@@ -1,0 +1,279 @@
+"""One pod on the node, from its binding to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+from collections.abc import Coroutine
+from typing import Any
+
+from meshbox import failures
+from meshbox.contracts import ApiError, Obj
+from meshbox.node.container import Container
+from meshbox.node.services import NodeServices
+from meshbox.node.status import is_sidecar, pod_status
+from meshbox.node.volumes import MountError, Volumes, references
+
+__all__ = ["PodWorker"]
+
+_CREATING: Obj = {"waiting": {"reason": "ContainerCreating"}}
+_INITIALIZING: Obj = {"waiting": {"reason": "PodInitializing"}}
+
+
+class PodWorker:
+    """Runs a pod's containers and keeps its status.
+
+    Args:
+        services: The node.
+        pod: The pod, bound to this node.
+        pod_ip: The address it got.
+    """
+
+    def __init__(self, services: NodeServices, pod: Obj, pod_ip: str) -> None:
+        self.uid = str(pod["metadata"]["uid"])
+        self.pod_ip = pod_ip
+        self._host_ip = services.settings.plan.node
+        self.pod = self._addressed(pod)
+        self.folder = services.settings.pods_dir / self.uid
+        self._services = services
+        settings = services.settings
+        self._volumes = Volumes(services.objects, self.folder, settings, services.allocatable)
+        self._references = references(pod)
+        self._final: Obj = {}
+        self._written = True
+        self._unwritten = ""
+        self._running: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
+        self._abandoned = False
+        self._found = asyncio.Event()
+        self._grace = 30.0
+        self._tasks: set[asyncio.Task[Any]] = set()
+        spec, status = pod["spec"], pod.get("status") or {}
+        self.init = self._containers(spec.get("initContainers") or [], status.get("initContainerStatuses"), init=True)
+        self.main = self._containers(spec["containers"], status.get("containerStatuses"), init=False)
+        for container in self.main if self.init else ():
+            if "waiting" in container.state:
+                container.state = _INITIALIZING
+
+    def _addressed(self, pod: Obj) -> Obj:
+        """`pod` with its addresses, which its first stored state does not have yet."""
+        return {**pod, "status": {**(pod.get("status") or {}), "podIP": self.pod_ip, "hostIP": self._host_ip}}
+
+    def _containers(self, specs: list[Obj], before: list[Obj] | None, *, init: bool) -> list[Container]:
+        known = {item["name"]: item for item in before or [] if item.get("containerID")}
+        return [
+            Container(
+                self._services,
+                self._volumes,
+                lambda: self.pod,
+                spec,
+                init=init,
+                # The pod's network is new after a restart of the node: what has prepared it runs again.
+                before=None if init else known.get(spec["name"]),
+                changed=self.changed,
+            )
+            for spec in specs
+        ]
+
+    @property
+    def containers(self) -> list[Container]:
+        """All containers, those of the initialization first."""
+        return [*self.init, *self.main]
+
+    def start(self) -> None:
+        """Begin to run the pod."""
+        self._running = self._spawn(self._run())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_ended)
+        return task
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # One pod's trouble must not be the other pods'.
+            self._report(error, "FailedSync")
+            self._finish("Failed", "NodeError", f"the node could not run this pod: {failures.words(error)}")
+
+    def update(self, pod: Obj) -> None:
+        """Take note of a change of the Pod object; begin to end it once it is marked for deletion."""
+        self.pod = self._addressed(pod)
+        if "deletionTimestamp" in pod["metadata"]:
+            grace = pod["metadata"].get("deletionGracePeriodSeconds")
+            self.end(30.0 if grace is None else float(grace))
+
+    def refresh(self, resource: str, name: str) -> None:
+        """Bring volumes up to date that show the object `name`, if there are any."""
+        if (resource, name) in self._references and self._ending is None:
+            self._found.set()
+            try:
+                self._volumes.refresh(self.pod, (resource, name))
+            except MountError:
+                # What is missing now stays as it was, as with the kubelet.
+                pass
+            except Exception as error:
+                self._report(error, "FailedMount")
+
+    def _report(self, error: BaseException, reason: str) -> None:
+        failures.report(self._services.objects, self.pod, error, reason, "kubelet")
+
+    def end(self, grace: float) -> None:
+        """Begin to end the pod, or shorten the time an ending one has left."""
+        if self._ending is None:
+            self._grace = grace
+            self._ending = self._spawn(self._end())
+        elif grace < self._grace:
+            self._grace = grace
+            self._spawn(self._hurry(grace))
+
+    def abandon(self) -> None:
+        """Write no more: the node ends, and what its processes do then is not the pod's doing."""
+        self._abandoned = True
+
+    async def kill(self) -> None:
+        """End everything at once; nothing is written. For a pod whose object is gone, and for the node's own end."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, *(item.stop(0) for item in self.containers), return_exceptions=True)
+
+    def forget(self) -> None:
+        """Remove the pod's folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    async def _run(self) -> None:
+        if deadline := self.pod["spec"].get("activeDeadlineSeconds"):
+            self._spawn(self._end_at_deadline(float(deadline)))
+        await self._set_up()
+        if await self._initialize():
+            await self._run_main()
+
+    async def _end_at_deadline(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        if self._final or self._ending is not None:
+            return
+        self._finish("Failed", "DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
+        await asyncio.gather(*(container.stop(30.0) for container in self.containers))
+
+    async def _set_up(self) -> None:
+        self.changed()
+        told = ""
+        while True:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                await self._volumes.set_up(self.pod)
+                return
+            except Exception as error:
+                problem = failures.words(error)
+                if problem != told:
+                    self._report(error, "FailedMount")
+                told = problem
+            self._found.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._found.wait(), self._services.timing.retry)
+
+    async def _initialize(self) -> bool:
+        """Run the init containers one after the other; whether all went well."""
+        policy = self.pod["spec"].get("restartPolicy", "Always")
+        for container in self.init:
+            if is_sidecar(container.spec):
+                self._spawn(self._run_container(container, "Always"))
+                await container.has_started.wait()
+                continue
+            code = await container.run("Never" if policy == "Never" else "OnFailure")
+            if self._ending is not None:
+                return False
+            if code:
+                self._finish("Failed")
+                return False
+        for container in self.main:
+            if "waiting" in container.state:
+                container.state = _CREATING
+        self.changed()
+        return True
+
+    async def _run_container(self, container: Container, policy: str) -> None:
+        await container.run(policy)
+
+    async def _run_main(self) -> None:
+        policy = self.pod["spec"].get("restartPolicy", "Always")
+        codes = await asyncio.gather(*(container.run(policy) for container in self.main))
+        if self._ending is None and not self._final:
+            await self._stop_sidecars(30.0)
+            self._finish("Failed" if any(codes) else "Succeeded")
+
+    async def _stop_sidecars(self, grace: float) -> None:
+        """End native sidecars, the last one first."""
+        for container in reversed(self.init):
+            await container.stop(grace)
+
+    def _finish(self, phase: str, reason: str = "", message: str = "") -> None:
+        more = {"reason": reason, "message": message} if reason else {}
+        self._final = {"phase": phase, **more}
+        self.changed()
+
+    async def _end(self) -> None:
+        try:
+            await self._end_containers()
+        except Exception as error:
+            # A pod that does not end as it should must not stay for ever; its processes end with its folder.
+            self._report(error, "FailedKillPod")
+        with contextlib.suppress(ApiError):
+            self._services.objects.delete(
+                "pods", self.pod["metadata"]["name"], self.pod["metadata"]["namespace"], grace_period=0, uid=self.uid
+            )
+
+    async def _end_containers(self) -> None:
+        for container in self.main:
+            if "running" in container.state:
+                container.normal("Killing", f"Stopping container {container.name}")
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._grace
+        await asyncio.gather(*(container.stop(self._grace) for container in self.main))
+        for container in reversed(self.init):
+            if "running" in container.state:
+                container.normal("Killing", f"Stopping container {container.name}")
+            await container.stop(max(0.0, deadline - loop.time()))
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.gather(self._running, return_exceptions=True)
+        self.write()
+
+    async def _hurry(self, grace: float) -> None:
+        await asyncio.gather(*(container.stop(grace) for container in self.containers))
+
+    def changed(self) -> None:
+        """Write the status soon; changes that come together are written once."""
+        if self._written:
+            self._written = False
+            asyncio.get_running_loop().call_soon(self.write)
+
+    def write(self) -> None:
+        """Write the status, if it differs from what is stored."""
+        self._written = True
+        if self._abandoned:
+            return
+        objects, metadata = self._services.objects, self.pod["metadata"]
+        stored = objects.find("pods", metadata["name"], metadata["namespace"])
+        if stored is None or stored["metadata"].get("uid") != self.uid:
+            return
+        try:
+            status = pod_status(
+                stored,
+                self.init,
+                self.main,
+                host_ip=self._host_ip,
+                pod_ip=self.pod_ip,
+                final=self._final,
+            )
+            if status != stored.get("status"):
+                objects.update("pods", {**stored, "status": status}, subresource="status", manager="kubelet")
+        except Exception as error:
+            if failures.words(error) != self._unwritten:
+                self._unwritten = failures.words(error)
+                self._report(error, "FailedStatusUpdate")
+            asyncio.get_running_loop().call_later(1.0, self.changed)
+        else:
+            self._unwritten = ""

@@ -1,0 +1,172 @@
+"""A pod's status, from what its containers do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from meshbox.contracts import Obj
+from meshbox.node.services import now
+
+__all__ = ["ContainerView", "is_sidecar", "pod_status"]
+
+
+class ContainerView(Protocol):
+    """What the status needs to know of a container."""
+
+    spec: Obj
+    state: Obj
+    last_state: Obj
+    ready: bool
+    started: bool
+    restarts: int
+
+    def status(self) -> Obj:
+        """Its entry in the pod's status."""
+
+
+def is_sidecar(container: Obj) -> bool:
+    """Whether an init container is a native sidecar."""
+    return container.get("restartPolicy") == "Always"
+
+
+def phase(policy: str, init: Sequence[ContainerView], main: Sequence[ContainerView]) -> str:
+    """The pod's phase, by the kubelet's rules."""
+    for container in init:
+        if is_sidecar(container.spec):
+            if not container.started and not container.restarts:
+                return "Pending"
+            continue
+        ended = container.state.get("terminated")
+        if ended is None:
+            return "Pending"
+        if ended["exitCode"] != 0:
+            return "Failed" if policy == "Never" else "Pending"
+    running = failed = succeeded = 0
+    for container in main:
+        ended = container.state.get("terminated") or (
+            container.last_state.get("terminated") if not container.state.get("running") else None
+        )
+        if container.state.get("running"):
+            running += 1
+        elif ended is None:
+            return "Pending"
+        elif ended["exitCode"] == 0 and "terminated" in container.state:
+            succeeded += 1
+        else:
+            failed += 1
+    # A pod whose sidecars still run has not ended.
+    if running or policy == "Always" or any(container.state.get("running") for container in init):
+        return "Running"
+    if not failed:
+        return "Succeeded"
+    return "Failed" if policy == "Never" else "Running"
+
+
+def pod_status(
+    pod: Obj,
+    init: Sequence[ContainerView],
+    main: Sequence[ContainerView],
+    *,
+    host_ip: str,
+    pod_ip: str,
+    final: Obj | None = None,
+) -> Obj:
+    """The pod's whole status.
+
+    Args:
+        pod: As it is stored, with its old status.
+        init: Its init containers.
+        main: Its other containers.
+        host_ip: The node's address.
+        pod_ip: Its own.
+        final: Phase, reason and message, where they no longer follow from what the containers do.
+    """
+    old: Obj = pod.get("status") or {}
+    policy = pod["spec"].get("restartPolicy", "Always")
+    status: Obj = {key: old[key] for key in ("qosClass", "nominatedNodeName", "resize") if key in old}
+    status["phase"] = phase(policy, init, main)
+    status |= final or {}
+    status["startTime"] = old.get("startTime") or now()
+    status |= {"hostIP": host_ip, "hostIPs": [{"ip": host_ip}]}
+    if pod_ip:
+        status |= {"podIP": pod_ip, "podIPs": [{"ip": pod_ip}]}
+    if init:
+        status["initContainerStatuses"] = [container.status() for container in init]
+    status["containerStatuses"] = [container.status() for container in main]
+    status["conditions"] = _conditions(old.get("conditions") or [], status["phase"], init, main, bool(pod_ip), pod)
+    return status
+
+
+def _conditions(
+    old: Sequence[Obj],
+    phase: str,
+    init: Sequence[ContainerView],
+    main: Sequence[ContainerView],
+    network: bool,
+    pod: Obj,
+) -> list[Obj]:
+    done = phase == "Succeeded"
+    uninitialized = [item.spec["name"] for item in init if not _initialized(item)]
+    watched = [*(item for item in init if is_sidecar(item.spec)), *main]
+    unready = [item.spec["name"] for item in watched if not item.ready]
+    ready = _condition("Ready", not unready)
+    if done or phase == "Failed":
+        reason = {"reason": "PodCompleted" if done else "PodFailed"}
+        ready, containers = _condition("Ready", False, **reason), _condition("ContainersReady", False, **reason)
+    else:
+        message = {"reason": "ContainersNotReady", "message": f"containers with unready status: [{' '.join(unready)}]"}
+        containers = _condition("ContainersReady", not unready, **(message if unready else {}))
+        known = {item["type"]: item for item in old}
+        gates = [gate["conditionType"] for gate in pod["spec"].get("readinessGates") or []]
+        open_gates = [gate for gate in gates if (known.get(gate) or {}).get("status") != "True"]
+        if unready:
+            ready = _condition("Ready", False, **message)
+        elif open_gates:
+            ready = _condition(
+                "Ready",
+                False,
+                reason="ReadinessGatesNotReady",
+                message=f"corresponding condition of pod readiness gate {open_gates[0]!r} does not exist.",
+            )
+    initialized = _condition("Initialized", not uninitialized or done)
+    if uninitialized and not done:
+        listed = f"containers with incomplete status: [{' '.join(uninitialized)}]"
+        initialized |= {"reason": "ContainersNotInitialized", "message": listed}
+    elif done:
+        initialized["reason"] = "PodCompleted"
+    ours = [
+        _condition("PodReadyToStartContainers", network),
+        initialized,
+        ready,
+        containers,
+        _condition("PodScheduled", True),
+    ]
+    return _merged(old, ours)
+
+
+def _initialized(container: ContainerView) -> bool:
+    if is_sidecar(container.spec):
+        return container.started
+    ended = container.state.get("terminated")
+    return ended is not None and ended["exitCode"] == 0
+
+
+def _condition(type: str, true: bool, **more: str) -> dict[str, Any]:
+    return {"type": type, "status": "True" if true else "False", **more}
+
+
+def _merged(old: Sequence[Obj], new: Sequence[Obj]) -> list[Obj]:
+    """`new`, with the time of each one's last change, and what others have put there."""
+    known = {item["type"]: item for item in old}
+    moment = now()
+    out = []
+    for item in new:
+        before = known.pop(item["type"], None)
+        unchanged = before is not None and before["status"] == item["status"]
+        times = {
+            "lastProbeTime": None,
+            "lastTransitionTime": before["lastTransitionTime"] if unchanged and before else moment,
+        }
+        out.append({"type": item["type"], "status": item["status"], **times, **item})
+    return out + list(known.values())

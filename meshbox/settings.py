@@ -1,0 +1,79 @@
+"""What one sandbox is told when it starts: shared by every part of it."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from labkit.ground.errors import SandboxError
+from labkit.ground.guard import LEAST_SECRET
+from meshbox.addresses import AddressPlan
+
+__all__ = ["XDS_PORT", "SandboxSettings"]
+
+XDS_PORT = 15010
+"""Port of the mesh's xDS server on the node address: istio-pilot's own grpc-xds port."""
+
+
+@dataclass(frozen=True)
+class SandboxSettings:
+    """Everything a part of the sandbox may need to know about where it runs.
+
+    Args:
+        name: The sandbox's name, a DNS label.
+        home: Its folder (mode 0700): kubeconfig, objects, logs, pods.
+        release: The Istio release whose time the sandbox plays: "1.2.2" or "1.30.3".
+        plan: Its addresses.
+        token: The bearer token of the API server, at least 32 characters.
+        loadbalancer: Whether Services of type LoadBalancer get an address.
+        recover: Whether to take what is sound out of a damaged journal of objects, instead of refusing to start.
+        real_clocks: Whether telemetry runs at Istio's own intervals (15 s scrapes, 5 s until stats and
+            spans are handed on) instead of the sandbox's quick ones.
+
+    Raises:
+        SandboxError: the token is too short to be one: nothing starts with it.
+    """
+
+    name: str
+    home: Path
+    release: str
+    plan: AddressPlan
+    token: str = field(repr=False)
+    loadbalancer: bool = False
+    real_clocks: bool = False
+    recover: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a token that was lost on its way: accounts' and proxies' are made from it."""
+        if len(self.token) < LEAST_SECRET:
+            raise SandboxError(
+                f"the token of sandbox {self.name!r} has {len(self.token)} characters, not {LEAST_SECRET} or more",
+                next_step=f"remove {self.home / 'token'}: the next start makes a new one",
+            )
+
+    @property
+    def node_name(self) -> str:
+        """The name of the sandbox's one Node."""
+        return f"labkit-{self.name}"
+
+    @property
+    def legacy(self) -> bool:
+        """Whether the sandbox plays the Kubernetes (1.14) of Istio 1.2's time."""
+        return self.release.startswith("1.2.")
+
+    @property
+    def kubernetes_version(self) -> str:
+        """What ``kubectl version`` shows for the server."""
+        return "v1.14.10+labkit" if self.legacy else "v1.35.0+labkit"
+
+    @property
+    def xds_token(self) -> str:
+        """What proxies show to the xDS server: made from the API's token, which it does not reveal."""
+        return hmac.new(self.token.encode(), b"xds", hashlib.sha256).hexdigest()
+
+    @property
+    def pods_dir(self) -> Path:
+        """Parent of the pods' private folders."""
+        return self.home / "pods"
