@@ -174,7 +174,7 @@ _FACTS_1_2_2 = Facts(
     addons=(
         Addon("prometheus", "prometheus", 9090, "app=prometheus", 9090),
         Addon("grafana", "grafana", 3000, "app=grafana", 3000),
-        Addon("jaeger", "tracing", 80, "app=jaeger", 16686),
+        Addon("jaeger", "tracing", 80, "app=jaeger", 16686, "/jaeger"),
         Addon("kiali", "kiali", 20001, "app=kiali", 20001, "/kiali/console", ("admin", "admin")),
     ),
     metrics=(

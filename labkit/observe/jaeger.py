@@ -123,7 +123,7 @@ class Jaeger:
     """Jaeger's query API.
 
     Args:
-        url: Where its pages are, e.g. "http://127.0.0.1:16686" or, in today's add-on, "http://127.0.0.1:16686/jaeger".
+        url: Where its pages are, e.g. "http://127.0.0.1:16686/jaeger".
     """
 
     def __init__(self, url: str) -> None:
@@ -137,7 +137,7 @@ class Jaeger:
         """
         query = f"?{urlencode(parameters)}" if parameters else ""
         answer = cluster.fetch(f"{self.url}/api/{path}{query}")
-        hint = "today's add-on serves it below /jaeger, the one of Istio 1.2 at /"
+        hint = "Istio's Jaeger serves it below /jaeger, in both releases"
         content = answer.json(self.url, "Jaeger", hint)
         if answer.status != 200:
             said = (

@@ -6,12 +6,16 @@ import http.client
 import json
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+import yaml
 
+from labkit.istio import facts
 from meshbox.images import web
 from meshbox.images.jaeger import query, server, spans
 from meshbox.images.jaeger.store import OPEN_SECONDS, Query, TraceStore
+from tests.conftest import genuine
 from tests.metrics_page import Page
 
 
@@ -214,14 +218,13 @@ def test_spans_posted_in_chunks_are_found_over_http(running):
     chunks = {"Transfer-Encoding": "chunked"}
     assert call(ports["collector"], "POST", "/api/v2/spans", page_view(), chunks, chunked=True)[0] == 202
     assert store.accepted == 4
-    for prefix in ("", "/jaeger"):
-        status, body = call(ports["query"], "GET", f"{prefix}/api/services")
-        assert (status, json.loads(body)["data"]) == (
-            200,
-            ["details.bookinfo", "istio-ingressgateway", "productpage.bookinfo"],
-        )
-        status, body = call(ports["query"], "GET", f"{prefix}/api/traces?service=details.bookinfo")
-        assert len(json.loads(body)["data"][0]["spans"]) == 4
+    status, body = call(ports["query"], "GET", "/api/services")
+    assert (status, json.loads(body)["data"]) == (
+        200,
+        ["details.bookinfo", "istio-ingressgateway", "productpage.bookinfo"],
+    )
+    status, body = call(ports["query"], "GET", "/api/traces?service=details.bookinfo")
+    assert len(json.loads(body)["data"][0]["spans"]) == 4
     assert call(ports["query"], "GET", "/api/traces/123")[0] == 404
     assert b"trace not found" in call(ports["query"], "GET", "/api/traces/123")[1]
     assert b"stand-in" in call(ports["query"], "GET", "/search")[1]
@@ -256,14 +259,51 @@ def test_the_store_is_quick_enough_for_its_load():
     assert 2000 / (time.perf_counter() - began) > 400
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/jaeger/metrics"])
-def test_the_query_port_tells_what_came_in(path):
+@pytest.mark.parametrize("base", ["", "/jaeger"])
+def test_the_query_port_tells_what_came_in(base):
     store = TraceStore()
     store.add(page_view(1))
     store.add(page_view(2))
-    answer = server.query(store)(web.Request("GET", path, {}))
+    answer = server.query(store, base)(web.Request("GET", f"{base}/metrics", {}))
     page = Page(answer.body)
     assert answer.status == 200
     assert page.one("jaeger_collector_spans_received_total", format="zipkin", transport="http") == 8
     assert page.one("labkit_jaeger_traces") == 2
     assert page.one("process_resident_memory_bytes") > 5e6
+
+
+def jaeger_pod(release: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """The container of Jaeger in the genuine manifests, and the files of its ConfigMap."""
+    file = {"1.2.2": "install/kubernetes/istio-demo.yaml", "1.30.3": "samples/addons/jaeger.yaml"}[release]
+    objects = [one for one in yaml.safe_load_all((genuine(release) / file).read_text()) if one]
+    deployment = next(
+        one for one in objects if one["kind"] == "Deployment" and one["metadata"]["name"] in ("istio-tracing", "jaeger")
+    )
+    files = [one["data"] for one in objects if one["kind"] == "ConfigMap" and one["metadata"]["name"] == "jaeger"]
+    return deployment["spec"]["template"]["spec"]["containers"][0], files[0] if files else {}
+
+
+@pytest.mark.genuine
+@pytest.mark.parametrize("release", ["1.2.2", "1.30.3"])
+def test_pages_are_where_the_manifest_says(release, tmp_path):
+    container, files = jaeger_pod(release)
+    for mount in container.get("volumeMounts", []):
+        for name, content in files.items():
+            (tmp_path / mount["mountPath"].lstrip("/")).mkdir(parents=True, exist_ok=True)
+            (tmp_path / mount["mountPath"].lstrip("/") / name).write_text(content)
+    said = {one["name"]: str(one.get("value", "")) for one in container.get("env", [])}
+    base = server.base_path(container.get("args", []), {**said, "LABKIT_ROOT": str(tmp_path)})
+    assert base == "/jaeger"
+    assert next(one.path for one in facts(release).addons if one.name == "jaeger") == base
+    app = server.query(TraceStore(), base)
+    assert app(web.Request("GET", "/jaeger/search", {})).status == 200
+    assert app(web.Request("GET", "/search", {})).status == 404
+    # Its probes ask for /, which any answer below 400 satisfies.
+    assert app(web.Request("GET", "/", {})).status == 302
+
+
+@pytest.mark.parametrize(
+    ("said", "base"), [("", ""), ("/", ""), ("/jaeger", "/jaeger"), (" /jaeger/ ", "/jaeger"), ("a/b", "/a/b")]
+)
+def test_the_base_path_of_jaeger_1(said, base):
+    assert server.base_path(["--log-level=debug"], {"QUERY_BASE_PATH": said}) == base

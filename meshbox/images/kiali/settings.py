@@ -112,7 +112,7 @@ def read(config: Path, environment: Mapping[str, str], secret: Path, version: st
     release = environment.get("LABKIT_RELEASE", "1.30.3")
     tracing = _map(external.get("tracing"))
     named = str(tracing.get("internal_url") or tracing.get("in_cluster_url") or "").rstrip("/")
-    usual = ("http://jaeger-query:16686", "http://tracing/jaeger", "http://tracing")
+    usual = ("http://tracing/jaeger", "http://tracing")
     observability = _map(_map(server.get("observability")).get("metrics"))
     return Settings(
         version=version,
