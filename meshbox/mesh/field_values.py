@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
+from labkit.ground import duration as durations
 from labkit.ground.errors import LabError
 
 __all__ = [
@@ -13,41 +13,34 @@ __all__ = [
     "fqdn",
     "fractional_percent",
     "host_matches",
+    "nanoseconds",
     "percentage",
-    "seconds",
     "short_name",
 ]
 
 DOMAIN = "svc.cluster.local"
-
-_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
-_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ms|us|µs|ns|h|m|s)")
 
 
 class ConfigError(LabError):
     """An Istio object holds something that has no meaning for a proxy."""
 
 
-def seconds(text: Any) -> float:
-    """The seconds in a duration such as "7s", "0.5s" or "1h30m" (Go's notation).
+def nanoseconds(text: Any) -> int:
+    """The nanoseconds in a duration such as "7s", "0.5s" or "1h30m" (Go's notation).
 
     Raises:
         ConfigError: it is not a duration.
     """
-    if not isinstance(text, str) or not text:
-        raise ConfigError(f"{text!r} is not a duration", next_step='write it with a unit, such as "5s" or "250ms"')
-    rest = text.removeprefix("-").removeprefix("+")
-    parts = _PART.findall(rest)
-    if "".join(number + unit for number, unit in parts) != rest:
-        raise ConfigError(f"{text!r} is not a duration", next_step='write it with a unit, such as "5s" or "250ms"')
-    total = sum(float(number) * _UNITS[unit] for number, unit in parts)
-    return -total if text.startswith("-") else total
+    try:
+        return durations.from_go(text if isinstance(text, str) else "")
+    except ValueError:
+        next_step = 'write it with a unit, such as "5s" or "250ms"'
+        raise ConfigError(f"{text!r} is not a duration", next_step=next_step) from None
 
 
 def duration(value: Any) -> str:
     """A duration of Istio's, or seconds, in the form of Envoy's JSON ("0.3s")."""
-    number = value if isinstance(value, int | float) else seconds(value)
-    return f"{number:.9f}".rstrip("0").rstrip(".") + "s"
+    return durations.to_protobuf(round(value * 10**9) if isinstance(value, int | float) else nanoseconds(value))
 
 
 def percentage(percent: Any, old: Any = None, default: float = 100.0) -> float:

@@ -19,3 +19,12 @@ def created(*arguments: str) -> dict[str, Any]:
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=True)
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
+
+
+def refused(*arguments: str) -> str:
+    """Why `kubectl create …` makes nothing."""
+    command = [KUBECTL, "create", *arguments, "--dry-run=client"]
+    env = {**os.environ, "KUBECONFIG": os.devnull}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode, done.stdout
+    return done.stderr.strip()

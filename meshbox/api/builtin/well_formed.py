@@ -6,31 +6,22 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from labkit.ground.names import label_value, port_name, qualified_name, regex_words
 from meshbox.api.problems import Cause, forbidden, invalid, not_supported, required
 
 __all__ = [
     "NON_NEGATIVE",
     "as_dict",
     "as_list",
-    "at_most",
-    "config_key",
-    "dns1035_label",
-    "dns1123_label",
-    "dns1123_subdomain",
-    "env_name",
     "int_or_percent",
     "label_selector",
-    "label_value",
     "labels",
     "matches",
     "named",
     "non_negative",
     "one_of",
-    "path_segment",
-    "port_name",
     "port_number",
     "port_or_name",
-    "qualified_name",
     "selector_text",
     "supported",
 ]
@@ -40,147 +31,9 @@ Rule = Callable[[str], list[str]]
 
 NON_NEGATIVE = "must be greater than or equal to 0"
 
-_LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
-_SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"
-_SERVICE = "[a-z]([-a-z0-9]*[a-z0-9])?"
-_QUALIFIED = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
-_VALUE = f"({_QUALIFIED})?"
-_CONFIG_KEY = "[-._a-zA-Z0-9]+"
-_EDGES = "and must start and end with an alphanumeric character"
-
-
-def _regex_words(words: str, pattern: str, *examples: str) -> str:
-    shown = " or ".join(f"'{example}', " for example in examples)
-    return f"{words} (e.g. {shown}regex used for validation is '{pattern}')"
-
-
-_LABEL_WORDS = _regex_words(
-    f"a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', {_EDGES}",
-    _LABEL,
-    "my-name",
-    "123-abc",
-)
-_SUBDOMAIN_WORDS = _regex_words(
-    f"a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', {_EDGES}",
-    _SUBDOMAIN,
-    "example.com",
-)
-_SERVICE_WORDS = _regex_words(
-    "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, "
-    "and end with an alphanumeric character",
-    _SERVICE,
-    "my-name",
-    "abc-123",
-)
-_QUALIFIED_WORDS = _regex_words(
-    f"must consist of alphanumeric characters, '-', '_' or '.', {_EDGES}", _QUALIFIED, "MyName", "my.name", "123-abc"
-)
-_VALUE_WORDS = _regex_words(
-    f"a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', {_EDGES}",
-    _VALUE,
-    "MyValue",
-    "my_value",
-    "12345",
-)
-_CONFIG_KEY_WORDS = _regex_words(
-    "a valid config key must consist of alphanumeric characters, '-', '_' or '.'",
-    _CONFIG_KEY,
-    "key.name",
-    "KEY_NAME",
-    "key-name",
-)
-_PERCENT_WORDS = _regex_words(
+_PERCENT_WORDS = regex_words(
     "a valid percent string must be a numeric string followed by an ending '%'", "[0-9]+%", "1%", "93%"
 )
-
-
-def _longer_than(text: str, most: int) -> list[str]:
-    return [f"must be no more than {most} characters"] if len(text) > most else []
-
-
-def dns1123_label(text: str) -> list[str]:
-    """What is wrong with `text` as a container's or volume's name."""
-    said = _longer_than(text, 63)
-    if not re.fullmatch(_LABEL, text):
-        said.append("must not contain dots" if re.fullmatch(_SUBDOMAIN, text) else _LABEL_WORDS)
-    return said
-
-
-def dns1123_subdomain(text: str) -> list[str]:
-    """What is wrong with `text` as most objects' name."""
-    return _longer_than(text, 253) + ([] if re.fullmatch(_SUBDOMAIN, text) else [_SUBDOMAIN_WORDS])
-
-
-def dns1035_label(text: str) -> list[str]:
-    """What is wrong with `text` as a Service's name."""
-    return _longer_than(text, 63) + ([] if re.fullmatch(_SERVICE, text) else [_SERVICE_WORDS])
-
-
-def qualified_name(text: str) -> list[str]:
-    """What is wrong with `text` as the key of a label."""
-    parts = text.split("/")
-    if len(parts) > 2:
-        tail = " with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
-        return [f"a qualified name {_QUALIFIED_WORDS}{tail}"]
-    said = []
-    if len(parts) == 2:
-        if not parts[0]:
-            said.append("prefix part must be non-empty")
-        else:
-            said += [f"prefix part {words}" for words in dns1123_subdomain(parts[0])]
-    name = parts[-1]
-    if not name:
-        said.append("name part must be non-empty")
-    elif len(name) > 63:
-        said.append("name part must be no more than 63 characters")
-    if not re.fullmatch(_QUALIFIED, name):
-        said.append(f"name part {_QUALIFIED_WORDS}")
-    return said
-
-
-def label_value(text: str) -> list[str]:
-    """What is wrong with `text` as the value of a label."""
-    return _longer_than(text, 63) + ([] if re.fullmatch(_VALUE, text) else [_VALUE_WORDS])
-
-
-def config_key(text: str) -> list[str]:
-    """What is wrong with `text` as a key in a ConfigMap or Secret."""
-    said = _longer_than(text, 253)
-    if not re.fullmatch(_CONFIG_KEY, text):
-        said.append(_CONFIG_KEY_WORDS)
-    if text in (".", ".."):
-        said.append(f"must not be '{text}'")
-    elif text.startswith(".."):
-        said.append("must not start with '..'")
-    return said
-
-
-def env_name(text: str) -> list[str]:
-    """What is wrong with `text` as the name of an environment variable."""
-    if all(" " <= sign <= "~" and sign != "=" for sign in text):
-        return []
-    return ["a valid environment variable name must consist only of printable ASCII characters other than '='"]
-
-
-def path_segment(text: str) -> list[str]:
-    """What is wrong with `text` as the name of a role."""
-    if text in (".", ".."):
-        return [f"may not be '{text}'"]
-    return [f"may not contain '{sign}'" for sign in "/%" if sign in text]
-
-
-def port_name(text: str) -> list[str]:
-    """What is wrong with `text` as the name of a container's port."""
-    said = _longer_than(text, 15)
-    if not re.fullmatch("[-a-z0-9]+", text):
-        said.append("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)")
-    if not re.search("[a-z]", text):
-        said.append("must contain at least one letter (a-z)")
-    if "--" in text:
-        said.append("must not contain consecutive hyphens")
-    if text.startswith("-") or text.endswith("-"):
-        said.append("must not begin or end with a hyphen")
-    return said
 
 
 def as_dict(value: Any) -> dict[str, Any]:
@@ -229,11 +82,6 @@ def supported(value: Any, path: str, allowed: Iterable[str], causes: list[Cause]
         causes.append(not_supported(path, value, choices))
 
 
-def at_most(text: str, most: int) -> list[str]:
-    """What is wrong with the length of `text`."""
-    return _longer_than(text, most)
-
-
 def one_of(obj: Mapping[str, Any], choices: Iterable[str], path: str, what: str, causes: list[Cause]) -> str:
     """Exactly one of `choices` is set, as for handlers and volumes.
 
@@ -272,6 +120,7 @@ def label_selector(selector: Any, path: str, causes: list[Cause]) -> None:
     for index, one in enumerate(as_list(as_dict(selector).get("matchExpressions"))):
         where = f"{path}.matchExpressions[{index}]"
         expression = as_dict(one)
+        key = expression.get("key") or ""
         operator, values = expression.get("operator"), as_list(expression.get("values"))
         if operator in ("In", "NotIn"):
             if not values:
@@ -283,11 +132,7 @@ def label_selector(selector: Any, path: str, causes: list[Cause]) -> None:
                 causes.append(forbidden(f"{where}.values", detail))
         else:
             causes.append(invalid(f"{where}.operator", operator or "", "not a valid selector operator"))
-        causes += [invalid(f"{where}.key", expression.get("key"), words) for words in _key(expression.get("key"))]
-
-
-def _key(key: Any) -> list[str]:
-    return qualified_name(key) if key else ["name part must be non-empty"]
+        causes += [invalid(f"{where}.key", key, words) for words in qualified_name(key)]
 
 
 def matches(selector: Any, given: Any) -> bool:

@@ -15,7 +15,7 @@ from meshbox.images.kiali import istio_checks as validation
 from meshbox.images.kiali.mesh import SYSTEM, Mesh, mesh_of
 from meshbox.images.kiali.settings import Settings
 from meshbox.images.kiali.sources import Kubernetes, Prometheus, SourceError
-from meshbox.images.kiali.telemetry import Flow, TrafficQuery, flows
+from meshbox.images.kiali.telemetry import Flow, TrafficQuery, flows, seconds_of
 from meshbox.images.kiali.traces import Tracing
 from meshbox.images.web import Request, Response, json_response
 
@@ -120,7 +120,7 @@ class Api:
         return istio.config_of(self.kubernetes)
 
     def _flows(self, namespace: str, query: Query) -> list[Flow]:
-        seconds = _seconds((query.get("rateInterval") or ["60s"])[0])
+        seconds = max(1, seconds_of((query.get("rateInterval") or ["60s"])[0]))
         return list(flows(self.prometheus, TrafficQuery((namespace,), seconds)))
 
     # every page
@@ -268,10 +268,3 @@ def _namespace(one: Json) -> Json:
 
 def _true(query: Query, name: str) -> bool:
     return (query.get(name) or ["false"])[0] == "true"
-
-
-def _seconds(text: str) -> int:
-    match = re.fullmatch(r"(\d{1,7})([smhd]?)", text)
-    if match is None:
-        raise ValueError(f"{text!r} is no duration")
-    return max(1, int(match[1]) * {"s": 1, "": 1, "m": 60, "h": 3600, "d": 86400}[match[2]])

@@ -10,9 +10,20 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from labkit.ground.duration import from_prometheus
 from meshbox.images.kiali.sources import Labels, Prometheus
 
-__all__ = ["UNKNOWN", "Flow", "Party", "TrafficQuery", "flows", "mutual_tls", "response_times", "selectors"]
+__all__ = [
+    "UNKNOWN",
+    "Flow",
+    "Party",
+    "TrafficQuery",
+    "flows",
+    "mutual_tls",
+    "response_times",
+    "seconds_of",
+    "selectors",
+]
 
 UNKNOWN = "unknown"
 
@@ -91,6 +102,19 @@ class Flow:
     code: str
     flags: str
     rate: float
+
+
+def seconds_of(text: str) -> int:
+    """Whole seconds of a duration in a query: "10m", or "600".
+
+    Raises:
+        ValueError: it is none.
+    """
+    plain = text.isascii() and text.isdigit()
+    try:
+        return from_prometheus(f"{text}s" if plain else text) // 1000
+    except ValueError:
+        raise ValueError(f"{text!r} is no duration") from None
 
 
 def selectors(namespaces: Iterable[str]) -> tuple[str, str, str]:

@@ -9,11 +9,11 @@ from typing import Any
 
 import re2  # type: ignore[import-untyped]
 
-from meshbox.mesh.field_values import ConfigError, seconds
+from labkit.ground.names import dns1123_label
+from meshbox.mesh.field_values import ConfigError, nanoseconds
 
 __all__ = ["Problems", "quoted"]
 
-_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _WILD_LABEL = re.compile(r"(\*|(\*|\*-)?[a-z0-9]([-a-z0-9]*[a-z0-9])?)")
 _TAG = re.compile(r"(?:[\w.-]+/)?[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?")
 _TAG_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)?")
@@ -64,7 +64,7 @@ class Problems:
 
     def label(self, value: str) -> bool:
         """Whether `value` is a DNS label."""
-        return len(value) <= 63 and _LABEL.fullmatch(value) is not None
+        return not dns1123_label(value)
 
     def domain(self, host: Any, *, wildcard: bool = True, ip: bool = False) -> bool:
         """A host name; `wildcard`: "*" may stand first; `ip`: an address will do as well. Whether it is one."""
@@ -94,13 +94,13 @@ class Problems:
     def duration(self, text: Any) -> None:
         """A duration of at least a millisecond."""
         try:
-            value = seconds(text)
+            value = nanoseconds(text)
         except ConfigError as error:
             self.errors.append(str(error.message))
             return
-        if value < 0.001:
+        if value < 10**6:
             self.errors.append("duration must be greater than 1ms")
-        elif abs(value * 1000 - round(value * 1000)) > 1e-6:
+        elif value % 10**6:
             self.errors.append("only durations to ms precision are supported")
 
     def percent(self, value: Any) -> None:
@@ -205,6 +205,6 @@ def _domain_problem(host: str, *, wildcard: bool) -> str:
     if labels[-1].isdigit():
         return f"domain name {quoted(rest)} invalid (top level domain {quoted(labels[-1])} cannot be all-numeric)"
     for label in labels:
-        if len(label) > 63 or not _LABEL.fullmatch(label):
+        if dns1123_label(label):
             return f"domain name {quoted(rest)} invalid (label {quoted(label)} invalid)"
     return ""

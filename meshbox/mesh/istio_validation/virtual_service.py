@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from meshbox.contracts import Obj
-from meshbox.mesh.field_values import host_matches, seconds
+from meshbox.mesh.field_values import host_matches, nanoseconds
 from meshbox.mesh.istio_validation.problems import Problems, quoted
 
 __all__ = ["check"]
@@ -192,7 +192,7 @@ def _cors(cors: Json | None, problems: Problems) -> None:
     if age is not None:
         before = len(problems.errors)
         problems.duration(age)
-        if len(problems.errors) == before and not seconds(age).is_integer():
+        if len(problems.errors) == before and nanoseconds(age) % 10**9:
             problems.error("max_age duration is accurate only to seconds precision")
 
 
