@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from labkit.cluster.tunnel import TunnelError
+from labkit.ground.int_or_string import target_port
 
 __all__ = ["Backend", "find"]
 
@@ -92,11 +93,6 @@ def _target(service: Obj, pod: Obj, port: int) -> int:
         raise TunnelError(f"error: Service {name} does not have a service port {port}")
     if spec.get("clusterIP") == "None":
         return port
-    target = found.get("targetPort") or port
-    if isinstance(target, int):
-        return target
-    for container in pod["spec"]["containers"]:
-        for one in container.get("ports") or []:
-            if one.get("name") == target:
-                return int(one["containerPort"])
-    raise TunnelError(f'error: pod {pod["metadata"]["name"]} has no port named "{target}"')
+    if (number := target_port(found, pod["spec"])) is not None:
+        return number
+    raise TunnelError(f'error: pod {pod["metadata"]["name"]} has no port named "{found["targetPort"]}"')

@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from labkit.ground.numbers import whole
 from meshbox.api.refusals import quoted
 from meshbox.contracts import ApiError, Obj
-from meshbox.numbers import whole
 
 __all__ = ["Match", "field_selector", "label_selector"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +22,6 @@ __all__ = [
     "owner_reference",
     "parse_time",
     "put_condition",
-    "resolve_int_or_percent",
     "selector_matches",
     "selector_text",
     "time_text",
@@ -157,16 +155,6 @@ def selector_matches(selector: Obj | None, labels: Mapping[str, str] | None) -> 
         if not matches:
             return False
     return True
-
-
-def resolve_int_or_percent(value: int | str | None, total: int, *, round_up: bool) -> int:
-    """A count given as it is or as a percentage of `total`."""
-    if value is None:
-        return 0
-    if isinstance(value, str) and value.endswith("%"):
-        share = int(value[:-1]) * total / 100
-        return math.ceil(share) if round_up else math.floor(share)
-    return int(value)
 
 
 def _fnv32a(data: bytes) -> int:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from labkit.ground.numbers import whole
 from meshbox.contracts import Event, Obj
 from meshbox.controllers.meta import Context, put_condition
 from meshbox.controllers.pods import is_finished, is_terminating
-from meshbox.numbers import whole
 from meshbox.reconcile import Key, Reconciler, object_key
 
 __all__ = ["Scheduler", "placement_changed", "refusal"]

@@ -8,6 +8,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from labkit.ground.int_or_string import target_port
 from meshbox.addresses import AddressPlan
 from meshbox.contracts import Obj
 from meshbox.mesh.delegates import resolved
@@ -269,11 +270,8 @@ class Snapshot:
         """The ports of pod `key` behind a Service's `port`, whether or not the pod is ready yet."""
         spec: Obj = next((s["spec"] for s in self._objects["services"] if _is(s, service)), {})
         entry: Obj = next((p for p in spec.get("ports") or [] if p["port"] == port.number), {})
-        target = entry.get("targetPort", port.number)
-        if isinstance(target, int):
-            return {target}
-        containers = self.pods[key]["spec"].get("containers", [])
-        return {p["containerPort"] for c in containers for p in c.get("ports") or [] if p.get("name") == target}
+        number = target_port({"port": port.number, **entry}, self.pods[key]["spec"])
+        return set() if number is None else {number}
 
     def selected(self, resource: str, workload: Workload) -> list[Obj]:
         """Objects of `resource` that apply to `workload`: in its namespace or the root one, selecting its labels."""

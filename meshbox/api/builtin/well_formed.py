@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from labkit.ground.names import label_value, port_name, qualified_name, regex_words
+from labkit.ground.int_or_string import percent, percent_problem
+from labkit.ground.names import label_value, port_name, qualified_name
 from meshbox.api.problems import Cause, forbidden, invalid, not_supported, required
 
 __all__ = [
@@ -30,10 +30,6 @@ Rule = Callable[[str], list[str]]
 """Says what is wrong with a text; an empty list where nothing is."""
 
 NON_NEGATIVE = "must be greater than or equal to 0"
-
-_PERCENT_WORDS = regex_words(
-    "a valid percent string must be a numeric string followed by an ending '%'", "[0-9]+%", "1%", "93%"
-)
 
 
 def as_dict(value: Any) -> dict[str, Any]:
@@ -98,10 +94,10 @@ def one_of(obj: Mapping[str, Any], choices: Iterable[str], path: str, what: str,
 def int_or_percent(value: Any, path: str, causes: list[Cause]) -> int:
     """A count, or a percentage; returned as a number."""
     if isinstance(value, str):
-        if not re.fullmatch("[0-9]+%", value):
-            causes.append(invalid(path, value, _PERCENT_WORDS))
+        if problem := percent_problem(value):
+            causes.append(invalid(path, value, problem))
             return 1
-        return int(value[:-1])
+        return percent(value)
     if (value or 0) < 0:
         causes.append(invalid(path, value, NON_NEGATIVE))
     return value or 0
