@@ -8,6 +8,7 @@ from typing import Any
 
 from labkit.cluster.tunnel import TunnelError
 from labkit.ground.int_or_string import target_port
+from labkit.ground.labels import written
 
 __all__ = ["Backend", "find"]
 
@@ -62,7 +63,7 @@ def find(get: Callable[..., Any], namespace: str, resource: str, port: int) -> B
     labels = selector if plural == "services" else selector.get("matchLabels") or {}
     if not labels:
         raise TunnelError(f"error: {resource} is defined without a selector")
-    chosen = ",".join(f"{key}={value}" for key, value in labels.items())
+    chosen = written({"matchLabels": labels})
     pods = get("api", "v1", "namespaces", namespace, "pods", labelSelector=chosen)["items"]
     pod = max(pods, key=_fitness, default=None)
     if pod is None:

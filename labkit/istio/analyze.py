@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from labkit.cluster import Obj
+from labkit.ground.labels import selects, written
 
 __all__ = ["KINDS", "Finding", "analyze", "by_kind"]
 
@@ -123,8 +124,8 @@ class _Known:
         pods = self.objects.get("Pod", [])
         for item in self.objects.get("Gateway", []):
             selector: dict[str, str] = item["spec"].get("selector") or {}
-            if selector and not any(selector.items() <= labels(pod).items() for pod in pods):
-                shown = ",".join(f"{key}={value}" for key, value in sorted(selector.items()))
+            if selector and not any(selects(selector, labels(pod)) for pod in pods):
+                shown = written({"matchLabels": selector})
                 where = f"Gateway {namespace(item)}/{name(item)}"
                 yield namespace(item), _missing(where, "selector", shown, f"kubectl get pods -A -l {shown}")
 

@@ -6,6 +6,7 @@ import ipaddress
 from dataclasses import dataclass
 
 from labkit.ground.int_or_string import target_port
+from labkit.ground.labels import written
 from meshbox.contracts import Obj
 from meshbox.controllers.meta import Context
 from meshbox.controllers.pods import is_finished, is_ready, is_terminating
@@ -65,7 +66,7 @@ def publishes_not_ready(service: Obj) -> bool:
 
 def backends(context: Context, service: Obj) -> list[Backend]:
     """The pods that the Service selects and that have an address, by address."""
-    selector = ",".join(f"{key}={value}" for key, value in service["spec"]["selector"].items())
+    selector = written({"matchLabels": service["spec"]["selector"]})
     found = []
     for pod in context.objects.view("pods", service["metadata"]["namespace"], labels=selector):
         ip = (pod.get("status") or {}).get("podIP")

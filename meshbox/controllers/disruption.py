@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from labkit.ground.int_or_string import scaled
+from labkit.ground.labels import written
 from meshbox.contracts import Obj
 from meshbox.controllers.kinds import Kinds
 from meshbox.controllers.meta import (
     Context,
     controller_of,
     put_condition,
-    selector_text,
     write_status,
 )
 from meshbox.controllers.pods import is_active, is_ready
@@ -45,7 +45,7 @@ class DisruptionController:
         selector = budget["spec"].get("selector")
         pods = []
         if selector is not None:
-            pods = self._context.objects.view("pods", namespace, labels=selector_text(selector))
+            pods = self._context.objects.view("pods", namespace, labels=written(selector))
         pods = [pod for pod in pods if pod["status"].get("phase") not in ("Succeeded", "Failed")]
         if not pods:
             self._context.objects.event(budget, "Normal", "NoPods", "No matching pods found", COMPONENT)

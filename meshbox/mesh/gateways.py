@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
+from labkit.ground.labels import selects
 from meshbox.contracts import Obj
 from meshbox.doors import peer_check
 from meshbox.mesh.envoy import BLACK_HOLE, extension
@@ -14,7 +15,6 @@ from meshbox.mesh.http_routes import Site, http_routes
 from meshbox.mesh.listeners import listener
 from meshbox.mesh.managers import Proxy, http_manager, tcp_proxy
 from meshbox.mesh.matches import catches_all
-from meshbox.mesh.model import selects
 from meshbox.mesh.snapshot import GATEWAYS, Scope
 from meshbox.mesh.tcp_routes import chain, tcp_rules, tls_rules
 from meshbox.mesh.transport import gateway_tls

@@ -25,7 +25,6 @@ __all__ = [
     "annotations_of",
     "labels",
     "protocol_of",
-    "selects",
 ]
 
 
@@ -37,11 +36,6 @@ def labels(obj: Obj) -> dict[str, str]:
 def annotations_of(obj: Obj) -> dict[str, str]:
     """The annotations of an object."""
     return obj["metadata"].get("annotations") or {}
-
-
-def selects(selector: Mapping[str, str] | None, of: Mapping[str, str]) -> bool:
-    """Whether every label in `selector` is among the labels `of` something."""
-    return all(of.get(key) == value for key, value in (selector or {}).items())
 
 
 @dataclass(frozen=True)

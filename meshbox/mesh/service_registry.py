@@ -7,10 +7,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from functools import partial
 
+from labkit.ground.labels import selects
 from meshbox.contracts import Obj
 from meshbox.mesh.field_values import DOMAIN
 from meshbox.mesh.memo import Identity, Memo
-from meshbox.mesh.model import Endpoint, Port, Service, Workload, annotations_of, labels, protocol_of, selects
+from meshbox.mesh.model import Endpoint, Port, Service, Workload, annotations_of, labels, protocol_of
 
 __all__ = ["kubernetes_services", "service_entries"]
 

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from labkit.ground.int_or_string import target_port
+from labkit.ground.labels import selects
 from meshbox.addresses import AddressPlan
 from meshbox.contracts import Obj
 from meshbox.mesh.delegates import resolved
 from meshbox.mesh.field_values import fqdn, host_matches
 from meshbox.mesh.memo import Identity, Memo
-from meshbox.mesh.model import MeshConfig, Port, Service, Workload, labels, selects
+from meshbox.mesh.model import MeshConfig, Port, Service, Workload, labels
 from meshbox.mesh.service_registry import kubernetes_services, service_entries
 
 __all__ = ["RESOURCES", "Scope", "Snapshot", "by_age"]

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from labkit.ground.labels import selects
 from meshbox.mesh import policies
 from meshbox.mesh.clusters import outbound_name
 from meshbox.mesh.envoy import cidr
 from meshbox.mesh.field_values import duration, fqdn, host_matches
 from meshbox.mesh.http_routes import Site, destination
 from meshbox.mesh.managers import Proxy, tcp_proxy
-from meshbox.mesh.model import Port, Service, selects
+from meshbox.mesh.model import Port, Service
 
 __all__ = ["TcpRoute", "chain", "tcp_routes", "tcp_rules", "tls_rules"]
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from labkit.ground.int_or_string import percent, percent_problem
+from labkit.ground.labels import matches as chosen
 from labkit.ground.names import label_value, port_name, qualified_name
 from meshbox.api.problems import Cause, forbidden, invalid, not_supported, required
 
@@ -135,21 +136,9 @@ def matches(selector: Any, given: Any) -> bool:
     """Whether labels fit a LabelSelector (no selector fits nothing)."""
     if not isinstance(selector, dict):
         return False
-    have = as_dict(given)
-    if any(have.get(key) != value for key, value in as_dict(selector.get("matchLabels")).items()):
-        return False
-    for one in as_list(selector.get("matchExpressions")):
-        expression = as_dict(one)
-        key, values = str(expression.get("key")), as_list(expression.get("values"))
-        fits = {
-            "In": have.get(key) in values,
-            "NotIn": have.get(key) not in values,
-            "Exists": key in have,
-            "DoesNotExist": key not in have,
-        }
-        if not fits.get(str(expression.get("operator")), True):
-            return False
-    return True
+    operators = ("In", "NotIn", "Exists", "DoesNotExist")
+    sound = [one for one in as_list(selector.get("matchExpressions")) if as_dict(one).get("operator") in operators]
+    return chosen({**selector, "matchExpressions": sound}, as_dict(given))
 
 
 def selector_text(given: Any) -> dict[str, Any]:

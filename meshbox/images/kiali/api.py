@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from labkit.ground.labels import parse
 from meshbox.images.kiali import graph_pages as pictures
 from meshbox.images.kiali import health, istio, lists, logs, metrics
 from meshbox.images.kiali import istio_checks as validation
@@ -178,7 +179,7 @@ class Api:
         found = validation.validate(config, mesh, namespace) if _true(query, "validate") else {}
         wanted = filter(None, (query.get("objects") or [""])[0].split(","))
         if selector := (query.get("workloadSelector") or [""])[0]:
-            labels = dict(pair.split("=", 1) for pair in selector.split(",") if "=" in pair)
+            labels = {one.key: next(iter(one.values)) for one in parse(selector) if one.operator == "In"}
             config = istio.for_workload(config, labels)
         return istio.page(config, namespace, wanted, found)
 
