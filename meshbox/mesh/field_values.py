@@ -1,4 +1,4 @@
-"""Small values of Istio's objects: durations, percentages, host names."""
+"""Small values of Istio's objects: durations and percentages."""
 
 from __future__ import annotations
 
@@ -10,15 +10,10 @@ from labkit.ground.errors import LabError
 __all__ = [
     "ConfigError",
     "duration",
-    "fqdn",
     "fractional_percent",
-    "host_matches",
     "nanoseconds",
     "percentage",
-    "short_name",
 ]
-
-DOMAIN = "svc.cluster.local"
 
 
 class ConfigError(LabError):
@@ -55,24 +50,3 @@ def percentage(percent: Any, old: Any = None, default: float = 100.0) -> float:
 def fractional_percent(percent: float) -> dict[str, Any]:
     """A percentage as Envoy's FractionalPercent."""
     return {"numerator": round(percent * 10000), "denominator": "MILLION"}
-
-
-def fqdn(host: str, namespace: str) -> str:
-    """`host` as Istio completes it: a name without a dot is a Service in `namespace`."""
-    if not host or "." in host or host == "*":
-        return host.lower()
-    return f"{host}.{namespace}.{DOMAIN}".lower()
-
-
-def short_name(host: str) -> str:
-    """The Service's own name in a fully qualified host; other hosts stay whole."""
-    return host.split(".", 1)[0] if host.endswith("." + DOMAIN) else host
-
-
-def host_matches(pattern: str, host: str) -> bool:
-    """Whether `host`, which may itself be a wildcard, lies within `pattern` ("*", "*.example.com" or a name)."""
-    if pattern == "*":
-        return True
-    if pattern.startswith("*"):
-        return host.removeprefix("*").endswith(pattern[1:]) if host.startswith("*") else host.endswith(pattern[1:])
-    return pattern == host

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from labkit.ground.hosts import fqdn
 from meshbox.images.kiali.elements import elements
 from meshbox.images.kiali.graph import GRAPH_TYPES, Graph, GraphBuilder, Key
 from meshbox.images.kiali.istio import Config
@@ -111,7 +112,7 @@ def _badges(nodes: list[Json], mesh: Mesh, config: Config) -> None:
         data = wrapped["data"]
         place = data["namespace"]
         if service := data.get("service"):
-            host = f"{service}.{place}.svc.cluster.local"
+            host = fqdn(service, place)
             if host in services:
                 data["hasVS"] = True
             if host in broken:
@@ -123,20 +124,16 @@ def _badges(nodes: list[Json], mesh: Mesh, config: Config) -> None:
                 data["hasMissingSC"] = True
 
 
-def _full(host: str, namespace: str) -> str:
-    return f"{host}.{namespace}.svc.cluster.local" if "." not in host else host
-
-
 def _hosts(config: Config, listed: str) -> set[str]:
     return {
-        _full(str(host), one["metadata"]["namespace"])
+        fqdn(str(host), one["metadata"]["namespace"])
         for one in config.get(listed, [])
         for host in (one.get("spec") or {}).get("hosts") or []
     }
 
 
 def _rule_hosts(rule: Json) -> set[str]:
-    return {_full(str((rule.get("spec") or {}).get("host", "")), rule["metadata"]["namespace"])}
+    return {fqdn(str((rule.get("spec") or {}).get("host", "")), rule["metadata"]["namespace"])}
 
 
 def _breaks(rule: Json) -> bool:

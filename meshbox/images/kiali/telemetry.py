@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from labkit.ground.duration import from_prometheus
+from labkit.ground.hosts import fqdn
 from meshbox.images.kiali.sources import Labels, Prometheus
 
 __all__ = [
@@ -145,7 +146,7 @@ def _service(labels: Labels) -> tuple[tuple[str, str], str]:
     name = labels.get("destination_service_name") or UNKNOWN
     if name == UNKNOWN and host != UNKNOWN:
         name = host
-    if name == f"{name.split('.')[0]}.{namespace}.svc.cluster.local":
+    if name == fqdn(name.split(".")[0], namespace):
         name = name.split(".")[0]
     return (namespace, name), host
 

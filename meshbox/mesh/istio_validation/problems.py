@@ -9,12 +9,13 @@ from typing import Any
 
 import re2  # type: ignore[import-untyped]
 
-from labkit.ground.names import dns1123_label
 from meshbox.mesh.field_values import ConfigError, nanoseconds
 
 __all__ = ["Problems", "quoted"]
 
-_WILD_LABEL = re.compile(r"(\*|(\*|\*-)?[a-z0-9]([-a-z0-9]*[a-z0-9])?)")
+_LABEL = re.compile("[a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?")
+"""Istio's label; Kubernetes' knows no capitals."""
+_WILD_LABEL = re.compile(rf"(\*|(\*|\*-)?{_LABEL.pattern})")
 _TAG = re.compile(r"(?:[\w.-]+/)?[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?")
 _TAG_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)?")
 _HEADER = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -64,7 +65,7 @@ class Problems:
 
     def label(self, value: str) -> bool:
         """Whether `value` is a DNS label."""
-        return not dns1123_label(value)
+        return len(value) <= 63 and _LABEL.fullmatch(value) is not None
 
     def domain(self, host: Any, *, wildcard: bool = True, ip: bool = False) -> bool:
         """A host name; `wildcard`: "*" may stand first; `ip`: an address will do as well. Whether it is one."""
@@ -205,6 +206,6 @@ def _domain_problem(host: str, *, wildcard: bool) -> str:
     if labels[-1].isdigit():
         return f"domain name {quoted(rest)} invalid (top level domain {quoted(labels[-1])} cannot be all-numeric)"
     for label in labels:
-        if dns1123_label(label):
+        if len(label) > 63 or not _LABEL.fullmatch(label):
             return f"domain name {quoted(rest)} invalid (label {quoted(label)} invalid)"
     return ""
