@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+from labkit.ground.duration import PROMETHEUS_UNITS
 from labkit.ground.errors import ClusterError
 
 __all__ = ["Api", "Sample", "Window", "seconds"]
-
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0, "y": 31536000.0}
 
 _FRESH = 5.0
 """Seconds for which a list of metrics is believed."""
@@ -26,9 +25,9 @@ def seconds(text: str, default: float = 0.0) -> float:
     """Seconds of a duration such as "15s", "1min" or ">5m"; `default` if it is none."""
     number = text.strip().lstrip("><").strip()
     unit = number.lstrip("0123456789.")
-    factor = _UNITS.get({"min": "m", "hour": "h", "day": "d"}.get(unit, unit))
+    factor = PROMETHEUS_UNITS.get({"min": "m", "hour": "h", "day": "d"}.get(unit, unit))
     try:
-        return float(number[: len(number) - len(unit)]) * factor if factor else default
+        return float(number[: len(number) - len(unit)]) * factor / 1000 if factor else default
     except ValueError:
         return default
 

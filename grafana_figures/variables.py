@@ -9,6 +9,7 @@ from typing import Any
 
 from grafana_figures.model import Json, slashed
 from grafana_figures.promql import Api, Window
+from labkit.ground.duration import to_prometheus
 from labkit.ground.errors import ClusterError
 
 __all__ = ["ALL", "Choice", "Choices", "duration", "macros", "resolve"]
@@ -109,11 +110,7 @@ class Choices(dict[str, Choice]):
 
 def duration(length: float) -> str:
     """A duration as PromQL takes it: "500ms", "15s", "5m"."""
-    milliseconds = max(1, round(length * 1000))
-    for unit, size in (("h", 3_600_000), ("m", 60_000), ("s", 1000)):
-        if milliseconds % size == 0:
-            return f"{milliseconds // size}{unit}"
-    return f"{milliseconds}ms"
+    return to_prometheus(max(1, round(length * 1000)))
 
 
 def macros(window: Window, interval: float, scrape: float) -> dict[str, str]:

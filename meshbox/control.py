@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import shutil
 import signal
 import time
@@ -23,6 +22,7 @@ import psutil
 
 from labkit.ground import config, files
 from labkit.ground.errors import SandboxError, SettingError
+from labkit.ground.names import dns1123_label
 from meshbox import kept, reach
 from meshbox.launch import UP_DEADLINE, UnexplainedError, last_words, launch
 from meshbox.lifeline import Asker
@@ -34,7 +34,6 @@ __all__ = ["Status", "down", "folder", "kubeconfig", "names", "reports", "set_as
 DOWN_DEADLINE = 10.0
 """Seconds `down` waits for the daemon to end by itself before it is killed."""
 
-_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 
 State = Literal["running", "starting", "stopped", "crashed", "absent"]
 
@@ -85,7 +84,7 @@ def folder(name: str) -> Path:
     Raises:
         SettingError: `name` is not a DNS label of at most 32 characters.
     """
-    if not _NAME.fullmatch(name):
+    if len(name) > 32 or dns1123_label(name):
         raise SettingError(
             f"{name!r} cannot be the name of a sandbox",
             next_step="use lower-case letters, digits and '-', at most 32 characters, such as 'class-2'",

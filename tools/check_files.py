@@ -8,14 +8,21 @@ from pathlib import Path
 
 LIMIT = 400
 
-MOST = {"labkit": 11_800}
-"""Lines that a package may have; the aim for labkit is 7 000, and this figure only falls."""
+GROUND = "labkit/ground"
+
+MOST = {"labkit": 10_400}
+"""Lines that a package may have; the aim for labkit is 7 000, and this figure only falls. Its ground floor, on which
+all three packages stand, is counted by itself."""
 
 
 def _tracked(*patterns: str) -> list[Path]:
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", *patterns]
     listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return [path for line in listed.splitlines() if (path := Path(line)).is_file()]
+
+
+def _package(path: Path) -> str:
+    return GROUND if path.is_relative_to(GROUND) else path.parts[0]
 
 
 def main() -> int:
@@ -25,8 +32,8 @@ def main() -> int:
         f"{path}: {count} lines, the limit is {LIMIT}: split it" for path, count in lengths.items() if count >= LIMIT
     ]
     told = []
-    for package in ("labkit", "meshbox", "grafana_figures", "tests"):
-        lines = sum(count for path, count in lengths.items() if path.parts[0] == package)
+    for package in ("labkit", GROUND, "meshbox", "grafana_figures", "tests"):
+        lines = sum(count for path, count in lengths.items() if _package(path) == package)
         told.append(f"{package} {lines}")
         if lines > MOST.get(package, lines):
             wrong.append(f"{package}: {lines} lines, the limit is {MOST[package]}: say it shorter")

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from labkit.cluster.tunnel import TunnelError
+from labkit.ground.int_or_string import target_port
+from labkit.ground.labels import written
 
 __all__ = ["Backend", "find"]
 
@@ -61,7 +63,7 @@ def find(get: Callable[..., Any], namespace: str, resource: str, port: int) -> B
     labels = selector if plural == "services" else selector.get("matchLabels") or {}
     if not labels:
         raise TunnelError(f"error: {resource} is defined without a selector")
-    chosen = ",".join(f"{key}={value}" for key, value in labels.items())
+    chosen = written({"matchLabels": labels})
     pods = get("api", "v1", "namespaces", namespace, "pods", labelSelector=chosen)["items"]
     pod = max(pods, key=_fitness, default=None)
     if pod is None:
@@ -92,11 +94,6 @@ def _target(service: Obj, pod: Obj, port: int) -> int:
         raise TunnelError(f"error: Service {name} does not have a service port {port}")
     if spec.get("clusterIP") == "None":
         return port
-    target = found.get("targetPort") or port
-    if isinstance(target, int):
-        return target
-    for container in pod["spec"]["containers"]:
-        for one in container.get("ports") or []:
-            if one.get("name") == target:
-                return int(one["containerPort"])
-    raise TunnelError(f'error: pod {pod["metadata"]["name"]} has no port named "{target}"')
+    if (number := target_port(found, pod["spec"])) is not None:
+        return number
+    raise TunnelError(f'error: pod {pod["metadata"]["name"]} has no port named "{found["targetPort"]}"')

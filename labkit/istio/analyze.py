@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from labkit.cluster import Obj
+from labkit.ground.hosts import fqdn, gateway_key, overlap
+from labkit.ground.labels import selects, written
 
 __all__ = ["KINDS", "Finding", "analyze", "by_kind"]
 
@@ -73,34 +75,29 @@ def analyze(objects: Iterable[Obj], namespaces: Iterable[str] = ()) -> list[Find
 class _Known:
     def __init__(self, objects: dict[str, list[Obj]]) -> None:
         self.objects = objects
-        self.hosts = {f"{name(s)}.{namespace(s)}.svc.cluster.local" for s in objects.get("Service", [])}
+        self.hosts = {fqdn(name(s), namespace(s)) for s in objects.get("Service", [])}
         self.external = {host for e in objects.get("ServiceEntry", []) for host in e["spec"].get("hosts", [])}
         self.gateway_names = {f"{namespace(g)}/{name(g)}" for g in objects.get("Gateway", [])}
         self.subsets: dict[str, set[str]] = {}
         for rule in objects.get("DestinationRule", []):
-            host = full(rule["spec"].get("host", ""), namespace(rule))
+            host = fqdn(rule["spec"].get("host", ""), namespace(rule))
             self.subsets.setdefault(host, set()).update(s["name"] for s in rule["spec"].get("subsets") or [])
 
     def has_host(self, host: str) -> bool:
-        if host in self.hosts or host in self.external:
-            return True
-        candidates = self.hosts | self.external
-        if host.startswith("*"):
-            return host == "*" or any(known.endswith(host[1:]) for known in candidates)
-        return any(known.startswith("*") and host.endswith(known[1:]) for known in self.external)
+        return any(overlap(host, known) for known in self.hosts | self.external)
 
     def virtual_services(self) -> Iterator[tuple[str, Finding]]:
         for item in self.objects.get("VirtualService", []):
             there, where = namespace(item), f"VirtualService {namespace(item)}/{name(item)}"
             for gateway in item["spec"].get("gateways") or []:
-                reference = gateway if "/" in gateway else f"{there}/{gateway}"
+                reference = gateway_key(gateway, there)
                 if gateway != "mesh" and reference not in self.gateway_names:
                     yield (
                         there,
                         _missing(where, "gateway", gateway, f"kubectl get gateways -n {reference.split('/')[0]}"),
                     )
             for destination in destinations(item["spec"]):
-                host = full(destination.get("host", ""), there)
+                host = fqdn(destination.get("host", ""), there)
                 subset = destination.get("subset", "")
                 if not self.has_host(host):
                     yield (
@@ -115,7 +112,7 @@ class _Known:
     def destination_rules(self) -> Iterator[tuple[str, Finding]]:
         for item in self.objects.get("DestinationRule", []):
             there, host = namespace(item), item["spec"].get("host", "")
-            if not self.has_host(full(host, there)):
+            if not self.has_host(fqdn(host, there)):
                 where = f"DestinationRule {there}/{name(item)}"
                 yield there, _missing(where, "host", host, f"kubectl get services -n {there}")
 
@@ -123,8 +120,8 @@ class _Known:
         pods = self.objects.get("Pod", [])
         for item in self.objects.get("Gateway", []):
             selector: dict[str, str] = item["spec"].get("selector") or {}
-            if selector and not any(selector.items() <= labels(pod).items() for pod in pods):
-                shown = ",".join(f"{key}={value}" for key, value in sorted(selector.items()))
+            if selector and not any(selects(selector, labels(pod)) for pod in pods):
+                shown = written({"matchLabels": selector})
                 where = f"Gateway {namespace(item)}/{name(item)}"
                 yield namespace(item), _missing(where, "selector", shown, f"kubectl get pods -A -l {shown}")
 
@@ -161,11 +158,6 @@ def namespace(item: Obj) -> str:
 def labels(item: Obj) -> dict[str, str]:
     """Its labels."""
     return item["metadata"].get("labels") or {}
-
-
-def full(host: str, from_namespace: str) -> str:
-    """A host as the mesh knows it: short names are of the own namespace."""
-    return host if "." in host or "*" in host else f"{host}.{from_namespace}.svc.cluster.local"
 
 
 def destinations(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from labkit import cluster
+from labkit.ground import duration as durations
 from labkit.ground.errors import ClusterError, NotReadyError, SettingError
 from labkit.ground.promql_selectors import selectors
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Explanation", "Prometheus", "chart", "duration", "unit_of"]
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31536000, "ms": 0.001}
-
 
 def duration(text: str) -> float:
     """Seconds of a Prometheus duration such as "5m", "1h30m" or "250ms".
@@ -29,10 +28,11 @@ def duration(text: str) -> float:
     Raises:
         SettingError: `text` is none.
     """
-    parts = re.findall(r"(\d+)(ms|[smhdwy])", text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise SettingError(f"{text!r} is not a duration", next_step="write it as Prometheus does: 30s, 5m, 1h30m")
-    return float(sum(int(number) * _UNITS[unit] for number, unit in parts))
+    try:
+        return durations.from_prometheus(text) / 1000
+    except ValueError:
+        said = f"{text!r} is not a duration"
+        raise SettingError(said, next_step="write it as Prometheus does: 30s, 5m, 1h30m") from None
 
 
 def unit_of(expression: str) -> str:

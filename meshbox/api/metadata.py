@@ -6,7 +6,8 @@ import secrets
 import uuid
 from datetime import UTC, datetime
 
-from meshbox.api.names import cannot_unmarshal, key_problem, name_problem, namespace_problem, value_problem
+from labkit.ground.names import dns1123_label, label_value, qualified_name
+from meshbox.api.names import cannot_unmarshal, name_problems
 from meshbox.api.refusals import bad_request, cause
 from meshbox.api.resources import Resource
 from meshbox.contracts import Obj
@@ -118,6 +119,10 @@ def _shape(meta: Obj) -> None:
                 raise bad_request(cannot_unmarshal(value, f"ObjectMeta.metadata.{field}", word))
 
 
+def _invalid(field: str, value: str, problems: list[str]) -> list[Obj]:
+    return [cause(field, f'Invalid value: "{value}": {words}') for words in problems]
+
+
 def check(resource: Resource, obj: Obj) -> list[Obj]:
     """What is wrong with `obj`'s metadata (causes of an Invalid refusal); nulls and empty maps are dropped from it.
 
@@ -132,18 +137,16 @@ def check(resource: Resource, obj: Obj) -> list[Obj]:
     name = meta.get("name", "")
     if not name:
         causes.append(cause("metadata.name", "Required value: name or generateName is required"))
-    elif problem := name_problem(resource, name):
-        causes.append(cause("metadata.name", f'Invalid value: "{name}": {problem}'))
-    if resource.namespaced and (problem := namespace_problem(meta["namespace"])):
-        causes.append(cause("metadata.namespace", f'Invalid value: "{meta["namespace"]}": {problem}'))
+    else:
+        causes += _invalid("metadata.name", name, name_problems(resource, name))
+    if resource.namespaced:
+        causes += _invalid("metadata.namespace", meta["namespace"], dns1123_label(meta["namespace"]))
     for key, value in _strings(meta, "labels").items():
-        for text, problem in ((key, key_problem(key)), (value, value_problem(value))):
-            if problem:
-                causes.append(cause("metadata.labels", f'Invalid value: "{text}": {problem}'))
+        causes += _invalid("metadata.labels", key, qualified_name(key))
+        causes += _invalid("metadata.labels", value, label_value(value))
     annotations = _strings(meta, "annotations")
     for key in annotations:
-        if problem := key_problem(key.lower()):
-            causes.append(cause("metadata.annotations", f'Invalid value: "{key}": {problem}'))
+        causes += _invalid("metadata.annotations", key, qualified_name(key.lower()))
     if sum(len(key) + len(value.encode()) for key, value in annotations.items()) > _ANNOTATIONS_LIMIT:
         causes.append(cause("metadata.annotations", f"Too long: may not be more than {_ANNOTATIONS_LIMIT} bytes"))
     causes += _owner_causes(meta.get("ownerReferences") or [])

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from labkit.ground.numbers import whole
 from meshbox.api import refusals
 from meshbox.api.builtin.decoding import json_kind
 from meshbox.api.options import DeleteOptions
 from meshbox.contracts import ApiError, Obj
-from meshbox.numbers import whole
 
 __all__ = ["delete_options", "dry_run", "invalid_option", "whole_option"]
 

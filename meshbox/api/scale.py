@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from labkit.ground.labels import written
 from meshbox.api import refusals
 from meshbox.api.resources import Resource
 from meshbox.api.store import clone
@@ -33,18 +34,7 @@ def _selector(resource: Resource, obj: Obj, path: str) -> str:
     selector = (obj.get("spec") or {}).get("selector") or {}
     if resource.name == "replicationcontrollers":
         selector = {"matchLabels": selector}
-    said = [f"{key}={value}" for key, value in sorted((selector.get("matchLabels") or {}).items())]
-    for one in selector.get("matchExpressions") or []:
-        values = ",".join(sorted(one.get("values") or []))
-        said.append(
-            {
-                "In": f"{one['key']} in ({values})",
-                "NotIn": f"{one['key']} notin ({values})",
-                "Exists": one["key"],
-                "DoesNotExist": f"!{one['key']}",
-            }[one["operator"]]
-        )
-    return ",".join(said)
+    return written(selector)
 
 
 def scale_of(resource: Resource, obj: Obj) -> Obj:

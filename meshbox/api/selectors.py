@@ -3,79 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
+from labkit.ground.labels import parse
 from meshbox.api.refusals import quoted
 from meshbox.contracts import ApiError, Obj
-from meshbox.numbers import whole
 
 __all__ = ["Match", "field_selector", "label_selector"]
 
 Match = Callable[[Obj], bool]
-Labels = Mapping[str, str]
 
-_SET = re.compile(r"^(?P<key>[^\s!=,()]+)\s+(?P<op>in|notin)\s*\((?P<values>[^()]*)\)$")
-_EQUAL = re.compile(r"^(?P<key>[^\s!=,()<>]+)\s*(?P<op>==|!=|=|<|>)\s*(?P<value>[^\s!=,()]*)$")
-_EXISTS = re.compile(r"^(?P<no>!?)\s*(?P<key>[^\s!=,()<>]+)$")
 _FIELD = re.compile(r"(?P<field>[^=!]+)(?P<op>==|!=|=)(?P<value>.*)", re.DOTALL)
-_SEPARATOR = re.compile(r",(?![^(]*\))")
-
-_LABEL_KEY = re.compile(r"^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$")
-_LABEL_VALUE = re.compile(r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$")
 
 
 def _bad_request(message: str) -> ApiError:
     return ApiError(400, "BadRequest", message)
-
-
-def _requirement(text: str) -> Callable[[Labels], bool]:
-    if match := _SET.match(text):
-        key = match["key"]
-        values = {value.strip() for value in match["values"].split(",")}
-        _check(text, key, values)
-        if match["op"] == "in":
-            return lambda labels: labels.get(key) in values
-        return lambda labels: labels.get(key) not in values
-    if match := _EQUAL.match(text):
-        key, operator, value = match["key"], match["op"], match["value"]
-        _check(text, key, {value})
-        if operator == "!=":
-            return lambda labels: labels.get(key) != value
-        if operator in ("<", ">"):
-            return _number(text, key, operator, value)
-        return lambda labels: labels.get(key) == value
-    if match := _EXISTS.match(text):
-        key = match["key"]
-        _check(text, key, set())
-        if match["no"]:
-            return lambda labels: key not in labels
-        return lambda labels: key in labels
-    raise _bad_request(f"unable to parse requirement: found '{text}', expected: a label key, an operator and a value")
-
-
-def _number(text: str, key: str, operator: str, value: str) -> Callable[[Labels], bool]:
-    bound = whole(value)
-    if bound is None:
-        raise _bad_request(
-            f"unable to parse requirement: '{text}': for 'Gt', 'Lt' operators, the value must be an integer"
-        )
-
-    def compare(labels: Labels) -> bool:
-        seen = whole(labels.get(key, ""))
-        if seen is None:
-            return False
-        return seen > bound if operator == ">" else seen < bound
-
-    return compare
-
-
-def _check(text: str, key: str, values: set[str]) -> None:
-    if not _LABEL_KEY.match(key):
-        raise _bad_request(f"unable to parse requirement: '{text}': {quoted(key)} is not a label key")
-    for value in values:
-        if not _LABEL_VALUE.match(value):
-            raise _bad_request(f"unable to parse requirement: '{text}': {quoted(value)} is not a label value")
 
 
 def label_selector(text: str) -> Match | None:
@@ -84,14 +27,16 @@ def label_selector(text: str) -> Match | None:
     Raises:
         ApiError: 400 where `text` is not a selector.
     """
-    parts = [part.strip() for part in _SEPARATOR.split(text)] if text.strip() else []
-    if not parts:
+    try:
+        requirements = parse(text)
+    except ValueError as error:
+        raise _bad_request(str(error)) from None
+    if not requirements:
         return None
-    requirements = [_requirement(part) for part in parts]
 
     def match(obj: Obj) -> bool:
         labels = obj["metadata"].get("labels") or {}
-        return all(requirement(labels) for requirement in requirements)
+        return all(requirement.fits(labels) for requirement in requirements)
 
     return match
 

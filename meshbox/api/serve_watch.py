@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from aiohttp import web
 
+from labkit.ground.numbers import whole
 from meshbox.api import refusals
 from meshbox.api.objects import ObjectStore, selectable_fields
 from meshbox.api.representations import View
@@ -18,7 +19,6 @@ from meshbox.api.selectors import Match, field_selector, label_selector
 from meshbox.api.store import Change, dumps
 from meshbox.api.watch import ChangeStream
 from meshbox.contracts import ApiError, Obj
-from meshbox.numbers import whole
 
 __all__ = ["Watches"]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 
+from labkit.ground.int_or_string import target_port
+from labkit.ground.labels import written
 from meshbox.contracts import Obj
 from meshbox.controllers.meta import Context
 from meshbox.controllers.pods import is_finished, is_ready, is_terminating
@@ -62,21 +64,9 @@ def publishes_not_ready(service: Obj) -> bool:
     )
 
 
-def _port_number(pod: Obj, port: Obj) -> int | None:
-    target = port.get("targetPort", port["port"])
-    if isinstance(target, int):
-        return target or int(port["port"])
-    sidecars = [item for item in pod["spec"].get("initContainers") or () if item.get("restartPolicy") == "Always"]
-    for container in [*pod["spec"].get("containers", ()), *sidecars]:
-        for item in container.get("ports") or ():
-            if item.get("name") == target and item.get("protocol", "TCP") == port.get("protocol", "TCP"):
-                return int(item["containerPort"])
-    return None
-
-
 def backends(context: Context, service: Obj) -> list[Backend]:
     """The pods that the Service selects and that have an address, by address."""
-    selector = ",".join(f"{key}={value}" for key, value in service["spec"]["selector"].items())
+    selector = written({"matchLabels": service["spec"]["selector"]})
     found = []
     for pod in context.objects.view("pods", service["metadata"]["namespace"], labels=selector):
         ip = (pod.get("status") or {}).get("podIP")
@@ -84,7 +74,7 @@ def backends(context: Context, service: Obj) -> list[Backend]:
             continue
         ports = []
         for port in service["spec"].get("ports") or ():
-            number = _port_number(pod, port)
+            number = target_port(port, pod["spec"])
             if number is not None:
                 ports.append(
                     Port(port.get("name", ""), number, port.get("protocol", "TCP"), port.get("appProtocol", ""))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from meshbox.numbers import whole
+from labkit.ground.numbers import whole
 
 __all__ = ["Schedule"]
 

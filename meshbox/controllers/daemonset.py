@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from labkit.ground.int_or_string import scaled
 from meshbox.contracts import ApiError, Event, Obj
-from meshbox.controllers.meta import Context, resolve_int_or_percent, write_status
+from meshbox.controllers.meta import Context, write_status
 from meshbox.controllers.owned import Owned, OwnerKind
 from meshbox.controllers.pods import (
     PodControl,
@@ -130,9 +131,7 @@ class DaemonSetController:
         strategy = daemon_set["spec"].get("updateStrategy") or {}
         if strategy.get("type", "RollingUpdate") != "RollingUpdate":
             return
-        allowed = resolve_int_or_percent(
-            (strategy.get("rollingUpdate") or {}).get("maxUnavailable", 1), len(pods), round_up=True
-        )
+        allowed = scaled((strategy.get("rollingUpdate") or {}).get("maxUnavailable", 1), len(pods), up=True)
         missing = sum(not is_ready(pod) for pod in pods.values())
         for node, pod in sorted(pods.items()):
             if (pod["metadata"].get("labels") or {}).get(HASH) == digest:

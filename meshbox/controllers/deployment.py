@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 
+from labkit.ground.labels import written
 from meshbox.contracts import ApiError, Event, Obj
 from meshbox.controllers import deployment_status as statuses
 from meshbox.controllers import rollout
-from meshbox.controllers.meta import Context, condition, controller_of, selector_text, write_status
+from meshbox.controllers.meta import Context, condition, controller_of, write_status
 from meshbox.controllers.owned import Owned, OwnerKind
 from meshbox.controllers.pods import is_finished, namespace_is_ending
 from meshbox.controllers.rollout_sets import COMPONENT, DEPLOYMENTS, REPLICA_SETS, RolloutSets, split
@@ -46,7 +47,7 @@ class DeploymentController:
         deployment = self._context.objects.find(DEPLOYMENTS, name, namespace)
         if deployment is None:
             return None
-        if not selector_text(deployment["spec"].get("selector")):
+        if not written(deployment["spec"].get("selector")):
             message = "This deployment is selecting all pods. A non-empty selector is required."
             self._context.objects.event(deployment, "Warning", "SelectingAll", message, COMPONENT)
             return None
@@ -168,7 +169,7 @@ class DeploymentController:
 
     def _has_pods(self, deployment: Obj, sets: list[Obj]) -> bool:
         uids = {item["metadata"]["uid"] for item in sets}
-        selector = selector_text(deployment["spec"]["selector"])
+        selector = written(deployment["spec"]["selector"])
         for pod in self._context.objects.list("pods", deployment["metadata"]["namespace"], labels=selector):
             owner = controller_of(pod)
             if owner is not None and owner["uid"] in uids and not is_finished(pod):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from labkit.ground.int_or_string import scaled
+from labkit.ground.labels import written
 from meshbox.contracts import Obj
 from meshbox.controllers.kinds import Kinds
 from meshbox.controllers.meta import (
     Context,
     controller_of,
     put_condition,
-    resolve_int_or_percent,
-    selector_text,
     write_status,
 )
 from meshbox.controllers.pods import is_active, is_ready
@@ -45,7 +45,7 @@ class DisruptionController:
         selector = budget["spec"].get("selector")
         pods = []
         if selector is not None:
-            pods = self._context.objects.view("pods", namespace, labels=selector_text(selector))
+            pods = self._context.objects.view("pods", namespace, labels=written(selector))
         pods = [pod for pod in pods if pod["status"].get("phase") not in ("Succeeded", "Failed")]
         if not pods:
             self._context.objects.event(budget, "Normal", "NoPods", "No matching pods found", COMPONENT)
@@ -79,12 +79,12 @@ class DisruptionController:
         """How many pods there should be, and how many of them healthy."""
         if spec.get("maxUnavailable") is not None:
             expected = self._scale(pods)
-            unavailable = resolve_int_or_percent(spec["maxUnavailable"], expected, round_up=True)
+            unavailable = scaled(spec["maxUnavailable"], expected, up=True)
             return expected, max(0, expected - unavailable)
         least = spec.get("minAvailable", 1)
         if isinstance(least, str):
             expected = self._scale(pods)
-            return expected, resolve_int_or_percent(least, expected, round_up=True)
+            return expected, scaled(least, expected, up=True)
         return len(pods), int(least)
 
     def _scale(self, pods: list[Obj]) -> int:

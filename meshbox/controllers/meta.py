@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -23,9 +21,6 @@ __all__ = [
     "owner_reference",
     "parse_time",
     "put_condition",
-    "resolve_int_or_percent",
-    "selector_matches",
-    "selector_text",
     "time_text",
     "write_status",
 ]
@@ -122,51 +117,6 @@ def write_status(context: Context, resource: str, obj: Obj, status: Obj) -> bool
         return False
     context.objects.update(resource, {**obj, "status": status}, subresource="status", manager=MANAGER)
     return True
-
-
-def selector_text(selector: Obj | None) -> str:
-    """A label selector object in kubectl's syntax; "" selects everything."""
-    selector = selector or {}
-    parts = [f"{key}={value}" for key, value in (selector.get("matchLabels") or {}).items()]
-    for item in selector.get("matchExpressions") or ():
-        key, operator, values = item["key"], item["operator"], ",".join(item.get("values") or ())
-        parts.append(
-            {
-                "In": f"{key} in ({values})",
-                "NotIn": f"{key} notin ({values})",
-                "Exists": key,
-                "DoesNotExist": f"!{key}",
-            }[operator]
-        )
-    return ",".join(parts)
-
-
-def selector_matches(selector: Obj | None, labels: Mapping[str, str] | None) -> bool:
-    """Whether a label selector object selects something that has `labels`."""
-    selector, labels = selector or {}, labels or {}
-    if any(labels.get(key) != value for key, value in (selector.get("matchLabels") or {}).items()):
-        return False
-    for item in selector.get("matchExpressions") or ():
-        key, operator, values = item["key"], item["operator"], item.get("values") or ()
-        matches = {
-            "In": labels.get(key) in values,
-            "NotIn": labels.get(key) not in values,
-            "Exists": key in labels,
-            "DoesNotExist": key not in labels,
-        }[operator]
-        if not matches:
-            return False
-    return True
-
-
-def resolve_int_or_percent(value: int | str | None, total: int, *, round_up: bool) -> int:
-    """A count given as it is or as a percentage of `total`."""
-    if value is None:
-        return 0
-    if isinstance(value, str) and value.endswith("%"):
-        share = int(value[:-1]) * total / 100
-        return math.ceil(share) if round_up else math.floor(share)
-    return int(value)
 
 
 def _fnv32a(data: bytes) -> int:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from labkit.ground.labels import matches, written
 from meshbox.contracts import ApiError, Event, Obj
-from meshbox.controllers.meta import MANAGER, Context, controller_of, owner_reference, selector_matches, selector_text
+from meshbox.controllers.meta import MANAGER, Context, controller_of, owner_reference
 from meshbox.controllers.selecting import SelectorIndex
 from meshbox.reconcile import Key, object_key
 
@@ -104,7 +105,7 @@ class Owned:
         selector = owner["spec"]["selector"] if selector is None else selector
         ending = "deletionTimestamp" in meta
         claimed = []
-        for candidate in objects.list(self._resource, meta["namespace"], labels=selector_text(selector)):
+        for candidate in objects.list(self._resource, meta["namespace"], labels=written(selector)):
             reference = controller_of(candidate)
             if reference is not None:
                 if reference["uid"] == meta["uid"]:
@@ -142,7 +143,7 @@ class Owned:
     def _release(self, owner: Obj, name: str, selector: Obj) -> None:
         namespace, uid = owner["metadata"]["namespace"], owner["metadata"]["uid"]
         dependent = self._context.objects.find(self._resource, name, namespace)
-        if dependent is None or selector_matches(selector, dependent["metadata"].get("labels")):
+        if dependent is None or matches(selector, dependent["metadata"].get("labels")):
             return
         references = dependent["metadata"].get("ownerReferences") or []
         rest = [reference for reference in references if reference["uid"] != uid]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from decimal import Decimal
 
-from labkit.ground import quantity as quantities
+from labkit.ground.quantity import Quantity
 from meshbox.contracts import AdmissionRequest, ApiError, Obj, Objects
 from meshbox.controllers.meta import Context
 from meshbox.reconcile import Key, Reconciler
@@ -27,17 +26,17 @@ _COUNTED = (
 _PLAIN = {"cpu": "requests.cpu", "memory": "requests.memory", "ephemeral-storage": "requests.ephemeral-storage"}
 _OVER = ("Succeeded", "Failed")
 
-Usage = Mapping[str, Decimal]
+Usage = Mapping[str, Quantity]
 
 
 def usage_of(resource: str, obj: Obj) -> Usage:
     """What one object takes of a quota, by the names that quotas use."""
-    used: dict[str, Decimal] = defaultdict(Decimal)
+    used: dict[str, Quantity] = defaultdict(Quantity)
     if resource == "pods" and (obj.get("status") or {}).get("phase") in _OVER:
         return used
-    used[f"count/{resource}"] = Decimal(1)
+    used[f"count/{resource}"] = Quantity(1)
     if resource in _COUNTED:
-        used[resource] = Decimal(1)
+        used[resource] = Quantity(1)
     spec = obj.get("spec") or {}
     if resource == "pods":
         for name, value in _of_pod(spec).items():
@@ -48,16 +47,16 @@ def usage_of(resource: str, obj: Obj) -> Usage:
     if resource == "services":
         kind, ports = spec.get("type"), spec.get("ports") or []
         if kind in ("NodePort", "LoadBalancer"):
-            used["services.nodeports"] = Decimal(len(ports))
+            used["services.nodeports"] = Quantity(len(ports))
         if kind == "LoadBalancer":
-            used["services.loadbalancers"] = Decimal(1)
+            used["services.loadbalancers"] = Quantity(1)
     return used
 
 
-def _of_pod(spec: Obj) -> dict[str, Decimal]:
+def _of_pod(spec: Obj) -> dict[str, Quantity]:
     """Requests and limits: of all containers that run together, or of the largest that runs before them."""
-    together: dict[str, Decimal] = defaultdict(Decimal)
-    before: dict[str, Decimal] = defaultdict(Decimal)
+    together: dict[str, Quantity] = defaultdict(Quantity)
+    before: dict[str, Quantity] = defaultdict(Quantity)
     for container in spec.get("containers") or []:
         for name, value in _of_container(container):
             together[name] += value
@@ -70,11 +69,11 @@ def _of_pod(spec: Obj) -> dict[str, Decimal]:
     return {name: max(together[name], before[name]) for name in {*together, *before}}
 
 
-def _of_container(container: Obj) -> Iterable[tuple[str, Decimal]]:
+def _of_container(container: Obj) -> Iterable[tuple[str, Quantity]]:
     resources = container.get("resources") or {}
     for kind in ("requests", "limits"):
         for name, value in (resources.get(kind) or {}).items():
-            yield f"{kind}.{name}", quantities.parse(value)
+            yield f"{kind}.{name}", Quantity.of(value)
 
 
 class QuotaAdmission:
@@ -114,10 +113,7 @@ class QuotaAdmission:
             used = _used(self._objects, request.namespace, touched)
             over = [key for key in touched if used[key] + more[key] > hard[key]]
             if over:
-                said = (
-                    ",".join(f"{key}={quantities.written(values[key])}" for key in over)
-                    for values in (more, used, hard)
-                )
+                said = (",".join(f"{key}={values[key]}" for key in over) for values in (more, used, hard))
                 requested, taken, limited = said
                 why = f"exceeded quota: {name}, requested: {requested}, used: {taken}, limited: {limited}"
                 raise self._refused(request, why)
@@ -170,19 +166,19 @@ class QuotaController:
             return
         hard = quota["spec"].get("hard") or {}
         used = _used(self._objects, namespace or "", hard)
-        status = {"hard": hard, "used": {one: quantities.written(used[one]) for one in hard}}
+        status = {"hard": hard, "used": {one: str(used[one]) for one in hard}}
         if status != quota.get("status"):
             self._objects.update(QUOTAS, {**quota, "status": status}, subresource="status")
 
 
 def _hard(quota: Obj) -> Usage:
-    return {key: quantities.parse(value) for key, value in (quota["spec"].get("hard") or {}).items()}
+    return {key: Quantity.of(value) for key, value in (quota["spec"].get("hard") or {}).items()}
 
 
-def _used(objects: Objects, namespace: str, keys: Iterable[str]) -> dict[str, Decimal]:
+def _used(objects: Objects, namespace: str, keys: Iterable[str]) -> dict[str, Quantity]:
     """What a namespace holds of these names."""
     wanted = set(keys)
-    total: dict[str, Decimal] = defaultdict(Decimal)
+    total: dict[str, Quantity] = defaultdict(Quantity)
     for resource in {_counted(key) for key in wanted}:
         for obj in objects.list(resource, namespace):
             for key, value in usage_of(resource, obj).items():

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 
+from labkit.ground.labels import selects
 from meshbox.contracts import ApiError, Obj
-from meshbox.controllers.meta import Context, condition, put_condition, selector_matches, write_status
+from meshbox.controllers.meta import Context, condition, put_condition, write_status
 from meshbox.controllers.owned import Owned, OwnerKind
 from meshbox.controllers.pods import (
     PodControl,
@@ -69,9 +70,7 @@ class ReplicaSetController:
         delays = [available_after(pod, spec.get("minReadySeconds", 0), self._context.clock()) for pod in pods]
         status = copy.deepcopy(replica_set.get("status") or {})
         counts = {
-            "fullyLabeledReplicas": sum(
-                selector_matches({"matchLabels": template_labels}, pod["metadata"].get("labels")) for pod in pods
-            ),
+            "fullyLabeledReplicas": sum(selects(template_labels, pod["metadata"].get("labels")) for pod in pods),
             "readyReplicas": sum(is_ready(pod) for pod in pods),
             "availableReplicas": sum(delay == 0 for delay in delays),
         }

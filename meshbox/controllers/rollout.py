@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from labkit.ground.int_or_string import scaled
+from labkit.ground.numbers import whole
 from meshbox.contracts import Obj
-from meshbox.controllers.meta import parse_time, resolve_int_or_percent
-from meshbox.numbers import whole
+from meshbox.controllers.meta import parse_time
 
 __all__ = [
     "DESIRED",
@@ -88,8 +89,8 @@ def is_rolling(deployment: Obj) -> bool:
 def _fenceposts(deployment: Obj) -> tuple[int, int]:
     rolling = (deployment["spec"].get("strategy") or {}).get("rollingUpdate") or {}
     wanted = replicas(deployment)
-    surge = resolve_int_or_percent(rolling.get("maxSurge", "25%"), wanted, round_up=True)
-    unavailable = resolve_int_or_percent(rolling.get("maxUnavailable", "25%"), wanted, round_up=False)
+    surge = scaled(rolling.get("maxSurge", "25%"), wanted, up=True)
+    unavailable = scaled(rolling.get("maxUnavailable", "25%"), wanted, up=False)
     # Percentages may both round to zero, and then nothing could ever move.
     return surge, 1 if surge == 0 and unavailable == 0 else unavailable
 

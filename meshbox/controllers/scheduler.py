@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
+from labkit.ground.labels import Requirement, selects
 from meshbox.contracts import Event, Obj
 from meshbox.controllers.meta import Context, put_condition
 from meshbox.controllers.pods import is_finished, is_terminating
-from meshbox.numbers import whole
 from meshbox.reconcile import Key, Reconciler, object_key
 
 __all__ = ["Scheduler", "placement_changed", "refusal"]
@@ -30,26 +29,9 @@ def _tolerates(pod: Obj, taint: Obj) -> bool:
     return False
 
 
-def _compare(values: list[str], found: str | None, test: Callable[[int, int], bool]) -> bool:
-    seen, bound = whole(found), whole(values[0]) if values else None
-    return seen is not None and bound is not None and test(seen, bound)
-
-
-def _expression_matches(expression: Obj, values_of: dict[str, str]) -> bool:
-    found, values = values_of.get(expression["key"]), expression.get("values") or []
-    return {
-        "In": lambda: found in values,
-        "NotIn": lambda: found not in values,
-        "Exists": lambda: found is not None,
-        "DoesNotExist": lambda: found is None,
-        "Gt": lambda: _compare(values, found, lambda left, right: left > right),
-        "Lt": lambda: _compare(values, found, lambda left, right: left < right),
-    }[expression["operator"]]()
-
-
 def _affine(pod: Obj, node: Obj) -> bool:
     labels = node["metadata"].get("labels") or {}
-    if not (pod["spec"].get("nodeSelector") or {}).items() <= labels.items():
+    if not selects(pod["spec"].get("nodeSelector"), labels):
         return False
     affinity = ((pod["spec"].get("affinity") or {}).get("nodeAffinity") or {}).get(
         "requiredDuringSchedulingIgnoredDuringExecution"
@@ -58,8 +40,8 @@ def _affine(pod: Obj, node: Obj) -> bool:
         return True
     fields = {"metadata.name": node["metadata"]["name"]}
     return any(
-        all(_expression_matches(item, labels) for item in term.get("matchExpressions") or ())
-        and all(_expression_matches(item, fields) for item in term.get("matchFields") or ())
+        all(Requirement.of(item).fits(labels) for item in term.get("matchExpressions") or ())
+        and all(Requirement.of(item).fits(fields) for item in term.get("matchFields") or ())
         for term in affinity["nodeSelectorTerms"]
         if term.get("matchExpressions") or term.get("matchFields")
     )

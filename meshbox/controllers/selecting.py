@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from labkit.ground.labels import matches
 from meshbox.contracts import Event, Obj
-from meshbox.controllers.meta import selector_matches
 from meshbox.reconcile import Key, object_key
 
 __all__ = ["SelectorIndex"]
@@ -46,7 +46,7 @@ class SelectorIndex:
         namespace = obj["metadata"].get("namespace")
         labels = obj["metadata"].get("labels")
         selectors = self._selectors.get(namespace, {})
-        return {(namespace, name) for name, selector in selectors.items() if selector_matches(selector, labels)}
+        return {(namespace, name) for name, selector in selectors.items() if matches(selector, labels)}
 
     def member_keys(self, event: Event) -> set[Key]:
         """Keys of the objects that select the event's object, or did before it changed."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from labkit.ground.labels import selects
 from meshbox.mesh import policies, transport
 from meshbox.mesh.envoy import BLACK_HOLE, PASSTHROUGH, address, encode, extension, is_ip, typed
-from meshbox.mesh.model import Endpoint, Port, Service, Workload, selects
+from meshbox.mesh.model import Endpoint, Port, Service, Workload
 from meshbox.mesh.security import mtls_mode
 from meshbox.mesh.snapshot import Scope, Snapshot
 from meshbox.port_protocols import is_raw

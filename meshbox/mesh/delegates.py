@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from labkit.ground.hosts import fqdn
 from meshbox.contracts import Obj
 
 __all__ = ["resolved"]
@@ -75,4 +76,4 @@ def _in_namespace(target: Json, namespace: str) -> Json:
     host = where.get("host", "")
     if "." in host or not host:
         return target
-    return {**target, "destination": {**where, "host": f"{host}.{namespace}.svc.cluster.local"}}
+    return {**target, "destination": {**where, "host": fqdn(host, namespace)}}

@@ -6,15 +6,15 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
+from labkit.ground.hosts import DOMAIN, fqdn, gateway_key, scoped, within
+from labkit.ground.labels import selects
 from meshbox.contracts import Obj
 from meshbox.doors import peer_check
 from meshbox.mesh.envoy import BLACK_HOLE, extension
-from meshbox.mesh.field_values import DOMAIN, fqdn, host_matches
 from meshbox.mesh.http_routes import Site, http_routes
 from meshbox.mesh.listeners import listener
 from meshbox.mesh.managers import Proxy, http_manager, tcp_proxy
 from meshbox.mesh.matches import catches_all
-from meshbox.mesh.model import selects
 from meshbox.mesh.snapshot import GATEWAYS, Scope
 from meshbox.mesh.tcp_routes import chain, tcp_rules, tls_rules
 from meshbox.mesh.transport import gateway_tls
@@ -62,11 +62,9 @@ class _Server:
         """Its hosts, each with the namespace whose VirtualServices may claim it ("*" for any)."""
         found = []
         for host in self.server.get("hosts") or []:
-            namespace, slash, name = host.partition("/")
-            if not slash:
-                namespace, name = "*", host
             own = self.gateway["metadata"]["namespace"]
-            found.append((own if namespace == "." else namespace, fqdn(name, own)))
+            namespace, name = scoped(host, own)
+            found.append((namespace, fqdn(name, own)))
         return found
 
 
@@ -178,20 +176,7 @@ def _bound(scope: Scope, server: _Server) -> list[Obj]:
 
 def _names_gateway(virtual_service: Obj, server: _Server) -> bool:
     namespace = virtual_service["metadata"]["namespace"]
-    meta = server.gateway["metadata"]
-    for name in virtual_service["spec"].get("gateways") or []:
-        where, slash, rest = name.partition("/")
-        if slash:
-            key = f"{namespace if where == '.' else where}/{rest}"
-        elif "." in name:
-            # Istio 1.1 still wrote a Gateway's name as a host's: name.namespace[.svc.cluster.local].
-            first, _, other = name.removesuffix(f".{DOMAIN}").partition(".")
-            key = f"{other}/{first}"
-        else:
-            key = f"{namespace}/{name}"
-        if key == f"{meta['namespace']}/{meta['name']}":
-            return True
-    return False
+    return any(gateway_key(name, namespace) == server.key for name in virtual_service["spec"].get("gateways") or [])
 
 
 def _common_hosts(virtual_service: Obj, server: _Server) -> list[str]:
@@ -202,9 +187,9 @@ def _common_hosts(virtual_service: Obj, server: _Server) -> list[str]:
         for owner, offered in server.hosts():
             if owner not in ("*", namespace):
                 continue
-            if host_matches(offered, host):
+            if within(host, offered):
                 found.append(host)
-            elif host_matches(host, offered):
+            elif within(offered, host):
                 found.append(offered)
     return list(dict.fromkeys(found))
 

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from labkit.ground.hosts import fqdn
 from meshbox.contracts import Obj
 from meshbox.mesh import policies
 from meshbox.mesh.clusters import outbound_name
 from meshbox.mesh.envoy import extension, string_match, typed
-from meshbox.mesh.field_values import duration, fqdn, fractional_percent, percentage
+from meshbox.mesh.field_values import duration, fractional_percent, percentage
 from meshbox.mesh.headers import headers_fields
 from meshbox.mesh.matches import applies, catches_all, route_match
 from meshbox.mesh.model import Port, Service

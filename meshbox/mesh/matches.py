@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from labkit.ground.labels import selects
 from meshbox.mesh.envoy import string_match
-from meshbox.mesh.model import selects
 
 __all__ = ["applies", "catches_all", "header_match", "route_match"]
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from labkit.ground.hosts import DOMAIN, visible
 from meshbox.contracts import Obj
-from meshbox.mesh.field_values import DOMAIN
 from meshbox.mesh.settings import mesh_settings, number
 from meshbox.port_protocols import HTTP_PROTOCOLS, TLS_PROTOCOLS, protocol_of
 
@@ -25,7 +25,6 @@ __all__ = [
     "annotations_of",
     "labels",
     "protocol_of",
-    "selects",
 ]
 
 
@@ -37,11 +36,6 @@ def labels(obj: Obj) -> dict[str, str]:
 def annotations_of(obj: Obj) -> dict[str, str]:
     """The annotations of an object."""
     return obj["metadata"].get("annotations") or {}
-
-
-def selects(selector: Mapping[str, str] | None, of: Mapping[str, str]) -> bool:
-    """Whether every label in `selector` is among the labels `of` something."""
-    return all(of.get(key) == value for key, value in (selector or {}).items())
 
 
 @dataclass(frozen=True)
@@ -220,11 +214,7 @@ class Service:
 
     def visible_in(self, namespace: str) -> bool:
         """Whether it was exported to `namespace`."""
-        return (
-            "*" in self.exported_to
-            or namespace in self.exported_to
-            or ("." in self.exported_to and namespace == self.namespace)
-        )
+        return visible(self.exported_to, self.namespace, namespace)
 
     @property
     def kubernetes(self) -> bool:

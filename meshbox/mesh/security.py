@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from labkit.ground.labels import selects
 from meshbox.contracts import Obj
-from meshbox.mesh.model import Workload, selects
+from meshbox.mesh.model import Workload
 from meshbox.mesh.snapshot import MESH_POLICIES, PEER_AUTHENTICATIONS, POLICIES, Snapshot
 
 __all__ = ["mtls_mode"]

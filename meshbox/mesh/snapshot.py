@@ -8,12 +8,14 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from labkit.ground.hosts import fqdn, overlap, scoped, specificity, visible, within
+from labkit.ground.int_or_string import target_port
+from labkit.ground.labels import selects
 from meshbox.addresses import AddressPlan
 from meshbox.contracts import Obj
 from meshbox.mesh.delegates import resolved
-from meshbox.mesh.field_values import fqdn, host_matches
 from meshbox.mesh.memo import Identity, Memo
-from meshbox.mesh.model import MeshConfig, Port, Service, Workload, labels, selects
+from meshbox.mesh.model import MeshConfig, Port, Service, Workload, labels
 from meshbox.mesh.service_registry import kubernetes_services, service_entries
 
 __all__ = ["RESOURCES", "Scope", "Snapshot", "by_age"]
@@ -112,8 +114,8 @@ class Scope:
         exact = self.by_host.get(host)
         if exact is not None:
             return exact
-        wild = [s for s in self.services if s.host.startswith("*") and host_matches(s.host, host)]
-        return max(wild, key=lambda s: len(s.host), default=None)
+        wild = [s for s in self.services if s.host.startswith("*") and within(host, s.host)]
+        return max(wild, key=lambda s: specificity(s.host), default=None)
 
     def destination_rule(self, service: Service) -> Obj | None:
         """The spec of the rule for `service`, merged where several objects in one namespace speak of it.
@@ -135,9 +137,9 @@ class Scope:
         groups.append([r for r in exported if r["metadata"]["namespace"] == self.root_namespace])
         for group in groups:
             hosts = {_rule_host(rule) for rule in group}
-            matching = [host for host in hosts if host_matches(host, service.host)]
+            matching = [host for host in hosts if within(service.host, host)]
             if matching:
-                best = max(matching, key=lambda host: (not host.startswith("*"), len(host)))
+                best = max(matching, key=specificity)
                 return _merged([rule["spec"] for rule in group if _rule_host(rule) == best])
         return None
 
@@ -269,11 +271,8 @@ class Snapshot:
         """The ports of pod `key` behind a Service's `port`, whether or not the pod is ready yet."""
         spec: Obj = next((s["spec"] for s in self._objects["services"] if _is(s, service)), {})
         entry: Obj = next((p for p in spec.get("ports") or [] if p["port"] == port.number), {})
-        target = entry.get("targetPort", port.number)
-        if isinstance(target, int):
-            return {target}
-        containers = self.pods[key]["spec"].get("containers", [])
-        return {p["containerPort"] for c in containers for p in c.get("ports") or [] if p.get("name") == target}
+        number = target_port({"port": port.number, **entry}, self.pods[key]["spec"])
+        return set() if number is None else {number}
 
     def selected(self, resource: str, workload: Workload) -> list[Obj]:
         """Objects of `resource` that apply to `workload`: in its namespace or the root one, selecting its labels."""
@@ -318,13 +317,13 @@ class Snapshot:
                 registry_only = spec["outboundTrafficPolicy"].get("mode") == "REGISTRY_ONLY"
             egress = spec.get("egress") or []
             if egress:
-                wanted = [host.split("/", 1) for listener in egress for host in listener.get("hosts") or []]
-                services = [s for s in services if _wanted(wanted, s.namespace, s.host, namespace)]
+                wanted = [scoped(host, namespace) for listener in egress for host in listener.get("hosts") or []]
+                services = [s for s in services if _wanted(wanted, s.namespace, s.host)]
                 routes = [
                     v
                     for v in routes
                     if any(
-                        _wanted(wanted, v["metadata"]["namespace"], fqdn(h, v["metadata"]["namespace"]), namespace)
+                        _wanted(wanted, v["metadata"]["namespace"], fqdn(h, v["metadata"]["namespace"]))
                         for h in v["spec"].get("hosts") or []
                     )
                 ]
@@ -359,14 +358,8 @@ class Snapshot:
 
 
 def _exported(obj: Obj, namespace: str) -> bool:
-    to = obj["spec"].get("exportTo") or ["*"]
-    return "*" in to or namespace in to or ("." in to and obj["metadata"]["namespace"] == namespace)
+    return visible(obj["spec"].get("exportTo"), obj["metadata"]["namespace"], namespace)
 
 
-def _wanted(wanted: list[list[str]], namespace: str, host: str, own: str) -> bool:
-    for entry in wanted:
-        where, pattern = entry if len(entry) == 2 else ("*", entry[0])
-        where = own if where == "." else where
-        if where in ("*", namespace) and (host_matches(pattern, host) or host_matches(host, pattern)):
-            return True
-    return False
+def _wanted(wanted: list[tuple[str, str]], namespace: str, host: str) -> bool:
+    return any(where in ("*", namespace) and overlap(pattern, host) for where, pattern in wanted)

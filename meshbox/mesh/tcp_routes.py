@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from labkit.ground.hosts import fqdn, within
+from labkit.ground.labels import selects
 from meshbox.mesh import policies
 from meshbox.mesh.clusters import outbound_name
 from meshbox.mesh.envoy import cidr
-from meshbox.mesh.field_values import duration, fqdn, host_matches
+from meshbox.mesh.field_values import duration
 from meshbox.mesh.http_routes import Site, destination
 from meshbox.mesh.managers import Proxy, tcp_proxy
-from meshbox.mesh.model import Port, Service, selects
+from meshbox.mesh.model import Port, Service
 
 __all__ = ["TcpRoute", "chain", "tcp_routes", "tcp_rules", "tls_rules"]
 
@@ -72,7 +74,7 @@ def tcp_routes(site: Site, service: Service, port: Port, *, by_name: bool = Fals
         if "mesh" not in (spec.get("gateways") or ["mesh"]) or not (spec.get("tcp") or spec.get("tls")):
             continue
         hosts = [fqdn(host, namespace) for host in spec.get("hosts") or []]
-        if not any(host_matches(host, service.host) for host in hosts):
+        if not any(within(service.host, host) for host in hosts):
             continue
         found += tls_rules(site, virtual_service)
         found += [] if by_name else tcp_rules(site, virtual_service)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from labkit.ground.hosts import DOMAIN, fqdn, names_of_service, specificity, within
 from meshbox.contracts import Obj
 from meshbox.mesh.clusters import HTTP_PROXY_PASSTHROUGH, outbound_name
 from meshbox.mesh.envoy import PASSTHROUGH
-from meshbox.mesh.field_values import DOMAIN, fqdn, host_matches
 from meshbox.mesh.http_routes import Site, default_route, http_routes
 from meshbox.mesh.model import Port, Service
 from meshbox.mesh.snapshot import Scope
@@ -25,7 +25,7 @@ def service_domains(service: Service, namespace: str) -> list[str]:
     """The names under which proxies in `namespace` know a Service, without ports."""
     names = [service.host]
     if service.kubernetes:
-        names += [f"{service.name}.{service.namespace}", f"{service.name}.{service.namespace}.svc"]
+        names = names_of_service(service.name, service.namespace)
         if service.namespace == namespace:
             names.append(service.name)
     return [*names, *(a for a in service.addresses if "/" not in a)]
@@ -51,8 +51,8 @@ def _virtual_service_for(scope: Scope, host: str) -> Obj | None:
         if not spec.get("http") or "mesh" not in (spec.get("gateways") or ["mesh"]):
             continue
         for pattern in (fqdn(h, namespace) for h in spec.get("hosts") or []):
-            rank = (not pattern.startswith("*"), len(pattern))
-            if host_matches(pattern, host) and (best is None or rank > best[0]):
+            rank = specificity(pattern)
+            if within(host, pattern) and (best is None or rank > best[0]):
                 best = rank, virtual_service
     return best[1] if best else None
 

@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
+from labkit.ground.labels import matches
 from meshbox.contracts import AdmissionRequest, ApiError, Obj, Objects
 
-__all__ = ["available", "matching", "selector_matches", "unavailable"]
+__all__ = ["available", "matching", "unavailable"]
 
 MUTATING = "mutatingwebhookconfigurations.admissionregistration.k8s.io"
 VALIDATING = "validatingwebhookconfigurations.admissionregistration.k8s.io"
-
-
-def selector_matches(selector: Obj | None, labels: Mapping[str, str]) -> bool:
-    """Whether a label selector (matchLabels and matchExpressions) chooses these labels; an empty one chooses all."""
-    selector = selector or {}
-    if any(labels.get(key) != value for key, value in (selector.get("matchLabels") or {}).items()):
-        return False
-    return all(_expression(e, labels) for e in selector.get("matchExpressions") or [])
-
-
-def _expression(expression: Obj, labels: Mapping[str, str]) -> bool:
-    key, operator, values = expression["key"], expression["operator"], expression.get("values") or []
-    if operator == "Exists":
-        return key in labels
-    if operator == "DoesNotExist":
-        return key not in labels
-    if operator == "In":
-        return labels.get(key) in values
-    return labels.get(key) not in values
 
 
 def matching(objects: Objects, resource: str, request: AdmissionRequest) -> Iterator[Obj]:
@@ -41,8 +23,8 @@ def matching(objects: Objects, resource: str, request: AdmissionRequest) -> Iter
         for webhook in configuration.get("webhooks") or []:
             if (
                 _rules_match(webhook, request)
-                and selector_matches(webhook.get("namespaceSelector"), namespace_labels)
-                and selector_matches(webhook.get("objectSelector"), own_labels)
+                and matches(webhook.get("namespaceSelector"), namespace_labels)
+                and matches(webhook.get("objectSelector"), own_labels)
             ):
                 yield webhook
 

@@ -6,12 +6,13 @@ import contextlib
 import signal
 from pathlib import Path
 
+from labkit.ground.duration import to_go
 from labkit.ground.errors import LabError
 from meshbox.contracts import Obj
 from meshbox.node.processes import Exit, StartError
 from meshbox.node.services import now
 
-__all__ = ["again_after", "backed_off", "duration", "faultless", "last_words", "not_started", "terminated"]
+__all__ = ["again_after", "backed_off", "faultless", "last_words", "not_started", "terminated"]
 
 _EPOCH = "1970-01-01T00:00:00Z"
 _START_FAILED = 128
@@ -34,7 +35,7 @@ def backed_off(container: str, pod: Obj, wait: float) -> tuple[str, str]:
     """
     where = f"{pod['name']}_{pod.get('namespace')}({pod.get('uid')})"
     return (
-        f"back-off {duration(wait)} restarting failed container={container} pod={where}",
+        f"back-off {to_go(round(wait * 10**9))} restarting failed container={container} pod={where}",
         f"Back-off restarting failed container {container} in pod {where}",
     )
 
@@ -93,11 +94,3 @@ def last_words(container: Obj, file: Path, log: Path, code: int) -> str:
             lines = log.read_text(errors="replace").splitlines()[-_LOG_LINES:]
             return "\n".join(line.split(" ", 3)[-1] for line in lines)[-_LOG_BYTES:]
     return ""
-
-
-def duration(seconds: float) -> str:
-    """As Go prints a duration: 10s, 1m20s, 5m0s."""
-    if seconds < 60:
-        return f"{seconds:g}s"
-    minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes}m{rest}s"

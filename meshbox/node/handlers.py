@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from labkit.ground.errors import SandboxError
+from labkit.ground.int_or_string import named_port
+from labkit.ground.numbers import whole
 from meshbox.contracts import Obj
-from meshbox.numbers import whole
 
 __all__ = ["ActionError", "Target", "act", "port_number"]
 
@@ -50,9 +51,8 @@ def port_number(container: Obj, port: int | str) -> int:
     number = port if isinstance(port, int) else whole(port)
     if number is not None:
         return number
-    for item in container.get("ports") or []:
-        if item.get("name") == port:
-            return int(item["containerPort"])
+    if (named := named_port([container], str(port))) is not None:
+        return named
     raise ActionError(f'couldn\'t find port: "{port}"')
 
 

@@ -74,7 +74,8 @@ class TestCreate:
         [
             ("configmaps", "Upper", "a lowercase RFC 1123 subdomain must consist of"),
             ("services", "1abc", "a DNS-1035 label must consist of"),
-            ("namespaces", "a.b", "a lowercase RFC 1123 label must consist of"),
+            ("namespaces", "a.b", "must not contain dots"),
+            ("namespaces", "A", "a lowercase RFC 1123 label must consist of"),
             ("configmaps", "a" * 254, "must be no more than 253 characters"),
             ("roles.rbac.authorization.k8s.io", "a/b", "may not contain '/'"),
         ],

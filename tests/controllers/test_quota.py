@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from labkit.ground import quantity as quantities
 from meshbox.contracts import ApiError, Obj
 from meshbox.controllers.quota import usage_of
 
@@ -107,9 +105,11 @@ async def test_other_namespaces_and_scoped_quotas_refuse_nothing(cluster: Cluste
     cluster.objects.create("configmaps", {"metadata": {"name": "m", "namespace": "other"}})
 
 
-@pytest.mark.parametrize(("value", "written"), [("1", "1"), ("0.5", "500m"), ("1048576", "1Mi"), ("1000", "1000")])
-def test_quantities_are_written_as_kubernetes_does(value: str, written: str) -> None:
-    assert quantities.written(Decimal(value)) == written
+async def test_what_is_used_is_written_in_the_form_that_pods_ask_in(cluster: Cluster) -> None:
+    quota(cluster, requests_memory="10Gi", requests_cpu="4", pods="2k")
+    cluster.objects.create("pods", pod("a", requests={"memory": "1.5Gi", "cpu": "0.5"}))
+    cluster.objects.create("pods", pod("b", requests={"memory": "512Mi", "cpu": "1250m"}))
+    await cluster.until(lambda: used(cluster) == {"requests.memory": "2Gi", "requests.cpu": "1750m", "pods": "2"})
 
 
 def test_the_largest_container_before_the_others_counts() -> None:

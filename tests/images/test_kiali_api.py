@@ -227,6 +227,17 @@ def test_ports_of_services_have_to_name_a_protocol(api, world):
     assert found["reviews"]["checks"] == []
 
 
+@pytest.mark.parametrize("gateway", ["a", "./a", "bookinfo/a", "a.bookinfo", "a.bookinfo.svc.cluster.local"])
+def test_a_gateway_has_several_names(api, world, gateway):
+    made = {"metadata": meta("a"), "spec": {"selector": {"app": "details"}, "servers": []}}
+    world.istio = {
+        "gateways": [made],
+        "virtualservices": [virtual_service("reviews", to("reviews"), gateways=(gateway,))],
+    }
+    found = get(f"{api}/namespaces/bookinfo/istio?validate=true")[1]["validations"]["virtualservice"]
+    assert found["reviews"]["checks"] == []
+
+
 def test_config_of_one_workload(api, world):
     gateway = {"metadata": meta("a"), "spec": {"selector": {"app": "details"}, "servers": []}}
     world.istio = {"gateways": [gateway], "virtualservices": [virtual_service("b", to("details"))]}

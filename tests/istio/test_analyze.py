@@ -94,6 +94,7 @@ def test_a_host_that_is_not_there() -> None:
         ("api.example.com", True),
         ("www.example.com", False),
         ("a.wild.example.com", True),
+        ("*.a.wild.example.com", True),
         ("*.bookinfo.svc.cluster.local", True),
         ("*.nowhere.svc.cluster.local", False),
         ("*", True),
@@ -117,6 +118,16 @@ def test_a_gateway_of_another_namespace_is_named_with_it() -> None:
     objects += [o for o in read("networking/bookinfo-gateway.yaml", "edge") if o["kind"] == "Gateway"]
     service = next(o for o in objects if o["kind"] == "VirtualService" and o["metadata"]["name"] == "bookinfo")
     service["spec"]["gateways"] = ["edge/bookinfo-gateway", "mesh"]
+    assert analyze(objects) == []
+
+
+@pytest.mark.parametrize(
+    "gateway", ["./bookinfo-gateway", "bookinfo-gateway.bookinfo", "bookinfo-gateway.bookinfo.svc"]
+)
+def test_other_names_of_a_gateway(gateway: str) -> None:
+    objects = a_mesh()
+    service = next(o for o in objects if o["kind"] == "VirtualService" and o["metadata"]["name"] == "bookinfo")
+    service["spec"]["gateways"] = [gateway]
     assert analyze(objects) == []
 
 

@@ -369,3 +369,20 @@ def test_rules_that_are_nearly_right(rule: Any, legacy: bool) -> None:
     if not check(found, legacy=legacy).errors:
         snap = snapshot(legacy=legacy, virtual_services=[istio("x", spec)])
         assert translate(snap, workload(snap, "productpage-v1")).routes["9080"]
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_names_may_have_capitals_which_kubernetes_own_may_not(legacy: bool) -> None:
+    rule = obj("DestinationRule", {"host": "Reviews.Example.com", "subsets": [{"name": "V1", "labels": {"a": "b"}}]})
+    assert refusal(rule, legacy=legacy) == ("", [])
+
+
+def test_a_current_release_tells_durations_as_todays_go() -> None:
+    route = {"route": [{"destination": {"host": "a"}}]}
+    for timeout, said in (
+        ("5", 'time: missing unit in duration "5"'),
+        ("1d", 'time: unknown unit "d" in duration "1d"'),
+    ):
+        spec = {"hosts": ["a"], "http": [{**route, "timeout": timeout}]}
+        assert refusal(obj("VirtualService", spec), legacy=False)[0].endswith(f"bad Duration: {said}")
+        assert refusal(obj("VirtualService", spec), legacy=True)[0].endswith(f"bad Duration: {said}".replace('"', ""))

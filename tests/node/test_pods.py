@@ -73,7 +73,7 @@ async def test_a_crash_loop_backs_off_as_the_kubelet_does(cluster: Cluster) -> N
     waiting = container["state"]["waiting"]
     assert waiting["reason"] == "CrashLoopBackOff"
     assert waiting["message"] == (
-        f"back-off {'0.4' if container['restartCount'] == 2 else '0.8'}s restarting failed "
+        f"back-off {400 if container['restartCount'] == 2 else 800}ms restarting failed "
         f"container=c pod=web_default({pod['metadata']['uid']})"
     )
     assert container["lastState"]["terminated"]["exitCode"] == 7

@@ -150,12 +150,12 @@ def test_quantities(text: Any) -> None:
     assert quantity_error(text) == ""
 
 
-@pytest.mark.parametrize("text", ["", "abc", "1x", "1GI", "--1", "1.2.3", "1 Gi"])
+@pytest.mark.parametrize("text", ["", "abc", "1x", "1GI", "1.2.3", "1 Gi"])
 def test_what_is_no_quantity(text: str) -> None:
     assert quantity_error(text).startswith("quantities must match")
 
 
-@pytest.mark.parametrize("text", ["1Kim", "1ee3", "1mi"])
+@pytest.mark.parametrize("text", ["1Kim", "1ee3", "1mi", "--1"])
 def test_quantities_with_a_strange_suffix(text: str) -> None:
     assert quantity_error(text) == "unable to parse quantity's suffix"
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from meshbox.api.tables.formats import age, clip, human_duration, label_text, selector_text
+from meshbox.api.tables.formats import age, clip, human_duration, label_text
 
 
 @pytest.mark.parametrize(
@@ -50,20 +50,6 @@ def test_ages() -> None:
 def test_labels_are_sorted() -> None:
     assert label_text({"b": "2", "a": "1"}) == "a=1,b=2"
     assert label_text({}) == label_text(None) == "<none>"
-
-
-def test_selectors_are_written_as_kubectl_reads_them() -> None:
-    selector = {
-        "matchLabels": {"z": "1", "app": "web"},
-        "matchExpressions": [
-            {"key": "tier", "operator": "In", "values": ["b", "a"]},
-            {"key": "env", "operator": "NotIn", "values": ["prod"]},
-            {"key": "new", "operator": "Exists"},
-            {"key": "old", "operator": "DoesNotExist"},
-        ],
-    }
-    assert selector_text(selector) == "app=web,env notin (prod),new,!old,tier in (a,b),z=1"
-    assert selector_text(None) == ""
 
 
 def test_long_lists_are_clipped() -> None:

@@ -4,17 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from meshbox.api.builtin.well_formed import (
-    as_dict,
-    as_list,
-    dns1035_label,
-    dns1123_label,
-    dns1123_subdomain,
-    label_selector,
-    named,
-    path_segment,
-    supported,
-)
+from labkit.ground.names import dns1035_label, dns1123_label, dns1123_subdomain, path_segment
+from meshbox.api.builtin.well_formed import as_dict, as_list, label_selector, named, supported
 from meshbox.api.problems import Cause, forbidden, invalid, not_supported, required
 from meshbox.contracts import Obj
 

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from labkit.ground.names import config_key, dns1123_label, env_name, port_name
 from meshbox.api.builtin.resources import resources
 from meshbox.api.builtin.well_formed import (
     as_dict,
     as_list,
-    config_key,
-    dns1123_label,
-    env_name,
     named,
     non_negative,
     one_of,
-    port_name,
     port_number,
     port_or_name,
     supported,

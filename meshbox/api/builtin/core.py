@@ -7,18 +7,8 @@ import ipaddress
 from typing import Any
 
 from labkit.ground import reading
-from meshbox.api.builtin.well_formed import (
-    as_dict,
-    as_list,
-    config_key,
-    dns1123_label,
-    dns1123_subdomain,
-    labels,
-    named,
-    port_number,
-    port_or_name,
-    supported,
-)
+from labkit.ground.names import config_key, dns1123_label, dns1123_subdomain
+from meshbox.api.builtin.well_formed import as_dict, as_list, labels, named, port_number, port_or_name, supported
 from meshbox.api.problems import Cause, duplicate, forbidden, invalid, not_supported, required, too_long
 from meshbox.contracts import Obj
 

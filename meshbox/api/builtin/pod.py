@@ -4,20 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from labkit.ground.names import dns1123_label, dns1123_subdomain, qualified_name
 from meshbox.api.builtin.container import containers, init_containers
 from meshbox.api.builtin.volume import volumes
-from meshbox.api.builtin.well_formed import (
-    as_dict,
-    as_list,
-    dns1123_label,
-    dns1123_subdomain,
-    label_selector,
-    labels,
-    named,
-    non_negative,
-    qualified_name,
-    supported,
-)
+from meshbox.api.builtin.well_formed import as_dict, as_list, label_selector, labels, named, non_negative, supported
 from meshbox.api.problems import Cause, invalid, required
 from meshbox.contracts import Obj
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from labkit.ground import quantity as quantities
-from meshbox.api.builtin.well_formed import NON_NEGATIVE, as_dict, qualified_name
+from labkit.ground.names import qualified_name
+from meshbox.api.builtin.well_formed import NON_NEGATIVE, as_dict
 from meshbox.api.problems import Cause, invalid
 from meshbox.contracts import Obj
 

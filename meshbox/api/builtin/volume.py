@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from labkit.ground.names import dns1123_label
 from meshbox.api.builtin.types import fields_of
-from meshbox.api.builtin.well_formed import as_dict, as_list, dns1123_label, named, one_of
+from meshbox.api.builtin.well_formed import as_dict, as_list, named, one_of
 from meshbox.api.problems import Cause, duplicate, forbidden, invalid, required
 from meshbox.contracts import Obj
 

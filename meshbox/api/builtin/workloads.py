@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from labkit.ground.names import at_most, dns1123_label, path_segment
 from meshbox.api.builtin.pod import pod_spec, pod_template
 from meshbox.api.builtin.well_formed import (
     as_dict,
     as_list,
-    at_most,
-    dns1123_label,
     int_or_percent,
     label_selector,
     matches,
     named,
     non_negative,
-    path_segment,
     selector_text,
     supported,
 )

@@ -11,10 +11,10 @@ from typing import Any
 from celpy import celtypes
 from celpy.evaluation import CELEvalError, base_functions
 
+from labkit.ground import duration
 from labkit.ground import quantity as quantities
 from meshbox.api.builtin.decoding import quantity_error
 from meshbox.api.refusals import quoted
-from meshbox.api.schema.formats import go_duration
 
 __all__ = ["FUNCTIONS", "unknown_functions"]
 
@@ -51,8 +51,9 @@ def _fail(message: str) -> Any:
 def _duration(value: Any) -> Any:
     if isinstance(value, celtypes.DurationType):
         return value
-    nanoseconds = go_duration(str(value))
-    if nanoseconds is None:
+    try:
+        nanoseconds = duration.from_go(str(value))
+    except ValueError:
         return _fail("type conversion error from 'string' to 'google.protobuf.Duration'")
     seconds, rest = divmod(nanoseconds, 10**9)
     return celtypes.DurationType(seconds=seconds, nanos=rest)

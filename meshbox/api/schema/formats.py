@@ -7,9 +7,10 @@ import ipaddress
 import re
 from collections.abc import Callable
 
+from labkit.ground import duration
 from meshbox.api.builtin.decoding import base64_error
 
-__all__ = ["fits", "go_duration"]
+__all__ = ["fits"]
 
 _HOSTNAME = re.compile(
     r"[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?)*\.?"
@@ -19,38 +20,14 @@ _UUID = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f
 _DATE_TIME = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:?[0-9]{2})", re.ASCII
 )
-_DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
-_NANOSECONDS = {
-    "ns": 1,
-    "us": 10**3,
-    "µs": 10**3,
-    "μs": 10**3,
-    "ms": 10**6,
-    "s": 10**9,
-    "m": 60 * 10**9,
-    "h": 3600 * 10**9,
-}
 
 
-def go_duration(text: str) -> int | None:
-    """A duration as Go writes it ("1h30m", "1.5s", "-2ms") in nanoseconds; None where `text` is none."""
-    body = text[1:] if text[:1] in ("-", "+") else text
-    if body == "0":
-        return 0
-    total, position = 0, 0
-    while position < len(body):
-        part = _DURATION_PART.match(body, position)
-        if part is None:
-            return None
-        whole, _, fraction = part[1].partition(".")
-        unit = _NANOSECONDS[part[2]]
-        total += int(whole or 0) * unit
-        if fraction:
-            total += int(fraction) * unit // 10 ** len(fraction)
-        position = part.end()
-    if not body or total >= 2**63:
-        return None
-    return -total if text[0] == "-" else total
+def _duration(text: str) -> bool:
+    try:
+        duration.from_go(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _date(text: str) -> bool:
@@ -101,7 +78,7 @@ _CHECKS: dict[str, Callable[[str], bool]] = {
     "date": _date,
     "date-time": _date_time,
     "datetime": _date_time,
-    "duration": lambda text: go_duration(text) is not None,
+    "duration": _duration,
     "email": _email,
     "hostname": lambda text: _HOSTNAME.fullmatch(text) is not None,
     "ipv4": _address(ipaddress.IPv4Address),

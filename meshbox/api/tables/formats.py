@@ -16,7 +16,6 @@ __all__ = [
     "human_duration",
     "items",
     "label_text",
-    "selector_text",
     "timestamp",
 ]
 
@@ -95,25 +94,6 @@ def creation_time(obj: Any) -> Any:
 def label_text(labels: Any) -> str:
     """Labels as ``a=b,c=d``, sorted."""
     return ",".join(f"{key}={value}" for key, value in sorted((labels or {}).items())) or NONE
-
-
-def selector_text(selector: Any) -> str:
-    """A LabelSelector in kubectl's selector syntax, sorted by key; "" for one that has no requirement."""
-    requirements = [(key, f"{key}={value}") for key, value in (dig(selector, "matchLabels") or {}).items()]
-    for expression in items(selector, "matchExpressions"):
-        key, values = expression["key"], ",".join(sorted(expression.get("values") or []))
-        requirements.append(
-            (
-                key,
-                {
-                    "In": f"{key} in ({values})",
-                    "NotIn": f"{key} notin ({values})",
-                    "Exists": key,
-                    "DoesNotExist": f"!{key}",
-                }.get(expression["operator"], "<error>"),
-            )
-        )
-    return ",".join(text for _, text in sorted(requirements, key=lambda pair: pair[0]))
 
 
 def clip(texts: Iterable[str], most: int, *, joint: str = ",", empty: str = "") -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from meshbox.api.tables.formats import NONE, clip, dig, items, label_text, selector_text
+from labkit.ground.labels import written
+from meshbox.api.tables.formats import NONE, clip, dig, items, label_text
 from meshbox.api.tables.printer_columns import At, Cells, table
 from meshbox.contracts import Obj
 
@@ -99,7 +100,7 @@ def _ingress_class(obj: Obj, at: At) -> Cells:
 
 @table("networkpolicies.networking.k8s.io", "networkpolicies.extensions", shows="Name, Pod-Selector, Age")
 def _network_policy(obj: Obj, at: At) -> Cells:
-    return {"Pod-Selector": selector_text(dig(obj, "spec", "podSelector")) or NONE}
+    return {"Pod-Selector": written(dig(obj, "spec", "podSelector")) or NONE}
 
 
 @table("servicecidrs.networking.k8s.io", shows="Name, CIDRs, Age")

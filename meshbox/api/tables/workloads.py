@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from labkit.ground.labels import written
 from meshbox.api.tables.formats import (
     NONE,
     UNKNOWN,
@@ -13,7 +14,6 @@ from meshbox.api.tables.formats import (
     human_duration,
     items,
     label_text,
-    selector_text,
     timestamp,
 )
 from meshbox.api.tables.printer_columns import At, Cells, table
@@ -38,7 +38,7 @@ def _containers(pod_spec: Any) -> Cells:
 
 def _template(obj: Obj) -> Cells:
     return _containers(dig(obj, "spec", "template", "spec")) | {
-        "Selector": selector_text(dig(obj, "spec", "selector")) or NONE
+        "Selector": written(dig(obj, "spec", "selector")) or NONE
     }
 
 
@@ -52,7 +52,7 @@ def _deployment(obj: Obj, at: At) -> Cells:
         "Ready": f"{_number(obj, 'status', 'readyReplicas')}/{_number(obj, 'spec', 'replicas')}",
         "Up-to-date": _number(obj, "status", "updatedReplicas"),
         "Available": _number(obj, "status", "availableReplicas"),
-        "Selector": selector_text(dig(obj, "spec", "selector")),
+        "Selector": written(dig(obj, "spec", "selector")),
     }
 
 

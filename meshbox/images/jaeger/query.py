@@ -8,13 +8,13 @@ import time
 from collections.abc import Mapping
 from urllib.parse import unquote
 
+from labkit.ground import duration as durations
 from labkit.ground import reading
 from meshbox.images.jaeger.spans import Json
 from meshbox.images.jaeger.store import Query, TraceStore
 
 __all__ = ["BadQueryError", "answer", "duration"]
 
-_UNITS = {"ns": 0.001, "us": 1, "µs": 1, "ms": 1e3, "s": 1e6, "m": 60e6, "h": 3600e6}
 _MAX_LIMIT = 10_000
 
 
@@ -28,12 +28,10 @@ def duration(text: str) -> int:
     Raises:
         BadQueryError: `text` is none.
     """
-    if not text:
-        return 0
-    parts = re.findall(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)", text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise BadQueryError(f"{text!r} is not a duration such as 100ms or 1.2s")
-    return round(sum(float(number) * _UNITS[unit] for number, unit in parts))
+    try:
+        return durations.from_go(text) // 1000 if text else 0
+    except ValueError:
+        raise BadQueryError(f"{text!r} is not a duration such as 100ms or 1.2s") from None
 
 
 def _integer(values: Mapping[str, list[str]], name: str, default: int) -> int:

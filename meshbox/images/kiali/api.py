@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from labkit.ground.labels import parse
 from meshbox.images.kiali import graph_pages as pictures
 from meshbox.images.kiali import health, istio, lists, logs, metrics
 from meshbox.images.kiali import istio_checks as validation
 from meshbox.images.kiali.mesh import SYSTEM, Mesh, mesh_of
 from meshbox.images.kiali.settings import Settings
 from meshbox.images.kiali.sources import Kubernetes, Prometheus, SourceError
-from meshbox.images.kiali.telemetry import Flow, TrafficQuery, flows
+from meshbox.images.kiali.telemetry import Flow, TrafficQuery, flows, seconds_of
 from meshbox.images.kiali.traces import Tracing
 from meshbox.images.web import Request, Response, json_response
 
@@ -120,7 +121,7 @@ class Api:
         return istio.config_of(self.kubernetes)
 
     def _flows(self, namespace: str, query: Query) -> list[Flow]:
-        seconds = _seconds((query.get("rateInterval") or ["60s"])[0])
+        seconds = max(1, seconds_of((query.get("rateInterval") or ["60s"])[0]))
         return list(flows(self.prometheus, TrafficQuery((namespace,), seconds)))
 
     # every page
@@ -178,7 +179,7 @@ class Api:
         found = validation.validate(config, mesh, namespace) if _true(query, "validate") else {}
         wanted = filter(None, (query.get("objects") or [""])[0].split(","))
         if selector := (query.get("workloadSelector") or [""])[0]:
-            labels = dict(pair.split("=", 1) for pair in selector.split(",") if "=" in pair)
+            labels = {one.key: next(iter(one.values)) for one in parse(selector) if one.operator == "In"}
             config = istio.for_workload(config, labels)
         return istio.page(config, namespace, wanted, found)
 
@@ -268,10 +269,3 @@ def _namespace(one: Json) -> Json:
 
 def _true(query: Query, name: str) -> bool:
     return (query.get(name) or ["false"])[0] == "true"
-
-
-def _seconds(text: str) -> int:
-    match = re.fullmatch(r"(\d{1,7})([smhd]?)", text)
-    if match is None:
-        raise ValueError(f"{text!r} is no duration")
-    return max(1, int(match[1]) * {"s": 1, "": 1, "m": 60, "h": 3600, "d": 86400}[match[2]])

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import time
 from typing import Any
 
+from labkit.ground.hosts import fqdn
 from meshbox.images.kiali.elements import elements
 from meshbox.images.kiali.graph import GRAPH_TYPES, Graph, GraphBuilder, Key
 from meshbox.images.kiali.istio import Config
 from meshbox.images.kiali.mesh import SYSTEM, Mesh
 from meshbox.images.kiali.sources import Prometheus
-from meshbox.images.kiali.telemetry import TrafficQuery, flows, mutual_tls, response_times
+from meshbox.images.kiali.telemetry import TrafficQuery, flows, mutual_tls, response_times, seconds_of
 
 __all__ = ["around", "graph"]
 
@@ -24,16 +24,12 @@ def _one(query: Query, name: str, default: str) -> str:
     return (query.get(name) or [default])[0] or default
 
 
-def _duration(text: str) -> int:
-    match = re.fullmatch(r"(\d{1,7})([smhd]?)", text)
-    if match is None or not int(match[1]):
-        raise ValueError(f"{text!r} is no duration")
-    return int(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
-
-
 def _traffic(query: Query, namespaces: tuple[str, ...]) -> TrafficQuery:
     at = float(_one(query, "queryTime", "0"))
-    return TrafficQuery(namespaces, _duration(_one(query, "duration", "60s")), at or None)
+    duration = seconds_of(_one(query, "duration", "60s"))
+    if not duration:
+        raise ValueError("duration must be more than 0")
+    return TrafficQuery(namespaces, duration, at or None)
 
 
 def _build(prometheus: Prometheus, asked: TrafficQuery, query: Query, graph_type: str) -> Graph:
@@ -116,7 +112,7 @@ def _badges(nodes: list[Json], mesh: Mesh, config: Config) -> None:
         data = wrapped["data"]
         place = data["namespace"]
         if service := data.get("service"):
-            host = f"{service}.{place}.svc.cluster.local"
+            host = fqdn(service, place)
             if host in services:
                 data["hasVS"] = True
             if host in broken:
@@ -128,20 +124,16 @@ def _badges(nodes: list[Json], mesh: Mesh, config: Config) -> None:
                 data["hasMissingSC"] = True
 
 
-def _full(host: str, namespace: str) -> str:
-    return f"{host}.{namespace}.svc.cluster.local" if "." not in host else host
-
-
 def _hosts(config: Config, listed: str) -> set[str]:
     return {
-        _full(str(host), one["metadata"]["namespace"])
+        fqdn(str(host), one["metadata"]["namespace"])
         for one in config.get(listed, [])
         for host in (one.get("spec") or {}).get("hosts") or []
     }
 
 
 def _rule_hosts(rule: Json) -> set[str]:
-    return {_full(str((rule.get("spec") or {}).get("host", "")), rule["metadata"]["namespace"])}
+    return {fqdn(str((rule.get("spec") or {}).get("host", "")), rule["metadata"]["namespace"])}
 
 
 def _breaks(rule: Json) -> bool:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from labkit.ground import reading
+from labkit.ground.names import dns1123_label, dns1123_subdomain
 from meshbox.images.kiali.mesh import SYSTEM, Mesh, selects
 from meshbox.images.kiali.sources import Kubernetes, SourceError
 
@@ -69,7 +69,6 @@ KINDS = (
 )
 _WITH_PERMISSIONS = {"virtualServices", "destinationRules"}
 _MAY = {"create": True, "update": True, "delete": True}
-_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 
 Config = dict[str, list[Json]]
 """A kind's key in lists → all its objects, of every namespace."""
@@ -137,7 +136,7 @@ def page(config: Config, namespace: str, wanted: Iterable[str], validations: Jso
 
 def _path(kubernetes: Kubernetes, kind: Kind, namespace: str, name: str) -> str:
     base = kubernetes.resources(kind.group).get(kind.plural)
-    if base is None or not _NAME.fullmatch(name) or not _NAME.fullmatch(namespace):
+    if base is None or dns1123_subdomain(name) or dns1123_label(namespace):
         raise SourceError(f"there is no {kind.single} {namespace}/{name}", 404)
     return f"{base}/namespaces/{namespace}/{kind.plural}/{name}"
 

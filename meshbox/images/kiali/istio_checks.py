@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from labkit.ground.hosts import fqdn, gateway_key, overlap
 from meshbox.images.kiali.istio import KINDS, Config, within
 from meshbox.images.kiali.mesh import Mesh, selects
 
@@ -39,10 +40,6 @@ Found = tuple[str, str]
 """A code, and the path to what is wrong."""
 
 
-def _full(host: str, namespace: str) -> str:
-    return f"{host}.{namespace}.svc.cluster.local" if "." not in host else host
-
-
 class _Registry:
     """Which hosts there are, and which labels their workloads have."""
 
@@ -51,22 +48,19 @@ class _Registry:
         for service in mesh.objects["services"]:
             meta = service["metadata"]
             labels = [workload.labels for workload in mesh.workloads_of(service)]
-            self._hosts[_full(meta["name"], meta["namespace"])] = labels
+            self._hosts[fqdn(meta["name"], meta["namespace"])] = labels
         for entry in config["serviceEntries"]:
             for host in (entry.get("spec") or {}).get("hosts") or []:
                 self._hosts.setdefault(host, [])
         self.subsets: dict[tuple[str, str], list[Json]] = {}
         for rule in config["destinationRules"]:
             spec = rule.get("spec") or {}
-            host = _full(str(spec.get("host", "")), rule["metadata"]["namespace"])
+            host = fqdn(str(spec.get("host", "")), rule["metadata"]["namespace"])
             for subset in spec.get("subsets") or []:
                 self.subsets.setdefault((host, str(subset.get("name"))), []).append(rule)
 
     def has(self, host: str) -> bool:
-        if host.startswith("*"):
-            return host == "*" or any(known.endswith(host[1:]) for known in self._hosts)
-        wild = (known for known in self._hosts if known.startswith("*"))
-        return self._name(host) in self._hosts or any(host.endswith(known[1:]) for known in wild)
+        return any(overlap(self._name(host), known) for known in self._hosts)
 
     def labels(self, host: str) -> list[dict[str, str]]:
         return self._hosts.get(self._name(host), [])
@@ -78,16 +72,13 @@ class _Registry:
 
 def _virtual_service(one: Json, registry: _Registry, config: Config, shared: dict[Any, int]) -> Iterator[Found]:
     namespace, spec = one["metadata"]["namespace"], one.get("spec") or {}
-    known = {(item["metadata"]["namespace"], item["metadata"]["name"]) for item in config["gateways"]}
+    known = {f"{item['metadata']['namespace']}/{item['metadata']['name']}" for item in config["gateways"]}
     gateways = [str(name) for name in spec.get("gateways") or []]
     for index, name in enumerate(gateways):
-        place, slash, short = name.rpartition("/")
-        if not slash and name.endswith(".svc.cluster.local"):
-            short, place = name.split(".")[:2]
-        if name != "mesh" and (place or namespace, short) not in known:
+        if name != "mesh" and gateway_key(name, namespace) not in known:
             yield "KIA1102", f"spec/gateways[{index}]"
     for index, host in enumerate(spec.get("hosts") or []):
-        if shared[_full(str(host), namespace), tuple(sorted(gateways))] > 1:
+        if shared[fqdn(str(host), namespace), tuple(sorted(gateways))] > 1:
             yield "KIA1106", f"spec/hosts[{index}]"
     for protocol in ("http", "tcp", "tls"):
         for number, rule in enumerate(spec.get(protocol) or []):
@@ -102,7 +93,7 @@ def _route(path: str, routes: list[Json], namespace: str, registry: _Registry) -
         yield "", f"{path}/route"
     for index, route in enumerate(routes):
         destination = route.get("destination") or {}
-        host = _full(str(destination.get("host", "")), namespace)
+        host = fqdn(str(destination.get("host", "")), namespace)
         where = f"{path}/route[{index}]"
         if not registry.has(host):
             yield "KIA1101", f"{where}/destination/host"
@@ -112,7 +103,7 @@ def _route(path: str, routes: list[Json], namespace: str, registry: _Registry) -
 
 def _destination_rule(one: Json, registry: _Registry) -> Iterator[Found]:
     namespace, spec = one["metadata"]["namespace"], one.get("spec") or {}
-    host = _full(str(spec.get("host", "")), namespace)
+    host = fqdn(str(spec.get("host", "")), namespace)
     if not registry.has(host):
         yield "KIA0202", "spec/host"
         return
@@ -162,7 +153,7 @@ def _counts(config: Config) -> tuple[dict[Any, int], dict[Any, int]]:
         spec = one.get("spec") or {}
         gateways = tuple(sorted(str(name) for name in spec.get("gateways") or []))
         for host in spec.get("hosts") or []:
-            key = _full(str(host), one["metadata"]["namespace"]), gateways
+            key = fqdn(str(host), one["metadata"]["namespace"]), gateways
             hosts[key] = hosts.get(key, 0) + 1
     for one in config["gateways"]:
         spec = one.get("spec") or {}

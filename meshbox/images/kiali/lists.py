@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from labkit.ground.hosts import names_of_service
 from meshbox.images.kiali.mesh import Mesh, Workload, has_proxy
 
 __all__ = ["app", "apps", "pod", "service", "services", "workload", "workloads"]
@@ -165,7 +166,7 @@ def service(mesh: Mesh, namespace: str, name: str, config: dict[str, list[Json]]
     one = mesh.service(namespace, name)
     if one is None:
         return None
-    hosts = {f"{name}{tail}" for tail in ("", f".{namespace}", f".{namespace}.svc", f".{namespace}.svc.cluster.local")}
+    hosts = {name, *names_of_service(name, namespace)}
 
     def for_it(listed: str) -> list[Json]:
         return [item for item in config.get(listed, []) if _names(item, hosts, namespace)]

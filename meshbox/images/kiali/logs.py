@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from meshbox.images.kiali.sources import Kubernetes
+from meshbox.images.kiali.telemetry import seconds_of
 
 __all__ = ["log"]
 
@@ -35,7 +36,7 @@ def log(kubernetes: Kubernetes, namespace: str, pod: str, query: dict[str, list[
     if since:
         given["sinceSeconds"] = str(max(1, int(now) - since))
     path = f"/api/v1/namespaces/{quote(namespace, safe='')}/pods/{quote(pod, safe='')}/log?{urlencode(given)}"
-    duration = int(one("duration", "0s").rstrip("s"))
+    duration = seconds_of(one("duration", "0s"))
     entries = [_entry(line) for line in kubernetes.text(path).splitlines()]
     if since and duration:
         entries = [entry for entry in entries if entry["timestampUnix"] <= since + duration]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from labkit.ground.labels import selects as chosen
 from meshbox.images.kiali.sources import Kubernetes, SourceError
 
 __all__ = ["SYSTEM", "Mesh", "Workload", "mesh_of", "selects", "validated_name"]
@@ -26,7 +27,7 @@ _PROXY = "istio-proxy"
 
 def selects(selector: Mapping[str, str] | None, labels: Mapping[str, str]) -> bool:
     """Whether a selector that is not empty matches `labels`."""
-    return bool(selector) and all(labels.get(name) == value for name, value in (selector or {}).items())
+    return bool(selector) and chosen(selector, labels)
 
 
 def validated_name(name: str, namespace: str) -> str:

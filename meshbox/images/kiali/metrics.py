@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from labkit.ground.duration import from_prometheus
 from meshbox.images.kiali.sources import Labels, Prometheus, Series
 
 __all__ = ["Asked", "Subject", "asked", "dashboard", "series"]
@@ -95,8 +96,8 @@ def asked(query: Mapping[str, Sequence[str]]) -> Asked:
     if not (0 < duration <= 400 * 86400 and step >= 1 and duration / step <= 11_000):
         raise ValueError("duration or step is out of range")
     interval = one("rateInterval", "60s")
-    if not re.fullmatch(r"\d{1,7}[smhd]", interval):
-        raise ValueError(f"rateInterval {interval!r} is no duration")
+    if not from_prometheus(interval):
+        raise ValueError("rateInterval must be more than 0")
     direction = "inbound" if one("direction", "outbound") == "inbound" else "outbound"
     reporter = "destination" if one("reporter", "source") == "destination" else "source"
     quantiles = tuple(f"{float(value):g}" for value in query.get("quantiles[]", ()))

@@ -10,9 +10,21 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from labkit.ground.duration import from_prometheus
+from labkit.ground.hosts import fqdn
 from meshbox.images.kiali.sources import Labels, Prometheus
 
-__all__ = ["UNKNOWN", "Flow", "Party", "TrafficQuery", "flows", "mutual_tls", "response_times", "selectors"]
+__all__ = [
+    "UNKNOWN",
+    "Flow",
+    "Party",
+    "TrafficQuery",
+    "flows",
+    "mutual_tls",
+    "response_times",
+    "seconds_of",
+    "selectors",
+]
 
 UNKNOWN = "unknown"
 
@@ -93,6 +105,19 @@ class Flow:
     rate: float
 
 
+def seconds_of(text: str) -> int:
+    """Whole seconds of a duration in a query: "10m", or "600".
+
+    Raises:
+        ValueError: it is none.
+    """
+    plain = text.isascii() and text.isdigit()
+    try:
+        return from_prometheus(f"{text}s" if plain else text) // 1000
+    except ValueError:
+        raise ValueError(f"{text!r} is no duration") from None
+
+
 def selectors(namespaces: Iterable[str]) -> tuple[str, str, str]:
     """The label matchers of three sets of series that together hold each request from or to `namespaces` once."""
     names = "|".join(re.escape(name).replace("\\", "\\\\") for name in sorted(set(namespaces)))
@@ -121,7 +146,7 @@ def _service(labels: Labels) -> tuple[tuple[str, str], str]:
     name = labels.get("destination_service_name") or UNKNOWN
     if name == UNKNOWN and host != UNKNOWN:
         name = host
-    if name == f"{name.split('.')[0]}.{namespace}.svc.cluster.local":
+    if name == fqdn(name.split(".")[0], namespace):
         name = name.split(".")[0]
     return (namespace, name), host
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 
+from labkit.ground.labels import matches
 from meshbox.contracts import AdmissionRequest, ApiError, Obj, Objects
 from meshbox.mesh import webhooks
 from meshbox.mesh.inject import current as inject_current
 from meshbox.mesh.inject import legacy as inject_legacy
 from meshbox.mesh.inject.template import Template
 from meshbox.mesh.pilot_metrics import MeshMonitor
-from meshbox.mesh.webhooks import selector_matches
 from meshbox.settings import SandboxSettings
 
 __all__ = ["Template", "inject", "wanted"]
@@ -40,7 +40,7 @@ def wanted(pod: Obj, namespace: str, template: Template) -> bool:
 
 def _chooses(selector: Obj, labels: dict[str, str]) -> bool:
     # Here, unlike in Kubernetes, an empty selector chooses nothing.
-    return bool(selector) and selector_matches(selector, labels)
+    return bool(selector) and matches(selector, labels)
 
 
 def inject(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from labkit.ground.int_or_string import named_port
 from meshbox.contracts import Obj
 from meshbox.mesh.inject.legacy import field_env
 
@@ -255,14 +256,13 @@ def _take_over_probes(spec: Obj) -> Obj:
     """Send the kubelet's HTTP probes to the proxy, which asks the application itself; where to, by path."""
     probers: Obj = {}
     for container in spec["containers"]:
-        names = {p.get("name"): p["containerPort"] for p in container.get("ports") or []}
         for key, word in _PROBES:
             probe = container.get(key) or {}
             http = probe.get("httpGet")
             if not http:
                 continue
             path = f"/app-health/{container['name']}/{word}"
-            asked = {**http, "port": names.get(http["port"], http["port"])}
+            asked = {**http, "port": named_port([container], http["port"]) or http["port"]}
             probers[path] = {"httpGet": asked, "timeoutSeconds": probe.get("timeoutSeconds", 1)}
             container[key] = {**probe, "httpGet": {"path": path, "port": 15020, "scheme": "HTTP"}}
     return probers

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from meshbox.mesh.field_values import ConfigError, seconds
+from labkit.ground import duration
 
 __all__ = ["decoding_problem"]
 
@@ -215,14 +215,12 @@ def _value(kind: str, value: Any, legacy: bool) -> str:
         return "" if value in known or isinstance(value, int) else f"unknown value {_quoted(value)} for enum"
     if kind in _MESSAGES:
         return _message(kind, value, legacy)
-    return _scalar(kind, value)
+    return _duration(value, legacy) if kind == "duration" else _scalar(kind, value)
 
 
 def _scalar(kind: str, value: Any) -> str:
     if kind == "any":
         return ""
-    if kind == "duration":
-        return _duration(value)
     if kind == "bool":
         fits = isinstance(value, bool)
     elif kind == "string":
@@ -242,13 +240,15 @@ def _scalar(kind: str, value: Any) -> str:
     return f"json: cannot unmarshal {shown} into Go value of type {go_type}"
 
 
-def _duration(value: Any) -> str:
+def _duration(value: Any, legacy: bool) -> str:
     if not isinstance(value, str):
         return f"json: cannot unmarshal {_json_kind(value)} into Go value of type string"
     try:
-        seconds(value)
-    except ConfigError:
-        return f"bad Duration: time: invalid duration {value}"
+        duration.from_go(value)
+    except ValueError as error:
+        # The Go that Istio 1.2 was built with did not quote.
+        words = str(error).replace('"', "") if legacy else str(error)
+        return f"bad Duration: {words}"
     return ""
 
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import re2  # type: ignore[import-untyped]
 
-from meshbox.mesh.field_values import ConfigError, seconds
+from meshbox.mesh.field_values import ConfigError, nanoseconds
 
 __all__ = ["Problems", "quoted"]
 
-_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
-_WILD_LABEL = re.compile(r"(\*|(\*|\*-)?[a-z0-9]([-a-z0-9]*[a-z0-9])?)")
+_LABEL = re.compile("[a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?")
+"""Istio's label; Kubernetes' knows no capitals."""
+_WILD_LABEL = re.compile(rf"(\*|(\*|\*-)?{_LABEL.pattern})")
 _TAG = re.compile(r"(?:[\w.-]+/)?[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?")
 _TAG_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)?")
 _HEADER = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -94,13 +95,13 @@ class Problems:
     def duration(self, text: Any) -> None:
         """A duration of at least a millisecond."""
         try:
-            value = seconds(text)
+            value = nanoseconds(text)
         except ConfigError as error:
             self.errors.append(str(error.message))
             return
-        if value < 0.001:
+        if value < 10**6:
             self.errors.append("duration must be greater than 1ms")
-        elif abs(value * 1000 - round(value * 1000)) > 1e-6:
+        elif value % 10**6:
             self.errors.append("only durations to ms precision are supported")
 
     def percent(self, value: Any) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from labkit.ground.hosts import overlap, within
 from meshbox.contracts import Obj
-from meshbox.mesh.field_values import host_matches, seconds
+from meshbox.mesh.field_values import nanoseconds
 from meshbox.mesh.istio_validation.problems import Problems, quoted
 
 __all__ = ["check"]
@@ -69,7 +70,7 @@ def _hosts(hosts: list[str], in_mesh: bool, problems: Problems) -> None:
         return
     for index, first in enumerate(hosts):
         for second in hosts[index + 1 :]:
-            if host_matches(first, second) or host_matches(second, first):
+            if overlap(first, second):
                 problems.error(f"duplicate hosts in virtual service: {first} & {second}")
 
 
@@ -192,7 +193,7 @@ def _cors(cors: Json | None, problems: Problems) -> None:
     if age is not None:
         before = len(problems.errors)
         problems.duration(age)
-        if len(problems.errors) == before and not seconds(age).is_integer():
+        if len(problems.errors) == before and nanoseconds(age) % 10**9:
             problems.error("max_age duration is accurate only to seconds precision")
 
 
@@ -346,7 +347,7 @@ def _tls(rule: Json, hosts: list[str], problems: Problems) -> None:
         names = match.get("sniHosts") or []
         problems.require(names, "TLS match must have at least one SNI host")
         for name in names:
-            if problems.domain(name, ip=True) and not any(host_matches(host, name) for host in hosts):
+            if problems.domain(name, ip=True) and not any(within(name, host) for host in hosts):
                 problems.error(f"SNI host is not a compatible subset of the virtual service hosts: {name}")
         problems.each(match.get("destinationSubnets"), problems.subnet)
         _source(match, problems)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshbox.numbers import whole
+from labkit.ground.numbers import whole
 
 
 @given(st.integers(-(2**63), 2**63 - 1))
