@@ -7,11 +7,17 @@ from typing import Any
 import pytest
 
 from meshbox.api.builtin import validate_builtin
-from tools import generate_kind_tables
+from tools import generate_kind_tables, generate_typed_kinds
 
 
 def test_the_tables_are_what_their_tool_makes() -> None:
     assert generate_kind_tables.tables() == generate_kind_tables.TARGET.read_text(encoding="utf-8")
+
+
+def test_the_types_are_what_their_tool_makes() -> None:
+    folder = generate_typed_kinds.TARGET
+    kept = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.py") if path.name != "__init__.py"}
+    assert kept == generate_typed_kinds.modules()
 
 
 @pytest.mark.parametrize(
