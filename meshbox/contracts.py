@@ -7,7 +7,7 @@ server reaches running pods only through `PodRuntime` (implemented by `meshbox.n
 from __future__ import annotations
 
 import builtins
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -23,11 +23,15 @@ __all__ = [
     "Obj",
     "Objects",
     "PodRuntime",
+    "View",
     "Watch",
 ]
 
 Obj = dict[str, Any]
 """A Kubernetes object as JSON gives it."""
+
+View = Mapping[str, Any]
+"""One that is only read, whatever is known of its fields."""
 
 
 class ApiError(LabError):
@@ -181,7 +185,7 @@ class Objects(Protocol):
 
     def event(
         self,
-        involved: Obj,
+        involved: View,
         type: Literal["Normal", "Warning"],
         reason: str,
         message: str,

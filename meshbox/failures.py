@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from labkit.ground.errors import LabError
-from meshbox.contracts import Obj, Objects
+from meshbox.contracts import Objects, View
 
 __all__ = ["noted", "report", "words"]
 
@@ -28,7 +28,7 @@ def noted(error: BaseException, what: str) -> str:
     return words(error)
 
 
-def report(objects: Objects, obj: Obj, error: BaseException, reason: str, component: str) -> None:
+def report(objects: Objects, obj: View, error: BaseException, reason: str, component: str) -> None:
     """Record `error` as a Warning event on `obj`, and where it is a fault of the sandbox's own in the log."""
     meta = obj.get("metadata") or {}
     what = f"{obj.get('kind', '')} {meta.get('namespace') or ''}/{meta.get('name')}: {reason}"

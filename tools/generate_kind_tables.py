@@ -1,6 +1,8 @@
 """Write meshbox/api/data/kinds.json: the fields of Kubernetes' built-in kinds and their types.
 
-The facts come from the `kubernetes` client's models; run it again after updating that package:
+The fields come from the `kubernetes` client's models, which know neither the width of a number nor what a string holds;
+these come from the field numbers that `tools/generate_protobuf_tables.py` writes. Run both again after updating that
+package:
 
     python tools/generate_kind_tables.py
 
@@ -18,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import kubernetes.client.models as models
+
+from meshbox.api.codec.fields import Field, fields_of, is_message, message_of
 
 TARGET = Path(__file__).parent.parent / "meshbox/api/data/kinds.json"
 
@@ -48,60 +52,7 @@ KINDS = {
     "storage.k8s.io/v1": "CSIDriver CSINode StorageClass VolumeAttachment",
 }
 
-# Facts of the API that the client's models do not carry.
-INT64 = {
-    "generation",
-    "observedGeneration",
-    "activeDeadlineSeconds",
-    "terminationGracePeriodSeconds",
-    "runAsUser",
-    "runAsGroup",
-    "fsGroup",
-    "fsUser",
-    "tolerationSeconds",
-    "expirationSeconds",
-    "deletionGracePeriodSeconds",
-    "startingDeadlineSeconds",
-    "supplementalGroups",
-    "revision",
-    "maxItems",
-    "maxLength",
-    "maxProperties",
-    "minItems",
-    "minLength",
-    "minProperties",
-    "gracePeriodSeconds",
-    "limitBytes",
-    "seconds",
-}
-QUANTITIES = {
-    "limits",
-    "requests",
-    "capacity",
-    "allocatable",
-    "overhead",
-    "hard",
-    "used",
-    "allocatedResources",
-    "divisor",
-    "sizeLimit",
-    "default_",
-    "defaultRequest",
-    "max",
-    "min",
-    "maxLimitRequestRatio",
-    "averageValue",
-    "podFixed",
-}
-QUANTITY_FIELDS = {
-    "V1LimitRangeItem.default",
-    "V2MetricTarget.value",
-    "V2MetricValueStatus.value",
-    "V1ResourceFieldSelector.divisor",
-    "V2HPAScalingRules.tolerance",
-}
-MICRO_TIMES = {"CoreV1Event.eventTime", "EventsV1Event.eventTime", "V1LeaseSpec.acquireTime", "V1LeaseSpec.renewTime"}
-MICRO_TIMES |= {"CoreV1EventSeries.lastObservedTime", "EventsV1EventSeries.lastObservedTime"}
+# Facts of the API that neither the client's models nor the field numbers carry.
 OVERRIDES = {
     "V1JSONSchemaProps.items": "schemaOrArray",
     "V1JSONSchemaProps.additionalItems": "schemaOrBool",
@@ -129,8 +80,18 @@ NAMED_STRINGS = {
 }
 
 
+SCALARS = {
+    "str": "string",
+    "int": "int32",
+    "datetime": "Time",
+    "bool": "bool",
+    "bytes": "bytes",
+    "float": "float64",
+}
+
+
 def field_type(model: str, name: str, annotation: Any) -> tuple[str, set[str]]:
-    """The Go-like type of a field and the models it refers to."""
+    """The Go-like type of a field, as far as its annotation tells, and the models it refers to."""
     where = f"{model}.{name}"
     if where in OVERRIDES:
         return OVERRIDES[where], {"V1JSONSchemaProps"} if "schema" in OVERRIDES[where] else set()
@@ -161,44 +122,61 @@ def field_type(model: str, name: str, annotation: Any) -> tuple[str, set[str]]:
     if hasattr(annotation, "model_fields"):
         return annotation.__name__, {annotation.__name__}
     kind = getattr(annotation, "__name__", "")
-    if kind == "str":
-        quantity = where in QUANTITY_FIELDS or (name in QUANTITIES and "Seccomp" not in model)
-        return ("Quantity" if quantity else "string"), set()
-    if kind == "int":
-        return ("int64" if name in INT64 else "int32"), set()
-    if kind == "datetime":
-        return ("MicroTime" if where in MICRO_TIMES else "Time"), set()
-    return {"bool": "bool", "bytes": "bytes", "float": "float64"}.get(kind, "any"), set()
+    return SCALARS.get(kind, "any"), set()
 
 
-def main() -> None:
-    """Collect every type that the kinds reach and write the tables."""
+def exact(written: str, field: Field | None) -> str:
+    """A type as the client's models give it, with the kind of number, text or time that the field is."""
+    bare = written.lstrip("[]{}")
+    if field is None or bare not in SCALARS.values() or field.type in ("JSON", "") or is_message(field.type):
+        return written
+    return written.removesuffix(bare) + {"double": "float64"}.get(field.type, field.type)
+
+
+def named(message: str) -> dict[str, Field]:
+    """The fields of a message by their names in JSON, those that it shows of others' included."""
+    found: dict[str, Field] = {}
+    for field in fields_of(message).values() if message else ():
+        found |= {field.name: field} if field.name else named(field.type)
+    return found
+
+
+def tables() -> str:
+    """The text of the tables: every type that the kinds reach."""
     kinds: dict[str, str] = {}
+    waiting = [("V1DeleteOptions", message_of("v1", "DeleteOptions"))]
     for group_version, names in KINDS.items():
         version = group_version.rsplit("/", 1)[-1]
         for entry in names.split():
             kind, _, model = entry.partition(":")
             kinds[f"{group_version}/{kind}"] = model or f"{version.capitalize()}{kind}"
-    tables: dict[str, dict[str, str]] = {}
-    waiting = [*kinds.values(), "V1DeleteOptions", "V1ObjectMeta"]
+            waiting.append((kinds[f"{group_version}/{kind}"], message_of(group_version, kind)))
+    types_: dict[str, dict[str, str]] = {}
     while waiting:
-        model = waiting.pop()
-        if model in tables:
+        model, message = waiting.pop()
+        if model in types_:
             continue
-        fields = tables[model] = {}
+        fields, numbered = types_.setdefault(model, {}), named(message)
         for python_name, info in getattr(models, model).model_fields.items():
             name = info.serialization_alias or python_name
             written, used = field_type(model, name, info.annotation)
-            fields[name] = written + ("!" if info.is_required() else "")
-            waiting.extend(used)
-    TARGET.parent.mkdir(exist_ok=True)
+            field = numbered.get(name)
+            fields[name] = exact(written, field) + ("!" if info.is_required() else "")
+            inner = field.type if field is not None and is_message(field.type) else ""
+            waiting.extend((one, inner) for one in used)
     # One line a kind or type: short enough to load quickly, long enough to read a diff.
     types_text = ",\n".join(
-        f"{json.dumps(name)}:{json.dumps(tables[name], separators=(',', ':'))}" for name in sorted(tables)
+        f"{json.dumps(name)}:{json.dumps(types_[name], separators=(',', ':'))}" for name in sorted(types_)
     )
     kinds_text = ",\n".join(f"{json.dumps(kind)}:{json.dumps(kinds[kind])}" for kind in sorted(kinds))
-    TARGET.write_text(f'{{"kinds":{{\n{kinds_text}\n}},"types":{{\n{types_text}\n}}}}\n')
-    print(f"{len(kinds)} kinds, {len(tables)} types, {TARGET.stat().st_size} bytes")
+    return f'{{"kinds":{{\n{kinds_text}\n}},"types":{{\n{types_text}\n}}}}\n'
+
+
+def main() -> None:
+    """Write the tables."""
+    TARGET.parent.mkdir(exist_ok=True)
+    TARGET.write_text(tables(), encoding="utf-8")
+    print(f"{TARGET.stat().st_size} bytes")
 
 
 if __name__ == "__main__":

@@ -44,13 +44,16 @@ async def read(request: web.Request) -> bytes:
     return bytes(body)
 
 
-def parse(body: bytes, content_type: str, duplicates: list[str] | None = None) -> Any:
+def parse(
+    body: bytes, content_type: str, duplicates: list[str] | None = None, warnings: list[str] | None = None
+) -> Any:
     """The JSON value that `body` holds.
 
     Args:
         body: What was sent.
         content_type: Its media type, without parameters.
         duplicates: Filled with the paths of fields that appear twice (JSON only).
+        warnings: Filled with what was left out of it and the client should be told (protobuf only).
 
     Raises:
         ApiError: 400 where it is not of that type.
@@ -58,7 +61,7 @@ def parse(body: bytes, content_type: str, duplicates: list[str] | None = None) -
     if content_type == PROTOBUF:
         from meshbox.api.codec import decode
 
-        return decode(body)
+        return decode(body, warnings)
     try:
         if content_type.endswith("yaml"):
             return reading.yaml_value(body)

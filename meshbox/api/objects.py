@@ -24,7 +24,7 @@ from meshbox.api.setting_aside import Aside
 from meshbox.api.store import Entry, Store, clone
 from meshbox.api.watch import EventWatch
 from meshbox.api.writes import Writes
-from meshbox.contracts import AdmissionPlugin, Obj, Watch
+from meshbox.contracts import AdmissionPlugin, Obj, View, Watch
 from meshbox.program import program
 from meshbox.settings import SandboxSettings
 
@@ -287,7 +287,7 @@ class ObjectStore:
 
     def event(
         self,
-        involved: Obj,
+        involved: View,
         type: Literal["Normal", "Warning"],
         reason: str,
         message: str,

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 from meshbox.api import metadata
-from meshbox.contracts import ApiError, Obj
+from meshbox.contracts import ApiError, View
 
 if TYPE_CHECKING:
     from meshbox.contracts import Objects
@@ -38,7 +38,7 @@ class Recorder:
 
     def record(
         self,
-        involved: Obj,
+        involved: View,
         type: Literal["Normal", "Warning"],
         reason: str,
         message: str,
@@ -77,7 +77,7 @@ class Recorder:
         self._known.move_to_end(identity)
         return True
 
-    def _first(self, involved: Obj, identity: tuple[str, ...]) -> None:
+    def _first(self, involved: View, identity: tuple[str, ...]) -> None:
         uid, namespace, name, kind, reason, message, component, field_path = identity
         reference = {
             "kind": involved.get("kind", ""),

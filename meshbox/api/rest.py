@@ -282,7 +282,7 @@ class Rest:
             raise refusals.unsupported_media_type(("application/json", "application/yaml", bodies.PROTOBUF))
         duplicates: list[str] | None = [] if options.validation in ("Warn", "Strict") else None
         body = await bodies.read(request)
-        value = bodies.parse(body, content_type, duplicates)
+        value = bodies.parse(body, content_type, duplicates, options.warnings)
         if not isinstance(value, dict):
             raise refusals.bad_request("the body of the request is not an object")
         options.duplicates = [f'duplicate field "{path}"' for path in duplicates or ()]

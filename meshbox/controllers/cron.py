@@ -1,115 +1,110 @@
-"""The five fields of a CronJob's schedule, and the times they name."""
+"""A CronJob's schedule: croniter's, held to what Kubernetes (robfig/cron) takes it to mean.
+
+Where the two differ: Kubernetes has five fields and no other letters than names of months and days; a range does not
+run backwards; `?` is `*` everywhere; `*` among others, and `*/1`, leave it to the other field which days are meant; a
+range of one value is that value; and a time that a clock skips in spring does not come that day. 7 is Sunday here, as
+in most crons.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+import re
+from datetime import datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from labkit.ground.numbers import whole
+if TYPE_CHECKING:
+    from croniter import croniter
 
 __all__ = ["Schedule"]
 
-_MACROS = {
-    "@yearly": "0 0 1 1 *",
-    "@annually": "0 0 1 1 *",
-    "@monthly": "0 0 1 * *",
-    "@weekly": "0 0 * * 0",
-    "@daily": "0 0 * * *",
-    "@midnight": "0 0 * * *",
-    "@hourly": "0 * * * *",
-}
-_MONTH_NAMES = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_MONTHS = {name: number for number, name in enumerate(_MONTH_NAMES, 1)}
-_DAYS = {name: number for number, name in enumerate(("sun", "mon", "tue", "wed", "thu", "fri", "sat"))}
-_FARTHEST = timedelta(days=5 * 366)
-_WINDOWS = (timedelta(hours=1), timedelta(days=1), timedelta(days=31), _FARTHEST)
+_MOST_YEARS = 5
+_PART = re.compile(r"(?:\*|([0-9a-z]+)(?:-([0-9a-z]+))?)(?:/0*[1-9][0-9]*)?", re.ASCII)
+_ANY_DAY = re.compile(r"\*(?:/0*1)?")
+_MACROS = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
 
 
-def _number(text: str, names: dict[str, int]) -> int:
-    if text.lower() in names:
-        return names[text.lower()]
-    if (number := whole(text)) is None:
-        raise ValueError(f"failed to parse int from {text}")
-    return number
-
-
-def _field(text: str, low: int, high: int, names: dict[str, int]) -> frozenset[int]:
-    found: set[int] = set()
-    for part in text.split(","):
-        span, _, step = part.partition("/")
-        first, dash, last = span.partition("-")
-        if span in ("*", "?"):
-            start, end = low, high
-        else:
-            start = _number(first, names)
-            end = _number(last, names) if dash else (high if step else start)
-        if not low <= start <= end <= high or (step and int(step) < 1):
-            raise ValueError(f"{part!r} is not within {low} to {high}")
-        found.update(range(start, end + 1, int(step) if step else 1))
-    return frozenset(found)
-
-
-@dataclass(frozen=True)
 class Schedule:
-    """When a CronJob runs."""
+    """When a CronJob runs.
 
-    minutes: frozenset[int]
-    hours: frozenset[int]
-    days: frozenset[int]
-    months: frozenset[int]
-    weekdays: frozenset[int]
-    any_day: bool
-    """Whether the day of the month or of the week is "*": then both must match, else one suffices."""
+    Args:
+        expression: The schedule as croniter reads it.
+        either_day: Whether a day of the month or of the week suffices; else both must be meant.
+    """
+
+    def __init__(self, expression: str, either_day: bool) -> None:
+        self._expression = expression
+        self._either_day = either_day
 
     @classmethod
+    @lru_cache(maxsize=64)
     def parse(cls, text: str) -> Schedule:
         """The schedule that `text` says: five fields, or a macro such as "@hourly".
 
         Raises:
             ValueError: `text` is no schedule.
         """
-        fields = _MACROS.get(text.strip(), text).split()
-        if len(fields) != 5:
-            raise ValueError(f"expected exactly 5 fields, found {len(fields)}: {fields}")
-        weekdays = _field(fields[4], 0, 7, _DAYS)
-        return cls(
-            _field(fields[0], 0, 59, {}),
-            _field(fields[1], 0, 23, {}),
-            _field(fields[2], 1, 31, {}),
-            _field(fields[3], 1, 12, _MONTHS),
-            frozenset(day % 7 for day in weekdays),
-            fields[2][0] in "*?" or fields[4][0] in "*?",
-        )
+        # A twentieth of a second or more to load: only where there is a CronJob.
+        from croniter import croniter
 
-    def _on(self, day: datetime) -> bool:
-        if day.month not in self.months:
-            return False
-        in_month, in_week = day.day in self.days, day.isoweekday() % 7 in self.weekdays
-        return in_month and in_week if self.any_day else in_month or in_week
+        if text.strip() in _MACROS:
+            return cls(text.strip(), True)
+        fields = text.lower().replace("?", "*").split()
+        if len(fields) != 5:
+            raise ValueError(f"expected exactly 5 fields, found {len(fields)}: {text.split()}")
+        for at, names in enumerate(croniter.ALPHACONV[:5]):
+            known = {name: number for name, number in names.items() if len(name) == 3}
+            fields[at] = ",".join(_checked(part, known) for part in fields[at].split(","))
+        croniter.expand(" ".join(fields))
+        marked = any(_ANY_DAY.fullmatch(part) for field in (fields[2], fields[4]) for part in field.split(","))
+        return cls(" ".join(fields), not marked)
 
     def after(self, moment: datetime) -> datetime | None:
         """The first time after `moment`, in its time zone; None where there is none within five years."""
-        time = moment.replace(second=0, microsecond=0) + timedelta(minutes=1)
-        last = moment + _FARTHEST
-        while time <= last:
-            if not self._on(time):
-                time = time.replace(hour=0, minute=0) + timedelta(days=1)
-            elif time.hour not in self.hours:
-                time = time.replace(minute=0) + timedelta(hours=1)
-            elif time.minute not in self.minutes:
-                time += timedelta(minutes=1)
-            else:
-                return time
-        return None
+        return self._next(moment, forward=True)
 
     def latest(self, since: datetime, until: datetime) -> datetime | None:
         """The last time after `since` and not after `until`; None where there is none."""
-        # Wider and wider looks back: a schedule of every minute is not followed through a whole year.
-        for window in _WINDOWS:
-            start = max(since, until - window)
-            found, moment = None, self.after(start)
-            while moment is not None and moment <= until:
-                found, moment = moment, self.after(moment)
-            if found is not None or start == since:
-                return found
-        return None
+        # Seconds are compared: of two times in one zone Python takes an hour that comes twice for the same.
+        first, last = since.timestamp(), until.timestamp()
+        found = self._next(datetime.fromtimestamp(last + 60, until.tzinfo), forward=False)
+        while found is not None and found.timestamp() > last:
+            found = self._next(found, forward=False)
+        return found if found is not None and found.timestamp() > first else None
+
+    def _next(self, moment: datetime, *, forward: bool) -> datetime | None:
+        from croniter import CroniterBadDateError, croniter
+
+        times = croniter(self._expression, moment, day_or=self._either_day, max_years_between_matches=_MOST_YEARS)
+        try:
+            while True:
+                found: datetime = (times.get_next if forward else times.get_prev)(datetime)
+                if _is_meant(times, found):
+                    return found
+        except CroniterBadDateError:
+            return None
+
+
+def _is_meant(times: croniter, moment: datetime) -> bool:
+    """Whether a time is one of the schedule's, and not what croniter takes in place of one that the clock skips."""
+    minutes, hours = times.expanded[:2]
+    return bool({"*", moment.minute} & set(minutes) and {"*", moment.hour} & set(hours))
+
+
+def _checked(part: str, names: dict[str, int]) -> str:
+    match = _PART.fullmatch(part)
+    if match is None:
+        raise ValueError(f"failed to parse {part!r}")
+    ends = [_number(text, names) for text in match.groups() if text is not None]
+    if ends != sorted(ends):
+        raise ValueError(f"beginning of range ({ends[0]}) beyond end of range ({ends[1]}): {part}")
+    # croniter takes a range of one value for the whole circle.
+    return str(ends[0]) if len(ends) == 2 and ends[0] == ends[1] else part
+
+
+def _number(text: str, names: dict[str, int]) -> int:
+    if text in names:
+        return names[text]
+    if not text.isdigit():
+        raise ValueError(f"failed to parse int from {text}")
+    return int(text)

@@ -139,7 +139,7 @@ class CronJobController:
     def _last_due(self, cron_job: Obj, schedule: Schedule, since: datetime, now: datetime) -> datetime | None:
         """The newest time of the schedule that has come since `since`; older ones are missed for good."""
         missed, moment = 0, schedule.after(since)
-        while moment is not None and moment <= now and missed <= MOST_MISSED:
+        while moment is not None and moment.timestamp() <= now.timestamp() and missed <= MOST_MISSED:
             missed, moment = missed + 1, schedule.after(moment)
         if missed > MOST_MISSED:
             words = "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew"

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     # A container's own process loads this module, and needs none of what settings bring.
     from meshbox.settings import SandboxSettings
+    from meshbox.typed.containers import Container
+    from meshbox.typed.pods import Pod
 
 __all__ = ["ContainerContext", "Image", "ImageName", "Launch", "Runner"]
 
@@ -75,8 +77,8 @@ class ContainerContext:
         init: Whether this is an init container (a native sidecar included).
     """
 
-    pod: dict[str, Any]
-    container: dict[str, Any]
+    pod: Pod
+    container: Container
     image: ImageName
     argv: tuple[str, ...]
     env: Mapping[str, str]

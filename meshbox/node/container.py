@@ -10,10 +10,10 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from labkit.ground.errors import LabError
 from meshbox import failures, images
-from meshbox.contracts import Obj
 from meshbox.images import ContainerContext, Image, Launch
 from meshbox.node.attach import Outlet, open_streams
 from meshbox.node.backoff import BackOff
@@ -27,6 +27,11 @@ from meshbox.node.processes import Exit, Process, StartError
 from meshbox.node.pulling import pull
 from meshbox.node.services import NodeServices, image_id, now
 from meshbox.node.volumes import Volumes
+
+if TYPE_CHECKING:
+    from meshbox.typed import containers as api
+    from meshbox.typed.pod_states import ContainerState, ContainerStateTerminated, ContainerStatus
+    from meshbox.typed.pods import Pod
 
 __all__ = ["Container"]
 
@@ -52,18 +57,18 @@ class Container:
         self,
         services: NodeServices,
         volumes: Volumes,
-        pod: Callable[[], Obj],
-        spec: Obj,
+        pod: Callable[[], Pod],
+        spec: api.Container,
         *,
         init: bool,
-        before: Obj | None,
+        before: ContainerStatus | None,
         changed: Callable[[], None],
     ) -> None:
         self.spec = spec
         self.name = str(spec["name"])
         self.init = init
-        self.state: Obj = {"waiting": {"reason": "PodInitializing" if init else "ContainerCreating"}}
-        self.last_state: Obj = {}
+        self.state: ContainerState = {"waiting": {"reason": "PodInitializing" if init else "ContainerCreating"}}
+        self.last_state: ContainerState = {}
         self.ready = self.started = self._faultless = False
         self.restarts = 0
         self.has_started = asyncio.Event()
@@ -87,7 +92,7 @@ class Container:
         if before is not None:
             self._resume(before)
 
-    def _resume(self, before: Obj) -> None:
+    def _resume(self, before: ContainerStatus) -> None:
         """Take over the count and the last state of a container that ended with the node's last daemon."""
         self.restarts = int(before.get("restartCount", 0))
         self._id, self._image_id = before.get("containerID", ""), before.get("imageID", "")
@@ -95,8 +100,8 @@ class Container:
         if "terminated" in state:
             self.state = state
         elif running := state.get("running"):
-            ended = {"exitCode": 255, "reason": "Unknown", "startedAt": running.get("startedAt"), "finishedAt": now()}
-            self.state = {"terminated": ended | {"containerID": self._id}}
+            ended: ContainerStateTerminated = {"exitCode": 255, "reason": "Unknown", "finishedAt": now()}
+            self.state = {"terminated": {**ended, "startedAt": running["startedAt"], "containerID": self._id}}
             self._faultless = True
         self.last_state = before.get("lastState") or {}
 
@@ -110,7 +115,7 @@ class Container:
         """Its main process; 0 while it does not run."""
         return self._process.pid if self._process is not None and not self._process.exited.done() else 0
 
-    def status(self) -> Obj:
+    def status(self) -> ContainerStatus:
         """The container's entry in the pod's status."""
         return {
             "name": self.name,
@@ -166,7 +171,7 @@ class Container:
             self.warning("BackOff", event)
         return await self.pause(wait)
 
-    async def _run_once(self, again: bool) -> Obj | None:
+    async def _run_once(self, again: bool) -> ContainerStateTerminated | None:
         """One run, from the start to the end; its terminated state, or None if it was given up before."""
         assert self.image is not None
         while True:
@@ -255,10 +260,7 @@ class Container:
         self._process, self.began = process, time.time()
         if self._stopping.is_set():
             process.signal(signal.SIGKILL, tree=True)
-        created = (
-            f"Created container {self.name}" if self._services.settings.legacy else f"Created container: {self.name}"
-        )
-        self.normal("Created", created)
+        self.normal("Created", f"Created container{'' if self._services.settings.legacy else ':'} {self.name}")
         self.normal("Started", f"Started container {self.name}")
         self.state = {"running": {"startedAt": began}}
         self._ready_probe = "readinessProbe" not in self.spec
@@ -367,7 +369,7 @@ class Container:
         uid = str(self._pod()["metadata"]["uid"])
         return self._services.settings.pods_dir / uid / "logs" / self.name / f"{run}.log"
 
-    def _ended(self, state: Obj) -> Obj:
+    def _ended(self, state: ContainerStateTerminated) -> ContainerStateTerminated:
         if self.log is not None:
             self.log.close()
         self.state = {"terminated": state | {"containerID": self._id}}

@@ -5,13 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from meshbox.addresses import LOW_PORT_SHIFT
-from meshbox.contracts import Obj
 from meshbox.doors import CAPTURE_SOCKET
 from meshbox.images import ContainerContext, Image, ImageName
 from meshbox.node.environment import container_env, expand
 from meshbox.node.services import SHIM, NodeServices
+
+if TYPE_CHECKING:
+    from meshbox.typed.containers import Container
+    from meshbox.typed.pods import Pod
 
 __all__ = ["has_sidecar", "make_context"]
 
@@ -20,7 +24,7 @@ _PROXY = "istio-proxy"
 _CAPTURE_PORT = 15001
 
 
-def has_sidecar(pod: Obj) -> bool:
+def has_sidecar(pod: Pod) -> bool:
     """Whether the pod's other containers sit behind an Envoy sidecar, which takes the ports at the pod IP.
 
     The proxies of Istio 1.2's own pods are none: they have templates of their own, and their arguments do not say
@@ -34,8 +38,8 @@ def has_sidecar(pod: Obj) -> bool:
 
 def make_context(
     services: NodeServices,
-    pod: Obj,
-    container: Obj,
+    pod: Pod,
+    container: Container,
     image: Image,
     root: Path,
     mounts: Mapping[str, Path],

@@ -5,12 +5,17 @@ from __future__ import annotations
 import contextlib
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from labkit.ground.duration import to_go
 from labkit.ground.errors import LabError
-from meshbox.contracts import Obj
 from meshbox.node.processes import Exit, StartError
 from meshbox.node.services import now
+
+if TYPE_CHECKING:
+    from meshbox.typed.containers import Container
+    from meshbox.typed.metadata import ObjectMeta
+    from meshbox.typed.pod_states import ContainerStateTerminated
 
 __all__ = ["again_after", "backed_off", "faultless", "last_words", "not_started", "terminated"]
 
@@ -25,7 +30,7 @@ def again_after(policy: str, code: int) -> bool:
     return policy == "Always" or (policy == "OnFailure" and code != 0)
 
 
-def backed_off(container: str, pod: Obj, wait: float) -> tuple[str, str]:
+def backed_off(container: str, pod: ObjectMeta, wait: float) -> tuple[str, str]:
     """What is said while a container waits for its next run: in its state, and as an event.
 
     Args:
@@ -56,7 +61,7 @@ def faultless(ended: Exit, signalled: bool, settled: bool) -> bool:
     return ended.lost or (ended.signal == signal.SIGKILL and not signalled and settled)
 
 
-def not_started(error: Exception, program: str) -> Obj:
+def not_started(error: Exception, program: str) -> ContainerStateTerminated:
     """The state of a container that could not be started: the runtime's words, and exit code 128.
 
     Args:
@@ -70,13 +75,18 @@ def not_started(error: Exception, program: str) -> Obj:
         "failed to create containerd task: failed to create shim task: OCI runtime create failed: "
         f"runc create failed: unable to start container process: error during container init: {reason}: unknown"
     )
-    times = {"startedAt": _EPOCH, "finishedAt": now()}
-    return {"exitCode": _START_FAILED, "reason": "StartError", "message": message, **times}
+    return {
+        "exitCode": _START_FAILED,
+        "reason": "StartError",
+        "message": message,
+        "startedAt": _EPOCH,
+        "finishedAt": now(),
+    }
 
 
-def terminated(ended: Exit, began: str, message: str) -> Obj:
+def terminated(ended: Exit, began: str, message: str) -> ContainerStateTerminated:
     """The state of a container whose process has ended."""
-    state: Obj = {"exitCode": ended.code, "reason": "Completed" if ended.code == 0 else "Error"}
+    state: ContainerStateTerminated = {"exitCode": ended.code, "reason": "Completed" if ended.code == 0 else "Error"}
     state |= {"startedAt": began, "finishedAt": now()}
     if message:
         state["message"] = message
@@ -85,7 +95,7 @@ def terminated(ended: Exit, began: str, message: str) -> Obj:
     return state
 
 
-def last_words(container: Obj, file: Path, log: Path, code: int) -> str:
+def last_words(container: Container, file: Path, log: Path, code: int) -> str:
     """A container's termination message: its file, or where asked for the end of its log."""
     with contextlib.suppress(OSError):
         return file.read_bytes()[-_MESSAGE_BYTES:].decode(errors="replace")

@@ -5,11 +5,26 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labkit.ground import quantity as quantities
 from labkit.ground.errors import SandboxError
-from meshbox.contracts import Obj, Objects
+from meshbox.contracts import Objects
+
+if TYPE_CHECKING:
+    from meshbox.typed.containers import (
+        ConfigMapEnvSource,
+        ConfigMapKeySelector,
+        Container,
+        EnvVarSource,
+        ResourceFieldSelector,
+        SecretEnvSource,
+        SecretKeySelector,
+    )
+    from meshbox.typed.metadata import ObjectMeta
+    from meshbox.typed.pods import Pod
+
+    _Reference = ConfigMapKeySelector | SecretKeySelector | ConfigMapEnvSource | SecretEnvSource
 
 __all__ = ["ConfigError", "container_env", "expand", "field", "resource_field", "service_env"]
 
@@ -32,7 +47,7 @@ def expand(text: str, env: Mapping[str, str]) -> str:
     return _REFERENCE.sub(replace, text)
 
 
-def field(pod: Obj, path: str) -> str:
+def field(pod: Pod, path: str) -> str:
     """The pod's field at `path`, as fieldRef gives it.
 
     Raises:
@@ -53,18 +68,24 @@ def field(pod: Obj, path: str) -> str:
     if path in values:
         return str(values[path])
     if path in ("metadata.labels", "metadata.annotations"):
-        items = metadata.get(path.removeprefix("metadata.")) or {}
+        items = _words(metadata, path.removeprefix("metadata."))
         return "\n".join(f'{key}="{_escape(value)}"' for key, value in sorted(items.items()))
     if match := _SUBSCRIPT.fullmatch(path):
-        return str((metadata.get(match[1]) or {}).get(match[2], ""))
+        return str(_words(metadata, match[1]).get(match[2], ""))
     raise ConfigError(f"unsupported fieldPath: {path}")
+
+
+def _words(metadata: ObjectMeta, name: str) -> dict[str, str]:
+    return (metadata.get("labels") if name == "labels" else metadata.get("annotations")) or {}
 
 
 def _escape(value: str) -> str:
     return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
-def resource_field(pod: Obj, container: Obj, reference: Obj, allocatable: Mapping[str, str]) -> str:
+def resource_field(
+    pod: Pod, container: Container, reference: ResourceFieldSelector, allocatable: Mapping[str, str]
+) -> str:
     """A container's request or limit, as resourceFieldRef gives it; the node's allocatable where no limit is set."""
     kind, _, resource = str(reference.get("resource", "")).partition(".")
     if name := reference.get("containerName"):
@@ -73,7 +94,7 @@ def resource_field(pod: Obj, container: Obj, reference: Obj, allocatable: Mappin
     if kind not in ("limits", "requests"):
         raise ConfigError(f"unsupported container resource : {reference.get('resource')}")
     resources = container.get("resources") or {}
-    value = (resources.get(kind) or {}).get(resource)
+    value = ((resources.get("limits") if kind == "limits" else resources.get("requests")) or {}).get(resource)
     if value is None and kind == "limits":
         value = allocatable.get(resource)
     return str(quantities.share(value or 0, reference.get("divisor") or 1))
@@ -103,7 +124,7 @@ def service_env(objects: Objects, namespace: str, links: bool) -> dict[str, str]
 
 
 def container_env(
-    objects: Objects, pod: Obj, container: Obj, base: Mapping[str, str], allocatable: Mapping[str, str]
+    objects: Objects, pod: Pod, container: Container, base: Mapping[str, str], allocatable: Mapping[str, str]
 ) -> dict[str, str]:
     """The variables of a container: `base` (the image's), its Services', envFrom and env, each over those before it.
 
@@ -114,14 +135,14 @@ def container_env(
     env = dict(base) | service_env(objects, namespace, pod["spec"].get("enableServiceLinks", True))
     own: dict[str, str] = {}
     for source in container.get("envFrom") or []:
-        for kind, resource in (("configMapRef", "configmaps"), ("secretRef", "secrets")):
-            if reference := source.get(kind):
+        for resource, reference in (("configmaps", source.get("configMapRef")), ("secrets", source.get("secretRef"))):
+            if reference:
                 data = _data(objects, resource, reference, namespace)
                 own |= {source.get("prefix", "") + key: value for key, value in data.items()}
     for item in container.get("env") or []:
         name = item["name"]
-        if reference := item.get("valueFrom"):
-            value = _value_from(objects, pod, container, reference, namespace, allocatable)
+        if origin := item.get("valueFrom"):
+            value = _value_from(objects, pod, container, origin, namespace, allocatable)
             if value is not None:
                 own[name] = value
         else:
@@ -130,17 +151,22 @@ def container_env(
 
 
 def _value_from(
-    objects: Objects, pod: Obj, container: Obj, reference: Obj, namespace: str, allocatable: Mapping[str, str]
+    objects: Objects,
+    pod: Pod,
+    container: Container,
+    reference: EnvVarSource,
+    namespace: str,
+    allocatable: Mapping[str, str],
 ) -> str | None:
     if "fieldRef" in reference:
         return field(pod, reference["fieldRef"]["fieldPath"])
     if "resourceFieldRef" in reference:
         return resource_field(pod, container, reference["resourceFieldRef"], allocatable)
-    for kind, resource, title in (
-        ("configMapKeyRef", "configmaps", "ConfigMap"),
-        ("secretKeyRef", "secrets", "Secret"),
+    for selector, resource, title in (
+        (reference.get("configMapKeyRef"), "configmaps", "ConfigMap"),
+        (reference.get("secretKeyRef"), "secrets", "Secret"),
     ):
-        if selector := reference.get(kind):
+        if selector:
             data, key = _data(objects, resource, selector, namespace), selector["key"]
             if key not in data and not selector.get("optional"):
                 raise ConfigError(f"couldn't find key {key} in {title} {namespace}/{selector['name']}")
@@ -148,7 +174,7 @@ def _value_from(
     raise ConfigError(f"env has a valueFrom that this node does not know: {', '.join(reference)}")
 
 
-def _data(objects: Objects, resource: str, reference: Obj, namespace: str) -> dict[str, str]:
+def _data(objects: Objects, resource: str, reference: _Reference, namespace: str) -> dict[str, str]:
     found = objects.find(resource, reference.get("name", ""), namespace)
     if found is None:
         if reference.get("optional"):

@@ -11,13 +11,16 @@ import pty
 import signal
 import struct
 import termios
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from meshbox import images
-from meshbox.contracts import ApiError, ExecSession, Obj
+from meshbox.contracts import ApiError, ExecSession
 from meshbox.images import ContainerContext, Image, Launch
 from meshbox.node.feeding import Input
 from meshbox.node.processes import Process, Processes, StartError
+
+if TYPE_CHECKING:
+    from meshbox.typed.pod_states import ContainerState
 
 __all__ = ["Command", "run_command", "start_command"]
 
@@ -174,7 +177,7 @@ class Place(Protocol):
     name: str
     context: ContainerContext | None
     image: Image | None
-    state: Obj
+    state: ContainerState
 
 
 def _launch(container: Place, command: list[str]) -> Launch:

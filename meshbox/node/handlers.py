@@ -7,11 +7,14 @@ import contextlib
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 from labkit.ground.errors import SandboxError
 from labkit.ground.int_or_string import named_port
 from labkit.ground.numbers import whole
-from meshbox.contracts import Obj
+
+if TYPE_CHECKING:
+    from meshbox.typed.containers import Container, HTTPGetAction, LifecycleHandler, Probe
 
 __all__ = ["ActionError", "Target", "act", "port_number"]
 
@@ -42,7 +45,7 @@ class Target:
     agent: str
 
 
-def port_number(container: Obj, port: int | str) -> int:
+def port_number(container: Container, port: int | str) -> int:
     """The number behind a port given by number or by name.
 
     Raises:
@@ -56,7 +59,7 @@ def port_number(container: Obj, port: int | str) -> int:
     raise ActionError(f'couldn\'t find port: "{port}"')
 
 
-async def act(action: Obj, container: Obj, target: Target) -> None:
+async def act(action: Probe | LifecycleHandler, container: Container, target: Target) -> None:
     """Do what `action` (a probe's or hook's handler) says.
 
     Raises:
@@ -69,12 +72,17 @@ async def act(action: Obj, container: Obj, target: Target) -> None:
             raise ActionError(text or f"command {command[0]!r} exited with {code}")
     elif (http := action.get("httpGet")) is not None:
         await _get(http, container, target)
-    elif (tcp := action.get("tcpSocket") or action.get("grpc")) is not None:
-        number = port_number(container, tcp["port"])
-        _, writer = await _connect(target, number, tcp.get("host"), None, f"dial tcp {target.shown}:{number}")
-        writer.close()
-    elif (pause := action.get("sleep")) is not None:
+    elif (tcp := action.get("tcpSocket")) is not None:
+        await _reach(target, port_number(container, tcp["port"]), tcp.get("host"))
+    elif (grpc := cast("Probe", action).get("grpc")) is not None:
+        await _reach(target, grpc["port"], None)
+    elif (pause := cast("LifecycleHandler", action).get("sleep")) is not None:
         await asyncio.sleep(pause["seconds"])
+
+
+async def _reach(target: Target, number: int, host: str | None) -> None:
+    _, writer = await _connect(target, number, host, None, f"dial tcp {target.shown}:{number}")
+    writer.close()
 
 
 async def _connect(
@@ -93,7 +101,7 @@ async def _connect(
     raise ActionError(f"{what}: connect: connection refused")
 
 
-async def _get(http: Obj, container: Obj, target: Target) -> None:
+async def _get(http: HTTPGetAction, container: Container, target: Target) -> None:
     number = port_number(container, http["port"])
     scheme, path = http.get("scheme", "HTTP").lower(), http.get("path") or "/"
     path = path if path.startswith("/") else f"/{path}"

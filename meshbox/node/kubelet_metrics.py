@@ -121,7 +121,9 @@ class Monitoring:
         }
         folders = (context.root, container.log_path(0).parent)
         given = (container.spec.get("resources") or {}).get("limits") or {}
-        limits = {name: quantities.parse(given[name]) for name in ("cpu", "memory") if name in given}
+        limits: dict[str, Decimal] = {
+            name: quantities.parse(given[name]) for name in ("cpu", "memory") if name in given
+        }
         return _Running(identity, container.pid, container.began, labels, folders, limits)
 
     def _cadvisor(self, running: list[_Running]) -> str:

@@ -9,11 +9,11 @@ import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from labkit.ground.errors import LabError
 from meshbox import failures, images
-from meshbox.contracts import ApiError, ByteStream, Event, ExecSession, Obj, Objects
+from meshbox.contracts import ApiError, ByteStream, Event, ExecSession, Obj, Objects, View
 from meshbox.node.connections import connect
 from meshbox.node.container import Container
 from meshbox.node.execs import start_command
@@ -27,6 +27,9 @@ from meshbox.node.proxy import ServiceProxy
 from meshbox.node.registration import Registration
 from meshbox.node.services import NodeServices, Timing
 from meshbox.settings import SandboxSettings
+
+if TYPE_CHECKING:
+    from meshbox.typed.pods import Pod
 
 __all__ = ["Node"]
 
@@ -119,7 +122,7 @@ class Node:
 
     def _take_over(self) -> None:
         """Take on the pods of an earlier run, and remove the folders of those that vanished while none ran."""
-        pods = self._objects.list("pods")
+        pods = cast("list[Pod]", self._objects.list("pods"))
         for folder in self._settings.pods_dir.iterdir():
             if folder.name not in {pod["metadata"]["uid"] for pod in pods}:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -139,14 +142,14 @@ class Node:
                 worker.write()
 
     @contextlib.contextmanager
-    def _spared(self, pod: Obj) -> Iterator[None]:
+    def _spared(self, pod: View) -> Iterator[None]:
         """Go on with the other pods where something unforeseen is wrong with this one."""
         try:
             yield
         except Exception as error:
             failures.report(self._objects, pod, error, "FailedSync", "kubelet")
 
-    def _is_ours(self, pod: Obj) -> bool:
+    def _is_ours(self, pod: Pod) -> bool:
         return bool(pod["spec"].get("nodeName") == self._settings.node_name)
 
     def _images_in_use(self) -> set[str]:
@@ -171,7 +174,7 @@ class Node:
         return act
 
     def _pod_event(self, event: Event) -> None:
-        pod = event.object
+        pod = cast("Pod", event.object)
         uid = pod["metadata"]["uid"]
         worker = self._workers.get(uid)
         if event.type == "DELETED":
@@ -183,7 +186,7 @@ class Node:
         elif self._is_ours(pod):
             self._admit(pod)
 
-    def _admit(self, pod: Obj) -> None:
+    def _admit(self, pod: Pod) -> None:
         metadata = pod["metadata"]
         if _finished(pod) and "deletionTimestamp" not in metadata:
             return
@@ -208,11 +211,11 @@ class Node:
             worker.start()
         worker.update(pod)
 
-    def _retry(self, pod: Obj) -> None:
+    def _retry(self, pod: Pod) -> None:
         current = self._objects.find("pods", pod["metadata"]["name"], pod["metadata"]["namespace"])
         uid = pod["metadata"]["uid"]
         if current and current["metadata"]["uid"] == uid and uid not in self._workers:
-            self._admit(current)
+            self._admit(cast("Pod", current))
 
     async def _remove(self, worker: PodWorker) -> None:
         await worker.kill()
@@ -328,5 +331,5 @@ class Node:
         return await self._monitoring.page(path)
 
 
-def _finished(pod: Obj) -> bool:
+def _finished(pod: Pod) -> bool:
     return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")

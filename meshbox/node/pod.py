@@ -6,19 +6,24 @@ import asyncio
 import contextlib
 import shutil
 from collections.abc import Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from meshbox import failures
-from meshbox.contracts import ApiError, Obj
+from meshbox.contracts import ApiError
 from meshbox.node.container import Container
 from meshbox.node.services import NodeServices
 from meshbox.node.status import is_sidecar, pod_status
 from meshbox.node.volumes import MountError, Volumes, references
 
+if TYPE_CHECKING:
+    from meshbox.typed import containers as api
+    from meshbox.typed.pod_states import ContainerState, ContainerStatus, PodStatus
+    from meshbox.typed.pods import Pod
+
 __all__ = ["PodWorker"]
 
-_CREATING: Obj = {"waiting": {"reason": "ContainerCreating"}}
-_INITIALIZING: Obj = {"waiting": {"reason": "PodInitializing"}}
+_CREATING: ContainerState = {"waiting": {"reason": "ContainerCreating"}}
+_INITIALIZING: ContainerState = {"waiting": {"reason": "PodInitializing"}}
 
 
 class PodWorker:
@@ -30,7 +35,7 @@ class PodWorker:
         pod_ip: The address it got.
     """
 
-    def __init__(self, services: NodeServices, pod: Obj, pod_ip: str) -> None:
+    def __init__(self, services: NodeServices, pod: Pod, pod_ip: str) -> None:
         self.uid = str(pod["metadata"]["uid"])
         self.pod_ip = pod_ip
         self._host_ip = services.settings.plan.node
@@ -40,7 +45,7 @@ class PodWorker:
         settings = services.settings
         self._volumes = Volumes(services.objects, self.folder, settings, services.allocatable)
         self._references = references(pod)
-        self._final: Obj = {}
+        self._final: PodStatus = {}
         self._written = True
         self._unwritten = ""
         self._running: asyncio.Task[None] | None = None
@@ -56,11 +61,13 @@ class PodWorker:
             if "waiting" in container.state:
                 container.state = _INITIALIZING
 
-    def _addressed(self, pod: Obj) -> Obj:
+    def _addressed(self, pod: Pod) -> Pod:
         """`pod` with its addresses, which its first stored state does not have yet."""
         return {**pod, "status": {**(pod.get("status") or {}), "podIP": self.pod_ip, "hostIP": self._host_ip}}
 
-    def _containers(self, specs: list[Obj], before: list[Obj] | None, *, init: bool) -> list[Container]:
+    def _containers(
+        self, specs: list[api.Container], before: list[ContainerStatus] | None, *, init: bool
+    ) -> list[Container]:
         known = {item["name"]: item for item in before or [] if item.get("containerID")}
         return [
             Container(
@@ -98,7 +105,7 @@ class PodWorker:
             self._report(error, "FailedSync")
             self._finish("Failed", "NodeError", f"the node could not run this pod: {failures.words(error)}")
 
-    def update(self, pod: Obj) -> None:
+    def update(self, pod: Pod) -> None:
         """Take note of a change of the Pod object; begin to end it once it is marked for deletion."""
         self.pod = self._addressed(pod)
         if "deletionTimestamp" in pod["metadata"]:
@@ -210,8 +217,9 @@ class PodWorker:
             await container.stop(grace)
 
     def _finish(self, phase: str, reason: str = "", message: str = "") -> None:
-        more = {"reason": reason, "message": message} if reason else {}
-        self._final = {"phase": phase, **more}
+        self._final = {"phase": phase}
+        if reason:
+            self._final |= {"reason": reason, "message": message}
         self.changed()
 
     async def _end(self) -> None:
@@ -261,7 +269,7 @@ class PodWorker:
             return
         try:
             status = pod_status(
-                stored,
+                cast("Pod", stored),
                 self.init,
                 self.main,
                 host_ip=self._host_ip,

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from meshbox import failures
-from meshbox.contracts import Obj
 from meshbox.node.handlers import Target, act
+
+if TYPE_CHECKING:
+    from meshbox.typed import containers as api
+    from meshbox.typed.containers import Container
 
 __all__ = ["Probe", "probe_container"]
 
@@ -32,7 +35,7 @@ class Probe:
         spec: The probe as the pod gives it.
     """
 
-    def __init__(self, spec: Obj) -> None:
+    def __init__(self, spec: api.Probe) -> None:
         self.spec = spec
         self.delay = float(spec.get("initialDelaySeconds") or 0)
         self.period = float(spec.get("periodSeconds") or 10)
@@ -40,7 +43,7 @@ class Probe:
         self.failures = int(spec.get("failureThreshold") or 3)
         self.successes = int(spec.get("successThreshold") or 1)
 
-    async def once(self, container: Obj, target: Target) -> str | None:
+    async def once(self, container: Container, target: Target) -> str | None:
         """Probe: None if it passes, else why not."""
         try:
             async with asyncio.timeout(self.timeout):
@@ -57,7 +60,7 @@ class Probe:
         return None
 
 
-async def probe_container(container: Obj, target: Target, eager: bool, report: Report, passed: Passed) -> None:
+async def probe_container(container: Container, target: Target, eager: bool, report: Report, passed: Passed) -> None:
     """Run the container's probes until cancelled: the startup probe first, then the other two beside each other.
 
     Args:
@@ -76,7 +79,7 @@ async def probe_container(container: Obj, target: Target, eager: bool, report: R
             group.create_task(_watch("Liveness", Probe(liveness), container, target, False, report, passed))
 
 
-async def _eagerly(probe: Probe, container: Obj, target: Target) -> bool:
+async def _eagerly(probe: Probe, container: Container, target: Target) -> bool:
     """Look early and often; whether it passed before the probe's own clock begins to count."""
     pauses, waited = _EAGER_EXEC if "exec" in probe.spec else _EAGER, 0.0
     for pause in itertools.chain(pauses, itertools.repeat(pauses[-1])):
@@ -90,7 +93,7 @@ async def _eagerly(probe: Probe, container: Obj, target: Target) -> bool:
 
 
 async def _until_started(
-    probe: Probe, container: Obj, target: Target, eager: bool, report: Report, passed: Passed
+    probe: Probe, container: Container, target: Target, eager: bool, report: Report, passed: Passed
 ) -> None:
     if not (eager and await _eagerly(probe, container, target)):
         await asyncio.sleep(probe.delay)
@@ -108,7 +111,7 @@ async def _until_started(
 async def _watch(
     kind: Kind,
     probe: Probe,
-    container: Obj,
+    container: Container,
     target: Target,
     eager: bool,
     report: Report,

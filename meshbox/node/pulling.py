@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from meshbox import images
-from meshbox.contracts import Obj
 from meshbox.images import Image, ImageName
 from meshbox.node.backoff import BackOff
 from meshbox.node.services import NodeServices
+
+if TYPE_CHECKING:
+    from meshbox.typed.containers import Container
 
 __all__ = ["Puller", "pull"]
 
@@ -19,7 +21,7 @@ _ERROR_SHOWN = 1.0
 class Puller(Protocol):
     """The container that wants its image."""
 
-    spec: Obj
+    spec: Container
 
     def waiting(self, reason: str, message: str) -> None:
         """Show why it waits."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import meshbox
-from meshbox.contracts import Obj, Objects
+from meshbox.contracts import Objects, View
 from meshbox.images import Image, ImageName
 from meshbox.node.processes import Processes
 from meshbox.settings import SandboxSettings
@@ -77,7 +77,12 @@ class NodeServices:
     dns_file: Path
 
     def event(
-        self, pod: Obj, type: Literal["Normal", "Warning"], reason: str, message: str, field_path: str = ""
+        self,
+        pod: View,
+        type: Literal["Normal", "Warning"],
+        reason: str,
+        message: str,
+        field_path: str = "",
     ) -> None:
         """Record an event about `pod`, or about its container at `field_path`."""
         self.objects.event(pod, type, reason, message, "kubelet", field_path=field_path)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
-from meshbox.contracts import Obj
 from meshbox.node.services import now
+
+if TYPE_CHECKING:
+    from meshbox.typed.containers import Container
+    from meshbox.typed.pod_states import ContainerState, ContainerStatus, PodCondition, PodStatus
+    from meshbox.typed.pods import Pod
 
 __all__ = ["ContainerView", "is_sidecar", "pod_status"]
 
@@ -14,18 +18,18 @@ __all__ = ["ContainerView", "is_sidecar", "pod_status"]
 class ContainerView(Protocol):
     """What the status needs to know of a container."""
 
-    spec: Obj
-    state: Obj
-    last_state: Obj
+    spec: Container
+    state: ContainerState
+    last_state: ContainerState
     ready: bool
     started: bool
     restarts: int
 
-    def status(self) -> Obj:
+    def status(self) -> ContainerStatus:
         """Its entry in the pod's status."""
 
 
-def is_sidecar(container: Obj) -> bool:
+def is_sidecar(container: Container) -> bool:
     """Whether an init container is a native sidecar."""
     return container.get("restartPolicy") == "Always"
 
@@ -64,14 +68,14 @@ def phase(policy: str, init: Sequence[ContainerView], main: Sequence[ContainerVi
 
 
 def pod_status(
-    pod: Obj,
+    pod: Pod,
     init: Sequence[ContainerView],
     main: Sequence[ContainerView],
     *,
     host_ip: str,
     pod_ip: str,
-    final: Obj | None = None,
-) -> Obj:
+    final: PodStatus | None = None,
+) -> PodStatus:
     """The pod's whole status.
 
     Args:
@@ -82,9 +86,12 @@ def pod_status(
         pod_ip: Its own.
         final: Phase, reason and message, where they no longer follow from what the containers do.
     """
-    old: Obj = pod.get("status") or {}
+    old: PodStatus = pod.get("status") or {}
     policy = pod["spec"].get("restartPolicy", "Always")
-    status: Obj = {key: old[key] for key in ("qosClass", "nominatedNodeName", "resize") if key in old}
+    status: PodStatus = {}
+    for key in ("qosClass", "nominatedNodeName", "resize"):
+        if key in old:
+            status[key] = old[key]
     status["phase"] = phase(policy, init, main)
     status |= final or {}
     status["startTime"] = old.get("startTime") or now()
@@ -99,13 +106,13 @@ def pod_status(
 
 
 def _conditions(
-    old: Sequence[Obj],
+    old: Sequence[PodCondition],
     phase: str,
     init: Sequence[ContainerView],
     main: Sequence[ContainerView],
     network: bool,
-    pod: Obj,
-) -> list[Obj]:
+    pod: Pod,
+) -> list[PodCondition]:
     done = phase == "Succeeded"
     uninitialized = [item.spec["name"] for item in init if not _initialized(item)]
     watched = [*(item for item in init if is_sidecar(item.spec)), *main]
@@ -152,21 +159,19 @@ def _initialized(container: ContainerView) -> bool:
     return ended is not None and ended["exitCode"] == 0
 
 
-def _condition(type: str, true: bool, **more: str) -> dict[str, Any]:
-    return {"type": type, "status": "True" if true else "False", **more}
+def _condition(type: str, true: bool, **more: str) -> PodCondition:
+    return cast("PodCondition", {"type": type, "status": "True" if true else "False", **more})
 
 
-def _merged(old: Sequence[Obj], new: Sequence[Obj]) -> list[Obj]:
+def _merged(old: Sequence[PodCondition], new: Sequence[PodCondition]) -> list[PodCondition]:
     """`new`, with the time of each one's last change, and what others have put there."""
     known = {item["type"]: item for item in old}
     moment = now()
-    out = []
+    out: list[PodCondition] = []
     for item in new:
         before = known.pop(item["type"], None)
         unchanged = before is not None and before["status"] == item["status"]
-        times = {
-            "lastProbeTime": None,
-            "lastTransitionTime": before["lastTransitionTime"] if unchanged and before else moment,
-        }
+        changed = before["lastTransitionTime"] if unchanged and before else moment
+        times = cast("PodCondition", {"lastProbeTime": None, "lastTransitionTime": changed})
         out.append({"type": item["type"], "status": item["status"], **times, **item})
     return out + list(known.values())

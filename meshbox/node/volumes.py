@@ -10,16 +10,30 @@ import asyncio
 import base64
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from labkit.ground.files import write
-from meshbox.contracts import Obj, Objects
+from meshbox.contracts import Objects
 from meshbox.node.environment import ConfigError, field, resource_field
 from meshbox.settings import SandboxSettings
 from meshbox.tokens import Tokens
+
+if TYPE_CHECKING:
+    from meshbox.typed.containers import Container
+    from meshbox.typed.pods import Pod
+    from meshbox.typed.volumes import (
+        ConfigMapProjection,
+        ConfigMapVolumeSource,
+        SecretProjection,
+        SecretVolumeSource,
+        Volume,
+        VolumeProjection,
+    )
+
+    _Keys = ConfigMapVolumeSource | ConfigMapProjection | SecretVolumeSource | SecretProjection
 
 __all__ = ["MountError", "Volumes", "references"]
 
@@ -36,17 +50,23 @@ _Reference = tuple[str, str]
 """Resource and name, e.g. ("configmaps", "istio")."""
 
 
-def references(pod: Obj) -> set[_Reference]:
+def references(pod: Pod) -> set[_Reference]:
     """The ConfigMaps and Secrets that the pod's volumes show."""
     return {reference for volume in _volumes(pod) for reference in _shown(volume)}
 
 
-def _shown(volume: Obj) -> Iterator[_Reference]:
-    for source in [volume, *((volume.get("projected") or {}).get("sources") or [])]:
+def _shown(volume: Volume) -> Iterator[_Reference]:
+    sources: list[Volume | VolumeProjection] = [volume, *((volume.get("projected") or {}).get("sources") or [])]
+    for source in sources:
         if config := source.get("configMap"):
             yield "configmaps", config.get("name", "")
         if secret := source.get("secret"):
-            yield "secrets", secret.get("secretName") or secret.get("name", "")
+            yield "secrets", _secret_name(secret)
+
+
+def _secret_name(secret: SecretVolumeSource | SecretProjection) -> str:
+    # A volume and a part of a projected one name it differently.
+    return cast("SecretVolumeSource", secret).get("secretName") or cast("SecretProjection", secret).get("name", "")
 
 
 class Volumes:
@@ -72,7 +92,7 @@ class Volumes:
         self._plans = 0
         self._written: dict[str, int] = {}
 
-    async def set_up(self, pod: Obj) -> None:
+    async def set_up(self, pod: Pod) -> None:
         """Make every volume of `pod`.
 
         Raises:
@@ -80,7 +100,7 @@ class Volumes:
         """
         await _beside(partial(self._write, *self._planned(pod, _volumes(pod))))
 
-    def refresh(self, pod: Obj, changed: _Reference) -> None:
+    def refresh(self, pod: Pod, changed: _Reference) -> None:
         """Bring the volumes of `pod` up to date that show the object `changed`.
 
         Raises:
@@ -88,7 +108,7 @@ class Volumes:
         """
         self._write(*self._planned(pod, [volume for volume in _volumes(pod) if changed in _shown(volume)]))
 
-    def _planned(self, pod: Obj, volumes: Iterable[Obj]) -> tuple[int, list[tuple[str, Callable[[], None]]]]:
+    def _planned(self, pod: Pod, volumes: Iterable[Volume]) -> tuple[int, list[tuple[str, Callable[[], None]]]]:
         """A number that grows, and each volume's name and how to make it; the objects that it shows are read here."""
         steps = [(volume["name"], _told(volume["name"], partial(self._plan, pod, volume))) for volume in volumes]
         self._plans += 1
@@ -102,7 +122,7 @@ class Volumes:
                     _told(name, make)
                     self._written[name] = number
 
-    def _plan(self, pod: Obj, volume: Obj) -> Callable[[], None]:
+    def _plan(self, pod: Pod, volume: Volume) -> Callable[[], None]:
         kinds = [kind for kind in volume if kind != "name"]
         kind = kinds[0] if kinds else "emptyDir"
         if kind not in _SOURCES:
@@ -114,19 +134,21 @@ class Volumes:
             return partial(_link_to_host, path, real, is_file=is_file)
         if kind == "emptyDir":
             return partial(path.mkdir, parents=True, exist_ok=True, mode=0o700)
-        sources = volume[kind].get("sources") or [] if kind == "projected" else [{kind: volume[kind]}]
+        sources: Sequence[Volume | VolumeProjection] = [volume]
+        if kind == "projected":
+            sources = volume["projected"].get("sources") or []
         return partial(_write_all, path, {name: data for item in sources for name, data in self._files(pod, item)})
 
     def path(self, volume: str) -> Path:
         """Where the volume is."""
         return self._folder / "volumes" / volume
 
-    def _files(self, pod: Obj, source: Obj) -> Iterator[tuple[str, tuple[bytes, int]]]:
+    def _files(self, pod: Pod, source: Volume | VolumeProjection) -> Iterator[tuple[str, tuple[bytes, int]]]:
         namespace = pod["metadata"].get("namespace", "default")
         if (config := source.get("configMap")) is not None:
             yield from self._keys("configmaps", config.get("name", ""), namespace, config)
         elif (secret := source.get("secret")) is not None:
-            yield from self._keys("secrets", secret.get("secretName") or secret.get("name", ""), namespace, secret)
+            yield from self._keys("secrets", _secret_name(secret), namespace, secret)
         elif (downward := source.get("downwardAPI")) is not None:
             for item in downward.get("items") or []:
                 if "fieldRef" in item:
@@ -136,17 +158,17 @@ class Volumes:
                         pod, pod["spec"]["containers"][0], item["resourceFieldRef"], self._allocatable
                     )
                 yield item["path"], (value.encode(), item.get("mode", 0o644))
-        elif (token := source.get("serviceAccountToken")) is not None:
+        elif (token := cast("VolumeProjection", source).get("serviceAccountToken")) is not None:
             # One meant for another audience, such as Istio's CA, must not open the API.
             value = self._settings.xds_token if token.get("audience") else self._account_token(pod, namespace)
             yield token["path"], (value.encode(), 0o600)
 
-    def _account_token(self, pod: Obj, namespace: str) -> str:
+    def _account_token(self, pod: Pod, namespace: str) -> str:
         name = pod["spec"].get("serviceAccountName", "default")
         account = self._objects.find("serviceaccounts", name, namespace)
         return self._tokens.of_account(namespace, name, account["metadata"]["uid"] if account else "")
 
-    def _keys(self, resource: str, name: str, namespace: str, source: Obj) -> Iterator[tuple[str, tuple[bytes, int]]]:
+    def _keys(self, resource: str, name: str, namespace: str, source: _Keys) -> Iterator[tuple[str, tuple[bytes, int]]]:
         found = self._objects.find(resource, name, namespace)
         optional = bool(source.get("optional"))
         if found is None:
@@ -156,7 +178,7 @@ class Volumes:
         data = {key: base64.b64decode(value) for key, value in (found.get("binaryData") or {}).items()}
         for key, value in (found.get("data") or {}).items():
             data[key] = base64.b64decode(value) if resource == "secrets" else value.encode()
-        mode = source.get("defaultMode") or 0o644
+        mode = cast("SecretVolumeSource", source).get("defaultMode") or 0o644
         if "items" not in source or source["items"] is None:
             yield from ((key, (value, mode)) for key, value in data.items())
             return
@@ -166,7 +188,7 @@ class Volumes:
             elif not optional:
                 raise ConfigError(f"references non-existent {resource.removesuffix('s')} key: {item['key']}")
 
-    async def root(self, container: Obj) -> tuple[Path, dict[str, Path]]:
+    async def root(self, container: Container) -> tuple[Path, dict[str, Path]]:
         """The folder that plays the container's "/", emptied and laid out; and mount path → where it leads.
 
         Raises:
@@ -174,7 +196,7 @@ class Volumes:
         """
         return await _beside(partial(self._laid_out, container))
 
-    def _laid_out(self, container: Obj) -> tuple[Path, dict[str, Path]]:
+    def _laid_out(self, container: Container) -> tuple[Path, dict[str, Path]]:
         root = self._folder / "containers" / container["name"] / "root"
         shutil.rmtree(root, ignore_errors=True)
         for folder in ("tmp", "root", "dev"):
@@ -211,7 +233,7 @@ async def _beside(work: Callable[[], _T]) -> _T:
         raise
 
 
-def _volumes(pod: Obj) -> list[Obj]:
+def _volumes(pod: Pod) -> list[Volume]:
     return pod["spec"].get("volumes") or []
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -69,7 +70,44 @@ def test_a_schedule_that_never_comes() -> None:
 
 
 @pytest.mark.parametrize(
-    "schedule", ["", "* * * *", "60 * * * *", "* * 0 * *", "*/0 * * * *", "a * * * *", "5-1 * * * *"]
+    ("schedule", "zone", "after", "expected"),
+    [
+        # "*" among the days, a step of one included, leaves it to the other field; any other range is a choice.
+        ("0 0 *,5 * fri", "UTC", "2026-01-01T00:00", ["01-02 00:00", "01-09 00:00"]),
+        ("0 0 */1 * fri", "UTC", "2026-01-01T00:00", ["01-02 00:00", "01-09 00:00"]),
+        ("0 0 */2 * fri", "UTC", "2026-01-01T00:00", ["01-02 00:00", "01-03 00:00", "01-05 00:00"]),
+        ("0 0 1-31 * fri", "UTC", "2026-01-01T00:00", ["01-02 00:00", "01-03 00:00"]),
+        # A range of one value, and a question mark where croniter has none.
+        ("0 0 12-12 * *", "UTC", "2026-01-01T00:00", ["01-12 00:00", "02-12 00:00"]),
+        ("? 4 * jun-jun thu-thu/2", "UTC", "2026-01-01T00:00", ["06-04 04:00", "06-04 04:01"]),
+        # What the clock skips in spring does not come; what it repeats in autumn comes twice.
+        ("30 2 * * *", "Europe/Berlin", "2026-03-28T12:00", ["03-30 02:30", "03-31 02:30"]),
+        ("*/30 1-3 * * *", "Europe/Berlin", "2026-03-29T01:00", ["03-29 01:30", "03-29 03:00", "03-29 03:30"]),
+        ("30 2 * * *", "Europe/Berlin", "2026-10-24T12:00", ["10-25 02:30", "10-25 02:30", "10-26 02:30"]),
+    ],
+)
+def test_a_schedule_means_what_it_does_in_kubernetes(schedule: str, zone: str, after: str, expected: list[str]) -> None:
+    """The times are those that robfig/cron, which Kubernetes uses, finds."""
+    moment: datetime | None = datetime.fromisoformat(after).replace(tzinfo=ZoneInfo(zone))
+    parsed, found = Schedule.parse(schedule), []
+    for _ in expected:
+        before, moment = moment, parsed.after(moment)
+        assert moment is not None
+        assert before is not None
+        # Looked at from there, it is also the latest.
+        assert parsed.latest(before, moment) == moment
+        found.append(moment.strftime("%m-%d %H:%M"))
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        *("", "* * * *", "60 * * * *", "* * 0 * *", "*/0 * * * *", "a * * * *", "5-1 * * * *", "3-3/0 * * * *"),
+        # What other crons know: seconds, last days, nth days, chance, days in full, ranges around the end, a start.
+        *("* * * * * *", "0 0 L * *", "0 0 * * fri#2", "0 0 15W * *", "R * * * *", "H * * * *", "0 0 * * sunday"),
+        *("0 0 * * fri-mon", "0 0 1 nov-feb *", "@reboot", "1-2-3 * * * *", "\u0661 * * * *"),
+    ],
 )
 def test_what_is_no_schedule(schedule: str) -> None:
     with pytest.raises(ValueError, match=r"."):
