@@ -4,7 +4,7 @@ The facts come from the modules that Kubernetes publishes for Go, as `go mod dow
 from their `generated.proto`, names in JSON and whether a zero value was set from the fields' tags. Run it again after
 updating the kinds' tables:
 
-    python tools/generate_protobuf_tables.py [FOLDER]
+    python -m tools.generate_protobuf_tables [FOLDER]
 
 FOLDER is the module cache's `k8s.io` (default: Go's own place). What is missing there is downloaded if Go is installed.
 

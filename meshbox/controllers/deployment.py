@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+from typing import TYPE_CHECKING, cast
 
 from labkit.ground.labels import written
-from meshbox.contracts import ApiError, Event, Obj
+from meshbox.contracts import ApiError, Event
 from meshbox.controllers import deployment_status as statuses
 from meshbox.controllers import rollout
 from meshbox.controllers.meta import Context, condition, controller_of, write_status
@@ -13,6 +14,9 @@ from meshbox.controllers.owned import Owned, OwnerKind
 from meshbox.controllers.pods import is_finished, namespace_is_ending
 from meshbox.controllers.rollout_sets import COMPONENT, DEPLOYMENTS, REPLICA_SETS, RolloutSets, split
 from meshbox.reconcile import Key, Reconciler, object_key
+
+if TYPE_CHECKING:
+    from meshbox.typed.workloads import Deployment, DeploymentStatus, ReplicaSet
 
 __all__ = ["DeploymentController"]
 
@@ -44,16 +48,17 @@ class DeploymentController:
 
     async def _reconcile(self, key: Key) -> float | None:
         namespace, name = key
-        deployment = self._context.objects.find(DEPLOYMENTS, name, namespace)
-        if deployment is None:
+        found = self._context.objects.find(DEPLOYMENTS, name, namespace)
+        if found is None:
             return None
+        deployment = cast("Deployment", found)
         if not written(deployment["spec"].get("selector")):
             message = "This deployment is selecting all pods. A non-empty selector is required."
             self._context.objects.event(deployment, "Warning", "SelectingAll", message, COMPONENT)
             return None
-        deployment.setdefault("status", {})
-        stored = {**deployment, "status": copy.deepcopy(deployment["status"])}
-        sets = self._owned.claim(deployment)
+        found.setdefault("status", {})
+        stored = {**found, "status": copy.deepcopy(found["status"])}
+        sets = cast("list[ReplicaSet]", self._owned.claim(found))
         failure: ApiError | None = None
         if "deletionTimestamp" in deployment["metadata"]:
             newest, _ = split(deployment, sets)
@@ -67,7 +72,7 @@ class DeploymentController:
             raise failure
         return statuses.seconds_to_deadline(self._context, deployment, status)
 
-    def _advance(self, deployment: Obj, sets: list[Obj]) -> tuple[Obj, ApiError | None]:
+    def _advance(self, deployment: Deployment, sets: list[ReplicaSet]) -> tuple[DeploymentStatus, ApiError | None]:
         """Take the next step; returns the status to write, and what refused the step."""
         self._note_pause(deployment)
         newest, old = split(deployment, sets)
@@ -88,7 +93,7 @@ class DeploymentController:
             self._sets.forget_old(deployment, old)
         return statuses.progressed(self._context, deployment, _joined(newest, old), newest), None
 
-    def _roll(self, deployment: Obj, newest: Obj | None, old: list[Obj]) -> Obj | None:
+    def _roll(self, deployment: Deployment, newest: ReplicaSet | None, old: list[ReplicaSet]) -> ReplicaSet | None:
         """One step of the strategy; returns the newest ReplicaSet where there is one by now."""
         if not rollout.is_rolling(deployment):
             for item in rollout.active(old):
@@ -104,7 +109,7 @@ class DeploymentController:
                 self._sets.resize(deployment, item, size)
         return newest
 
-    def _newest(self, deployment: Obj, newest: Obj | None, old: list[Obj]) -> Obj | None:
+    def _newest(self, deployment: Deployment, newest: ReplicaSet | None, old: list[ReplicaSet]) -> ReplicaSet | None:
         """The ReplicaSet of the current template, created where there is none."""
         reason, message = "FoundNewReplicaSet", "Found new replica set"
         fresh = newest is None
@@ -127,13 +132,13 @@ class DeploymentController:
         return newest
 
     @staticmethod
-    def _has_deadline(deployment: Obj) -> bool:
+    def _has_deadline(deployment: Deployment) -> bool:
         return deployment["spec"].get("progressDeadlineSeconds") is not None
 
-    def _condition(self, deployment: Obj, value: str, reason: str, message: str) -> None:
+    def _condition(self, deployment: Deployment, value: str, reason: str, message: str) -> None:
         statuses.put(self._context, deployment["status"], "Progressing", value, reason, message)
 
-    def _note_pause(self, deployment: Obj) -> None:
+    def _note_pause(self, deployment: Deployment) -> None:
         known = condition(deployment["status"], "Progressing")
         reason = known.get("reason") if known else None
         if not self._has_deadline(deployment) or reason == statuses.TIMED_OUT:
@@ -144,7 +149,7 @@ class DeploymentController:
             self._condition(deployment, "Unknown", "DeploymentResumed", "Deployment is resumed")
 
     @staticmethod
-    def _was_scaled(deployment: Obj, sets: list[Obj]) -> bool:
+    def _was_scaled(deployment: Deployment, sets: list[ReplicaSet]) -> bool:
         """Whether `spec.replicas` changed since the ReplicaSets were last sized."""
         wanted = str(rollout.replicas(deployment))
         return any(
@@ -152,7 +157,7 @@ class DeploymentController:
             for item in rollout.active(sets)
         )
 
-    def _scale(self, deployment: Obj, newest: Obj | None, old: list[Obj]) -> None:
+    def _scale(self, deployment: Deployment, newest: ReplicaSet | None, old: list[ReplicaSet]) -> None:
         everything = _joined(newest, old)
         busy = rollout.active(everything)
         wanted = rollout.replicas(deployment)
@@ -167,7 +172,7 @@ class DeploymentController:
             for item, size in rollout.proportional_sizes(deployment, everything):
                 self._sets.resize(deployment, item, size)
 
-    def _has_pods(self, deployment: Obj, sets: list[Obj]) -> bool:
+    def _has_pods(self, deployment: Deployment, sets: list[ReplicaSet]) -> bool:
         uids = {item["metadata"]["uid"] for item in sets}
         selector = written(deployment["spec"]["selector"])
         for pod in self._context.objects.list("pods", deployment["metadata"]["namespace"], labels=selector):
@@ -177,11 +182,11 @@ class DeploymentController:
         return False
 
 
-def _joined(newest: Obj | None, old: list[Obj]) -> list[Obj]:
+def _joined(newest: ReplicaSet | None, old: list[ReplicaSet]) -> list[ReplicaSet]:
     return [*old, newest] if newest is not None else list(old)
 
 
-def _saturated(newest: Obj, wanted: int) -> bool:
+def _saturated(newest: ReplicaSet, wanted: int) -> bool:
     annotations = newest["metadata"].get("annotations") or {}
     status = newest.get("status") or {}
     return (

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+from typing import TYPE_CHECKING, Literal, cast
 
-from meshbox.contracts import Obj
 from meshbox.controllers.meta import Context, condition, parse_time
 from meshbox.controllers.rollout import max_unavailable, replicas, total
+
+if TYPE_CHECKING:
+    from meshbox.typed.workloads import Deployment, DeploymentCondition, DeploymentStatus, ReplicaSet
 
 __all__ = ["PAUSED", "complete", "counted", "progressed", "progressing", "put", "seconds_to_deadline"]
 
@@ -14,8 +17,10 @@ AVAILABLE_REASON = "NewReplicaSetAvailable"
 TIMED_OUT = "ProgressDeadlineExceeded"
 PAUSED = "DeploymentPaused"
 
+_Count = Literal["replicas", "updatedReplicas", "readyReplicas", "availableReplicas", "unavailableReplicas"]
 
-def put(context: Context, status: Obj, type_: str, value: str, reason: str, message: str) -> None:
+
+def put(context: Context, status: DeploymentStatus, type_: str, value: str, reason: str, message: str) -> None:
     """Set a condition of a Deployment, which also has a time of its last update; one that says the same stays."""
     now = context.now()
     known = condition(status, type_)
@@ -36,15 +41,17 @@ def put(context: Context, status: Obj, type_: str, value: str, reason: str, mess
     ]
 
 
-def counted(context: Context, deployment: Obj, replica_sets: list[Obj], newest: Obj | None) -> Obj:
+def counted(
+    context: Context, deployment: Deployment, replica_sets: list[ReplicaSet], newest: ReplicaSet | None
+) -> DeploymentStatus:
     """The status with counts, `observedGeneration` and the Available condition brought up to date."""
-    status: Obj = copy.deepcopy(deployment.get("status") or {})
+    status: DeploymentStatus = copy.deepcopy(deployment.get("status") or {})
 
-    def count(items: list[Obj], field: str) -> int:
+    def count(items: list[ReplicaSet], field: Literal["replicas", "readyReplicas", "availableReplicas"]) -> int:
         return sum((item.get("status") or {}).get(field, 0) for item in items)
 
     available = count(replica_sets, "availableReplicas")
-    counts = {
+    counts: dict[_Count, int] = {
         "replicas": count(replica_sets, "replicas"),
         "updatedReplicas": count([newest] if newest else [], "replicas"),
         "readyReplicas": count(replica_sets, "readyReplicas"),
@@ -71,27 +78,27 @@ def counted(context: Context, deployment: Obj, replica_sets: list[Obj], newest: 
     return status
 
 
-def complete(deployment: Obj, status: Obj) -> bool:
+def complete(deployment: Deployment, status: DeploymentStatus) -> bool:
     """Whether `status` shows that everything wanted is there, in its newest form, and nothing else."""
     wanted = replicas(deployment)
     observed = int(status.get("observedGeneration", 0))
+    fields: tuple[_Count, ...] = ("updatedReplicas", "replicas", "availableReplicas")
     return observed >= deployment["metadata"].get("generation", 1) and all(
-        status.get(field, 0) == wanted for field in ("updatedReplicas", "replicas", "availableReplicas")
+        status.get(field, 0) == wanted for field in fields
     )
 
 
-def progressing(before: Obj, status: Obj) -> bool:
+def progressing(before: DeploymentStatus, status: DeploymentStatus) -> bool:
     """Whether `status` is nearer to the goal than `before`."""
 
-    def old_pods(item: Obj) -> int:
+    def old_pods(item: DeploymentStatus) -> int:
         return int(item.get("replicas", 0)) - int(item.get("updatedReplicas", 0))
 
-    return any(
-        status.get(f, 0) > before.get(f, 0) for f in ("updatedReplicas", "readyReplicas", "availableReplicas")
-    ) or old_pods(status) < old_pods(before)
+    fields: tuple[_Count, ...] = ("updatedReplicas", "readyReplicas", "availableReplicas")
+    return any(status.get(field, 0) > before.get(field, 0) for field in fields) or old_pods(status) < old_pods(before)
 
 
-def seconds_to_deadline(context: Context, deployment: Obj, status: Obj) -> float | None:
+def seconds_to_deadline(context: Context, deployment: Deployment, status: DeploymentStatus) -> float | None:
     """Seconds until the rollout counts as stuck (0: it does now); None where nothing is being waited for."""
     deadline = deployment["spec"].get("progressDeadlineSeconds")
     known = condition(status, "Progressing")
@@ -100,7 +107,9 @@ def seconds_to_deadline(context: Context, deployment: Obj, status: Obj) -> float
     return max(0.0, parse_time(known.get("lastUpdateTime")) + float(deadline) - context.clock())
 
 
-def progressed(context: Context, deployment: Obj, replica_sets: list[Obj], newest: Obj | None) -> Obj:
+def progressed(
+    context: Context, deployment: Deployment, replica_sets: list[ReplicaSet], newest: ReplicaSet | None
+) -> DeploymentStatus:
     """The status of a rollout under way or done: `counted`, and the Progressing and ReplicaFailure conditions."""
     before = deployment.get("status") or {}
     status = counted(context, deployment, replica_sets, newest)
@@ -123,7 +132,7 @@ def progressed(context: Context, deployment: Obj, replica_sets: list[Obj], newes
         if failure is not None:
             known = condition(before, "ReplicaFailure")
             if known is not None and known.get("message") == failure.get("message"):
-                status["conditions"].append(known)
+                status["conditions"].append(cast("DeploymentCondition", known))
             else:
                 put(
                     context,
@@ -137,7 +146,7 @@ def progressed(context: Context, deployment: Obj, replica_sets: list[Obj], newes
     return status
 
 
-def _still_progressing(context: Context, status: Obj, message: str) -> None:
+def _still_progressing(context: Context, status: DeploymentStatus, message: str) -> None:
     known = condition(status, "Progressing")
     if known is not None and known["status"] == "True" and known.get("reason") == "ReplicaSetUpdated":
         # Progress restarts the clock of the deadline, so the time of the last update moves even if nothing else does.

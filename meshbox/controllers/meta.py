@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from meshbox.contracts import Clock, Obj, Objects
+from meshbox.contracts import Clock, Obj, Objects, View
 from meshbox.settings import SandboxSettings
 
 __all__ = [
@@ -64,7 +64,7 @@ def parse_time(text: str | None) -> float:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def owner_reference(owner: Obj, api_version: str, kind: str) -> Obj:
+def owner_reference(owner: View, api_version: str, kind: str) -> Obj:
     """The reference by which `owner` controls an object."""
     return {
         "apiVersion": api_version,
@@ -85,7 +85,7 @@ def controller_of(obj: Obj) -> Obj | None:
     return None
 
 
-def condition(status: Obj, type_: str) -> Obj | None:
+def condition(status: View, type_: str) -> Obj | None:
     """The condition of type `type_` in a status."""
     for item in status.get("conditions") or ():
         if item["type"] == type_:
@@ -111,7 +111,7 @@ def put_condition(status: Obj, new: Obj) -> None:
     conditions.append(new)
 
 
-def write_status(context: Context, resource: str, obj: Obj, status: Obj) -> bool:
+def write_status(context: Context, resource: str, obj: Obj, status: View) -> bool:
     """Write `status` where it differs from what `obj` has; returns whether it did."""
     if (obj.get("status") or {}) == status:
         return False

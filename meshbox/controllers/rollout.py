@@ -6,11 +6,14 @@ Nothing here reads or writes objects of the cluster; the functions change none o
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from labkit.ground.int_or_string import scaled
 from labkit.ground.numbers import whole
-from meshbox.contracts import Obj
 from meshbox.controllers.meta import parse_time
+
+if TYPE_CHECKING:
+    from meshbox.typed.workloads import Deployment, ReplicaSet
 
 __all__ = [
     "DESIRED",
@@ -37,13 +40,13 @@ DESIRED = "deployment.kubernetes.io/desired-replicas"
 MAX = "deployment.kubernetes.io/max-replicas"
 
 
-def replicas(obj: Obj) -> int:
+def replicas(obj: Deployment | ReplicaSet) -> int:
     """`spec.replicas`, 1 where it is not given."""
     value = obj["spec"].get("replicas")
     return 1 if value is None else int(value)
 
 
-def available(replica_set: Obj) -> int:
+def available(replica_set: ReplicaSet) -> int:
     """How many of its pods are available.
 
     A status can be older than the spec beside it; pods above the wanted number are about to go and do not count.
@@ -52,23 +55,23 @@ def available(replica_set: Obj) -> int:
     return min(int(status.get("availableReplicas", 0)), replicas(replica_set))
 
 
-def total(replica_sets: Iterable[Obj]) -> int:
+def total(replica_sets: Iterable[ReplicaSet]) -> int:
     """Pods wanted by all of them."""
     return sum(replicas(item) for item in replica_sets)
 
 
-def active(replica_sets: Iterable[Obj]) -> list[Obj]:
+def active(replica_sets: Iterable[ReplicaSet]) -> list[ReplicaSet]:
     """Those that want pods."""
     return [item for item in replica_sets if replicas(item) > 0]
 
 
-def revision(obj: Obj) -> int:
+def revision(obj: Deployment | ReplicaSet) -> int:
     """The revision that an object's annotation names, 0 where there is none."""
     text = (obj["metadata"].get("annotations") or {}).get(REVISION, "")
     return max(0, whole(text) or 0)
 
 
-def oldest_first(replica_sets: Iterable[Obj]) -> list[Obj]:
+def oldest_first(replica_sets: Iterable[ReplicaSet]) -> list[ReplicaSet]:
     """Sorted by revision: times of creation have whole seconds, in which several rollouts fit."""
     return sorted(
         replica_sets,
@@ -80,13 +83,13 @@ def oldest_first(replica_sets: Iterable[Obj]) -> list[Obj]:
     )
 
 
-def is_rolling(deployment: Obj) -> bool:
+def is_rolling(deployment: Deployment) -> bool:
     """Whether its strategy is RollingUpdate."""
     strategy = deployment["spec"].get("strategy") or {}
     return bool(strategy.get("type", "RollingUpdate") == "RollingUpdate")
 
 
-def _fenceposts(deployment: Obj) -> tuple[int, int]:
+def _fenceposts(deployment: Deployment) -> tuple[int, int]:
     rolling = (deployment["spec"].get("strategy") or {}).get("rollingUpdate") or {}
     wanted = replicas(deployment)
     surge = scaled(rolling.get("maxSurge", "25%"), wanted, up=True)
@@ -95,12 +98,12 @@ def _fenceposts(deployment: Obj) -> tuple[int, int]:
     return surge, 1 if surge == 0 and unavailable == 0 else unavailable
 
 
-def max_surge(deployment: Obj) -> int:
+def max_surge(deployment: Deployment) -> int:
     """Pods a rollout may have above the wanted number."""
     return _fenceposts(deployment)[0] if is_rolling(deployment) else 0
 
 
-def max_unavailable(deployment: Obj) -> int:
+def max_unavailable(deployment: Deployment) -> int:
     """Pods that may be missing during a rollout."""
     wanted = replicas(deployment)
     if not is_rolling(deployment) or wanted == 0:
@@ -108,7 +111,7 @@ def max_unavailable(deployment: Obj) -> int:
     return min(_fenceposts(deployment)[1], wanted)
 
 
-def new_size(deployment: Obj, others: list[Obj], current: int) -> int:
+def new_size(deployment: Deployment, others: list[ReplicaSet], current: int) -> int:
     """How many pods the newest ReplicaSet should have next.
 
     Args:
@@ -125,7 +128,9 @@ def new_size(deployment: Obj, others: list[Obj], current: int) -> int:
     return current if room <= 0 else current + min(room, wanted - current)
 
 
-def scaled_down_sizes(deployment: Obj, newest: Obj | None, old: list[Obj]) -> list[tuple[Obj, int]]:
+def scaled_down_sizes(
+    deployment: Deployment, newest: ReplicaSet | None, old: list[ReplicaSet]
+) -> list[tuple[ReplicaSet, int]]:
     """Which old ReplicaSets may shrink now, and to what size.
 
     Pods that are not available go first: they serve nobody. Of the others only as many go as leave the wanted
@@ -154,7 +159,7 @@ def scaled_down_sizes(deployment: Obj, newest: Obj | None, old: list[Obj]) -> li
     ]
 
 
-def _share(replica_set: Obj, deployment: Obj, wanted: int, to_add: int, added: int) -> int:
+def _share(replica_set: ReplicaSet, deployment: Deployment, wanted: int, to_add: int, added: int) -> int:
     size = replicas(replica_set)
     if size == 0 or to_add == 0 or to_add == added:
         return 0
@@ -165,7 +170,7 @@ def _share(replica_set: Obj, deployment: Obj, wanted: int, to_add: int, added: i
     return min(share, allowed) if to_add > 0 else max(share, allowed)
 
 
-def proportional_sizes(deployment: Obj, replica_sets: list[Obj]) -> list[tuple[Obj, int]]:
+def proportional_sizes(deployment: Deployment, replica_sets: list[ReplicaSet]) -> list[tuple[ReplicaSet, int]]:
     """Sizes after scaling a Deployment in the middle of a rollout: each ReplicaSet keeps its share."""
     wanted = replicas(deployment)
     sets = active(replica_sets)

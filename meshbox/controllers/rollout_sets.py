@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
-from meshbox.contracts import ApiError, Obj
+from meshbox.contracts import ApiError
 from meshbox.controllers import rollout
 from meshbox.controllers.meta import MANAGER, Context, hash_text, owner_reference
+
+if TYPE_CHECKING:
+    from meshbox.typed.metadata import ObjectMeta
+    from meshbox.typed.pods import PodTemplateSpec
+    from meshbox.typed.workloads import Deployment, ReplicaSet
 
 __all__ = ["COMPONENT", "DEPLOYMENTS", "REPLICA_SETS", "RolloutSets", "split"]
 
@@ -26,34 +31,35 @@ _NOT_COPIED = {
 }
 
 
-def _bare(template: Obj) -> Obj:
-    meta = {key: value for key, value in (template.get("metadata") or {}).items() if key != "creationTimestamp"}
+def _bare(template: PodTemplateSpec) -> PodTemplateSpec:
+    meta: ObjectMeta = {**(template.get("metadata") or {})}
+    meta.pop("creationTimestamp", None)
     meta["labels"] = {key: value for key, value in (meta.get("labels") or {}).items() if key != _HASH}
     return {**template, "metadata": meta}
 
 
-def split(deployment: Obj, sets: list[Obj]) -> tuple[Obj | None, list[Obj]]:
+def split(deployment: Deployment, sets: list[ReplicaSet]) -> tuple[ReplicaSet | None, list[ReplicaSet]]:
     """The ReplicaSet that has the Deployment's template as it is now (None where there is none), and all others."""
     wanted = _bare(deployment["spec"]["template"])
     newest = next((item for item in rollout.oldest_first(sets) if _bare(item["spec"]["template"]) == wanted), None)
     return newest, [item for item in sets if item is not newest]
 
 
-def _annotations(obj: Obj) -> dict[str, str]:
+def _annotations(obj: Deployment | ReplicaSet) -> dict[str, str]:
     found: dict[str, str] = obj["metadata"].get("annotations") or {}
     return found
 
 
-def _copied_annotations(deployment: Obj) -> dict[str, str]:
+def _copied_annotations(deployment: Deployment) -> dict[str, str]:
     return {key: value for key, value in _annotations(deployment).items() if key not in _NOT_COPIED}
 
 
-def _size_annotations(deployment: Obj) -> dict[str, str]:
+def _size_annotations(deployment: Deployment) -> dict[str, str]:
     wanted = rollout.replicas(deployment)
     return {rollout.DESIRED: str(wanted), rollout.MAX: str(wanted + rollout.max_surge(deployment))}
 
 
-def _next_revision(old: list[Obj]) -> int:
+def _next_revision(old: list[ReplicaSet]) -> int:
     return 1 + max(map(rollout.revision, old), default=0)
 
 
@@ -67,17 +73,17 @@ class RolloutSets:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    def _patch(self, resource: str, obj: Obj, patch: dict[str, Any]) -> None:
+    def _patch(self, resource: str, obj: Deployment | ReplicaSet, patch: dict[str, Any]) -> None:
         meta = obj["metadata"]
         written = self._context.objects.patch(resource, meta["name"], patch, meta["namespace"], manager=MANAGER)
         obj["metadata"], obj["spec"] = written["metadata"], written["spec"]
 
-    def _say_scaled(self, deployment: Obj, name: str, before: int, size: int) -> None:
+    def _say_scaled(self, deployment: Deployment, name: str, before: int, size: int) -> None:
         change = f"to {size}" if self._context.settings.legacy else f"from {before} to {size}"
         message = f"Scaled {'up' if size > before else 'down'} replica set {name} {change}"
         self._context.objects.event(deployment, "Normal", "ScalingReplicaSet", message, COMPONENT)
 
-    def create(self, deployment: Obj, old: list[Obj]) -> Obj | None:
+    def create(self, deployment: Deployment, old: list[ReplicaSet]) -> ReplicaSet | None:
         """Create the ReplicaSet of the current template.
 
         Returns:
@@ -121,9 +127,9 @@ class RolloutSets:
             return None
         if size:
             self._say_scaled(deployment, created["metadata"]["name"], 0, size)
-        return created
+        return cast("ReplicaSet", created)
 
-    def resize(self, deployment: Obj, replica_set: Obj, size: int) -> bool:
+    def resize(self, deployment: Deployment, replica_set: ReplicaSet, size: int) -> bool:
         """Give a ReplicaSet its size and note the Deployment's beside it; returns whether its size changed."""
         before = rollout.replicas(replica_set)
         noted = _size_annotations(deployment)
@@ -135,7 +141,7 @@ class RolloutSets:
         self._say_scaled(deployment, replica_set["metadata"]["name"], before, size)
         return True
 
-    def refresh(self, deployment: Obj, newest: Obj, old: list[Obj]) -> None:
+    def refresh(self, deployment: Deployment, newest: ReplicaSet, old: list[ReplicaSet]) -> None:
         """Bring the newest ReplicaSet's annotations and `minReadySeconds` up to date; its revision is the highest."""
         annotations = _annotations(newest)
         changed = {
@@ -154,13 +160,13 @@ class RolloutSets:
         if patch:
             self._patch(REPLICA_SETS, newest, patch)
 
-    def note_revision(self, deployment: Obj, newest: Obj) -> None:
+    def note_revision(self, deployment: Deployment, newest: ReplicaSet) -> None:
         """Write the revision of the newest ReplicaSet on the Deployment."""
         number = str(rollout.revision(newest))
         if _annotations(deployment).get(rollout.REVISION) != number:
             self._patch(DEPLOYMENTS, deployment, {"metadata": {"annotations": {rollout.REVISION: number}}})
 
-    def forget_old(self, deployment: Obj, old: list[Obj]) -> None:
+    def forget_old(self, deployment: Deployment, old: list[ReplicaSet]) -> None:
         """Delete the oldest ReplicaSets beyond `revisionHistoryLimit`, if they have no pods any more."""
         limit = deployment["spec"].get("revisionHistoryLimit")
         if limit is None:
