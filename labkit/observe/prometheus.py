@@ -12,13 +12,12 @@ from urllib.parse import urlencode
 
 from labkit import cluster
 from labkit.ground.errors import ClusterError, NotReadyError, SettingError
-from labkit.ground.promql_selectors import selectors
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-__all__ = ["Explanation", "Prometheus", "chart", "duration", "unit_of"]
+__all__ = ["Explanation", "Prometheus", "chart", "duration"]
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31536000, "ms": 0.001}
 
@@ -33,27 +32,6 @@ def duration(text: str) -> float:
     if not parts or "".join(number + unit for number, unit in parts) != text:
         raise SettingError(f"{text!r} is not a duration", next_step="write it as Prometheus does: 30s, 5m, 1h30m")
     return float(sum(int(number) * _UNITS[unit] for number, unit in parts))
-
-
-def unit_of(expression: str) -> str:
-    """The unit of what `expression` returns, read off its metrics' names: "ms", "s", "bytes", "…/s", or "" if unclear.
-
-    Prometheus itself knows no units; its naming convention puts them last in a metric's name.
-    """
-    if re.search(r"_bucket\b", expression) and "histogram_quantile" in expression:
-        base = expression
-    elif re.search(r"\)\s*/\s*", expression) and expression.count("rate(") > 1:
-        return ""
-    else:
-        base = expression
-    unit = next(
-        (unit for name, unit in (("_milliseconds", "ms"), ("_seconds", "s"), ("_bytes", "bytes")) if name in base), ""
-    )
-    if "histogram_quantile" in expression:
-        return unit
-    if re.search(r"\bi?rate\(", expression):
-        return f"{unit or ('requests' if '_requests_total' in base else 'events')}/s"
-    return unit
 
 
 @dataclass(frozen=True)
@@ -190,9 +168,15 @@ class Prometheus:
 
     def explain(self, expression: str) -> Explanation:
         """Why `expression` returns nothing: no such metric, no traffic yet, a wrong label, or too few samples."""
+        from grafana_figures.expressions import selectors
+
         reasons: list[str] = []
         closest: list[str] = []
-        for name, matchers in selectors(expression):
+        try:
+            asked = list(selectors(expression))
+        except SettingError as error:
+            return Explanation(expression, (error.message,))
+        for name, matchers in asked:
             found, near = self._explain_selector(name, matchers)
             reasons += found
             closest += near
@@ -201,6 +185,11 @@ class Prometheus:
         return Explanation(expression, tuple(dict.fromkeys(reasons)), tuple(dict.fromkeys(closest))[:5])
 
     def _explain_selector(self, name: str, matchers: list[tuple[str, str, str]]) -> tuple[list[str], list[str]]:
+        from grafana_figures.expressions import written
+
+        if not name:
+            few = self._count("", matchers)
+            return ([] if few else [f"no series has {written('', matchers)[1:-1]}"]), []
         if not self._count(name, []):
             names = self.label_values("__name__")
             near = difflib.get_close_matches(name, names, 1, 0.6)
@@ -214,22 +203,26 @@ class Prometheus:
         for label, operator, wanted in matchers:
             if self._count(name, [(label, operator, wanted)]):
                 continue
-            values = self.label_values(label, name)
+            values = self.label_values(label, written(name, []))
             if not values:
                 reasons.append(f"{name} has no label {label}")
                 continue
             near = difflib.get_close_matches(wanted, values, 3, 0.4) or values[:3]
-            reasons.append(f'no series of {name} has {label}{operator}"{wanted}"; there are {", ".join(values[:8])}')
-            closest += [f'{name}{{{label}="{value}"}}' for value in near]
+            asked = written("", [(label, operator, wanted)])[1:-1]
+            reasons.append(f"no series of {name} has {asked}; there are {', '.join(values[:8])}")
+            closest += [written(name, [(label, "=", value)]) for value in near]
         return reasons or [f"each label of {name} matches some series, but no series matches all of them"], closest
 
     def _count(self, name: str, matchers: list[tuple[str, str, str]]) -> int:
-        inner = ",".join(f'{label}{operator}"{value}"' for label, operator, value in matchers)
-        return len(self.get("series", [("match[]", f"{name}{{{inner}}}" if inner else name)]))
+        from grafana_figures.expressions import written
+
+        return len(self.get("series", [("match[]", written(name, matchers))]))
 
 
 def _table(series: Iterator[tuple[Mapping[str, str], list[list[Any]]]], expression: str) -> pd.DataFrame:
     import pandas as pd
+
+    from grafana_figures.expressions import unit_of
 
     rows = [{"time": float(at), **labels, "value": float(value)} for labels, points in series for at, value in points]
     table = pd.DataFrame(rows, columns=None if rows else ["time", "value"])

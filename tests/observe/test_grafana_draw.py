@@ -324,9 +324,9 @@ def test_an_empty_panel_says_which_metrics_are_missing():
     panel = absent('rate(a_total[1m]) + b / c - d{x="1"} * e', "a_total")
     assert panel.drawn
     assert panel.empty
-    assert panel.note == "there is no metric d, b, c, …"
+    assert panel.note == "there is no metric b, c, d, …"
     texts = [one["text"] for one in panel.figure["layout"]["annotations"]]
-    assert texts[-2:] == ["No data", "there is no metric d, b, c, …"]
+    assert texts[-2:] == ["No data", "there is no metric b, c, d, …"]
 
 
 def test_many_missing_metrics_are_not_all_named():
