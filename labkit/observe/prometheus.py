@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
 
 from labkit import cluster
 from labkit.ground.errors import ClusterError, NotReadyError, SettingError
+from labkit.ground.prometheus import PrometheusApi
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,7 +54,7 @@ class Explanation:
         return "\n".join(lines)
 
 
-class Prometheus:
+class Prometheus(PrometheusApi):
     """Prometheus' HTTP API.
 
     Args:
@@ -62,24 +62,17 @@ class Prometheus:
     """
 
     def __init__(self, url: str) -> None:
-        self.url = url.rstrip("/")
+        super().__init__(url)
 
     def get(self, path: str, parameters: Mapping[str, str] | list[tuple[str, str]] | None = None) -> Any:
         """The `data` of one answer of /api/v1.
 
         Raises:
+            NoTargetError: choosing a cluster has failed: the address may be the one of a cluster chosen before.
             ClusterError: it cannot be reached or refuses; a mistake in PromQL carries Prometheus' own words.
         """
-        query = f"?{urlencode(parameters)}" if parameters else ""
-        answer = cluster.fetch(f"{self.url}/api/v1/{path}{query}")
-        hint = "forward a port to it: kubectl -n istio-system port-forward svc/prometheus 9090"
-        content = answer.json(self.url, "Prometheus", hint)
-        if content.get("status") != "success":
-            raise ClusterError(
-                f"Prometheus refused the query ({content.get('errorType')}): {content.get('error')}",
-                next_step="a position such as 1:12 counts lines and characters of the PromQL",
-            )
-        return content["data"]
+        cluster.require_no_refusal()
+        return super().get(path, parameters)
 
     def query(self, expression: str, at: pd.Timestamp | None = None) -> pd.DataFrame:
         """An instant query.
@@ -95,13 +88,7 @@ class Prometheus:
         Raises:
             ClusterError: Prometheus cannot be reached, or the PromQL is wrong.
         """
-        given = {"query": expression}
-        if at is not None:
-            given["time"] = f"{at.timestamp():.3f}"
-        data = self.get("query", given)
-        if data["resultType"] in ("scalar", "string"):
-            data = {"result": [{"metric": {}, "value": data["result"]}]}
-        return _table(((one["metric"], [one["value"]]) for one in data["result"]), expression)
+        return _table(self.instant(expression, at.timestamp() if at is not None else None), expression)
 
     def range(
         self,
@@ -123,9 +110,7 @@ class Prometheus:
         """
         last = end.timestamp() if end is not None else time.time()
         span, distance = duration(window), duration(step)
-        given = {"query": expression, "start": f"{last - span:.3f}", "end": f"{last:.3f}", "step": f"{distance:g}"}
-        data = self.get("query_range", given)
-        return _table(((one["metric"], one["values"]) for one in data["result"]), expression)
+        return _table(self.over(expression, last - span, last, distance), expression)
 
     def value(self, expression: str) -> float:
         """The one number that `expression` returns; 0.0 if it returns nothing.
@@ -219,12 +204,12 @@ class Prometheus:
         return len(self.get("series", [("match[]", written(name, matchers))]))
 
 
-def _table(series: Iterator[tuple[Mapping[str, str], list[list[Any]]]], expression: str) -> pd.DataFrame:
+def _table(series: Iterator[tuple[dict[str, str], list[tuple[float, float]]]], expression: str) -> pd.DataFrame:
     import pandas as pd
 
     from grafana_figures.expressions import unit_of
 
-    rows = [{"time": float(at), **labels, "value": float(value)} for labels, points in series for at, value in points]
+    rows = [{"time": at, **labels, "value": value} for labels, points in series for at, value in points]
     table = pd.DataFrame(rows, columns=None if rows else ["time", "value"])
     table["time"] = pd.to_datetime(table["time"].astype("float64"), unit="s", utc=True)
     table["value"] = table["value"].astype("float64")

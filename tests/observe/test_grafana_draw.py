@@ -211,7 +211,7 @@ def test_a_refused_query_is_the_reason_and_the_others_are_drawn():
     with fake(answer) as url:
         found = Grafana(url, [Dashboard({"title": "Two", "panels": panels})]).draw("Two", window="20s", end=END)
     assert [panel.drawn for panel in found] == [False, True]
-    assert found.missing[0].reason == "Prometheus refuses (bad_data): parse error"
+    assert found.missing[0].reason == "Prometheus refused the query (bad_data): parse error"
 
 
 def test_nobody_there_is_told():
