@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from labkit.ground.client import send
+from meshbox.exposition import head
 from meshbox.images.cluster import Cluster
 
 __all__ = ["Collector", "Counters", "known", "parse", "sidecars"]
@@ -101,7 +102,7 @@ class Counters:
             base = re.sub(r"_(bucket|sum|count)$", "", name)
             if base != family:
                 family = base
-                lines.append(f"# TYPE {base} {'counter' if base.endswith('_total') else 'histogram'}")
+                lines += head(base, "counter" if base.endswith("_total") else "histogram")
             lines.append(f"{name}{{{labels}}} {value:.10g}")
         return "\n".join(lines) + "\n"
 
