@@ -201,16 +201,12 @@ class Dashboard:
         """
         wanted = set(only)
         pairs = [pair for pair in _repeated(self.specs, pen.choices) if not wanted or pair[0].id in wanted]
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            panels = list(pool.map(lambda pair: _draw(pair[0], pair[1], pen), pairs))
+        try:
+            with ThreadPoolExecutor(_AT_ONCE) as pool:
+                panels = list(pool.map(lambda pair: draw(pair[0], replace(pen, choices=pair[1])), pairs))
+        finally:
+            pen.api.close()
         return Drawn(panels, pen.choices, pen.window)
-
-
-def _draw(spec: Spec, choices: Choices, pen: Pen) -> Panel:
-    try:
-        return draw(spec, replace(pen, choices=choices))
-    finally:
-        pen.api.close()
 
 
 def _repeated(specs: list[Spec], choices: Choices) -> Iterator[tuple[Spec, Choices]]:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from grafana_figures import heat, lines, numbers, texts
 from grafana_figures.cells import Column, columns, table
+from grafana_figures.expressions import selectors, written
 from grafana_figures.model import Grid, Json, Spec
 from grafana_figures.promql import Api, Window
 from grafana_figures.series import Asked, Series, ask, clock, named, reduced
 from grafana_figures.theme import DARK, Theme, layout
 from grafana_figures.variables import Choices
-from labkit.ground.errors import ClusterError
-from labkit.ground.promql_selectors import selectors
+from labkit.ground.errors import ClusterError, SettingError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -188,7 +188,7 @@ def _noted(panel: Panel, pen: Pen) -> Panel:
     """An empty panel, with what is missing below its "No data", if that can be told."""
     try:
         note = _missing(panel, pen)
-    except ClusterError:
+    except (ClusterError, SettingError):
         return panel
     if not note:
         return panel
@@ -202,14 +202,13 @@ def _missing(panel: Panel, pen: Pen) -> str:
     """Which metrics, or which series of them, a panel asks for and Prometheus does not have."""
     asked = [found for query in panel.queries for found in selectors(query)]
     known = pen.api.names()
-    missing = list(dict.fromkeys(name for name, _ in asked if name not in known))
+    missing = list(dict.fromkeys(name for name, _ in asked if name and name not in known))
     if missing:
         shown = [*missing[:_MOST_MISSING], *(["…"] if len(missing) > _MOST_MISSING else [])]
         return "there is no metric " + ", ".join(shown)
     for name, matchers in asked:
-        inside = ",".join(f'{label}{operator}"{value}"' for label, operator, value in matchers)
-        if inside and not pen.api.query(f"count({name}{{{inside}}})", pen.window.end):
-            return f"no series of {name} has {inside}"
+        if matchers and not pen.api.query(f"count({written(name, matchers)})", pen.window.end):
+            return f"no series{f' of {name}' if name else ''} has {written('', matchers)[1:-1]}"
     return _FEW if asked else ""
 
 

@@ -8,41 +8,20 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import HTTPServer
 from pathlib import Path
 
 from grafana_figures.pod import Pod
 from grafana_figures.site import Answer, Site
-from labkit.ground import framing
-from labkit.ground.framing import FramingError, Incoming, LimitedThreads
+from labkit.ground.handler import BoundedHandler, BoundedServer
 
 __all__ = ["main", "server"]
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    timeout = 300
+class _Handler(BoundedHandler):
     site: Site
 
-    def setup(self) -> None:
-        super().setup()
-        self._incoming = Incoming(self.connection)
-        self.rfile = self._incoming  # type: ignore[assignment]
-
-    def handle_one_request(self) -> None:
-        if not self._incoming.wait(self.timeout):
-            self.close_connection = True
-            return
-        self._incoming.allow(framing.HEAD_SECONDS, framing.MOST_HEAD)
-        try:
-            super().handle_one_request()
-        except FramingError as error:
-            self.close_connection = True
-            self.wfile.write(f"HTTP/1.1 {error.status} {error.words}\r\nConnection: close\r\n\r\n".encode())
-        if self.close_connection:
-            self._incoming.discard()
-
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 (its name)
         host, origin = self.headers.get("Host", ""), self.headers.get("Origin", "")
         try:
             answer = self.site.answer(self.command, self.path, host, origin)
@@ -52,7 +31,7 @@ class _Handler(BaseHTTPRequestHandler):
 
             traceback.print_exc()
             answer = Answer(500, b'{"message": "Internal server error"}')
-        if self.command in ("POST", "PUT", "PATCH", "DELETE") or self._has_body():
+        if self.command in ("POST", "PUT", "PATCH", "DELETE") or self.body_length() != 0:
             # What a refused request carries is not read, so nothing may follow on this connection.
             self.close_connection = True
         self.send_response(answer.status)
@@ -72,24 +51,14 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self.wfile.write(answer.body)
 
-    def _has_body(self) -> bool:
-        lengths, encodings = (self.headers.get_all(name, []) for name in ("Content-Length", "Transfer-Encoding"))
-        return framing.body_length(lengths, encodings, self.request_version) != 0
-
     def __getattr__(self, name: str) -> Callable[[], None]:
         # HEAD is answered as GET without its body; everything that writes is refused, with a reason.
         if name.removeprefix("do_") in ("HEAD", "POST", "PUT", "PATCH", "DELETE"):
             return self.do_GET
         raise AttributeError(name)
 
-    def log_message(self, format: str, *args: object) -> None:
-        """Nothing: Grafana logs requests at a level that is off by default."""
 
-
-class _Server(LimitedThreads, HTTPServer):
-    daemon_threads = True
-    block_on_close = False
-
+class _Server(BoundedServer):
     def handle_error(self, request: object, client_address: object) -> None:
         """A browser that goes away in the middle is no fault of ours; anything else is told."""
         if not isinstance(sys.exception(), OSError):

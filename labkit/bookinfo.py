@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
-import http.client
 import re
 import time
 from collections.abc import Mapping
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 from labkit import cluster, display
+from labkit.ground.client import Connections
 from labkit.ground.errors import SettingError
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ def load(
     target, sent = _page_url(url), dict(headers or {})
     begun = time.perf_counter()
     with (
-        _Connections(target, sent, timeout) as connections,
+        contextlib.closing(_Page(target, sent, timeout)) as page,
         ThreadPoolExecutor(workers) as pool,
         tqdm(total=n, desc=f"GET {target}", unit="request", leave=False, delay=1.0) as bar,
     ):
@@ -179,7 +180,7 @@ def load(
         def one(index: int) -> tuple[float, int, float, str, str]:
             # The n-th request has its time, however long those before it took.
             time.sleep(max(0.0, begun + index / rate - time.perf_counter()))
-            row = connections.get()
+            row = page.get()
             bar.update()
             return row
 
@@ -189,36 +190,27 @@ def load(
     return frame.sort_values("time", ignore_index=True)
 
 
-class _Connections:
-    """A pool of connections, each used by one request at a time."""
+class _Page:
+    """The page, over a pool of connections."""
 
     def __init__(self, url: str, headers: Mapping[str, str], timeout: float) -> None:
-        self._parts = urlsplit(url)
+        parts = urlsplit(url)
+        self._path = parts.path
         self._headers = {**headers, "Connection": "keep-alive"}
-        self._timeout = timeout
-        self._idle: list[http.client.HTTPConnection] = []
-
-    def __enter__(self) -> _Connections:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for connection in self._idle:
-            connection.close()
+        self._connections = Connections(parts.hostname or "", parts.port or 80, timeout)
 
     def get(self) -> tuple[float, int, float, str, str]:
-        host, port = self._parts.hostname or "", self._parts.port or 80
-        connection = self._idle.pop() if self._idle else http.client.HTTPConnection(host, port, timeout=self._timeout)
         sent, begun = time.time(), time.perf_counter()
         try:
-            connection.request("GET", self._parts.path, headers=self._headers)
-            answer = connection.getresponse()
-            text = answer.read().decode(errors="replace")
-        except (OSError, http.client.HTTPException) as error:
-            connection.close()
+            # Each request counts once, so none is sent twice.
+            answer = self._connections.request("GET", self._path, self._headers, again=False)
+        except OSError as error:
             return sent, 0, time.perf_counter() - begun, "", str(error) or type(error).__name__
         taken = time.perf_counter() - begun
-        self._idle.append(connection)
-        return sent, answer.status, taken, parse(text, answer.status).reviews, ""
+        return sent, answer.status, taken, parse(answer.text, answer.status).reviews, ""
+
+    def close(self) -> None:
+        self._connections.close()
 
 
 def _page_url(url: str) -> str:

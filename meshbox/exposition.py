@@ -1,6 +1,7 @@
 """Prometheus' text format: counters and histograms that count, gauges that are looked up when somebody asks.
 
-Loaded by pods' own processes as well, so it needs nothing but the standard library.
+Loaded by pods' own processes as well, so it needs nothing but the standard library; prometheus-client takes 42 ms to
+import, and for a page and for an event five times as long.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import resource
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ["CONTENT_TYPE", "Counter", "Histogram", "exposition", "gauge", "process", "sample"]
+__all__ = ["CONTENT_TYPE", "Counter", "Histogram", "exposition", "gauge", "head", "process", "sample"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -28,8 +29,10 @@ def sample(name: str, labels: Labels, value: float) -> str:
     return f"{name}{{{inside}}} {value:.15g}" if inside else f"{name} {value:.15g}"
 
 
-def _head(name: str, kind: str, text: str) -> Iterator[str]:
-    yield f"# HELP {name} {text}"
+def head(name: str, kind: str, text: str = "") -> Iterator[str]:
+    """What stands before the lines of a metric: what it is, where that is known, and of which kind."""
+    if text:
+        yield f"# HELP {name} {text}"
     yield f"# TYPE {name} {kind}"
 
 
@@ -59,7 +62,7 @@ class Counter:
     def lines(self) -> Iterator[str]:
         """Its lines; none before the first event."""
         if self._values:
-            yield from _head(self.name, self._kind, self.text)
+            yield from head(self.name, self._kind, self.text)
         for labels, value in sorted(self._values.items()):
             yield sample(self.name, dict(zip(self._labels, labels, strict=True)), value)
 
@@ -92,7 +95,7 @@ class Histogram:
     def lines(self) -> Iterator[str]:
         """Its lines; none before the first value."""
         if self._series:
-            yield from _head(self.name, "histogram", self.text)
+            yield from head(self.name, "histogram", self.text)
         for labels, (counts, total) in sorted(self._series.items()):
             named = dict(zip(self._labels, labels, strict=True))
             sum_ = 0
@@ -107,7 +110,7 @@ def gauge(name: str, text: str, samples: Iterable[tuple[Labels, float]], kind: s
     """The lines of what is looked up now; none where there is nothing."""
     found = [sample(name, labels, value) for labels, value in samples]
     if found:
-        yield from _head(name, kind, text)
+        yield from head(name, kind, text)
         yield from found
 
 

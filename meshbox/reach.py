@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import http.client
 import json
 import ssl
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from labkit.ground import files
+from labkit.ground.client import Connections
 from meshbox.healing import healing
 
 __all__ = ["Access", "access", "answers", "mended"]
@@ -77,33 +77,27 @@ def answers(found: Access) -> str:
         context = ssl.create_default_context(cadata=found.authority)
     except (ssl.SSLError, ValueError):
         return "its kubeconfig is damaged: it has no certificate in it"
-    connection = http.client.HTTPSConnection(found.node, found.port, context=context, timeout=2)
     try:
-        connection.request("GET", "/api", headers={"Authorization": f"Bearer {found.token}"})
-        status = connection.getresponse().status
+        with Connections(found.node, found.port, 2, trust=lambda: context) as api:
+            status = api.request("GET", "/api", {"Authorization": f"Bearer {found.token}"}).status
     except ssl.SSLCertVerificationError:
         return f"the server at {found.node}:{found.port} is not the one that its kubeconfig trusts"
-    except (OSError, ValueError, http.client.HTTPException):
+    except (OSError, ValueError):
         return f"nobody answers at {found.node}:{found.port}"
-    finally:
-        connection.close()
     return "" if status == 200 else f"its server answers {status} to the token in its kubeconfig"
 
 
 def mended(kubeconfig: Path) -> tuple[str, ...]:
     """What the sandbox that a kubeconfig leads to is mending, a sentence each; also where it cannot be asked."""
-    connection = None
     try:
         found = access(kubeconfig)
         context = ssl.create_default_context(cadata=found.authority)
-        connection = http.client.HTTPSConnection(found.node, found.port, context=context, timeout=5)
-        listed = []
-        for path in ("pods", "events?fieldSelector=involvedObject.kind%3DNode"):
-            connection.request("GET", f"/api/v1/{path}", headers={"Authorization": f"Bearer {found.token}"})
-            listed.append(json.loads(connection.getresponse().read())["items"])
+        token = {"Authorization": f"Bearer {found.token}"}
+        with Connections(found.node, found.port, 5, trust=lambda: context) as api:
+            listed = [
+                json.loads(api.request("GET", f"/api/v1/{path}", token).body)["items"]
+                for path in ("pods", "events?fieldSelector=involvedObject.kind%3DNode")
+            ]
         return tuple(healing(*listed))
-    except (OSError, http.client.HTTPException, ValueError, KeyError):
+    except (OSError, ValueError, KeyError):
         return ("what it is mending cannot be said: its API did not answer in time",)
-    finally:
-        if connection is not None:
-            connection.close()

@@ -23,6 +23,13 @@ from labkit.ui.embed_relay import Relay
 from meshbox.images import web
 
 
+class Always:
+    """A site of which every page says yes."""
+
+    def answer(self, *_: str) -> Answer:
+        return Answer(200, b"yes")
+
+
 @contextlib.contextmanager
 def pair(sent: bytes, *, open_: bool = False) -> Iterator[Incoming]:
     """The reading side of a connection on which `sent` comes."""
@@ -288,20 +295,62 @@ def test_a_body_beyond_the_bound_is_not_waited_for() -> None:
 
 def test_more_connections_than_there_is_room_for_are_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web.Server, "most_connections", 5)
-    (served,) = web.listen({0: lambda _: web.Response(200, "yes")}, "127.0.0.1")
+    ended, begun = threading.Event(), threading.Semaphore(0)
+
+    def busy(_: web.Request) -> web.Response:
+        begun.release()
+        assert ended.wait(60)
+        return web.Response(200, "yes")
+
+    (served,) = web.listen({0: busy}, "127.0.0.1")
     address = ("127.0.0.1", served.server_address[1])
     held = [socket.create_connection(address, timeout=10) for _ in range(5)]
     for connection in held:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        assert connection.recv(1000).startswith(b"HTTP/1.1 200 ")
+        assert begun.acquire(timeout=20)
     with socket.create_connection(address, timeout=10) as another:
         assert another.recv(1000).startswith(b"HTTP/1.1 503 ")
+    ended.set()
     for connection in held:
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200 ")
         connection.close()
     # What they held is free again.
     deadline = time.monotonic() + 20
     while not exchange(address[1], b"GET / HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200 "):
         assert time.monotonic() < deadline
+    served.server_close()
+
+
+@pytest.mark.parametrize("kind", ["web", "grafana"])
+def test_connections_that_lie_idle_give_way_to_new_ones_the_longest_first(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(framing.LimitedThreads, "most_connections", 2)
+    monkeypatch.setattr(web.Server, "most_connections", 2)
+    if kind == "web":
+        (served,) = web.listen({0: lambda _: web.Response(200, "yes")}, "127.0.0.1")
+    else:
+        served = grafana(Always(), "127.0.0.1", 0)  # type: ignore[arg-type, assignment]
+        threading.Thread(target=served.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    address = ("127.0.0.1", int(served.server_address[1]))
+
+    def ask(connection: socket.socket) -> bytes:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        answer = b""
+        while more := connection.recv(1000):
+            answer += more
+            if answer.endswith(b"yes"):
+                break
+        return answer
+
+    with contextlib.ExitStack() as stack:
+        first, second = (stack.enter_context(socket.create_connection(address, timeout=20)) for _ in range(2))
+        for connection in (first, second, first):
+            assert ask(connection).endswith(b"yes")
+        third = stack.enter_context(socket.create_connection(address, timeout=20))
+        assert ask(third).endswith(b"yes")
+        assert second.recv(1000) == b""
+        assert ask(first).endswith(b"yes")
     served.server_close()
 
 

@@ -14,7 +14,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -23,19 +22,13 @@ from urllib.parse import quote, urlencode
 
 from labkit.cluster import identity, scratch
 from labkit.cluster.kubeconfig import Chosen, kubectl_program
+from labkit.cluster.leash import sure_leash
 from labkit.ground.errors import ClusterError
 
 __all__ = ["Tunnel", "TunnelError"]
 
 _PROTOCOL = "v4.channel.k8s.io"
 _DATA, _ERROR = 0, 1
-
-# Ends kubectl with its parent, even one that was killed: a forward must not outlive the notebook it belongs to.
-_LEASH = (
-    "import ctypes,os,signal,sys\n"
-    "ctypes.CDLL(None).prctl(1, signal.SIGTERM)\n"
-    "sys.exit(1) if os.getppid() != int(sys.argv[1]) else os.execv(sys.argv[2], sys.argv[2:])\n"
-)
 
 
 class TunnelError(Exception):
@@ -175,7 +168,7 @@ class Tunnel:
             place = folder / "api"
             command = [program, *self._target.arguments, "proxy", "--unix-socket", str(place)]
             process = subprocess.Popen(
-                [sys.executable, "-S", "-E", "-c", _LEASH, str(os.getpid()), *command],
+                [*sure_leash(), *command],
                 env=self._target.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

@@ -13,7 +13,7 @@ import socket
 import socketserver
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,7 @@ _MOST_LEFT = 2 * 1024 * 1024
 """Bytes of a body that nobody asked for, that are read so that the client sees the answer."""
 
 _LEFT_SECONDS = 5.0
+_GIVE_WAY_SECONDS = 0.1
 _BLOCK = 64 * 1024
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _SIZE = re.compile(rb"[0-9a-fA-F]{1,15}")
@@ -258,14 +259,38 @@ def _chunks(incoming: Incoming, most: int) -> bytes:
 
 
 class LimitedThreads(socketserver.ThreadingMixIn):
-    """A thread a connection, and no more than `most_connections` of them; others are turned away at once."""
+    """A thread a connection, and no more than `most_connections` of them.
+
+    Where there is no room for one more, the one that has lain idle longest gives way; if all are busy, the new one is
+    turned away at once.
+    """
 
     most_connections = _MOST_CONNECTIONS
+
+    @contextlib.contextmanager
+    def idling(self, connection: socket.socket) -> Iterator[None]:
+        """While nothing is asked on a connection."""
+        idle: dict[socket.socket, None] = self.__dict__.setdefault("_idle", {})
+        idle[connection] = None
+        try:
+            yield
+        finally:
+            idle.pop(connection, None)
+
+    def _given_way(self, held: threading.Semaphore) -> bool:
+        """Whether an idle connection has made room for a new one."""
+        for connection in list(self.__dict__.get("_idle", ())):
+            with contextlib.suppress(OSError):
+                # For reading only: what had come by now is still answered.
+                connection.shutdown(socket.SHUT_RD)
+                if held.acquire(timeout=_GIVE_WAY_SECONDS):
+                    return True
+        return False
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve a connection in a thread of its own, if there is room."""
         held: threading.Semaphore = self.__dict__.setdefault("_room", threading.BoundedSemaphore(self.most_connections))
-        if not held.acquire(blocking=False):
+        if not held.acquire(blocking=False) and not self._given_way(held):
             with contextlib.suppress(OSError):
                 request.settimeout(0)
                 request.send(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")

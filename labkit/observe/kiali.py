@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import http.client
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
 from labkit import cluster
+from labkit.ground.client import send
 from labkit.ground.errors import ClusterError, SettingError
 
 if TYPE_CHECKING:
@@ -192,19 +192,14 @@ def _joined(url: str, path: str) -> str:
 
 def _send(method: str, url: str, headers: Mapping[str, str]) -> tuple[int, str]:
     cluster.require_no_refusal()
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=15)
     try:
-        connection.request(method, parts.path, headers=dict(headers))
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode(errors="replace")
-    except (OSError, http.client.HTTPException) as error:
+        answer = send(url, method, headers, timeout=15)
+    except OSError as error:
         raise ClusterError(
             f"no answer from {url}: {error}",
             next_step="forward a port to it: kubectl -n istio-system port-forward svc/kiali 20001",
         ) from None
-    finally:
-        connection.close()
+    return answer.status, answer.text
 
 
 def _content(status: int, text: str, url: str) -> Any:

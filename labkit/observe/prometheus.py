@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import difflib
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
 
 from labkit import cluster
 from labkit.ground import duration as durations
 from labkit.ground.errors import ClusterError, NotReadyError, SettingError
-from labkit.ground.promql_selectors import selectors
+from labkit.ground.prometheus import PrometheusApi
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-__all__ = ["Explanation", "Prometheus", "chart", "duration", "unit_of"]
+__all__ = ["Explanation", "Prometheus", "chart", "duration"]
 
 
 def duration(text: str) -> float:
@@ -33,27 +31,6 @@ def duration(text: str) -> float:
     except ValueError:
         said = f"{text!r} is not a duration"
         raise SettingError(said, next_step="write it as Prometheus does: 30s, 5m, 1h30m") from None
-
-
-def unit_of(expression: str) -> str:
-    """The unit of what `expression` returns, read off its metrics' names: "ms", "s", "bytes", "…/s", or "" if unclear.
-
-    Prometheus itself knows no units; its naming convention puts them last in a metric's name.
-    """
-    if re.search(r"_bucket\b", expression) and "histogram_quantile" in expression:
-        base = expression
-    elif re.search(r"\)\s*/\s*", expression) and expression.count("rate(") > 1:
-        return ""
-    else:
-        base = expression
-    unit = next(
-        (unit for name, unit in (("_milliseconds", "ms"), ("_seconds", "s"), ("_bytes", "bytes")) if name in base), ""
-    )
-    if "histogram_quantile" in expression:
-        return unit
-    if re.search(r"\bi?rate\(", expression):
-        return f"{unit or ('requests' if '_requests_total' in base else 'events')}/s"
-    return unit
 
 
 @dataclass(frozen=True)
@@ -76,7 +53,7 @@ class Explanation:
         return "\n".join(lines)
 
 
-class Prometheus:
+class Prometheus(PrometheusApi):
     """Prometheus' HTTP API.
 
     Args:
@@ -84,24 +61,17 @@ class Prometheus:
     """
 
     def __init__(self, url: str) -> None:
-        self.url = url.rstrip("/")
+        super().__init__(url)
 
     def get(self, path: str, parameters: Mapping[str, str] | list[tuple[str, str]] | None = None) -> Any:
         """The `data` of one answer of /api/v1.
 
         Raises:
+            NoTargetError: choosing a cluster has failed: the address may be the one of a cluster chosen before.
             ClusterError: it cannot be reached or refuses; a mistake in PromQL carries Prometheus' own words.
         """
-        query = f"?{urlencode(parameters)}" if parameters else ""
-        answer = cluster.fetch(f"{self.url}/api/v1/{path}{query}")
-        hint = "forward a port to it: kubectl -n istio-system port-forward svc/prometheus 9090"
-        content = answer.json(self.url, "Prometheus", hint)
-        if content.get("status") != "success":
-            raise ClusterError(
-                f"Prometheus refused the query ({content.get('errorType')}): {content.get('error')}",
-                next_step="a position such as 1:12 counts lines and characters of the PromQL",
-            )
-        return content["data"]
+        cluster.require_no_refusal()
+        return super().get(path, parameters)
 
     def query(self, expression: str, at: pd.Timestamp | None = None) -> pd.DataFrame:
         """An instant query.
@@ -117,13 +87,7 @@ class Prometheus:
         Raises:
             ClusterError: Prometheus cannot be reached, or the PromQL is wrong.
         """
-        given = {"query": expression}
-        if at is not None:
-            given["time"] = f"{at.timestamp():.3f}"
-        data = self.get("query", given)
-        if data["resultType"] in ("scalar", "string"):
-            data = {"result": [{"metric": {}, "value": data["result"]}]}
-        return _table(((one["metric"], [one["value"]]) for one in data["result"]), expression)
+        return _table(self.instant(expression, at.timestamp() if at is not None else None), expression)
 
     def range(
         self,
@@ -145,9 +109,7 @@ class Prometheus:
         """
         last = end.timestamp() if end is not None else time.time()
         span, distance = duration(window), duration(step)
-        given = {"query": expression, "start": f"{last - span:.3f}", "end": f"{last:.3f}", "step": f"{distance:g}"}
-        data = self.get("query_range", given)
-        return _table(((one["metric"], one["values"]) for one in data["result"]), expression)
+        return _table(self.over(expression, last - span, last, distance), expression)
 
     def value(self, expression: str) -> float:
         """The one number that `expression` returns; 0.0 if it returns nothing.
@@ -190,9 +152,15 @@ class Prometheus:
 
     def explain(self, expression: str) -> Explanation:
         """Why `expression` returns nothing: no such metric, no traffic yet, a wrong label, or too few samples."""
+        from grafana_figures.expressions import selectors
+
         reasons: list[str] = []
         closest: list[str] = []
-        for name, matchers in selectors(expression):
+        try:
+            asked = list(selectors(expression))
+        except SettingError as error:
+            return Explanation(expression, (error.message,))
+        for name, matchers in asked:
             found, near = self._explain_selector(name, matchers)
             reasons += found
             closest += near
@@ -201,6 +169,11 @@ class Prometheus:
         return Explanation(expression, tuple(dict.fromkeys(reasons)), tuple(dict.fromkeys(closest))[:5])
 
     def _explain_selector(self, name: str, matchers: list[tuple[str, str, str]]) -> tuple[list[str], list[str]]:
+        from grafana_figures.expressions import written
+
+        if not name:
+            few = self._count("", matchers)
+            return ([] if few else [f"no series has {written('', matchers)[1:-1]}"]), []
         if not self._count(name, []):
             names = self.label_values("__name__")
             near = difflib.get_close_matches(name, names, 1, 0.6)
@@ -214,24 +187,28 @@ class Prometheus:
         for label, operator, wanted in matchers:
             if self._count(name, [(label, operator, wanted)]):
                 continue
-            values = self.label_values(label, name)
+            values = self.label_values(label, written(name, []))
             if not values:
                 reasons.append(f"{name} has no label {label}")
                 continue
             near = difflib.get_close_matches(wanted, values, 3, 0.4) or values[:3]
-            reasons.append(f'no series of {name} has {label}{operator}"{wanted}"; there are {", ".join(values[:8])}')
-            closest += [f'{name}{{{label}="{value}"}}' for value in near]
+            asked = written("", [(label, operator, wanted)])[1:-1]
+            reasons.append(f"no series of {name} has {asked}; there are {', '.join(values[:8])}")
+            closest += [written(name, [(label, "=", value)]) for value in near]
         return reasons or [f"each label of {name} matches some series, but no series matches all of them"], closest
 
     def _count(self, name: str, matchers: list[tuple[str, str, str]]) -> int:
-        inner = ",".join(f'{label}{operator}"{value}"' for label, operator, value in matchers)
-        return len(self.get("series", [("match[]", f"{name}{{{inner}}}" if inner else name)]))
+        from grafana_figures.expressions import written
+
+        return len(self.get("series", [("match[]", written(name, matchers))]))
 
 
-def _table(series: Iterator[tuple[Mapping[str, str], list[list[Any]]]], expression: str) -> pd.DataFrame:
+def _table(series: Iterator[tuple[dict[str, str], list[tuple[float, float]]]], expression: str) -> pd.DataFrame:
     import pandas as pd
 
-    rows = [{"time": float(at), **labels, "value": float(value)} for labels, points in series for at, value in points]
+    from grafana_figures.expressions import unit_of
+
+    rows = [{"time": at, **labels, "value": value} for labels, points in series for at, value in points]
     table = pd.DataFrame(rows, columns=None if rows else ["time", "value"])
     table["time"] = pd.to_datetime(table["time"].astype("float64"), unit="s", utc=True)
     table["value"] = table["value"].astype("float64")

@@ -8,17 +8,17 @@ answers below a secret first part of the path only.
 from __future__ import annotations
 
 import html
-import http.client
 import re
 import threading
 from collections.abc import Callable, Iterable
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from urllib.parse import urlsplit
 
 from labkit.ground import framing, peers
+from labkit.ground.client import send
 from labkit.ground.errors import LabError
-from labkit.ground.framing import FramingError, Incoming, LimitedThreads
+from labkit.ground.framing import FramingError
 from labkit.ground.guard import new_secret, same_secret
+from labkit.ground.handler import BoundedHandler, BoundedServer
 
 __all__ = ["Relay", "rewritten"]
 
@@ -96,9 +96,7 @@ class Relay:
         self._thread.join()
 
 
-class _Server(LimitedThreads, HTTPServer):
-    daemon_threads = True
-    block_on_close = False
+class _Server(BoundedServer):
     request_queue_size = 64
     secret = ""
     upstream: Callable[[], str]
@@ -112,31 +110,12 @@ class _Server(LimitedThreads, HTTPServer):
         """A browser that went away is no fault."""
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class _Handler(BoundedHandler):
     timeout = 60
     server: _Server
 
-    def log_message(self, format: str, *args: object) -> None:
-        """Notebooks are no place for access logs."""
-
-    def setup(self) -> None:
-        super().setup()
-        self._incoming = Incoming(self.connection)
-        self.rfile = self._incoming  # type: ignore[assignment]
-
-    def handle_one_request(self) -> None:
-        if not self._incoming.wait(self.timeout):
-            self.close_connection = True
-            return
-        self._incoming.allow(framing.HEAD_SECONDS, framing.MOST_HEAD)
-        try:
-            super().handle_one_request()
-        except FramingError as error:
-            self.command, self.request_version, self.close_connection = "GET", "HTTP/1.1", True
-            self._page(error.status, f"{error.words}.", "Nothing was handed on.")
-        if self.close_connection:
-            self._incoming.discard()
+    def refuse(self, error: FramingError) -> None:
+        self._page(error.status, f"{error.words}.", "Nothing was handed on.")
 
     def _handle(self) -> None:
         first, slash, rest = self.path[1:].partition("/")
@@ -145,9 +124,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self._page(403, "This address is the workshop's own.", "Open it from a notebook or from the launcher.")
             return
-        lengths, encodings = (self.headers.get_all(name, []) for name in ("Content-Length", "Transfer-Encoding"))
-        length = framing.body_length(lengths, encodings, self.request_version)
-        body = framing.read_body(self._incoming, length, _MOST_BODY)
+        body = framing.read_body(self.incoming, self.body_length(), _MOST_BODY)
         if not slash:
             self._reply(302, [("Location", f"{self.path}/")], b"")
             return
@@ -156,7 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._relay(f"/{rest}", body, outer.rstrip("/") + f"/{first}", f"/{first}")
         except LabError as error:
             self._page(503, str(error), "This page tries again by itself.")
-        except (OSError, http.client.HTTPException):
+        except OSError:
             self._page(503, "The pod is being replaced.", "This page tries again by itself.")
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = _handle  # noqa: N815 (its names)
@@ -170,15 +147,9 @@ class _Handler(BaseHTTPRequestHandler):
         cookies = [c for c in self.headers.get("Cookie", "").split("; ") if c and not _JUPYTER_COOKIE.match(c)]
         if cookies:
             headers["Cookie"] = "; ".join(cookies)
-        connection = http.client.HTTPConnection(host, timeout=60)
-        try:
-            connection.request(self.command, path, body or None, headers)
-            answer = connection.getresponse()
-            content = answer.read()
-        finally:
-            connection.close()
-        kept = [(name, value) for name, value in answer.getheaders() if name.lower() not in _NOT_BACK]
-        content = rewritten(content, answer.headers.get_content_type(), prefix)
+        answer = send(f"http://{host}{path}", self.command, headers, body or None, timeout=60)
+        kept = [(name, value) for name, value in answer.headers if name.lower() not in _NOT_BACK]
+        content = rewritten(answer.body, answer.header("Content-Type").lower(), prefix)
         self._reply(answer.status, [_moved(name, value, prefix, inner) for name, value in kept], content)
 
     def _page(self, status: int, said: str, next_step: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import ssl
@@ -11,6 +10,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from labkit.ground.client import Connections
 
 __all__ = ["Cluster"]
 
@@ -29,7 +30,7 @@ class Cluster:
     """
 
     def __init__(self, host: str, port: int, token: Path, authority: str, resources: Mapping[str, str]) -> None:
-        self._address = (host, port)
+        self._connections = Connections(host, port, 330, trust=self._trust)
         self._token = token
         self._authority = authority
         self._objects: dict[str, dict[str, Json]] = {name: {} for name in resources}
@@ -57,29 +58,27 @@ class Cluster:
         while True:
             try:
                 self._list_and_watch(name, path)
-            except (OSError, http.client.HTTPException, ValueError, KeyError):
+            except (OSError, ValueError, KeyError):
                 # The API server is away, or the watch has grown too old: begin anew.
                 pass
             time.sleep(0.5)
 
-    def _get(self, path: str) -> tuple[http.client.HTTPSConnection, http.client.HTTPResponse]:
-        context = ssl.create_default_context(cafile=self._authority or None)
-        connection = http.client.HTTPSConnection(*self._address, context=context, timeout=330)
-        connection.request("GET", path, headers={"Authorization": f"Bearer {self._token.read_text().strip()}"})
-        return connection, connection.getresponse()
+    def _trust(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=self._authority or None)
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._token.read_text().strip()}", "Connection": "close"}
 
     def _list_and_watch(self, name: str, path: str) -> None:
-        connection, answer = self._get(path)
-        listed = json.loads(answer.read())
-        connection.close()
+        listed = json.loads(self._connections.request("GET", path, self._headers()).body)
         found = {one["metadata"]["uid"]: one for one in listed["items"]}
         with self._lock:
             self._objects[name] = found
         self._listed[name].set()
         version = listed["metadata"]["resourceVersion"]
-        connection, answer = self._get(f"{path}?watch=true&resourceVersion={version}&timeoutSeconds=300")
-        try:
-            while line := answer.readline():
+        query = f"watch=true&resourceVersion={version}&timeoutSeconds=300"
+        with self._connections.stream(f"{path}?{query}", self._headers()) as (_status, readline):
+            while line := readline():
                 event = json.loads(line)
                 if event["type"] == "ERROR":
                     return
@@ -89,5 +88,3 @@ class Cluster:
                         found.pop(item["metadata"]["uid"], None)
                     elif event["type"] != "BOOKMARK":
                         found[item["metadata"]["uid"]] = item
-        finally:
-            connection.close()

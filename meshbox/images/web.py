@@ -1,4 +1,4 @@
-"""A small HTTP/1.1 server and client for the stand-ins: the standard library's sockets and threads, nothing else.
+"""A small HTTP/1.1 server for the stand-ins: the standard library's sockets and threads, nothing else.
 
 `http.server` parses headers with the e-mail package, which costs more than all that these services do.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import http.client
 import json
 import os
 import signal
@@ -25,7 +24,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from labkit.ground import framing
 from labkit.ground.framing import FramingError, Head, Incoming, LimitedThreads
 
-__all__ = ["App", "Request", "Response", "Server", "fetch", "json_response", "listen", "real_port", "serve"]
+__all__ = ["App", "Request", "Response", "Server", "json_response", "listen", "real_port", "serve"]
 
 MOST_BODY = 8 * 1024 * 1024
 """Bytes of a request's body; none of the services here is asked anything so long."""
@@ -130,10 +129,14 @@ class _Handler(socketserver.BaseRequestHandler):
         with contextlib.suppress(OSError):
             # Who connects and then says nothing may not stay as long as one who has asked for something.
             patience = framing.HEAD_SECONDS
-            while self._incoming.wait(patience) and self._one():
+            while self._came(patience) and self._one():
                 patience = _IDLE_SECONDS
         if self._unread:
             self._incoming.discard()
+
+    def _came(self, patience: float) -> bool:
+        with self.server.idling(self.request):
+            return self._incoming.wait(patience)
 
     def _one(self) -> bool:
         """Take one request and answer it; whether another may follow."""
@@ -340,36 +343,3 @@ def serve(apps: Mapping[int, App], address: str | None = None) -> int:
     while not all(server.idle() for server in servers) and time.monotonic() < deadline:
         time.sleep(0.05)
     return 0
-
-
-def fetch(
-    host: str,
-    port: int,
-    path: str,
-    headers: Mapping[str, str],
-    timeout: float,
-    *,
-    method: str = "GET",
-    body: bytes | None = None,
-) -> tuple[int, bytes]:
-    """Send a request on a connection of its own; status and body of the answer.
-
-    Args:
-        host: Name or address.
-        port: The port.
-        path: Path and query.
-        headers: To send besides Host.
-        timeout: Seconds that connecting, and each wait for more of the answer, may take.
-
-    Raises:
-        OSError: no answer, in time or at all.
-    """
-    connection = http.client.HTTPConnection(host, port, timeout=timeout)
-    try:
-        connection.request(method, path, body, dict(headers) | {"Connection": "close"})
-        response = connection.getresponse()
-        return response.status, response.read()
-    except http.client.HTTPException as error:
-        raise ConnectionError(str(error) or type(error).__name__) from error
-    finally:
-        connection.close()

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 from meshbox.images import web
 from meshbox.images.kiali.api import Api
@@ -127,12 +126,12 @@ class World:
         }
 
     def prometheus(self, request: web.Request) -> web.Response:
-        given = parse_qs(urlsplit(request.target).query)
-        expression = given["query"][0]
+        given = request.form()
+        expression = given["query"]
         self.queries.append(expression)
         found: list[Json]
         if request.path.endswith("query_range"):
-            start = float(given["start"][0])
+            start = float(given["start"])
             found = [{"metric": {}, "values": [[start, "1.5"], [start + 15, "NaN"], [start + 30, "2.5"]]}]
         elif "__name__" in expression:
             found = [{"metric": {"__name__": "istio_request_duration_seconds_count"}, "value": [0, "5"]}]

@@ -229,7 +229,7 @@ def test_health_front_page_and_unknown_pages(image: str) -> None:
 
 def test_results_are_counted_for_prometheus(others: Others, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LABKIT_IMAGE", MODERN)
-    monkeypatch.setattr(productpage, "_results", type(productpage._results)())
+    monkeypatch.setattr(productpage._results, "_values", {})
     others.answers["details"] = (503, {})
     ask(productpage.answer, "/productpage")
     lines = text(ask(productpage.answer, "/metrics")).splitlines()

@@ -8,10 +8,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
+from labkit.ground.client import send
 from meshbox.images import web
 from meshbox.images.jaeger import server as jaeger
 from meshbox.images.jaeger.store import TraceStore
@@ -21,14 +21,12 @@ from tests.images.kiali_world import World, kiali, meta, to, virtual_service
 
 
 def get(url: str, method: str = "GET", body: bytes | None = None, **headers: str) -> tuple[int, Any]:
-    parts = urlsplit(url)
-    target = f"{parts.path}?{parts.query}" if parts.query else parts.path
     sent = {name.replace("_", "-"): value for name, value in headers.items()}
-    status, content = web.fetch(parts.hostname or "", parts.port or 80, target, sent, 10, method=method, body=body)
+    answer = send(url, method, sent, body, timeout=10)
     try:
-        return status, json.loads(content)
+        return answer.status, json.loads(answer.body)
     except ValueError:
-        return status, content.decode()
+        return answer.status, answer.body.decode()
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from labkit.ground import config
+from labkit.ground.client import send
 from meshbox.images import web
 from meshbox.kiali_console import console
 from tests.images.kiali_world import World, kiali, to, virtual_service
@@ -124,13 +125,12 @@ def test_in_a_frame_below_a_prefix(page, address):
             return web.Response(200, f"<!DOCTYPE html><link rel=icon href='data:,'>{frame}")
         headers = {name: request.headers[name] for name in ("accept", "content-type") if name in request.headers}
         target = request.target.removeprefix(prefix)
-        status, body = web.fetch(
-            "127.0.0.1", port, target, headers, 20, method=request.method, body=request.body or None
-        )
+        url = f"http://127.0.0.1:{port}{target}"
+        answer = send(url, request.method, headers, request.body or None, timeout=20)
         kind = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}.get(
             urlsplit(target).path.rpartition(".")[2], "text/html" if "/console" in target else "application/json"
         )
-        return web.Response(status, body, content_type=kind)
+        return web.Response(answer.status, answer.body, content_type=kind)
 
     (server,) = web.listen({0: proxy}, "127.0.0.1")
     try:

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
+from labkit.ground.client import send
 from meshbox import images
 from meshbox.addresses import AddressPlan
 from meshbox.images import ContainerContext, ImageName
-from meshbox.images.web import fetch
 from meshbox.settings import SandboxSettings
 from tests.conftest import REPOSITORY, TOKEN, genuine
 from tests.node.conftest import Cluster, running
@@ -237,8 +237,9 @@ async def test_nginx_shows_a_volumes_files_or_says_what_it_is(tmp_path: Path) ->
         for name in ("plain", "own"):
             await cluster.until(lambda name=name: cluster.ready(name))
             for path in ("/", "/style.css", "/../../../../etc/passwd", "/nope"):
-                where = cluster.status(name)["podIP"], cluster.settings.plan.port(80), path
-                answers[name, path] = await asyncio.get_running_loop().run_in_executor(None, fetch, *where, {}, 5.0)
+                url = f"http://{cluster.status(name)['podIP']}:{cluster.settings.plan.port(80)}{path}"
+                answer = await asyncio.to_thread(send, url, timeout=5.0)
+                answers[name, path] = answer.status, answer.body
         assert b"stand-in</b> for nginx" in answers["plain", "/"][1]
         assert answers["own", "/"] == (200, b"<h1>mine</h1>")
         assert answers["own", "/style.css"] == (200, b"p {}")

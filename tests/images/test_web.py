@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from meshbox.images.web import fetch
+from labkit.ground.client import send
 from tests.node.conftest import Cluster, running
 
 GO = {"image": "docker.io/mccutchen/go-httpbin:v2.15.0"}
@@ -109,19 +109,20 @@ async def test_whatever_comes_is_answered_or_closed(httpbin: Cluster, request_: 
     got = await aside(lambda: raw(address(httpbin), request_, half=True))
     assert got.startswith(answer)
     # And the server lives on.
-    assert await aside(fetch, address(httpbin), PORT, "/status/200", {}, 5.0) == (200, b"")
+    answer = await aside(lambda: send(f"http://{address(httpbin)}:{PORT}/status/200", timeout=5.0))
+    assert (answer.status, answer.body) == (200, b"")
     assert httpbin.container("httpbin")["restartCount"] == 0
     assert "Traceback" not in await httpbin.log("httpbin")
 
 
 async def test_sigterm_lets_a_request_in_flight_finish(httpbin: Cluster) -> None:
     host = address(httpbin)
-    slow = asyncio.get_running_loop().run_in_executor(None, fetch, host, PORT, "/delay/1", {}, 5.0)
+    slow = asyncio.create_task(aside(lambda: send(f"http://{host}:{PORT}/delay/1", timeout=5.0)))
     await httpbin.until(lambda: _connected(host))
     httpbin.objects.delete("pods", "httpbin", "default")
-    status, body = await slow
-    assert status == 200
-    assert json.loads(body)["url"].endswith("/delay/1")
+    answer = await slow
+    assert answer.status == 200
+    assert json.loads(answer.body)["url"].endswith("/delay/1")
     await httpbin.until(lambda: httpbin.gone("httpbin"))
 
 

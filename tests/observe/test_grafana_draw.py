@@ -211,7 +211,7 @@ def test_a_refused_query_is_the_reason_and_the_others_are_drawn():
     with fake(answer) as url:
         found = Grafana(url, [Dashboard({"title": "Two", "panels": panels})]).draw("Two", window="20s", end=END)
     assert [panel.drawn for panel in found] == [False, True]
-    assert found.missing[0].reason == "Prometheus refuses (bad_data): parse error"
+    assert found.missing[0].reason == "Prometheus refused the query (bad_data): parse error"
 
 
 def test_nobody_there_is_told():
@@ -324,9 +324,9 @@ def test_an_empty_panel_says_which_metrics_are_missing():
     panel = absent('rate(a_total[1m]) + b / c - d{x="1"} * e', "a_total")
     assert panel.drawn
     assert panel.empty
-    assert panel.note == "there is no metric d, b, c, …"
+    assert panel.note == "there is no metric b, c, d, …"
     texts = [one["text"] for one in panel.figure["layout"]["annotations"]]
-    assert texts[-2:] == ["No data", "there is no metric d, b, c, …"]
+    assert texts[-2:] == ["No data", "there is no metric b, c, d, …"]
 
 
 def test_many_missing_metrics_are_not_all_named():

@@ -13,8 +13,7 @@ import pytest
 
 from labkit.ground import config
 from labkit.ground.errors import ClusterError, NotReadyError, SettingError
-from labkit.ground.promql_selectors import selectors
-from labkit.observe.prometheus import Prometheus, chart, duration, unit_of
+from labkit.observe.prometheus import Prometheus, chart, duration
 
 BOTH = 'reporter="destination",response_code="200"'
 
@@ -148,6 +147,24 @@ def test_explain_tells_labels_that_never_go_together(api):
     assert "response_code" in found.reasons[0]
 
 
+def test_explain_of_a_series_named_by_its_labels_alone(api):
+    assert (
+        api.explain('{__name__="istio_requests_total",reporter="none"}')
+        .reasons[0]
+        .startswith('no series of istio_requests_total has reporter="none"; there are destination')
+    )
+    assert api.explain('count({job=~"no.*"})').reasons == ('no series has job=~"no.*"',)
+
+
+def test_explain_of_a_value_with_quotes_asks_for_it_as_it_is(api):
+    (reason,) = api.explain(r"""istio_requests_total{reporter='a "b" \\ {c}'}""").reasons
+    assert reason.startswith('no series of istio_requests_total has reporter="a \\"b\\" \\\\ {c}"; there are')
+
+
+def test_explain_of_what_is_no_promql_says_so(api):
+    assert "cannot be read as PromQL" in api.explain("rate(istio_requests_total[").reasons[0]
+
+
 def test_explain_of_a_window_without_two_samples(api):
     assert "fewer than two samples" in str(api.explain("rate(istio_requests_total[1ms])"))
 
@@ -170,24 +187,3 @@ def test_durations_are_prometheus_own(text, seconds):
 def test_a_bad_duration_is_told():
     with pytest.raises(SettingError, match="'five' is not a duration"):
         duration("five")
-
-
-@pytest.mark.parametrize(
-    ("expression", "unit"),
-    [
-        ("sum(rate(istio_requests_total[1m]))", "requests/s"),
-        ("histogram_quantile(0.9, sum(rate(istio_request_duration_milliseconds_bucket[1m])) by (le))", "ms"),
-        ("histogram_quantile(0.9, sum(rate(istio_request_duration_seconds_bucket[1m])) by (le))", "s"),
-        ("rate(istio_tcp_sent_bytes_total[1m])", "bytes/s"),
-        ("process_resident_memory_bytes", "bytes"),
-        ("sum(rate(istio_requests_total[1m])) / sum(rate(istio_requests_total[5m]))", ""),
-        ("up", ""),
-    ],
-)
-def test_units_are_read_off_names(expression, unit):
-    assert unit_of(expression) == unit
-
-
-def test_names_in_by_are_not_metrics():
-    found = list(selectors('sum(rate(a_total{x="1"}[1m])) by (le, y) / sum(b_total) by (y)'))
-    assert found == [("a_total", [("x", "=", "1")]), ("b_total", [])]

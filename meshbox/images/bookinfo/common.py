@@ -6,8 +6,9 @@ import os
 import sys
 import time
 
+from labkit.ground.client import send
 from meshbox.images.context import ImageName
-from meshbox.images.web import App, Request, Response, fetch, json_response, serve
+from meshbox.images.web import App, Request, Response, json_response, serve
 
 __all__ = ["PORT", "call", "forwarded", "health", "is_modern", "run"]
 
@@ -58,7 +59,8 @@ def call(service: str, path: str, headers: dict[str, str], timeout: float) -> tu
     domain = os.environ.get("SERVICES_DOMAIN", "")
     host = os.environ.get(f"{name}_HOSTNAME") or service
     port = int(os.environ.get(f"{name}_SERVICE_PORT") or PORT)
-    return fetch(f"{host}.{domain}" if domain else host, port, path, headers, timeout)
+    answer = send(f"http://{f'{host}.{domain}' if domain else host}:{port}{path}", headers=headers, timeout=timeout)
+    return answer.status, answer.body
 
 
 def health(text: str) -> Response:

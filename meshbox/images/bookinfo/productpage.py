@@ -9,12 +9,12 @@ import hmac
 import json
 import os
 import threading
-from collections import Counter
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from labkit.ground.guard import same_secret
+from meshbox.exposition import CONTENT_TYPE, Counter, exposition
 from meshbox.images.bookinfo import page
 from meshbox.images.bookinfo.common import call, forwarded, is_modern, run
 from meshbox.images.web import Request, Response, json_response
@@ -31,7 +31,7 @@ _COOKIE = "session"
 # Nothing depends on who signs in: any name is accepted, as in the sample itself.
 _KEY = b"bookinfo"
 
-_results: Counter[tuple[str, int]] = Counter()
+_results = Counter("request_result_total", "Results of requests", "destination_app", "response_code")
 _results_lock = threading.Lock()
 
 
@@ -42,12 +42,12 @@ def _ask(service: str, path: str, headers: dict[str, str], tries: int = 1) -> tu
         with contextlib.suppress(OSError, ValueError):
             status, body = call(service, path, headers, _TIMEOUT)
             with _results_lock:
-                _results[service, status] += 1
+                _results.add(service, str(status))
             if status == 200:
                 return status, json.loads(body)
             continue
         with _results_lock:
-            _results[service, 500] += 1
+            _results.add(service, "500")
         status = 500
     what = {"details": "product details", "reviews": "product reviews", "ratings": "product ratings"}[service]
     return status, {"error": f"Sorry, {what} are currently unavailable for this book."}
@@ -129,12 +129,8 @@ def _api(request: Request) -> Response:
 
 
 def _metrics() -> Response:
-    lines = ["# HELP request_result_total Results of requests", "# TYPE request_result_total counter"]
     with _results_lock:
-        for (service, status), count in sorted(_results.items()):
-            labels = f'destination_app="{service}",response_code="{status}"'
-            lines.append(f"request_result_total{{{labels}}} {count}")
-    return Response(200, "\n".join(lines) + "\n", content_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(200, exposition(_results.lines()), content_type=CONTENT_TYPE)
 
 
 def answer(request: Request) -> Response:

@@ -8,13 +8,14 @@ does not know, and writes as "-" or not at all, becomes Mixer's "unknown"; only 
 
 from __future__ import annotations
 
-import http.client
 import re
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from labkit.ground.client import send
+from meshbox.exposition import head
 from meshbox.images.cluster import Cluster
 
 __all__ = ["Collector", "Counters", "known", "parse", "sidecars"]
@@ -101,7 +102,7 @@ class Counters:
             base = re.sub(r"_(bucket|sum|count)$", "", name)
             if base != family:
                 family = base
-                lines.append(f"# TYPE {base} {'counter' if base.endswith('_total') else 'histogram'}")
+                lines += head(base, "counter" if base.endswith("_total") else "histogram")
             lines.append(f"{name}{{{labels}}} {value:.10g}")
         return "\n".join(lines) + "\n"
 
@@ -124,16 +125,12 @@ def sidecars(pods: Iterable[dict[str, Any]]) -> Iterator[tuple[str, str]]:
 
 
 def _read(address: str) -> str:
-    connection = http.client.HTTPConnection(address, _STATS_PORT, timeout=1)
     try:
-        connection.request("GET", _PATH)
-        answer = connection.getresponse()
-        return answer.read().decode() if answer.status == 200 else ""
-    except (OSError, http.client.HTTPException):
+        answer = send(f"http://{address}:{_STATS_PORT}{_PATH}", timeout=1)
+    except OSError:
         # A sidecar that starts or ends; what it counted is asked for next time, or lost with it.
         return ""
-    finally:
-        connection.close()
+    return answer.text if answer.status == 200 else ""
 
 
 class Collector:

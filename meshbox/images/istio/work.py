@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import sys
 from urllib.parse import urlencode
+
+from labkit.ground.client import send
 
 __all__ = ["work_of"]
 
@@ -20,14 +21,9 @@ def work_of(component: str) -> str:
         return ""
     query = urlencode({"namespace": os.environ.get("LABKIT_NAMESPACE", ""), "pod": os.environ.get("HOSTNAME", "")})
     headers = {"Host": _NAME, "Authorization": f"Bearer {os.environ.get('LABKIT_MESH_TOKEN', '')}"}
-    connection = http.client.HTTPConnection(host, int(port), timeout=3)
     try:
-        connection.request("GET", f"/metrics/{component}?{query}", headers=headers)
-        answer = connection.getresponse()
-        text = answer.read().decode()
-    except (OSError, http.client.HTTPException) as error:
+        answer = send(f"http://{host}:{port}/metrics/{component}?{query}", headers=headers, timeout=3)
+    except OSError as error:
         print(f"the mesh does not say what it has done: {error}", file=sys.stderr, flush=True)
         return ""
-    finally:
-        connection.close()
-    return text if answer.status == 200 else ""
+    return answer.text if answer.status == 200 else ""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
+import math
 import ssl
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+
+from labkit.ground.client import Connections
+from labkit.ground.errors import ClusterError
+from labkit.ground.prometheus import PrometheusApi
 
 __all__ = ["Kubernetes", "Prometheus", "Sample", "Series", "SourceError"]
 
@@ -39,59 +41,6 @@ class SourceError(Exception):
         self.status = status
 
 
-class _Connections:
-    """Keeps connections to one server open between requests."""
-
-    def __init__(self, host: str, port: int, timeout: float, authority: str = "") -> None:
-        self._address = (host, port)
-        self._authority = authority
-        self._timeout = timeout
-        self._idle: list[http.client.HTTPConnection] = []
-        self._lock = threading.Lock()
-
-    def _take(self) -> tuple[http.client.HTTPConnection, bool]:
-        with self._lock:
-            if self._idle:
-                return self._idle.pop(), True
-        host, port = self._address
-        if not self._authority:
-            return http.client.HTTPConnection(host, port, timeout=self._timeout), False
-        # Read each time, as the token is: a sandbox whose keys were damaged has new ones.
-        context = ssl.create_default_context(cafile=self._authority)
-        return http.client.HTTPSConnection(host, port, timeout=self._timeout, context=context), False
-
-    def request(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None
-    ) -> tuple[int, bytes]:
-        while True:
-            try:
-                connection, used = self._take()
-            except OSError as error:
-                raise SourceError(f"no certificate in {self._authority}: {error}") from error
-            try:
-                connection.request(method, path, body, dict(headers))
-                answer = connection.getresponse()
-                content = answer.read()
-            except (OSError, http.client.HTTPException) as error:
-                connection.close()
-                # A connection that lay idle may have been closed by the other side; nothing was answered on it.
-                if used and method == "GET":
-                    continue
-                raise SourceError(f"{self._address[0]}:{self._address[1]} does not answer: {error}") from error
-            if answer.will_close:
-                connection.close()
-            else:
-                with self._lock:
-                    self._idle.append(connection)
-            return answer.status, content
-
-    def close(self) -> None:
-        with self._lock:
-            for connection in self._idle:
-                connection.close()
-            self._idle.clear()
-
-
 class Kubernetes:
     """The Kubernetes API, with a pod's own token.
 
@@ -103,7 +52,9 @@ class Kubernetes:
     """
 
     def __init__(self, host: str, port: int, token: Path, authority: str = "") -> None:
-        self._connections = _Connections(host, port, 20.0, authority)
+        self._where = f"{host}:{port}"
+        self._authority = authority
+        self._connections = Connections(host, port, 20.0, trust=self._trust if authority else None)
         self._token = token
         self._lists: dict[str, tuple[float, list[Json]]] = {}
         self._groups: dict[str, tuple[float, dict[str, str]]] = {}
@@ -116,6 +67,20 @@ class Kubernetes:
             raise SourceError(f"no token in {self._token}: {error.strerror}") from error
         return {"Authorization": f"Bearer {token}", "Accept": "application/json"}
 
+    def _trust(self) -> ssl.SSLContext:
+        # Read each time, as the token is: a sandbox whose keys were damaged has new ones.
+        try:
+            return ssl.create_default_context(cafile=self._authority)
+        except OSError as error:
+            raise SourceError(f"no certificate in {self._authority}: {error}") from error
+
+    def _send(self, method: str, path: str, headers: Labels, body: bytes | None = None) -> tuple[int, bytes]:
+        try:
+            answer = self._connections.request(method, path, headers, body)
+        except OSError as error:
+            raise SourceError(f"{self._where} does not answer: {error}") from error
+        return answer.status, answer.body
+
     def close(self) -> None:
         """Close its connections."""
         self._connections.close()
@@ -126,7 +91,7 @@ class Kubernetes:
         Raises:
             SourceError: the API server cannot be reached or refuses.
         """
-        status, content = self._connections.request("GET", path, self._headers)
+        status, content = self._send("GET", path, self._headers)
         if status == 404:
             return None
         return self._checked(status, content)
@@ -137,7 +102,7 @@ class Kubernetes:
         Raises:
             SourceError: the API server cannot be reached or refuses.
         """
-        status, content = self._connections.request("GET", path, self._headers)
+        status, content = self._send("GET", path, self._headers)
         if status != 200:
             self._checked(status, content)
         return content.decode(errors="replace")
@@ -149,7 +114,7 @@ class Kubernetes:
             SourceError: the API server refuses; the message is its own.
         """
         headers = self._headers | {"Content-Type": "application/merge-patch+json"}
-        status, content = self._connections.request("PATCH", path, headers, body)
+        status, content = self._send("PATCH", path, headers, body)
         self._lists.clear()
         return self._checked(status, content)
 
@@ -159,7 +124,7 @@ class Kubernetes:
         Raises:
             SourceError: the API server refuses.
         """
-        status, content = self._connections.request("DELETE", path, self._headers)
+        status, content = self._send("DELETE", path, self._headers)
         self._lists.clear()
         self._checked(status, content)
 
@@ -202,7 +167,7 @@ class Kubernetes:
         return answer
 
 
-class Prometheus:
+class Prometheus(PrometheusApi):
     """Prometheus' query API.
 
     Args:
@@ -210,25 +175,19 @@ class Prometheus:
     """
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        self._base = parts.path.rstrip("/")
-        self._connections = _Connections(parts.hostname or "prometheus", parts.port or 80, 20.0)
+        super().__init__(url)
         self._duration = ("", 1.0)
 
-    def close(self) -> None:
-        """Close its connections."""
-        self._connections.close()
+    def get(self, path: str, parameters: Mapping[str, str] | list[tuple[str, str]] | None = None) -> Any:
+        """The `data` of one answer of /api/v1.
 
-    def _get(self, path: str, **given: str) -> Any:
-        target = f"{self._base}/api/v1/{path}?{urlencode(given)}"
-        status, content = self._connections.request("GET", target, {"Accept": "application/json"})
+        Raises:
+            SourceError: Prometheus cannot be reached or refuses.
+        """
         try:
-            answer = json.loads(content)
-        except ValueError:
-            raise SourceError(f"Prometheus answers {status} without JSON") from None
-        if answer.get("status") != "success":
-            raise SourceError(f"Prometheus refused a query: {answer.get('error')}")
-        return answer["data"]["result"]
+            return super().get(path, parameters)
+        except ClusterError as error:
+            raise SourceError(error.message) from None
 
     def query(self, expression: str, at: float | None = None) -> Iterator[Sample]:
         """The samples of an instant vector that are numbers.
@@ -236,11 +195,9 @@ class Prometheus:
         Raises:
             SourceError: Prometheus cannot be reached or refuses.
         """
-        given = {"query": expression} | ({"time": f"{at:.3f}"} if at else {})
-        for one in self._get("query", **given):
-            value = float(one["value"][1])
-            if value == value:  # NaN is not equal to itself: a quantile of nothing
-                yield one["metric"], value
+        for labels, ((_, value),) in self.instant(expression, at or None):
+            if not math.isnan(value):  # a quantile of nothing
+                yield labels, value
 
     def range(self, expression: str, start: float, end: float, step: float) -> Iterator[Series]:
         """The series of a range query, points that are no numbers left out.
@@ -248,10 +205,8 @@ class Prometheus:
         Raises:
             SourceError: Prometheus cannot be reached or refuses.
         """
-        given = {"query": expression, "start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{step:g}"}
-        for one in self._get("query_range", **given):
-            points = ((float(when), float(value)) for when, value in one["values"])
-            yield one["metric"], [(when, value) for when, value in points if value == value]
+        for labels, points in self.over(expression, start, end, step):
+            yield labels, [(when, value) for when, value in points if not math.isnan(value)]
 
     def duration_metric(self) -> tuple[str, float]:
         """The name of Istio's request duration without its suffix, and what one of its units is in milliseconds.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
+from labkit.ground.client import send
 from meshbox.images.kiali.sources import SourceError
 
 __all__ = ["Tracing"]
@@ -105,16 +105,11 @@ class Tracing:
 
 
 def _fetch(url: str, timeout: float = 10.0) -> Json:
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=timeout)
     try:
-        connection.request("GET", url.partition(parts.netloc)[2], headers={"Accept": "application/json"})
-        answer = connection.getresponse()
-        content: Json = json.loads(answer.read())
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise SourceError(f"Jaeger does not answer at {parts.netloc}: {error}") from error
-    finally:
-        connection.close()
+        answer = send(url, headers={"Accept": "application/json"}, timeout=timeout)
+        content: Json = json.loads(answer.body)
+    except (OSError, ValueError) as error:
+        raise SourceError(f"Jaeger does not answer at {urlsplit(url).netloc}: {error}") from error
     if answer.status != 200:
         raise SourceError(f"Jaeger answers {answer.status}", answer.status)
     return content

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import ctypes
-import http.client
 import json
 import os
 import signal
@@ -21,6 +20,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from labkit.ground import config, files, reading
+from labkit.ground.client import send
 from labkit.ground.guard import new_secret
 from meshbox.images.cluster import Cluster
 from meshbox.images.guarded import guarded
@@ -52,21 +52,17 @@ def discovery(cluster: Cluster) -> App:
 def forward(host: str, port: int, password: str) -> App:
     """Hand requests on to the Prometheus behind the password."""
     credentials = base64.b64encode(f"{_USER}:{password}".encode()).decode()
+    url = f"http://{host}:{port}"
 
     def app(request: Request) -> Response:
-        connection = http.client.HTTPConnection(host, port, timeout=120)
         headers = {name: value for name, value in request.items if name.lower() not in {*_HOP_HEADERS, "authorization"}}
         headers["Authorization"] = f"Basic {credentials}"
         try:
-            connection.request(request.method, request.target, request.body or None, headers)
-            answer = connection.getresponse()
-            body = answer.read()
-        except (OSError, http.client.HTTPException) as error:
+            answer = send(f"{url}{request.target}", request.method, headers, request.body or None, timeout=120)
+        except OSError as error:
             return Response(503, f"Prometheus does not answer: {error}\n", content_type="text/plain")
-        finally:
-            connection.close()
-        kept = [(name, value) for name, value in answer.getheaders() if name.lower() not in _HOP_HEADERS]
-        return Response(answer.status, body, kept, content_type="")
+        kept = [(name, value) for name, value in answer.headers if name.lower() not in _HOP_HEADERS]
+        return Response(answer.status, answer.body, kept, content_type="")
 
     return guarded(app)
 

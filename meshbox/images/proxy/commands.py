@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import sys
 import time
+
+from labkit.ground.client import send
 
 __all__ = ["iptables", "request", "usage", "version", "wait"]
 
@@ -22,13 +23,9 @@ def iptables() -> int:
 
 
 def _ask(port: int, method: str, path: str, timeout: float = 5.0) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection(os.environ.get("LABKIT_LOCAL_IP", "127.0.0.1"), port, timeout=timeout)
-    try:
-        connection.request(method, path, headers={"Host": f"localhost:{port}", "Content-Length": "0"})
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-    finally:
-        connection.close()
+    url = f"http://{os.environ.get('LABKIT_LOCAL_IP', '127.0.0.1')}:{port}{path}"
+    answer = send(url, method, {"Host": f"localhost:{port}", "Content-Length": "0"}, timeout=timeout)
+    return answer.status, answer.body
 
 
 def request() -> int:

@@ -7,11 +7,11 @@ sidecars through this HTTP proxy, which adds what listeners before the present o
 
 from __future__ import annotations
 
-import http.client
 import re
 import threading
 from urllib.parse import urlsplit
 
+from labkit.ground.client import send
 from meshbox.images.guarded import guarded
 from meshbox.images.web import App, Request, Response
 
@@ -70,18 +70,14 @@ def scrapes(block: str) -> App:
         url = urlsplit(request.target)
         if request.method != "GET" or url.scheme != "http" or not own.fullmatch(url.hostname or ""):
             return Response(403, "this proxy leads to the sandbox's own pods only\n", content_type="text/plain")
-        connection = http.client.HTTPConnection(url.netloc, timeout=_SECONDS)
         headers = {name: value for name, value in request.items if name.lower() in ("accept", "user-agent")}
         try:
-            connection.request("GET", f"{url.path}?{url.query}" if url.query else url.path, headers=headers)
-            answer = connection.getresponse()
-            body = answer.read()
-        except (OSError, http.client.HTTPException) as error:
+            answer = send(request.target, headers=headers, timeout=_SECONDS)
+        except OSError as error:
             return Response(503, f"{url.netloc} does not answer: {error}\n", content_type="text/plain")
-        finally:
-            connection.close()
+        page = answer.body
         if answer.status == 200:
-            body = kept.setdefault(url.netloc, Kept()).whole(body)
-        return Response(answer.status, body, content_type=answer.headers.get("Content-Type") or "text/plain")
+            page = kept.setdefault(url.netloc, Kept()).whole(page)
+        return Response(answer.status, page, content_type=answer.header("Content-Type") or "text/plain")
 
     return guarded(app)
