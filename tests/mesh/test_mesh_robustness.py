@@ -13,6 +13,7 @@ import pytest_asyncio
 from meshbox.addresses import AddressPlan
 from meshbox.mesh import translate as translation
 from meshbox.mesh.xds import XdsServer
+from tests.faulty import Fault
 
 from .bookshop import Bookshop, opened, to, virtual_service
 
@@ -81,7 +82,7 @@ async def test_what_nobody_foresaw_is_taken_back(shop: Bookshop, monkeypatch: py
         shop.objects.events.clear()
         shop.istio("VirtualService", "poison", {"hosts": ["ratings"], "http": [{"route": [to(host="ratings")]}]})
         await shop.until(lambda: warnings(shop, "poison"), "the object that cannot be translated is named")
-        assert "unforeseen" in warnings(shop, "poison")[0]
+        assert warnings(shop, "poison")[0] == Fault("cannot be translated for proxies: ")
         await shop.follow()
         assert set(await shop.many(20)) == {"reviews-v2"}
         shop.objects.remove(VIRTUAL_SERVICES, "poison", "bookinfo")

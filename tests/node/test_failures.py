@@ -18,10 +18,11 @@ from meshbox.node import node as nodes
 from meshbox.node import pod as pods
 from meshbox.node.volumes import Volumes
 from meshbox.reconcile import Reconciler
+from tests.faulty import Fault
 
 from .conftest import Cluster, running
 
-WORDS = "an error inside the sandbox, whose daemon.log says more: KeyError 'unforeseen'"
+WORDS = Fault()
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ async def test_what_keeps_a_container_from_being_made(
         cluster.shell("sleep 1000", "bad")
         cluster.shell("sleep 1000", "good")
         await cluster.until(lambda: cluster.ready("good"))
-        await cluster.until(lambda: any(WORDS in text for text in cluster.messages(event, "bad")))
+        await cluster.until(lambda: any(text in (WORDS, Fault("Error: ")) for text in cluster.messages(event, "bad")))
         if reason is not None:
             await cluster.until(lambda: cluster.container("bad")["state"].get("waiting", {}).get("reason") == reason)
             assert cluster.container("bad")["state"]["waiting"]["message"] == WORDS
@@ -133,9 +134,9 @@ async def test_volumes_that_cannot_be_brought_up_to_date(cluster: Cluster, monke
 
 
 HOOKS = {
-    "postStart": ("FailedPostStartHook", f"PostStartHook failed: {WORDS}"),
-    "readinessProbe": ("Unhealthy", f"Readiness probe failed: {WORDS}"),
-    "preStop": ("FailedPreStopHook", f"draining failed: {WORDS}"),
+    "postStart": ("FailedPostStartHook", Fault("PostStartHook failed: ")),
+    "readinessProbe": ("Unhealthy", Fault("Readiness probe failed: ")),
+    "preStop": ("FailedPreStopHook", Fault("draining failed: ")),
 }
 
 
