@@ -20,7 +20,7 @@ import psutil
 
 from labkit.ground import config, files
 from labkit.ground.errors import LabError, SandboxError
-from meshbox import failures, kept
+from meshbox import kept
 from meshbox.program import program
 
 __all__ = ["UP_DEADLINE", "Report", "UnexplainedError", "last_words", "launch"]
@@ -183,7 +183,7 @@ class Report:
         elif isinstance(problem, OSError):
             self._say({"message": _words(problem), "next_step": ""})
         else:
-            self._say({"message": failures.words(problem), "next_step": ""})
+            self._say({"message": f"unexpected {type(problem).__name__}: {problem}", "next_step": ""})
 
     def _say(self, reason: dict[str, str]) -> None:
         pipe, self._pipe = self._pipe, None

@@ -254,8 +254,10 @@ class Store:
         self._forget(HISTORY, HISTORY_BYTES)
         for listener in list(self._listeners.get(change.resource, ())):
             # What is written is written: who listens badly must keep neither its writer nor the others from knowing.
-            with failures.spared(failures.in_log(f"a change of {change.resource} was not heard")):
+            try:
                 listener(change)
+            except Exception as error:
+                failures.in_log(f"a change of {change.resource} was not heard")(error)
         if self._journal.wants_compaction:
             self.compact()
 

@@ -113,8 +113,9 @@ class Mesh:
     async def _rotate(self) -> None:
         while True:
             await asyncio.sleep(ROTATION)
-            if self._pilot_ready():
-                self._refresh_secrets()
+            with failures.spared(self._not_computed):
+                if self._pilot_ready():
+                    self._refresh_secrets()
 
     def _changed(self, resource: str) -> None:
         """Compute anew, once there is a moment without changes."""
@@ -132,6 +133,14 @@ class Mesh:
 
     def _recompute(self) -> None:
         self._timer = None
+        with failures.spared(self._not_computed):
+            self._compute()
+
+    def _not_computed(self, error: BaseException) -> None:
+        failures.report_here(self._objects, error, "no change of the mesh reaches any proxy", self._component)
+        self._once_more()
+
+    def _compute(self) -> None:
         self._monitor.gathered(longest=self._pressed)
         began, since = time.monotonic(), self._dirty_moment
         configs = self._translated()
@@ -169,9 +178,7 @@ class Mesh:
         if trouble():
             self._cache.isolate(trouble)
             if trouble() and met is not None:
-                what = "no change of the mesh reaches any proxy"
-                failures.report_here(self._objects, met, what, self._component)
-                self._once_more()
+                self._not_computed(met)
                 return None
             self._once_more()
         self._memo.settle()

@@ -167,6 +167,7 @@ class _Gathering:
         from meshbox.api.journal import format as journal_format
         from meshbox.api.journal import legacy
         from meshbox.api.loading import head_of, load
+        from meshbox.api.setting_aside import FOLDER
 
         path = self._home / "objects" / "journal.jsonl"
         content = path.read_bytes()
@@ -182,6 +183,8 @@ class _Gathering:
         for (resource, _), (obj, _, _) in loaded.objects.items():
             self._objects.setdefault(resource, []).append(obj)
         self.missing += [f"objects: {path}: {damage}" for damage in reading.damages]
+        if aside := len(list((self._home / "objects" / FOLDER).glob("*.json"))):
+            self.missing.append(f"{aside} objects that were set aside: what in them is secret cannot be told")
         if loaded.aside:
             self.missing.append(f"{len(loaded.aside)} records of objects that could not be understood")
 

@@ -58,7 +58,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\b(?:AKIA[0-9A-Z]{16}|gh[pousr]_\w{20,}|xox[abpr]-[\w-]{10,}|sk-[\w-]{16,})"), MARK),
 )
 
-_RANDOM = re.compile(r"[A-Za-z0-9+/_=.~-]{20,}")
+_LONG = re.compile(r"[A-Za-z0-9+/_=]{20,}")
 
 
 class Secrecy:
@@ -182,14 +182,13 @@ def _is_secret(name: str, value: str) -> bool:
         return True
     if any(pattern.search(value) for pattern, _ in _PATTERNS):
         return True
-    # Letters and digits without a word in them.
-    return any(
-        re.search(r"\d", one)
-        and re.search(r"[A-Za-z]", one)
-        and len(set(one)) >= 10
-        and not re.search(r"[./]\w+[./]", one)
-        for one in _RANDOM.findall(value)
-    )
+    return any(_random(one) for one in _LONG.findall(value))
+
+
+def _random(word: str) -> bool:
+    """Whether a word looks drawn by lot: names of objects have small letters only."""
+    kinds = (r"[a-z]", r"[A-Z]", r"\d")
+    return all(re.search(kind, word) for kind in kinds) or re.fullmatch(r"[0-9a-f]{32,}", word) is not None
 
 
 def _forms(secret: str) -> Iterable[str]:

@@ -88,6 +88,29 @@ async def test_what_nobody_foresaw_is_taken_back(shop: Bookshop, monkeypatch: py
         shop.objects.remove(VIRTUAL_SERVICES, "poison", "bookinfo")
 
 
+async def test_what_was_taken_back_is_taken_again_once_it_can_be_translated(
+    shop: Bookshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = translation.outbound_tables
+
+    def fails(scope, labels, *, legacy):  # type: ignore[no-untyped-def]
+        if any(v["metadata"]["name"] == "under-test" for v in scope.virtual_services):
+            raise KeyError("unforeseen")
+        return real(scope, labels, legacy=legacy)
+
+    shop.objects.events.clear()
+    with monkeypatch.context() as patched:
+        patched.setattr(translation, "outbound_tables", fails)
+        shop.istio(*virtual_service({"route": [to("v2")]}))
+        await shop.until(lambda: warnings(shop, "under-test"), "it is named")
+    # Nobody touches the object again.
+    await shop.until(lambda: not shop.mesh._cache._left_out and shop.mesh._again is None, "it is taken")
+    await shop.follow()
+    assert set(await shop.many(20)) == {"reviews-v2"}
+    assert len(warnings(shop, "under-test")) == 1
+    shop.objects.remove(VIRTUAL_SERVICES, "under-test", "bookinfo")
+
+
 async def test_only_what_cannot_be_translated_is_taken_back(shop: Bookshop) -> None:
     """Whatever its kind, and however much came at the same moment: at a start all objects come at once."""
     shop.objects.events.clear()

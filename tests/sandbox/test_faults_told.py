@@ -7,106 +7,22 @@ called "bad" for as long as the fault is there.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import importlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
-from meshbox.blocks import claim
-from meshbox.daemon import Sandbox
 from meshbox.mesh.translate import Config
 from meshbox.mesh.xds import ProxyState
-from meshbox.settings import SandboxSettings
 from meshbox.tidy import Tidy
 from meshbox.upkeep import Home, Upkeep
-from tests.conftest import TOKEN
 from tests.faulty import Fault
 
+from .faults import BALANCED, HEADLESS, JOB, LABELS, POD, SERVICE, TEMPLATE, WORKLOAD, Obj, World, fault, ready
+
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-Obj = dict[str, Any]
-
-
-def mentions(value: Any, name: str) -> bool:
-    """Whether an argument is the object `name`, its key, or something that holds it."""
-    if isinstance(value, dict):
-        return bool((value.get("metadata") or {}).get("name") == name)
-    if isinstance(value, tuple):
-        return name in value
-    held = [getattr(value, one, None) for one in ("object", "pod")]
-    return value == name or any(isinstance(one, dict) and mentions(one, name) for one in held)
-
-
-@contextlib.contextmanager
-def fault(place: str, name: str) -> Iterator[list[int]]:
-    """The function at `place` ("module:name" or "module:Class.name") fails for the object `name`; how often it did."""
-    module, _, path = place.partition(":")
-    owner: Any = importlib.import_module(module)
-    *holders, last = path.split(".")
-    for holder in holders:
-        owner = getattr(owner, holder)
-    real, kept, failed = getattr(owner, last), vars(owner)[last], [0]
-
-    def broken(*arguments: Any, **options: Any) -> Any:
-        if any(mentions(one, name) for one in (*arguments, *options.values())):
-            failed[0] += 1
-            raise KeyError("unforeseen")
-        return real(*arguments, **options)
-
-    setattr(owner, last, staticmethod(broken) if isinstance(kept, staticmethod) else broken)
-    try:
-        yield failed
-    finally:
-        setattr(owner, last, kept)
-
-
-@dataclass
-class World:
-    """A sandbox in this process."""
-
-    sandbox: Sandbox
-
-    @property
-    def objects(self) -> Any:
-        return self.sandbox.objects
-
-    def events(self, name: str, reason: str) -> list[Obj]:
-        return [
-            one
-            for one in self.objects.list("events")
-            if one["involvedObject"]["name"] == name and one["reason"] == reason and one["type"] == "Warning"
-        ]
-
-    async def until(self, condition: Callable[[], Any], what: str) -> Any:
-        async with asyncio.timeout(8):
-            while not (value := condition()):
-                await asyncio.sleep(0.01)
-        return value
-
-
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    home = tmp_path_factory.mktemp("sandbox")
-    plan, held = claim(home)
-    with held:
-        sandbox = Sandbox(SandboxSettings("test", home, "1.30.3", plan, TOKEN, loadbalancer=True))
-        await sandbox.start()
-        try:
-            yield World(sandbox)
-        finally:
-            await sandbox.stop()
-            asyncio.get_running_loop().set_exception_handler(None)
-
-
-POD = {"containers": [{"name": "c", "image": "busybox:1.28", "command": ["sleep", "1000"]}]}
-LABELS = {"matchLabels": {"app": "x"}}
-TEMPLATE = {"metadata": {"labels": {"app": "x"}}, "spec": POD}
-JOB = {"metadata": {}, "spec": {**POD, "restartPolicy": "Never"}}
 
 
 @dataclass(frozen=True)
@@ -134,11 +50,6 @@ def observed(_: World, obj: Obj) -> bool:
 
 def has_status(_: World, obj: Obj) -> bool:
     return bool(obj.get("status"))
-
-
-def ready(_: World, obj: Obj) -> bool:
-    conditions = (obj.get("status") or {}).get("conditions") or []
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
 def has_account(world: World, obj: Obj) -> bool:
@@ -170,10 +81,6 @@ def has_address(_: World, obj: Obj) -> bool:
     return bool(((obj.get("status") or {}).get("loadBalancer") or {}).get("ingress"))
 
 
-SERVICE = {"spec": {"selector": {"app": "x"}, "ports": [{"name": "http", "port": 80}]}}
-HEADLESS = {"spec": {**SERVICE["spec"], "clusterIP": "None"}}
-BALANCED = {"spec": {**SERVICE["spec"], "type": "LoadBalancer"}}
-WORKLOAD = {"spec": {"replicas": 0, "selector": LABELS, "template": TEMPLATE}}
 STATEFUL = {"spec": {**WORKLOAD["spec"], "serviceName": "x"}}
 CRON = {"spec": {"schedule": "* * * * *", "jobTemplate": {"spec": {"template": JOB}}}}
 SCALER = {"spec": {"maxReplicas": 2, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "x"}}}
@@ -382,3 +289,24 @@ async def test_a_proxy_that_cannot_be_told(world: World) -> None:
     await world.until(
         lambda: state.channel("clusters").version == 1 and state.channel("listeners").version == 1, "told"
     )
+
+
+async def test_a_mesh_that_cannot_be_computed_is_told_on_the_node(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, mesh = world.sandbox.settings.node_name, world.sandbox.mesh
+    told = Fault("no change of the mesh reaches any proxy: ")
+
+    def broken() -> None:
+        raise KeyError("unforeseen")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(mesh, "_take", broken)
+        world.objects.create("services", {"metadata": {"name": "late"}, **SERVICE}, "default")
+        await world.until(
+            lambda: told in [one["message"] for one in world.events(node, "InternalError")], "the Node has an event"
+        )
+    await world.until(
+        lambda: any(one.host.startswith("late.") for one in mesh._snapshot.services), "it is computed without a change"
+    )
+    world.objects.delete("services", "late", "default")
