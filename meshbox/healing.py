@@ -31,7 +31,7 @@ def healing(pods: Iterable[Obj], events: Iterable[Obj], now: datetime | None = N
         now: The time; None for this moment.
     """
     moment = now or datetime.now(UTC)
-    told = []
+    told: list[str] = []
     for pod in pods:
         # What anybody wrote into one pod's status must not hide what is said of the others.
         with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):

@@ -22,6 +22,9 @@ MARK = "[removed]"
 _SHORTEST = 4
 """Characters of a secret that is looked for everywhere; shorter ones would take half of each word with them."""
 
+_WORD_UP_TO = 12
+"""Characters below which a secret of letters and digits only is looked for as a whole word."""
+
 _COMMON = frozenset({"true", "false", "null", "none", "default", "istio", "localhost", "kubernetes", "cluster.local"})
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
@@ -40,18 +43,18 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*"), MARK),
     (
         re.compile(
-            r"((?:proxy-)?authorization['\"]?\s*[:=,]\s*['\"]?)(?:(?:bearer|basic|digest|negotiate)\s+)?[^\s'\",;]+",
+            r"((?:proxy-)?authorization['\"]? *[:=,] *['\"]?)(?:(?:bearer|basic|digest|negotiate)\s+)?[^\s'\",;]+",
             re.IGNORECASE,
         ),
         rf"\1{MARK}",
     ),
     (re.compile(r"\b((?:bearer|basic)\s+)[\w+/.=~-]{8,}", re.IGNORECASE), rf"\1{MARK}"),
-    (re.compile(r"((?:set-)?cookie['\"]?\s*[:=]\s*)[^\r\n]+", re.IGNORECASE), rf"\1{MARK}"),
+    (re.compile(r"((?:set-)?cookie['\"]?[ \t]*[:=][ \t]*)[^\r\n]+", re.IGNORECASE), rf"\1{MARK}"),
     (re.compile(r"(\w://)[^\s/@:]*:[^\s/@]+@"), rf"\1{MARK}@"),
     (re.compile(r"(--with(?:-pid)?[= ])\S+"), rf"\1{MARK}"),
     (
         re.compile(
-            rf"([\w.-]*{_WORD}[\w.-]*['\"]?\s*[:=]\s*)(?:\"[^\"\n]*\"|'[^'\n]*'|[^\s'\",;&}}\]]+)", re.IGNORECASE
+            rf"([\w.-]*{_WORD}[\w.-]*['\"]?[ \t]*[:=][ \t]*)(?:\"[^\"\n]*\"|'[^'\n]*'|[^\s'\",;&}}\]]+)", re.IGNORECASE
         ),
         rf"\1{MARK}",
     ),
@@ -66,6 +69,7 @@ class Secrecy:
 
     def __init__(self) -> None:
         self._known: set[str] = set()
+        self._words: set[str] = set()
 
     def learn(self, value: str | bytes) -> None:
         """Take `value` for a secret wherever it stands."""
@@ -73,7 +77,12 @@ class Secrecy:
         text = text.strip()
         if len(text) < _SHORTEST or text.lower() in _COMMON:
             return
-        self._known.update(_forms(text))
+        forms = set(_forms(text))
+        if len(text) < _WORD_UP_TO and text.isalnum():
+            # As a part of another word it is that word.
+            self._words.add(text)
+            forms -= {text}
+        self._known |= {form for form in forms if len(form) >= _SHORTEST}
         if "PRIVATE KEY" in text:
             # A log may show a part of it only.
             self._known.update(line for line in text.splitlines() if len(line) >= 16 and "-----" not in line)
@@ -90,13 +99,15 @@ class Secrecy:
         if not isinstance(obj, dict):
             return
         if resource == "secrets":
-            for value in _values(obj.get("data")):
-                self.learn(value)
+            for key, value in _pairs(obj.get("data")):
                 try:
-                    self.learn(base64.b64decode(value, validate=True))
+                    content = base64.b64decode(value, validate=True)
                 except (binascii.Error, ValueError):
+                    self.learn(value)
                     continue
-            for value in _values(obj.get("stringData")):
+                if not _public(key, content):
+                    self.learn(content)
+            for _, value in _pairs(obj.get("stringData")):
                 self.learn(value)
         for value in _environment(obj):
             self.learn(value)
@@ -112,6 +123,9 @@ class Secrecy:
         for secret in sorted(self._known, key=len, reverse=True):
             if secret in text:
                 text = text.replace(secret, MARK)
+        for word in self._words:
+            if word in text:
+                text = re.sub(rf"(?<![A-Za-z0-9]){re.escape(word)}(?![A-Za-z0-9])", MARK, text)
         return text
 
     def object(self, resource: str, obj: Any) -> Any:
@@ -146,9 +160,14 @@ class Secrecy:
         return self.text(value)
 
 
-def _values(held: Any) -> Iterator[str]:
+def _pairs(held: Any) -> Iterator[tuple[str, str]]:
     if isinstance(held, dict):
-        yield from (value for value in held.values() if isinstance(value, str))
+        yield from ((str(key), value) for key, value in held.items() if isinstance(value, str))
+
+
+def _public(key: str, content: bytes) -> bool:
+    """Whether what stands in a Secret is known to all: where an account is, and the certificates that others trust."""
+    return key == "namespace" or (b"BEGIN CERTIFICATE" in content and b"PRIVATE KEY" not in content)
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, str]]:

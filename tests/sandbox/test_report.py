@@ -234,3 +234,19 @@ def test_what_is_known_is_taken_out_in_every_form(secret: str) -> None:
 )
 def test_plain_words_stay(text: str) -> None:
     assert Secrecy().text(text) == text
+
+
+def test_what_is_public_in_a_secret_and_a_short_word_within_another_stay() -> None:
+    secrecy = Secrecy()
+    data = {"namespace": "istio-system", "ca.crt": "-----BEGIN CERTIFICATE-----\nMIIB\n", "username": "admin"}
+    encoded = {key: base64.b64encode(value.encode()).decode() for key, value in data.items()}
+    secrecy.learn_object("secrets", {"data": encoded})
+    text = "istiod.istio-system: proxyadminPort -----BEGIN CERTIFICATE----- login admin"
+    assert secrecy.text(text) == f"istiod.istio-system: proxyadminPort -----BEGIN CERTIFICATE----- login {MARK}"
+    assert secrecy.text("secret:\n  optional: true") == "secret:\n  optional: true"
+
+
+@pytest.mark.parametrize("name", ["token", "API_KEY", "db.password", "clientSecret", "Authorization"])
+def test_fields_that_say_secret_lose_their_value(name: str) -> None:
+    shown = Secrecy().object("configmaps", {"data": {name: "abc", "colour": "blue"}, "metadata": {"name": "x"}})
+    assert shown == {"data": {name: MARK, "colour": "blue"}, "metadata": {"name": "x"}}
