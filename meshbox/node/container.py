@@ -268,7 +268,7 @@ class Container:
         self._ready_probe = "readinessProbe" not in self.spec
         self.started = self.ready = False
         self._changed()
-        watching = asyncio.create_task(self._watch())
+        watching = failures.minded(self._watch(), lambda met: self.warning("ProbeError", self._noted(met, "probes")))
         try:
             return await asyncio.shield(process.exited)
         finally:
@@ -289,7 +289,7 @@ class Container:
         if "startupProbe" not in self.spec:
             self._verdict("Startup", True)
         while error := await probe_container(
-            self.spec, self.target(), self._services.timing.eager, self._unhealthy, self._verdict
+            self.spec, self.target, self._services.timing.eager, self._unhealthy, self._verdict
         ):
             # Unwatched it would stay as it is for ever.
             self.warning("ProbeError", f"its probes begin anew: {self._noted(error, 'probes')}")

@@ -58,13 +58,13 @@ class Probe:
 
 
 async def probe_container(
-    container: Obj, target: Target, eager: bool, report: Report, passed: Passed
+    container: Obj, where: Callable[[], Target], eager: bool, report: Report, passed: Passed
 ) -> Exception | None:
     """Run the container's probes until cancelled: the startup probe first, then the other two beside each other.
 
     Args:
         container: The container's spec.
-        target: Where to probe.
+        where: Says where to probe.
         eager: Whether to look often at the start; such looks can only succeed, never fail.
         report: Told of every failure.
         passed: Told when the verdict of a probe changes; a liveness or startup probe that fails ends here.
@@ -73,6 +73,7 @@ async def probe_container(
         What nobody foresaw, after which nothing is probed any more; None where there is nothing left to probe.
     """
     try:
+        target = where()
         if startup := container.get("startupProbe"):
             await _until_started(Probe(startup), container, target, eager, report, passed)
         async with asyncio.TaskGroup() as group:

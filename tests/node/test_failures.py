@@ -275,3 +275,37 @@ async def test_what_cannot_be_started_leaves_nothing_open(cluster: Cluster, monk
     cluster.shell("sleep 1000", "bad", tty=True, stdin=True)
     await cluster.until(lambda: len(opened) > 20)
     assert opened[20] - opened[5] < 15
+
+
+async def test_probes_that_end_begin_anew(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    probe = {"readinessProbe": {"exec": {"command": ["true"]}, "periodSeconds": 1}}
+    with monkeypatch.context() as patched:
+        patched.setattr("meshbox.node.probes.Probe", breaking_always)
+        cluster.shell("sleep 1000", "bad", **probe)
+        cluster.shell("sleep 1000", "good")
+        await cluster.until(lambda: cluster.ready("good"))
+        await cluster.until(lambda: cluster.messages("ProbeError", "bad") == [Fault("its probes begin anew: ")])
+        assert not cluster.ready("bad")
+    await cluster.until(lambda: cluster.ready("bad"))
+    assert cluster.container("bad")["restartCount"] == 0
+
+
+async def test_a_container_that_cannot_be_ended_as_it_should_is_killed(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(containers.Container, "end", breaking_always_soon)
+        probe = {"exec": {"command": ["false"]}, "periodSeconds": 1, "failureThreshold": 1}
+        cluster.shell("sleep 1000", "bad", livenessProbe=probe)
+        cluster.shell("sleep 1000", "good")
+        await cluster.until(lambda: cluster.ready("good"))
+        await cluster.until(lambda: Fault("killed at once: ") in cluster.messages("FailedKillPod", "bad"))
+        await cluster.until(lambda: cluster.container("bad")["restartCount"] >= 1)
+
+
+def breaking_always(*_: Any, **__: Any) -> Any:
+    raise KeyError("unforeseen")
+
+
+async def breaking_always_soon(*_: Any, **__: Any) -> Any:
+    raise KeyError("unforeseen")
