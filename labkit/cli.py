@@ -1,4 +1,4 @@
-"""The command line: ``labkit up | down | status | env | setup | doctor | run``."""
+"""The command line: ``labkit up | down | status | env | report | setup | doctor | run``."""
 
 from __future__ import annotations
 

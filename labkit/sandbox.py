@@ -17,6 +17,7 @@ COMMANDS = {
     "down": "stop a sandbox and all it started",
     "status": "say what a sandbox is doing (exit code 3 unless it runs)",
     "env": 'print what `eval "$(labkit env)"` needs',
+    "report": "pack logs, versions and objects without secrets, to find a fault with",
     "setup": "fetch what pip cannot bring",
 }
 """What `labkit` hands to `meshbox` as it stands."""

@@ -1,4 +1,4 @@
-"""The command line of the sandbox: ``meshbox up | down | status | env | setup | doctor``."""
+"""The command line of the sandbox: ``meshbox up | down | status | env | report | setup | doctor``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import json
 import shlex
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from labkit import __version__
 from labkit.ground import command as commands
@@ -91,6 +92,20 @@ def _env(args: argparse.Namespace) -> int:
     return 0
 
 
+def _report(args: argparse.Namespace) -> int:
+    if args.target is not None and args.target != "sandbox":
+        raise SandboxError(
+            f"a report is of a sandbox: nothing of the cluster behind {args.target!r} is read or packed",
+            next_step="labkit doctor --target CONTEXT says what the course would do there; `"
+            f"{program()} report` packs what there is of the sandbox on this machine",
+        )
+    # Reads journals, which no other command does.
+    from meshbox import report
+
+    print(report.pack(args.name, args.out))
+    return 0
+
+
 def _setup(args: argparse.Namespace) -> int:
     return tools.setup(tests=args.tests)
 
@@ -134,6 +149,10 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--all", action="store_true", help="every sandbox")
 
     named(command("env", _env, f'print what `eval "$({program()} env)"` needs'))
+    report = command("report", _report, "pack logs, versions and objects without secrets, to find a fault with")
+    named(report)
+    report.add_argument("--out", type=Path, metavar="FILE", help="the file to write (default: one in this folder)")
+    report.add_argument("--target", metavar="CONTEXT", help="refused for any cluster but a sandbox")
     setup = command("setup", _setup, "fetch what pip cannot bring")
     setup.add_argument("--tests", action="store_true", help="also what only the tests need (Chromium)")
     command("doctor", lambda _args: tools.doctor(), "say what is missing or broken, and the next step")

@@ -23,7 +23,7 @@ import psutil
 
 from labkit.ground import config, peers
 from labkit.ground.errors import LabError, SandboxError
-from meshbox import kept
+from meshbox import failures, kept
 from meshbox.blocks import claim
 from meshbox.contracts import Objects
 from meshbox.launch import Report
@@ -71,11 +71,17 @@ class Sandbox:
         self.controllers = Controllers(self.objects, settings)
         self.api = ApiServer(self.objects, settings, self.node)
         store = self.objects.store
-        self.tidy = Tidy(store.count, lambda: store.version, forget=store.forget_most)
+        tell = self.telling("memory of what is gone was not given back", "tidy")
+        self.tidy = Tidy(store.count, lambda: store.version, forget=store.forget_most, tell=tell)
         self._started: list[Node | Mesh | Controllers | ApiServer | Tidy] = []
+
+    def telling(self, what: str, component: str) -> failures.Tell:
+        """Tells on the Node that `what` has happened to the sandbox as a whole."""
+        return lambda error: failures.report_here(self.objects, error, what, component)
 
     async def start(self) -> None:
         """Start everything; returns when the API answers."""
+        failures.on_loop(self.objects)
         for part in (self.node, self.mesh, self.controllers, self.api, self.tidy):
             await part.start()
             self._started.append(part)
@@ -86,9 +92,9 @@ class Sandbox:
             part = self._started.pop()
             try:
                 await part.stop()
-            except Exception:
+            except Exception as error:
                 # One part that fails to stop must not keep the others' processes alive.
-                log.exception("%s did not stop cleanly", type(part).__name__)
+                failures.noted(error, f"{type(part).__name__} did not stop cleanly")
         self.objects.close()
 
 
@@ -111,7 +117,7 @@ def _write_state(
     kept.put(settings.home / "state.json", json.dumps(content, indent=2))
 
 
-def _upkeep(settings: SandboxSettings) -> Upkeep:
+def _upkeep(settings: SandboxSettings, tell: failures.Tell) -> Upkeep:
     home = settings.home
     names = ["token", "identity", "number", "release", "state.json", "kubeconfig", "ca.crt", "ca.key"]
     names += [f"server-{settings.plan.node}.pem", "mesh/ca-key.pem", "mesh/ca-cert.pem"]
@@ -127,7 +133,7 @@ def _upkeep(settings: SandboxSettings) -> Upkeep:
         except UnicodeDecodeError:
             return False
 
-    return Upkeep([home / name for name in names if (home / name).exists()], {config: usable})
+    return Upkeep([home / name for name in names if (home / name).exists()], {config: usable}, tell)
 
 
 def _check_release(objects: Objects, settings: SandboxSettings) -> None:
@@ -163,7 +169,8 @@ async def _serve(settings: SandboxSettings, running: Callable[[], None], asker: 
         with asker.watched(ended.set) if asker is not None else contextlib.nullcontext():
             await sandbox.start()
             _write_state(settings, "running", sandbox.api.port, sandbox.objects.moved, asker)
-            upkeep = loop.create_task(_upkeep(settings).run(home, ended.set))
+            tell = sandbox.telling("a small file of the sandbox was not looked after", "upkeep")
+            upkeep = failures.minded(_upkeep(settings, tell).run(home, ended.set), tell)
             running()
             took = time.monotonic() - began
             log.info("Istio %s sandbox on %s, up in %.2f s", settings.release, settings.plan.node, took)
@@ -195,6 +202,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--recover", action="store_true")
     args = parser.parse_args(argv)
     report = Report(args.report)
+    failures.belongs_to(args.home, args.name)
     # A word that names no level asks for the usual one.
     level = os.environ.get("LABKIT_LOG", "INFO").upper()
     logging.basicConfig(

@@ -6,6 +6,7 @@ lost stands in an event of the node.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -30,7 +31,11 @@ def healing(pods: Iterable[Obj], events: Iterable[Obj], now: datetime | None = N
         now: The time; None for this moment.
     """
     moment = now or datetime.now(UTC)
-    told = [sentence for pod in pods for sentence in _of_pod(pod)]
+    told: list[str] = []
+    for pod in pods:
+        # What anybody wrote into one pod's status must not hide what is said of the others.
+        with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):
+            told += _of_pod(pod)
     lost = [_age(event, moment) for event in events if event.get("reason") == KEEPER_LOST]
     if lost and (told or min(lost) < _RECENT):
         told.insert(0, f"the keeper of the pods' processes was restarted {min(lost):.0f} s ago, and all pods with it")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labkit.ground.errors import SettingError
+from meshbox import failures
 
 __all__ = ["Asker"]
 
@@ -95,8 +96,11 @@ class Asker:
         ended()
 
     async def _look(self, ended: Callable[[], None]) -> None:
-        while self.alive:
-            await asyncio.sleep(_LOOK_AGAIN)
+        alive = True
+        while alive:
+            with failures.spared(failures.in_log(f"cannot tell whether process {self.pid} has ended")):
+                alive = self.alive
+            await asyncio.sleep(_LOOK_AGAIN if alive else 0)
         ended()
 
 

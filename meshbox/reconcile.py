@@ -7,7 +7,6 @@ reconciled twice at once. A reconcile that fails is tried again after 0.05 s, do
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from labkit.ground.errors import LabError
 from meshbox import failures
 from meshbox.contracts import ApiError, Event, Obj, Objects
+from meshbox.following import follow
 
 __all__ = ["Key", "Reconciler", "object_key"]
 
@@ -129,18 +129,11 @@ class Reconciler:
         task.add_done_callback(self._tasks.discard)
 
     async def _follow(self, resource: str, keys: Callable[[Event], Iterable[Key]]) -> None:
-        watch = self._objects.watch(resource)
-        with contextlib.closing(watch):
-            async for event in watch:
-                try:
-                    concerned = list(keys(event))
-                except Exception as error:
-                    # A stored object of an unforeseen shape must not end the watch for all others.
-                    log.exception("%s: cannot tell what %s concerns", self.name, object_key(event.object))
-                    self._objects.event(event.object, "Warning", "FailedReconcile", failures.words(error), self.name)
-                    continue
-                for key in concerned:
-                    self.enqueue(key)
+        def act(event: Event) -> None:
+            for key in list(keys(event)):
+                self.enqueue(key)
+
+        await follow(self._objects, resource, act, self.name, "FailedReconcile")
 
     async def _work(self, key: Key) -> None:
         try:
@@ -151,11 +144,22 @@ class Reconciler:
             self._busy.discard(key)
 
     def _tell(self, key: Key, error: Exception, count: int) -> None:
-        """Say it on the object as well: at once, and ever more seldom. A refusal is told by whoever was refused."""
+        """Say it on the object, or on the Node where there is none. A refusal is told by whoever was refused."""
+        if isinstance(error, ApiError) and error.code == 409:
+            log.debug("%s: %s changed meanwhile; again", self.name, key)
+            return
+        if isinstance(error, LabError):
+            level = logging.WARNING if count == 1 else logging.DEBUG
+            log.log(level, "%s: %s: %s", self.name, key, error)
+            if isinstance(error, ApiError):
+                return
         about = self._sources[0][0] if self._about is None and self._sources else self._about
         obj = self._objects.find(about, key[1], key[0]) if about else None
-        if obj is not None and not isinstance(error, ApiError) and count & (count - 1) == 0:
-            self._objects.event(obj, "Warning", "FailedReconcile", failures.words(error), self.name)
+        if obj is not None:
+            failures.report(self._objects, obj, error, "FailedReconcile", self.name)
+        else:
+            where = f"{key[0]}/{key[1]}" if key[0] else key[1]
+            failures.report_here(self._objects, error, f"{self.name} failed for {where}", self.name)
 
     async def _once(self, key: Key) -> None:
         try:
@@ -165,13 +169,6 @@ class Reconciler:
         except Exception as error:
             # A controller outlives any single failure: it says so and tries again later.
             count = self._failures[key] = self._failures.get(key, 0) + 1
-            if isinstance(error, ApiError) and error.code == 409:
-                log.debug("%s: %s changed meanwhile; again", self.name, key)
-            elif isinstance(error, LabError):
-                level = logging.WARNING if count == 1 else logging.DEBUG
-                log.log(level, "%s: %s: %s", self.name, key, error)
-            else:
-                log.exception("%s: %s failed", self.name, key)
             self._tell(key, error, count)
             # The cap on the exponent keeps a key that fails for days from overflowing.
             longest = _WEBHOOK_RETRY if isinstance(error, ApiError) and error.code == 500 else _LAST_RETRY

@@ -10,6 +10,8 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from meshbox import failures
+
 __all__ = ["BoundedServer", "application"]
 
 log = logging.getLogger(__name__)
@@ -28,6 +30,9 @@ class _Handler(web.RequestHandler):
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
         """A scanner's nonsense is worth a line, not thirty of a library's inside; and as much of an answer."""
+        if isinstance(exc, Exception) and not isinstance(exc, HttpProcessingError):
+            said = failures.noted(exc, f"{request.method} {request.path} failed")
+            return web.Response(status=500, text=f"{said}\n")
         if not isinstance(exc, HttpProcessingError):
             return super().handle_error(request, status, exc, message)
         said = " ".join(str(exc.message).split())[:120]

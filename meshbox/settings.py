@@ -11,10 +11,15 @@ from labkit.ground.errors import SandboxError
 from labkit.ground.guard import LEAST_SECRET
 from meshbox.addresses import AddressPlan
 
-__all__ = ["XDS_PORT", "SandboxSettings"]
+__all__ = ["XDS_PORT", "SandboxSettings", "proxies_token"]
 
 XDS_PORT = 15010
 """Port of the mesh's xDS server on the node address: istio-pilot's own grpc-xds port."""
+
+
+def proxies_token(token: str) -> str:
+    """What proxies show, for a sandbox with this token."""
+    return hmac.new(token.encode(), b"xds", hashlib.sha256).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ class SandboxSettings:
     @property
     def xds_token(self) -> str:
         """What proxies show to the xDS server: made from the API's token, which it does not reveal."""
-        return hmac.new(self.token.encode(), b"xds", hashlib.sha256).hexdigest()
+        return proxies_token(self.token)
 
     @property
     def pods_dir(self) -> Path:

@@ -15,6 +15,8 @@ import logging
 import os
 from collections.abc import Callable
 
+from meshbox import failures
+
 __all__ = ["Tidy"]
 
 log = logging.getLogger(__name__)
@@ -39,6 +41,9 @@ def _resident() -> int:
         return 0
 
 
+_tell = failures.in_log("memory could not be given back")
+
+
 class Tidy:
     """Watches how many objects there are, and how much memory this process has.
 
@@ -48,6 +53,7 @@ class Tidy:
         every: Seconds between looks.
         resident: Bytes of memory that this process has now.
         forget: Lets go of what is only remembered of objects that have gone.
+        tell: Told what kept a look from being taken; the next is.
     """
 
     def __init__(
@@ -57,7 +63,9 @@ class Tidy:
         every: float = _EVERY,
         resident: Callable[[], int] = _resident,
         forget: Callable[[], None] = lambda: None,
+        tell: failures.Tell = _tell,
     ) -> None:
+        self._tell = tell
         self._count, self._version, self._every, self._resident = count, version, every, resident
         self._forget = forget
         self._most = 0
@@ -81,7 +89,8 @@ class Tidy:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(self._every)
-            self.look()
+            with failures.spared(self._tell):
+                self.look()
 
     def look(self) -> None:
         """Tidy up if many objects have gone, or much memory was taken, and nothing is being written."""

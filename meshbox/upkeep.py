@@ -13,7 +13,7 @@ from pathlib import Path
 
 from labkit.ground import files
 from labkit.ground.errors import LabError
-from meshbox import kept
+from meshbox import failures, kept
 
 __all__ = ["Home", "Upkeep"]
 
@@ -55,15 +55,22 @@ class Home:
         os.close(self._held)
 
 
+_tell = failures.in_log("a small file could not be looked after")
+
+
 class Upkeep:
     """Knows what files hold, and sees to it that they go on holding it.
 
     Args:
         paths: The files; what they hold now is right.
         accepts: For a file that its user may change: says whether a new content will do.
+        tell: Told why a file could not be looked after; the others are, and it is tried again.
     """
 
-    def __init__(self, paths: list[Path], accepts: dict[Path, Callable[[bytes], bool]]) -> None:
+    def __init__(
+        self, paths: list[Path], accepts: dict[Path, Callable[[bytes], bool]], tell: failures.Tell = _tell
+    ) -> None:
+        self._tell = tell
         self._right = {path: files.read(path) for path in paths}
         self._seen: dict[Path, _Seen | None] = {path: _look(path) for path in paths}
         self._accepts = accepts
@@ -74,7 +81,8 @@ class Upkeep:
         """Look again and again, until cancelled; call `gone` once, and end, when `home` has gone."""
         while not home.gone:
             for path in self._right:
-                self.check(path)
+                with failures.spared(self._tell):
+                    self.check(path)
             await asyncio.sleep(EVERY)
         gone()
 

@@ -6,6 +6,7 @@ import builtins
 from dataclasses import replace
 from typing import Any, Literal
 
+from meshbox import failures
 from meshbox.api import bootstrap, refusals, understanding
 from meshbox.api.apply import applied
 from meshbox.api.conversion import from_hub
@@ -296,7 +297,9 @@ class ObjectStore:
         field_path: str = "",
     ) -> None:
         """Record an Event about `involved`; never raises."""
-        self._recorder.record(involved, type, reason, message, component, field_path)
+        # Whoever tells of an error must not meet another by telling.
+        with failures.spared(failures.in_log(f"the event {reason} could not be written")):
+            self._recorder.record(involved, type, reason, message, component, field_path)
 
     def add_admission(self, plugin: AdmissionPlugin) -> None:
         """Let `plugin` change or refuse writes from now on."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from meshbox import failures
 from meshbox.api.resources import Resource
 from meshbox.contracts import ApiError, Obj
 
@@ -18,6 +19,7 @@ __all__ = [
     "conflict",
     "expired",
     "forbidden",
+    "internal",
     "invalid",
     "method_not_allowed",
     "modified",
@@ -74,6 +76,11 @@ def quoted(value: Any) -> str:
     """A value from a request as Go quotes it in a message, shortened."""
     text = value if isinstance(value, str) else json.dumps(value)
     return json.dumps(text if len(text) <= 300 else f"{text[:300]}…", ensure_ascii=False)
+
+
+def internal(error: Exception, what: str) -> ApiError:
+    """500 for what nobody foresaw while `what` was asked; all about it is in the log."""
+    return ApiError(500, "InternalError", failures.noted(error, what))
 
 
 def bad_request(message: str) -> ApiError:

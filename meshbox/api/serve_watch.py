@@ -72,7 +72,15 @@ class Watches:
             )
             await response.prepare(request)
             await response.write(b"".join(first))
-            await self._follow(response, stream, wanted, view, query)
+            try:
+                await self._follow(response, stream, wanted, view, query)
+            except Exception as error:
+                if isinstance(error, ConnectionError):
+                    raise
+                # The answer is long begun: its last line says it, as Kubernetes' own does, and the client lists anew.
+                said = refusals.internal(error, f"watch of {resource.name} ended")
+                await response.write(_error_line(said))
+                await response.write_eof()
         except (ConnectionError, asyncio.CancelledError):
             # The client went away, as every watch ends.
             if stream.closed:

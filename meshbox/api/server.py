@@ -138,10 +138,9 @@ class ApiServer:
             response = refusal(refusals.bad_request("the request is nested too deeply"))
         except (web.HTTPException, ConnectionError, asyncio.CancelledError):
             raise
-        except Exception:
+        except Exception as error:
             # A fault of ours in one request must not look like a broken connection to the learner.
-            log.exception("%s %s failed", request.method, request.path)
-            response = refusal(ApiError(500, "InternalError", "Internal error occurred: see the sandbox's log"))
+            response = refusal(refusals.internal(error, f"{request.method} {request.path} failed"))
         if not response.prepared:
             if "Upgrade" in request.headers:
                 # What follows is read as another protocol's, which now nobody speaks.

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from labkit import __version__
+from meshbox import failures
 from meshbox.api import recovery, refusals, setting_aside
 from meshbox.api.journal import Journal
 from meshbox.api.journal import format as journal_format
@@ -252,7 +253,11 @@ class Store:
         self._history_bytes += len(change.entry.raw)
         self._forget(HISTORY, HISTORY_BYTES)
         for listener in list(self._listeners.get(change.resource, ())):
-            listener(change)
+            # What is written is written: who listens badly must keep neither its writer nor the others from knowing.
+            try:
+                listener(change)
+            except Exception as error:
+                failures.in_log(f"a change of {change.resource} was not heard")(error)
         if self._journal.wants_compaction:
             self.compact()
 

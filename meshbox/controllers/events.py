@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from meshbox.contracts import ApiError, Obj
+from meshbox import failures
+from meshbox.contracts import Obj
 from meshbox.controllers.meta import Context, parse_time
 
 __all__ = ["EventExpiry"]
@@ -47,10 +48,8 @@ class EventExpiry:
         """Delete what is too old."""
         limit = self._context.clock() - TTL
         for event in self._context.objects.list("events"):
-            if _last_seen(event) < limit:
-                meta = event["metadata"]
-                try:
+            # One that cannot be told the age of must not keep the others.
+            with failures.spared(failures.in_log(f"event {event['metadata']['name']} cannot be expired")):
+                if _last_seen(event) < limit:
+                    meta = event["metadata"]
                     self._context.objects.delete("events", meta["name"], meta["namespace"])
-                except ApiError as error:
-                    if error.code != 404:
-                        raise

@@ -7,11 +7,12 @@ reaches the proxies: the version before goes on, and a Warning event on the obje
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from meshbox.contracts import Event, Obj, Objects
+from meshbox.following import follow
 from meshbox.mesh.identities import CITADEL_TYPE, TRUST
 from meshbox.mesh.istio_validation import check
 from meshbox.mesh.model import labels
@@ -54,12 +55,19 @@ class ObjectCache:
         self._component = "istio-pilot" if legacy else "istiod"
         self._known: dict[str, dict[tuple[str, str], Obj]] = {resource: {} for resource in RESOURCES}
         self._fresh: dict[_Key, Obj | None] = {}
+        self._left_out: dict[_Key, Obj] = {}
+        self._told: dict[_Key, str] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin to follow."""
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._follow(resource)) for resource in RESOURCES]
+        self._tasks = [
+            loop.create_task(
+                follow(self._objects, resource, partial(self._take, resource), self._component, "ConfigRejected")
+            )
+            for resource in RESOURCES
+        ]
 
     async def stop(self) -> None:
         """End."""
@@ -118,7 +126,18 @@ class ObjectCache:
             self._admit(keys[:half], now, before, trouble)
             self._admit(keys[half:], now, before, trouble)
         elif (obj := now[keys[0]]) is not None:
-            self._warn(obj, f"cannot be translated for proxies: {problem}")
+            self._left_out[keys[0]] = obj
+            if self._told.get(keys[0]) != problem:
+                self._told[keys[0]] = problem
+                self._warn(obj, f"cannot be translated for proxies: {problem}")
+
+    def retry(self) -> bool:
+        """Take once more what could not be translated; whether there is any."""
+        left_out, self._left_out = self._left_out, {}
+        for key, obj in left_out.items():
+            self._fresh.setdefault(key, self._known[key[0]].get(key[1:]))
+            self._put(key, obj)
+        return bool(left_out)
 
     def _put(self, key: _Key, obj: Obj | None) -> None:
         if obj is None:
@@ -131,20 +150,12 @@ class ObjectCache:
         log.warning("%s %s/%s: %s", obj.get("kind"), meta.get("namespace", ""), meta["name"], problem)
         self._objects.event(obj, "Warning", "ConfigRejected", problem, self._component)
 
-    async def _follow(self, resource: str) -> None:
-        with contextlib.closing(self._objects.watch(resource)) as watch:
-            async for event in watch:
-                try:
-                    self._take(resource, event)
-                except Exception as error:
-                    # An object of an unforeseen shape must not end the watch for all others.
-                    log.exception("%s %s", resource, event.object["metadata"]["name"])
-                    self._warn(event.object, f"cannot be understood: {type(error).__name__}: {error}")
-
     def _take(self, resource: str, event: Event) -> None:
         known = self._known[resource]
         meta = event.object["metadata"]
         key = (meta.get("namespace") or "", meta["name"])
+        for table in (self._left_out, self._told):
+            table.pop((resource, *key), None)
         before = known.get(key)
         what = "delete" if event.type == "DELETED" else "update" if before is not None else "add"
         self._monitor.followed(resource, event.object, what)

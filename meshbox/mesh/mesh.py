@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from functools import partial
 
+from meshbox import failures
 from meshbox.contracts import AdmissionPlugin, Objects
 from meshbox.mesh.admission import MeshAdmission
 from meshbox.mesh.cache import ObjectCache
@@ -32,6 +34,9 @@ LONGEST = 0.05
 s: it spares thousands of proxies, while a learner waits for a dozen.
 """
 
+AGAIN, LONGEST_PAUSE = 2.0, 60.0
+"""Seconds until what could not be translated, or told to a proxy, is tried again; doubled each time."""
+
 ROTATION = 600.0
 """Seconds between looks at identities that are to be renewed."""
 
@@ -57,6 +62,9 @@ class Mesh:
         self._recent: list[str] = []
         self._rotation: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._again: asyncio.TimerHandle | None = None
+        self._pause = AGAIN
+        self._component = "istio-pilot" if settings.legacy else "istiod"
         self._dirty_since = self._dirty_moment = 0.0
         self._pressed = False
         self._authority = Authority(settings.home / "mesh", LEGACY_LIFETIME if settings.legacy else LIFETIME)
@@ -86,8 +94,9 @@ class Mesh:
 
     async def stop(self) -> None:
         """Stop; proxies go on with what they have."""
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._again):
+            if timer is not None:
+                timer.cancel()
         for state in self._proxies.values():
             state.stop()
         if self._rotation is not None:
@@ -104,8 +113,9 @@ class Mesh:
     async def _rotate(self) -> None:
         while True:
             await asyncio.sleep(ROTATION)
-            if self._pilot_ready():
-                self._secrets.refresh(self._proxies.values())
+            with failures.spared(self._not_computed):
+                if self._pilot_ready():
+                    self._refresh_secrets()
 
     def _changed(self, resource: str) -> None:
         """Compute anew, once there is a moment without changes."""
@@ -123,6 +133,14 @@ class Mesh:
 
     def _recompute(self) -> None:
         self._timer = None
+        with failures.spared(self._not_computed):
+            self._compute()
+
+    def _not_computed(self, error: BaseException) -> None:
+        failures.report_here(self._objects, error, "no change of the mesh reaches any proxy", self._component)
+        self._once_more()
+
+    def _compute(self) -> None:
         self._monitor.gathered(longest=self._pressed)
         began, since = time.monotonic(), self._dirty_moment
         configs = self._translated()
@@ -132,16 +150,18 @@ class Mesh:
             # As when pilot is down: what proxies have stays; nothing new goes out.
             return
         for key, config in configs.items():
-            self._state(key).update(config, began, since)
-        self._secrets.refresh(self._proxies.values())
+            with failures.spared(partial(self._untold, key)):
+                self._state(key).update(config, began, since)
+        self._refresh_secrets()
         log.debug("%d proxies computed in %.1f ms", len(configs), (time.monotonic() - began) * 1000)
 
     def _translated(self) -> dict[_Name, Config] | None:
         """What every proxy should have; where the last change cannot be translated, as if it had not been made."""
         configs: dict[_Name, Config] | None = None
+        met: Exception | None = None
 
         def trouble() -> str:
-            nonlocal configs
+            nonlocal configs, met
             try:
                 snapshot = self._take()
                 configs = {
@@ -150,19 +170,48 @@ class Mesh:
                     if workload.proxy and workload.ip
                 }
             except Exception as error:
-                log.debug("cannot be translated", exc_info=True)
-                return f"{type(error).__name__}: {error}"
+                met = error
+                return failures.noted(error, "the last change cannot be translated")
             self._snapshot = snapshot
             return ""
 
-        if problem := trouble():
-            log.warning("the last change cannot be translated: %s", problem)
+        if trouble():
             self._cache.isolate(trouble)
-            if trouble():
+            if trouble() and met is not None:
+                self._not_computed(met)
                 return None
+            self._once_more()
         self._memo.settle()
         self._recent = self._cache.used() or self._recent
         return configs
+
+    def _refresh_secrets(self) -> None:
+        for key, state in self._proxies.items():
+            with failures.spared(partial(self._untold, key)):
+                self._secrets.refresh([state])
+
+    def _untold(self, key: _Name, error: BaseException) -> None:
+        """One proxy could not be told what it should have: the others are, and this one is tried again."""
+        pod = self._snapshot.pods.get(key)
+        if pod is not None:
+            failures.report(self._objects, pod, error, "ConfigRejected", self._component)
+        else:
+            failures.report_here(self._objects, error, f"the proxy of {key[0]}/{key[1]} is not told", self._component)
+        self._once_more()
+
+    def _once_more(self) -> None:
+        if self._again is None:
+            self._again = asyncio.get_running_loop().call_later(self._pause, self._try_again)
+            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+
+    def _try_again(self) -> None:
+        self._again = None
+        self._cache.retry()
+        if self._timer is None:
+            self._dirty_moment = time.monotonic()
+            self._recompute()
+        if self._again is None:
+            self._pause = AGAIN
 
     def _pilot_ready(self) -> bool:
         root = self._snapshot.mesh.root_namespace
@@ -174,7 +223,11 @@ class Mesh:
         return False
 
     def _state(self, key: _Name) -> ProxyState:
-        return self._proxies.setdefault(key, ProxyState(key, self._refused, monitor=self._monitor))
+        if key not in self._proxies:
+            self._proxies[key] = ProxyState(
+                key, self._refused, monitor=self._monitor, failed=partial(self._untold, key)
+            )
+        return self._proxies[key]
 
     def _page(self, component: str, pod: _Name) -> str:
         """The metrics of a component of the control plane, for one of its pods."""
@@ -187,6 +240,5 @@ class Mesh:
         log.warning("the proxy of %s/%s refused %s%s", *key, what, since)
         pod = self._snapshot.pods.get(key)
         if pod is not None:
-            component = "istio-pilot" if self._settings.legacy else "istiod"
             message = f"Envoy refused {what}{since} and goes on with what it had; its log (-c istio-proxy) says why"
-            self._objects.event(pod, "Warning", "ConfigRejected", message, component)
+            self._objects.event(pod, "Warning", "ConfigRejected", message, self._component)

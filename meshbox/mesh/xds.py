@@ -19,6 +19,7 @@ import msgspec
 from aiohttp import web
 
 from labkit.ground.guard import same_secret
+from meshbox import failures
 from meshbox.exposition import CONTENT_TYPE
 from meshbox.listening import Site
 from meshbox.mesh.envoy import XDS_CLUSTER
@@ -122,11 +123,13 @@ class ProxyState:
         name: Namespace and name of its pod.
         refused: Called with the kind of resource that the proxy refused.
         monitor: Counts what it is sent.
+        failed: Told of what nobody foresaw while it was being told.
     """
 
     name: tuple[str, str]
     refused: Callable[[tuple[str, str], str], None]
     monitor: MeshMonitor = field(default_factory=MeshMonitor)
+    failed: failures.Tell = field(default_factory=lambda: failures.in_log("a proxy is not told"))
     channels: dict[tuple[str, str], Channel] = field(default_factory=dict)
     instance: str = ""
     config: Config | None = None
@@ -164,7 +167,12 @@ class ProxyState:
         """
         self._target, self._began, self._since = config, began, since
         if self._rolling is None or self._rolling.done():
-            self._rolling = asyncio.get_running_loop().create_task(self._roll())
+            self._rolling = failures.minded(self._roll(), self._stuck)
+
+    def _stuck(self, error: BaseException) -> None:
+        # It begins anew with what it is told next, the same included.
+        self.config, self._behind = None, 0.0
+        self.failed(error)
 
     def stop(self) -> None:
         """End the work on this proxy."""
@@ -292,6 +300,9 @@ class XdsServer:
         try:
             name = names[0] if kind in ("routes", "secrets") else ""
             return await self._answer(state, asked.node.id, kind, name, held)
+        except Exception as error:
+            state.failed(error)
+            raise
         finally:
             state.asking -= 1
             state.asked = time.monotonic()

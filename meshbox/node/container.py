@@ -9,6 +9,7 @@ import secrets
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from meshbox.node.backoff import BackOff
 from meshbox.node.context import make_context
 from meshbox.node.endings import again_after, backed_off, faultless, last_words, not_started, terminated
 from meshbox.node.execs import run_command
-from meshbox.node.handlers import ActionError, Target, act
+from meshbox.node.handlers import ActionError, Target, act, target_in
 from meshbox.node.logs import LogFile, pump, remove_log
 from meshbox.node.probes import Kind, probe_container
 from meshbox.node.processes import Exit, Process, StartError
@@ -220,10 +221,13 @@ class Container:
 
     async def _failed(self, reason: str, error: Exception) -> bool:
         """Tell what keeps the container from being made, and wait; False if it is not wanted any more."""
-        text = failures.noted(error, f"container {self.name} of pod {self._pod()['metadata']['name']}")
+        text = self._noted(error, reason)
         self.waiting(reason, text)
         self.warning("Failed", f"Error: {text}")
         return await self.pause(self._services.timing.retry)
+
+    def _noted(self, error: BaseException, what: str) -> str:
+        return failures.noted(error, f"container {self.name} of pod {self._pod()['metadata']['name']}: {what}")
 
     async def _start(self, identity: str) -> tuple[Process, list[asyncio.Future[None]]]:
         assert self.context is not None
@@ -266,15 +270,12 @@ class Container:
         self._ready_probe = "readinessProbe" not in self.spec
         self.started = self.ready = False
         self._changed()
-        watching = asyncio.create_task(self._watch())
+        watching = failures.minded(self._watch(), lambda met: self.warning("ProbeError", self._noted(met, "probes")))
         try:
             return await asyncio.shield(process.exited)
         finally:
             watching.cancel()
-            [failure] = await asyncio.gather(watching, return_exceptions=True)
-            if isinstance(failure, Exception):
-                said = failures.noted(failure, f"probes of container {self.name}")
-                self.warning("ProbeError", f"its hook and probes ended: {said}")
+            await asyncio.gather(watching, return_exceptions=True)
             self.started = self.ready = False
 
     async def _watch(self) -> None:
@@ -284,12 +285,17 @@ class Container:
             try:
                 await act(hook, self.spec, self.target())
             except Exception as failure:
-                self.warning("FailedPostStartHook", f"PostStartHook failed: {failures.words(failure)}")
+                self.warning("FailedPostStartHook", f"PostStartHook failed: {self._noted(failure, 'postStart')}")
                 await self.end(self._grace(), "FailedPostStartHook")
                 return
         if "startupProbe" not in self.spec:
             self._verdict("Startup", True)
-        await probe_container(self.spec, self.target(), self._services.timing.eager, self._unhealthy, self._verdict)
+        while error := await probe_container(
+            self.spec, self.target, self._services.timing.eager, self._unhealthy, self._verdict
+        ):
+            # Unwatched it would stay as it is for ever.
+            self.warning("ProbeError", f"its probes begin anew: {self._noted(error, 'probes')}")
+            await asyncio.sleep(self._services.timing.retry)
 
     def _unhealthy(self, kind: Kind, problem: str) -> None:
         self.warning("Unhealthy", f"{kind} probe failed: {problem}")
@@ -304,9 +310,14 @@ class Container:
             self.normal("Killing", f"Container {self.name} failed {kind.lower()} probe, will be restarted")
             spec = self.spec["startupProbe" if kind == "Startup" else "livenessProbe"]
             grace = spec.get("terminationGracePeriodSeconds", self._grace())
-            self._ending = asyncio.create_task(self.end(grace, "Unhealthy"))
+            self._ending = failures.minded(self.end(grace, "Unhealthy"), self._not_ended)
         self.ready = self.started and self._ready_probe
         self._changed()
+
+    def _not_ended(self, error: BaseException) -> None:
+        self.warning("FailedKillPod", f"killed at once: {self._noted(error, 'end')}")
+        if (process := self._process) is not None:
+            process.signal(signal.SIGKILL, tree=True)
 
     def _grace(self) -> float:
         return float(self._pod()["spec"].get("terminationGracePeriodSeconds", 30))
@@ -314,15 +325,8 @@ class Container:
     def target(self) -> Target:
         """Where the container's probes and hooks go."""
         assert self.context is not None
-        context = self.context
-        version = self._services.settings.kubernetes_version.removeprefix("v").rpartition(".")[0]
-        other = context.local_ip if context.bind == context.pod_ip else context.pod_ip
-
-        async def execute(command: list[str]) -> tuple[int, bytes]:
-            return await run_command(self._services.processes, self, command)
-
-        agent = f"kube-probe/{version}"
-        return Target((context.bind, other), context.pod_ip, self._services.settings.plan.port, execute, agent)
+        run = partial(run_command, self._services.processes, self)
+        return target_in(self.context, self._services.settings, run)
 
     async def end(self, grace: float, why: str = "") -> None:
         """End the container's process: preStop hook and drain, SIGTERM, and SIGKILL when `grace` seconds are over."""
@@ -354,7 +358,7 @@ class Container:
         except TimeoutError:
             pass
         except Exception as error:  # Whatever it was: the container still has to end.
-            self.warning("FailedPreStopHook", f"draining failed: {failures.words(error)}")
+            self.warning("FailedPreStopHook", f"draining failed: {self._noted(error, 'preStop')}")
 
     async def stop(self, grace: float) -> None:
         """End it for good."""

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, cast
 from labkit.ground.errors import SandboxError
 from labkit.ground.int_or_string import named_port
 from labkit.ground.numbers import whole
+from meshbox.images import ContainerContext
+from meshbox.settings import SandboxSettings
 
 if TYPE_CHECKING:
     from meshbox.typed.containers import Container, HTTPGetAction, LifecycleHandler, Probe
 
-__all__ = ["ActionError", "Target", "act", "port_number"]
+__all__ = ["ActionError", "Target", "act", "port_number", "target_in"]
 
 Exec = Callable[[list[str]], Awaitable[tuple[int, bytes]]]
 """Runs a command in the container: exit code and what it printed."""
@@ -43,6 +45,19 @@ class Target:
     port: Callable[[int], int]
     execute: Exec
     agent: str
+
+
+def target_in(context: ContainerContext, settings: SandboxSettings, execute: Exec) -> Target:
+    """Where the probes and hooks of a container go.
+
+    Args:
+        context: The container's.
+        settings: The sandbox.
+        execute: Runs a command in it.
+    """
+    version = settings.kubernetes_version.removeprefix("v").rpartition(".")[0]
+    other = context.local_ip if context.bind == context.pod_ip else context.pod_ip
+    return Target((context.bind, other), context.pod_ip, settings.plan.port, execute, f"kube-probe/{version}")
 
 
 def port_number(container: Container, port: int | str) -> int:

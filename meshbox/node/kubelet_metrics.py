@@ -16,7 +16,7 @@ from pathlib import Path
 
 from labkit.ground import quantity as quantities
 from meshbox import failures
-from meshbox.contracts import ApiError, Objects
+from meshbox.contracts import ApiError, Objects, View
 from meshbox.exposition import exposition, gauge
 from meshbox.node.container import Container
 from meshbox.node.pod import PodWorker
@@ -36,6 +36,7 @@ class _Running:
     pid: int
     began: float
     labels: _Labels
+    pod: View
     folders: tuple[Path, ...]
     limits: dict[str, Decimal]
 
@@ -71,7 +72,10 @@ class Monitoring:
         ]
         async with self._lock:
             # Hundreds of small files: the loop goes on meanwhile.
-            return await asyncio.to_thread(self._cadvisor, running)
+            page, left_out = await asyncio.to_thread(self._cadvisor, running)
+        for pod, error in left_out:
+            failures.report(self._objects, pod, error, "FailedMetrics", "kubelet")
+        return page
 
     def _kubelet(self) -> Iterator[str]:
         legacy = self._settings.legacy
@@ -124,12 +128,19 @@ class Monitoring:
         limits: dict[str, Decimal] = {
             name: quantities.parse(given[name]) for name in ("cpu", "memory") if name in given
         }
-        return _Running(identity, container.pid, container.began, labels, folders, limits)
+        return _Running(identity, container.pid, container.began, labels, worker.pod, folders, limits)
 
-    def _cadvisor(self, running: list[_Running]) -> str:
+    def _cadvisor(self, running: list[_Running]) -> tuple[str, list[tuple[View, Exception]]]:
+        """The page, and the pods of containers that are not on it; no event may be written from this thread."""
         used = self._reader.read({one.pid: one.identity for one in running})
-        seen = [(one, used[one.identity]) for one in running if one.identity in used]
-        return exposition(_machine(), *_pages(seen))
+        seen, left_out = [], []
+        for one in running:
+            try:
+                if one.identity in used:
+                    seen.append((one, used[one.identity], folder_size(one.folders)))
+            except Exception as error:
+                left_out.append((one.pod, error))
+        return exposition(_machine(), *_pages(seen)), left_out
 
 
 def _machine() -> Iterator[str]:
@@ -151,7 +162,8 @@ _GAUGES: tuple[tuple[str, str, Callable[[Usage], float]], ...] = (
 )
 
 
-def _pages(seen: list[tuple[_Running, Usage]]) -> Iterator[Iterable[str]]:
+def _pages(found: list[tuple[_Running, Usage, int]]) -> Iterator[Iterable[str]]:
+    seen = [(one, usage) for one, usage, _ in found]
     text = "Cumulative cpu time consumed in seconds."
     total = [({**one.labels, "cpu": "total"}, usage.user + usage.system) for one, usage in seen]
     yield gauge("container_cpu_usage_seconds_total", text, total, "counter")
@@ -161,7 +173,7 @@ def _pages(seen: list[tuple[_Running, Usage]]) -> Iterator[Iterable[str]]:
     for name, text, value in _GAUGES:
         yield gauge(name, text, [(one.labels, value(usage)) for one, usage in seen])
     text = "Number of bytes that are consumed by the container on this filesystem."
-    yield gauge("container_fs_usage_bytes", text, [(one.labels, folder_size(one.folders)) for one, _ in seen])
+    yield gauge("container_fs_usage_bytes", text, [(one.labels, size) for one, _, size in found])
     started = [(one.labels, one.began) for one, _ in seen]
     yield gauge("container_start_time_seconds", "Start time of the container since unix epoch in seconds.", started)
     now = time.time()

@@ -7,13 +7,14 @@ import contextlib
 import logging
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from labkit.ground.errors import LabError
 from meshbox import failures, images
 from meshbox.contracts import ApiError, ByteStream, Event, ExecSession, Obj, Objects, View
+from meshbox.following import follow
 from meshbox.node.connections import connect
 from meshbox.node.container import Container
 from meshbox.node.execs import start_command
@@ -86,7 +87,7 @@ class Node:
             ("configmaps", self._refresh("configmaps")),
             ("secrets", self._refresh("secrets")),
         ):
-            self._spawn(self._follow(resource, act))
+            self._spawn(follow(self._objects, resource, act, "kubelet"))
         self._spawn(self._registration.beat())
 
     async def stop(self) -> None:
@@ -107,18 +108,10 @@ class Node:
         self._registration.keeper_lost()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
+        what = "the node could not finish what it had begun"
+        task = failures.minded(work, lambda error: failures.report_here(self._objects, error, what, "kubelet"))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    async def _follow(self, resource: str, act: Callable[[Event], None]) -> None:
-        with contextlib.closing(self._objects.watch(resource)) as watch:
-            async for event in watch:
-                try:
-                    act(event)
-                except Exception as error:
-                    # An object of an unforeseen shape must not stop the node from seeing the others.
-                    failures.report(self._objects, event.object, error, "FailedSync", "kubelet")
 
     def _take_over(self) -> None:
         """Take on the pods of an earlier run, and remove the folders of those that vanished while none ran."""
@@ -141,13 +134,9 @@ class Node:
             with self._spared(worker.pod):
                 worker.write()
 
-    @contextlib.contextmanager
-    def _spared(self, pod: View) -> Iterator[None]:
+    def _spared(self, pod: View) -> contextlib.AbstractContextManager[None]:
         """Go on with the other pods where something unforeseen is wrong with this one."""
-        try:
-            yield
-        except Exception as error:
-            failures.report(self._objects, pod, error, "FailedSync", "kubelet")
+        return failures.spared(lambda error: failures.report(self._objects, pod, error, "FailedSync", "kubelet"))
 
     def _is_ours(self, pod: Pod) -> bool:
         return bool(pod["spec"].get("nodeName") == self._settings.node_name)
@@ -215,7 +204,10 @@ class Node:
         current = self._objects.find("pods", pod["metadata"]["name"], pod["metadata"]["namespace"])
         uid = pod["metadata"]["uid"]
         if current and current["metadata"]["uid"] == uid and uid not in self._workers:
-            self._admit(cast("Pod", current))
+            with self._spared(current):
+                self._admit(cast("Pod", current))
+                return
+            asyncio.get_running_loop().call_later(self._timing.backoff, self._retry, current)
 
     async def _remove(self, worker: PodWorker) -> None:
         await worker.kill()

@@ -47,7 +47,6 @@ class PodWorker:
         self._references = references(pod)
         self._final: PodStatus = {}
         self._written = True
-        self._unwritten = ""
         self._running: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
         self._abandoned = False
@@ -123,6 +122,7 @@ class PodWorker:
                 pass
             except Exception as error:
                 self._report(error, "FailedMount")
+                asyncio.get_running_loop().call_later(self._services.timing.retry, self.refresh, resource, name)
 
     def _report(self, error: BaseException, reason: str) -> None:
         failures.report(self._services.objects, self.pod, error, reason, "kubelet")
@@ -166,17 +166,13 @@ class PodWorker:
 
     async def _set_up(self) -> None:
         self.changed()
-        told = ""
         while True:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
                 await self._volumes.set_up(self.pod)
                 return
             except Exception as error:
-                problem = failures.words(error)
-                if problem != told:
-                    self._report(error, "FailedMount")
-                told = problem
+                self._report(error, "FailedMount")
             self._found.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._found.wait(), self._services.timing.retry)
@@ -279,9 +275,5 @@ class PodWorker:
             if status != stored.get("status"):
                 objects.update("pods", {**stored, "status": status}, subresource="status", manager="kubelet")
         except Exception as error:
-            if failures.words(error) != self._unwritten:
-                self._unwritten = failures.words(error)
-                self._report(error, "FailedStatusUpdate")
+            self._report(error, "FailedStatusUpdate")
             asyncio.get_running_loop().call_later(1.0, self.changed)
-        else:
-            self._unwritten = ""

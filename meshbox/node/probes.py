@@ -56,27 +56,39 @@ class Probe:
             return "context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
         except Exception as failure:
             # Whatever it was, this look has failed, and the next may not.
-            return failures.words(failure)
+            return failures.noted(failure, f"probe of container {container.get('name')}")
         return None
 
 
-async def probe_container(container: Container, target: Target, eager: bool, report: Report, passed: Passed) -> None:
+async def probe_container(
+    container: Container, where: Callable[[], Target], eager: bool, report: Report, passed: Passed
+) -> Exception | None:
     """Run the container's probes until cancelled: the startup probe first, then the other two beside each other.
 
     Args:
         container: The container's spec.
-        target: Where to probe.
+        where: Says where to probe.
         eager: Whether to look often at the start; such looks can only succeed, never fail.
         report: Told of every failure.
         passed: Told when the verdict of a probe changes; a liveness or startup probe that fails ends here.
+
+    Returns:
+        What nobody foresaw, after which nothing is probed any more; None where there is nothing left to probe.
     """
-    if startup := container.get("startupProbe"):
-        await _until_started(Probe(startup), container, target, eager, report, passed)
-    async with asyncio.TaskGroup() as group:
-        if readiness := container.get("readinessProbe"):
-            group.create_task(_watch("Readiness", Probe(readiness), container, target, eager, report, passed))
-        if liveness := container.get("livenessProbe"):
-            group.create_task(_watch("Liveness", Probe(liveness), container, target, False, report, passed))
+    try:
+        target = where()
+        if startup := container.get("startupProbe"):
+            await _until_started(Probe(startup), container, target, eager, report, passed)
+        async with asyncio.TaskGroup() as group:
+            if readiness := container.get("readinessProbe"):
+                group.create_task(_watch("Readiness", Probe(readiness), container, target, eager, report, passed))
+            if liveness := container.get("livenessProbe"):
+                group.create_task(_watch("Liveness", Probe(liveness), container, target, False, report, passed))
+    except ExceptionGroup as group_error:
+        return group_error.exceptions[0]
+    except Exception as error:
+        return error
+    return None
 
 
 async def _eagerly(probe: Probe, container: Container, target: Target) -> bool:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Literal
 
 from labkit.ground.errors import LabError
-from meshbox import images
+from meshbox import failures, images
 from meshbox.contracts import ApiError, Obj, Objects
 from meshbox.healing import KEEPER_LOST
 from meshbox.images import Image, ImageName
@@ -94,14 +94,17 @@ class Registration:
     async def beat(self) -> None:
         """Renew the lease until cancelled."""
         while True:
-            with contextlib.suppress(LabError):
+            with failures.spared(self._not_beaten), contextlib.suppress(LabError):
                 if self._objects.find("nodes", self._settings.node_name) is None:
                     self.register()
                 self._renew()
-            self._beats += 1
-            if self._beats % _STATUS_EVERY == 0:
-                self._write_status()
+                self._beats += 1
+                if self._beats % _STATUS_EVERY == 0:
+                    self._write_status()
             await asyncio.sleep(self._timing.heartbeat)
+
+    def _not_beaten(self, error: BaseException) -> None:
+        failures.report_here(self._objects, error, "the node's lease and status were not renewed", "kubelet")
 
     def keeper_lost(self) -> None:
         """Say that the pods' processes have ended all at once, and why: `labkit status` reads this event."""

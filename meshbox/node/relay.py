@@ -8,6 +8,7 @@ import struct
 from collections.abc import Callable
 from typing import cast
 
+from meshbox import failures
 from meshbox.listening import ours_only
 
 __all__ = ["Address", "RelayServer"]
@@ -76,12 +77,17 @@ class _Client(_Side):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._server.clients.add(self)
-        target = self._server.choose(transport.get_extra_info("peername")[0])
-        self._connecting = asyncio.get_running_loop().create_task(self._connect(target))
+        self._connecting = failures.minded(self._connect(transport.get_extra_info("peername")[0]), self._broken)
 
-    async def _connect(self, target: Address | None) -> None:
+    def _broken(self, error: BaseException) -> None:
+        failures.noted(error, "a connection to a Service was not passed on")
+        if self.transport is not None:
+            reset(self.transport)
+
+    async def _connect(self, client: str) -> None:
         upstream = _Side()
         try:
+            target = self._server.choose(client)
             if target is None:
                 raise ConnectionRefusedError
             await asyncio.get_running_loop().create_connection(lambda: upstream, *target)

@@ -322,3 +322,31 @@ def test_a_file_that_is_being_brought_to_the_disk_is_not_closed_meanwhile(
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(used[0])
     assert set(state(read(path.read_bytes()))) == {("configmaps", ("default", name)) for name in "ab"}
+
+
+def test_an_error_that_nobody_foresaw_does_not_end_the_thread_that_brings_writes_to_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "journal.jsonl"
+    store = Store(path)
+    synced: list[int] = []
+
+    def broken(_: journal_file.JournalFile) -> None:
+        synced.append(1)
+        raise KeyError("unforeseen")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(journal_file.JournalFile, "sync", broken)
+        store.put("configmaps", ("default", "a"), obj("a", "x"))
+        # Returns, though nothing could be brought there.
+        store._journal.flush()
+        assert synced
+    store.put("configmaps", ("default", "b"), obj("b", "x"))
+    store._journal.flush()
+    thread = store._journal._thread
+    assert thread is not None
+    assert thread.is_alive()
+    store.close()
+    again = Store(path)
+    assert [entry.obj["metadata"]["name"] for entry in again.entries("configmaps")] == ["a", "b"]
+    again.close()

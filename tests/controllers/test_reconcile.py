@@ -129,7 +129,7 @@ async def test_an_object_nobody_can_map_does_not_end_the_watch(
         add(cluster, "strange")
         cluster.objects.create("configmaps", {"metadata": {"name": "b"}, "data": {"for": "x"}}, "default")
         await cluster.until(lambda: seen.calls == [(None, "x")])
-    assert "cannot tell what ('default', 'strange') concerns" in caplog.text
+    assert "ConfigMap default/strange: FailedReconcile (" in caplog.text
     await reconciler.stop()
 
 

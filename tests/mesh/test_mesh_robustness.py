@@ -13,6 +13,7 @@ import pytest_asyncio
 from meshbox.addresses import AddressPlan
 from meshbox.mesh import translate as translation
 from meshbox.mesh.xds import XdsServer
+from tests.faulty import Fault
 
 from .bookshop import Bookshop, opened, to, virtual_service
 
@@ -81,10 +82,33 @@ async def test_what_nobody_foresaw_is_taken_back(shop: Bookshop, monkeypatch: py
         shop.objects.events.clear()
         shop.istio("VirtualService", "poison", {"hosts": ["ratings"], "http": [{"route": [to(host="ratings")]}]})
         await shop.until(lambda: warnings(shop, "poison"), "the object that cannot be translated is named")
-        assert "unforeseen" in warnings(shop, "poison")[0]
+        assert warnings(shop, "poison")[0] == Fault("cannot be translated for proxies: ")
         await shop.follow()
         assert set(await shop.many(20)) == {"reviews-v2"}
         shop.objects.remove(VIRTUAL_SERVICES, "poison", "bookinfo")
+
+
+async def test_what_was_taken_back_is_taken_again_once_it_can_be_translated(
+    shop: Bookshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = translation.outbound_tables
+
+    def fails(scope, labels, *, legacy):  # type: ignore[no-untyped-def]
+        if any(v["metadata"]["name"] == "under-test" for v in scope.virtual_services):
+            raise KeyError("unforeseen")
+        return real(scope, labels, legacy=legacy)
+
+    shop.objects.events.clear()
+    with monkeypatch.context() as patched:
+        patched.setattr(translation, "outbound_tables", fails)
+        shop.istio(*virtual_service({"route": [to("v2")]}))
+        await shop.until(lambda: warnings(shop, "under-test"), "it is named")
+    # Nobody touches the object again.
+    await shop.until(lambda: not shop.mesh._cache._left_out and shop.mesh._again is None, "it is taken")
+    await shop.follow()
+    assert set(await shop.many(20)) == {"reviews-v2"}
+    assert len(warnings(shop, "under-test")) == 1
+    shop.objects.remove(VIRTUAL_SERVICES, "under-test", "bookinfo")
 
 
 async def test_only_what_cannot_be_translated_is_taken_back(shop: Bookshop) -> None:

@@ -18,10 +18,11 @@ from meshbox.node import node as nodes
 from meshbox.node import pod as pods
 from meshbox.node.volumes import Volumes
 from meshbox.reconcile import Reconciler
+from tests.faulty import Fault
 
 from .conftest import Cluster, running
 
-WORDS = "an error inside the sandbox, whose daemon.log says more: KeyError 'unforeseen'"
+WORDS = Fault()
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ async def test_what_keeps_a_container_from_being_made(
         cluster.shell("sleep 1000", "bad")
         cluster.shell("sleep 1000", "good")
         await cluster.until(lambda: cluster.ready("good"))
-        await cluster.until(lambda: any(WORDS in text for text in cluster.messages(event, "bad")))
+        await cluster.until(lambda: any(text in (WORDS, Fault("Error: ")) for text in cluster.messages(event, "bad")))
         if reason is not None:
             await cluster.until(lambda: cluster.container("bad")["state"].get("waiting", {}).get("reason") == reason)
             assert cluster.container("bad")["state"]["waiting"]["message"] == WORDS
@@ -133,9 +134,9 @@ async def test_volumes_that_cannot_be_brought_up_to_date(cluster: Cluster, monke
 
 
 HOOKS = {
-    "postStart": ("FailedPostStartHook", f"PostStartHook failed: {WORDS}"),
-    "readinessProbe": ("Unhealthy", f"Readiness probe failed: {WORDS}"),
-    "preStop": ("FailedPreStopHook", f"draining failed: {WORDS}"),
+    "postStart": ("FailedPostStartHook", Fault("PostStartHook failed: ")),
+    "readinessProbe": ("Unhealthy", Fault("Readiness probe failed: ")),
+    "preStop": ("FailedPreStopHook", Fault("draining failed: ")),
 }
 
 
@@ -274,3 +275,37 @@ async def test_what_cannot_be_started_leaves_nothing_open(cluster: Cluster, monk
     cluster.shell("sleep 1000", "bad", tty=True, stdin=True)
     await cluster.until(lambda: len(opened) > 20)
     assert opened[20] - opened[5] < 15
+
+
+async def test_probes_that_end_begin_anew(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    probe = {"readinessProbe": {"exec": {"command": ["true"]}, "periodSeconds": 1}}
+    with monkeypatch.context() as patched:
+        patched.setattr("meshbox.node.probes.Probe", breaking_always)
+        cluster.shell("sleep 1000", "bad", **probe)
+        cluster.shell("sleep 1000", "good")
+        await cluster.until(lambda: cluster.ready("good"))
+        await cluster.until(lambda: cluster.messages("ProbeError", "bad") == [Fault("its probes begin anew: ")])
+        assert not cluster.ready("bad")
+    await cluster.until(lambda: cluster.ready("bad"))
+    assert cluster.container("bad")["restartCount"] == 0
+
+
+async def test_a_container_that_cannot_be_ended_as_it_should_is_killed(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(containers.Container, "end", breaking_always_soon)
+        probe = {"exec": {"command": ["false"]}, "periodSeconds": 1, "failureThreshold": 1}
+        cluster.shell("sleep 1000", "bad", livenessProbe=probe)
+        cluster.shell("sleep 1000", "good")
+        await cluster.until(lambda: cluster.ready("good"))
+        await cluster.until(lambda: Fault("killed at once: ") in cluster.messages("FailedKillPod", "bad"))
+        await cluster.until(lambda: cluster.container("bad")["restartCount"] >= 1)
+
+
+def breaking_always(*_: Any, **__: Any) -> Any:
+    raise KeyError("unforeseen")
+
+
+async def breaking_always_soon(*_: Any, **__: Any) -> Any:
+    raise KeyError("unforeseen")

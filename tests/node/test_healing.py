@@ -68,3 +68,9 @@ def test_the_loss_of_the_keeper_is_told_while_it_is_mended_and_shortly_after() -
     slow = pod({"state": RUNNING, "restartCount": 1})
     assert healing([slow], [before, LOST], NOW)[0] == keeper
     assert "60 s ago" in healing([slow], [before], NOW)[0]
+
+
+def test_a_status_that_is_none_does_not_hide_the_others() -> None:
+    bad = {"metadata": {"name": "bad"}, "spec": {}, "status": {"containerStatuses": [7]}}
+    good = pod({"name": "istio-proxy", "state": RUNNING, "restartCount": 1})
+    assert healing([bad, good], [], NOW) == healing([good], [], NOW) != []

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from labkit import __version__
 from labkit.ground.errors import SandboxError
+from meshbox import failures
 from meshbox.api.journal import format as journal_format
 from meshbox.api.journal import legacy as journal_legacy
 from meshbox.api.journal.file import JournalFile
@@ -256,6 +257,10 @@ class Journal:
             except OSError as error:
                 # What the kernel could not write it may forget: only writing all anew makes the objects safe again.
                 log.error("%s: could not be brought to the disk: %s", self._path, error.strerror)
+                self._compact_at = 0
+            except Exception as error:
+                # Without this thread nothing would be safe any more, and whoever waits for it would wait for ever.
+                failures.noted(error, f"{self._path} could not be brought to the disk")
                 self._compact_at = 0
             with self._turned:
                 self._done = self._begun

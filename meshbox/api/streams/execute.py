@@ -6,6 +6,8 @@ import asyncio
 
 from aiohttp import web
 
+from meshbox import failures
+from meshbox.api import refusals
 from meshbox.api.streams.container import chosen_container, node_required
 from meshbox.api.streams.peers import ERROR, RESIZE, STDERR, STDIN, STDOUT, Peer, SocketPeer, SpdyPeer
 from meshbox.api.streams.upgrade import flag, wants_websocket
@@ -98,6 +100,9 @@ async def _relay(peer: Peer, session: ExecSession, streams: set[int], command: l
     try:
         await asyncio.wait({receiving, running}, return_when=asyncio.FIRST_COMPLETED)
         if not running.done():
+            error = receiving.exception()
+            if isinstance(error, Exception) and not isinstance(error, OSError):
+                failures.noted(error, "a client's input could not be read")
             return False
         status = running.result()
     finally:
@@ -131,12 +136,18 @@ async def _run(peer: Peer, session: ExecSession, streams: set[int], command: lis
             code = await session.wait()
         except ApiError as error:
             return error.status()
+        except Exception as error:
+            return refusals.internal(error, "a command's end could not be waited for").status()
         seen, pending = -1, pumps
         while pending and seen != progress[0]:
             seen = progress[0]
             _, pending = await asyncio.wait(pending, timeout=_DRAIN)
         for done in pumps - pending:
-            done.result()
+            met = done.exception()
+            if isinstance(met, ConnectionError):
+                raise met
+            if isinstance(met, Exception):
+                return refusals.internal(met, "a command's output could not be read").status()
     finally:
         for task in pumps:
             task.cancel()

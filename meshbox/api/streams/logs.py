@@ -9,6 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
+from meshbox import failures
 from meshbox.api.options_read import whole_option
 from meshbox.api.streams.attach import log_was_read
 from meshbox.api.streams.container import chosen_container
@@ -98,11 +99,13 @@ async def _copy(response: web.StreamResponse, steps: _Steps) -> int:
         while chunk := await steps.next():
             size += len(chunk)
             await response.write(chunk)
+    except ConnectionError:
+        pass
     except ApiError as error:
         # The status is long sent: as the kubelet does, the log ends with what went wrong.
         await response.write(f"{error.message}\n".encode())
-    except ConnectionError:
-        pass
+    except Exception as error:
+        await response.write(f"{failures.noted(error, 'a log could not be read on')}\n".encode())
     return size
 
 

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from meshbox import failures
 from meshbox.api.streams.container import node_required
 from meshbox.api.streams.peers import Channels
 from meshbox.api.streams.spdy import SpdyConnection, SpdyStream
@@ -122,6 +123,11 @@ class _Forward:
                 await errors.close()
                 await data.reset()
                 return
+            except Exception as error:
+                await errors.write(failures.noted(error, f"port {port} could not be forwarded").encode())
+                await errors.close()
+                await data.reset()
+                return
             await _splice(pod, data.read, data.write, data.close, was_reset=lambda: data.was_reset)
             data.discard()
             await data.close()
@@ -154,6 +160,10 @@ class _Forward:
             pod = await self._connect(port)
         except ConnectionError as error:
             await channels.send(2 * number + 1, str(error).encode())
+            return
+        except Exception as error:
+            said = failures.noted(error, f"port {port} could not be forwarded")
+            await channels.send(2 * number + 1, said.encode())
             return
         await _splice(pod, inbound.get, write, end)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from meshbox import failures
 from meshbox.api.tables import cluster, network, pods, storage, workloads
 from meshbox.api.tables.custom import custom_cells, custom_columns
 from meshbox.api.tables.formats import age, creation_time, dig
@@ -72,8 +73,18 @@ def to_table(
         "apiVersion": "meta.k8s.io/v1",
         "metadata": {},
         "columnDefinitions": shown,
-        "rows": [_row(resource, obj, cells(obj), include) for obj in objects],
+        "rows": [_row(resource, obj, _spared(resource, obj, cells, shown), include) for obj in objects],
     }
+
+
+def _spared(resource: str, obj: Obj, cells: Callable[[Obj], list[Any]], shown: list[Obj]) -> list[Any]:
+    """The cells of one row; an object that cannot be shown must not keep a learner from seeing all the others."""
+    try:
+        return cells(obj)
+    except Exception as error:
+        meta = obj.get("metadata") or {}
+        failures.noted(error, f"{resource} {meta.get('namespace') or ''}/{meta.get('name')} cannot be shown")
+        return [meta.get("name") if column["name"] == "Name" else "<invalid>" for column in shown]
 
 
 def _built_in_cells(table: Table, shown: list[Obj], obj: Obj, at: At) -> list[Any]:
