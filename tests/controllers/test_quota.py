@@ -107,9 +107,9 @@ async def test_other_namespaces_and_scoped_quotas_refuse_nothing(cluster: Cluste
 
 async def test_what_is_used_is_written_in_the_form_that_pods_ask_in(cluster: Cluster) -> None:
     quota(cluster, requests_memory="10Gi", requests_cpu="4", pods="2k")
-    cluster.objects.create("pods", pod("a", requests={"memory": "1.5Gi", "cpu": "0.5"}))
-    cluster.objects.create("pods", pod("b", requests={"memory": "512Mi", "cpu": "1250m"}))
-    await cluster.until(lambda: used(cluster) == {"requests.memory": "2Gi", "requests.cpu": "1750m", "pods": "2"})
+    cluster.objects.create("pods", pod("a", requests={"memory": "64M", "cpu": "0.5"}))
+    cluster.objects.create("pods", pod("b", requests={"memory": "64000k", "cpu": "1250m"}))
+    await cluster.until(lambda: used(cluster) == {"requests.memory": "128M", "requests.cpu": "1750m", "pods": "2"})
 
 
 def test_the_largest_container_before_the_others_counts() -> None:
