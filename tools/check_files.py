@@ -8,7 +8,7 @@ from pathlib import Path
 
 LIMIT = 400
 
-MOST = {"labkit": 12_200}
+MOST = {"labkit": 12_100}
 """Lines that a package may have; the aim for labkit is 7 000, and this figure only falls."""
 
 

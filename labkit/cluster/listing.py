@@ -101,8 +101,8 @@ class Thing:
 
 def served() -> list[Resource]:
     """The kinds that can be listed and deleted, save those that the cluster itself writes all the time."""
-    there = resources.preferred(connected(), "list", "delete")
-    return [one for one in there if one.name not in _NOT_COUNTED]
+    there = [one for one in resources.all_of(connected(), fresh=True) if {"list", "delete"} <= set(one.verbs)]
+    return [one for one in there if one.preferred and one.name not in _NOT_COUNTED]
 
 
 def listing(kinds: Sequence[str] = ()) -> list[Thing]:

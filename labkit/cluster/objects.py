@@ -118,7 +118,9 @@ def table(
     for answer in _answers(words, kind, name, namespace, labels, all_namespaces, _AS_TABLE):
         if answer["kind"] != "Table":
             raise ClusterError(f"the server makes no table of {kind}", next_step="`cluster.get` gives the objects.")
-        columns = columns or answer["columnDefinitions"]
+        if columns not in ([], answer["columnDefinitions"]):
+            raise ClusterError(f"{kind} are several kinds, and a table is of one", next_step="Ask for each by itself.")
+        columns = answer["columnDefinitions"]
         rows += answer["rows"] or []
     frame: dict[str, pd.Series] = {}
     if all_namespaces and any(spaces := [_namespace(row) for row in rows]):
@@ -140,9 +142,8 @@ def _typed(kind: str, cells: list[Any]) -> pd.Series:
         numbers = pd.to_numeric(pd.Series(cells, dtype="object"), errors="coerce")
         return numbers.astype("Int64" if kind == "integer" else "float64")
     # As kubectl prints them; a date is an age already.
-    return pd.Series(
-        [str(c).lower() if isinstance(c, bool) else "" if c is None else str(c) for c in cells], dtype="str"
-    )
+    words = ["" if one is None else str(one).lower() if isinstance(one, bool) else str(one) for one in cells]
+    return pd.Series(words, dtype="str")
 
 
 def _selection(kind: str, name: str, namespace: str, labels: str, everywhere: bool) -> list[str]:

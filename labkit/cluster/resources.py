@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from labkit.cluster.client import Client, Obj
 from labkit.cluster.explain import explain
 
-__all__ = ["Resource", "all_of", "find", "preferred"]
+__all__ = ["Resource", "all_of", "find"]
 
 # Kubernetes 1.26 and later answer with all groups at once.
 _WHOLE = "application/json;g=apidiscovery.k8s.io;v={};as=APIGroupDiscoveryList"
@@ -54,10 +54,9 @@ class Resource:
 
     def path(self, namespace: str = "", name: str = "") -> str:
         """Where it is below the server's root."""
-        inside = f"/namespaces/{namespace}" if namespace and self.namespaced else ""
-        return (
-            f"{'/apis' if self.group else '/api'}/{self.api_version}{inside}/{self.plural}{'/' + name if name else ''}"
-        )
+        inside = ["namespaces", namespace] if namespace and self.namespaced else []
+        steps = ["", "apis" if self.group else "api", self.api_version, *inside, self.plural, *([name] if name else [])]
+        return "/".join(steps)
 
 
 def all_of(client: Client, *, fresh: bool = False) -> list[Resource]:
@@ -90,17 +89,7 @@ def _one_by_one(client: Client, root: str, answer: Obj) -> Iterator[Obj]:
         for version in sorted((v["version"] for v in group["versions"]), key=lambda v: v != best):
             status, told = client.send(_TYPED, "/".join(filter(None, (root, group["name"], version))))
             # What an aggregated server behind this one does not tell now is left out, as kubectl does.
-            resources = [
-                {
-                    **one,
-                    "resource": one["name"],
-                    "responseKind": one,
-                    "scope": "Namespaced" if one["namespaced"] else "",
-                }
-                for one in (told.get("resources") or [] if status == 200 else [])
-                if "/" not in one["name"]
-            ]
-            versions.append({"version": version, "resources": resources})
+            versions.append({"version": version, "resources": told.get("resources") if status == 200 else []})
         yield {"metadata": {"name": group["name"]}, "versions": versions}
 
 
@@ -108,19 +97,15 @@ def _group(group: Obj) -> Iterator[Resource]:
     name, seen = group.get("metadata", {}).get("name", ""), set()
     for version in group["versions"]:
         for one in version.get("resources") or []:
-            plural, kind = one["resource"], one["responseKind"]["kind"]
+            plural, kind = one.get("resource") or one["name"], one.get("kind") or one["responseKind"]["kind"]
+            if "/" in plural:
+                continue
             singular = one.get("singularResource") or one.get("singularName") or kind.lower()
             words = (singular, kind.lower(), *one.get("shortNames", ()))
-            scoped, verbs = one["scope"] == "Namespaced", tuple(one.get("verbs") or ())
+            scoped, verbs = one.get("namespaced", one.get("scope") == "Namespaced"), tuple(one.get("verbs") or ())
             categories = tuple(one.get("categories", ()))
-            first = plural not in seen
+            yield Resource(name, version["version"], plural not in seen, plural, kind, scoped, verbs, words, categories)
             seen.add(plural)
-            yield Resource(name, version["version"], first, plural, kind, scoped, verbs, words, categories)
-
-
-def preferred(client: Client, *verbs: str) -> list[Resource]:
-    """Each kind once, as `kubectl api-resources` lists them: those that have all these verbs."""
-    return [one for one in all_of(client, fresh=True) if one.preferred and set(verbs) <= set(one.verbs)]
 
 
 def find(client: Client, kinds: str, typed: str) -> list[Resource]:

@@ -199,6 +199,9 @@ def test_an_empty_table_has_its_columns(kubectl: FakeKubectl) -> None:
     assert list(frame["NAME"]) == []
     with pytest.raises(ClusterError, match="the server makes no table of services"):
         cluster.table("services", show=False)
+    kubectl.api.answers["/api/v1/namespaces/default/services"] = {**PODS, "columnDefinitions": []}
+    with pytest.raises(ClusterError, match="pods,services are several kinds"):
+        cluster.table("pods,services", show=False)
 
 
 def test_get_gives_items_one_object_or_none(kubectl: FakeKubectl) -> None:
