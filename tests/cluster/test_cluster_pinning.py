@@ -297,16 +297,26 @@ def test_all_that_a_kubeconfig_refers_to_stays_where_it_is(
     assert cluster.get("namespaces")
 
 
-def test_no_credentials_are_left_behind(api: ApiLike, home: Path, tmp_path: Path) -> None:
+def test_no_credentials_are_left_behind(
+    api: ApiLike, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     own = kubeconfig(tmp_path / "own", {"a": api.entry})
     code = "import os, sys\nfrom labkit import cluster\n"
     code += f"print(cluster.use(cluster.Target({str(own)!r})).file, flush=True)\n"
     run = [sys.executable, "-c"]
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     ended = subprocess.run([*run, code], capture_output=True, text=True, timeout=60, check=True)
+    assert list(temporary.iterdir()) == []
     assert Path(ended.stdout.strip()).parent == home / "targets"
     assert [file.name for file in (home / "targets").iterdir()] == [NO_CLUSTER.name]
     killed = subprocess.run([*run, code + "os.kill(os.getpid(), 9)"], capture_output=True, text=True, timeout=60)
     assert Path(killed.stdout.strip()).exists()
+    (left,) = temporary.iterdir()
+    assert left.stat().st_mode & 0o077 == 0
+    subprocess.run([*run, code], capture_output=True, timeout=60, check=True)
+    assert list(temporary.iterdir()) == [], "and here"
     chosen = cluster.use(Target(str(own)))
     assert list((home / "targets").glob("*.json")) == [chosen.file], "the next one sweeps"
 
