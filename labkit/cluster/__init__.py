@@ -1,26 +1,19 @@
-"""Any Kubernetes, through its own kubectl: every helper shows the command it runs."""
+"""Any Kubernetes: what a learner would type its own kubectl runs and shows; what only labkit reads its client asks."""
 
+from labkit.cluster.client import Obj
 from labkit.cluster.forward import PortForward, port_forward
 from labkit.cluster.http import Response, fetch
-from labkit.cluster.inventory import (
-    Difference,
-    Entry,
-    NodeImage,
-    Snapshot,
-    images,
-    mixed_versions,
-    remove_images,
-    snapshot,
-)
+from labkit.cluster.inventory import NodeImage, images, mixed_versions, remove_images, snapshot
 from labkit.cluster.kubeconfig import Chosen, Target, kubectl_program
-from labkit.cluster.kubectl import Output, kubectl, shell
-from labkit.cluster.listing import Thing
+from labkit.cluster.kubectl import Output, delete_namespace, exec, kubectl, shell
+from labkit.cluster.listing import Thing, served
 from labkit.cluster.manifests import apply, delete
-from labkit.cluster.objects import Obj, delete_namespace, exec, exists, get, table
+from labkit.cluster.objects import api_versions, exists, get, may, server_version, table
 from labkit.cluster.ownership import Byproduct, Ownership
 from labkit.cluster.readiness import Readiness, Workload, readiness
 from labkit.cluster.record import is_sandbox
 from labkit.cluster.removal import Plan, plan
+from labkit.cluster.snapshots import Difference, Entry, Snapshot
 from labkit.cluster.target import current, leave, require_no_refusal, use
 from labkit.cluster.waits import Answers, Condition, Gone, Ready, Wait, wait_for
 from labkit.cluster.watching import course_folder, in_lesson, look, refuse, snapshot_file
@@ -47,6 +40,7 @@ __all__ = [
     "Thing",
     "Wait",
     "Workload",
+    "api_versions",
     "apply",
     "course_folder",
     "current",
@@ -63,6 +57,7 @@ __all__ = [
     "kubectl_program",
     "leave",
     "look",
+    "may",
     "mixed_versions",
     "plan",
     "port_forward",
@@ -70,6 +65,8 @@ __all__ = [
     "refuse",
     "remove_images",
     "require_no_refusal",
+    "served",
+    "server_version",
     "shell",
     "snapshot",
     "snapshot_file",

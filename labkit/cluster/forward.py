@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import socket
 import socketserver
-import subprocess
 import threading
 import time
 from types import TracebackType
 
 from labkit import display
-from labkit.cluster import identity
+from labkit.cluster import client, identity
 from labkit.cluster import target as targets
 from labkit.cluster.backends import Backend, find
 from labkit.cluster.explain import explain
-from labkit.cluster.kubeconfig import Chosen, kubectl_program
 from labkit.cluster.tunnel import Stream, Tunnel, TunnelError
 from labkit.ground import peers
 from labkit.ground.errors import ClusterError, NotReadyError
@@ -153,7 +150,7 @@ class PortForward:
 
     def _find(self) -> Backend:
         if not self._namespace:
-            self._namespace = self.namespace or _default_namespace(self._target)
+            self._namespace = self.namespace or client.of(self._target.file, str(self._target)).namespace
         return find(self._tunnel.get, self._namespace, self.resource, self.remote_port)
 
     def _there(self) -> bool:
@@ -197,17 +194,6 @@ class PortForward:
     def doubt(self) -> None:
         """Look again for the pod before the next connection."""
         self._seen = 0.0
-
-
-def _default_namespace(target: Chosen) -> str:
-    program = [kubectl_program(), *target.arguments, "config", "view", "--minify", "-o", "json"]
-    try:
-        said = subprocess.check_output(program, env=target.environment, stderr=subprocess.DEVNULL, timeout=30)
-    except subprocess.SubprocessError:
-        # There is no kubeconfig: what is asked of the cluster next says so better.
-        return "default"
-    contexts = json.loads(said).get("contexts") or [{}]
-    return str((contexts[0].get("context") or {}).get("namespace") or "default")
 
 
 class _Listener(socketserver.ThreadingTCPServer):

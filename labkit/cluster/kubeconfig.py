@@ -35,6 +35,7 @@ __all__ = [
     "point_to",
     "sandbox_in_environment",
     "sandbox_of",
+    "temporary",
     "variable",
 ]
 
@@ -270,7 +271,7 @@ def point_back() -> None:
 def nowhere(words: str) -> str:
     """A KUBECONFIG that leads to no cluster; kubectl, whatever it is asked, says `words` instead."""
     try:
-        file = _scratch() / "no-cluster.json"
+        file = temporary() / "no-cluster.json"
         said = {"apiVersion": "v1", "kind": "Config", "current-context": words}
         files.write(file, json.dumps(said).encode(), lasting=False)
     except OSError:
@@ -280,7 +281,8 @@ def nowhere(words: str) -> str:
 
 
 @functools.cache
-def _scratch() -> Path:
+def temporary() -> Path:
+    """A folder of this process (0700), which ends with it."""
     # Not below LABKIT_HOME, which may be what cannot be written to.
     folder = scratch.make()
     atexit.register(shutil.rmtree, folder, ignore_errors=True)

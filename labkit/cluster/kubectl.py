@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import shutil
-import subprocess
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from labkit import display
 from labkit.cluster import target as targets
-from labkit.cluster.explain import explain
+from labkit.cluster import watching
 from labkit.cluster.kubeconfig import kubectl_program
-from labkit.cluster.leash import leash
+from labkit.cluster.running import Output, run
 from labkit.cluster.words import Command
 from labkit.ground.errors import ClusterError, MissingToolError
 
-__all__ = ["Output", "command_line", "kubectl", "kubectl_program", "shell"]
-
-# kubectl's client library logs each try at discovery; the last line of its error says the same once.
-_LOG_LINE = re.compile(r"^[EWIF]\d{4} [\d:.]+ +\d+ \S+\.go:\d+\].*\n?", re.MULTILINE)
-
+__all__ = ["Output", "command_line", "delete_namespace", "exec", "kubectl", "kubectl_program", "shell"]
 
 # What changes nothing; anything else does, or may.
 _READS = frozenset(
@@ -30,13 +22,6 @@ _READS = frozenset(
         *("version", "api-resources", "api-versions", "config", "kustomize", "options", "completion", "help"),
     )
 )
-
-
-class Output(str):
-    """What a command printed on its standard output. It was shown already, so a cell that ends with it adds nothing."""
-
-    def _ipython_display_(self) -> None:
-        return
 
 
 def command_line(command: str | Sequence[str]) -> tuple[list[str], str]:
@@ -75,9 +60,6 @@ def kubectl(
         ClusterError: It failed; the message is the server's own, with a next step.
         MissingToolError: kubectl is not installed.
     """
-    # It asks the cluster through this very function.
-    from labkit.cluster import watching
-
     targets.current()
     words, typed = command_line(command)
     _stay(words, targets.current())
@@ -87,7 +69,42 @@ def kubectl(
         typed = typed.replace("kubectl", f"kubectl {shlex.join(target.arguments)}", 1)
     program = [kubectl_program(), *target.arguments, *words]
     ended = watch.ended if watch is not None else None
-    return _run(program, typed, target, stdin=stdin, show=show, timeout=timeout, ended=ended)
+    return run(program, typed, target, stdin=stdin, show=show, timeout=timeout, ended=ended)
+
+
+def exec(  # kubectl's own verb
+    pod: str,
+    command: str | Sequence[str],
+    *,
+    container: str = "",
+    namespace: str = "",
+    show: bool = True,
+    timeout: float = 60.0,
+) -> Output:
+    """Run a command in a container, as `kubectl exec` does.
+
+    Args:
+        pod: A pod's name, or "deploy/NAME" for any pod of a Deployment.
+        command: The command, without a shell.
+        container: Which container; "" for the pod's default one.
+        namespace: "" for the context's own.
+        show: Whether to show the command and its output.
+        timeout: Seconds.
+
+    Returns:
+        Its standard output.
+
+    Raises:
+        ClusterError: The pod or container is not there, or the command failed.
+    """
+    words = ["exec", pod, *(["-n", namespace] if namespace else []), *(["-c", container] if container else []), "--"]
+    words += shlex.split(command) if isinstance(command, str) else list(command)
+    return kubectl(words, show=show, timeout=timeout)
+
+
+def delete_namespace(name: str, *, show: bool = True, timeout: float = 180.0) -> Output:
+    """Delete a namespace with all it holds, and wait until it is gone; none there is no fault."""
+    return kubectl(["delete", "namespace", name, "--ignore-not-found"], show=show, timeout=timeout)
 
 
 def shell(script: str, *, show: bool = True, timeout: float = 120.0) -> Output:
@@ -110,12 +127,10 @@ def shell(script: str, *, show: bool = True, timeout: float = 120.0) -> Output:
     bash = shutil.which("bash")
     if bash is None:
         raise MissingToolError("bash was not found on the PATH", next_step="Install bash, or type the lines yourself.")
-    from labkit.cluster import watching
-
     program = [bash, "-e", "-o", "pipefail", "-c", script]
     target = targets.checked(write=True)
     with watching.marking_shell(script) as ended:
-        return _run(program, script, target, stdin=None, show=show, timeout=timeout, ended=ended)
+        return run(program, script, target, stdin=None, show=show, timeout=timeout, ended=ended)
 
 
 def _stay(words: Sequence[str], target: targets.Chosen) -> None:
@@ -136,40 +151,3 @@ def _writes(words: Sequence[str]) -> bool:
             return word not in _READS
         before = word
     return False
-
-
-def _run(
-    program: list[str],
-    typed: str,
-    target: targets.Chosen,
-    *,
-    stdin: str | None,
-    show: bool,
-    timeout: float,
-    ended: Callable[[str], None] | None = None,
-) -> Output:
-    line = f"{typed} <<EOF\n{stdin.rstrip()}\nEOF" if stdin is not None else typed
-    live = display.show(display.command(line)) if show else None
-    source: Any = {"input": stdin.encode()} if stdin is not None else {"stdin": subprocess.DEVNULL}
-    try:
-        done = subprocess.run(
-            [*leash(), *program], capture_output=True, env=target.environment, timeout=timeout, **source
-        )
-    except subprocess.TimeoutExpired as error:
-        seen = (error.stdout or b"").decode(errors="replace")
-        if live is not None:
-            live.update(display.command(line, seen, failed=True))
-        raise ClusterError(
-            f"{typed}\ndid not end within {timeout:g} s",
-            next_step=f"Is the cluster well? `kubectl get nodes` on {target}. A longer wait: timeout=….",
-        ) from None
-    stdout = done.stdout.decode(errors="replace")
-    stderr = _LOG_LINE.sub("", done.stderr.decode(errors="replace"))
-    if live is not None:
-        live.update(display.command(line, stdout + stderr, failed=done.returncode != 0))
-    if ended is not None:
-        # Also of what failed half-way something is there.
-        ended(stdout)
-    if done.returncode != 0:
-        raise explain(typed, stderr or stdout, done.returncode, str(target))
-    return Output(stdout)

@@ -1,14 +1,16 @@
-"""Every object of a cluster in one command, with what tells whose it is."""
+"""Every object of a cluster, with what tells whose it is."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from urllib.parse import unquote_plus
 
-from labkit.cluster.kubectl import kubectl
+from labkit.cluster import resources
+from labkit.cluster.client import Obj
+from labkit.cluster.objects import connected, get
+from labkit.cluster.resources import Resource
 
-__all__ = ["COURSE", "LABELS_BEFORE", "LESSON", "RUN", "WORKSHOP", "Thing", "listing", "parse", "served"]
+__all__ = ["COURSE", "LABELS_BEFORE", "LESSON", "RUN", "WORKSHOP", "Thing", "listing", "served", "things"]
 
 WORKSHOP = "istio-workshop"
 COURSE = "labkit.dev/course"
@@ -32,32 +34,6 @@ _NOT_COUNTED = {
     "endpointslices.discovery.k8s.io",
     "controllerrevisions.apps",
 }
-
-
-_ONE = "{{{{with {}}}}}{{{{urlquery .}}}}{{{{end}}}}"
-_KEYED = '{{{{with .metadata.{}}}}}{{{{with index . "{}"}}}}{{{{urlquery .}}}}{{{{end}}}}{{{{end}}}}'
-_OF_KIND = '{{{{if eq .kind "{}"}}}}' + _ONE + "{{{{end}}}}"
-_EACH = "{{{{range .metadata.{}}}}}{{{{urlquery .{}}}}} {{{{end}}}}"
-# Quoted, since what strangers write into an annotation or a type may look like a row of its own.
-_FIELDS = (
-    _ONE.format(".kind"),
-    _ONE.format(".metadata.namespace"),
-    _ONE.format(".metadata.name"),
-    _EACH.format("ownerReferences", "uid"),
-    _ONE.format(".apiVersion"),
-    _ONE.format(".metadata.uid"),
-    _ONE.format(".metadata.creationTimestamp"),
-    _KEYED.format("labels", COURSE),
-    _KEYED.format("annotations", RUN),
-    _KEYED.format("annotations", LESSON),
-    _OF_KIND.format("Secret", ".type"),
-    _OF_KIND.format("CustomResourceDefinition", ".spec.names.kind"),
-    _EACH.format("managedFields", "manager"),
-    _KEYED.format("annotations", LABELS_BEFORE),
-)
-_LINE = "|".join(_FIELDS) + '{{"\\n"}}'
-# What is asked for by one name comes without a list around it.
-ROW = f"go-template={{{{if .metadata.uid}}}}{_LINE}{{{{else}}}}{{{{range .items}}}}{_LINE}{{{{end}}}}{{{{end}}}}"
 
 
 @dataclass(frozen=True)
@@ -123,10 +99,10 @@ class Thing:
         return f"made {self.created or 'at an unknown time'}" + (f" with {', '.join(by)}" if by else "")
 
 
-def served() -> list[str]:
+def served() -> list[Resource]:
     """The kinds that can be listed and deleted, save those that the cluster itself writes all the time."""
-    names = kubectl("api-resources --verbs=list,delete -o name", show=False).split()
-    return [name for name in names if name not in _NOT_COUNTED]
+    there = [one for one in resources.all_of(connected(), fresh=True) if {"list", "delete"} <= set(one.verbs)]
+    return [one for one in there if one.preferred and one.name not in _NOT_COUNTED]
 
 
 def listing(kinds: Sequence[str] = ()) -> list[Thing]:
@@ -138,18 +114,36 @@ def listing(kinds: Sequence[str] = ()) -> list[Thing]:
     Raises:
         ClusterError: The cluster does not answer, or something may not be listed.
     """
-    chosen = list(kinds) or served()
-    return parse(kubectl(["get", ",".join(chosen), "--all-namespaces", "-o", ROW], show=False))
+    chosen = list(kinds) or [one.name for one in served()]
+    return things(get(",".join(chosen), all_namespaces=True))
 
 
-def parse(text: str) -> list[Thing]:
-    """What `listing` asked kubectl to print."""
+def things(objects: Iterable[Obj]) -> list[Thing]:
+    """What tells of objects whose they are, each once."""
     found: dict[str, Thing] = {}
-    for line in text.splitlines():
-        fields = [unquote_plus(field) for field in line.split("|")]
-        fields += [""] * (len(_FIELDS) - len(fields))
-        owners, managers = tuple(fields[3].split()), tuple(fields[12].split())
-        thing = Thing(*fields[:3], owners, *fields[4:12], managers, fields[13])  # type: ignore[arg-type,call-arg]
+    for item in objects:
+        thing = _thing(item)
         # In the Kubernetes of 2019 a Deployment is served in two groups.
         found.setdefault(thing.uid or f"{thing.api_version} {thing}", thing)
     return list(found.values())
+
+
+def _thing(item: Obj) -> Thing:
+    about, kind = item["metadata"], item["kind"]
+    labels, notes = about.get("labels") or {}, about.get("annotations") or {}
+    return Thing(
+        kind,
+        about.get("namespace", ""),
+        about["name"],
+        tuple(owner["uid"] for owner in about.get("ownerReferences") or ()),
+        item["apiVersion"],
+        about.get("uid", ""),
+        about.get("creationTimestamp", ""),
+        labels.get(COURSE, ""),
+        notes.get(RUN, ""),
+        notes.get(LESSON, ""),
+        item.get("type", "") if kind == "Secret" else "",
+        item["spec"]["names"]["kind"] if kind == "CustomResourceDefinition" else "",
+        tuple(field["manager"] for field in about.get("managedFields") or () if field.get("manager")),
+        notes.get(LABELS_BEFORE, ""),
+    )

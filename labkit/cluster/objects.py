@@ -1,34 +1,39 @@
-"""Reading objects: as dictionaries for models, as kubectl's own table for people."""
+"""Asking the cluster in use by one kept connection: objects as dictionaries, tables as frames."""
 
 from __future__ import annotations
 
-import json
-import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
-from labkit.cluster.kubectl import Output, kubectl
+from labkit.cluster import client as clients
+from labkit.cluster import resources, running
+from labkit.cluster import target as targets
+from labkit.cluster.client import Client, Obj
 from labkit.ground.errors import ClusterError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Obj", "delete_namespace", "exec", "exists", "get", "table"]
+__all__ = ["api_versions", "connected", "exists", "get", "may", "patch", "server_version", "table"]
 
-Obj = dict[str, Any]
-"""A Kubernetes object, as its JSON gives it."""
+_TABLE = "application/json;as=Table;v={};g=meta.k8s.io"
+_AS_TABLE = ",".join((_TABLE.format("v1"), _TABLE.format("v1beta1"), "application/json"))
 
 
-def _selection(kind: str, name: str, namespace: str, labels: str, all_namespaces: bool) -> list[str]:
-    words = ["get", kind, *([name] if name else [])]
-    if namespace:
-        words += ["-n", namespace]
-    if all_namespaces:
-        words += ["--all-namespaces"]
-    if labels:
-        words += ["-l", labels]
-    return words
+def connected(*, write: bool = False) -> Client:
+    """The way to the cluster in use, once it is certain that no other has come to its address.
+
+    Args:
+        write: Whether it is going to be changed.
+
+    Raises:
+        NoTargetError: No cluster was chosen, or another one than that answers now.
+        ClusterError: Nobody answers, and it was to be changed.
+    """
+    target = targets.checked(write=write)
+    return clients.of(target.file, str(target))
 
 
 def get(
@@ -54,13 +59,17 @@ def get(
         ClusterError: The kind is not served, or the cluster does not answer.
     """
     words = _selection(kind, name, namespace, labels, all_namespaces)
-    if name:
-        words.append("--ignore-not-found")
-    text = kubectl([*words, "-o", "json"], show=show)
-    if not text.strip():
-        return []
-    answer: Obj = json.loads(text)
-    return answer["items"] if answer["kind"] == "List" or "items" in answer else [answer]
+    if show:
+        running.kubectl([*words, *(["--ignore-not-found"] if name else []), "-o", "json"], show=True)
+    found: list[Obj] = []
+    for answer in _answers(words, kind, name, namespace, labels, all_namespaces, "application/json"):
+        if "items" not in answer:
+            found.append(answer)
+            continue
+        # The parts of a list do not say themselves what they are.
+        about = {"kind": answer["kind"].removesuffix("List"), "apiVersion": answer["apiVersion"]}
+        found += [{**about, **item} for item in answer["items"] or []]
+    return found
 
 
 def exists(kind: str, name: str, *, namespace: str = "") -> bool:
@@ -83,7 +92,9 @@ def table(
     wide: bool = False,
     show: bool = True,
 ) -> pd.DataFrame:
-    """kubectl's own table as a DataFrame: one row an object, kubectl's columns (all strings).
+    """kubectl's own table as a DataFrame: one row an object, kubectl's columns.
+
+    Columns of whole numbers are Int64, of numbers float64, all others strings; a date is how long ago it was.
 
     Args:
         kind: A kind as kubectl takes it.
@@ -100,53 +111,105 @@ def table(
     import pandas as pd
 
     words = _selection(kind, name, namespace, labels, all_namespaces)
-    columns, rows = parse_table(kubectl([*words, "-o", "wide"] if wide else words, show=show))
-    return pd.DataFrame(rows, columns=columns, dtype="str")
+    if show:
+        running.kubectl([*words, *(["-o", "wide"] if wide else [])], show=True)
+    columns: list[Obj] = []
+    rows: list[Obj] = []
+    for answer in _answers(words, kind, name, namespace, labels, all_namespaces, _AS_TABLE):
+        if answer["kind"] != "Table":
+            raise ClusterError(f"the server makes no table of {kind}", next_step="`cluster.get` gives the objects.")
+        if columns not in ([], answer["columnDefinitions"]):
+            raise ClusterError(f"{kind} are several kinds, and a table is of one", next_step="Ask for each by itself.")
+        columns = answer["columnDefinitions"]
+        rows += answer["rows"] or []
+    frame: dict[str, pd.Series] = {}
+    if all_namespaces and any(spaces := [_namespace(row) for row in rows]):
+        frame["NAMESPACE"] = pd.Series(spaces, dtype="str")
+    for n, column in enumerate(columns):
+        if wide or not column.get("priority"):
+            frame[column["name"].upper()] = _typed(column["type"], [row["cells"][n] for row in rows])
+    return pd.DataFrame(frame)
 
 
-def parse_table(text: str) -> tuple[list[str], list[list[str]]]:
-    """Columns and rows of a table that kubectl printed; columns are where their headings begin."""
-    lines = text.splitlines()
-    if not lines:
-        return [], []
-    # kubectl pads with three spaces; a heading such as "NOMINATED NODE" has single ones inside.
-    headings = [(match.start(), match[0]) for match in re.finditer(r"\S+(?: \S+)*", lines[0])]
-    starts = [start for start, _name in headings]
-    ends = [*starts[1:], None]
-    rows = [[line[a:b].strip() for a, b in zip(starts, ends, strict=True)] for line in lines[1:] if line.strip()]
-    return [name for _start, name in headings], rows
+def _namespace(row: Obj) -> str:
+    return str(((row.get("object") or {}).get("metadata") or {}).get("namespace", ""))
 
 
-def exec(  # kubectl's own verb
-    pod: str,
-    command: str | Sequence[str],
-    *,
-    container: str = "",
-    namespace: str = "",
-    show: bool = True,
-    timeout: float = 60.0,
-) -> Output:
-    """Run a command in a container, as `kubectl exec` does.
+def _typed(kind: str, cells: list[Any]) -> pd.Series:
+    import pandas as pd
+
+    if kind in ("integer", "number"):
+        numbers = pd.to_numeric(pd.Series(cells, dtype="object"), errors="coerce")
+        return numbers.astype("Int64" if kind == "integer" else "float64")
+    # As kubectl prints them; a date is an age already.
+    words = ["" if one is None else str(one).lower() if isinstance(one, bool) else str(one) for one in cells]
+    return pd.Series(words, dtype="str")
+
+
+def _selection(kind: str, name: str, namespace: str, labels: str, everywhere: bool) -> list[str]:
+    where = [*(["-n", namespace] if namespace else []), *(["--all-namespaces"] if everywhere else [])]
+    return ["get", kind, *([name] if name else []), *where, *(["-l", labels] if labels else [])]
+
+
+def _answers(
+    words: list[str], kinds: str, name: str, namespace: str, labels: str, everywhere: bool, accept: str
+) -> Iterator[Obj]:
+    client, typed = connected(), f"kubectl {shlex.join(words)}"
+    where = "" if everywhere else namespace or client.namespace
+    query = {"labelSelector": labels} if labels else {}
+    for resource in resources.find(client, kinds, typed):
+        status, answer = client.send(typed, resource.path(where, quote(name, safe="")), query=query, accept=accept)
+        if status == 404 and name and accept != _AS_TABLE and (answer.get("details") or {}).get("name"):
+            continue
+        if status == 404 and resource not in resources.all_of(client, fresh=True):
+            # Its CustomResourceDefinition is gone by now, which is no fault where it is one of many.
+            if "," in kinds:
+                continue
+            resources.find(client, resource.name, typed)
+        if status >= 400:
+            raise client.refusal(typed, status, answer)
+        yield answer
+
+
+def patch(change: Obj, *which: tuple[str, str, str], gone: bool = False) -> None:
+    """Change the metadata of objects by a merge patch.
 
     Args:
-        pod: A pod's name, or "deploy/NAME" for any pod of a Deployment.
-        command: The command, without a shell.
-        container: Which container; "" for the pod's default one.
-        namespace: "" for the context's own.
-        show: Whether to show the command and its output.
-        timeout: Seconds.
-
-    Returns:
-        Its standard output.
+        change: What metadata is to have; None takes away.
+        which: Of each its kind as kubectl takes it, its namespace ("" for none) and its name.
+        gone: Whether they may be gone by now.
 
     Raises:
-        ClusterError: The pod or container is not there, or the command failed.
+        NoTargetError: Another cluster than the chosen one answers.
+        ClusterError: It refused, or nobody answers.
     """
-    words = ["exec", pod, *(["-n", namespace] if namespace else []), *(["-c", container] if container else []), "--"]
-    words += shlex.split(command) if isinstance(command, str) else list(command)
-    return kubectl(words, show=show, timeout=timeout)
+    client = connected(write=True)
+    for kind, namespace, name in which:
+        typed = shlex.join(["kubectl", "patch", kind, name, *(["-n", namespace] if namespace else []), "--type=merge"])
+        path = resources.find(client, kind, typed)[0].path(namespace, quote(name, safe=""))
+        status, answer = client.send(typed, path, method="PATCH", body={"metadata": change})
+        if status >= 400 and not (gone and status == 404):
+            raise client.refusal(typed, status, answer)
 
 
-def delete_namespace(name: str, *, show: bool = True, timeout: float = 180.0) -> Output:
-    """Delete a namespace with all it holds, and wait until it is gone; none there is no fault."""
-    return kubectl(["delete", "namespace", name, "--ignore-not-found"], show=show, timeout=timeout)
+def server_version() -> str:
+    """The Kubernetes that the cluster is, "v1.35.0"; errors as of `get`."""
+    return str(connected().ask("kubectl version", "/version")["gitVersion"])
+
+
+def api_versions() -> set[str]:
+    """Groups with their versions, as `kubectl api-versions` prints them; errors as of `get`."""
+    return {one.api_version for one in resources.all_of(connected(), fresh=True)}
+
+
+def may(verb: str, resource: str) -> bool:
+    """Whether this user may do something with a kind, named as "clusterroles.rbac.authorization.k8s.io".
+
+    Raises:
+        ClusterError: The cluster does not answer.
+    """
+    name, _, group = resource.partition(".")
+    asked = {"spec": {"resourceAttributes": {"verb": verb, "resource": name, "group": group}}}
+    about = {"kind": "SelfSubjectAccessReview", "apiVersion": "authorization.k8s.io/v1"}
+    path, typed = f"/apis/{about['apiVersion']}/selfsubjectaccessreviews", f"kubectl auth can-i {verb} {resource}"
+    return bool(connected().ask(typed, path, method="POST", body={**about, **asked})["status"]["allowed"])

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from labkit import display
-from labkit.cluster.kubectl import kubectl
-from labkit.cluster.objects import Obj, get
-from labkit.ground.errors import ClusterError
+from labkit.cluster.client import Obj
+from labkit.cluster.objects import connected, get
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -124,14 +123,13 @@ def readiness(namespace: str) -> Readiness:
 
 
 def _last_log(namespace: str, pod: str, container: str) -> str:
-    words = ["logs", pod, "-n", namespace, "-c", container, "--tail=1"]
-    for flags in (["--previous"], []):
-        try:
-            said = kubectl([*words, *flags], show=False).strip()
-        except ClusterError:
-            continue
-        if said:
-            return said.splitlines()[-1][:300]
+    path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
+    client = connected()
+    for before in ("true", "false"):
+        query = {"container": container, "tailLines": "1", "previous": before}
+        status, said = client.send(f"kubectl logs {pod} -n {namespace}", path, query=query, plain=True)
+        if status == 200 and (line := said["message"].strip()):
+            return str(line.splitlines()[-1][:300])
     return ""
 
 

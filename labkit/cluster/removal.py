@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -11,6 +10,7 @@ from typing import Literal
 from labkit import display
 from labkit.cluster.kubectl import kubectl
 from labkit.cluster.listing import LABELS_BEFORE, RUN, Thing
+from labkit.cluster.objects import get, patch
 from labkit.cluster.ownership import Ownership
 from labkit.cluster.target import current
 from labkit.cluster.waits import Condition, wait_for
@@ -262,10 +262,10 @@ def _delete(things: Sequence[Thing]) -> None:
 
 
 def _take_back(thing: Thing) -> None:
-    found = kubectl(["get", "namespace", thing.name, "--ignore-not-found", "-o", "json"], show=False)
-    if not found.strip():
+    found = get("namespaces", thing.name)
+    if not found:
         return
-    labels = json.loads(found)["metadata"].get("labels", {})
+    labels = found[0]["metadata"].get("labels", {})
     words = [
         f"{key}-" if old is None else f"{key}={old}"
         for key, (old, new) in labels_before(thing.labels_before).items()
@@ -274,7 +274,7 @@ def _take_back(thing: Thing) -> None:
     ]
     if words:
         kubectl(["label", "namespace", thing.name, "--overwrite", *words])
-    kubectl(["annotate", "namespace", thing.name, f"{LABELS_BEFORE}-", f"{RUN}-"], show=False)
+    patch({"annotations": {LABELS_BEFORE: None, RUN: None}}, ("namespaces", "", thing.name))
 
 
 def _ask(question: str) -> str:

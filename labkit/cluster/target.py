@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from labkit import display
-from labkit.cluster import identity, kubeconfig
+from labkit.cluster import client, identity, kubeconfig
 from labkit.cluster.kubeconfig import Chosen, Target
 from labkit.ground.errors import LabError, NoTargetError, SettingError
 
@@ -105,8 +105,8 @@ def checked(*, write: bool) -> Chosen:
     """The cluster that was chosen, once it is certain that no other has come to its address.
 
     Args:
-        write: Whether it is going to be changed; it is then asked in any case who it is. Before reading that is done
-            only where it costs next to nothing.
+        write: Whether it is going to be changed; it then has to say who it is. What only reads may find out for itself
+            that nobody answers.
 
     Raises:
         NoTargetError: Another one answers; nothing is chosen any more.
@@ -177,6 +177,7 @@ def _set(state: Chosen | _Nothing) -> None:
     if isinstance(state, Chosen):
         kubeconfig.point_to(state.variable)
     else:
+        client.end()
         kubeconfig.point_to(kubeconfig.nowhere(f"{state.message}\n→ {state.next_step}"))
     if state != before:
         for what in list(_bound):

@@ -1,6 +1,6 @@
 """Beside every kubectl command of a lesson: what it makes is marked as the course's, and what is others' is left alone.
 
-The command that is shown is the command that is run. So the mark is put on afterwards, by a `kubectl patch` of metadata
+The command that is shown is the command that is run. So the mark is put on afterwards, by a patch of metadata
 (of the object itself: no pod's template changes, no pod starts again). What a command is about to make is written down
 before; if we are killed in between, `look` puts the mark on the next time.
 """
@@ -20,10 +20,11 @@ from pathlib import Path
 import yaml
 
 from labkit.cluster import record as records
-from labkit.cluster.inventory import Snapshot
-from labkit.cluster.kubectl import kubectl
-from labkit.cluster.listing import COURSE, LABELS_BEFORE, LESSON, ROW, RUN, WORKSHOP, Thing, listing, parse
+from labkit.cluster.listing import COURSE, LABELS_BEFORE, LESSON, RUN, WORKSHOP, Thing, listing, things
+from labkit.cluster.objects import connected, get, patch
 from labkit.cluster.ownership import Key, Ownership
+from labkit.cluster.running import kubectl
+from labkit.cluster.snapshots import Snapshot
 from labkit.cluster.target import Chosen, current
 from labkit.cluster.words import Command
 from labkit.ground.errors import ClusterError
@@ -92,18 +93,18 @@ def look(named: Collection[Key] = (), *, settle: bool = True) -> Ownership:
     """
     target = current()
     uid, place = target.uid, records.folder(target)
-    things = listing()
+    there = listing()
     record = records.load(place, uid)
     if record is not None and record.pending and settle:
         for one in record.pending:
-            _mark([t for t in things if _may_be(t, one, record.run)], place, uid, one.lesson)
+            _mark([t for t in there if _may_be(t, one, record.run)], place, uid, one.lesson)
         with records.changing(place, uid) as changed:
             changed.pending = [one for one in changed.pending if one not in record.pending]
-        things, record = listing(), records.load(place, uid)
+        there, record = listing(), records.load(place, uid)
     before = None
     if (file := snapshot_file(place)).exists():
         before = frozenset((e.kind, e.namespace, e.name) for e in Snapshot.load(file, uid).entries)
-    return Ownership(things, record, before, records.is_sandbox(target), frozenset(named), uid)
+    return Ownership(there, record, before, records.is_sandbox(target), frozenset(named), uid)
 
 
 def _may_be(thing: Thing, pending: records.Pending, run: str) -> bool:
@@ -112,38 +113,21 @@ def _may_be(thing: Thing, pending: records.Pending, run: str) -> bool:
     return fits and math.floor(pending.at) <= records.since(thing.created) <= pending.at + _LONGEST
 
 
-def refuse(things: Sequence[Thing], what: str, next_step: str = _ELSEWHERE) -> ClusterError:
+def refuse(theirs: Sequence[Thing], what: str, next_step: str = _ELSEWHERE) -> ClusterError:
     """The error for a command that would touch objects of somebody else's."""
-    told = "\n".join(f"  {thing}, {thing.origin}" for thing in things[:8])
-    more = f"\n  … and {len(things) - 8} more" if len(things) > 8 else ""
+    told = "\n".join(f"  {thing}, {thing.origin}" for thing in theirs[:8])
+    more = f"\n  … and {len(theirs) - 8} more" if len(theirs) > 8 else ""
     return ClusterError(f"{what}; nothing was changed. The course did not make:\n{told}{more}", next_step=next_step)
 
 
-def _mark(things: Sequence[Thing], place: Path, uid: str, lesson: str) -> None:
-    if not things:
+def _mark(made: Sequence[Thing], place: Path, uid: str, lesson: str) -> None:
+    if not made:
         return
     with records.changing(place, uid) as record:
-        stubs = [
-            {
-                "apiVersion": thing.api_version,
-                "kind": thing.kind,
-                "metadata": {"name": thing.name, **({"namespace": thing.namespace} if thing.namespace else {})},
-            }
-            for thing in things
-        ]
         marks = {"labels": {COURSE: WORKSHOP}, "annotations": {RUN: record.run, LESSON: lesson}}
-        with unwatched():
-            try:
-                kubectl(
-                    ["patch", "--type=merge", "-p", json.dumps({"metadata": marks}), "-f", "-"],
-                    stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": stubs}),
-                    show=False,
-                )
-            except ClusterError as error:
-                # What is gone by now needs no mark.
-                if "(NotFound)" not in error.message:
-                    raise
-        record.made.update({thing.uid: str(thing) for thing in things})
+        # What is gone by now needs no mark.
+        patch(marks, *((thing.resource, thing.namespace, thing.name) for thing in made), gone=True)
+        record.made.update({thing.uid: str(thing) for thing in made})
 
 
 @dataclass(frozen=True)
@@ -213,7 +197,7 @@ def watch(words: Sequence[str], stdin: str | None) -> Watch | None:
     if command.verb not in _MAKES:
         return None
     target = current()
-    default = command.namespace or _namespace_in_use()
+    default = command.namespace or connected().namespace
     documents = frozenset(_documents(command, stdin, default))
     if not records.is_sandbox(target) and (theirs := _in_the_way(command, documents)):
         raise refuse(theirs, f"`kubectl {command.verb}` would change what is somebody else's")
@@ -228,7 +212,7 @@ def _in_the_way(command: Command, documents: frozenset[Key]) -> list[Thing]:
     theirs = known.in_the_way(documents)
     if command.unread:
         # Only kubectl knows what is in them.
-        there = parse(kubectl(["get", *command.selection, "--ignore-not-found", "-o", ROW], show=False))
+        there = _selected(command)
         theirs += [thing for thing in there if thing not in theirs and not known.why(thing)]
     return theirs
 
@@ -265,16 +249,18 @@ def _keys(document: object, namespace: str) -> Iterator[Key]:
             yield kind, "", name
 
 
-def _namespace_in_use() -> str:
-    return kubectl(["config", "view", "--minify", "-o", "jsonpath={..namespace}"], show=False).strip() or "default"
+def _selected(command: Command, stdin: str | None = None) -> list[Thing]:
+    """What is there of the objects that a command names: in a file or by a selector, only kubectl knows which."""
+    said = kubectl(["get", *command.selection, "--ignore-not-found", "-o", "json"], stdin=stdin)
+    answer = json.loads(said) if said.strip() else {"items": []}
+    return things(answer.get("items", [answer]))
 
 
 def _may_delete(command: Command, stdin: str | None) -> None:
     """Refuse a `delete` that would take what the course did not make."""
     if records.is_sandbox(current()) or not command.selection:
         return
-    words = ["get", *command.selection, "--ignore-not-found", "-o", ROW]
-    chosen = parse(kubectl(words, stdin=stdin, show=False))
+    chosen = _selected(command, stdin)
     if not chosen:
         return
     known = look()
@@ -295,10 +281,10 @@ def _may_delete(command: Command, stdin: str | None) -> None:
 
 
 def _labelling(command: Command) -> Watch | None:
-    found = kubectl(["get", "namespace", command.labelled, "--ignore-not-found", "-o", "json"], show=False)
-    if not found.strip():
+    found, target = get("namespaces", command.labelled), current()
+    if not found:
         return None
-    metadata, target = json.loads(found)["metadata"], current()
+    metadata = found[0]["metadata"]
     record = records.load(records.folder(target), target.uid)
     # Another reader's namespace carries the label too.
     if metadata.get("labels", {}).get(COURSE) == WORKSHOP and record and metadata.get("uid") in record.made:
@@ -307,7 +293,7 @@ def _labelling(command: Command) -> Watch | None:
 
 
 def _remember_labels(name: str, before: dict[str, str], target: Chosen) -> None:
-    metadata = json.loads(kubectl(["get", "namespace", name, "-o", "json"], show=False))["metadata"]
+    metadata = get("namespaces", name)[0]["metadata"]
     labels = metadata.get("labels", {})
     kept = labels_before(metadata.get("annotations", {}).get(LABELS_BEFORE, ""))
     for key in {*before, *labels}:
@@ -316,9 +302,9 @@ def _remember_labels(name: str, before: dict[str, str], target: Chosen) -> None:
             kept[key] = first, labels.get(key)
     if not kept:
         return
-    with records.changing(records.folder(target), target.uid) as record, unwatched():
-        notes = [f"{LABELS_BEFORE}={json.dumps(kept, sort_keys=True)}", f"{RUN}={record.run}"]
-        kubectl(["annotate", "namespace", name, "--overwrite", *notes], show=False)
+    with records.changing(records.folder(target), target.uid) as record:
+        notes = {LABELS_BEFORE: json.dumps(kept, sort_keys=True), RUN: record.run}
+        patch({"annotations": notes}, ("namespaces", "", name))
 
 
 def labels_before(note: str) -> dict[str, tuple[str | None, str | None]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -123,7 +122,7 @@ def begin(name: str, release: str, target: str = targets.SANDBOX, *, needs: Sequ
         display.figures_without_internet()
         chosen = targets.choose(target, release)
         known = istio.release(release)
-    server = re.search(r"Server Version: (\S+)", cluster.kubectl("version", show=False))
+    server = cluster.server_version()
     lesson = Lesson(name, known, Progress.of_target())
     cluster.in_lesson(name)
     if not lesson.progress.snapshot.exists():
@@ -132,7 +131,7 @@ def begin(name: str, release: str, target: str = targets.SANDBOX, *, needs: Sequ
     display.show(
         display.message(
             f"{name} · {LESSONS[name]}\n"
-            f"Kubernetes {server[1] if server else '?'}, kubeconfig {_short(str(chosen))}\n"
+            f"Kubernetes {server}, kubeconfig {_short(str(chosen))}\n"
             f"Istio {known.version}; paths below start in {_short(str(known.path))}",
             "note",
         )

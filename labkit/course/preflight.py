@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 from labkit import bookinfo, cluster, istio
 from labkit.course.checks import Check, Checklist
-from labkit.ground.errors import ClusterError
 
 __all__ = ["preflight"]
 
@@ -33,8 +31,7 @@ def preflight(release: istio.Release) -> Checklist:
     Raises:
         ClusterError: The cluster does not answer.
     """
-    versions = json.loads(cluster.kubectl("version -o json", show=False))
-    server = versions["serverVersion"]["gitVersion"]
+    server = cluster.server_version()
     checks = [Check("The Kubernetes API answers", True, server)]
     checks += [_nodes(), _kinds(release, server), _rights(), _untouched(release)]
     return Checklist(checks)
@@ -57,7 +54,7 @@ def _kinds(release: istio.Release, server: str) -> Check:
     samples = (release.samples / "httpbin/httpbin.yaml", release.path / bookinfo.MANIFEST)
     for path in (*release.crd_files, *release.demo_files, *samples):
         wanted |= set(_API_VERSION.findall(path.read_text()))
-    served = set(cluster.kubectl("api-versions", show=False).split())
+    served = cluster.api_versions()
     # The groups that Istio's own CRDs bring come with the installation.
     own = {version for version in wanted if "istio.io" in version or "certmanager" in version}
     missing = sorted(wanted - served - own)
@@ -73,17 +70,7 @@ def _kinds(release: istio.Release, server: str) -> Check:
 
 
 def _rights() -> Check:
-    lacking = []
-    for verb, resource in _RIGHTS:
-        try:
-            allowed = cluster.kubectl(f"auth can-i {verb} {resource}", show=False).strip() == "yes"
-        except ClusterError as error:
-            # `can-i` answers "no" with exit code 1.
-            if not error.message.startswith("no"):
-                raise
-            allowed = False
-        if not allowed:
-            lacking.append(f"{verb} {resource}")
+    lacking = [f"{verb} {resource}" for verb, resource in _RIGHTS if not cluster.may(verb, resource)]
     seen = f"may not {', '.join(lacking)}" if lacking else "cluster administrator"
     return Check("You may install Istio", not lacking, seen, "Ask the cluster's administrator, or use the sandbox.")
 

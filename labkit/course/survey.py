@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable
 
@@ -37,7 +36,9 @@ def survey(context: str, release: str) -> int:
     targets.choose(context, release)
     known = cluster.look(settle=False)
     chosen = istio.release(release)
-    print(f"{context}: {cluster.current().server}, Kubernetes {_version()}, cluster {cluster.current().uid}")
+    print(
+        f"{context}: {cluster.current().server}, Kubernetes {cluster.server_version()}, cluster {cluster.current().uid}"
+    )
     checks = preflight(chosen)
     print(f"\nCan it carry the course with Istio {release}?\n{checks}")
     theirs = istio.claimed(chosen, known)
@@ -57,11 +58,6 @@ def survey(context: str, release: str) -> int:
     if not reasons:
         print(display.message("the course can be played here", "good"))
     return 1 if reasons else 0
-
-
-def _version() -> str:
-    answer = json.loads(cluster.kubectl("version -o json", show=False))
-    return str(answer["serverVersion"]["gitVersion"])
 
 
 def _some(things: Iterable[Thing]) -> str:

@@ -75,7 +75,7 @@ def diagnose(namespaces: Iterable[str] = (), *, images: bool = True) -> Diagnosi
         ClusterError: The cluster does not answer.
     """
     objects = cluster.get("namespaces,services,pods", all_namespaces=True)
-    served = set(cluster.kubectl("api-resources -o name", show=False).split())
+    served = {one.name for one in cluster.served()}
     kinds = [kind for kind in KINDS if kind in served]
     if kinds:
         objects += cluster.get(",".join(kinds), all_namespaces=True)

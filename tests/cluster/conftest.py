@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -14,20 +14,21 @@ from labkit.ground import config
 from tests.cluster.api_like import ApiLike, api_like
 from tests.cluster.fake_kubectl import UID, FakeKubectl
 
+NOBODY = {"server": "https://127.255.255.254:6443"}
 
-def chosen(kubeconfig: Path, context: str = "") -> cluster.Chosen:
-    """A target as `cluster.use` makes one, where nobody answers who could be asked."""
-    server = "https://127.255.255.254:6443"
+
+def chosen(kubeconfig: Path, context: str = "", entry: Mapping[str, str] = NOBODY) -> cluster.Chosen:
+    """A target as `cluster.use` makes one; without an entry of a cluster, where nobody answers who could be asked."""
     content = {
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": context or "here",
-        "clusters": [{"name": "c", "cluster": {"server": server}}],
+        "clusters": [{"name": "c", "cluster": entry}],
         "contexts": [{"name": context or "here", "context": {"cluster": "c", "user": "u"}}],
         "users": [{"name": "u", "user": {"token": "t"}}],
     }
     kubeconfig.write_text(json.dumps(content))
-    return cluster.Chosen(cluster.Target(str(kubeconfig), context), context or "here", server, UID, kubeconfig)
+    return cluster.Chosen(cluster.Target(str(kubeconfig), context), context or "here", entry["server"], UID, kubeconfig)
 
 
 @pytest.fixture
@@ -45,16 +46,17 @@ def as_before() -> Iterator[None]:
 
 
 @pytest.fixture
-def kubectl(as_before: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeKubectl:
-    """A fake kubectl, for a target of the test's own."""
+def kubectl(as_before: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKubectl]:
+    """A fake kubectl, for a target of the test's own, whose API answers for itself."""
     home = tmp_path / "fake"
     home.mkdir()
-    fake = FakeKubectl(home)
-    monkeypatch.setattr(config, "tool", lambda name: fake.path)
     monkeypatch.setenv("LABKIT_HOME", str(tmp_path / "labkit"))
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
-    target._state = chosen(tmp_path / "kubeconfig")
-    return fake
+    with api_like(tmp_path, UID) as api:
+        fake = FakeKubectl(home, api)
+        monkeypatch.setattr(config, "tool", lambda name: fake.path)
+        target._state = chosen(tmp_path / "kubeconfig", entry=api.entry)
+        yield fake
 
 
 @pytest.fixture

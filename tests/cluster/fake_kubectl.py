@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from labkit.cluster.identity import QUESTION
+from tests.cluster.api_like import ApiLike
 
 UID = "the-uid-of-kube-system"
 
@@ -15,9 +15,6 @@ _SCRIPT = """#!{python}
 import json, os, sys
 home = {home!r}
 words = sys.argv[1:]
-if words == {question!r}.split():
-    # Asked on the way, before what the test is about.
-    sys.exit(sys.stdout.write({uid!r}) and 0)
 wants_input = "-" in words
 with open(home + "/calls", "a") as calls:
     stdin = sys.stdin.read() if wants_input else ""
@@ -34,14 +31,20 @@ sys.exit(9)
 
 
 class FakeKubectl:
-    """What to put in place of kubectl."""
+    """What to put in place of kubectl.
 
-    def __init__(self, home: Path) -> None:
+    Args:
+        home: Its folder.
+        api: The cluster, for what kubectl is not asked.
+    """
+
+    def __init__(self, home: Path, api: ApiLike) -> None:
         self._home = home
+        self.api = api
         self._answers: list[dict[str, Any]] = []
         self.path = home / "kubectl"
         python = sys.executable + " -SE"
-        self.path.write_text(_SCRIPT.format(python=python, home=str(home), question=QUESTION, uid=UID))
+        self.path.write_text(_SCRIPT.format(python=python, home=str(home)))
         self.path.chmod(0o755)
         self._write()
 
@@ -50,10 +53,6 @@ class FakeKubectl:
         self._answers.insert(0, {"words": words, "stdout": stdout, "stderr": stderr, "code": code})
         self._write()
         return self
-
-    def objects(self, *words: str, items: list[dict[str, Any]]) -> FakeKubectl:
-        """Answer commands that have all of `words` with a List."""
-        return self.answer(*words, stdout=json.dumps({"kind": "List", "apiVersion": "v1", "items": items}))
 
     @property
     def calls(self) -> list[dict[str, Any]]:

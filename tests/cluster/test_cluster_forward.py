@@ -18,8 +18,8 @@ import pytest
 
 from labkit import cluster
 from labkit.cluster import forward as forwards
+from labkit.cluster import target
 from labkit.cluster.backends import Backend, find
-from labkit.cluster.identity import QUESTION
 from labkit.cluster.tunnel import TunnelError
 from labkit.ground.errors import ClusterError
 from tests.cluster.fake_kubectl import UID, FakeKubectl
@@ -30,8 +30,6 @@ from tests.stranger import by_another_user, http, say
 _FORWARDER = """#!{python} -E
 import os, sys, time
 home = {home!r}
-if sys.argv[1:] == {question!r}.split():
-    sys.exit(sys.stdout.write({uid!r}) and 0)
 if sys.argv[1] == "config":
     print('{{"contexts": [{{"context": {{"namespace": "mine"}}}}]}}')
     sys.exit()
@@ -89,7 +87,7 @@ web.run_app(app, path=place, print=lambda *_: print(f"Starting to serve on {{pla
 
 @pytest.fixture
 def forwarder(kubectl: FakeKubectl, tmp_path: Path) -> Path:
-    script = _FORWARDER.format(python=sys.executable, home=str(tmp_path), question=QUESTION, uid=UID)
+    script = _FORWARDER.format(python=sys.executable, home=str(tmp_path))
     kubectl.path.write_text(script)
     return tmp_path
 
@@ -159,7 +157,7 @@ def test_it_ends_with_a_notebook_that_is_killed(forwarder: Path, tmp_path: Path,
     code = (
         "import sys; from pathlib import Path; from labkit import cluster; from labkit.ground import config\n"
         "from labkit.cluster import target\n"
-        "server = 'https://127.255.255.254:6443'\n"
+        f"server = {target.current().server!r}\n"
         f"file = Path({str(tmp_path / 'kubeconfig')!r})\n"
         f"target._state = cluster.Chosen(cluster.Target(str(file)), 'here', server, {UID!r}, file)\n"
         f"config.tool = lambda name: Path({str(tmp_path / 'fake' / 'kubectl')!r})\n"

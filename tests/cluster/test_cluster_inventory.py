@@ -9,7 +9,7 @@ import pytest
 from labkit import cluster
 from labkit.cluster import Entry, NodeImage, Snapshot
 from labkit.ground.errors import ClusterError
-from tests.cluster.fake_kubectl import FakeKubectl
+from tests.cluster.fake_kubectl import UID, FakeKubectl
 
 NODE = {
     "kind": "Node",
@@ -27,14 +27,24 @@ NODE = {
 
 
 def test_snapshot_lists_what_nothing_owns(kubectl: FakeKubectl) -> None:
-    kubectl.objects("nodes", items=[NODE])
-    kubectl.answer("api-resources", stdout="namespaces\npods\nevents\nendpoints\ngateways.networking.istio.io\n")
-    kubectl.answer("--all-namespaces", stdout="Namespace||default|\nPod|default|a-1|uid-of-a\nPod|default|bare|\n")
+    kubectl.api.items = [NODE]
+    kubectl.api.items += [
+        {"kind": "Pod", "metadata": {"namespace": "default", "name": "a-1", "ownerReferences": [{"uid": "uid-of-a"}]}},
+        {"kind": "Pod", "metadata": {"namespace": "default", "name": "bare"}},
+        {"kind": "Gateway", "metadata": {"namespace": "default", "name": "g"}},
+        {"kind": "Event", "metadata": {"namespace": "default", "name": "e"}},
+    ]
     seen = cluster.snapshot(show=False)
-    assert seen.entries == {Entry("Namespace", "", "default"), Entry("Pod", "default", "bare")}
+    assert seen.entries == {
+        Entry("Namespace", "", "kube-system"),
+        Entry("Node", "", "n1"),
+        Entry("Pod", "default", "bare"),
+        Entry("Gateway", "default", "g"),
+    }
     assert seen.images == {"docker.io/istio/pilot:1.2.2", "docker.io/istio/pilot:1.2.0", "docker.io/istio/galley:1.2.2"}
-    asked = next(c for c in kubectl.calls if "--all-namespaces" in c["words"])["words"]
-    assert asked[1] == "namespaces,pods,gateways.networking.istio.io"
+    assert seen.cluster == UID
+    assert "GET /api/v1/events" not in kubectl.api.requests
+    assert kubectl.commands == []
 
 
 def test_difference_both_ways(tmp_path: Path) -> None:
@@ -64,7 +74,7 @@ def test_a_snapshot_that_is_missing_or_broken(tmp_path: Path) -> None:
 
 
 def test_images_and_mixed_versions(kubectl: FakeKubectl) -> None:
-    kubectl.objects("nodes", items=[NODE])
+    kubectl.api.items = [NODE]
     found = cluster.images("istio")
     assert found == [
         NodeImage("n1", "docker.io/istio/galley", "1.2.2", 7),

@@ -12,7 +12,6 @@ from labkit.cluster import target
 from labkit.cluster.explain import explain
 from labkit.cluster.kubeconfig import NO_CLUSTER
 from labkit.cluster.kubectl import _writes
-from labkit.cluster.objects import parse_table
 from labkit.ground.errors import ClusterError, MissingToolError
 from tests.cluster.conftest import chosen
 from tests.cluster.fake_kubectl import FakeKubectl
@@ -152,44 +151,130 @@ def test_every_failure_has_its_next_step(said: str, step: str) -> None:
     assert step in error.next_step
 
 
-def test_table_columns_are_kubectls_own() -> None:
-    text = (
-        "NAMESPACE   NAME      READY   STATUS    NOMINATED NODE   READINESS GATES\n"
-        "bookinfo    ratings   2/2     Running   <none>           <none>\n"
-        "default     a b       0/1     Pending                    <none>\n"
-    )
-    columns, rows = parse_table(text)
-    assert columns == ["NAMESPACE", "NAME", "READY", "STATUS", "NOMINATED NODE", "READINESS GATES"]
-    assert rows == [
-        ["bookinfo", "ratings", "2/2", "Running", "<none>", "<none>"],
-        ["default", "a b", "0/1", "Pending", "", "<none>"],
-    ]
-    assert parse_table("") == ([], [])
+PODS = {
+    "kind": "Table",
+    "columnDefinitions": [
+        {"name": "Name", "type": "string", "priority": 0},
+        {"name": "Restarts", "type": "integer", "priority": 0},
+        {"name": "Load", "type": "number", "priority": 0},
+        {"name": "Ready", "type": "boolean", "priority": 0},
+        {"name": "Age", "type": "date", "priority": 0},
+        {"name": "Nominated Node", "type": "string", "priority": 1},
+    ],
+    "rows": [
+        {"cells": ["a", 3, 0.5, True, "5m", "<none>"], "object": {"metadata": {"namespace": "bookinfo"}}},
+        {"cells": ["b", None, None, None, None, "n"], "object": {"metadata": {"namespace": "default"}}},
+    ],
+}
 
 
-def test_table_is_a_frame_of_strings(kubectl: FakeKubectl) -> None:
-    kubectl.answer("get", "pods", stdout="NAME   RESTARTS\na      3\n")
+def test_a_table_is_the_servers_own_with_its_types(kubectl: FakeKubectl) -> None:
+    kubectl.api.answers["/api/v1/namespaces/bookinfo/pods"] = PODS
     frame = cluster.table("pods", namespace="bookinfo", labels="app=a", show=False)
-    assert frame.to_dict("records") == [{"NAME": "a", "RESTARTS": "3"}]
-    assert kubectl.commands == ["get pods -n bookinfo -l app=a"]
+    assert list(frame.columns) == ["NAME", "RESTARTS", "LOAD", "READY", "AGE"]
+    assert [str(kind) for kind in frame.dtypes[["RESTARTS", "LOAD"]]] == ["Int64", "float64"]
+    assert frame.loc[0].to_dict() == {"NAME": "a", "RESTARTS": 3, "LOAD": 0.5, "READY": "true", "AGE": "5m"}
+    assert frame[["NAME", "READY", "AGE"]].loc[1].tolist() == ["b", "", ""]
+    assert frame[["RESTARTS", "LOAD"]].loc[1].isna().all()
+    asked = kubectl.api.asked[-1]
+    assert "labelSelector=app%3Da" in asked[0]
+    assert asked[1].startswith("application/json;as=Table;v=v1;g=meta.k8s.io,")
+    assert kubectl.commands == []
+
+
+def test_a_wide_table_of_all_namespaces_is_shown_by_kubectl(
+    kubectl: FakeKubectl, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kubectl.api.answers["/api/v1/pods"] = PODS
+    kubectl.answer("get", "pods", stdout="as kubectl prints it\n")
+    frame = cluster.table("pods", all_namespaces=True, wide=True)
+    assert frame["NAMESPACE"].tolist() == ["bookinfo", "default"]
+    assert frame["NOMINATED NODE"].tolist() == ["<none>", "n"]
+    assert capsys.readouterr().out == "$ kubectl get pods --all-namespaces -o wide\nas kubectl prints it\n"
+
+
+def test_an_empty_table_has_its_columns(kubectl: FakeKubectl) -> None:
+    kubectl.api.answers["/api/v1/namespaces/default/pods"] = {**PODS, "rows": []}
+    frame = cluster.table("pods", show=False)
+    assert list(frame["NAME"]) == []
+    with pytest.raises(ClusterError, match="the server makes no table of services"):
+        cluster.table("services", show=False)
+    kubectl.api.answers["/api/v1/namespaces/default/services"] = {**PODS, "columnDefinitions": []}
+    with pytest.raises(ClusterError, match="pods,services are several kinds"):
+        cluster.table("pods,services", show=False)
 
 
 def test_get_gives_items_one_object_or_none(kubectl: FakeKubectl) -> None:
-    kubectl.objects("pods", items=[{"kind": "Pod", "metadata": {"name": "a"}}])
-    kubectl.answer("pod", "a", stdout='{"kind": "Pod", "metadata": {"name": "a"}}')
-    kubectl.answer("pod", "b", stdout="")
-    assert [p["metadata"]["name"] for p in cluster.get("pods")] == ["a"]
+    kubectl.api.items = [{"kind": "Pod", "metadata": {"name": "a", "namespace": "n"}}]
+    (found,) = cluster.get("pods", namespace="n")
+    assert (found["kind"], found["apiVersion"], found["metadata"]["name"]) == ("Pod", "v1", "a")
+    assert cluster.get("pods") == [], "the context's own namespace"
+    assert [len(cluster.get(word, all_namespaces=True)) for word in ("pods", "Pod", "pods,pod")] == [1, 1, 2]
     assert len(cluster.get("pod", "a", namespace="n")) == 1
     assert cluster.get("pod", "b", namespace="n") == []
     assert cluster.exists("pod", "b", namespace="n") is False
+    assert kubectl.commands == []
 
 
 def test_a_kind_that_is_not_served_does_not_exist(kubectl: FakeKubectl) -> None:
-    kubectl.answer("gateways", stderr='error: the server doesn\'t have a resource type "gateways"', code=1)
-    kubectl.answer("pods", stderr="Error from server (Forbidden): no", code=1)
-    assert cluster.exists("gateways", "g") is False
-    with pytest.raises(ClusterError, match="Forbidden"):
+    assert cluster.exists("virtualservices", "v") is False
+    with pytest.raises(ClusterError, match='the server doesn\'t have a resource type "virtualservices"') as caught:
+        cluster.get("pods,virtualservices")
+    assert "appears once its CRDs are applied" in caught.value.next_step
+    said = {"kind": "Status", "code": 403, "reason": "Forbidden", "message": 'pods "p" is forbidden: no'}
+    kubectl.api.answers["/api/v1/namespaces/default/pods/p"] = said
+    with pytest.raises(ClusterError, match=r'Error from server \(Forbidden\): pods "p" is forbidden: no') as caught:
         cluster.exists("pods", "p")
+    assert "kubectl auth can-i --list" in caught.value.next_step
+    assert "(from `kubectl get pods p` on " in caught.value.message
+
+
+def test_a_kind_that_goes_while_it_is_read_has_no_objects(kubectl: FakeKubectl) -> None:
+    kubectl.api.items = [{"kind": "Pod", "metadata": {"name": "a"}}]
+    assert len(cluster.get("pods,gateways")) == 1
+    gone = {"kind": "Status", "code": 404, "reason": "NotFound", "message": "the server could not find it"}
+    kubectl.api.answers["/apis/networking.istio.io/v1/namespaces/default/gateways"] = gone
+    for kinds in ("pods,gateways", "gateways"):
+        with pytest.raises(ClusterError, match="the server could not find it"):
+            cluster.get(kinds)
+    kubectl.api.answers["/apis/networking.istio.io/v1"] = {"kind": "APIResourceList", "resources": []}
+    cluster.get("pods")
+    assert cluster.exists("gateways", "g") is False
+    assert cluster.exists("gateways", "g") is False
+
+
+def test_a_table_of_what_is_not_there_is_an_error(kubectl: FakeKubectl) -> None:
+    with pytest.raises(ClusterError, match='pods "nope" not found') as caught:
+        cluster.table("pods", "nope", show=False)
+    assert "kubectl get pods --all-namespaces" in caught.value.next_step
+
+
+def test_a_kind_is_found_once_it_is_served(kubectl: FakeKubectl) -> None:
+    served = {"name": "widgets", "singularName": "widget", "kind": "Widget", "namespaced": True, "verbs": ["list"]}
+    assert cluster.exists("widget.batch", "w") is False
+    kubectl.api.answers["/apis/batch/v1"] = {"kind": "APIResourceList", "resources": [served]}
+    kubectl.api.answers["/apis/batch/v1/namespaces/default/widgets/w"] = {"kind": "Widget", "metadata": {"name": "w"}}
+    assert cluster.exists("widget.batch", "w") is True
+
+
+def test_one_that_says_nothing_is_told(kubectl: FakeKubectl, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("labkit.cluster.identity._SHORT", 0.05)
+    monkeypatch.setattr("labkit.cluster.client.PATIENCE", 0.2)
+    kubectl.api.silent.set()
+    with pytest.raises(ClusterError, match=r"(?s)kubectl .*\n.* said nothing within 0\.2 s") as caught:
+        cluster.get("pods")
+    kubectl.api.silent.clear()
+    assert "Is the cluster well? `kubectl get nodes` on " in caught.value.next_step
+
+
+def test_a_kept_connection_that_ends_is_made_anew(kubectl: FakeKubectl) -> None:
+    cluster.get("pods")
+    made = kubectl.api.connections
+    cluster.get("pods")
+    assert kubectl.api.connections == made, "one is kept"
+    kubectl.api.drop()
+    assert cluster.get("pods") == []
+    assert kubectl.api.connections == made + 1
 
 
 def test_exec_and_delete_namespace(kubectl: FakeKubectl, unwatched: None) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from labkit import istio
-from labkit.cluster import Ownership, Thing, record, removal, watching
-from labkit.cluster.listing import WORKSHOP, parse
+from labkit.cluster import Ownership, Thing, listing, record, removal, watching
+from labkit.cluster.listing import COURSE, LABELS_BEFORE, LESSON, RUN, WORKSHOP
 from labkit.cluster.record import Record
 from labkit.cluster.words import Command
 from labkit.ground.errors import ClusterError
@@ -157,10 +157,37 @@ def test_an_istio_of_somebody_elses(one: Thing, istios: bool, version: str) -> N
     assert istio.claimed(istio.release(version), Ownership([one], None, None, whole=True)) == []
 
 
-def test_what_strangers_write_is_no_row_of_its_own() -> None:
-    line = "Secret|team|s||v1|u-1|2026-01-01T00:00:00Z||run%0AGateway%7Cteam%7Cgw|||||"
-    (one,) = parse(line + "\n")
-    assert (one.kind, one.run) == ("Secret", "run\nGateway|team|gw")
+def test_what_tells_whose_an_object_is() -> None:
+    notes = {RUN: "run\nGateway|team|gw", LESSON: "03-ingress", LABELS_BEFORE: "{}"}
+    meta = {
+        "namespace": "team",
+        "name": "s",
+        "uid": "u-1",
+        "creationTimestamp": "2026-01-01T00:00:00Z",
+        "labels": {COURSE: WORKSHOP},
+        "annotations": notes,
+        "ownerReferences": [{"uid": "u-2"}, {"uid": "u-3"}],
+        "managedFields": [{"manager": "kubectl"}, {}],
+    }
+    secret = {"kind": "Secret", "apiVersion": "v1", "metadata": meta, "type": "Opaque"}
+    (one,) = listing.things([secret, secret])
+    assert one == Thing(
+        "Secret",
+        "team",
+        "s",
+        owners=("u-2", "u-3"),
+        uid="u-1",
+        created="2026-01-01T00:00:00Z",
+        course=WORKSHOP,
+        run="run\nGateway|team|gw",
+        lesson="03-ingress",
+        type="Opaque",
+        managers=("kubectl",),
+        labels_before="{}",
+    )
+    crd = {"kind": "CustomResourceDefinition", "apiVersion": "apiextensions.k8s.io/v1", "metadata": {"name": "g.x"}}
+    (one,) = listing.things([{**crd, "spec": {"names": {"kind": "G"}}}])
+    assert (one.defines, one.resource) == ("G", "customresourcedefinition.apiextensions.k8s.io")
 
 
 @pytest.mark.parametrize(

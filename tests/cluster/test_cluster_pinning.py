@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from labkit import cluster
-from labkit.cluster import Target, identity
+from labkit.cluster import Target, client, identity
 from labkit.cluster.kubeconfig import NO_CLUSTER
 from labkit.ground.errors import ClusterError, NoTargetError, SettingError
 from meshbox import reach
@@ -100,11 +103,11 @@ def test_another_cluster_at_the_same_address_is_not_written_to(
     assert f"another cluster than the one that was chosen answers at {api.url}" in caught.value.message
     assert "first cell again" in caught.value.next_step
     assert {request.partition(" ")[0] for request in api.requests} == {"GET"}
-    count = api.connections
+    count = api.connections, len(api.requests)
     with pytest.raises(NoTargetError, match="kube-system is uid-b, not uid-a"):
         cluster.get("namespaces")
     assert "kube-system is uid-b, not uid-a" in plain_kubectl("delete", "configmap", "x").stderr
-    assert api.connections == count, "from then on it is left alone, by cells as well"
+    assert (api.connections, len(api.requests)) == count, "from then on it is left alone, by cells as well"
     assert cluster.use(Target(str(own), "a")).uid == "uid-b"
 
 
@@ -141,25 +144,44 @@ def test_with_a_token_reading_notices_as_well(api: ApiLike, tmp_path: Path) -> N
     [
         ("https://192.0.2.1:6443", "", False),
         ("https://192.0.2.1:6443", "192.0.2.1", True),
+        ("https://192.0.2.1:6443", "192.0.2.0/24", True),
         ("https://127.3.0.1:6443", "", True),
     ],
 )
 def test_where_kubectl_goes_through_a_proxy_nothing_is_asked_past_it(
     server: str, no_proxy: str, direct: bool, api: ApiLike, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
+    with listening() as (proxy, asked):
+        for name in ("https_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy}")
+        monkeypatch.setenv("no_proxy", no_proxy)
+        monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
+        monkeypatch.setattr("labkit.cluster.client.CONNECT", 0.2)
+        file = kubeconfig(tmp_path / "own", {"a": {**api.entry, "server": server}})
+        with pytest.raises(ClusterError, match=r"Unable to connect|was refused"):
+            identity.uid_of(file, "a")
+        assert set(asked) == (set() if direct else {b"CONNECT 192.0.2.1:6443 HTTP/1."})
 
-    def connection(host: str, **_: object) -> None:
-        asked.append(host)
-        raise OSError
 
-    for name in ("https_proxy", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
-    monkeypatch.setenv("no_proxy", no_proxy)
-    monkeypatch.setattr("http.client.HTTPSConnection", connection)
-    assert identity._quickly(kubeconfig(tmp_path / "own", {"a": {**api.entry, "server": server}})) == ""
-    assert asked == ([server.removeprefix("https://")] if direct else [])
+@contextlib.contextmanager
+def listening() -> Iterator[tuple[int, list[bytes]]]:
+    """A proxy that hangs up: its port, and the beginning of what each client said."""
+    said: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    client, _ = server.accept()
+                    with client:
+                        said.append(client.recv(65536).partition(b"\r")[0][:-1])
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        yield server.getsockname()[1], said
+        server.shutdown(socket.SHUT_RDWR)
+        serving.join()
 
 
 def test_a_cluster_that_is_gone_is_not_taken_for_another(api: ApiLike, tmp_path: Path) -> None:
@@ -275,15 +297,73 @@ def test_all_that_a_kubeconfig_refers_to_stays_where_it_is(
     assert cluster.get("namespaces")
 
 
-def test_no_credentials_are_left_behind(api: ApiLike, home: Path, tmp_path: Path) -> None:
+def test_no_credentials_are_left_behind(
+    api: ApiLike, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     own = kubeconfig(tmp_path / "own", {"a": api.entry})
     code = "import os, sys\nfrom labkit import cluster\n"
     code += f"print(cluster.use(cluster.Target({str(own)!r})).file, flush=True)\n"
     run = [sys.executable, "-c"]
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     ended = subprocess.run([*run, code], capture_output=True, text=True, timeout=60, check=True)
+    assert list(temporary.iterdir()) == []
     assert Path(ended.stdout.strip()).parent == home / "targets"
     assert [file.name for file in (home / "targets").iterdir()] == [NO_CLUSTER.name]
     killed = subprocess.run([*run, code + "os.kill(os.getpid(), 9)"], capture_output=True, text=True, timeout=60)
     assert Path(killed.stdout.strip()).exists()
+    (left,) = temporary.iterdir()
+    assert left.stat().st_mode & 0o077 == 0
+    subprocess.run([*run, code], capture_output=True, timeout=60, check=True)
+    assert list(temporary.iterdir()) == [], "and here"
     chosen = cluster.use(Target(str(own)))
     assert list((home / "targets").glob("*.json")) == [chosen.file], "the next one sweeps"
+
+
+def test_a_token_that_was_renewed_in_its_file_is_taken(api: ApiLike, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("the-first")
+    cluster.use(Target(str(kubeconfig(tmp_path / "own", {"a": api.entry}, user={"tokenFile": str(token)}))))
+    token.write_text("the-second")
+    api.accepted = "Bearer the-second"
+    api.logins.clear()
+    assert cluster.get("namespaces")
+    assert api.logins[:2] == ["Bearer the-first", "Bearer the-second"]
+    assert set(api.logins[2:]) == {"Bearer the-second"}
+
+
+def test_a_login_that_fails_says_what_its_plugin_said(
+    api: ApiLike, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    plugin = tmp_path / "login"
+    plugin.write_text("#!/bin/sh\necho your session has ended >&2\nexit 1\n")
+    plugin.chmod(0o755)
+    run = {"apiVersion": "client.authentication.k8s.io/v1", "interactiveMode": "Never", "command": str(plugin)}
+    api.accepted = "Bearer nobody-has-it"
+    with pytest.raises(ClusterError, match="your session has ended") as caught:
+        cluster.use(Target(str(kubeconfig(tmp_path / "own", {"a": api.entry}, user={"exec": run}))))
+    assert "credentials were refused" in caught.value.next_step
+    assert client._kept is None, "what cannot be chosen leaves no way to it"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_who_acts_for_somebody_else_says_so(api: ApiLike, tmp_path: Path) -> None:
+    user = {"token": "t", "as": "jane", "as-groups": ["a", "b"], "as-user-extra": {"why": ["c"]}}
+    cluster.use(Target(str(kubeconfig(tmp_path / "own", {"a": api.entry}, user=user))))
+    said = api.headers[-1]
+    assert (said["Impersonate-User"], said["Impersonate-Extra-why"]) == ("jane", "c")
+    assert said.get_all("Impersonate-Group") == ["a", "b"]
+
+
+def test_a_certificate_of_another_is_told(api: ApiLike, other: ApiLike, tmp_path: Path) -> None:
+    entry = {**api.entry, "certificate-authority-data": other.entry["certificate-authority-data"]}
+    with pytest.raises(ClusterError, match=r"x509: .*certificate verify failed") as caught:
+        cluster.use(Target(str(kubeconfig(tmp_path / "own", {"a": entry}))))
+    assert "not the one this kubeconfig trusts" in caught.value.next_step
+
+
+def test_a_name_that_nobody_knows_is_told(api: ApiLike, tmp_path: Path) -> None:
+    with pytest.raises(ClusterError, match="no such host") as caught:
+        cluster.use(Target(str(kubeconfig(tmp_path / "own", {"a": {**api.entry, "server": "https://no.invalid"}}))))
+    assert "cannot be reached from here" in caught.value.next_step

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -175,7 +174,7 @@ def test_a_bare_pod_and_a_daemon_set() -> None:
 
 def test_the_whole(kubectl: FakeKubectl) -> None:
     items = [deployment("b", ready=1), deployment("a"), replica_set("a"), pod("a")]
-    kubectl.objects("get", items=items)
+    kubectl.api.items = items
     seen = cluster.readiness("bookinfo")
     assert [w.name for w in seen.workloads] == ["a", "b"]
     assert not seen.ready
@@ -184,13 +183,13 @@ def test_the_whole(kubectl: FakeKubectl) -> None:
     frame = seen.table()
     assert list(frame.columns) == ["kind", "name", "ready", "desired", "containers", "restarts", "state", "reason"]
     assert frame["ready"].tolist() == [0, 1]
-    kubectl.objects("get", items=[])
+    kubectl.api.items = []
     assert not cluster.readiness("empty").ready
 
 
 def test_waiting_ends_early_when_it_cannot_help(kubectl: FakeKubectl) -> None:
     waiting = {"name": "app", "image": "nope:1", "ready": False, "state": {"waiting": {"reason": "InvalidImageName"}}}
-    kubectl.objects("get", items=[deployment(), replica_set(), pod(containers=[waiting])])
+    kubectl.api.items = [deployment(), replica_set(), pod(containers=[waiting])]
     looks: list[cluster.Readiness] = []
     with pytest.raises(NotReadyError, match=r"Deployment web in namespace b: ImagePull: image nope:1") as caught:
         cluster.wait_for(cluster.Ready("b", on_look=looks.append), timeout=60)
@@ -199,7 +198,7 @@ def test_waiting_ends_early_when_it_cannot_help(kubectl: FakeKubectl) -> None:
 
 
 def test_a_wait_ends_at_its_deadline_and_says_what_it_saw(kubectl: FakeKubectl) -> None:
-    kubectl.objects("get", items=[deployment(), replica_set(), pod()])
+    kubectl.api.items = [deployment(), replica_set(), pod()]
     with pytest.raises(NotReadyError, match=r"waited 0\.3 s for all workloads in namespace b .* web \(Progressing"):
         cluster.wait_for(cluster.Ready("b"), timeout=0.3, every=0.05)
     with pytest.raises(NotReadyError, match="other not there"):
@@ -207,14 +206,13 @@ def test_a_wait_ends_at_its_deadline_and_says_what_it_saw(kubectl: FakeKubectl) 
 
 
 def test_a_wait_for_some_ignores_the_rest(kubectl: FakeKubectl) -> None:
-    kubectl.objects("get", items=[deployment("a", ready=1), deployment("b"), replica_set("b"), pod("b")])
+    kubectl.api.items = [deployment("a", ready=1), deployment("b"), replica_set("b"), pod("b")]
     assert cluster.wait_for(cluster.Ready("ns", ["a"]), timeout=0) >= 0
 
 
 def test_gone(kubectl: FakeKubectl) -> None:
-    kubectl.objects("namespaces", items=[])
-    kubectl.answer("pods", "a", stdout=json.dumps({"kind": "Pod", "metadata": {"name": "a"}}))
-    cluster.wait_for(cluster.Gone("namespaces"), timeout=0)
+    kubectl.api.items = [{"kind": "Pod", "metadata": {"name": "a"}}]
+    cluster.wait_for(cluster.Gone("jobs"), timeout=0)
     with pytest.raises(NotReadyError, match="pods/a in namespace n to be gone; seen last: a still there"):
         cluster.wait_for(cluster.Gone("pods", "a", "n"), timeout=0)
 

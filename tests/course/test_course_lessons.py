@@ -15,14 +15,13 @@ from labkit.ground.errors import CheckError, ClusterError, SettingError
 from tests.cluster.conftest import chosen
 from tests.cluster.fake_kubectl import UID, FakeKubectl
 
-VIEW = json.dumps(
-    {
-        "current-context": "kind-a",
-        "contexts": [{"name": "kind-a", "context": {"cluster": "c"}}],
-        "clusters": [{"name": "c", "cluster": {"server": "https://127.255.255.254:6443"}}],
-    }
-)
 READY = {"type": "Ready", "status": "True"}
+
+
+def view(kubectl: FakeKubectl) -> str:
+    contexts = [{"name": "kind-a", "context": {"cluster": "c"}}]
+    clusters = [{"name": "c", "cluster": kubectl.api.entry}]
+    return json.dumps({"current-context": "kind-a", "contexts": contexts, "clusters": clusters})
 
 
 def deployment(name: str) -> dict[str, object]:
@@ -117,7 +116,7 @@ def test_a_sandbox_of_the_right_release_is_started(
     labkit = Labkit(known)
     monkeypatch.setattr(sandbox, "call", labkit)
     monkeypatch.setenv("KUBECONFIG", "/the/reader's/own")
-    kubectl.answer("view", stdout=VIEW)
+    kubectl.answer("view", stdout=view(kubectl))
     chosen = targets.choose("sandbox", release)
     assert labkit.asked[1] == up
     name = up.split("--name ")[-1].split()[0] if "--name" in up else "default"
@@ -131,7 +130,7 @@ def test_the_sandbox_of_the_environment_is_taken(
     labkit = Labkit({})
     monkeypatch.setattr(sandbox, "call", labkit)
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "labkit" / "sandboxes" / "class-2" / "kubeconfig"))
-    kubectl.answer("view", stdout=VIEW)
+    kubectl.answer("view", stdout=view(kubectl))
     for _ in range(2):
         # In the kernel of a lesson that has begun before, KUBECONFIG is one of our own.
         labkit.asked.clear()
@@ -141,12 +140,12 @@ def test_the_sandbox_of_the_environment_is_taken(
 
 def test_a_context_of_the_readers_own(kubectl: FakeKubectl, monkeypatch: pytest.MonkeyPatch) -> None:
     kubectl.answer("view", code=1, stderr="error: cannot locate context nope")
-    kubectl.answer("view", "kind-a", stdout=VIEW)
+    kubectl.answer("view", "kind-a", stdout=view(kubectl))
     kubectl.answer("get-contexts", stdout="kind-a\nprod\n")
     monkeypatch.setenv("KUBECONFIG", "/k")
     chosen = targets.choose("kind-a", "1.30.3")
     assert chosen.named == cluster.Target("/k", "kind-a")
-    assert (chosen.server, chosen.uid) == ("https://127.255.255.254:6443", UID)
+    assert (chosen.server, chosen.uid) == (kubectl.api.url, UID)
     with pytest.raises(SettingError, match="TARGET = 'nope' is no context of /k") as caught:
         targets.choose("nope", "1.30.3")
     assert "kind-a, prod" in caught.value.next_step
@@ -193,7 +192,7 @@ def test_an_unknown_lesson_or_stage_is_told(as_before: None) -> None:
 
 
 def test_stages_say_which_lesson_brings_them(kubectl: FakeKubectl) -> None:
-    kubectl.objects("get", items=[])
+    kubectl.api.items = []
     release = istio.release("1.2.2")
     check = course.STAGES["bookinfo"].check(release)
     assert not check.passed
@@ -208,9 +207,9 @@ def test_bookinfo_without_sidecars_is_not_there(kubectl: FakeKubectl) -> None:
     items = [deployment(name) for name in bookinfo.WORKLOADS]
     items += [pod(name, "app", "istio-proxy") for name in bookinfo.WORKLOADS[1:]]
     release = istio.release("1.30.3")
-    kubectl.objects("get", items=[*items, pod("details-v1", "app")])
+    kubectl.api.items = [*items, pod("details-v1", "app")]
     assert course.STAGES["bookinfo"].check(release).seen == "no sidecar in details-v1"
-    kubectl.objects("get", items=[*items, pod("details-v1", "app", "istio-proxy")])
+    kubectl.api.items = [*items, pod("details-v1", "app", "istio-proxy")]
     assert course.STAGES["bookinfo"].check(release).passed
 
 
@@ -221,13 +220,10 @@ def node(ready: str) -> dict[str, object]:
 def test_preflight_gives_reasons(kubectl: FakeKubectl, tmp_path: Path) -> None:
     folder = tmp_path / "labkit" / "sandboxes" / "default"
     folder.mkdir(parents=True)
-    target._state = chosen(folder / "kubeconfig")
-    kubectl.answer("version", stdout=json.dumps({"serverVersion": {"gitVersion": "v1.35.0"}}))
-    kubectl.objects("nodes", items=[node("False")])
-    kubectl.answer("api-versions", stdout="v1\napps/v1\nbatch/v1\n")
-    kubectl.answer("can-i", stdout="no\n", stderr="no\n", code=1)
-    kubectl.answer("can-i", "namespaces", stdout="yes\n")
-    kubectl.objects("crd", items=[{"kind": "C", "metadata": {"name": "gateways.networking.istio.io"}}])
+    target._state = chosen(folder / "kubeconfig", entry=kubectl.api.entry)
+    crd = {"kind": "CustomResourceDefinition", "metadata": {"name": "gateways.networking.istio.io"}}
+    kubectl.api.items = [node("False"), crd]
+    kubectl.api.rights = {"create namespaces", "delete namespaces"}
     seen = {check.name: check for check in course.preflight(istio.release("1.2.2"))}
     assert seen["The Kubernetes API answers"].seen == "v1.35.0"
     assert seen["Every node is ready"].seen == "0 of 1 ready; not: n1"
@@ -243,9 +239,8 @@ def test_preflight_gives_reasons(kubectl: FakeKubectl, tmp_path: Path) -> None:
 
 
 def test_preflight_does_not_take_a_fault_for_a_no(kubectl: FakeKubectl) -> None:
-    kubectl.answer("version", stdout=json.dumps({"serverVersion": {"gitVersion": "v1.35.0"}}))
-    kubectl.objects("nodes", items=[node("True")])
-    kubectl.answer("api-versions", stdout="v1\n")
-    kubectl.answer("can-i", stderr="Unable to connect to the server: EOF", code=1)
-    with pytest.raises(ClusterError, match="Unable to connect"):
+    kubectl.api.items = [node("True")]
+    failed = {"kind": "Status", "code": 500, "reason": "InternalError", "message": "the database is down"}
+    kubectl.api.answers["/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"] = failed
+    with pytest.raises(ClusterError, match="the database is down"):
         course.preflight(istio.release("1.2.2"))

@@ -90,7 +90,7 @@ def deployment(ready: int, message: str = "") -> dict[str, object]:
 
 
 def test_ready_in_a_terminal_leaves_the_table(kubectl: FakeKubectl, capsys: pytest.CaptureFixture[str]) -> None:
-    kubectl.objects("get", items=[deployment(1)])
+    kubectl.api.items = [deployment(1)]
     assert ui.ready("bookinfo").ready
     shown = capsys.readouterr().out
     assert "-n bookinfo -o json   # again and again" in shown
@@ -101,7 +101,7 @@ def test_ready_in_a_terminal_leaves_the_table(kubectl: FakeKubectl, capsys: pyte
 def test_what_cannot_become_ready_is_told_with_the_table(
     kubectl: FakeKubectl, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kubectl.objects("get", items=[deployment(0, 'pods "web" is forbidden: exceeded quota: small')])
+    kubectl.api.items = [deployment(0, 'pods "web" is forbidden: exceeded quota: small')]
     with pytest.raises(NotReadyError, match="exceeded quota"):
         ui.ready("bookinfo")
     shown = capsys.readouterr().out
@@ -112,7 +112,7 @@ def test_what_cannot_become_ready_is_told_with_the_table(
 def test_the_panel_carries_a_table_for_where_no_widget_lives(kubectl: FakeKubectl) -> None:
     from labkit import cluster
 
-    kubectl.objects("get", items=[deployment(0)])
+    kubectl.api.items = [deployment(0)]
     panel = ui.ReadinessPanel("bookinfo")
     panel.draw(cluster.readiness("bookinfo"))
     bundle = panel._repr_mimebundle_()
