@@ -8,11 +8,10 @@ from pathlib import Path
 
 LIMIT = 400
 
-GROUND = "labkit/ground"
-
-MOST = {"labkit": 10_400}
-"""Lines that a package may have; the aim for labkit is 7 000, and this figure only falls. Its ground floor, on which
-all three packages stand, is counted by itself."""
+MOST = {"labkit": 10_100, "labkit/ground": 3_600}
+"""Lines that a part may have. For what lessons call, labkit without its ground floor, the aim is 7 000 and the figure
+only falls; the ground floor, which all packages share, grows by what several of them need.
+"""
 
 
 def _tracked(*patterns: str) -> list[Path]:
@@ -21,8 +20,8 @@ def _tracked(*patterns: str) -> list[Path]:
     return [path for line in listed.splitlines() if (path := Path(line)).is_file()]
 
 
-def _package(path: Path) -> str:
-    return GROUND if path.is_relative_to(GROUND) else path.parts[0]
+def _part(path: Path) -> str:
+    return "labkit/ground" if path.parts[:2] == ("labkit", "ground") else path.parts[0]
 
 
 def main() -> int:
@@ -32,8 +31,8 @@ def main() -> int:
         f"{path}: {count} lines, the limit is {LIMIT}: split it" for path, count in lengths.items() if count >= LIMIT
     ]
     told = []
-    for package in ("labkit", GROUND, "meshbox", "grafana_figures", "tests"):
-        lines = sum(count for path, count in lengths.items() if _package(path) == package)
+    for package in ("labkit", "labkit/ground", "meshbox", "grafana_figures", "tests"):
+        lines = sum(count for path, count in lengths.items() if _part(path) == package)
         told.append(f"{package} {lines}")
         if lines > MOST.get(package, lines):
             wrong.append(f"{package}: {lines} lines, the limit is {MOST[package]}: say it shorter")

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from labkit.cluster import Obj
-from labkit.ground.hosts import fqdn, gateway_key, overlap
+from labkit.ground.hosts import fqdn, gateway_key
 from labkit.ground.labels import selects, written
+from labkit.ground.routing import MESH, Hosts, destinations, subsets_by_host
+from labkit.ground.unreachable import unused
 
 __all__ = ["KINDS", "Finding", "analyze", "by_kind"]
 
@@ -27,6 +29,9 @@ KINDS = (
 _NEVER_INJECTED = {"kube-system", "kube-public", "kube-node-lease", "istio-system", "local-path-storage"}
 
 
+Level = Literal["Error", "Warning", "Info"]
+
+
 @dataclass(frozen=True)
 class Finding:
     """Something wrong.
@@ -39,7 +44,7 @@ class Finding:
         next_step: What to do about it.
     """
 
-    level: Literal["Error", "Warning", "Info"]
+    level: Level
     code: str
     where: str
     message: str
@@ -75,44 +80,39 @@ def analyze(objects: Iterable[Obj], namespaces: Iterable[str] = ()) -> list[Find
 class _Known:
     def __init__(self, objects: dict[str, list[Obj]]) -> None:
         self.objects = objects
-        self.hosts = {fqdn(name(s), namespace(s)) for s in objects.get("Service", [])}
-        self.external = {host for e in objects.get("ServiceEntry", []) for host in e["spec"].get("hosts", [])}
+        self.hosts = Hosts(objects.get("Service", []), objects.get("ServiceEntry", []))
         self.gateway_names = {f"{namespace(g)}/{name(g)}" for g in objects.get("Gateway", [])}
-        self.subsets: dict[str, set[str]] = {}
-        for rule in objects.get("DestinationRule", []):
-            host = fqdn(rule["spec"].get("host", ""), namespace(rule))
-            self.subsets.setdefault(host, set()).update(s["name"] for s in rule["spec"].get("subsets") or [])
-
-    def has_host(self, host: str) -> bool:
-        return any(overlap(host, known) for known in self.hosts | self.external)
+        self.subsets = subsets_by_host(objects.get("DestinationRule", []))
 
     def virtual_services(self) -> Iterator[tuple[str, Finding]]:
         for item in self.objects.get("VirtualService", []):
             there, where = namespace(item), f"VirtualService {namespace(item)}/{name(item)}"
             for gateway in item["spec"].get("gateways") or []:
                 reference = gateway_key(gateway, there)
-                if gateway != "mesh" and reference not in self.gateway_names:
-                    yield (
-                        there,
-                        _missing(where, "gateway", gateway, f"kubectl get gateways -n {reference.split('/')[0]}"),
-                    )
-            for destination in destinations(item["spec"]):
-                host = fqdn(destination.get("host", ""), there)
-                subset = destination.get("subset", "")
-                if not self.has_host(host):
-                    yield (
-                        there,
-                        _missing(where, "host", destination.get("host", ""), f"kubectl get services -n {there}"),
-                    )
-                elif subset and subset not in self.subsets.get(host, set()):
-                    what = f"{destination['host']}+{subset}"
-                    step = f"Apply the DestinationRule that defines subset {subset} first; until then callers get 503."
+                if reference != MESH and reference not in self.gateway_names:
+                    step = f"kubectl get gateways -n {reference.split('/')[0]}"
+                    yield there, _missing(where, "gateway", gateway, step)
+            for one in unused(item["spec"]):
+                # Istio's own words and levels: a rule that nobody reaches is worse than a match that says nothing new.
+                step = "Rules are asked from the top: put what is more specific first, or take this out."
+                level: Level = "Info" if one.match else "Warning"
+                yield (
+                    there,
+                    Finding(level, "IST0131" if one.match else "IST0130", where, f"VirtualService {one}.", step),
+                )
+            for target in destinations(item):
+                if not self.hosts.has(target.host, there):
+                    yield there, _missing(where, "host", target.written, f"kubectl get services -n {there}")
+                elif target.subset and (target.host, target.subset) not in self.subsets:
+                    what = f"{target.written}+{target.subset}"
+                    step = f"Apply the DestinationRule that defines subset {target.subset} first"
+                    step += "; until then callers get 503."
                     yield there, _missing(where, "host+subset in destinationrule", what, step, command=False)
 
     def destination_rules(self) -> Iterator[tuple[str, Finding]]:
         for item in self.objects.get("DestinationRule", []):
             there, host = namespace(item), item["spec"].get("host", "")
-            if not self.has_host(fqdn(host, there)):
+            if not self.hosts.has(fqdn(host, there), there):
                 where = f"DestinationRule {there}/{name(item)}"
                 yield there, _missing(where, "host", host, f"kubectl get services -n {there}")
 
@@ -158,15 +158,6 @@ def namespace(item: Obj) -> str:
 def labels(item: Obj) -> dict[str, str]:
     """Its labels."""
     return item["metadata"].get("labels") or {}
-
-
-def destinations(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every destination a VirtualService sends requests to, mirrors included."""
-    for route in (r for protocol in ("http", "tls", "tcp") for r in spec.get(protocol) or []):
-        for target in [*(route.get("route") or []), *(route.get("mirrors") or [])]:
-            yield target.get("destination") or {}
-        if route.get("mirror"):
-            yield route["mirror"]
 
 
 def has_sidecar(pod: Obj) -> bool:

@@ -314,12 +314,13 @@ def listen(apps: Mapping[int, App], address: str) -> list[Server]:
     return servers
 
 
-def serve(apps: Mapping[int, App], address: str | None = None) -> int:
+def serve(apps: Mapping[int, App], address: str | None = None, *, started: Callable[[], None] = lambda: None) -> int:
     """Serve each app on its port until SIGTERM; then finish what is in flight.
 
     Args:
         apps: Port → app.
         address: Where to listen; LABKIT_BIND by default.
+        started: Called once all ports are open.
 
     Returns:
         The exit code.
@@ -333,6 +334,7 @@ def serve(apps: Mapping[int, App], address: str | None = None) -> int:
     except OSError as error:
         print(f"{bind}: {error.strerror}", file=sys.stderr)
         return 1
+    started()
     ended.wait()
     for server in servers:
         server.ending = True

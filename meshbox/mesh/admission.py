@@ -5,6 +5,7 @@ from __future__ import annotations
 from meshbox.contracts import AdmissionRequest, Objects
 from meshbox.mesh.inject import inject
 from meshbox.mesh.istio_validation import validate
+from meshbox.mesh.istio_validation.verdicts import Verdicts
 from meshbox.mesh.pilot_metrics import MeshMonitor
 from meshbox.settings import SandboxSettings
 
@@ -18,12 +19,20 @@ class MeshAdmission:
         objects: The cluster's objects.
         settings: The sandbox.
         monitor: Counts what the webhooks are asked.
+        verdicts: What Istio says of objects.
     """
 
-    def __init__(self, objects: Objects, settings: SandboxSettings, monitor: MeshMonitor | None = None) -> None:
+    def __init__(
+        self,
+        objects: Objects,
+        settings: SandboxSettings,
+        monitor: MeshMonitor | None = None,
+        verdicts: Verdicts | None = None,
+    ) -> None:
         self._objects = objects
         self._settings = settings
         self._monitor = monitor or MeshMonitor()
+        self._verdicts = verdicts or Verdicts(legacy=settings.legacy)
 
     def mutate(self, request: AdmissionRequest) -> None:
         """Inject the sidecar."""
@@ -32,4 +41,4 @@ class MeshAdmission:
 
     def validate(self, request: AdmissionRequest) -> None:
         """Refuse what Istio refuses."""
-        validate(self._objects, self._settings, request, self._monitor)
+        validate(self._objects, request, self._verdicts.of, self._monitor, legacy=self._settings.legacy)

@@ -14,7 +14,7 @@ from functools import partial
 from meshbox.contracts import Event, Obj, Objects
 from meshbox.following import follow
 from meshbox.mesh.identities import CITADEL_TYPE, TRUST
-from meshbox.mesh.istio_validation import check
+from meshbox.mesh.istio_validation.verdicts import Verdicts
 from meshbox.mesh.model import labels
 from meshbox.mesh.pilot_metrics import MeshMonitor
 from meshbox.mesh.settings import mesh_problem
@@ -43,13 +43,20 @@ class ObjectCache:
         legacy: Whether Istio 1.2's rules apply.
         changed: Called with the resource when something of it changed that proxies depend on.
         monitor: Counts what is followed.
+        verdicts: What Istio says of objects.
     """
 
     def __init__(
-        self, objects: Objects, *, legacy: bool, changed: Callable[[str], None], monitor: MeshMonitor | None = None
+        self,
+        objects: Objects,
+        *,
+        legacy: bool,
+        changed: Callable[[str], None],
+        monitor: MeshMonitor | None = None,
+        verdicts: Verdicts | None = None,
     ) -> None:
         self._objects = objects
-        self._legacy = legacy
+        self._verdicts = verdicts or Verdicts(legacy=legacy)
         self._changed = changed
         self._monitor = monitor or MeshMonitor()
         self._component = "istio-pilot" if legacy else "istiod"
@@ -181,7 +188,7 @@ class ObjectCache:
             self._warn(obj, f"{problem} in the sandbox")
         if resource == ENVOY_FILTERS:
             return True
-        problems = check(obj, legacy=self._legacy)
+        problems = self._verdicts.of(obj)
         if not problems.errors:
             return True
         kept = "the version before stays in force" if before is not None else "it is left out"

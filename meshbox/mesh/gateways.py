@@ -6,8 +6,9 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
-from labkit.ground.hosts import DOMAIN, fqdn, gateway_key, scoped, within
+from labkit.ground.hosts import fqdn, scoped, within
 from labkit.ground.labels import selects
+from labkit.ground.routing import VirtualService
 from meshbox.contracts import Obj
 from meshbox.doors import peer_check
 from meshbox.mesh.envoy import BLACK_HOLE, extension
@@ -134,7 +135,7 @@ def _server_chains(
         made["filter_chain_match"] = match or {"transport_protocol": "tls"}
         return [made]
     found: list[Json] = []
-    site = _site(proxy, scope, number, [server])
+    site = _site(proxy, scope, number, server)
     for virtual_service in _bound(scope, server):
         routes = [*tls_rules(site, virtual_service), *tcp_rules(site, virtual_service)]
         found += [chain(proxy, route) for route in routes]
@@ -155,37 +156,21 @@ def _secrets_there(proxy: Proxy, server: _Server) -> bool:
     return not name or (proxy.workload.namespace, name) in proxy.snapshot.secrets
 
 
-def _site(proxy: Proxy, scope: Scope, number: int, servers: list[_Server]) -> Site:
-    names: set[str] = set()
-    for server in servers:
-        meta = server.gateway["metadata"]
-        names |= {server.key, f"{meta['name']}.{meta['namespace']}", f"{meta['name']}.{meta['namespace']}.{DOMAIN}"}
-        if meta["namespace"] == scope.namespace:
-            names.add(meta["name"])
-    return Site(scope, number, proxy.workload.labels, frozenset(names), proxy.legacy)
+def _site(proxy: Proxy, scope: Scope, number: int, server: _Server) -> Site:
+    return Site(scope, number, proxy.workload.labels, server.key, proxy.legacy)
 
 
-def _bound(scope: Scope, server: _Server) -> list[Obj]:
+def _bound(scope: Scope, server: _Server) -> list[VirtualService]:
     """The VirtualServices that name the server's Gateway and share a host with it."""
-    found = []
-    for virtual_service in scope.virtual_services:
-        if _names_gateway(virtual_service, server) and _common_hosts(virtual_service, server):
-            found.append(virtual_service)
-    return found
+    return [one for one in scope.virtual_services if server.key in one.gateways and _common_hosts(one, server)]
 
 
-def _names_gateway(virtual_service: Obj, server: _Server) -> bool:
-    namespace = virtual_service["metadata"]["namespace"]
-    return any(gateway_key(name, namespace) == server.key for name in virtual_service["spec"].get("gateways") or [])
-
-
-def _common_hosts(virtual_service: Obj, server: _Server) -> list[str]:
+def _common_hosts(virtual_service: VirtualService, server: _Server) -> list[str]:
     """The hosts that a VirtualService and a server agree on: of each pair the more specific."""
-    namespace = virtual_service["metadata"]["namespace"]
     found: list[str] = []
-    for host in (fqdn(h, namespace) for h in virtual_service["spec"].get("hosts") or []):
+    for host in virtual_service.hosts:
         for owner, offered in server.hosts():
-            if owner not in ("*", namespace):
+            if owner not in ("*", virtual_service.namespace):
                 continue
             if within(host, offered):
                 found.append(host)
@@ -199,9 +184,8 @@ def _virtual_hosts(proxy: Proxy, scope: Scope, number: int, servers: list[_Serve
     for server in servers:
         redirect = bool(server.tls.get("httpsRedirect"))
         for virtual_service in _bound(scope, server):
-            site = _site(proxy, scope, number, [server])
-            bound = {**virtual_service, "spec": _qualified(virtual_service, site)}
-            routes = http_routes(site, bound)
+            site = _site(proxy, scope, number, server)
+            routes = http_routes(site, virtual_service)
             if not routes:
                 continue
             for host in _common_hosts(virtual_service, server):
@@ -217,23 +201,6 @@ def _virtual_hosts(proxy: Proxy, scope: Scope, number: int, servers: list[_Serve
         missing: Json = {"match": {"prefix": "/"}, "direct_response": {"status": 404}}
         return [{"name": f"blackhole:{number}", "domains": ["*"], "routes": [missing]}]
     return unique_domains(hosts.values())
-
-
-def _qualified(virtual_service: Obj, site: Site) -> Json:
-    """The spec with the `gateways` of its matches in the site's own form, so that a name means the same in both."""
-    namespace = virtual_service["metadata"]["namespace"]
-    spec: Json = dict(virtual_service["spec"])
-    rules = []
-    for rule in spec.get("http") or []:
-        matches = []
-        for match in rule.get("match") or []:
-            if match.get("gateways"):
-                names = [g if "/" in g or "." in g or g == "mesh" else f"{namespace}/{g}" for g in match["gateways"]]
-                match = {**match, "gateways": names}
-            matches.append(match)
-        rules.append({**rule, "match": matches} if matches else rule)
-    spec["http"] = rules
-    return spec
 
 
 def _virtual_host(proxy: Proxy, host: str, number: int) -> Json:

@@ -7,22 +7,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from labkit.ground.hosts import fqdn
-from meshbox.contracts import Obj
+from labkit.ground.routing import MESH, VirtualService, applies, shares
 from meshbox.mesh import policies
 from meshbox.mesh.clusters import outbound_name
 from meshbox.mesh.envoy import extension, string_match, typed
 from meshbox.mesh.field_values import duration, fractional_percent, percentage
 from meshbox.mesh.headers import headers_fields
-from meshbox.mesh.matches import applies, catches_all, route_match
+from meshbox.mesh.matches import catches_all, route_match
 from meshbox.mesh.model import Port, Service
 from meshbox.mesh.snapshot import Scope
 
 __all__ = ["Site", "default_route", "destination", "http_routes"]
 
 Json = dict[str, Any]
-
-MESH = frozenset({"mesh"})
 
 
 @dataclass(frozen=True)
@@ -33,22 +30,25 @@ class Site:
         scope: What the proxy sees.
         port: The listener's port; 0 for the HTTP proxy port, which serves all.
         labels: The proxy's labels.
-        gateways: "mesh", or the names of the gateways whose servers share the listener.
+        gateway: "mesh", or the gateway whose server is served, "namespace/name".
         legacy: Whether Istio 1.2's rules apply.
     """
 
     scope: Scope
     port: int
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
-    gateways: frozenset[str] = MESH
+    gateway: str = MESH
     legacy: bool = False
 
+    def takes(self, match: Json) -> bool:
+        """Whether a match of a VirtualService can hold here."""
+        where = {"namespace": self.scope.namespace, "gateway": self.gateway}
+        return applies(match, port=self.port, labels=self.labels, **where)
 
-def destination(
-    site: Site, target: Json, namespace: str, default_port: int = 0
-) -> tuple[str, Service | None, Port | None]:
+
+def destination(site: Site, target: Json, default_port: int = 0) -> tuple[str, Service | None, Port | None]:
     """The cluster of a Destination; with it the Service and port where they are known."""
-    host = fqdn(target["host"], namespace)
+    host = target["host"]
     service = site.scope.service(host)
     number = (target.get("port") or {}).get("number") or 0
     if not number:
@@ -57,24 +57,21 @@ def destination(
     return name, service, service.port(number) if service else None
 
 
-def http_routes(site: Site, virtual_service: Obj, default_port: int = 0) -> list[Json]:
+def http_routes(site: Site, virtual_service: VirtualService, default_port: int = 0) -> list[Json]:
     """The routes of `virtual_service` that can apply at `site`, in order; what follows a catch-all is left out."""
     found: list[Json] = []
-    namespace = virtual_service["metadata"]["namespace"]
-    for rule in virtual_service["spec"].get("http") or []:
+    for rule in virtual_service.http:
         for match in rule.get("match") or [{}]:
-            if not applies(
-                match, port=site.port, labels=site.labels, namespace=site.scope.namespace, gateways=site.gateways
-            ):
+            if not site.takes(match):
                 continue
-            route = _route(site, virtual_service, rule, match, namespace, default_port)
+            route = _route(site, virtual_service, rule, match, default_port)
             found.append(route)
             if catches_all(route["match"]):
                 return found
     return found
 
 
-def _route(site: Site, virtual_service: Obj, rule: Json, match: Json, namespace: str, default_port: int) -> Json:
+def _route(site: Site, virtual_service: VirtualService, rule: Json, match: Json, default_port: int) -> Json:
     matched = route_match(match)
     route: Json = {"match": matched}
     name = ".".join(part for part in (rule.get("name"), match.get("name")) if part)
@@ -86,7 +83,7 @@ def _route(site: Site, virtual_service: Obj, rule: Json, match: Json, namespace:
     elif rule.get("directResponse"):
         route["direct_response"] = _direct_response(rule["directResponse"])
     else:
-        route["route"] = _action(site, rule, matched, namespace, default_port)
+        route["route"] = _action(site, rule, matched, default_port)
     route |= headers_fields(rule)
     filters: Json = {}
     if rule.get("fault"):
@@ -95,16 +92,13 @@ def _route(site: Site, virtual_service: Obj, rule: Json, match: Json, namespace:
         filters["envoy.filters.http.cors"] = _cors(rule["corsPolicy"])
     if filters:
         route["typed_per_filter_config"] = filters
-    route["decorator"] = {
-        "operation": _operation(route, virtual_service["metadata"]["name"], site.port or default_port)
-    }
+    route["decorator"] = {"operation": _operation(route, virtual_service.name, site.port or default_port)}
     route["metadata"] = {"filter_metadata": {"istio": {"config": _origin(virtual_service)}}}
     return route
 
 
-def _origin(obj: Obj) -> str:
-    meta = obj["metadata"]
-    return f"/apis/networking.istio.io/v1alpha3/namespaces/{meta['namespace']}/virtual-service/{meta['name']}"
+def _origin(one: VirtualService) -> str:
+    return f"/apis/networking.istio.io/v1alpha3/namespaces/{one.namespace}/virtual-service/{one.name}"
 
 
 def _operation(route: Json, name: str, port: int) -> str:
@@ -133,19 +127,18 @@ def default_route(site: Site, service: Service, port: Port) -> Json:
     }
 
 
-def _action(site: Site, rule: Json, matched: Json, namespace: str, default_port: int) -> Json:
+def _action(site: Site, rule: Json, matched: Json, default_port: int) -> Json:
     action: Json = {"timeout": duration(rule["timeout"]) if rule.get("timeout") else "0s"}
-    targets = rule.get("route") or []
-    weighted = []
     hashing: list[Json] = []
+    targets = rule.get("route") or []
     for target in targets:
-        where = target.get("destination") or {}
-        name, service, port = destination(site, where, namespace, default_port)
-        weight = target.get("weight")
-        weighted.append((name, 100 if weight is None and len(targets) == 1 else weight or 0, headers_fields(target)))
+        _, service, port = destination(site, target["destination"], default_port)
         if service and port:
-            hashing = hashing or _hash_policy(site, service, port, where.get("subset") or "")
-    positive = [entry for entry in weighted if entry[1] > 0] or weighted[:1]
+            hashing = hashing or _hash_policy(site, service, port, target["destination"].get("subset") or "")
+    positive = [
+        (destination(site, target["destination"], default_port)[0], weight, headers_fields(target))
+        for target, weight in shares(targets)
+    ]
     if len(positive) == 1 and not positive[0][2]:
         action["cluster"] = positive[0][0]
     else:
@@ -156,7 +149,7 @@ def _action(site: Site, rule: Json, matched: Json, namespace: str, default_port:
     if retries:
         action["retry_policy"] = retries
     action |= _rewrite(rule, matched)
-    mirrors = _mirrors(site, rule, namespace, default_port)
+    mirrors = _mirrors(site, rule, default_port)
     if mirrors:
         action["request_mirror_policies"] = mirrors
     return action
@@ -252,7 +245,7 @@ def _retries(retries: Json | None, hashing: bool, *, legacy: bool) -> Json | Non
     return policy
 
 
-def _mirrors(site: Site, rule: Json, namespace: str, default_port: int) -> list[Json]:
+def _mirrors(site: Site, rule: Json, default_port: int) -> list[Json]:
     mirrors = list(rule.get("mirrors") or [])
     if rule.get("mirror"):
         percent = percentage(rule.get("mirrorPercentage"), rule.get("mirrorPercent", rule.get("mirror_percent")))
@@ -261,7 +254,7 @@ def _mirrors(site: Site, rule: Json, namespace: str, default_port: int) -> list[
     for mirror in mirrors:
         percent = percentage(mirror.get("percentage"))
         if percent > 0:
-            name, _, _ = destination(site, mirror["destination"], namespace, default_port)
+            name, _, _ = destination(site, mirror["destination"], default_port)
             found.append({"cluster": name, "runtime_fraction": {"default_value": fractional_percent(percent)}})
     return found
 

@@ -74,7 +74,7 @@ def listener(name: str, host: str, port: int, direction: str, chains: list[Json]
 def outbound(proxy: Proxy, scope: Scope) -> dict[str, bytes]:
     """The listeners for what the application calls, by name."""
     same, snapshot = (proxy.workload, proxy.reporting, proxy.legacy), proxy.snapshot
-    key = ("outbound", same, scope.key, snapshot.capturing)
+    key = ("outbound", same, scope.key, snapshot.capturing, scope.inside_tcp)
     made: dict[str, bytes] = snapshot.memo(key, lambda: _outbound(proxy, scope))
     return made
 

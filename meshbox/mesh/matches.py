@@ -1,35 +1,14 @@
-"""An HTTPMatchRequest as Envoy's RouteMatch, and whether it can apply at a proxy at all."""
+"""An HTTPMatchRequest as Envoy's RouteMatch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from labkit.ground.labels import selects
 from meshbox.mesh.envoy import string_match
 
-__all__ = ["applies", "catches_all", "header_match", "route_match"]
+__all__ = ["catches_all", "header_match", "route_match"]
 
 Json = dict[str, Any]
-
-
-def applies(match: Json, *, port: int, labels: Mapping[str, str], namespace: str, gateways: frozenset[str]) -> bool:
-    """Whether `match` can hold at this proxy: its port, source and gateways are known before any request comes.
-
-    Args:
-        match: The HTTPMatchRequest.
-        port: The listener's port; 0 where any port is served (the HTTP proxy port).
-        labels: The proxy's own labels.
-        namespace: Its namespace.
-        gateways: The gateways this route is built for, "mesh" for sidecars.
-    """
-    if match.get("port") and port and match["port"] != port:
-        return False
-    if match.get("sourceNamespace") and match["sourceNamespace"] != namespace:
-        return False
-    if match.get("sourceLabels") and not selects(match["sourceLabels"], labels):
-        return False
-    return not match.get("gateways") or bool(gateways.intersection(match["gateways"]))
 
 
 def catches_all(match: Json) -> bool:

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Hashable, Iterable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from meshbox.contracts import Obj
 
-__all__ = ["Identity", "Memo"]
+__all__ = ["Identity", "Known", "Memo"]
 
 _T = TypeVar("_T", bound=Hashable)
+
+
+class _Kept(NamedTuple):
+    value: Any
+    parts: list[Any]
 
 
 class Memo:
     """Results kept from one snapshot to the next; what two snapshots in a row did not ask for is forgotten."""
 
     def __init__(self) -> None:
-        self._now: dict[Any, Any] = {}
-        self._before: dict[Any, Any] = {}
+        self._now: dict[Any, _Kept] = {}
+        self._before: dict[Any, _Kept] = {}
+        self._asking: list[list[Any]] = []
 
     def turn(self) -> None:
         """Begin a new snapshot."""
@@ -34,9 +40,27 @@ class Memo:
 
     def __call__(self, key: Any, build: Callable[[], Any]) -> Any:
         """What `build` made for `key`, which must hold everything that `build` looks at."""
-        if key not in self._now:
-            self._now[key] = self._before[key] if key in self._before else build()
-        return self._now[key]
+        if self._asking:
+            self._asking[-1].append(key)
+        if key in self._before:
+            self._carry(key)
+        elif key not in self._now:
+            parts: list[Any] = []
+            self._asking.append(parts)
+            try:
+                value = build()
+            finally:
+                self._asking.pop()
+            self._now[key] = _Kept(value, parts)
+        return self._now[key].value
+
+    def _carry(self, key: Any) -> None:
+        """Keep a result with all that was asked for while it was made: its next version is made of most of that."""
+        kept = self._before.pop(key, None)
+        if kept is not None:
+            self._now[key] = kept
+            for part in kept.parts:
+                self._carry(part)
 
     def same(self, value: _T) -> _T:
         """`value`, or the equal one that is known: what is made of known parts is quick to compare."""
@@ -61,3 +85,17 @@ class Identity:
             and len(self._objects) == len(other._objects)
             and all(map(operator.is_, self._objects, other._objects))
         )
+
+
+class Known:
+    """A value that is hashed once: a key for many, equal to others that hold an equal one."""
+
+    def __init__(self, value: Hashable) -> None:
+        self.value = value
+        self._hash = hash(value)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Known) and self.value == other.value)

@@ -14,6 +14,7 @@ from meshbox.mesh.cache import ObjectCache
 from meshbox.mesh.certificates import LEGACY_LIFETIME, LIFETIME, Authority
 from meshbox.mesh.galley import Galley
 from meshbox.mesh.identities import IdentityWriter
+from meshbox.mesh.istio_validation.verdicts import Verdicts
 from meshbox.mesh.memo import Memo
 from meshbox.mesh.metrics_pages import page
 from meshbox.mesh.model import labels
@@ -55,7 +56,10 @@ class Mesh:
         self._objects = objects
         self._settings = settings
         self._monitor = MeshMonitor()
-        self._cache = ObjectCache(objects, legacy=settings.legacy, changed=self._changed, monitor=self._monitor)
+        verdicts = Verdicts(legacy=settings.legacy)
+        self._cache = ObjectCache(
+            objects, legacy=settings.legacy, changed=self._changed, monitor=self._monitor, verdicts=verdicts
+        )
         self._proxies: dict[_Name, ProxyState] = {}
         self._memo = Memo()
         self._snapshot = self._take()
@@ -80,7 +84,7 @@ class Mesh:
         )
         self._identities = IdentityWriter(objects, self._authority, legacy=settings.legacy)
         self._galley = Galley(objects) if settings.legacy else None
-        self.admission: AdmissionPlugin = MeshAdmission(objects, settings, self._monitor)
+        self.admission: AdmissionPlugin = MeshAdmission(objects, settings, self._monitor, verdicts)
 
     async def start(self) -> None:
         """Serve proxies and follow the objects."""

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from labkit.ground.hosts import fqdn, overlap, scoped, specificity, visible, within
+from labkit.ground.hosts import overlap, scoped, specificity, within
 from labkit.ground.int_or_string import target_port
 from labkit.ground.labels import selects
+from labkit.ground.routing import MESH, DestinationRules, VirtualService, read
 from meshbox.addresses import AddressPlan
 from meshbox.contracts import Obj
-from meshbox.mesh.delegates import resolved
-from meshbox.mesh.memo import Identity, Memo
+from meshbox.mesh.memo import Identity, Known, Memo
 from meshbox.mesh.model import MeshConfig, Port, Service, Workload, labels
 from meshbox.mesh.service_registry import kubernetes_services, service_entries
 
@@ -86,19 +86,24 @@ class Scope:
         services: Visible hosts.
         virtual_services: Visible VirtualServices, oldest first.
         registry_only: Whether unknown destinations are refused.
-        rules: Destination rules by host, in the order in which they are asked.
+        rules: The DestinationRules that it is told of.
         sidecar: The Sidecar object that applies, if any.
         key: What tells this scope from the others of its snapshot.
+        inside: The VirtualServices that speak to the mesh; a key for what is made of them.
+        inside_tcp: Those of them that are not only about HTTP.
+        outside: The VirtualServices that speak to gateways.
     """
 
     namespace: str
     services: tuple[Service, ...]
-    virtual_services: tuple[Obj, ...]
+    virtual_services: tuple[VirtualService, ...]
     registry_only: bool
-    rules: Sequence[Sequence[Obj]]
-    root_namespace: str
+    rules: DestinationRules
     sidecar: Obj | None = None
     key: Hashable = None
+    inside: Hashable = None
+    inside_tcp: Hashable = None
+    outside: Hashable = None
     cache: dict[Any, Any] = field(default_factory=dict)
 
     @functools.cached_property
@@ -118,49 +123,16 @@ class Scope:
         return max(wild, key=lambda s: specificity(s.host), default=None)
 
     def destination_rule(self, service: Service) -> Obj | None:
-        """The spec of the rule for `service`, merged where several objects in one namespace speak of it.
-
-        Istio asks the client's namespace first, then the Service's, then the root namespace.
-        """
+        """The spec of the rule for `service`."""
         key = ("rule", service.host, service.namespace)
         if key not in self.cache:
-            self.cache[key] = self._find_rule(service)
+            self.cache[key] = self.rules.spec_for(service.host, service.namespace)
         found: Obj | None = self.cache[key]
         return found
-
-    def _find_rule(self, service: Service) -> Obj | None:
-        own, exported = self.rules
-        groups: list[list[Obj]] = []
-        if self.namespace != self.root_namespace:
-            groups.append(list(own))
-        groups.append([r for r in exported if r["metadata"]["namespace"] == service.namespace])
-        groups.append([r for r in exported if r["metadata"]["namespace"] == self.root_namespace])
-        for group in groups:
-            hosts = {_rule_host(rule) for rule in group}
-            matching = [host for host in hosts if within(service.host, host)]
-            if matching:
-                best = max(matching, key=specificity)
-                return _merged([rule["spec"] for rule in group if _rule_host(rule) == best])
-        return None
 
 
 def _is(obj: Obj, service: Service) -> bool:
     return bool(obj["metadata"]["name"] == service.name and obj["metadata"]["namespace"] == service.namespace)
-
-
-def _rule_host(rule: Obj) -> str:
-    return fqdn(rule["spec"]["host"], rule["metadata"]["namespace"])
-
-
-def _merged(specs: list[Obj]) -> Obj:
-    first = dict(specs[0])
-    subsets = {subset["name"]: subset for subset in first.get("subsets") or []}
-    for spec in specs[1:]:
-        for subset in spec.get("subsets") or []:
-            subsets.setdefault(subset["name"], subset)
-        first.setdefault("trafficPolicy", spec.get("trafficPolicy"))
-    first["subsets"] = list(subsets.values())
-    return first
 
 
 class Snapshot:
@@ -226,22 +198,23 @@ class Snapshot:
         return {(s["metadata"]["namespace"], s["metadata"]["name"]): s for s in self._objects["secrets"]}
 
     @functools.cached_property
-    def virtual_services(self) -> tuple[Obj, ...]:
+    def virtual_services(self) -> tuple[VirtualService, ...]:
         """All VirtualServices, oldest first, with the routes of their delegates."""
-        return tuple(resolved(self.all(VIRTUAL_SERVICES)))
+        objects = self.all(VIRTUAL_SERVICES)
+        found: tuple[VirtualService, ...] = self.memo(
+            (VIRTUAL_SERVICES, Identity(objects)), lambda: tuple(read(objects))
+        )
+        return found
 
     @functools.cached_property
     def routing(self) -> Hashable:
-        """All that the routes of a scope are made of. Most changes are of endpoints, and these are no part of it."""
-        resources = ("services", SERVICE_ENTRIES, VIRTUAL_SERVICES, DESTINATION_RULES, SIDECARS)
+        """What the routes of a scope are made of besides VirtualServices: no endpoints, which change most."""
+        resources = ("services", SERVICE_ENTRIES, DESTINATION_RULES, SIDECARS)
         return Identity(obj for resource in resources for obj in self._objects[resource]), self.mesh
 
     @functools.cached_property
     def capturing(self) -> Hashable:
-        """All that the outbound listeners of a scope are made of: as `routing`, without what is only about HTTP."""
-        resources = ("services", SERVICE_ENTRIES, DESTINATION_RULES, SIDECARS)
-        found = [obj for resource in resources for obj in self._objects[resource]]
-        found += [obj for obj in self._objects[VIRTUAL_SERVICES] if obj["spec"].get("tcp") or obj["spec"].get("tls")]
+        """What the outbound listeners of a scope are made of besides VirtualServices."""
         headless = tuple(
             endpoint.address
             for service in self.services
@@ -249,7 +222,14 @@ class Snapshot:
             for endpoints in service.endpoints.values()
             for endpoint in endpoints
         )
-        return Identity(found), headless, self.mesh
+        return self.routing, headless
+
+    @functools.cached_property
+    def surroundings(self) -> Hashable:
+        """What a proxy's configuration is made of besides VirtualServices, its own pod and a gateway's secrets."""
+        resources = [resource for resource in ISTIO_RESOURCES if resource not in (VIRTUAL_SERVICES, ENVOY_FILTERS)]
+        objects = (obj for resource in ("services", *resources) for obj in self._objects[resource])
+        return self.memo.same(Known((Identity(objects), self.services, self.mesh)))
 
     @functools.cached_property
     def _destination_rules(self) -> list[Obj]:
@@ -304,7 +284,7 @@ class Snapshot:
     def _scope(self, key: tuple[str, int, frozenset[int]], sidecar: Obj | None, selective: frozenset[int]) -> Scope:
         namespace = key[0]
         services = [s for s in self.services if s.visible_in(namespace)]
-        routes = [v for v in self.virtual_services if _exported(v, namespace)]
+        routes = [v for v in self.virtual_services if v.visible_in(namespace)]
         rules = [
             rule
             for rule in self._destination_rules
@@ -319,28 +299,21 @@ class Snapshot:
             if egress:
                 wanted = [scoped(host, namespace) for listener in egress for host in listener.get("hosts") or []]
                 services = [s for s in services if _wanted(wanted, s.namespace, s.host)]
-                routes = [
-                    v
-                    for v in routes
-                    if any(
-                        _wanted(wanted, v["metadata"]["namespace"], fqdn(h, v["metadata"]["namespace"]))
-                        for h in v["spec"].get("hosts") or []
-                    )
-                ]
+                routes = [v for v in routes if any(_wanted(wanted, v.namespace, h) for h in v.hosts)]
         # Own namespace before others: where two Services claim a host, a proxy sees its neighbour.
         services.sort(key=lambda s: s.namespace != namespace)
+        inside = tuple(v for v in routes if MESH in v.gateways)
         return Scope(
             namespace=namespace,
             services=tuple(services),
             virtual_services=tuple(routes),
             registry_only=registry_only,
-            rules=(
-                [rule for rule in rules if rule["metadata"]["namespace"] == namespace],
-                [rule for rule in rules if _exported(rule, namespace)],
-            ),
-            root_namespace=self.mesh.root_namespace,
+            rules=DestinationRules(rules, namespace, self.mesh.root_namespace),
             sidecar=sidecar,
             key=key,
+            inside=self.memo.same(Known(inside)),
+            inside_tcp=self.memo.same(Known(tuple(v for v in inside if v.tcp or v.tls))),
+            outside=self.memo.same(Known(tuple(v for v in routes if v.gateways != (MESH,)))),
         )
 
     def _sidecar(self, workload: Workload) -> Obj | None:
@@ -355,10 +328,6 @@ class Snapshot:
             elif obj["metadata"]["namespace"] == self.mesh.root_namespace and not wanted and general is None:
                 general = obj
         return general
-
-
-def _exported(obj: Obj, namespace: str) -> bool:
-    return visible(obj["spec"].get("exportTo"), obj["metadata"]["namespace"], namespace)
 
 
 def _wanted(wanted: list[tuple[str, str]], namespace: str, host: str) -> bool:

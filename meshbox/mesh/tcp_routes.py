@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from labkit.ground.hosts import fqdn, within
-from labkit.ground.labels import selects
+from labkit.ground.hosts import within
+from labkit.ground.routing import MESH, VirtualService, shares
 from meshbox.mesh import policies
 from meshbox.mesh.clusters import outbound_name
 from meshbox.mesh.envoy import cidr
@@ -70,11 +70,9 @@ def tcp_routes(site: Site, service: Service, port: Port, *, by_name: bool = Fals
     """
     found: list[TcpRoute] = []
     for virtual_service in site.scope.virtual_services:
-        spec, namespace = virtual_service["spec"], virtual_service["metadata"]["namespace"]
-        if "mesh" not in (spec.get("gateways") or ["mesh"]) or not (spec.get("tcp") or spec.get("tls")):
+        if MESH not in virtual_service.gateways or not (virtual_service.tcp or virtual_service.tls):
             continue
-        hosts = [fqdn(host, namespace) for host in spec.get("hosts") or []]
-        if not any(within(service.host, host) for host in hosts):
+        if not any(within(service.host, host) for host in virtual_service.hosts):
             continue
         found += tls_rules(site, virtual_service)
         found += [] if by_name else tcp_rules(site, virtual_service)
@@ -95,50 +93,33 @@ def _idle(site: Site, service: Service, port: Port) -> str:
     return duration(idle) if idle else ""
 
 
-def _weighted(site: Site, rule: Json, namespace: str) -> tuple[tuple[str, int], ...]:
-    targets = rule.get("route") or []
-    found = []
-    for target in targets:
-        name, _, _ = destination(site, target["destination"], namespace)
-        weight = target.get("weight")
-        found.append((name, 100 if weight is None and len(targets) == 1 else weight or 0))
-    return tuple([entry for entry in found if entry[1] > 0] or found[:1])
+def _weighted(site: Site, rule: Json) -> tuple[tuple[str, int], ...]:
+    targets = shares(rule.get("route") or [])
+    return tuple((destination(site, target["destination"])[0], weight) for target, weight in targets)
 
 
-def _applies(site: Site, match: Json) -> bool:
-    if match.get("port") and match["port"] != site.port:
-        return False
-    if match.get("sourceNamespace") and match["sourceNamespace"] != site.scope.namespace:
-        return False
-    if match.get("sourceLabels") and not selects(match["sourceLabels"], site.labels):
-        return False
-    return not match.get("gateways") or bool(site.gateways.intersection(match["gateways"]))
-
-
-def tcp_rules(site: Site, virtual_service: Json) -> list[TcpRoute]:
+def tcp_rules(site: Site, virtual_service: VirtualService) -> list[TcpRoute]:
     """The routes of a VirtualService's `tcp`; the first that catches all is the last."""
     found: list[TcpRoute] = []
-    namespace = virtual_service["metadata"]["namespace"]
-    for rule in virtual_service["spec"].get("tcp") or []:
+    for rule in virtual_service.tcp:
         for match in rule.get("match") or [{}]:
-            if not _applies(site, match):
+            if not site.takes(match):
                 continue
-            route = TcpRoute(_weighted(site, rule, namespace), subnets=tuple(match.get("destinationSubnets") or ()))
+            route = TcpRoute(_weighted(site, rule), subnets=tuple(match.get("destinationSubnets") or ()))
             found.append(route)
             if not route.match:
                 return found
     return found
 
 
-def tls_rules(site: Site, virtual_service: Json) -> list[TcpRoute]:
+def tls_rules(site: Site, virtual_service: VirtualService) -> list[TcpRoute]:
     """The routes of a VirtualService's `tls`, chosen by server name."""
     found: list[TcpRoute] = []
-    namespace = virtual_service["metadata"]["namespace"]
-    for rule in virtual_service["spec"].get("tls") or []:
+    for rule in virtual_service.tls:
         for match in rule.get("match") or []:
-            if not _applies(site, match):
+            if not site.takes(match):
                 continue
             names = tuple(name for name in match.get("sniHosts") or [] if name != "*")
             subnets = tuple(match.get("destinationSubnets") or ())
-            found.append(TcpRoute(_weighted(site, rule, namespace), names, subnets, tls=True))
+            found.append(TcpRoute(_weighted(site, rule), names, subnets, tls=True))
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +10,7 @@ from meshbox.mesh import clusters, gateways, listeners
 from meshbox.mesh.authorization import policies_of, route_config
 from meshbox.mesh.envoy import encode, typed
 from meshbox.mesh.managers import Proxy
+from meshbox.mesh.memo import Identity
 from meshbox.mesh.model import Port, Service, Workload
 from meshbox.mesh.reporting import reporting_of
 from meshbox.mesh.snapshot import Scope, Snapshot
@@ -33,53 +35,72 @@ class Config:
     routes: dict[str, bytes] = field(default_factory=dict)
 
 
-def _shared(scope: Scope, key: object, build: Any) -> Any:
-    if key not in scope.cache:
-        scope.cache[key] = build()
-    return scope.cache[key]
-
-
 def translate(snapshot: Snapshot, workload: Workload) -> Config:
-    """Everything that the proxy of `workload` is told."""
+    """Everything that the proxy of `workload` is told: the very same as before where nothing that it sees changed."""
     scope = snapshot.scope(workload)
-    proxy = Proxy(snapshot, workload, reporting_of(snapshot, workload))
-    found: dict[str, bytes] = dict(_shared(scope, "clusters", lambda: clusters.outbound(snapshot, scope)))
-    found.update({name: encode(cluster) for name, cluster in clusters.standing(snapshot).items()})
-    if proxy.reporting.zipkin:
-        found["zipkin"] = encode(clusters.zipkin(snapshot, proxy.reporting.zipkin))
+    seen: Any = (scope.outside, frozenset(snapshot.secrets)) if workload.proxy == "router" else scope.inside
+    key = ("config", _own(snapshot, workload), scope.key, seen)
+    made: Config = snapshot.memo(key, lambda: _config(snapshot, workload, scope))
+    return made
+
+
+def _own(snapshot: Snapshot, workload: Workload) -> Hashable:
+    """What a proxy's configuration is made of besides VirtualServices: its pod, and all there is around it."""
+    return workload, Identity((snapshot.pods[workload.namespace, workload.pod],)), snapshot.surroundings
+
+
+def _config(snapshot: Snapshot, workload: Workload, scope: Scope) -> Config:
     if workload.proxy == "router":
+        proxy, found = _proxy(snapshot, workload, scope)
         made, tables = gateways.gateway(proxy, scope)
-        return Config(found, {n: encode(v) for n, v in made.items()}, _tables(proxy, tables, **_rules(proxy)))
-    return _sidecar(proxy, scope, found)
-
-
-def _sidecar(proxy: Proxy, scope: Scope, found: dict[str, bytes]) -> Config:
-    snapshot, workload = proxy.snapshot, proxy.workload
-    made = listeners.outbound(proxy, scope)
-    incoming, behind = listeners.inbound(proxy)
-    found.update(behind)
+        return Config(found, {n: encode(v) for n, v in made.items()}, _tables(tables, **_rules(proxy)))
+    own = snapshot.memo(
+        ("own", _own(snapshot, workload), scope.key, scope.inside_tcp), lambda: _without_http(snapshot, workload, scope)
+    )
     labels = tuple(sorted(workload.labels.items())) if _asks_for_source(scope) else ()
     outgoing = snapshot.memo(
-        ("tables", scope.key, snapshot.routing, labels),
-        lambda: _tables(proxy, outbound_tables(scope, workload.labels, legacy=snapshot.legacy)),
+        ("tables", scope.key, snapshot.routing, scope.inside, labels),
+        lambda: _tables(outbound_tables(scope, workload.labels, legacy=snapshot.legacy)),
     )
-    routes = dict(outgoing)
+    return Config(own.clusters, own.listeners, {**outgoing, **own.routes})
+
+
+def _proxy(snapshot: Snapshot, workload: Workload, scope: Scope) -> tuple[Proxy, dict[str, bytes]]:
+    """A proxy, with the clusters for what it calls."""
+    proxy = Proxy(snapshot, workload, reporting_of(snapshot, workload))
+    key = ("clusters", scope.key, snapshot.surroundings)
+    found: dict[str, bytes] = dict(snapshot.memo(key, lambda: _clusters(snapshot, scope)))
+    if proxy.reporting.zipkin:
+        found["zipkin"] = encode(clusters.zipkin(snapshot, proxy.reporting.zipkin))
+    return proxy, found
+
+
+def _clusters(snapshot: Snapshot, scope: Scope) -> dict[str, bytes]:
+    standing = {name: encode(cluster) for name, cluster in clusters.standing(snapshot).items()}
+    return {**clusters.outbound(snapshot, scope), **standing}
+
+
+def _without_http(snapshot: Snapshot, workload: Workload, scope: Scope) -> Config:
+    """What a sidecar is told besides the HTTP routes of its application's calls."""
+    proxy, found = _proxy(snapshot, workload, scope)
+    incoming, behind = listeners.inbound(proxy)
+    routes = {}
     for port, owner in listeners.application_ports(proxy).items():
-        name = clusters.inbound_name(port, owner, legacy=snapshot.legacy)
+        name = clusters.inbound_name(port, owner, legacy=proxy.legacy)
         routes[name] = encode(_inbound_table(proxy, name, port, owner))
-    return Config(found, {**made, **incoming}, routes)
+    return Config({**found, **behind}, {**listeners.outbound(proxy, scope), **incoming}, routes)
 
 
 def _asks_for_source(scope: Scope) -> bool:
     return any(
         match.get("sourceLabels")
         for virtual_service in scope.virtual_services
-        for rule in virtual_service["spec"].get("http") or []
+        for rule in virtual_service.http
         for match in rule.get("match") or []
     )
 
 
-def _tables(proxy: Proxy, tables: dict[str, list[Json]], **fields: Any) -> dict[str, bytes]:
+def _tables(tables: dict[str, list[Json]], **fields: Any) -> dict[str, bytes]:
     found = {}
     for name, hosts in tables.items():
         found[name] = encode(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from labkit.ground.hosts import DOMAIN, fqdn, names_of_service, specificity, within
-from meshbox.contracts import Obj
+from labkit.ground.hosts import DOMAIN, names_of_service
+from labkit.ground.routing import MESH, VirtualService, most_specific
 from meshbox.mesh.clusters import HTTP_PROXY_PASSTHROUGH, outbound_name
 from meshbox.mesh.envoy import PASSTHROUGH
 from meshbox.mesh.http_routes import Site, default_route, http_routes
@@ -43,18 +43,11 @@ def unique_domains(hosts: Iterable[Json]) -> list[Json]:
     return kept
 
 
-def _virtual_service_for(scope: Scope, host: str) -> Obj | None:
+def _virtual_service_for(scope: Scope, host: str) -> VirtualService | None:
     """The VirtualService that speaks for `host` inside the mesh: the most specific, of equals the oldest."""
-    best: tuple[tuple[bool, int], Obj] | None = None
-    for virtual_service in scope.virtual_services:
-        spec, namespace = virtual_service["spec"], virtual_service["metadata"]["namespace"]
-        if not spec.get("http") or "mesh" not in (spec.get("gateways") or ["mesh"]):
-            continue
-        for pattern in (fqdn(h, namespace) for h in spec.get("hosts") or []):
-            rank = specificity(pattern)
-            if within(host, pattern) and (best is None or rank > best[0]):
-                best = rank, virtual_service
-    return best[1] if best else None
+    bound = [one for one in scope.virtual_services if one.http and MESH in one.gateways]
+    best = most_specific((pattern for one in bound for pattern in one.hosts), host)
+    return next((one for one in bound if best in one.hosts), None)
 
 
 def outbound_tables(scope: Scope, labels: Mapping[str, str], *, legacy: bool) -> dict[str, list[Json]]:
@@ -128,10 +121,10 @@ def _hosts_without_service(site: Site) -> list[Json]:
     found = []
     known = site.scope.by_host
     for virtual_service in site.scope.virtual_services:
-        spec, namespace = virtual_service["spec"], virtual_service["metadata"]["namespace"]
-        if not spec.get("http") or "mesh" not in (spec.get("gateways") or ["mesh"]):
+        if not virtual_service.http or MESH not in virtual_service.gateways:
             continue
-        for host in (fqdn(h, namespace) for h in spec.get("hosts") or []):
+        namespace = virtual_service.namespace
+        for host in virtual_service.hosts:
             if host in known or host == "*":
                 continue
             domains = [host]

@@ -216,6 +216,14 @@ def test_good_objects_have_no_complaint(api, world):
     assert [one["checks"] for one in every] == [[], []]
 
 
+@pytest.mark.parametrize("name", ["web", "./web", "bookinfo/web", "web.bookinfo", "web.bookinfo.svc.cluster.local"])
+def test_every_form_of_a_gateways_name_is_known(api, world, name):
+    gateway = {"metadata": meta("web"), "spec": {"servers": []}}
+    world.istio = {"gateways": [gateway], "virtualservices": [virtual_service("a", to("reviews"), gateways=(name,))]}
+    _, found = get(f"{api}/namespaces/bookinfo/istio?validate=true")
+    assert found["validations"]["virtualservice"]["a"]["checks"] == []
+
+
 def test_ports_of_services_have_to_name_a_protocol(api, world):
     made = world.objects()
     made["/api/v1/services"][0]["spec"]["ports"] = [{"name": "web", "port": 80}, {"name": "grpc-web", "port": 81}]

@@ -11,7 +11,9 @@ import yaml
 
 from meshbox.addresses import LOW_PORT_SHIFT, AddressPlan
 from meshbox.images.prometheus.adapt import QUICK, SLOW, Surroundings, adapt
+from meshbox.images.prometheus.server import door
 from meshbox.images.prometheus.targets import targets
+from meshbox.images.web import Request, Response
 from tests.conftest import genuine
 
 POD = {
@@ -119,6 +121,23 @@ def test_discovery_paths_and_clocks_are_adapted_and_relabel_rules_are_not(tmp_pa
     assert job["relabel_configs"] == [*rules, {"target_label": "__address__", "replacement": "127.9.16.1:443"}]
     assert job["metric_relabel_configs"][-1]["replacement"] == "$1"
     assert config["scrape_configs"][0]["relabel_configs"][1]["replacement"] == "kubernetes.default.svc:443"
+
+
+def test_one_door_leads_in_to_sidecars_and_to_discovery_and_foreign_pages_nowhere():
+    def says(word):
+        return lambda request: Response(200, word)
+
+    app = door(says("inside"), says("discovery"), says("sidecar"))
+
+    def ask(target, method="GET", **headers):
+        headers = {"host": "127.9.64.9:9090", **headers}
+        return app(Request(method, target, headers, b"", "127.9.64.9", list(headers.items())))
+
+    targets = ("/api/v1/query?query=up", "/sd?role=pod", "/sdk", "http://127.9.64.5:15020/stats/prometheus", "/")
+    assert [ask(target).body for target in targets] == ["inside", "discovery", "inside", "sidecar", "inside"]
+    for target in targets:
+        assert ask(target, host="evil.example").status == 403
+        assert ask(target, "POST", origin="https://evil.example").status == 403
 
 
 def test_with_mixer_the_sidecars_own_series_are_left_out(tmp_path):

@@ -122,13 +122,25 @@ def test_a_gateway_of_another_namespace_is_named_with_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "gateway", ["./bookinfo-gateway", "bookinfo-gateway.bookinfo", "bookinfo-gateway.bookinfo.svc"]
+    "name", ["./bookinfo-gateway", "bookinfo-gateway.bookinfo", "bookinfo-gateway.bookinfo.svc.cluster.local"]
 )
-def test_other_names_of_a_gateway(gateway: str) -> None:
+def test_every_form_of_a_gateways_name_is_known(name: str) -> None:
     objects = a_mesh()
     service = next(o for o in objects if o["kind"] == "VirtualService" and o["metadata"]["name"] == "bookinfo")
-    service["spec"]["gateways"] = [gateway]
+    service["spec"]["gateways"] = [name]
     assert analyze(objects) == []
+
+
+def test_a_host_that_is_not_exported_is_not_there_for_others() -> None:
+    entry = an("ServiceEntry", "outside", "default", spec={"hosts": ["api.example.com"], "exportTo": ["."]})
+    rules = [
+        an("DestinationRule", "rule", place, spec={"host": "api.example.com"}) for place in ("default", "bookinfo")
+    ]
+    finding = only([*a_mesh(), entry, *rules])
+    assert (finding.where, finding.message) == (
+        "DestinationRule bookinfo/rule",
+        'Referenced host not found: "api.example.com"',
+    )
 
 
 def test_a_gateway_that_selects_nothing() -> None:
@@ -136,6 +148,20 @@ def test_a_gateway_that_selects_nothing() -> None:
     assert str(finding) == (
         'Error [IST0101] (Gateway bookinfo/bookinfo-gateway) Referenced selector not found: "istio=ingressgateway"'
     )
+
+
+def test_rules_that_nobody_reaches() -> None:
+    route = {"route": [{"destination": {"host": "reviews"}}]}
+    match = {"match": [{"uri": {"prefix": "/a"}}, {"uri": {"prefix": "/ab"}}]}
+    service = an(
+        "VirtualService", "late", "bookinfo", spec={"hosts": ["x.test"], "http": [match | route, route, route]}
+    )
+    assert [str(f) for f in analyze([*a_mesh(), service])] == [
+        "Warning [IST0130] (VirtualService bookinfo/late) VirtualService rule #2 not used "
+        "(only the last rule can have no matches).",
+        "Info [IST0131] (VirtualService bookinfo/late) VirtualService rule #0 match #1 of prefix /ab is not used "
+        "(duplicate/overlapping match in rule #0 of prefix /a on #0).",
+    ]
 
 
 def test_mirrors_are_destinations() -> None:

@@ -64,6 +64,16 @@ def test_the_walk_throughs_gateway() -> None:
     assert host["routes"][0]["route"]["cluster"] == "outbound|9080||productpage.bookinfo.svc.cluster.local"
 
 
+@pytest.mark.parametrize(
+    "name", ["gw", "./gw", "bookinfo/gw", "gw.bookinfo", "gw.bookinfo.svc.cluster.local", "gw.bookinfo.x"]
+)
+def test_every_form_of_its_name_is_known_also_in_matches(name: str) -> None:
+    rule = {**TO_PRODUCTPAGE[0], "match": [{"gateways": [name]}]}
+    found = config(gateways=[gateway(server(8080))], virtual_services=[routed("*", gateways=(name,), http=[rule])])
+    (route,) = table(found, "http.8080")["*:8080"]["routes"]
+    assert route["route"]["cluster"] == "outbound|9080||productpage.bookinfo.svc.cluster.local"
+
+
 def test_a_gateway_for_other_pods_is_not_served_here() -> None:
     other = istio("gw", {"selector": {"istio": "egressgateway"}, "servers": [server()]})
     assert config(gateways=[other]).listeners == {}

@@ -73,7 +73,7 @@ async def test_what_nobody_foresaw_is_taken_back(shop: Bookshop, monkeypatch: py
     real = translation.outbound_tables
 
     def fails(scope, labels, *, legacy):  # type: ignore[no-untyped-def]
-        if any(v["metadata"]["name"] == "poison" for v in scope.virtual_services):
+        if any(v.name == "poison" for v in scope.virtual_services):
             raise KeyError("unforeseen")
         return real(scope, labels, legacy=legacy)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from meshbox.addresses import AddressPlan
 from meshbox.contracts import AdmissionRequest, ApiError
 from meshbox.mesh.admission import MeshAdmission
-from meshbox.mesh.istio_validation import check, refusal
+from meshbox.mesh.istio_validation import check, denial
 from meshbox.mesh.snapshot import VIRTUAL_SERVICES
 from meshbox.mesh.translate import translate
 from meshbox.mesh.webhooks import VALIDATING
@@ -31,6 +31,10 @@ V1 = {"destination": {"host": "reviews", "subset": "v1"}}
 
 def obj(kind: str, spec: Any, name: str = "x") -> Obj:
     return {"kind": kind, "metadata": {"name": name, "namespace": "bookinfo"}, "spec": spec}
+
+
+def refusal(found: Obj, *, legacy: bool) -> tuple[str, list[str]]:
+    return denial(found, problems := check(found, legacy=legacy)), problems.warnings
 
 
 def words(kind: str, spec: Any, *, legacy: bool = True) -> str:
@@ -255,6 +259,13 @@ def test_warnings_let_pass() -> None:
     text, warnings = refusal(obj("VirtualService", {"hosts": ["reviews"], "http": rules}), legacy=False)
     assert text == ""
     assert warnings == ["virtualService rule #1 not used (only the last rule can have no matches)"]
+
+
+def test_a_gateway_named_as_a_host_is_told_how_it_is_read() -> None:
+    spec = {"hosts": ["foo.bar"], "gateways": ["gateway.example.com"], "http": [{"route": [V1]}]}
+    text, warnings = refusal(obj("VirtualService", spec), legacy=False)
+    better = 'prefer the <namespace>/<name> format: "example/gateway"'
+    assert (text, warnings) == ("", [f'using legacy gatewayName format "gateway.example.com"; {better}'])
 
 
 def admission(release: str, *, ready: bool, policy: str = "Fail") -> tuple[MeshAdmission, AdmissionRequest]:

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from labkit.ground.hosts import fqdn
+from labkit.ground.routing import VirtualService, rule_host
 from meshbox.images.kiali.elements import elements
 from meshbox.images.kiali.graph import GRAPH_TYPES, Graph, GraphBuilder, Key
 from meshbox.images.kiali.istio import Config
@@ -106,8 +107,8 @@ def _is(whole: Graph, key: Key, namespace: str, kind: str, name: str, version: s
 
 def _badges(nodes: list[Json], mesh: Mesh, config: Config) -> None:
     """Mark what Istio's objects or a missing sidecar say about the nodes."""
-    services = _hosts(config, "virtualServices")
-    broken = {host for rule in config.get("destinationRules", []) if _breaks(rule) for host in _rule_hosts(rule)}
+    services = _hosts(config)
+    broken = {rule_host(rule) for rule in config.get("destinationRules", []) if _breaks(rule)}
     for wrapped in nodes:
         data = wrapped["data"]
         place = data["namespace"]
@@ -124,16 +125,8 @@ def _badges(nodes: list[Json], mesh: Mesh, config: Config) -> None:
                 data["hasMissingSC"] = True
 
 
-def _hosts(config: Config, listed: str) -> set[str]:
-    return {
-        fqdn(str(host), one["metadata"]["namespace"])
-        for one in config.get(listed, [])
-        for host in (one.get("spec") or {}).get("hosts") or []
-    }
-
-
-def _rule_hosts(rule: Json) -> set[str]:
-    return {fqdn(str((rule.get("spec") or {}).get("host", "")), rule["metadata"]["namespace"])}
+def _hosts(config: Config) -> set[str]:
+    return {host for one in config.get("virtualServices", []) for host in VirtualService.of(one).hosts}
 
 
 def _breaks(rule: Json) -> bool:

@@ -24,6 +24,8 @@ __all__ = [
     "namespace_tls",
     "one",
     "page",
+    "whole",
+    "within",
 ]
 
 Json = dict[str, Any]
@@ -104,6 +106,11 @@ def config_of(kubernetes: Kubernetes) -> Config:
 def within(config: Config, kind: Kind, namespace: str) -> list[Json]:
     """The objects of one kind in a namespace."""
     return [item for item in config.get(kind.listed, []) if item["metadata"].get("namespace") == namespace]
+
+
+def whole(host: str) -> str:
+    """A host as the console takes it, which also knows the form "reviews.bookinfo.svc"."""
+    return f"{host}.cluster.local" if host.endswith(".svc") else host
 
 
 def for_workload(config: Config, labels: dict[str, str]) -> Config:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from labkit.ground.hosts import fqdn, gateway_key, overlap
-from meshbox.images.kiali.istio import KINDS, Config, within
+from labkit.ground.hosts import fqdn, gateway_key
+from labkit.ground.routing import MESH, Hosts, destinations, rule_host, subsets_by_host
+from meshbox.images.kiali.istio import KINDS, Config, whole, within
 from meshbox.images.kiali.mesh import Mesh, selects
 
 __all__ = ["MESSAGES", "of_services", "summary", "validate"]
@@ -41,70 +42,65 @@ Found = tuple[str, str]
 
 
 class _Registry:
-    """Which hosts there are, and which labels their workloads have."""
+    """Which hosts there are, which labels their workloads have, and which subsets."""
 
     def __init__(self, mesh: Mesh, config: Config) -> None:
-        self._hosts: dict[str, list[dict[str, str]]] = {}
-        for service in mesh.objects["services"]:
-            meta = service["metadata"]
-            labels = [workload.labels for workload in mesh.workloads_of(service)]
-            self._hosts[fqdn(meta["name"], meta["namespace"])] = labels
-        for entry in config["serviceEntries"]:
-            for host in (entry.get("spec") or {}).get("hosts") or []:
-                self._hosts.setdefault(host, [])
-        self.subsets: dict[tuple[str, str], list[Json]] = {}
-        for rule in config["destinationRules"]:
-            spec = rule.get("spec") or {}
-            host = fqdn(str(spec.get("host", "")), rule["metadata"]["namespace"])
-            for subset in spec.get("subsets") or []:
-                self.subsets.setdefault((host, str(subset.get("name"))), []).append(rule)
+        self._hosts = Hosts(mesh.objects["services"], config["serviceEntries"])
+        self._labels = {
+            fqdn(service["metadata"]["name"], service["metadata"]["namespace"]): [
+                workload.labels for workload in mesh.workloads_of(service)
+            ]
+            for service in mesh.objects["services"]
+        }
+        self.subsets = subsets_by_host(config["destinationRules"])
+        self.gateways = {f"{one['metadata']['namespace']}/{one['metadata']['name']}" for one in config["gateways"]}
 
-    def has(self, host: str) -> bool:
-        return any(overlap(self._name(host), known) for known in self._hosts)
+    def has(self, host: str, namespace: str) -> bool:
+        return self._hosts.has(whole(host), namespace)
 
     def labels(self, host: str) -> list[dict[str, str]]:
-        return self._hosts.get(self._name(host), [])
-
-    def _name(self, host: str) -> str:
-        # "reviews.bookinfo" is not what the host means to Istio, but "reviews.bookinfo.svc" is.
-        return f"{host}.cluster.local" if host.endswith(".svc") else host
+        return self._labels.get(whole(host), [])
 
 
-def _virtual_service(one: Json, registry: _Registry, config: Config, shared: dict[Any, int]) -> Iterator[Found]:
+def _virtual_service(one: Json, registry: _Registry, shared: dict[Any, int]) -> Iterator[Found]:
     namespace, spec = one["metadata"]["namespace"], one.get("spec") or {}
-    known = {f"{item['metadata']['namespace']}/{item['metadata']['name']}" for item in config["gateways"]}
-    gateways = [str(name) for name in spec.get("gateways") or []]
-    for index, name in enumerate(gateways):
-        if name != "mesh" and gateway_key(name, namespace) not in known:
+    for index, name in enumerate(spec.get("gateways") or []):
+        gateway = gateway_key(str(name), namespace)
+        if gateway != MESH and gateway not in registry.gateways:
             yield "KIA1102", f"spec/gateways[{index}]"
-    for index, host in enumerate(spec.get("hosts") or []):
-        if shared[fqdn(str(host), namespace), tuple(sorted(gateways))] > 1:
+    for index, key in enumerate(_claims(one)):
+        if shared[key] > 1:
             yield "KIA1106", f"spec/hosts[{index}]"
     for protocol in ("http", "tcp", "tls"):
         for number, rule in enumerate(spec.get(protocol) or []):
-            yield from _route(f"spec/{protocol}[{number}]", rule.get("route") or [], namespace, registry)
+            yield from _weights(f"spec/{protocol}[{number}]", rule.get("route") or [])
+    for target in destinations(one):
+        if target.mirror:
+            continue
+        if not registry.has(target.host, namespace):
+            yield "KIA1101", f"{target.path}/host"
+        elif target.subset and (target.host, target.subset) not in registry.subsets:
+            yield "KIA1107", target.path
 
 
-def _route(path: str, routes: list[Json], namespace: str, registry: _Registry) -> Iterator[Found]:
+def _claims(one: Json) -> list[Any]:
+    """Which hosts a VirtualService speaks for, each with the gateways that it does so at."""
+    namespace, spec = one["metadata"]["namespace"], one.get("spec") or {}
+    gateways = tuple(sorted(gateway_key(str(name), namespace) for name in spec.get("gateways") or [MESH]))
+    return [(fqdn(str(host), namespace), gateways) for host in spec.get("hosts") or []]
+
+
+def _weights(path: str, routes: list[Json]) -> Iterator[Found]:
     weights = [route["weight"] for route in routes if isinstance(route.get("weight"), int)]
     if len(routes) == 1 and weights and weights != [100]:
         yield "KIA1104", f"{path}/route[0]/weight"
     if len(routes) > 1 and weights and sum(weights) != 100:
         yield "", f"{path}/route"
-    for index, route in enumerate(routes):
-        destination = route.get("destination") or {}
-        host = fqdn(str(destination.get("host", "")), namespace)
-        where = f"{path}/route[{index}]"
-        if not registry.has(host):
-            yield "KIA1101", f"{where}/destination/host"
-        elif (subset := destination.get("subset")) and (host, subset) not in registry.subsets:
-            yield "KIA1107", f"{where}/destination"
 
 
 def _destination_rule(one: Json, registry: _Registry) -> Iterator[Found]:
-    namespace, spec = one["metadata"]["namespace"], one.get("spec") or {}
-    host = fqdn(str(spec.get("host", "")), namespace)
-    if not registry.has(host):
+    namespace, spec, host = one["metadata"]["namespace"], one.get("spec") or {}, rule_host(one)
+    if not registry.has(host, namespace):
         yield "KIA0202", "spec/host"
         return
     for index, subset in enumerate(spec.get("subsets") or []):
@@ -112,7 +108,7 @@ def _destination_rule(one: Json, registry: _Registry) -> Iterator[Found]:
         workloads = registry.labels(host)
         if workloads and labels and not any(selects(labels, found) for found in workloads):
             yield "KIA0203", f"spec/subsets[{index}]"
-        if len(registry.subsets.get((host, str(subset.get("name"))), ())) > 1:
+        if registry.subsets[host, str(subset.get("name"))] > 1:
             yield "KIA0201", f"spec/subsets[{index}]"
 
 
@@ -150,10 +146,7 @@ def _counts(config: Config) -> tuple[dict[Any, int], dict[Any, int]]:
     hosts: dict[Any, int] = {}
     ports: dict[Any, int] = {}
     for one in config["virtualServices"]:
-        spec = one.get("spec") or {}
-        gateways = tuple(sorted(str(name) for name in spec.get("gateways") or []))
-        for host in spec.get("hosts") or []:
-            key = fqdn(str(host), one["metadata"]["namespace"]), gateways
+        for key in _claims(one):
             hosts[key] = hosts.get(key, 0) + 1
     for one in config["gateways"]:
         spec = one.get("spec") or {}
@@ -173,7 +166,7 @@ def validate(config: Config, mesh: Mesh, namespace: str) -> dict[str, dict[str, 
         for one in within(config, kind, namespace):
             found: list[Found] = []
             if kind.type == "virtualservice":
-                found = list(_virtual_service(one, registry, config, hosts))
+                found = list(_virtual_service(one, registry, hosts))
             elif kind.type == "destinationrule":
                 found = list(_destination_rule(one, registry))
             elif kind.type == "gateway":

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from labkit.ground.hosts import names_of_service
+from labkit.ground.hosts import fqdn
+from labkit.ground.routing import VirtualService, destinations, rule_host
+from meshbox.images.kiali.istio import whole
 from meshbox.images.kiali.mesh import Mesh, Workload, has_proxy
 
 __all__ = ["app", "apps", "pod", "service", "services", "workload", "workloads"]
@@ -166,10 +168,10 @@ def service(mesh: Mesh, namespace: str, name: str, config: dict[str, list[Json]]
     one = mesh.service(namespace, name)
     if one is None:
         return None
-    hosts = {name, *names_of_service(name, namespace)}
+    host = fqdn(name, namespace)
 
     def for_it(listed: str) -> list[Json]:
-        return [item for item in config.get(listed, []) if _names(item, hosts, namespace)]
+        return [item for item in config.get(listed, []) if host in _named(item)]
 
     shown = _service(one, mesh)
     return {
@@ -186,18 +188,10 @@ def service(mesh: Mesh, namespace: str, name: str, config: dict[str, list[Json]]
     }
 
 
-def _names(item: Json, hosts: set[str], namespace: str) -> bool:
-    """Whether an object is about one of `hosts`: a short name means a Service of the object's own namespace."""
-    here = item["metadata"]["namespace"] == namespace
-    spec = item.get("spec") or {}
-    destinations = [
-        str((route.get("destination") or {}).get("host", ""))
-        for protocol in ("http", "tcp", "tls")
-        for rule in spec.get(protocol) or []
-        for route in rule.get("route") or []
-    ]
-    named = {str(spec.get("host", "")), *map(str, spec.get("hosts") or []), *destinations}
-    return any(host in hosts and (here or "." in host) for host in named)
+def _named(item: Json) -> set[str]:
+    """The hosts that an object is about."""
+    found = {rule_host(item), *VirtualService.of(item).hosts, *(target.host for target in destinations(item))}
+    return {whole(host) for host in found}
 
 
 def _endpoints(found: Json | None) -> list[Json]:

@@ -37,12 +37,12 @@ class Surroundings:
     """What the configuration is adapted to.
 
     Args:
-        discovery: URL of the service discovery, e.g. "http://127.20.64.9:34567/sd".
+        discovery: URL of the service discovery, e.g. "http://127.20.64.9:9090/sd".
         root: The folder that plays the container's "/".
         api: Host and port of the API server.
         own: Host and port at which this Prometheus itself is reached.
         quick: Whether to scrape at the sandbox's clock; otherwise at the configuration's own.
-        scrapes: URL of the HTTP proxy that keeps sidecars' counts, e.g. "http://127.20.64.9:34568".
+        scrapes: URL of the HTTP proxy that keeps sidecars' counts, e.g. "http://127.20.64.9:9090".
         from_mixer: Whether Mixer serves Istio's metrics (1.2), so that the sidecars' own are left out.
         shift: What is added to ports below 1024 where this user may not bind them, in thousands; else 0.
     """

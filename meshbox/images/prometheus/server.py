@@ -1,7 +1,8 @@
-"""The pod's process: writes the adapted configuration, runs the real Prometheus, and guards the way to it.
+"""The pod's process: writes the adapted configuration, runs the real Prometheus, and is its one door.
 
 Prometheus asks nobody who they are, and a web page can send requests to any loopback address. So it listens at a port
-of its own behind a password that only this process knows; at 9090 stands a guard that lets our own addresses in.
+of its own behind a password that only this process knows; at 9090 stands a door that lets our own addresses in, and
+through which Prometheus itself goes out: to what there is to scrape, and to sidecars, whose counts are kept there.
 """
 
 from __future__ import annotations
@@ -28,14 +29,28 @@ from meshbox.images.prometheus.adapt import Surroundings, adapt
 from meshbox.images.prometheus.targets import RESOURCES, targets
 from meshbox.images.proxy.kept_counts import scrapes
 from meshbox.images.standin import about
-from meshbox.images.web import App, Request, Response, json_response, listen, serve
+from meshbox.images.web import App, Request, Response, json_response, serve
 from meshbox.program import program
 
-__all__ = ["discovery", "forward", "main"]
+__all__ = ["discovery", "door", "forward", "main"]
 
 PORT = 9090
 _USER = "pod"
 _HOP_HEADERS = {"connection", "keep-alive", "transfer-encoding", "upgrade", "te", "trailer", "content-length", "date"}
+
+
+_DISCOVERY = "/sd"
+
+
+def door(inside: App, discovery: App, scrapes: App) -> App:
+    """Tells by its target what a request is for: the whole URL of a sidecar, the service discovery, or Prometheus."""
+
+    def app(request: Request) -> Response:
+        if not request.target.startswith("/"):
+            return scrapes(request)
+        return discovery(request) if request.path == _DISCOVERY else inside(request)
+
+    return guarded(app)
 
 
 def discovery(cluster: Cluster) -> App:
@@ -46,7 +61,7 @@ def discovery(cluster: Cluster) -> App:
         names = frozenset(filter(None, values.get("namespaces", [""])[0].split(",")))
         return json_response(targets(values.get("role", [""])[0], cluster.objects(), names))
 
-    return guarded(app)
+    return app
 
 
 def forward(host: str, port: int, password: str) -> App:
@@ -64,7 +79,7 @@ def forward(host: str, port: int, password: str) -> App:
         kept = [(name, value) for name, value in answer.headers if name.lower() not in _HOP_HEADERS]
         return Response(answer.status, answer.body, kept, content_type="")
 
-    return guarded(app)
+    return app
 
 
 def _flags(argv: list[str]) -> dict[str, str]:
@@ -86,13 +101,13 @@ class _Pod:
         self.hidden = os.environ["LABKIT_LOCAL_IP"]
         self.api = f"{os.environ['KUBERNETES_SERVICE_HOST']}:{os.environ['KUBERNETES_SERVICE_PORT']}"
 
-    def write_config(self, discovery_port: int, scrapes_port: int) -> None:
+    def write_config(self) -> None:
         here = Surroundings(
-            discovery=f"http://{self.hidden}:{discovery_port}/sd",
+            discovery=f"http://{self.address}:{PORT}{_DISCOVERY}",
             root=self.root,
             api=self.api,
             own=f"{self.address}:{PORT}",
-            scrapes=f"http://{self.hidden}:{scrapes_port}",
+            scrapes=f"http://{self.address}:{PORT}",
             quick=os.environ["LABKIT_CLOCKS"] == "quick",
             from_mixer=os.environ["LABKIT_METRICS"] == "mixer",
             shift=int(os.environ.get("LABKIT_LOW_PORT_SHIFT") or 0),
@@ -143,7 +158,7 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
-def _watch_source(pod: _Pod, discovery_port: int, scrapes_port: int) -> None:
+def _watch_source(pod: _Pod) -> None:
     """Adapt anew whenever the ConfigMap's file changes; whoever asks for a reload then gets the new one."""
     seen = pod.source.stat().st_mtime_ns
     while True:
@@ -152,7 +167,7 @@ def _watch_source(pod: _Pod, discovery_port: int, scrapes_port: int) -> None:
             now = pod.source.stat().st_mtime_ns
             if now != seen:
                 seen = now
-                pod.write_config(discovery_port, scrapes_port)
+                pod.write_config()
                 print("the configuration has changed: POST /-/reload applies it", flush=True)
         except (OSError, ValueError) as error:
             print(f"cannot read {pod.source}: {error}", file=sys.stderr, flush=True)
@@ -177,19 +192,23 @@ def main() -> int:
     if program is None:
         return _missing()
     pod = _Pod()
-    (sd,) = listen({0: discovery(Cluster.of_pod(RESOURCES))}, pod.hidden)
-    block = ".".join(pod.hidden.split(".")[:2]) + "."
-    (relay,) = listen({0: scrapes(block)}, pod.hidden)
-    sd_port, relay_port = int(sd.server_address[1]), int(relay.server_address[1])
-    pod.write_config(sd_port, relay_port)
+    pod.write_config()
     password, port = new_secret(), _free_port(pod.hidden)
     command = pod.command(program, port, password)
-    child = subprocess.Popen(command, preexec_fn=_die_with_parent)
-    threading.Thread(target=_watch_source, args=(pod, sd_port, relay_port), daemon=True).start()
-    threading.Thread(target=_end_with, args=(child,), daemon=True).start()
-    code = serve({PORT: forward(pod.hidden, port, password)})
-    child.terminate()
-    child.wait()
+    children = []
+
+    def start() -> None:
+        # Not before the door is open: what Prometheus cannot find at once it looks for a second later.
+        children.append(subprocess.Popen(command, preexec_fn=_die_with_parent))
+        threading.Thread(target=_watch_source, args=(pod,), daemon=True).start()
+        threading.Thread(target=_end_with, args=(children[0],), daemon=True).start()
+
+    block = ".".join(pod.hidden.split(".")[:2]) + "."
+    app = door(forward(pod.hidden, port, password), discovery(Cluster.of_pod(RESOURCES)), scrapes(block))
+    code = serve({PORT: app}, started=start)
+    for child in children:
+        child.terminate()
+        child.wait()
     return code
 
 

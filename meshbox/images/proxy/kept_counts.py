@@ -2,7 +2,8 @@
 
 Istio's own filter counts for as long as the proxy runs. Stock Envoy's counters live as long as the listener that
 counts: one that is replaced, because a policy or a Telemetry object changed, begins at nothing. So Prometheus scrapes
-sidecars through this HTTP proxy, which adds what listeners before the present ones had counted.
+sidecars through its pod's door, as through an HTTP proxy, and there what listeners before the present ones had counted
+is added.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import threading
 from urllib.parse import urlsplit
 
 from labkit.ground.client import send
-from meshbox.images.guarded import guarded
 from meshbox.images.web import App, Request, Response
 
 __all__ = ["Kept", "scrapes"]
@@ -58,7 +58,7 @@ class Kept:
 
 
 def scrapes(block: str) -> App:
-    """The HTTP proxy that Prometheus scrapes sidecars through.
+    """What Prometheus' door does as an HTTP proxy, for scrapes of sidecars.
 
     Args:
         block: What the sandbox's addresses begin with, e.g. "127.20."; others are not asked.
@@ -80,4 +80,4 @@ def scrapes(block: str) -> App:
             page = kept.setdefault(url.netloc, Kept()).whole(page)
         return Response(answer.status, page, content_type=answer.header("Content-Type") or "text/plain")
 
-    return guarded(app)
+    return app

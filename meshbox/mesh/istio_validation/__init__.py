@@ -12,9 +12,8 @@ from meshbox.mesh.istio_validation import security, traffic, virtual_service
 from meshbox.mesh.istio_validation.fields import decoding_problem
 from meshbox.mesh.istio_validation.problems import Problems
 from meshbox.mesh.pilot_metrics import MeshMonitor
-from meshbox.settings import SandboxSettings
 
-__all__ = ["check", "refusal", "validate"]
+__all__ = ["check", "denial", "validate"]
 
 _CHECKS: dict[str, Callable[[Obj, Problems], None]] = {
     "VirtualService": virtual_service.check,
@@ -37,30 +36,38 @@ def check(obj: Obj, *, legacy: bool) -> Problems:
     """What is wrong with an object of Istio's; nothing for kinds that are not looked at."""
     problems = Problems(legacy=legacy)
     kind = obj.get("kind", "")
-    decoding = decoding_problem(kind, obj.get("spec"), legacy=legacy)
-    if decoding:
-        problems.error(decoding)
+    problems.decoding = decoding_problem(kind, obj.get("spec"), legacy=legacy)
+    if problems.decoding:
+        problems.error(problems.decoding)
     elif kind in _CHECKS:
         _CHECKS[kind](obj, problems)
     return problems
 
 
-def refusal(obj: Obj, *, legacy: bool) -> tuple[str, list[str]]:
-    """Why the webhook denies `obj` (empty where it does not), and its warnings."""
-    decoding = decoding_problem(obj.get("kind", ""), obj.get("spec"), legacy=legacy)
-    if decoding:
+def denial(obj: Obj, problems: Problems) -> str:
+    """Why the webhook denies `obj`, with which these are the problems; empty where it does not."""
+    if problems.decoding:
         shown = yaml.safe_dump(obj.get("spec") or {}, default_flow_style=False)
-        return f"error decoding configuration: YAML decoding error: {shown} {decoding}", []
-    problems = check(obj, legacy=legacy)
-    if not problems.errors:
-        return "", problems.warnings
-    return f"configuration is invalid: {problems.text()}", problems.warnings
+        return f"error decoding configuration: YAML decoding error: {shown} {problems.decoding}"
+    return f"configuration is invalid: {problems.text()}" if problems.errors else ""
 
 
 def validate(
-    objects: Objects, settings: SandboxSettings, request: AdmissionRequest, monitor: MeshMonitor | None = None
+    objects: Objects,
+    request: AdmissionRequest,
+    verdict: Callable[[Obj], Problems],
+    monitor: MeshMonitor,
+    *,
+    legacy: bool,
 ) -> None:
-    """Refuse the write in `request` if a stored webhook of Istio's would; `monitor` counts what it says.
+    """Refuse the write in `request` if a stored webhook of Istio's would.
+
+    Args:
+        objects: The cluster's objects.
+        request: The write.
+        verdict: Says what is wrong with an object.
+        monitor: Counts what is said.
+        legacy: Whether Istio 1.2 speaks.
 
     Raises:
         ApiError: 400 as the API server passes on a webhook's denial; 500 where the webhook cannot be reached.
@@ -75,11 +82,11 @@ def validate(
         if not webhooks.available(objects, webhook):
             if webhook.get("failurePolicy") == "Ignore":
                 continue
-            raise webhooks.unavailable(objects, webhook, legacy=settings.legacy)
-        why, warnings = refusal(request.object, legacy=settings.legacy)
-        if monitor is not None:
-            monitor.validated(request, why)
-        request.warnings.extend(w for w in warnings if w not in request.warnings)
+            raise webhooks.unavailable(objects, webhook, legacy=legacy)
+        problems = verdict(request.object)
+        why = denial(request.object, problems)
+        monitor.validated(request, why)
+        request.warnings.extend(w for w in problems.warnings if w not in request.warnings)
         if why:
             # A webhook's denial carries no reason, so that kubectl says "Error from server: …".
             raise ApiError(400, "", f'admission webhook "{name}" denied the request: {why}')

@@ -35,10 +35,14 @@ class Problems:
 
     Args:
         legacy: Whether Istio 1.2 speaks.
+
+    Attributes:
+        decoding: Why the object cannot even be read; empty where it can.
     """
 
     def __init__(self, *, legacy: bool) -> None:
         self.legacy = legacy
+        self.decoding = ""
         self.errors: list[str] = []
         self.warnings: list[str] = []
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from labkit.ground.hosts import overlap, within
+from labkit.ground.hosts import gateway_key, overlap, within
+from labkit.ground.unreachable import unused
 from meshbox.contracts import Obj
 from meshbox.mesh.field_values import nanoseconds
 from meshbox.mesh.istio_validation.problems import Problems, quoted
@@ -46,7 +47,8 @@ def check(obj: Obj, problems: Problems) -> None:
     for rule in spec.get("tcp") or []:
         _tcp(rule or {}, problems)
     exported(spec.get("exportTo"), problems)
-    _unreachable(spec.get("http") or [], problems)
+    for one in unused(spec):
+        problems.warn(f"virtualService {one}")
 
 
 def exported(names: list[str] | None, problems: Problems) -> None:
@@ -79,6 +81,9 @@ def _gateway_names(names: list[str], problems: Problems) -> None:
         namespace, slash, rest = name.partition("/")
         if not slash:
             problems.domain(name, wildcard=False)
+            if "." in name and not problems.legacy:
+                better = f'prefer the <namespace>/<name> format: "{gateway_key(name, "")}"'
+                problems.warn(f'using legacy gatewayName format "{name}"; {better}')
             continue
         if not namespace or not rest:
             problems.error("config namespace and gateway name cannot be empty")
@@ -363,16 +368,3 @@ def _tcp(rule: Json, problems: Problems) -> None:
     if not problems.legacy:
         problems.require(rule.get("route"), "TCP route is required")
     _destinations(rule.get("route") or [], problems)
-
-
-def _unreachable(rules: list[Json], problems: Problems) -> None:
-    """Warn of rules that stand behind one that takes everything."""
-    taken = False
-    for index, rule in enumerate(rules):
-        name = f"#{index}" if not rule.get("name") else quoted(rule["name"])
-        if taken:
-            reason = (
-                "only the last rule can have no matches" if not rule.get("match") else "all matches used by prior rules"
-            )
-            problems.warn(f"virtualService rule {name} not used ({reason})")
-        taken = taken or not rule.get("match")
