@@ -217,7 +217,8 @@ class Container:
                 self.outlet.close()
             if self.log is not None:
                 self.log.close()
-        return self._ended(terminated(ended, began, self._last_words(ended.code)))
+        said = last_words(self.spec, self.context, self.log_path(self.restarts), ended.code)
+        return self._ended(terminated(ended, began, said))
 
     async def _failed(self, reason: str, error: Exception) -> bool:
         """Tell what keeps the container from being made, and wait; False if it is not wanted any more."""
@@ -379,11 +380,6 @@ class Container:
         self.state = {"terminated": state | {"containerID": self._id}}
         self._changed()
         return state
-
-    def _last_words(self, code: int) -> str:
-        assert self.context is not None
-        file = self.context.path(self.spec.get("terminationMessagePath") or "/dev/termination-log")
-        return last_words(self.spec, file, self.log_path(self.restarts), code)
 
     def waiting(self, reason: str, message: str) -> None:
         """Show why it waits."""

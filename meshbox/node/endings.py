@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from labkit.ground.duration import to_go
 from labkit.ground.errors import LabError
+from meshbox.images import ContainerContext
 from meshbox.node.processes import Exit, StartError
 from meshbox.node.services import now
 
@@ -95,10 +96,12 @@ def terminated(ended: Exit, began: str, message: str) -> ContainerStateTerminate
     return state
 
 
-def last_words(container: Container, file: Path, log: Path, code: int) -> str:
+def last_words(container: Container, context: ContainerContext | None, log: Path, code: int) -> str:
     """A container's termination message: its file, or where asked for the end of its log."""
     with contextlib.suppress(OSError):
-        return file.read_bytes()[-_MESSAGE_BYTES:].decode(errors="replace")
+        if context is not None:
+            file = context.path(container.get("terminationMessagePath") or "/dev/termination-log")
+            return file.read_bytes()[-_MESSAGE_BYTES:].decode(errors="replace")
     if code and container.get("terminationMessagePolicy") == "FallbackToLogsOnError":
         with contextlib.suppress(OSError):
             lines = log.read_text(errors="replace").splitlines()[-_LOG_LINES:]
