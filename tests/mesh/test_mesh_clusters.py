@@ -11,7 +11,7 @@ from meshbox.addresses import LOW_PORT_SHIFT, AddressPlan
 from meshbox.mesh.model import protocol_of
 from meshbox.mesh.translate import translate
 
-from .objects import istio, pod, service, slices, snapshot, workload
+from .objects import SLICES, bookinfo, endpoints, istio, pod, service, snapshot, stored, workload
 
 Json = dict[str, Any]
 
@@ -54,15 +54,12 @@ def test_a_subset_holds_the_pods_with_its_labels() -> None:
 
 
 def test_pods_that_are_not_ready_get_nothing() -> None:
-    snap = snapshot()
-    endpoints = snap.all("endpointslices.discovery.k8s.io")
-    for item in endpoints:
-        for entry in item["endpoints"]:
-            entry["conditions"] = {"ready": entry["targetRef"]["name"] != "reviews-v2"}
-    from meshbox.mesh.snapshot import Snapshot
-
-    again = Snapshot({**snap._objects, "endpointslices.discovery.k8s.io": endpoints}, snap.plan, legacy=False)
-    body = translate(again, workload(again, "details-v1")).clusters[REVIEWS]
+    services, pods = bookinfo()
+    (held,) = endpoints(services[3:], pods)[SLICES]
+    held["endpoints"][1]["conditions"] = {"ready": False}
+    held["endpoints"][2]["conditions"] = {"ready": True}
+    snap = snapshot(kept={SLICES: [stored(SLICES, held)]})
+    body = translate(snap, workload(snap, "details-v1")).clusters[REVIEWS]
     assert addresses(json.loads(body)) == ["127.99.64.4", "127.99.64.6"]
 
 
@@ -214,14 +211,14 @@ def test_a_rule_can_switch_mtls_off_or_originate_tls() -> None:
 
 @pytest.mark.parametrize(
     ("resolution", "kind", "endpoints"),
-    [("DNS", "STRICT_DNS", []), ("NONE", "ORIGINAL_DST", []), ("STATIC", "STATIC", [{"address": "10.1.2.3"}])],
+    [("DNS", "STRICT_DNS", []), ("NONE", "ORIGINAL_DST", None), ("STATIC", "STATIC", [{"address": "10.1.2.3"}])],
 )
-def test_service_entries(resolution: str, kind: str, endpoints: list[Json]) -> None:
+def test_service_entries(resolution: str, kind: str, endpoints: list[Json] | None) -> None:
     spec = {
         "hosts": ["api.example.com"],
         "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}],
         "resolution": resolution,
-        "endpoints": endpoints,
+        **({} if endpoints is None else {"endpoints": endpoints}),
     }
     cluster = clusters(service_entries=[istio("api", spec)])["outbound|80||api.example.com"]
     assert cluster["type"] == kind
@@ -277,19 +274,8 @@ def test_protocols_are_told_by_the_ports_name(
 
 
 def test_endpoints_serve_where_there_are_no_slices() -> None:
-    from meshbox.mesh.snapshot import Snapshot
-
-    snap = snapshot()
-    subsets = [
-        {
-            "addresses": [{"ip": "127.99.64.4", "targetRef": {"name": "reviews-v1"}}],
-            "ports": [{"name": "http", "port": 9080}],
-        }
-    ]
-    endpoints = [{"metadata": {"name": "reviews", "namespace": "bookinfo"}, "subsets": subsets}]
-    old = Snapshot(
-        {**snap._objects, "endpointslices.discovery.k8s.io": [], "endpoints": endpoints}, snap.plan, legacy=True
-    )
-    body = translate(old, workload(old, "details-v1")).clusters[REVIEWS]
-    assert addresses(json.loads(body)) == ["127.99.64.4"]
-    assert slices([], []) == []
+    snap = snapshot(legacy=True)
+    assert snap.all(SLICES) == []
+    body = translate(snap, workload(snap, "details-v1")).clusters[REVIEWS]
+    assert addresses(json.loads(body)) == ["127.99.64.4", "127.99.64.5", "127.99.64.6"]
+    assert endpoints([], []) == {SLICES: []}
