@@ -60,3 +60,15 @@ def test_shares_are_rounded_up(number: int, divisor: str) -> None:
     units = quantities.share(f"{number}", divisor)
     assert (units - 1) * unit < number <= units * unit or number == units == 0
     assert quantities.parse(quantities.written(Decimal(number))) == number
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        *((0, "0"), (3, "3"), (1023, "1023"), (1025, "1025"), (1024, "1Ki"), (3 * 1024, "3Ki"), (-2048, "-2Ki")),
+        *((64 * 2**20, "64Mi"), (5 * 2**30, "5Gi"), (7 * 2**40, "7Ti"), (2**50, "1024Ti"), (2**20 + 1024, "1025Ki")),
+        *((Decimal("1.5"), "1500m"), (Decimal("0.001"), "1m"), (Decimal("0.0001"), "1m"), (Decimal("2.0"), "2")),
+    ],
+)
+def test_a_number_is_written_in_its_largest_unit(number: int | Decimal, text: str) -> None:
+    assert quantities.written(Decimal(number)) == text

@@ -36,9 +36,14 @@ def test_every_service_of_a_port_is_a_virtual_host_under_all_its_names(legacy: b
     for name in ("reviews", "reviews.bookinfo", "reviews.bookinfo.svc", "reviews.bookinfo.svc.cluster.local"):
         assert name in domains
         assert f"{name}:9080" in domains
-    default = found["reviews.bookinfo.svc.cluster.local:9080"]["routes"][0]
-    assert default["route"]["cluster"] == "outbound|9080||reviews.bookinfo.svc.cluster.local"
-    assert default["decorator"]["operation"] == "reviews.bookinfo.svc.cluster.local:9080/*"
+    (default,) = found["reviews.bookinfo.svc.cluster.local:9080"]["routes"]
+    assert default["route"].pop("retry_policy")["num_retries"] == 2
+    assert default == {
+        "name": "default",
+        "match": {"prefix": "/"},
+        "decorator": {"operation": "reviews.bookinfo.svc.cluster.local:9080/*"},
+        "route": {"cluster": "outbound|9080||reviews.bookinfo.svc.cluster.local", "timeout": "0s"},
+    }
 
 
 def test_a_service_of_another_namespace_has_no_short_name() -> None:

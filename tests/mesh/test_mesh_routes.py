@@ -105,6 +105,11 @@ def test_matches_of_other_ports_sources_and_gateways_are_left_out() -> None:
     assert [r["route"]["cluster"] for r in found] == ["outbound|9080|v1|reviews.bookinfo.svc.cluster.local"]
 
 
+def test_of_a_rules_matches_each_stands_for_itself() -> None:
+    paths = [{"uri": {"exact": "/a"}, "port": 1}, {"uri": {"exact": "/b"}}, {"uri": {"exact": "/c"}}]
+    assert [one["match"] for one in routes({"match": paths, "route": [V1]})] == [{"path": "/b"}, {"path": "/c"}]
+
+
 @pytest.mark.parametrize(
     ("match", "last"),
     [
