@@ -378,3 +378,11 @@ def test_who_never_asks_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> No
     assert exchange(served.server_address[1], b"") == b""
     served.server_close()
     relay.close()
+
+
+def test_a_body_that_ends_too_early_or_comes_too_late_says_so() -> None:
+    with pair(b"abc") as incoming, pytest.raises(FramingError) as caught:
+        read_body(incoming, 5, 10)
+    assert (caught.value.status, caught.value.words) == (400, "the body was cut off")
+    with pair(b"abc", open_=True) as incoming, pytest.raises(TimeoutError, match="the request did not come in time"):
+        read_body(incoming, 5, 10, seconds=0)

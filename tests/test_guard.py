@@ -21,9 +21,13 @@ from meshbox.images.web import Request, Response
         ("evil.example", False),
         ("127.0.0.1.evil.example", False),
         ("grafana.istio-system.svc", True),
+        ("grafana.istio-system.svc.cluster", True),
         ("istio-system.evil", False),
         ("grafana.istio-system.svc.evil.example", False),
         ("", False),
+        ("[", False),
+        ("[::1", False),
+        ("a]b", False),
     ],
 )
 def test_names_of_our_own(host: str, own: bool) -> None:
@@ -37,7 +41,9 @@ def test_a_request_without_a_name_is_answered_where_probes_ask() -> None:
 
 def test_a_foreign_origin_may_look_and_change_nothing() -> None:
     assert refusal("GET", "127.0.0.1:1", "http://evil.example") == ""
+    assert refusal("HEAD", "127.0.0.1:1", "http://evil.example") == ""
     assert refusal("POST", "127.0.0.1:1", "http://evil.example") == "requests from http://evil.example are refused"
+    assert refusal("POST", "127.0.0.1:1", "http://[") == "requests from http://[ are refused"
     assert refusal("GET", "127.0.0.1:1", "null") == "requests from null are refused"
     assert refusal("POST", "127.0.0.1:1", "http://127.0.0.1:1") == ""
 
@@ -67,6 +73,8 @@ def test_a_secret_opens_to_itself_only() -> None:
     assert same_secret(secret, secret)
     for given in ("", secret[:-1], secret + "x", secret.swapcase(), " " + secret, "ä", "\udcff"):
         assert not same_secret(given, secret)
+    # A file may hold what is no character: it is compared as the bytes it is.
+    assert same_secret("\udcff" * 32, "\udcff" * 32)
 
 
 @pytest.mark.parametrize("lost", ["", " ", "short", "x" * 31])

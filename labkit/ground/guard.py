@@ -29,11 +29,22 @@ def own_host(host: str) -> bool:
     """
     try:
         name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        # A bracket without the other one: no name at all.
+        return False
+    try:
         ipaddress.ip_address(name)
     except ValueError:
         labels = name.split(".") if host else []
         return len(labels) == 1 or labels[1:] == ["istio-system"] or labels[2:] in _SERVICE_NAMES
     return True
+
+
+def _same_site(origin: str, host: str) -> bool:
+    try:
+        return urlsplit(origin).netloc == host
+    except ValueError:
+        return False
 
 
 def refusal(method: str, host: str, origin: str, *, nameless: bool = False) -> str:
@@ -48,7 +59,7 @@ def refusal(method: str, host: str, origin: str, *, nameless: bool = False) -> s
     """
     if not (nameless and not host) and not own_host(host):
         return f"this server does not answer to the name {host!r}"
-    if origin and urlsplit(origin).netloc != host and (method not in ("GET", "HEAD") or origin == "null"):
+    if origin and not _same_site(origin, host) and (method not in ("GET", "HEAD") or origin == "null"):
         return f"requests from {origin} are refused"
     return ""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from meshbox.addresses import AddressPlan
+from meshbox.mesh.snapshot import ISTIO_RESOURCES
 
 from .world import App, Reply, World
 
@@ -46,20 +47,30 @@ class Bookshop(World):
         A DestinationRule for a host takes the place of the standing one for as long.
         """
         self._sentinels += 1
-        before = {key: dict(known) for key, known in self.objects.stored.items() if "istio.io" in key}
+        before = self._rules()
         for kind, name, spec in given:
             self.istio(kind, name, spec)
         await self.follow()
         try:
             yield
         finally:
-            for resource in [r for r in self.objects.stored if "istio.io" in r]:
-                for namespace, name in [k for k in self.objects.stored[resource] if k not in before.get(resource, {})]:
-                    self.objects.remove(resource, name, namespace)
-                for key, obj in before.get(resource, {}).items():
-                    if self.objects.stored[resource].get(key) is not obj:
-                        self.objects.put(resource, obj)
+            for (resource, namespace, name), obj in self._rules().items():
+                earlier = before.pop((resource, namespace, name), None)
+                if earlier is None:
+                    self.objects.drop(resource, name, namespace)
+                elif earlier["spec"] != obj["spec"]:
+                    self.objects.update(resource, {**obj, "spec": earlier["spec"]})
+            for (resource, _, _), obj in before.items():
+                self.objects.create(resource, obj)
             await self.follow()
+
+    def _rules(self) -> dict[tuple[str, str, str], Obj]:
+        """Istio's objects by resource, namespace and name."""
+        return {
+            (resource, obj["metadata"].get("namespace", ""), obj["metadata"]["name"]): obj
+            for resource in ISTIO_RESOURCES
+            for obj in self.objects.list(resource)
+        }
 
     async def follow(self) -> None:
         """Wait until all proxies follow what was written before: client and gateway show it by a marker of ours."""

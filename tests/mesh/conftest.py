@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from meshbox.addresses import AddressPlan
 from meshbox.blocks import claim
+
+from .cluster import Cluster
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RELEASES = ("1.2.2", "1.30.3")
@@ -28,6 +30,20 @@ def second_plan(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AddressPla
     plan, lock = claim(tmp_path_factory.mktemp("addresses"))
     with lock:
         yield plan
+
+
+@pytest.fixture
+def cluster_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Cluster]]:
+    """Makes a cluster's objects, for a release."""
+    made: list[Cluster] = []
+
+    def make(release: str) -> Cluster:
+        made.append(Cluster(tmp_path_factory.mktemp("cluster"), release))
+        return made[-1]
+
+    yield make
+    for cluster in made:
+        cluster.close()
 
 
 @pytest.fixture

@@ -1,25 +1,66 @@
-"""Objects for tests of pure functions."""
+"""Objects for tests of pure functions: as the API keeps what a user writes, unless said otherwise."""
 
 from __future__ import annotations
 
+import atexit
+import functools
+import json
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from meshbox.addresses import AddressPlan
+from meshbox.api.store import clone
 from meshbox.mesh import snapshot as names
 from meshbox.mesh.model import Workload
 from meshbox.mesh.snapshot import Snapshot
 
+from .cluster import Cluster
+
 Obj = dict[str, Any]
 
 PLAN = AddressPlan(99)
+SLICES = "endpointslices.discovery.k8s.io"
+
+
+@functools.cache
+def _api(release: str) -> Cluster:
+    """A cluster that is only ever asked what it would store."""
+    folder = tempfile.TemporaryDirectory()
+    cluster = Cluster(Path(folder.name), release, PLAN)
+    cluster.validate()
+    atexit.register(folder.cleanup)
+    atexit.register(cluster.close)
+    return cluster
+
+
+@functools.lru_cache(4096)
+def _stored(resource: str, text: str, release: str) -> Obj:
+    given = json.loads(text)
+    found = _api(release).admitted(resource, given)
+    # The API sets both by its own clock, and who runs an object reports its status.
+    found["metadata"]["creationTimestamp"] = given["metadata"].get("creationTimestamp", "2020-01-01T00:00:00Z")
+    if "status" in given:
+        found["status"] = {**found["status"], **given["status"]}
+    return found
+
+
+def stored(resource: str, obj: Obj, *, legacy: bool = False) -> Obj:
+    """`obj` as a cluster stores it: admitted, checked and completed.
+
+    Raises:
+        ApiError: where no user could have written it.
+    """
+    found: Obj = clone(_stored(resource, json.dumps(obj), "1.2.2" if legacy else "1.30.3"))
+    return found
 
 
 def service(name: str, *ports: tuple[str, int], namespace: str = "bookinfo", ip: str = "", **spec: Any) -> Obj:
     numbered = [{"name": n, "port": p} for n, p in ports or (("http", 9080),)]
-    address = ip or f"127.99.16.{sum(map(ord, name)) % 250}"
+    address = {} if "externalName" in spec else {"clusterIP": ip or f"127.99.16.{sum(map(ord, name)) % 250}"}
     return {
         "metadata": {"name": name, "namespace": namespace},
-        "spec": {"clusterIP": address, "ports": numbered, "selector": {"app": name}, **spec},
+        "spec": {**address, "ports": numbered, "selector": {"app": name}, **spec},
     }
 
 
@@ -32,9 +73,9 @@ def pod(
     ports: tuple[int, ...] = (9080,),
     **labels: str,
 ) -> Obj:
-    containers: list[Obj] = [{"name": "app", "ports": [{"containerPort": p} for p in ports]}]
+    containers: list[Obj] = [{"name": "app", "image": "app", "ports": [{"containerPort": p} for p in ports]}]
     if role:
-        containers.append({"name": "istio-proxy", "args": ["proxy", role]})
+        containers.append({"name": "istio-proxy", "image": "istio/proxyv2", "args": ["proxy", role]})
     app = labels.setdefault("app", name.rsplit("-", 1)[0])
     return {
         "metadata": {"name": name, "namespace": namespace, "labels": labels},
@@ -43,29 +84,31 @@ def pod(
     }
 
 
-def slices(services: list[Obj], pods: list[Obj]) -> list[Obj]:
+def endpoints(services: list[Obj], pods: list[Obj], *, legacy: bool = False) -> dict[str, list[Obj]]:
+    """What the controllers write for these Services: slices, and Endpoints where Kubernetes knew no slices."""
+    resource = "endpoints" if legacy else SLICES
     found = []
     for svc in services:
+        meta, spec = svc["metadata"], svc["spec"]
         chosen = [
             p
             for p in pods
-            if p["metadata"]["namespace"] == svc["metadata"]["namespace"]
-            and all(p["metadata"]["labels"].get(k) == v for k, v in svc["spec"]["selector"].items())
+            if p["metadata"]["namespace"] == meta["namespace"]
+            and spec.get("selector")
+            and all(p["metadata"]["labels"].get(k) == v for k, v in spec["selector"].items())
         ]
-        found.append(
-            {
-                "metadata": {
-                    "name": svc["metadata"]["name"],
-                    "namespace": svc["metadata"]["namespace"],
-                    "labels": {"kubernetes.io/service-name": svc["metadata"]["name"]},
-                },
-                "endpoints": [
-                    {"addresses": [p["status"]["podIP"]], "targetRef": {"name": p["metadata"]["name"]}} for p in chosen
-                ],
-                "ports": [{"name": p["name"], "port": p.get("targetPort", p["port"])} for p in svc["spec"]["ports"]],
-            }
-        )
-    return found
+        places = [(p["status"]["podIP"], {"kind": "Pod", "name": p["metadata"]["name"]}) for p in chosen]
+        ports = [{"name": p["name"], "port": p.get("targetPort", p["port"])} for p in spec["ports"]]
+        named = {"name": meta["name"], "namespace": meta["namespace"]}
+        if legacy:
+            addresses = [{"ip": ip, "targetRef": pod} for ip, pod in places]
+            obj: Obj = {"metadata": named, "subsets": [{"addresses": addresses, "ports": ports}] if addresses else []}
+        else:
+            named["labels"] = {"kubernetes.io/service-name": meta["name"]}
+            entries = [{"addresses": [ip], "targetRef": pod} for ip, pod in places]
+            obj = {"metadata": named, "addressType": "IPv4", "endpoints": entries, "ports": ports}
+        found.append(stored(resource, obj, legacy=legacy))
+    return {resource: found}
 
 
 def istio(name: str, spec: Obj, namespace: str = "bookinfo", age: int = 0) -> Obj:
@@ -84,24 +127,30 @@ def bookinfo() -> tuple[list[Obj], list[Obj]]:
     return services, pods
 
 
-def snapshot(legacy: bool = False, mesh: str = "", plan: AddressPlan = PLAN, **objects: list[Obj]) -> Snapshot:
-    """A snapshot of bookinfo and what else is given, by the snapshot module's names of resources in lower case."""
+def snapshot(
+    legacy: bool = False,
+    mesh: str = "",
+    plan: AddressPlan = PLAN,
+    kept: dict[str, list[Obj]] | None = None,
+    **objects: list[Obj],
+) -> Snapshot:
+    """A snapshot of bookinfo and what else is given, by the snapshot module's names of resources in lower case.
+
+    Args:
+        legacy: Whether it is a cluster of Istio 1.2's days.
+        mesh: The mesh's settings.
+        plan: Its addresses.
+        kept: Objects by resource that nobody has looked at, as a journal of an older version may hold them.
+        objects: What users write.
+    """
     services, pods = bookinfo()
-    services += objects.pop("services", [])
-    pods += objects.pop("pods", [])
-    given = {getattr(names, key.upper()): value for key, value in objects.items()}
     config = {"metadata": {"name": "istio", "namespace": "istio-system"}, "data": {"mesh": mesh}}
-    return Snapshot(
-        {
-            "services": services,
-            "pods": pods,
-            "endpointslices.discovery.k8s.io": slices(services, pods),
-            "configmaps": [config],
-            **given,
-        },
-        plan,
-        legacy=legacy,
-    )
+    written = {getattr(names, key.upper(), key): value for key, value in objects.items()}
+    services += written.pop("services", [])
+    pods += written.pop("pods", [])
+    everything = {"services": services, "pods": pods, "configmaps": [config], **written}
+    found = {resource: [stored(resource, o, legacy=legacy) for o in each] for resource, each in everything.items()}
+    return Snapshot({**found, **endpoints(services, pods, legacy=legacy), **(kept or {})}, plan, legacy=legacy)
 
 
 def workload(snap: Snapshot, name: str, namespace: str = "bookinfo") -> Workload:

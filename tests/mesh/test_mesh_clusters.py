@@ -11,7 +11,7 @@ from meshbox.addresses import LOW_PORT_SHIFT, AddressPlan
 from meshbox.mesh.model import protocol_of
 from meshbox.mesh.translate import translate
 
-from .objects import istio, pod, service, slices, snapshot, workload
+from .objects import SLICES, bookinfo, endpoints, istio, pod, service, snapshot, stored, workload
 
 Json = dict[str, Any]
 
@@ -54,15 +54,12 @@ def test_a_subset_holds_the_pods_with_its_labels() -> None:
 
 
 def test_pods_that_are_not_ready_get_nothing() -> None:
-    snap = snapshot()
-    endpoints = snap.all("endpointslices.discovery.k8s.io")
-    for item in endpoints:
-        for entry in item["endpoints"]:
-            entry["conditions"] = {"ready": entry["targetRef"]["name"] != "reviews-v2"}
-    from meshbox.mesh.snapshot import Snapshot
-
-    again = Snapshot({**snap._objects, "endpointslices.discovery.k8s.io": endpoints}, snap.plan, legacy=False)
-    body = translate(again, workload(again, "details-v1")).clusters[REVIEWS]
+    services, pods = bookinfo()
+    (held,) = endpoints(services[3:], pods)[SLICES]
+    held["endpoints"][1]["conditions"] = {"ready": False}
+    held["endpoints"][2]["conditions"] = {"ready": True}
+    snap = snapshot(kept={SLICES: [stored(SLICES, held)]})
+    body = translate(snap, workload(snap, "details-v1")).clusters[REVIEWS]
     assert addresses(json.loads(body)) == ["127.99.64.4", "127.99.64.6"]
 
 
@@ -214,14 +211,14 @@ def test_a_rule_can_switch_mtls_off_or_originate_tls() -> None:
 
 @pytest.mark.parametrize(
     ("resolution", "kind", "endpoints"),
-    [("DNS", "STRICT_DNS", []), ("NONE", "ORIGINAL_DST", []), ("STATIC", "STATIC", [{"address": "10.1.2.3"}])],
+    [("DNS", "STRICT_DNS", []), ("NONE", "ORIGINAL_DST", None), ("STATIC", "STATIC", [{"address": "10.1.2.3"}])],
 )
-def test_service_entries(resolution: str, kind: str, endpoints: list[Json]) -> None:
+def test_service_entries(resolution: str, kind: str, endpoints: list[Json] | None) -> None:
     spec = {
         "hosts": ["api.example.com"],
         "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}],
         "resolution": resolution,
-        "endpoints": endpoints,
+        **({} if endpoints is None else {"endpoints": endpoints}),
     }
     cluster = clusters(service_entries=[istio("api", spec)])["outbound|80||api.example.com"]
     assert cluster["type"] == kind
@@ -277,19 +274,84 @@ def test_protocols_are_told_by_the_ports_name(
 
 
 def test_endpoints_serve_where_there_are_no_slices() -> None:
-    from meshbox.mesh.snapshot import Snapshot
+    snap = snapshot(legacy=True)
+    assert snap.all(SLICES) == []
+    body = translate(snap, workload(snap, "details-v1")).clusters[REVIEWS]
+    assert addresses(json.loads(body)) == ["127.99.64.4", "127.99.64.5", "127.99.64.6"]
+    assert endpoints([], []) == {SLICES: []}
 
-    snap = snapshot()
-    subsets = [
-        {
-            "addresses": [{"ip": "127.99.64.4", "targetRef": {"name": "reviews-v1"}}],
-            "ports": [{"name": "http", "port": 9080}],
-        }
-    ]
-    endpoints = [{"metadata": {"name": "reviews", "namespace": "bookinfo"}, "subsets": subsets}]
-    old = Snapshot(
-        {**snap._objects, "endpointslices.discovery.k8s.io": [], "endpoints": endpoints}, snap.plan, legacy=True
-    )
-    body = translate(old, workload(old, "details-v1")).clusters[REVIEWS]
-    assert addresses(json.loads(body)) == ["127.99.64.4"]
-    assert slices([], []) == []
+
+@pytest.mark.parametrize(
+    ("port", "options"),
+    [
+        ("http", None),
+        ("tcp", None),
+        ("http2", {"explicit_http_config": {"http2_protocol_options": {}}}),
+        ("grpc", {"explicit_http_config": {"http2_protocol_options": {}}}),
+        ("", {"use_downstream_protocol_config": {"http_protocol_options": {}, "http2_protocol_options": {}}}),
+    ],
+)
+def test_an_applications_own_port_speaks_what_its_service_says(port: str, options: Json | None) -> None:
+    own = pod("own-v1", "127.99.64.60", ports=(7000,), app="own")
+    found = clusters(source="own-v1", pods=[own], services=[service("own", (port, 7000))])["inbound|7000||"]
+    extensions = found.pop("typed_extension_protocol_options", None)
+    assert (extensions is None) is (options is None)
+    for extension in (extensions or {}).values():
+        assert {key: value for key, value in extension.items() if key != "@type"} == options
+    where = {"socket_address": {"address": "127.99.128.60", "port_value": 7000}}
+    limits = dict.fromkeys(("max_connections", "max_pending_requests", "max_requests"), NO_LIMIT)
+    assert found == {
+        "@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster",
+        "name": "inbound|7000||",
+        "alt_stat_name": "inbound|7000||;",
+        "type": "STATIC",
+        "connect_timeout": "10s",
+        "circuit_breakers": {"thresholds": [limits]},
+        "load_assignment": {
+            "cluster_name": "inbound|7000||",
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": where}}]}],
+        },
+    }
+
+
+def test_what_is_passed_through_goes_by_address_or_by_name() -> None:
+    found = clusters()
+    by_address, by_name = found["PassthroughCluster"], found["PassthroughCluster_by_name"]
+    assert (by_address["type"], by_address["lb_policy"]) == ("ORIGINAL_DST", "CLUSTER_PROVIDED")
+    assert by_name["cluster_type"]["name"] == "envoy.clusters.dynamic_forward_proxy"
+    cache = by_name["cluster_type"]["typed_config"]["dns_cache_config"]
+    assert cache == {"name": "http_proxy", "dns_lookup_family": "V4_ONLY"}
+    # Both are told apart by nobody who counts.
+    assert by_name["metadata"] == by_address["metadata"]
+
+
+def test_a_cluster_and_its_pods_say_whose_they_are() -> None:
+    found = clusters()["outbound|9080||details.bookinfo.svc.cluster.local"]
+    istio_says = found["metadata"]["filter_metadata"]["istio"]
+    assert {key: istio_says[key] for key in ("service", "service_name", "service_namespace", "protocol")} == {
+        "service": "details.bookinfo.svc.cluster.local",
+        "service_name": "details",
+        "service_namespace": "bookinfo",
+        "protocol": "http",
+    }
+    assert istio_says["default_original_port"] == 9080
+    (endpoint,) = found["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    assert endpoint["metadata"]["filter_metadata"]["istio"] == {
+        "workload": "details-v1",
+        "namespace": "bookinfo",
+        "canonical_service": "details",
+        "canonical_revision": "v1",
+        "app": "details",
+        "version": "v1",
+        "cluster": "Kubernetes",
+        "principal": "spiffe://cluster.local/ns/bookinfo/sa/bookinfo-details",
+    }
+
+
+def test_names_are_asked_of_dns_as_often_as_they_may_change() -> None:
+    port = {"number": 80, "name": "http", "protocol": "HTTP"}
+    entry = istio("api", {"hosts": ["api.example.com"], "ports": [port], "resolution": "DNS"})
+    found = clusters(service_entries=[entry])["outbound|80||api.example.com"]
+    fields = ("dns_lookup_family", "dns_refresh_rate", "respect_dns_ttl")
+    assert {key: found[key] for key in fields} == dict(zip(fields, ("V4_ONLY", "60s", True), strict=True))
+    assert not set(fields) & set(clusters()[REVIEWS])

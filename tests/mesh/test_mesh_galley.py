@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 from meshbox.mesh import webhooks
 from meshbox.mesh.galley import Galley
 
-from .fakes import FakeObjects
+from .cluster import Cluster
 
 CONFIGURATION = """
 apiVersion: admissionregistration.k8s.io/v1beta1
@@ -21,31 +22,32 @@ webhooks:
 WHERE = {"name": "istio-galley", "namespace": "istio-system"}
 
 
-def installed() -> FakeObjects:
-    objects = FakeObjects()
+def installed(objects: Cluster) -> None:
+    """What Galley waits for, but endpoints of its Service."""
     objects.put("clusterroles.rbac.authorization.k8s.io", {"metadata": {"name": "istio-galley-istio-system"}})
     data = {"validatingwebhookconfiguration.yaml": CONFIGURATION}
     name = {"name": "istio-galley-configuration", "namespace": "istio-system"}
     objects.put("configmaps", {"metadata": name, "data": data})
-    objects.put("services", {"metadata": WHERE, "spec": {}})
-    objects.put("endpoints", {"metadata": WHERE, "subsets": []})
+    objects.put("services", {"metadata": WHERE, "spec": {"ports": [{"name": "https", "port": 443}]}})
+    objects.serve("istio-galley", [], [])
     ready = {"type": "Ready", "status": "True"}
     pod = {"name": "istio-galley-1", "namespace": "istio-system", "labels": {"istio": "galley"}}
-    objects.put("pods", {"metadata": pod, "status": {"conditions": [ready]}})
-    return objects
+    spec = {"containers": [{"name": "galley", "image": "istio/galley"}]}
+    objects.put("pods", {"metadata": pod, "spec": spec, "status": {"conditions": [ready]}})
 
 
-async def test_a_webhook_is_registered_once_it_can_be_called() -> None:
-    objects = installed()
-    galley = Galley(objects)  # type: ignore[arg-type]
+async def test_a_webhook_is_registered_once_it_can_be_called(cluster_of: Callable[[str], Cluster]) -> None:
+    objects = cluster_of("1.2.2")
+    installed(objects)
+    galley = Galley(objects)
     galley.start()
     try:
         # The pod is ready; but as long as its Service leads nowhere every write would be refused.
         for _ in range(20):
             await asyncio.sleep(0)
         assert objects.find(webhooks.VALIDATING, "istio-galley") is None
-        objects.put("endpoints", {"metadata": WHERE, "subsets": [{"addresses": [{"ip": "127.99.64.1"}]}]})
-        deadline = time.monotonic() + 5
+        objects.serve("istio-galley", [{"ip": "127.99.64.1"}], [{"name": "https", "port": 443}])
+        deadline = time.monotonic() + 30
         while (found := objects.find(webhooks.VALIDATING, "istio-galley")) is None:
             assert time.monotonic() < deadline, "nothing was registered"
             await asyncio.sleep(0.002)

@@ -154,12 +154,9 @@ def test_tls_is_chosen_by_server_name_and_waits_for_its_credential() -> None:
     servers = [server(8443, "HTTPS", ("a.example.com",), tls=tls)]
     objects: Json = {"gateways": [gateway(*servers)], "virtual_services": [routed("a.example.com")]}
     assert config(**objects).listeners == {}
-    secret = {"metadata": {"name": "shop", "namespace": "istio-system"}, "data": {}}
-    snap = snapshot(pods=[gateway_pod()], **objects)
-    from meshbox.mesh.snapshot import Snapshot
-
-    again = Snapshot({**snap._objects, "secrets": [secret]}, snap.plan, legacy=False)
-    found = translate(again, workload(again, "ingress", "istio-system"))
+    secret = {"metadata": {"name": "shop", "namespace": "istio-system"}, "type": "kubernetes.io/tls", "data": {}}
+    secret["data"] = {"tls.crt": "", "tls.key": ""}
+    found = config(**objects, secrets=[secret])
     chain = json.loads(found.listeners["0.0.0.0_8443"])["filter_chains"][0]
     assert chain["filter_chain_match"] == {"server_names": ["a.example.com"]}
     context = chain["transport_socket"]["typed_config"]["common_tls_context"]
@@ -179,6 +176,15 @@ def test_tls_can_pass_through_by_server_name() -> None:
     assert chain["filter_chain_match"] == {"server_names": ["a.example.com"]}
     assert "transport_socket" not in chain
     assert chain["filters"][-1]["typed_config"]["cluster"] == "outbound|9080||details.bookinfo.svc.cluster.local"
+
+
+def test_any_server_name_is_any_tls() -> None:
+    servers = [server(8443, "TLS", ("*",), tls={"mode": "PASSTHROUGH"})]
+    route = [{"destination": {"host": "details"}}]
+    spec = {"hosts": ["*"], "gateways": ["gw"], "tls": [{"match": [{"sniHosts": ["*"]}], "route": route}]}
+    found = config(gateways=[gateway(*servers)], virtual_services=[istio("vs", spec)])
+    (chain,) = json.loads(found.listeners["0.0.0.0_8443"])["filter_chains"]
+    assert chain["filter_chain_match"] == {"transport_protocol": "tls"}
 
 
 def test_tcp_servers_share_connections_by_weight() -> None:

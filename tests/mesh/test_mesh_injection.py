@@ -2,52 +2,46 @@
 
 from __future__ import annotations
 
-import copy
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from meshbox.addresses import AddressPlan
 from meshbox.contracts import AdmissionRequest, ApiError
 from meshbox.mesh.admission import MeshAdmission
-from meshbox.settings import SandboxSettings
-from tests.conftest import TOKEN
 
+from .cluster import CONTROL_PLANE, Cluster
 from .conftest import RELEASES, REPOSITORY
-from .fakes import FakeObjects
+from .objects import stored
 
 Obj = dict[str, Any]
 
 WEBHOOKS = "mutatingwebhookconfigurations.admissionregistration.k8s.io"
 RESOURCES = {"Service": "services", "ConfigMap": "configmaps", "MutatingWebhookConfiguration": WEBHOOKS}
-FILES = {
-    "1.2.2": ("install/kubernetes/istio-demo.yaml",),
-    "1.30.3": ("manifests/istiod.yaml",),
-}
 INJECTOR = {"1.2.2": "istio-sidecar-injector", "1.30.3": "istiod"}
 
 
-def installed(folder: Path, release: str, *, ready: bool = True) -> FakeObjects:
-    """The objects of a release that injection depends on."""
-    objects = FakeObjects()
-    for file in FILES[release]:
-        if not (folder / file).exists():
-            pytest.skip(f"{folder / file} is not there")
-        for obj in yaml.load_all((folder / file).read_text(), Loader=yaml.CSafeLoader):
-            if obj and obj["kind"] in RESOURCES:
-                if obj["kind"] != "MutatingWebhookConfiguration":
-                    obj["metadata"].setdefault("namespace", "istio-system")
-                objects.put(RESOURCES[obj["kind"]], obj)
-    if ready:
-        endpoints = {"subsets": [{"addresses": [{"ip": "127.9.64.1"}], "ports": [{"port": 443}]}]}
-        objects.put("endpoints", {"metadata": {"name": INJECTOR[release], "namespace": "istio-system"}, **endpoints})
-    namespace = {"metadata": {"name": "bookinfo", "labels": {"istio-injection": "enabled"}}}
-    objects.put("namespaces", namespace)
-    objects.put("namespaces", {"metadata": {"name": "plain"}})
-    return objects
+Installed = Callable[..., Cluster]
+
+
+@pytest.fixture
+def installed(cluster_of: Callable[[str], Cluster]) -> Installed:
+    """Brings what injection depends on into a cluster: of a release's manifests in a folder, or our own."""
+
+    def install(release: str, folder: Path | None = None, *, ready: bool = True) -> Cluster:
+        if folder is not None and not (folder / CONTROL_PLANE[release]).exists():
+            pytest.skip(f"{folder / CONTROL_PLANE[release]} is not there")
+        objects = cluster_of(release)
+        for kind, resource in RESOURCES.items():
+            objects.install(kind, resource, CONTROL_PLANE, folder)
+        if ready:
+            objects.serve(INJECTOR[release], [{"ip": "127.99.64.1"}], [{"name": "https", "port": 443}])
+        objects.put("namespaces", {"metadata": {"name": "bookinfo", "labels": {"istio-injection": "enabled"}}})
+        return objects
+
+    return install
 
 
 @pytest.fixture(params=["own", "genuine"])
@@ -64,7 +58,8 @@ def source(request: pytest.FixtureRequest) -> Any:
 
 def pod(**fields: Any) -> Obj:
     labels = {"app": "details", "version": "v1", "pod-template-hash": "5c7846b89c"}
-    owner = {"kind": "ReplicaSet", "name": "details-v1-5c7846b89c", "controller": True}
+    owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "details-v1-5c7846b89c", "uid": "1"}
+    owner["controller"] = True
     container = {"name": "details", "image": "x", "ports": [{"containerPort": 9080, "protocol": "TCP"}]}
     return {
         "metadata": {
@@ -77,20 +72,25 @@ def pod(**fields: Any) -> Obj:
     }
 
 
-def inject(objects: FakeObjects, release: str, obj: Obj, namespace: str = "bookinfo") -> Obj:
-    settings = SandboxSettings("test", Path("/nowhere"), release, AddressPlan(9), TOKEN)
-    obj = copy.deepcopy(obj)
-    request = AdmissionRequest("CREATE", "pods", namespace, obj["metadata"]["name"], obj)
-    MeshAdmission(objects, settings).mutate(request)  # type: ignore[arg-type]
-    return obj
+def asked(objects: Cluster, obj: Obj, namespace: str = "bookinfo") -> Obj:
+    """The pod as the API server shows it to its webhooks."""
+    given = {**obj, "metadata": {**obj["metadata"], "namespace": namespace}}
+    return stored("pods", given, legacy=objects.settings.legacy)
+
+
+def inject(objects: Cluster, obj: Obj, namespace: str = "bookinfo") -> Obj:
+    shown = asked(objects, obj, namespace)
+    request = AdmissionRequest("CREATE", "pods", namespace, shown["metadata"]["name"], shown)
+    MeshAdmission(objects, objects.settings).mutate(request)
+    return shown
 
 
 def named(containers: list[Obj]) -> list[str]:
     return [container["name"] for container in containers]
 
 
-def test_the_old_sidecar_is_a_second_container(source: Any) -> None:
-    found = inject(installed(source("1.2.2"), "1.2.2"), "1.2.2", pod())
+def test_the_old_sidecar_is_a_second_container(source: Any, installed: Installed) -> None:
+    found = inject(installed("1.2.2", source("1.2.2")), pod())
     spec = found["spec"]
     assert named(spec["initContainers"]) == ["istio-init"]
     assert named(spec["containers"]) == ["details", "istio-proxy"]
@@ -110,10 +110,8 @@ def test_the_old_sidecar_is_a_second_container(source: Any) -> None:
     assert (status["initContainers"], status["containers"]) == (["istio-init"], ["istio-proxy"])
 
 
-def test_todays_sidecar_is_an_init_container_that_goes_on(source: Any) -> None:
-    found = inject(
-        installed(source("1.30.3"), "1.30.3"), "1.30.3", pod(initContainers=[{"name": "mine", "image": "x"}])
-    )
+def test_todays_sidecar_is_an_init_container_that_goes_on(source: Any, installed: Installed) -> None:
+    found = inject(installed("1.30.3", source("1.30.3")), pod(initContainers=[{"name": "mine", "image": "x"}]))
     spec, meta = found["spec"], found["metadata"]
     assert named(spec["initContainers"]) == ["istio-init", "istio-proxy", "mine"]
     assert named(spec["containers"]) == ["details"]
@@ -131,7 +129,7 @@ def test_todays_sidecar_is_an_init_container_that_goes_on(source: Any) -> None:
     assert {"name": "istiod-ca-cert", "configMap": {"name": "istio-ca-root-cert"}} in spec["volumes"]
 
 
-def test_an_applications_http_probes_are_asked_through_the_proxy(source: Any) -> None:
+def test_an_applications_http_probes_are_asked_through_the_proxy(source: Any, installed: Installed) -> None:
     container = {
         "name": "web",
         "image": "x",
@@ -139,13 +137,14 @@ def test_an_applications_http_probes_are_asked_through_the_proxy(source: Any) ->
         "readinessProbe": {"httpGet": {"path": "/ready", "port": "http"}, "timeoutSeconds": 3},
         "livenessProbe": {"tcpSocket": {"port": 8080}},
     }
-    found = inject(installed(source("1.30.3"), "1.30.3"), "1.30.3", pod(containers=[container]))
+    found = inject(installed("1.30.3", source("1.30.3")), pod(containers=[container]))
     web = found["spec"]["containers"][0]
     assert web["readinessProbe"]["httpGet"] == {"path": "/app-health/web/readyz", "port": 15020, "scheme": "HTTP"}
-    assert web["livenessProbe"] == {"tcpSocket": {"port": 8080}}
+    defaults = {"failureThreshold": 3, "periodSeconds": 10, "successThreshold": 1, "timeoutSeconds": 1}
+    assert web["livenessProbe"] == {"tcpSocket": {"port": 8080}, **defaults}
     env = {e["name"]: e.get("value") for e in found["spec"]["initContainers"][1]["env"]}
     assert json.loads(env["ISTIO_KUBE_APP_PROBERS"]) == {
-        "/app-health/web/readyz": {"httpGet": {"path": "/ready", "port": 8080}, "timeoutSeconds": 3}
+        "/app-health/web/readyz": {"httpGet": {"path": "/ready", "port": 8080, "scheme": "HTTP"}, "timeoutSeconds": 3}
     }
 
 
@@ -159,19 +158,19 @@ def test_an_applications_http_probes_are_asked_through_the_proxy(source: Any) ->
         (pod(meta={"annotations": {"sidecar.istio.io/status": "{}"}}), "bookinfo"),
     ],
 )
-def test_pods_that_get_no_sidecar(release: str, obj: Obj, namespace: str) -> None:
-    objects = installed(REPOSITORY / "labkit" / "istio" / "manifests" / release, release)
-    assert inject(objects, release, obj, namespace) == obj
+def test_pods_that_get_no_sidecar(release: str, obj: Obj, namespace: str, installed: Installed) -> None:
+    objects = installed(release)
+    assert inject(objects, obj, namespace) == asked(objects, obj, namespace)
 
 
-def test_a_label_of_the_pod_decides_today() -> None:
-    objects = installed(REPOSITORY / "labkit" / "istio" / "manifests" / "1.30.3", "1.30.3")
+def test_a_label_of_the_pod_decides_today(installed: Installed) -> None:
+    objects = installed("1.30.3")
     out = pod()
     out["metadata"]["labels"]["sidecar.istio.io/inject"] = "false"
-    assert inject(objects, "1.30.3", out) == out
+    assert inject(objects, out) == asked(objects, out)
     into = pod()
     into["metadata"]["labels"]["sidecar.istio.io/inject"] = "true"
-    assert named(inject(objects, "1.30.3", into, "plain")["spec"]["initContainers"]) == ["istio-init", "istio-proxy"]
+    assert named(inject(objects, into, "plain")["spec"]["initContainers"]) == ["istio-init", "istio-proxy"]
 
 
 @pytest.mark.parametrize(
@@ -191,15 +190,16 @@ def test_a_label_of_the_pod_decides_today() -> None:
         ),
     ],
 )
-def test_without_the_injector_pods_wait(source: Any, release: str, message: str) -> None:
+def test_without_the_injector_pods_wait(source: Any, release: str, message: str, installed: Installed) -> None:
+    objects = installed(release, source(release), ready=False)
     with pytest.raises(ApiError) as refused:
-        inject(installed(source(release), release, ready=False), release, pod())
+        inject(objects, pod())
     assert refused.value.code == 500
     assert refused.value.message == message
 
 
-def test_the_proxys_image_can_be_chosen_by_annotation() -> None:
-    objects = installed(REPOSITORY / "labkit" / "istio" / "manifests" / "1.30.3", "1.30.3")
+def test_the_proxys_image_can_be_chosen_by_annotation(installed: Installed) -> None:
+    objects = installed("1.30.3")
     annotated = pod(
         meta={
             "annotations": {
@@ -208,16 +208,16 @@ def test_the_proxys_image_can_be_chosen_by_annotation() -> None:
             }
         }
     )
-    proxy = inject(objects, "1.30.3", annotated)["spec"]["initContainers"][1]
+    proxy = inject(objects, annotated)["spec"]["initContainers"][1]
     assert proxy["image"] == "example.com/mine/proxyv2:7"
     assert proxy["resources"] == {"requests": {"cpu": "5m"}}
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_what_is_written_belongs_to_the_pod_alone(release: str) -> None:
-    objects = installed(REPOSITORY / "labkit" / "istio" / "manifests" / release, release)
-    first, second = inject(objects, release, pod()), inject(objects, release, pod())
+def test_what_is_written_belongs_to_the_pod_alone(release: str, installed: Installed) -> None:
+    objects = installed(release)
+    first, second = inject(objects, pod()), inject(objects, pod())
     assert first == second
     for container in [*first["spec"]["initContainers"], *first["spec"]["containers"]]:
         container.setdefault("resources", {})["limits"] = "changed"
-    assert inject(objects, release, pod()) == second
+    assert inject(objects, pod()) == second

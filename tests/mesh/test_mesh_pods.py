@@ -35,8 +35,11 @@ def pod_env(shop: Bookshop, name: str, *, sidecar: bool = True) -> dict[str, str
     pod = shop.pods[name]
     names = shop.settings.home / "names"
     services = {
-        f"{service}.{namespace}": {"ip": obj["spec"]["clusterIP"], "ports": [p["port"] for p in obj["spec"]["ports"]]}
-        for (namespace, service), obj in shop.objects.stored["services"].items()
+        f"{obj['metadata']['name']}.{obj['metadata']['namespace']}": {
+            "ip": obj["spec"]["clusterIP"],
+            "ports": [p["port"] for p in obj["spec"]["ports"]],
+        }
+        for obj in shop.objects.list("services")
     }
     names.write_text(json.dumps({"services": services, "headless": {"bookinfo/pods": [pod.ip]}, "external": {}}))
     return {

@@ -255,7 +255,7 @@ async def test_spans_go_to_zipkin_when_and_only_when_the_release_says(shop: Book
         await shop.until(traced, "both sides sent spans")
         shop.mesh_config(accessLogFile="/dev/stdout")
         if not shop.settings.legacy:
-            shop.objects.remove("telemetries.telemetry.istio.io", "mesh-default", "istio-system")
+            shop.objects.drop("telemetries.telemetry.istio.io", "mesh-default", "istio-system")
         await shop.follow()
     paths = {s["tags"]["http.url"].rsplit("/", 1)[1] for s in spans if "http.url" in s["tags"]}
     assert "untraced" not in paths

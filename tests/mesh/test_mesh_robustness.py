@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from meshbox.addresses import AddressPlan
+from meshbox.contracts import ApiError
 from meshbox.mesh import translate as translation
 from meshbox.mesh.xds import XdsServer
 from tests.faulty import Fault
@@ -28,10 +29,6 @@ async def shop(tmp_path_factory: pytest.TempPathFactory, plan: AddressPlan) -> A
         yield shop
 
 
-def warnings(shop: Bookshop, name: str) -> list[str]:
-    return [message for who, kind, _, message in shop.objects.events if who == name and kind == "Warning"]
-
-
 @pytest.mark.parametrize(
     "spec",
     [
@@ -45,28 +42,33 @@ def warnings(shop: Bookshop, name: str) -> list[str]:
 )
 async def test_an_unusable_object_leaves_the_version_before_in_force(shop: Bookshop, spec: dict | None) -> None:  # type: ignore[type-arg]
     async with shop.rules(virtual_service({"route": [to("v1")]})):
-        shop.objects.events.clear()
-        shop.istio("VirtualService", "under-test", spec)  # type: ignore[arg-type]
+        shop.objects.forget_events()
+        with pytest.raises(ApiError, match=r"pilot\.validation\.istio\.io"):
+            shop.istio("VirtualService", "under-test", spec)  # type: ignore[arg-type]
+        with shop.objects.unvalidated():
+            shop.istio("VirtualService", "under-test", spec)  # type: ignore[arg-type]
         await shop.follow()
         assert set(await shop.many(40)) == {"reviews-v1"}
-        assert "the version before stays in force" in warnings(shop, "under-test")[0]
+        assert "the version before stays in force" in shop.objects.warnings("under-test")[0]
 
 
 async def test_a_new_unusable_object_is_left_out_and_others_go_on(shop: Bookshop) -> None:
-    shop.objects.events.clear()
-    bad = ("DestinationRule", "bad", {"host": "ratings", "trafficPolicy": {}})
-    async with shop.rules(bad, virtual_service({"route": [to("v3")]})):
+    shop.objects.forget_events()
+    async with shop.rules(virtual_service({"route": [to("v3")]})):
+        with shop.objects.unvalidated():
+            shop.istio("DestinationRule", "bad", {"host": "ratings", "trafficPolicy": {}})
+        await shop.follow()
         assert set(await shop.many(20)) == {"reviews-v3"}
         assert (await shop.get(host="ratings")).status == 200
-        assert warnings(shop, "bad") == [
+        assert shop.objects.warnings("bad") == [
             "configuration is invalid, it is left out: traffic policy must have at least one field"
         ]
 
 
 async def test_an_envoy_filter_says_that_it_does_nothing_here(shop: Bookshop) -> None:
-    shop.objects.events.clear()
-    async with shop.rules(("EnvoyFilter", "lua", {"configPatches": []})):
-        assert "EnvoyFilter has no effect" in warnings(shop, "lua")[0]
+    shop.objects.forget_events()
+    async with shop.rules(("EnvoyFilter", "lua", {"filters": [{"filterName": "envoy.lua", "filterType": "HTTP"}]})):
+        assert "EnvoyFilter has no effect" in shop.objects.warnings("lua")[0]
 
 
 async def test_what_nobody_foresaw_is_taken_back(shop: Bookshop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,13 +81,13 @@ async def test_what_nobody_foresaw_is_taken_back(shop: Bookshop, monkeypatch: py
 
     monkeypatch.setattr(translation, "outbound_tables", fails)
     async with shop.rules(virtual_service({"route": [to("v2")]})):
-        shop.objects.events.clear()
+        shop.objects.forget_events()
         shop.istio("VirtualService", "poison", {"hosts": ["ratings"], "http": [{"route": [to(host="ratings")]}]})
-        await shop.until(lambda: warnings(shop, "poison"), "the object that cannot be translated is named")
-        assert warnings(shop, "poison")[0] == Fault("cannot be translated for proxies: ")
+        await shop.until(lambda: shop.objects.warnings("poison"), "the object that cannot be translated is named")
+        assert shop.objects.warnings("poison")[0] == Fault("cannot be translated for proxies: ")
         await shop.follow()
         assert set(await shop.many(20)) == {"reviews-v2"}
-        shop.objects.remove(VIRTUAL_SERVICES, "poison", "bookinfo")
+        shop.objects.drop(VIRTUAL_SERVICES, "poison", "bookinfo")
 
 
 async def test_what_was_taken_back_is_taken_again_once_it_can_be_translated(
@@ -98,33 +100,37 @@ async def test_what_was_taken_back_is_taken_again_once_it_can_be_translated(
             raise KeyError("unforeseen")
         return real(scope, labels, legacy=legacy)
 
-    shop.objects.events.clear()
+    shop.objects.forget_events()
     with monkeypatch.context() as patched:
         patched.setattr(translation, "outbound_tables", fails)
         shop.istio(*virtual_service({"route": [to("v2")]}))
-        await shop.until(lambda: warnings(shop, "under-test"), "it is named")
+        await shop.until(lambda: shop.objects.warnings("under-test"), "it is named")
     # Nobody touches the object again.
     await shop.until(lambda: not shop.mesh._cache._left_out and shop.mesh._again is None, "it is taken")
     await shop.follow()
     assert set(await shop.many(20)) == {"reviews-v2"}
-    assert len(warnings(shop, "under-test")) == 1
-    shop.objects.remove(VIRTUAL_SERVICES, "under-test", "bookinfo")
+    assert len(shop.objects.warnings("under-test")) == 1
+    shop.objects.drop(VIRTUAL_SERVICES, "under-test", "bookinfo")
 
 
 async def test_only_what_cannot_be_translated_is_taken_back(shop: Bookshop) -> None:
     """Whatever its kind, and however much came at the same moment: at a start all objects come at once."""
-    shop.objects.events.clear()
+    shop.objects.forget_events()
     meta = {"name": "odd", "namespace": "bookinfo"}
-    shop.objects.put("pods", {"metadata": meta, "spec": {"containers": [{"image": "nameless"}]}, "status": {}})
+    odd = {"metadata": meta, "spec": {"containers": [{"image": "nameless"}]}, "status": {}}
+    with pytest.raises(ApiError, match=r"spec\.containers\[0\]\.name: Required value"):
+        shop.objects.put("pods", odd)
+    shop.objects.keep("pods", odd)
     for number in range(10):
         shop.objects.put(
             "configmaps", {"metadata": {"name": f"m{number}", "namespace": "bookinfo"}, "data": {"a": "1"}}
         )
     async with shop.rules(virtual_service({"route": [to("v3")]})):
         assert set(await shop.many(20)) == {"reviews-v3"}
-        assert [who for who, kind, _, _ in shop.objects.events if kind == "Warning"] == ["odd"]
-        assert "cannot be translated for proxies" in warnings(shop, "odd")[0]
-    shop.objects.remove("pods", "odd", "bookinfo")
+        (warning,) = shop.objects.warnings()
+        assert "cannot be translated for proxies" in warning
+        assert shop.objects.warnings("odd") == [warning]
+    shop.objects.drop("pods", "odd", "bookinfo")
 
 
 async def test_traffic_goes_on_without_the_control_plane_and_changes_wait(shop: Bookshop) -> None:

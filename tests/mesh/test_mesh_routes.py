@@ -1,28 +1,13 @@
-"""VirtualServices as route tables, without any Envoy."""
+"""The rules of VirtualServices as routes, without any Envoy."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 
-from meshbox.mesh.translate import translate
-
-from .objects import istio, pod, service, snapshot, workload
-
-Json = dict[str, Any]
-
-V1 = {"destination": {"host": "reviews", "subset": "v1"}}
-V3 = {"destination": {"host": "reviews", "subset": "v3"}}
-
-
-def hosts(
-    table: str = "9080", *, legacy: bool = False, source: str = "productpage-v1", **objects: Any
-) -> dict[str, Json]:
-    snap = snapshot(legacy=legacy, **objects)
-    config = translate(snap, workload(snap, source))
-    return {h["name"]: h for h in json.loads(config.routes[table])["virtual_hosts"]}
+from .objects import istio
+from .test_mesh_hosts import V1, V3, Json, hosts
 
 
 def routes(*rules: Json, legacy: bool = False, **objects: Any) -> list[Json]:
@@ -30,38 +15,6 @@ def routes(*rules: Json, legacy: bool = False, **objects: Any) -> list[Json]:
         legacy=legacy, virtual_services=[istio("reviews", {"hosts": ["reviews"], "http": list(rules)})], **objects
     )
     return list(found["reviews.bookinfo.svc.cluster.local:9080"]["routes"])
-
-
-@pytest.mark.parametrize("legacy", [True, False])
-def test_every_service_of_a_port_is_a_virtual_host_under_all_its_names(legacy: bool) -> None:
-    found = hosts(legacy=legacy)
-    assert set(found) == {
-        *(f"{n}.bookinfo.svc.cluster.local:9080" for n in ("productpage", "details", "ratings", "reviews")),
-        "allow_any",
-    }
-    domains = found["reviews.bookinfo.svc.cluster.local:9080"]["domains"]
-    for name in ("reviews", "reviews.bookinfo", "reviews.bookinfo.svc", "reviews.bookinfo.svc.cluster.local"):
-        assert name in domains
-        assert f"{name}:9080" in domains
-    default = found["reviews.bookinfo.svc.cluster.local:9080"]["routes"][0]
-    assert default["route"]["cluster"] == "outbound|9080||reviews.bookinfo.svc.cluster.local"
-    assert default["decorator"]["operation"] == "reviews.bookinfo.svc.cluster.local:9080/*"
-
-
-def test_a_service_of_another_namespace_has_no_short_name() -> None:
-    other = service("books", namespace="library")
-    found = hosts(services=[other])
-    domains = found["books.library.svc.cluster.local:9080"]["domains"]
-    assert "books" not in domains
-    assert "books.library" in domains
-
-
-def test_no_domain_appears_twice_in_a_table() -> None:
-    entry = istio("own", {"hosts": ["reviews"], "ports": [{"number": 9080, "name": "http", "protocol": "HTTP"}]})
-    snap = snapshot(service_entries=[entry])
-    for table in translate(snap, workload(snap, "details-v1")).routes.values():
-        domains = [d for h in json.loads(table)["virtual_hosts"] for d in h["domains"]]
-        assert len(domains) == len(set(domains))
 
 
 def test_retries_by_default_are_the_releases_own() -> None:
@@ -152,9 +105,52 @@ def test_matches_of_other_ports_sources_and_gateways_are_left_out() -> None:
     assert [r["route"]["cluster"] for r in found] == ["outbound|9080|v1|reviews.bookinfo.svc.cluster.local"]
 
 
-def test_what_follows_a_catch_all_is_left_out() -> None:
-    found = routes({"match": [{"uri": {"prefix": "/x"}}], "route": [V3]}, {"route": [V1]}, {"route": [V3]})
-    assert len(found) == 2
+def test_of_a_rules_matches_each_stands_for_itself() -> None:
+    paths = [{"uri": {"exact": "/a"}, "port": 1}, {"uri": {"exact": "/b"}}, {"uri": {"exact": "/c"}}]
+    assert [one["match"] for one in routes({"match": paths, "route": [V1]})] == [{"path": "/b"}, {"path": "/c"}]
+
+
+@pytest.mark.parametrize(
+    ("match", "last"),
+    [
+        ({"uri": {"prefix": "/"}}, True),
+        ({"uri": {"regex": ".*"}}, True),
+        ({"uri": {"prefix": "/x"}}, False),
+        ({"uri": {"regex": "/.*"}}, False),
+        ({"headers": {"x": {"exact": "1"}}}, False),
+        ({"queryParams": {"x": {"exact": "1"}}}, False),
+        ({"uri": {"prefix": "/"}, "headers": {"x": {}}}, False),
+    ],
+)
+def test_what_follows_a_catch_all_is_left_out(match: Json, last: bool) -> None:
+    found = routes(
+        {"match": [{"uri": {"prefix": "/x"}}], "route": [V3]}, {"match": [match], "route": [V1]}, {"route": [V3]}
+    )
+    assert len(found) == (2 if last else 3)
+
+
+def test_only_a_pattern_of_re2_has_no_case_to_ignore() -> None:
+    found = routes(
+        {"match": [{"uri": {"regex": "/a"}, "ignoreUriCase": True}], "route": [V1]},
+        {"match": [{"uri": {"exact": "/a"}, "ignoreUriCase": True}], "route": [V1]},
+    )
+    assert [one["match"] for one in found] == [
+        {"safe_regex": {"regex": "/a"}},
+        {"path": "/a", "case_sensitive": False},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({}, {"name": "q", "present_match": True}),
+        ({"exact": ""}, {"name": "q", "string_match": {"exact": ""}}),
+        ({"prefix": "a"}, {"name": "q", "string_match": {"prefix": "a"}}),
+    ],
+)
+def test_a_parameter_may_be_there_or_be_empty(asked: Json, expected: Json) -> None:
+    (found, *_) = routes({"match": [{"queryParams": {"q": asked}}], "route": [V1]})
+    assert found["match"] == {"prefix": "/", "query_parameters": [expected]}
 
 
 def test_redirect_rewrite_direct_response_and_timeout() -> None:
@@ -191,13 +187,13 @@ def test_redirect_rewrite_direct_response_and_timeout() -> None:
 
 
 def test_faults_with_percentages_of_both_releases() -> None:
-    def fault(spec: Json) -> Json:
-        config = routes({"fault": spec, "route": [V1]})[0]["typed_per_filter_config"]
+    def fault(spec: Json, *, legacy: bool = False) -> Json:
+        config = routes({"fault": spec, "route": [V1]}, legacy=legacy)[0]["typed_per_filter_config"]
         return dict(config["envoy.filters.http.fault"])
 
     new = fault({"delay": {"percentage": {"value": 12.5}, "fixedDelay": "7s"}})
     assert new["delay"] == {"fixed_delay": "7s", "percentage": {"numerator": 125000, "denominator": "MILLION"}}
-    old = fault({"abort": {"percent": 100, "httpStatus": 500}})
+    old = fault({"abort": {"percent": 100, "httpStatus": 500}}, legacy=True)
     assert old["abort"] == {"http_status": 500, "percentage": {"numerator": 1000000, "denominator": "MILLION"}}
     unsaid = fault({"abort": {"httpStatus": 500}})
     assert unsaid["abort"]["percentage"]["numerator"] == 0
@@ -242,75 +238,6 @@ def test_cors() -> None:
     assert (policy["max_age"], policy["allow_credentials"]) == ("86400", True)
 
 
-def test_of_two_virtual_services_the_more_specific_then_the_older_speaks_for_a_host() -> None:
-    def named(name: str, host: str, age: int) -> Json:
-        rule = {"name": name, "route": [V1]}
-        return istio(name, {"hosts": [host], "http": [rule]}, age=age)
-
-    found = hosts(
-        virtual_services=[
-            named("wild", "*.bookinfo.svc.cluster.local", 0),
-            named("young", "reviews", 5),
-            named("old", "reviews", 1),
-        ]
-    )
-    assert found["reviews.bookinfo.svc.cluster.local:9080"]["routes"][0]["name"] == "old"
-    assert found["details.bookinfo.svc.cluster.local:9080"]["routes"][0]["name"] == "wild"
-
-
-def test_a_virtual_service_of_a_gateway_leaves_the_mesh_alone() -> None:
-    only = istio("r", {"hosts": ["reviews"], "gateways": ["gw"], "http": [{"route": [V3]}]})
-    route = hosts(virtual_services=[only])["reviews.bookinfo.svc.cluster.local:9080"]["routes"][0]
-    assert route["route"]["cluster"] == "outbound|9080||reviews.bookinfo.svc.cluster.local"
-
-
-def test_export_keeps_a_virtual_service_in_its_namespace() -> None:
-    private = istio(
-        "r", {"hosts": ["reviews.bookinfo.svc.cluster.local"], "exportTo": ["."], "http": [{"route": [V3]}]}, "library"
-    )
-    route = hosts(virtual_services=[private])["reviews.bookinfo.svc.cluster.local:9080"]["routes"][0]
-    assert route["route"]["cluster"] == "outbound|9080||reviews.bookinfo.svc.cluster.local"
-
-
-def test_a_sidecar_narrows_what_a_proxy_sees() -> None:
-    sidecar = istio(
-        "default",
-        {
-            "egress": [{"hosts": ["./ratings.bookinfo.svc.cluster.local"]}],
-            "outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"},
-        },
-    )
-    found = hosts(sidecars=[sidecar])
-    assert set(found) == {"ratings.bookinfo.svc.cluster.local:9080", "block_all"}
-    assert found["block_all"]["routes"][0]["direct_response"]["status"] == 502
-
-
-def test_a_sidecar_for_some_workloads_leaves_others_alone() -> None:
-    sidecar = istio("few", {"workloadSelector": {"labels": {"app": "ratings"}}, "egress": [{"hosts": ["./*"]}]})
-    far = service("far", namespace="library")
-    mine = hosts(sidecars=[sidecar], services=[far], source="ratings-v1")
-    other = hosts(sidecars=[sidecar], services=[far], source="details-v1")
-    assert "far.library.svc.cluster.local:9080" not in mine
-    assert "far.library.svc.cluster.local:9080" in other
-
-
-def test_unknown_hosts_pass_or_are_refused_as_the_mesh_says() -> None:
-    assert hosts()["allow_any"]["routes"][0]["route"]["cluster"] == "PassthroughCluster"
-    closed = hosts(mesh="outboundTrafficPolicy: {mode: REGISTRY_ONLY}")
-    assert closed["block_all"]["routes"][0]["direct_response"]["status"] == 502
-
-
-def test_the_proxy_port_serves_every_port_of_every_host() -> None:
-    found = hosts("http_proxy", services=[service("web", ("http", 80)), service("db", ("tcp-db", 5000))])
-    assert "reviews:9080" in found["reviews.bookinfo.svc.cluster.local:9080"]["domains"]
-    assert "reviews" not in found["reviews.bookinfo.svc.cluster.local:9080"]["domains"]
-    assert {"web", "web:80"} <= set(found["web.bookinfo.svc.cluster.local:80"]["domains"])
-    tunnel = found["db.bookinfo.svc.cluster.local:5000"]["routes"][0]
-    assert tunnel["match"] == {"connect_matcher": {}}
-    # A call to an address that nobody captured must never come back to the proxy itself.
-    assert found["allow_any"]["routes"][-1]["route"]["cluster"] == "PassthroughCluster_by_name"
-
-
 def test_consistent_hash_of_the_rule_is_in_the_route() -> None:
     rule = istio(
         "reviews",
@@ -345,22 +272,3 @@ def test_delegates_bring_their_routes_under_the_roots_conditions() -> None:
     found = hosts(virtual_services=[root, part])["reviews.bookinfo.svc.cluster.local:9080"]["routes"]
     assert [r["match"] for r in found] == [{"prefix": "/a/b"}]
     assert found[0]["route"]["cluster"] == "outbound|9080|v1|reviews.library.svc.cluster.local"
-
-
-@pytest.mark.parametrize(
-    ("legacy", "name"), [(True, "inbound|9080|http|ratings.bookinfo.svc.cluster.local"), (False, "inbound|9080||")]
-)
-def test_inbound_tables_have_the_releases_name(legacy: bool, name: str) -> None:
-    table = hosts(name, legacy=legacy, source="ratings-v1")
-    assert table["inbound|http|9080"]["routes"][0]["route"]["cluster"] == name
-
-
-def test_tables_are_made_of_the_same_bytes_for_proxies_that_see_the_same() -> None:
-    snap = snapshot(pods=[pod("other-v1", "127.99.64.20")])
-    one = translate(snap, workload(snap, "details-v1"))
-    two = translate(snap, workload(snap, "other-v1"))
-    assert one.routes["9080"] is two.routes["9080"]
-    assert (
-        one.clusters["outbound|9080||reviews.bookinfo.svc.cluster.local"]
-        is two.clusters["outbound|9080||reviews.bookinfo.svc.cluster.local"]
-    )

@@ -282,4 +282,4 @@ async def test_the_gateway_terminates_tls_with_a_secret(shop: Bookshop) -> None:
             return reply.headers.get("x-app") == "reviews-v1"
 
         await in_force(shop, served, "the gateway serves TLS")
-    shop.objects.remove("secrets", "books-cert", "istio-system")
+    shop.objects.drop("secrets", "books-cert", "istio-system")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-import math
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -13,11 +11,16 @@ import pytest
 import pytest_asyncio
 
 from meshbox.addresses import AddressPlan
+from tests.chance import likely
 
 from .bookshop import Bookshop, destination_rule, gateway_server, opened, to, virtual_service
 from .conftest import RELEASES
+from .world import Reply
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+MANY = 1600
+"""Calls of which a share is counted: enough to tell it to 7 %."""
 
 JASON = {"headers": {"end-user": {"exact": "jason"}}}
 
@@ -34,17 +37,13 @@ def legacy(shop: Bookshop) -> bool:
     return shop.settings.legacy
 
 
-def within_three_sigma(count: int, total: int, share: float) -> bool:
-    return abs(count - total * share) <= 3 * math.sqrt(total * share * (1 - share))
-
-
 # Envoy's event loop (libevent) reads the kernel's coarse clock: a timer may end that clock's tick
 # early, 4 ms on most Linux kernels. Of 200 delays of 100 ms here the shortest took 98.1 ms.
 TICK = time.clock_getres(6)  # CLOCK_MONOTONIC_COARSE, to which Python gives no name
 
 
 async def quickest(shop: Bookshop, status: int, **options: Any) -> float:
-    """The least that five calls at once took, in seconds: what Envoy adds is in each, a busy machine not in all."""
+    """The least that five calls at once took, in seconds; how long they may take at most is no claim here."""
 
     async def one() -> float:
         began = time.perf_counter()
@@ -55,32 +54,28 @@ async def quickest(shop: Bookshop, status: int, **options: Any) -> float:
 
 
 async def test_without_rules_every_version_answers(shop: Bookshop) -> None:
+    # One of three is never chosen in 60 times with a probability of 3 x (2/3)^60 = 8e-11.
     assert set(await shop.many(60)) == {"reviews-v1", "reviews-v2", "reviews-v3"}
 
 
-async def test_weights_are_kept_within_three_sigma(shop: Bookshop) -> None:
+async def test_weights_are_kept(shop: Bookshop) -> None:
     rule = {"route": [to("v1", weight=75), to("v3", weight=25)]}
     async with shop.rules(virtual_service(rule)):
-        seen = await shop.many(400)
+        seen = await shop.many(MANY)
     assert set(seen) == {"reviews-v1", "reviews-v3"}
-    assert within_three_sigma(seen["reviews-v1"], 400, 0.75), seen
+    assert likely(seen["reviews-v1"], MANY, 0.75), seen
 
 
-async def test_a_rule_is_followed_at_once_and_by_every_request_after(shop: Bookshop) -> None:
-    delays, requests = [], []
+async def test_a_rule_is_followed_by_every_request_after_the_first(shop: Bookshop) -> None:
     async with shop.rules(virtual_service({"route": [to("v3")]})):
         for version in ("v1", "v2", "v3", "v1", "v2"):
-            seen, moments = "", [time.perf_counter()]
             shop.istio(*virtual_service({"route": [to(version)]}))
-            while seen != f"reviews-{version}":
-                seen = (await shop.get()).headers["x-app"]
-                moments.append(time.perf_counter())
-            delays.append(moments[-1] - moments[0])
-            requests.append(max(end - start for start, end in itertools.pairwise(moments)))
+
+            async def followed(app: str = f"reviews-{version}") -> bool:
+                return (await shop.get()).headers["x-app"] == app
+
+            await shop.until(followed, f"the rule for {version} is followed")
             assert set(await shop.many(20)) == {f"reviews-{version}"}
-    # 0.1 s; where the machine is so busy that one request takes about as long, what three such requests take.
-    late = sorted(delay / max(0.1, 3 * request) for delay, request in zip(delays, requests, strict=True))
-    assert late[2] <= 1.0, (delays, requests)
 
 
 @pytest.mark.parametrize(
@@ -143,31 +138,40 @@ async def test_a_direct_response_needs_nobody(shop: Bookshop) -> None:
 
 async def test_delays_meet_those_they_are_meant_for(shop: Bookshop) -> None:
     percent = {"percent": 100} if legacy(shop) else {"percentage": {"value": 100.0}}
-    rules = [
-        {"match": [JASON], "fault": {"delay": {"fixedDelay": "0.5s", **percent}}, "route": [to("v1")]},
-        {"route": [to("v1")]},
-    ]
-    async with shop.rules(virtual_service(*rules)):
-        assert 0.5 - TICK <= await quickest(shop, 200, headers={"end-user": "jason"}) < 1.0
-        assert await quickest(shop, 200) < 0.4
+
+    def delayed(duration: str) -> tuple[str, str, dict[str, Any]]:
+        delay = {"delay": {"fixedDelay": duration, **percent}}
+        return virtual_service({"match": [JASON], "fault": delay, "route": [to("v1")]}, {"route": [to("v1")]})
+
+    async with shop.rules(delayed("0.5s")):
+        assert await quickest(shop, 200, headers={"end-user": "jason"}) >= 0.5 - TICK
+    async with shop.rules(delayed("3600s")):
+        before = shop.apps["reviews-v1"].count
+        jasons = asyncio.create_task(shop.get(headers={"end-user": "jason"}))
+        assert set(await shop.many(20)) == {"reviews-v1"}
+        assert not jasons.done()
+        assert shop.apps["reviews-v1"].count == before + 20
+        jasons.cancel()
 
 
 async def test_aborts_come_as_often_as_said(shop: Bookshop) -> None:
     percent = {"percent": 50} if legacy(shop) else {"percentage": {"value": 50}}
     rule = {"fault": {"abort": {"httpStatus": 555, **percent}}, "route": [to("v1")]}
     async with shop.rules(virtual_service(rule)):
-        seen = await shop.many(400)
+        seen = await shop.many(MANY)
     assert set(seen) == {"555", "reviews-v1"}
-    assert within_three_sigma(seen["555"], 400, 0.5), seen
+    assert likely(seen["555"], MANY, 0.5), seen
 
 
 async def test_a_timeout_ends_a_slow_call(shop: Bookshop) -> None:
-    shop.apps["reviews-v1"].delay = 2.0
+    gate = shop.apps["reviews-v1"].gate = asyncio.Event()
     try:
         async with shop.rules(virtual_service({"route": [to("v1")], "timeout": "0.3s"})):
-            assert 0.25 - TICK <= await quickest(shop, 504) < 1.0
+            # Five calls end, though none is ever answered; none before its time, retries' back-off aside.
+            assert await quickest(shop, 504) >= 0.25 - TICK
     finally:
-        shop.apps["reviews-v1"].delay = 0.0
+        gate.set()
+        shop.apps["reviews-v1"].gate = None
 
 
 async def test_retries_ask_again(shop: Bookshop) -> None:
@@ -199,7 +203,9 @@ async def test_consistent_hashing_keeps_a_user_with_one_pod(shop: Bookshop) -> N
     async with shop.rules(destination_rule(loadBalancer={"consistentHash": {"httpHeaderName": "x-user"}})):
         for user in ("ann", "bob", "eve"):
             assert len(await shop.many(30, headers={"x-user": user})) == 1
-        everyone = [await shop.get(headers={"x-user": f"user-{n}"}) for n in range(40)]
+        everyone = [await shop.get(headers={"x-user": f"user-{n}"}) for n in range(100)]
+    # Each pod has at least 22 % of the ring (1024 points, six standard deviations), whatever its address: one of them
+    # gets none of a hundred users with a probability of 3 x 0.78^100 = 5e-11.
     assert len({reply.headers["x-app"] for reply in everyone}) == 3
 
 
@@ -228,16 +234,25 @@ async def test_outlier_detection_takes_a_bad_pod_out_and_back(shop: Bookshop) ->
 
 async def test_a_circuit_breaker_refuses_what_is_too_much(shop: Bookshop) -> None:
     pool = {"tcp": {"maxConnections": 1}, "http": {"http1MaxPendingRequests": 1, "maxRequestsPerConnection": 1}}
-    # Long enough for ten calls to come meanwhile.
-    shop.apps["reviews-v1"].delay = 1.0
+    gate = shop.apps["reviews-v1"].gate = asyncio.Event()
     rule = virtual_service({"route": [to("v1")], "retries": {"attempts": 1, "retryOn": "reset"}})
+    refused: list[Reply] = []
+
+    async def call() -> None:
+        reply = await shop.get()
+        if reply.status == 503:
+            refused.append(reply)
+
     try:
         async with shop.rules(destination_rule(connectionPool=pool), rule):
-            replies = await asyncio.gather(*(shop.get() for _ in range(10)))
+            calls = [asyncio.create_task(call()) for _ in range(10)]
+            # No call is answered meanwhile; each of Envoy's workers may hold a few.
+            await shop.until(lambda: len(refused) >= 5, "five of ten calls are refused")
+            gate.set()
+            await asyncio.gather(*calls)
     finally:
-        shop.apps["reviews-v1"].delay = 0.0
-    refused = [reply for reply in replies if reply.status == 503]
-    assert len(refused) >= 5
+        gate.set()
+        shop.apps["reviews-v1"].gate = None
     assert all(reply.headers.get("x-envoy-overloaded") == "true" for reply in refused)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,18 +10,15 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshbox.addresses import AddressPlan
 from meshbox.contracts import AdmissionRequest, ApiError
 from meshbox.mesh.admission import MeshAdmission
 from meshbox.mesh.istio_validation import check, denial
 from meshbox.mesh.snapshot import VIRTUAL_SERVICES
 from meshbox.mesh.translate import translate
 from meshbox.mesh.webhooks import VALIDATING
-from meshbox.settings import SandboxSettings
-from tests.conftest import TOKEN
 
+from .cluster import Cluster
 from .conftest import RELEASES, REPOSITORY
-from .fakes import FakeObjects
 from .objects import istio, snapshot, workload
 
 Obj = dict[str, Any]
@@ -268,8 +265,7 @@ def test_a_gateway_named_as_a_host_is_told_how_it_is_read() -> None:
     assert (text, warnings) == ("", [f'using legacy gatewayName format "gateway.example.com"; {better}'])
 
 
-def admission(release: str, *, ready: bool, policy: str = "Fail") -> tuple[MeshAdmission, AdmissionRequest]:
-    objects = FakeObjects()
+def admission(objects: Cluster, *, ready: bool, policy: str = "Fail") -> tuple[MeshAdmission, AdmissionRequest]:
     service = {"name": "checker", "namespace": "istio-system", "path": "/validate"}
     rule = {
         "operations": ["CREATE", "UPDATE"],
@@ -282,19 +278,21 @@ def admission(release: str, *, ready: bool, policy: str = "Fail") -> tuple[MeshA
         "clientConfig": {"service": service},
         "rules": [rule],
         "failurePolicy": policy,
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
     }
+    port = {"name": "https", "port": 443}
     objects.put(VALIDATING, {"metadata": {"name": "checker"}, "webhooks": [webhook]})
-    objects.put("services", {"metadata": {"name": "checker", "namespace": "istio-system"}})
+    objects.put("services", {"metadata": {"name": "checker", "namespace": "istio-system"}, "spec": {"ports": [port]}})
     if ready:
-        subsets = [{"addresses": [{"ip": "127.9.64.1"}]}]
-        objects.put("endpoints", {"metadata": {"name": "checker", "namespace": "istio-system"}, "subsets": subsets})
-    settings = SandboxSettings("test", Path("/nowhere"), release, AddressPlan(9), TOKEN)
+        objects.serve("checker", [{"ip": "127.99.64.1"}], [port])
     bad = obj("VirtualService", {"hosts": ["a"], "http": [{}]})
-    return MeshAdmission(objects, settings), AdmissionRequest("CREATE", VIRTUAL_SERVICES, "bookinfo", "x", bad)  # type: ignore[arg-type]
+    request = AdmissionRequest("CREATE", VIRTUAL_SERVICES, "bookinfo", "x", bad)
+    return MeshAdmission(objects, objects.settings), request
 
 
-def test_a_denial_is_the_api_servers_and_names_the_webhook() -> None:
-    plugin, request = admission("1.2.2", ready=True)
+def test_a_denial_is_the_api_servers_and_names_the_webhook(cluster_of: Callable[[str], Cluster]) -> None:
+    plugin, request = admission(cluster_of("1.2.2"), ready=True)
     with pytest.raises(ApiError) as refused:
         plugin.validate(request)
     assert refused.value.message == (
@@ -305,13 +303,14 @@ def test_a_denial_is_the_api_servers_and_names_the_webhook() -> None:
     plugin.validate(request)
 
 
-def test_without_its_pod_a_webhook_fails_or_is_ignored_as_registered() -> None:
-    plugin, request = admission("1.30.3", ready=False)
+def test_without_its_pod_a_webhook_fails_or_is_ignored_as_registered(cluster_of: Callable[[str], Cluster]) -> None:
+    objects = cluster_of("1.30.3")
+    plugin, request = admission(objects, ready=False)
     with pytest.raises(ApiError) as refused:
         plugin.validate(request)
     assert refused.value.code == 500
     assert 'failed calling webhook "pilot.validation.istio.io"' in refused.value.message
-    plugin, request = admission("1.30.3", ready=False, policy="Ignore")
+    plugin, request = admission(objects, ready=False, policy="Ignore")
     plugin.validate(request)
 
 
@@ -346,7 +345,7 @@ def test_whatever_is_sent_is_refused_in_words_or_can_be_translated(spec: Any, le
     if check(found, legacy=legacy).errors:
         assert refusal(found, legacy=legacy)[0]
         return
-    snap = snapshot(legacy=legacy, virtual_services=[istio("x", spec or {})])
+    snap = snapshot(legacy=legacy, kept={VIRTUAL_SERVICES: [istio("x", spec or {})]})
     assert translate(snap, workload(snap, "productpage-v1")).routes["9080"]
 
 
@@ -378,7 +377,7 @@ def test_rules_that_are_nearly_right(rule: Any, legacy: bool) -> None:
     spec = {"hosts": ["reviews"], "http": [rule]}
     found = obj("VirtualService", spec)
     if not check(found, legacy=legacy).errors:
-        snap = snapshot(legacy=legacy, virtual_services=[istio("x", spec)])
+        snap = snapshot(legacy=legacy, kept={VIRTUAL_SERVICES: [istio("x", spec)]})
         assert translate(snap, workload(snap, "productpage-v1")).routes["9080"]
 
 

@@ -34,7 +34,7 @@ class Served:
         version: str = "",
         names: list[str] | None = None,
         instance: str = "one",
-        timeout: float = 5.0,
+        timeout: float = 30.0,
         **headers: str,
     ) -> tuple[int, Any]:
         node = {"id": f"sidecar~127.0.0.1~{POD[1]}.{POD[0]}~x", "metadata": {"INSTANCE": instance}}
@@ -193,7 +193,7 @@ async def test_a_request_ends_with_its_connection(served: Served) -> None:
     served.state.update(config("a"))
     held = (await served.ask("clusters"))[1]["version_info"]
     waiting = asyncio.create_task(served.ask("clusters", held))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while served.state.asking == 0:
             await asyncio.sleep(0.001)
         waiting.cancel()

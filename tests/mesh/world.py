@@ -17,15 +17,13 @@ from meshbox.addresses import AddressPlan
 from meshbox.doors import CAPTURE_SOCKET
 from meshbox.images import ContainerContext, ImageName, find, launch
 from meshbox.mesh import Mesh
-from meshbox.settings import SandboxSettings
-from tests.conftest import TOKEN
 
-from .fakes import FakeObjects
+from .cluster import Cluster
 
 Obj = dict[str, Any]
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
-DEADLINE = 15.0
+DEADLINE = 60.0
 """Seconds a wait may take on a busy machine."""
 
 
@@ -47,6 +45,8 @@ class App:
     name: str
     status: int = 200
     delay: float = 0.0
+    gate: asyncio.Event | None = None
+    """Where there is one, no answer is given before it is set."""
     count: int = 0
     seen: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
 
@@ -62,6 +62,8 @@ class App:
                 self.seen.append((method, path, headers))
                 if self.delay:
                     await asyncio.sleep(self.delay)
+                if self.gate is not None:
+                    await self.gate.wait()
                 body = json.dumps({"app": self.name, "path": path, "headers": headers}).encode()
                 writer.write(
                     f"HTTP/1.1 {self.status} X\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
@@ -94,18 +96,16 @@ class World:
     """Objects, mesh, pods."""
 
     def __init__(self, home: Path, plan: AddressPlan, release: str) -> None:
-        self.settings = SandboxSettings("test", home, release, plan, TOKEN)
-        self.objects = FakeObjects()
-        self.mesh = Mesh(self.objects, self.settings)  # type: ignore[arg-type]
+        self.objects = Cluster(home, release, plan)
+        self.settings = self.objects.settings
+        self.mesh = Mesh(self.objects, self.settings)
+        self.objects.validate(self.mesh.admission)
         self.pods: dict[str, Pod] = {}
         self._numbers = 0
-        self._services = 0
 
     async def start(self) -> None:
         await self.mesh.start()
-        mesh = {"accessLogFile": "/dev/stdout"}
-        config = {"metadata": {"name": "istio", "namespace": "istio-system"}, "data": {"mesh": json.dumps(mesh)}}
-        self.objects.put("configmaps", config)
+        self.mesh_config(accessLogFile="/dev/stdout")
         self.pilot(ready=True)
 
     async def stop(self) -> None:
@@ -118,18 +118,15 @@ class World:
             if pod.server is not None:
                 pod.server.close()
         await self.mesh.stop()
+        self.objects.close()
 
     def pilot(self, *, ready: bool) -> None:
         """A control plane's pod."""
         conditions = [{"type": "Ready", "status": "True" if ready else "False"}]
-        self.objects.put(
-            "pods",
-            {
-                "metadata": {"name": "pilot-0", "namespace": "istio-system", "labels": {"istio": "pilot"}},
-                "spec": {"containers": [{"name": "discovery"}]},
-                "status": {"phase": "Running", "conditions": conditions},
-            },
-        )
+        meta: Obj = {"name": "pilot-0", "namespace": "istio-system", "labels": {"istio": "pilot"}}
+        pod = self.objects.find("pods", meta["name"], meta["namespace"])
+        pod = pod or {"metadata": meta, "spec": {"containers": [{"name": "discovery", "image": "istio/pilot"}]}}
+        self.objects.put("pods", {**pod, "status": {"phase": "Running", "conditions": conditions}})
 
     def mesh_config(self, **settings: Any) -> None:
         data = {"mesh": json.dumps(settings)}
@@ -143,32 +140,25 @@ class World:
         selector: Obj | None = None,
         **spec: Any,
     ) -> str:
-        """A Service and its slice; returns the ClusterIP."""
-        self._services += 1
-        known = self.objects.find("services", name, namespace)
-        ip = known["spec"]["clusterIP"] if known else str(self.settings.plan.service_cidr[self._services])
+        """A Service and its endpoints; returns the ClusterIP."""
         ports = ports or [{"name": "http", "port": 9080}]
-        spec = {"clusterIP": ip, "ports": ports, "selector": selector or {"app": name}, **spec}
-        self.objects.put("services", {"metadata": {"name": name, "namespace": namespace}, "spec": spec})
+        spec = {"ports": ports, "selector": selector or {"app": name}, **spec}
+        made = self.objects.put("services", {"metadata": {"name": name, "namespace": namespace}, "spec": spec})
         self.slice(name, namespace)
-        return ip
+        return str(made["spec"]["clusterIP"])
 
     def slice(self, name: str, namespace: str = "bookinfo") -> None:
         """Bring a Service's endpoints up to date."""
-        spec = self.objects.stored["services"][namespace, name]["spec"]
+        spec = self.objects.get("services", name, namespace)["spec"]
         chosen = [
             pod
             for pod in self.pods.values()
             if pod.obj["metadata"]["namespace"] == namespace
             and all(pod.obj["metadata"]["labels"].get(k) == v for k, v in spec["selector"].items())
         ]
-        endpoints = [
-            {"addresses": [p.ip], "conditions": {"ready": True}, "targetRef": {"kind": "Pod", "name": p.name}}
-            for p in chosen
-        ]
-        ports = [{"name": p.get("name", ""), "port": p.get("targetPort", p["port"])} for p in spec["ports"]]
-        meta = {"name": f"{name}-x", "namespace": namespace, "labels": {"kubernetes.io/service-name": name}}
-        self.objects.put("endpointslices.discovery.k8s.io", {"metadata": meta, "endpoints": endpoints, "ports": ports})
+        addresses: list[Obj] = [{"ip": p.ip, "targetRef": {"kind": "Pod", "name": p.name}} for p in chosen]
+        ports: list[Obj] = [{"name": p.get("name", ""), "port": p["targetPort"]} for p in spec["ports"]]
+        self.objects.serve(name, addresses, ports, namespace)
 
     def istio(self, kind: str, name: str, spec: Obj, namespace: str = "bookinfo") -> Obj:
         """An object of Istio's."""
@@ -187,10 +177,10 @@ class World:
             "MeshPolicy": ("meshpolicies", "authentication"),
         }[kind]
         meta = {"name": name} if kind == "MeshPolicy" else {"name": name, "namespace": namespace}
-        return self.objects.put(f"{plural}.{group}.istio.io", {"kind": kind, "metadata": meta, "spec": spec})
+        return self.objects.put(f"{plural}.{group}.istio.io", {"metadata": meta, "spec": spec})
 
     def remove(self, kind_plural: str, name: str, namespace: str = "bookinfo") -> None:
-        self.objects.remove(kind_plural, name, namespace)
+        self.objects.drop(kind_plural, name, namespace)
 
     async def pod(
         self,
@@ -220,9 +210,9 @@ class World:
         }
         pod = Pod(self.objects.put("pods", obj), ip, plan.local(ip), app)
         self.pods[name] = pod
-        for (space, service), _ in list(self.objects.stored["services"].items()):
-            if space == namespace:
-                self.slice(service, namespace)
+        for service in self.objects.list("services", namespace):
+            if service["spec"].get("selector"):
+                self.slice(service["metadata"]["name"], namespace)
         if app is not None:
             host = pod.local if role else pod.ip
             for port in ports:
@@ -359,7 +349,7 @@ class World:
         headers: dict[str, str] | None = None,
     ) -> Reply:
         """What an application in pod `source` gets from ``http://host:port/path``, captured as the shim does it."""
-        service = self.objects.stored["services"].get((namespace, host.split(".")[0]))
+        service = self.objects.find("services", host.split(".")[0], namespace)
         # A host that is no Service resolves to some address outside.
         target = service["spec"]["clusterIP"] if service else host if host[0].isdigit() else "10.9.9.9"
         streams = await self.captured(source, target, port)

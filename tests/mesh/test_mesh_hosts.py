@@ -1,0 +1,222 @@
+"""Route tables of sidecars, without any Envoy: which hosts they have, and which VirtualService speaks for each."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from meshbox.mesh.translate import translate
+
+from .objects import istio, pod, service, snapshot, workload
+
+Json = dict[str, Any]
+
+V1 = {"destination": {"host": "reviews", "subset": "v1"}}
+V3 = {"destination": {"host": "reviews", "subset": "v3"}}
+
+
+def hosts(
+    table: str = "9080", *, legacy: bool = False, source: str = "productpage-v1", **objects: Any
+) -> dict[str, Json]:
+    snap = snapshot(legacy=legacy, **objects)
+    config = translate(snap, workload(snap, source))
+    return {h["name"]: h for h in json.loads(config.routes[table])["virtual_hosts"]}
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_every_service_of_a_port_is_a_virtual_host_under_all_its_names(legacy: bool) -> None:
+    found = hosts(legacy=legacy)
+    assert set(found) == {
+        *(f"{n}.bookinfo.svc.cluster.local:9080" for n in ("productpage", "details", "ratings", "reviews")),
+        "allow_any",
+    }
+    domains = found["reviews.bookinfo.svc.cluster.local:9080"]["domains"]
+    for name in ("reviews", "reviews.bookinfo", "reviews.bookinfo.svc", "reviews.bookinfo.svc.cluster.local"):
+        assert name in domains
+        assert f"{name}:9080" in domains
+    (default,) = found["reviews.bookinfo.svc.cluster.local:9080"]["routes"]
+    assert default["route"].pop("retry_policy")["num_retries"] == 2
+    assert default == {
+        "name": "default",
+        "match": {"prefix": "/"},
+        "decorator": {"operation": "reviews.bookinfo.svc.cluster.local:9080/*"},
+        "route": {"cluster": "outbound|9080||reviews.bookinfo.svc.cluster.local", "timeout": "0s"},
+    }
+
+
+def test_a_service_of_another_namespace_has_no_short_name() -> None:
+    other = service("books", namespace="library")
+    found = hosts(services=[other])
+    domains = found["books.library.svc.cluster.local:9080"]["domains"]
+    assert "books" not in domains
+    assert "books.library" in domains
+
+
+def test_no_domain_appears_twice_in_a_table() -> None:
+    entry = istio("own", {"hosts": ["reviews"], "ports": [{"number": 9080, "name": "http", "protocol": "HTTP"}]})
+    snap = snapshot(service_entries=[entry])
+    for table in translate(snap, workload(snap, "details-v1")).routes.values():
+        domains = [d for h in json.loads(table)["virtual_hosts"] for d in h["domains"]]
+        assert len(domains) == len(set(domains))
+
+
+def test_of_two_virtual_services_the_more_specific_then_the_older_speaks_for_a_host() -> None:
+    def named(name: str, host: str, age: int) -> Json:
+        rule = {"name": name, "route": [V1]}
+        return istio(name, {"hosts": [host], "http": [rule]}, age=age)
+
+    found = hosts(
+        virtual_services=[
+            named("wild", "*.bookinfo.svc.cluster.local", 0),
+            named("young", "reviews", 5),
+            named("old", "reviews", 1),
+        ]
+    )
+    assert found["reviews.bookinfo.svc.cluster.local:9080"]["routes"][0]["name"] == "old"
+    assert found["details.bookinfo.svc.cluster.local:9080"]["routes"][0]["name"] == "wild"
+
+
+def test_a_virtual_service_of_a_gateway_leaves_the_mesh_alone() -> None:
+    only = istio("r", {"hosts": ["reviews"], "gateways": ["gw"], "http": [{"route": [V3]}]})
+    route = hosts(virtual_services=[only])["reviews.bookinfo.svc.cluster.local:9080"]["routes"][0]
+    assert route["route"]["cluster"] == "outbound|9080||reviews.bookinfo.svc.cluster.local"
+
+
+def test_export_keeps_a_virtual_service_in_its_namespace() -> None:
+    private = istio(
+        "r", {"hosts": ["reviews.bookinfo.svc.cluster.local"], "exportTo": ["."], "http": [{"route": [V3]}]}, "library"
+    )
+    route = hosts(virtual_services=[private])["reviews.bookinfo.svc.cluster.local:9080"]["routes"][0]
+    assert route["route"]["cluster"] == "outbound|9080||reviews.bookinfo.svc.cluster.local"
+
+
+def test_a_sidecar_narrows_what_a_proxy_sees() -> None:
+    sidecar = istio(
+        "default",
+        {
+            "egress": [{"hosts": ["./ratings.bookinfo.svc.cluster.local"]}],
+            "outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"},
+        },
+    )
+    found = hosts(sidecars=[sidecar])
+    assert set(found) == {"ratings.bookinfo.svc.cluster.local:9080", "block_all"}
+    assert found["block_all"]["routes"][0]["direct_response"]["status"] == 502
+
+
+def test_a_sidecar_for_some_workloads_leaves_others_alone() -> None:
+    sidecar = istio("few", {"workloadSelector": {"labels": {"app": "ratings"}}, "egress": [{"hosts": ["./*"]}]})
+    far = service("far", namespace="library")
+    mine = hosts(sidecars=[sidecar], services=[far], source="ratings-v1")
+    other = hosts(sidecars=[sidecar], services=[far], source="details-v1")
+    assert "far.library.svc.cluster.local:9080" not in mine
+    assert "far.library.svc.cluster.local:9080" in other
+
+
+def test_unknown_hosts_pass_or_are_refused_as_the_mesh_says() -> None:
+    forever = {"timeout": "0s", "max_stream_duration": {"grpc_timeout_header_max": "0s"}}
+    assert hosts()["allow_any"] == {
+        "name": "allow_any",
+        "domains": ["*"],
+        "routes": [
+            {
+                "name": "allow_any",
+                "match": {"prefix": "/"},
+                "route": {"cluster": "PassthroughCluster", **forever},
+            }
+        ],
+        "include_request_attempt_count": True,
+    }
+    for table in ("9080", "http_proxy"):
+        closed = hosts(table, mesh="outboundTrafficPolicy: {mode: REGISTRY_ONLY}")
+        assert closed["block_all"] == {
+            "name": "block_all",
+            "domains": ["*"],
+            "routes": [{"name": "block_all", "match": {"prefix": "/"}, "direct_response": {"status": 502}}],
+        }
+
+
+def test_a_host_that_only_a_virtual_service_knows_is_served_on_port_80() -> None:
+    rules = [{"route": [V1]}]
+
+    def named(name: str, hosts: list[str], namespace: str = "bookinfo", **spec: Any) -> Json:
+        return istio(name, {"hosts": hosts, "http": rules, **spec}, namespace)
+
+    given = [
+        named("mine", ["shop", "shop.test", "reviews", "web"]),
+        named("far", ["far"], "library"),
+        named("gateway", ["gateway.test"], gateways=["gw"]),
+        named("both", ["both.test"], gateways=["gw", "mesh"]),
+        istio("bytes", {"hosts": ["bytes.test"], "tcp": [{"route": [{"destination": {"host": "reviews"}}]}]}),
+    ]
+    found = hosts("80", virtual_services=given, services=[service("web", ("http", 80))])
+    assert {name: host["domains"] for name, host in found.items()} == {
+        "web.bookinfo.svc.cluster.local:80": found["web.bookinfo.svc.cluster.local:80"]["domains"],
+        "shop.bookinfo.svc.cluster.local:80": [
+            *("shop.bookinfo.svc.cluster.local", "shop.bookinfo.svc.cluster.local:80", "shop", "shop:80"),
+        ],
+        "shop.test:80": ["shop.test", "shop.test:80"],
+        "far.library.svc.cluster.local:80": ["far.library.svc.cluster.local", "far.library.svc.cluster.local:80"],
+        "both.test:80": ["both.test", "both.test:80"],
+        "allow_any": ["*"],
+    }
+    shop = found["shop.test:80"]
+    assert shop["include_request_attempt_count"] is True
+    assert shop["routes"][0]["route"]["cluster"] == "outbound|9080|v1|reviews.bookinfo.svc.cluster.local"
+    assert set(hosts("9080", virtual_services=given)) == set(hosts("9080"))
+    # There is a table for port 80 even where nothing else is served there.
+    assert set(hosts("80")) == {"allow_any"}
+
+
+@pytest.mark.parametrize(
+    ("written", "speaks"),
+    [({"gateways": ["gw"]}, False), ({"gateways": ["gw", "mesh"]}, True), ({"gateways": ["mesh"]}, True), ({}, True)],
+)
+def test_a_virtual_service_speaks_inside_the_mesh_where_it_names_it(written: Json, speaks: bool) -> None:
+    only = istio("r", {"hosts": ["reviews"], "http": [{"name": "said", "route": [V3]}], **written})
+    route = hosts(virtual_services=[only])["reviews.bookinfo.svc.cluster.local:9080"]["routes"][0]
+    assert (route.get("name") == "said") is speaks
+
+
+def test_the_proxy_port_serves_every_port_of_every_host() -> None:
+    found = hosts("http_proxy", services=[service("web", ("http", 80)), service("db", ("tcp-db", 5000))])
+    assert "reviews:9080" in found["reviews.bookinfo.svc.cluster.local:9080"]["domains"]
+    assert "reviews" not in found["reviews.bookinfo.svc.cluster.local:9080"]["domains"]
+    assert {"web", "web:80"} <= set(found["web.bookinfo.svc.cluster.local:80"]["domains"])
+    tunnel = found["db.bookinfo.svc.cluster.local:5000"]["routes"][0]
+    assert tunnel == {
+        "name": "tunnel",
+        "match": {"connect_matcher": {}},
+        "route": {
+            "cluster": "outbound|5000||db.bookinfo.svc.cluster.local",
+            "timeout": "0s",
+            "upgrade_configs": [{"upgrade_type": "CONNECT", "connect_config": {}}],
+        },
+    }
+    assert found["allow_any"]["routes"][0] == {
+        **tunnel,
+        "route": {**tunnel["route"], "cluster": "PassthroughCluster_by_name"},
+    }
+    assert found["db.bookinfo.svc.cluster.local:5000"]["domains"][-2:] == ["db:5000", "127.99.16.198:5000"]
+    # A call to an address that nobody captured must never come back to the proxy itself.
+    assert found["allow_any"]["routes"][-1]["route"]["cluster"] == "PassthroughCluster_by_name"
+
+
+@pytest.mark.parametrize(
+    ("legacy", "name"), [(True, "inbound|9080|http|ratings.bookinfo.svc.cluster.local"), (False, "inbound|9080||")]
+)
+def test_inbound_tables_have_the_releases_name(legacy: bool, name: str) -> None:
+    table = hosts(name, legacy=legacy, source="ratings-v1")
+    assert table["inbound|http|9080"]["routes"][0]["route"]["cluster"] == name
+
+
+def test_tables_are_made_of_the_same_bytes_for_proxies_that_see_the_same() -> None:
+    snap = snapshot(pods=[pod("other-v1", "127.99.64.20")])
+    one = translate(snap, workload(snap, "details-v1"))
+    two = translate(snap, workload(snap, "other-v1"))
+    assert one.routes["9080"] is two.routes["9080"]
+    assert (
+        one.clusters["outbound|9080||reviews.bookinfo.svc.cluster.local"]
+        is two.clusters["outbound|9080||reviews.bookinfo.svc.cluster.local"]
+    )

@@ -1,0 +1,82 @@
+"""What tools/mutants.py changes, and that a module changed by it behaves so."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+import pytest
+
+from tools.mutants import graft, mutants
+
+SOURCE = '''
+"""Words."""
+from __future__ import annotations
+from dataclasses import dataclass
+__all__ = ["f"]
+LIMIT = 3
+
+def f(a: int, b: int = 1) -> bool:
+    """More words."""
+    return a < LIMIT and not b == 2
+
+@dataclass(frozen=True)
+class C:
+    n: int = 1
+
+    @property
+    def twice(self) -> int:
+        return max(self.n * 2, 0)
+'''
+
+
+def test_each_change_is_one_of_one_place() -> None:
+    found = [mutant.change for mutant in mutants(SOURCE)]
+    assert found == [
+        "3  →  4",
+        "3  →  2",
+        "1  →  2",
+        "1  →  0",
+        "return a < LIMIT and (not b == 2)  →  return None",
+        "a < LIMIT and (not b == 2)  →  a < LIMIT or not b == 2",
+        "a < LIMIT  →  a <= LIMIT",
+        "not b == 2  →  b == 2",
+        "b == 2  →  b != 2",
+        "2  →  3",
+        "2  →  1",
+        "1  →  2",
+        "1  →  0",
+        "return max(self.n * 2, 0)  →  return None",
+        "max(self.n * 2, 0)  →  max(0, self.n * 2)",
+        "self.n * 2  →  self.n // 2",
+        "2  →  3",
+        "2  →  1",
+        "0  →  1",
+        "0  →  -1",
+    ]
+    # The source itself is as it was.
+    assert len({mutant.source for mutant in mutants(SOURCE)}) == len(found)
+
+
+@pytest.mark.parametrize(
+    ("change", "seen"),
+    [
+        ("a < LIMIT  →  a <= LIMIT", (True, True, 2)),
+        ("3  →  2", (False, False, 2)),
+        ("self.n * 2  →  self.n // 2", (True, False, 0)),
+        ("", (True, False, 2)),
+    ],
+)
+def test_a_module_in_use_behaves_as_its_mutant(
+    change: str, seen: tuple[bool, bool, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, other = ModuleType("under_mutation"), ModuleType("its_user")
+    module.__file__ = "under_mutation.py"
+    for one in (module, other):
+        monkeypatch.setitem(sys.modules, one.__name__, one)
+    exec(SOURCE, module.__dict__)
+    vars(other).update({name: vars(module)[name] for name in ("f", "C", "LIMIT")})
+    made = other.C()
+    graft(module, next(m.source for m in mutants(SOURCE) if m.change == change) if change else SOURCE)
+    assert (other.f(2), other.f(3), made.twice) == seen
+    assert isinstance(made, module.C)
