@@ -24,7 +24,7 @@ hypothesis.settings.load_profile("search" if os.environ.get("LABKIT_LONG") else 
 
 HERE = Path(__file__).resolve().parent
 
-STARTING = {"start_sandbox", "start_shared_sandbox", "plan"}
+STARTING = {"start_sandbox", "start_shared_sandbox", "plan", "second_plan"}
 """Fixtures for sandboxes and their blocks of addresses: a test that asks for one, also by way of another, is long."""
 
 LONG = (
@@ -34,10 +34,21 @@ LONG = (
     *("images/test_httpbin", "images/test_kiali_console", "images/test_low_ports", "images/test_prometheus_image"),
     *("images/test_web", "istio/test_on_a_cluster", "mesh/test_doors", "mesh/test_mesh_memo"),
     *("observe/test_grafana_genuine", "observe/test_grafana_image", "observe/test_prometheus"),
-    *("controllers/test_convergence", "schema/test_schema_garbage", "api/test_rest_bad_input"),
+    *(
+        "controllers/test_convergence",
+        "schema/test_schema_garbage",
+        "api/test_rest_bad_input",
+        "sandbox/test_full_disk",
+    ),
+    "cluster/test_cluster_pinning.py::test_a_context_that_is_switched_or_led_elsewhere_changes_nothing",
+    "cluster/test_cluster_target.py::test_in_a_notebook_labkit_alone_keeps_cells_from_the_readers_cluster",
+    "cluster/test_cluster_target.py::test_what_leads_nowhere_never_leads_somewhere_else",
+    "images/test_jaeger.py::test_a_minute_at_200_requests_a_second_is_kept_whole",
+    "mesh/test_mesh_validation.py::test_rules_that_are_nearly_right",
+    "mesh/test_mesh_validation.py::test_whatever_is_sent_is_refused_in_words_or_can_be_translated",
 )
-"""Folders and files where every test starts pods, programs, kernels or a browser, or tries many examples; in other
-files single tests say so: `pytest.mark.long`."""
+"""Folders, files and tests that start pods, programs, kernels or a browser, or try many examples. A single test may as
+well say so itself: `pytest.mark.long`."""
 
 LONGEST_FIRST = (
     "notebooks/test_notebooks_play.py",
@@ -60,12 +71,16 @@ LONGEST_FIRST = (
 _PR_SET_PDEATHSIG = 1
 
 
+def _place(item: pytest.Item) -> str:
+    return item.path.relative_to(HERE).as_posix()
+
+
 def group(item: pytest.Item) -> str:
     """What shares a worker, and so what its module has started: a file, and there each value of a module's parameter.
 
     The tests of a file marked `apart` share nothing, and each may run in another worker.
     """
-    path = item.path.relative_to(HERE).as_posix()
+    path = _place(item)
     if item.get_closest_marker("apart"):
         return f"{path} {item.name}"
     parameters = getattr(getattr(item, "callspec", None), "params", {})
@@ -75,15 +90,15 @@ def group(item: pytest.Item) -> str:
 
 
 def _rank(item: pytest.Item) -> int:
-    path = item.path.relative_to(HERE).as_posix()
-    return next((number for number, what in enumerate(LONGEST_FIRST) if path.startswith(what)), len(LONGEST_FIRST))
+    place = _place(item)
+    return next((number for number, what in enumerate(LONGEST_FIRST) if place.startswith(what)), len(LONGEST_FIRST))
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         names = set(getattr(item, "fixturenames", ()))
-        if item.path.relative_to(HERE).as_posix().startswith(LONG) or names & STARTING:
+        if f"{_place(item)}::{item.name}".startswith(LONG) or names & STARTING:
             item.add_marker("long")
     if hasattr(config, "workerinput"):
         items.sort(key=_rank)

@@ -64,9 +64,12 @@ def test_the_longest_begin_first_in_a_worker_only() -> None:
     assert ordered(*items, worker=True) == ["test_z.py", "test_y.py", "test_x.py"]
 
 
-def test_every_path_in_the_lists_is_there() -> None:
-    for path in (*suite.LONG, *suite.LONGEST_FIRST):
-        assert list(suite.HERE.glob(f"{path}*")), path
+def test_all_that_the_lists_name_is_there() -> None:
+    for said in (*suite.LONG, *suite.LONGEST_FIRST):
+        path, _, test = said.partition("::")
+        found = list(suite.HERE.glob(f"{path}*"))
+        assert found, said
+        assert not test or f"def {test}(" in found[0].read_text(), said
 
 
 @pytest.mark.parametrize(("said", "expected"), [("7", 7), ("", None)])
