@@ -6,8 +6,10 @@ VENV    := .venv
 BIN     := $(VENV)/bin
 LABKIT  := $(BIN)/labkit
 OUT     ?= build/workshop
+# What shares a sandbox shares a worker, and what takes longest begins first: tests/suite.py.
+PYTEST  := $(BIN)/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder
 
-.PHONY: help workshop lab test test-thorough check bench pictures setup clean
+.PHONY: help workshop lab test test-quick test-thorough coverage check bench pictures setup clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -42,13 +44,22 @@ lab: setup ## JupyterLab on the notebooks
 	LABKIT_KUBECONFIG="$$KUBECONFIG:$$own" KUBECONFIG="$$KUBECONFIG:$(CURDIR)/labkit/cluster/no-cluster.yaml" \
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab --notebook-dir notebooks
 
-test: $(VENV)/.made-dev ## the test suite
+test: $(VENV)/.made-dev ## the test suite, side by side (LABKIT_TEST_WORKERS=3)
 	$(LABKIT) setup --tests
-	$(BIN)/python -m pytest $(TESTS)
+	$(PYTEST) $(TESTS)
+
+test-quick: $(VENV)/.made-dev ## what needs no pods, Envoys, kernels or browsers: two minutes
+	$(PYTEST) -m 'not long and not thorough' --timeout 5 $(TESTS)
 
 test-thorough: $(VENV)/.made-dev ## endurance, fuzz and faults: minutes each, figures at the end
 	$(LABKIT) setup --tests
-	$(BIN)/python -m pytest -m thorough --timeout 3600 $(or $(TESTS),tests/thorough)
+	LABKIT_LONG=1 $(BIN)/python -m pytest -m 'thorough or endurance or hypothesis' --timeout 3600 $(TESTS)
+
+coverage: $(VENV)/.made-dev ## the test suite again, and which lines and branches of each package no test has run
+	$(LABKIT) setup --tests
+	mkdir -p build/coverage && rm -f build/coverage/data*
+	$(PYTEST) --cov --cov-report= $(TESTS)
+	$(BIN)/python -m tools.coverage
 
 check: $(VENV)/.made-dev ## lint, types, layers, notebooks
 	$(BIN)/ruff check .

@@ -13,14 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import hypothesis
 import psutil
 import pytest
 
-# What hypothesis keeps would lie in the repository, which whoever runs the tests may only read; and a loaded machine
-# is no fault of what is tested.
-hypothesis.settings.register_profile("labkit", database=None, deadline=None)
-hypothesis.settings.load_profile("labkit")
+from tests.suite import pytest_collection_modifyitems, pytest_configure, pytest_xdist_auto_num_workers
+
+__all__ = ["pytest_collection_modifyitems", "pytest_configure", "pytest_xdist_auto_num_workers"]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 GENUINE = REPOSITORY.parent / "shared" / "releases"

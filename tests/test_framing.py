@@ -321,6 +321,13 @@ def test_more_connections_than_there_is_room_for_are_turned_away(monkeypatch: py
     served.server_close()
 
 
+def lies_idle(served: framing.LimitedThreads, connection: socket.socket) -> None:
+    """Wait until the connection is the last of those that the server knows to lie idle."""
+    deadline = time.monotonic() + 20
+    while [one.getpeername() for one in served.__dict__.get("_idle", {})][-1:] != [connection.getsockname()]:
+        assert time.monotonic() < deadline
+
+
 @pytest.mark.parametrize("kind", ["web", "grafana"])
 def test_connections_that_lie_idle_give_way_to_new_ones_the_longest_first(
     kind: str, monkeypatch: pytest.MonkeyPatch
@@ -347,6 +354,7 @@ def test_connections_that_lie_idle_give_way_to_new_ones_the_longest_first(
         first, second = (stack.enter_context(socket.create_connection(address, timeout=20)) for _ in range(2))
         for connection in (first, second, first):
             assert ask(connection).endswith(b"yes")
+            lies_idle(served, connection)
         third = stack.enter_context(socket.create_connection(address, timeout=20))
         assert ask(third).endswith(b"yes")
         assert second.recv(1000) == b""

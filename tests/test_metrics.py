@@ -40,12 +40,12 @@ def test_a_gauge_without_values_is_not_there() -> None:
 
 
 def test_a_process_tells_what_it_uses() -> None:
-    before, began = time.process_time(), time.time()
-    while time.process_time() - before < 0.05:
-        sum(range(1000))
+    began = time.time()
+    before = sum(os.times()[:2])
     page = Page(exposition(process()))
-    assert before <= page.one("process_cpu_seconds_total") + 0.02
-    assert abs(page.one("process_cpu_seconds_total") - sum(os.times()[:2])) < 0.05
+    after = sum(os.times()[:2])
+    # The page has two decimals, as the kernel's clock ticks.
+    assert before - 0.01 <= page.one("process_cpu_seconds_total") <= after + 0.01
     assert page.one("process_max_fds") == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     assert 3 <= page.one("process_open_fds") < page.one("process_max_fds")
     assert 5e6 < page.one("process_resident_memory_bytes") < page.one("process_virtual_memory_bytes")

@@ -61,6 +61,7 @@ YAML_BOMBS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("text", "said"), YAML_BOMBS.values(), ids=YAML_BOMBS)
 def test_yaml_bombs_are_refused_in_one_sentence(text: str, said: str) -> None:
     tracemalloc.start()
@@ -88,6 +89,7 @@ JSON_BOMBS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("text", "said"), JSON_BOMBS.values(), ids=JSON_BOMBS)
 def test_json_bombs_are_refused_in_one_sentence(text: str | bytes, said: str) -> None:
     tracemalloc.start()
@@ -99,6 +101,7 @@ def test_json_bombs_are_refused_in_one_sentence(text: str | bytes, said: str) ->
     assert most < 60_000_000
 
 
+@pytest.mark.long
 def test_what_is_just_within_the_bounds_is_read() -> None:
     deep = "[" * MOST_DEPTH + "]" * MOST_DEPTH
     assert json.dumps(json_value(deep)) == json.dumps(from_yaml(deep)) == deep

@@ -72,6 +72,7 @@ async def test_what_is_no_http_costs_a_line_in_the_log(
     assert all(len(one.getMessage()) < 300 for one in caplog.records)
 
 
+@pytest.mark.long
 async def test_without_a_token_no_body_is_taken(cluster: Cluster) -> None:
     answer = await raw(cluster, head(cluster, "Content-Length: 3000000", token="wrong"), b"x" * 100_000)
     assert answer.startswith(b"HTTP/1.1 401 ")
@@ -85,6 +86,7 @@ async def test_without_a_token_no_body_is_taken(cluster: Cluster) -> None:
     assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 Created")
 
 
+@pytest.mark.long
 async def test_a_body_that_drips_is_not_waited_for(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "BODY_SECONDS", 0.2)
     answer = await raw(cluster, head(cluster, "Content-Length: 1000", "Connection: close"), b'{"a":')
@@ -99,6 +101,7 @@ async def test_bad_chunks_are_a_bad_request(cluster: Cluster, chunk: bytes, capl
     assert "Traceback" not in caplog.text
 
 
+@pytest.mark.long
 async def test_compressed_bodies_are_not_unfolded(cluster: Cluster) -> None:
     bomb = gzip.compress(b" " * 500_000_000, 1)
     assert len(bomb) < bodies.BODY_LIMIT

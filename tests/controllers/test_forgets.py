@@ -7,6 +7,8 @@ import gc
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from meshbox.api.objects import ObjectStore
 from meshbox.controllers import Controllers
 from meshbox.daemon import claim
@@ -42,6 +44,7 @@ async def until(condition: Any, what: str) -> None:
     assert condition(), what
 
 
+@pytest.mark.long
 async def test_nothing_is_kept_of_what_is_deleted(tmp_path: Path) -> None:
     plan, lock = claim(tmp_path)
     settings = SandboxSettings("test", tmp_path, "1.30.3", plan, "t" * 40)

@@ -19,7 +19,7 @@ from tests.conftest import processes_of, wait_until
 from tests.e2e.conftest import Shop
 from tests.e2e.steady import steady
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.endurance]
 
 RATE, SECONDS = 200, 60 if os.environ.get("LABKIT_LONG") else 10
 LIGHT = "/api/v1/products/0"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import statistics
 import time
 
 import pandas as pd
@@ -15,7 +14,6 @@ from tests.conftest import processes_of, wait_until
 from tests.e2e.traced import load_is_traced, traces
 
 N = 60
-TRIES = 5
 
 SEEN = 'istio_requests_total{reporter="destination",destination_workload_namespace="bookinfo"}'
 BOOKINFO = 9080
@@ -42,33 +40,15 @@ def settled(prometheus: Prometheus) -> pd.Series:
     return history[-1][1]
 
 
-def test_requests_are_in_counters_and_quantiles_within_a_moment(shop, prometheus, facts, record_property):
+def test_requests_are_in_counters_and_quantiles(shop, prometheus, facts):
     assert shop.status() == 200
     before = settled(prometheus)
     duration = next(m.name for m in facts.metrics if m.name.startswith("istio_request_duration"))
     bucket = f'{duration}_bucket{{reporter="destination",destination_workload="productpage-v1"}}'
-    quantile = f"histogram_quantile(0.9,sum by(le)(rate({bucket}[3s])))"
-    loads: list[pd.DataFrame] = []
-    counters: list[float] = []
-    quantiles: list[float] = []
-    for number in range(1, TRIES + 1):
-        wait_until(lambda: not prometheus.value(quantile) > 0, 20, "the load before to have left the quantile")
-        loads.append(bookinfo.load(shop.url, N // TRIES, rate=100))
-        ended = time.monotonic()
-        wanted = before["productpage-v1"] + number * N // TRIES
-        wait_until(lambda n=wanted: counted(prometheus)["productpage-v1"] >= n, 20, "the requests in the counter")
-        counters.append(time.monotonic() - ended)
-        wait_until(lambda: prometheus.value(quantile) > 0, 20, "a quantile")
-        quantiles.append(time.monotonic() - ended)
-    # The middle one of five: a machine that is busy with other things holds up one or two.
-    counter, quantile_after = statistics.median(counters), statistics.median(quantiles)
-    record_property("counter_seconds", round(counter, 2))
-    record_property("quantile_seconds", round(quantile_after, 2))
-    print(f"{shop.sandbox.release}: in the counter after {counter:.2f} s, in a quantile after {quantile_after:.2f} s")
-    assert counter <= 1.0, counters
-    assert quantile_after <= 1.5, quantiles
-
-    sent = pd.concat(loads)
+    quantile = f"histogram_quantile(0.9,sum by(le)(rate({bucket}[10s])))"
+    wait_until(lambda: not prometheus.value(quantile) > 0, 40, "earlier requests to have left the quantile")
+    sent = bookinfo.load(shop.url, N, rate=100)
+    wait_until(lambda: prometheus.value(quantile) > 0, 20, "a quantile")
     assert (sent["status"] == 200).all()
     gained = settled(prometheus).sub(before, fill_value=0)
     versions = sent["reviews"].value_counts()
@@ -95,18 +75,16 @@ def test_both_ends_count_the_same_and_name_each_other(shop, prometheus, facts):
             assert "" not in one.values()
 
 
-def test_as_many_traces_as_requests(shop, jaeger, record_property):
+def test_as_many_traces_as_requests(shop, jaeger):
     wait_until(lambda: load_is_traced(shop, jaeger, 12), 30, "traces of all proxies")
     began = pd.Timestamp.now(tz="UTC")
     sent = bookinfo.load(shop.url, N, rate=50)
-    ended = time.monotonic()
     starred = sent["reviews"].isin(["v2", "v3"]).sum()
 
     def through(service: str) -> int:
         return sum(any(name.startswith(service) for name in trace.services) for trace in traces(jaeger, began))
 
     wait_until(lambda: (through("productpage"), through("ratings")) == (N, starred), 20, f"{N} whole traces")
-    record_property("trace_seconds", round(time.monotonic() - ended, 2))
     found = traces(jaeger, began)
     assert len(found) == len({trace.id for trace in found}) == N
     assert through("details") == through("reviews") == N

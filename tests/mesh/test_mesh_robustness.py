@@ -96,7 +96,7 @@ async def test_what_was_taken_back_is_taken_again_once_it_can_be_translated(
     real = translation.outbound_tables
 
     def fails(scope, labels, *, legacy):  # type: ignore[no-untyped-def]
-        if any(v["metadata"]["name"] == "under-test" for v in scope.virtual_services):
+        if any(v.name == "under-test" for v in scope.virtual_services):
             raise KeyError("unforeseen")
         return real(scope, labels, legacy=legacy)
 

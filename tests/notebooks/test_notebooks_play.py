@@ -18,6 +18,8 @@ import pytest
 from labkit.course import LESSONS, runner
 from tests.conftest import REPOSITORY, SandboxUnderTest
 
+pytestmark = pytest.mark.apart
+
 RELEASES = ["1.2.2", "1.30.3"]
 
 
@@ -72,7 +74,7 @@ def test_the_whole_course(tmp_path: Path, release: str) -> None:
 
 
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize("release", [pytest.param("1.2.2", marks=pytest.mark.thorough), "1.30.3"])
 def test_each_lesson_can_be_played_again(
     tmp_path: Path, release: str, start_sandbox: Callable[..., SandboxUnderTest], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,8 @@ from labkit.course import LESSONS
 from tests.cluster.api_like import ApiLike, api_like, kubeconfig
 from tests.conftest import BIN, REPOSITORY
 
+pytestmark = pytest.mark.apart
+
 # What a reader may add; no notebook has such cells so far.
 _SHELL = ("!kubectl delete namespaces --all", "%%bash\nkubectl delete pods --all", "%%sh\nkubectl get pods")
 

@@ -146,6 +146,7 @@ def test_a_changed_file_is_read_again(tmp_path, monkeypatch):
     assert [one.title for one in pod.grafana.dashboards] == ["Another"]
 
 
+@pytest.mark.long
 @pytest.mark.browser
 @pytest.mark.skipif(not CHROMIUM.exists(), reason="Chromium is not installed")
 def test_the_page_in_a_browser(port):

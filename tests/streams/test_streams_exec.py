@@ -69,10 +69,9 @@ def test_a_command_that_is_not_there(kubectl: Any) -> None:
 
 
 def test_a_command_whose_child_keeps_the_output_open_ends(kubectl: Any) -> None:
-    began = time.monotonic()
-    done = kubectl("exec", "one", "--", "sh", "-c", "sleep 30 & echo started")
+    # The child would live longer than anybody here waits for kubectl.
+    done = kubectl("exec", "one", "--", "sh", "-c", "sleep 90 & echo started")
     assert (done.returncode, done.stdout) == (0, b"started\n")
-    assert time.monotonic() - began < 10
 
 
 def test_a_vanished_client_ends_the_command(

@@ -12,6 +12,8 @@ import psutil
 
 from tools.bench import figures
 from tools.bench.figures import Figure
+from tools.bench.parts import parts
+from tools.bench.telemetry import telemetry
 from tools.bench.world import world
 
 
@@ -25,8 +27,10 @@ def measure(release: str) -> list[Figure]:
         rows += figures.hop(here)
         rows += figures.memory(here)
         rows += figures.kubectl_times(here)
+        rows += telemetry(here)
         rows += figures.growth(here)
         rows.append(figures.down(here))
+    rows += parts()
     rows += figures.genuine_apply()
     rows += figures.notebooks(release)
     return rows

@@ -1,0 +1,120 @@
+"""How the suite is cut up: what runs beside what, what begins first, and what the quick part leaves out."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+# The same examples in each run, so that what fails here fails everywhere; LABKIT_LONG=1 looks for others. Nothing is
+# kept in the repository, which some may only read; and a loaded machine is no fault of what is tested.
+hypothesis.settings.register_profile(
+    "fixed",
+    database=None,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.register_profile("search", hypothesis.settings.get_profile("fixed"), derandomize=False)
+hypothesis.settings.load_profile("search" if os.environ.get("LABKIT_LONG") else "fixed")
+
+HERE = Path(__file__).resolve().parent
+
+STARTING = {"start_sandbox", "start_shared_sandbox", "plan", "second_plan"}
+"""Fixtures for sandboxes and their blocks of addresses: a test that asks for one, also by way of another, is long."""
+
+LONG = (
+    *("browser", "e2e", "node", "notebooks", "streams", "surroundings", "ui", "walkthrough"),
+    *("api/test_kubectl_core", "api/test_mutations", "api/test_journal_recovery", "api/test_rest_python_client"),
+    *("course/test_course_interrupt", "course/test_course_runner", "course/test_course_shared_istio"),
+    *("images/test_httpbin", "images/test_kiali_console", "images/test_low_ports", "images/test_prometheus_image"),
+    *("images/test_web", "istio/test_on_a_cluster", "mesh/test_doors", "mesh/test_mesh_memo"),
+    *("observe/test_grafana_genuine", "observe/test_grafana_image", "observe/test_prometheus"),
+    *(
+        "controllers/test_convergence",
+        "schema/test_schema_garbage",
+        "api/test_rest_bad_input",
+        "sandbox/test_full_disk",
+    ),
+    "cluster/test_cluster_pinning.py::test_a_context_that_is_switched_or_led_elsewhere_changes_nothing",
+    "cluster/test_cluster_target.py::test_in_a_notebook_labkit_alone_keeps_cells_from_the_readers_cluster",
+    "cluster/test_cluster_target.py::test_what_leads_nowhere_never_leads_somewhere_else",
+    "images/test_jaeger.py::test_a_minute_at_200_requests_a_second_is_kept_whole",
+    "mesh/test_mesh_validation.py::test_rules_that_are_nearly_right",
+    "mesh/test_mesh_validation.py::test_whatever_is_sent_is_refused_in_words_or_can_be_translated",
+)
+"""Folders, files and tests that start pods, programs, kernels or a browser, or try many examples. A single test may as
+well say so itself: `pytest.mark.long`."""
+
+LONGEST_FIRST = (
+    "notebooks/test_notebooks_play.py",
+    "walkthrough",
+    "notebooks",
+    "e2e",
+    "istio/test_on_a_cluster.py",
+    "course",
+    "surroundings",
+    "browser",
+    "ui",
+    "mesh",
+    "sandbox",
+    "cluster",
+    "node",
+    "images",
+)
+"""What begins first where tests run side by side, so that no long file is left over at the end; the rest is short."""
+
+_PR_SET_PDEATHSIG = 1
+
+
+def _place(item: pytest.Item) -> str:
+    return item.path.relative_to(HERE).as_posix()
+
+
+def group(item: pytest.Item) -> str:
+    """What shares a worker, and so what its module has started: a file, and there each value of a module's parameter.
+
+    The tests of a file marked `apart` share nothing, and each may run in another worker.
+    """
+    path = _place(item)
+    if item.get_closest_marker("apart"):
+        return f"{path} {item.name}"
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    made = item._fixtureinfo.name2fixturedefs if isinstance(item, pytest.Function) else {}
+    shared = [str(value) for name, value in parameters.items() if name in made and made[name][-1].scope == "module"]
+    return " ".join([path, *shared])
+
+
+def _rank(item: pytest.Item) -> int:
+    place = _place(item)
+    return next((number for number, what in enumerate(LONGEST_FIRST) if place.startswith(what)), len(LONGEST_FIRST))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        names = set(getattr(item, "fixturenames", ()))
+        if f"{_place(item)}::{item.name}".startswith(LONG) or names & STARTING:
+            item.add_marker("long")
+    if hasattr(config, "workerinput"):
+        items.sort(key=_rank)
+        for item in items:
+            item.add_marker(pytest.mark.xdist_group(group(item)))
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """`-n auto`: one more than there are processors, as tests wait for other processes about a third of their time."""
+    return int(os.environ.get("LABKIT_TEST_WORKERS") or len(os.sched_getaffinity(0)) + 1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):
+        # By itself a worker goes on for up to 15 s when its controller is killed; its sandboxes end with it.
+        controller = os.getppid()
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != controller:
+            os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,79 @@
+"""How the suite is cut up: what shares a worker, and what is long."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tests import suite
+
+
+@pytest.fixture(scope="module", params=["first", "second"])
+def started(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_what_a_module_starts_for_a_parameter_is_a_group(
+    request: pytest.FixtureRequest, started: str, number: int
+) -> None:
+    assert suite.group(request.node) == f"test_suite.py {started}"
+
+
+def test_a_file_is_a_group(request: pytest.FixtureRequest) -> None:
+    assert suite.group(request.node) == "test_suite.py"
+
+
+@pytest.mark.apart
+def test_what_is_apart_is_a_group_by_itself(request: pytest.FixtureRequest) -> None:
+    assert suite.group(request.node) == f"test_suite.py {request.node.name}"
+
+
+class Item:
+    """What the ordering sees of a test."""
+
+    def __init__(self, path: str, *fixturenames: str) -> None:
+        self.path, self.fixturenames, self.name = suite.HERE / path, fixturenames, "test_it"
+        self.marks: list[str] = []
+
+    def add_marker(self, marker: str | pytest.MarkDecorator) -> None:
+        self.marks.append(marker if isinstance(marker, str) else marker.name)
+
+    def get_closest_marker(self, name: str) -> None:
+        return None
+
+
+def ordered(*items: Item, worker: bool) -> list[str]:
+    config = SimpleNamespace(workerinput={}) if worker else SimpleNamespace()
+    found = list(items)
+    suite.pytest_collection_modifyitems(config, found)  # type: ignore[arg-type]
+    return [Path(item.path).name for item in found]
+
+
+def test_who_asks_for_a_sandbox_or_lies_among_the_long_is_long() -> None:
+    items = [Item("api/test_x.py"), Item("api/test_y.py", "tmp_path", "start_sandbox"), Item("e2e/test_z.py")]
+    ordered(*items, worker=False)
+    assert [item.marks for item in items] == [[], ["long"], ["long"]]
+
+
+def test_the_longest_begin_first_in_a_worker_only() -> None:
+    items = [Item("api/test_x.py"), Item("mesh/test_y.py"), Item("walkthrough/test_z.py")]
+    assert ordered(*items, worker=False) == ["test_x.py", "test_y.py", "test_z.py"]
+    assert ordered(*items, worker=True) == ["test_z.py", "test_y.py", "test_x.py"]
+
+
+def test_all_that_the_lists_name_is_there() -> None:
+    for said in (*suite.LONG, *suite.LONGEST_FIRST):
+        path, _, test = said.partition("::")
+        found = list(suite.HERE.glob(f"{path}*"))
+        assert found, said
+        assert not test or f"def {test}(" in found[0].read_text(), said
+
+
+@pytest.mark.parametrize(("said", "expected"), [("7", 7), ("", None)])
+def test_how_many_workers(monkeypatch: pytest.MonkeyPatch, said: str, expected: int | None) -> None:
+    monkeypatch.setenv("LABKIT_TEST_WORKERS", said)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+    assert suite.pytest_xdist_auto_num_workers() == (expected or 3)
