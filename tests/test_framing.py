@@ -324,7 +324,7 @@ def test_more_connections_than_there_is_room_for_are_turned_away(monkeypatch: py
 def lies_idle(served: framing.LimitedThreads, connection: socket.socket) -> None:
     """Wait until the connection is the last of those that the server knows to lie idle."""
     deadline = time.monotonic() + 20
-    while [one.getpeername() for one in served.__dict__.get("_idle", {})][-1:] != [connection.getsockname()]:
+    while [one.getpeername() for one in list(served.__dict__.get("_idle", ()))][-1:] != [connection.getsockname()]:
         assert time.monotonic() < deadline
 
 

@@ -36,8 +36,11 @@ def _api(release: str) -> Cluster:
 
 @functools.lru_cache(4096)
 def _stored(resource: str, text: str, release: str) -> Obj:
-    given = json.loads(text)
-    found = _api(release).admitted(resource, given)
+    given, api = json.loads(text), _api(release)
+    namespace = given["metadata"].get("namespace")
+    if namespace and api.find("namespaces", namespace) is None:
+        api.create("namespaces", {"metadata": {"name": namespace}})
+    found = api.admitted(resource, given)
     # The API sets both by its own clock, and who runs an object reports its status.
     found["metadata"]["creationTimestamp"] = given["metadata"].get("creationTimestamp", "2020-01-01T00:00:00Z")
     if "status" in given:

@@ -22,7 +22,7 @@ from meshbox.settings import SandboxSettings
 from tests.api.conftest import eventually
 from tests.conftest import REPOSITORY, TOKEN
 
-from .objects import PLAN, istio, pod, service, slices
+from .objects import PLAN, endpoints, istio, pod, service
 
 Obj = dict[str, Any]
 
@@ -111,6 +111,7 @@ class Counted:
             namespace = NAMESPACES[index % len(NAMESPACES)]
             self.pods.append(pod(f"web-{index}", f"127.99.64.{index + 1}", namespace=namespace))
         self.pods.append(pod("edge", "127.99.70.1", namespace="istio-system", role="router", istio="edge"))
+        self.endpoints = endpoints(self.services, self.pods)
         for what, (module, name) in COMPUTED.items():
             monkeypatch.setattr(module, name, self._counting(what, getattr(module, name)))
         port = {"number": 8080, "name": "http", "protocol": "HTTP"}
@@ -130,7 +131,7 @@ class Counted:
         objects = {
             "services": self.services,
             "pods": self.pods,
-            "endpointslices.discovery.k8s.io": slices(self.services, self.pods),
+            **self.endpoints,
             names.VIRTUAL_SERVICES: list(virtual_services),
             names.GATEWAYS: [self.gateway],
         }
