@@ -17,7 +17,8 @@ help: ## this list
 
 $(VENV)/.made: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "labkit needs Python 3.11 or later: install it, or say make PYTHON=/path/to/python3" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	# One that works is kept: made over with another Python, an older one would be half of each.
+	@$(BIN)/python -c "import ssl, pip" 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
 	# The pip that comes with an older Python does not understand today's packages.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[sandbox]'

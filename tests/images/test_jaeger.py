@@ -12,7 +12,7 @@ import yaml
 
 from labkit.istio import facts
 from meshbox.images import web
-from meshbox.images.jaeger import query, server, spans
+from meshbox.images.jaeger import query, runner, server, spans
 from meshbox.images.jaeger.store import OPEN_SECONDS, Query, TraceStore
 from tests.conftest import genuine
 from tests.metrics_page import Page
@@ -281,7 +281,7 @@ def test_pages_are_where_the_manifest_says(release, tmp_path):
             (tmp_path / mount["mountPath"].lstrip("/")).mkdir(parents=True, exist_ok=True)
             (tmp_path / mount["mountPath"].lstrip("/") / name).write_text(content)
     said = {one["name"]: str(one.get("value", "")) for one in container.get("env", [])}
-    base = server.base_path(container.get("args", []), {**said, "LABKIT_ROOT": str(tmp_path)})
+    base = runner.base_path(container.get("args", []), said, tmp_path)
     assert base == "/jaeger"
     assert next(one.path for one in facts(release).addons if one.name == "jaeger") == base
     app = server.query(TraceStore(), base)
@@ -294,5 +294,5 @@ def test_pages_are_where_the_manifest_says(release, tmp_path):
 @pytest.mark.parametrize(
     ("said", "base"), [("", ""), ("/", ""), ("/jaeger", "/jaeger"), (" /jaeger/ ", "/jaeger"), ("a/b", "/a/b")]
 )
-def test_the_base_path_of_jaeger_1(said, base):
-    assert server.base_path(["--log-level=debug"], {"QUERY_BASE_PATH": said}) == base
+def test_the_base_path_of_jaeger_1(said, base, tmp_path):
+    assert runner.base_path(["--log-level=debug"], {"QUERY_BASE_PATH": said}, tmp_path) == base

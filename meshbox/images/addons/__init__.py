@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from meshbox.images.context import Image
+from meshbox.images.context import Image, Runner
+from meshbox.images.jaeger.runner import jaeger
 
 __all__ = ["IMAGES"]
 
@@ -10,11 +11,12 @@ _PAGES = "meshbox.images.addons.health_pages"
 _ONLY_PAGES = "stand-in: health pages only"
 
 
-def _image(repositories: tuple[str, ...], program: str, entry: str, size: int, stands_in: str = _ONLY_PAGES) -> Image:
+def _image(
+    repositories: tuple[str, ...], program: str, entry: str | Runner, size: int, stands_in: str = _ONLY_PAGES
+) -> Image:
     name = program.rpartition("/")[2]
-    return Image(
-        repositories=repositories, entrypoint=(program,), programs={name: entry}, size=size, stands_in=stands_in
-    )
+    modules = ("meshbox.images.jaeger.server",) if entry is jaeger else ()
+    return Image(repositories, (program,), programs={name: entry}, modules=modules, size=size, stands_in=stands_in)
 
 
 IMAGES = (
@@ -27,14 +29,14 @@ IMAGES = (
     _image(
         ("jaegertracing/all-in-one",),
         "/go/bin/all-in-one-linux",
-        "meshbox.images.jaeger.server:main",
+        jaeger,
         50_000_000,
         "collector, query API and a plain page",
     ),
     _image(
         ("jaegertracing/jaeger",),
         "/cmd/jaeger/jaeger-linux",
-        "meshbox.images.jaeger.server:main",
+        jaeger,
         90_000_000,
         "collector, query API and a plain page",
     ),

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from labkit.ground import reading
@@ -18,7 +15,7 @@ from meshbox.images.jaeger.spans import BadSpanError
 from meshbox.images.jaeger.store import TraceStore
 from meshbox.images.web import App, Request, Response, json_response, serve
 
-__all__ = ["COLLECTOR_PORT", "HEALTH_PORTS", "QUERY_PORT", "base_path", "collector", "health", "main", "query"]
+__all__ = ["COLLECTOR_PORT", "HEALTH_PORTS", "QUERY_PORT", "collector", "health", "main", "query"]
 
 QUERY_PORT = 16686
 COLLECTOR_PORT = 9411
@@ -69,25 +66,6 @@ def collector(store: TraceStore) -> App:
     return guarded(app)
 
 
-def base_path(arguments: Sequence[str], environment: Mapping[str, str]) -> str:
-    """Below which path Jaeger serves, "" for all: by its configuration (Jaeger 2), else `QUERY_BASE_PATH` (Jaeger 1).
-
-    Raises:
-        ReadingError: the configuration is no YAML.
-    """
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--config")
-    file = parser.parse_known_args(list(arguments))[0].config
-    said: Any = environment.get("QUERY_BASE_PATH")
-    if file is not None:
-        place = Path(environment.get("LABKIT_ROOT", "/")) / file.removeprefix("file:").lstrip("/")
-        said = reading.yaml_value(place.read_bytes())
-        for key in ("extensions", "jaeger_query", "base_path"):
-            said = said.get(key) if isinstance(said, dict) else None
-    path = str(said or "").strip().strip("/")
-    return f"/{path}" if path else ""
-
-
 def query(store: TraceStore, base: str = "") -> App:
     """The query API, the page and metrics.
 
@@ -130,10 +108,10 @@ def health(store: TraceStore) -> App:
 
 
 def main() -> int:
-    """Entry of the jaeger images; `LABKIT_BIND` says which address is the pod's."""
+    """Entry of the jaeger images; `LABKIT_BIND` says which address is the pod's, `LABKIT_BASE_PATH` where pages are."""
     store = TraceStore(max_traces=int(os.environ.get("MEMORY_MAX_TRACES") or 50_000))
     print("the workshop's stand-in for Jaeger: Zipkin collector on 9411, query API and page on 16686", flush=True)
-    apps = {QUERY_PORT: query(store, base_path(sys.argv[1:], os.environ)), COLLECTOR_PORT: collector(store)}
+    apps = {QUERY_PORT: query(store, os.environ.get("LABKIT_BASE_PATH", "")), COLLECTOR_PORT: collector(store)}
     return serve(apps | dict.fromkeys(HEALTH_PORTS, health(store)))
 
 
