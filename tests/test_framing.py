@@ -351,7 +351,11 @@ def test_connections_that_lie_idle_give_way_to_new_ones_the_longest_first(
         return answer
 
     with contextlib.ExitStack() as stack:
-        first, second = (stack.enter_context(socket.create_connection(address, timeout=20)) for _ in range(2))
+        first = stack.enter_context(socket.create_connection(address, timeout=20))
+        lies_idle(served, first)
+        second = stack.enter_context(socket.create_connection(address, timeout=20))
+        # It lies idle from its beginning, before anything was asked on it.
+        lies_idle(served, second)
         for connection in (first, second, first):
             assert ask(connection).endswith(b"yes")
             lies_idle(served, connection)
