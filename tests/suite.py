@@ -107,8 +107,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """`-n auto`: one more than there are processors, as tests wait for other processes about a third of their time."""
-    return int(os.environ.get("LABKIT_TEST_WORKERS") or len(os.sched_getaffinity(0)) + 1)
+    """`-n auto`: two more than there are processors, as tests wait for other processes half of their time."""
+    return int(os.environ.get("LABKIT_TEST_WORKERS") or len(os.sched_getaffinity(0)) + 2)
 
 
 def pytest_configure(config: pytest.Config) -> None:
