@@ -76,4 +76,4 @@ def test_all_that_the_lists_name_is_there() -> None:
 def test_how_many_workers(monkeypatch: pytest.MonkeyPatch, said: str, expected: int | None) -> None:
     monkeypatch.setenv("LABKIT_TEST_WORKERS", said)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
-    assert suite.pytest_xdist_auto_num_workers() == (expected or 3)
+    assert suite.pytest_xdist_auto_num_workers() == (expected or 4)
