@@ -351,12 +351,12 @@ def test_connections_that_lie_idle_give_way_to_new_ones_the_longest_first(
         return answer
 
     with contextlib.ExitStack() as stack:
-        first = stack.enter_context(socket.create_connection(address, timeout=20))
-        lies_idle(served, first)
-        second = stack.enter_context(socket.create_connection(address, timeout=20))
-        # It lies idle from its beginning, before anything was asked on it.
-        lies_idle(served, second)
+        first, second = socket.socket(), socket.socket()
+        for connection in (first, second):
+            stack.enter_context(connection).connect(address)
+            lies_idle(served, connection)
         for connection in (first, second, first):
+            connection.settimeout(20)
             assert ask(connection).endswith(b"yes")
             lies_idle(served, connection)
         third = stack.enter_context(socket.create_connection(address, timeout=20))
