@@ -351,12 +351,11 @@ def test_connections_that_lie_idle_give_way_to_new_ones_the_longest_first(
         return answer
 
     with contextlib.ExitStack() as stack:
-        first, second = socket.socket(), socket.socket()
+        first, second = (stack.enter_context(socket.socket()) for _ in range(2))
         for connection in (first, second):
-            stack.enter_context(connection).connect(address)
+            connection.connect(address)
             lies_idle(served, connection)
         for connection in (first, second, first):
-            connection.settimeout(20)
             assert ask(connection).endswith(b"yes")
             lies_idle(served, connection)
         third = stack.enter_context(socket.create_connection(address, timeout=20))
