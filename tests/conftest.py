@@ -16,9 +16,19 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.suite import pytest_collection_modifyitems, pytest_configure, pytest_xdist_auto_num_workers
+from tests.suite import (
+    pytest_collection_modifyitems,
+    pytest_configure,
+    pytest_runtest_call,
+    pytest_xdist_auto_num_workers,
+)
 
-__all__ = ["pytest_collection_modifyitems", "pytest_configure", "pytest_xdist_auto_num_workers"]
+__all__ = [
+    "pytest_collection_modifyitems",
+    "pytest_configure",
+    "pytest_runtest_call",
+    "pytest_xdist_auto_num_workers",
+]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 GENUINE = REPOSITORY.parent / "shared" / "releases"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import time
+from collections.abc import Generator
 from pathlib import Path
 
 import hypothesis
@@ -68,6 +70,9 @@ LONGEST_FIRST = (
 )
 """What begins first where tests run side by side, so that no long file is left over at the end; the rest is short."""
 
+MOST_CPU = float(os.environ.get("LABKIT_MOST_CPU") or "inf")
+"""Seconds of its process's time that a test may take, set-up aside: a quick one stays quick on whatever machine."""
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -104,6 +109,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=_rank)
         for item in items:
             item.add_marker(pytest.mark.xdist_group(group(item)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, object, object]:
+    began = time.process_time()
+    result = yield
+    used = time.process_time() - began
+    assert used <= MOST_CPU, f"{used:.1f} s of CPU; a quick test has {MOST_CPU:g} s"
+    return result
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -77,3 +80,15 @@ def test_how_many_workers(monkeypatch: pytest.MonkeyPatch, said: str, expected: 
     monkeypatch.setenv("LABKIT_TEST_WORKERS", said)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
     assert suite.pytest_xdist_auto_num_workers() == (expected or 4)
+
+
+@pytest.mark.parametrize(("most", "code"), [("0.05", 1), ("", 0)])
+def test_a_quick_test_has_so_much_cpu(tmp_path: Path, most: str, code: int) -> None:
+    (tmp_path / "conftest.py").write_text("from tests.suite import pytest_runtest_call\n")
+    spin = "import time\ndef test_spins():\n    while time.process_time() < 1: pass\n    began = time.process_time()\n"
+    (tmp_path / "test_small.py").write_text(spin + "    while time.process_time() < began + 0.2: pass\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    env = {**os.environ, "PYTHONPATH": str(suite.HERE.parent), "LABKIT_MOST_CPU": most}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stdout
+    assert ("a quick test has 0.05 s" in done.stdout) == bool(code)

@@ -6,6 +6,7 @@ import re
 
 __all__ = ["PROMETHEUS_UNITS", "from_go", "from_prometheus", "to_go", "to_prometheus", "to_protobuf"]
 
+_UNSHOWN = re.compile(r"[^ -~]")
 _GO_PART = re.compile(r"([0-9]*)(\.?)([0-9]*)([^0-9.]*)")
 _GO_UNITS = {
     "ns": 1,
@@ -76,14 +77,11 @@ def _fraction(digits: str, unit: int) -> int:
 
 def _quoted(text: str) -> str:
     shown = text.replace("\\", "\\\\").replace('"', '\\"')
-    return (
-        '"'
-        + "".join(
-            sign if " " <= sign < "\x7f" else "".join(f"\\x{byte:02x}" for byte in sign.encode(errors="replace"))
-            for sign in shown
-        )
-        + '"'
-    )
+    return f'"{_UNSHOWN.sub(_bytes, shown)}"'
+
+
+def _bytes(sign: re.Match[str]) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in sign[0].encode(errors="replace"))
 
 
 def to_go(nanoseconds: int) -> str:
