@@ -1,4 +1,4 @@
-"""An open loop of requests: each is sent at its time, however long those before it take."""
+"""An open loop of requests: each is sent at its time, however long those before it take, up to a bound."""
 
 from __future__ import annotations
 
@@ -33,22 +33,26 @@ class Sent:
         return self.statuses.total()
 
 
-def steady(url: str, rate: float, seconds: float) -> Sent:
+def steady(url: str, rate: float, seconds: float, *, most: int = 0) -> Sent:
     """Send GET requests at an even rate and wait for all answers.
 
     Args:
         url: Where.
         rate: Requests a second.
         seconds: How long.
+        most: Requests under way at once; one more waits its turn. 0 for no bound: on a busy machine
+            they then pile up until files or Envoy's own bounds run out.
     """
-    return asyncio.run(_steady(url, rate, round(rate * seconds)))
+    return asyncio.run(_steady(url, rate, round(rate * seconds), most))
 
 
-async def _steady(url: str, rate: float, count: int) -> Sent:
+async def _steady(url: str, rate: float, count: int, most: int) -> Sent:
     sent = Sent()
     loop = asyncio.get_running_loop()
-    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
-    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(30)) as session:
+    connector = aiohttp.TCPConnector(limit=most, keepalive_timeout=60)
+    async with aiohttp.ClientSession(
+        connector=connector, timeout=aiohttp.ClientTimeout(None, sock_connect=30, sock_read=30)
+    ) as session:
         begun = loop.time()
 
         async def one(at: float) -> None:

@@ -148,7 +148,7 @@ def test_nothing_is_lost_under_steady_load(shop, prometheus, jaeger, facts, reco
     memory_before = keepers(shop)
 
     began = time.time()
-    sent = steady(shop.url + LIGHT, RATE, SECONDS)
+    sent = steady(shop.url + LIGHT, RATE, SECONDS, most=64)
     ended = time.time()
     assert sent.statuses == {200: RATE * SECONDS}, sent.wrong
 
