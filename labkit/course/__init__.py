@@ -1,7 +1,7 @@
 """The course: lessons with what they need and claim, progress, and the runner that plays them headless."""
 
-from labkit.course.choice import Choice, choose, chosen
 from labkit.course.checks import Check, Checklist
+from labkit.course.choice import Choice, choose, chosen
 from labkit.course.lesson import Lesson, begin
 from labkit.course.preflight import preflight
 from labkit.course.progress import LESSONS, Progress

@@ -7,7 +7,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from labkit import display
@@ -31,7 +31,7 @@ class Choice:
         release: The Istio release, "1.2.2" or "1.30.3".
         target: "sandbox", or a context of the user's kubeconfig.
         kept: Which of the two the kept choice says: some of "release" and "target".
-        note: What the user should know of the kept choice: that its file is damaged; mostly "".
+        note: What the user should know of it: that the file is damaged, when it takes effect; mostly "".
     """
 
     release: str
@@ -43,7 +43,7 @@ class Choice:
         """As one line to show."""
         where = "the sandbox" if self.target == SANDBOX else f"the context {self.target!r}"
         said = f"The course runs on Istio {self.release}, on {where}."
-        return display.message(f"{said}\n{self.note}" if self.note else said, "warning" if self.note else "good")
+        return display.message(f"{said}\n{self.note}" if self.note else said, "note")
 
     def __str__(self) -> str:
         return self.rich().text
@@ -109,7 +109,7 @@ def choose(release: str = "", target: str = "") -> Choice:
                 f"the choice cannot be kept in {file()}: {error.strerror}",
                 next_step="Set LABKIT_HOME to a folder of yours with free space.",
             ) from None
-    return chosen()
+    return replace(chosen(), note="A lesson that has begun goes on as it is; begin it again to take this up.")
 
 
 def _read() -> tuple[dict[str, str], str]:

@@ -28,8 +28,10 @@ def taught(release: str) -> str:
     """
     if release in RELEASES:
         return release
-    told = " or ".join(each + (" (the default)" if each == DEFAULT_RELEASE else "") for each in reversed(RELEASES))
-    raise SettingError(f"this course does not teach Istio {release!r}", next_step=f"Choose {told}.")
+    raise SettingError(
+        f"this course does not teach Istio {release!r}",
+        next_step=f"Choose {' or '.join(RELEASES)} (the default is {DEFAULT_RELEASE}).",
+    )
 
 
 def home() -> Path:
