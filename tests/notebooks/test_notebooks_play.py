@@ -120,7 +120,7 @@ def test_a_cluster_of_the_readers_own(
     own = tmp_path / "own-kubeconfig"
     own.write_text(sandbox.kubeconfig.read_text().replace(f"labkit-{sandbox.name}", "class"))
     own.chmod(0o600)
-    notebooks = [f"notebooks/{name}.ipynb" for name in ("00-kubernetes", "01-install-istio", "09-clean-up")]
+    notebooks = [f"notebooks/{name}.ipynb" for name in ("00-kubernetes", "01-install-istio", "99-clean-up")]
     command = [sys.executable, "-m", "labkit", "run", "--release", "1.30.3", "--target", "class", "--confirm", "class"]
     command += ["--out", str(tmp_path / "out"), *notebooks]
     env = environment(tmp_path) | {"KUBECONFIG": str(own)}
