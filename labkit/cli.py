@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from labkit import __version__, sandbox
@@ -27,9 +28,9 @@ def _hand_over(args: argparse.Namespace) -> int:
 
         release = choice.chosen(said.release or "").release
         if command == "up" and said.release and said.with_pid is None:
-            if choice.chosen().release != release:
-                print(f"the course runs on Istio {release} from now on, as {choice.file()} says")
-            choice.choose(release=release)
+            before, now = choice.chosen(), choice.choose(release=release)
+            if before.release != release:
+                print(f"{replace(now, note='')} (kept in {choice.file()})")
         name = said.name or sandboxes.named(release, sandbox_in_environment())
         words += [] if said.name else ["--name", name]
         if command == "up" and not (said.release or sandboxes.release(name)):

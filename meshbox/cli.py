@@ -54,10 +54,10 @@ def _tell_neighbours(name: str, does: str) -> None:
     """Say which other sandboxes run, as each takes memory."""
     for other in control.names():
         if other != name and (beside := control.status(other)).state == "running":
-            print(
-                f"beside it sandbox {other!r} (Istio {beside.release}) {does} with {_memory(other)} of memory; "
-                f"`{program()} down --name {other}` stops it and keeps its objects"
-            )
+            end = f"`{program()} down --name {other}` stops it and keeps its objects"
+            if beside.ends_with is not None:
+                end = f"it ends with process {beside.ends_with}"
+            print(f"beside it sandbox {other!r} (Istio {beside.release}) {does} with {_memory(other)} of memory; {end}")
 
 
 def _memory(name: str) -> str:
