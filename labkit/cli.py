@@ -31,8 +31,9 @@ def _hand_over(args: argparse.Namespace) -> int:
             before, now = choice.chosen(), choice.choose(release=release)
             if before.release != release:
                 print(f"{replace(now, note='')} (kept in {choice.file()})")
-        name = said.name or sandboxes.named(release, sandbox_in_environment())
-        words += [] if said.name else ["--name", name]
+        # An empty name is one that somebody gave, and the sandbox's to refuse.
+        name = sandboxes.named(release, sandbox_in_environment()) if said.name is None else said.name
+        words += ["--name", name] if said.name is None else []
         if command == "up" and not (said.release or sandboxes.release(name)):
             words += ["--release", release]
     sandbox.become(*words)

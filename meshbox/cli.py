@@ -23,7 +23,9 @@ __all__ = ["main"]
 
 def _up(args: argparse.Namespace) -> int:
     # Releases live side by side: one that is asked for by itself finds its own sandbox, or gets one.
-    name = args.name or (sandboxes.named(args.release) if args.release else sandboxes.DEFAULT)
+    name = args.name
+    if name is None:
+        name = sandboxes.named(args.release) if args.release else sandboxes.DEFAULT
     before = control.reports(name)
     now = control.up(
         name,

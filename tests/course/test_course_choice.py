@@ -248,8 +248,9 @@ def test_labkit_up_that_is_about_something_else_keeps_nothing(home: Path, handed
     for words in (["status", "--all"], ["down", "--all", "--delete"], ["up", "--help"], ["setup"], ["env", "-h"]):
         labkit(*words)
         assert handed == words
-    labkit("down", "--name", "mine")
-    assert handed == ["down", "--name", "mine"]
+    for name in ("mine", ""):
+        labkit("down", "--name", name)
+        assert handed == ["down", "--name", name]
 
 
 @pytest.mark.parametrize("words", [("up", "--release", "1.22"), ("run", "--release", "1.22"),
