@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -278,3 +279,11 @@ def test_make_refuses_a_typo_before_it_installs_anything(tmp_path: Path) -> None
             assert f"--release {release}" in make(target, f"RELEASE={release}").stdout
         assert "--release" not in make(target).stdout
     assert make("clean", "RELEASE=1.22").returncode == 0
+
+
+def test_a_command_is_handed_over_where_the_output_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    became: list[list[str]] = []
+    monkeypatch.setattr(os, "execve", lambda program, words, env: became.append(words))
+    monkeypatch.setattr(sys, "stdout", None)
+    sandbox.become("status", "--name", "x")
+    assert became[0][1:] == ["-m", "meshbox", "status", "--name", "x"]
