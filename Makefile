@@ -1,5 +1,6 @@
 # The two commands: `make workshop` plays the course headless, `make test` runs the tests. Both set up what they need.
-RELEASE ?= 1.2.2
+# 1.30.3 or 1.2.2. None: `make workshop` plays today's, `make lab` goes on with what the course runs on.
+RELEASE ?=
 PYTHON  ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
              command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo $$p && break; done)
 VENV    := .venv
@@ -8,6 +9,15 @@ LABKIT  := $(BIN)/labkit
 OUT     ?= build/workshop
 # What shares a sandbox shares a worker, and what takes longest begins first: tests/suite.py.
 PYTEST  := $(BIN)/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder
+
+CHOICE  := $(if $(RELEASE),--release $(RELEASE))
+RELEASES := 1.2.2 1.30.3
+# Before a minute of installing, not after it.
+ifneq ($(filter workshop lab,$(MAKECMDGOALS)),)
+ifneq ($(filter-out $(RELEASES),$(RELEASE)),)
+$(error this course does not teach Istio "$(RELEASE)": choose $(subst $() , or ,$(RELEASES)))
+endif
+endif
 
 .PHONY: help workshop lab test test-quick test-thorough coverage check bench pictures setup clean
 .DEFAULT_GOAL := help
@@ -31,15 +41,15 @@ $(VENV)/.made-dev: $(VENV)/.made
 setup: $(VENV)/.made ## what is needed to use the workshop
 	$(LABKIT) setup
 
-workshop: setup ## play every notebook headless (RELEASE=1.2.2 or 1.30.3), results in build/workshop
-	$(LABKIT) run --release $(RELEASE) --out $(OUT)
+workshop: setup ## play every notebook headless (RELEASE=1.30.3, or 1.2.2), results in build/workshop
+	$(LABKIT) run $(CHOICE) --out $(OUT)
 
-lab: setup ## JupyterLab on the notebooks
+lab: setup ## JupyterLab on the notebooks; RELEASE=1.2.2 or 1.30.3 is kept
 	@# A learner's first view is the course, not a question about Jupyter's news.
 	$(BIN)/jupyter labextension disable --level=sys_prefix '@jupyterlab/apputils-extension:announcements' 2>/dev/null
 	@# The proxy to the consoles leads to this machine's own loopback address only.
 	$(BIN)/python -m labkit.ui.jupyter_extension
-	$(LABKIT) up --release $(RELEASE)
+	$(LABKIT) up $(CHOICE)
 	@# Terminals and tiles get the sandbox, else nothing; a TARGET of one's own is looked up where it is now.
 	own="$${KUBECONFIG:-$$HOME/.kube/config}" && said="$$($(LABKIT) env)" && eval "$$said" && \
 	LABKIT_KUBECONFIG="$$KUBECONFIG:$$own" KUBECONFIG="$$KUBECONFIG:$(CURDIR)/labkit/cluster/no-cluster.yaml" \

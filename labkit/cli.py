@@ -5,27 +5,64 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from labkit import __version__, sandbox
 from labkit.ground import command as commands
-from labkit.ground import config
+from labkit.ground import config, sandboxes
 
 __all__ = ["main"]
 
 
+_ONE_SANDBOX = ("up", "down", "status", "env", "report")
+"""What is about one sandbox: where none is named, about the one that the course runs on."""
+
+
+def _hand_over(args: argparse.Namespace) -> int:
+    words: list[str] = args.words
+    said, command = _said(words), words[0]
+    if command in _ONE_SANDBOX and not (said.help or said.all):
+        from labkit.cluster.kubeconfig import sandbox_in_environment
+        from labkit.course import choice
+
+        release = choice.chosen(said.release or "").release
+        if command == "up" and said.release and said.with_pid is None:
+            before, now = choice.chosen(), choice.choose(release=release)
+            if before.release != release:
+                print(f"{replace(now, note='')} (kept in {choice.file()})")
+        # An empty name is one that somebody gave, and the sandbox's to refuse.
+        name = sandboxes.named(release, sandbox_in_environment()) if said.name is None else said.name
+        words += ["--name", name] if said.name is None else []
+        if command == "up" and not (said.release or sandboxes.release(name)):
+            words += ["--release", release]
+    sandbox.become(*words)
+
+
+def _said(words: Sequence[str]) -> argparse.Namespace:
+    """What a command line for the sandbox says that is about the course as well; the rest is the sandbox's affair."""
+    parser = argparse.ArgumentParser(prog=f"labkit {words[0]}", add_help=False)
+    for option in ("--name", "--release", "--with-pid"):
+        parser.add_argument(option)
+    for flag in (("--all",), ("--help", "-h")):
+        parser.add_argument(*flag, action="store_true")
+    return parser.parse_known_args(words[1:])[0]
+
+
 def _doctor(args: argparse.Namespace) -> int:
     if args.target and args.target != "sandbox":
+        from labkit.course.choice import chosen
         from labkit.course.survey import survey
 
-        return survey(args.target, args.release)
+        return survey(args.target, chosen(args.release).release)
     return sandbox.become("doctor")
 
 
 def _run(args: argparse.Namespace) -> int:
     from labkit.course.runner import main as play
 
-    return play(release=args.release, target=args.target, confirm=args.confirm, out=args.out, notebooks=args.notebooks)
+    release = config.taught(args.release)
+    return play(release=release, target=args.target, confirm=args.confirm, out=args.out, notebooks=args.notebooks)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -38,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(action=action)
         return sub
 
+    releases = " or ".join(config.RELEASES)
     for name, help in sandbox.COMMANDS.items():
         # Here for the list of commands only: `main` hands them over with all their options.
         commands.add_parser(name, help=help, add_help=False)
@@ -45,10 +83,17 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument(
         "--target", metavar="CONTEXT", help="say what the course would do on this context's cluster; only looks"
     )
-    doctor.add_argument("--release", choices=config.RELEASES, default=config.DEFAULT_RELEASE, help="with --target")
+    doctor.add_argument(
+        "--release",
+        default="",
+        metavar="RELEASE",
+        help=f"with --target: {releases}; the course's own where none is named",
+    )
 
     run = command("run", _run, "play notebooks headless")
-    run.add_argument("--release", choices=config.RELEASES, default=config.DEFAULT_RELEASE)
+    run.add_argument(
+        "--release", default=config.DEFAULT_RELEASE, metavar="RELEASE", help=f"{releases} (default: %(default)s)"
+    )
     run.add_argument("--target", default="sandbox", help="'sandbox' (a new one), or a context of your kubeconfig")
     run.add_argument(
         "--confirm",
@@ -71,6 +116,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if words and words[0] in sandbox.COMMANDS:
-        sandbox.become(*words)
+        return commands.run("labkit", _hand_over, argparse.Namespace(words=words))
     args = _parser().parse_args(words)
     return commands.run("labkit", args.action, args)

@@ -36,7 +36,9 @@ def _environment() -> dict[str, str]:
 
 def become(*words: str) -> NoReturn:
     """Go on as ``meshbox WORDS``: its output, its signals and its exit code are this command's."""
-    sys.stdout.flush()
+    # Where it was closed there is none.
+    if sys.stdout is not None:
+        sys.stdout.flush()
     os.execve(sys.executable, _line(words), _environment())
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import psutil
+
 from labkit import __version__
 from labkit.ground import command as commands
-from labkit.ground import config
+from labkit.ground import config, sandboxes
 from labkit.ground.errors import SandboxError
 from meshbox import control, tools
 from meshbox.program import program
@@ -19,19 +22,23 @@ __all__ = ["main"]
 
 
 def _up(args: argparse.Namespace) -> int:
-    before = control.reports(args.name)
+    # Releases live side by side: one that is asked for by itself finds its own sandbox, or gets one.
+    name = args.name
+    if name is None:
+        name = sandboxes.named(args.release) if args.release else sandboxes.DEFAULT
+    before = control.reports(name)
     now = control.up(
-        args.name,
+        name,
         args.release,
         loadbalancer=args.loadbalancer,
         real_clocks=args.real_clocks,
         recover=args.recover,
         with_pid=args.with_pid,
     )
-    for report in control.reports(args.name):
+    for report in control.reports(name):
         if report not in before:
             print(report.read_text(), end="")
-    _tell_set_aside(args.name)
+    _tell_set_aside(name)
     print(f"sandbox {now.name!r} is running: Istio {now.release}, Kubernetes API at {now.server}")
     if now.note:
         print(f"note: {now.note}")
@@ -39,9 +46,30 @@ def _up(args: argparse.Namespace) -> int:
         print(f"it ends with process {now.ends_with}, at the latest")
     elif args.with_pid is not None:
         print(f"it ran already, and goes on when process {args.with_pid} ends")
-    name = "" if now.name == "default" else f" --name {now.name}"
-    print(f'next: eval "$({program()} env{name})" && kubectl get nodes')
+    _tell_neighbours(now.name, "runs")
+    option = "" if now.name == sandboxes.DEFAULT else f" --name {now.name}"
+    print(f'next: eval "$({program()} env{option})" && kubectl get nodes')
     return 0
+
+
+def _tell_neighbours(name: str, does: str) -> None:
+    """Say which other sandboxes run, as each takes memory."""
+    for other in control.names():
+        if other != name and (beside := control.status(other)).state == "running":
+            end = f"`{program()} down --name {other}` stops it and keeps its objects"
+            if beside.ends_with is not None:
+                end = f"it ends with process {beside.ends_with}"
+            print(f"beside it sandbox {other!r} (Istio {beside.release}) {does} with {_memory(other)} of memory; {end}")
+
+
+def _memory(name: str) -> str:
+    """What sandbox `name` takes; pages that its processes share count once."""
+    home, size = control.folder(name), 0
+    daemon = control.daemon_process(home)
+    for process in {*control.leftovers(home), *([daemon] if daemon else [])}:
+        with contextlib.suppress(psutil.Error, OSError):
+            size += process.memory_full_info().pss
+    return f"{size / 2**20:.0f} MB"
 
 
 def _tell_set_aside(name: str) -> None:
@@ -62,6 +90,8 @@ def _down(args: argparse.Namespace) -> int:
             "nothing is left of it" if now.state == "absent" else f"its objects are kept for the next `{program()} up`"
         )
         print(f"sandbox {name!r} is stopped; {kept}")
+    if not args.all:
+        _tell_neighbours(args.name, "goes on")
     return 0
 
 
@@ -72,7 +102,9 @@ def _status(args: argparse.Namespace) -> int:
     else:
         for one in found:
             print(
-                f"{one.name}: {one.state}" + (f" (Istio {one.release}, pid {one.pid}, {one.server})" if one.pid else "")
+                f"{one.name}: {one.state}"
+                + (f" (Istio {one.release}, pid {one.pid}, {one.server})" if one.pid else "")
+                + (f", {_memory(one.name)} of memory" if args.all and one.pid else "")
             )
             if one.note:
                 print(f"  note: {one.note}")
@@ -123,11 +155,15 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     def named(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--name", default="default", help="which sandbox (default: %(default)s)")
+        sub.add_argument("--name", default=sandboxes.DEFAULT, help="which sandbox (default: %(default)s)")
 
     up = command("up", _up, "start a sandbox, or reuse the one that runs")
-    named(up)
-    up.add_argument("--release", choices=config.RELEASES, help=f"Istio release (default: {config.DEFAULT_RELEASE})")
+    up.add_argument("--name", help=f"which sandbox (default: that of the release, else {sandboxes.DEFAULT!r})")
+    up.add_argument(
+        "--release",
+        choices=config.RELEASES,
+        help=f"Istio release (default: the one the sandbox was made with, else {config.DEFAULT_RELEASE})",
+    )
     up.add_argument("--loadbalancer", action="store_true", help="give Services of type LoadBalancer an address")
     up.add_argument("--real-clocks", action="store_true", help="scrape metrics and send spans at Istio's own intervals")
     up.add_argument(

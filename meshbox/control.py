@@ -244,7 +244,7 @@ def up(
         if release and made_with and made_with != release:
             raise SettingError(
                 f"sandbox {name!r} plays Istio {made_with}, not {release}",
-                next_step=f"`{program()} down --name {name} --delete` first, or give the new one another --name",
+                next_step=f"`{program()} up --release {release}`, without --name, finds or makes another beside it",
             )
         if now.state == "running":
             return now

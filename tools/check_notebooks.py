@@ -9,9 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from labkit.course import LESSONS
+from tools.link_notebooks import CELL, links
+
 MOST_LINES = 15
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
-PARAMETERS = ('RELEASE = "1.2.2"', 'TARGET = "sandbox"')
+PARAMETERS = ('RELEASE = ""', 'TARGET = ""')
+"""What the course runs on, in every notebook alike."""
 
 _NAME = re.compile(r"\d\d(-[a-z]+)+")
 _ID = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -42,6 +46,7 @@ def faults(path: Path) -> Iterator[str]:
             yield f"{where}: its id is there twice"
         seen.add(cell.get("id", ""))
     yield from _shape(cells)
+    yield from _links(path.stem, cells)
 
 
 def _text(cell: dict[str, Any]) -> str:
@@ -86,14 +91,31 @@ def _shape(cells: list[tuple[str, dict[str, Any]]]) -> Iterator[str]:
     begin = next((text for text, cell in cells if cell["cell_type"] == "code" and "course.begin(" in text), "")
     if not begin:
         yield "no cell begins the lesson (course.begin)"
-    words = [text for text, cell in cells if cell["cell_type"] == "markdown"]
+    words = [text for text, cell in cells if cell["cell_type"] == "markdown" and cell.get("id") != CELL]
     closing = words[-1] if words else ""
     if "## What was learned" not in closing or "**What next.**" not in closing:
         yield "its last text has to say What was learned and What next"
-    if "lesson.done()" not in (cells[-1][0] if cells else ""):
-        yield "its last cell has to be lesson.done()"
+    code = [text for text, cell in cells if cell["cell_type"] == "code"]
+    if "lesson.done()" not in (code[-1] if code else ""):
+        yield "its last code has to be lesson.done()"
     if not any("check(" in text for text, cell in cells if cell["cell_type"] == "code"):
         yield "it claims nothing (check)"
+
+
+def _links(name: str, cells: list[tuple[str, dict[str, Any]]]) -> Iterator[str]:
+    """What is wrong with the ways out of a lesson; LESSONS has their order."""
+    if name not in LESSONS:
+        yield "LESSONS does not have it"
+        return
+    last, cell = cells[-1] if cells else ("", {})
+    if cell.get("id") != CELL or last != links(name):
+        yield "its last cell has to be its links: `python -m tools.link_notebooks` writes them"
+    names = list(LESSONS)
+    following = names[names.index(name) + 1 :][:1]
+    closing = next((text for text, one in cells if "**What next.**" in text), "")
+    told = re.findall(r"\]\(([\w-]+)\.ipynb\)", closing.partition("**What next.**")[2])
+    if following and told[:1] != following:
+        yield f"What next has to lead to {following[0]}"
 
 
 def main() -> int:

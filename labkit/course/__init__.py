@@ -1,9 +1,23 @@
 """The course: lessons with what they need and claim, progress, and the runner that plays them headless."""
 
 from labkit.course.checks import Check, Checklist
+from labkit.course.choice import Choice, choose, chosen
 from labkit.course.lesson import Lesson, begin
 from labkit.course.preflight import preflight
 from labkit.course.progress import LESSONS, Progress
 from labkit.course.stages import STAGES, catch_up
 
-__all__ = ["LESSONS", "STAGES", "Check", "Checklist", "Lesson", "Progress", "begin", "catch_up", "preflight"]
+__all__ = [
+    "LESSONS",
+    "STAGES",
+    "Check",
+    "Checklist",
+    "Choice",
+    "Lesson",
+    "Progress",
+    "begin",
+    "catch_up",
+    "choose",
+    "chosen",
+    "preflight",
+]

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from labkit import cluster, display, istio
-from labkit.cluster.target import choosing
-from labkit.course import stages, targets
+from labkit.cluster.target import Chosen, choosing
+from labkit.course import choice, stages, targets
 from labkit.course.checks import Check, Checklist
+from labkit.course.choice import Choice
 from labkit.course.progress import LESSONS, Progress
-from labkit.ground.errors import CheckError
+from labkit.ground.errors import CheckError, LabError
 
 __all__ = ["Lesson", "begin"]
 
@@ -99,15 +100,15 @@ class Lesson:
         return cluster.Difference(tuple(e for e in changed.added if (e.kind, e.namespace, e.name) in mine), ())
 
 
-def begin(name: str, release: str, target: str = targets.SANDBOX, *, needs: Sequence[str] = ()) -> Lesson:
+def begin(name: str, release: str = "", target: str = "", *, needs: Sequence[str] = ()) -> Lesson:
     """Begin a lesson: choose the cluster, go to the release's folder, check what must be there.
 
     Where no cluster can be chosen none is in use afterwards, not even one that another lesson had begun on here.
 
     Args:
         name: The notebook's name, "02-bookinfo".
-        release: The Istio release, "1.2.2" or "1.30.3".
-        target: "sandbox", or a context of your kubeconfig.
+        release: The Istio release, "1.2.2" or "1.30.3"; "" for what the course runs on (`course.choose`).
+        target: "sandbox", or a context of your kubeconfig; "" for what the course runs on.
         needs: What must be there: names of `labkit.course.stages`.
 
     Raises:
@@ -120,8 +121,11 @@ def begin(name: str, release: str, target: str = targets.SANDBOX, *, needs: Sequ
         if name not in LESSONS:
             raise CheckError(f"there is no lesson {name!r}", next_step=f"The lessons: {', '.join(LESSONS)}.")
         display.figures_without_internet()
-        chosen = targets.choose(target, release)
-        known = istio.release(release)
+        said = choice.chosen(release, target)
+        if said.note and not (release and target):
+            display.show(display.message(said.note, "warning"))
+        chosen = _go_to(said, told=bool(target))
+        known = istio.release(said.release)
     server = cluster.server_version()
     lesson = Lesson(name, known, Progress.of_target())
     cluster.in_lesson(name)
@@ -139,6 +143,19 @@ def begin(name: str, release: str, target: str = targets.SANDBOX, *, needs: Sequ
     if needs:
         display.show(Checklist(stages.STAGES[stage].check(known) for stage in needs).require().rich())
     return lesson
+
+
+def _go_to(said: Choice, *, told: bool) -> Chosen:
+    try:
+        return targets.choose(said.target, said.release)
+    except LabError as error:
+        if told or said.target == targets.SANDBOX:
+            raise
+        # The notebook names none: without this the reader would look for a word that is nowhere in it.
+        raise type(error)(
+            f"the context {said.target!r} was chosen for the course, and cannot be had: {error.message}",
+            next_step=f'{error.next_step} `course.choose(target="sandbox")` leads all notebooks to the sandbox.',
+        ) from None
 
 
 def _short(path: str) -> str:

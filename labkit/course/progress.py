@@ -20,7 +20,7 @@ LESSONS = {
     "05-grafana": "Dashboards: Grafana",
     "06-jaeger": "Traces: Jaeger",
     "07-kiali": "The graph of the mesh: Kiali",
-    "09-clean-up": "Clean up",
+    "99-clean-up": "Clean up",
 }
 """The course: notebooks in their order, with their titles."""
 

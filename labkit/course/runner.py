@@ -31,7 +31,7 @@ __all__ = ["Result", "course_notebooks", "main", "play", "run"]
 CELL_TIMEOUT = 600
 """Seconds that one cell may take: a real cluster pulls images for minutes."""
 
-CLEAN_UP = "09-clean-up"
+CLEAN_UP = "99-clean-up"
 
 
 def course_notebooks() -> list[Path]:

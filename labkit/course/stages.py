@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from labkit import bookinfo, cluster, display, istio
 from labkit.course.checks import Check
+from labkit.course.choice import chosen
 from labkit.ground.errors import CheckError, ClusterError
 
 __all__ = ["STAGES", "Stage", "catch_up"]
@@ -106,12 +107,12 @@ STAGES = {
 """In the order in which they build on each other."""
 
 
-def catch_up(stage: str, release: str) -> None:
+def catch_up(stage: str, release: str = "") -> None:
     """Bring the cluster to a stage, without the lessons on the way; what is there already stays.
 
     Args:
         stage: "istio", "bookinfo", "gateway" or "destination-rules".
-        release: The Istio release.
+        release: The Istio release; "" for what the course runs on.
 
     Raises:
         CheckError: There is no such stage.
@@ -119,7 +120,7 @@ def catch_up(stage: str, release: str) -> None:
     """
     if stage not in STAGES:
         raise CheckError(f"there is no stage {stage!r}", next_step=f"The stages: {', '.join(STAGES)}.")
-    known = istio.release(release)
+    known = istio.release(chosen(release).release)
     for one in STAGES.values():
         if not _is_there(one, known):
             one.reach(known)

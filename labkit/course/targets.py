@@ -6,11 +6,11 @@ from labkit import cluster, display, sandbox
 from labkit.cluster import Chosen, Target
 from labkit.cluster.kubeconfig import sandbox_in_environment
 from labkit.cluster.target import choosing
+from labkit.course.choice import SANDBOX
+from labkit.ground import sandboxes
 from labkit.ground.errors import SettingError
 
 __all__ = ["SANDBOX", "choose"]
-
-SANDBOX = "sandbox"
 
 
 def choose(target: str, release: str) -> Chosen:
@@ -33,13 +33,8 @@ def choose(target: str, release: str) -> Chosen:
 
 
 def _sandbox(release: str) -> str:
-    name = sandbox_in_environment()
-    if not name:
-        # A class may have one of each release side by side; the first one keeps the plain name.
-        known = {one["name"]: one["release"] for one in sandbox.known()}
-        own = f"istio-{release.replace('.', '-')}"
-        name = "default" if known.get("default") in (None, "", release) and own not in known else own
-    command = ["up", *(["--name", name] if name != "default" else []), "--release", release]
+    name = sandboxes.named(release, sandbox_in_environment())
+    command = ["up", *(["--name", name] if name != sandboxes.DEFAULT else []), "--release", release]
     live = display.show(display.command(f"labkit {' '.join(command)}"))
     live.update(display.command(f"labkit {' '.join(command)}", sandbox.call(*command)))
     kubeconfig: str = sandbox.known(name)[0]["kubeconfig"]

@@ -10,14 +10,28 @@ from pathlib import Path
 
 from labkit.ground.errors import SettingError
 
-__all__ = ["DEFAULT_RELEASE", "RELEASES", "advice", "home", "kernel_settings", "tool"]
+__all__ = ["DEFAULT_RELEASE", "RELEASES", "advice", "home", "kernel_settings", "taught", "tool"]
 
 RELEASES = ("1.2.2", "1.30.3")
 """The Istio releases this course teaches: the walk-through's own, and today's."""
 
-DEFAULT_RELEASE = "1.2.2"
+DEFAULT_RELEASE = "1.30.3"
 
 _UNUSABLE = re.compile("[:\x00-\x1f\x7f\ud800-\udfff]")
+
+
+def taught(release: str) -> str:
+    """`release`, if it is one of those that the course teaches.
+
+    Raises:
+        SettingError: it is none; the message names those there are.
+    """
+    if release in RELEASES:
+        return release
+    raise SettingError(
+        f"this course does not teach Istio {release!r}",
+        next_step=f"Choose {' or '.join(RELEASES)} (the default is {DEFAULT_RELEASE}).",
+    )
 
 
 def home() -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from labkit.cluster.ownership import BYPRODUCTS, Byproduct
 from labkit.ground import config
-from labkit.ground.errors import SettingError
 from labkit.istio.model import Addon, Component, Dashboard, Facts, Injection, Layout, Metric, Service, ServicePort
 
 __all__ = ["NAMESPACE", "facts"]
@@ -25,12 +24,7 @@ def facts(version: str) -> Facts:
         SettingError: The course does not teach that release.
     """
     known = {each.version: each for each in (_FACTS_1_2_2, _FACTS_1_30_3)}
-    if version not in known:
-        raise SettingError(
-            f"this course does not teach Istio {version!r}",
-            next_step=f"Choose {' or '.join(known)} (the default is {config.DEFAULT_RELEASE}).",
-        )
-    return known[version]
+    return known[config.taught(version)]
 
 
 def _crds(**groups: str) -> tuple[str, ...]:

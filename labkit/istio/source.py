@@ -138,7 +138,7 @@ def release(version: str = config.DEFAULT_RELEASE, directory: str | Path | None 
     """A release and its files: the workshop's own manifests, unless a folder is given.
 
     Args:
-        version: "1.2.2" (default) or "1.30.3".
+        version: "1.30.3" (default) or "1.2.2".
         directory: An unpacked release, or a folder that holds it as `istio-VERSION`; by default `$LABKIT_ISTIO_DIR`,
             else the workshop's own manifests, which need no network.
 
@@ -162,7 +162,7 @@ def download(version: str = config.DEFAULT_RELEASE, *, base_url: str = "") -> Re
     below `$LABKIT_HOME/releases`.
 
     Args:
-        version: "1.2.2" (default) or "1.30.3".
+        version: "1.30.3" (default) or "1.2.2".
         base_url: A mirror's address; "" for `$LABKIT_ISTIO_DOWNLOADS`, else Istio's own.
 
     Raises:

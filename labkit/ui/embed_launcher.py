@@ -1,7 +1,8 @@
 """Prometheus, Grafana, Jaeger and Kiali in JupyterLab's launcher, through jupyter-server-proxy.
 
-The proxy asks here what to start when somebody opens one: a process of ours, which relays to the sandbox that
-`$KUBECONFIG` names, else to the default one. It listens on loopback, and answers only below a secret path.
+The proxy asks here what to start when somebody opens one: a process of ours, which relays to the sandbox that plays the
+release of the course: the one that `$KUBECONFIG` names, if it does. It listens on loopback, and answers only below a
+secret path.
 
 It knows nothing of notebooks, so it never talks to a cluster of the reader's own, whatever `$KUBECONFIG` says:
 `ui.embed` shows the consoles of the cluster that a notebook has begun on.
@@ -20,7 +21,8 @@ from typing import Any
 from labkit import cluster
 from labkit.cluster.kubeconfig import sandbox_in_environment
 from labkit.cluster.leash import end_with_parent
-from labkit.ground import config
+from labkit.course.choice import chosen
+from labkit.ground import sandboxes
 from labkit.ground.errors import NoTargetError
 from labkit.ground.guard import new_secret
 
@@ -81,25 +83,26 @@ class _Sandbox:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        folder = config.home() / "sandboxes" / (sandbox_in_environment() or "default")
-        self._kubeconfig = folder / "kubeconfig"
-        self._chosen = (0, 0)
+        self._chosen = ("", 0, 0)
 
     def choose(self) -> cluster.Chosen:
         """It, in use."""
         with self._lock:
+            # What the course runs on may change at any time, and the releases have a sandbox each.
+            name = sandboxes.named(chosen().release, sandbox_in_environment())
+            kubeconfig = sandboxes.folder(name) / "kubeconfig"
             try:
-                seen = self._kubeconfig.stat()
+                seen = kubeconfig.stat()
             except OSError:
                 raise NoTargetError(
-                    f"there is no sandbox {self._kubeconfig.parent.name!r} here",
+                    f"there is no sandbox {name!r} here",
                     next_step="`labkit up` starts it. On a cluster of yours, `ui.embed` in a notebook shows this.",
                 ) from None
             # Each start of a sandbox writes it anew, and may be at another address.
-            if self._chosen == (now := (seen.st_ino, seen.st_mtime_ns)):
+            if self._chosen == (now := (name, seen.st_ino, seen.st_mtime_ns)):
                 with contextlib.suppress(NoTargetError):
                     return cluster.current()
-            found = cluster.use(cluster.Target(str(self._kubeconfig)))
+            found = cluster.use(cluster.Target(str(kubeconfig)))
             self._chosen = now
             return found
 

@@ -32,7 +32,7 @@ def test_the_first_page(window: Window, jupyter: tuple[str, Path]) -> None:
         shutil.copy(notebook, folder)
     page = opened(window, f"{url}/lab/tree/00-kubernetes.ipynb?reset")
     page.get_by_role("heading", name="An empty Kubernetes").wait_for()
-    page.locator(".jp-DirListing-item", has_text="09-clean-up").wait_for()
+    page.locator(".jp-DirListing-item", has_text="99-clean-up").wait_for()
     page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", state="attached")
     page.locator("#jupyterlab-splash").wait_for(state="detached")
     window.picture(page, "first-page")

@@ -113,7 +113,7 @@ def test_a_lesson_that_cannot_begin_leaves_no_cluster(api: ApiLike, tmp_path: Pa
 def test_a_lesson_whose_release_cannot_be_had_leaves_no_cluster(api: ApiLike, home: Path, tmp_path: Path) -> None:
     kubeconfig(tmp_path / "home" / ".kube" / "config", {"mine": api.entry})
     with pytest.raises(SettingError, match=r"9\.9\.9"):
-        course.begin("09-clean-up", "9.9.9", "mine")
+        course.begin("99-clean-up", "9.9.9", "mine")
     before = api.connections
     with pytest.raises(NoTargetError, match=r"9\.9\.9"):
         cluster.kubectl("delete virtualservices --all -n bookinfo")
@@ -125,17 +125,25 @@ def test_a_target_that_cannot_be_had(target: str, home: Path, api: ApiLike, tmp_
     kubeconfig(tmp_path / "home" / ".kube" / "config", {"mine": api.entry})
     home.write_text("a file in the way")
     reasons = {
-        "": "TARGET names no cluster",
+        "": "the sandbox could not start: `labkit up --release 1.30.3` failed: cannot write to",
         "sandbox": "the sandbox could not start: `labkit up --release 1.30.3` failed: cannot write to",
         "nope": "TARGET = 'nope' is no context of ~/.kube/config",
     }
     with pytest.raises(SettingError) as failed:
-        course.begin("09-clean-up", "1.30.3", target)
+        course.begin("99-clean-up", "1.30.3", target)
     assert failed.value.message.startswith(reasons[target])
     with pytest.raises(NoTargetError) as refused:
         cluster.kubectl("delete virtualservices --all -n bookinfo")
     assert reasons[target] in refused.value.message
     assert reasons[target] in plain_kubectl("delete", "namespaces", "--all").stderr
+    assert api.connections == 0
+
+
+def test_no_target_is_none(api: ApiLike, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Least of all the current context of what $KUBECONFIG names."""
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig(tmp_path / "own", {"a": api.entry})))
+    with pytest.raises(SettingError, match="TARGET names no cluster"):
+        course.targets.choose("", "1.30.3")
     assert api.connections == 0
 
 
@@ -229,6 +237,16 @@ def test_a_tile_goes_with_its_sandbox_to_another_address(api: ApiLike, other: Ap
         asked = now.connections
         assert tile.choose() == cluster.current()
         assert now.connections == asked
+
+
+def test_a_tile_follows_the_release_of_the_course(api: ApiLike, other: ApiLike, home: Path) -> None:
+    tile = embed_launcher._Sandbox()
+    for name, release, now in (("default", "1.30.3", api), ("istio-1-2-2", "1.2.2", other)):
+        kubeconfig(home / "sandboxes" / name / "kubeconfig", {f"labkit-{name}": now.entry})
+        (home / "sandboxes" / name / "release").write_text(release)
+    for release, now in (("", api), ("1.2.2", other), ("1.30.3", api)):
+        course.choose(release=release)
+        assert tile.choose().uid == now.uid
 
 
 def test_a_context_is_not_used_where_no_kubeconfig_can_be_kept(api: ApiLike, home: Path, tmp_path: Path) -> None:

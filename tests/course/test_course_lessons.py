@@ -88,17 +88,21 @@ def test_progress_lies_beside_a_sandbox_and_by_uid_for_other_clusters(kubectl: F
 class Labkit:
     """A labkit command line that remembers what it was asked."""
 
-    def __init__(self, sandboxes: dict[str, str]) -> None:
-        self.sandboxes = sandboxes
+    def __init__(self) -> None:
         self.asked: list[str] = []
 
     def __call__(self, *words: str) -> str:
         self.asked.append(" ".join(words))
         if words[0] == "up":
             return "running\n"
-        if "--all" in words:
-            return json.dumps([{"name": name, "release": release} for name, release in self.sandboxes.items()])
         return json.dumps({"kubeconfig": f"/home/sandboxes/{words[-1]}/kubeconfig"})
+
+
+def made_with(home: Path, name: str, release: str) -> None:
+    """A sandbox that was started with a release, as its folder says."""
+    folder = home / "sandboxes" / name
+    folder.mkdir(parents=True)
+    (folder / "release").write_text(release)
 
 
 @pytest.mark.parametrize(
@@ -108,17 +112,25 @@ class Labkit:
         ({"default": "1.2.2"}, "1.2.2", "up --release 1.2.2"),
         ({"default": "1.2.2"}, "1.30.3", "up --name istio-1-30-3 --release 1.30.3"),
         ({"default": "1.30.3", "istio-1-2-2": "1.2.2"}, "1.2.2", "up --name istio-1-2-2 --release 1.2.2"),
+        ({"default": "1.30.3", "istio-1-2-2": "1.30.3"}, "1.2.2", "up --name istio-1-2-2-2 --release 1.2.2"),
     ],
 )
 def test_a_sandbox_of_the_right_release_is_started(
-    kubectl: FakeKubectl, monkeypatch: pytest.MonkeyPatch, known: dict[str, str], release: str, up: str
+    kubectl: FakeKubectl,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    known: dict[str, str],
+    release: str,
+    up: str,
 ) -> None:
-    labkit = Labkit(known)
+    labkit = Labkit()
+    for other, plays in known.items():
+        made_with(tmp_path / "labkit", other, plays)
     monkeypatch.setattr(sandbox, "call", labkit)
     monkeypatch.setenv("KUBECONFIG", "/the/reader's/own")
     kubectl.answer("view", stdout=view(kubectl))
     chosen = targets.choose("sandbox", release)
-    assert labkit.asked[1] == up
+    assert labkit.asked[0] == up
     name = up.split("--name ")[-1].split()[0] if "--name" in up else "default"
     assert chosen.named.kubeconfig == f"/home/sandboxes/{name}/kubeconfig"
     assert cluster.current() == chosen
@@ -127,7 +139,7 @@ def test_a_sandbox_of_the_right_release_is_started(
 def test_the_sandbox_of_the_environment_is_taken(
     kubectl: FakeKubectl, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    labkit = Labkit({})
+    labkit = Labkit()
     monkeypatch.setattr(sandbox, "call", labkit)
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "labkit" / "sandboxes" / "class-2" / "kubeconfig"))
     kubectl.answer("view", stdout=view(kubectl))
@@ -136,6 +148,10 @@ def test_the_sandbox_of_the_environment_is_taken(
         labkit.asked.clear()
         targets.choose("sandbox", "1.30.3")
         assert labkit.asked == ["up --name class-2 --release 1.30.3", "status --json --name class-2"]
+    made_with(tmp_path / "labkit", "class-2", "1.30.3")
+    labkit.asked.clear()
+    targets.choose("sandbox", "1.2.2")
+    assert labkit.asked[0] == "up --release 1.2.2", "it plays the other release, and goes on doing so"
 
 
 def test_a_context_of_the_readers_own(kubectl: FakeKubectl, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,7 @@ def test_a_run_with_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         ("never-reached", "print('no')"),
     )  # fmt: skip
     third = notebook(tmp_path, "02-third", ("is-skipped", "1"))
-    clean_up = notebook(tmp_path, "09-clean-up", ("cleans", "1"))
+    clean_up = notebook(tmp_path, "99-clean-up", ("cleans", "1"))
     out = tmp_path / "out"
     results = runner.run([first, second, third, clean_up], release="1.30.3", kubeconfig="/the/config", out=out)
 
@@ -65,7 +65,7 @@ def test_a_run_with_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         ("00-first", "passed"),
         ("01-second", "failed"),
         ("02-third", "skipped"),
-        ("09-clean-up", "passed"),
+        ("99-clean-up", "passed"),
     ]
     assert results[0].cells == 5, "the four cells and papermill's parameters"
     assert (results[1].cell, results[1].error) == ("claims-too-much", "not so: 2/2\n→ Look.")

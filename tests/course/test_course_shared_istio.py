@@ -221,9 +221,9 @@ def test_an_istio_of_somebody_elses_is_left_alone(
 
     played = labkit(
         tmp_path / "own-kubeconfig", tmp_path, "run", "--release", "1.30.3", "--target", CONTEXT, "--confirm", CONTEXT,
-        "--out", str(tmp_path / "out"), "notebooks/01-install-istio.ipynb", "notebooks/09-clean-up.ipynb",
+        "--out", str(tmp_path / "out"), "notebooks/01-install-istio.ipynb", "notebooks/99-clean-up.ipynb",
     )  # fmt: skip
     assert played.returncode == 1
     assert "01-install-istio   cell apply-crds: this cluster has an Istio of somebody else's" in played.stdout
-    assert "09-clean-up        cell see-what-came: no snapshot of this cluster was kept" in played.stdout
+    assert "99-clean-up        cell see-what-came: no snapshot of this cluster was kept" in played.stdout
     assert state(sandbox) == before

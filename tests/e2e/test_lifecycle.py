@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import stat
@@ -51,11 +52,12 @@ def test_up_reuses_the_sandbox_that_runs(sandbox):
     assert before["state"] == "running"
 
 
-def test_another_release_of_the_same_name_is_refused_with_the_next_step(sandbox):
+def test_another_release_of_the_same_name_is_refused_and_costs_nobody_his_work(sandbox):
     refused = sandbox.labkit("up", "--name", "life", "--release", "1.2.2")
     assert refused.returncode == 1
     assert "plays Istio 1.30.3, not 1.2.2" in refused.stderr
-    assert "labkit down --name life --delete" in refused.stderr
+    assert "`labkit up --release 1.2.2`, without --name, finds or makes another beside it" in refused.stderr
+    assert "--delete" not in refused.stderr
     assert "Traceback" not in refused.stderr
 
 
@@ -115,8 +117,38 @@ def test_two_sandboxes_live_side_by_side(sandbox, start_sandbox):
     assert other.node != sandbox.node
     sandbox.kubectl("create", "namespace", "only-here")
     assert "only-here" not in other.kubectl("get", "namespaces", "-o", "name").stdout
-    assert sandbox.labkit("down", "--name", "other", "--delete").returncode == 0
+    down = sandbox.labkit("down", "--name", "other", "--delete")
+    assert down.returncode == 0
+    assert "beside it sandbox 'life' (Istio 1.30.3) goes on with " in down.stdout
     assert status(sandbox)["state"] == "running"
+
+
+def test_another_release_starts_beside_the_first_and_loses_nothing_of_it(start_sandbox):
+    first = start_sandbox("1.30.3", name="default")
+    first.kubectl("create", "configmap", "note", "--from-literal=a=1")
+    beside = first.labkit("up", "--release", "1.2.2")
+    assert "sandbox 'istio-1-2-2' is running: Istio 1.2.2" in beside.stdout, beside.stderr
+    said = re.search(
+        r"beside it sandbox 'default' \(Istio 1\.30\.3\) runs with (\d+) MB of memory; (.*)", beside.stdout
+    )
+    assert said, beside.stdout
+    assert 20 < int(said[1]) < 2000
+    assert said[2] == f"it ends with process {os.getpid()}"
+    env = first.labkit("env", "--name", "istio-1-2-2").stdout
+    assert "KUBECONFIG=" in env
+    assert first.kubectl("get", "configmap", "note", "-o", "jsonpath={.data.a}").stdout == "1"
+
+    told = first.labkit("status", "--all").stdout
+    for line in (r"default: running \(Istio 1\.30\.3, .*, \d+ MB of memory", r"istio-1-2-2: running \(Istio 1\.2\.2, "):
+        assert re.search(line, told), told
+    # What the course runs on is no sandbox by name: each release finds its own again.
+    for release, name in (("1.30.3", "default"), ("1.2.2", "istio-1-2-2")):
+        again = first.labkit("up", "--release", release)
+        assert f"sandbox {name!r} is running: Istio {release}" in again.stdout, again.stderr
+    assert "goes on" not in first.labkit("down", "--all", "--delete").stdout
+    assert first.labkit("status", "--all", "--json").stdout.strip() == "[]"
+    other = Path(env.partition("KUBECONFIG=")[2].strip()).parent
+    assert [*processes_of(first.home), *processes_of(other)] == []
 
 
 def test_down_keeps_objects_and_delete_forgets_them(start_sandbox):

@@ -174,7 +174,7 @@ def test_the_course_and_its_facts_name_the_same_releases() -> None:
 def test_no_folder_given_takes_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LABKIT_ISTIO_DIR", raising=False)
     found = release()
-    assert (found.version, found.source) == ("1.2.2", "workshop")
+    assert (found.version, found.source) == ("1.30.3", "workshop")
     assert found.samples == found.path / "samples"
 
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from labkit import course
 from labkit.course import LESSONS, STAGES
 from tests.conftest import REPOSITORY
-from tools import check_notebooks
+from tools import check_notebooks, link_notebooks
 
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 Notebook = dict[str, Any]
@@ -70,7 +71,7 @@ def _no_parameters(notebook: Notebook) -> None:
 
 
 def _other_default(notebook: Notebook) -> None:
-    notebook["cells"][1]["source"] = 'RELEASE = "1.30.3"\nTARGET = "sandbox"'
+    notebook["cells"][1]["source"] = 'RELEASE = "1.30.3"\nTARGET = ""'
 
 
 def _no_aim(notebook: Notebook) -> None:
@@ -78,7 +79,23 @@ def _no_aim(notebook: Notebook) -> None:
 
 
 def _no_closing(notebook: Notebook) -> None:
+    del notebook["cells"][-3]
+
+
+def _not_done(notebook: Notebook) -> None:
     del notebook["cells"][-2]
+
+
+def _no_links(notebook: Notebook) -> None:
+    del notebook["cells"][-1]
+
+
+def _other_links(notebook: Notebook) -> None:
+    notebook["cells"][-1]["source"] = link_notebooks.links("03-ingress")
+
+
+def _straight_to_the_end(notebook: Notebook) -> None:
+    notebook["cells"][-3]["source"] = "## What was learned\n**What next.** [99](99-clean-up.ipynb) takes it away"
 
 
 def _sleeps(notebook: Notebook) -> None:
@@ -110,9 +127,13 @@ def _old_format(notebook: Notebook) -> None:
         (_random_id, "its id does not say"),
         (_twice, "its id is there twice"),
         (_no_parameters, "has 0 cells tagged parameters"),
-        (_other_default, 'its parameters lack RELEASE = "1.2.2"'),
+        (_other_default, 'its parameters lack RELEASE = ""'),
         (_no_aim, "its first cell has to give"),
         (_no_closing, "its last text has to say"),
+        (_not_done, "its last code has to be lesson.done()"),
+        (_no_links, "its last cell has to be its links"),
+        (_other_links, "its last cell has to be its links"),
+        (_straight_to_the_end, "What next has to lead to 05-grafana"),
         (_sleeps, "it sleeps"),
         (_open_solution, "a solution has to be folded away"),
         (_a_place, "names a folder of somebody's machine"),
@@ -131,22 +152,42 @@ def test_every_fault_of_form_is_found(tmp_path: Path, change: Callable[[Notebook
         "metadata": {},
         "cells": [
             cell("markdown", "title", "# T\n**Aim.** a\n**Time.** b\n**What must be there.** c"),
-            cell("code", "parameters", 'RELEASE = "1.2.2"  # x\nTARGET = "sandbox"', tags=["parameters"]),
+            cell("code", "parameters", 'RELEASE = ""  # x\nTARGET = ""', tags=["parameters"]),
             cell("code", "begin", "lesson = course.begin()"),
             cell("code", "claim", "check(1)"),
-            cell("markdown", "closing", "## What was learned\n**What next.** d"),
+            cell("markdown", "closing", "## What was learned\n**What next.** [05](05-grafana.ipynb) does d"),
             cell("code", "done", "lesson.done()"),
+            cell("markdown", "links", link_notebooks.links("04-prometheus")),
         ],
     }
     changed = copy.deepcopy(notebook)
     change(changed)
-    path = tmp_path / "04-some-lesson.ipynb"
+    path = tmp_path / "04-prometheus.ipynb"
     path.write_text(json.dumps(changed))
     found = list(check_notebooks.faults(path))
     if fault:
         assert any(fault in one for one in found), found
     else:
         assert found == []
+
+
+def test_links_are_written_as_the_lessons_are_ordered(tmp_path: Path) -> None:
+    names = list(course.LESSONS)
+    assert link_notebooks.links(names[0]).count("](") == 2, "none before the first"
+    assert link_notebooks.links(names[-1]).count("](") == 2, "none after the last"
+    assert re.findall(r"\]\((.*?)\)", link_notebooks.links("03-ingress")) == [
+        "02-bookinfo.ipynb",
+        link_notebooks.START,
+        "04-prometheus.ipynb",
+    ]
+    path = tmp_path / "03-ingress.ipynb"
+    path.write_text((REPOSITORY / "notebooks" / path.name).read_text())
+    assert not link_notebooks.write(path), "there they are"
+    notebook = json.loads(path.read_text())
+    notebook["cells"][-1]["source"] = ["elsewhere"]
+    path.write_text(json.dumps(notebook))
+    assert link_notebooks.write(path)
+    assert path.read_text() == (REPOSITORY / "notebooks" / path.name).read_text()
 
 
 def test_what_is_no_notebook_is_told(tmp_path: Path) -> None:

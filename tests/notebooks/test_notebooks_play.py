@@ -15,7 +15,7 @@ import nbformat
 import psutil
 import pytest
 
-from labkit.course import LESSONS, runner
+from labkit.course import LESSONS, choose, chosen, runner
 from tests.conftest import REPOSITORY, SandboxUnderTest
 
 pytestmark = pytest.mark.apart
@@ -93,22 +93,28 @@ def test_each_lesson_can_be_played_again(
     assert [r.notebook for r in results] == [name for name in LESSONS for _ in range(2)]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_a_lesson_without_what_it_needs_says_what_to_play(
     tmp_path: Path, start_sandbox: Callable[..., SandboxUnderTest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sandbox = start_sandbox("1.30.3")
+    """What the course runs on was chosen; what the notebook is given wins over it, for that run."""
+    sandbox = start_sandbox("1.30.3", name="default")
+    start_sandbox("1.2.2", name="istio-1-2-2", home=sandbox.labkit_home)
     for name, value in environment(tmp_path).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("LABKIT_HOME", str(sandbox.labkit_home))
     monkeypatch.setenv("KUBECONFIG", str(sandbox.kubeconfig))
+    choose(release="1.2.2")
     path = REPOSITORY / "notebooks" / "03-ingress.ipynb"
-    result = runner.play(path, tmp_path / "03.ipynb", {"RELEASE": "1.30.3", "TARGET": "sandbox"})
-    assert (result.outcome, result.cell) == ("failed", "begin")
-    assert "not so: Istio is installed and ready" in result.error
-    assert "Play 01-install-istio first" in result.error
-    assert 'course.catch_up("istio", "1.30.3")' in result.error
-    assert "Traceback" not in result.error
+    given: list[tuple[dict[str, object], str]] = [({"RELEASE": "1.30.3", "TARGET": "sandbox"}, "1.30.3"), ({}, "1.2.2")]
+    for parameters, release in given:
+        result = runner.play(path, tmp_path / "03.ipynb", parameters)
+        assert (result.outcome, result.cell) == ("failed", "begin")
+        assert "not so: Istio is installed and ready" in result.error
+        assert "Play 01-install-istio first" in result.error
+        assert f'course.catch_up("istio", "{release}")' in result.error
+        assert "Traceback" not in result.error
+    assert chosen().release == "1.2.2"
 
 
 @pytest.mark.timeout(300)
@@ -120,7 +126,7 @@ def test_a_cluster_of_the_readers_own(
     own = tmp_path / "own-kubeconfig"
     own.write_text(sandbox.kubeconfig.read_text().replace(f"labkit-{sandbox.name}", "class"))
     own.chmod(0o600)
-    notebooks = [f"notebooks/{name}.ipynb" for name in ("00-kubernetes", "01-install-istio", "09-clean-up")]
+    notebooks = [f"notebooks/{name}.ipynb" for name in ("00-kubernetes", "01-install-istio", "99-clean-up")]
     command = [sys.executable, "-m", "labkit", "run", "--release", "1.30.3", "--target", "class", "--confirm", "class"]
     command += ["--out", str(tmp_path / "out"), *notebooks]
     env = environment(tmp_path) | {"KUBECONFIG": str(own)}

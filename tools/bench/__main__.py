@@ -10,6 +10,7 @@ from typing import Any
 
 import psutil
 
+from labkit.ground import config
 from tools.bench import figures
 from tools.bench.figures import Figure
 from tools.bench.parts import parts
@@ -66,7 +67,7 @@ def stolen(before: Any, after: Any) -> float:
 
 def main() -> int:
     """Measure and print; exit code 1 if a limit is missed."""
-    release = os.environ.get("RELEASE", "1.2.2")
+    release = os.environ.get("RELEASE") or config.DEFAULT_RELEASE
     cores, memory = psutil.cpu_count(), psutil.virtual_memory().total / 2**30
     today = datetime.datetime.now(datetime.UTC).date()
     before = psutil.cpu_times()
