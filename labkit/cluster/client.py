@@ -19,7 +19,7 @@ from urllib.request import getproxies
 
 import yaml
 
-from labkit.cluster import kubeconfig
+from labkit.cluster import kubeconfig, login
 from labkit.cluster.explain import explain
 from labkit.ground.errors import ClusterError
 
@@ -69,6 +69,7 @@ class Client:
     def __init__(self, file: Path, text: str, shown: str) -> None:
         self.file, self.text, self.shown = file, text, shown
         context, self._cluster, user = parts(text)
+        self._plugin = login.Plugin(context, self._cluster, user) if user.get("exec") else None
         self.namespace: str = context["context"].get("namespace") or "default"
         self.server: str = self._cluster["server"]
         self.known: list[Any] = []
@@ -81,22 +82,28 @@ class Client:
 
     def _log_in(self) -> None:
         from kubernetes.client import ApiClient, Configuration
-        from kubernetes.config import ConfigException, load_kube_config
+        from kubernetes.config import ConfigException, load_kube_config, load_kube_config_from_dict
 
         # The package says its types for its models only.
-        load: Callable[..., None] = load_kube_config
+        load: Callable[..., None] = load_kube_config_from_dict if self._plugin else load_kube_config
         # Not the client's default, which is everybody's in this process.
         settings = type.__call__(Configuration)
         settings.retries = False
         said = _Said()
         logging.getLogger().addHandler(said)
         try:
-            load(str(self.file), client_configuration=settings, temp_file_path=str(kubeconfig.temporary()))
+            load(
+                self._plugin.limited() if self._plugin else str(self.file),
+                client_configuration=settings,
+                temp_file_path=str(kubeconfig.temporary()),
+            )
         except (ConfigException, OSError, ValueError) as error:
             raise explain("kubectl get", f"error: {error}", 1, self.shown) from None
         finally:
             logging.getLogger().removeHandler(said)
         self._without_login = said.words
+        if self._plugin and self._plugin.was_ended():
+            raise self._plugin.error(self.shown)
         if not settings.verify_ssl:
             # As the kubeconfig wants it; a warning at every question would tell nobody anything.
             import urllib3
@@ -156,21 +163,35 @@ class Client:
             ClusterError: Nobody answers.
         """
         address = f"{path}?{urlencode(query)}" if query else path
-        request = method, address, accept, body, patience or PATIENCE
-        status, data = self._whole(typed, *request)
-        if status == 401:
+        answer = self._answer(typed, method, address, accept, body, patience or PATIENCE)
+        return answer.status, _content(answer.data, plain and answer.status == 200)
+
+    def stream(self, typed: str, path: str, query: Mapping[str, str], patience: float) -> Any:
+        """An answer of which more comes by and by, as urllib3 has it; who asked closes it. Arguments as of `send`.
+
+        Raises:
+            ClusterError: A refusal, or nobody answers.
+        """
+        answer = self._answer(typed, "GET", f"{path}?{urlencode(query)}", _JSON, None, patience, whole=False)
+        if answer.status >= 400:
+            raise self.refusal(typed, answer.status, _content(answer.data))
+        return answer
+
+    def _answer(
+        self, typed: str, method: str, address: str, accept: str, body: Obj | None, patience: float, whole: bool = True
+    ) -> Any:
+        """An answer, as urllib3 has it; with `whole` it has been read."""
+        request = typed, method, address, accept, body, patience, whole
+        answer = self._once(*request)
+        if answer.status == 401:
             # Its token may have run out, or a newer one may lie in its file.
             self._log_in()
-            status, data = self._whole(typed, *request)
-        found = None
-        if not (plain and status == 200):
-            with contextlib.suppress(ValueError):
-                found = json.loads(data)
-        return status, found if isinstance(found, dict) else {"message": data.decode(errors="replace")[:4000]}
+            answer = self._once(*request)
+        return answer
 
-    def _whole(
-        self, typed: str, method: str, address: str, accept: str, body: Obj | None, patience: float
-    ) -> tuple[int, bytes]:
+    def _once(
+        self, typed: str, method: str, address: str, accept: str, body: Obj | None, patience: float, whole: bool
+    ) -> Any:
         from kubernetes.client import ApiException
         from urllib3 import HTTPHeaderDict
         from urllib3.exceptions import HTTPError, ProtocolError
@@ -190,7 +211,10 @@ class Client:
             try:
                 limits = min(CONNECT, patience), patience
                 answer = self._api.call_api(method, url, every, sent, _request_timeout=limits).response
-                return answer.status, answer.data
+                if whole:
+                    # Kept with it.
+                    answer.data  # noqa: B018
+                return answer
             except (HTTPError, ApiException, OSError) as error:
                 if last or not isinstance(error, ProtocolError):
                     raise self._silent(typed, error, patience) from None
@@ -213,6 +237,15 @@ class Client:
             x509 = "x509: " if "certificate verify failed" in words else ""
             said = f"Unable to connect to the server: {x509}{words.splitlines()[-1]}"
         return explain(typed, said, 1, self.shown)
+
+
+def _content(data: bytes, plain: bool = False) -> Obj:
+    """What an answer holds; text, and what is no object, as the message of a Status."""
+    found = None
+    if not plain:
+        with contextlib.suppress(ValueError):
+            found = json.loads(data)
+    return found if isinstance(found, dict) else {"message": data.decode(errors="replace")[:4000]}
 
 
 class _Said(logging.Handler):

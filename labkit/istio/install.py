@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from labkit import cluster
+from labkit.cluster import Obj
 from labkit.istio.claims import check_unclaimed
 from labkit.istio.source import Release
 
@@ -51,17 +52,17 @@ def install(
     cluster.wait_for(cluster.Ready(namespace, wanted, on_look), timeout=timeout)
 
 
-def _served(release: Release) -> cluster.Condition:
+def _served(release: Release) -> cluster.Objects:
     names = release.facts.crds
 
-    def look() -> str | None:
+    def look(crds: list[Obj]) -> str | None:
         established = {
             crd["metadata"]["name"]
-            for crd in cluster.get("crd")
+            for crd in crds
             for condition in crd.get("status", {}).get("conditions", [])
             if condition["type"] == "Established" and condition["status"] == "True"
         }
         missing = [name for name in names if name not in established]
         return f"{len(missing)} of {len(names)} not established: {', '.join(missing[:3])}" if missing else None
 
-    return cluster.Condition(f"the {len(names)} CRDs of Istio {release.version} to be served", look)
+    return cluster.Objects(f"the {len(names)} CRDs of Istio {release.version} to be served", "crd", look)
