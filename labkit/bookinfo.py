@@ -7,14 +7,12 @@ import html
 import re
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 from labkit import cluster, display
-from labkit.ground.client import Connections
 from labkit.ground.errors import SettingError
 
 if TYPE_CHECKING:
@@ -160,6 +158,8 @@ def load(
         SettingError: A number is out of its range.
         NoTargetError: Choosing a cluster has failed.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     import pandas as pd
     from tqdm.auto import tqdm
 
@@ -194,6 +194,8 @@ class _Page:
     """The page, over a pool of connections."""
 
     def __init__(self, url: str, headers: Mapping[str, str], timeout: float) -> None:
+        from labkit.ground.client import Connections
+
         parts = urlsplit(url)
         self._path = parts.path
         self._headers = {**headers, "Connection": "keep-alive"}

@@ -7,19 +7,15 @@ takes as long as three kubectls.
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import json
-import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
-from urllib.request import getproxies
 
 import yaml
 
-from labkit.cluster import kubeconfig, login
 from labkit.cluster.explain import explain
 from labkit.ground.errors import ClusterError
 
@@ -68,10 +64,9 @@ class Client:
 
     def __init__(self, file: Path, text: str, shown: str) -> None:
         self.file, self.text, self.shown = file, text, shown
-        context, self._cluster, user = parts(text)
-        self._plugin = login.Plugin(context, self._cluster, user) if user.get("exec") else None
+        self._parts = context, cluster, user = parts(text)
         self.namespace: str = context["context"].get("namespace") or "default"
-        self.server: str = self._cluster["server"]
+        self.server: str = cluster["server"]
         self.known: list[Any] = []
         """What `resources` found that it serves."""
         extra = user.get("as-user-extra") or {}
@@ -81,41 +76,10 @@ class Client:
         self._log_in()
 
     def _log_in(self) -> None:
-        from kubernetes.client import ApiClient, Configuration
-        from kubernetes.config import ConfigException, load_kube_config, load_kube_config_from_dict
+        # With the official client, which takes its time.
+        from labkit.cluster import login
 
-        # The package says its types for its models only.
-        load: Callable[..., None] = load_kube_config_from_dict if self._plugin else load_kube_config
-        # Not the client's default, which is everybody's in this process.
-        settings = type.__call__(Configuration)
-        settings.retries = False
-        said = _Said()
-        logging.getLogger().addHandler(said)
-        try:
-            load(
-                self._plugin.limited() if self._plugin else str(self.file),
-                client_configuration=settings,
-                temp_file_path=str(kubeconfig.temporary()),
-            )
-        except (ConfigException, OSError, ValueError) as error:
-            raise explain("kubectl get", f"error: {error}", 1, self.shown) from None
-        finally:
-            logging.getLogger().removeHandler(said)
-        self._without_login = said.words
-        if self._plugin and self._plugin.was_ended():
-            raise self._plugin.error(self.shown)
-        if not settings.verify_ssl:
-            # As the kubeconfig wants it; a warning at every question would tell nobody anything.
-            import urllib3
-
-            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-        server = urlsplit(self.server)
-        if "proxy-url" in self._cluster:
-            settings.no_proxy = ""
-        elif _local(server.hostname or "") or server.scheme not in getproxies():
-            # Unlike the client, Go knows no $ALL_PROXY.
-            settings.proxy = None
-        self._api: Any = ApiClient(settings)
+        self._api, self._without_login = login.api_client(self.file, self._parts, self.shown)
 
     def close(self) -> None:
         """End its connections."""
@@ -246,25 +210,6 @@ def _content(data: bytes, plain: bool = False) -> Obj:
         with contextlib.suppress(ValueError):
             found = json.loads(data)
     return found if isinstance(found, dict) else {"message": data.decode(errors="replace")[:4000]}
-
-
-class _Said(logging.Handler):
-    """Keeps what the client logs while it looks for a way to log in, such as why a plugin failed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.words: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.words.append(record.getMessage())
-
-
-def _local(host: str) -> bool:
-    """Whether Go goes there without a proxy whatever the environment says: to this machine itself."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 _kept: Client | None = None

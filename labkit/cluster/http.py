@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import time
 from collections.abc import Mapping
@@ -63,6 +62,8 @@ def fetch(url: str, *, headers: Mapping[str, str] | None = None, timeout: float 
         NoTargetError: Choosing a cluster has failed: the address may be the one of a cluster that was chosen before.
         ClusterError: Nobody answers there, or not in HTTP.
     """
+    import http.client
+
     targets.require_no_refusal()
     parts = urlsplit(url)
     if parts.scheme != "http" or not parts.hostname:

@@ -1,20 +1,35 @@
-"""Logging in by a program that a kubeconfig names, an exec plugin. It may hang, and the official client would wait.
+"""The official client, made from a kubeconfig. Its import takes its time: this is loaded with the first question.
 
-So the client is told to run another program, which runs the plugin, passes on what it says, and ends it when it has
-had its time. kubectl runs the plugin itself.
+A kubeconfig may name a program that logs in, an exec plugin. It may hang, and the official client would wait for it. So
+the client is told to run another program, which runs the plugin, passes on what it says, and ends it when it has had
+its time. kubectl runs the plugin itself.
 """
 
 from __future__ import annotations
 
+import ipaddress
+import logging
 import shlex
 import sys
+import threading
+from collections.abc import Callable
 from itertools import takewhile
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+import urllib3
+from kubernetes.client import ApiClient, Configuration
+from kubernetes.config import ConfigException, load_kube_config, load_kube_config_from_dict
 
 from labkit.cluster import kubeconfig
+from labkit.cluster.explain import explain
 from labkit.ground.errors import ClusterError
 
-__all__ = ["Plugin"]
+__all__ = ["api_client"]
+
+Parts = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
 
 PATIENCE = 120.0
 """Seconds that a plugin has: some of them wait until somebody has typed a password into a browser."""
@@ -41,46 +56,100 @@ sys.exit(plugin.returncode)
 """
 
 
-class Plugin:
-    """The plugin of a kubeconfig's current context.
+def api_client(file: Path, parts: Parts, shown: str) -> tuple[Any, list[str]]:
+    """The official client for a kubeconfig of our own, and what was said while it looked for a way to log in.
 
     Args:
-        context: The context.
-        cluster: Its cluster.
-        user: Its user, who has an `exec`.
+        file: The kubeconfig.
+        parts: Its current context, its cluster and its user.
+        shown: What the cluster is called in an error.
+
+    Raises:
+        ClusterError: It cannot be used, or its plugin had to be ended.
     """
+    _context, cluster, user = parts
+    # The package says its types for its models only.
+    load: Callable[..., None] = load_kube_config
+    content: Any = str(file)
+    ended = kubeconfig.temporary() / f"plugin-{threading.get_ident()}-ended"
+    if user.get("exec"):
+        load, content = load_kube_config_from_dict, _limited(parts, ended)
+    # Not the client's default, which is everybody's in this process.
+    settings = type.__call__(Configuration)
+    settings.retries = False
+    said = _Said()
+    logging.getLogger().addHandler(said)
+    try:
+        load(content, client_configuration=settings, temp_file_path=str(kubeconfig.temporary()))
+    except (ConfigException, OSError, ValueError) as error:
+        raise explain("kubectl get", f"error: {error}", 1, shown) from None
+    finally:
+        logging.getLogger().removeHandler(said)
+    if ended.exists():
+        ended.unlink()
+        raise _hung(user["exec"], shown)
+    if not settings.verify_ssl:
+        # As the kubeconfig wants it; a warning at every question would tell nobody anything.
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+    server = urlsplit(cluster["server"])
+    if "proxy-url" in cluster:
+        settings.no_proxy = ""
+    elif _local(server.hostname or "") or server.scheme not in getproxies():
+        # Unlike the client, Go knows no $ALL_PROXY.
+        settings.proxy = None
+    return ApiClient(settings), said.words
 
-    def __init__(self, context: dict[str, Any], cluster: dict[str, Any], user: dict[str, Any]) -> None:
-        self._context, self._cluster, self._user = context, cluster, user
-        run = user["exec"]
-        self._command = [str(word) for word in (run.get("command", ""), *(run.get("args") or ()))]
-        self._mark = kubeconfig.temporary() / f"plugin-{id(self)}-ended"
 
-    def limited(self) -> dict[str, Any]:
-        """The kubeconfig with which the official client runs the plugin for `PATIENCE` seconds at most."""
-        self._mark.unlink(missing_ok=True)
-        # Without -P a file of the folder one works in could stand in for a module.
-        words = ["-P", "-c", _PROGRAM, f"{PATIENCE:g}", str(self._mark), *self._command]
-        limited = {**self._user["exec"], "command": sys.executable, "args": words}
-        about = self._context["context"]
-        return {
-            "current-context": self._context["name"],
-            "contexts": [self._context],
-            "clusters": [{"name": about["cluster"], "cluster": self._cluster}],
-            "users": [{"name": about["user"], "user": {**self._user, "exec": limited}}],
-        }
+class _Said(logging.Handler):
+    """Keeps what the client logs while it looks for a way to log in, such as why a plugin failed."""
 
-    def was_ended(self) -> bool:
-        """Whether it had to be ended when the client ran it last."""
-        return self._mark.exists()
+    def __init__(self) -> None:
+        super().__init__()
+        self.words: list[str] = []
 
-    def error(self, shown: str) -> ClusterError:
-        """The error for a plugin that was ended."""
-        # What follows a flag may be a secret.
-        words = list(takewhile(lambda word: not word.startswith("-"), self._command))
-        typed = shlex.join(words) + (" …" if len(words) < len(self._command) else "")
-        return ClusterError(
-            f"`{typed}`, by which {shown} logs in, did not end within {PATIENCE:g} s",
-            next_step="Run it in a terminal: it may ask for something there, or wait for a network that is not there."
-            " Then run the lesson's first cell again.",
-        )
+    def emit(self, record: logging.LogRecord) -> None:
+        self.words.append(record.getMessage())
+
+
+def _limited(parts: Parts, ended: Path) -> dict[str, Any]:
+    """The kubeconfig with which the official client runs a plugin for `PATIENCE` seconds at most.
+
+    Args:
+        parts: Of the kubeconfig.
+        ended: A file that is made when the plugin had to be ended.
+    """
+    context, cluster, user = parts
+    # Without -P a file of the folder one works in could stand in for a module.
+    words = ["-P", "-c", _PROGRAM, f"{PATIENCE:g}", str(ended), *_command(user["exec"])]
+    limited = {**user["exec"], "command": sys.executable, "args": words}
+    names = context["context"]
+    return {
+        "current-context": context["name"],
+        "contexts": [context],
+        "clusters": [{"name": names["cluster"], "cluster": cluster}],
+        "users": [{"name": names["user"], "user": {**user, "exec": limited}}],
+    }
+
+
+def _command(plugin: dict[str, Any]) -> list[str]:
+    return [str(word) for word in (plugin.get("command", ""), *(plugin.get("args") or ()))]
+
+
+def _hung(plugin: dict[str, Any], shown: str) -> ClusterError:
+    command = _command(plugin)
+    # What follows a flag may be a secret.
+    words = list(takewhile(lambda word: not word.startswith("-"), command))
+    typed = shlex.join(words) + (" …" if len(words) < len(command) else "")
+    return ClusterError(
+        f"`{typed}`, by which {shown} logs in, did not end within {PATIENCE:g} s",
+        next_step="Run it in a terminal: it may ask for something there, or wait for a network that is not there."
+        " Then run the lesson's first cell again.",
+    )
+
+
+def _local(host: str) -> bool:
+    """Whether Go goes there without a proxy whatever the environment says: to this machine itself."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

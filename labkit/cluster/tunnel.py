@@ -8,7 +8,6 @@ connects, and kubectl's part is the cluster. The words on the way are the API's 
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import os
 import shutil
@@ -85,6 +84,8 @@ class Tunnel:
             TunnelError: the API server refused.
             OSError: kubectl does not answer.
         """
+        import http.client
+
         url = "/" + "/".join(quote(part, safe="") for part in path) + (f"?{urlencode(query)}" if query else "")
         connection = http.client.HTTPConnection("localhost", timeout=30)
         with contextlib.closing(connection), self._connected() as connection.sock:

@@ -12,7 +12,7 @@ from typing import Literal
 
 from labkit.ground import config, files
 from labkit.ground.errors import ReleaseError
-from labkit.istio import fetch, releases
+from labkit.istio import releases
 from labkit.istio.model import Addon, Component, Facts, Injection, Metric, Service
 
 __all__ = ["Release", "download", "release"]
@@ -169,6 +169,8 @@ def download(version: str = config.DEFAULT_RELEASE, *, base_url: str = "") -> Re
         SettingError: The course does not teach that release.
         ReleaseError: It cannot be had, or is not what its checksum says.
     """
+    from labkit.istio import fetch
+
     facts = releases.facts(version)
     return Release(facts, _checked(facts, fetch.fetch(facts, base_url=base_url)), "archive")
 
