@@ -37,7 +37,7 @@ class _Release(Protocol):
 
 
 @dataclass(frozen=True)
-class Page:
+class Page(display.Shown):
     """What a reader sees on the product page.
 
     Args:
@@ -69,12 +69,6 @@ class Page:
         seen += f": reviews {self.reviews}" if self.reviews else ""
         seen += f", {self.seconds * 1000:.0f} ms"
         return display.message("\n".join((seen, *self.errors)), "good" if self.good else "bad")
-
-    def __str__(self) -> str:
-        return self.rich().text
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        return self.rich()._repr_mimebundle_()
 
 
 def deploy(release: _Release, namespace: str = "bookinfo", *, timeout: float = 300.0) -> None:

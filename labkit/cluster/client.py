@@ -165,12 +165,9 @@ class Client:
             headers["Content-Type"] = "application/merge-patch+json" if method == "PATCH" else _JSON
         # A kept connection may have been ended by the other side just now.
         for last in (method != "GET", True):
-            # This also renews a login that has run out.
-            _, url, signed, sent, _ = self._api.param_serialize(
-                method, address, header_params=dict(headers), body=body, auth_settings=["BearerToken"]
-            )
-            every = HTTPHeaderDict(signed)
-            for name, value in self._acting:
+            url, signed, sent = self._signed(method, address, headers, body)
+            every = HTTPHeaderDict()
+            for name, value in signed:
                 every.add(name, value)
             try:
                 limits = min(CONNECT, patience), patience
@@ -182,6 +179,46 @@ class Client:
             except (HTTPError, ApiException, OSError) as error:
                 if last or not isinstance(error, ProtocolError):
                     raise self._silent(typed, error, patience) from None
+        raise AssertionError
+
+    def _signed(
+        self, method: str, address: str, headers: Mapping[str, str], body: Obj | None = None
+    ) -> tuple[str, list[tuple[str, str]], Any]:
+        """URL, headers and body of a request, with who asks; this also renews a login that has run out."""
+        _, url, signed, sent, _ = self._api.param_serialize(
+            method, address, header_params=dict(headers), body=body, auth_settings=["BearerToken"]
+        )
+        return url, [*signed.items(), *self._acting], sent
+
+    def websocket(self, path: str, protocol: str) -> Any:
+        """A WebSocket of the API's, as websocket-client has it.
+
+        Args:
+            path: Below the server's root, with its query.
+            protocol: What is spoken on it.
+
+        Raises:
+            OSError: It does not come about.
+        """
+        import websocket
+
+        from labkit.cluster import login
+
+        for last in (False, True):
+            url, signed, _ = self._signed("GET", path, {})
+            try:
+                return websocket.create_connection(
+                    f"ws{url.removeprefix('http')}",
+                    timeout=PATIENCE,
+                    header=[f"{name}: {value}" for name, value in signed],
+                    subprotocols=[protocol],
+                    suppress_origin=True,
+                    **login.websocket_options(self._api.configuration),
+                )
+            except (websocket.WebSocketException, OSError) as error:
+                if last or getattr(error, "status_code", 0) != 401:
+                    raise ConnectionError(f"{path}: {error}") from error
+                self._log_in()
         raise AssertionError
 
     def _silent(self, typed: str, error: Exception, patience: float) -> ClusterError:

@@ -10,24 +10,26 @@ from __future__ import annotations
 import ipaddress
 import logging
 import shlex
+import ssl
 import sys
 import threading
 from collections.abc import Callable
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies
 
 import urllib3
 from kubernetes.client import ApiClient, Configuration
+from kubernetes.client.rest import should_bypass_proxies
 from kubernetes.config import ConfigException, load_kube_config, load_kube_config_from_dict
 
 from labkit.cluster import kubeconfig
 from labkit.cluster.explain import explain
 from labkit.ground.errors import ClusterError
 
-__all__ = ["api_client"]
+__all__ = ["api_client", "websocket_options"]
 
 Parts = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
 
@@ -98,6 +100,26 @@ def api_client(file: Path, parts: Parts, shown: str) -> tuple[Any, list[str]]:
         # Unlike the client, Go knows no $ALL_PROXY.
         settings.proxy = None
     return ApiClient(settings), said.words
+
+
+def websocket_options(settings: Any) -> dict[str, Any]:
+    """How websocket-client goes the way that the official client goes with these settings."""
+    tls = {
+        "cert_reqs": ssl.CERT_REQUIRED if settings.verify_ssl else ssl.CERT_NONE,
+        "ca_certs": settings.ssl_ca_cert,
+        "certfile": settings.cert_file,
+        "keyfile": settings.key_file,
+        "server_hostname": settings.tls_server_name,
+    }
+    options: dict[str, Any] = {"sslopt": {name: value for name, value in tls.items() if value is not None}}
+    if not settings.proxy or should_bypass_proxies(settings.host, settings.no_proxy or ""):
+        return {**options, "http_no_proxy": ["*"]}
+    proxy = urlsplit(settings.proxy)
+    login = (unquote(proxy.username), unquote(proxy.password or "")) if proxy.username else None
+    way = {"http_proxy_host": proxy.hostname, "http_proxy_port": proxy.port, "http_proxy_auth": login}
+    kind = proxy.scheme if proxy.scheme.startswith("socks") else "http"
+    # Whom it passes by was decided above.
+    return {**options, **way, "proxy_type": kind, "http_no_proxy": ["-"]}
 
 
 class _Said(logging.Handler):

@@ -60,7 +60,7 @@ class Workload:
 
 
 @dataclass(frozen=True)
-class Readiness:
+class Readiness(display.Shown):
     """All workloads of a namespace."""
 
     namespace: str
@@ -107,12 +107,6 @@ class Readiness:
         ]
         columns = ["", "Workload", "Pods", "Containers", "Restarts", "State", "Why"]
         return display.table(rows, columns, caption=f"{self.namespace}: {counted}")
-
-    def __str__(self) -> str:
-        return self.rich().text
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        return self.rich()._repr_mimebundle_()
 
 
 def readiness(namespace: str) -> Readiness:

@@ -20,7 +20,7 @@ _HOST = "get pods -l istio=ingressgateway -n {namespace} -o jsonpath='{{.items[0
 
 
 @dataclass(frozen=True)
-class Ingress:
+class Ingress(display.Shown):
     """Where the ingress gateway answers.
 
     Args:
@@ -54,12 +54,6 @@ class Ingress:
     def rich(self) -> display.Rich:
         """In words, to show."""
         return display.message(f"{self.url} by {self.how}" + (f": {self.why}" if self.why else ""), "good")
-
-    def __str__(self) -> str:
-        return self.rich().text
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        return self.rich()._repr_mimebundle_()
 
 
 def ingress(*, show: bool = True, patience: float = 2.0) -> Ingress:

@@ -13,7 +13,7 @@ from typing import Literal
 from labkit.ground import config, files
 from labkit.ground.errors import ReleaseError
 from labkit.istio import releases
-from labkit.istio.model import Addon, Component, Facts, Injection, Metric, Service
+from labkit.istio.model import Addon, Component, Facts, Metric, Service
 
 __all__ = ["Release", "download", "release"]
 
@@ -89,11 +89,6 @@ class Release:
     def metrics(self) -> tuple[Metric, ...]:
         """Its standard metrics."""
         return self.facts.metrics
-
-    @property
-    def injection(self) -> Injection:
-        """What a sidecar is."""
-        return self.facts.injection
 
     @property
     def gateway_port(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import datetime
+import hashlib
 import ipaddress
 import json
 import re
@@ -12,7 +13,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,6 +23,8 @@ from urllib.parse import parse_qs, urlsplit
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from websocket import ABNF
+from websocket._abnf import frame_buffer
 
 # Group and version: the kinds of it, those without namespaces in capitals.
 _SERVED = {
@@ -46,6 +49,34 @@ def _resources(version: str) -> list[dict[str, Any]]:
         names = {"name": plural.lower(), "singularName": kind.lower()}
         told.append({**names, **about, "verbs": ["get", "list", "watch", "delete", "patch"]})
     return told
+
+
+class PodSide:
+    """The pod's side of a port-forward."""
+
+    def __init__(self, connection: ssl.SSLSocket) -> None:
+        self._connection = connection
+        self._frames = frame_buffer(self._some, skip_utf8_validation=True)
+
+    def _some(self, size: int) -> bytes:
+        data = self._connection.recv(size)
+        if not data:
+            raise ConnectionError("the other side has gone")
+        return data
+
+    def frame(self, data: bytes, kind: int = ABNF.OPCODE_BINARY) -> None:
+        """Send one frame."""
+        self._connection.sendall(ABNF(1, 0, 0, 0, kind, 0, data).format())
+
+    def send(self, data: bytes, channel: int = 0) -> None:
+        """Send data."""
+        self.frame(bytes([channel]) + data)
+
+    def receive(self) -> bytes:
+        """The next data."""
+        frame = self._frames.recv_frame()
+        assert frame.data[0] == 0
+        return bytes(frame.data[1:])
 
 
 class ApiLike:
@@ -83,7 +114,11 @@ class ApiLike:
         (folder / f"{uid}.pem").write_bytes(key + certificate)
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.load_cert_chain(folder / f"{uid}.pem")
+        self.silent_about = ""
+        """What paths have in them of which nothing is said then; "" for all."""
         self.may_watch = True
+        self.pod: Callable[[PodSide], None] = lambda side: side.send(b"".join(iter(side.receive, b"")))
+        """What a connection to a pod's port comes to."""
         self.listen()
         self.url = f"https://127.0.0.1:{self.server.server_address[1]}"
         self.authority = certificate
@@ -181,8 +216,11 @@ class _Handler(BaseHTTPRequestHandler):
         api.headers.append(self.headers)
         api.asked.append((self.path, self.headers.get("Accept", "")))
         api.logins.append(self.headers.get("Authorization", ""))
-        while api.silent.is_set() and path != "/":
+        while api.silent.is_set() and api.silent_about in path and path != "/":
             time.sleep(0.01)
+        if path.endswith("/portforward"):
+            self._forward(api)
+            return
         watched = "watch=true" in self.path
         if watched and api.may_watch:
             self._watch(api, path)
@@ -198,6 +236,22 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
         self.wfile.write(text)
+
+    def _forward(self, api: ApiLike) -> None:
+        key = self.headers["Sec-WebSocket-Key"].encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+        self.send_response(101)
+        self.send_header("Upgrade", "websocket")
+        self.send_header("Connection", "Upgrade")
+        self.send_header("Sec-WebSocket-Accept", base64.b64encode(hashlib.sha1(key).digest()).decode())
+        self.send_header("Sec-WebSocket-Protocol", self.headers["Sec-WebSocket-Protocol"])
+        self.end_headers()
+        self.close_connection = True
+        side = PodSide(self.connection)
+        for channel in (0, 1):
+            side.send(int(self.path.partition("ports=")[2]).to_bytes(2, "little"), channel)
+        with contextlib.suppress(OSError):
+            api.pod(side)
+            side.frame(b"", ABNF.OPCODE_CLOSE)
 
     def _watch(self, api: ApiLike, path: str) -> None:
         """Changes as they come, until the connection ends or the API is silent no more."""
