@@ -145,17 +145,6 @@ class Client:
         self, typed: str, method: str, address: str, accept: str, body: Obj | None, patience: float, whole: bool = True
     ) -> Any:
         """An answer, as urllib3 has it; with `whole` it has been read."""
-        request = typed, method, address, accept, body, patience, whole
-        answer = self._once(*request)
-        if answer.status == 401:
-            # Its token may have run out, or a newer one may lie in its file.
-            self._log_in()
-            answer = self._once(*request)
-        return answer
-
-    def _once(
-        self, typed: str, method: str, address: str, accept: str, body: Obj | None, patience: float, whole: bool
-    ) -> Any:
         from kubernetes.client import ApiException
         from urllib3 import HTTPHeaderDict
         from urllib3.exceptions import HTTPError, ProtocolError
@@ -163,8 +152,10 @@ class Client:
         headers = {"Accept": accept}
         if body is not None:
             headers["Content-Type"] = "application/merge-patch+json" if method == "PATCH" else _JSON
-        # A kept connection may have been ended by the other side just now.
-        for last in (method != "GET", True):
+        # A kept connection may have been ended by the other side just now; a token may have run out, or a newer one may
+        # lie in its file.
+        may_break, may_refuse = method == "GET", True
+        while True:
             url, signed, sent = self._signed(method, address, headers, body)
             every = HTTPHeaderDict()
             for name, value in signed:
@@ -175,11 +166,15 @@ class Client:
                 if whole:
                     # Kept with it.
                     answer.data  # noqa: B018
-                return answer
             except (HTTPError, ApiException, OSError) as error:
-                if last or not isinstance(error, ProtocolError):
+                if not (may_break and isinstance(error, ProtocolError)):
                     raise self._silent(typed, error, patience) from None
-        raise AssertionError
+                may_break = False
+                continue
+            if answer.status != 401 or not may_refuse:
+                return answer
+            may_refuse = False
+            self._log_in()
 
     def _signed(
         self, method: str, address: str, headers: Mapping[str, str], body: Obj | None = None

@@ -187,8 +187,8 @@ class Following:
                     break
                 self._take(resource, event["type"], event["raw_object"])
                 fruitful = True
-        except (HTTPError, OSError, ApiException):
-            # A connection that broke, or an ERROR: in both cases the next list or watch tells more.
+        except (HTTPError, OSError, ApiException, KeyError):
+            # A connection that broke, or an ERROR (without a code, maybe): the next list or watch tells more.
             pass
         finally:
             with self._said:

@@ -74,6 +74,7 @@ def api_client(file: Path, parts: Parts, shown: str) -> tuple[Any, list[str]]:
     load: Callable[..., None] = load_kube_config
     content: Any = str(file)
     ended = kubeconfig.temporary() / f"plugin-{threading.get_ident()}-ended"
+    ended.unlink(missing_ok=True)
     if user.get("exec"):
         load, content = load_kube_config_from_dict, _limited(parts, ended)
     # Not the client's default, which is everybody's in this process.
@@ -88,7 +89,6 @@ def api_client(file: Path, parts: Parts, shown: str) -> tuple[Any, list[str]]:
     finally:
         logging.getLogger().removeHandler(said)
     if ended.exists():
-        ended.unlink()
         raise _hung(user["exec"], shown)
     if not settings.verify_ssl:
         # As the kubeconfig wants it; a warning at every question would tell nobody anything.

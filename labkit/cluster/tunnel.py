@@ -142,7 +142,7 @@ def relay(client: socket.socket, pod: Stream, there: Callable[[], bool]) -> None
             if not sends and not there():
                 return
             pod.flush()
-            more = False
+            more = more and not reads
             for data in pod.come() if reads else ():
                 back += data
                 ended, more = not data, len(back) >= _MOST

@@ -208,6 +208,45 @@ def test_another_user_is_not_let_in(api: ApiLike, monkeypatch: pytest.MonkeyPatc
         assert by_another_user(lambda: say(("127.0.0.1", forward.port), words), monkeypatch) == b""
 
 
+def test_what_was_read_ahead_is_passed_on_though_no_more_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TLS reads whole records: what is left of one while the client is slow makes no socket readable."""
+    parts = [b"a" * 20_000, b"b" * 10, b""]
+    monkeypatch.setattr(tunnel, "_MOST", 10_000)
+
+    class Ahead(tunnel.Stream):
+        def __init__(self, way: socket.socket) -> None:
+            self.way, self.waiting = way, bytearray()
+
+        def flush(self) -> None:
+            self.waiting.clear()
+
+        def come(self) -> Iterator[bytes]:
+            while parts:
+                yield parts.pop(0)
+
+    class Slow(socket.socket):
+        sent = 0
+
+        def send(self, *about: Any) -> int:
+            self.sent += 1
+            if self.sent == 1:
+                raise BlockingIOError
+            return super().send(*about)
+
+    client, accepted = socket.socketpair()
+    way, other = socket.socketpair()
+    with client, Slow(fileno=accepted.detach()) as ours, way, other:
+        relaying = threading.Thread(target=tunnel.relay, args=(ours, Ahead(way), lambda: True), daemon=True)
+        relaying.start()
+        client.sendall(b"go")
+        client.settimeout(20)
+        received = b""
+        while len(received) < 20_010:
+            received += client.recv(4096)
+        relaying.join(20)
+    assert received[-11:] == b"a" + b"b" * 10
+
+
 def test_a_client_that_goes_away_ends_its_connection_to_the_pod(monkeypatch: pytest.MonkeyPatch) -> None:
     """When its last byte is read its socket may still have an owner, as that of a client that only listens now has."""
 
