@@ -10,6 +10,7 @@ import threading
 import time
 from functools import partial
 from types import TracebackType
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from labkit import display
@@ -17,9 +18,11 @@ from labkit.cluster import client, identity
 from labkit.cluster import target as targets
 from labkit.cluster.backends import Backend, BackendError, find
 from labkit.cluster.explain import explain
-from labkit.cluster.tunnel import Stream, relay
 from labkit.ground import peers
 from labkit.ground.errors import ClusterError, LabError, NoTargetError, NotReadyError
+
+if TYPE_CHECKING:
+    from labkit.cluster.tunnel import Stream
 
 __all__ = ["PortForward", "port_forward"]
 
@@ -194,6 +197,8 @@ class PortForward:
         Raises:
             OSError: there is none for too long.
         """
+        from labkit.cluster.tunnel import Stream
+
         try:
             self._replaced(_REPLACED)
             return Stream(self._client(), self._backend.namespace, self._backend.pod, self._backend.port)
@@ -253,6 +258,8 @@ class _Connection(socketserver.BaseRequestHandler):
     request: socket.socket
 
     def handle(self) -> None:
+        from labkit.cluster.tunnel import relay
+
         forward = self.server.forward
         self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:

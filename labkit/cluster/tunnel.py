@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote
 
+from websocket import ABNF, WebSocketConnectionClosedException, WebSocketException
+
 from labkit.cluster.client import Client
 
 __all__ = ["Stream", "relay"]
@@ -55,8 +57,6 @@ class Stream:
 
     def add(self, data: bytes) -> None:
         """Have data sent by and by."""
-        from websocket import ABNF
-
         if data:
             self.waiting += ABNF.create_frame(bytes([_DATA]) + data, ABNF.OPCODE_BINARY).format()
 
@@ -72,8 +72,6 @@ class Stream:
         Raises:
             ConnectionError: With what the cluster says of it.
         """
-        from websocket import ABNF, WebSocketConnectionClosedException, WebSocketException
-
         while True:
             try:
                 # Half a frame is kept until the rest has come.
