@@ -16,6 +16,7 @@ import pytest
 
 from labkit import cluster
 from labkit.cluster.client import Client
+from labkit.cluster.following import Following
 from labkit.ground.errors import ClusterError, NoTargetError, NotReadyError, SettingError
 from tests.conftest import SandboxUnderTest
 
@@ -229,18 +230,26 @@ def test_a_forward_ends_with_its_target(namespace: str, until: Callable[..., Any
 
 
 def test_a_sandbox_stays_the_same_cluster_until_it_is_made_anew(
-    as_before: None, start_sandbox: Callable[..., SandboxUnderTest], monkeypatch: pytest.MonkeyPatch
+    as_before: None,
+    start_sandbox: Callable[..., SandboxUnderTest],
+    monkeypatch: pytest.MonkeyPatch,
+    until: Callable[..., Any],
 ) -> None:
     sandbox = start_sandbox("1.30.3", name="one")
     monkeypatch.setenv("LABKIT_HOME", str(sandbox.labkit_home))
     chosen = cluster.use(cluster.Target(str(sandbox.kubeconfig)))
     for end in ("down", "kill"):
-        if end == "down":
-            assert sandbox.labkit("down", "--name", "one").returncode == 0
-        else:
-            os.kill(json.loads(sandbox.labkit("status", "--name", "one", "--json").stdout)["pid"], signal.SIGKILL)
-        assert sandbox.labkit("up", "--name", "one").returncode == 0
-        cluster.kubectl(f"create configmap after-{end}", show=False)
+        with Following("configmaps", f"after-{end}") as following:
+            following.wait(60)
+            # Begins to watch.
+            following.wait(0)
+            if end == "down":
+                assert sandbox.labkit("down", "--name", "one").returncode == 0
+            else:
+                os.kill(json.loads(sandbox.labkit("status", "--name", "one", "--json").stdout)["pid"], signal.SIGKILL)
+            assert sandbox.labkit("up", "--name", "one").returncode == 0
+            cluster.kubectl(f"create configmap after-{end}", show=False)
+            until(following.objects, 60, "the new object to be told")
         assert cluster.use(chosen.named) == chosen
     assert sandbox.labkit("down", "--name", "one", "--delete").returncode == 0
     assert sandbox.labkit("up", "--name", "one", "--release", "1.30.3").returncode == 0
