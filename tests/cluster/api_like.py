@@ -218,15 +218,15 @@ class _Handler(BaseHTTPRequestHandler):
         api.logins.append(self.headers.get("Authorization", ""))
         while api.silent.is_set() and api.silent_about in path and path != "/":
             time.sleep(0.01)
-        if path.endswith("/portforward"):
-            self._forward(api)
-            return
         watched = "watch=true" in self.path
         if watched and api.may_watch:
             self._watch(api, path)
             return
         unasked = {"kind": "Status", "code": 403, "reason": "Forbidden", "message": "not to be watched"}
         refused = api.accepted and self.headers.get("Authorization", "") != api.accepted
+        if path.endswith("/portforward") and not refused:
+            self._forward(api)
+            return
         denied = {"kind": "Status", "code": 401, "reason": "Unauthorized", "message": "Unauthorized"}
         answer = denied if refused else unasked if watched else self._said(api, path, body)
         status = answer.get("code", 200) if isinstance(answer, dict) and answer.get("kind") == "Status" else 200

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -13,14 +15,17 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from websocket import ABNF
 
 from labkit import cluster
+from labkit.cluster import client as clients
 from labkit.cluster import tunnel
 from labkit.cluster.backends import Backend, BackendError, find
+from labkit.cluster.login import websocket_options
 from labkit.ground.errors import ClusterError, NotReadyError
 from tests.cluster.api_like import ApiLike, PodSide
 from tests.cluster.fake_kubectl import UID, FakeKubectl
@@ -265,6 +270,40 @@ def test_a_client_that_goes_away_ends_its_connection_to_the_pod(monkeypatch: pyt
     with ours, way, other:
         tunnel.relay(ours, Silent(way), lambda: next(there))
     assert list(there) == []
+
+
+def test_a_connection_goes_the_way_that_questions_go() -> None:
+    direct = {"verify_ssl": True, "ssl_ca_cert": "ca", "cert_file": "crt", "key_file": "key", "tls_server_name": None}
+    settings = SimpleNamespace(**direct, host="https://api.example:6443", proxy=None, no_proxy=None)
+    tls = {"cert_reqs": ssl.CERT_REQUIRED, "ca_certs": "ca", "certfile": "crt", "keyfile": "key"}
+    assert websocket_options(settings) == {"sslopt": tls, "http_no_proxy": ["*"]}
+    settings.proxy, settings.tls_server_name = "http://me:p%40ss@proxy.example:3128", "other.example"
+    assert websocket_options(settings) == {
+        "sslopt": {**tls, "server_hostname": "other.example"},
+        "http_proxy_host": "proxy.example",
+        "http_proxy_port": 3128,
+        "http_proxy_auth": ("me", "p@ss"),
+        "proxy_type": "http",
+        "http_no_proxy": ["-"],
+    }
+    settings.no_proxy = ".example"
+    assert websocket_options(settings)["http_no_proxy"] == ["*"]
+
+
+def test_a_connection_takes_a_token_that_was_renewed(api: ApiLike, tmp_path: Path) -> None:
+    token, file = tmp_path / "token", tmp_path / "kubeconfig"
+    token.write_text("the-first")
+    content = json.loads(file.read_text())
+    content["users"][0]["user"] = {"tokenFile": str(token)}
+    file.write_text(json.dumps(content))
+    way = clients.of(file, "here")
+    token.write_text("the-second")
+    api.accepted = "Bearer the-second"
+    tunnel.Stream(way, "x", "one", 8080).close()
+    assert api.logins == ["Bearer the-first", "Bearer the-second"]
+    api.accepted = "Bearer a-third"
+    with pytest.raises(OSError, match="401"):
+        tunnel.Stream(way, "x", "one", 8080)
 
 
 def test_a_pods_port_is_found_by_kubectls_rules() -> None:
