@@ -7,14 +7,12 @@ import html
 import re
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 from labkit import cluster, display
-from labkit.ground.client import Connections
 from labkit.ground.errors import SettingError
 
 if TYPE_CHECKING:
@@ -39,7 +37,7 @@ class _Release(Protocol):
 
 
 @dataclass(frozen=True)
-class Page:
+class Page(display.Shown):
     """What a reader sees on the product page.
 
     Args:
@@ -71,12 +69,6 @@ class Page:
         seen += f": reviews {self.reviews}" if self.reviews else ""
         seen += f", {self.seconds * 1000:.0f} ms"
         return display.message("\n".join((seen, *self.errors)), "good" if self.good else "bad")
-
-    def __str__(self) -> str:
-        return self.rich().text
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        return self.rich()._repr_mimebundle_()
 
 
 def deploy(release: _Release, namespace: str = "bookinfo", *, timeout: float = 300.0) -> None:
@@ -160,6 +152,8 @@ def load(
         SettingError: A number is out of its range.
         NoTargetError: Choosing a cluster has failed.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     import pandas as pd
     from tqdm.auto import tqdm
 
@@ -194,6 +188,8 @@ class _Page:
     """The page, over a pool of connections."""
 
     def __init__(self, url: str, headers: Mapping[str, str], timeout: float) -> None:
+        from labkit.ground.client import Connections
+
         parts = urlsplit(url)
         self._path = parts.path
         self._headers = {**headers, "Connection": "keep-alive"}

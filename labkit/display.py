@@ -15,7 +15,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Live", "Rich", "code", "command", "figures_without_internet", "in_notebook", "message", "show", "table"]
+__all__ = [
+    "Live",
+    "Rich",
+    "Shown",
+    "code",
+    "command",
+    "figures_without_internet",
+    "in_notebook",
+    "message",
+    "show",
+    "table",
+]
 
 _FONT = "font-family:var(--jp-code-font-family,monospace);font-size:var(--jp-code-font-size,13px);line-height:1.35"
 _BOX = (
@@ -59,6 +70,20 @@ class Rich:
 
     def __add__(self, other: Rich) -> Rich:
         return Rich(self.html + other.html, self.text + "\n" + other.text)
+
+
+class Shown:
+    """Something that shows itself as its method `rich` says: in a cell, in a terminal, and as text."""
+
+    def rich(self) -> Rich:
+        """What to show."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return self.rich().text
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        return self.rich()._repr_mimebundle_()
 
 
 def in_notebook() -> bool:

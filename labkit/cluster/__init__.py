@@ -15,7 +15,7 @@ from labkit.cluster.record import is_sandbox
 from labkit.cluster.removal import Plan, plan
 from labkit.cluster.snapshots import Difference, Entry, Snapshot
 from labkit.cluster.target import current, leave, require_no_refusal, use
-from labkit.cluster.waits import Answers, Condition, Gone, Ready, Wait, wait_for
+from labkit.cluster.waits import Answers, Condition, Gone, Objects, Ready, Wait, wait_for
 from labkit.cluster.watching import course_folder, in_lesson, look, refuse, snapshot_file
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "Gone",
     "NodeImage",
     "Obj",
+    "Objects",
     "Output",
     "Ownership",
     "Plan",

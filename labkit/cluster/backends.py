@@ -6,11 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from labkit.cluster.tunnel import TunnelError
 from labkit.ground.int_or_string import target_port
 from labkit.ground.labels import written
 
-__all__ = ["Backend", "find"]
+__all__ = ["Backend", "BackendError", "find"]
 
 Obj = dict[str, Any]
 
@@ -19,6 +18,10 @@ _KINDS = {
     **dict.fromkeys(("svc", "service", "services"), "services"),
     **dict.fromkeys(("deploy", "deployment", "deployments"), "deployments"),
 }
+
+
+class BackendError(Exception):
+    """Why there is none, in kubectl's words."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +51,12 @@ def find(get: Callable[..., Any], namespace: str, resource: str, port: int) -> B
         port: The Service's port, or the pod's.
 
     Raises:
-        TunnelError: there is none, in kubectl's words.
+        BackendError: there is none, in kubectl's words.
     """
     kind, _, name = resource.rpartition("/")
     plural = _KINDS.get(kind or "pod")
     if plural is None:
-        raise TunnelError(f'error: the server doesn\'t have a resource type "{kind}" to forward a port to')
+        raise BackendError(f'error: the server doesn\'t have a resource type "{kind}" to forward a port to')
     root = ("apis", "apps", "v1") if plural == "deployments" else ("api", "v1")
     found = get(*root, "namespaces", namespace, plural, name)
     if plural == "pods":
@@ -62,12 +65,12 @@ def find(get: Callable[..., Any], namespace: str, resource: str, port: int) -> B
     selector = spec.get("selector") or {}
     labels = selector if plural == "services" else selector.get("matchLabels") or {}
     if not labels:
-        raise TunnelError(f"error: {resource} is defined without a selector")
+        raise BackendError(f"error: {resource} is defined without a selector")
     chosen = written({"matchLabels": labels})
     pods = get("api", "v1", "namespaces", namespace, "pods", labelSelector=chosen)["items"]
     pod = max(pods, key=_fitness, default=None)
     if pod is None:
-        raise TunnelError(f"error: unable to forward port because no pod is running behind {resource}")
+        raise BackendError(f"error: unable to forward port because no pod is running behind {resource}")
     target = _target(found, pod, port) if plural == "services" else port
     return _running(namespace, pod, target)
 
@@ -83,7 +86,7 @@ def _fitness(pod: Obj) -> tuple[bool, bool, bool, str]:
 def _running(namespace: str, pod: Obj, port: int) -> Backend:
     phase = (pod.get("status") or {}).get("phase")
     if phase != "Running":
-        raise TunnelError(f"error: unable to forward port because pod is not running. Current status={phase}")
+        raise BackendError(f"error: unable to forward port because pod is not running. Current status={phase}")
     return Backend(namespace, pod["metadata"]["name"], port, pod["metadata"].get("uid", ""))
 
 
@@ -91,9 +94,9 @@ def _target(service: Obj, pod: Obj, port: int) -> int:
     spec, name = service["spec"], service["metadata"]["name"]
     found = next((one for one in spec.get("ports") or [] if one["port"] == port), None)
     if found is None:
-        raise TunnelError(f"error: Service {name} does not have a service port {port}")
+        raise BackendError(f"error: Service {name} does not have a service port {port}")
     if spec.get("clusterIP") == "None":
         return port
     if (number := target_port(found, pod["spec"])) is not None:
         return number
-    raise TunnelError(f'error: pod {pod["metadata"]["name"]} has no port named "{found["targetPort"]}"')
+    raise BackendError(f'error: pod {pod["metadata"]["name"]} has no port named "{found["targetPort"]}"')

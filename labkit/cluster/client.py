@@ -7,19 +7,15 @@ takes as long as three kubectls.
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import json
-import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
-from urllib.request import getproxies
 
 import yaml
 
-from labkit.cluster import kubeconfig
 from labkit.cluster.explain import explain
 from labkit.ground.errors import ClusterError
 
@@ -68,9 +64,9 @@ class Client:
 
     def __init__(self, file: Path, text: str, shown: str) -> None:
         self.file, self.text, self.shown = file, text, shown
-        context, self._cluster, user = parts(text)
+        self._parts = context, cluster, user = parts(text)
         self.namespace: str = context["context"].get("namespace") or "default"
-        self.server: str = self._cluster["server"]
+        self.server: str = cluster["server"]
         self.known: list[Any] = []
         """What `resources` found that it serves."""
         extra = user.get("as-user-extra") or {}
@@ -80,35 +76,10 @@ class Client:
         self._log_in()
 
     def _log_in(self) -> None:
-        from kubernetes.client import ApiClient, Configuration
-        from kubernetes.config import ConfigException, load_kube_config
+        # With the official client, which takes its time.
+        from labkit.cluster import login
 
-        # The package says its types for its models only.
-        load: Callable[..., None] = load_kube_config
-        # Not the client's default, which is everybody's in this process.
-        settings = type.__call__(Configuration)
-        settings.retries = False
-        said = _Said()
-        logging.getLogger().addHandler(said)
-        try:
-            load(str(self.file), client_configuration=settings, temp_file_path=str(kubeconfig.temporary()))
-        except (ConfigException, OSError, ValueError) as error:
-            raise explain("kubectl get", f"error: {error}", 1, self.shown) from None
-        finally:
-            logging.getLogger().removeHandler(said)
-        self._without_login = said.words
-        if not settings.verify_ssl:
-            # As the kubeconfig wants it; a warning at every question would tell nobody anything.
-            import urllib3
-
-            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-        server = urlsplit(self.server)
-        if "proxy-url" in self._cluster:
-            settings.no_proxy = ""
-        elif _local(server.hostname or "") or server.scheme not in getproxies():
-            # Unlike the client, Go knows no $ALL_PROXY.
-            settings.proxy = None
-        self._api: Any = ApiClient(settings)
+        self._api, self._without_login = login.api_client(self.file, self._parts, self.shown)
 
     def close(self) -> None:
         """End its connections."""
@@ -156,21 +127,24 @@ class Client:
             ClusterError: Nobody answers.
         """
         address = f"{path}?{urlencode(query)}" if query else path
-        request = method, address, accept, body, patience or PATIENCE
-        status, data = self._whole(typed, *request)
-        if status == 401:
-            # Its token may have run out, or a newer one may lie in its file.
-            self._log_in()
-            status, data = self._whole(typed, *request)
-        found = None
-        if not (plain and status == 200):
-            with contextlib.suppress(ValueError):
-                found = json.loads(data)
-        return status, found if isinstance(found, dict) else {"message": data.decode(errors="replace")[:4000]}
+        answer = self._answer(typed, method, address, accept, body, patience or PATIENCE)
+        return answer.status, _content(answer.data, plain and answer.status == 200)
 
-    def _whole(
-        self, typed: str, method: str, address: str, accept: str, body: Obj | None, patience: float
-    ) -> tuple[int, bytes]:
+    def stream(self, typed: str, path: str, query: Mapping[str, str], patience: float) -> Any:
+        """An answer of which more comes by and by, as urllib3 has it; who asked closes it. Arguments as of `send`.
+
+        Raises:
+            ClusterError: A refusal, or nobody answers.
+        """
+        answer = self._answer(typed, "GET", f"{path}?{urlencode(query)}", _JSON, None, patience, whole=False)
+        if answer.status >= 400:
+            raise self.refusal(typed, answer.status, _content(answer.data))
+        return answer
+
+    def _answer(
+        self, typed: str, method: str, address: str, accept: str, body: Obj | None, patience: float, whole: bool = True
+    ) -> Any:
+        """An answer, as urllib3 has it; with `whole` it has been read."""
         from kubernetes.client import ApiException
         from urllib3 import HTTPHeaderDict
         from urllib3.exceptions import HTTPError, ProtocolError
@@ -178,22 +152,68 @@ class Client:
         headers = {"Accept": accept}
         if body is not None:
             headers["Content-Type"] = "application/merge-patch+json" if method == "PATCH" else _JSON
-        # A kept connection may have been ended by the other side just now.
-        for last in (method != "GET", True):
-            # This also renews a login that has run out.
-            _, url, signed, sent, _ = self._api.param_serialize(
-                method, address, header_params=dict(headers), body=body, auth_settings=["BearerToken"]
-            )
-            every = HTTPHeaderDict(signed)
-            for name, value in self._acting:
+        # A kept connection may have been ended by the other side just now; a token may have run out, or a newer one may
+        # lie in its file.
+        may_break, may_refuse = method == "GET", True
+        while True:
+            url, signed, sent = self._signed(method, address, headers, body)
+            every = HTTPHeaderDict()
+            for name, value in signed:
                 every.add(name, value)
             try:
                 limits = min(CONNECT, patience), patience
                 answer = self._api.call_api(method, url, every, sent, _request_timeout=limits).response
-                return answer.status, answer.data
+                if whole:
+                    # Kept with it.
+                    answer.data  # noqa: B018
             except (HTTPError, ApiException, OSError) as error:
-                if last or not isinstance(error, ProtocolError):
+                if not (may_break and isinstance(error, ProtocolError)):
                     raise self._silent(typed, error, patience) from None
+                may_break = False
+                continue
+            if answer.status != 401 or not may_refuse:
+                return answer
+            may_refuse = False
+            self._log_in()
+
+    def _signed(
+        self, method: str, address: str, headers: Mapping[str, str], body: Obj | None = None
+    ) -> tuple[str, list[tuple[str, str]], Any]:
+        """URL, headers and body of a request, with who asks; this also renews a login that has run out."""
+        _, url, signed, sent, _ = self._api.param_serialize(
+            method, address, header_params=dict(headers), body=body, auth_settings=["BearerToken"]
+        )
+        return url, [*signed.items(), *self._acting], sent
+
+    def websocket(self, path: str, protocol: str) -> Any:
+        """A WebSocket of the API's, as websocket-client has it.
+
+        Args:
+            path: Below the server's root, with its query.
+            protocol: What is spoken on it.
+
+        Raises:
+            OSError: It does not come about.
+        """
+        import websocket
+
+        from labkit.cluster import login
+
+        for last in (False, True):
+            url, signed, _ = self._signed("GET", path, {})
+            try:
+                return websocket.create_connection(
+                    f"ws{url.removeprefix('http')}",
+                    timeout=PATIENCE,
+                    header=[f"{name}: {value}" for name, value in signed],
+                    subprotocols=[protocol],
+                    suppress_origin=True,
+                    **login.websocket_options(self._api.configuration),
+                )
+            except (websocket.WebSocketException, OSError) as error:
+                if last or getattr(error, "status_code", 0) != 401:
+                    raise ConnectionError(f"{path}: {error}") from error
+                self._log_in()
         raise AssertionError
 
     def _silent(self, typed: str, error: Exception, patience: float) -> ClusterError:
@@ -215,23 +235,13 @@ class Client:
         return explain(typed, said, 1, self.shown)
 
 
-class _Said(logging.Handler):
-    """Keeps what the client logs while it looks for a way to log in, such as why a plugin failed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.words: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.words.append(record.getMessage())
-
-
-def _local(host: str) -> bool:
-    """Whether Go goes there without a proxy whatever the environment says: to this machine itself."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+def _content(data: bytes, plain: bool = False) -> Obj:
+    """What an answer holds; text, and what is no object, as the message of a Status."""
+    found = None
+    if not plain:
+        with contextlib.suppress(ValueError):
+            found = json.loads(data)
+    return found if isinstance(found, dict) else {"message": data.decode(errors="replace")[:4000]}
 
 
 _kept: Client | None = None

@@ -8,16 +8,21 @@ import socket
 import socketserver
 import threading
 import time
+from functools import partial
 from types import TracebackType
+from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from labkit import display
 from labkit.cluster import client, identity
 from labkit.cluster import target as targets
-from labkit.cluster.backends import Backend, find
+from labkit.cluster.backends import Backend, BackendError, find
 from labkit.cluster.explain import explain
-from labkit.cluster.tunnel import Stream, Tunnel, TunnelError
 from labkit.ground import peers
-from labkit.ground.errors import ClusterError, NotReadyError
+from labkit.ground.errors import ClusterError, LabError, NoTargetError, NotReadyError
+
+if TYPE_CHECKING:
+    from labkit.cluster.tunnel import Stream
 
 __all__ = ["PortForward", "port_forward"]
 
@@ -27,8 +32,8 @@ _FRESH = 1.0
 _REPLACED = 10.0
 """Seconds that a connection waits for a pod while there is none: it is being replaced."""
 
-_GONE = 2.0
-"""Seconds between two looks whether a client that sends no more is still there."""
+_SHORT = 10.0
+"""Seconds that an answer about a pod may take."""
 
 
 class PortForward:
@@ -48,12 +53,10 @@ class PortForward:
         self._ended = threading.Event()
         self._seen = 0.0
         self._listener = self._listen()
-        self._tunnel = Tunnel(self._target)
         try:
             self._backend = self._first(timeout)
         except BaseException:
             self._listener.server_close()
-            self._tunnel.close()
             raise
         self._serving = threading.Thread(target=self._listener.serve_forever, name=f"port-forward {resource}")
         self._serving.daemon = True
@@ -74,8 +77,8 @@ class PortForward:
 
     @property
     def bound(self) -> bool:
-        """Whether connections get through now (not while kubectl is being started again)."""
-        return self._tunnel.up and not self.closed
+        """Whether connections get through now (not while the pod is being replaced)."""
+        return not self.closed and self._there()
 
     @property
     def closed(self) -> bool:
@@ -90,23 +93,23 @@ class PortForward:
         """
         if self.closed:
             raise NotReadyError(f"{self.command} was ended", next_step="Run the cell that opened it again.")
-        if not self._tunnel.wait(timeout):
+        try:
+            self._replaced(timeout)
+        except (BackendError, ClusterError) as error:
             raise NotReadyError(
-                f"{self.command} is not back after {timeout:g} s: {self._tunnel.said.strip()}",
+                f"{self.command} is not back after {timeout:g} s: {error}",
                 next_step="Is there a ready pod behind it? `kubectl get pods` in its namespace.",
-            )
+            ) from None
 
     def close(self) -> None:
         """End it, with its connections; its port is free afterwards."""
         self.end()
         self._serving.join()
-        self._tunnel.close()
 
     def end(self) -> None:
         """End it, and do not wait until it has."""
         if not self.closed:
             self._ended.set()
-            self._tunnel.end()
             self._listener.leave()
 
     def __enter__(self) -> PortForward:
@@ -134,24 +137,25 @@ class PortForward:
 
     def _first(self, timeout: float) -> Backend:
         deadline = time.monotonic() + timeout
-        if not self._tunnel.wait(timeout):
-            said = self._tunnel.said or f"no port was bound within {timeout:g} s"
-            raise explain(self.command, said, 1, str(self._target))
         while True:
             try:
-                return self._find()
-            except (TunnelError, OSError) as error:
+                return self._find(max(0.1, deadline - time.monotonic()))
+            except BackendError as error:
                 # A pod that does not run yet may do so in a moment.
-                if "not running" not in str(error) and "no pod is running" not in str(error):
-                    raise explain(self.command, str(error), 1, str(self._target)) from None
-                if time.monotonic() > deadline:
+                soon = "not running" in str(error) or "no pod is running" in str(error)
+                if not soon or time.monotonic() > deadline:
                     raise explain(self.command, str(error), 1, str(self._target)) from None
             time.sleep(0.1)
 
-    def _find(self) -> Backend:
-        if not self._namespace:
-            self._namespace = self.namespace or client.of(self._target.file, str(self._target)).namespace
-        return find(self._tunnel.get, self._namespace, self.resource, self.remote_port)
+    def _client(self) -> client.Client:
+        return client.of(self._target.file, str(self._target))
+
+    def _get(self, *path: str, patience: float = _SHORT, **query: str) -> client.Obj:
+        return self._client().ask(self.command, f"/{'/'.join(map(quote, path))}", query=query, patience=patience)
+
+    def _find(self, patience: float = _SHORT) -> Backend:
+        self._namespace = self._namespace or self._client().namespace
+        return find(partial(self._get, patience=patience), self._namespace, self.resource, self.remote_port)
 
     def _there(self) -> bool:
         """Whether the pod that the last connection went to is still the one to go to."""
@@ -159,13 +163,33 @@ class PortForward:
         if time.monotonic() - self._seen < _FRESH:
             return True
         try:
-            pod = self._tunnel.get("api", "v1", "namespaces", backend.namespace, "pods", backend.pod)
-        except (TunnelError, OSError):
+            pod = self._get("api", "v1", "namespaces", backend.namespace, "pods", backend.pod)
+        except ClusterError:
             return False
         self._seen = time.monotonic()
         meta = pod["metadata"]
         same = meta.get("uid", "") == backend.uid and not meta.get("deletionTimestamp")
         return same and pod["status"].get("phase") == "Running"
+
+    def _replaced(self, timeout: float) -> None:
+        """Wait for a pod that takes the place of the one that has gone, if it has.
+
+        Raises:
+            BackendError, ClusterError: There is none for too long.
+            NoTargetError: It is the cluster that was replaced.
+        """
+        deadline = time.monotonic() + timeout
+        while not self._there():
+            if difference := identity.difference(self._target, thorough=False):
+                self.end()
+                raise NoTargetError(difference)
+            try:
+                self._backend = self._find()
+                return
+            except (BackendError, ClusterError):
+                if self.closed or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.1)
 
     def connect(self) -> Stream:
         """A connection to the pod, or to the one that takes its place.
@@ -173,20 +197,13 @@ class PortForward:
         Raises:
             OSError: there is none for too long.
         """
-        deadline = time.monotonic() + _REPLACED
-        while not self._there():
-            if difference := identity.difference(self._target, thorough=False):
-                self.end()
-                raise ConnectionRefusedError(difference)
-            try:
-                self._backend = self._find()
-                break
-            except (TunnelError, OSError) as error:
-                if self.closed or time.monotonic() > deadline:
-                    raise ConnectionRefusedError(str(error)) from None
-            time.sleep(0.1)
+        from labkit.cluster.tunnel import Stream
+
         try:
-            return self._tunnel.open(self._backend.namespace, self._backend.pod, self._backend.port)
+            self._replaced(_REPLACED)
+            return Stream(self._client(), self._backend.namespace, self._backend.pod, self._backend.port)
+        except (BackendError, LabError) as error:
+            raise ConnectionRefusedError(str(error)) from None
         except OSError:
             self.doubt()
             raise
@@ -240,39 +257,16 @@ class _Connection(socketserver.BaseRequestHandler):
     server: _Listener
     request: socket.socket
 
-    def setup(self) -> None:
-        self._over = threading.Event()
-
     def handle(self) -> None:
+        from labkit.cluster.tunnel import relay
+
+        forward = self.server.forward
         self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
-            pod = self.server.forward.connect()
+            with contextlib.closing(forward.connect()) as pod:
+                relay(self.request, pod, lambda: not forward.closed and peers.ours(self.request))
         except OSError:
-            return
-        sending = threading.Thread(target=self._send, args=(pod,), daemon=True)
-        sending.start()
-        try:
-            while data := pod.receive():
-                self.request.sendall(data)
-        except OSError:
-            self.server.forward.doubt()
-        self._over.set()
-        pod.close()
-        # Wakes the other thread.
-        with contextlib.suppress(OSError):
-            self.request.shutdown(socket.SHUT_RDWR)
-        sending.join()
-
-    def _send(self, pod: Stream) -> None:
-        with contextlib.suppress(OSError):
-            while data := self.request.recv(65536):
-                pod.send(data)
-            # The protocol cannot say that nothing more comes; a client that only listens now is still served. One that
-            # has gone altogether looks the same for a moment, and would keep a silent pod's connection for good.
-            while peers.ours(self.request):
-                if self._over.wait(_GONE):
-                    return
-        pod.close()
+            forward.doubt()
 
 
 def port_forward(

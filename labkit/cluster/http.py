@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import time
 from collections.abc import Mapping
@@ -63,24 +62,20 @@ def fetch(url: str, *, headers: Mapping[str, str] | None = None, timeout: float 
         NoTargetError: Choosing a cluster has failed: the address may be the one of a cluster that was chosen before.
         ClusterError: Nobody answers there, or not in HTTP.
     """
+    from labkit.ground.client import send
+
     targets.require_no_refusal()
     parts = urlsplit(url)
     if parts.scheme != "http" or not parts.hostname:
         raise ClusterError(f"{url!r} is no http:// address", next_step="Give it as http://HOST:PORT/PATH.")
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     begun = time.perf_counter()
-    connection = http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=timeout)
     try:
-        connection.request("GET", path, headers=dict(headers or {}))
-        answer = connection.getresponse()
-        body = answer.read().decode(errors="replace")
-    except (OSError, http.client.HTTPException) as error:
+        answer = send(url, headers=headers, timeout=timeout)
+    except OSError as error:
         why = str(error) or type(error).__name__
         raise ClusterError(
             f"no answer from {url}: {why}",
             next_step="Is the gateway ready (`kubectl get pods -n istio-system`), and is this its address?",
         ) from None
-    finally:
-        connection.close()
-    fields = {name.lower(): value for name, value in answer.getheaders()}
-    return Response(answer.status, fields, body, time.perf_counter() - begun)
+    fields = {name.lower(): value for name, value in answer.headers}
+    return Response(answer.status, fields, answer.text, time.perf_counter() - begun)

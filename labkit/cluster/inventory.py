@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from labkit import display
+from labkit.cluster.client import Obj
 from labkit.cluster.kubectl import kubectl
 from labkit.cluster.listing import listing, served
 from labkit.cluster.objects import get
 from labkit.cluster.snapshots import Entry, Snapshot
 from labkit.cluster.target import current
-from labkit.cluster.waits import Condition, wait_for
+from labkit.cluster.waits import Objects, wait_for
 from labkit.ground.errors import NotReadyError
 
 __all__ = ["NodeImage", "images", "mixed_versions", "remove_images", "snapshot"]
@@ -61,8 +62,12 @@ def images(match: str = "") -> list[NodeImage]:
     Raises:
         ClusterError: The cluster does not answer.
     """
+    return _images(get("nodes"), match)
+
+
+def _images(nodes: Iterable[Obj], match: str = "") -> list[NodeImage]:
     found = set()
-    for node in get("nodes"):
+    for node in nodes:
         for image in node.get("status", {}).get("images", []):
             for name in image.get("names", []):
                 repository, colon, tag = name.rpartition(":")
@@ -94,18 +99,19 @@ def remove_images(which: Iterable[NodeImage], *, timeout: float = 10.0) -> list[
         names = ",".join(sorted(image.reference for image in wanted if image.node == node))
         kubectl(["annotate", "node", node, f"{_REMOVE}={names}", "--overwrite"])
 
-    def left() -> list[NodeImage]:
-        return sorted(wanted & set(images()))
+    def look(objects: list[Obj]) -> str | None:
+        left = wanted & set(_images(objects))
+        return f"{len(left)} are there" if left else None
 
     try:
-        wait_for(Condition("the images to go", lambda: f"{len(left())} are there" if left() else None), timeout=timeout)
+        wait_for(Objects("the images to go", "nodes", look), timeout=timeout)
     except BaseException as error:
         for node in nodes:
             kubectl(["annotate", "node", node, f"{_REMOVE}-"], show=False)
         if not isinstance(error, NotReadyError):
             # The reader's interrupt among them: nodes are never left with it.
             raise
-    return left()
+    return sorted(wanted & set(images()))
 
 
 def mixed_versions(of: Iterable[NodeImage]) -> dict[str, list[str]]:

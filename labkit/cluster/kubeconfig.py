@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import yaml
 
 from labkit.cluster import scratch
@@ -239,6 +238,8 @@ def _forget() -> None:
 
 
 def _sweep(folder: Path) -> None:
+    import psutil
+
     # A process that was killed leaves its file, with somebody's credentials in it.
     for file in folder.glob(f"{socket.gethostname()}-*.json"):
         pid = file.stem.split("-")[-2]

@@ -10,26 +10,9 @@ import signal
 import subprocess
 import sys
 
-__all__ = ["end_with_parent", "leash", "sure_leash"]
+__all__ = ["end_with_parent", "leash"]
 
 _PR_SET_PDEATHSIG = 1
-
-
-_PROGRAM = (
-    "import ctypes,os,signal,sys\n"
-    f"ctypes.CDLL(None).prctl({_PR_SET_PDEATHSIG}, signal.SIGTERM)\n"
-    "sys.exit(1) if os.getppid() != int(sys.argv[1]) else os.execv(sys.argv[2], sys.argv[2:])\n"
-)
-
-
-def sure_leash() -> tuple[str, ...]:
-    """As `leash`, for what would never end by itself: without util-linux as well, and if we are killed meanwhile.
-
-    It takes as long as a Python needs to start; the command's first word has to be a path.
-    """
-    if not sys.platform.startswith("linux"):
-        return ()
-    return sys.executable, "-S", "-E", "-c", _PROGRAM, str(os.getpid())
 
 
 @functools.cache

@@ -16,7 +16,18 @@ from labkit.ground.errors import ClusterError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["api_versions", "connected", "exists", "get", "may", "patch", "server_version", "table"]
+__all__ = [
+    "api_versions",
+    "connected",
+    "exists",
+    "get",
+    "items",
+    "may",
+    "patch",
+    "selection",
+    "server_version",
+    "table",
+]
 
 _TABLE = "application/json;as=Table;v={};g=meta.k8s.io"
 _AS_TABLE = ",".join((_TABLE.format("v1"), _TABLE.format("v1beta1"), "application/json"))
@@ -58,18 +69,19 @@ def get(
     Raises:
         ClusterError: The kind is not served, or the cluster does not answer.
     """
-    words = _selection(kind, name, namespace, labels, all_namespaces)
+    words = selection(kind, name, namespace, labels, all_namespaces)
     if show:
         running.kubectl([*words, *(["--ignore-not-found"] if name else []), "-o", "json"], show=True)
     found: list[Obj] = []
     for answer in _answers(words, kind, name, namespace, labels, all_namespaces, "application/json"):
-        if "items" not in answer:
-            found.append(answer)
-            continue
-        # The parts of a list do not say themselves what they are.
-        about = {"kind": answer["kind"].removesuffix("List"), "apiVersion": answer["apiVersion"]}
-        found += [{**about, **item} for item in answer["items"] or []]
+        found += items(answer) if "items" in answer else [answer]
     return found
+
+
+def items(answer: Obj) -> list[Obj]:
+    """The objects of a list, which do not say themselves there what they are."""
+    about = {"kind": answer["kind"].removesuffix("List"), "apiVersion": answer["apiVersion"]}
+    return [{**about, **item} for item in answer["items"] or []]
 
 
 def exists(kind: str, name: str, *, namespace: str = "") -> bool:
@@ -110,7 +122,7 @@ def table(
     """
     import pandas as pd
 
-    words = _selection(kind, name, namespace, labels, all_namespaces)
+    words = selection(kind, name, namespace, labels, all_namespaces)
     if show:
         running.kubectl([*words, *(["-o", "wide"] if wide else [])], show=True)
     columns: list[Obj] = []
@@ -146,7 +158,8 @@ def _typed(kind: str, cells: list[Any]) -> pd.Series:
     return pd.Series(words, dtype="str")
 
 
-def _selection(kind: str, name: str, namespace: str, labels: str, everywhere: bool) -> list[str]:
+def selection(kind: str, name: str = "", namespace: str = "", labels: str = "", everywhere: bool = False) -> list[str]:
+    """The words with which kubectl would be asked the same."""
     where = [*(["-n", namespace] if namespace else []), *(["--all-namespaces"] if everywhere else [])]
     return ["get", kind, *([name] if name else []), *where, *(["-l", labels] if labels else [])]
 

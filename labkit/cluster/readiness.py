@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
@@ -10,11 +11,12 @@ from typing import TYPE_CHECKING
 from labkit import display
 from labkit.cluster.client import Obj
 from labkit.cluster.objects import connected, get
+from labkit.ground.errors import ClusterError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["KINDS", "Readiness", "Workload", "judge", "readiness"]
+__all__ = ["KINDS", "Readiness", "Workload", "judge", "last_log", "readiness"]
 
 KINDS = "deployments,statefulsets,daemonsets,jobs,replicasets,pods,events"
 """What readiness is read from, as kubectl takes it."""
@@ -58,7 +60,7 @@ class Workload:
 
 
 @dataclass(frozen=True)
-class Readiness:
+class Readiness(display.Shown):
     """All workloads of a namespace."""
 
     namespace: str
@@ -106,12 +108,6 @@ class Readiness:
         columns = ["", "Workload", "Pods", "Containers", "Restarts", "State", "Why"]
         return display.table(rows, columns, caption=f"{self.namespace}: {counted}")
 
-    def __str__(self) -> str:
-        return self.rich().text
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        return self.rich()._repr_mimebundle_()
-
 
 def readiness(namespace: str) -> Readiness:
     """What is ready in `namespace` now.
@@ -119,17 +115,20 @@ def readiness(namespace: str) -> Readiness:
     Raises:
         ClusterError: The cluster does not answer.
     """
-    return judge(namespace, get(KINDS, namespace=namespace), last_log=_last_log)
+    return judge(namespace, get(KINDS, namespace=namespace), last_log=last_log)
 
 
-def _last_log(namespace: str, pod: str, container: str) -> str:
+def last_log(namespace: str, pod: str, container: str) -> str:
+    """The last line that a container logged, before its last end if it had one; "" where none can be had soon."""
     path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
-    client = connected()
-    for before in ("true", "false"):
-        query = {"container": container, "tailLines": "1", "previous": before}
-        status, said = client.send(f"kubectl logs {pod} -n {namespace}", path, query=query, plain=True)
-        if status == 200 and (line := said["message"].strip()):
-            return str(line.splitlines()[-1][:300])
+    with contextlib.suppress(ClusterError):
+        client = connected()
+        for before in ("true", "false"):
+            query = {"container": container, "tailLines": "1", "previous": before}
+            typed = f"kubectl logs {pod} -n {namespace}"
+            status, said = client.send(typed, path, query=query, plain=True, patience=2.0)
+            if status == 200 and (line := said["message"].strip()):
+                return str(line.splitlines()[-1][:300])
     return ""
 
 

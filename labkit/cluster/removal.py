@@ -52,7 +52,7 @@ class Item:
         }
 
 
-class Plan:
+class Plan(display.Shown):
     """What would be deleted, and what stays though it is in the way; made by `plan`.
 
     Args:
@@ -77,12 +77,6 @@ class Plan:
             return display.message("Nothing of the course is on this cluster.", "good")
         rows = [item.row() for item in (*self.items, *self.kept)]
         return display.table(rows, ["", "Kind", "Namespace", "Name", "Why"])
-
-    def __str__(self) -> str:
-        return self.rich().text
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        return self.rich()._repr_mimebundle_()
 
     def confirm(self, name: str = "") -> str:
         """Go on only if the reader means this cluster; in a sandbox, which is the reader's alone, nothing is asked.

@@ -10,8 +10,6 @@ import socket
 import tempfile
 from pathlib import Path
 
-import psutil
-
 __all__ = ["make"]
 
 
@@ -24,6 +22,8 @@ def make(within: str | None = None) -> Path:
     Raises:
         OSError: it cannot be made.
     """
+    import psutil
+
     parent = Path(within or tempfile.gettempdir())
     # Machines and containers may share it, and count their processes each for itself.
     start = f"labkit-{hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]}-"

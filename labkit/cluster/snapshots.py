@@ -26,7 +26,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Difference:
+class Difference(display.Shown):
     """What changed between two snapshots.
 
     Args:
@@ -49,12 +49,6 @@ class Difference:
         rows = [{"": sign, "Kind": e.kind, "Namespace": e.namespace, "Name": e.name}
                 for sign, entries in (("left", self.added), ("missing", self.removed)) for e in entries]  # fmt: skip
         return display.table(rows, ["", "Kind", "Namespace", "Name"])
-
-    def __str__(self) -> str:
-        return self.rich().text
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        return self.rich()._repr_mimebundle_()
 
 
 @dataclass(frozen=True)

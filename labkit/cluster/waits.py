@@ -1,18 +1,26 @@
-"""Waiting: small objects that look, with a deadline, and that give up early when there is nothing to wait for."""
+"""Waiting: small objects that look, with a deadline, and that give up early when there is nothing to wait for.
+
+What can be seen of the cluster's objects is looked at when the cluster says that they changed, the rest now and then.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from labkit.cluster.client import Obj
+from labkit.cluster.following import Following
 from labkit.cluster.http import fetch
 from labkit.cluster.objects import get
-from labkit.cluster.readiness import Readiness, readiness
+from labkit.cluster.readiness import KINDS, Readiness, judge, last_log
 from labkit.ground.errors import ClusterError, NotReadyError
 
-__all__ = ["Answers", "Condition", "Gone", "Ready", "Wait", "wait_for"]
+__all__ = ["Answers", "Condition", "Gone", "Objects", "Ready", "Wait", "wait_for"]
+
+_FIRST = 5.0
+"""Seconds that the first look may take, however short the wait."""
 
 
 class Wait(Protocol):
@@ -30,39 +38,58 @@ class Wait(Protocol):
         """
 
 
-@dataclass
-class Ready:
+class Objects:
+    """Something about objects, which the cluster tells of by itself: it is looked at whenever one of them changes.
+
+    Args:
+        what: What is waited for.
+        kinds: Their kinds, as kubectl takes them.
+        judge: Gives None once it is so, else what is seen instead; it may be asked as well when nothing has changed.
+        name: Only objects of that name; "" for all.
+        namespace: Only those in it; "" for the context's own, which kinds without namespaces do not care for.
+    """
+
+    def __init__(
+        self, what: str, kinds: str, judge: Callable[[list[Obj]], str | None], *, name: str = "", namespace: str = ""
+    ) -> None:
+        self.what, self.judge = what, judge
+        self.about = kinds, name, namespace
+
+    def look(self) -> str | None:
+        """None if it is so now."""
+        kinds, name, namespace = self.about
+        return self.judge(get(kinds, name, namespace=namespace))
+
+
+class Ready(Objects):
     """All workloads of a namespace are ready (Jobs: completed).
 
     Args:
         namespace: The namespace.
         names: Only these workloads, which must exist; () for all there are.
-        on_look: Called with what was seen each time; a widget draws itself here.
+        on_look: Called with what is seen, each time and at least once a second; a widget draws itself here.
     """
 
-    namespace: str
-    names: Sequence[str] = ()
-    on_look: Callable[[Readiness], None] | None = None
+    def __init__(
+        self, namespace: str, names: Sequence[str] = (), on_look: Callable[[Readiness], None] | None = None
+    ) -> None:
+        self._namespace, self._names, self._on_look = namespace, names, on_look
+        what = f"{', '.join(names) or 'all workloads'} in namespace {namespace} to be ready"
+        super().__init__(what, KINDS, self._seen, namespace=namespace)
 
-    @property
-    def what(self) -> str:
-        """What is waited for."""
-        return f"{', '.join(self.names) or 'all workloads'} in namespace {self.namespace} to be ready"
-
-    def look(self) -> str | None:
-        """None once they are."""
-        seen = readiness(self.namespace)
-        if self.on_look is not None:
-            self.on_look(seen)
-        missing = sorted(set(self.names) - {w.name for w in seen.workloads})
+    def _seen(self, objects: list[Obj]) -> str | None:
+        seen = judge(self._namespace, objects, last_log=last_log)
+        if self._on_look is not None:
+            self._on_look(seen)
+        missing = sorted(set(self._names) - {w.name for w in seen.workloads})
         if missing:
             return f"{', '.join(missing)} not there"
-        chosen = seen.only(self.names).workloads
+        chosen = seen.only(self._names).workloads
         stuck = [w for w in chosen if w.hopeless]
         if stuck:
             raise NotReadyError(
-                "\n".join(f"{w.kind} {w.name} in namespace {self.namespace}: {w.state}: {w.reason}" for w in stuck),
-                next_step=f"Waiting will not help; `kubectl describe pods -n {self.namespace}` shows the cause.",
+                "\n".join(f"{w.kind} {w.name} in namespace {self._namespace}: {w.state}: {w.reason}" for w in stuck),
+                next_step=f"Waiting will not help; `kubectl describe pods -n {self._namespace}` shows the cause.",
             )
         if not chosen:
             return "no workloads yet"
@@ -72,8 +99,7 @@ class Ready:
         )
 
 
-@dataclass
-class Gone:
+class Gone(Objects):
     """An object is there no longer.
 
     Args:
@@ -82,20 +108,13 @@ class Gone:
         namespace: Its namespace.
     """
 
-    kind: str
-    name: str = ""
-    namespace: str = ""
+    def __init__(self, kind: str, name: str = "", namespace: str = "") -> None:
+        where = f" in namespace {namespace}" if namespace else ""
+        what = f"{kind}{'/' + name if name else ''}{where} to be gone"
+        super().__init__(what, kind, self._seen, name=name, namespace=namespace)
 
-    @property
-    def what(self) -> str:
-        """What is waited for."""
-        where = f" in namespace {self.namespace}" if self.namespace else ""
-        return f"{self.kind}{'/' + self.name if self.name else ''}{where} to be gone"
-
-    def look(self) -> str | None:
-        """None once it is."""
-        left = get(self.kind, self.name, namespace=self.namespace)
-        return ", ".join(item["metadata"]["name"] for item in left) + " still there" if left else None
+    def _seen(self, objects: list[Obj]) -> str | None:
+        return ", ".join(item["metadata"]["name"] for item in objects) + " still there" if objects else None
 
 
 @dataclass
@@ -143,24 +162,23 @@ class Condition:
 
 
 def wait_for(wait: Wait, *, timeout: float = 120.0, every: float = 0.25) -> float:
-    """Look until it is so.
+    """Wait until it is so.
 
     Args:
         wait: What to wait for.
-        timeout: Seconds until giving up.
-        every: Seconds between the first two looks; the pauses grow to five times that, since looking costs the
-            machine something too, and what takes long rarely ends within a blink.
+        timeout: Seconds until giving up; it is looked at once in any case.
+        every: Seconds between the first two looks at what nobody tells of by itself; the pauses grow to five times
+            that, since looking costs the machine something too, and what takes long rarely ends within a blink.
 
     Returns:
         The seconds it took.
 
     Raises:
         NotReadyError: The deadline passed, or `wait` can no longer come true; says what was seen last.
+        ClusterError: The cluster does not answer at first. Later it may: then it is waited for.
     """
-    begun, pause = time.monotonic(), every
-    while True:
-        looked = time.monotonic()
-        seen = wait.look()
+    begun = time.monotonic()
+    for seen in _told(wait, begun, timeout) if isinstance(wait, Objects) else _polled(wait, begun, timeout, every):
         now = time.monotonic()
         if seen is None:
             return now - begun
@@ -169,5 +187,28 @@ def wait_for(wait: Wait, *, timeout: float = 120.0, every: float = 0.25) -> floa
                 f"waited {timeout:g} s for {wait.what}; seen last: {seen}",
                 next_step="`kubectl get events --sort-by=.lastTimestamp` in that namespace tells what happened.",
             )
+    raise AssertionError
+
+
+def _polled(wait: Wait, begun: float, timeout: float, every: float) -> Iterator[str | None]:
+    """What is seen at each look."""
+    pause = every
+    while True:
+        looked = time.monotonic()
+        yield wait.look()
+        now = time.monotonic()
         time.sleep(max(0.02, min(pause - (now - looked), begun + timeout - now)))
         pause = min(pause * 1.15, every * 5)
+
+
+def _told(wait: Objects, begun: float, timeout: float) -> Iterator[str | None]:
+    """What is seen whenever the cluster tells of a change, and once a second for who shows how long it takes."""
+    with Following(*wait.about) as following:
+        following.wait(max(timeout, _FIRST))
+        while True:
+            objects = following.objects()
+            seen = None if objects is None else wait.judge(objects)
+            if following.silence and (objects is None or seen):
+                seen = "; ".join(filter(None, (seen, following.silence)))
+            yield seen
+            following.wait(max(0.0, min(1.0, begun + timeout - time.monotonic())))

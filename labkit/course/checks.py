@@ -50,7 +50,7 @@ class Check:
             raise CheckError(f"not so: {self.name}{seen}", next_step=self.next_step)
 
 
-class Checklist(Sequence[Check]):
+class Checklist(display.Shown, Sequence[Check]):
     """Several claims, shown as a table."""
 
     def __init__(self, checks: Iterable[Check]) -> None:
@@ -87,9 +87,3 @@ class Checklist(Sequence[Check]):
             lines = "\n".join(f"not so: {c.name}" + (f"; seen: {c.seen}" if c.seen else "") for c in failed)
             raise CheckError(lines, next_step=failed[0].next_step)
         return self
-
-    def __str__(self) -> str:
-        return self.rich().text
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        return self.rich()._repr_mimebundle_()

@@ -201,6 +201,6 @@ def send(
         OSError: as `Connections.request`.
     """
     parts = urlsplit(url)
-    target = url.partition(parts.netloc)[2].partition("#")[0]
+    target = f"/{url.partition(parts.netloc)[2].partition('#')[0].removeprefix('/')}"
     with Connections(parts.hostname or "", parts.port or 80, timeout, most=most) as connections:
         return connections.request(method, target, {"Connection": "close", **(headers or {})}, body)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import ipaddress
 import re
+from typing import Any
 
 __all__ = [
     "at_most",
@@ -11,6 +14,7 @@ __all__ = [
     "dns1123_label",
     "dns1123_subdomain",
     "env_name",
+    "is_ip",
     "label_value",
     "path_segment",
     "port_name",
@@ -25,6 +29,17 @@ _QUALIFIED = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
 _VALUE = f"({_QUALIFIED})?"
 _CONFIG_KEY = "[-._a-zA-Z0-9]+"
 _EDGES = "and must start and end with an alphanumeric character"
+
+
+@functools.lru_cache(maxsize=4096)
+def is_ip(text: Any) -> bool:
+    """Whether this is the text of an IP address."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    # It makes one of a number, too.
+    return isinstance(text, str)
 
 
 def regex_words(words: str, pattern: str, *examples: str) -> str:

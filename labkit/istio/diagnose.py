@@ -21,7 +21,7 @@ _ISTIO_IMAGE = re.compile(r"(?:^|/)istio/(?!examples-)[^/]+$")
 
 
 @dataclass(frozen=True)
-class Diagnosis:
+class Diagnosis(display.Shown):
     """What `diagnose` found, worst first."""
 
     findings: tuple[Finding, ...]
@@ -53,12 +53,6 @@ class Diagnosis:
             for f in self.findings
         ]
         return display.table(rows, ["", "Code", "Where", "What", "Next step"])
-
-    def __str__(self) -> str:
-        return self.rich().text
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        return self.rich()._repr_mimebundle_()
 
 
 def diagnose(namespaces: Iterable[str] = (), *, images: bool = True) -> Diagnosis:

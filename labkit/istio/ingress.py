@@ -19,8 +19,12 @@ _PORT = "get service {service} -n {namespace} -o jsonpath='{{.spec.ports[?(@.nam
 _HOST = "get pods -l istio=ingressgateway -n {namespace} -o jsonpath='{{.items[0].status.hostIP}}'"
 
 
+_PATIENCE = 2.0
+"""Seconds that a node or load balancer has to answer before it counts as out of reach."""
+
+
 @dataclass(frozen=True)
-class Ingress:
+class Ingress(display.Shown):
     """Where the ingress gateway answers.
 
     Args:
@@ -55,21 +59,14 @@ class Ingress:
         """In words, to show."""
         return display.message(f"{self.url} by {self.how}" + (f": {self.why}" if self.why else ""), "good")
 
-    def __str__(self) -> str:
-        return self.rich().text
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        return self.rich()._repr_mimebundle_()
-
-
-def ingress(*, show: bool = True, patience: float = 2.0) -> Ingress:
+def ingress(*, show: bool = True) -> Ingress:
     """Find the way in: the load balancer's address, else a node's port, else a port-forward.
 
     A port-forward stays open until this process ends, and is used again by later calls.
 
     Args:
         show: Whether to show the commands that a reader would type.
-        patience: Seconds to wait for a node or load balancer to answer before it counts as out of reach.
 
     Raises:
         ClusterError: There is no ingress gateway, or none of its pods runs.
@@ -85,7 +82,7 @@ def ingress(*, show: bool = True, patience: float = 2.0) -> Ingress:
         cluster.kubectl(f"get service {SERVICE} -n {NAMESPACE}")
     ways, why = _ways(service, show)
     # A way that refuses may be right all the same: Envoy listens only once a Gateway says so.
-    seen = {way: _look(way, patience) for way in ways}
+    seen = {way: _look(way) for way in ways}
     for wanted in ("open", "refused"):
         for way, state in seen.items():
             if state == wanted:
@@ -137,9 +134,9 @@ def _host(show: bool) -> str:
     return str(hosts[0])
 
 
-def _look(way: Ingress, patience: float) -> Literal["open", "refused", "silent"]:
+def _look(way: Ingress) -> Literal["open", "refused", "silent"]:
     try:
-        with socket.create_connection((way.host, way.port), timeout=patience):
+        with socket.create_connection((way.host, way.port), timeout=_PATIENCE):
             return "open"
     except ConnectionRefusedError:
         return "refused"

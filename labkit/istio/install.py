@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from labkit import cluster
+from labkit.cluster import Obj
 from labkit.istio.claims import check_unclaimed
 from labkit.istio.source import Release
 
@@ -14,9 +13,7 @@ __all__ = ["install"]
 def install(
     release: Release,
     *,
-    addons: bool = True,
     timeout: float = 600.0,
-    on_look: Callable[[cluster.Readiness], None] | None = None,
 ) -> None:
     """Install the demo profile: CRDs, then Istio, then the add-ons; wait until every workload is ready.
 
@@ -25,9 +22,7 @@ def install(
 
     Args:
         release: The release.
-        addons: Whether to install add-ons that the demo profile does not bring (1.2.2 brings them all).
         timeout: Seconds until the CRDs are served, and again until all is ready.
-        on_look: Called with the readiness each time it is looked at; a widget draws itself here.
 
     Raises:
         ClusterError: The cluster refused something; the message names the object and the reason. Or there is an Istio
@@ -43,25 +38,22 @@ def install(
     cluster.wait_for(_served(release), timeout=timeout)
     for file in release.demo_files:
         cluster.apply(file, timeout=timeout)
-    wanted = [c.name for c in release.components if not c.addon or not release.addon_files]
-    if addons:
-        for file in release.addon_files:
-            cluster.apply(file)
-        wanted = [c.name for c in release.components]
-    cluster.wait_for(cluster.Ready(namespace, wanted, on_look), timeout=timeout)
+    for file in release.addon_files:
+        cluster.apply(file)
+    cluster.wait_for(cluster.Ready(namespace, [c.name for c in release.components]), timeout=timeout)
 
 
-def _served(release: Release) -> cluster.Condition:
+def _served(release: Release) -> cluster.Objects:
     names = release.facts.crds
 
-    def look() -> str | None:
+    def look(crds: list[Obj]) -> str | None:
         established = {
             crd["metadata"]["name"]
-            for crd in cluster.get("crd")
+            for crd in crds
             for condition in crd.get("status", {}).get("conditions", [])
             if condition["type"] == "Established" and condition["status"] == "True"
         }
         missing = [name for name in names if name not in established]
         return f"{len(missing)} of {len(names)} not established: {', '.join(missing[:3])}" if missing else None
 
-    return cluster.Condition(f"the {len(names)} CRDs of Istio {release.version} to be served", look)
+    return cluster.Objects(f"the {len(names)} CRDs of Istio {release.version} to be served", "crd", look)

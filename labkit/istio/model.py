@@ -12,7 +12,6 @@ __all__ = [
     "Component",
     "Dashboard",
     "Facts",
-    "Injection",
     "Layout",
     "Metric",
     "Service",
@@ -101,18 +100,14 @@ class Addon:
         service: The Service people use.
         port: Its port.
         selector: Labels of its pods, as `kubectl get pod -l` takes them.
-        pod_port: The pod's port for people, as `kubectl port-forward` takes it.
         path: Where its pages begin.
-        login: User and password; () where it asks for none.
     """
 
     name: str
     service: str
     port: int
     selector: str
-    pod_port: int
     path: str = "/"
-    login: tuple[str, str] | tuple[()] = ()
 
 
 @dataclass(frozen=True)
@@ -150,39 +145,6 @@ class Dashboard:
 
 
 @dataclass(frozen=True)
-class Injection:
-    """What injection adds to a pod.
-
-    Args:
-        label: The namespace label that asks for it.
-        init_container: The container that sets up redirection.
-        container: The sidecar.
-        init_image: Image of the first.
-        image: Image of the second.
-        annotation: The annotation that tells a pod was injected.
-        opt_out: What a pod says to have none.
-        outbound_port: Where its outbound connections are sent.
-        inbound_port: Where its inbound connections are sent.
-        health_port: Where its readiness is asked.
-        stats_port: Where Envoy's own statistics are.
-        telemetry_port: Where Prometheus finds Istio's metrics: of the sidecar, or (1.2.2) of istio-telemetry.
-    """
-
-    init_image: str
-    image: str
-    inbound_port: int
-    health_port: int
-    telemetry_port: int
-    label: str = "istio-injection=enabled"
-    init_container: str = "istio-init"
-    container: str = "istio-proxy"
-    annotation: str = "sidecar.istio.io/status"
-    opt_out: str = 'sidecar.istio.io/inject: "false"'
-    outbound_port: int = 15001
-    stats_port: int = 15090
-
-
-@dataclass(frozen=True)
 class Layout:
     """Files of a release directory, relative to it, each list in the order to apply.
 
@@ -217,12 +179,10 @@ class Facts:
         addons: Ways to see the mesh.
         metrics: Its standard metrics.
         dashboards: Grafana's.
-        injection: What a sidecar is.
         layout: Its files.
         archive: Name of the official archive, with {system} to fill in.
         api_version: apiVersion of its networking kinds, as its samples write it.
         gateway_port: The port number BookInfo's Gateway names.
-        mesh_reporter: Value of the label `reporter` that its mesh dashboard counts.
         byproducts: What its components make while they run, and what stands in no manifest therefore.
     """
 
@@ -235,10 +195,8 @@ class Facts:
     addons: tuple[Addon, ...]
     metrics: tuple[Metric, ...]
     dashboards: tuple[Dashboard, ...]
-    injection: Injection
     layout: Layout
     archive: str
     api_version: str
     gateway_port: int
-    mesh_reporter: str
     byproducts: tuple[Byproduct, ...]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from labkit.cluster.ownership import BYPRODUCTS, Byproduct
 from labkit.ground import config
-from labkit.istio.model import Addon, Component, Dashboard, Facts, Injection, Layout, Metric, Service, ServicePort
+from labkit.istio.model import Addon, Component, Dashboard, Facts, Layout, Metric, Service, ServicePort
 
 __all__ = ["NAMESPACE", "facts"]
 
@@ -166,10 +166,10 @@ _FACTS_1_2_2 = Facts(
     ),
     webhooks=("istio-sidecar-injector",),
     addons=(
-        Addon("prometheus", "prometheus", 9090, "app=prometheus", 9090),
-        Addon("grafana", "grafana", 3000, "app=grafana", 3000),
-        Addon("jaeger", "tracing", 80, "app=jaeger", 16686, "/jaeger"),
-        Addon("kiali", "kiali", 20001, "app=kiali", 20001, "/kiali/console", ("admin", "admin")),
+        Addon("prometheus", "prometheus", 9090, "app=prometheus"),
+        Addon("grafana", "grafana", 3000, "app=grafana"),
+        Addon("jaeger", "tracing", 80, "app=jaeger", "/jaeger"),
+        Addon("kiali", "kiali", 20001, "app=kiali", "/kiali/console"),
     ),
     metrics=(
         Metric("istio_requests_total", "counter", "requests", _HTTP_1_2_2),
@@ -190,13 +190,6 @@ _FACTS_1_2_2 = Facts(
             ("Pilot", "pilot-dashboard", "3--MLVZZk"),
         )
     ),
-    injection=Injection(
-        "docker.io/istio/proxy_init:1.2.2",
-        "docker.io/istio/proxyv2:1.2.2",
-        inbound_port=15001,
-        health_port=15020,
-        telemetry_port=42422,
-    ),
     layout=Layout(
         crds=_CRD_FILES_1_2_2,
         demo=("install/kubernetes/istio-demo.yaml",),
@@ -212,7 +205,6 @@ _FACTS_1_2_2 = Facts(
     archive="istio-1.2.2-{system}.tar.gz",
     api_version="networking.istio.io/v1alpha3",
     gateway_port=80,
-    mesh_reporter="destination",
     byproducts=(
         Byproduct("Secret", "istio.*", type="istio.io/key-and-cert", by="istio-citadel", removed=True),
         Byproduct("Secret", "istio-ca-secret", NAMESPACE, "istio.io/ca-root", "istio-citadel", removed=True),
@@ -309,10 +301,10 @@ _FACTS_1_30_3 = Facts(
     ),
     webhooks=("istio-sidecar-injector", "istio-validator-istio-system", "istiod-default-validator"),
     addons=(
-        Addon("prometheus", "prometheus", 9090, "app.kubernetes.io/name=prometheus", 9090),
-        Addon("grafana", "grafana", 3000, "app.kubernetes.io/name=grafana", 3000),
-        Addon("jaeger", "tracing", 80, "app=jaeger", 16686, "/jaeger"),
-        Addon("kiali", "kiali", 20001, "app.kubernetes.io/name=kiali", 20001, "/kiali/console"),
+        Addon("prometheus", "prometheus", 9090, "app.kubernetes.io/name=prometheus"),
+        Addon("grafana", "grafana", 3000, "app.kubernetes.io/name=grafana"),
+        Addon("jaeger", "tracing", 80, "app=jaeger", "/jaeger"),
+        Addon("kiali", "kiali", 20001, "app.kubernetes.io/name=kiali", "/kiali/console"),
     ),
     metrics=(
         Metric("istio_requests_total", "counter", "requests", _HTTP_1_30_3),
@@ -335,7 +327,6 @@ _FACTS_1_30_3 = Facts(
             ("Ztunnel", "ztunnel", "istio", "12c58766acc81a1c835dd5059eaf2741"),
         )
     ),
-    injection=Injection(_PROXY_1_30_3, _PROXY_1_30_3, inbound_port=15006, health_port=15021, telemetry_port=15020),
     layout=Layout(
         crds=("manifests/base.yaml",),
         demo=("manifests/istiod.yaml", "manifests/istio-ingressgateway.yaml", "manifests/istio-egressgateway.yaml"),
@@ -347,7 +338,6 @@ _FACTS_1_30_3 = Facts(
     archive="istio-1.30.3-{system}.tar.gz",
     api_version="networking.istio.io/v1",
     gateway_port=8080,
-    mesh_reporter="source",
     byproducts=(
         Byproduct("ConfigMap", "istio-ca-root-cert", by="istiod", removed=True),
         Byproduct("Secret", "istio-ca-secret", NAMESPACE, by="istiod", removed=True),

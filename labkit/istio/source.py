@@ -12,8 +12,8 @@ from typing import Literal
 
 from labkit.ground import config, files
 from labkit.ground.errors import ReleaseError
-from labkit.istio import fetch, releases
-from labkit.istio.model import Addon, Component, Facts, Injection, Metric, Service
+from labkit.istio import releases
+from labkit.istio.model import Addon, Component, Facts, Metric, Service
 
 __all__ = ["Release", "download", "release"]
 
@@ -91,11 +91,6 @@ class Release:
         return self.facts.metrics
 
     @property
-    def injection(self) -> Injection:
-        """What a sidecar is."""
-        return self.facts.injection
-
-    @property
     def gateway_port(self) -> int:
         """The port number that BookInfo's Gateway names: of the Service in 1.2.2, of the pod in 1.30.3."""
         return self.facts.gateway_port
@@ -169,6 +164,8 @@ def download(version: str = config.DEFAULT_RELEASE, *, base_url: str = "") -> Re
         SettingError: The course does not teach that release.
         ReleaseError: It cannot be had, or is not what its checksum says.
     """
+    from labkit.istio import fetch
+
     facts = releases.facts(version)
     return Release(facts, _checked(facts, fetch.fetch(facts, base_url=base_url)), "archive")
 

@@ -44,7 +44,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Verification:
+class Verification(display.Shown):
     """What `verify` saw."""
 
     version: str
@@ -83,12 +83,6 @@ class Verification:
         good = sum(item.ok for item in self.items)
         caption = f"Istio {self.version}: {good} of {len(self.items)} as expected"
         return display.table(rows, ["", "Kind", "Name", "Expected", "Found", "Why"], caption=caption)
-
-    def __str__(self) -> str:
-        return self.rich().text
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        return self.rich()._repr_mimebundle_()
 
 
 def verify(release: Release) -> Verification:

@@ -12,14 +12,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from labkit import cluster, display, istio
 from labkit.ground.errors import ClusterError, SettingError
 from labkit.istio.model import Addon
 from labkit.istio.releases import NAMESPACE
-from labkit.ui.embed_relay import Relay
+
+if TYPE_CHECKING:
+    from labkit.ui.embed_relay import Relay
 
 __all__ = ["Page", "address_of", "embed", "open_relay"]
 
@@ -112,6 +114,8 @@ def open_relay(name: str, port: int, secret: str, choose: Callable[[], cluster.C
         choose: Says, for each request, which cluster is in use.
     """
 
+    from labkit.ui.embed_relay import Relay
+
     def addon() -> tuple[cluster.Chosen, Addon]:
         return choose(), _addon(name)
 
@@ -135,6 +139,8 @@ def _forward(target: cluster.Chosen, addon: Addon) -> cluster.PortForward:
 
 
 def _relay(target: cluster.Chosen, addon: Addon) -> Relay:
+    from labkit.ui.embed_relay import Relay
+
     _forward(target, addon)
 
     def upstream() -> str:

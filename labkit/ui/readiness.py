@@ -10,13 +10,11 @@ from typing import Any
 
 from labkit import cluster, display
 from labkit.cluster import Readiness
-from labkit.cluster.readiness import KINDS
+from labkit.cluster.following import Following
+from labkit.cluster.readiness import KINDS, judge, last_log
 from labkit.ground.errors import LabError, NotReadyError
 
 __all__ = ["ReadinessPanel", "ready", "watch"]
-
-EVERY = 0.4
-"""Seconds between the first two looks at the cluster."""
 
 
 class ReadinessPanel:
@@ -36,7 +34,7 @@ class ReadinessPanel:
         self._note = ipywidgets.HTML()
         self._table = ipywidgets.HTML()
         self._live = ipywidgets.ToggleButton(
-            value=False, description="Keep looking", icon="refresh", tooltip="every second"
+            value=False, description="Keep looking", icon="refresh", tooltip="as it comes"
         )
         self._live.observe(self._toggled, "value")
         self._wake = threading.Event()
@@ -54,7 +52,7 @@ class ReadinessPanel:
         self._table.value = seen.rich().html
 
     def follow(self, on: bool = True) -> None:
-        """Keep looking every second, or stop."""
+        """Keep looking, or stop."""
         self._live.value = on
 
     def close(self) -> None:
@@ -73,12 +71,22 @@ class ReadinessPanel:
     def _look(self) -> None:
         while not self._wake.is_set():
             try:
-                self.draw(cluster.readiness(self.namespace))
+                with Following(KINDS, namespace=self.namespace) as following:
+                    self._show(following)
             except LabError as error:
-                self._note.value = (
-                    f'<span style="color:var(--jp-error-color1,#d32f2f)">{html.escape(error.message)}</span>'
-                )
+                self._complain(error.message)
             self._wake.wait(1.0)
+
+    def _show(self, following: Following) -> None:
+        while not self._wake.is_set():
+            following.wait(1.0)
+            if (objects := following.objects()) is not None:
+                self.draw(judge(self.namespace, objects, last_log=last_log))
+            if following.silence:
+                self._complain(following.silence)
+
+    def _complain(self, words: str) -> None:
+        self._note.value = f'<span style="color:var(--jp-error-color1,#d32f2f)">{html.escape(words)}</span>'
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
         # HTML and text beside the view: where no widget can live, the table is still there.
@@ -122,7 +130,7 @@ def ready(namespace: str, names: Sequence[str] = (), *, timeout: float = 300.0) 
         NoTargetError: None was chosen.
     """
     cluster.current()
-    line = f"kubectl get {KINDS} -n {namespace} -o json   # again and again"
+    line = f"kubectl get {KINDS} -n {namespace} -o json   # then a watch of each"
     live = display.show(display.command(line))
     panel = ReadinessPanel(namespace) if display.in_notebook() else None
     if panel is not None:
@@ -136,7 +144,7 @@ def ready(namespace: str, names: Sequence[str] = (), *, timeout: float = 300.0) 
 
     begun, outcome = time.monotonic(), "interrupted"
     try:
-        cluster.wait_for(cluster.Ready(namespace, names, look), timeout=timeout, every=EVERY)
+        cluster.wait_for(cluster.Ready(namespace, names, look), timeout=timeout)
         outcome = "ready"
     except NotReadyError:
         outcome = "not ready"

@@ -17,14 +17,6 @@ __all__ = ["begin", "carry_over", "check", "generated_name", "now"]
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 """No vowels and nothing that looks like another character: Kubernetes' own choice for generated names."""
 
-_SERVER_OWNED = (
-    "uid",
-    "creationTimestamp",
-    "deletionTimestamp",
-    "deletionGracePeriodSeconds",
-    "generation",
-    "namespace",
-)
 _ANNOTATIONS_LIMIT = 256 * 1024
 
 

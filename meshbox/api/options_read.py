@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from labkit.ground.numbers import whole
+from labkit.ground.reading.json_text import json_kind
 from meshbox.api import refusals
-from meshbox.api.builtin.decoding import json_kind
 from meshbox.api.options import DeleteOptions
 from meshbox.contracts import ApiError, Obj
 

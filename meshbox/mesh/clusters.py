@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from labkit.ground.labels import selects
+from labkit.ground.names import is_ip
 from meshbox.mesh import policies, transport
-from meshbox.mesh.envoy import BLACK_HOLE, PASSTHROUGH, address, encode, extension, is_ip, typed
+from meshbox.mesh.envoy import BLACK_HOLE, PASSTHROUGH, address, encode, extension, typed
 from meshbox.mesh.model import Endpoint, Port, Service, Workload
 from meshbox.mesh.security import mtls_mode
 from meshbox.mesh.snapshot import Scope, Snapshot

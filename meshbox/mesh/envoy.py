@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import ipaddress
 from typing import Any
 
@@ -16,7 +15,6 @@ __all__ = [
     "cidr",
     "encode",
     "extension",
-    "is_ip",
     "string_match",
     "typed",
     "xds_source",
@@ -68,16 +66,6 @@ def xds_source(timeout: str = "0s") -> Json:
             "request_timeout": "30s",
         },
     }
-
-
-@functools.lru_cache(maxsize=4096)
-def is_ip(text: str) -> bool:
-    """Whether `text` is an IP address."""
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def cidr(text: str) -> Json:

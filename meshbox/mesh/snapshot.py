@@ -76,6 +76,13 @@ def by_age(objects: Iterable[Obj]) -> list[Obj]:
     )
 
 
+def _by_host(services: Iterable[Service]) -> dict[str, Service]:
+    found: dict[str, Service] = {}
+    for service in services:
+        found.setdefault(service.host, service)
+    return found
+
+
 @dataclass(frozen=True)
 class Scope:
     """What proxies of one kind in one namespace see; shared by all of them, so that each cluster and route is built
@@ -109,10 +116,7 @@ class Scope:
     @functools.cached_property
     def by_host(self) -> dict[str, Service]:
         """Host → Service; the first one seen wins."""
-        found: dict[str, Service] = {}
-        for service in self.services:
-            found.setdefault(service.host, service)
-        return found
+        return _by_host(self.services)
 
     def service(self, host: str) -> Service | None:
         """The Service that traffic to `host` goes to (a wildcard ServiceEntry included)."""
@@ -187,10 +191,7 @@ class Snapshot:
     @functools.cached_property
     def by_host(self) -> dict[str, Service]:
         """Every host of the mesh; the first one seen wins."""
-        found: dict[str, Service] = {}
-        for service in self.services:
-            found.setdefault(service.host, service)
-        return found
+        return _by_host(self.services)
 
     @functools.cached_property
     def secrets(self) -> dict[tuple[str, str], Obj]:

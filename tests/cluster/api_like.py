@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import datetime
+import hashlib
 import ipaddress
 import json
 import re
@@ -12,15 +13,18 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from websocket import ABNF
+from websocket._abnf import frame_buffer
 
 # Group and version: the kinds of it, those without namespaces in capitals.
 _SERVED = {
@@ -43,8 +47,36 @@ def _resources(version: str) -> list[dict[str, Any]]:
         plural, _, kind = word.partition(".")
         about = {"kind": kind, "namespaced": plural.islower(), "shortNames": _SHORT.get(kind, [])}
         names = {"name": plural.lower(), "singularName": kind.lower()}
-        told.append({**names, **about, "verbs": ["get", "list", "delete", "patch"]})
+        told.append({**names, **about, "verbs": ["get", "list", "watch", "delete", "patch"]})
     return told
+
+
+class PodSide:
+    """The pod's side of a port-forward."""
+
+    def __init__(self, connection: ssl.SSLSocket) -> None:
+        self._connection = connection
+        self._frames = frame_buffer(self._some, skip_utf8_validation=True)
+
+    def _some(self, size: int) -> bytes:
+        data = self._connection.recv(size)
+        if not data:
+            raise ConnectionError("the other side has gone")
+        return data
+
+    def frame(self, data: bytes, kind: int = ABNF.OPCODE_BINARY) -> None:
+        """Send one frame."""
+        self._connection.sendall(ABNF(1, 0, 0, 0, kind, 0, data).format())
+
+    def send(self, data: bytes, channel: int = 0) -> None:
+        """Send data."""
+        self.frame(bytes([channel]) + data)
+
+    def receive(self) -> bytes:
+        """The next data."""
+        frame = self._frames.recv_frame()
+        assert frame.data[0] == 0
+        return bytes(frame.data[1:])
 
 
 class ApiLike:
@@ -71,17 +103,50 @@ class ApiLike:
         """The only Authorization that is let in; "" for any."""
         self.rights: set[str] | None = None
         """What the user may: "create pods"; None for everything."""
+        self.changes: list[dict[str, Any]] = []
+        """What watches were told, from the beginning on; a change's resourceVersion is its place here."""
+        self.news = threading.Condition()
+        self.forgotten = False
+        """Whether all changes so far are too old to be told (410), as after a server's own restart."""
         self.silent = threading.Event()
         """While it is set nothing is answered."""
         key, certificate = _certificate()
         (folder / f"{uid}.pem").write_bytes(key + certificate)
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.load_cert_chain(folder / f"{uid}.pem")
-        self.server = _Server(("127.0.0.1", 0), _Handler)
-        self.server.api = self
+        self.silent_about = ""
+        """What paths have in them of which nothing is said then; "" for all."""
+        self.may_watch = True
+        self.pod: Callable[[PodSide], None] = lambda side: side.send(b"".join(iter(side.receive, b"")))
+        """What a connection to a pod's port comes to."""
+        self.listen()
         self.url = f"https://127.0.0.1:{self.server.server_address[1]}"
         self.authority = certificate
         self.entry = {"server": self.url, "certificate-authority-data": base64.b64encode(certificate).decode()}
+
+    def listen(self, port: int = 0) -> None:
+        """Take connections."""
+        self.server = _Server(("127.0.0.1", port), _Handler)
+        self.server.api = self
+        self._serving = threading.Thread(target=self.server.serve_forever, args=(0.02,))
+        self._serving.start()
+
+    def leave(self) -> None:
+        """Take no connections any more, and end those there are."""
+        self.server.shutdown()
+        self.server.server_close()
+        self._serving.join()
+        self.drop()
+
+    def change(self, one: dict[str, Any], how: str = "MODIFIED") -> None:
+        """Put an object in the place of the one of its kind and name, and tell watches of it."""
+        same = (one["kind"], one["metadata"]["name"])
+        rest = [item for item in self.items if (item["kind"], item["metadata"]["name"]) != same]
+        with self.news:
+            about = {**one["metadata"], "resourceVersion": str(len(self.changes) + 1)}
+            self.items = rest if how == "DELETED" else [*rest, {**one, "metadata": about}]
+            self.changes.append({"type": how, "object": {**one, "metadata": about}})
+            self.news.notify_all()
 
     def drop(self) -> None:
         """End every connection there is, from this side, as a server does that has waited long enough."""
@@ -95,14 +160,10 @@ class ApiLike:
 def api_like(folder: Path, uid: str = "uid-a") -> Iterator[ApiLike]:
     """One that ends with the block."""
     api = ApiLike(folder, uid)
-    serving = threading.Thread(target=api.server.serve_forever, args=(0.02,))
-    serving.start()
     try:
         yield api
     finally:
-        api.server.shutdown()
-        api.server.server_close()
-        serving.join()
+        api.leave()
 
 
 def kubeconfig(
@@ -155,11 +216,19 @@ class _Handler(BaseHTTPRequestHandler):
         api.headers.append(self.headers)
         api.asked.append((self.path, self.headers.get("Accept", "")))
         api.logins.append(self.headers.get("Authorization", ""))
-        while api.silent.is_set() and path != "/":
+        while api.silent.is_set() and api.silent_about in path and path != "/":
             time.sleep(0.01)
+        watched = "watch=true" in self.path
+        if watched and api.may_watch:
+            self._watch(api, path)
+            return
+        unasked = {"kind": "Status", "code": 403, "reason": "Forbidden", "message": "not to be watched"}
         refused = api.accepted and self.headers.get("Authorization", "") != api.accepted
+        if path.endswith("/portforward") and not refused:
+            self._forward(api)
+            return
         denied = {"kind": "Status", "code": 401, "reason": "Unauthorized", "message": "Unauthorized"}
-        answer = denied if refused else self._said(api, path, body)
+        answer = denied if refused else unasked if watched else self._said(api, path, body)
         status = answer.get("code", 200) if isinstance(answer, dict) and answer.get("kind") == "Status" else 200
         text = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
         self.send_response(status)
@@ -167,6 +236,53 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
         self.wfile.write(text)
+
+    def _forward(self, api: ApiLike) -> None:
+        key = self.headers["Sec-WebSocket-Key"].encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+        self.send_response(101)
+        self.send_header("Upgrade", "websocket")
+        self.send_header("Connection", "Upgrade")
+        self.send_header("Sec-WebSocket-Accept", base64.b64encode(hashlib.sha1(key).digest()).decode())
+        self.send_header("Sec-WebSocket-Protocol", self.headers["Sec-WebSocket-Protocol"])
+        self.end_headers()
+        self.close_connection = True
+        side = PodSide(self.connection)
+        for channel in (0, 1):
+            side.send(int(self.path.partition("ports=")[2]).to_bytes(2, "little"), channel)
+        with contextlib.suppress(OSError):
+            api.pod(side)
+            side.frame(b"", ABNF.OPCODE_CLOSE)
+
+    def _watch(self, api: ApiLike, path: str) -> None:
+        """Changes as they come, until the connection ends or the API is silent no more."""
+        asked, query = _PATH.fullmatch(path), parse_qs(urlsplit(self.path).query)
+        assert asked is not None
+        kind = {one["name"]: one["kind"] for one in _resources(asked["version"])}[asked["plural"]]
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        seen = int(query["resourceVersion"][0])
+        if api.forgotten and seen < len(api.changes):
+            gone = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old resource version"}
+            self._line({"type": "ERROR", "object": gone})
+            self.wfile.write(b"0\r\n\r\n")
+            return
+        while True:
+            with api.news:
+                if len(api.changes) <= seen:
+                    api.news.wait(0.05)
+                come, seen = api.changes[seen:], len(api.changes)
+            if self.connection not in self.server.open:
+                self.close_connection = True
+                return
+            for one in come:
+                if one["object"]["kind"] == kind:
+                    self._line(one)
+
+    def _line(self, event: dict[str, Any]) -> None:
+        text = json.dumps(event).encode() + b"\n"
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(text), text))
+        self.wfile.flush()
 
     def _said(self, api: ApiLike, path: str, body: bytes) -> Any:
         groups = [
@@ -205,7 +321,10 @@ class _Handler(BaseHTTPRequestHandler):
             and one["metadata"].get("namespace", namespace) == (namespace or one["metadata"].get("namespace"))
         ]
         if not name:
-            return {"kind": f"{kind}List", "apiVersion": asked["version"], "items": found}
+            field = parse_qs(urlsplit(self.path).query).get("fieldSelector", [""])[0].removeprefix("metadata.name=")
+            found = [one for one in found if field in ("", one["metadata"]["name"])]
+            about = {"resourceVersion": str(len(api.changes))}
+            return {"kind": f"{kind}List", "apiVersion": asked["version"], "metadata": about, "items": found}
         message = f'{asked["plural"]} "{name}" not found'
         missing = {**gone, "message": message, "details": {"name": name, "kind": asked["plural"]}}
         return next((one for one in found if one["metadata"]["name"] == name), missing)

@@ -16,11 +16,6 @@ import subprocess
 from labkit.cluster.leash import leash
 subprocess.run([*leash(), "sh", "-c", "echo $$; exec sleep 1000"])
 """
-SURELY = """
-import subprocess
-from labkit.cluster.leash import sure_leash
-subprocess.run([*sure_leash(), "/bin/sh", "-c", "echo $$; exec sleep 1000"])
-"""
 STARTS = """
 import subprocess, sys
 code = "import os, time; from labkit.cluster.leash import end_with_parent; end_with_parent()"
@@ -43,7 +38,7 @@ def test_a_command_on_the_leash_is_the_command_itself():
     assert subprocess.run([*leash(), "sh", "-c", "exit 7"]).returncode == 7
 
 
-@pytest.mark.parametrize("code", [RUNS, SURELY, STARTS], ids=["leash", "sure_leash", "end_with_parent"])
+@pytest.mark.parametrize("code", [RUNS, STARTS], ids=["leash", "end_with_parent"])
 def test_what_was_started_ends_when_its_parent_is_killed(until, code: str):
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from labkit import cluster
@@ -346,6 +348,30 @@ def test_a_login_that_fails_says_what_its_plugin_said(
     assert "credentials were refused" in caught.value.next_step
     assert client._kept is None, "what cannot be chosen leaves no way to it"
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_login_that_hangs_is_ended_with_all_that_it_started(
+    api: ApiLike, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, until: Callable[..., Any]
+) -> None:
+    plugin, waits = tmp_path / "login", tmp_path / "waits"
+    waits.symlink_to(shutil.which("sleep") or "")
+    plugin.write_text(f"#!/bin/sh\n{waits} 600 &\n{waits} 600\n")
+    plugin.chmod(0o755)
+    monkeypatch.setattr("labkit.cluster.login.PATIENCE", 1.0)
+    run = {"apiVersion": "client.authentication.k8s.io/v1", "interactiveMode": "Never", "command": str(plugin)}
+    run |= {"args": ["get-token", "--client-secret", "hidden"]}
+    with pytest.raises(ClusterError) as caught:
+        cluster.use(Target(str(kubeconfig(tmp_path / "own", {"a": api.entry}, user={"exec": run}))))
+    shown = f"`{plugin} get-token …`, by which {tmp_path / 'own'} logs in, did not end within 1 s"
+    assert caught.value.message == shown
+    assert "Run it in a terminal" in caught.value.next_step
+    assert api.requests == []
+
+    def left() -> list[str]:
+        there = [" ".join(one.info["cmdline"] or ()) for one in psutil.process_iter(["cmdline"])]
+        return [words for words in there if str(waits) in words or str(plugin) in words]
+
+    until(lambda: not left(), 10, "the login to end")
 
 
 def test_who_acts_for_somebody_else_says_so(api: ApiLike, tmp_path: Path) -> None:

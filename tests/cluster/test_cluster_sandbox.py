@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ from typing import Any
 import pytest
 
 from labkit import cluster
+from labkit.cluster.client import Client
+from labkit.cluster.following import Following
 from labkit.ground.errors import ClusterError, NoTargetError, NotReadyError, SettingError
 from tests.conftest import SandboxUnderTest
 
@@ -84,6 +88,35 @@ def test_a_program_that_ends(namespace: str) -> None:
     seen = reason(namespace, "CrashLoop")
     assert "(exit code 3)" in seen.reason
     assert seen.reason.endswith("its last line: no configuration")
+
+
+def test_the_cluster_ends_a_wait(namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    watched = threading.Event()
+    send, stream = Client.send, Client.stream
+
+    def sending(self: Client, typed: str, path: str, **how: Any) -> Any:
+        asked.append(path.rpartition("/")[2])
+        return send(self, typed, path, **how)
+
+    def streaming(self: Client, *about: Any) -> Any:
+        answer = stream(self, *about)
+        watched.set()
+        return answer
+
+    def delete() -> None:
+        assert watched.wait(60)
+        subprocess.run([cluster.kubectl_program(), "delete", "configmap", "a", "-n", namespace], check=True)
+
+    cluster.kubectl(f"create configmap a -n {namespace}", show=False)
+    cluster.kubectl(f"create configmap b -n {namespace}", show=False)
+    monkeypatch.setattr(Client, "send", sending)
+    monkeypatch.setattr(Client, "stream", streaming)
+    deleting = threading.Thread(target=delete)
+    deleting.start()
+    cluster.wait_for(cluster.Gone("configmaps", "a", namespace), timeout=60)
+    deleting.join()
+    assert asked.count("configmaps") == 1
 
 
 def test_a_pod_is_replaced_and_the_forward_heals(namespace: str, until: Callable[..., Any]) -> None:
@@ -197,18 +230,26 @@ def test_a_forward_ends_with_its_target(namespace: str, until: Callable[..., Any
 
 
 def test_a_sandbox_stays_the_same_cluster_until_it_is_made_anew(
-    as_before: None, start_sandbox: Callable[..., SandboxUnderTest], monkeypatch: pytest.MonkeyPatch
+    as_before: None,
+    start_sandbox: Callable[..., SandboxUnderTest],
+    monkeypatch: pytest.MonkeyPatch,
+    until: Callable[..., Any],
 ) -> None:
     sandbox = start_sandbox("1.30.3", name="one")
     monkeypatch.setenv("LABKIT_HOME", str(sandbox.labkit_home))
     chosen = cluster.use(cluster.Target(str(sandbox.kubeconfig)))
     for end in ("down", "kill"):
-        if end == "down":
-            assert sandbox.labkit("down", "--name", "one").returncode == 0
-        else:
-            os.kill(json.loads(sandbox.labkit("status", "--name", "one", "--json").stdout)["pid"], signal.SIGKILL)
-        assert sandbox.labkit("up", "--name", "one").returncode == 0
-        cluster.kubectl(f"create configmap after-{end}", show=False)
+        with Following("configmaps", f"after-{end}") as following:
+            following.wait(60)
+            # Begins to watch.
+            following.wait(0)
+            if end == "down":
+                assert sandbox.labkit("down", "--name", "one").returncode == 0
+            else:
+                os.kill(json.loads(sandbox.labkit("status", "--name", "one", "--json").stdout)["pid"], signal.SIGKILL)
+            assert sandbox.labkit("up", "--name", "one").returncode == 0
+            cluster.kubectl(f"create configmap after-{end}", show=False)
+            until(following.objects, 60, "the new object to be told")
         assert cluster.use(chosen.named) == chosen
     assert sandbox.labkit("down", "--name", "one", "--delete").returncode == 0
     assert sandbox.labkit("up", "--name", "one", "--release", "1.30.3").returncode == 0

@@ -127,7 +127,7 @@ def test_its_commands_are_shown(sandbox: SandboxUnderTest, capsys: pytest.Captur
 
 
 def test_a_node_out_of_reach_means_a_port_forward(sandbox: SandboxUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ingress_module, "_look", lambda way, patience: "silent")
+    monkeypatch.setattr(ingress_module, "_look", lambda way: "silent")
     found = istio.ingress(show=False)
     try:
         assert (found.how, found.host) == ("port-forward", "127.0.0.1")
@@ -143,7 +143,7 @@ def test_a_load_balancer_comes_first(sandbox: SandboxUnderTest, monkeypatch: pyt
     service = real("service", "istio-ingressgateway", namespace="istio-system")[0]
     service["status"]["loadBalancer"] = {"ingress": [{"ip": "203.0.113.7"}]}
     monkeypatch.setattr(cluster, "get", lambda kind, *a, **k: [service] if kind == "service" else real(kind, *a, **k))
-    monkeypatch.setattr(ingress_module, "_look", lambda way, patience: looks[way.how])
+    monkeypatch.setattr(ingress_module, "_look", lambda way: looks[way.how])
     looks = {"LoadBalancer": "open", "NodePort": "open"}
     found = istio.ingress(show=False)
     assert (found.how, found.url, found.secure_port) == ("LoadBalancer", "http://203.0.113.7:80", 443)

@@ -147,18 +147,6 @@ def test_labels_added_and_removed_since_1_2_2() -> None:
     } | {"source_cluster", "destination_cluster", "grpc_response_status"}
 
 
-def test_injection_images(a_release: Release) -> None:
-    injector = next(
-        o
-        for o in everything(a_release)
-        if o["kind"] == "ConfigMap" and o["metadata"]["name"] == "istio-sidecar-injector"
-    )
-    values = json.loads(injector["data"]["values"])["global"]
-    assert a_release.injection.image == f"{values['hub']}/{values['proxy']['image']}:{values['tag']}"
-    assert a_release.injection.container in injector["data"]["config"]
-    assert a_release.injection.init_container in injector["data"]["config"]
-
-
 def test_gateway_port(a_release: Release) -> None:
     gateway = next(objects((a_release.samples / "bookinfo/networking/bookinfo-gateway.yaml",)))
     assert gateway["spec"]["servers"][0]["port"]["number"] == a_release.gateway_port

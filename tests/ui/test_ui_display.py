@@ -93,7 +93,7 @@ def test_ready_in_a_terminal_leaves_the_table(kubectl: FakeKubectl, capsys: pyte
     kubectl.api.items = [deployment(1)]
     assert ui.ready("bookinfo").ready
     shown = capsys.readouterr().out
-    assert "-n bookinfo -o json   # again and again" in shown
+    assert "-n bookinfo -o json   # then a watch of each" in shown
     assert "bookinfo: 1 of 1 workloads ready" in shown
     assert "✔  deployment/web  1/1" in shown
 

@@ -23,7 +23,7 @@ from labkit.ground.reading.bounds import (
     too_many,
 )
 
-__all__ = ["integer", "json_value", "number"]
+__all__ = ["integer", "json_kind", "json_value", "number"]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # One that does not end reaches to the end: what follows is not looked through again and again.
@@ -191,3 +191,16 @@ def _located(value: Any, found: dict[int, tuple[dict[str, Any], list[str]]], pat
     elif isinstance(value, list):
         for index, inner in enumerate(value):
             yield from _located(inner, found, f"{path}[{index}]")
+
+
+def json_kind(value: Any) -> str:
+    """What Go calls the kind of a JSON value."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, int | float):
+        return "number"
+    if isinstance(value, str):
+        return "string"
+    return "array" if isinstance(value, list) else "object"

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import base64
-import ipaddress
 from typing import Any
 
 from labkit.ground import reading
-from labkit.ground.names import config_key, dns1123_label, dns1123_subdomain
+from labkit.ground.names import config_key, dns1123_label, dns1123_subdomain, is_ip
 from meshbox.api.builtin.well_formed import as_dict, as_list, labels, named, port_number, port_or_name, supported
 from meshbox.api.problems import Cause, duplicate, forbidden, invalid, not_supported, required, too_long
 from meshbox.contracts import Obj
@@ -26,14 +25,6 @@ _SECRET_KEYS = {
 }
 
 
-def _is_ip(text: Any) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return isinstance(text, str)
-
-
 def _service(obj: Obj, _version: str, causes: list[Cause]) -> None:
     spec = as_dict(obj.get("spec"))
     kind, address = spec.get("type") or "ClusterIP", spec.get("clusterIP") or ""
@@ -47,7 +38,7 @@ def _service(obj: Obj, _version: str, causes: list[Cause]) -> None:
         if address:
             causes.append(forbidden("spec.clusterIPs", "may not be set for ExternalName services"))
         named((spec.get("externalName") or "").removesuffix("."), "spec.externalName", dns1123_subdomain, causes)
-    elif address not in ("", "None") and not _is_ip(address):
+    elif address not in ("", "None") and not is_ip(address):
         causes.append(
             invalid("spec.clusterIPs[0]", address, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")
         )
@@ -55,7 +46,7 @@ def _service(obj: Obj, _version: str, causes: list[Cause]) -> None:
     labels(spec.get("selector"), "spec.selector", causes)
     supported(spec.get("sessionAffinity"), "spec.sessionAffinity", ("ClientIP", "None"), causes)
     for index, one in enumerate(as_list(spec.get("externalIPs"))):
-        if not _is_ip(one):
+        if not is_ip(one):
             detail = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
             causes.append(invalid(f"spec.externalIPs[{index}]", one, detail))
     supported(kind, "spec.type", _SERVICE_TYPES, causes)
@@ -198,7 +189,7 @@ def _endpoints(obj: Obj, _version: str, causes: list[Cause]) -> None:
             causes.append(required(where, "must specify `addresses` or `notReadyAddresses`"))
         for position, address in enumerate(addresses):
             text = as_dict(address).get("ip")
-            if not _is_ip(text):
+            if not is_ip(text):
                 detail = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
                 causes.append(invalid(f"{where}.addresses[{position}].ip", text or "", detail))
         ports = as_list(subset.get("ports"))
@@ -219,7 +210,7 @@ def _endpoint_slice(obj: Obj, _version: str, causes: list[Cause]) -> None:
         if not addresses:
             causes.append(required(f"endpoints[{index}].addresses", "must contain at least 1 address"))
         for position, text in enumerate(addresses):
-            if kind in ("IPv4", "IPv6") and not _is_ip(text):
+            if kind in ("IPv4", "IPv6") and not is_ip(text):
                 detail = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
                 causes.append(invalid(f"endpoints[{index}].addresses[{position}]", text or "", detail))
     for index, one in enumerate(as_list(obj.get("ports"))):

@@ -9,10 +9,11 @@ import re
 from typing import Any
 
 from labkit.ground import quantity as quantities
+from labkit.ground.reading.json_text import json_kind
 from meshbox.api.builtin.types import fields_of, go_name
 from meshbox.api.problems import Problems
 
-__all__ = ["base64_error", "decode", "json_kind", "prune", "quantity_error"]
+__all__ = ["base64_error", "decode", "prune", "quantity_error"]
 
 _INT_LIMITS = {"int32": 2**31, "int64": 2**63}
 _BASE64 = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
@@ -157,19 +158,6 @@ def _parse(written: str) -> tuple[str, str]:
 @functools.cache
 def _parsed_fields(type_name: str) -> dict[str, tuple[str, str]]:
     return {name: _parse(written) for name, written in (fields_of(type_name) or {}).items()}
-
-
-def json_kind(value: Any) -> str:
-    """What Go calls the kind of a JSON value."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "bool"
-    if isinstance(value, int | float):
-        return "number"
-    if isinstance(value, str):
-        return "string"
-    return "array" if isinstance(value, list) else "object"
 
 
 def quantity_error(value: Any) -> str:

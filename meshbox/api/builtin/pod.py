@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from labkit.ground.names import dns1123_label, dns1123_subdomain, qualified_name
+from labkit.ground.names import dns1123_label, dns1123_subdomain, is_ip, qualified_name
 from meshbox.api.builtin.container import containers, init_containers
 from meshbox.api.builtin.volume import volumes
 from meshbox.api.builtin.well_formed import as_dict, as_list, label_selector, labels, named, non_negative, supported
@@ -58,24 +58,13 @@ def pod_spec(spec: Obj, path: str, causes: list[Cause], extra_volumes: frozenset
     for index, one in enumerate(as_list(spec.get("tolerations"))):
         _toleration(as_dict(one), f"{path}.tolerations[{index}]", causes)
     for index, one in enumerate(as_list(spec.get("hostAliases"))):
-        if not _is_ip(as_dict(one).get("ip")):
+        if not is_ip(as_dict(one).get("ip")):
             causes.append(
                 invalid(f"{path}.hostAliases[{index}].ip", as_dict(one).get("ip") or "", "must be a valid IP address")
             )
     _affinity(as_dict(spec.get("affinity")), f"{path}.affinity", causes)
     for index, one in enumerate(as_list(spec.get("topologySpreadConstraints"))):
         _spread(as_dict(one), f"{path}.topologySpreadConstraints[{index}]", causes)
-
-
-def _is_ip(text: Any) -> bool:
-    # Imported here: few specs name an address, and the module is not a light one.
-    import ipaddress
-
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return isinstance(text, str)
 
 
 def _toleration(one: Obj, path: str, causes: list[Cause]) -> None:

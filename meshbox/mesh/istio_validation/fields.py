@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from labkit.ground import duration
+from labkit.ground.reading.json_text import json_kind
 
 __all__ = ["decoding_problem"]
 
@@ -184,7 +185,7 @@ def _message(name: str, value: Any, legacy: bool) -> str:
     group = "v1alpha1" if name in _AUTHENTICATION else "v1alpha3"
     go_name = "Policy" if name == "MeshPolicy" else _PROTO_NAMES.get(name, name)
     if not isinstance(value, dict):
-        return f"json: cannot unmarshal {_json_kind(value)} into Go value of type {group}.{go_name}"
+        return f"json: cannot unmarshal {json_kind(value)} into Go value of type {group}.{go_name}"
     fields = _MESSAGES[name]
     for key, content in value.items():
         field = fields.get(key)
@@ -204,11 +205,11 @@ def _message(name: str, value: Any, legacy: bool) -> str:
 def _value(kind: str, value: Any, legacy: bool) -> str:
     if kind.startswith("*"):
         if not isinstance(value, list):
-            return f"json: cannot unmarshal {_json_kind(value)} into Go value of type []json.RawMessage"
+            return f"json: cannot unmarshal {json_kind(value)} into Go value of type []json.RawMessage"
         return next((p for item in value if (p := _value(kind[1:], item, legacy))), "")
     if kind.startswith("%"):
         if not isinstance(value, dict):
-            return f"json: cannot unmarshal {_json_kind(value)} into Go value of type map[string]json.RawMessage"
+            return f"json: cannot unmarshal {json_kind(value)} into Go value of type map[string]json.RawMessage"
         return next((p for item in value.values() if item is not None and (p := _value(kind[1:], item, legacy))), "")
     if kind.startswith("("):
         known = kind[1:-1].split("|")
@@ -236,13 +237,13 @@ def _scalar(kind: str, value: Any) -> str:
     if fits:
         return ""
     go_type = {"int": "int32", "uint": "uint32", "double": "float64"}.get(kind, kind)
-    shown = f"number {value}" if isinstance(value, float) else _json_kind(value)
+    shown = f"number {value}" if isinstance(value, float) else json_kind(value)
     return f"json: cannot unmarshal {shown} into Go value of type {go_type}"
 
 
 def _duration(value: Any, legacy: bool) -> str:
     if not isinstance(value, str):
-        return f"json: cannot unmarshal {_json_kind(value)} into Go value of type string"
+        return f"json: cannot unmarshal {json_kind(value)} into Go value of type string"
     try:
         duration.from_go(value)
     except ValueError as error:
@@ -250,16 +251,6 @@ def _duration(value: Any, legacy: bool) -> str:
         words = str(error).replace('"', "") if legacy else str(error)
         return f"bad Duration: {words}"
     return ""
-
-
-def _json_kind(value: Any) -> str:
-    if isinstance(value, bool):
-        return "bool"
-    if isinstance(value, int | float):
-        return "number"
-    if isinstance(value, str):
-        return "string"
-    return "array" if isinstance(value, list) else "object" if isinstance(value, dict) else "null"
 
 
 def _quoted(value: Any) -> str:

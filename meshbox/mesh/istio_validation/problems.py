@@ -9,6 +9,7 @@ from typing import Any
 
 import re2  # type: ignore[import-untyped]
 
+from labkit.ground.names import is_ip
 from meshbox.mesh.field_values import ConfigError, nanoseconds
 
 __all__ = ["Problems", "quoted"]
@@ -74,7 +75,7 @@ class Problems:
     def domain(self, host: Any, *, wildcard: bool = True, ip: bool = False) -> bool:
         """A host name; `wildcard`: "*" may stand first; `ip`: an address will do as well. Whether it is one."""
         problem = _domain_problem(str(host or ""), wildcard=wildcard)
-        if problem and ip and _is_ip(str(host)):
+        if problem and ip and is_ip(str(host)):
             return True
         if problem:
             self.errors.append(problem)
@@ -184,14 +185,6 @@ def _reason(error: Exception, pattern: str) -> str:
     code, _, part = text.partition(": ")
     words = {"missing )": "missing closing )", "invalid perl operator": "invalid or unsupported Perl syntax"}
     return f"{words.get(code, code)}: `{part or pattern}`"
-
-
-def _is_ip(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _domain_problem(host: str, *, wildcard: bool) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Any
 
+from labkit.ground.names import is_ip
 from meshbox.contracts import Obj
 from meshbox.mesh.istio_validation.problems import Problems, quoted
 from meshbox.mesh.istio_validation.virtual_service import exported
@@ -303,7 +303,7 @@ def _entry_endpoints(spec: Json, resolution: str, port_names: set[str], problems
                 problems.error("hosts must be FQDN if no endpoints are provided for resolution mode DNS")
     for endpoint in endpoints:
         address = (endpoint or {}).get("address") or ""
-        is_address = _is_ip(address)
+        is_address = is_ip(address)
         if resolution == "STATIC":
             words = (
                 f"{address} is not a valid IP"
@@ -320,14 +320,6 @@ def _entry_endpoints(spec: Json, resolution: str, port_names: set[str], problems
         for name, port in ((endpoint or {}).get("ports") or {}).items():
             problems.require(name in port_names, f"endpoint port {port} is not defined by the service entry")
             problems.port(port)
-
-
-def _is_ip(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def sidecar(obj: Obj, problems: Problems) -> None:
