@@ -85,6 +85,15 @@ def test_destinations_say_what_was_written_and_where() -> None:
     ]
 
 
+def test_what_is_written_as_nothing_sends_nothing_anywhere() -> None:
+    obj = an("reviews", hosts=["reviews"], http=[None, {"route": [None, to("ratings")]}], tls=[None], tcp=[None])
+    assert [(one.host, one.path) for one in destinations(obj)] == [
+        ("", "spec/http[1]/route[0]/destination"),
+        ("ratings.bookinfo.svc.cluster.local", "spec/http[1]/route[1]/destination"),
+    ]
+    assert len(VirtualService.of(obj).http) == 2
+
+
 @pytest.mark.parametrize(
     ("weights", "expected"),
     [([None], [100]), ([0], [0]), ([80, 20], [80, 20]), ([0, 100], [100]), ([None, 100], [100]), ([], [])],

@@ -21,6 +21,9 @@ def _tracked(*patterns: str) -> list[Path]:
 
 
 def _part(path: Path) -> str:
+    # Types are made by a tool from tables and schemas, for mypy alone: nobody reads them in an evening.
+    if path.parts[:3] == ("labkit", "ground", "typed"):
+        return "labkit/ground/typed"
     return "labkit/ground" if path.parts[:2] == ("labkit", "ground") else path.parts[0]
 
 
@@ -31,7 +34,7 @@ def main() -> int:
         f"{path}: {count} lines, the limit is {LIMIT}: split it" for path, count in lengths.items() if count >= LIMIT
     ]
     told = []
-    for package in ("labkit", "labkit/ground", "meshbox", "grafana_figures", "tests"):
+    for package in ("labkit", "labkit/ground", "labkit/ground/typed", "meshbox", "grafana_figures", "tests"):
         lines = sum(count for path, count in lengths.items() if _part(path) == package)
         told.append(f"{package} {lines}")
         if lines > MOST.get(package, lines):

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import functools
 import ipaddress
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+
+if TYPE_CHECKING:
+    from labkit.ground.typed.virtual_services import StringMatch
 
 __all__ = [
     "BLACK_HOLE",
@@ -43,7 +47,7 @@ def extension(name: str, type_name: str, **fields: Any) -> Json:
     return {"name": name, "typed_config": typed(type_name, **fields)}
 
 
-def encode(resource: Json) -> bytes:
+def encode(resource: Mapping[str, Any]) -> bytes:
     """A resource as it goes over the wire."""
     return msgspec.json.encode(resource)
 
@@ -86,7 +90,7 @@ def cidr(text: str) -> Json:
     return {"address_prefix": str(network.network_address), "prefix_len": network.prefixlen}
 
 
-def string_match(match: Json, *, ignore_case: bool = False) -> Json:
+def string_match(match: StringMatch, *, ignore_case: bool = False) -> Json:
     """Istio's StringMatch (exact, prefix or regex) as Envoy's StringMatcher."""
     if "exact" in match:
         found: Json = {"exact": match["exact"]}

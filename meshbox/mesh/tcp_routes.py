@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labkit.ground.hosts import within
 from labkit.ground.routing import MESH, VirtualService, shares
@@ -14,6 +14,9 @@ from meshbox.mesh.field_values import duration
 from meshbox.mesh.http_routes import Site, destination
 from meshbox.mesh.managers import Proxy, tcp_proxy
 from meshbox.mesh.model import Port, Service
+
+if TYPE_CHECKING:
+    from labkit.ground.typed.virtual_services import TCPRoute, TLSRoute
 
 __all__ = ["TcpRoute", "chain", "tcp_routes", "tcp_rules", "tls_rules"]
 
@@ -93,7 +96,7 @@ def _idle(site: Site, service: Service, port: Port) -> str:
     return duration(idle) if idle else ""
 
 
-def _weighted(site: Site, rule: Json) -> tuple[tuple[str, int], ...]:
+def _weighted(site: Site, rule: TCPRoute | TLSRoute) -> tuple[tuple[str, int], ...]:
     targets = shares(rule.get("route") or [])
     return tuple((destination(site, target["destination"])[0], weight) for target, weight in targets)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from meshbox.contracts import AdmissionRequest, ApiError
 from meshbox.mesh.admission import MeshAdmission
 from meshbox.mesh.istio_validation import check, denial
-from meshbox.mesh.snapshot import VIRTUAL_SERVICES
+from meshbox.mesh.kinds import VIRTUAL_SERVICES
 from meshbox.mesh.translate import translate
 from meshbox.mesh.webhooks import VALIDATING
 
@@ -249,6 +249,20 @@ def test_other_kinds_of_routing(kind: str, spec: Obj, text: str) -> None:
 )
 def test_kinds_of_security_and_telemetry(kind: str, spec: Obj, text: str) -> None:
     assert words(kind, spec, legacy=False) == text
+
+
+def test_what_1_30_added_is_taken() -> None:
+    spec = {
+        "rules": [
+            {"from": [{"source": {"trustDomains": ["cluster.local"]}}]},
+            {"from": [{"source": {"notTrustDomains": ["other.org"]}}]},
+            {"when": [{"key": "source.trustDomain", "values": ["cluster.local"]}]},
+        ]
+    }
+    assert words("AuthorizationPolicy", spec, legacy=False) == ""
+    tls = {"mode": "MUTUAL", "credentialName": "shop", "caCertCredentialName": "clients"}
+    server = {"port": {"number": 443, "name": "https", "protocol": "HTTPS"}, "hosts": ["a.example.com"], "tls": tls}
+    assert words("Gateway", {"servers": [server]}, legacy=False) == ""
 
 
 def test_warnings_let_pass() -> None:

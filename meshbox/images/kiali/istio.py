@@ -72,7 +72,7 @@ KINDS = (
 _WITH_PERMISSIONS = {"virtualServices", "destinationRules"}
 _MAY = {"create": True, "update": True, "delete": True}
 
-Config = dict[str, list[Json]]
+Config = dict[str, list[Any]]
 """A kind's key in lists → all its objects, of every namespace."""
 
 
@@ -103,7 +103,7 @@ def config_of(kubernetes: Kubernetes) -> Config:
     return found
 
 
-def within(config: Config, kind: Kind, namespace: str) -> list[Json]:
+def within(config: Config, kind: Kind, namespace: str) -> list[Any]:
     """The objects of one kind in a namespace."""
     return [item for item in config.get(kind.listed, []) if item["metadata"].get("namespace") == namespace]
 
