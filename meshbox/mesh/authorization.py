@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from meshbox.addresses import AddressPlan
-from meshbox.mesh.envoy import cidr, extension, typed
+from meshbox.mesh.envoy import Json, cidr, extension, typed
 from meshbox.mesh.kinds import AUTHORIZATION_POLICIES
 from meshbox.mesh.model import Workload
 from meshbox.mesh.snapshot import Snapshot
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ALLOW_FILTER", "DENY_FILTER", "network_filters", "policies_of", "route_config"]
 
-Json = dict[str, Any]
 
 DENY_FILTER, ALLOW_FILTER = "istio.rbac.deny", "istio.rbac.allow"
 """Names of the two RBAC filters: denials are looked at first, whatever is allowed."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from labkit.ground.labels import selects
 from meshbox.mesh import policies, transport
-from meshbox.mesh.envoy import BLACK_HOLE, PASSTHROUGH, address, encode, extension, is_ip, typed
+from meshbox.mesh.envoy import BLACK_HOLE, PASSTHROUGH, Json, address, encode, extension, is_ip, typed
 from meshbox.mesh.model import Endpoint, Port, Service, Workload
 from meshbox.mesh.security import mtls_mode
 from meshbox.mesh.snapshot import Scope, Snapshot
@@ -27,7 +27,6 @@ __all__ = [
     "zipkin",
 ]
 
-Json = dict[str, Any]
 
 _CLUSTER = "envoy.config.cluster.v3.Cluster"
 

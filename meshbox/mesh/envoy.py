@@ -16,6 +16,7 @@ __all__ = [
     "BLACK_HOLE",
     "PASSTHROUGH",
     "XDS_CLUSTER",
+    "Json",
     "address",
     "cidr",
     "encode",
@@ -35,6 +36,7 @@ BLACK_HOLE = "BlackHoleCluster"
 _PREFIX = "type.googleapis.com/"
 
 Json = dict[str, Any]
+"""A part of Envoy's configuration, or what is read without knowing its fields."""
 
 
 def typed(type_name: str, **fields: Any) -> Json:

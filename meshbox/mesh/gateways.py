@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from labkit.ground.hosts import fqdn, scoped, within
 from labkit.ground.labels import selects
 from labkit.ground.routing import VirtualService
 from meshbox.doors import peer_check
-from meshbox.mesh.envoy import BLACK_HOLE, extension
+from meshbox.mesh.envoy import BLACK_HOLE, Json, extension
 from meshbox.mesh.http_routes import Site, http_routes
 from meshbox.mesh.kinds import GATEWAYS
 from meshbox.mesh.listeners import listener
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["gateway"]
 
-Json = dict[str, Any]
 
 _TLS_INSPECTOR = extension(
     "envoy.filters.listener.tls_inspector", "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"

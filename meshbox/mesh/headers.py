@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from labkit.ground.typed.virtual_services import HeaderOperations, HTTPRoute, HTTPRouteDestination
 
+from meshbox.mesh.envoy import Json
+
 __all__ = ["headers_fields", "literal"]
 
-Json = dict[str, Any]
 
 # The operators a learner may rightly use in a header's value. An unknown one, or a lone "%", would make Envoy refuse
 # the whole route table, so it is sent as the text it is.

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from labkit.ground.routing import MESH, VirtualService, applies, shares
 from meshbox.mesh import policies
 from meshbox.mesh.clusters import outbound_name
-from meshbox.mesh.envoy import extension, string_match, typed
+from meshbox.mesh.envoy import Json, extension, string_match, typed
 from meshbox.mesh.field_values import duration, fractional_percent, percentage
 from meshbox.mesh.headers import headers_fields
 from meshbox.mesh.matches import catches_all, route_match
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from labkit.ground.typed import virtual_services as api
 
 __all__ = ["Site", "default_route", "destination", "http_routes"]
-
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from meshbox.mesh.envoy import extension
+from meshbox.mesh.envoy import Json, extension
 from meshbox.mesh.field_values import duration
 from meshbox.mesh.kinds import REQUEST_AUTHENTICATIONS
 from meshbox.mesh.model import Workload
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["jwt_filters"]
 
-Json = dict[str, Any]
 
 _KIND = "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication"
 

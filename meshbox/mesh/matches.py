@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from meshbox.mesh.envoy import string_match
+from meshbox.mesh.envoy import Json, string_match
 
 if TYPE_CHECKING:
     from labkit.ground.typed.virtual_services import HTTPMatchRequest, StringMatch
 
 __all__ = ["catches_all", "header_match", "route_match"]
-
-Json = dict[str, Any]
 
 
 def catches_all(match: Json) -> bool:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from meshbox.mesh.envoy import typed
+from meshbox.mesh.envoy import Json, typed
 from meshbox.mesh.field_values import duration
 from meshbox.mesh.model import MeshConfig, Port
 
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 __all__ = ["NO_LIMIT", "cluster_fields", "consistent_hash", "merged_policy"]
 
-Json = dict[str, Any]
 
 NO_LIMIT = 4294967295
 """Istio lifts Envoy's own limits (1024 connections, 1024 pending …) unless a rule sets them."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from meshbox.mesh.envoy import Json
 from meshbox.mesh.kinds import TELEMETRIES
 from meshbox.mesh.model import Workload
 from meshbox.mesh.snapshot import Snapshot
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["reporting_of"]
 
-Json = dict[str, Any]
 
 ZIPKIN_PORT = 9411
 

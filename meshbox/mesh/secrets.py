@@ -7,10 +7,10 @@ import json
 import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from meshbox.mesh.certificates import Authority
-from meshbox.mesh.envoy import typed
+from meshbox.mesh.envoy import Json, typed
 from meshbox.mesh.kinds import CONFIG_MAPS
 from meshbox.mesh.snapshot import Snapshot
 from meshbox.mesh.xds import ProxyState
@@ -22,7 +22,6 @@ __all__ = ["SecretSource"]
 
 log = logging.getLogger(__name__)
 
-Json = dict[str, Any]
 
 _SECRET = "envoy.extensions.transport_sockets.tls.v3.Secret"  # noqa: S105 - a type's name
 _SYSTEM_ROOTS = (

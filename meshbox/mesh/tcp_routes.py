@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from labkit.ground.hosts import within
 from labkit.ground.routing import MESH, VirtualService, shares
 from meshbox.mesh import policies
 from meshbox.mesh.clusters import outbound_name
-from meshbox.mesh.envoy import cidr
+from meshbox.mesh.envoy import Json, cidr
 from meshbox.mesh.field_values import duration
 from meshbox.mesh.http_routes import Site, destination
 from meshbox.mesh.managers import Proxy, tcp_proxy
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from labkit.ground.typed.virtual_services import TCPRoute, TLSRoute
 
 __all__ = ["TcpRoute", "chain", "tcp_routes", "tcp_rules", "tls_rules"]
-
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from meshbox.mesh.envoy import extension, xds_source
+from meshbox.mesh.envoy import Json, extension, xds_source
 from meshbox.mesh.model import MeshConfig, Port, Service
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ __all__ = [
     "upstream",
 ]
 
-Json = dict[str, Any]
 
 RAW_ALPN = "istio-raw"
 """What a sidecar offers with bytes that are no HTTP, on a port that HTTP may be spoken on as well."""

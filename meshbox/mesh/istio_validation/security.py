@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Any
 
 from labkit.ground import reading
 from meshbox.contracts import Obj
+from meshbox.mesh.envoy import Json
 from meshbox.mesh.istio_validation.problems import Problems, quoted
 
 __all__ = ["authorization_policy", "peer_authentication", "policy", "request_authentication", "telemetry"]
 
-Json = dict[str, Any]
 
 _SOURCE = (
     "principals", "requestPrincipals", "namespaces", "ipBlocks", "remoteIpBlocks", "serviceAccounts", "trustDomains",
