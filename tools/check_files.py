@@ -8,7 +8,7 @@ from pathlib import Path
 
 LIMIT = 400
 
-MOST = {"labkit": 10_100, "labkit/ground": 3_600}
+MOST = {"labkit": 10_100, "labkit/ground": 3_900}
 """Lines that a part may have. For what lessons call, labkit without its ground floor, the aim is 7 000 and the figure
 only falls; the ground floor, which all packages share, grows by what several of them need.
 """

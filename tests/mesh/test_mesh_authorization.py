@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from meshbox.mesh.authorization import network_filters, policies_of
+from meshbox.mesh.istio_validation import check
 
 from .objects import istio, snapshot
 
@@ -43,6 +44,25 @@ def holds(rule: Obj, caller: str) -> bool:
         return re.fullmatch(value["regex"], caller) is not None
     assert kind == "exact"
     return bool(caller == value)
+
+
+def refused(kind: str, spec: Obj) -> list[str]:
+    obj = {"kind": kind, "metadata": {"name": "x", "namespace": "bookinfo"}, "spec": spec}
+    return check(obj, legacy=False).errors
+
+
+def test_what_1_30_added_is_taken() -> None:
+    spec = {
+        "rules": [
+            {"from": [{"source": {"trustDomains": ["cluster.local"]}}]},
+            {"from": [{"source": {"notTrustDomains": ["other.org"]}}]},
+            {"when": [{"key": "source.trustDomain", "values": ["cluster.local"]}]},
+        ]
+    }
+    assert refused("AuthorizationPolicy", spec) == []
+    tls = {"mode": "MUTUAL", "credentialName": "shop", "caCertCredentialName": "clients"}
+    server = {"port": {"number": 443, "name": "https", "protocol": "HTTPS"}, "hosts": ["a.example.com"], "tls": tls}
+    assert refused("Gateway", {"servers": [server]}) == []
 
 
 @pytest.mark.parametrize(

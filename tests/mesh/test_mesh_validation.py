@@ -251,20 +251,6 @@ def test_kinds_of_security_and_telemetry(kind: str, spec: Obj, text: str) -> Non
     assert words(kind, spec, legacy=False) == text
 
 
-def test_what_1_30_added_is_taken() -> None:
-    spec = {
-        "rules": [
-            {"from": [{"source": {"trustDomains": ["cluster.local"]}}]},
-            {"from": [{"source": {"notTrustDomains": ["other.org"]}}]},
-            {"when": [{"key": "source.trustDomain", "values": ["cluster.local"]}]},
-        ]
-    }
-    assert words("AuthorizationPolicy", spec, legacy=False) == ""
-    tls = {"mode": "MUTUAL", "credentialName": "shop", "caCertCredentialName": "clients"}
-    server = {"port": {"number": 443, "name": "https", "protocol": "HTTPS"}, "hosts": ["a.example.com"], "tls": tls}
-    assert words("Gateway", {"servers": [server]}, legacy=False) == ""
-
-
 def test_warnings_let_pass() -> None:
     rules = [{"route": [V1]}, {"route": [V1]}]
     text, warnings = refusal(obj("VirtualService", {"hosts": ["reviews"], "http": rules}), legacy=False)
