@@ -37,7 +37,9 @@ OUTPUT = os.dup(1)
 _FILES = ("routes", "actions", "hosts", "clusters", "gateways", "tcp", "listeners")
 ROUTING = [f"tests/mesh/test_mesh_{name}.py" for name in _FILES]
 RELATED = {
-    "meshbox/mesh/": [*ROUTING, "tests/mesh/test_mesh_authorization.py"],
+    "meshbox/mesh/authorization.py": ["tests/mesh/test_mesh_authorization.py"],
+    "meshbox/mesh/clusters.py": ["tests/mesh/test_mesh_clusters.py", "tests/mesh/test_mesh_cluster_details.py"],
+    "meshbox/mesh/": ROUTING,
     "labkit/ground/archives.py": ["tests/istio/test_fetch.py"],
     "labkit/ground/client.py": ["tests/ground/test_client.py"],
     "labkit/ground/config.py": ["tests/istio/test_releases.py"],
@@ -121,7 +123,12 @@ def changes(node: ast.AST) -> Iterator[ast.AST]:
     elif isinstance(node, ast.comprehension) and node.ifs:
         yield _with(node, ifs=[ast.UnaryOp(ast.Not(), node.ifs[0]), *node.ifs[1:]])
         yield _with(node, ifs=node.ifs[1:])
-    elif isinstance(node, ast.Call) and len(node.args) > 1 and not any(isinstance(a, ast.Starred) for a in node.args):
+    elif (
+        isinstance(node, ast.Call)
+        and len(node.args) > 1
+        and not any(isinstance(one, ast.Starred) for one in node.args)
+        and not _calls(node, "cast")
+    ):
         yield _with(node, args=[node.args[1], node.args[0], *node.args[2:]])
     elif isinstance(node, (ast.Continue, ast.Break)):
         yield ast.Break() if isinstance(node, ast.Continue) else ast.Continue()

@@ -168,7 +168,7 @@ def destinations(obj: api.VirtualService) -> Iterator[Destination]:
     """Every destination of one VirtualService, mirrors included, in the order of its rules."""
     namespace, spec = _key(obj)[0], obj.get("spec") or {}
 
-    def one(target: api.Destination | None, path: str, *, mirror: bool = False) -> Destination:
+    def one(target: api.Destination | None, path: str, *, mirror: bool) -> Destination:
         written = str((target or {}).get("host") or "")
         return Destination(fqdn(written, namespace), str((target or {}).get("subset") or ""), written, path, mirror)
 
