@@ -208,3 +208,15 @@ def test_low_ports_are_bound_where_they_can_be() -> None:
     web = pod("web-v1", "127.99.64.60", ports=(80,), app="web")
     found = listeners("web-v1", pods=[web], plan=AddressPlan(99, low_ports=False))
     assert where(found["virtualInbound_80"]) == ("127.99.64.60", 20080)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_listener_has_the_name_that_it_is_known_by_and_the_address_in_it(legacy: bool) -> None:
+    served = [service("db", ("tcp", 3306), ip="127.99.16.9"), service("web", ("http", 80), ("more", 8080))]
+    found = listeners(legacy=legacy, services=served)
+    assert {name: one["name"] for name, one in found.items()} == dict(zip(found, found, strict=True))
+    told = {name: name.rpartition("_") for name in found if name.startswith(("0.0.0.0_", "127."))}
+    assert len(told) > 2
+    for name, (address, _, number) in told.items():
+        if not (legacy and name.startswith("127.99.64.")):
+            assert where(found[name]) == (address, int(number))
