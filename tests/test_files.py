@@ -26,6 +26,10 @@ def test_a_file_is_replaced_and_private(tmp_path: Path) -> None:
 def test_one_that_is_there_is_not_created_again(tmp_path: Path) -> None:
     path = tmp_path / "state"
     assert files.create(path, b"first")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert files.read(path, most=5) == b"first"
+    with pytest.raises(ValueError, match="has more than 4 bytes"):
+        files.read(path, most=4)
     assert not files.create(path, b"second")
     assert files.read(path) == b"first"
     assert [file.name for file in tmp_path.iterdir()] == ["state"]

@@ -40,30 +40,17 @@ RELATED = {
     "meshbox/mesh/authorization.py": ["tests/mesh/test_mesh_authorization.py"],
     "meshbox/mesh/clusters.py": ["tests/mesh/test_mesh_clusters.py", "tests/mesh/test_mesh_cluster_details.py"],
     "meshbox/mesh/": ROUTING,
-    "labkit/ground/archives.py": ["tests/istio/test_fetch.py"],
-    "labkit/ground/client.py": ["tests/ground/test_client.py"],
+    "labkit/ground/archives.py": ["tests/ground/test_archives.py", "tests/istio/test_fetch.py"],
     "labkit/ground/config.py": ["tests/istio/test_releases.py"],
     "labkit/ground/download.py": ["tests/istio/test_fetch.py"],
-    "labkit/ground/duration.py": ["tests/ground/test_duration.py"],
     "labkit/ground/errors.py": ["tests/ui/test_ui_display.py"],
-    "labkit/ground/files.py": ["tests/test_files.py"],
-    "labkit/ground/framing.py": ["tests/test_framing.py"],
-    "labkit/ground/guard.py": ["tests/test_guard.py"],
     "labkit/ground/hosts.py": ["tests/ground/test_hosts.py", "tests/test_routing.py"],
-    "labkit/ground/int_or_string.py": ["tests/ground/test_int_or_string.py"],
-    "labkit/ground/labels.py": ["tests/ground/test_labels.py"],
-    "labkit/ground/names.py": ["tests/ground/test_names.py"],
-    "labkit/ground/numbers.py": ["tests/ground/test_numbers.py"],
-    "labkit/ground/peers.py": ["tests/test_peers.py"],
     "labkit/ground/prometheus.py": ["tests/ground/test_prometheus_api.py"],
-    "labkit/ground/quantity.py": ["tests/ground/test_quantity.py"],
     "labkit/ground/reading/": ["tests/test_reading.py", "tests/ground/test_numbers.py"],
-    "labkit/ground/routing.py": ["tests/test_routing.py"],
     "labkit/ground/transfer.py": ["tests/istio/test_fetch.py"],
-    "labkit/ground/unreachable.py": ["tests/test_unreachable.py"],
     "labkit/ground/web.py": ["tests/test_web.py", "tests/test_framing.py"],
 }
-"""The test files to run for a module or a folder; those that are not there are left out."""
+"""The test files to run for a module or a folder; for any other those of its name. What is not there is left out."""
 
 OTHER: dict[type[ast.AST], type[ast.AST]] = {
     ast.Eq: ast.NotEq,
@@ -123,12 +110,7 @@ def changes(node: ast.AST) -> Iterator[ast.AST]:
     elif isinstance(node, ast.comprehension) and node.ifs:
         yield _with(node, ifs=[ast.UnaryOp(ast.Not(), node.ifs[0]), *node.ifs[1:]])
         yield _with(node, ifs=node.ifs[1:])
-    elif (
-        isinstance(node, ast.Call)
-        and len(node.args) > 1
-        and not any(isinstance(one, ast.Starred) for one in node.args)
-        and not _calls(node, "cast")
-    ):
+    elif isinstance(node, ast.Call) and _has_places(node):
         yield _with(node, args=[node.args[1], node.args[0], *node.args[2:]])
     elif isinstance(node, (ast.Continue, ast.Break)):
         yield ast.Break() if isinstance(node, ast.Continue) else ast.Continue()
@@ -136,6 +118,10 @@ def changes(node: ast.AST) -> Iterator[ast.AST]:
         yield ast.Pass()
     elif isinstance(node, ast.Return) and not isinstance(node.value, (ast.Constant, type(None))):
         yield ast.Return(ast.Constant(None))
+
+
+def _has_places(call: ast.Call) -> bool:
+    return len(call.args) > 1 and not any(isinstance(a, ast.Starred) for a in call.args) and not _calls(call, "cast")
 
 
 def _does_something(node: ast.AST) -> bool:
@@ -188,7 +174,7 @@ def _places(node: ast.AST) -> Iterator[tuple[ast.AST, str, int | None, ast.AST]]
         for index, child in enumerate(value if isinstance(value, list) else [value]):
             if not isinstance(child, ast.AST) or _is_text(child) or _exports(child) or _is_type(child):
                 continue
-            if index == 0 and field == "args" and _calls(node, "cast"):
+            if field == "args" and _calls(node, "cast") and index == 0:
                 continue
             if isinstance(node, ast.JoinedStr):
                 # Pieces of a message; its values count.
@@ -213,8 +199,8 @@ def _calls(node: ast.AST, name: str) -> bool:
 
 def _is_type(node: ast.AST) -> bool:
     """Whether a statement is there for mypy alone."""
-    if isinstance(node, ast.If):
-        return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+    if isinstance(node, ast.If) and isinstance(node.test, ast.Name):
+        return node.test.id == "TYPE_CHECKING"
     return isinstance(node, ast.Assign) and _calls(node.value, "TypeVar")
 
 
@@ -376,7 +362,8 @@ def _forked(what: Callable[[], int], limit: float) -> int | None:
 
 def tests_of(module: str) -> list[str]:
     """The test files that are related to a module and there."""
-    found = next((files for start, files in RELATED.items() if module.startswith(start)), [])
+    own = [f"{folder}/test_{Path(module).stem}.py" for folder in ("tests", "tests/ground")]
+    found = next((files for start, files in RELATED.items() if module.startswith(start)), own)
     return [file for file in found if (REPOSITORY / file).exists()]
 
 
