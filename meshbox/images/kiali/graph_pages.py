@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from labkit.ground.hosts import fqdn
 from labkit.ground.routing import VirtualService, rule_host
 from meshbox.images.kiali.elements import elements
 from meshbox.images.kiali.graph import GRAPH_TYPES, Graph, GraphBuilder, Key
 from meshbox.images.kiali.istio import Config
-from meshbox.images.kiali.mesh import SYSTEM, Mesh
+from meshbox.images.kiali.mesh import SYSTEM, Json, Mesh
 from meshbox.images.kiali.sources import Prometheus
 from meshbox.images.kiali.telemetry import TrafficQuery, flows, mutual_tls, response_times, seconds_of
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["around", "graph"]
 
-Json = dict[str, Any]
 Query = dict[str, list[str]]
 _QUANTILES = ("0.5", "0.95", "0.99", "avg")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from labkit.ground import reading
 from labkit.ground.names import dns1123_label, dns1123_subdomain
-from meshbox.images.kiali.mesh import SYSTEM, Mesh, selects
+from meshbox.images.kiali.mesh import SYSTEM, Json, Mesh, selects
 from meshbox.images.kiali.sources import Kubernetes, SourceError
 
 __all__ = [
@@ -27,8 +27,6 @@ __all__ = [
     "whole",
     "within",
 ]
-
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True)

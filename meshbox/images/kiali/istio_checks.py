@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from labkit.ground.hosts import fqdn, gateway_key
 from labkit.ground.routing import MESH, Hosts, destinations, rule_host, subsets_by_host
 from meshbox.images.kiali.istio import KINDS, Config, whole, within
-from meshbox.images.kiali.mesh import Mesh, selects
+from meshbox.images.kiali.mesh import Json, Mesh, selects
 
 if TYPE_CHECKING:
     from labkit.ground.typed.destination_rules import DestinationRule
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["MESSAGES", "of_services", "summary", "validate"]
 
-Json = dict[str, Any]
 _ERROR, _WARNING = "error", "warning"
 MESSAGES = {
     "KIA0201": (_WARNING, "More than one DestinationRules for the same host subset combination"),

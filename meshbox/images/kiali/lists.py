@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from labkit.ground.hosts import fqdn
 from labkit.ground.routing import VirtualService, destinations, rule_host
 from meshbox.images.kiali.istio import Config, whole
-from meshbox.images.kiali.mesh import Mesh, Workload, has_proxy
+from meshbox.images.kiali.mesh import Json, Mesh, Workload, has_proxy
 
 if TYPE_CHECKING:
     from labkit.ground.typed import virtual_services as api
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "apps", "pod", "service", "services", "workload", "workloads"]
 
-Json = dict[str, Any]
 _MAY = {"create": True, "update": True, "delete": True}
 
 
