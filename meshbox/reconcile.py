@@ -13,7 +13,7 @@ from typing import Any
 
 from labkit.ground.errors import LabError
 from meshbox import failures
-from meshbox.contracts import ApiError, Event, Obj, Objects
+from meshbox.contracts import ApiError, Event, Obj, Objects, View
 from meshbox.following import follow
 
 __all__ = ["Key", "Reconciler", "object_key"]
@@ -31,7 +31,7 @@ _WEBHOOK_RETRY = 0.25
 _SHORTEST_DELAY = 0.001
 
 
-def object_key(obj: Obj) -> Key:
+def object_key(obj: View) -> Key:
     """The key of `obj` itself."""
     return obj["metadata"].get("namespace"), obj["metadata"]["name"]
 

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import stat
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,10 @@ def test_a_file_is_replaced_and_private(tmp_path: Path) -> None:
 def test_one_that_is_there_is_not_created_again(tmp_path: Path) -> None:
     path = tmp_path / "state"
     assert files.create(path, b"first")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert files.read(path, most=5) == b"first"
+    with pytest.raises(ValueError, match="has more than 4 bytes"):
+        files.read(path, most=4)
     assert not files.create(path, b"second")
     assert files.read(path) == b"first"
     assert [file.name for file in tmp_path.iterdir()] == ["state"]
@@ -101,3 +106,32 @@ def test_a_name_may_be_as_long_as_names_may_be(tmp_path: Path, name: str) -> Non
     files.write(tmp_path / name, b"x")
     assert files.read(tmp_path / name) == b"x"
     assert len([*tmp_path.iterdir()]) == 1
+
+
+def test_all_of_a_file_is_on_the_disk_before_it_has_its_name_and_then_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, synced, sync = tmp_path / "state", [], os.fsync
+
+    def seen(descriptor: int) -> None:
+        found = os.fstat(descriptor)
+        synced.append(("folder" if stat.S_ISDIR(found.st_mode) else found.st_size, path.exists()))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", seen)
+    files.write(path, b"x" * 100)
+    assert synced == [(100, False), ("folder", True)]
+    files.write(path, b"y", lasting=False)
+    assert len(synced) == 2
+
+
+def test_writing_and_reading_leave_nothing_open(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    before = os.listdir("/proc/self/fd")
+    for _ in range(5):
+        files.write(tmp_path / "state", b"x")
+        files.create(tmp_path / "state", b"y")
+        files.read(tmp_path / "state")
+        with pytest.raises(ValueError, match="is not a file"):
+            files.read(tmp_path / "pipe")
+    assert len(os.listdir("/proc/self/fd")) < len(before) + 5

@@ -15,12 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grafana_figures.server import server as grafana
+from grafana_figures.server import app as grafana
 from grafana_figures.site import Answer
-from labkit.ground import framing
+from labkit.ground import framing, web
 from labkit.ground.framing import FramingError, Incoming, body_length, read_body, read_head
 from labkit.ui.embed_relay import Relay
-from meshbox.images import web
 
 
 class Always:
@@ -202,13 +201,9 @@ def port(request: pytest.FixtureRequest, asked: list[str]) -> Iterator[int]:
             def answer(self, *_: Any) -> Answer:
                 return Answer(403, b"no")
 
-        made = grafana(Site(), "127.0.0.1", 0)  # type: ignore[arg-type]
-        thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield made.server_address[1]
-        made.shutdown()
-        made.server_close()
-        thread.join()
+        (served,) = web.listen({0: grafana(Site())}, "127.0.0.1")  # type: ignore[arg-type]
+        yield served.server_address[1]
+        served.server_close()
 
 
 def exchange(port: int, sent: bytes, more: Callable[[socket.socket], None] | None = None) -> bytes:
@@ -334,11 +329,8 @@ def test_connections_that_lie_idle_give_way_to_new_ones_the_longest_first(
 ) -> None:
     monkeypatch.setattr(framing.LimitedThreads, "most_connections", 2)
     monkeypatch.setattr(web.Server, "most_connections", 2)
-    if kind == "web":
-        (served,) = web.listen({0: lambda _: web.Response(200, "yes")}, "127.0.0.1")
-    else:
-        served = grafana(Always(), "127.0.0.1", 0)  # type: ignore[arg-type, assignment]
-        threading.Thread(target=served.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    app = (lambda _: web.Response(200, "yes")) if kind == "web" else grafana(Always())  # type: ignore[arg-type]
+    (served,) = web.listen({0: app}, "127.0.0.1")
     address = ("127.0.0.1", int(served.server_address[1]))
 
     def ask(connection: socket.socket) -> bytes:

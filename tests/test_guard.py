@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from labkit.ground.guard import new_secret, own_host, refusal, same_secret
+from labkit.ground.web import Request, Response
 from meshbox.images.guarded import guarded
-from meshbox.images.web import Request, Response
 
 
 @pytest.mark.parametrize(

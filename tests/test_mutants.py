@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 import sys
 from types import ModuleType
 
@@ -80,3 +82,12 @@ def test_a_module_in_use_behaves_as_its_mutant(
     graft(module, next(m.source for m in mutants(SOURCE) if m.change == change) if change else SOURCE)
     assert (other.f(2), other.f(3), made.twice) == seen
     assert isinstance(made, module.C)
+
+
+def test_it_runs_the_tests_of_a_module() -> None:
+    command = [sys.executable, "-m", "tools.mutants", "labkit/ground/unreachable.py", "--minutes", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    # No time for a single mutant, but the tests have run, and without one they pass.
+    assert re.fullmatch(
+        r"labkit/ground/unreachable.py: 0 of \d+ tried: 0 killed, 0 survived, 0 not reached\n", done.stdout
+    ), done.stdout + done.stderr

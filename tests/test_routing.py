@@ -14,7 +14,9 @@ from labkit.ground.routing import (
     VirtualService,
     applies,
     destinations,
+    exported,
     read,
+    rule_host,
     shares,
     subsets_by_host,
 )
@@ -83,6 +85,17 @@ def test_destinations_say_what_was_written_and_where() -> None:
         Destination("details.bookinfo.svc.cluster.local", "", "details", "spec/http[0]/mirror", mirror=True),
         Destination("db.other.svc.cluster.local", "", "db.other.svc.cluster.local", "spec/tcp[0]/route[0]/destination"),
     ]
+
+
+def test_what_is_written_as_nothing_sends_nothing_anywhere() -> None:
+    obj = an("reviews", hosts=["reviews"], http=[None, {"route": [None, to("ratings")]}], tls=[None], tcp=[None])
+    assert [(one.host, one.path) for one in destinations(obj)] == [
+        ("", "spec/http[1]/route[0]/destination"),
+        ("ratings.bookinfo.svc.cluster.local", "spec/http[1]/route[1]/destination"),
+    ]
+    _, rule = VirtualService.of(obj).http
+    assert [target["destination"]["host"] for target in rule["route"]] == ["", "ratings.bookinfo.svc.cluster.local"]
+    assert rule_host(an("nothing")) == ""
 
 
 @pytest.mark.parametrize(
@@ -194,3 +207,121 @@ def test_which_hosts_an_object_can_name(host: str, namespace: str, seen: bool) -
     services = [an("reviews"), an("private", annotations={"networking.istio.io/exportTo": "., friend"})]
     entries = [an("a", hosts=["own.test"], exportTo=["."]), an("b", hosts=["*.wild.test"])]
     assert Hosts(services, entries).has(host, namespace) is seen
+
+
+def merged(root: Json, *parts: Json) -> list[Json]:
+    """The rules of a VirtualService whose one rule hands on to a delegate with these."""
+    objects = [
+        an("root", hosts=["shop.example.com"], http=[{"delegate": {"name": "part"}, **root}]),
+        an("part", http=list(parts)),
+    ]
+    (found,) = read(objects)
+    return [dict(rule) for rule in found.http]
+
+
+@pytest.mark.parametrize(
+    ("outer", "own", "expected"),
+    [
+        ({"port": 80}, {"method": {"exact": "GET"}}, {"port": 80, "method": {"exact": "GET"}}),
+        ({"port": 80}, {"port": 80}, {"port": 80}),
+        ({"port": 80}, {"port": 81}, None),
+        ({"method": {"exact": "GET"}}, {"method": {"exact": "PUT"}}, None),
+        ({"name": "a"}, {"name": "b"}, {"name": "b"}),
+        ({"uri": {"prefix": "/a"}}, {"uri": {"prefix": "/a/b"}}, {"uri": {"prefix": "/a/b"}}),
+        ({"uri": {"prefix": "/a"}}, {"uri": {"exact": "/a/b"}}, {"uri": {"exact": "/a/b"}}),
+        ({"uri": {"prefix": "/a"}}, {"uri": {"prefix": "/b"}}, None),
+        ({"uri": {"prefix": "/a"}}, {"uri": {"regex": "/a.*"}}, None),
+        ({"uri": {"exact": "/a"}}, {"uri": {"exact": "/a"}}, None),
+        ({"uri": {"prefix": "/a"}}, {}, {"uri": {"prefix": "/a"}}),
+        *(
+            ({key: {"a": 1, "b": 1}}, {key: {"b": 2, "c": 2}}, {key: {"a": 1, "b": 1, "c": 2}})
+            for key in ("headers", "withoutHeaders", "queryParams", "sourceLabels")
+        ),
+    ],
+)
+def test_a_delegates_match_holds_under_the_roots(outer: Json, own: Json, expected: Json | None) -> None:
+    rules = merged({"match": [outer]}, {"match": [own], "timeout": "1s"})
+    assert rules == ([] if expected is None else [{"match": [expected], "timeout": "1s"}])
+
+
+def test_each_match_of_the_root_goes_with_each_of_the_delegate_that_fits() -> None:
+    outer = [{"port": 80}, {"port": 81}]
+    (rule,) = merged({"match": outer}, {"match": [{"port": 80}, {"method": {"exact": "GET"}}]})
+    assert rule == {
+        "match": [
+            {"port": 80},
+            {"port": 80, "method": {"exact": "GET"}},
+            {"port": 81, "method": {"exact": "GET"}},
+        ]
+    }
+    assert merged({}, {"timeout": "1s"}) == [{"timeout": "1s"}]
+
+
+def test_what_a_delegate_says_goes_before_what_the_root_says() -> None:
+    root = {"name": "outer", "timeout": "1s", "headers": {"request": {}}}
+    assert merged(root, {"name": "inner", "timeout": "2s"}, {}) == [
+        {"name": "outer-inner", "timeout": "2s", "headers": {"request": {}}},
+        {"name": "outer", "timeout": "1s", "headers": {"request": {}}},
+    ]
+
+
+def test_a_delegate_is_one_without_hosts_and_other_rules_stay_where_they_are() -> None:
+    objects = [
+        an("root", hosts=["a"], http=[{"name": "1"}, {"delegate": {"name": "part"}}, {"name": "3"}]),
+        an("part", http=[{"name": "2"}]),
+        an("other", hosts=["b"], http=[{"delegate": {"name": "root"}}, {"delegate": {"name": "none"}}, {"name": "4"}]),
+        an("plain", hosts=["c"], http=[{"name": "5"}]),
+    ]
+    root, other, plain = read(objects)
+    assert [rule.get("name") for rule in root.http] == ["1", "2", "3"]
+    assert [rule.get("name") for rule in other.http] == ["4"]
+    assert [rule.get("name") for rule in plain.http] == ["5"]
+    assert {root: 1}[root] == 1
+    assert hash(root) == hash(read(objects)[0]) != hash(other)
+
+
+def test_names_are_completed_for_tls_and_tcp_too() -> None:
+    obj = an(
+        "db",
+        hosts=["db"],
+        tls=[{"match": [{"sniHosts": ["db"], "gateways": ["gw"]}], "route": [to("db", "v1")]}],
+        tcp=[{"match": [{"port": 1, "gateways": ["./gw"]}], "route": [to("db")]}],
+    )
+    found = VirtualService.of(obj)
+    whole = {"host": "db.bookinfo.svc.cluster.local"}
+    assert found.tls == (
+        {
+            "match": [{"sniHosts": ["db"], "gateways": ["bookinfo/gw"]}],
+            "route": [{"destination": {**whole, "subset": "v1"}}],
+        },
+    )
+    assert found.tcp == ({"match": [{"port": 1, "gateways": ["bookinfo/gw"]}], "route": [{"destination": whole}]},)
+    assert [(one.path, one.subset, one.mirror) for one in destinations(obj)] == [
+        ("spec/tls[0]/route[0]/destination", "v1", False),
+        ("spec/tcp[0]/route[0]/destination", "", False),
+    ]
+
+
+def test_copies_are_told_from_what_is_answered() -> None:
+    rule = {"route": [to("a")], "mirrors": [to("b", "v1", percentage={"value": 5})], "mirror": {"host": "c"}}
+    obj = an("reviews", hosts=["reviews"], http=[rule])
+    assert [(one.written, one.subset, one.path, one.mirror) for one in destinations(obj)] == [
+        ("a", "", "spec/http[0]/route[0]/destination", False),
+        ("b", "v1", "spec/http[0]/mirrors[0]/destination", True),
+        ("c", "", "spec/http[0]/mirror", True),
+    ]
+    (found,) = VirtualService.of(obj).http
+    assert found["mirrors"][0]["destination"]["host"] == "b.bookinfo.svc.cluster.local"
+    assert found["mirrors"][0]["percentage"] == {"value": 5}
+
+
+def test_a_share_of_one_in_a_hundred_counts_and_of_none_the_first_stands_for_all() -> None:
+    assert shares([to("a", weight=1), to("b", weight=99)]) == [(to("a", weight=1), 1), (to("b", weight=99), 99)]
+    assert shares([to("a", weight=0), to("b"), to("c", weight=0)]) == [(to("a", weight=0), 0)]
+
+
+def test_what_is_exported_to_its_own_namespace_is_seen_there_only() -> None:
+    rule = an("bookinfo", "library", host="books", exportTo=["."])
+    assert [exported(rule, namespace) for namespace in ("library", "bookinfo")] == [True, False]
+    hosts = Hosts([], [an("bookinfo", "library", hosts=["example.com"], exportTo=["."])])
+    assert [hosts.has("example.com", namespace) for namespace in ("library", "bookinfo")] == [True, False]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 LIMIT = 400
 
-MOST = {"labkit": 10_600, "labkit/ground": 3_700}
+MOST = {"labkit": 10_600, "labkit/ground": 3_990}
 """Lines that a part may have. For what lessons call, labkit without its ground floor, the aim is 7 000 and the figure
 falls, save for what labkit did not do before; the ground floor, which all packages share, grows by what several of them
 need.
@@ -22,6 +22,9 @@ def _tracked(*patterns: str) -> list[Path]:
 
 
 def _part(path: Path) -> str:
+    # Types are made by a tool from tables and schemas, for mypy alone: nobody reads them in an evening.
+    if path.parts[:3] == ("labkit", "ground", "typed"):
+        return "labkit/ground/typed"
     return "labkit/ground" if path.parts[:2] == ("labkit", "ground") else path.parts[0]
 
 
@@ -32,7 +35,7 @@ def main() -> int:
         f"{path}: {count} lines, the limit is {LIMIT}: split it" for path, count in lengths.items() if count >= LIMIT
     ]
     told = []
-    for package in ("labkit", "labkit/ground", "meshbox", "grafana_figures", "tests"):
+    for package in ("labkit", "labkit/ground", "labkit/ground/typed", "meshbox", "grafana_figures", "tests"):
         lines = sum(count for path, count in lengths.items() if _part(path) == package)
         told.append(f"{package} {lines}")
         if lines > MOST.get(package, lines):

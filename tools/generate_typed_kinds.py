@@ -1,5 +1,7 @@
 """Write meshbox/typed/: the objects that the sandbox reads most, as TypedDicts, so that mypy sees a misspelt field.
 
+What every object has stands in labkit/ground/typed/, since Istio's objects (tools/generate_typed_istio.py) have it too.
+
 The facts come from meshbox/api/data/kinds.json; run it again after `tools/generate_kind_tables.py`:
 
     python tools/generate_typed_kinds.py
@@ -11,7 +13,9 @@ from pathlib import Path
 
 from meshbox.api.builtin.types import fields_of
 
-TARGET = Path(__file__).parent.parent / "meshbox/typed"
+ROOT = Path(__file__).parent.parent
+SHARED = "labkit.ground.typed"
+OWN = "meshbox.typed"
 
 # Each module's objects; a type stands in the first module that reaches it.
 MODULES = {
@@ -82,12 +86,37 @@ def reached(roots: list[str], known: dict[str, str]) -> list[str]:
 def imported(module: str, names: list[str]) -> str:
     """The line, or lines, that import `names`."""
     listed = ",\n    ".join(names)
-    line = f"from meshbox.typed.{module} import {', '.join(names)}"
-    return line if len(line) <= 120 else f"from meshbox.typed.{module} import (\n    {listed},\n)"
+    line = f"from {module} import {', '.join(names)}"
+    return line if len(line) <= 120 else f"from {module} import (\n    {listed},\n)"
+
+
+def package(module: str) -> str:
+    """Where a module of `MODULES` lies."""
+    return f"{SHARED if module == 'metadata' else OWN}.{module}"
+
+
+def file_of(module: str) -> Path:
+    """A module's file."""
+    return ROOT / f"{module.replace('.', '/')}.py"
+
+
+def module_text(title: str, tool: str, classes: list[str], imports: dict[str, set[str]]) -> str:
+    """A module of types.
+
+    Args:
+        title: What its objects are.
+        tool: Who writes it.
+        classes: Their text.
+        imports: Module → the names that come from there.
+    """
+    head = [f'"""{title} Made by {tool}."""', "from __future__ import annotations"]
+    lines = "\n".join(imported(one, sorted(imports[one], key=str.lower)) for one in sorted(imports))
+    head.append("\n\n".join(["from typing import TypedDict", lines]).strip())
+    return "\n\n".join(head) + "\n\n\n" + "\n\n\n".join(classes) + "\n"
 
 
 def modules() -> dict[str, str]:
-    """The text of each module, by its file's name."""
+    """The text of each module, by its name."""
     known: dict[str, str] = {}
     texts: dict[str, str] = {}
     for module, (title, roots) in MODULES.items():
@@ -100,13 +129,9 @@ def modules() -> dict[str, str]:
                 python, used = written(go)
                 lines.append(f"    {name}: {python}")
                 if used in known:
-                    imports.setdefault(known[used], set()).add(class_name(used))
+                    imports.setdefault(package(known[used]), set()).add(class_name(used))
             classes.append("\n".join(lines))
-        head = [f'"""{title} Made by tools/generate_typed_kinds.py."""', "from __future__ import annotations"]
-        text = "\n\n\n".join(classes)
-        lines = [imported(one, sorted(imports[one], key=str.lower)) for one in sorted(imports)]
-        head.append("\n\n".join(["from typing import TypedDict", "\n".join(lines)]).strip())
-        texts[f"{module}.py"] = "\n\n".join(head) + "\n\n\n" + text + "\n"
+        texts[package(module)] = module_text(title, "tools/generate_typed_kinds.py", classes, imports)
         known |= dict.fromkeys(own, module)
     return texts
 
@@ -114,7 +139,7 @@ def modules() -> dict[str, str]:
 def main() -> None:
     """Write the modules."""
     for name, text in modules().items():
-        (TARGET / name).write_text(text, encoding="utf-8")
+        file_of(name).write_text(text, encoding="utf-8")
         print(f"{name}: {text.count(chr(10))} lines")
 
 

@@ -33,11 +33,7 @@ def names_of_service(name: str, namespace: str) -> list[str]:
 
 def within(host: str, pattern: str) -> bool:
     """Whether all that `host` means, which may be a wildcard, lies in `pattern`: "*", "*.example.com" or a name."""
-    if not pattern.startswith("*"):
-        return host == pattern
-    if host.startswith("*"):
-        return host[1:].endswith(pattern[1:])
-    return host.endswith(pattern[1:])
+    return host.endswith(pattern[1:]) if pattern.startswith("*") else host == pattern
 
 
 def overlap(one: str, other: str) -> bool:

@@ -6,11 +6,25 @@ is "mesh" or "namespace/name".
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
 
 from labkit.ground.hosts import fqdn, gateway_key, overlap, specificity, visible, within
+
+if TYPE_CHECKING:
+    from labkit.ground.typed import destination_rules as rules_api
+    from labkit.ground.typed import virtual_services as api
+    from labkit.ground.typed.hosts import ServiceEntry
+    from labkit.ground.typed.metadata import ObjectMeta
+
+    class Named(TypedDict, total=False):
+        """What every object has."""
+
+        metadata: ObjectMeta
+
+    _Match = api.HTTPMatchRequest | api.TLSMatchAttributes | api.L4MatchAttributes
+    _Target = api.HTTPRouteDestination | api.RouteDestination | api.HTTPMirrorPolicy
 
 __all__ = [
     "MESH",
@@ -28,12 +42,13 @@ __all__ = [
     "subsets_by_host",
 ]
 
-Json = dict[str, Any]
+_AnyTarget = TypeVar("_AnyTarget", "api.HTTPRouteDestination", "api.RouteDestination", "api.HTTPMirrorPolicy")
+_Weighted = TypeVar("_Weighted", "api.HTTPRouteDestination", "api.RouteDestination")
+_AnyMatch = TypeVar("_AnyMatch", "api.HTTPMatchRequest", "api.TLSMatchAttributes", "api.L4MatchAttributes")
+_AnyRule = TypeVar("_AnyRule", "api.HTTPRoute", "api.TLSRoute", "api.TCPRoute")
 
 MESH = "mesh"
 """The gateway that stands for all sidecars."""
-
-_SECTIONS = ("http", "tls", "tcp")
 
 
 @dataclass(frozen=True)
@@ -72,86 +87,108 @@ class VirtualService:
     namespace: str
     hosts: tuple[str, ...]
     gateways: tuple[str, ...]
-    http: tuple[Json, ...] = ()
-    tls: tuple[Json, ...] = ()
-    tcp: tuple[Json, ...] = ()
+    http: tuple[api.HTTPRoute, ...] = ()
+    tls: tuple[api.TLSRoute, ...] = ()
+    tcp: tuple[api.TCPRoute, ...] = ()
     export: tuple[str, ...] = ()
 
     def __hash__(self) -> int:
         return hash((self.namespace, self.name))
 
     @classmethod
-    def of(cls, obj: Json) -> VirtualService:
+    def of(cls, obj: api.VirtualService) -> VirtualService:
         """Read one object; a delegate has no hosts."""
-        spec, (namespace, name) = _spec(obj), _key(obj)
-        rules = {s: tuple(_rule(rule or {}, namespace) for rule in spec.get(s) or []) for s in _SECTIONS}
-        hosts = tuple(fqdn(str(host), namespace) for host in spec.get("hosts") or [])
-        gateways = tuple(gateway_key(str(gateway), namespace) for gateway in spec.get("gateways") or [MESH])
-        return cls(name, namespace, hosts, gateways, export=tuple(spec.get("exportTo") or ()), **rules)
+        spec, (namespace, name) = obj.get("spec") or {}, _key(obj)
+        return cls(
+            name,
+            namespace,
+            hosts=tuple(fqdn(str(host), namespace) for host in spec.get("hosts") or []),
+            gateways=tuple(gateway_key(str(gateway), namespace) for gateway in spec.get("gateways") or [MESH]),
+            http=tuple(_http(rule or {}, namespace) for rule in spec.get("http") or []),
+            tls=tuple(_rule(rule or {}, namespace) for rule in spec.get("tls") or []),
+            tcp=tuple(_rule(rule or {}, namespace) for rule in spec.get("tcp") or []),
+            export=tuple(spec.get("exportTo") or ()),
+        )
 
     def visible_in(self, namespace: str) -> bool:
         """Whether proxies of `namespace` know it."""
         return visible(self.export, self.namespace, namespace)
 
 
-def _key(obj: Json) -> tuple[str, str]:
+def _key(obj: Named) -> tuple[str, str]:
     meta = obj["metadata"]
     return str(meta.get("namespace") or ""), str(meta["name"])
 
 
-def _spec(obj: Json) -> Json:
-    return obj.get("spec") or {}
-
-
-def exported(obj: Json, namespace: str) -> bool:
+def exported(obj: api.VirtualService | rules_api.DestinationRule | ServiceEntry, namespace: str) -> bool:
     """Whether an object of Istio's is seen in `namespace`."""
-    return visible(_spec(obj).get("exportTo") or (), _key(obj)[0], namespace)
+    return visible((obj.get("spec") or {}).get("exportTo") or (), _key(obj)[0], namespace)
 
 
-def _completed(target: Json | None, namespace: str) -> Json:
+def _completed(destination: api.Destination | None, namespace: str) -> api.Destination:
     """A Destination with its whole host."""
-    return {**(target or {}), "host": fqdn(str((target or {}).get("host") or ""), namespace)}
+    found: api.Destination = {**destination} if destination else {}
+    found["host"] = fqdn(str(found.get("host") or ""), namespace)
+    return found
 
 
-def _rule(rule: Json, namespace: str) -> Json:
+def _whole(target: _AnyTarget | None, namespace: str) -> _AnyTarget:
+    found: _AnyTarget = {**target} if target else {}
+    found["destination"] = _completed(found.get("destination"), namespace)
+    return found
+
+
+def _rule(rule: _AnyRule, namespace: str) -> _AnyRule:
     """A rule with whole names of hosts and gateways."""
-    found = dict(rule)
-    for key in ("route", "mirrors"):
-        if rule.get(key):
-            found[key] = [
-                {**(t or {}), "destination": _completed((t or {}).get("destination"), namespace)} for t in rule[key]
-            ]
-    if rule.get("mirror"):
-        found["mirror"] = _completed(rule["mirror"], namespace)
+    found = rule.copy()
+    if rule.get("route"):
+        found["route"] = [_whole(target, namespace) for target in rule["route"]]
     if rule.get("match"):
         found["match"] = [_named(match or {}, namespace) for match in rule["match"]]
     return found
 
 
-def _named(match: Json, namespace: str) -> Json:
-    names = match.get("gateways")
-    return {**match, "gateways": [gateway_key(str(name), namespace) for name in names]} if names else match
+def _http(rule: api.HTTPRoute, namespace: str) -> api.HTTPRoute:
+    found = _rule(rule, namespace)
+    if rule.get("mirrors"):
+        found["mirrors"] = [_whole(mirror, namespace) for mirror in rule["mirrors"]]
+    if rule.get("mirror"):
+        found["mirror"] = _completed(rule["mirror"], namespace)
+    return found
 
 
-def destinations(obj: Json) -> Iterator[Destination]:
+def _named(match: _AnyMatch, namespace: str) -> _AnyMatch:
+    found = match.copy()
+    if match.get("gateways"):
+        found["gateways"] = [gateway_key(str(name), namespace) for name in match["gateways"]]
+    return found
+
+
+def destinations(obj: api.VirtualService) -> Iterator[Destination]:
     """Every destination of one VirtualService, mirrors included, in the order of its rules."""
-    namespace = _key(obj)[0]
-    for section in _SECTIONS:
-        for number, rule in enumerate(_spec(obj).get(section) or []):
-            found = [
-                ((target or {}).get("destination"), f"{key}[{index}]/destination", key == "mirrors")
-                for key in ("route", "mirrors")
-                for index, target in enumerate(rule.get(key) or [])
-            ]
-            if rule.get("mirror"):
-                found.append((rule["mirror"], "mirror", True))
-            for target, place, mirror in found:
-                written = str((target or {}).get("host") or "")
-                subset, path = str((target or {}).get("subset") or ""), f"spec/{section}[{number}]/{place}"
-                yield Destination(fqdn(written, namespace), subset, written, path, mirror)
+    namespace, spec = _key(obj)[0], obj.get("spec") or {}
+
+    def one(target: api.Destination | None, path: str, *, mirror: bool) -> Destination:
+        written = str((target or {}).get("host") or "")
+        return Destination(fqdn(written, namespace), str((target or {}).get("subset") or ""), written, path, mirror)
+
+    def listed(targets: Sequence[_Target] | None, path: str, *, mirror: bool = False) -> Iterator[Destination]:
+        for index, target in enumerate(targets or []):
+            yield one((target or {}).get("destination"), f"{path}[{index}]/destination", mirror=mirror)
+
+    for number, rule in enumerate(spec.get("http") or []):
+        path = f"spec/http[{number}]"
+        yield from listed((rule or {}).get("route"), f"{path}/route")
+        yield from listed((rule or {}).get("mirrors"), f"{path}/mirrors", mirror=True)
+        if (rule or {}).get("mirror"):
+            yield one(rule["mirror"], f"{path}/mirror", mirror=True)
+    for number, tls in enumerate(spec.get("tls") or []):
+        yield from listed((tls or {}).get("route"), f"spec/tls[{number}]/route")
+    for number, tcp in enumerate(spec.get("tcp") or []):
+        yield from listed((tcp or {}).get("route"), f"spec/tcp[{number}]/route")
 
 
-def shares(targets: list[Json]) -> list[tuple[Json, int]]:
+def shares(targets: list[_Weighted]) -> list[tuple[_Weighted, int]]:
     """The targets of a rule that get requests, each with its weight: all of them if it stands alone."""
     alone = len(targets) == 1
     weighted = [
@@ -160,7 +197,7 @@ def shares(targets: list[Json]) -> list[tuple[Json, int]]:
     return [entry for entry in weighted if entry[1] > 0] or weighted[:1]
 
 
-def applies(match: Json, *, port: int, labels: Mapping[str, str], namespace: str, gateway: str) -> bool:
+def applies(match: _Match, *, port: int, labels: Mapping[str, str], namespace: str, gateway: str) -> bool:
     """Whether `match` can hold at a proxy: its port, source and gateway are known before any request comes.
 
     Args:
@@ -179,7 +216,7 @@ def applies(match: Json, *, port: int, labels: Mapping[str, str], namespace: str
     return not match.get("gateways") or gateway in match["gateways"]
 
 
-def read(objects: Iterable[Json]) -> list[VirtualService]:
+def read(objects: Iterable[api.VirtualService]) -> list[VirtualService]:
     """The VirtualServices with hosts, in the order given, with the rules of delegates in place of each `delegate`."""
     everything = [VirtualService.of(obj) for obj in objects]
     parts = {(one.namespace, one.name): one for one in everything if not one.hosts}
@@ -189,7 +226,7 @@ def read(objects: Iterable[Json]) -> list[VirtualService]:
 def _with_delegates(root: VirtualService, parts: Mapping[tuple[str, str], VirtualService]) -> VirtualService:
     if not any(rule.get("delegate") for rule in root.http):
         return root
-    rules: list[Json] = []
+    rules: list[api.HTTPRoute] = []
     for rule in root.http:
         delegate = rule.get("delegate")
         if not delegate:
@@ -198,11 +235,10 @@ def _with_delegates(root: VirtualService, parts: Mapping[tuple[str, str], Virtua
         part = parts.get((delegate.get("namespace") or root.namespace, delegate.get("name", "")))
         if part is not None and part.visible_in(root.namespace):
             rules += [merged for inner in part.http if (merged := _merged(rule, inner)) is not None]
-    fields = {**vars(root), "http": tuple(rules)}
-    return VirtualService(**fields)
+    return replace(root, http=tuple(rules))
 
 
-def _merged(rule: Json, inner: Json) -> Json | None:
+def _merged(rule: api.HTTPRoute, inner: api.HTTPRoute) -> api.HTTPRoute | None:
     """A delegate's rule under the conditions of the root's; None where the two contradict each other."""
     matches = [
         found
@@ -212,25 +248,27 @@ def _merged(rule: Json, inner: Json) -> Json | None:
     ]
     if not matches:
         return None
-    kept = {key: value for key, value in rule.items() if key not in ("match", "delegate", "name")}
-    merged = {**kept, **inner}
+    merged: api.HTTPRoute = {**rule, **inner}
     merged["name"] = "-".join(part for part in (rule.get("name"), inner.get("name")) if part)
     merged["match"] = [m for m in matches if m]
-    return {key: value for key, value in merged.items() if value not in ("", [])}
+    merged.pop("delegate", None)
+    return cast("api.HTTPRoute", {key: value for key, value in merged.items() if value not in ("", [])})
 
 
-def _match(outer: Json, own: Json) -> Json | None:
-    found = {**outer, **own}
-    for key in outer.keys() & own.keys():
+def _match(outer: api.HTTPMatchRequest, own: api.HTTPMatchRequest) -> api.HTTPMatchRequest | None:
+    root: Mapping[str, Any] = outer
+    part: Mapping[str, Any] = own
+    found = {**root, **part}
+    for key in root.keys() & part.keys():
         if key in ("headers", "withoutHeaders", "queryParams", "sourceLabels"):
-            found[key] = {**own[key], **outer[key]}
+            found[key] = {**part[key], **root[key]}
         elif key == "uri":
             prefix, path = outer["uri"].get("prefix"), own["uri"].get("prefix") or own["uri"].get("exact") or ""
             if prefix is None or not path.startswith(prefix):
                 return None
-        elif outer[key] != own[key] and key != "name":
+        elif root[key] != part[key] and key != "name":
             return None
-    return found
+    return cast("api.HTTPMatchRequest", found)
 
 
 def most_specific(patterns: Iterable[str], host: str) -> str | None:
@@ -239,9 +277,9 @@ def most_specific(patterns: Iterable[str], host: str) -> str | None:
     return max(matching, key=specificity, default=None)
 
 
-def rule_host(rule: Json) -> str:
+def rule_host(rule: rules_api.DestinationRule) -> str:
     """The host that a DestinationRule is about, fully qualified."""
-    return fqdn(str(_spec(rule).get("host") or ""), _key(rule)[0])
+    return fqdn(str((rule.get("spec") or {}).get("host") or ""), _key(rule)[0])
 
 
 class DestinationRules:
@@ -253,18 +291,18 @@ class DestinationRules:
         root: The mesh's root namespace.
     """
 
-    def __init__(self, rules: Iterable[Json], client: str, root: str) -> None:
+    def __init__(self, rules: Iterable[rules_api.DestinationRule], client: str, root: str) -> None:
         self._client, self._root = client, root
-        self._own: list[tuple[str, Json]] = []
-        self._exported: dict[str, list[tuple[str, Json]]] = {}
+        self._own: list[tuple[str, rules_api.DestinationRuleSpec]] = []
+        self._exported: dict[str, list[tuple[str, rules_api.DestinationRuleSpec]]] = {}
         for rule in rules:
-            namespace, entry = _key(rule)[0], (rule_host(rule), _spec(rule))
+            namespace, entry = _key(rule)[0], (rule_host(rule), rule.get("spec") or {})
             if namespace == client:
                 self._own.append(entry)
             if exported(rule, client):
                 self._exported.setdefault(namespace, []).append(entry)
 
-    def spec_for(self, host: str, namespace: str) -> Json | None:
+    def spec_for(self, host: str, namespace: str) -> rules_api.DestinationRuleSpec | None:
         """The spec that holds for `host` of `namespace`, merged where several objects of one namespace speak of it.
 
         The client's namespace is asked first, then the Service's, then the root namespace.
@@ -277,20 +315,20 @@ class DestinationRules:
         return None
 
 
-def _joined(specs: list[Json]) -> Json:
+def _joined(specs: list[rules_api.DestinationRuleSpec]) -> rules_api.DestinationRuleSpec:
     """Each subset, and the policy of the whole host, as the oldest object has it."""
-    subsets: dict[str, Json] = {}
+    subsets: dict[str, rules_api.Subset] = {}
     for subset in (subset for spec in specs for subset in spec.get("subsets") or []):
         subsets.setdefault(subset["name"], subset)
     policy = next((spec["trafficPolicy"] for spec in specs if spec.get("trafficPolicy")), None)
-    return {**specs[0], "trafficPolicy": policy, "subsets": list(subsets.values())}
+    return {**specs[0], "trafficPolicy": policy or {}, "subsets": list(subsets.values())}
 
 
-def subsets_by_host(rules: Iterable[Json]) -> dict[tuple[str, str], int]:
+def subsets_by_host(rules: Iterable[rules_api.DestinationRule]) -> dict[tuple[str, str], int]:
     """Host and name of every subset that DestinationRules define, with how many define it."""
     found: dict[tuple[str, str], int] = {}
     for rule in rules:
-        for subset in _spec(rule).get("subsets") or []:
+        for subset in (rule.get("spec") or {}).get("subsets") or []:
             key = rule_host(rule), str(subset.get("name"))
             found[key] = found.get(key, 0) + 1
     return found
@@ -304,7 +342,7 @@ class Hosts:
         entries: ServiceEntries.
     """
 
-    def __init__(self, services: Iterable[Json], entries: Iterable[Json]) -> None:
+    def __init__(self, services: Iterable[Named], entries: Iterable[ServiceEntry]) -> None:
         self._known: dict[str, list[tuple[str, list[str]]]] = {}
         for service in services:
             namespace, name = _key(service)
@@ -312,8 +350,9 @@ class Hosts:
             names = [part.strip() for part in text.split(",") if part.strip()]
             self._known.setdefault(fqdn(name, namespace), []).append((namespace, names))
         for entry in entries:
-            for host in _spec(entry).get("hosts") or []:
-                seen = (_key(entry)[0], _spec(entry).get("exportTo") or [])
+            spec = entry.get("spec") or {}
+            for host in spec.get("hosts") or []:
+                seen = (_key(entry)[0], spec.get("exportTo") or [])
                 self._known.setdefault(str(host).lower(), []).append(seen)
 
     def has(self, host: str, namespace: str) -> bool:

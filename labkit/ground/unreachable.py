@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from labkit.ground.typed import virtual_services as api
 
 __all__ = ["Unused", "unused"]
 
-Json = dict[str, Any]
+Json = Mapping[str, Any]
+"""What is only read, and of several kinds alike."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ def unused(spec: Json) -> Iterator[Unused]:
     """What is not used of a VirtualService's `http`, `tcp` and `tls`."""
     for section in ("http", "tcp", "tls"):
         yield from _of_section([rule or {} for rule in spec.get(section) or []])
-    yield from _overlapping([rule or {} for rule in spec.get("http") or []])
+    yield from _overlapping(spec.get("http") or [])
 
 
 def _of_section(rules: list[Json]) -> Iterator[Unused]:
@@ -68,13 +72,13 @@ def _name(named: Json | None, number: int) -> str:
     return f'"{name}"' if name else f"#{number}"
 
 
-def _overlapping(rules: list[Json]) -> Iterator[Unused]:
+def _overlapping(rules: list[api.HTTPRoute | None]) -> Iterator[Unused]:
     """Matches of a path's prefix that an earlier, shorter prefix takes under the same conditions."""
-    seen: list[tuple[str, str, str, Json]] = []
+    seen: list[tuple[str, str, str, dict[str, str]]] = []
     later: set[str] = set()
     found = []
     for number, rule in enumerate(rules):
-        for index, match in enumerate(rule.get("match") or []):
+        for index, match in enumerate((rule or {}).get("match") or []):
             prefix = ((match or {}).get("uri") or {}).get("prefix")
             content = json.dumps({**(match or {}), "name": ""}, sort_keys=True)
             if not isinstance(prefix, str) or not prefix or content in later:
@@ -89,21 +93,29 @@ def _overlapping(rules: list[Json]) -> Iterator[Unused]:
     yield from (one for _, one in sorted(found, key=lambda entry: entry[0]))
 
 
-def _conditions(match: Json) -> Json:
+def _conditions(match: api.HTTPMatchRequest | None) -> dict[str, str]:
     """What else a match asks for: condition → "kind value", empty where only presence counts."""
 
-    def text(wanted: Json | None) -> str:
-        return next((f"{kind} {wanted[kind]}" for kind in ("exact", "prefix") if wanted and wanted.get(kind)), "")
+    def text(wanted: api.StringMatch | None) -> str:
+        if exact := (wanted or {}).get("exact"):
+            return f"exact {exact}"
+        prefix = (wanted or {}).get("prefix")
+        return f"prefix {prefix}" if prefix else ""
 
-    found: Json = {"port": str(match.get("port") or ""), "authority": text(match.get("authority"))}
+    match = match or {}
+    found = {"port": str(match.get("port") or ""), "authority": text(match.get("authority"))}
     # Istio takes a match without a method for one of GET.
     found["method"] = text(match.get("method")) or "exact GET"
-    for section in ("headers", "queryParams", "withoutHeaders"):
-        found |= {f"{section} {name}": text(wanted) for name, wanted in (match.get(section) or {}).items()}
+    for section, asked in (
+        ("headers", match.get("headers")),
+        ("queryParams", match.get("queryParams")),
+        ("withoutHeaders", match.get("withoutHeaders")),
+    ):
+        found |= {f"{section} {name}": text(wanted) for name, wanted in (asked or {}).items()}
     return found
 
 
-def _covers(earlier: Json, later: Json) -> bool:
+def _covers(earlier: dict[str, str], later: dict[str, str]) -> bool:
     if earlier.keys() != later.keys() or earlier["port"] != later["port"]:
         return False
     return all(value.startswith(later[key]) for key, value in earlier.items())

@@ -8,13 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from labkit.cluster import Obj
 from labkit.ground.hosts import fqdn, gateway_key
 from labkit.ground.labels import selects, written
 from labkit.ground.routing import MESH, Hosts, destinations, subsets_by_host
 from labkit.ground.unreachable import unused
+
+if TYPE_CHECKING:
+    from labkit.ground.routing import Named
+    from labkit.ground.typed.destination_rules import DestinationRule
+    from labkit.ground.typed.hosts import Gateway
+    from labkit.ground.typed.virtual_services import VirtualService
 
 __all__ = ["KINDS", "Finding", "analyze", "by_kind"]
 
@@ -55,9 +61,9 @@ class Finding:
         return f"{self.level}{code} ({self.where}) {self.message}"
 
 
-def by_kind(objects: Iterable[Obj]) -> dict[str, list[Obj]]:
+def by_kind(objects: Iterable[Obj]) -> dict[str, list[Any]]:
     """Objects by their kind."""
-    found: dict[str, list[Obj]] = {}
+    found: dict[str, list[Any]] = {}
     for item in objects:
         found.setdefault(item["kind"], []).append(item)
     return found
@@ -78,14 +84,17 @@ def analyze(objects: Iterable[Obj], namespaces: Iterable[str] = ()) -> list[Find
 
 
 class _Known:
-    def __init__(self, objects: dict[str, list[Obj]]) -> None:
+    def __init__(self, objects: dict[str, list[Any]]) -> None:
         self.objects = objects
+        self.routes: list[VirtualService] = objects.get("VirtualService", [])
+        self.rules: list[DestinationRule] = objects.get("DestinationRule", [])
+        self.doors: list[Gateway] = objects.get("Gateway", [])
         self.hosts = Hosts(objects.get("Service", []), objects.get("ServiceEntry", []))
-        self.gateway_names = {f"{namespace(g)}/{name(g)}" for g in objects.get("Gateway", [])}
-        self.subsets = subsets_by_host(objects.get("DestinationRule", []))
+        self.gateway_names = {f"{namespace(g)}/{name(g)}" for g in self.doors}
+        self.subsets = subsets_by_host(self.rules)
 
     def virtual_services(self) -> Iterator[tuple[str, Finding]]:
-        for item in self.objects.get("VirtualService", []):
+        for item in self.routes:
             there, where = namespace(item), f"VirtualService {namespace(item)}/{name(item)}"
             for gateway in item["spec"].get("gateways") or []:
                 reference = gateway_key(gateway, there)
@@ -110,7 +119,7 @@ class _Known:
                     yield there, _missing(where, "host+subset in destinationrule", what, step, command=False)
 
     def destination_rules(self) -> Iterator[tuple[str, Finding]]:
-        for item in self.objects.get("DestinationRule", []):
+        for item in self.rules:
             there, host = namespace(item), item["spec"].get("host", "")
             if not self.hosts.has(fqdn(host, there), there):
                 where = f"DestinationRule {there}/{name(item)}"
@@ -118,8 +127,8 @@ class _Known:
 
     def gateways(self) -> Iterator[tuple[str, Finding]]:
         pods = self.objects.get("Pod", [])
-        for item in self.objects.get("Gateway", []):
-            selector: dict[str, str] = item["spec"].get("selector") or {}
+        for item in self.doors:
+            selector = item["spec"].get("selector") or {}
             if selector and not any(selects(selector, labels(pod)) for pod in pods):
                 shown = written({"matchLabels": selector})
                 where = f"Gateway {namespace(item)}/{name(item)}"
@@ -145,17 +154,17 @@ class _Known:
                 yield there, Finding("Info", "IST0102", f"Namespace {there}", message, step)
 
 
-def name(item: Obj) -> str:
+def name(item: Named) -> str:
     """Its name."""
     return str(item["metadata"]["name"])
 
 
-def namespace(item: Obj) -> str:
+def namespace(item: Named) -> str:
     """Its namespace."""
     return str(item["metadata"].get("namespace", ""))
 
 
-def labels(item: Obj) -> dict[str, str]:
+def labels(item: Named) -> dict[str, str]:
     """Its labels."""
     return item["metadata"].get("labels") or {}
 
@@ -166,11 +175,11 @@ def has_sidecar(pod: Obj) -> bool:
     return any(container["name"] == "istio-proxy" for container in containers)
 
 
-def _revision(item: Obj) -> str:
+def _revision(item: Named) -> str:
     return labels(item).get("istio.io/rev", "")
 
 
-def _wants_sidecar(pod: Obj) -> bool:
+def _wants_sidecar(pod: Any) -> bool:
     told = {**(pod["metadata"].get("annotations") or {}), **labels(pod)}
     over = pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
     return told.get("sidecar.istio.io/inject") != "false" and not pod["spec"].get("hostNetwork") and not over

@@ -10,15 +10,14 @@ from __future__ import annotations
 import html
 import re
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from labkit.ground import framing, peers
+from labkit.ground import peers
 from labkit.ground.client import send
 from labkit.ground.errors import LabError
-from labkit.ground.framing import FramingError
 from labkit.ground.guard import new_secret, same_secret
-from labkit.ground.handler import BoundedHandler, BoundedServer
+from labkit.ground.web import Request, Response, Server
 
 __all__ = ["Relay", "rewritten"]
 
@@ -28,9 +27,7 @@ _NOT_ON = _HOP | {
     *("host", "origin", "referer", "authorization", "accept-encoding"),
     *("x-forwarded-prefix", "x-forwarded-context", "x-proxycontextpath"),
 }
-_MOST_BODY = 8 * 1024 * 1024
-"""Bytes of what a console's page sends; saved dashboards and Istio's objects are far below."""
-
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _NOT_BACK = _HOP | {"x-frame-options"}
 _JUPYTER_COOKIE = re.compile(r"_xsrf|username-|jupyterhub-")
 
@@ -74,10 +71,10 @@ class Relay:
         self, upstream: Callable[[], str], *, port: int = 0, secret: str = "", home: Callable[[], str] | None = None
     ) -> None:
         self.secret = secret or new_secret()
-        self._server = _Server(("127.0.0.1", port), _Handler)
-        self._server.secret, self._server.upstream, self._server.home = self.secret, upstream, home
+        self._upstream, self._home = upstream, home
+        self._server = _Server(("127.0.0.1", port), self._answer)
         self.port = int(self._server.server_address[1])
-        self._thread = threading.Thread(target=self._server.serve_forever, name=f"relay {self.port}", daemon=True)
+        self._thread = threading.Thread(target=self._server.run, name=f"relay {self.port}", daemon=True)
         self._thread.start()
 
     @property
@@ -91,83 +88,70 @@ class Relay:
 
     def close(self) -> None:
         """End it; its port is free afterwards."""
-        self._server.shutdown()
+        self._server.ending = True
         self._server.server_close()
         self._thread.join()
 
+    def _answer(self, request: Request) -> Response:
+        found = self._refused(request) or self._shown(request, request.body)
+        # The secret stands in the address: it must not travel on as a referrer.
+        found.headers.append(("Referrer-Policy", "same-origin"))
+        return found
 
-class _Server(BoundedServer):
-    request_queue_size = 64
-    secret = ""
-    upstream: Callable[[], str]
-    home: Callable[[], str] | None = None
+    def _refused(self, request: Request) -> Response | None:
+        if not same_secret(request.target[1:].partition("/")[0], self.secret):
+            return _page(403, "This address is the workshop's own.", "Open it from a notebook or from the launcher.")
+        if request.method not in _METHODS:
+            return _page(501, f"{request.method} is no method of these pages.", "Nothing was handed on.")
+        return None
 
+    def _shown(self, request: Request, body: bytes) -> Response:
+        try:
+            return self._handed_on(request, body)
+        except LabError as error:
+            return _page(503, str(error), "This page tries again by itself.")
+        except OSError:
+            return _page(503, "The pod is being replaced.", "This page tries again by itself.")
+        except Exception as error:
+            # In a notebook a traceback would appear below whatever cell ran last.
+            said = f"This page could not be handed on: {type(error).__name__}: {error}."
+            return _page(
+                500, said, "Load it again; if that does not help, `labkit report` packs what is needed to see why."
+            )
+
+    def _handed_on(self, request: Request, body: bytes) -> Response:
+        first, slash, rest = request.target[1:].partition("/")
+        if not slash:
+            return Response(302, headers=[("Location", f"{request.target}/")], content_type="")
+        inner = f"/{first}"
+        prefix = request.headers.get("x-forwarded-prefix", "").rstrip("/") + inner
+        if not rest and self._home is not None and (home := self._home()) != "/":
+            return Response(302, headers=[("Location", inner + home)], content_type="")
+        host = urlsplit(self._upstream()).netloc
+        headers = {name: value for name, value in request.items if name.lower() not in _NOT_ON | {"cookie"}}
+        sent = "; ".join(value for name, value in request.items if name.lower() == "cookie")
+        cookies = [c for c in sent.split("; ") if c and not _JUPYTER_COOKIE.match(c)]
+        if cookies:
+            headers["Cookie"] = "; ".join(cookies)
+        answer = send(f"http://{host}/{rest}", request.method, headers, body or None, timeout=60)
+        kept = [(name, value) for name, value in answer.headers if name.lower() not in _NOT_BACK]
+        content = rewritten(answer.body, answer.header("Content-Type").lower(), prefix)
+        return Response(
+            answer.status, content, [_moved(name, value, prefix, inner) for name, value in kept], content_type=""
+        )
+
+
+class _Server(Server):
     def verify_request(self, request: object, client_address: object) -> bool:
         """Whether who connects may: nobody but this user's browser or Jupyter server has a use for these pages."""
         return peers.ours(request)
 
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A browser that went away is no fault."""
 
-
-class _Handler(BoundedHandler):
-    timeout = 60
-    server: _Server
-
-    def refuse(self, error: FramingError) -> None:
-        self._page(error.status, f"{error.words}.", "Nothing was handed on.")
-
-    def _handle(self) -> None:
-        first, slash, rest = self.path[1:].partition("/")
-        if not same_secret(first, self.server.secret):
-            # What a stranger sends besides is never read.
-            self.close_connection = True
-            self._page(403, "This address is the workshop's own.", "Open it from a notebook or from the launcher.")
-            return
-        body = framing.read_body(self.incoming, self.body_length(), _MOST_BODY)
-        if not slash:
-            self._reply(302, [("Location", f"{self.path}/")], b"")
-            return
-        outer = self.headers.get("X-Forwarded-Prefix") or ""
-        try:
-            self._relay(f"/{rest}", body, outer.rstrip("/") + f"/{first}", f"/{first}")
-        except LabError as error:
-            self._page(503, str(error), "This page tries again by itself.")
-        except OSError:
-            self._page(503, "The pod is being replaced.", "This page tries again by itself.")
-
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = _handle  # noqa: N815 (its names)
-
-    def _relay(self, path: str, body: bytes, prefix: str, inner: str) -> None:
-        if path == "/" and self.server.home is not None and (home := self.server.home()) != "/":
-            self._reply(302, [("Location", inner + home)], b"")
-            return
-        host = urlsplit(self.server.upstream()).netloc
-        headers = {name: value for name, value in self.headers.items() if name.lower() not in _NOT_ON | {"cookie"}}
-        cookies = [c for c in self.headers.get("Cookie", "").split("; ") if c and not _JUPYTER_COOKIE.match(c)]
-        if cookies:
-            headers["Cookie"] = "; ".join(cookies)
-        answer = send(f"http://{host}{path}", self.command, headers, body or None, timeout=60)
-        kept = [(name, value) for name, value in answer.headers if name.lower() not in _NOT_BACK]
-        content = rewritten(answer.body, answer.header("Content-Type").lower(), prefix)
-        self._reply(answer.status, [_moved(name, value, prefix, inner) for name, value in kept], content)
-
-    def _page(self, status: int, said: str, next_step: str) -> None:
-        again = '<meta http-equiv="refresh" content="2">' if status == 503 else ""
-        text = f"<p>{html.escape(said)}</p><p>{html.escape(next_step)}</p>"
-        page = f'<!DOCTYPE html><html><head><meta charset="utf-8">{again}</head><body>{text}</body></html>'
-        self._reply(status, [("Content-Type", "text/html; charset=utf-8")], page.encode())
-
-    def _reply(self, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> None:
-        self.send_response_only(status)
-        for name, value in headers:
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        # The secret stands in the address: it must not travel on as a referrer.
-        self.send_header("Referrer-Policy", "same-origin")
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
+def _page(status: int, said: str, next_step: str) -> Response:
+    again = '<meta http-equiv="refresh" content="2">' if status == 503 else ""
+    text = f"<p>{html.escape(said)}</p><p>{html.escape(next_step)}</p>"
+    page = f'<!DOCTYPE html><html><head><meta charset="utf-8">{again}</head><body>{text}</body></html>'
+    return Response(status, page)
 
 
 def _moved(name: str, value: str, prefix: str, inner: str) -> tuple[str, str]:

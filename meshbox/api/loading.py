@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from meshbox.api.builtin import canonical_builtin
 from meshbox.api.journal.format import Reading
 from meshbox.api.setting_aside import Aside
 from meshbox.contracts import Obj
@@ -106,6 +107,8 @@ def load(reading: Reading) -> Loaded:
         if why:
             loaded.aside.append(Aside(resource, *key, why, raw, obj if isinstance(obj, dict) else None))
         else:
+            # One kept before quantities had one form would differ from what is made of it from now on.
+            canonical_builtin(obj.get("apiVersion", ""), obj.get("kind", ""), obj)
             loaded.objects[resource, key] = obj, raw, version
     return loaded
 

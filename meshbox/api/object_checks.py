@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from meshbox.api import refusals
-from meshbox.api.builtin import prune_builtin, validate_builtin, validate_update
+from meshbox.api.builtin import canonical_builtin, prune_builtin, validate_builtin, validate_update
 from meshbox.api.conversion import from_hub, to_hub
 from meshbox.api.custom_schema import CustomSchema
 from meshbox.api.defaults import TokenSecret, apply_defaults
@@ -53,9 +53,11 @@ class Checks:
             raise refusals.bad_request(cannot_unmarshal(meta, f"{resource.kind}.metadata", "v1.ObjectMeta"))
         if resource.crd is not None:
             self._custom(resource, served, obj, old, options, subresource)
-        elif options.validation:
-            self._report(resource, served, obj, validate_builtin(served.api_version, resource.kind, obj), options)
-            prune_builtin(served.api_version, resource.kind, obj)
+        else:
+            if options.validation:
+                self._report(resource, served, obj, validate_builtin(served.api_version, resource.kind, obj), options)
+                prune_builtin(served.api_version, resource.kind, obj)
+            canonical_builtin(served.api_version, resource.kind, obj)
         return to_hub(served, obj)
 
     def _custom(
@@ -102,6 +104,12 @@ class Checks:
         """Fill in what a client may leave out, in place."""
         if resource.crd is None:
             apply_defaults(resource.name, obj, self._settings, self._token_secret)
+
+    def completed(self, resource: Resource, obj: Obj) -> None:
+        """What plugins have changed, given the form and the defaults of what clients send; in place."""
+        if resource.crd is None:
+            canonical_builtin(resource.api_version, resource.kind, obj)
+        self.defaults(resource, obj)
 
     @staticmethod
     def errors(resource: Resource, obj: Obj, before: Obj | None, options: WriteOptions) -> list[Obj]:

@@ -237,7 +237,7 @@ class Writes:
         for plugin in self.plugins:
             plugin.mutate(request)
         if self.plugins and resource.name == "pods" and request.operation == "CREATE":
-            self._checks.defaults(resource, request.object)
+            self._checks.completed(resource, request.object)
 
     def _validate(self, request: AdmissionRequest) -> None:
         for plugin in self.plugins:

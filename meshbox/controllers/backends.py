@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 from labkit.ground.int_or_string import target_port
 from labkit.ground.labels import written
-from meshbox.contracts import Obj
 from meshbox.controllers.meta import Context
 from meshbox.controllers.pods import is_finished, is_ready, is_terminating
+
+if TYPE_CHECKING:
+    from meshbox.typed.jobs import ObjectReference
+    from meshbox.typed.pods import Pod
+    from meshbox.typed.services import Service
 
 __all__ = ["Backend", "Port", "backends", "publishes_not_ready"]
 
@@ -36,18 +41,18 @@ class Backend:
         terminating: Whether it is being deleted.
     """
 
-    pod: Obj
+    pod: Pod
     ip: str
     ports: tuple[Port, ...]
     ready: bool
     terminating: bool
 
-    def target(self) -> Obj:
+    def target(self) -> ObjectReference:
         """The reference to the pod."""
         meta = self.pod["metadata"]
         return {"kind": "Pod", "namespace": meta["namespace"], "name": meta["name"], "uid": meta["uid"]}
 
-    def hostname(self, service: Obj) -> str:
+    def hostname(self, service: Service) -> str:
         """The name under which a headless Service's DNS shows the pod."""
         spec = self.pod["spec"]
         if spec.get("hostname") and spec.get("subdomain") == service["metadata"]["name"]:
@@ -55,7 +60,7 @@ class Backend:
         return ""
 
 
-def publishes_not_ready(service: Obj) -> bool:
+def publishes_not_ready(service: Service) -> bool:
     """Whether pods of the Service count from the moment they have an address."""
     annotations = service["metadata"].get("annotations") or {}
     return (
@@ -64,11 +69,11 @@ def publishes_not_ready(service: Obj) -> bool:
     )
 
 
-def backends(context: Context, service: Obj) -> list[Backend]:
+def backends(context: Context, service: Service) -> list[Backend]:
     """The pods that the Service selects and that have an address, by address."""
     selector = written({"matchLabels": service["spec"]["selector"]})
     found = []
-    for pod in context.objects.view("pods", service["metadata"]["namespace"], labels=selector):
+    for pod in cast("list[Pod]", context.objects.view("pods", service["metadata"]["namespace"], labels=selector)):
         ip = (pod.get("status") or {}).get("podIP")
         if not ip or is_finished(pod):
             continue

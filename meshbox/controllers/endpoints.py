@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from meshbox.contracts import Event, Obj
 from meshbox.controllers.backends import Backend, Port, backends, publishes_not_ready
@@ -11,6 +11,9 @@ from meshbox.controllers.endpointslices import SLICES, mirror, write_slices
 from meshbox.controllers.meta import MANAGER, Context
 from meshbox.controllers.selecting import SelectorIndex
 from meshbox.reconcile import Key, Reconciler, object_key
+
+if TYPE_CHECKING:
+    from meshbox.typed.services import CoreV1EndpointPort, EndpointAddress, Endpoints, EndpointSubset, Service
 
 __all__ = ["EndpointsController"]
 
@@ -70,8 +73,8 @@ class EndpointsController:
     async def _reconcile(self, key: Key) -> None:
         namespace, name = key
         objects = self._context.objects
-        service = objects.find("services", name, namespace)
-        endpoints = objects.find("endpoints", name, namespace)
+        service = cast("Service | None", objects.find("services", name, namespace))
+        endpoints = cast("Endpoints | None", objects.find("endpoints", name, namespace))
         if service is None:
             # Endpoints may be written before their Service: only those whose Service was there are deleted.
             if key in self._gone and endpoints is not None:
@@ -95,7 +98,7 @@ class EndpointsController:
         # Kubernetes 1.14 knows none. What is built in neither comes nor goes.
         return SLICES in self._context.objects.resources()
 
-    def _write(self, service: Obj, endpoints: Obj | None, found: list[Backend]) -> None:
+    def _write(self, service: Service, endpoints: Endpoints | None, found: list[Backend]) -> None:
         meta = service["metadata"]
         labels = dict(meta.get("labels") or {})
         if service["spec"].get("clusterIP") == "None":
@@ -104,7 +107,7 @@ class EndpointsController:
             labels[_MANAGED] = "endpoint-controller"
         subsets = self._subsets(service, found)
         if endpoints is None:
-            wanted: dict[str, Any] = {
+            wanted: Endpoints = {
                 "apiVersion": "v1",
                 "kind": "Endpoints",
                 "metadata": {"name": meta["name"], "namespace": meta["namespace"]},
@@ -118,33 +121,35 @@ class EndpointsController:
         wanted["metadata"].setdefault("annotations", {})[_TRIGGER] = self._context.now()
         wanted["subsets"] = subsets
         if endpoints is None:
-            self._context.objects.create("endpoints", wanted, meta["namespace"], manager=MANAGER)
+            self._context.objects.create("endpoints", {**wanted}, meta["namespace"], manager=MANAGER)
         else:
-            self._context.objects.update("endpoints", wanted, manager=MANAGER)
+            self._context.objects.update("endpoints", {**wanted}, manager=MANAGER)
 
-    def _subsets(self, service: Obj, found: list[Backend]) -> list[Obj]:
+    def _subsets(self, service: Service, found: list[Backend]) -> list[EndpointSubset]:
         """Addresses grouped by the ports they serve."""
         all_ready = publishes_not_ready(service)
-        subsets: dict[tuple[Port, ...], dict[str, Any]] = {}
+        subsets: dict[tuple[Port, ...], EndpointSubset] = {}
         for backend in found:
             if backend.terminating and not all_ready:
                 continue
-            address: dict[str, Any] = {"ip": backend.ip}
+            address: EndpointAddress = {"ip": backend.ip}
             if hostname := backend.hostname(service):
                 address["hostname"] = hostname
             address["nodeName"] = backend.pod["spec"].get("nodeName", "")
             address["targetRef"] = backend.target()
             subset = subsets.setdefault(backend.ports, {})
-            field = "addresses" if backend.ready or all_ready else "notReadyAddresses"
-            subset.setdefault(field, []).append(address)
+            if backend.ready or all_ready:
+                subset.setdefault("addresses", []).append(address)
+            else:
+                subset.setdefault("notReadyAddresses", []).append(address)
         for ports, subset in subsets.items():
             if ports:
                 subset["ports"] = [_port(port) for port in ports]
         return [subsets[ports] for ports in sorted(subsets)]
 
 
-def _port(port: Port) -> Obj:
-    written: Obj = {"name": port.name} if port.name else {}
+def _port(port: Port) -> CoreV1EndpointPort:
+    written: CoreV1EndpointPort = {"name": port.name} if port.name else {}
     written |= {"port": port.number, "protocol": port.protocol}
     if port.app_protocol:
         written["appProtocol"] = port.app_protocol

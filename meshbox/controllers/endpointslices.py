@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from meshbox.contracts import Obj
 from meshbox.controllers.backends import Backend, Port, publishes_not_ready
 from meshbox.controllers.meta import MANAGER, Context, owner_reference
 from meshbox.reconcile import object_key
+
+if TYPE_CHECKING:
+    from meshbox.typed.services import (
+        DiscoveryV1EndpointPort,
+        Endpoint,
+        EndpointAddress,
+        Endpoints,
+        EndpointSlice,
+        Service,
+    )
 
 __all__ = ["SLICES", "mirror", "write_slices"]
 
@@ -24,15 +34,15 @@ _FROM_PODS = "endpointslice-controller.k8s.io"
 _FROM_ENDPOINTS = "endpointslicemirroring-controller.k8s.io"
 
 
-def write_slices(context: Context, service: Obj, found: list[Backend]) -> None:
+def write_slices(context: Context, service: Service, found: list[Backend]) -> None:
     """Bring the slices of a Service with a selector up to date.
 
     A Service without pods keeps one slice without endpoints: so a reader can tell "none" from "not looked yet".
     """
     all_ready = publishes_not_ready(service)
-    groups: dict[tuple[Port, ...], list[Obj]] = {}
+    groups: dict[tuple[Port, ...], list[Endpoint]] = {}
     for backend in found:
-        endpoint: dict[str, Any] = {
+        endpoint: Endpoint = {
             "addresses": [backend.ip],
             "conditions": {
                 "ready": all_ready or (backend.ready and not backend.terminating),
@@ -52,7 +62,7 @@ def write_slices(context: Context, service: Obj, found: list[Backend]) -> None:
     _write(context, service, owner_reference(service, "v1", "Service"), labels, _FROM_PODS, contents or [([], [])])
 
 
-def mirror(context: Context, endpoints: Obj) -> None:
+def mirror(context: Context, endpoints: Endpoints) -> None:
     """Bring the slices that mirror Endpoints without a selector up to date."""
     if object_key(endpoints) == ("default", "kubernetes"):
         # The API server writes the slice of its own Service.
@@ -63,19 +73,28 @@ def mirror(context: Context, endpoints: Obj) -> None:
         return
     contents = []
     for subset in endpoints.get("subsets") or ():
-        items = []
-        for field, ready in (("addresses", True), ("notReadyAddresses", False)):
-            for address in subset.get(field) or ():
-                endpoint: dict[str, Any] = {"addresses": [address["ip"]], "conditions": {"ready": ready}}
-                kept = {key: address[key] for key in ("hostname", "nodeName", "targetRef") if address.get(key)}
-                items.append(endpoint | kept)
-        ports = [{"name": port.get("name", ""), **port} for port in subset.get("ports") or ()]
+        items = [_mirrored(address, ready=True) for address in subset.get("addresses") or ()]
+        items += [_mirrored(address, ready=False) for address in subset.get("notReadyAddresses") or ()]
+        ports: list[DiscoveryV1EndpointPort] = [
+            {"name": port.get("name", ""), **port} for port in subset.get("ports") or ()
+        ]
         contents.append((ports, items))
     _write(context, endpoints, owner_reference(endpoints, "v1", "Endpoints"), labels, _FROM_ENDPOINTS, contents)
 
 
-def _port(port: Port) -> Obj:
-    written: Obj = {"name": port.name, "port": port.number, "protocol": port.protocol}
+def _mirrored(address: EndpointAddress, *, ready: bool) -> Endpoint:
+    endpoint: Endpoint = {"addresses": [address["ip"]], "conditions": {"ready": ready}}
+    if address.get("hostname"):
+        endpoint["hostname"] = address["hostname"]
+    if address.get("nodeName"):
+        endpoint["nodeName"] = address["nodeName"]
+    if address.get("targetRef"):
+        endpoint["targetRef"] = address["targetRef"]
+    return endpoint
+
+
+def _port(port: Port) -> DiscoveryV1EndpointPort:
+    written: DiscoveryV1EndpointPort = {"name": port.name, "port": port.number, "protocol": port.protocol}
     if port.app_protocol:
         written["appProtocol"] = port.app_protocol
     return written
@@ -83,18 +102,18 @@ def _port(port: Port) -> Obj:
 
 def _write(
     context: Context,
-    source: Obj,
+    source: Service | Endpoints,
     owner: Obj,
     labels: dict[str, str],
     manager: str,
-    contents: list[tuple[list[Obj], list[Obj]]],
+    contents: list[tuple[list[DiscoveryV1EndpointPort], list[Endpoint]]],
 ) -> None:
     meta = source["metadata"]
     labels = {**labels, _SERVICE: meta["name"], _MANAGED: manager}
     selector = f"{_SERVICE}={meta['name']},{_MANAGED}={manager}"
     left = [
         item
-        for item in context.objects.list(SLICES, meta["namespace"], labels=selector)
+        for item in cast("list[EndpointSlice]", context.objects.list(SLICES, meta["namespace"], labels=selector))
         if "deletionTimestamp" not in item["metadata"]
     ]
     chunks = [
@@ -103,7 +122,7 @@ def _write(
         for start in range(0, max(1, len(endpoints)), MOST_ENDPOINTS)
     ]
     # A slice keeps its ports if it can: readers follow a slice by its name.
-    pairs: list[tuple[Obj | None, list[Obj], list[Obj]]] = []
+    pairs: list[tuple[EndpointSlice | None, list[DiscoveryV1EndpointPort], list[Endpoint]]] = []
     for ports, endpoints in chunks:
         same = next((item for item in left if (item.get("ports") or []) == ports), None)
         if same is not None:

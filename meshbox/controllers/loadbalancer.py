@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import ipaddress
+from typing import TYPE_CHECKING, cast
 
-from meshbox.contracts import Obj
 from meshbox.controllers.meta import Context, write_status
 from meshbox.reconcile import Key, Reconciler
+
+if TYPE_CHECKING:
+    from meshbox.typed.services import LoadBalancerIngress, Service, ServiceStatus
 
 __all__ = ["LoadBalancerController"]
 
 COMPONENT = "service-controller"
 
 
-def _addresses(service: Obj) -> list[str]:
+def _addresses(service: Service) -> list[str]:
     ingress = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ()
     return [item["ip"] for item in ingress if "ip" in item]
 
@@ -27,7 +30,7 @@ class LoadBalancerController:
 
     async def _reconcile(self, key: Key) -> None:
         namespace, name = key
-        service = self._context.objects.find("services", name, namespace)
+        service = cast("Service | None", self._context.objects.find("services", name, namespace))
         if service is None or "deletionTimestamp" in service["metadata"]:
             return
         spec = service["spec"]
@@ -35,7 +38,7 @@ class LoadBalancerController:
         present = _addresses(service)
         if not (wanted and self._context.settings.loadbalancer):
             if present and spec.get("type") != "LoadBalancer":
-                write_status(self._context, "services", service, {**service["status"], "loadBalancer": {}})
+                write_status(self._context, "services", {**service}, {**service["status"], "loadBalancer": {}})
             return
         network = self._context.settings.plan.loadbalancer_cidr
         if len(present) == 1 and ipaddress.ip_address(present[0]) in network:
@@ -46,13 +49,15 @@ class LoadBalancerController:
             message = f"Error syncing load balancer: failed to ensure load balancer: no address is left in {network}"
             self._context.objects.event(service, "Warning", "SyncLoadBalancerFailed", message, COMPONENT)
             return
-        ingress = {"ip": address} if self._context.settings.legacy else {"ip": address, "ipMode": "VIP"}
-        status = {**(service.get("status") or {}), "loadBalancer": {"ingress": [ingress]}}
-        write_status(self._context, "services", service, status)
+        ingress: LoadBalancerIngress = (
+            {"ip": address} if self._context.settings.legacy else {"ip": address, "ipMode": "VIP"}
+        )
+        status: ServiceStatus = {**(service.get("status") or {}), "loadBalancer": {"ingress": [ingress]}}
+        write_status(self._context, "services", {**service}, status)
         self._say(service, "EnsuredLoadBalancer", "Ensured load balancer")
         self._tell_moved(service, address)
 
-    def _tell_moved(self, service: Obj, address: str) -> None:
+    def _tell_moved(self, service: Service, address: str) -> None:
         plan = self._context.settings.plan
         ports = [port["port"] for port in service["spec"].get("ports") or []]
         moved = [f"{port} at {address}:{plan.port(port)}" for port in ports if plan.port(port) != port]
@@ -60,11 +65,12 @@ class LoadBalancerController:
             message = f"this user may not listen on ports below 1024: {', '.join(moved)}"
             self._context.objects.event(service, "Warning", "PortsMoved", message, COMPONENT)
 
-    def _say(self, service: Obj, reason: str, message: str) -> None:
+    def _say(self, service: Service, reason: str, message: str) -> None:
         self._context.objects.event(service, "Normal", reason, message, COMPONENT)
 
     def _free(self, asked: str) -> str | None:
         """An address nobody has: the one asked for if possible, else the lowest."""
-        taken = {ip for service in self._context.objects.list("services") for ip in _addresses(service)}
+        services = cast("list[Service]", self._context.objects.list("services"))
+        taken = {ip for service in services for ip in _addresses(service)}
         free = [str(ip) for ip in self._context.settings.plan.loadbalancer_cidr.hosts() if str(ip) not in taken]
         return asked if asked in free else next(iter(free), None)

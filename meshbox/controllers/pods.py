@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from meshbox.contracts import ApiError, Obj
 from meshbox.controllers.meta import MANAGER, Context, condition, owner_reference, parse_time
 from meshbox.controllers.owned import OwnerKind
+
+if TYPE_CHECKING:
+    from meshbox.typed.pods import Pod
 
 __all__ = [
     "PodControl",
@@ -21,28 +24,28 @@ __all__ = [
 ]
 
 
-def is_finished(pod: Obj) -> bool:
+def is_finished(pod: Pod | Obj) -> bool:
     """Whether all of the pod's containers have ended for good."""
     return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
 
 
-def is_terminating(pod: Obj) -> bool:
+def is_terminating(pod: Pod | Obj) -> bool:
     """Whether the pod is being deleted."""
     return "deletionTimestamp" in pod["metadata"]
 
 
-def is_active(pod: Obj) -> bool:
+def is_active(pod: Pod | Obj) -> bool:
     """Whether the pod counts as one of its controller's replicas."""
     return not is_finished(pod) and not is_terminating(pod)
 
 
-def is_ready(pod: Obj) -> bool:
+def is_ready(pod: Pod | Obj) -> bool:
     """Whether the pod's Ready condition is true."""
     ready = condition(pod.get("status") or {}, "Ready")
     return ready is not None and ready["status"] == "True"
 
 
-def available_after(pod: Obj, min_ready_seconds: int, now: float) -> float | None:
+def available_after(pod: Pod | Obj, min_ready_seconds: int, now: float) -> float | None:
     """Seconds until the pod counts as available: 0 where it does, None while it is not ready."""
     if not is_ready(pod):
         return None
@@ -52,7 +55,7 @@ def available_after(pod: Obj, min_ready_seconds: int, now: float) -> float | Non
     return max(0.0, parse_time(ready.get("lastTransitionTime")) + min_ready_seconds - now)
 
 
-def deletion_rank(pod: Obj) -> tuple[Any, ...]:
+def deletion_rank(pod: Pod | Obj) -> tuple[Any, ...]:
     """Sort key by which pods are deleted when there are too many: the least useful first.
 
     Source: the order of Kubernetes' ReplicaSet controller (unassigned, pending, not ready, cheap to delete, ready for

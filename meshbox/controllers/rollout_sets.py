@@ -10,7 +10,7 @@ from meshbox.controllers import rollout
 from meshbox.controllers.meta import MANAGER, Context, hash_text, owner_reference
 
 if TYPE_CHECKING:
-    from meshbox.typed.metadata import ObjectMeta
+    from labkit.ground.typed.metadata import ObjectMeta
     from meshbox.typed.pods import PodTemplateSpec
     from meshbox.typed.workloads import Deployment, ReplicaSet
 

@@ -8,8 +8,8 @@ import socketserver
 import sys
 import threading
 
+from labkit.ground.web import real_port
 from meshbox.images.context import Image
-from meshbox.images.web import real_port
 
 __all__ = ["IMAGES", "main"]
 

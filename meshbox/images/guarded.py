@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from labkit.ground.guard import refusal
-from meshbox.images.web import App, Request, Response
+from labkit.ground.web import App, Request, Response
 
 __all__ = ["guarded"]
 

@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable, Mapping
 from html import escape
 
+from labkit.ground.web import App, Request, Response
 from meshbox.exposition import CONTENT_TYPE, exposition, gauge, process
 from meshbox.images.context import ImageName
 from meshbox.images.guarded import guarded
-from meshbox.images.web import App, Request, Response
 
 __all__ = ["about", "app", "healthy", "tag"]
 

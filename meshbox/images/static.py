@@ -6,9 +6,9 @@ import mimetypes
 import os
 from pathlib import Path
 
+from labkit.ground.web import Request, Response, serve
 from meshbox.images.context import ImageName
 from meshbox.images.standin import about
-from meshbox.images.web import Request, Response, serve
 
 __all__ = ["main"]
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from meshbox.addresses import AddressPlan
-from meshbox.contracts import Obj
-from meshbox.mesh.envoy import cidr, extension, typed
+from meshbox.mesh.envoy import Json, cidr, extension, typed
+from meshbox.mesh.kinds import AUTHORIZATION_POLICIES
 from meshbox.mesh.model import Workload
-from meshbox.mesh.snapshot import AUTHORIZATION_POLICIES, Snapshot
+from meshbox.mesh.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from labkit.ground.typed.security import AuthorizationPolicy, Condition, Operation, Rule, Source
 
 __all__ = ["ALLOW_FILTER", "DENY_FILTER", "network_filters", "policies_of", "route_config"]
 
-Json = dict[str, Any]
 
 DENY_FILTER, ALLOW_FILTER = "istio.rbac.deny", "istio.rbac.allow"
 """Names of the two RBAC filters: denials are looked at first, whatever is allowed."""
@@ -26,7 +28,7 @@ _HTTP_KEYS = ("requestPrincipals", "notRequestPrincipals", "remoteIpBlocks", "no
 _HTTP_OPERATIONS = ("hosts", "notHosts", "methods", "notMethods", "paths", "notPaths")
 
 
-def policies_of(snapshot: Snapshot, workload: Workload) -> list[Obj]:
+def policies_of(snapshot: Snapshot, workload: Workload) -> list[AuthorizationPolicy]:
     """The AuthorizationPolicies that apply to `workload` and that the sandbox enforces (ALLOW and DENY)."""
     if snapshot.legacy:
         return []
@@ -34,11 +36,11 @@ def policies_of(snapshot: Snapshot, workload: Workload) -> list[Obj]:
     return [p for p in found if ((p.get("spec") or {}).get("action") or "ALLOW") in ("ALLOW", "DENY")]
 
 
-def _by_action(policies: list[Obj], action: str) -> list[Obj]:
+def _by_action(policies: list[AuthorizationPolicy], action: str) -> list[AuthorizationPolicy]:
     return [p for p in policies if ((p.get("spec") or {}).get("action") or "ALLOW") == action]
 
 
-def route_config(snapshot: Snapshot, policies: list[Obj]) -> Json:
+def route_config(snapshot: Snapshot, policies: list[AuthorizationPolicy]) -> Json:
     """The per-filter configuration of a route table; empty without policies."""
     found: Json = {}
     for action, name in (("DENY", DENY_FILTER), ("ALLOW", ALLOW_FILTER)):
@@ -49,7 +51,7 @@ def route_config(snapshot: Snapshot, policies: list[Obj]) -> Json:
     return found
 
 
-def network_filters(snapshot: Snapshot, policies: list[Obj]) -> list[Json]:
+def network_filters(snapshot: Snapshot, policies: list[AuthorizationPolicy]) -> list[Json]:
     """The filters of a TCP chain."""
     found = []
     for action in ("DENY", "ALLOW"):
@@ -60,7 +62,7 @@ def network_filters(snapshot: Snapshot, policies: list[Obj]) -> list[Json]:
     return found
 
 
-def _rules(policies: list[Obj], plan: AddressPlan, *, http: bool) -> Json:
+def _rules(policies: list[AuthorizationPolicy], plan: AddressPlan, *, http: bool) -> Json:
     found: Json = {}
     for policy in policies:
         meta, spec = policy["metadata"], policy.get("spec") or {}
@@ -74,7 +76,7 @@ def _rules(policies: list[Obj], plan: AddressPlan, *, http: bool) -> Json:
     return found
 
 
-def _asks_for_http(rule: Json) -> bool:
+def _asks_for_http(rule: Rule) -> bool:
     sources = [entry.get("source") or {} for entry in rule.get("from") or []]
     operations = [entry.get("operation") or {} for entry in rule.get("to") or []]
     conditions = [condition.get("key", "") for condition in rule.get("when") or []]
@@ -85,7 +87,7 @@ def _asks_for_http(rule: Json) -> bool:
     )
 
 
-def _rule(rule: Json, plan: AddressPlan, *, http: bool) -> Json:
+def _rule(rule: Rule, plan: AddressPlan, *, http: bool) -> Json:
     principals = [_source(entry.get("source") or {}, http=http) for entry in rule.get("from") or []]
     permissions = [_operation(entry.get("operation") or {}, plan, http=http) for entry in rule.get("to") or []]
     and_principals, and_permissions = _conditions(rule.get("when") or [], plan, http=http)
@@ -103,42 +105,47 @@ def _all(key: str, inner: str, parts: list[Json]) -> Json:
     return parts[0] if len(parts) == 1 else {key: {inner: parts}} if parts else {"any": True}
 
 
-def _source(source: Json, *, http: bool) -> Json:
-    makers: list[tuple[str, Callable[[str], Json]]] = [
-        ("principals", _principal),
-        ("namespaces", _namespace),
-        ("serviceAccounts", _account),
-        ("ipBlocks", lambda block: {"direct_remote_ip": cidr(block)}),
+_Part = tuple[list[str] | None, list[str] | None, Callable[[str], Json]]
+"""What is asked for, what is not, and how one value of either is said to Envoy."""
+
+
+def _source(source: Source, *, http: bool) -> Json:
+    parts: list[_Part] = [
+        (source.get("principals"), source.get("notPrincipals"), _principal),
+        (source.get("namespaces"), source.get("notNamespaces"), _namespace),
+        (source.get("serviceAccounts"), source.get("notServiceAccounts"), _account),
+        (source.get("trustDomains"), source.get("notTrustDomains"), _trust_domain),
+        (source.get("ipBlocks"), source.get("notIpBlocks"), lambda block: {"direct_remote_ip": cidr(block)}),
     ]
     if http:
-        makers += [
-            ("remoteIpBlocks", lambda block: {"remote_ip": cidr(block)}),
-            ("requestPrincipals", _request_principal),
+        blocks = source.get("remoteIpBlocks"), source.get("notRemoteIpBlocks")
+        parts += [
+            (*blocks, lambda block: {"remote_ip": cidr(block)}),
+            (source.get("requestPrincipals"), source.get("notRequestPrincipals"), _request_principal),
         ]
-    return _all("and_ids", "ids", _parts(source, makers, "or_ids", "ids", "not_id"))
+    return _all("and_ids", "ids", _parts(parts, "or_ids", "ids", "not_id"))
 
 
-def _operation(operation: Json, plan: AddressPlan, *, http: bool) -> Json:
-    makers: list[tuple[str, Callable[[str], Json]]] = [("ports", lambda port: _port(port, plan))]
+def _operation(operation: Operation, plan: AddressPlan, *, http: bool) -> Json:
+    parts: list[_Part] = [(operation.get("ports"), operation.get("notPorts"), lambda port: _port(port, plan))]
     if http:
-        makers += [
-            ("hosts", lambda host: _header(":authority", host, ignore_case=True)),
-            ("methods", lambda method: _header(":method", method)),
-            ("paths", lambda path: {"url_path": {"path": _matcher(path)}}),
+        hosts = operation.get("hosts"), operation.get("notHosts")
+        paths = operation.get("paths"), operation.get("notPaths")
+        parts += [
+            (*hosts, lambda host: _header(":authority", host, ignore_case=True)),
+            (operation.get("methods"), operation.get("notMethods"), lambda method: _header(":method", method)),
+            (*paths, lambda path: {"url_path": {"path": _matcher(path)}}),
         ]
-    return _all("and_rules", "rules", _parts(operation, makers, "or_rules", "rules", "not_rule"))
+    return _all("and_rules", "rules", _parts(parts, "or_rules", "rules", "not_rule"))
 
 
-def _parts(
-    content: Json, makers: list[tuple[str, Callable[[str], Json]]], either: str, inner: str, negated: str
-) -> list[Json]:
-    found = []
-    for key, make in makers:
-        for name, wrap in ((key, False), (f"not{key[0].upper()}{key[1:]}", True)):
-            values = content.get(name)
-            if values:
-                one = {either: {inner: [make(str(value)) for value in values]}}
-                found.append({negated: one} if wrap else one)
+def _parts(parts: list[_Part], either: str, inner: str, negated: str) -> list[Json]:
+    found: list[Json] = []
+    for wanted, unwanted, make in parts:
+        if wanted:
+            found.append({either: {inner: [make(str(value)) for value in wanted]}})
+        if unwanted:
+            found.append({negated: {either: {inner: [make(str(value)) for value in unwanted]}}})
     return found
 
 
@@ -179,6 +186,11 @@ def _namespace(value: str) -> Json:
     return _authenticated({"safe_regex": {"regex": f".*/ns/{pattern}/.*"}})
 
 
+def _trust_domain(value: str) -> Json:
+    pattern = re.escape(value).replace(r"\*", "[^/]*")
+    return _authenticated({"safe_regex": {"regex": f"spiffe://{pattern}/.*"}})
+
+
 def _account(value: str) -> Json:
     namespace, slash, name = value.rpartition("/")
     pattern = f".*/ns/{re.escape(namespace) if slash else '[^/]*'}/sa/{re.escape(name)}"
@@ -205,7 +217,7 @@ def _request_principal(value: str) -> Json:
     return {"and_ids": {"ids": ids}}
 
 
-def _conditions(conditions: list[Json], plan: AddressPlan, *, http: bool) -> tuple[list[Json], list[Json]]:
+def _conditions(conditions: list[Condition], plan: AddressPlan, *, http: bool) -> tuple[list[Json], list[Json]]:
     """The `when` of a rule: what asks for the caller, and what asks for the call."""
     principals: list[Json] = []
     permissions: list[Json] = []
@@ -234,6 +246,7 @@ def _condition(name: str, inner: tuple[str, ...], plan: AddressPlan) -> Callable
         "source.namespace": _namespace,
         "source.principal": _principal,
         "source.serviceAccount": _account,
+        "source.trustDomain": _trust_domain,
         "request.headers": lambda value: _header(first, value),
         "request.auth.principal": _request_principal,
         "request.auth.audiences": lambda value: _claim(("aud",), _matcher(value), listed=True),

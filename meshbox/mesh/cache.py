@@ -15,10 +15,7 @@ from meshbox.contracts import Event, Obj, Objects
 from meshbox.following import follow
 from meshbox.mesh.identities import CITADEL_TYPE, TRUST
 from meshbox.mesh.istio_validation.verdicts import Verdicts
-from meshbox.mesh.model import labels
-from meshbox.mesh.pilot_metrics import MeshMonitor
-from meshbox.mesh.settings import mesh_problem
-from meshbox.mesh.snapshot import (
+from meshbox.mesh.kinds import (
     AUTHORIZATION_POLICIES,
     ENVOY_FILTERS,
     ISTIO_RESOURCES,
@@ -26,6 +23,9 @@ from meshbox.mesh.snapshot import (
     RESOURCES,
     SIDECARS,
 )
+from meshbox.mesh.model import labels
+from meshbox.mesh.pilot_metrics import MeshMonitor
+from meshbox.mesh.settings import mesh_problem
 
 __all__ = ["ObjectCache"]
 

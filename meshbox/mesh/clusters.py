@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from labkit.ground.labels import selects
 from labkit.ground.names import is_ip
 from meshbox.mesh import policies, transport
-from meshbox.mesh.envoy import BLACK_HOLE, PASSTHROUGH, address, encode, extension, typed
+from meshbox.mesh.envoy import BLACK_HOLE, PASSTHROUGH, Json, address, encode, extension, typed
 from meshbox.mesh.model import Endpoint, Port, Service, Workload
 from meshbox.mesh.security import mtls_mode
 from meshbox.mesh.snapshot import Scope, Snapshot
 from meshbox.port_protocols import is_raw
+
+if TYPE_CHECKING:
+    from labkit.ground.typed.destination_rules import DestinationRuleSpec, Subset
 
 __all__ = [
     "DNS_CACHE",
@@ -25,7 +28,6 @@ __all__ = [
     "zipkin",
 ]
 
-Json = dict[str, Any]
 
 _CLUSTER = "envoy.config.cluster.v3.Cluster"
 
@@ -59,10 +61,10 @@ def outbound(snapshot: Snapshot, scope: Scope) -> dict[str, bytes]:
     return found
 
 
-def _of_service(snapshot: Snapshot, service: Service, rule: Json | None) -> dict[str, bytes]:
+def _of_service(snapshot: Snapshot, service: Service, rule: DestinationRuleSpec | None) -> dict[str, bytes]:
     def build() -> dict[str, bytes]:
         found: dict[str, bytes] = {}
-        subsets: list[Json] = [{"name": ""}, *((rule or {}).get("subsets") or [])]
+        subsets: list[Subset] = [{"name": ""}, *((rule or {}).get("subsets") or [])]
         for port in service.ports:
             if port.protocol == "UDP":
                 continue
@@ -84,7 +86,9 @@ def _of_service(snapshot: Snapshot, service: Service, rule: Json | None) -> dict
     return made
 
 
-def _outbound(snapshot: Snapshot, service: Service, port: Port, subset: Json, rule: Json | None) -> Json:
+def _outbound(
+    snapshot: Snapshot, service: Service, port: Port, subset: Subset, rule: DestinationRuleSpec | None
+) -> Json:
     subset_name = subset["name"]
     name = outbound_name(service.host, port.number, subset_name)
     policy = policies.merged_policy(rule, subset_name, port)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+
+if TYPE_CHECKING:
+    from labkit.ground.typed.virtual_services import StringMatch
 
 __all__ = [
     "BLACK_HOLE",
     "PASSTHROUGH",
     "XDS_CLUSTER",
+    "Json",
     "address",
     "cidr",
     "encode",
@@ -29,6 +34,7 @@ BLACK_HOLE = "BlackHoleCluster"
 _PREFIX = "type.googleapis.com/"
 
 Json = dict[str, Any]
+"""A part of Envoy's configuration, or what is read without knowing its fields."""
 
 
 def typed(type_name: str, **fields: Any) -> Json:
@@ -41,7 +47,7 @@ def extension(name: str, type_name: str, **fields: Any) -> Json:
     return {"name": name, "typed_config": typed(type_name, **fields)}
 
 
-def encode(resource: Json) -> bytes:
+def encode(resource: Mapping[str, Any]) -> bytes:
     """A resource as it goes over the wire."""
     return msgspec.json.encode(resource)
 
@@ -74,7 +80,7 @@ def cidr(text: str) -> Json:
     return {"address_prefix": str(network.network_address), "prefix_len": network.prefixlen}
 
 
-def string_match(match: Json, *, ignore_case: bool = False) -> Json:
+def string_match(match: StringMatch, *, ignore_case: bool = False) -> Json:
     """Istio's StringMatch (exact, prefix or regex) as Envoy's StringMatcher."""
     if "exact" in match:
         found: Json = {"exact": match["exact"]}

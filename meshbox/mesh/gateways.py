@@ -4,26 +4,28 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from labkit.ground.hosts import fqdn, scoped, within
 from labkit.ground.labels import selects
 from labkit.ground.routing import VirtualService
-from meshbox.contracts import Obj
 from meshbox.doors import peer_check
-from meshbox.mesh.envoy import BLACK_HOLE, extension
+from meshbox.mesh.envoy import BLACK_HOLE, Json, extension
 from meshbox.mesh.http_routes import Site, http_routes
+from meshbox.mesh.kinds import GATEWAYS
 from meshbox.mesh.listeners import listener
 from meshbox.mesh.managers import Proxy, http_manager, tcp_proxy
 from meshbox.mesh.matches import catches_all
-from meshbox.mesh.snapshot import GATEWAYS, Scope
+from meshbox.mesh.snapshot import Scope
 from meshbox.mesh.tcp_routes import chain, tcp_rules, tls_rules
 from meshbox.mesh.transport import gateway_tls
 from meshbox.mesh.virtual_hosts import unique_domains
 
+if TYPE_CHECKING:
+    from labkit.ground.typed.hosts import Gateway, Server, ServerTLS
+
 __all__ = ["gateway"]
 
-Json = dict[str, Any]
 
 _TLS_INSPECTOR = extension(
     "envoy.filters.listener.tls_inspector", "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"
@@ -33,8 +35,8 @@ _HTTP = frozenset({"HTTP", "HTTP2", "GRPC", "GRPC-WEB"})
 
 @dataclass(frozen=True)
 class _Server:
-    gateway: Obj
-    server: Json
+    gateway: Gateway
+    server: Server
 
     @property
     def number(self) -> int:
@@ -55,9 +57,8 @@ class _Server:
         return self.protocol in _HTTP or (self.protocol == "HTTPS" and gateway_tls(self.tls, http=True) is not None)
 
     @property
-    def tls(self) -> Json:
-        found: Json = self.server.get("tls") or {}
-        return found
+    def tls(self) -> ServerTLS:
+        return self.server.get("tls") or {}
 
     def hosts(self) -> list[tuple[str, str]]:
         """Its hosts, each with the namespace whose VirtualServices may claim it ("*" for any)."""

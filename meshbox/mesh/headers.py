@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from labkit.ground.typed.virtual_services import HeaderOperations, HTTPRoute, HTTPRouteDestination
+
+from meshbox.mesh.envoy import Json
 
 __all__ = ["headers_fields", "literal"]
 
-Json = dict[str, Any]
 
 # The operators a learner may rightly use in a header's value. An unknown one, or a lone "%", would make Envoy refuse
 # the whole route table, so it is sent as the text it is.
@@ -30,10 +34,13 @@ def literal(value: str) -> str:
     return "".join([*parts, value[last:].replace("%", "%%")])
 
 
-def _added(operations: Json, old: Json | None, *, request: bool) -> list[Json]:
+def _added(operations: HeaderOperations, old: dict[str, str] | None, *, request: bool) -> list[Json]:
     found = []
-    for action, key in (("OVERWRITE_IF_EXISTS_OR_ADD", "set"), ("APPEND_IF_EXISTS_OR_ADD", "add")):
-        for name, value in (operations.get(key) or {}).items():
+    for action, wanted in (
+        ("OVERWRITE_IF_EXISTS_OR_ADD", operations.get("set")),
+        ("APPEND_IF_EXISTS_OR_ADD", operations.get("add")),
+    ):
+        for name, value in (wanted or {}).items():
             # The authority is rewritten, not added to; other pseudo-headers are not for anyone to set.
             if name.startswith(":") or (request and name.lower() == "host"):
                 continue
@@ -45,11 +52,13 @@ def _added(operations: Json, old: Json | None, *, request: bool) -> list[Json]:
     return found
 
 
-def headers_fields(rule: Json) -> Json:
+def headers_fields(rule: HTTPRoute | HTTPRouteDestination) -> Json:
     """The `headers` of an HTTPRoute or of one of its destinations (and Istio 1.1's older fields for the same)."""
     headers = rule.get("headers") or {}
     request, response = headers.get("request") or {}, headers.get("response") or {}
-    old = {**(rule.get("appendHeaders") or {}), **(rule.get("appendRequestHeaders") or {})}
+    # (Only a whole rule has these, the oldest.)
+    older: dict[str, str] = cast("HTTPRoute", rule).get("appendHeaders") or {}
+    old = {**older, **(rule.get("appendRequestHeaders") or {})}
     fields: Json = {
         "request_headers_to_add": _added(request, old, request=True),
         "request_headers_to_remove": [

@@ -5,21 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 from labkit.ground.routing import MESH, VirtualService, applies, shares
 from meshbox.mesh import policies
 from meshbox.mesh.clusters import outbound_name
-from meshbox.mesh.envoy import extension, string_match, typed
+from meshbox.mesh.envoy import Json, extension, string_match, typed
 from meshbox.mesh.field_values import duration, fractional_percent, percentage
 from meshbox.mesh.headers import headers_fields
 from meshbox.mesh.matches import catches_all, route_match
 from meshbox.mesh.model import Port, Service
 from meshbox.mesh.snapshot import Scope
 
-__all__ = ["Site", "default_route", "destination", "http_routes"]
+if TYPE_CHECKING:
+    from labkit.ground.typed import virtual_services as api
 
-Json = dict[str, Any]
+__all__ = ["Site", "default_route", "destination", "http_routes"]
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,13 @@ class Site:
     gateway: str = MESH
     legacy: bool = False
 
-    def takes(self, match: Json) -> bool:
+    def takes(self, match: api.HTTPMatchRequest | api.TLSMatchAttributes | api.L4MatchAttributes) -> bool:
         """Whether a match of a VirtualService can hold here."""
         where = {"namespace": self.scope.namespace, "gateway": self.gateway}
         return applies(match, port=self.port, labels=self.labels, **where)
 
 
-def destination(site: Site, target: Json, default_port: int = 0) -> tuple[str, Service | None, Port | None]:
+def destination(site: Site, target: api.Destination, default_port: int = 0) -> tuple[str, Service | None, Port | None]:
     """The cluster of a Destination; with it the Service and port where they are known."""
     host = target["host"]
     service = site.scope.service(host)
@@ -71,7 +72,9 @@ def http_routes(site: Site, virtual_service: VirtualService, default_port: int =
     return found
 
 
-def _route(site: Site, virtual_service: VirtualService, rule: Json, match: Json, default_port: int) -> Json:
+def _route(
+    site: Site, virtual_service: VirtualService, rule: api.HTTPRoute, match: api.HTTPMatchRequest, default_port: int
+) -> Json:
     matched = route_match(match)
     route: Json = {"match": matched}
     name = ".".join(part for part in (rule.get("name"), match.get("name")) if part)
@@ -127,7 +130,7 @@ def default_route(site: Site, service: Service, port: Port) -> Json:
     }
 
 
-def _action(site: Site, rule: Json, matched: Json, default_port: int) -> Json:
+def _action(site: Site, rule: api.HTTPRoute, matched: Json, default_port: int) -> Json:
     action: Json = {"timeout": duration(rule["timeout"]) if rule.get("timeout") else "0s"}
     hashing: list[Json] = []
     targets = rule.get("route") or []
@@ -155,7 +158,7 @@ def _action(site: Site, rule: Json, matched: Json, default_port: int) -> Json:
     return action
 
 
-def _rewrite(rule: Json, matched: Json) -> Json:
+def _rewrite(rule: api.HTTPRoute, matched: Json) -> Json:
     rewrite = rule.get("rewrite") or {}
     fields: Json = {}
     if regex := rewrite.get("uriRegexRewrite"):
@@ -179,7 +182,7 @@ def _rewrite(rule: Json, matched: Json) -> Json:
     return fields
 
 
-def _redirect(redirect: Json, matched: Json) -> Json:
+def _redirect(redirect: api.HTTPRedirect, matched: Json) -> Json:
     fields: Json = {}
     if redirect.get("uri"):
         fields["path_redirect"] = redirect["uri"]
@@ -202,7 +205,7 @@ def _redirect(redirect: Json, matched: Json) -> Json:
     return fields
 
 
-def _direct_response(response: Json) -> Json:
+def _direct_response(response: api.HTTPDirectResponse) -> Json:
     fields: Json = {"status": response["status"]}
     body = response.get("body") or {}
     if "string" in body:
@@ -212,7 +215,7 @@ def _direct_response(response: Json) -> Json:
     return fields
 
 
-def _retries(retries: Json | None, hashing: bool, *, legacy: bool) -> Json | None:
+def _retries(retries: api.HTTPRetry | None, hashing: bool, *, legacy: bool) -> Json | None:
     if retries is not None and int(retries.get("attempts") or 0) <= 0:
         return None
     conditions = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
@@ -245,8 +248,8 @@ def _retries(retries: Json | None, hashing: bool, *, legacy: bool) -> Json | Non
     return policy
 
 
-def _mirrors(site: Site, rule: Json, default_port: int) -> list[Json]:
-    mirrors = list(rule.get("mirrors") or [])
+def _mirrors(site: Site, rule: api.HTTPRoute, default_port: int) -> list[Json]:
+    mirrors: list[api.HTTPMirrorPolicy] = list(rule.get("mirrors") or [])
     if rule.get("mirror"):
         percent = percentage(rule.get("mirrorPercentage"), rule.get("mirrorPercent", rule.get("mirror_percent")))
         mirrors.append({"destination": rule["mirror"], "percentage": {"value": percent}})
@@ -259,7 +262,7 @@ def _mirrors(site: Site, rule: Json, default_port: int) -> list[Json]:
     return found
 
 
-def _fault(fault: Json) -> Json:
+def _fault(fault: api.HTTPFaultInjection) -> Json:
     fields: Json = {}
     if delay := fault.get("delay"):
         how_often = percentage(delay.get("percentage"), delay.get("percent"), 0.0)
@@ -285,20 +288,20 @@ _GRPC_NAMES = """
 _GRPC = {name: number for number, name in enumerate(_GRPC_NAMES.split())}
 
 
-def _cors(cors: Json) -> Json:
+def _cors(cors: api.CorsPolicy) -> Json:
     origins = [string_match(origin) for origin in cors.get("allowOrigins") or []]
     origins += [{"safe_regex": {"regex": ".*"}} if o == "*" else {"exact": o} for o in cors.get("allowOrigin") or []]
     fields: Json = {
         "allow_origin_string_match": origins,
         "filter_enabled": {"default_value": {"numerator": 100}},
     }
-    for key, name in (
-        ("allowMethods", "allow_methods"),
-        ("allowHeaders", "allow_headers"),
-        ("exposeHeaders", "expose_headers"),
+    for name, values in (
+        ("allow_methods", cors.get("allowMethods")),
+        ("allow_headers", cors.get("allowHeaders")),
+        ("expose_headers", cors.get("exposeHeaders")),
     ):
-        if cors.get(key):
-            fields[name] = ",".join(cors[key])
+        if values:
+            fields[name] = ",".join(values)
     if cors.get("maxAge"):
         fields["max_age"] = duration(cors["maxAge"])[:-1]
     if "allowCredentials" in cors:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
-from meshbox.mesh.envoy import extension
+from meshbox.mesh.envoy import Json, extension
 from meshbox.mesh.field_values import duration
+from meshbox.mesh.kinds import REQUEST_AUTHENTICATIONS
 from meshbox.mesh.model import Workload
-from meshbox.mesh.snapshot import REQUEST_AUTHENTICATIONS, Snapshot
+from meshbox.mesh.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from labkit.ground.typed.security import JWTRule
 
 __all__ = ["jwt_filters"]
 
-Json = dict[str, Any]
 
 _KIND = "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication"
 
@@ -33,11 +36,11 @@ def jwt_filters(snapshot: Snapshot, workload: Workload) -> list[Json]:
     providers = {f"origins-{index}": _provider(rule) for index, rule in enumerate(rules)}
     choices: list[Json] = [{"provider_name": name} for name in providers]
     requirement = {"requires_any": {"requirements": [*choices, {"allow_missing": {}}]}}
-    rule = {"match": {"prefix": "/"}, "requires": requirement}
-    return [extension("envoy.filters.http.jwt_authn", _KIND, providers=providers, rules=[rule])]
+    everything = {"match": {"prefix": "/"}, "requires": requirement}
+    return [extension("envoy.filters.http.jwt_authn", _KIND, providers=providers, rules=[everything])]
 
 
-def _provider(rule: Json) -> Json:
+def _provider(rule: JWTRule) -> Json:
     found: Json = {
         "local_jwks": {"inline_string": rule["jwks"]},
         "payload_in_metadata": "payload",
@@ -52,9 +55,10 @@ def _provider(rule: Json) -> Json:
             {"name": h["name"], **({"value_prefix": h["prefix"]} if h.get("prefix") else {})}
             for h in rule["fromHeaders"]
         ]
-    for key, name in (("fromParams", "from_params"), ("fromCookies", "from_cookies")):
-        if rule.get(key):
-            found[name] = rule[key]
+    if rule.get("fromParams"):
+        found["from_params"] = rule["fromParams"]
+    if rule.get("fromCookies"):
+        found["from_cookies"] = rule["fromCookies"]
     if rule.get("outputPayloadToHeader"):
         found["forward_payload_header"] = rule["outputPayloadToHeader"]
     claims = [

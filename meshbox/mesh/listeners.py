@@ -17,7 +17,7 @@ from typing import Any
 from meshbox.doors import CAPTURE_SOCKET, peer_check
 from meshbox.mesh import clusters, transport
 from meshbox.mesh.authorization import network_filters, policies_of
-from meshbox.mesh.envoy import BLACK_HOLE, PASSTHROUGH, address, cidr, encode, extension, typed
+from meshbox.mesh.envoy import BLACK_HOLE, PASSTHROUGH, Json, address, cidr, encode, extension, typed
 from meshbox.mesh.http_routes import Site
 from meshbox.mesh.jwt import jwt_filters
 from meshbox.mesh.managers import Proxy, http_manager, tcp_proxy
@@ -31,7 +31,6 @@ from meshbox.port_protocols import is_raw
 
 __all__ = ["CAPTURE_PORT", "application_ports", "inbound", "outbound"]
 
-Json = dict[str, Any]
 
 CAPTURE_PORT = 15001
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from meshbox.mesh import telemetry
 from meshbox.mesh.authorization import ALLOW_FILTER, DENY_FILTER
-from meshbox.mesh.envoy import extension, typed, xds_source
+from meshbox.mesh.envoy import Json, extension, typed, xds_source
 from meshbox.mesh.jwt import jwt_filters
 from meshbox.mesh.model import Workload
 from meshbox.mesh.peers import Inbound, peer_filters, peer_headers, peer_tlvs
@@ -16,7 +16,6 @@ from meshbox.mesh.telemetry import Reporting
 
 __all__ = ["Proxy", "http_manager", "tcp_proxy"]
 
-Json = dict[str, Any]
 
 Side = Literal["inbound", "outbound", "gateway"]
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
-from meshbox.mesh.envoy import string_match
+from meshbox.mesh.envoy import Json, string_match
+
+if TYPE_CHECKING:
+    from labkit.ground.typed.virtual_services import HTTPMatchRequest, StringMatch
 
 __all__ = ["catches_all", "header_match", "route_match"]
-
-Json = dict[str, Any]
 
 
 def catches_all(match: Json) -> bool:
@@ -19,10 +20,10 @@ def catches_all(match: Json) -> bool:
     return match.get("prefix") == "/" or regex in (".*", "*")
 
 
-def header_match(name: str, match: Json, *, invert: bool = False) -> Json:
+def header_match(name: str, match: StringMatch, *, invert: bool = False) -> Json:
     """One header's condition; an empty match asks only that the header is there."""
     found: Json = {"name": name}
-    if any(match.get(kind) for kind in ("exact", "prefix", "regex")):
+    if match.get("exact") or match.get("prefix") or match.get("regex"):
         found["string_match"] = string_match(match)
     else:
         found["present_match"] = True
@@ -31,7 +32,7 @@ def header_match(name: str, match: Json, *, invert: bool = False) -> Json:
     return found
 
 
-def route_match(match: Json) -> Json:
+def route_match(match: HTTPMatchRequest) -> Json:
     """The RouteMatch of an HTTPMatchRequest."""
     found: Json = {}
     uri = match.get("uri") or {}
@@ -48,9 +49,13 @@ def route_match(match: Json) -> Json:
     headers = [header_match(name, value or {}) for name, value in (match.get("headers") or {}).items()]
     for name, value in (match.get("withoutHeaders") or {}).items():
         headers.append(header_match(name, value or {}, invert=True))
-    for key, pseudo in (("method", ":method"), ("authority", ":authority"), ("scheme", ":scheme")):
-        if match.get(key):
-            headers.append(header_match(pseudo, match[key]))
+    for pseudo, asked in (
+        (":method", match.get("method")),
+        (":authority", match.get("authority")),
+        (":scheme", match.get("scheme")),
+    ):
+        if asked:
+            headers.append(header_match(pseudo, asked))
     if headers:
         found["headers"] = headers
     parameters = [_parameter(name, value or {}) for name, value in (match.get("queryParams") or {}).items()]
@@ -59,8 +64,8 @@ def route_match(match: Json) -> Json:
     return found
 
 
-def _parameter(name: str, match: Json) -> Json:
-    if any(match.get(kind) for kind in ("exact", "prefix", "regex")):
+def _parameter(name: str, match: StringMatch) -> Json:
+    if match.get("exact") or match.get("prefix") or match.get("regex"):
         return {"name": name, "string_match": string_match(match)}
     if "exact" in match:
         # `exact: ""` asks for the parameter without a value.

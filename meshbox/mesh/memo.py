@@ -6,7 +6,7 @@ import operator
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any, NamedTuple, TypeVar
 
-from meshbox.contracts import Obj
+from meshbox.contracts import View
 
 __all__ = ["Identity", "Known", "Memo"]
 
@@ -71,7 +71,7 @@ class Memo:
 class Identity:
     """Some objects, equal to others where each is the very same: a key that need not look into them."""
 
-    def __init__(self, objects: Iterable[Obj]) -> None:
+    def __init__(self, objects: Iterable[View]) -> None:
         # Kept as well, so that no other object can come to lie where one of them was.
         self._objects = tuple(objects)
         self._hash = hash(tuple(map(id, self._objects)))

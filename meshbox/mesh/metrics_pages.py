@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from meshbox.contracts import Obj, Objects
+from meshbox.contracts import Objects, View
 from meshbox.exposition import exposition, gauge
+from meshbox.mesh.kinds import ISTIO_RESOURCES, VIRTUAL_SERVICES
 from meshbox.mesh.model import labels
 from meshbox.mesh.pilot_metrics import MeshMonitor
-from meshbox.mesh.snapshot import ISTIO_RESOURCES, VIRTUAL_SERVICES, Snapshot
+from meshbox.mesh.snapshot import Snapshot
 
 __all__ = ["page"]
 
@@ -55,7 +56,7 @@ def page(
     return ""
 
 
-def _speaker(component: str, pods: Iterable[Obj]) -> tuple[str, str] | None:
+def _speaker(component: str, pods: Iterable[View]) -> tuple[str, str] | None:
     found = [pod for pod in pods if labels(pod).get("istio") == component]
     oldest = min(
         found, key=lambda pod: (pod["metadata"].get("creationTimestamp") or "", pod["metadata"]["name"]), default=None

@@ -7,12 +7,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labkit.ground.hosts import DOMAIN, visible
-from meshbox.contracts import Obj
+from meshbox.contracts import View
 from meshbox.mesh.settings import mesh_settings, number
 from meshbox.port_protocols import HTTP_PROTOCOLS, TLS_PROTOCOLS, protocol_of
+
+if TYPE_CHECKING:
+    from meshbox.typed.pods import Pod
+    from meshbox.typed.services import ConfigMap
 
 __all__ = [
     "HTTP_PROTOCOLS",
@@ -28,12 +32,12 @@ __all__ = [
 ]
 
 
-def labels(obj: Obj) -> dict[str, str]:
+def labels(obj: View) -> dict[str, str]:
     """The labels of an object."""
     return obj["metadata"].get("labels") or {}
 
 
-def annotations_of(obj: Obj) -> dict[str, str]:
+def annotations_of(obj: View) -> dict[str, str]:
     """The annotations of an object."""
     return obj["metadata"].get("annotations") or {}
 
@@ -70,7 +74,7 @@ class Workload:
         return hash((self.namespace, self.pod))
 
     @classmethod
-    def of(cls, pod: Obj) -> Workload:
+    def of(cls, pod: Pod) -> Workload:
         """The workload that `pod` is an instance of."""
         meta, spec = pod["metadata"], pod.get("spec", {})
         owner = next((o for o in meta.get("ownerReferences", []) if o.get("controller")), None)
@@ -253,7 +257,7 @@ class MeshConfig:
     connect_timeout: float = 10.0
 
     @classmethod
-    def of(cls, config_maps: Iterable[Obj], pilots: Iterable[Obj], *, legacy: bool) -> MeshConfig:
+    def of(cls, config_maps: Iterable[ConfigMap], pilots: Iterable[Pod], *, legacy: bool) -> MeshConfig:
         """Read ConfigMap `istio` in `istio-system`, and the trace sampling that pilot's own pods are given."""
         text = ""
         for config_map in config_maps:

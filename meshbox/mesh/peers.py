@@ -6,14 +6,12 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
-from typing import Any
 
-from meshbox.mesh.envoy import extension
+from meshbox.mesh.envoy import Json, extension
 from meshbox.mesh.model import Port, Service, Workload
 
 __all__ = ["PEER_SPACE", "Inbound", "peer_filters", "peer_headers", "peer_keys", "peer_reader", "peer_tlvs"]
 
-Json = dict[str, Any]
 
 PEER_SPACE = "istio.peer"
 """Where Envoy's metadata of a connection holds what its caller said."""

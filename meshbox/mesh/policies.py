@@ -2,50 +2,64 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
-from meshbox.mesh.envoy import typed
+from meshbox.mesh.envoy import Json, typed
 from meshbox.mesh.field_values import duration
 from meshbox.mesh.model import MeshConfig, Port
 
+if TYPE_CHECKING:
+    from labkit.ground.typed import destination_rules as api
+
 __all__ = ["NO_LIMIT", "cluster_fields", "consistent_hash", "merged_policy"]
 
-Json = dict[str, Any]
 
 NO_LIMIT = 4294967295
 """Istio lifts Envoy's own limits (1024 connections, 1024 pending …) unless a rule sets them."""
 
-_PARTS = ("connectionPool", "loadBalancer", "outlierDetection", "tls")
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
-def merged_policy(rule: Json | None, subset: str, port: Port) -> Json:
+def merged_policy(rule: api.DestinationRuleSpec | None, subset: str, port: Port) -> api.TrafficPolicy:
     """The policy that holds for `port` of `subset` ("" for the whole host)."""
     if rule is None:
         return {}
     policy = _for_port(rule.get("trafficPolicy") or {}, port)
     for candidate in rule.get("subsets") or []:
         if candidate["name"] == subset and subset:
-            policy.update(_for_port(candidate.get("trafficPolicy") or {}, port))
+            policy = {**policy, **_for_port(candidate.get("trafficPolicy") or {}, port)}
     return policy
 
 
-def _for_port(policy: Json, port: Port) -> Json:
+def _for_port(policy: api.TrafficPolicy, port: Port) -> api.TrafficPolicy:
     for level in policy.get("portLevelSettings") or []:
         selector = level.get("port") or {}
         if port.number == selector.get("number") or (port.name and port.name == selector.get("name")):
             # A port's own settings replace the host's as a whole; what they leave out has its default.
-            return {part: level[part] for part in _PARTS if level.get(part)}
-    return {part: policy[part] for part in _PARTS if policy.get(part)}
+            return _parts(level)
+    return _parts(policy)
 
 
-def consistent_hash(policy: Json) -> Json:
-    """The `consistentHash` of a policy; empty without."""
-    found: Json = (policy.get("loadBalancer") or {}).get("consistentHash") or {}
+def _parts(policy: api.TrafficPolicy | api.PortTrafficPolicy) -> api.TrafficPolicy:
+    """What may be set for a single port as well, where it is set."""
+    found: api.TrafficPolicy = {}
+    if policy.get("connectionPool"):
+        found["connectionPool"] = policy["connectionPool"]
+    if policy.get("loadBalancer"):
+        found["loadBalancer"] = policy["loadBalancer"]
+    if policy.get("outlierDetection"):
+        found["outlierDetection"] = policy["outlierDetection"]
+    if policy.get("tls"):
+        found["tls"] = policy["tls"]
     return found
 
 
-def cluster_fields(policy: Json, port: Port, mesh: MeshConfig, *, legacy: bool) -> Json:
+def consistent_hash(policy: api.TrafficPolicy) -> api.ConsistentHash:
+    """The `consistentHash` of a policy; empty without."""
+    return (policy.get("loadBalancer") or {}).get("consistentHash") or {}
+
+
+def cluster_fields(policy: api.TrafficPolicy, port: Port, mesh: MeshConfig, *, legacy: bool) -> Json:
     """Load balancing, limits, outlier detection and protocol of a cluster; TLS is `tls.upstream`'s."""
     fields: Json = _load_balancer(policy, legacy=legacy)
     pool = policy.get("connectionPool") or {}
@@ -64,7 +78,7 @@ def cluster_fields(policy: Json, port: Port, mesh: MeshConfig, *, legacy: bool) 
     }
     if keepalive := tcp.get("tcpKeepalive"):
         fields["upstream_connection_options"] = {"tcp_keepalive": _keepalive(keepalive)}
-    common = {}
+    common: Json = {}
     if http.get("maxRequestsPerConnection"):
         common["max_requests_per_connection"] = http["maxRequestsPerConnection"]
     if idle := (http.get("idleTimeout") or tcp.get("idleTimeout")):
@@ -86,7 +100,7 @@ def cluster_fields(policy: Json, port: Port, mesh: MeshConfig, *, legacy: bool) 
     return fields
 
 
-def _protocol(port: Port, http: Json) -> Json:
+def _protocol(port: Port, http: api.HTTPSettings) -> Json:
     upgrade = http.get("h2UpgradePolicy") == "UPGRADE" and port.http
     if port.protocol in ("HTTP2", "GRPC", "GRPC-WEB") or upgrade:
         return {"explicit_http_config": {"http2_protocol_options": {}}}
@@ -95,7 +109,7 @@ def _protocol(port: Port, http: Json) -> Json:
     return {}
 
 
-def _load_balancer(policy: Json, *, legacy: bool) -> Json:
+def _load_balancer(policy: api.TrafficPolicy, *, legacy: bool) -> Json:
     balancer = policy.get("loadBalancer") or {}
     ring = balancer.get("consistentHash")
     if ring:
@@ -118,7 +132,7 @@ def _load_balancer(policy: Json, *, legacy: bool) -> Json:
     return fields
 
 
-def _keepalive(keepalive: Json) -> Json:
+def _keepalive(keepalive: api.TcpKeepalive) -> Json:
     fields: Json = {}
     if keepalive.get("probes"):
         fields["keepalive_probes"] = keepalive["probes"]
@@ -130,15 +144,14 @@ def _keepalive(keepalive: Json) -> Json:
     return fields
 
 
-def _outlier(detection: Json, *, legacy: bool) -> Json:
+def _outlier(detection: api.OutlierDetection, *, legacy: bool) -> Json:
     # Success-rate ejection is Envoy's own idea; Istio switches it off.
     # Envoy of 1.2 always ejected the first bad host, however few there were; today that has to be asked for.
     fields: Json = {"enforcing_success_rate": 0, **({"always_eject_one_host": True} if legacy else {})}
-    for key, name in (
-        ("consecutive5xxErrors", "consecutive_5xx"),
-        ("consecutiveGatewayErrors", "consecutive_gateway_failure"),
+    for name, value in (
+        ("consecutive_5xx", detection.get("consecutive5xxErrors")),
+        ("consecutive_gateway_failure", detection.get("consecutiveGatewayErrors")),
     ):
-        value = detection.get(key)
         if value is not None:
             fields[name] = value
             fields[f"enforcing_{name}"] = 100 if value > 0 else 0

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
-from meshbox.contracts import Obj
+from meshbox.mesh.envoy import Json
+from meshbox.mesh.kinds import TELEMETRIES
 from meshbox.mesh.model import Workload
-from meshbox.mesh.snapshot import TELEMETRIES, Snapshot
+from meshbox.mesh.snapshot import Snapshot
 from meshbox.mesh.telemetry import Reporting
+
+if TYPE_CHECKING:
+    from labkit.ground.typed.telemetry import Telemetry, TelemetrySpec, Tracing
 
 __all__ = ["reporting_of"]
 
-Json = dict[str, Any]
 
 ZIPKIN_PORT = 9411
 
@@ -34,10 +37,10 @@ def reporting_of(snapshot: Snapshot, workload: Workload) -> Reporting:
     return found
 
 
-def _from_wide_to_narrow(snapshot: Snapshot, workload: Workload) -> list[Obj]:
+def _from_wide_to_narrow(snapshot: Snapshot, workload: Workload) -> list[Telemetry]:
     """Mesh-wide first, then the namespace's, then the workload's own, which has the last word."""
 
-    def width(obj: Obj) -> int:
+    def width(obj: Telemetry) -> int:
         if ((obj.get("spec") or {}).get("selector") or {}).get("matchLabels"):
             return 2
         return 0 if obj["metadata"]["namespace"] == snapshot.mesh.root_namespace else 1
@@ -45,7 +48,7 @@ def _from_wide_to_narrow(snapshot: Snapshot, workload: Workload) -> list[Obj]:
     return sorted(snapshot.selected(TELEMETRIES, workload), key=width)
 
 
-def _changed(found: Reporting, spec: Json, snapshot: Snapshot) -> Reporting:
+def _changed(found: Reporting, spec: TelemetrySpec, snapshot: Snapshot) -> Reporting:
     for tracing in spec.get("tracing") or []:
         found = _traced(found, tracing or {}, snapshot)
     for logging in spec.get("accessLogging") or []:
@@ -59,7 +62,7 @@ def _changed(found: Reporting, spec: Json, snapshot: Snapshot) -> Reporting:
     return found
 
 
-def _traced(found: Reporting, tracing: Json, snapshot: Snapshot) -> Reporting:
+def _traced(found: Reporting, tracing: Tracing, snapshot: Snapshot) -> Reporting:
     if tracing.get("providers"):
         provider = snapshot.mesh.providers.get(tracing["providers"][0].get("name", ""))
         found = replace(found, zipkin=_collector(provider or {}, snapshot))

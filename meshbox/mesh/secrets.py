@@ -7,19 +7,21 @@ import json
 import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from meshbox.contracts import Obj
 from meshbox.mesh.certificates import Authority
-from meshbox.mesh.envoy import typed
+from meshbox.mesh.envoy import Json, typed
+from meshbox.mesh.kinds import CONFIG_MAPS
 from meshbox.mesh.snapshot import Snapshot
 from meshbox.mesh.xds import ProxyState
+
+if TYPE_CHECKING:
+    from meshbox.typed.services import Secret
 
 __all__ = ["SecretSource"]
 
 log = logging.getLogger(__name__)
 
-Json = dict[str, Any]
 
 _SECRET = "envoy.extensions.transport_sockets.tls.v3.Secret"  # noqa: S105 - a type's name
 _SYSTEM_ROOTS = (
@@ -92,9 +94,9 @@ class SecretSource:
         snapshot = self._snapshot()
         spec = snapshot.pods[key]["spec"]
         containers = [*spec.get("containers", []), *spec.get("initContainers", [])]
-        proxy: Obj = next((c for c in containers if c["name"] == "istio-proxy"), {})
+        proxy = next((c for c in containers if c["name"] == "istio-proxy"), None)
         volumes = {volume["name"]: volume for volume in spec.get("volumes") or []}
-        for mount in proxy.get("volumeMounts") or []:
+        for mount in (proxy or {}).get("volumeMounts") or []:
             folder = mount["mountPath"].rstrip("/")
             if not path.startswith(f"{folder}/"):
                 continue
@@ -102,7 +104,7 @@ class SecretSource:
             if "secret" in volume:
                 return _data(snapshot.secrets.get((key[0], volume["secret"].get("secretName", ""))), entry)
             if "configMap" in volume:
-                for config_map in snapshot.all("configmaps"):
+                for config_map in snapshot.all(CONFIG_MAPS):
                     meta = config_map["metadata"]
                     if (meta["namespace"], meta["name"]) == (key[0], volume["configMap"].get("name")):
                         return str((config_map.get("data") or {}).get(entry, ""))
@@ -122,7 +124,7 @@ def _trusted(roots: str) -> Json:
     return {"validation_context": {"trusted_ca": {"inline_string": roots}}}
 
 
-def _data(secret: Obj | None, *keys: str) -> str:
+def _data(secret: Secret | None, *keys: str) -> str:
     data = (secret or {}).get("data") or {}
     for key in keys:
         if data.get(key):

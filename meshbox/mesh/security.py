@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from labkit.ground.labels import selects
-from meshbox.contracts import Obj
+from meshbox.mesh.kinds import MESH_POLICIES, PEER_AUTHENTICATIONS, POLICIES
 from meshbox.mesh.model import Workload
-from meshbox.mesh.snapshot import MESH_POLICIES, PEER_AUTHENTICATIONS, POLICIES, Snapshot
+from meshbox.mesh.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from labkit.ground.typed.security import PeerAuthenticationSpec, PolicySpec
 
 __all__ = ["mtls_mode"]
 
@@ -25,7 +28,7 @@ def mtls_mode(snapshot: Snapshot, workload: Workload, port: int) -> str:
 
 def _current(snapshot: Snapshot, workload: Workload, port: int) -> str:
     root = snapshot.mesh.root_namespace
-    modes: dict[str, Obj] = {}
+    modes: dict[str, PeerAuthenticationSpec] = {}
     for obj in snapshot.all(PEER_AUTHENTICATIONS):
         spec, namespace = obj.get("spec") or {}, obj["metadata"]["namespace"]
         wanted = (spec.get("selector") or {}).get("matchLabels")
@@ -38,11 +41,10 @@ def _current(snapshot: Snapshot, workload: Workload, port: int) -> str:
             modes.setdefault("mesh", spec)
         if namespace == root and not wanted:
             modes.setdefault("mesh", spec)
-    own = modes.get("workload", {})
-    levels = own.get("portLevelMtls") or {}
+    levels = modes.get("workload", {}).get("portLevelMtls") or {}
     # JSON object keys are strings.
     for candidate in (
-        (levels.get(str(port)) or levels.get(port) or {}),
+        (levels.get(str(port)) or {}),
         *((modes.get(k, {}).get("mtls") or {}) for k in ("workload", "namespace", "mesh")),
     ):
         mode = candidate.get("mode")
@@ -53,7 +55,7 @@ def _current(snapshot: Snapshot, workload: Workload, port: int) -> str:
 
 def _legacy(snapshot: Snapshot, workload: Workload, port: int) -> str:
     services = snapshot.services_of.get((workload.namespace, workload.pod), [])
-    namespace_wide: Obj | None = None
+    namespace_wide: PolicySpec | None = None
     for obj in snapshot.all(POLICIES):
         if obj["metadata"]["namespace"] != workload.namespace:
             continue
@@ -82,7 +84,7 @@ def _legacy(snapshot: Snapshot, workload: Workload, port: int) -> str:
     return PERMISSIVE
 
 
-def _peers_mode(spec: dict[str, Any]) -> str:
+def _peers_mode(spec: PolicySpec) -> str:
     for peer in spec.get("peers") or []:
         if "mtls" in peer:
             # `mtls: {}` and a bare `mtls:` both mean STRICT, the zero value of its mode.

@@ -6,12 +6,16 @@ import ipaddress
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from functools import partial
+from typing import TYPE_CHECKING
 
 from labkit.ground.hosts import fqdn
 from labkit.ground.labels import selects
-from meshbox.contracts import Obj
 from meshbox.mesh.memo import Identity, Memo
 from meshbox.mesh.model import Endpoint, Port, Service, Workload, annotations_of, labels, protocol_of
+
+if TYPE_CHECKING:
+    from labkit.ground.typed.hosts import ServiceEntry, ServiceEntrySpec
+    from meshbox.typed import services as api
 
 __all__ = ["kubernetes_services", "service_entries"]
 
@@ -20,9 +24,9 @@ _Addresses = dict[str, tuple[Endpoint, ...]]
 
 
 def kubernetes_services(
-    services: Iterable[Obj],
-    slices: Iterable[Obj],
-    endpoints: Iterable[Obj],
+    services: Iterable[api.Service],
+    slices: Iterable[api.EndpointSlice],
+    endpoints: Iterable[api.Endpoints],
     workloads: Mapping[tuple[str, str], Workload],
     memo: Memo,
     *,
@@ -41,7 +45,7 @@ def kubernetes_services(
     return found
 
 
-def _service(obj: Obj, known: _Addresses, *, legacy: bool) -> Service:
+def _service(obj: api.Service, known: _Addresses, *, legacy: bool) -> Service:
     meta, spec = obj["metadata"], obj.get("spec", {})
     name, namespace = meta["name"], meta["namespace"]
     ports = []
@@ -79,7 +83,7 @@ def _service(obj: Obj, known: _Addresses, *, legacy: bool) -> Service:
 
 
 def _from_slices(
-    slices: Iterable[Obj], workloads: Mapping[tuple[str, str], Workload]
+    slices: Iterable[api.EndpointSlice], workloads: Mapping[tuple[str, str], Workload]
 ) -> dict[tuple[str, str], _Addresses]:
     found: dict[tuple[str, str], dict[str, list[Endpoint]]] = defaultdict(lambda: defaultdict(list))
     for obj in slices:
@@ -102,7 +106,7 @@ def _from_slices(
 
 
 def _from_endpoints(
-    endpoints: Iterable[Obj], workloads: Mapping[tuple[str, str], Workload]
+    endpoints: Iterable[api.Endpoints], workloads: Mapping[tuple[str, str], Workload]
 ) -> dict[tuple[str, str], _Addresses]:
     found: dict[tuple[str, str], _Addresses] = {}
     for obj in endpoints:
@@ -127,13 +131,13 @@ def _sorted(endpoints: Iterable[Endpoint]) -> list[Endpoint]:
     return sorted(endpoints, key=lambda endpoint: (endpoint.address, endpoint.port))
 
 
-def service_entries(entries: Iterable[Obj], workloads: Iterable[Workload], *, legacy: bool) -> list[Service]:
+def service_entries(entries: Iterable[ServiceEntry], workloads: Iterable[Workload], *, legacy: bool) -> list[Service]:
     """The hosts that ServiceEntries give."""
     pods = list(workloads)
     return [service for entry in entries for service in _entry(entry, pods, legacy=legacy)]
 
 
-def _entry(entry: Obj, workloads: list[Workload], *, legacy: bool) -> list[Service]:
+def _entry(entry: ServiceEntry, workloads: list[Workload], *, legacy: bool) -> list[Service]:
     spec, namespace = entry.get("spec") or {}, entry["metadata"]["namespace"]
     resolution = spec.get("resolution") or "NONE"
     ports = tuple(
@@ -173,7 +177,7 @@ def _address(text: str) -> str:
 
 
 def _entry_endpoints(
-    spec: Obj, port: Port, host: str, namespace: str, workloads: list[Workload]
+    spec: ServiceEntrySpec, port: Port, host: str, namespace: str, workloads: list[Workload]
 ) -> tuple[Endpoint, ...]:
     selector = (spec.get("workloadSelector") or {}).get("labels")
     if selector:

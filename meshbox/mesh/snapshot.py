@@ -6,65 +6,46 @@ import functools
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from labkit.ground.hosts import overlap, scoped, specificity, within
 from labkit.ground.int_or_string import target_port
 from labkit.ground.labels import selects
 from labkit.ground.routing import MESH, DestinationRules, VirtualService, read
 from meshbox.addresses import AddressPlan
-from meshbox.contracts import Obj
+from meshbox.contracts import View
+from meshbox.mesh.kinds import (
+    CONFIG_MAPS,
+    DESTINATION_RULES,
+    ENDPOINT_SLICES,
+    ENDPOINTS,
+    ENVOY_FILTERS,
+    ISTIO_RESOURCES,
+    PODS,
+    RESOURCES,
+    SECRETS,
+    SERVICE_ENTRIES,
+    SERVICES,
+    SIDECARS,
+    VIRTUAL_SERVICES,
+    Kind,
+)
 from meshbox.mesh.memo import Identity, Known, Memo
 from meshbox.mesh.model import MeshConfig, Port, Service, Workload, labels
 from meshbox.mesh.service_registry import kubernetes_services, service_entries
 
-__all__ = ["RESOURCES", "Scope", "Snapshot", "by_age"]
+if TYPE_CHECKING:
+    from labkit.ground.typed.destination_rules import DestinationRule, DestinationRuleSpec
+    from labkit.ground.typed.hosts import Sidecar
+    from meshbox.typed.services import Secret
+    from meshbox.typed.services import Service as KubernetesService
 
-NETWORKING = "networking.istio.io"
-SECURITY = "security.istio.io"
-AUTHENTICATION = "authentication.istio.io"
+__all__ = ["Scope", "Snapshot", "by_age"]
 
-VIRTUAL_SERVICES = f"virtualservices.{NETWORKING}"
-DESTINATION_RULES = f"destinationrules.{NETWORKING}"
-GATEWAYS = f"gateways.{NETWORKING}"
-SERVICE_ENTRIES = f"serviceentries.{NETWORKING}"
-SIDECARS = f"sidecars.{NETWORKING}"
-ENVOY_FILTERS = f"envoyfilters.{NETWORKING}"
-PEER_AUTHENTICATIONS = f"peerauthentications.{SECURITY}"
-REQUEST_AUTHENTICATIONS = f"requestauthentications.{SECURITY}"
-AUTHORIZATION_POLICIES = f"authorizationpolicies.{SECURITY}"
-POLICIES = f"policies.{AUTHENTICATION}"
-MESH_POLICIES = f"meshpolicies.{AUTHENTICATION}"
-TELEMETRIES = "telemetries.telemetry.istio.io"
-
-ISTIO_RESOURCES = (
-    VIRTUAL_SERVICES,
-    DESTINATION_RULES,
-    GATEWAYS,
-    SERVICE_ENTRIES,
-    SIDECARS,
-    ENVOY_FILTERS,
-    PEER_AUTHENTICATIONS,
-    REQUEST_AUTHENTICATIONS,
-    AUTHORIZATION_POLICIES,
-    POLICIES,
-    MESH_POLICIES,
-    TELEMETRIES,
-)
-
-RESOURCES = (
-    "services",
-    "endpoints",
-    "endpointslices.discovery.k8s.io",
-    "pods",
-    "configmaps",
-    "secrets",
-    *ISTIO_RESOURCES,
-)
-"""What a snapshot is made of, in the form `Objects` names resources."""
+_T = TypeVar("_T", bound=View)
 
 
-def by_age(objects: Iterable[Obj]) -> list[Obj]:
+def by_age(objects: Iterable[_T]) -> list[_T]:
     """Oldest first: where two objects contradict each other, Istio believes the older one."""
     return sorted(
         objects,
@@ -106,7 +87,7 @@ class Scope:
     virtual_services: tuple[VirtualService, ...]
     registry_only: bool
     rules: DestinationRules
-    sidecar: Obj | None = None
+    sidecar: Sidecar | None = None
     key: Hashable = None
     inside: Hashable = None
     inside_tcp: Hashable = None
@@ -126,17 +107,17 @@ class Scope:
         wild = [s for s in self.services if s.host.startswith("*") and within(host, s.host)]
         return max(wild, key=lambda s: specificity(s.host), default=None)
 
-    def destination_rule(self, service: Service) -> Obj | None:
+    def destination_rule(self, service: Service) -> DestinationRuleSpec | None:
         """The spec of the rule for `service`."""
         key = ("rule", service.host, service.namespace)
         if key not in self.cache:
             self.cache[key] = self.rules.spec_for(service.host, service.namespace)
-        found: Obj | None = self.cache[key]
+        found: DestinationRuleSpec | None = self.cache[key]
         return found
 
 
-def _is(obj: Obj, service: Service) -> bool:
-    return bool(obj["metadata"]["name"] == service.name and obj["metadata"]["namespace"] == service.namespace)
+def _is(obj: KubernetesService, service: Service) -> bool:
+    return obj["metadata"]["name"] == service.name and obj["metadata"]["namespace"] == service.namespace
 
 
 class Snapshot:
@@ -153,40 +134,42 @@ class Snapshot:
     """
 
     def __init__(
-        self, objects: Mapping[str, Iterable[Obj]], plan: AddressPlan, *, legacy: bool, memo: Memo | None = None
+        self, objects: Mapping[str, Iterable[View]], plan: AddressPlan, *, legacy: bool, memo: Memo | None = None
     ) -> None:
+        self._sorted: dict[str, list[Any]] = {}
         self.plan = plan
         self.legacy = legacy
         self.memo = memo or Memo()
         self.memo.turn()
-        self._objects = {resource: list(objects.get(resource, ())) for resource in RESOURCES}
-        pods = [
-            pod for pod in self._objects["pods"] if pod.get("status", {}).get("phase") not in ("Succeeded", "Failed")
-        ]
+        self._objects: dict[str, list[Any]] = {resource: list(objects.get(resource, ())) for resource in RESOURCES}
+        pods = [pod for pod in self._of(PODS) if (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")]
         self.pods = {(pod["metadata"]["namespace"], pod["metadata"]["name"]): pod for pod in pods}
         self.workloads = {key: self.memo.same(Workload.of(pod)) for key, pod in self.pods.items()}
         pilots = [pod for pod in pods if labels(pod).get("istio") == "pilot"]
-        self.mesh = MeshConfig.of(self._objects["configmaps"], pilots, legacy=legacy)
+        self.mesh = MeshConfig.of(self._of(CONFIG_MAPS), pilots, legacy=legacy)
         self.services = (
             *kubernetes_services(
-                self._objects["services"],
-                self._objects["endpointslices.discovery.k8s.io"],
-                self._objects["endpoints"],
+                self._of(SERVICES),
+                self._of(ENDPOINT_SLICES),
+                self._of(ENDPOINTS),
                 self.workloads,
                 self.memo,
                 legacy=legacy,
             ),
-            *service_entries(by_age(self._objects[SERVICE_ENTRIES]), self.workloads.values(), legacy=legacy),
+            *service_entries(self.all(SERVICE_ENTRIES), self.workloads.values(), legacy=legacy),
         )
         self.modes: dict[tuple[Workload, int], str] = {}
         self._scopes: dict[Any, Scope] = {}
-        self._sorted: dict[str, list[Obj]] = {}
 
-    def all(self, resource: str) -> list[Obj]:
-        """The objects of `resource`, oldest first."""
-        if resource not in self._sorted:
-            self._sorted[resource] = by_age(self._objects[resource])
-        return self._sorted[resource]
+    def _of(self, kind: Kind[_T]) -> list[_T]:
+        return self._objects[kind]
+
+    def all(self, kind: Kind[_T]) -> list[_T]:
+        """The objects of a kind, oldest first."""
+        found: list[_T] | None = self._sorted.get(kind)
+        if found is None:
+            found = self._sorted[kind] = by_age(self._of(kind))
+        return found
 
     @functools.cached_property
     def by_host(self) -> dict[str, Service]:
@@ -194,9 +177,9 @@ class Snapshot:
         return _by_host(self.services)
 
     @functools.cached_property
-    def secrets(self) -> dict[tuple[str, str], Obj]:
+    def secrets(self) -> dict[tuple[str, str], Secret]:
         """Secrets by namespace and name."""
-        return {(s["metadata"]["namespace"], s["metadata"]["name"]): s for s in self._objects["secrets"]}
+        return {(s["metadata"]["namespace"], s["metadata"]["name"]): s for s in self._of(SECRETS)}
 
     @functools.cached_property
     def virtual_services(self) -> tuple[VirtualService, ...]:
@@ -210,7 +193,7 @@ class Snapshot:
     @functools.cached_property
     def routing(self) -> Hashable:
         """What the routes of a scope are made of besides VirtualServices: no endpoints, which change most."""
-        resources = ("services", SERVICE_ENTRIES, DESTINATION_RULES, SIDECARS)
+        resources = (SERVICES, SERVICE_ENTRIES, DESTINATION_RULES, SIDECARS)
         return Identity(obj for resource in resources for obj in self._objects[resource]), self.mesh
 
     @functools.cached_property
@@ -229,11 +212,11 @@ class Snapshot:
     def surroundings(self) -> Hashable:
         """What a proxy's configuration is made of besides VirtualServices, its own pod and a gateway's secrets."""
         resources = [resource for resource in ISTIO_RESOURCES if resource not in (VIRTUAL_SERVICES, ENVOY_FILTERS)]
-        objects = (obj for resource in ("services", *resources) for obj in self._objects[resource])
+        objects = (obj for resource in (SERVICES, *resources) for obj in self._objects[resource])
         return self.memo.same(Known((Identity(objects), self.services, self.mesh)))
 
     @functools.cached_property
-    def _destination_rules(self) -> list[Obj]:
+    def _destination_rules(self) -> list[DestinationRule]:
         return self.all(DESTINATION_RULES)
 
     @functools.cached_property
@@ -250,15 +233,15 @@ class Snapshot:
 
     def target_ports(self, service: Service, port: Port, key: tuple[str, str]) -> set[int]:
         """The ports of pod `key` behind a Service's `port`, whether or not the pod is ready yet."""
-        spec: Obj = next((s["spec"] for s in self._objects["services"] if _is(s, service)), {})
-        entry: Obj = next((p for p in spec.get("ports") or [] if p["port"] == port.number), {})
+        ports = next((s["spec"].get("ports") for s in self._of(SERVICES) if _is(s, service)), None)
+        entry: View = next((p for p in ports or [] if p["port"] == port.number), {})
         number = target_port({"port": port.number, **entry}, self.pods[key]["spec"])
         return set() if number is None else {number}
 
-    def selected(self, resource: str, workload: Workload) -> list[Obj]:
-        """Objects of `resource` that apply to `workload`: in its namespace or the root one, selecting its labels."""
+    def selected(self, kind: Kind[_T], workload: Workload) -> list[_T]:
+        """Objects of a kind that apply to `workload`: in its namespace or the root one, selecting its labels."""
         found = []
-        for obj in self.all(resource):
+        for obj in self.all(kind):
             spec = obj.get("spec") or {}
             selector = spec.get("selector") or spec.get("workloadSelector") or {}
             wanted = selector.get("matchLabels") or selector.get("labels") or {}
@@ -282,7 +265,7 @@ class Snapshot:
             self._scopes[key] = self._scope(key, sidecar, selective)
         return self._scopes[key]
 
-    def _scope(self, key: tuple[str, int, frozenset[int]], sidecar: Obj | None, selective: frozenset[int]) -> Scope:
+    def _scope(self, key: tuple[str, int, frozenset[int]], sidecar: Sidecar | None, selective: frozenset[int]) -> Scope:
         namespace = key[0]
         services = [s for s in self.services if s.visible_in(namespace)]
         routes = [v for v in self.virtual_services if v.visible_in(namespace)]
@@ -317,8 +300,8 @@ class Snapshot:
             outside=self.memo.same(Known(tuple(v for v in routes if v.gateways != (MESH,)))),
         )
 
-    def _sidecar(self, workload: Workload) -> Obj | None:
-        general = None
+    def _sidecar(self, workload: Workload) -> Sidecar | None:
+        general: Sidecar | None = None
         for obj in self.all(SIDECARS):
             wanted = (obj["spec"].get("workloadSelector") or {}).get("labels")
             if obj["metadata"]["namespace"] == workload.namespace:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from labkit.ground.hosts import within
 from labkit.ground.routing import MESH, VirtualService, shares
 from meshbox.mesh import policies
 from meshbox.mesh.clusters import outbound_name
-from meshbox.mesh.envoy import cidr
+from meshbox.mesh.envoy import Json, cidr
 from meshbox.mesh.field_values import duration
 from meshbox.mesh.http_routes import Site, destination
 from meshbox.mesh.managers import Proxy, tcp_proxy
 from meshbox.mesh.model import Port, Service
 
-__all__ = ["TcpRoute", "chain", "tcp_routes", "tcp_rules", "tls_rules"]
+if TYPE_CHECKING:
+    from labkit.ground.typed.virtual_services import TCPRoute, TLSRoute
 
-Json = dict[str, Any]
+__all__ = ["TcpRoute", "chain", "tcp_routes", "tcp_rules", "tls_rules"]
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def _idle(site: Site, service: Service, port: Port) -> str:
     return duration(idle) if idle else ""
 
 
-def _weighted(site: Site, rule: Json) -> tuple[tuple[str, int], ...]:
+def _weighted(site: Site, rule: TCPRoute | TLSRoute) -> tuple[tuple[str, int], ...]:
     targets = shares(rule.get("route") or [])
     return tuple((destination(site, target["destination"])[0], weight) for target, weight in targets)
 

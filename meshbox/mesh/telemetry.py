@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from meshbox.mesh.envoy import extension, typed
+from meshbox.mesh.envoy import Json, extension, typed
 from meshbox.mesh.model import Workload
 from meshbox.mesh.peers import PEER_SPACE, Inbound, peer_keys
 
@@ -23,7 +23,6 @@ __all__ = [
     "tracing",
 ]
 
-Json = dict[str, Any]
 
 UNKNOWN = "unknown"
 UNKNOWN_VARIABLE = "ISTIO_UNKNOWN"

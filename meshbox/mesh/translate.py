@@ -8,7 +8,7 @@ from typing import Any
 
 from meshbox.mesh import clusters, gateways, listeners
 from meshbox.mesh.authorization import policies_of, route_config
-from meshbox.mesh.envoy import encode, typed
+from meshbox.mesh.envoy import Json, encode, typed
 from meshbox.mesh.managers import Proxy
 from meshbox.mesh.memo import Identity
 from meshbox.mesh.model import Port, Service, Workload
@@ -18,7 +18,6 @@ from meshbox.mesh.virtual_hosts import outbound_tables
 
 __all__ = ["Config", "translate"]
 
-Json = dict[str, Any]
 
 _ROUTES = "envoy.config.route.v3.RouteConfiguration"
 

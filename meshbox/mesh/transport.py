@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING
 
-from meshbox.mesh.envoy import extension, xds_source
+from meshbox.mesh.envoy import Json, extension, xds_source
 from meshbox.mesh.model import MeshConfig, Port, Service
+
+if TYPE_CHECKING:
+    from labkit.ground.typed.destination_rules import ClientTLS, TrafficPolicy
+    from labkit.ground.typed.hosts import ServerTLS
 
 __all__ = [
     "ISTIO_ALPN",
@@ -20,7 +24,6 @@ __all__ = [
     "upstream",
 ]
 
-Json = dict[str, Any]
 
 RAW_ALPN = "istio-raw"
 """What a sidecar offers with bytes that are no HTTP, on a port that HTTP may be spoken on as well."""
@@ -81,7 +84,9 @@ def _istio_mutual(service: Service, port: Port, subset: str, names: list[str], s
     )
 
 
-def upstream(service: Service, port: Port, subset: str, policy: Json, mesh: MeshConfig, *, legacy: bool) -> Json:
+def upstream(
+    service: Service, port: Port, subset: str, policy: TrafficPolicy, mesh: MeshConfig, *, legacy: bool
+) -> Json:
     """The transport fields of a cluster.
 
     Without a rule, Istio 1.2 sends plain text; today a sidecar is met with mTLS and others with plain text.
@@ -146,7 +151,7 @@ def _identities(service: Service, port: Port) -> list[str]:
     return sorted({e.workload.principal for e in service.endpoints.get(port.number, ()) if e.workload})
 
 
-def _originate(service: Service, port: Port, tls: Json, *, legacy: bool) -> Json:
+def _originate(service: Service, port: Port, tls: ClientTLS, *, legacy: bool) -> Json:
     context: Json = {}
     names = _sans(tls.get("subjectAltNames") or ())
     validation = {"match_typed_subject_alt_names": names} if names else {}
@@ -200,7 +205,7 @@ def downstream_mutual(*, http: bool) -> Json:
     )
 
 
-def gateway_tls(tls: Json, *, http: bool) -> Json | None:
+def gateway_tls(tls: ServerTLS, *, http: bool) -> Json | None:
     """The transport of a Gateway's server; None where TLS is passed through.
 
     Args:
@@ -218,6 +223,9 @@ def gateway_tls(tls: Json, *, http: bool) -> Json | None:
     else:
         certificate = file_secret(tls.get("serverCertificate") or "", tls.get("privateKey") or "")
         root = root_file_secret(tls.get("caCertificates") or "")
+    if tls.get("caCertCredentialName"):
+        # Whoever may issue certificates for clients can be somebody else's business than the server's own.
+        root = f"kubernetes://{tls['caCertCredentialName']}-cacert"
     context: Json = {
         "tls_certificate_sds_secret_configs": [_secret(certificate)],
         "alpn_protocols": ["h2", "http/1.1"] if http else [],

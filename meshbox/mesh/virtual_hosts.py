@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from labkit.ground.hosts import DOMAIN, names_of_service
 from labkit.ground.routing import MESH, VirtualService, most_specific
 from meshbox.mesh.clusters import HTTP_PROXY_PASSTHROUGH, outbound_name
-from meshbox.mesh.envoy import PASSTHROUGH
+from meshbox.mesh.envoy import PASSTHROUGH, Json
 from meshbox.mesh.http_routes import Site, default_route, http_routes
 from meshbox.mesh.model import Port, Service
 from meshbox.mesh.snapshot import Scope
 
 __all__ = ["HTTP_PROXY", "outbound_tables", "service_domains", "unique_domains"]
 
-Json = dict[str, Any]
 
 HTTP_PROXY = "http_proxy"
 """The route table of the HTTP proxy port, which serves every port of every host."""

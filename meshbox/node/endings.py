@@ -14,8 +14,8 @@ from meshbox.node.processes import Exit, StartError
 from meshbox.node.services import now
 
 if TYPE_CHECKING:
+    from labkit.ground.typed.metadata import ObjectMeta
     from meshbox.typed.containers import Container
-    from meshbox.typed.metadata import ObjectMeta
     from meshbox.typed.pod_states import ContainerStateTerminated
 
 __all__ = ["again_after", "backed_off", "faultless", "last_words", "not_started", "terminated"]

@@ -12,6 +12,7 @@ from labkit.ground.errors import SandboxError
 from meshbox.contracts import Objects
 
 if TYPE_CHECKING:
+    from labkit.ground.typed.metadata import ObjectMeta
     from meshbox.typed.containers import (
         ConfigMapEnvSource,
         ConfigMapKeySelector,
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
         SecretEnvSource,
         SecretKeySelector,
     )
-    from meshbox.typed.metadata import ObjectMeta
     from meshbox.typed.pods import Pod
 
     _Reference = ConfigMapKeySelector | SecretKeySelector | ConfigMapEnvSource | SecretEnvSource

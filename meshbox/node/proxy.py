@@ -6,12 +6,16 @@ import random
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
 
 from labkit.ground.errors import SandboxError
 from meshbox.contracts import Obj, Objects
 from meshbox.node.relay import Address, RelayServer
 from meshbox.reconcile import Key, Reconciler
 from meshbox.settings import SandboxSettings
+
+if TYPE_CHECKING:
+    from meshbox.typed.services import Endpoints, EndpointSlice, Service
 
 __all__ = ["SLICES", "ServiceProxy", "ready_addresses", "service_key"]
 
@@ -26,9 +30,9 @@ def service_key(slice_: Obj) -> Iterable[Key]:
     return [(slice_["metadata"].get("namespace"), name)] if name else []
 
 
-def _slices(objects: Objects, key: Key) -> list[Obj]:
+def _slices(objects: Objects, key: Key) -> list[EndpointSlice]:
     namespace, name = key
-    return objects.view(SLICES, namespace, labels=f"{_SERVICE_LABEL}={name}")
+    return cast("list[EndpointSlice]", objects.view(SLICES, namespace, labels=f"{_SERVICE_LABEL}={name}"))
 
 
 def ready_addresses(objects: Objects, key: Key, port_name: str | None = None) -> Iterator[Address]:
@@ -42,7 +46,7 @@ def ready_addresses(objects: Objects, key: Key, port_name: str | None = None) ->
                 yield from ((address, port) for address in endpoint.get("addresses") or [])
     if slices:
         return
-    endpoints = objects.find("endpoints", key[1], key[0])
+    endpoints = cast("Endpoints | None", objects.find("endpoints", key[1], key[0]))
     for subset in (endpoints or {}).get("subsets") or []:
         ports = subset.get("ports") or []
         port = next((p["port"] for p in ports if port_name is None or (p.get("name") or "") == port_name), 0)
@@ -104,7 +108,7 @@ class ServiceProxy:
         self._listeners.clear()
 
     async def _reconcile(self, key: Key) -> None:
-        service = self._objects.find("services", key[1], key[0])
+        service = cast("Service | None", self._objects.find("services", key[1], key[0]))
         wanted = dict(self._wanted(service, key)) if service else {}
         listeners = self._listeners.setdefault(key, {})
         for address in listeners.keys() - wanted.keys():
@@ -130,7 +134,7 @@ class ServiceProxy:
         if not listeners:
             del self._listeners[key]
 
-    def _wanted(self, service: Obj, key: Key) -> Iterator[tuple[Address, _Backend]]:
+    def _wanted(self, service: Service, key: Key) -> Iterator[tuple[Address, _Backend]]:
         spec = service["spec"]
         sticky = None
         if spec.get("sessionAffinity") == "ClientIP":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from meshbox.typed.metadata import LabelSelector, ObjectMeta
+from labkit.ground.typed.metadata import LabelSelector, ObjectMeta
 from meshbox.typed.pods import PodTemplateSpec
 
 

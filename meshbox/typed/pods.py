@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
+from labkit.ground.typed.metadata import ObjectMeta
 from meshbox.typed.containers import (
     AppArmorProfile,
     Container,
@@ -13,7 +14,6 @@ from meshbox.typed.containers import (
     SELinuxOptions,
     WindowsSecurityContextOptions,
 )
-from meshbox.typed.metadata import ObjectMeta
 from meshbox.typed.pod_states import PodStatus
 from meshbox.typed.scheduling import Affinity, Toleration, TopologySpreadConstraint
 from meshbox.typed.volumes import LocalObjectReference, Volume

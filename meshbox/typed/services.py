@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TypedDict
 
+from labkit.ground.typed.metadata import Condition, ObjectMeta
 from meshbox.typed.jobs import ObjectReference
-from meshbox.typed.metadata import Condition, ObjectMeta
 from meshbox.typed.volumes import LocalObjectReference
 
 

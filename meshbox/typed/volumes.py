@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TypedDict
 
+from labkit.ground.typed.metadata import LabelSelector, ObjectMeta
 from meshbox.typed.containers import ObjectFieldSelector, ResourceFieldSelector
-from meshbox.typed.metadata import LabelSelector, ObjectMeta
 
 
 class AWSElasticBlockStoreVolumeSource(TypedDict, total=False):

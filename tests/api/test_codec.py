@@ -169,6 +169,12 @@ class TestWhatNoTableKnows:
             decode(whole)
         assert refused.value.code in (400, 415)
 
+    async def test_forms_of_quantities_are_stored_in_the_one(self, cluster: Cluster) -> None:
+        sized = {"name": "c", "image": "nginx:1", "resources": {"limits": {"cpu": "0.5", "memory": "1024Mi"}}}
+        obj = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": [sized]}}
+        reply = await cluster.request("POST", PODS, encode(obj), headers=HEADERS)
+        assert reply.body["spec"]["containers"][0]["resources"]["limits"] == {"cpu": "500m", "memory": "1Gi"}
+
     async def test_kinds_are_415(self, cluster: Cluster) -> None:
         reply = await cluster.request("POST", PODS, body("v1", "Nothing", b""), headers=HEADERS)
         assert reply.status == 415

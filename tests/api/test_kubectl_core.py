@@ -92,6 +92,34 @@ async def test_apply_again_says_unchanged(cluster: Cluster) -> None:
     assert [(one["name"], one["image"]) for one in spec["containers"]] == [("web", "nginx:2")]
 
 
+SIZED = DEPLOYMENT.replace(
+    'image: "nginx:1"}',
+    'image: "nginx:1", resources: {requests: {cpu: 0.25, memory: 1024Mi}, limits: {cpu: 1000m, memory: 1.5Gi}}}',
+)
+"""Quantities in other forms than the one that is stored."""
+
+
+@pytest.mark.parametrize("side", [[], ["--server-side"]])
+async def test_quantities_are_stored_in_one_form_and_applied_again_change_nothing(
+    cluster: Cluster, side: list[str]
+) -> None:
+    await cluster.kubectl("apply", *side, "-f", "-", stdin=SIZED)
+    kept = cluster.objects.get("deployments.apps", "web")
+    assert kept["spec"]["template"]["spec"]["containers"][0]["resources"] == {
+        "requests": {"cpu": "250m", "memory": "1Gi"},
+        "limits": {"cpu": "1", "memory": "1536Mi"},
+    }
+    # kubectl itself compares texts, and sends a patch for what is written otherwise: there is nothing to be changed.
+    run = await cluster.kubectl("apply", *side, "-f", "-", stdin=SIZED)
+    assert run.out == f"deployment.apps/web {'serverside-applied' if side else 'configured'}\n"
+    assert cluster.objects.get("deployments.apps", "web") == kept
+    stored = SIZED.replace("0.25", "250m").replace("1024Mi", "1Gi").replace("1000m", '"1"').replace("1.5Gi", "1536Mi")
+    await cluster.kubectl("apply", *side, "-f", "-", stdin=stored)
+    run = await cluster.kubectl("apply", *side, "-f", "-", stdin=stored)
+    assert run.out == f"deployment.apps/web {'serverside-applied' if side else 'unchanged'}\n"
+    assert cluster.objects.get("deployments.apps", "web")["metadata"]["generation"] == 1
+
+
 async def test_server_side_apply_and_its_conflicts(cluster: Cluster) -> None:
     run = await cluster.kubectl("apply", "--server-side", "-f", "-", stdin=DEPLOYMENT)
     assert run.out == "deployment.apps/web serverside-applied\n"

@@ -17,7 +17,7 @@ from meshbox.api.objects import ObjectStore
 from meshbox.contracts import ApiError
 from meshbox.settings import SandboxSettings
 
-from .conftest import config_map
+from .conftest import config_map, deployment
 
 
 def journal_of(settings: SandboxSettings) -> Path:
@@ -39,6 +39,21 @@ def test_objects_are_back_after_a_restart(settings: SandboxSettings) -> None:
         assert second.store.version == version
         newer = second.create("configmaps", config_map("new"))
         assert int(newer["metadata"]["resourceVersion"]) == version + 1
+    finally:
+        second.close()
+
+
+def test_quantities_kept_in_another_form_are_read_in_the_one(settings: SandboxSettings) -> None:
+    first = ObjectStore(settings)
+    first.create("deployments.apps", deployment())
+    made = first.get("deployments.apps", "web")
+    made["spec"]["template"]["spec"]["containers"][0]["resources"] = {"limits": {"cpu": "0.5"}}
+    first.store.put("deployments.apps", ("default", "web"), made)
+    first.close()
+    second = ObjectStore(settings)
+    try:
+        (container,) = second.get("deployments.apps", "web")["spec"]["template"]["spec"]["containers"]
+        assert container["resources"] == {"limits": {"cpu": "500m"}}
     finally:
         second.close()
 

@@ -277,7 +277,9 @@ class Recording:
     def mutate(self, request: AdmissionRequest) -> None:
         if request.resource == "pods" and request.operation == "CREATE":
             request.object["metadata"].setdefault("labels", {})["injected"] = "yes"
-            request.object["spec"]["containers"].append({"name": "sidecar", "image": "proxy"})
+            request.object["spec"]["containers"].append(
+                {"name": "sidecar", "image": "proxy", "resources": {"limits": {"memory": "1024Mi"}}}
+            )
 
     def validate(self, request: AdmissionRequest) -> None:
         self.seen.append((request.operation, request.resource, request.name))
@@ -293,6 +295,7 @@ class TestAdmission:
         assert created["metadata"]["labels"] == {"injected": "yes"}
         assert [one["name"] for one in created["spec"]["containers"]] == ["web", "sidecar"]
         assert created["spec"]["containers"][1]["terminationMessagePath"] == "/dev/termination-log", "not defaulted"
+        assert created["spec"]["containers"][1]["resources"]["limits"] == {"memory": "1Gi"}, "not in the one form"
         assert refused(objects.create, "configmaps", config_map("refused")).code == 400
         assert objects.find("configmaps", "refused") is None
         objects.patch("pods", "web", {"metadata": {"labels": {"a": "b"}}})

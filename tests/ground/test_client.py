@@ -158,3 +158,68 @@ def test_lines_come_as_they_are_sent():
     server = serving(lambda *_: body)
     with server as one, Connections("127.0.0.1", one.port, 5).stream("/watch") as (status, readline):
         assert (status, readline(), readline(), readline()) == (200, b"a\n", b"b\n", b"")
+
+
+@pytest.mark.parametrize(
+    "framed",
+    [
+        b"Content-Length: 100\r\n\r\n" + b"x" * 100,
+        b"Transfer-Encoding: chunked\r\n\r\n64\r\n" + b"x" * 100 + b"\r\n0\r\n\r\n",
+        b"Connection: close\r\n\r\n" + b"x" * 100,
+    ],
+)
+def test_an_answer_just_as_long_as_is_wanted_is_whole(framed):
+    with serving(lambda *_: b"HTTP/1.1 200 OK\r\n" + framed) as server:
+        assert send(f"http://127.0.0.1:{server.port}/", timeout=5, most=100).body == b"x" * 100
+
+
+def test_by_itself_it_takes_a_long_answer_and_shows_what_is_no_text():
+    body = b"\xff" + b"x" * 1_000_000
+    answer = b"HTTP/1.1 200 OK\r\nSet-Cookie: secret\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    with serving(lambda *_: answer) as server, Connections("127.0.0.1", server.port, 5) as api:
+        found = api.request("GET", "")
+        with api.stream("/watch") as (status, _):
+            assert status == 200
+    assert [head.splitlines()[0] for _, head in server.seen] == [b"GET / HTTP/1.1", b"GET /watch HTTP/1.1"]
+    assert found.text == "\ufffd" + "x" * 1_000_000
+    # Neither what a server keeps secret nor a megabyte belongs into a message.
+    assert repr(found) == "Answer(status=200)"
+
+
+def test_what_was_cut_off_says_how_much_came():
+    cut = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nx"
+    with serving(lambda *_: cut) as server, pytest.raises(ConnectionError, match="1 bytes read, 4 more expected"):
+        send(f"http://127.0.0.1:{server.port}/", timeout=5)
+
+
+def test_without_a_port_it_is_80(monkeypatch):
+    asked = []
+
+    def refused(address, *_):
+        asked.append(address)
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(socket, "create_connection", refused)
+    with pytest.raises(ConnectionRefusedError):
+        send("http://127.0.0.1/", timeout=1)
+    assert asked == [("127.0.0.1", 80)]
+
+
+def test_who_is_interrupted_leaves_no_connection_with_half_an_answer(monkeypatch):
+    with serving(lambda *_: OK) as server, Connections("127.0.0.1", server.port, 5) as api:
+        with monkeypatch.context() as patched:
+            patched.setattr(Connections, "_content", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                api.request("GET", "/")
+        assert api.request("GET", "/").text == "ok"
+    assert [number for number, _ in server.seen] == [0, 1]
+
+
+def test_at_the_end_idle_connections_are_closed_though_somebody_holds_them():
+    with serving(lambda *_: OK) as server:
+        with Connections("127.0.0.1", server.port, 5) as api:
+            api.request("GET", "/")
+            (kept,) = api._idle
+        assert kept.sock is None
+        assert api.request("GET", "/").text == "ok"
+    assert [number for number, _ in server.seen] == [0, 1]

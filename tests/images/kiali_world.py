@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from meshbox.images import web
+from labkit.ground import web
 from meshbox.images.kiali.api import Api
 from meshbox.images.kiali.server import site
 from meshbox.images.kiali.settings import Settings

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from labkit.ground.web import App, Request, Response
 from meshbox.images.bookinfo import details, productpage, ratings, reviews
-from meshbox.images.web import App, Request, Response
 from tests.chance import likely
 
 CLASSIC, MODERN = "istio/examples-bookinfo-x:1.12.0", "registry.istio.io/release/examples-bookinfo-x:1.20.3"

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from labkit.ground import web
 from meshbox.images import references as registry
-from meshbox.images import web
 from meshbox.images.istio import components
 from meshbox.images.istio.work import work_of
 from tests.metrics_page import Page

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from labkit.ground.web import Request, Response
 from meshbox.images.httpbin.answers import PAGES, answer
-from meshbox.images.web import Request, Response
 
 
 def ask(path: str, method: str = "GET", body: bytes = b"", lists: bool = False, **headers: str) -> Response:

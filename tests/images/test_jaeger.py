@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from labkit.ground import web
 from labkit.istio import facts
-from meshbox.images import web
 from meshbox.images.jaeger import query, runner, server, spans
 from meshbox.images.jaeger.store import OPEN_SECONDS, Query, TraceStore
 from tests.conftest import genuine

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from labkit.ground import web
 from labkit.ground.client import send
-from meshbox.images import web
 from meshbox.images.jaeger import server as jaeger
 from meshbox.images.jaeger.store import TraceStore
 from meshbox.images.kiali.settings import read

@@ -9,9 +9,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from labkit.ground import config
+from labkit.ground import config, web
 from labkit.ground.client import send
-from meshbox.images import web
 from meshbox.kiali_console import console
 from tests.images.kiali_world import World, kiali, to, virtual_service
 

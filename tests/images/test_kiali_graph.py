@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from meshbox.images import web
+from labkit.ground import web
 from meshbox.images.kiali import telemetry
 from meshbox.images.kiali.elements import elements, number
 from meshbox.images.kiali.graph import GraphBuilder

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from labkit.ground.web import Request, Response, listen, real_port
 from meshbox.addresses import LOW_PORT_SHIFT, AddressPlan
 from meshbox.images.shim.sitecustomize import _Network
-from meshbox.images.web import Request, Response, listen, real_port
 
 ADDRESS = "127.250.128.1"
 

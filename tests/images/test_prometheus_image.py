@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from labkit.ground.web import Request, Response
 from meshbox.addresses import LOW_PORT_SHIFT, AddressPlan
 from meshbox.images.prometheus.adapt import QUICK, SLOW, Surroundings, adapt
 from meshbox.images.prometheus.server import door
 from meshbox.images.prometheus.targets import targets
-from meshbox.images.web import Request, Response
 from tests.conftest import genuine
 
 POD = {

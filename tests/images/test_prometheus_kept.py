@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from meshbox.images import web
+from labkit.ground import web
+from labkit.ground.web import Request, Response
 from meshbox.images.proxy.kept_counts import Kept, scrapes
-from meshbox.images.web import Request, Response
 
 A, B = b'envoy_istio_requests_total{response_code="200"}', b'envoy_istio_requests_total{response_code="503"}'
 

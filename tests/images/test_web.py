@@ -147,5 +147,5 @@ async def test_a_port_in_use_is_told_in_the_log(httpbin: Cluster) -> None:
 _SERVE = (
     "import sys; "
     f'sys.path.insert(0, "{Path(__file__).resolve().parent.parent.parent}"); '
-    "from meshbox.images.web import serve; sys.exit(serve({7070: None}))"
+    "from labkit.ground.web import serve; sys.exit(serve({7070: None}))"
 )

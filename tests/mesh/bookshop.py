@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from meshbox.addresses import AddressPlan
-from meshbox.mesh.snapshot import ISTIO_RESOURCES
+from meshbox.mesh.kinds import ISTIO_RESOURCES
 
 from .world import App, Reply, World
 

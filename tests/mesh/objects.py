@@ -11,7 +11,7 @@ from typing import Any
 
 from meshbox.addresses import AddressPlan
 from meshbox.api.store import clone
-from meshbox.mesh import snapshot as names
+from meshbox.mesh import kinds as names
 from meshbox.mesh.model import Workload
 from meshbox.mesh.snapshot import Snapshot
 

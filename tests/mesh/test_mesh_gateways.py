@@ -164,6 +164,17 @@ def test_tls_is_chosen_by_server_name_and_waits_for_its_credential() -> None:
     assert "https.8443.https-8443.gw.bookinfo" in found.routes
 
 
+@pytest.mark.parametrize(("named", "root"), [({}, "shop"), ({"caCertCredentialName": "clients"}, "clients")])
+def test_who_may_call_stands_in_the_servers_secret_or_in_one_of_its_own(named: Json, root: str) -> None:
+    tls = {"mode": "MUTUAL", "credentialName": "shop", **named}
+    secret = {"metadata": {"name": "shop", "namespace": "istio-system"}, "data": {"cert": "", "key": ""}}
+    found = config(gateways=[gateway(server(8443, "HTTPS", ("a.example.com",), tls=tls))], secrets=[secret])
+    (chain,) = json.loads(found.listeners["0.0.0.0_8443"])["filter_chains"]
+    context = chain["transport_socket"]["typed_config"]["common_tls_context"]
+    wanted = context["combined_validation_context"]["validation_context_sds_secret_config"]["name"]
+    assert wanted == f"kubernetes://{root}-cacert"
+
+
 def test_tls_can_pass_through_by_server_name() -> None:
     servers = [server(8443, "TLS", ("a.example.com",), tls={"mode": "PASSTHROUGH"})]
     spec = {

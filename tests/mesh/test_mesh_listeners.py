@@ -208,3 +208,42 @@ def test_low_ports_are_bound_where_they_can_be() -> None:
     web = pod("web-v1", "127.99.64.60", ports=(80,), app="web")
     found = listeners("web-v1", pods=[web], plan=AddressPlan(99, low_ports=False))
     assert where(found["virtualInbound_80"]) == ("127.99.64.60", 20080)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_listener_has_the_name_that_it_is_known_by_and_the_address_in_it(legacy: bool) -> None:
+    served = [service("db", ("tcp", 3306), ip="127.99.16.9"), service("web", ("http", 80), ("more", 8080))]
+    found = listeners(legacy=legacy, services=served)
+    assert {name: one["name"] for name, one in found.items()} == dict(zip(found, found, strict=True))
+    told = {name: name.rpartition("_") for name in found if name.startswith(("0.0.0.0_", "127."))}
+    assert len(told) > 2
+    for name, (address, _, number) in told.items():
+        if not (legacy and name.startswith("127.99.64.")):
+            assert where(found[name]) == (address, int(number))
+
+
+def test_the_proxys_own_ports_are_no_applications() -> None:
+    own = (15000, 15001, 15006, 15008, 15020, 15021, 15053, 15090)
+    around = (14999, 15002, 15005, 15007, 15009, 15019, 15022, 15052, 15054, 15089, 15091)
+    found = listeners("app-v1", pods=[pod("app-v1", "127.99.64.60", ports=(*own, *around))])
+    assert {int(name.partition("_")[2]) for name in found if name.startswith("virtualInbound_")} == set(around)
+
+
+@pytest.mark.parametrize(
+    ("port", "read"), [("tcp", True), ("mongo", True), ("tls", True), ("http", False), ("grpc", False), ("more", False)]
+)
+def test_before_bytes_a_caller_may_say_who_it_is(port: str, read: bool) -> None:
+    pods = [pod("db-v1", "127.99.64.60", ports=(27000,))]
+    served = service("db", ports=[{"name": port, "port": 20017, "targetPort": 27000}])
+    found = listeners("db-v1", pods=pods, services=[served])["virtualInbound_27000"]
+    assert ("proxy_protocol" in inspectors(found)) is read
+
+
+@pytest.mark.parametrize(
+    ("port", "http"), [("http", True), ("http2", True), ("grpc", True), ("grpc-web", True), ("tcp", False)]
+)
+def test_requests_are_looked_at_where_the_port_says_that_there_are_some(port: str, http: bool) -> None:
+    pods = [pod("db-v1", "127.99.64.60", ports=(7000,))]
+    found = listeners("db-v1", pods=pods, services=[service("db", (port, 7000))])["virtualInbound_7000"]
+    plain = next(chain for chain in found["filter_chains"] if chain["name"] == "7000_plain")
+    assert (filters(plain)[-1] == "http_connection_manager") is http

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from meshbox.mesh import snapshot as names
+from meshbox.mesh import kinds as names
 from meshbox.mesh.memo import Identity, Memo
 from meshbox.mesh.snapshot import Snapshot
 from meshbox.mesh.translate import translate

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from meshbox.contracts import AdmissionRequest, ApiError
 from meshbox.mesh.admission import MeshAdmission
 from meshbox.mesh.istio_validation import check, denial
-from meshbox.mesh.snapshot import VIRTUAL_SERVICES
+from meshbox.mesh.kinds import VIRTUAL_SERVICES
 from meshbox.mesh.translate import translate
 from meshbox.mesh.webhooks import VALIDATING
 

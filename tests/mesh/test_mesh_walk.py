@@ -14,7 +14,7 @@ from meshbox.addresses import AddressPlan
 from meshbox.api.objects import ObjectStore
 from meshbox.contracts import ApiError
 from meshbox.mesh import Mesh, clusters, gateways, listeners, translate
-from meshbox.mesh import snapshot as names
+from meshbox.mesh import kinds as names
 from meshbox.mesh.istio_validation import verdicts
 from meshbox.mesh.memo import Memo
 from meshbox.mesh.snapshot import Snapshot

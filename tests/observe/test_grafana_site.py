@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +12,10 @@ from typing import Any
 import pytest
 
 from grafana_figures.pod import Pod
-from grafana_figures.server import server
+from grafana_figures.server import app
 from grafana_figures.site import Site, moment
 from labkit.ground.guard import refusal
+from labkit.ground.web import listen
 from tests.observe.grafana_numbers import OURS, dashboards, fake
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -49,10 +49,8 @@ def port(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[int]:
             "/etc/grafana/provisioning/datasources/datasources.yaml": str(tmp_path / "datasources.yaml"),
         }
         pod = Pod(mounts)
-        served = server(Site(lambda: pod.grafana, "6.1.6"), "127.0.0.1", 0)
-        threading.Thread(target=served.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        yield served.server_port
-        served.shutdown()
+        (served,) = listen({0: app(Site(lambda: pod.grafana, "6.1.6"))}, "127.0.0.1")
+        yield int(served.server_address[1])
         served.server_close()
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pandas as pd
 import pytest
 
+from labkit.ground import web
 from labkit.ground.errors import ClusterError
 from labkit.observe.jaeger import Jaeger
-from meshbox.images import web
 from meshbox.images.jaeger import server
 from meshbox.images.jaeger.store import TraceStore
 

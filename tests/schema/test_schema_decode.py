@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
 
-from meshbox.api.builtin import prune_builtin, validate_builtin
+from meshbox.api.builtin import canonical_builtin, prune_builtin, validate_builtin
 from meshbox.api.builtin.decoding import base64_error, quantity_error
 
 
@@ -148,6 +149,85 @@ def test_pruning_drops_exactly_what_is_unknown() -> None:
 @pytest.mark.parametrize("text", ["1", "0.5", "100m", "1Gi", "1e3", "-1", "+1", ".5", "5.", "12E6", "1E", 3, 0.1])
 def test_quantities(text: Any) -> None:
     assert quantity_error(text) == ""
+
+
+POD = {"name": "c", "resources": {"limits": {"cpu": 0.5, "memory": "1024Mi", "example.com/card": None}}}
+
+
+@pytest.mark.parametrize(
+    ("version", "kind", "given", "stored"),
+    [
+        (
+            "v1",
+            "Pod",
+            {"spec": {"containers": [POD], "overhead": {"cpu": "1000m"}}},
+            {
+                "spec": {
+                    "containers": [
+                        {
+                            "name": "c",
+                            "resources": {"limits": {"cpu": "500m", "memory": "1Gi", "example.com/card": "0"}},
+                        }
+                    ],
+                    "overhead": {"cpu": "1"},
+                }
+            },
+        ),
+        (
+            "batch/v1",
+            "CronJob",
+            {
+                "spec": {
+                    "jobTemplate": {"spec": {"template": {"spec": {"volumes": [{"emptyDir": {"sizeLimit": 1e6}}]}}}}
+                }
+            },
+            {
+                "spec": {
+                    "jobTemplate": {"spec": {"template": {"spec": {"volumes": [{"emptyDir": {"sizeLimit": "1M"}}]}}}}
+                }
+            },
+        ),
+        ("v1", "ResourceQuota", {"spec": {"hard": {"pods": 5}}}, {"spec": {"hard": {"pods": "5"}}}),
+        (
+            "v1",
+            "LimitRange",
+            {"spec": {"limits": [{"type": "Container", "max": {"cpu": "2000m"}}]}},
+            {"spec": {"limits": [{"type": "Container", "max": {"cpu": "2"}}]}},
+        ),
+        (
+            "autoscaling/v2",
+            "HorizontalPodAutoscaler",
+            {"spec": {"metrics": [{"resource": {"target": {"averageValue": "0.1", "averageUtilization": 80}}}]}},
+            {"spec": {"metrics": [{"resource": {"target": {"averageValue": "100m", "averageUtilization": 80}}}]}},
+        ),
+        (
+            "v1",
+            "PersistentVolumeClaim",
+            {"spec": {"resources": {"requests": {"storage": "0.5Gi"}, "limits": None}}},
+            {"spec": {"resources": {"requests": {"storage": "512Mi"}, "limits": None}}},
+        ),
+        # What is no quantity is for the decoder to refuse; texts, and objects of custom kinds, are left alone.
+        (
+            "v1",
+            "Node",
+            {"status": {"capacity": {"cpu": "many", "x": [1]}}},
+            {"status": {"capacity": {"cpu": "many", "x": [1]}}},
+        ),
+        ("v1", "ConfigMap", {"data": {"cpu": "0.5"}}, {"data": {"cpu": "0.5"}}),
+        (
+            "shop.io/v1",
+            "Basket",
+            {"spec": {"resources": {"limits": {"cpu": "0.5"}}}},
+            {"spec": {"resources": {"limits": {"cpu": "0.5"}}}},
+        ),
+    ],
+)
+def test_quantities_have_one_form(version: str, kind: str, given: Any, stored: Any) -> None:
+    obj = copy.deepcopy(given)
+    canonical_builtin(version, kind, obj)
+    assert obj == stored
+    canonical_builtin(version, kind, obj)
+    assert obj == stored
 
 
 @pytest.mark.parametrize("text", ["", "abc", "1x", "1GI", "1.2.3", "1 Gi"])

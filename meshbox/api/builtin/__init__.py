@@ -6,13 +6,13 @@ from typing import Any
 
 from meshbox.api.builtin.cluster import CLUSTER
 from meshbox.api.builtin.core import CORE
-from meshbox.api.builtin.decoding import decode, prune
+from meshbox.api.builtin.decoding import canonical, decode, prune
 from meshbox.api.builtin.types import kind_type
 from meshbox.api.builtin.updates import UPDATES
 from meshbox.api.builtin.workloads import WORKLOADS
 from meshbox.api.problems import Problems
 
-__all__ = ["prune_builtin", "validate_builtin", "validate_update"]
+__all__ = ["canonical_builtin", "prune_builtin", "validate_builtin", "validate_update"]
 
 _CHECKS: dict[str, Any] = {**CLUSTER, **CORE, **WORKLOADS}
 _TOO_DEEP = "json: exceeded max depth"
@@ -50,6 +50,13 @@ def prune_builtin(api_version: str, kind: str, obj: Any) -> None:
     type_name = kind_type(api_version, kind)
     if type_name:
         prune(obj, type_name)
+
+
+def canonical_builtin(api_version: str, kind: str, obj: Any) -> None:
+    """Write, in place, the quantities of a built-in object in the one form that Kubernetes stores; others stay."""
+    type_name = kind_type(api_version, kind)
+    if type_name:
+        canonical(obj, type_name)
 
 
 def validate_update(api_version: str, kind: str, old: Any, new: Any) -> Problems:

@@ -13,7 +13,7 @@ from labkit.ground.reading.json_text import json_kind
 from meshbox.api.builtin.types import fields_of, go_name
 from meshbox.api.problems import Problems
 
-__all__ = ["base64_error", "decode", "prune", "quantity_error"]
+__all__ = ["base64_error", "canonical", "decode", "prune", "quantity_error"]
 
 _INT_LIMITS = {"int32": 2**31, "int64": 2**63}
 _BASE64 = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
@@ -233,3 +233,38 @@ def _prune_value(value: Any, kind: str, inner: str, struct: str) -> None:
         model = struct if struct.startswith("V1JSONSchemaProps") else "V1JSONSchemaProps"
         for one in value if isinstance(value, list) else [value]:
             prune(one, model)
+
+
+def canonical(obj: Any, type_name: str) -> None:
+    """Write, in place, each quantity of `obj` as Kubernetes keeps it: 0.5 is "500m", and 1024Mi "1Gi"."""
+    if isinstance(obj, dict):
+        for name, (kind, inner) in _amounts(type_name).items():
+            if (value := obj.get(name)) is not None:
+                obj[name] = _canonical_value(value, kind, inner)
+
+
+def _canonical_value(value: Any, kind: str, inner: str) -> Any:
+    if kind == "struct":
+        canonical(value, inner)
+    elif kind == "list" and isinstance(value, list):
+        value[:] = [_canonical_value(one, *_parse(inner)) for one in value]
+    elif kind == "map" and isinstance(value, dict):
+        for key, one in value.items():
+            # Nothing is an amount of nothing where it has a name.
+            value[key] = "0" if one is None and inner == "Quantity" else _canonical_value(one, *_parse(inner))
+    elif inner == "Quantity" and value is not None and not quantity_error(value):
+        return str(quantities.Quantity.of(value))
+    return value
+
+
+@functools.cache
+def _amounts(type_name: str) -> dict[str, tuple[str, str]]:
+    """The fields of a type that are quantities, or have some inside."""
+    return {name: parsed for name, parsed in _parsed_fields(type_name).items() if _has_amounts(parsed[1], ())}
+
+
+def _has_amounts(written: str, outer: tuple[str, ...]) -> bool:
+    bare = written.lstrip("[]{}")
+    if bare == "Quantity":
+        return True
+    return bare not in outer and any(_has_amounts(inner, (*outer, bare)) for _, inner in _parsed_fields(bare).values())

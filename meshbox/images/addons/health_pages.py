@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from labkit.ground.web import App, serve
 from meshbox.images.standin import app, healthy, tag
-from meshbox.images.web import App, serve
 
 __all__ = ["config_reloader", "loki"]
 

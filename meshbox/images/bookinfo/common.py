@@ -7,8 +7,8 @@ import sys
 import time
 
 from labkit.ground.client import send
+from labkit.ground.web import App, Request, Response, json_response, serve
 from meshbox.images.context import ImageName
-from meshbox.images.web import App, Request, Response, json_response, serve
 
 __all__ = ["PORT", "call", "forwarded", "health", "is_modern", "run"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
+from labkit.ground.web import Request, Response, json_response
 from meshbox.images.bookinfo.common import health, run
-from meshbox.images.web import Request, Response, json_response
 
 __all__ = ["main"]
 

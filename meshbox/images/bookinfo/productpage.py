@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from labkit.ground.guard import same_secret
+from labkit.ground.web import Request, Response, json_response
 from meshbox.exposition import CONTENT_TYPE, Counter, exposition
 from meshbox.images.bookinfo import page
 from meshbox.images.bookinfo.common import call, forwarded, is_modern, run
-from meshbox.images.web import Request, Response, json_response
 
 __all__ = ["main"]
 

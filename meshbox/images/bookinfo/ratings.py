@@ -7,8 +7,8 @@ import random
 import time
 
 from labkit.ground import reading
+from labkit.ground.web import Request, Response, json_response
 from meshbox.images.bookinfo.common import health, run
-from meshbox.images.web import Request, Response, json_response
 
 __all__ = ["main"]
 

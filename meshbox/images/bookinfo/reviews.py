@@ -6,8 +6,8 @@ import json
 import os
 from typing import Any
 
+from labkit.ground.web import Request, Response, json_response
 from meshbox.images.bookinfo.common import call, forwarded, health, is_modern, run
-from meshbox.images.web import Request, Response, json_response
 
 __all__ = ["main"]
 

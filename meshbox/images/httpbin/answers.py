@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from labkit.ground import reading
-from meshbox.images.web import Request, Response, json_response
+from labkit.ground.web import Request, Response, json_response
 
 __all__ = ["PAGES", "Call", "answer"]
 

@@ -6,8 +6,8 @@ import functools
 import os
 import sys
 
+from labkit.ground.web import serve
 from meshbox.images.httpbin.answers import answer
-from meshbox.images.web import serve
 
 __all__ = ["main", "main_go"]
 

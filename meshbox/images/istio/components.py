@@ -6,10 +6,10 @@ import os
 import sys
 from pathlib import Path
 
+from labkit.ground.web import App, Request, Response, serve
 from meshbox.images.istio.telemetry import Collector
 from meshbox.images.istio.work import work_of
 from meshbox.images.standin import app, healthy, tag
-from meshbox.images.web import App, Request, Response, serve
 
 __all__ = ["citadel", "galley", "injector", "mixer", "pilot"]
 

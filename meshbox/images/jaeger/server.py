@@ -8,12 +8,12 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from labkit.ground import reading
+from labkit.ground.web import App, Request, Response, json_response, serve
 from meshbox.exposition import CONTENT_TYPE, exposition, gauge, process
 from meshbox.images.guarded import guarded
 from meshbox.images.jaeger.query import answer
 from meshbox.images.jaeger.spans import BadSpanError
 from meshbox.images.jaeger.store import TraceStore
-from meshbox.images.web import App, Request, Response, json_response, serve
 
 __all__ = ["COLLECTOR_PORT", "HEALTH_PORTS", "QUERY_PORT", "collector", "health", "main", "query"]
 

@@ -10,19 +10,18 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from labkit.ground.labels import parse
+from labkit.ground.web import Request, Response, json_response
 from meshbox.images.kiali import graph_pages as pictures
 from meshbox.images.kiali import health, istio, lists, logs, metrics
 from meshbox.images.kiali import istio_checks as validation
-from meshbox.images.kiali.mesh import SYSTEM, Mesh, mesh_of
+from meshbox.images.kiali.mesh import SYSTEM, Json, Mesh, mesh_of
 from meshbox.images.kiali.settings import Settings
 from meshbox.images.kiali.sources import Kubernetes, Prometheus, SourceError
 from meshbox.images.kiali.telemetry import Flow, TrafficQuery, flows, seconds_of
 from meshbox.images.kiali.traces import Tracing
-from meshbox.images.web import Request, Response, json_response
 
 __all__ = ["Api"]
 
-Json = dict[str, Any]
 Query = dict[str, list[str]]
 _SUBJECTS = {"apps": "app", "services": "service", "workloads": "workload"}
 _MAY = {"create": True, "update": True, "delete": True}

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
 from labkit.ground.hosts import fqdn
 from labkit.ground.routing import VirtualService, rule_host
 from meshbox.images.kiali.elements import elements
 from meshbox.images.kiali.graph import GRAPH_TYPES, Graph, GraphBuilder, Key
 from meshbox.images.kiali.istio import Config
-from meshbox.images.kiali.mesh import SYSTEM, Mesh
+from meshbox.images.kiali.mesh import SYSTEM, Json, Mesh
 from meshbox.images.kiali.sources import Prometheus
 from meshbox.images.kiali.telemetry import TrafficQuery, flows, mutual_tls, response_times, seconds_of
 
+if TYPE_CHECKING:
+    from labkit.ground.typed.destination_rules import DestinationRule
+
 __all__ = ["around", "graph"]
 
-Json = dict[str, Any]
 Query = dict[str, list[str]]
 _QUANTILES = ("0.5", "0.95", "0.99", "avg")
 
@@ -108,7 +110,8 @@ def _is(whole: Graph, key: Key, namespace: str, kind: str, name: str, version: s
 def _badges(nodes: list[Json], mesh: Mesh, config: Config) -> None:
     """Mark what Istio's objects or a missing sidecar say about the nodes."""
     services = _hosts(config)
-    broken = {rule_host(rule) for rule in config.get("destinationRules", []) if _breaks(rule)}
+    rules: list[DestinationRule] = config.get("destinationRules", [])
+    broken = {rule_host(rule) for rule in rules if _breaks(rule)}
     for wrapped in nodes:
         data = wrapped["data"]
         place = data["namespace"]
@@ -129,7 +132,7 @@ def _hosts(config: Config) -> set[str]:
     return {host for one in config.get("virtualServices", []) for host in VirtualService.of(one).hosts}
 
 
-def _breaks(rule: Json) -> bool:
+def _breaks(rule: DestinationRule) -> bool:
     """Whether a DestinationRule limits connections or ejects outliers."""
     spec = rule.get("spec") or {}
     policies = [

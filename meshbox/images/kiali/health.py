@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
-from meshbox.images.kiali.mesh import Mesh, Workload
+from meshbox.images.kiali.mesh import Json, Mesh, Workload
 from meshbox.images.kiali.telemetry import Flow, Party
 
 __all__ = ["app_health", "namespace_health", "service_health", "workload_health"]
-
-Json = dict[str, Any]
 
 
 def _add(into: Json, flow: Flow) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from labkit.ground import reading
 from labkit.ground.names import dns1123_label, dns1123_subdomain
-from meshbox.images.kiali.mesh import SYSTEM, Mesh, selects
+from meshbox.images.kiali.mesh import SYSTEM, Json, Mesh, selects
 from meshbox.images.kiali.sources import Kubernetes, SourceError
 
 __all__ = [
@@ -27,8 +27,6 @@ __all__ = [
     "whole",
     "within",
 ]
-
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ KINDS = (
 _WITH_PERMISSIONS = {"virtualServices", "destinationRules"}
 _MAY = {"create": True, "update": True, "delete": True}
 
-Config = dict[str, list[Json]]
+Config = dict[str, list[Any]]
 """A kind's key in lists → all its objects, of every namespace."""
 
 
@@ -103,7 +101,7 @@ def config_of(kubernetes: Kubernetes) -> Config:
     return found
 
 
-def within(config: Config, kind: Kind, namespace: str) -> list[Json]:
+def within(config: Config, kind: Kind, namespace: str) -> list[Any]:
     """The objects of one kind in a namespace."""
     return [item for item in config.get(kind.listed, []) if item["metadata"].get("namespace") == namespace]
 

@@ -5,17 +5,21 @@ The codes and messages are Kiali's own: a learner can look them up in its docume
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from labkit.ground.hosts import fqdn, gateway_key
 from labkit.ground.routing import MESH, Hosts, destinations, rule_host, subsets_by_host
 from meshbox.images.kiali.istio import KINDS, Config, whole, within
-from meshbox.images.kiali.mesh import Mesh, selects
+from meshbox.images.kiali.mesh import Json, Mesh, selects
+
+if TYPE_CHECKING:
+    from labkit.ground.typed.destination_rules import DestinationRule
+    from labkit.ground.typed.hosts import Gateway, Server
+    from labkit.ground.typed.virtual_services import HTTPRouteDestination, RouteDestination, VirtualService
 
 __all__ = ["MESSAGES", "of_services", "summary", "validate"]
 
-Json = dict[str, Any]
 _ERROR, _WARNING = "error", "warning"
 MESSAGES = {
     "KIA0201": (_WARNING, "More than one DestinationRules for the same host subset combination"),
@@ -45,12 +49,13 @@ class _Registry:
     """Which hosts there are, which labels their workloads have, and which subsets."""
 
     def __init__(self, mesh: Mesh, config: Config) -> None:
-        self._hosts = Hosts(mesh.objects["services"], config["serviceEntries"])
+        services: list[Any] = mesh.objects["services"]
+        self._hosts = Hosts(services, config["serviceEntries"])
         self._labels = {
             fqdn(service["metadata"]["name"], service["metadata"]["namespace"]): [
                 workload.labels for workload in mesh.workloads_of(service)
             ]
-            for service in mesh.objects["services"]
+            for service in services
         }
         self.subsets = subsets_by_host(config["destinationRules"])
         self.gateways = {f"{one['metadata']['namespace']}/{one['metadata']['name']}" for one in config["gateways"]}
@@ -62,7 +67,7 @@ class _Registry:
         return self._labels.get(whole(host), [])
 
 
-def _virtual_service(one: Json, registry: _Registry, shared: dict[Any, int]) -> Iterator[Found]:
+def _virtual_service(one: VirtualService, registry: _Registry, shared: dict[Any, int]) -> Iterator[Found]:
     namespace, spec = one["metadata"]["namespace"], one.get("spec") or {}
     for index, name in enumerate(spec.get("gateways") or []):
         gateway = gateway_key(str(name), namespace)
@@ -71,9 +76,12 @@ def _virtual_service(one: Json, registry: _Registry, shared: dict[Any, int]) -> 
     for index, key in enumerate(_claims(one)):
         if shared[key] > 1:
             yield "KIA1106", f"spec/hosts[{index}]"
-    for protocol in ("http", "tcp", "tls"):
-        for number, rule in enumerate(spec.get(protocol) or []):
-            yield from _weights(f"spec/{protocol}[{number}]", rule.get("route") or [])
+    for number, rule in enumerate(spec.get("http") or []):
+        yield from _weights(f"spec/http[{number}]", rule.get("route") or [])
+    for number, tcp in enumerate(spec.get("tcp") or []):
+        yield from _weights(f"spec/tcp[{number}]", tcp.get("route") or [])
+    for number, tls in enumerate(spec.get("tls") or []):
+        yield from _weights(f"spec/tls[{number}]", tls.get("route") or [])
     for target in destinations(one):
         if target.mirror:
             continue
@@ -83,14 +91,14 @@ def _virtual_service(one: Json, registry: _Registry, shared: dict[Any, int]) -> 
             yield "KIA1107", target.path
 
 
-def _claims(one: Json) -> list[Any]:
+def _claims(one: VirtualService) -> list[Any]:
     """Which hosts a VirtualService speaks for, each with the gateways that it does so at."""
     namespace, spec = one["metadata"]["namespace"], one.get("spec") or {}
     gateways = tuple(sorted(gateway_key(str(name), namespace) for name in spec.get("gateways") or [MESH]))
     return [(fqdn(str(host), namespace), gateways) for host in spec.get("hosts") or []]
 
 
-def _weights(path: str, routes: list[Json]) -> Iterator[Found]:
+def _weights(path: str, routes: Sequence[HTTPRouteDestination | RouteDestination]) -> Iterator[Found]:
     weights = [route["weight"] for route in routes if isinstance(route.get("weight"), int)]
     if len(routes) == 1 and weights and weights != [100]:
         yield "KIA1104", f"{path}/route[0]/weight"
@@ -98,7 +106,7 @@ def _weights(path: str, routes: list[Json]) -> Iterator[Found]:
         yield "", f"{path}/route"
 
 
-def _destination_rule(one: Json, registry: _Registry) -> Iterator[Found]:
+def _destination_rule(one: DestinationRule, registry: _Registry) -> Iterator[Found]:
     namespace, spec, host = one["metadata"]["namespace"], one.get("spec") or {}, rule_host(one)
     if not registry.has(host, namespace):
         yield "KIA0202", "spec/host"
@@ -112,7 +120,7 @@ def _destination_rule(one: Json, registry: _Registry) -> Iterator[Found]:
             yield "KIA0201", f"spec/subsets[{index}]"
 
 
-def _gateway(one: Json, mesh: Mesh, ports: dict[Any, int]) -> Iterator[Found]:
+def _gateway(one: Gateway, mesh: Mesh, ports: dict[Any, int]) -> Iterator[Found]:
     spec = one.get("spec") or {}
     selector = spec.get("selector") or {}
     if selector and not any(selects(selector, workload.labels) for workload in mesh.workloads()):
@@ -123,7 +131,7 @@ def _gateway(one: Json, mesh: Mesh, ports: dict[Any, int]) -> Iterator[Found]:
                 yield "KIA0301", f"spec/servers[{index}]/hosts[{number}]"
 
 
-def _port(selector: Json, server: Json, host: str) -> Any:
+def _port(selector: dict[str, str], server: Server, host: str) -> Any:
     return tuple(sorted(selector.items())), (server.get("port") or {}).get("number"), host
 
 

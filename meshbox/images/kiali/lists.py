@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from labkit.ground.hosts import fqdn
 from labkit.ground.routing import VirtualService, destinations, rule_host
-from meshbox.images.kiali.istio import whole
-from meshbox.images.kiali.mesh import Mesh, Workload, has_proxy
+from meshbox.images.kiali.istio import Config, whole
+from meshbox.images.kiali.mesh import Json, Mesh, Workload, has_proxy
+
+if TYPE_CHECKING:
+    from labkit.ground.typed import virtual_services as api
+    from labkit.ground.typed.destination_rules import DestinationRule
 
 __all__ = ["app", "apps", "pod", "service", "services", "workload", "workloads"]
 
-Json = dict[str, Any]
 _MAY = {"create": True, "update": True, "delete": True}
 
 
@@ -163,15 +166,12 @@ def services(mesh: Mesh, namespace: str, validations: Json) -> Json:
     return {"namespace": {"name": namespace}, "services": found, "validations": validations}
 
 
-def service(mesh: Mesh, namespace: str, name: str, config: dict[str, list[Json]], tls: Json) -> Json | None:
+def service(mesh: Mesh, namespace: str, name: str, config: Config, tls: Json) -> Json | None:
     """One Service with its endpoints, workloads and Istio's objects for it; None if there is none."""
     one = mesh.service(namespace, name)
     if one is None:
         return None
     host = fqdn(name, namespace)
-
-    def for_it(listed: str) -> list[Json]:
-        return [item for item in config.get(listed, []) if host in _named(item)]
 
     shown = _service(one, mesh)
     return {
@@ -179,8 +179,8 @@ def service(mesh: Mesh, namespace: str, name: str, config: dict[str, list[Json]]
         "endpoints": _endpoints(mesh.endpoints(namespace, name)),
         "istioSidecar": shown["istioSidecar"],
         "workloads": [_overview(item) for item in mesh.workloads_of(one)],
-        "virtualServices": {"items": for_it("virtualServices"), "permissions": _MAY},
-        "destinationRules": {"items": for_it("destinationRules"), "permissions": _MAY},
+        "virtualServices": {"items": _rules_for(config, host), "permissions": _MAY},
+        "destinationRules": {"items": _policies_for(config, host), "permissions": _MAY},
         "serviceEntries": [],
         "namespaceMTLS": tls,
         "additionalDetails": [],
@@ -188,10 +188,19 @@ def service(mesh: Mesh, namespace: str, name: str, config: dict[str, list[Json]]
     }
 
 
-def _named(item: Json) -> set[str]:
-    """The hosts that an object is about."""
-    found = {rule_host(item), *VirtualService.of(item).hosts, *(target.host for target in destinations(item))}
-    return {whole(host) for host in found}
+def _rules_for(config: Config, host: str) -> list[api.VirtualService]:
+    """The VirtualServices that speak for a host, or send requests to it."""
+    found: list[api.VirtualService] = config.get("virtualServices", [])
+
+    def named(one: api.VirtualService) -> set[str]:
+        return {whole(name) for name in (*VirtualService.of(one).hosts, *(to.host for to in destinations(one)))}
+
+    return [one for one in found if host in named(one)]
+
+
+def _policies_for(config: Config, host: str) -> list[DestinationRule]:
+    found: list[DestinationRule] = config.get("destinationRules", [])
+    return [one for one in found if whole(rule_host(one)) == host]
 
 
 def _endpoints(found: Json | None) -> list[Json]:

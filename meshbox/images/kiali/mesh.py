@@ -10,7 +10,7 @@ from typing import Any
 from labkit.ground.labels import selects as chosen
 from meshbox.images.kiali.sources import Kubernetes, SourceError
 
-__all__ = ["SYSTEM", "Mesh", "Workload", "mesh_of", "selects", "validated_name"]
+__all__ = ["SYSTEM", "Json", "Mesh", "Workload", "mesh_of", "selects", "validated_name"]
 
 SYSTEM = "istio-system"
 Json = dict[str, Any]

@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from labkit.ground import reading
+from labkit.ground.web import App, Request, Response, json_response, serve
 from meshbox.images import standin
 from meshbox.images.guarded import guarded
 from meshbox.images.kiali.api import Api
@@ -20,7 +21,6 @@ from meshbox.images.kiali.settings import Settings, read
 from meshbox.images.kiali.site import Console, login_page
 from meshbox.images.kiali.sources import Kubernetes, Prometheus
 from meshbox.images.kiali.traces import Tracing
-from meshbox.images.web import App, Request, Response, json_response, serve
 
 __all__ = ["main", "site"]
 

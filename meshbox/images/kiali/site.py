@@ -7,8 +7,8 @@ import re
 from html import escape
 from pathlib import Path
 
+from labkit.ground.web import Response
 from meshbox.images.standin import about
-from meshbox.images.web import Response
 from meshbox.program import program
 
 __all__ = ["Console", "login_page"]

@@ -23,13 +23,13 @@ from urllib.parse import parse_qs, urlsplit
 from labkit.ground import config, files, reading
 from labkit.ground.client import send
 from labkit.ground.guard import new_secret
+from labkit.ground.web import App, Request, Response, json_response, serve
 from meshbox.images.cluster import Cluster
 from meshbox.images.guarded import guarded
 from meshbox.images.prometheus.adapt import Surroundings, adapt
 from meshbox.images.prometheus.targets import RESOURCES, targets
 from meshbox.images.proxy.kept_counts import scrapes
 from meshbox.images.standin import about
-from meshbox.images.web import App, Request, Response, json_response, serve
 from meshbox.program import program
 
 __all__ = ["discovery", "door", "forward", "main"]

@@ -13,7 +13,7 @@ import threading
 from urllib.parse import urlsplit
 
 from labkit.ground.client import send
-from meshbox.images.web import App, Request, Response
+from labkit.ground.web import App, Request, Response
 
 __all__ = ["Kept", "scrapes"]
 

@@ -15,7 +15,7 @@ from typing import Any
 from labkit.ground import duration
 from labkit.ground.reading.json_text import json_kind
 
-__all__ = ["decoding_problem"]
+__all__ = ["decoding_problem", "messages"]
 
 _TABLES = {
     "VirtualService": "hosts:*string gateways:*string http:*HTTPRoute tls:*TLSRoute tcp:*TCPRoute exportTo:*string",
@@ -91,7 +91,8 @@ _TABLES = {
     "serverCertificate:string privateKey:string caCertificates:string credentialName:string subjectAltNames:*string "
     "minProtocolVersion:(TLS_AUTO|TLSV1_0|TLSV1_1|TLSV1_2|TLSV1_3) cipherSuites:*string "
     "maxProtocolVersion:(TLS_AUTO|TLSV1_0|TLSV1_1|TLSV1_2|TLSV1_3) verifyCertificateSpki:*string "
-    "verifyCertificateHash:*string credentialNames:*string+ tlsCertificates:*any+ caCrl:string+",
+    "verifyCertificateHash:*string credentialNames:*string+ tlsCertificates:*any+ caCrl:string+ "
+    "caCertCredentialName:string+",
     "ServiceEntry": "hosts:*string addresses:*string ports:*Port location:(MESH_EXTERNAL|MESH_INTERNAL) "
     "resolution:(NONE|STATIC|DNS|DNS_ROUND_ROBIN|DYNAMIC_DNS) endpoints:*WorkloadEntry exportTo:*string "
     "subjectAltNames:*string workloadSelector:WorkloadSelector+",
@@ -126,7 +127,8 @@ _TABLES = {
     "RuleFrom": "source:Source",
     "Source": "principals:*string notPrincipals:*string requestPrincipals:*string notRequestPrincipals:*string "
     "namespaces:*string notNamespaces:*string ipBlocks:*string notIpBlocks:*string remoteIpBlocks:*string "
-    "notRemoteIpBlocks:*string serviceAccounts:*string notServiceAccounts:*string",
+    "notRemoteIpBlocks:*string serviceAccounts:*string notServiceAccounts:*string trustDomains:*string "
+    "notTrustDomains:*string",
     "RuleTo": "operation:Operation",
     "Operation": "hosts:*string notHosts:*string ports:*string notPorts:*string methods:*string notMethods:*string "
     "paths:*string notPaths:*string",
@@ -168,6 +170,11 @@ def _parsed(text: str) -> _Fields:
 
 
 _MESSAGES = {name: _parsed(text) for name, text in _TABLES.items()}
+
+
+def messages() -> dict[str, dict[str, str]]:
+    """The fields of each message and the type of each: what the tables say."""
+    return {name: {field: kind for field, (kind, _) in fields.items()} for name, fields in _MESSAGES.items()}
 
 
 def _snake(name: str) -> str:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Any
 
 from labkit.ground import reading
 from meshbox.contracts import Obj
+from meshbox.mesh.envoy import Json
 from meshbox.mesh.istio_validation.problems import Problems, quoted
 
 __all__ = ["authorization_policy", "peer_authentication", "policy", "request_authentication", "telemetry"]
 
-Json = dict[str, Any]
 
 _SOURCE = (
-    "principals", "requestPrincipals", "namespaces", "ipBlocks", "remoteIpBlocks", "serviceAccounts",
+    "principals", "requestPrincipals", "namespaces", "ipBlocks", "remoteIpBlocks", "serviceAccounts", "trustDomains",
     "notPrincipals", "notRequestPrincipals", "notNamespaces", "notIpBlocks", "notRemoteIpBlocks", "notServiceAccounts",
+    "notTrustDomains",
 )  # fmt: skip
 _OPERATION = ("ports", "methods", "paths", "hosts", "notPorts", "notMethods", "notPaths", "notHosts")
 _KEYS = (
-    "source.ip", "remote.ip", "source.namespace", "source.principal", "source.serviceAccount", "request.headers",
+    "source.ip", "remote.ip", "source.namespace", "source.principal", "source.serviceAccount",
+    "source.trustDomain", "request.headers",
     "request.auth.principal", "request.auth.audiences", "request.auth.presenter", "request.auth.claims",
     "destination.ip", "destination.port", "connection.sni", "experimental.envoy.filters",
 )  # fmt: skip

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from labkit.ground.names import is_ip
 from meshbox.contracts import Obj
+from meshbox.mesh.envoy import Json
 from meshbox.mesh.istio_validation.problems import Problems, quoted
 from meshbox.mesh.istio_validation.virtual_service import exported
 
 __all__ = ["destination_rule", "envoy_filter", "gateway", "service_entry", "sidecar"]
 
-Json = dict[str, Any]
 
 _PROTOCOLS = {
     "HTTP",

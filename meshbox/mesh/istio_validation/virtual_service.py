@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from labkit.ground.hosts import gateway_key, overlap, within
 from labkit.ground.unreachable import unused
 from meshbox.contracts import Obj
+from meshbox.mesh.envoy import Json
 from meshbox.mesh.field_values import nanoseconds
 from meshbox.mesh.istio_validation.problems import Problems, quoted
 
 __all__ = ["check"]
 
-Json = dict[str, Any]
 
 _METHODS = {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"}
 _RETRY_ON = {

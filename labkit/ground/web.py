@@ -1,4 +1,4 @@
-"""A small HTTP/1.1 server for the stand-ins: the standard library's sockets and threads, nothing else.
+"""The HTTP/1.1 server of all pages here, a pod's, Grafana's and the relays': sockets and threads, nothing else.
 
 `http.server` parses headers with the e-mail package, which costs more than all that these services do.
 """
@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -79,10 +80,10 @@ class Request:
 
 @dataclass
 class Response:
-    """An answer; a body that is neither bytes nor str is sent in chunks as it comes."""
+    """An answer. A file is sent without being read whole, an iterable in chunks as they come."""
 
     status: int = 200
-    body: bytes | str | Iterable[bytes] = b""
+    body: bytes | str | Path | Iterable[bytes] = b""
     headers: list[tuple[str, str]] = field(default_factory=list)
     content_type: str = "text/html; charset=utf-8"
 
@@ -195,6 +196,8 @@ class _Handler(socketserver.BaseRequestHandler):
         if isinstance(body, bytes):
             if response.status != 204:
                 lines.append(f"Content-Length: {len(body)}")
+        elif isinstance(body, Path):
+            lines.append(f"Content-Length: {body.stat().st_size}")
         else:
             lines.append("Transfer-Encoding: chunked")
         lines += [f"{name}: {value}" for name, value in response.headers]
@@ -205,6 +208,10 @@ class _Handler(socketserver.BaseRequestHandler):
             self.request.sendall(head)
         elif isinstance(body, bytes):
             self.request.sendall(head + body)
+        elif isinstance(body, Path):
+            self.request.sendall(head)
+            with body.open("rb") as file:
+                self.request.sendfile(file)
         else:
             self.request.sendall(head)
             for chunk in filter(None, body):
@@ -252,7 +259,10 @@ class Server(LimitedThreads, socketserver.TCPServer):
                 time.sleep(0.01)
                 continue
             try:
-                self.process_request(connection, client)
+                if self.verify_request(connection, client):
+                    self.process_request(connection, client)
+                else:
+                    self.shutdown_request(connection)
             except (OSError, RuntimeError):
                 # A RuntimeError says that this user may start no more threads for now.
                 self.shutdown_request(connection)

@@ -1,0 +1,93 @@
+"""The kinds of objects that the mesh reads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from meshbox.contracts import View
+
+if TYPE_CHECKING:
+    from labkit.ground.typed import destination_rules, hosts, security, telemetry, virtual_services
+    from meshbox.typed.pods import Pod
+    from meshbox.typed.services import ConfigMap, Endpoints, EndpointSlice, Secret, Service
+
+__all__ = [
+    "AUTHORIZATION_POLICIES",
+    "CONFIG_MAPS",
+    "DESTINATION_RULES",
+    "ENDPOINTS",
+    "ENDPOINT_SLICES",
+    "ENVOY_FILTERS",
+    "GATEWAYS",
+    "ISTIO_RESOURCES",
+    "MESH_POLICIES",
+    "PEER_AUTHENTICATIONS",
+    "PODS",
+    "POLICIES",
+    "REQUEST_AUTHENTICATIONS",
+    "RESOURCES",
+    "SECRETS",
+    "SERVICES",
+    "SERVICE_ENTRIES",
+    "SIDECARS",
+    "TELEMETRIES",
+    "VIRTUAL_SERVICES",
+    "Kind",
+]
+
+_T = TypeVar("_T", bound=View)
+
+
+class Kind(str, Generic[_T]):
+    """The name of a resource, in the form in which `Objects` names it, and with it what its objects are."""
+
+
+NETWORKING = "networking.istio.io"
+SECURITY = "security.istio.io"
+AUTHENTICATION = "authentication.istio.io"
+
+VIRTUAL_SERVICES: Kind[virtual_services.VirtualService] = Kind(f"virtualservices.{NETWORKING}")
+DESTINATION_RULES: Kind[destination_rules.DestinationRule] = Kind(f"destinationrules.{NETWORKING}")
+GATEWAYS: Kind[hosts.Gateway] = Kind(f"gateways.{NETWORKING}")
+SERVICE_ENTRIES: Kind[hosts.ServiceEntry] = Kind(f"serviceentries.{NETWORKING}")
+SIDECARS: Kind[hosts.Sidecar] = Kind(f"sidecars.{NETWORKING}")
+ENVOY_FILTERS: Kind[View] = Kind(f"envoyfilters.{NETWORKING}")
+PEER_AUTHENTICATIONS: Kind[security.PeerAuthentication] = Kind(f"peerauthentications.{SECURITY}")
+REQUEST_AUTHENTICATIONS: Kind[security.RequestAuthentication] = Kind(f"requestauthentications.{SECURITY}")
+AUTHORIZATION_POLICIES: Kind[security.AuthorizationPolicy] = Kind(f"authorizationpolicies.{SECURITY}")
+POLICIES: Kind[security.Policy] = Kind(f"policies.{AUTHENTICATION}")
+MESH_POLICIES: Kind[security.MeshPolicy] = Kind(f"meshpolicies.{AUTHENTICATION}")
+TELEMETRIES: Kind[telemetry.Telemetry] = Kind("telemetries.telemetry.istio.io")
+
+SERVICES: Kind[Service] = Kind("services")
+ENDPOINTS: Kind[Endpoints] = Kind("endpoints")
+ENDPOINT_SLICES: Kind[EndpointSlice] = Kind("endpointslices.discovery.k8s.io")
+PODS: Kind[Pod] = Kind("pods")
+CONFIG_MAPS: Kind[ConfigMap] = Kind("configmaps")
+SECRETS: Kind[Secret] = Kind("secrets")
+
+ISTIO_RESOURCES: tuple[Kind[Any], ...] = (
+    VIRTUAL_SERVICES,
+    DESTINATION_RULES,
+    GATEWAYS,
+    SERVICE_ENTRIES,
+    SIDECARS,
+    ENVOY_FILTERS,
+    PEER_AUTHENTICATIONS,
+    REQUEST_AUTHENTICATIONS,
+    AUTHORIZATION_POLICIES,
+    POLICIES,
+    MESH_POLICIES,
+    TELEMETRIES,
+)
+
+RESOURCES: tuple[Kind[Any], ...] = (
+    SERVICES,
+    ENDPOINTS,
+    ENDPOINT_SLICES,
+    PODS,
+    CONFIG_MAPS,
+    SECRETS,
+    *ISTIO_RESOURCES,
+)
+"""What a snapshot is made of, in the form `Objects` names resources."""
