@@ -13,13 +13,13 @@ PYTEST  := $(BIN)/python -m pytest -n auto --dist loadgroup --no-loadscope-reord
 CHOICE  := $(if $(RELEASE),--release $(RELEASE))
 RELEASES := 1.2.2 1.30.3
 # Before a minute of installing, not after it.
-ifneq ($(filter workshop lab,$(MAKECMDGOALS)),)
+ifneq ($(filter workshop lab fresh,$(MAKECMDGOALS)),)
 ifneq ($(filter-out $(RELEASES),$(RELEASE)),)
 $(error this course does not teach Istio "$(RELEASE)": choose $(subst $() , or ,$(RELEASES)))
 endif
 endif
 
-.PHONY: help workshop lab test test-quick test-thorough coverage check bench pictures setup clean
+.PHONY: help workshop lab fresh test test-quick test-thorough coverage check bench pictures setup clean
 .DEFAULT_GOAL := help
 
 help: ## this list

@@ -68,14 +68,22 @@ class Relay:
         port: The port of 127.0.0.1 to listen at; 0 for a free one.
         secret: First part of the path of every request; "" for a new one.
         home: Says where a request for "/" is sent, such as "/jaeger/"; None for nowhere else.
+        silent: What its page says while nobody answers there.
     """
 
     def __init__(
-        self, upstream: Callable[[], str], *, port: int = 0, secret: str = "", home: Callable[[], str] | None = None
+        self,
+        upstream: Callable[[], str],
+        *,
+        port: int = 0,
+        secret: str = "",
+        home: Callable[[], str] | None = None,
+        silent: str = "The pod is being replaced.",
     ) -> None:
         self.secret = secret or new_secret()
         self._server = _Server(("127.0.0.1", port), _Handler)
         self._server.secret, self._server.upstream, self._server.home = self.secret, upstream, home
+        self._server.silent = silent
         self.port = int(self._server.server_address[1])
         self._thread = threading.Thread(target=self._server.serve_forever, name=f"relay {self.port}", daemon=True)
         self._thread.start()
@@ -101,6 +109,7 @@ class _Server(BoundedServer):
     secret = ""
     upstream: Callable[[], str]
     home: Callable[[], str] | None = None
+    silent = ""
 
     def verify_request(self, request: object, client_address: object) -> bool:
         """Whether who connects may: nobody but this user's browser or Jupyter server has a use for these pages."""
@@ -134,7 +143,7 @@ class _Handler(BoundedHandler):
         except LabError as error:
             self._page(503, str(error), "This page tries again by itself.")
         except OSError:
-            self._page(503, "The pod is being replaced.", "This page tries again by itself.")
+            self._page(503, self.server.silent, "This page tries again by itself.")
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = _handle  # noqa: N815 (its names)
 
@@ -147,6 +156,8 @@ class _Handler(BoundedHandler):
         cookies = [c for c in self.headers.get("Cookie", "").split("; ") if c and not _JUPYTER_COOKIE.match(c)]
         if cookies:
             headers["Cookie"] = "; ".join(cookies)
+        if came_from := _own_page(self.headers.get("Referer", ""), prefix):
+            headers["Referer"] = f"http://{host}{came_from}"
         answer = send(f"http://{host}{path}", self.command, headers, body or None, timeout=60)
         kept = [(name, value) for name, value in answer.headers if name.lower() not in _NOT_BACK]
         content = rewritten(answer.body, answer.header("Content-Type").lower(), prefix)
@@ -168,6 +179,17 @@ class _Handler(BoundedHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+
+
+def _own_page(referrer: str, prefix: str) -> str:
+    """The page below our own secret that a request comes from, as the pod knows it; "" for any other.
+
+    Who signs in is sent back to where they were.
+    """
+    parts = urlsplit(referrer)
+    if not parts.path.startswith(f"{prefix}/"):
+        return ""
+    return parts.path.removeprefix(prefix) + (f"?{parts.query}" if parts.query else "")
 
 
 def _moved(name: str, value: str, prefix: str, inner: str) -> tuple[str, str]:
