@@ -131,6 +131,8 @@ def begin(name: str, release: str = "", target: str = "", *, needs: Sequence[str
     server = cluster.server_version()
     lesson = Lesson(name, known, Progress.of_target())
     cluster.in_lesson(name)
+    if context := cluster.current().named.context:
+        _name(lesson.progress, context)
     if not lesson.progress.snapshot.exists():
         lesson.keep_snapshot(show=False)
     os.chdir(known.path)

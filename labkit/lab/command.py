@@ -15,9 +15,9 @@ from labkit.ground.errors import SettingError
 from labkit.lab import copies
 from labkit.lab.start import START
 
-__all__ = ["command", "main", "surroundings"]
+__all__ = ["JUPYTER", "command", "main", "surroundings"]
 
-_JUPYTER = Path(__file__).resolve().parents[1] / "ui" / "jupyter"
+JUPYTER = Path(__file__).resolve().parents[1] / "ui" / "jupyter"
 """What Jupyter reads; an installation has copies of it where Jupyter looks, this is always of this very version."""
 
 
@@ -82,7 +82,7 @@ def surroundings(kubeconfig: str) -> dict[str, str]:
 
 
 def _before(name: str, said: Mapping[str, str]) -> str:
-    return os.pathsep.join(filter(None, [str(_JUPYTER), said.get(name, "")]))
+    return os.pathsep.join(filter(None, [str(JUPYTER), said.get(name, "")]))
 
 
 def _sandbox(what: Choice) -> str:

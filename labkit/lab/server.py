@@ -15,22 +15,26 @@ from jupyter_server.base.handlers import APIHandler
 from jupyter_server.utils import url_path_join
 from tornado import web
 
+from labkit import ui
 from labkit.ground.errors import LabError
 from labkit.lab import start
 
-__all__ = ["arrange", "start_in"]
+__all__ = ["arrange", "icons", "start_in"]
 
 _FOLDERS = ("", "notebooks", "workshop")
 """Where below the server's root the notebooks may be."""
 
 
 class StartHandler(APIHandler):
-    """`GET labkit/start`: the page's facts, with `?state` those that take longer; `POST` chooses what to run on."""
+    """`GET labkit/start`: the page's facts; with `?state` those that take longer, with `?icons` the tiles' pictures.
+    `POST` chooses what the course runs on.
+    """
 
     @web.authenticated
     async def get(self) -> None:
         """The facts, as JSON."""
-        await self._answer(start.state if self.get_query_argument("state", None) is not None else start.facts)
+        asked = next((name for name in ("state", "icons") if self.get_query_argument(name, None) is not None), "")
+        await self._answer({"state": start.state, "icons": icons}.get(asked, start.facts))
 
     @web.authenticated
     async def post(self) -> None:
@@ -53,6 +57,12 @@ class StartHandler(APIHandler):
             said = {"message": error.message, "next_step": error.next_step}
         root = Path(self.settings.get("server_root_dir", ".")).expanduser()
         await self.finish(json.dumps({**said, "start": start_in(root)}))
+
+
+def icons() -> dict[str, Any]:
+    """The pictures of the launcher's tiles: SVG, by the names that jupyter-server-proxy knows them by."""
+    folder = Path(ui.__file__).with_name("icons")
+    return {f"lab-{path.stem}": path.read_text() for path in sorted(folder.glob("*.svg"))}
 
 
 def start_in(root: Path) -> str:
@@ -91,7 +101,7 @@ def _arrangement(page: str) -> dict[str, Any]:
         "data": {
             "layout-restorer:data": {
                 "main": {
-                    "dock": {"type": "split-area", "orientation": "vertical", "sizes": [0.75, 0.25], "children": tabs},
+                    "dock": {"type": "split-area", "orientation": "vertical", "sizes": [0.78, 0.22], "children": tabs},
                     "current": shown,
                 },
                 "down": {"size": 0, "widgets": []},

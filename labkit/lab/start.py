@@ -104,15 +104,15 @@ def state() -> dict[str, Any]:
     own = [name for name in contexts(Target.from_environment()) if not name.startswith("labkit-")]
     said: dict[str, Any] = {"contexts": own, "good": False}
     if what.target != SANDBOX:
-        return said | {"state": "a cluster of yours; lessons install Istio there"}
+        return said | {"state": "where the lessons install Istio"}
     name = sandboxes.named(what.release, sandbox_in_environment())
     try:
         now = next((one["state"] for one in sandbox.known() if one["name"] == name), "")
     except LabError as error:
         return said | {"state": str(error)}
     if now == "running":
-        return said | {"state": "is running", "good": True}
-    return said | {"state": "starts with the lesson" if now in ("", "stopped") else f"is {now}"}
+        return said | {"state": "which is running", "good": True}
+    return said | {"state": "which starts with the lesson" if now in ("", "stopped", "absent") else f"which is {now}"}
 
 
 def change(release: str, target: str) -> None:

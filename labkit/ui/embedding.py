@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 from labkit import cluster, display, istio
 from labkit.ground.errors import ClusterError, SettingError
+from labkit.ground.guard import new_secret
 from labkit.istio.model import Addon
 from labkit.istio.releases import NAMESPACE
 from labkit.ui.embed_relay import Relay
@@ -55,9 +56,13 @@ class Page:
         text = f"{self.title}: {self.url}"
         if not self.live:
             return display.Rich(f'<div>{title}: <a href="{where}">{where}</a> (while this notebook runs)</div>', text)
-        link = f'<a href="{where}" target="_blank" rel="noopener">{title} in a tab of its own</a>'
+        # A frame by its name: what is left of an earlier run may show the same address.
+        name = f"labkit-{new_secret()[:12]}"
+        link = f'<a href="{where}" target="{name}">Reload</a> · '
+        link += f'<a href="{where}" target="_blank" rel="noopener">{title} in a tab of its own</a>'
         style = "border:1px solid var(--jp-border-color1,#ccc);background:#fff"
-        frame = f'<iframe src="{where}" title="{title}" width="100%" height="{self.height}" style="{style}"></iframe>'
+        size = f'width="100%" height="{self.height}" style="{style}"'
+        frame = f'<iframe src="{where}" title="{title}" {size} name="{name}"></iframe>'
         return display.Rich(f"<div>{link}</div>{frame}", text)
 
 

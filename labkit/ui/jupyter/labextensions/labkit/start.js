@@ -49,7 +49,7 @@
   const STYLE = `
 .labkit-start { overflow: auto; background: var(--jp-layout-color1); color: var(--jp-content-font-color1);
   font-family: var(--jp-content-font-family); font-size: var(--jp-content-font-size1); line-height: 1.5; }
-.labkit-start:focus-visible { outline: 2px solid var(--jp-brand-color1); outline-offset: -2px; }
+.labkit-start:focus { outline: none; }
 .labkit-start main { max-width: 54rem; margin: 0 auto; padding: 1.4rem 2rem 2rem; container-type: inline-size; }
 .labkit-start h1 { font-size: 1.75em; font-weight: 600; line-height: 1.2; margin: 0 0 .3em; }
 .labkit-start h2 { font-size: 1.15em; font-weight: 600; margin: 1.5em 0 .5em; }
@@ -96,7 +96,8 @@
     const { URLExt, PathExt } = lab.coreutils;
     const { ServerConnection } = lab.services;
     const { LabIcon } = lab.components;
-    const { ABCWidgetFactory, DocumentWidget } = lab.docregistry;
+    const { ABCWidgetFactory } = lab.docregistry;
+    const { MainAreaWidget, WidgetTracker } = lab.apputils;
     const icon = new LabIcon({ name: "labkit:start", svgstr: SHAPES.start });
 
     /* The page. It asks Jupyter's server, and only while somebody can see it. */
@@ -217,7 +218,11 @@
             "p",
             { class: "lead" },
             "From an empty Kubernetes to a real application in a service mesh: its ingress, its metrics, dashboards, traces and " +
-              "graph, and cleanly back. Each lesson is a notebook; read it, and run its cells one after the other.",
+              "graph, and cleanly back. Each lesson is a notebook: read it, and run its cells one after the other with ",
+            key("Shift"),
+            " + ",
+            key("Enter"),
+            ".",
           ),
           this.next(),
           this.runsOn(),
@@ -304,7 +309,7 @@
 
       howTo() {
         const rows = [
-          [[key("Shift"), " + ", key("Enter")], ["runs the cell you are in and goes to the next. Begin at the top; ", code("[*]"), " means that it still runs."]],
+          [[key("Shift"), " + ", key("Enter")], ["runs the cell you are in and goes to the next. Begin at the top; ", code("[*]"), " beside a cell means that it still runs."]],
           [["A cell says ✘ or an error"], ["It says what was seen and what to do next. Nothing breaks for good: every cell can be run again."]],
           [["After a kernel’s restart"], ["Run ▸ Run All Above Selected Cell brings back what the lesson had."]],
           [["The terminal below"], ["speaks to the sandbox: ", code("kubectl get pods -A"), ", ", code("istio"), " objects, ", code("curl"), "."]],
@@ -317,6 +322,11 @@
       }
     }
 
+    /* JupyterLab's own class for documents renames the file when the title of its tab changes, and a title is what we set. */
+    class Document extends MainAreaWidget {
+      setFragment() {}
+    }
+
     class Factory extends ABCWidgetFactory {
       constructor(app, options) {
         super(options);
@@ -325,21 +335,18 @@
 
       createNewWidget(context) {
         const content = new Page(this.app, context.path);
-        const made = new DocumentWidget({ content, context });
+        const made = new Document({ content, reveal: context.ready });
+        made.context = context;
         made.toolbar.hide();
         made.title.icon = icon;
         made.title.label = "Start";
-        // It is written anew with the file's name when the file is there.
-        made.title.changed.connect(() => {
-          if (made.title.label !== "Start") made.title.label = "Start";
-        });
         return made;
       }
     }
 
     function activate(app, restorer, launcher, palette) {
       document.head.append(element("style", { "data-labkit": true }, STYLE));
-      const tracker = new lab.apputils.WidgetTracker({ namespace: KIND });
+      const tracker = new WidgetTracker({ namespace: KIND });
       app.docRegistry.addFileType({
         name: KIND,
         displayName: "Start page of the workshop",
@@ -391,13 +398,10 @@
       const answer = await get("server-proxy/servers-info");
       if (!answer.ok) throw new Error(`jupyter-server-proxy answered ${answer.status}`);
       const ours = (await answer.json()).server_processes.filter((one) => one.launcher_entry.category === CATEGORY);
-      const icons = await Promise.all(
-        ours.map(async ({ name }) => {
-          const drawn = await get(`server-proxy/icon/${name}`);
-          return drawn.ok ? new LabIcon({ name: `labkit:${name}`, svgstr: await drawn.text() }) : icon;
-        }),
+      const drawn = await get("labkit/start?icons=1").then((said) => (said.ok ? said.json() : {}));
+      const known = new Map(
+        ours.map(({ name }) => [name, drawn[name] ? new LabIcon({ name: `labkit:${name}`, svgstr: drawn[name] }) : icon]),
       );
-      const known = new Map(ours.map(({ name }, index) => [name, icons[index]]));
       const open = "labkit:open-page";
       app.commands.addCommand(open, {
         label: (page) => `${page.title} [↗]`,
