@@ -89,9 +89,7 @@ def _parser() -> argparse.ArgumentParser:
         "folder", nargs="?", type=Path, default=Path("workshop"), metavar="DIR", help="your copy (default: %(default)s)"
     )
     lab.add_argument("--fresh", action="store_true", help="start anew; the copy before is kept beside it")
-    lab.add_argument(
-        "--release", default="", metavar="RELEASE", help=f"Istio {releases}, from now on"
-    )
+    lab.add_argument("--release", default="", metavar="RELEASE", help=f"Istio {releases}, from now on")
     lab.add_argument(
         "--target", default="", metavar="CONTEXT", help="'sandbox', or a context of your kubeconfig, from now on"
     )

@@ -15,9 +15,9 @@ from jupyter_server.base.handlers import APIHandler
 from jupyter_server.utils import url_path_join
 from tornado import web
 
-from labkit import ui
 from labkit.ground.errors import LabError
 from labkit.lab import start
+from labkit.lab.copies import KEEPING
 
 __all__ = ["arrange", "icons", "start_in"]
 
@@ -56,12 +56,15 @@ class StartHandler(APIHandler):
             self.set_status(400)
             said = {"message": error.message, "next_step": error.next_step}
         root = Path(self.settings.get("server_root_dir", ".")).expanduser()
-        await self.finish(json.dumps({**said, "start": start_in(root)}))
+        page = start_in(root)
+        copied = bool(page) and (root / page).with_name(KEEPING).is_dir()
+        # Not awaited: a browser that went away meanwhile is no fault.
+        self.finish(json.dumps({**said, "start": page, "copy": copied}))
 
 
 def icons() -> dict[str, Any]:
     """The pictures of the launcher's tiles: SVG, by the names that jupyter-server-proxy knows them by."""
-    folder = Path(ui.__file__).with_name("icons")
+    folder = Path(__file__).resolve().parents[1] / "ui" / "icons"
     return {f"lab-{path.stem}": path.read_text() for path in sorted(folder.glob("*.svg"))}
 
 

@@ -311,10 +311,11 @@
         const rows = [
           [[key("Shift"), " + ", key("Enter")], ["runs the cell you are in and goes to the next. Begin at the top; ", code("[*]"), " beside a cell means that it still runs."]],
           [["A cell says ✘ or an error"], ["It says what was seen and what to do next. Nothing breaks for good: every cell can be run again."]],
-          [["After a kernel’s restart"], ["Run ▸ Run All Above Selected Cell brings back what the lesson had."]],
-          [["The terminal below"], ["speaks to the sandbox: ", code("kubectl get pods -A"), ", ", code("istio"), " objects, ", code("curl"), "."]],
-          [["Your notebooks are a copy"], ["Change what you like. ", code("labkit lab --fresh"), " starts anew and keeps yours aside."]],
+          [["After a kernel’s restart"], [element("b", {}, "Run ▸ Run All Above Selected Cell"), " brings back what the lesson had."]],
+          [["In a terminal"], [code("kubectl"), " speaks to the sandbox that was started with JupyterLab. Try ", code("kubectl get pods -A"), "."]],
         ];
+        if (this.facts?.copy)
+          rows.push([["These notebooks"], ["are your copy: change what you like. ", code("labkit lab --fresh"), " starts anew and keeps yours aside."]]);
         return [
           element("h2", {}, "How to play"),
           element("dl", {}, ...rows.flatMap(([what, how]) => [element("dt", {}, ...what), element("dd", {}, ...how)])),
