@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from labkit import sandbox
@@ -17,8 +17,14 @@ from labkit.lab.start import START
 
 __all__ = ["JUPYTER", "command", "main", "surroundings"]
 
-JUPYTER = Path(__file__).resolve().parents[1] / "ui" / "jupyter"
-"""What Jupyter reads; an installation has copies of it where Jupyter looks, this is always of this very version."""
+_OF_JUPYTER = Path(__file__).resolve().parents[1] / "ui" / "jupyter"
+JUPYTER = {
+    "JUPYTER_PATH": _OF_JUPYTER / "share" / "jupyter",
+    "JUPYTER_CONFIG_PATH": _OF_JUPYTER / "etc" / "jupyter",
+}
+"""What Jupyter reads of a checkout; copies of it in an editable install may be older. A wheel has it where Jupyter
+looks, and no such folder.
+"""
 
 
 def main(*, folder: Path, fresh: bool, release: str, target: str, arguments: Sequence[str]) -> int:
@@ -76,13 +82,12 @@ def surroundings(kubeconfig: str) -> dict[str, str]:
     return {
         **environment(":".join([*first, str(NO_CLUSTER)])),
         "LABKIT_KUBECONFIG": ":".join([*first, *further]),
-        "JUPYTER_PATH": _before("JUPYTER_PATH", os.environ),
-        "JUPYTER_CONFIG_PATH": _before("JUPYTER_CONFIG_PATH", os.environ),
+        **{
+            name: os.pathsep.join(filter(None, [str(folder), os.environ.get(name, "")]))
+            for name, folder in JUPYTER.items()
+            if folder.is_dir()
+        },
     }
-
-
-def _before(name: str, said: Mapping[str, str]) -> str:
-    return os.pathsep.join(filter(None, [str(JUPYTER), said.get(name, "")]))
 
 
 def _sandbox(what: Choice) -> str:

@@ -181,6 +181,13 @@ def test_the_start_page_follows_the_lessons(shop: Shop, window: Window, lab: Lab
     lab.page.locator("select[data-name=release]").select_option(shop.sandbox.release)
     row.locator(".tick[aria-label=done]").wait_for()
     kept.unlink()
+    # Another site's page cannot: it does not know what stands in the cookie.
+    request = urllib.request.Request(f"{lab.url}/labkit/start", b'{"release": "1.2.2"}', method="POST")
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=20)
+    with refused.value as answer:
+        assert answer.code == 403
+    assert not kept.exists()
     # A lesson opens beside it, in the same JupyterLab.
     shutil.copy(notebooks() / "00-kubernetes.ipynb", lab.folder)
     row.get_by_role("link").click()

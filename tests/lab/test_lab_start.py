@@ -94,7 +94,7 @@ def test_terminals_get_the_sandbox_or_nothing(home: Path, tmp_path: Path, monkey
     monkeypatch.setenv("KUBECONFIG", "/h/kubeconfig:/mine")
     assert command.surroundings("/h/kubeconfig")["LABKIT_KUBECONFIG"] == "/h/kubeconfig:/mine"
     monkeypatch.setenv("JUPYTER_PATH", "/theirs")
-    assert command.surroundings("")["JUPYTER_PATH"] == f"{command.JUPYTER}:/theirs"
+    assert command.surroundings("")["JUPYTER_PATH"] == f"{command.JUPYTER['JUPYTER_PATH']}:/theirs"
 
 
 def test_what_the_user_says_to_jupyter_comes_last(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,7 +163,7 @@ def test_the_start_page_is_found_below_the_servers_root(tmp_path: Path) -> None:
 
 
 def test_a_changed_extension_is_loaded_under_another_name() -> None:
-    folder = command.JUPYTER / "labextensions" / "labkit"
+    folder = command.JUPYTER["JUPYTER_PATH"] / "labextensions" / "labkit"
     load = json.loads((folder / "package.json").read_text())["jupyterlab"]["_build"]["load"]
     sum_of = hashlib.sha256((folder / "start.js").read_bytes()).hexdigest()[:12]
     assert load == f"start.js?v={sum_of}", "browsers keep what they have loaded: write the sum into package.json"

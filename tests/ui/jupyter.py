@@ -29,7 +29,7 @@ def jupyterlab(
         port = int(probe.getsockname()[1])
     environment = {**sandbox.env, "HOME": str(home), "JUPYTER_RUNTIME_DIR": str(home / "runtime")}
     # What this environment's Jupyter has of us may be of another version.
-    environment |= {"JUPYTER_PATH": str(JUPYTER), "JUPYTER_CONFIG_PATH": str(JUPYTER)}
+    environment |= {name: str(place) for name, place in JUPYTER.items()}
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}"]
     command += ["--ServerApp.port_retries=0", "--IdentityProvider.token=", f"--notebook-dir={folder}"]
     command.append(f"--ServerApp.base_url={prefix}/")
