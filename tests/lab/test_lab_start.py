@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from labkit.cluster.kubeconfig import NO_CLUSTER
 from labkit.course.choice import choose
 from labkit.course.progress import LESSONS, Progress
 from labkit.lab import command, server, start
+from tests.cluster.api_like import kubeconfig
 
 NAMES = list(LESSONS)
 
@@ -172,3 +176,18 @@ def test_a_changed_extension_is_loaded_under_another_name() -> None:
 def test_the_choice_of_the_page_is_the_courses(home: Path) -> None:
     start.change("1.2.2", "")
     assert choose().release == "1.2.2"
+
+
+@pytest.mark.long
+def test_the_command_goes_on_as_jupyterlab(home: Path, tmp_path: Path) -> None:
+    own = kubeconfig(tmp_path / ".kube" / "config", {"mine": {"server": "https://127.0.0.1:1"}})
+    surroundings = {**os.environ, "KUBECONFIG": str(own)}
+    words = [sys.executable, "-m", "labkit", "lab", "mine", "--target", "mine", "--", "--version"]
+    done = subprocess.run(words, cwd=tmp_path, env=surroundings, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    said = done.stdout.splitlines()
+    assert said[0] == f"your copy of the notebooks: {tmp_path / 'mine'}"
+    assert "'mine'" in said[1]
+    assert said[-1] == metadata.version("jupyterlab")
+    # A cluster of one's own needs no sandbox beside it.
+    assert not (home / "sandboxes").exists()
