@@ -96,7 +96,10 @@ def _sandbox(what: Choice) -> str:
     options = [] if name == sandboxes.DEFAULT else ["--name", name]
     try:
         # What follows is for a terminal that knows nothing of the sandbox yet.
-        print(sandbox.call("up", *options, "--release", what.release).partition("\n")[0], flush=True)
+        print(
+            sandbox.call("up", *options, "--release", what.release).partition("\n")[0] + "; `labkit down` ends it",
+            flush=True,
+        )
         return str(sandbox.known(name)[0]["kubeconfig"])
     except SettingError as error:
         print(f"labkit: {error}\n  JupyterLab starts without it.", file=sys.stderr, flush=True)

@@ -134,7 +134,7 @@ def test_the_lab_is_told_in_a_few_lines_and_becomes_jupyterlab(
     assert said[0].startswith("your copy of the notebooks: ")
     assert "Istio 1.2.2" in said[1]
     assert said[-2:] == [
-        "sandbox 'istio' is running",
+        "sandbox 'istio' is running; `labkit down` ends it",
         "JupyterLab runs as root here: on loopback only, and behind its token.",
     ]
     assert start.facts()["release"] == "1.2.2", "it is chosen for every notebook"

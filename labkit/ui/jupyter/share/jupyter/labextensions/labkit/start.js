@@ -47,15 +47,16 @@
   const key = (text) => element("kbd", {}, text);
 
   const STYLE = `
-.labkit-start { overflow: auto; background: var(--jp-layout-color1); color: var(--jp-content-font-color1);
+/* JupyterLab's own second colour is too pale on its second background. */
+.labkit-start { --labkit-quiet: color-mix(in srgb, var(--jp-content-font-color1) 78%, var(--jp-layout-color1)); overflow: auto; background: var(--jp-layout-color1); color: var(--jp-content-font-color1);
   font-family: var(--jp-content-font-family); font-size: var(--jp-content-font-size1); line-height: 1.5; }
 .labkit-start:focus { outline: none; }
-.labkit-start main { max-width: 54rem; margin: 0 auto; padding: 1.4rem 2rem 2rem; container-type: inline-size; }
+.labkit-start > div { max-width: 54rem; margin: 0 auto; padding: 1.4rem 2rem 2rem; container-type: inline-size; }
 .labkit-start h1 { font-size: 1.75em; font-weight: 600; line-height: 1.2; margin: 0 0 .3em; }
 .labkit-start h2 { font-size: 1.15em; font-weight: 600; margin: 1.5em 0 .5em; }
 .labkit-start p { margin: 0 0 .6em; }
 .labkit-start .lead { color: var(--jp-content-font-color1); max-width: 46rem; }
-.labkit-start .quiet { color: var(--jp-content-font-color2); }
+.labkit-start .quiet { color: var(--labkit-quiet); }
 .labkit-start .go { display: flex; flex-wrap: wrap; align-items: center; gap: .6rem 1.2rem; margin: 1rem 0; }
 .labkit-start .go a.next { display: inline-block; padding: .55em 1.1em; border-radius: 4px; font-weight: 600;
   background: var(--jp-brand-color0, #0d47a1); color: #fff; text-decoration: none; }
@@ -76,12 +77,12 @@
   padding: .42rem .5rem; border-top: 1px solid var(--jp-border-color2); }
 .labkit-start li:last-child { border-bottom: 1px solid var(--jp-border-color2); }
 .labkit-start li.next { background: var(--jp-layout-color2); box-shadow: inset 3px 0 0 var(--jp-brand-color1); }
-.labkit-start .tick { font-weight: 700; text-align: center; color: var(--jp-content-font-color2); }
+.labkit-start .tick { font-weight: 700; text-align: center; color: var(--labkit-quiet); }
 .labkit-start li.done .tick { color: var(--jp-success-color0, #2e7d32); }
 .jp-mod-dark .labkit-start li.done .tick, [data-jp-theme-light="false"] .labkit-start li.done .tick {
   color: var(--jp-success-color1, #66bb6a); }
-.labkit-start li .name { color: var(--jp-content-font-color2); font-size: .92em; }
-.labkit-start li .when { color: var(--jp-content-font-color2); text-align: right; white-space: nowrap; }
+.labkit-start li .name { color: var(--labkit-quiet); font-size: .92em; }
+.labkit-start li .when { color: var(--labkit-quiet); text-align: right; white-space: nowrap; }
 .labkit-start dl { display: grid; grid-template-columns: max-content 1fr; gap: .3rem 1rem; margin: 0; }
 .labkit-start dd { margin: 0; }
 .labkit-start dt { white-space: nowrap; }
@@ -112,8 +113,9 @@
         this.said = { text: "", bad: false };
         this.drawn = "";
         this.node.tabIndex = 0;
+        this.node.setAttribute("role", "region");
         this.node.setAttribute("aria-label", "Start page of the workshop");
-        this.main = element("main");
+        this.main = element("div");
         this.node.append(this.main);
         this.draw();
       }
@@ -191,17 +193,18 @@
         await this.follow();
       }
 
-      open(name) {
-        return this.app.commands.execute("docmanager:open", { path: PathExt.join(this.folder, `${name}.ipynb`) });
+      open(name, factory) {
+        const path = PathExt.join(this.folder, `${name}.ipynb`);
+        return this.app.commands.execute("docmanager:open", factory ? { path, factory } : { path });
       }
 
-      link(name, text, attributes = {}) {
+      link(name, text, attributes = {}, factory = "") {
         const path = URLExt.encodeParts(PathExt.join(this.folder, `${name}.ipynb`));
         const href = URLExt.join(this.app.serviceManager.serverSettings.baseUrl, "lab/tree", path);
         const onclick = (event) => {
           if (event.ctrlKey || event.metaKey || event.shiftKey) return;
           event.preventDefault();
-          this.open(name);
+          this.open(name, factory);
         };
         return element("a", { href, onclick, ...attributes }, text);
       }
@@ -233,7 +236,14 @@
       }
 
       next() {
-        if (!this.facts) return element("p", { class: "quiet", role: "status" }, this.said.text || "Looking how far you are …");
+        if (!this.facts)
+          return element(
+            "p",
+            { class: "quiet", role: "status" },
+            this.said.text || "Looking how far you are …",
+            " ",
+            this.lost ? this.link("00-start", "The map of the course, as a notebook", {}, "Notebook") : "",
+          );
         const { lessons, next } = this.facts;
         const done = lessons.filter((lesson) => lesson.done).length;
         const lesson = lessons.find((one) => one.name === next);
