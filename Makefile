@@ -13,13 +13,13 @@ PYTEST  := $(BIN)/python -m pytest -n auto --dist loadgroup --no-loadscope-reord
 CHOICE  := $(if $(RELEASE),--release $(RELEASE))
 RELEASES := 1.2.2 1.30.3
 # Before a minute of installing, not after it.
-ifneq ($(filter workshop lab,$(MAKECMDGOALS)),)
+ifneq ($(filter workshop lab fresh,$(MAKECMDGOALS)),)
 ifneq ($(filter-out $(RELEASES),$(RELEASE)),)
 $(error this course does not teach Istio "$(RELEASE)": choose $(subst $() , or ,$(RELEASES)))
 endif
 endif
 
-.PHONY: help workshop lab test test-quick test-thorough coverage check bench pictures setup clean
+.PHONY: help workshop lab fresh test test-quick test-thorough coverage check bench pictures setup clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -44,16 +44,11 @@ setup: $(VENV)/.made ## what is needed to use the workshop
 workshop: setup ## play every notebook headless (RELEASE=1.30.3, or 1.2.2), results in build/workshop
 	$(LABKIT) run $(CHOICE) --out $(OUT)
 
-lab: setup ## JupyterLab on the notebooks; RELEASE=1.2.2 or 1.30.3 is kept
-	@# A learner's first view is the course, not a question about Jupyter's news.
-	$(BIN)/jupyter labextension disable --level=sys_prefix '@jupyterlab/apputils-extension:announcements' 2>/dev/null
-	@# The proxy to the consoles leads to this machine's own loopback address only.
-	$(BIN)/python -m labkit.ui.jupyter_extension
-	$(LABKIT) up $(CHOICE)
-	@# Terminals and tiles get the sandbox, else nothing; a TARGET of one's own is looked up where it is now.
-	own="$${KUBECONFIG:-$$HOME/.kube/config}" && said="$$($(LABKIT) env)" && eval "$$said" && \
-	LABKIT_KUBECONFIG="$$KUBECONFIG:$$own" KUBECONFIG="$$KUBECONFIG:$(CURDIR)/labkit/cluster/no-cluster.yaml" \
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab --notebook-dir notebooks
+lab: setup ## the course in JupyterLab, on a copy of your own in workshop/; RELEASE=1.2.2 or 1.30.3 is kept
+	$(LABKIT) lab $(CHOICE)
+
+fresh: setup ## the same on a new copy; the one before is kept beside it
+	$(LABKIT) lab --fresh $(CHOICE)
 
 test: $(VENV)/.made-dev ## the test suite, side by side (LABKIT_TEST_WORKERS=3)
 	$(LABKIT) setup --tests

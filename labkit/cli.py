@@ -1,4 +1,4 @@
-"""The command line: ``labkit up | down | status | env | report | setup | doctor | run``."""
+"""The command line: ``labkit lab | up | down | status | env | report | setup | doctor | run``."""
 
 from __future__ import annotations
 
@@ -65,6 +65,14 @@ def _run(args: argparse.Namespace) -> int:
     return play(release=release, target=args.target, confirm=args.confirm, out=args.out, notebooks=args.notebooks)
 
 
+def _lab(args: argparse.Namespace) -> int:
+    from labkit.lab.command import main as lab
+
+    return lab(
+        folder=args.folder, fresh=args.fresh, release=args.release, target=args.target, arguments=args.jupyter_arguments
+    )
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="labkit", description="Learn Istio in JupyterLab, with or without a cluster.")
     parser.add_argument("--version", action="version", version=f"labkit {__version__}")
@@ -76,6 +84,17 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     releases = " or ".join(config.RELEASES)
+    lab = command("lab", _lab, "open the course in JupyterLab, on a copy of the notebooks that is yours")
+    lab.add_argument(
+        "folder", nargs="?", type=Path, default=Path("workshop"), metavar="DIR", help="your copy (default: %(default)s)"
+    )
+    lab.add_argument("--fresh", action="store_true", help="start anew; the copy before is kept beside it")
+    lab.add_argument("--release", default="", metavar="RELEASE", help=f"Istio {releases}, from now on")
+    lab.add_argument(
+        "--target", default="", metavar="CONTEXT", help="'sandbox', or a context of your kubeconfig, from now on"
+    )
+    lab.epilog = "What follows -- is for JupyterLab: labkit lab -- --no-browser --port=8890"
+    lab.set_defaults(jupyter_arguments=[])
     for name, help in sandbox.COMMANDS.items():
         # Here for the list of commands only: `main` hands them over with all their options.
         commands.add_parser(name, help=help, add_help=False)
@@ -117,5 +136,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if words and words[0] in sandbox.COMMANDS:
         return commands.run("labkit", _hand_over, argparse.Namespace(words=words))
+    jupyter_arguments: list[str] = []
+    if words[:1] == ["lab"] and "--" in words:
+        words, jupyter_arguments = words[: words.index("--")], words[words.index("--") + 1 :]
     args = _parser().parse_args(words)
+    if jupyter_arguments:
+        args.jupyter_arguments = jupyter_arguments
     return commands.run("labkit", args.action, args)

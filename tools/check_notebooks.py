@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.course import LESSONS
-from tools.link_notebooks import CELL, links
+from tools.link_notebooks import CELL, START, links
 
 MOST_LINES = 15
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
@@ -118,10 +118,28 @@ def _links(name: str, cells: list[tuple[str, dict[str, Any]]]) -> Iterator[str]:
         yield f"What next has to lead to {following[0]}"
 
 
+def start_faults(path: Path) -> Iterator[str]:
+    """What is wrong with the start page: it has words only, and links each lesson with the minutes it says itself."""
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    if any(cell["cell_type"] != "markdown" for cell in notebook["cells"]):
+        yield "it has cells to run; it is there to be read"
+    text = "\n".join(_text(cell) for cell in notebook["cells"])
+    for lesson in sorted(set(path.parent.glob("*.ipynb")) - {path}):
+        opening = _text(json.loads(lesson.read_text(encoding="utf-8"))["cells"][0])
+        found = re.search(r"\*\*Time\.\*\* (\d+) minutes", opening)
+        row = rf"\| \[{lesson.stem}\]\({lesson.name}\) \| .+ \| {found[1] if found else '-'} \|"
+        if not re.search(row, text):
+            yield f"its table lacks {lesson.stem}, with its link and its minutes"
+
+
 def main() -> int:
     """Check all; returns 1 if anything is wrong."""
     paths = sorted(FOLDER.glob("*.ipynb"))
-    found = [f"{path.relative_to(FOLDER.parent)}: {fault}" for path in paths for fault in faults(path)]
+    found = [
+        f"{path.relative_to(FOLDER.parent)}: {fault}"
+        for path in paths
+        for fault in (start_faults(path) if path.name == START else faults(path))
+    ]
     print("\n".join(found) if found else f"{len(paths)} notebooks are in form")
     return 1 if found or not paths else 0
 

@@ -26,6 +26,7 @@ __all__ = [
     "NO_CLUSTER",
     "Chosen",
     "Target",
+    "contexts",
     "environment",
     "keep",
     "kubectl_program",
@@ -173,11 +174,16 @@ def _local(words: Sequence[str], target: Target) -> subprocess.CompletedProcess[
     )  # fmt: skip
 
 
+def contexts(target: Target) -> list[str]:
+    """The names of the contexts in a target's kubeconfig; no cluster is asked."""
+    return _local(["config", "get-contexts", "-o", "name"], target).stdout.split()
+
+
 def _no_context(target: Target, said: str) -> SettingError:
-    contexts = _local(["config", "get-contexts", "-o", "name"], target).stdout.split()
-    choice = f"Choose one of {', '.join(contexts)}, or 'sandbox'." if contexts else "It has none: use 'sandbox'."
+    known = contexts(target)
+    choice = f"Choose one of {', '.join(known)}, or 'sandbox'." if known else "It has none: use 'sandbox'."
     where = target.kubeconfig or "~/.kube/config"
-    if target.context and target.context not in contexts:
+    if target.context and target.context not in known:
         return SettingError(f"TARGET = {target.context!r} is no context of {where}", next_step=choice)
     return SettingError(f"{where} cannot be used: {said.removeprefix('error: ')}", next_step=choice)
 

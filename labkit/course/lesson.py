@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from labkit.course import choice, stages, targets
 from labkit.course.checks import Check, Checklist
 from labkit.course.choice import Choice
 from labkit.course.progress import LESSONS, Progress
+from labkit.ground import files
 from labkit.ground.errors import CheckError, LabError
 
 __all__ = ["Lesson", "begin"]
@@ -129,6 +131,8 @@ def begin(name: str, release: str = "", target: str = "", *, needs: Sequence[str
     server = cluster.server_version()
     lesson = Lesson(name, known, Progress.of_target())
     cluster.in_lesson(name)
+    if context := cluster.current().named.context:
+        _name(lesson.progress, context)
     if not lesson.progress.snapshot.exists():
         lesson.keep_snapshot(show=False)
     os.chdir(known.path)
@@ -156,6 +160,13 @@ def _go_to(said: Choice, *, told: bool) -> Chosen:
             f"the context {said.target!r} was chosen for the course, and cannot be had: {error.message}",
             next_step=f'{error.next_step} `course.choose(target="sandbox")` leads all notebooks to the sandbox.',
         ) from None
+
+
+def _name(progress: Progress, context: str) -> None:
+    """Write down by which context this cluster was reached: the start page, which asks no cluster, finds it so."""
+    with contextlib.suppress(OSError):
+        progress.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        files.write(progress.folder / "context", context.encode(), lasting=False)
 
 
 def _short(path: str) -> str:

@@ -1,4 +1,4 @@
-"""Prometheus, Grafana, Jaeger and Kiali in JupyterLab's launcher, through jupyter-server-proxy.
+"""Prometheus, Grafana, Jaeger, Kiali and BookInfo in JupyterLab's launcher, through jupyter-server-proxy.
 
 The proxy asks here what to start when somebody opens one: a process of ours, which relays to the sandbox that plays the
 release of the course: the one that `$KUBECONFIG` names, if it does. It listens on loopback, and answers only below a
@@ -26,7 +26,7 @@ from labkit.ground import sandboxes
 from labkit.ground.errors import NoTargetError
 from labkit.ground.guard import new_secret
 
-__all__ = ["grafana", "jaeger", "kiali", "main", "prometheus"]
+__all__ = ["bookinfo", "grafana", "jaeger", "kiali", "main", "prometheus"]
 
 _SECRET = "LABKIT_RELAY_SECRET"  # noqa: S105 (the name of a variable)
 
@@ -51,7 +51,12 @@ def kiali() -> dict[str, Any]:
     return _server("kiali")
 
 
-def _server(name: str) -> dict[str, Any]:
+def bookinfo() -> dict[str, Any]:
+    """What jupyter-server-proxy is to know of BookInfo's own page."""
+    return _server("bookinfo", "BookInfo")
+
+
+def _server(name: str, title: str = "") -> dict[str, Any]:
     # New with each start of the Jupyter server, and on nobody's command line.
     secret = new_secret()
     return {
@@ -59,7 +64,9 @@ def _server(name: str) -> dict[str, Any]:
         "environment": {_SECRET: secret},
         "timeout": 30,
         "launcher_entry": {
-            "title": name.capitalize(),
+            # The proxy's own tiles have a letter where the icon should be: labkit's extension of JupyterLab draws them.
+            "enabled": False,
+            "title": title or name.capitalize(),
             "path_info": f"lab-{name}/{secret}/",
             "category": "Istio",
             "icon_path": str(Path(__file__).with_name("icons") / f"{name}.svg"),

@@ -65,13 +65,20 @@ class Relay:
         port: The port of 127.0.0.1 to listen at; 0 for a free one.
         secret: First part of the path of every request; "" for a new one.
         home: Says where a request for "/" is sent, such as "/jaeger/"; None for nowhere else.
+        silent: What its page says while nobody answers there.
     """
 
     def __init__(
-        self, upstream: Callable[[], str], *, port: int = 0, secret: str = "", home: Callable[[], str] | None = None
+        self,
+        upstream: Callable[[], str],
+        *,
+        port: int = 0,
+        secret: str = "",
+        home: Callable[[], str] | None = None,
+        silent: str = "The pod is being replaced.",
     ) -> None:
         self.secret = secret or new_secret()
-        self._upstream, self._home = upstream, home
+        self._upstream, self._home, self._silent = upstream, home, silent
         self._server = _Server(("127.0.0.1", port), self._answer)
         self.port = int(self._server.server_address[1])
         self._thread = threading.Thread(target=self._server.run, name=f"relay {self.port}", daemon=True)
@@ -111,7 +118,7 @@ class Relay:
         except LabError as error:
             return _page(503, str(error), "This page tries again by itself.")
         except OSError:
-            return _page(503, "The pod is being replaced.", "This page tries again by itself.")
+            return _page(503, self._silent, "This page tries again by itself.")
         except Exception as error:
             # In a notebook a traceback would appear below whatever cell ran last.
             said = f"This page could not be handed on: {type(error).__name__}: {error}."
@@ -133,6 +140,8 @@ class Relay:
         cookies = [c for c in sent.split("; ") if c and not _JUPYTER_COOKIE.match(c)]
         if cookies:
             headers["Cookie"] = "; ".join(cookies)
+        if came_from := _own_page(request.headers.get("referer", ""), prefix):
+            headers["Referer"] = f"http://{host}{came_from}"
         answer = send(f"http://{host}/{rest}", request.method, headers, body or None, timeout=60)
         kept = [(name, value) for name, value in answer.headers if name.lower() not in _NOT_BACK]
         content = rewritten(answer.body, answer.header("Content-Type").lower(), prefix)
@@ -152,6 +161,17 @@ def _page(status: int, said: str, next_step: str) -> Response:
     text = f"<p>{html.escape(said)}</p><p>{html.escape(next_step)}</p>"
     page = f'<!DOCTYPE html><html><head><meta charset="utf-8">{again}</head><body>{text}</body></html>'
     return Response(status, page)
+
+
+def _own_page(referrer: str, prefix: str) -> str:
+    """The page below our own secret that a request comes from, as the pod knows it; "" for any other.
+
+    Who signs in is sent back to where they were.
+    """
+    parts = urlsplit(referrer)
+    if not parts.path.startswith(f"{prefix}/"):
+        return ""
+    return parts.path.removeprefix(prefix) + (f"?{parts.query}" if parts.query else "")
 
 
 def _moved(name: str, value: str, prefix: str, inner: str) -> tuple[str, str]:

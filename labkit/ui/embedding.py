@@ -1,4 +1,4 @@
-"""Prometheus, Grafana, Jaeger and Kiali inside a notebook, wherever the notebook runs."""
+"""Prometheus, Grafana, Jaeger, Kiali and BookInfo inside a notebook, wherever the notebook runs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +18,7 @@ from urllib.parse import quote
 
 from labkit import cluster, display, istio
 from labkit.ground.errors import ClusterError, SettingError
+from labkit.ground.guard import new_secret
 from labkit.istio.model import Addon
 from labkit.istio.releases import NAMESPACE
 
@@ -24,6 +26,12 @@ if TYPE_CHECKING:
     from labkit.ui.embed_relay import Relay
 
 __all__ = ["Page", "address_of", "embed", "open_relay"]
+
+BOOKINFO = "bookinfo"
+_FIRST = "/productpage"
+_CLOSED = "BookInfo does not answer at the ingress gateway: 03-ingress opens it."
+_KNOWN = 5.0
+"""Seconds for which the way to the ingress gateway is taken to be what it was."""
 
 _RELEASE_OF = ("1.2.2", "1.30.3")
 
@@ -50,34 +58,43 @@ class Page:
         text = f"{self.title}: {self.url}"
         if not self.live:
             return display.Rich(f'<div>{title}: <a href="{where}">{where}</a> (while this notebook runs)</div>', text)
-        link = f'<a href="{where}" target="_blank" rel="noopener">{title} in a tab of its own</a>'
+        # A frame by its name: what is left of an earlier run may show the same address.
+        name = f"labkit-{new_secret()[:12]}"
+        link = f'<a href="{where}" target="{name}">Reload</a> · '
+        link += f'<a href="{where}" target="_blank" rel="noopener">{title} in a tab of its own</a>'
         style = "border:1px solid var(--jp-border-color1,#ccc);background:#fff"
-        frame = f'<iframe src="{where}" title="{title}" width="100%" height="{self.height}" style="{style}"></iframe>'
+        size = f'width="100%" height="{self.height}" style="{style}"'
+        frame = f'<iframe src="{where}" title="{title}" {size} name="{name}"></iframe>'
         return display.Rich(f"<div>{link}</div>{frame}", text)
 
 
 def embed(name: str, path: str = "", *, height: int = 600, still: Any = None) -> None:
-    """Show an add-on's pages in the notebook.
+    """Show an add-on's pages, or BookInfo's, in the notebook.
 
-    A port-forward to it is kept, and found again when its pod is replaced. The address goes through the Jupyter
+    A port-forward to an add-on is kept, and found again when its pod is replaced; BookInfo is asked through the ingress
+    gateway, as everybody outside asks it. The address goes through the Jupyter
     server that the notebook runs on (so it works on Binder, on a JupyterHub and below any prefix), or is one of this
     machine where there is no such server.
 
     Args:
-        name: "prometheus", "grafana", "jaeger" or "kiali".
-        path: The page below the add-on's first one, e.g. "graph?g0.expr=up"; "" for the first one.
+        name: "prometheus", "grafana", "jaeger", "kiali" or "bookinfo".
+        path: The page below the add-on's first one, e.g. "graph?g0.expr=up"; "" for the first one, of BookInfo
+            "productpage".
         height: Of the frame, in pixels.
         still: A table or figure that says the same; shown where nobody looks (a headless run), and stays.
 
     Raises:
-        SettingError: There is no such add-on.
-        ClusterError: It is not installed, or its pod does not run.
+        SettingError: There is no such page.
+        ClusterError: It is not installed, its pod does not run, or the ingress gateway is not open.
     """
-    addon = _addon(name)
-    relay = _relay(cluster.current(), addon)
+    if name == BOOKINFO:
+        title, relay, where = "BookInfo", _shop(cluster.current()), f"/{path.lstrip('/')}" if path else _FIRST
+    else:
+        addon = _addon(name)
+        title, relay, where = name.capitalize(), _relay(cluster.current(), addon), _path(addon, path)
     prefix = _jupyter_prefix()
     outside = f"{prefix}proxy/{relay.port}" if prefix else f"http://127.0.0.1:{relay.port}"
-    page = Page(name.capitalize(), f"{outside}{relay.path}{_path(addon, path)}", _server() is not None, height)
+    page = Page(title, f"{outside}{relay.path}{where}", _server() is not None, height)
     display.show(page.rich())
     if still is not None and not page.live:
         _show(still)
@@ -87,7 +104,7 @@ def address_of(name: str, *, show: bool = True) -> str:
     """Where programs find an add-on: a port-forward to its Service, kept as long as the notebook runs.
 
     Args:
-        name: As for `embed`.
+        name: An add-on, as for `embed`; where BookInfo is `istio.ingress` says.
         show: Whether to show the command.
 
     Returns:
@@ -105,7 +122,7 @@ def address_of(name: str, *, show: bool = True) -> str:
 
 
 def open_relay(name: str, port: int, secret: str, choose: Callable[[], cluster.Chosen]) -> Relay:
-    """A relay to an add-on that may not run yet: each request looks for it anew until it does.
+    """A relay to an add-on or to BookInfo, which may not run yet: each request looks for it anew until it does.
 
     Args:
         name: As for `embed`.
@@ -119,12 +136,15 @@ def open_relay(name: str, port: int, secret: str, choose: Callable[[], cluster.C
     def addon() -> tuple[cluster.Chosen, Addon]:
         return choose(), _addon(name)
 
+    if name == BOOKINFO:
+        return Relay(lambda: _way(choose()), port=port, secret=secret, home=lambda: _FIRST, silent=_CLOSED)
     return Relay(lambda: _forward(*addon()).url, port=port, secret=secret, home=lambda: _path(addon()[1], ""))
 
 
 _lock = threading.Lock()
 _forwards: dict[tuple[cluster.Chosen, str], cluster.PortForward] = {}
 _relays: dict[tuple[cluster.Chosen, str], Relay] = {}
+_ways: dict[cluster.Chosen, tuple[float, str]] = {}
 
 
 def _forward(target: cluster.Chosen, addon: Addon) -> cluster.PortForward:
@@ -155,12 +175,42 @@ def _relay(target: cluster.Chosen, addon: Addon) -> Relay:
         return _relays[target, addon.name]
 
 
+def _shop(target: cluster.Chosen) -> Relay:
+    page = f"{_way(target)}{_FIRST}"
+    try:
+        # Whatever else it answers is what a reader sees: a rule may say that the page fails.
+        closed = cluster.fetch(page, timeout=5.0).status == 404
+    except ClusterError:
+        closed = True
+    if closed:
+        raise ClusterError(_CLOSED.rstrip("."), next_step="Play 03-ingress first, up to its Gateway.")
+
+    def upstream() -> str:
+        if cluster.current() != target:
+            raise ClusterError("this notebook is on another cluster by now", next_step="Run the cell again.")
+        return _way(target)
+
+    with _lock:
+        if (target, BOOKINFO) not in _relays:
+            _relays[target, BOOKINFO] = Relay(upstream, home=lambda: _FIRST, silent=_CLOSED)
+        return _relays[target, BOOKINFO]
+
+
+def _way(target: cluster.Chosen) -> str:
+    """Where the ingress gateway of the cluster in use answers."""
+    found, url = _ways.get(target, (0.0, ""))
+    if not url or time.monotonic() > found + _KNOWN:
+        url = istio.ingress(show=False).url
+        _ways[target] = time.monotonic(), url
+    return url
+
+
 def _addon(name: str) -> Addon:
     """The add-on of whichever release is installed: the Services tell."""
     known = {version: {one.name: one for one in istio.facts(version).addons} for version in _RELEASE_OF}
     names = list(known["1.2.2"])
     if name not in names:
-        raise SettingError(f"there is no add-on {name!r}", next_step=f"Choose one of {', '.join(names)}.")
+        raise SettingError(f"there is no page {name!r}", next_step=f"Choose one of {', '.join((*names, BOOKINFO))}.")
     for version in _RELEASE_OF:
         # Of each release, the control plane's Deployment has another name.
         if cluster.exists("deployment", "istiod" if version != "1.2.2" else "istio-pilot", namespace=NAMESPACE):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -11,7 +14,10 @@ import pytest
 from playwright.sync_api import TimeoutError
 
 from labkit import cluster, istio
+from labkit.course.folder import notebooks
+from labkit.ground.config import RELEASES
 from labkit.istio.model import Addon
+from labkit.lab.start import START
 from tests.browser.conftest import PREFIX, REQUESTS, Window
 from tests.conftest import wait_until
 from tests.e2e.conftest import Shop
@@ -121,12 +127,82 @@ def test_both_in_a_notebook_below_a_prefix(shop: Shop, window: Window, lab: Lab)
     lab.page.locator(".js-plotly-plot .bars .point").first.wait_for()
 
 
+def test_bookinfo_in_a_notebook_below_a_prefix(shop: Shop, window: Window, lab: Lab) -> None:
+    lab.play("bookinfo", CHOOSE + "from labkit import ui", 'ui.embed("bookinfo")')
+    where = lab.page.locator("iframe[title=BookInfo]")
+    where.wait_for()
+    source = where.get_attribute("src")
+    assert source.startswith(f"{PREFIX}/proxy/")
+    frame = where.element_handle().content_frame()
+    frame.get_by_role("heading", name="The Comedy of Errors").wait_for()
+    # Its pictures and its style sheet come the same way.
+    assert frame.locator("img.cover").evaluate("(image) => image.complete && image.naturalWidth > 0")
+    assert frame.evaluate("document.styleSheets.length") == 1
+    frame.get_by_text("Sign in").first.click()
+    frame.locator("input[name=username]").fill("jason")
+    frame.locator("button[type=submit]").click()
+    frame.locator(".user", has_text="jason").wait_for()
+    assert frame.url.endswith(source)
+    # Who has signed in is known after a reload, and to nobody else below this server.
+    lab.page.get_by_role("link", name="Reload").click()
+    frame.wait_for_load_state()
+    frame.locator(".user", has_text="jason").wait_for()
+    (session,) = (cookie for cookie in window.context.cookies() if cookie["name"] == "session")
+    assert session["path"] == source.removesuffix("/productpage")
+    where.scroll_into_view_if_needed()
+    window.picture(lab.page, "notebook-bookinfo")
+    frame.get_by_role("link", name="Sign out").click()
+    frame.get_by_text("Sign in").first.wait_for()
+    assert frame.url.endswith(source)
+
+
+def test_the_start_page_follows_the_lessons(shop: Shop, window: Window, lab: Lab) -> None:
+    shutil.copy(notebooks() / START, lab.folder)
+    lab.page.goto(f"{lab.url}/lab/tree/{START}?reset")
+    row = lab.page.locator("[data-lesson='00-kubernetes']")
+    row.wait_for()
+    assert row.locator(".tick").get_attribute("aria-label") == "not done yet"
+    assert lab.page.locator("select[data-name=release]").input_value() == shop.sandbox.release
+    lab.page.get_by_text("which is running").wait_for()
+    # A lesson ends somewhere else while the page is open.
+    lesson = f'from labkit import course; course.begin("00-kubernetes", "{shop.sandbox.release}").done()'
+    command = [sys.executable, "-c", lesson]
+    done = subprocess.run(command, env=shop.sandbox.env, capture_output=True, text=True, timeout=90)
+    assert done.returncode == 0, done.stderr
+    row.locator(".tick[aria-label=done]").wait_for()
+    assert lab.page.locator("li.next").get_attribute("data-lesson") == "01-install-istio"
+    window.picture(lab.page, "start")
+    # What the course runs on is chosen here, for all notebooks; the other release has ticks of its own.
+    other = next(one for one in RELEASES if one != shop.sandbox.release)
+    lab.page.locator("select[data-name=release]").select_option(other)
+    row.locator(".tick[aria-label='not done yet']").wait_for()
+    kept = shop.sandbox.labkit_home / "choice.json"
+    assert json.loads(kept.read_text())["release"] == other
+    lab.page.locator("select[data-name=release]").select_option(shop.sandbox.release)
+    row.locator(".tick[aria-label=done]").wait_for()
+    kept.unlink()
+    # Another site's page cannot: it does not know what stands in the cookie.
+    request = urllib.request.Request(f"{lab.url}/labkit/start", b'{"release": "1.2.2"}', method="POST")
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=20)
+    with refused.value as answer:
+        assert answer.code == 403
+    assert not kept.exists()
+    # A lesson opens beside it, in the same JupyterLab.
+    shutil.copy(notebooks() / "00-kubernetes.ipynb", lab.folder)
+    row.get_by_role("link").click()
+    lab.page.get_by_role("heading", name="An empty Kubernetes").wait_for()
+    assert (lab.folder / START).is_file()
+
+
 def test_the_launcher_opens_them(shop: Shop, window: Window, lab: Lab) -> None:
     lab.page.goto(f"{lab.url}/lab?reset")
     section = lab.page.locator(".jp-Launcher-section:has-text('Istio')")
     section.wait_for()
     titles = section.locator(".jp-LauncherCard-label").all_inner_texts()
-    assert sorted(title.split()[0] for title in titles) == ["Grafana", "Jaeger", "Kiali", "Prometheus"]
+    assert [title.split()[0] for title in titles] == ["Start", "BookInfo", "Grafana", "Jaeger", "Kiali", "Prometheus"]
+    # Each with its own picture in the page, not a letter in its place.
+    assert section.locator(".jp-LauncherCard-icon svg").count() == len(titles)
     lab.page.locator(".jp-Launcher-section:has-text('Istio')").scroll_into_view_if_needed()
     window.picture(lab.page, "launcher")
     for title, look in (("Prometheus", ask_prometheus), ("Jaeger", lambda p: find_traces(p, "istio-ingressgateway"))):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from labkit.lab.start import START
 from tests.browser.conftest import Window
 from tests.browser.test_consoles import addon, find_traces, forwarded
 from tests.browser.views import GRAPH, MESH_PAGE, see_graph, see_mesh, sign_in
@@ -30,10 +31,9 @@ def test_the_first_page(window: Window, jupyter: tuple[str, Path]) -> None:
     url, folder = jupyter
     for notebook in sorted((REPOSITORY / "notebooks").glob("*.ipynb")):
         shutil.copy(notebook, folder)
-    page = opened(window, f"{url}/lab/tree/00-kubernetes.ipynb?reset")
-    page.get_by_role("heading", name="An empty Kubernetes").wait_for()
+    page = opened(window, f"{url}/lab/tree/{START}?reset")
+    page.locator("[data-lesson='99-clean-up']").wait_for()
     page.locator(".jp-DirListing-item", has_text="99-clean-up").wait_for()
-    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", state="attached")
     page.locator("#jupyterlab-splash").wait_for(state="detached")
     window.picture(page, "first-page")
     page.close()

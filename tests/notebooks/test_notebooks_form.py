@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from labkit.course import LESSONS, STAGES
 from tests.conftest import REPOSITORY
 from tools import check_notebooks, link_notebooks
 
-NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
+START = REPOSITORY / "notebooks" / link_notebooks.START
+NOTEBOOKS = sorted(set(START.parent.glob("*.ipynb")) - {START})
 Notebook = dict[str, Any]
 
 
@@ -29,7 +31,22 @@ def test_all_lessons_are_there_and_in_form() -> None:
     assert [fault for path in NOTEBOOKS for fault in check_notebooks.faults(path)] == []
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_start_page_is_to_be_read_and_maps_the_course(tmp_path: Path) -> None:
+    assert list(check_notebooks.start_faults(START)) == []
+    for path in NOTEBOOKS[:2]:
+        shutil.copy(path, tmp_path)
+    notebook = json.loads(START.read_text())
+    text = next(cell for cell in notebook["cells"] if cell["id"] == "the-map")
+    text["source"] = source(text).replace(f"[{NOTEBOOKS[0].stem}]", "[elsewhere]").replace(f"| {'15'} |", "| 1 |")
+    notebook["cells"].append({"cell_type": "code", "id": "run-me", "source": "1"})
+    (broken := tmp_path / START.name).write_text(json.dumps(notebook))
+    assert list(check_notebooks.start_faults(broken)) == [
+        "it has cells to run; it is there to be read",
+        *(f"its table lacks {path.stem}, with its link and its minutes" for path in NOTEBOOKS[:2]),
+    ]
+
+
+@pytest.mark.parametrize("path", [START, *NOTEBOOKS], ids=lambda path: path.stem)
 def test_links_and_pictures_lead_somewhere(path: Path) -> None:
     cells = json.loads(path.read_text())["cells"]
     targets = [t for c in cells if c["cell_type"] == "markdown" for t in re.findall(r"\]\(([^)]+)\)", source(c))]

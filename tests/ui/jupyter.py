@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+from labkit.lab.command import JUPYTER
 from tests.conftest import SandboxUnderTest, wait_until
 
 CHOOSE = "from labkit import cluster\ncluster.use(cluster.Target.from_environment());\n"
@@ -27,6 +28,8 @@ def jupyterlab(
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
     environment = {**sandbox.env, "HOME": str(home), "JUPYTER_RUNTIME_DIR": str(home / "runtime")}
+    # What this environment's Jupyter has of us may be of another version.
+    environment |= {name: str(place) for name, place in JUPYTER.items()}
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}"]
     command += ["--ServerApp.port_retries=0", "--IdentityProvider.token=", f"--notebook-dir={folder}"]
     command.append(f"--ServerApp.base_url={prefix}/")

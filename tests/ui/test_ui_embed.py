@@ -133,6 +133,21 @@ def test_redirects_stay_below_the_secret(relay: Relay, console: tuple[str, Any])
     home.close()
 
 
+@pytest.mark.parametrize(
+    ("referrer", "seen"),
+    [
+        ("http://hub/user/me/proxy/1/{secret}/productpage?u=test", "{console}/productpage?u=test"),
+        ("http://hub/user/me/lab/tree/02.ipynb", ""),
+        ("http://hub/user/me/proxy/1/{secret}", ""),
+        ("http://hub/{secret}/productpage", ""),
+    ],
+)
+def test_a_page_hears_of_its_own_pages_only(relay: Relay, console: tuple[str, Any], referrer: str, seen: str) -> None:
+    sent = {"Referer": referrer.format(secret=relay.secret), "X-Forwarded-Prefix": "/user/me/proxy/1"}
+    assert ask(relay, f"{relay.path}/login", "POST", sent)[0] == 200
+    assert console[1][-1][2].get("Referer", "") == seen.format(console=console[0])
+
+
 def test_while_a_pod_is_replaced_the_page_says_so_and_tries_again() -> None:
     def nobody() -> str:
         raise NotReadyError("svc/grafana has no <pod>", next_step="wait")
@@ -146,6 +161,9 @@ def test_while_a_pod_is_replaced_the_page_says_so_and_tries_again() -> None:
     gone = Relay(lambda: "http://127.0.0.1:1")
     assert ask(gone, f"{gone.path}/")[0] == 503
     gone.close()
+    shop = Relay(lambda: "http://127.0.0.1:1", silent="The gateway is closed.")
+    assert "The gateway is closed." in ask(shop, f"{shop.path}/productpage")[2]
+    shop.close()
 
 
 @pytest.mark.parametrize(
@@ -184,11 +202,18 @@ def test_with_nobody_looking_a_link_stays_and_no_frame() -> None:
 def test_an_unknown_console_is_told() -> None:
     with pytest.raises(SettingError) as told:
         embedding.embed("zipkin")
-    assert "prometheus, grafana, jaeger, kiali" in told.value.next_step
+    assert "prometheus, grafana, jaeger, kiali, bookinfo" in told.value.next_step
 
 
 @pytest.mark.parametrize(
-    "entry", [embed_launcher.prometheus, embed_launcher.grafana, embed_launcher.jaeger, embed_launcher.kiali]
+    "entry",
+    [
+        embed_launcher.prometheus,
+        embed_launcher.grafana,
+        embed_launcher.jaeger,
+        embed_launcher.kiali,
+        embed_launcher.bookinfo,
+    ],
 )
 def test_launcher_entries_keep_their_secret(entry: Callable[[], dict[str, Any]]) -> None:
     said, again = entry(), entry()

@@ -102,9 +102,3 @@ def test_kernels_are_spoken_to_in_secret(jupyter: str, home: Path) -> None:
     file = home / "runtime" / f"kernel-{kernel}.json"
     assert file.stat().st_mode & 0o077 == 0
     assert len(json.loads(file.read_text())["curve_secretkey"]) == 40
-
-
-def test_the_course_enables_it_wherever_it_starts_jupyter() -> None:
-    root = Path(__file__).resolve().parents[2]
-    for file in ("Makefile", "binder/postBuild"):
-        assert "python -m labkit.ui.jupyter_extension" in (root / file).read_text()

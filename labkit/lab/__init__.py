@@ -1,0 +1,1 @@
+"""JupyterLab as a learner opens it: a copy of the notebooks to play in, the start page, the command `labkit lab`."""

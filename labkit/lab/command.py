@@ -1,0 +1,112 @@
+"""`labkit lab`: JupyterLab on a learner's copy, with the sandbox of what the course runs on."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from labkit import sandbox
+from labkit.cluster.kubeconfig import NO_CLUSTER, Target, environment, sandbox_in_environment
+from labkit.course.choice import SANDBOX, Choice, choose, chosen
+from labkit.ground import sandboxes
+from labkit.ground.errors import SettingError
+from labkit.lab import copies
+from labkit.lab.start import START
+
+__all__ = ["JUPYTER", "command", "main", "surroundings"]
+
+_OF_JUPYTER = Path(__file__).resolve().parents[1] / "ui" / "jupyter"
+JUPYTER = {
+    "JUPYTER_PATH": _OF_JUPYTER / "share" / "jupyter",
+    "JUPYTER_CONFIG_PATH": _OF_JUPYTER / "etc" / "jupyter",
+}
+"""What Jupyter reads of a checkout; copies of it in an editable install may be older. A wheel has it where Jupyter
+looks, and no such folder.
+"""
+
+
+def main(*, folder: Path, fresh: bool, release: str, target: str, arguments: Sequence[str]) -> int:
+    """`labkit lab`: prepare the copy and the sandbox, then go on as JupyterLab.
+
+    Args:
+        folder: Of the learner's copy.
+        fresh: Whether to begin it anew.
+        release: An Istio release to choose for the course; "" leaves the choice as it is.
+        target: "sandbox" or a context of the user's kubeconfig; "" leaves the choice as it is.
+        arguments: Of JupyterLab.
+
+    Raises:
+        LabError: The choice or the folder cannot be used.
+        OSError: The copy cannot be written.
+    """
+    what = choose(release, target) if release or target else chosen()
+    copy = copies.prepare(folder, fresh=fresh)
+    print(*copy.lines(), what, sep="\n", flush=True)
+    kubeconfig = _sandbox(what) if what.target == SANDBOX else ""
+    if os.geteuid() == 0:
+        print(_as_root(arguments), flush=True)
+    sys.stdout.flush()
+    os.execve(sys.executable, command(copy.folder, arguments), surroundings(kubeconfig))
+
+
+def command(folder: Path, arguments: Sequence[str]) -> list[str]:
+    """JupyterLab's command line; what the user says comes last, and counts.
+
+    Args:
+        folder: Of the learner's copy.
+        arguments: The user's.
+    """
+    return [
+        *(sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder}"),
+        f"--LabApp.default_url=/lab/tree/{START}",
+        # How a learner arranges windows belongs to the copy: another one has other files.
+        f"--LabApp.workspaces_dir={folder / copies.KEEPING / 'workspaces'}",
+        *(["--allow-root"] if os.geteuid() == 0 else []),
+        *arguments,
+    ]
+
+
+def surroundings(kubeconfig: str) -> dict[str, str]:
+    """JupyterLab's environment: terminals and tiles get the sandbox, else nothing, and a context that TARGET names is
+    looked for in the reader's own kubeconfig.
+
+    Args:
+        kubeconfig: The sandbox's; "" for none.
+    """
+    own = Target.from_environment().kubeconfig or str(Path.home() / ".kube" / "config")
+    first = [kubeconfig] if kubeconfig else []
+    # As sandboxes come and go, what an earlier `labkit env` has set may be there already.
+    further = [part for part in own.split(":") if part not in first]
+    return {
+        **environment(":".join([*first, str(NO_CLUSTER)])),
+        "LABKIT_KUBECONFIG": ":".join([*first, *further]),
+        **{
+            name: os.pathsep.join(filter(None, [str(folder), os.environ.get(name, "")]))
+            for name, folder in JUPYTER.items()
+            if folder.is_dir()
+        },
+    }
+
+
+def _sandbox(what: Choice) -> str:
+    """Its kubeconfig, once it runs; "" if it cannot start: the course can be read without it."""
+    name = sandboxes.named(what.release, sandbox_in_environment())
+    options = [] if name == sandboxes.DEFAULT else ["--name", name]
+    try:
+        # What follows is for a terminal that knows nothing of the sandbox yet.
+        print(
+            sandbox.call("up", *options, "--release", what.release).partition("\n")[0] + "; `labkit down` ends it",
+            flush=True,
+        )
+        return str(sandbox.known(name)[0]["kubeconfig"])
+    except SettingError as error:
+        print(f"labkit: {error}\n  JupyterLab starts without it.", file=sys.stderr, flush=True)
+        return ""
+
+
+def _as_root(arguments: Sequence[str]) -> str:
+    if any(word.partition("=")[0].endswith((".ip", "--ip", "token", "password")) for word in arguments):
+        return "JupyterLab runs as root here, and who may reach it is as you say."
+    return "JupyterLab runs as root here: on loopback only, and behind its token."
