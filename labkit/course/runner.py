@@ -18,6 +18,7 @@ import psutil
 
 from labkit import sandbox
 from labkit.cluster import Target
+from labkit.course.folder import notebooks as delivered
 from labkit.course.kernels import ARGUMENTS, Ahead
 from labkit.course.progress import LESSONS
 from labkit.course.report import write_junit, write_report
@@ -38,13 +39,14 @@ def course_notebooks() -> list[Path]:
     """The course's notebooks, in order.
 
     Raises:
-        NotebookError: They are neither here nor beside the package.
+        NotebookError: They are neither here nor in the package.
     """
-    for folder in (Path.cwd() / "notebooks", Path(__file__).resolve().parents[2] / "notebooks"):
+    # Who stands in a copy of the project plays that copy, wherever labkit itself is installed.
+    for folder in (Path.cwd() / "notebooks", delivered()):
         found = [folder / f"{name}.ipynb" for name in LESSONS]
         if all(path.is_file() for path in found):
             return found
-    raise NotebookError("the course's notebooks were not found", next_step="Run this in the folder of the project.")
+    raise NotebookError(f"{folder} does not hold the whole course", next_step="Install labkit anew.")
 
 
 def main(*, release: str, target: str, out: Path, notebooks: Sequence[Path], confirm: str = "") -> int:
