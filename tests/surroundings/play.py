@@ -61,6 +61,7 @@ def _drive(odd: Odd, folder: Path, player: str) -> dict[str, Any]:
         "ODD": str(folder),
         "PATH": os.environ["PATH"],
         "LANG": "C.UTF-8",
+        "LABKIT_PROGRESS": "off",
     }
     env |= {name: value and value.replace("{}", str(folder), 1) for name, value in odd.env.items()}
     command = [*(_AS_ORDINARY if player == "ordinary" else ()), *odd.around]
