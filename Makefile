@@ -5,7 +5,7 @@ PYTHON  ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11;
              command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo $$p && break; done)
 VENV    := .venv
 BIN     := $(VENV)/bin
-# Not $(BIN)/labkit: a script names its Python in its first line, and the kernel takes no name with a blank there.
+# Through Python: the first line of a script, which names one, takes no blank in the name.
 LABKIT  := $(BIN)/python -m labkit
 OUT     ?= build/workshop
 # What shares a sandbox shares a worker, and what takes longest begins first: tests/suite.py.

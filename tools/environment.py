@@ -19,7 +19,7 @@ from labkit.ground.saying import Note, saying
 LEAST_PIP = 25
 """The pip that comes with an older Python does not understand today's packages."""
 
-ABOUT = {"sandbox": (128, 340, 1050), "dev": (157, 420, 1300)}
+ABOUT = {"sandbox": (135, 170, 840), "dev": (160, 250, 1100)}
 """What an extra and all that it needs are: packages, MB to download, MB on the disk."""
 
 _TAKES = "1 to 4 minutes"
@@ -68,15 +68,19 @@ class _Progress:
     def __init__(self, note: Note, expected: int, folder: Path) -> None:
         self._note, self._expected, self._folder = note, expected, folder
         self._known = 0
+        self._installs = False
         self._name = ""
 
     def __call__(self, line: str) -> None:
+        if self._installs:
+            return
         if line.startswith(("Collecting ", "Requirement already satisfied: ")):
             self._known += line.startswith("Collecting ")
             self._name = re.split(r"[ =<>!~;\[(]", line.removeprefix("Collecting "), maxsplit=1)[0]
         elif found := _SIZED.match(line):
             self._name = f"{found[1]}, {found[2]}"
         elif found := _RULED.match(line):
+            self._installs = True
             count, before = found[1].count(",") + 1, _installed(self._folder)
 
             def unpacked() -> tuple[str, float]:

@@ -1,86 +1,23 @@
-"""What pip installs, without the checkout: the course plays, and Jupyter has what is for it."""
+"""What pip and conda install without the checkout: the course plays, Jupyter has its settings, Binder's scripts run."""
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import subprocess
 import sys
-import sysconfig
+import tempfile
 import zipfile
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.conftest import BIN, REPOSITORY
+from tests.conftest import REPOSITORY, processes_of, wait_until
+from tests.surroundings.environment import Environment, memory
+from tests.surroundings.play import ORDINARY, as_player, players
 
 LISTED = ("git", "ls-files", "--cached", "--others", "--exclude-standard", "-z")
-
-ASKED = """
-import json, labkit
-from jupyter_core.paths import jupyter_config_path
-from jupyter_server.config_manager import BaseJSONConfigManager
-from jupyterlab_server.config import get_page_config
-from labkit.course.folder import notebooks
-
-enabled = {}
-for folder in jupyter_config_path():
-    said = BaseJSONConfigManager(config_dir=folder).get("jupyter_server_config")
-    enabled |= said.get("ServerApp", {}).get("jpserver_extensions", {})
-print(json.dumps({
-    "package": labkit.__file__,
-    "notebooks": str(notebooks()),
-    "enabled": enabled,
-    "disabled": get_page_config([])["disabledExtensions"],
-}))
-"""
-
-
-@dataclass(frozen=True)
-class Environment:
-    """A virtual environment that has our libraries, but nothing of this checkout."""
-
-    folder: Path
-
-    @property
-    def variables(self) -> dict[str, str]:
-        home = self.folder.parent / "home"
-        programs = f"{self.folder / 'bin'}:{BIN}:{os.environ['PATH']}"
-        kept = {
-            name: value for name, value in os.environ.items() if not name.startswith(("LABKIT", "JUPYTER", "PYTHON"))
-        }
-        # The libraries' own data, such as nbconvert's templates, are where the libraries are.
-        return {
-            **kept,
-            "HOME": str(home),
-            "PATH": programs,
-            "JUPYTER_PATH": str(Path(sys.prefix) / "share" / "jupyter"),
-        }
-
-    def run(self, *command: str, timeout: float = 120) -> str:
-        cwd = self.folder.parent / "elsewhere"
-        cwd.mkdir(exist_ok=True)
-        done = subprocess.run(command, cwd=cwd, env=self.variables, capture_output=True, text=True, timeout=timeout)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def install(self, *what: str) -> None:
-        quiet = ("--quiet", "--no-index", "--no-deps", "--no-build-isolation", "--ignore-installed")
-        self.run(sys.executable, "-m", "pip", f"--python={self.folder / 'bin' / 'python'}", "install", *quiet, *what)
-
-    def asked(self) -> dict[str, object]:
-        said: dict[str, object] = json.loads(self.run(str(self.folder / "bin" / "python"), "-c", ASKED))
-        return said
-
-
-def _environment(folder: Path) -> Environment:
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=60)
-    (packages,) = folder.glob("lib/python*/site-packages")
-    # Links of these packages are not followed: this checkout, installed as a link, stays away.
-    (packages / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    return Environment(folder)
 
 
 @pytest.fixture(scope="module")
@@ -105,10 +42,14 @@ def wheel(source: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    environment = _environment(tmp_path_factory.mktemp("wheel") / "env")
+def installed(wheel: Path) -> Iterator[Environment]:
+    # pytest's own folders are closed to other users.
+    folder = Path(tempfile.mkdtemp(prefix="labkit-installed-", dir="/tmp"))
+    folder.chmod(0o755)
+    environment = Environment.make(folder / "env")
     environment.install(str(wheel))
-    return environment
+    yield environment
+    shutil.rmtree(folder)
 
 
 def test_a_wheel_holds_the_folder_of_notebooks(wheel: Path) -> None:
@@ -144,10 +85,87 @@ def test_a_wheel_brings_what_jupyter_reads(installed: Environment) -> None:
 def test_a_checkout_that_is_installed_as_a_link_brings_the_same(
     source: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    environment = _environment(tmp_path_factory.mktemp("link") / "env")
+    environment = Environment.make(tmp_path_factory.mktemp("link") / "env")
     environment.install("--editable", str(source))
     said = environment.asked()
     assert said["package"] == str(source / "labkit" / "__init__.py")
     assert said["notebooks"] == str(source / "notebooks")
     assert said["enabled"] == {"labkit.ui.jupyter_extension": True}
     assert said["disabled"] == ["@jupyterlab/apputils-extension:announcements"]
+
+
+PLACES = {"environment.yml": "./", "binder/environment.yml": "../"}
+
+
+@pytest.mark.parametrize("file", PLACES)
+def test_an_environment_file_says_where_the_project_is(file: str, source: Path, tmp_path: Path) -> None:
+    """conda writes what stands below pip into a file in the folder of the environment's file, and calls pip there."""
+    kept = yaml.safe_load((source / file).read_text())
+    (below,) = [one["pip"] for one in kept["dependencies"] if isinstance(one, dict)]
+    requirements = (source / file).parent / "as-conda-does.txt"
+    requirements.write_text("\n".join(below))
+    environment = Environment.make(tmp_path / "env")
+    said = environment.install("--dry-run", "-r", str(requirements), cwd=requirements.parent)
+    assert "Would install mesh-workshop-" in said
+
+
+def test_binder_has_the_environment_of_everybody_else() -> None:
+    texts = {file: (REPOSITORY / file).read_text().replace(way, "") for file, way in PLACES.items()}
+    ours, binders = (yaml.safe_load(text) for text in texts.values())
+    assert ours == binders
+    assert {"python=3.11", "pip", "curl", "prometheus"} <= {one for one in ours["dependencies"] if isinstance(one, str)}
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("player", players())
+def test_binders_scripts_make_a_sandbox_in_an_empty_home(player: str, installed: Environment) -> None:
+    home = _home(installed, player)
+    # Without a network Kiali's console cannot be had, which is told and stops nothing.
+    offline = {"HOME": str(home), "npm_config_offline": "true"}
+    script = REPOSITORY / "binder"
+    said = installed.run(*as_player(player), "bash", str(script / "postBuild"), **offline)
+    assert "labkit setup: prometheus: /" in said
+    nodes = ("sh", "-c", 'kubectl get nodes -o name && echo "$KUBECONFIG"')
+    try:
+        said = installed.run(*as_player(player), "bash", str(script / "start"), *nodes, **offline)
+        *_, node, kubeconfig = said.splitlines()
+        assert node.startswith("node/")
+        assert kubeconfig.startswith(f"{home}/.labkit/sandboxes/default/kubeconfig:")
+        assert memory(home) < 250 * 2**20, "the sandbox alone"
+    finally:
+        installed.run(*as_player(player), "labkit", "down", "--delete", **offline)
+    wait_until(lambda: not processes_of(home / ".labkit/sandboxes/default"), 10, "the end of every process")
+
+
+@pytest.mark.thorough
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("release", ["1.2.2", "1.30.3"])
+def test_the_course_on_binder_fits_into_two_gigabytes(release: str, installed: Environment) -> None:
+    """Beside the sandbox that waits for the learner's cells; memory is what belongs to the processes (PSS)."""
+    player = players()[-1]
+    home = _home(installed, player)
+    course = ("labkit", "run", "--release", release, "--out", str(home / "results"))
+    most = 0
+
+    def over() -> bool:
+        nonlocal most
+        most = max(most, memory(home))
+        return run.poll() is not None
+
+    command = (*as_player(player), "bash", str(REPOSITORY / "binder" / "start"), *course)
+    with subprocess.Popen(command, cwd=home, env={**installed.variables, "HOME": str(home)}) as run:
+        try:
+            wait_until(over, 800, "the end of the course")
+        finally:
+            run.terminate()
+            installed.run(*as_player(player), "labkit", "down", "--all", "--delete", HOME=str(home))
+    print(f"the course of Istio {release} took {most / 2**20:.0f} MB at most")
+    assert run.returncode == 0
+    assert most < 2 * 2**30
+
+
+def _home(installed: Environment, player: str) -> Path:
+    home = Path(tempfile.mkdtemp(prefix="home-", dir=installed.folder.parent))
+    if player == "ordinary":
+        shutil.chown(home, ORDINARY, ORDINARY)
+    return home
