@@ -19,10 +19,10 @@ from labkit.ground.saying import Note, saying
 LEAST_PIP = 25
 """The pip that comes with an older Python does not understand today's packages."""
 
-ABOUT = {"sandbox": (135, 170, 840), "dev": (160, 250, 1100)}
+ABOUT = {"sandbox": (135, 170, 840), "dev": (169, 260, 1130)}
 """What an extra and all that it needs are: packages, MB to download, MB on the disk."""
 
-_TAKES = "1 to 4 minutes"
+_TAKES = "1 to 5 minutes"
 _RULED = re.compile(r"^Installing collected packages: (.*)")
 _SIZED = re.compile(r"^ *Downloading ([A-Za-z0-9_.]+?)-.*\(([0-9.]+ [kMG]?B)\)")
 
@@ -69,7 +69,7 @@ class _Progress:
         self._note, self._expected, self._folder = note, expected, folder
         self._known = 0
         self._installs = False
-        self._name = ""
+        self._name = "this project"
 
     def __call__(self, line: str) -> None:
         if self._installs:

@@ -17,13 +17,16 @@ from tests.conftest import REPOSITORY, processes_of, wait_until
 from tests.surroundings.environment import Environment, memory
 from tests.surroundings.play import ORDINARY, as_player, players
 
+ODD = "Kurs für alle"
+"""A folder's name as learners have them."""
+
 LISTED = ("git", "ls-files", "--cached", "--others", "--exclude-standard", "-z")
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the checkout: a build writes into the folder that it builds."""
-    copy = tmp_path_factory.mktemp("source") / "src"
+    copy = tmp_path_factory.mktemp("source") / ODD / "the course"
     listed = subprocess.run(LISTED, cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=60).stdout
     for name in filter(None, listed.split("\0")):
         if (REPOSITORY / name).exists():
@@ -46,7 +49,7 @@ def installed(wheel: Path) -> Iterator[Environment]:
     # pytest's own folders are closed to other users.
     folder = Path(tempfile.mkdtemp(prefix="labkit-installed-", dir="/tmp"))
     folder.chmod(0o755)
-    environment = Environment.make(folder / "env")
+    environment = Environment.make(folder / ODD / "env")
     environment.install(str(wheel))
     yield environment
     shutil.rmtree(folder)
@@ -162,6 +165,23 @@ def test_the_course_on_binder_fits_into_two_gigabytes(release: str, installed: E
     print(f"the course of Istio {release} took {most / 2**20:.0f} MB at most")
     assert run.returncode == 0
     assert most < 2 * 2**30
+
+
+@pytest.mark.timeout(400)
+def test_make_works_in_a_folder_whose_name_has_blanks_and_umlauts(source: Path) -> None:
+    environment = Environment.make(source / ".venv")
+    environment.install("--editable", str(source))
+    for made in (".made", ".made-dev"):
+        # Installing all of it anew is pip's work, and minutes.
+        (source / ".venv" / made).touch()
+    said = environment.run("make", "setup", cwd=source, npm_config_offline="true")
+    assert "labkit setup: prometheus: /" in said
+    # These start a kubectl that the test writes, in this Python.
+    tests = "TESTS=tests/cluster/test_cluster_kubectl.py tests/cluster/test_cluster_leash.py"
+    said = environment.run("make", "test", tests, cwd=source, npm_config_offline="true", LABKIT_TEST_WORKERS="1")
+    assert " passed" in said
+    environment.run("make", "clean", cwd=source)
+    assert not (source / ".venv").exists()
 
 
 def _home(installed: Environment, player: str) -> Path:
