@@ -5,7 +5,8 @@ PYTHON  ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11;
              command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo $$p && break; done)
 VENV    := .venv
 BIN     := $(VENV)/bin
-LABKIT  := $(BIN)/labkit
+# Through Python: the first line of a script, which names one, takes no blank in the name.
+LABKIT  := $(BIN)/python -m labkit
 OUT     ?= build/workshop
 # What shares a sandbox shares a worker, and what takes longest begins first: tests/suite.py.
 PYTEST  := $(BIN)/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder
@@ -25,17 +26,14 @@ endif
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-14s %s\n", $$1, $$2}'
 
-$(VENV)/.made: pyproject.toml constraints.txt
+# Jupyter reads copies of what is for it.
+$(VENV)/.made: pyproject.toml constraints.txt $(shell find labkit/ui/jupyter -type f)
 	@test -n "$(PYTHON)" || { echo "labkit needs Python 3.11 or later: install it, or say make PYTHON=/path/to/python3" >&2; exit 1; }
-	# One that works is kept: made over with another Python, an older one would be half of each.
-	@$(BIN)/python -c "import ssl, pip" 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
-	# The pip that comes with an older Python does not understand today's packages.
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[sandbox]'
+	@"$(PYTHON)" -m tools.environment $(VENV) sandbox
 	@touch $@
 
 $(VENV)/.made-dev: $(VENV)/.made
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@"$(PYTHON)" -m tools.environment $(VENV) dev
 	@touch $@
 
 setup: $(VENV)/.made ## what is needed to use the workshop
@@ -81,10 +79,10 @@ bench: $(VENV)/.made-dev ## the figures of docs/benchmarks.md, each beside its f
 
 pictures: $(VENV)/.made-dev ## the README's pictures anew, from the real pages
 	$(LABKIT) setup --tests
-	LABKIT_PICTURES=$(CURDIR)/build/pictures $(BIN)/python -m pytest tests/browser/test_pictures.py -k 1.30.3
+	LABKIT_PICTURES="$(CURDIR)/build/pictures" $(BIN)/python -m pytest tests/browser/test_pictures.py -k 1.30.3
 	cp build/pictures/1.30.3/*.png docs/images/
 
 clean: ## stop and remove all: sandboxes, results, the virtual environment
-	@if [ -x $(LABKIT) ]; then $(LABKIT) down --all --delete; fi
+	@if [ -x $(BIN)/labkit ]; then $(LABKIT) down --all --delete; fi
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find labkit meshbox grafana_figures tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

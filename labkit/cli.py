@@ -123,7 +123,13 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--out", type=Path, default=Path("build/workshop"), help="folder of the results (default: %(default)s)"
     )
-    run.add_argument("notebooks", nargs="*", type=Path, metavar="NOTEBOOK", help="default: all of the course, in order")
+    run.add_argument(
+        "notebooks",
+        nargs="*",
+        type=Path,
+        metavar="NOTEBOOK",
+        help="a lesson such as 02-bookinfo, or a file; default: all of the course",
+    )
     return parser
 
 

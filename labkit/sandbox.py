@@ -62,7 +62,8 @@ def call(*words: str) -> str:
             text=True,
             stdin=subprocess.DEVNULL,
             timeout=UP_SECONDS,
-            env=_environment(),
+            # Nobody reads it before its end.
+            env={**_environment(), "LABKIT_PROGRESS": "off"},
             check=False,
         )
     except subprocess.TimeoutExpired:

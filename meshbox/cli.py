@@ -15,6 +15,7 @@ from labkit import __version__
 from labkit.ground import command as commands
 from labkit.ground import config, sandboxes
 from labkit.ground.errors import SandboxError
+from labkit.ground.saying import saying
 from meshbox import control, tools
 from meshbox.program import program
 
@@ -27,14 +28,15 @@ def _up(args: argparse.Namespace) -> int:
     if name is None:
         name = sandboxes.named(args.release) if args.release else sandboxes.DEFAULT
     before = control.reports(name)
-    now = control.up(
-        name,
-        args.release,
-        loadbalancer=args.loadbalancer,
-        real_clocks=args.real_clocks,
-        recover=args.recover,
-        with_pid=args.with_pid,
-    )
+    with saying(f"starting sandbox {name!r}"):
+        now = control.up(
+            name,
+            args.release,
+            loadbalancer=args.loadbalancer,
+            real_clocks=args.real_clocks,
+            recover=args.recover,
+            with_pid=args.with_pid,
+        )
     for report in control.reports(name):
         if report not in before:
             print(report.read_text(), end="")
@@ -85,7 +87,8 @@ def _tell_set_aside(name: str) -> None:
 
 def _down(args: argparse.Namespace) -> int:
     for name in control.names() if args.all else [args.name]:
-        now = control.down(name, delete=args.delete)
+        with saying(f"stopping sandbox {name!r}"):
+            now = control.down(name, delete=args.delete)
         kept = (
             "nothing is left of it" if now.state == "absent" else f"its objects are kept for the next `{program()} up`"
         )
@@ -134,7 +137,9 @@ def _report(args: argparse.Namespace) -> int:
     # Reads journals, which no other command does.
     from meshbox import report
 
-    print(report.pack(args.name, args.out))
+    with saying("packing the report"):
+        packed = report.pack(args.name, args.out)
+    print(packed)
     return 0
 
 

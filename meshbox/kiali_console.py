@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from labkit.ground import config
 from labkit.ground.errors import MissingToolError
+from labkit.ground.saying import saying
 
 __all__ = ["INTEGRITY", "PACKAGE", "VERSION", "console", "fetch_console"]
 
@@ -73,7 +74,8 @@ def _npm() -> list[str]:
 def _packed(folder: Path) -> Path:
     command = [*_npm(), "pack", PACKAGE, "--silent"]
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+        with saying(f"npm pack {PACKAGE}"):
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
     except subprocess.TimeoutExpired:
         raise MissingToolError(f"`npm pack {PACKAGE}` did not end within 300 s", next_step=_HINT) from None
     found = list(folder.glob("*.tgz"))

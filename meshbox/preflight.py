@@ -26,7 +26,7 @@ _DESCRIPTORS = 256
 _PATIENCE = 2.0
 
 _LIBRARIES = ("aiohttp", "bcrypt", "celpy", "croniter", "cryptography", "jsonpatch", "msgspec", "re2")
-"""What `labkit[sandbox]` brings, besides the programs that `meshbox doctor` looks for."""
+"""What the extra `sandbox` brings, besides the programs that `meshbox doctor` looks for."""
 
 
 def check(home: Path) -> None:
@@ -51,7 +51,7 @@ def _libraries() -> None:
     if missing:
         raise SandboxError(
             f"the sandbox's libraries are not installed: {', '.join(missing)}",
-            next_step="pip install 'labkit[sandbox]'; a cluster of yours needs none of them",
+            next_step="pip install 'mesh-workshop[sandbox]'; a cluster of yours needs none of them",
         )
 
 

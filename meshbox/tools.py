@@ -7,22 +7,16 @@ import platform
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from labkit.ground import config, download, peers
+from labkit.ground import config, peers
 from labkit.ground.errors import LabError, MissingToolError
-from meshbox import kiali_console, logins, preflight
+from meshbox import kiali_console, logins, packages, preflight, prometheus_program
 from meshbox.program import program
 
 __all__ = ["Finding", "doctor", "examine", "setup"]
-
-PROMETHEUS_VERSION = "3.5.0"
-"""Version of the official archive, used where there is no Debian package; a long-term support release."""
-
-PROMETHEUS_ARCHIVES = "https://github.com/prometheus/prometheus/releases/download"
 
 
 @dataclass(frozen=True)
@@ -58,7 +52,7 @@ def setup(*, tests: bool = False) -> int:
         return lambda: config.tool(name)
 
     steps: list[tuple[str, Callable[[], Path | None], Callable[[], Path]]] = [
-        ("prometheus", known("prometheus"), _fetch_prometheus),
+        ("prometheus", known("prometheus"), prometheus_program.fetch),
         ("Kiali's console", kiali_console.console, kiali_console.fetch_console),
     ]
     if tests:
@@ -76,81 +70,13 @@ def setup(*, tests: bool = False) -> int:
     return 0 if all(finding.ok or finding.optional for finding in examine()) else 1
 
 
-def _run(command: list[str], cwd: Path | None = None) -> None:
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        last = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no output"]
-        raise MissingToolError(f"`{' '.join(command)}` failed: {last[0]}")
-
-
-def _apt(*arguments: str, cwd: Path | None = None) -> None:
-    """Run apt-get; if it fails, once more with fresh package lists: the machine's for root, else a copy of our own."""
-    if shutil.which("apt-get") is None:
-        raise MissingToolError("there is no apt-get on this machine")
-    try:
-        _run(["apt-get", *arguments], cwd)
-    except MissingToolError:
-        with tempfile.TemporaryDirectory() as scratch:
-            own = [] if os.geteuid() == 0 else ["-o", f"Dir::State={scratch}", "-o", f"Dir::Cache={scratch}"]
-            _run(["apt-get", *own, "update", "-qq"])
-            _run(["apt-get", *own, *arguments], cwd)
-
-
-def _fetch_prometheus() -> Path:
-    target = config.home() / "tools"
-    target.mkdir(parents=True, exist_ok=True, mode=0o700)
-    ways: list[Callable[[Path], Path]] = [_prometheus_from_archive, _prometheus_unpacked]
-    # Where services run, Debian's package would start one on port 9090; in a container it is the quickest way.
-    if os.geteuid() == 0 and shutil.which("apt-get") and not Path("/run/systemd/system").exists():
-        ways.insert(0, _prometheus_installed)
-    reasons = []
-    for way in ways:
-        try:
-            return way(target)
-        except LabError as error:
-            reasons.append(error.message)
-    raise MissingToolError("; ".join(reasons), next_step="install Prometheus by hand and put it on PATH")
-
-
-def _prometheus_installed(_target: Path) -> Path:
-    _apt("install", "-y", "-qq", "--no-install-recommends", "prometheus")
-    return Path(shutil.which("prometheus") or "/usr/bin/prometheus")
-
-
-def _prometheus_unpacked(target: Path) -> Path:
-    # Needs no root, but its web pages miss the scripts that other Debian packages hold: the last resort.
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        _apt("download", "-qq", "prometheus", cwd=folder)
-        package = next(folder.glob("prometheus_*.deb"))
-        _run(["dpkg-deb", "--extract", str(package), str(folder / "root")])
-        return _keep(folder / "root/usr/bin/prometheus", target)
-
-
-def _prometheus_from_archive(target: Path) -> Path:
-    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
-    stem = f"prometheus-{PROMETHEUS_VERSION}.{platform.system().lower()}-{machine}"
-    base = f"{PROMETHEUS_ARCHIVES}/v{PROMETHEUS_VERSION}"
-    with tempfile.TemporaryDirectory(dir=target) as scratch:
-        folder = download.archive(f"{base}/{stem}.tar.gz", Path(scratch), checksums=f"{base}/sha256sums.txt")
-        return _keep(folder / "prometheus", target)
-
-
-def _keep(program: Path, target: Path) -> Path:
-    partial = target / f".{program.name}.new"
-    shutil.copy2(program, partial)
-    partial.chmod(0o755)
-    return partial.rename(target / program.name)
-
-
 def _install_chromium() -> Path:
     if os.geteuid() != 0:
         raise MissingToolError(
             "Chromium can only be installed by root",
             next_step="ask for the package 'chromium'; browser tests are skipped",
         )
-    _apt("install", "-y", "-qq", "--no-install-recommends", "chromium", "fonts-dejavu-core")
+    packages.apt("install", "-y", "-qq", "--no-install-recommends", "chromium", "fonts-dejavu-core")
     found = config.tool("chromium")
     if found is None:
         raise MissingToolError("the package 'chromium' brought no program of that name")
@@ -252,10 +178,11 @@ def _memory_finding() -> Finding:
 
 def doctor() -> int:
     """Print every finding; exit code 1 if something required is missing."""
-    findings = list(examine())
-    for finding in findings:
+    findings = []
+    for finding in examine():
+        findings.append(finding)
         mark = "ok     " if finding.ok else ("missing" if not finding.optional else "without")
-        print(f"{mark}  {finding.subject}: {finding.seen}")
+        print(f"{mark}  {finding.subject}: {finding.seen}", flush=True)
         if not finding.ok:
             print(f"         → {finding.next_step}")
     return 0 if all(finding.ok or finding.optional for finding in findings) else 1

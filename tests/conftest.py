@@ -30,6 +30,9 @@ __all__ = [
     "pytest_xdist_auto_num_workers",
 ]
 
+# Where the machine is busy, commands would say that they are still at it: tests read what they say at the end.
+os.environ["LABKIT_PROGRESS"] = "off"
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 GENUINE = REPOSITORY.parent / "shared" / "releases"
 BIN = Path(sys.executable).parent

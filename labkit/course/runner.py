@@ -26,6 +26,7 @@ from labkit.course.result import Result
 from labkit.course.targets import SANDBOX
 from labkit.ground import config, errors
 from labkit.ground.errors import NotebookError
+from labkit.ground.saying import saying, seen_live
 
 __all__ = ["Result", "course_notebooks", "main", "play", "run"]
 
@@ -56,7 +57,7 @@ def main(*, release: str, target: str, out: Path, notebooks: Sequence[Path], con
         release: The Istio release.
         target: "sandbox", or a context of the user's kubeconfig.
         out: Folder of the results; what a run before it left there is replaced.
-        notebooks: Which; none for the whole course.
+        notebooks: Which: files, or lessons by name; none for the whole course.
         confirm: The context's name once more, so that the clean-up may delete there what the course made.
 
     Returns:
@@ -65,12 +66,7 @@ def main(*, release: str, target: str, out: Path, notebooks: Sequence[Path], con
     Raises:
         LabError: Nothing could be played.
     """
-    chosen = [Path(path) for path in notebooks] or course_notebooks()
-    for path in chosen:
-        if not path.is_file():
-            raise NotebookError(
-                f"there is no notebook {path}", next_step="Name a file such as notebooks/02-bookinfo.ipynb."
-            )
+    chosen = [_chosen(path) for path in notebooks] or course_notebooks()
     if target != SANDBOX:
         # Each notebook chooses the context itself; this says where it is.
         named = Target.from_environment().kubeconfig
@@ -80,7 +76,8 @@ def main(*, release: str, target: str, out: Path, notebooks: Sequence[Path], con
         name = f"run-{release.replace('.', '-')}-{os.getpid()}"
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            sandbox.call("up", "--name", name, "--release", release, "--with-pid", str(os.getpid()))
+            with saying("starting a sandbox"):
+                sandbox.call("up", "--name", name, "--release", release, "--with-pid", str(os.getpid()))
             now = sandbox.known(name)[0]
             results = run(chosen, release=release, kubeconfig=now["kubeconfig"], target=target, out=out)
             if any(result.outcome == "failed" for result in results):
@@ -88,13 +85,25 @@ def main(*, release: str, target: str, out: Path, notebooks: Sequence[Path], con
                     shutil.copy(Path(now["kubeconfig"]).parent / "daemon.log", out / "sandbox.log")
         finally:
             # Also when told to end: nothing of the run outlives it.
-            sandbox.call("down", "--name", name, "--delete")
+            with saying("removing the sandbox"):
+                sandbox.call("down", "--name", name, "--delete")
             signal.signal(signal.SIGTERM, before)
     failed = [result for result in results if result.outcome == "failed"]
     for result in failed:
         print(f"\n{result.notebook}, cell {result.cell}:\n{result.error.strip()}", file=sys.stderr)
     print(f"{'all passed' if not failed else f'{len(failed)} failed'}: {out / 'report.html'}")
     return 1 if failed else 0
+
+
+def _chosen(path: Path) -> Path:
+    """A notebook that was named: a file, or a lesson, whose file nobody looks for among installed packages."""
+    if path.is_file():
+        return path
+    if (lesson := delivered() / f"{path}.ipynb").is_file():
+        return lesson
+    raise NotebookError(
+        f"there is no notebook {path}", next_step="Name a lesson such as 02-bookinfo, or a file that ends with .ipynb."
+    )
 
 
 def _forget_killed_runs() -> None:
@@ -153,7 +162,8 @@ def run(
                 broken = broken or (path.stem if results[-1].outcome == "failed" else "")
             if progress:
                 print(results[-1].line(), flush=True)
-    write_report(results, out / "report.html", release)
+    with saying("writing the report") if progress else contextlib.nullcontext():
+        write_report(results, out / "report.html", release)
     write_junit(results, out / "junit.xml", release)
     return results
 
@@ -177,7 +187,7 @@ def play(
         path: The notebook.
         out: Where the executed one goes, whether or not it passes.
         parameters: What papermill puts in place of its parameters.
-        progress: Whether to draw a progress bar.
+        progress: Whether to draw a progress bar, or where there is no terminal to say now and then that it goes on.
         kernels: Where its kernel may have been started already.
     """
     import nbformat
@@ -186,11 +196,15 @@ def play(
     from papermill.execute import execute_notebook
 
     logging.getLogger("papermill").setLevel(logging.CRITICAL)
-    bar: Any = {"desc": path.stem, "leave": False, "dynamic_ncols": True} if progress else False
+    live = progress and seen_live()
+    bar: Any = {"desc": path.stem, "leave": False, "dynamic_ncols": True} if live else False
     begun = time.monotonic()
     error, said = "", _kernel_log(out)
     try:
-        with (kernels or Ahead()).manager(path, said) as manager:
+        with (
+            saying(path.stem) if progress and not live else contextlib.nullcontext(),
+            (kernels or Ahead()).manager(path, said) as manager,
+        ):
             execute_notebook(
                 path,
                 out,

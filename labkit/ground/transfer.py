@@ -6,16 +6,18 @@ import errno
 import hashlib
 import http.client
 import re
+import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labkit.ground.errors import ReleaseError
+from labkit.ground.saying import saying, seen_live
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -116,7 +118,15 @@ def _complete(url: str, partial: Path, patience: Patience, bar: bool) -> None:
     end = time.monotonic() + patience.deadline
     furthest = _size(partial)
     fruitless = 0
-    with tqdm(desc=url.rpartition("/")[2], unit="B", unit_scale=True, unit_divisor=1024, disable=not bar) as progress:
+    name = url.rpartition("/")[2]
+    # A bar is drawn anew again and again; where that cannot be, a line now and then says as much.
+    drawn = bar and (seen_live() or "ipykernel" in sys.modules)
+    with (
+        saying(f"fetching {name}") if bar and not drawn else nullcontext() as note,
+        tqdm(desc=name, unit="B", unit_scale=True, unit_divisor=1024, disable=not drawn) as progress,
+    ):
+        if note is not None:
+            note.ask(lambda: (f"{_size(partial) / 2**20:.1f} of {(progress.total or 0) / 2**20:.1f} MB", None))
         while True:
             try:
                 return _once(url, partial, patience, end, progress)

@@ -240,7 +240,7 @@ def _versions() -> dict[str, Any]:
         "kernel": platform.release(),
         "platform": platform.platform(),
         "cores": os.cpu_count(),
-        "libraries": _libraries("labkit"),
+        "libraries": _libraries("mesh-workshop"),
     }
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from tests.cluster.api_like import ApiLike
+from tests.scripts import first_lines
 
 UID = "the-uid-of-kube-system"
 
-_SCRIPT = """#!{python}
-import json, os, sys
+_SCRIPT = """{first}import json, os, sys
 home = {home!r}
 words = sys.argv[1:]
 wants_input = "-" in words
@@ -43,8 +42,7 @@ class FakeKubectl:
         self.api = api
         self._answers: list[dict[str, Any]] = []
         self.path = home / "kubectl"
-        python = sys.executable + " -SE"
-        self.path.write_text(_SCRIPT.format(python=python, home=str(home)))
+        self.path.write_text(_SCRIPT.format(first=first_lines("-SE"), home=str(home)))
         self.path.chmod(0o755)
         self._write()
 

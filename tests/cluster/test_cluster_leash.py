@@ -10,6 +10,7 @@ import pytest
 
 from labkit import cluster
 from labkit.cluster.leash import leash
+from tests.scripts import first_lines
 
 RUNS = """
 import subprocess
@@ -21,7 +22,7 @@ import subprocess, sys
 code = "import os, time; from labkit.cluster.leash import end_with_parent; end_with_parent()"
 subprocess.run([sys.executable, "-c", code + "; print(os.getpid(), flush=True); time.sleep(1000)"])
 """
-ASKED = """#!{python}
+ASKED = """
 import ctypes
 signal = ctypes.c_int()
 ctypes.CDLL(None).prctl(2, ctypes.byref(signal))
@@ -50,5 +51,5 @@ def test_what_was_started_ends_when_its_parent_is_killed(until, code: str):
 
 
 def test_helpers_hold_kubectl_on_the_leash(kubectl):
-    kubectl.path.write_text(ASKED.format(python=sys.executable + " -SE"))
+    kubectl.path.write_text(first_lines("-SE") + ASKED)
     assert cluster.kubectl("get pods", show=False) == "ends with 15\n"

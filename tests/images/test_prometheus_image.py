@@ -11,6 +11,7 @@ import yaml
 
 from labkit.ground.web import Request, Response
 from meshbox.addresses import LOW_PORT_SHIFT, AddressPlan
+from meshbox.images.prometheus import server
 from meshbox.images.prometheus.adapt import QUICK, SLOW, Surroundings, adapt
 from meshbox.images.prometheus.server import door
 from meshbox.images.prometheus.targets import targets
@@ -153,6 +154,33 @@ def test_istios_own_clocks_stay_where_asked_for(tmp_path):
     adapted = adapt(config, surroundings)
     assert adapted["global"]["scrape_interval"] == "15s"
     assert "scrape_interval" not in adapted["scrape_configs"][0]
+
+
+@pytest.mark.parametrize(
+    ("version", "told"), [((0, 0), None), ((2, 34), None), ((2, 55), None), ((3, 0), "PrometheusText0.0.4")]
+)
+def test_a_page_that_does_not_say_what_it_is_stays_text(version, told, tmp_path):
+    config = {"scrape_configs": [{"job_name": "a"}, {"job_name": "b", "fallback_scrape_protocol": "PrometheusProto"}]}
+    first, second = adapt(config, here(tmp_path, version=version))["scrape_configs"]
+    assert first.get("fallback_scrape_protocol") == told
+    assert second["fallback_scrape_protocol"] == "PrometheusProto"
+
+
+@pytest.mark.parametrize(
+    ("said", "version"),
+    [
+        ("prometheus, version 2.34.0 (branch: HEAD, revision: 1)", (2, 34)),
+        ("prometheus, version 2.42.0+ds (branch: debian/sid)", (2, 42)),
+        ("prometheus, version 3.10.0 (branch: HEAD, revision: 1)\n  go version: go1.26", (3, 10)),
+        ("nothing", (0, 0)),
+    ],
+)
+def test_prometheus_says_its_version(said, version, tmp_path):
+    program = tmp_path / "prometheus"
+    program.write_text(f"#!/bin/sh\ncat <<END\n{said}\nEND\n")
+    program.chmod(0o755)
+    assert server.version(program) == version
+    assert server.version(tmp_path / "missing") == (0, 0)
 
 
 @pytest.mark.parametrize(

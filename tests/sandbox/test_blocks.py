@@ -126,7 +126,7 @@ def test_network_namespaces_do_not_know_each_other(homes: list[Path]) -> None:
         pytest.skip("this machine has no network namespaces for its users")
     plan, held = blocks.claim(homes[0])
     (homes[1] / "number").write_text(str(plan.number))
-    inside = f"ip link set lo up; {sys.executable} -c '{_CLAIM}' {homes[1]}"
-    with held, elsewhere("unshare", "-rn", "sh", "-c", inside) as process:
+    inside = ("sh", "-c", 'ip link set lo up; exec "$@"', "sh", sys.executable, "-c", _CLAIM, str(homes[1]))
+    with held, elsewhere("unshare", "-rn", *inside) as process:
         assert process.stdout is not None
         assert int(process.stdout.readline()) == plan.number

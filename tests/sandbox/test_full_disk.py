@@ -20,23 +20,23 @@ cat /dev/zero >{home}/filler 2>/dev/null || true
 truncate -s -{size} {home}/filler
 ip link set lo up
 cd {home}
-labkit="{python} -m labkit"
+labkit=({python} -m labkit)
 run() {{ "$@" 2>&1 | head -c 4000 || true; }}
 mkdir -p sandboxes/default
 # The daemon itself: `labkit up` looks for room before it starts one, but a disk may fill up in between.
-daemon="{python} -m meshbox.daemon --home {home}/sandboxes/default --name default --release 1.30.3"
-echo "== first"; run timeout 30 $daemon
-echo "== status"; run $labkit status
+daemon=({python} -m meshbox.daemon --home {home}/sandboxes/default --name default --release 1.30.3)
+echo "== first"; run timeout 30 "${{daemon[@]}}"
+echo "== status"; run "${{labkit[@]}}" status
 echo "== token"; stat -c %s sandboxes/default/token 2>/dev/null || echo none
 rm filler
-echo "== second"; run $labkit up --release 1.30.3
-echo "== status"; run $labkit status
+echo "== second"; run "${{labkit[@]}}" up --release 1.30.3
+echo "== status"; run "${{labkit[@]}}" status
 echo "== token"; stat -c %s sandboxes/default/token
 export KUBECONFIG={home}/sandboxes/default/kubeconfig HOME={home}
 server=$({kubectl} config view -o 'jsonpath={{.clusters[0].cluster.server}}')
 echo "== empty"; curl -sk -o /dev/null -w '%{{http_code}}\\n' -H 'Authorization: Bearer ' "$server/api/v1/secrets"
 echo "== right"; {kubectl} get namespace default -o name
-$labkit down --delete >/dev/null
+"${{labkit[@]}}" down --delete >/dev/null
 """
 
 
@@ -55,7 +55,8 @@ def first_start(home: Path, size: str, *, may_work: bool = False) -> None:
     """
     if subprocess.run(["unshare", "-rmn", "true"], capture_output=True).returncode:
         pytest.skip("this machine has no namespaces for its users")
-    script = SCRIPT.format(size=size, home=shlex.quote(str(home)), python=sys.executable, kubectl=BIN / "kubectl")
+    python, kubectl = shlex.quote(sys.executable), shlex.quote(str(BIN / "kubectl"))
+    script = SCRIPT.format(size=size, home=shlex.quote(str(home)), python=python, kubectl=kubectl)
     done = subprocess.run(
         ["unshare", "-rmnpf", "--mount-proc", "bash", "-c", script],
         env={**os.environ, "LABKIT_HOME": str(home)},

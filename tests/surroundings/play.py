@@ -15,7 +15,7 @@ from typing import Any
 from tests.conftest import processes_of, wait_until
 from tests.surroundings.odd import Odd
 
-__all__ = ["ORDINARY", "play", "players"]
+__all__ = ["ORDINARY", "as_player", "play", "players"]
 
 ORDINARY = 54321
 """The number of a user whom no machine knows."""
@@ -32,6 +32,11 @@ def players() -> list[str]:
     check = "import os, sys; os.execv(sys.executable, [sys.executable, '-c', 'import labkit'])"
     can = subprocess.run([*_AS_ORDINARY, sys.executable, "-c", check], capture_output=True, cwd="/").returncode == 0
     return ["root", "ordinary"] if can else ["root"]
+
+
+def as_player(player: str) -> tuple[str, ...]:
+    """What a command line begins with to run as `player`."""
+    return _AS_ORDINARY if player == "ordinary" else ()
 
 
 def play(odd: Odd, player: str) -> str:
@@ -61,9 +66,10 @@ def _drive(odd: Odd, folder: Path, player: str) -> dict[str, Any]:
         "ODD": str(folder),
         "PATH": os.environ["PATH"],
         "LANG": "C.UTF-8",
+        "LABKIT_PROGRESS": "off",
     }
     env |= {name: value and value.replace("{}", str(folder), 1) for name, value in odd.env.items()}
-    command = [*(_AS_ORDINARY if player == "ordinary" else ()), *odd.around]
+    command = [*as_player(player), *odd.around]
     command += [sys.executable, "-I", str(_DRIVE), odd.sandbox, odd.each]
     command[0] = shutil.which(command[0]) or command[0]
     if player == "ordinary" and odd.around:

@@ -45,6 +45,7 @@ class Surroundings:
         scrapes: URL of the HTTP proxy that keeps sidecars' counts, e.g. "http://127.20.64.9:9090".
         from_mixer: Whether Mixer serves Istio's metrics (1.2), so that the sidecars' own are left out.
         shift: What is added to ports below 1024 where this user may not bind them, in thousands; else 0.
+        version: Of the Prometheus that reads it, e.g. (3, 10); (0, 0) where it does not say.
     """
 
     discovery: str
@@ -55,6 +56,7 @@ class Surroundings:
     scrapes: str = ""
     from_mixer: bool = False
     shift: int = 0
+    version: tuple[int, int] = (0, 0)
 
 
 def adapt(config: Json, here: Surroundings) -> Json:
@@ -94,6 +96,9 @@ def _job(job: Json, here: Surroundings) -> Json:
         made["scrape_interval"] = made["scrape_timeout"] = QUICK if quick else SLOW
     if here.scrapes and not here.from_mixer and job.get("job_name") in _MESH_JOBS[False]:
         made["proxy_url"] = here.scrapes
+    if here.version >= (3, 0):
+        # Until 2 a page that does not say what it is was taken for text; 3 has to be told, and 2 knows no such word.
+        made.setdefault("fallback_scrape_protocol", "PrometheusText0.0.4")
     if here.shift:
         made["relabel_configs"] = [*(job.get("relabel_configs") or []), *_moved(here)]
     made["metric_relabel_configs"] = [*(job.get("metric_relabel_configs") or []), _DROP if here.from_mixer else _RENAME]

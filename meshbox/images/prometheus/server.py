@@ -11,6 +11,7 @@ import base64
 import ctypes
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -32,7 +33,7 @@ from meshbox.images.proxy.kept_counts import scrapes
 from meshbox.images.standin import about
 from meshbox.program import program
 
-__all__ = ["discovery", "door", "forward", "main"]
+__all__ = ["discovery", "door", "forward", "main", "version"]
 
 PORT = 9090
 _USER = "pod"
@@ -87,10 +88,23 @@ def _flags(argv: list[str]) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
+def version(program: Path) -> tuple[int, int]:
+    """Major and minor version of a Prometheus; (0, 0) if it does not say."""
+    try:
+        said = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return 0, 0
+    # Version 2 says it on one stream, some builds on the other.
+    found = re.search(r"version (\d+)\.(\d+)", said.stdout + said.stderr)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
 class _Pod:
     """Where this pod's files are, and what its command line asks for."""
 
-    def __init__(self) -> None:
+    def __init__(self, program: Path) -> None:
+        self.program = program
+        self.version = version(program)
         self.root = Path(os.environ["LABKIT_ROOT"])
         self.flags = _flags(sys.argv[1:])
         source = self.flags.get("config.file", "/etc/prometheus/prometheus.yml")
@@ -111,12 +125,13 @@ class _Pod:
             quick=os.environ["LABKIT_CLOCKS"] == "quick",
             from_mixer=os.environ["LABKIT_METRICS"] == "mixer",
             shift=int(os.environ.get("LABKIT_LOW_PORT_SHIFT") or 0),
+            version=self.version,
         )
         text = _adapted(self.source.read_text(encoding="utf-8", errors="replace"), here)
         # Prometheus may read it again at this moment: half a configuration is refused.
         files.write(self.adapted, text.encode(), lasting=False)
 
-    def command(self, program: Path, port: int, password: str) -> list[str]:
+    def command(self, port: int, password: str) -> list[str]:
         import bcrypt
 
         # Four rounds: the password is random and lives no longer than the pod, and each check costs time.
@@ -127,7 +142,7 @@ class _Pod:
         data = self.flags.get("storage.tsdb.path", "/prometheus")
         data = data if data.startswith(str(self.root)) else str(self.root / data.lstrip("/"))
         return [
-            str(program),
+            str(self.program),
             f"--config.file={self.adapted}",
             f"--storage.tsdb.path={data}",
             f"--storage.tsdb.retention.time={retention}",
@@ -191,10 +206,10 @@ def main() -> int:
     program = config.tool("prometheus")
     if program is None:
         return _missing()
-    pod = _Pod()
+    pod = _Pod(program)
     pod.write_config()
     password, port = new_secret(), _free_port(pod.hidden)
-    command = pod.command(program, port, password)
+    command = pod.command(port, password)
     children = []
 
     def start() -> None:
