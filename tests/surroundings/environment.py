@@ -84,10 +84,14 @@ class Environment:
 
 
 def memory(home: Path) -> int:
-    """Bytes that belong to the processes whose HOME this is: pages that several share count for each its part."""
+    """Bytes that belong to the processes of a user with this HOME, their sandboxes included; pages that several share
+    count for each its part.
+    """
     total = 0
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if process.environ().get("HOME") == str(home):
+            said = process.environ()
+            # A container has a HOME of its own.
+            if said.get("HOME") == str(home) or said.get("LABKIT_SANDBOX", "").startswith(f"{home}/"):
                 total += process.memory_full_info().pss
     return total
