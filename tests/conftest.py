@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.groups import pytest_configure_node, pytest_xdist_make_scheduler
 from tests.suite import (
     pytest_collection_modifyitems,
     pytest_configure,
@@ -26,8 +27,10 @@ from tests.suite import (
 __all__ = [
     "pytest_collection_modifyitems",
     "pytest_configure",
+    "pytest_configure_node",
     "pytest_runtest_call",
     "pytest_xdist_auto_num_workers",
+    "pytest_xdist_make_scheduler",
 ]
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -12,6 +12,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests.groups import tell
+
 # The same examples in each run, so that what fails here fails everywhere; LABKIT_LONG=1 looks for others. Nothing is
 # kept in the repository, which some may only read; and a loaded machine is no fault of what is tested.
 hypothesis.settings.register_profile(
@@ -81,20 +83,26 @@ def _place(item: pytest.Item) -> str:
 
 
 def group(item: pytest.Item) -> str:
-    """What shares a worker, and so what its module has started: a file, and there each value of a module's parameter.
+    """What shares a worker, and so what was started: a file, and there each value of a module's parameter.
 
-    The tests of a file marked `apart` share nothing, and each may run in another worker.
+    A value of a session's parameter is a group across files. The tests of a file marked `apart` share nothing, and each
+    may run in another worker.
     """
     path = _place(item)
     if item.get_closest_marker("apart"):
         return f"{path} {item.name}"
     parameters = getattr(getattr(item, "callspec", None), "params", {})
     made = item._fixtureinfo.name2fixturedefs if isinstance(item, pytest.Function) else {}
-    shared = [str(value) for name, value in parameters.items() if name in made and made[name][-1].scope == "module"]
-    return " ".join([path, *shared])
+    scopes = {name: made[name][-1].scope for name in parameters if name in made}
+    if wide := [f"{name} {parameters[name]}" for name, scope in scopes.items() if scope == "session"]:
+        return " ".join(wide)
+    return " ".join([path, *(str(parameters[name]) for name, scope in scopes.items() if scope == "module")])
 
 
 def _rank(item: pytest.Item) -> int:
+    if item.get_closest_marker("spoils"):
+        # Last of its group, so that what it spoils need not be made again.
+        return len(LONGEST_FIRST) + 1
     place = _place(item)
     return next((number for number, what in enumerate(LONGEST_FIRST) if place.startswith(what)), len(LONGEST_FIRST))
 
@@ -107,8 +115,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker("long")
     if hasattr(config, "workerinput"):
         items.sort(key=_rank)
-        for item in items:
-            item.add_marker(pytest.mark.xdist_group(group(item)))
+        tell(config.workerinput, ((item.nodeid, group(item)) for item in items))
 
 
 @pytest.hookimpl(wrapper=True)
