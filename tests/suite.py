@@ -11,6 +11,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from hypothesis.internal.conjecture import providers
 
 from tests.groups import tell
 
@@ -25,6 +26,11 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.register_profile("search", hypothesis.settings.get_profile("fixed"), derandomize=False)
 hypothesis.settings.load_profile("search" if os.environ.get("LABKIT_LONG") else "fixed")
+if not os.environ.get("LABKIT_LONG"):
+    # Else it also takes words and numbers from all of our modules that are loaded by then, so that the examples of a
+    # test would depend on what its worker has played before.
+    _nothing = providers.Constants()
+    providers._get_local_constants = lambda: _nothing
 
 HERE = Path(__file__).resolve().parent
 

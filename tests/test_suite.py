@@ -124,3 +124,30 @@ def test_a_quick_test_has_so_much_cpu(tmp_path: Path, most: str, code: int) -> N
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stdout
     assert ("a quick test has 0.05 s" in done.stdout) == bool(code)
+
+
+EXAMPLES = """
+from hypothesis import given, strategies as st
+import tests.suite
+seen = []
+@given(st.integers(), st.text())
+def look(number, text):
+    seen.append((number, text))
+look()
+print(seen)
+"""
+
+
+def test_examples_do_not_depend_on_what_is_loaded(tmp_path: Path) -> None:
+    numbers = ", ".join(str(10**9 + number) for number in range(100))
+    (tmp_path / "loaded.py").write_text(f"NUMBERS = [{numbers}]\nWORD = 'a-word-of-ours'\n")
+    env = {name: value for name, value in os.environ.items() if name != "LABKIT_LONG"}
+    env["PYTHONPATH"] = f"{suite.HERE.parent}:{tmp_path}"
+    seen = [
+        subprocess.run(
+            [sys.executable, "-c", more + EXAMPLES], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
+        ).stdout
+        for more in ("", "import loaded")
+    ]
+    assert seen[0].count("(") >= 100
+    assert seen[0] == seen[1]
