@@ -93,7 +93,7 @@ def forwarder(kubectl: FakeKubectl, tmp_path: Path) -> Path:
 
 
 def ask(url: str) -> int:
-    with urllib.request.urlopen(url, timeout=20) as answer:
+    with urllib.request.urlopen(url, timeout=120) as answer:
         return int(answer.read())
 
 

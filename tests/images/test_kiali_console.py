@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 pytestmark = [
-    pytest.mark.timeout(180),
     pytest.mark.skipif(console() is None, reason="the console was not fetched: labkit setup"),
     pytest.mark.skipif(config.tool("chromium") is None, reason="there is no Chromium: labkit setup --tests"),
 ]

@@ -19,7 +19,7 @@ from tests.conftest import SandboxUnderTest, wait_until
 from tests.ui.jupyter import CHOOSE, jupyterlab
 
 CHROMIUM = shutil.which("chromium")
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.browser
 
 WEB = """
 apiVersion: apps/v1
