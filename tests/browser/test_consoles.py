@@ -14,11 +14,11 @@ from labkit import cluster, istio
 from labkit.istio.model import Addon
 from tests.browser.conftest import PREFIX, REQUESTS, Window
 from tests.conftest import wait_until
-from tests.e2e.conftest import Shop
+from tests.shops import Shop
 from tests.ui.jupyter import CHOOSE
 from tests.ui.test_ui_lab import Lab
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(420)]
+pytestmark = pytest.mark.browser
 
 COUNTED = 'sum by (destination_workload) (istio_requests_total{reporter="destination"})'
 
@@ -85,7 +85,7 @@ def test_a_trace_that_is_still_arriving_completes_itself(shop: Shop, window: Win
         made = {"traceId": "a1", "id": f"{span}", "name": service, "timestamp": started, "duration": 1000}
         made |= {"parentId": "1"} if span > 1 else {}
         body = json.dumps([made | {"localEndpoint": {"serviceName": service}}]).encode()
-        with urllib.request.urlopen(urllib.request.Request(collector, body), timeout=20) as answer:
+        with urllib.request.urlopen(urllib.request.Request(collector, body), timeout=120) as answer:
             assert answer.status == 202
 
     with forwarded(shop, "jaeger") as forward:
@@ -141,6 +141,6 @@ def test_the_launcher_opens_them(shop: Shop, window: Window, lab: Lab) -> None:
 def test_the_proxy_leads_to_the_lab_only(shop: Shop, jupyter, host: str) -> None:
     url, _ = jupyter
     with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(f"{url}/proxy/{host.format(node=shop.sandbox.node)}/", timeout=20)
+        urllib.request.urlopen(f"{url}/proxy/{host.format(node=shop.sandbox.node)}/", timeout=120)
     with refused.value as answer:
         assert answer.code == 403

@@ -11,7 +11,7 @@ from typing import Any
 from labkit import bookinfo
 from labkit.observe.prometheus import Prometheus
 from tests.conftest import wait_until
-from tests.e2e.conftest import Shop
+from tests.shops import Shop
 
 __all__ = [
     "GRAPH",
