@@ -53,7 +53,8 @@ def wait_until(
         condition: What is waited for.
         seconds: How long, if that is more than `PATIENCE`.
         what: Its words.
-        rest: How many times as long as a look takes nobody looks: what is waited for needs the processor as well.
+        rest: How many times as long as a look takes nobody looks, at most a second: what is waited for needs the
+            processor as well.
     """
     seconds = max(seconds, PATIENCE)
     deadline = time.monotonic() + seconds
@@ -63,7 +64,7 @@ def wait_until(
             return value
         now = time.monotonic()
         assert now < deadline, f"{what} was not so within {seconds:g} s"
-        time.sleep(max(0.02, rest * (now - began)))
+        time.sleep(min(max(0.02, rest * (now - began)), 1.0))
 
 
 @pytest.fixture

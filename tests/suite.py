@@ -97,20 +97,25 @@ def group(item: pytest.Item) -> str:
     path = _place(item)
     if item.get_closest_marker("apart"):
         return f"{path} {item.name}"
+    if wide := _values(item, "session"):
+        return " ".join(["across files", *wide])
+    return " ".join([path, *_values(item, "module")])
+
+
+def _values(item: pytest.Item, scope: str) -> list[str]:
+    """The values of the parameters of its fixtures of this scope."""
     parameters = getattr(getattr(item, "callspec", None), "params", {})
     made = item._fixtureinfo.name2fixturedefs if isinstance(item, pytest.Function) else {}
-    scopes = {name: made[name][-1].scope for name in parameters if name in made}
-    if wide := [f"{name} {parameters[name]}" for name, scope in scopes.items() if scope == "session"]:
-        return " ".join(wide)
-    return " ".join([path, *(str(parameters[name]) for name, scope in scopes.items() if scope == "module")])
+    return [str(value) for name, value in parameters.items() if name in made and made[name][-1].scope == scope]
 
 
-def _rank(item: pytest.Item) -> int:
-    if item.get_closest_marker("spoils"):
-        # Last of its group, so that what it spoils need not be made again.
-        return len(LONGEST_FIRST) + 1
+def _rank(item: pytest.Item) -> tuple[int, bool]:
+    """What goes across files is longest; and there what spoils the mesh comes last, so that none is made again."""
+    if _values(item, "session"):
+        return -1, item.get_closest_marker("spoils") is not None
     place = _place(item)
-    return next((number for number, what in enumerate(LONGEST_FIRST) if place.startswith(what)), len(LONGEST_FIRST))
+    found = (number for number, what in enumerate(LONGEST_FIRST) if place.startswith(what))
+    return next(found, len(LONGEST_FIRST)), False
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -102,7 +102,7 @@ def window(shop: Shop, browser: Any, tmp_path: Path) -> Iterator[Window]:
     pictures = Path(os.environ.get("LABKIT_PICTURES") or tmp_path) / shop.sandbox.release
     pictures.mkdir(parents=True, exist_ok=True)
     context = browser.new_context(viewport={"width": 1400, "height": 1000})
-    context.set_default_timeout(60_000)
+    context.set_default_timeout(240_000)
     made = Window(context, pictures)
     context.on("page", made.watch)
     context.route(re.compile(r"^(https?|wss?)://(?!127\.|localhost)"), made.refuse)

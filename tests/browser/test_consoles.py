@@ -40,7 +40,7 @@ def ask_prometheus(frame) -> None:
         frame.locator("input.execute_btn, input[value=Execute]").first.click()
         row = frame.locator("tr:has-text('productpage-v1') td")
         try:
-            row.last.wait_for(timeout=2000)
+            row.last.wait_for(timeout=10_000)
         except TimeoutError:
             # A scrape was missed, so the answer is empty: asked again, as a reader would.
             return False

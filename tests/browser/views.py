@@ -95,7 +95,7 @@ def see_mesh(where: Any, release: str) -> None:
 
 def graph_of(where: Any) -> dict[str, Any]:
     """What Kiali's canvas holds, once it does."""
-    return dict(where.wait_for_function(_GRAPH, timeout=60_000).json_value())
+    return dict(where.wait_for_function(_GRAPH, timeout=240_000).json_value())
 
 
 def see_graph(where: Any) -> None:

@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.skipif(config.tool("chromium") is None, reason="there is no Chromium: labkit setup --tests"),
 ]
 
-WAIT = 60_000
+WAIT = 240_000
 """Milliseconds until something must be seen; the first page compiles four megabytes of script."""
 
 GRAPH = "console/graph/namespaces?namespaces=bookinfo&graphType=versionedApp&duration=60&edges=requestsPerSecond"
