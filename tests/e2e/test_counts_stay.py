@@ -35,6 +35,7 @@ spec: {mtls: {mode: STRICT}}
 """,
 }
 METRIC = "istio_requests_total"
+DRAIN = 1.0
 
 
 def standing(prometheus: Prometheus) -> dict[tuple[str, ...], float]:
@@ -78,5 +79,10 @@ def test_what_was_counted_stays_counted(untraced: Shop, prometheus: Prometheus) 
     shop.sandbox.kubectl("delete", "-n", "bookinfo", "-f", "-", stdin=POLICY[shop.sandbox.release])
     load.join()
     (all_of_it,) = sent
-    assert all_of_it.statuses == {200: all_of_it.count}, all_of_it.wrong
-    assert standing(prometheus) == {hop: count + all_of_it.count for hop, count in before.items()}
+    # What is under way has a second when its listener goes (`--drain-time-s`); a busy machine may need longer for it.
+    cut = all_of_it.statuses[503]
+    assert set(all_of_it.statuses) <= {200, 503}, all_of_it.wrong
+    assert cut == 0 or all_of_it.slowest > DRAIN / 2, all_of_it.wrong
+    gained = {hop: count - before[hop] for hop, count in standing(prometheus).items()}
+    assert gained["source", "istio-ingressgateway", "productpage-v1"] == all_of_it.count
+    assert all(all_of_it.count - cut <= count <= all_of_it.count for count in gained.values()), (gained, cut)
