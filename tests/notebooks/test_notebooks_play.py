@@ -45,12 +45,13 @@ def still_running(tmp_path: Path) -> list[str]:
     return found
 
 
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("release", RELEASES)
 def test_the_whole_course(tmp_path: Path, release: str) -> None:
     out = tmp_path / "out"
     command = [sys.executable, "-m", "labkit", "run", "--release", release, "--out", str(out)]
     done = subprocess.run(
-        command, cwd=REPOSITORY, env=environment(tmp_path), capture_output=True, text=True, timeout=570
+        command, cwd=REPOSITORY, env=environment(tmp_path), capture_output=True, text=True, timeout=1150
     )
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
@@ -72,7 +73,7 @@ def test_the_whole_course(tmp_path: Path, release: str) -> None:
     assert not (tmp_path / "home" / ".kube").exists()
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 @pytest.mark.parametrize("release", [pytest.param("1.2.2", marks=pytest.mark.thorough), "1.30.3"])
 def test_each_lesson_can_be_played_again(
     tmp_path: Path, release: str, start_sandbox: Callable[..., SandboxUnderTest], monkeypatch: pytest.MonkeyPatch
@@ -109,6 +110,7 @@ def test_a_lesson_without_what_it_needs_says_what_to_play(
     assert "Traceback" not in result.error
 
 
+@pytest.mark.timeout(1200)
 def test_a_cluster_of_the_readers_own(
     tmp_path: Path, start_sandbox: Callable[..., SandboxUnderTest], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -121,7 +123,7 @@ def test_a_cluster_of_the_readers_own(
     command = [sys.executable, "-m", "labkit", "run", "--release", "1.30.3", "--target", "class", "--confirm", "class"]
     command += ["--out", str(tmp_path / "out"), *notebooks]
     env = environment(tmp_path) | {"KUBECONFIG": str(own)}
-    done = subprocess.run(command, cwd=REPOSITORY, env=env, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(command, cwd=REPOSITORY, env=env, capture_output=True, text=True, timeout=1150)
     assert done.returncode == 0, done.stdout + done.stderr
     page = (tmp_path / "out" / "report.html").read_text()
     assert "kubectl --context class get nodes -o wide" in page

@@ -68,7 +68,7 @@ def test_it_sees_nobody(name: str, precious: ApiLike) -> None:
     assert written[0].metadata["tags"] == ["parameters"]
     assert "course.begin" in written[1].source
     notebook.cells = [cell for _, cell in cells]
-    NotebookClient(notebook, timeout=60, kernel_name="python3", allow_errors=True).execute()
+    NotebookClient(notebook, timeout=240, kernel_name="python3", allow_errors=True).execute()
     assert precious.connections == 0, precious.requests
 
     assigned: set[str] = set()
