@@ -53,7 +53,7 @@ test: $(VENV)/.made-dev ## the test suite, side by side (LABKIT_TEST_WORKERS=3)
 	$(PYTEST) $(TESTS)
 
 test-quick: $(VENV)/.made-dev ## what needs no pods, Envoys, kernels or browsers: two minutes
-	LABKIT_MOST_CPU=5 $(PYTEST) -m 'not long and not thorough' --timeout 60 $(TESTS)
+	LABKIT_MOST_CPU=5 $(PYTEST) -m 'not long and not thorough' --timeout 300 $(TESTS)
 
 test-thorough: $(VENV)/.made-dev ## endurance, fuzz and faults: minutes each, figures at the end
 	$(LABKIT) setup --tests

@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.groups import pytest_configure_node, pytest_xdist_make_scheduler
 from tests.suite import (
     pytest_collection_modifyitems,
     pytest_configure,
@@ -26,8 +27,10 @@ from tests.suite import (
 __all__ = [
     "pytest_collection_modifyitems",
     "pytest_configure",
+    "pytest_configure_node",
     "pytest_runtest_call",
     "pytest_xdist_auto_num_workers",
+    "pytest_xdist_make_scheduler",
 ]
 
 # Where the machine is busy, commands would say that they are still at it: tests read what they say at the end.
@@ -40,13 +43,31 @@ TOKEN = "a-token-of-the-tests-which-is-long-enough"
 """A sandbox's token, for parts of one that a test starts by themselves."""
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 20.0, what: str = "the condition") -> Any:
-    """Poll `condition` until it returns something true; fail with `what` at the deadline."""
+PATIENCE = 240.0
+"""Seconds that every wait has at least: a deadline only ends a hang, however busy the machine is."""
+
+
+def wait_until(
+    condition: Callable[[], Any], seconds: float = PATIENCE, what: str = "the condition", *, rest: float = 2.0
+) -> Any:
+    """Poll `condition` until it returns something true; fail with `what` at the deadline.
+
+    Args:
+        condition: What is waited for.
+        seconds: How long, if that is more than `PATIENCE`.
+        what: Its words.
+        rest: How many times as long as a look takes nobody looks, at most a second: what is waited for needs the
+            processor as well.
+    """
+    seconds = max(seconds, PATIENCE)
     deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"{what} was not so within {seconds} s"
-        time.sleep(0.02)
-    return value
+    while True:
+        began = time.monotonic()
+        if value := condition():
+            return value
+        now = time.monotonic()
+        assert now < deadline, f"{what} was not so within {seconds:g} s"
+        time.sleep(min(max(0.02, rest * (now - began)), 1.0))
 
 
 @pytest.fixture
@@ -93,7 +114,7 @@ class SandboxUnderTest:
         self, *arguments: str, stdin: str | None = None, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [str(BIN / "kubectl"), *arguments], env=self.env, input=stdin, capture_output=True, text=True, timeout=120
+            [str(BIN / "kubectl"), *arguments], env=self.env, input=stdin, capture_output=True, text=True, timeout=300
         )
         if check:
             assert done.returncode == 0, f"kubectl {' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
@@ -101,7 +122,7 @@ class SandboxUnderTest:
 
     def bash(self, command: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            ["bash", "-c", command], env=self.env, cwd=cwd, capture_output=True, text=True, timeout=120
+            ["bash", "-c", command], env=self.env, cwd=cwd, capture_output=True, text=True, timeout=300
         )
 
     def labkit(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -109,7 +130,7 @@ class SandboxUnderTest:
             # What a test run that is killed has started ends with it.
             arguments += ("--with-pid", str(os.getpid()))
         command = [sys.executable, "-m", "labkit", *arguments]
-        return subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=120)
+        return subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=300)
 
 
 def processes_of(home: Path) -> list[psutil.Process]:

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from hypothesis.internal.conjecture import providers
+
+from tests.groups import tell
 
 # The same examples in each run, so that what fails here fails everywhere; LABKIT_LONG=1 looks for others. Nothing is
 # kept in the repository, which some may only read; and a loaded machine is no fault of what is tested.
@@ -23,6 +26,11 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.register_profile("search", hypothesis.settings.get_profile("fixed"), derandomize=False)
 hypothesis.settings.load_profile("search" if os.environ.get("LABKIT_LONG") else "fixed")
+if not os.environ.get("LABKIT_LONG"):
+    # Else it also takes words and numbers from all of our modules that are loaded by then, so that the examples of a
+    # test would depend on what its worker has played before.
+    _nothing = providers.Constants()
+    providers._get_local_constants = lambda: _nothing
 
 HERE = Path(__file__).resolve().parent
 
@@ -81,22 +89,33 @@ def _place(item: pytest.Item) -> str:
 
 
 def group(item: pytest.Item) -> str:
-    """What shares a worker, and so what its module has started: a file, and there each value of a module's parameter.
+    """What shares a worker, and so what was started: a file, and there each value of a module's parameter.
 
-    The tests of a file marked `apart` share nothing, and each may run in another worker.
+    A value of a session's parameter is a group across files. The tests of a file marked `apart` share nothing, and each
+    may run in another worker.
     """
     path = _place(item)
     if item.get_closest_marker("apart"):
         return f"{path} {item.name}"
+    if wide := _values(item, "session"):
+        return " ".join(["across files", *wide])
+    return " ".join([path, *_values(item, "module")])
+
+
+def _values(item: pytest.Item, scope: str) -> list[str]:
+    """The values of the parameters of its fixtures of this scope."""
     parameters = getattr(getattr(item, "callspec", None), "params", {})
     made = item._fixtureinfo.name2fixturedefs if isinstance(item, pytest.Function) else {}
-    shared = [str(value) for name, value in parameters.items() if name in made and made[name][-1].scope == "module"]
-    return " ".join([path, *shared])
+    return [str(value) for name, value in parameters.items() if name in made and made[name][-1].scope == scope]
 
 
-def _rank(item: pytest.Item) -> int:
+def _rank(item: pytest.Item) -> tuple[int, bool]:
+    """What goes across files is longest; and there what spoils the mesh comes last, so that none is made again."""
+    if _values(item, "session"):
+        return -1, item.get_closest_marker("spoils") is not None
     place = _place(item)
-    return next((number for number, what in enumerate(LONGEST_FIRST) if place.startswith(what)), len(LONGEST_FIRST))
+    found = (number for number, what in enumerate(LONGEST_FIRST) if place.startswith(what))
+    return next(found, len(LONGEST_FIRST)), False
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -107,8 +126,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker("long")
     if hasattr(config, "workerinput"):
         items.sort(key=_rank)
-        for item in items:
-            item.add_marker(pytest.mark.xdist_group(group(item)))
+        tell(config.workerinput, ((item.nodeid, group(item)) for item in items))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -209,7 +209,7 @@ def port(request: pytest.FixtureRequest, asked: list[str]) -> Iterator[int]:
 def exchange(port: int, sent: bytes, more: Callable[[socket.socket], None] | None = None) -> bytes:
     """What a server says before it closes."""
     answer = b""
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection, contextlib.suppress(OSError):
+    with socket.create_connection(("127.0.0.1", port), timeout=120) as connection, contextlib.suppress(OSError):
         try:
             connection.sendall(sent)
             if more is not None:
@@ -258,7 +258,7 @@ def test_a_strangers_body_is_not_kept(port: int, asked: list[str]) -> None:
 
 def test_a_small_body_that_nobody_reads_does_not_cost_the_answer(port: int) -> None:
     for _ in range(20):
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
         connection.request("POST", "/", b"a=1", {"Host": "127.0.0.1"})
         answer = connection.getresponse()
         assert answer.status == 403
@@ -299,18 +299,18 @@ def test_more_connections_than_there_is_room_for_are_turned_away(monkeypatch: py
 
     (served,) = web.listen({0: busy}, "127.0.0.1")
     address = ("127.0.0.1", served.server_address[1])
-    held = [socket.create_connection(address, timeout=10) for _ in range(5)]
+    held = [socket.create_connection(address, timeout=120) for _ in range(5)]
     for connection in held:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        assert begun.acquire(timeout=20)
-    with socket.create_connection(address, timeout=10) as another:
+        assert begun.acquire(timeout=120)
+    with socket.create_connection(address, timeout=120) as another:
         assert another.recv(1000).startswith(b"HTTP/1.1 503 ")
     ended.set()
     for connection in held:
         assert connection.recv(1000).startswith(b"HTTP/1.1 200 ")
         connection.close()
     # What they held is free again.
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not exchange(address[1], b"GET / HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200 "):
         assert time.monotonic() < deadline
     served.server_close()
@@ -318,7 +318,7 @@ def test_more_connections_than_there_is_room_for_are_turned_away(monkeypatch: py
 
 def lies_idle(served: framing.LimitedThreads, connection: socket.socket) -> None:
     """Wait until the connection is the last of those that the server knows to lie idle."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while [one.getpeername() for one in list(served.__dict__.get("_idle", ()))][-1:] != [connection.getsockname()]:
         assert time.monotonic() < deadline
 
@@ -350,7 +350,7 @@ def test_connections_that_lie_idle_give_way_to_new_ones_the_longest_first(
         for connection in (first, second, first):
             assert ask(connection).endswith(b"yes")
             lies_idle(served, connection)
-        third = stack.enter_context(socket.create_connection(address, timeout=20))
+        third = stack.enter_context(socket.create_connection(address, timeout=120))
         assert ask(third).endswith(b"yes")
         assert second.recv(1000) == b""
         assert ask(first).endswith(b"yes")

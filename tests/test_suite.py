@@ -34,11 +34,43 @@ def test_what_is_apart_is_a_group_by_itself(request: pytest.FixtureRequest) -> N
     assert suite.group(request.node) == f"test_suite.py {request.node.name}"
 
 
+PAIRS = """
+import os, pytest
+@pytest.mark.parametrize("n", range(6))
+def test_it(n):
+    with open({told!r}, "a") as file:
+        file.write(f"{{__name__}} {{os.getpid()}}\\n")
+"""
+HOOKS = """
+from tests.groups import pytest_configure_node, pytest_xdist_make_scheduler, tell
+def pytest_collection_modifyitems(config, items):
+    if hasattr(config, "workerinput"):
+        tell(config.workerinput, [(item.nodeid, item.path.stem.partition("_of_")[2]) for item in items])
+"""
+
+
+def test_a_group_is_played_by_one_worker(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    (tmp_path / "conftest.py").write_text(HOOKS)
+    for name in ("test_a_of_one", "test_b_of_two", "test_c_of_one", "test_d_of_two"):
+        (tmp_path / f"{name}.py").write_text(PAIRS.format(told=str(told)))
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "loadgroup", "-p", "no:cacheprovider"]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    env["PYTHONPATH"] = str(suite.HERE.parent)
+    done = subprocess.run([*command, str(tmp_path)], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    played = [line.split() for line in told.read_text().splitlines()]
+    assert len(played) == 24
+    for group in ("one", "two"):
+        assert len({pid for name, pid in played if name.endswith(group)}) == 1, played
+
+
 class Item:
     """What the ordering sees of a test."""
 
     def __init__(self, path: str, *fixturenames: str) -> None:
         self.path, self.fixturenames, self.name = suite.HERE / path, fixturenames, "test_it"
+        self.nodeid = f"{path}::test_it"
         self.marks: list[str] = []
 
     def add_marker(self, marker: str | pytest.MarkDecorator) -> None:
@@ -92,3 +124,30 @@ def test_a_quick_test_has_so_much_cpu(tmp_path: Path, most: str, code: int) -> N
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stdout
     assert ("a quick test has 0.05 s" in done.stdout) == bool(code)
+
+
+EXAMPLES = """
+from hypothesis import given, strategies as st
+import tests.suite
+seen = []
+@given(st.integers(), st.text())
+def look(number, text):
+    seen.append((number, text))
+look()
+print(seen)
+"""
+
+
+def test_examples_do_not_depend_on_what_is_loaded(tmp_path: Path) -> None:
+    numbers = ", ".join(str(10**9 + number) for number in range(100))
+    (tmp_path / "loaded.py").write_text(f"NUMBERS = [{numbers}]\nWORD = 'a-word-of-ours'\n")
+    env = {name: value for name, value in os.environ.items() if name != "LABKIT_LONG"}
+    env["PYTHONPATH"] = f"{suite.HERE.parent}:{tmp_path}"
+    seen = [
+        subprocess.run(
+            [sys.executable, "-c", more + EXAMPLES], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
+        ).stdout
+        for more in ("", "import loaded")
+    ]
+    assert seen[0].count("(") >= 100
+    assert seen[0] == seen[1]

@@ -22,7 +22,7 @@ from meshbox.api.server import ApiServer
 from meshbox.blocks import claim
 from meshbox.contracts import ApiError
 from meshbox.settings import SandboxSettings
-from tests.conftest import TOKEN
+from tests.conftest import PATIENCE, TOKEN
 
 KUBECTL = str(Path(sys.executable).parent / "kubectl")
 GENUINE = Path(__file__).resolve().parents[3] / "shared" / "releases"
@@ -59,7 +59,7 @@ def objects(settings: SandboxSettings) -> Iterator[ObjectStore]:
     store.close()
 
 
-async def eventually(condition: Callable[[], Any], what: str, seconds: float = 5.0) -> None:
+async def eventually(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> None:
     """Return as soon as `condition` is true; fail with `what` at the deadline."""
     try:
         async with asyncio.timeout(seconds):

@@ -106,7 +106,7 @@ store.put("configmaps", ("default", "after"), {{"metadata": {{"name": "after", "
 store.close()
 print(done)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     count = int(done.stdout)
     assert 0 < count < 20
@@ -307,12 +307,12 @@ def test_a_file_that_is_being_brought_to_the_disk_is_not_closed_meanwhile(
         if threading.current_thread().name == "journal" and not begun.is_set():
             used.append(fd)
             begun.set()
-            assert go_on.wait(30)
+            assert go_on.wait(120)
         real(fd)
 
     monkeypatch.setattr(os, "fdatasync", slow)
     store.put("configmaps", ("default", "a"), obj("a", "1"))
-    assert begun.wait(30)
+    assert begun.wait(120)
     store.foreign = True
     store.adopt()
     assert os.fstat(used[0]).st_nlink == 0

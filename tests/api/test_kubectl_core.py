@@ -186,7 +186,7 @@ async def test_edit_replace_and_rollout_restart(cluster: Cluster, tmp_path: Path
 async def test_wait_sees_a_change(cluster: Cluster) -> None:
     cluster.objects.create("pods", pod())
     waiting = asyncio.ensure_future(
-        cluster.kubectl("wait", "--for=jsonpath={.status.phase}=Running", "pod/web", "--timeout=20s")
+        cluster.kubectl("wait", "--for=jsonpath={.status.phase}=Running", "pod/web", "--timeout=120s")
     )
     await eventually(lambda: len(cluster.server.watches), "kubectl watches", 10)
     cluster.objects.patch("pods", "web", {"status": {"phase": "Running"}}, subresource="status")
@@ -195,7 +195,7 @@ async def test_wait_sees_a_change(cluster: Cluster) -> None:
 
 async def test_delete_waits_until_it_is_gone(cluster: Cluster) -> None:
     cluster.objects.create("pods", pod(nodeName="n"))
-    deleting = asyncio.ensure_future(cluster.kubectl("delete", "pod", "web", "--timeout=20s"))
+    deleting = asyncio.ensure_future(cluster.kubectl("delete", "pod", "web", "--timeout=120s"))
     await eventually(lambda: len(cluster.server.watches), "kubectl watches", 10)
     assert not deleting.done()
     cluster.objects.delete("pods", "web", grace_period=0)
@@ -207,7 +207,7 @@ async def test_delete_waits_until_it_is_gone(cluster: Cluster) -> None:
 
 async def test_a_namespace_is_deleted_once_it_is_finalized(cluster: Cluster) -> None:
     await cluster.kubectl("create", "ns", "shop")
-    deleting = asyncio.ensure_future(cluster.kubectl("delete", "ns", "shop", "--timeout=20s"))
+    deleting = asyncio.ensure_future(cluster.kubectl("delete", "ns", "shop", "--timeout=120s"))
     await eventually(lambda: len(cluster.server.watches), "kubectl watches", 10)
     run = await cluster.kubectl("create", "configmap", "c", "-n", "shop", check=False)
     assert "because it is being terminated" in run.err
@@ -222,7 +222,7 @@ async def test_get_watch_prints_rows(cluster: Cluster) -> None:
         KUBECTL, "get", "pods", "-w", env=cluster.environment, stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         assert (await process.stdout.readline()).split() == [b"NAME", b"READY", b"STATUS", b"RESTARTS", b"AGE"]
         assert (await process.stdout.readline()).split()[:3] == [b"a", b"0/1", b"Pending"]
         cluster.objects.create("pods", pod("b"))

@@ -12,11 +12,12 @@ import ssl
 import pytest
 
 from meshbox.api import bodies
+from tests.conftest import PATIENCE
 
 from .conftest import MAPS, Cluster, config_map
 
 
-async def raw(cluster: Cluster, *sent: bytes, seconds: float = 20.0) -> bytes:
+async def raw(cluster: Cluster, *sent: bytes, seconds: float = PATIENCE) -> bytes:
     """What the server says before it closes."""
     context = ssl.create_default_context(cafile=str(cluster.settings.home / "ca.crt"))
     reader, writer = await asyncio.open_connection(cluster.settings.plan.node, cluster.server.port, ssl=context)

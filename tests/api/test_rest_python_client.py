@@ -95,7 +95,7 @@ async def test_a_watch(cluster: Cluster, call: Any) -> None:
     cluster.objects.create("configmaps", {"metadata": {"name": "a"}})
     cluster.objects.patch("configmaps", "a", {"data": {"x": "y"}})
     cluster.objects.delete("configmaps", "a")
-    await asyncio.wait_for(watching, 10)
+    await asyncio.wait_for(watching, 120)
     assert seen == [("ADDED", "a"), ("MODIFIED", "a"), ("DELETED", "a")]
 
 

@@ -22,7 +22,7 @@ from .conftest import CRDS, Cluster, crd, eventually, pod
 async def take(watch: Watch, count: int) -> list[Event]:
     """The next `count` events."""
     events = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(120):
         async for event in watch:
             events.append(event)
             if len(events) == count:
@@ -86,7 +86,7 @@ class Lines:
         self.response = response
 
     async def next(self) -> dict[str, Any]:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(120):
             line = await self.response.content.readline()
         assert line, "the watch ended"
         return json.loads(line)
@@ -96,7 +96,7 @@ class Lines:
         return [(event["type"], event["object"]["metadata"]["name"]) for event in events]
 
     async def ended(self) -> bool:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(120):
             return not await self.response.content.readline()
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,17 +13,16 @@ from typing import Any
 import pytest
 
 from labkit import cluster, istio
-from labkit.cluster import Target
-from labkit.ground.errors import MissingToolError
 from labkit.observe.jaeger import Jaeger
 from labkit.observe.prometheus import Prometheus
-from meshbox.kiali_console import console, fetch_console
+from meshbox.kiali_console import console
 from tests.browser.views import traffic
-from tests.conftest import SandboxUnderTest, wait_until
-from tests.e2e.conftest import Shop, open_shop
 from tests.e2e.traced import load_is_traced
+from tests.shops import Shop, pytest_runtest_teardown, shared_shop, shop_release
 from tests.ui.jupyter import jupyterlab
 from tests.ui.test_ui_lab import Lab
+
+__all__ = ["pytest_runtest_teardown", "shared_shop", "shop_release"]
 
 CHROMIUM = shutil.which("chromium")
 REQUESTS = 12
@@ -70,63 +67,47 @@ class Window:
         route.abort()
 
 
-@pytest.fixture(scope="module", params=["1.2.2", "1.30.3"])
-def shop(
-    request: pytest.FixtureRequest,
-    start_shared_sandbox: Callable[..., SandboxUnderTest],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Shop]:
-    """BookInfo with traces and metrics of at least twelve requests."""
+@pytest.fixture(scope="module")
+def chromium() -> str:
+    """Its program, or skip."""
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine: labkit setup --tests says how to get it")
-    start = functools.partial(start_shared_sandbox, home=_home_with_console(tmp_path_factory))
-    opened = open_shop(start, request.param)
-    if request.param != "1.2.2":
-        opened.sandbox.kubectl("apply", "-f", "-", stdin=TELEMETRY)
-    cluster.use(Target(str(opened.sandbox.kubeconfig)))
-    tracing = next(one for one in istio.facts(request.param).addons if one.name == "jaeger")
+    return CHROMIUM
+
+
+@pytest.fixture(scope="module")
+def shop(chromium: str, shared_shop: Shop) -> Shop:
+    """BookInfo with traces and metrics of at least twelve requests."""
+    release = shared_shop.sandbox.release
+    tracing = next(one for one in istio.facts(release).addons if one.name == "jaeger")
     with cluster.port_forward(f"svc/{tracing.service}", tracing.port, namespace="istio-system", show=False) as forward:
-        jaeger = Jaeger(forward.url + tracing.path.rstrip("/"))
-        # Each proxy takes up the Telemetry object at a moment of its own.
-        wait_until(lambda: load_is_traced(opened, jaeger, REQUESTS), 30, f"{REQUESTS} whole traces")
-    yield opened
-    cluster.leave()
+        load_is_traced(shared_shop, Jaeger(forward.url + tracing.path.rstrip("/")), REQUESTS)
+    return shared_shop
 
 
-def _home_with_console(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A LABKIT_HOME where Kiali's console is, as `labkit setup` leaves it; without npm it is not there."""
-    home = tmp_path_factory.mktemp("labkit")
-    with contextlib.suppress(MissingToolError):
-        fetched = fetch_console().parent
-        (home / "tools").mkdir()
-        (home / "tools" / fetched.name).symlink_to(fetched)
-    return home
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Any]:
+    """Chromium for the module's tests; each has a context of its own, as if nobody had used it before."""
+    from playwright.sync_api import sync_playwright
 
-
-TELEMETRY = """
-apiVersion: telemetry.istio.io/v1
-kind: Telemetry
-metadata: {name: mesh-default, namespace: istio-system}
-spec: {tracing: [{providers: [{name: jaeger}], randomSamplingPercentage: 100}]}
-"""
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield started
+        started.close()
 
 
 @pytest.fixture
-def window(shop: Shop, tmp_path: Path) -> Iterator[Window]:
+def window(shop: Shop, browser: Any, tmp_path: Path) -> Iterator[Window]:
     """Chromium; at the end nothing may have been asked of the outside, and no script may have failed."""
-    from playwright.sync_api import sync_playwright
-
     pictures = Path(os.environ.get("LABKIT_PICTURES") or tmp_path) / shop.sandbox.release
     pictures.mkdir(parents=True, exist_ok=True)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        context = browser.new_context(viewport={"width": 1400, "height": 1000})
-        context.set_default_timeout(60_000)
-        made = Window(context, pictures)
-        context.on("page", made.watch)
-        context.route(re.compile(r"^(https?|wss?)://(?!127\.|localhost)"), made.refuse)
-        yield made
-        browser.close()
+    context = browser.new_context(viewport={"width": 1400, "height": 1000})
+    context.set_default_timeout(240_000)
+    made = Window(context, pictures)
+    context.on("page", made.watch)
+    context.route(re.compile(r"^(https?|wss?)://(?!127\.|localhost)"), made.refuse)
+    yield made
+    context.close()
     assert made.outside == []
     assert made.errors == []
 

@@ -20,11 +20,11 @@ from labkit.istio.model import Addon
 from labkit.lab.start import START
 from tests.browser.conftest import PREFIX, REQUESTS, Window
 from tests.conftest import wait_until
-from tests.e2e.conftest import Shop
+from tests.shops import Shop
 from tests.ui.jupyter import CHOOSE
 from tests.ui.test_ui_lab import Lab
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(420)]
+pytestmark = pytest.mark.browser
 
 COUNTED = 'sum by (destination_workload) (istio_requests_total{reporter="destination"})'
 
@@ -46,7 +46,7 @@ def ask_prometheus(frame) -> None:
         frame.locator("input.execute_btn, input[value=Execute]").first.click()
         row = frame.locator("tr:has-text('productpage-v1') td")
         try:
-            row.last.wait_for(timeout=2000)
+            row.last.wait_for(timeout=10_000)
         except TimeoutError:
             # A scrape was missed, so the answer is empty: asked again, as a reader would.
             return False
@@ -91,7 +91,7 @@ def test_a_trace_that_is_still_arriving_completes_itself(shop: Shop, window: Win
         made = {"traceId": "a1", "id": f"{span}", "name": service, "timestamp": started, "duration": 1000}
         made |= {"parentId": "1"} if span > 1 else {}
         body = json.dumps([made | {"localEndpoint": {"serviceName": service}}]).encode()
-        with urllib.request.urlopen(urllib.request.Request(collector, body), timeout=20) as answer:
+        with urllib.request.urlopen(urllib.request.Request(collector, body), timeout=120) as answer:
             assert answer.status == 202
 
     with forwarded(shop, "jaeger") as forward:
@@ -217,6 +217,6 @@ def test_the_launcher_opens_them(shop: Shop, window: Window, lab: Lab) -> None:
 def test_the_proxy_leads_to_the_lab_only(shop: Shop, jupyter, host: str) -> None:
     url, _ = jupyter
     with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(f"{url}/proxy/{host.format(node=shop.sandbox.node)}/", timeout=20)
+        urllib.request.urlopen(f"{url}/proxy/{host.format(node=shop.sandbox.node)}/", timeout=120)
     with refused.value as answer:
         assert answer.code == 403

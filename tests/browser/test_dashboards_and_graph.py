@@ -7,11 +7,11 @@ import pytest
 from tests.browser.conftest import PREFIX, Window
 from tests.browser.test_consoles import forwarded
 from tests.browser.views import GRAPH, MESH_PAGE, see_graph, see_mesh, sign_in
-from tests.e2e.conftest import Shop
+from tests.shops import Shop
 from tests.ui.jupyter import CHOOSE
 from tests.ui.test_ui_lab import Lab
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(420)]
+pytestmark = pytest.mark.browser
 
 
 def test_grafana_by_itself(shop: Shop, window: Window, busy: None) -> None:

@@ -13,9 +13,9 @@ from tests.browser.conftest import Window
 from tests.browser.test_consoles import addon, find_traces, forwarded
 from tests.browser.views import GRAPH, MESH_PAGE, see_graph, see_mesh, sign_in
 from tests.conftest import REPOSITORY
-from tests.e2e.conftest import Shop
+from tests.shops import Shop
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(420)]
+pytestmark = pytest.mark.browser
 
 SIZE = {"width": 1280, "height": 800}
 

@@ -11,7 +11,7 @@ from typing import Any
 from labkit import bookinfo
 from labkit.observe.prometheus import Prometheus
 from tests.conftest import wait_until
-from tests.e2e.conftest import Shop
+from tests.shops import Shop
 
 __all__ = [
     "GRAPH",
@@ -95,7 +95,7 @@ def see_mesh(where: Any, release: str) -> None:
 
 def graph_of(where: Any) -> dict[str, Any]:
     """What Kiali's canvas holds, once it does."""
-    return dict(where.wait_for_function(_GRAPH, timeout=60_000).json_value())
+    return dict(where.wait_for_function(_GRAPH, timeout=240_000).json_value())
 
 
 def see_graph(where: Any) -> None:

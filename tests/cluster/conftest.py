@@ -99,4 +99,4 @@ def home(as_before: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 def plain_kubectl(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
     """kubectl as `!kubectl` and `%%bash` run it: with this process's environment."""
     program = cluster.kubectl_program()
-    return subprocess.run([program, *words], env={**os.environ, **more}, capture_output=True, text=True, timeout=60)
+    return subprocess.run([program, *words], env={**os.environ, **more}, capture_output=True, text=True, timeout=300)

@@ -56,7 +56,7 @@ def seven(side: PodSide) -> None:
 
 
 def ask(url: str) -> int:
-    with urllib.request.urlopen(url, timeout=20) as answer:
+    with urllib.request.urlopen(url, timeout=120) as answer:
         return int(answer.read())
 
 

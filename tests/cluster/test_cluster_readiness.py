@@ -192,7 +192,7 @@ def test_waiting_ends_early_when_it_cannot_help(kubectl: FakeKubectl) -> None:
     kubectl.api.items = [deployment(), replica_set(), pod(containers=[waiting])]
     looks: list[cluster.Readiness] = []
     with pytest.raises(NotReadyError, match=r"Deployment web in namespace b: ImagePull: image nope:1") as caught:
-        cluster.wait_for(cluster.Ready("b", on_look=looks.append), timeout=60)
+        cluster.wait_for(cluster.Ready("b", on_look=looks.append), timeout=120)
     assert "kubectl describe pods -n b" in caught.value.next_step
     assert len(looks) == 1
 

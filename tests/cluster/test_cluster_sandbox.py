@@ -20,8 +20,6 @@ from labkit.cluster.following import Following
 from labkit.ground.errors import ClusterError, NoTargetError, NotReadyError, SettingError
 from tests.conftest import SandboxUnderTest
 
-pytestmark = pytest.mark.timeout(120)
-
 POD = """
 apiVersion: v1
 kind: Pod
@@ -62,7 +60,7 @@ def manifests(release: str) -> Path:
 
 def httpbin(namespace: str) -> None:
     cluster.apply(manifests("1.30.3") / "samples/httpbin/httpbin.yaml", namespace=namespace, show=False)
-    cluster.wait_for(cluster.Ready(namespace), timeout=60)
+    cluster.wait_for(cluster.Ready(namespace), timeout=120)
 
 
 def reason(namespace: str, state: str) -> cluster.Workload:
@@ -72,14 +70,14 @@ def reason(namespace: str, state: str) -> cluster.Workload:
         seen = cluster.readiness(namespace).workloads
         return None if len(seen) == 1 and seen[0].state == state else str(seen)
 
-    cluster.wait_for(cluster.Condition(f"the workload to be {state}", look), timeout=30, every=0.2)
+    cluster.wait_for(cluster.Condition(f"the workload to be {state}", look), timeout=120, every=0.2)
     return cluster.readiness(namespace).workloads[0]
 
 
 def test_an_image_that_is_not_there(namespace: str) -> None:
     cluster.kubectl(f"create deployment web --image=docker.io/no/such:1.0 -n {namespace}", show=False)
     with pytest.raises(NotReadyError, match=r"Deployment web .* ImagePull: image docker\.io/no/such:1\.0"):
-        cluster.wait_for(cluster.Ready(namespace), timeout=60)
+        cluster.wait_for(cluster.Ready(namespace), timeout=120)
 
 
 def test_a_program_that_ends(namespace: str) -> None:
@@ -125,7 +123,7 @@ def test_a_pod_is_replaced_and_the_forward_heals(namespace: str, until: Callable
         assert cluster.fetch(f"{forward.url}/status/418").status == 418
         port = forward.port
         cluster.kubectl(f"delete pods --all -n {namespace}", show=False)
-        cluster.wait_for(cluster.Ready(namespace), timeout=60)
+        cluster.wait_for(cluster.Ready(namespace), timeout=120)
 
         def answers() -> bool:
             try:
@@ -140,7 +138,7 @@ def test_a_pod_is_replaced_and_the_forward_heals(namespace: str, until: Callable
 def test_exec_says_what_the_command_said(namespace: str) -> None:
     text = POD.format(name="curl", image=CURL, command="[sleep, infinity]")
     cluster.apply(text, namespace=namespace, show=False)
-    cluster.wait_for(cluster.Ready(namespace), timeout=60)
+    cluster.wait_for(cluster.Ready(namespace), timeout=120)
     assert cluster.exec("curl", ["sh", "-c", "echo hello"], namespace=namespace, show=False) == "hello\n"
     with pytest.raises(ClusterError, match="command terminated with exit code 7") as caught:
         cluster.exec("curl", ["sh", "-c", "exit 7"], namespace=namespace, show=False)
@@ -165,11 +163,11 @@ def test_images_can_be_removed_from_the_node(namespace: str) -> None:
     def there() -> str | None:
         return None if cluster.images("httpbin") else "not listed yet"
 
-    cluster.wait_for(cluster.Condition("the node to list the image", there), timeout=20)
+    cluster.wait_for(cluster.Condition("the node to list the image", there), timeout=120)
     used = cluster.images("httpbin")
     assert cluster.remove_images(used, timeout=1) == used, "an image in use stays"
     cluster.delete(manifests("1.30.3") / "samples/httpbin/httpbin.yaml", namespace=namespace, show=False)
-    cluster.wait_for(cluster.Gone("pods", namespace=namespace), timeout=60)
+    cluster.wait_for(cluster.Gone("pods", namespace=namespace), timeout=120)
     assert cluster.remove_images(used) == []
     assert cluster.images("httpbin") == []
 

@@ -16,7 +16,7 @@ from meshbox.api.objects import ObjectStore
 from meshbox.contracts import ApiError, Event, Obj
 from meshbox.controllers import Controllers
 from meshbox.settings import SandboxSettings
-from tests.conftest import TOKEN
+from tests.conftest import PATIENCE, TOKEN
 
 DEPLOYMENTS = "deployments.apps"
 REPLICA_SETS = "replicasets.apps"
@@ -136,7 +136,7 @@ class Cluster:
         self.node.ready, self.node.paused, self.node._next = node.ready, node.paused, node._next
         await self.start()
 
-    async def until(self, condition: Callable[[], Any], what: str = "the condition", seconds: float = 10.0) -> Any:
+    async def until(self, condition: Callable[[], Any], what: str = "the condition", seconds: float = PATIENCE) -> Any:
         """Let the controllers work until `condition` returns something true."""
         deadline = time.monotonic() + seconds
         while not (value := condition()):
@@ -144,7 +144,7 @@ class Cluster:
             await asyncio.sleep(0.002)
         return value
 
-    async def settled(self, seconds: float = 10.0) -> None:
+    async def settled(self, seconds: float = PATIENCE) -> None:
         """Let the controllers work until nothing is written any more."""
         deadline = time.monotonic() + seconds
         version, quiet = -1, 0

@@ -38,7 +38,7 @@ def holders() -> list[Any]:
 
 
 async def until(condition: Any, what: str) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while not condition():
             await asyncio.sleep(0.01)
     assert condition(), what

@@ -15,8 +15,6 @@ from labkit.ground.errors import ClusterError
 from tests.conftest import SandboxUnderTest
 from tests.course.shared_cluster import CONTEXT, apply, config_map, namespace, somebodys, state
 
-pytestmark = pytest.mark.timeout(300)
-
 
 @pytest.fixture(scope="module", params=["1.2.2", "1.30.3"])
 def started(request: pytest.FixtureRequest, start_shared_sandbox: Callable[..., SandboxUnderTest]) -> SandboxUnderTest:
@@ -187,7 +185,7 @@ RING_OF_OLD = {
 
 def test_a_kind_of_ours_that_they_use_stays(theirs: SandboxUnderTest) -> None:
     cluster.apply(RING if theirs.release == "1.30.3" else RING_OF_OLD)
-    cluster.kubectl("wait --for=condition=Established crd rings.example.istio.io --timeout=30s")
+    cluster.kubectl("wait --for=condition=Established crd rings.example.istio.io --timeout=120s")
     ring = {"apiVersion": "example.istio.io/v1", "kind": "Ring", "metadata": {"name": "r", "namespace": "team"}}
     apply(theirs, ring)
     before = state(theirs)

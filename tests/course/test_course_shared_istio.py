@@ -134,7 +134,7 @@ def recording(sandbox: SandboxUnderTest, tmp_path: Path) -> Iterator[tuple[Path,
             sent["Authorization"] = f"Bearer {token}"
             request = urllib.request.Request(server + self.path, body, sent, method=self.command)
             try:
-                with urllib.request.urlopen(request, context=trusting, timeout=60) as answer:
+                with urllib.request.urlopen(request, context=trusting, timeout=120) as answer:
                     status, kind, said = answer.status, answer.headers.get("Content-Type", ""), answer.read()
             except urllib.error.HTTPError as error:
                 status, kind, said = error.code, error.headers.get("Content-Type", ""), error.read()

@@ -21,7 +21,7 @@ import aiohttp
 import psutil
 
 from tests.conftest import BIN, processes_of, wait_until
-from tests.e2e.conftest import Shop
+from tests.shops import Shop
 
 __all__ = ["Api", "Load", "Recovery", "Target", "recovery", "settled", "targets", "under_load"]
 
@@ -322,7 +322,7 @@ def recovery(shop: Shop, api: Api, load: Load, target: Target, mark: str) -> Rec
         up = shop.sandbox.labkit("up", "--name", shop.sandbox.name)
         assert up.returncode == 0, up.stderr
     with contextlib.suppress(AssertionError):
-        wait_until(whole, DEADLINE, f"all after the end of {target.kind}")
+        wait_until(whole, DEADLINE, f"all after the end of {target.kind}", rest=0)
     whole.when["traffic"] = load.last_wrong(whole.killed) - whole.killed
     others = [where for where in whole.restarted() if target.pod[0] and where != target.pod]
     return Recovery(target, {name: round(value, 2) for name, value in whole.when.items()}, others)

@@ -19,12 +19,14 @@ class Sent:
         statuses: How often each status was answered; 0 for requests without an answer.
         latest: How many seconds after its time the latest request was sent.
         took: Seconds from the first request to the last answer.
+        slowest: Seconds that the slowest request was under way.
         wrong: The first answer that was not 200.
     """
 
     statuses: Counter[int] = field(default_factory=Counter)
     latest: float = 0.0
     took: float = 0.0
+    slowest: float = 0.0
     wrong: str = ""
 
     @property
@@ -56,7 +58,8 @@ async def _steady(url: str, rate: float, count: int, most: int) -> Sent:
         begun = loop.time()
 
         async def one(at: float) -> None:
-            sent.latest = max(sent.latest, loop.time() - at)
+            started = loop.time()
+            sent.latest = max(sent.latest, started - at)
             try:
                 async with session.get(url) as answer:
                     text = await answer.text()
@@ -66,6 +69,7 @@ async def _steady(url: str, rate: float, count: int, most: int) -> Sent:
             except (OSError, aiohttp.ClientError, TimeoutError) as error:
                 sent.statuses[0] += 1
                 sent.wrong = sent.wrong or repr(error)
+            sent.slowest = max(sent.slowest, loop.time() - started)
 
         under_way = set()
         for number in range(count):

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import threading
-import time
+from collections.abc import Iterator
 
 import pytest
 
 from labkit.observe.prometheus import Prometheus
-from tests.conftest import wait_until
-from tests.e2e.conftest import TELEMETRY, Shop
+from tests.e2e.settling import settled
 from tests.e2e.steady import Sent, steady
 from tests.e2e.test_steady_load import LIGHT, counts
-
-pytestmark = pytest.mark.timeout(240)
+from tests.shops import TELEMETRY, Shop
 
 RULE = """
 apiVersion: networking.istio.io/v1alpha3
@@ -37,31 +35,41 @@ spec: {mtls: {mode: STRICT}}
 """,
 }
 METRIC = "istio_requests_total"
+DRAIN = 1.0
 
 
-def settled(prometheus: Prometheus) -> dict[tuple[str, ...], float]:
-    """The four hops' counts once they have stood still for three seconds."""
-    history: list[tuple[float, dict[tuple[str, ...], float]]] = []
-
-    def still() -> bool:
-        history.append((time.monotonic(), counts(prometheus, METRIC)))
-        now, last = history[-1]
-        return len(last) == 4 and now - min(at for at, seen in history if seen == last) > 3
-
-    wait_until(still, 40, "counts that stand still")
-    return history[-1][1]
+def standing(prometheus: Prometheus) -> dict[tuple[str, ...], float]:
+    """The four hops' counts once they have arrived."""
+    return settled(prometheus, lambda: counts(prometheus, METRIC), lambda seen: len(seen) == 4)
 
 
-def test_what_was_counted_stays_counted(shop: Shop, prometheus: Prometheus) -> None:
+@pytest.fixture
+def untraced(shop: Shop, prometheus: Prometheus) -> Iterator[Shop]:
+    """A mesh in which nobody has said yet what is traced; at the end it is as it was."""
+    traced = shop.sandbox.release != "1.2.2"
+    if traced:
+        # What is not scraped by now would go with the listeners, and be missed at one end only.
+        steady(shop.url + LIGHT, 50, 0.1)
+        standing(prometheus)
+        shop.sandbox.kubectl("delete", "-f", "-", stdin=TELEMETRY)
+    yield shop
+    for more in (RULE, POLICY[shop.sandbox.release]):
+        shop.sandbox.kubectl("delete", "-n", "bookinfo", "--ignore-not-found", "-f", "-", stdin=more)
+    if traced:
+        shop.sandbox.kubectl("apply", "-f", "-", stdin=TELEMETRY)
+
+
+def test_what_was_counted_stays_counted(untraced: Shop, prometheus: Prometheus) -> None:
+    shop = untraced
     steady(shop.url + LIGHT, 50, 1)
-    before = settled(prometheus)
+    before = standing(prometheus)
     apply = ("apply", "-n", "bookinfo", "-f", "-")
 
     # While nobody calls, so that what ends takes its counts along unless they are kept.
     shop.sandbox.kubectl(*apply, stdin=POLICY[shop.sandbox.release])
     if shop.sandbox.release != "1.2.2":
         shop.sandbox.kubectl("apply", "-f", "-", stdin=TELEMETRY)
-    assert settled(prometheus) == before
+    assert standing(prometheus) == before
 
     # And in the middle of the load.
     sent: list[Sent] = []
@@ -71,5 +79,10 @@ def test_what_was_counted_stays_counted(shop: Shop, prometheus: Prometheus) -> N
     shop.sandbox.kubectl("delete", "-n", "bookinfo", "-f", "-", stdin=POLICY[shop.sandbox.release])
     load.join()
     (all_of_it,) = sent
-    assert all_of_it.statuses == {200: all_of_it.count}, all_of_it.wrong
-    assert settled(prometheus) == {hop: count + all_of_it.count for hop, count in before.items()}
+    # What is under way has a second when its listener goes (`--drain-time-s`); a busy machine may need longer for it.
+    cut = all_of_it.statuses[503]
+    assert set(all_of_it.statuses) <= {200, 503}, all_of_it.wrong
+    assert cut == 0 or all_of_it.slowest > DRAIN / 2, all_of_it.wrong
+    gained = {hop: count - before[hop] for hop, count in standing(prometheus).items()}
+    assert gained["source", "istio-ingressgateway", "productpage-v1"] == all_of_it.count
+    assert all(all_of_it.count - cut <= count <= all_of_it.count for count in gained.values()), (gained, cut)

@@ -61,7 +61,7 @@ def test_nothing_is_left(
             assert (runner == run.pid) == (workers == 0)
             assert len(processes_of(Path(sandbox))) == 2
             os.kill(runner if ended == "worker" else run.pid, how)
-            said, _ = run.communicate(timeout=60)
+            said, _ = run.communicate(timeout=120)
         finally:
             run.kill()
     assert run.returncode != 0, said

@@ -95,7 +95,7 @@ def test_the_users_own_kubeconfig_is_untouched(start_sandbox, tmp_path):
 
 def test_kill_9_of_the_daemon_leaves_no_orphan_and_loses_no_object(sandbox, until):
     sandbox.kubectl("apply", "-f", "-", stdin=POD)
-    sandbox.kubectl("wait", "--for=condition=Ready", "pod/box", "--timeout=20s")
+    sandbox.kubectl("wait", "--for=condition=Ready", "pod/box", "--timeout=120s")
     uid = sandbox.kubectl("get", "pod", "box", "-o", "jsonpath={.metadata.uid}").stdout
     daemon = int(str(status(sandbox)["pid"]))
     assert len(processes_of(sandbox.home)) > 2
@@ -108,7 +108,7 @@ def test_kill_9_of_the_daemon_leaves_no_orphan_and_loses_no_object(sandbox, unti
 
     assert sandbox.labkit("up", "--name", "life").returncode == 0
     assert sandbox.kubectl("get", "pod", "box", "-o", "jsonpath={.metadata.uid}").stdout == uid
-    sandbox.kubectl("wait", "--for=condition=Ready", "pod/box", "--timeout=30s")
+    sandbox.kubectl("wait", "--for=condition=Ready", "pod/box", "--timeout=120s")
     assert "ready" in sandbox.kubectl("logs", "box").stdout
 
 

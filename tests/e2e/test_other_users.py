@@ -14,7 +14,7 @@ import pytest
 
 from meshbox.addresses import AddressPlan
 from tests.conftest import processes_of
-from tests.e2e.conftest import Shop
+from tests.shops import Shop
 from tests.stranger import as_stranger, http, say
 
 TLS_PORTS = (6443, 10250)

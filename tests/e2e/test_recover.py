@@ -128,7 +128,7 @@ def test_whatever_is_stored_the_rest_starts(stopped, until):
     # All is at work beside the strange ones: a Deployment gets its pod, which runs behind a Service.
     assert stopped.kubectl("get", "configmap", "kept", "-o", "jsonpath={.data.a}").stdout == "1"
     stopped.kubectl("create", "deployment", "web", "--image=docker.io/curlimages/curl:8.16.0", "--", "sleep", "1000")
-    stopped.kubectl("wait", "--for=condition=Available", "deployment/web", "--timeout=60s")
+    stopped.kubectl("wait", "--for=condition=Available", "deployment/web", "--timeout=120s")
     stopped.kubectl("expose", "deployment", "web", "--port=80")
     addresses = ("get", "endpoints", "web", "-o", "jsonpath={.subsets[0].addresses[0].ip}")
     until(lambda: stopped.kubectl(*addresses).stdout.startswith("127."), 20, "the Service's endpoint")

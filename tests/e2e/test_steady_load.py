@@ -16,10 +16,10 @@ import pytest
 from labkit.observe.jaeger import Jaeger
 from labkit.observe.prometheus import Prometheus
 from tests.conftest import processes_of, wait_until
-from tests.e2e.conftest import Shop
 from tests.e2e.steady import steady
+from tests.shops import Shop
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.endurance]
+pytestmark = pytest.mark.endurance
 
 RATE, SECONDS = 200, 60 if os.environ.get("LABKIT_LONG") else 10
 LIGHT = "/api/v1/products/0"
@@ -159,7 +159,7 @@ def test_nothing_is_lost_under_steady_load(shop, prometheus, jaeger, facts, reco
         wait_until(lambda m=metric, w=wanted: gained(prometheus, m, before[m]) == w, 20, f"{sent.count} in {metric}")
     jaeger_after, memory_after = said_by_jaeger(shop), keepers(shop)
     assert jaeger_after["spans_accepted_total"] == spans
-    assert jaeger_after["traces_forgotten_total"] == 0
+    assert jaeger_after["traces_forgotten_total"] == jaeger_before["traces_forgotten_total"]
     assert jaeger_after["span_bytes"] <= STORE_MIB * MIB
     assert memory_after.keys() == memory_before.keys(), "no process was replaced"
     more = grown(memory_after, memory_before)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from labkit.observe.prometheus import Prometheus
 from tests.conftest import wait_until
-from tests.e2e.conftest import Shop
+from tests.e2e.settling import settled
+from tests.shops import Shop
 
 # "other" has no protocol in its name: Istio 1.2 takes it for TCP, today's looks at what is sent.
 ECHO = """
@@ -51,16 +50,20 @@ SENT, ANSWERED = len(LINE), len(f"hello {LINE}")
 @pytest.fixture(scope="module")
 def talk(shop: Shop):
     """Runs a shell command in a pod of the mesh that calls."""
-    shop.sandbox.kubectl("apply", "-n", "bookinfo", "-f", "-", stdin=ECHO)
+    # In a namespace of its own, which takes all of it along.
+    shop.sandbox.kubectl("create", "namespace", "talk")
+    shop.sandbox.kubectl("label", "namespace", "talk", "istio-injection=enabled")
+    shop.sandbox.kubectl("apply", "-n", "talk", "-f", "-", stdin=ECHO)
     for name in ("tcp-echo", "caller"):
-        shop.sandbox.kubectl("rollout", "status", f"deployment/{name}", "-n", "bookinfo", "--timeout=60s")
+        shop.sandbox.kubectl("rollout", "status", f"deployment/{name}", "-n", "talk", "--timeout=120s")
 
     def run(command: str) -> str:
-        into = ("exec", "-n", "bookinfo", "deployment/caller", "-c", "caller", "--")
+        into = ("exec", "-n", "talk", "deployment/caller", "-c", "caller", "--")
         return shop.sandbox.kubectl(*into, "sh", "-c", command, check=False).stdout
 
-    wait_until(lambda: run(f"printf '{LINE}' | nc -w 2 tcp-echo 9000") == f"hello {LINE}", 30, "an echo")
-    return run
+    wait_until(lambda: run(f"printf '{LINE}' | nc -w 10 tcp-echo 9000") == f"hello {LINE}", 60, "an echo")
+    yield run
+    shop.sandbox.kubectl("delete", "namespace", "talk", "--timeout=120s")
 
 
 NAMES = ("connections_opened", "connections_closed", "received_bytes", "sent_bytes")
@@ -77,50 +80,47 @@ def counts(prometheus: Prometheus) -> Counts:
     return found
 
 
-def settled(prometheus: Prometheus) -> Counts:
-    """The counts once all connections are closed and nothing has changed for two scrapes of every target."""
-    history: list[tuple[float, Counts]] = []
+def whole(seen: Counts) -> bool:
+    """Whether both ends have counted, and all connections are closed."""
+    return set(seen["connections_opened"]) == {"source", "destination"} and (
+        seen["connections_opened"] == seen["connections_closed"]
+    )
 
-    def still() -> bool:
-        history.append((time.monotonic(), counts(prometheus)))
-        now, last = history[-1]
-        ends = last["connections_opened"]
-        even = set(ends) == {"source", "destination"} and ends == last["connections_closed"]
-        return even and now - min(at for at, seen in history if seen == last) > 3
 
-    wait_until(still, 40, "counts that stand still")
-    return history[-1][1]
+def standing(prometheus: Prometheus) -> Counts:
+    """The counts once all connections are closed and nothing changes any more."""
+    return settled(prometheus, lambda: counts(prometheus), whole)
 
 
 CALLS = {
     "nc": (N, f"for i in $(seq {N}); do printf '{LINE}' | nc tcp-echo 9000; done"),
-    "a port without a protocol": (N, f"for i in $(seq {N}); do printf '{LINE}' | nc tcp-echo.bookinfo 9001; done"),
-    "curl": (1, f"printf '{LINE}' | curl -sS -m 2 telnet://tcp-echo:9000"),
+    "a port without a protocol": (N, f"for i in $(seq {N}); do printf '{LINE}' | nc tcp-echo.talk 9001; done"),
+    "curl": (1, f"printf '{LINE}' | curl -sS -m 8 telnet://tcp-echo:9000"),
 }
 
 
 @pytest.mark.parametrize("call", CALLS)
 def test_connections_and_bytes_are_counted_as_made(talk, prometheus, call):
-    before = settled(prometheus)
+    before = standing(prometheus)
     n, command = CALLS[call]
     assert talk(command) == f"hello {LINE}" * n
     wanted = dict(zip(NAMES, (n, n, n * SENT, n * ANSWERED), strict=True))
-    now = settled(prometheus)
+    now = standing(prometheus)
     gained = {name: {end: now[name][end] - before[name][end] for end in before[name]} for name in NAMES}
     assert gained == {name: {"source": value, "destination": value} for name, value in wanted.items()}
 
 
 def test_the_labels_are_the_releases(shop, talk, prometheus, facts):
-    before = settled(prometheus)
+    before = standing(prometheus)
     assert set(before) == set(NAMES)
     mutual = shop.sandbox.release != "1.2.2"
-    caller = "spiffe://cluster.local/ns/bookinfo/sa/default" if mutual else "unknown"
+    caller = "spiffe://cluster.local/ns/talk/sa/default" if mutual else "unknown"
     for metric in (m for m in facts.metrics if m.name.startswith("istio_tcp_")):
         series = prometheus.get("series", [("match[]", f'{metric.name}{{destination_app="tcp-echo"}}')])
         assert {one["reporter"] for one in series} == {"source", "destination"}
         for one in series:
             assert set(metric.labels) <= set(one), (metric.name, set(metric.labels) - set(one))
-            assert one["destination_service"] == "tcp-echo.bookinfo.svc.cluster.local"
+            assert one["destination_service"] == "tcp-echo.talk.svc.cluster.local"
             assert one["destination_service_name"] == one["destination_workload"] == "tcp-echo"
             assert one["destination_version"] == "v1"
             assert one["response_flags"] == "-"
@@ -135,6 +135,6 @@ def test_the_labels_are_the_releases(shop, talk, prometheus, facts):
 
 def test_curl_gets_what_a_server_without_http_says(talk, prometheus):
     """As anywhere: curl takes the echo of its own request for an answer in HTTP/0.9."""
-    before = settled(prometheus)["connections_opened"]
-    assert "hello GET / HTTP/1.1" in talk("curl -sS -m 2 --http0.9 http://tcp-echo:9000/")
-    assert settled(prometheus)["connections_opened"] == {end: value + 1 for end, value in before.items()}
+    before = standing(prometheus)["connections_opened"]
+    assert "hello GET / HTTP/1.1" in talk("curl -sS -m 8 --http0.9 http://tcp-echo:9000/")
+    assert standing(prometheus)["connections_opened"] == {end: value + 1 for end, value in before.items()}

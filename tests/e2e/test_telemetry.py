@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import time
 
 import pandas as pd
 import psutil
@@ -11,6 +10,7 @@ import psutil
 from labkit import bookinfo
 from labkit.observe.prometheus import Prometheus
 from tests.conftest import processes_of, wait_until
+from tests.e2e.settling import settled
 from tests.e2e.traced import load_is_traced, traces
 
 N = 60
@@ -26,23 +26,15 @@ def counted(prometheus: Prometheus) -> pd.Series:
     return answer.set_index("destination_workload")["value"] if len(answer) else pd.Series(dtype=float)
 
 
-def settled(prometheus: Prometheus) -> pd.Series:
-    """The counts once they have stood still for two scrapes of every target."""
-    history: list[tuple[float, pd.Series]] = []
-
-    def still() -> bool:
-        history.append((time.monotonic(), counted(prometheus)))
-        now, last = history[-1]
-        # Long enough for pods that Prometheus has not found yet.
-        return "productpage-v1" in last and now - min(at for at, seen in history if seen.equals(last)) > 3
-
-    wait_until(still, 40, "counters that stand still")
-    return history[-1][1]
+def standing(prometheus: Prometheus) -> pd.Series:
+    """The counts once they have arrived."""
+    found = settled(prometheus, lambda: counted(prometheus).to_dict(), lambda seen: "productpage-v1" in seen)
+    return pd.Series(found, dtype=float)
 
 
 def test_requests_are_in_counters_and_quantiles(shop, prometheus, facts):
     assert shop.status() == 200
-    before = settled(prometheus)
+    before = standing(prometheus)
     duration = next(m.name for m in facts.metrics if m.name.startswith("istio_request_duration"))
     bucket = f'{duration}_bucket{{reporter="destination",destination_workload="productpage-v1"}}'
     quantile = f"histogram_quantile(0.9,sum by(le)(rate({bucket}[10s])))"
@@ -50,7 +42,7 @@ def test_requests_are_in_counters_and_quantiles(shop, prometheus, facts):
     sent = bookinfo.load(shop.url, N, rate=100)
     wait_until(lambda: prometheus.value(quantile) > 0, 20, "a quantile")
     assert (sent["status"] == 200).all()
-    gained = settled(prometheus).sub(before, fill_value=0)
+    gained = standing(prometheus).sub(before, fill_value=0)
     versions = sent["reviews"].value_counts()
     assert gained["productpage-v1"] == gained["details-v1"] == N
     assert {v: gained[f"reviews-{v}"] for v in versions.index} == versions.to_dict()
@@ -58,13 +50,18 @@ def test_requests_are_in_counters_and_quantiles(shop, prometheus, facts):
 
 
 def test_both_ends_count_the_same_and_name_each_other(shop, prometheus, facts):
+    def ends() -> dict[str, float]:
+        by_end = prometheus.query(
+            "sum by (reporter) (max_over_time("
+            'istio_requests_total{source_workload="productpage-v1",destination_workload="details-v1"}[1m]))'
+        )
+        return by_end.set_index("reporter")["value"].to_dict() if len(by_end) else {}
+
+    assert shop.status() == 200
+    before = settled(prometheus, ends, lambda seen: len(seen) == 2)
     bookinfo.load(shop.url, N, rate=100)
-    settled(prometheus)
-    ends = prometheus.query(
-        "sum by (reporter) (max_over_time("
-        'istio_requests_total{source_workload="productpage-v1",destination_workload="details-v1"}[1m]))'
-    ).set_index("reporter")["value"]
-    assert ends["source"] == ends["destination"] >= N
+    after = settled(prometheus, ends, lambda seen: len(seen) == 2)
+    assert {end: after[end] - count for end, count in before.items()} == {"source": N, "destination": N}
     for metric in facts.metrics:
         suffix = "_count" if metric.type == "histogram" else ""
         series = prometheus.get("series", [("match[]", f'{metric.name}{suffix}{{destination_app="reviews"}}')])
@@ -76,7 +73,7 @@ def test_both_ends_count_the_same_and_name_each_other(shop, prometheus, facts):
 
 
 def test_as_many_traces_as_requests(shop, jaeger):
-    wait_until(lambda: load_is_traced(shop, jaeger, 12), 30, "traces of all proxies")
+    load_is_traced(shop, jaeger, 12)
     began = pd.Timestamp.now(tz="UTC")
     sent = bookinfo.load(shop.url, N, rate=50)
     starred = sent["reviews"].isin(["v2", "v3"]).sum()

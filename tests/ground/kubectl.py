@@ -16,7 +16,7 @@ def created(*arguments: str) -> dict[str, Any]:
     """The object that `kubectl create …` would make."""
     command = [KUBECTL, "create", *arguments, "--dry-run=client", "--output=json"]
     env = {**os.environ, "KUBECONFIG": os.devnull}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=True)
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
 
@@ -25,6 +25,6 @@ def refused(*arguments: str) -> str:
     """Why `kubectl create …` makes nothing."""
     command = [KUBECTL, "create", *arguments, "--dry-run=client"]
     env = {**os.environ, "KUBECONFIG": os.devnull}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode, done.stdout
     return done.stderr.strip()

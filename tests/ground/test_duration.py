@@ -68,7 +68,7 @@ def test_what_is_no_duration_of_go_is_told_as_kubectl_tells_it(text: str, words:
         from_go(text)
     command = [KUBECTL, "wait", "pod/x", "--for=delete", f"--timeout={text}", "--server=http://127.0.0.1:1"]
     env = {**os.environ, "KUBECONFIG": os.devnull}
-    said = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False).stderr
+    said = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False).stderr
     assert said.splitlines()[0].endswith(words)
 
 

@@ -29,7 +29,7 @@ def kubectl(text: str) -> tuple[str, list[tuple[str, str, list[str]]]] | None:
     """The same as kubectl reads it; None where `kubectl create pdb` cannot show it."""
     command = [KUBECTL, "create", "pdb", "p", "--min-available=1", f"--selector={text}", "--dry-run=client", "-ojson"]
     env = {**os.environ, "KUBECONFIG": os.devnull}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
     _, parsed, error = done.stderr.strip().partition(f'the selector string "{text}": ')
     if done.returncode:
         return (error, []) if parsed else None

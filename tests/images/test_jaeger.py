@@ -201,7 +201,7 @@ def running() -> Iterator[tuple[TraceStore, dict[str, int]]]:
 def call(
     port: int, method: str, path: str, body: object = None, headers: dict[str, str] | None = None, chunked: bool = False
 ):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     try:
         data = None if body is None else json.dumps(body).encode()
         sent = iter([data[:10], data[10:]]) if chunked and data else data

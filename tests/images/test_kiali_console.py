@@ -18,12 +18,11 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 pytestmark = [
-    pytest.mark.timeout(180),
     pytest.mark.skipif(console() is None, reason="the console was not fetched: labkit setup"),
     pytest.mark.skipif(config.tool("chromium") is None, reason="there is no Chromium: labkit setup --tests"),
 ]
 
-WAIT = 60_000
+WAIT = 240_000
 """Milliseconds until something must be seen; the first page compiles four megabytes of script."""
 
 GRAPH = "console/graph/namespaces?namespaces=bookinfo&graphType=versionedApp&duration=60&edges=requestsPerSecond"

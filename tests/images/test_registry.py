@@ -202,7 +202,7 @@ async def test_every_deployments_stand_ins_pass_their_own_probes(tmp_path: Path,
         names = _start_all(cluster, release)
         assert len(names) >= 12
         for name in names:
-            await cluster.until(lambda name=name: cluster.ready(name), f"{name} ready", seconds=20)
+            await cluster.until(lambda name=name: cluster.ready(name), f"{name} ready")
         restarts = {name: cluster.container(name)["restartCount"] for name in names}
         assert set(restarts.values()) == {0}, restarts
 

@@ -38,7 +38,7 @@ async def aside(work: Callable[..., Any], *arguments: Any) -> Any:
 
 def raw(host: str, data: bytes, *, half: bool = False) -> bytes:
     """What comes back for `data`, until the server closes."""
-    with socket.create_connection((host, PORT), timeout=5) as connection:
+    with socket.create_connection((host, PORT), timeout=120) as connection:
         connection.sendall(data)
         if half:
             connection.shutdown(socket.SHUT_WR)

@@ -7,9 +7,13 @@ import io
 import re
 import tarfile
 import threading
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
 
 
 def archive(files: dict[str, bytes], *extra: tarfile.TarInfo) -> bytes:
@@ -39,6 +43,8 @@ class Mirror:
         self.ranges = True
         self.status = 200
         self.asked: list[tuple[str, str]] = []
+        self.coming = 0
+        """Bytes of the latest answer that will be sent, known before its head is."""
         self.released = threading.Event()
         self.url = ""
 
@@ -51,6 +57,31 @@ class Mirror:
     def bodies(self, path: str) -> list[str]:
         """The Range header of each request for `path` ("" without one)."""
         return [sent for asked, sent in self.asked if asked == path]
+
+
+@contextmanager
+def silence_is_the_mirrors(mirror: Mirror) -> Iterator[None]:
+    """How long nothing may come counts once all has come that the mirror sends: a busy machine is no silent server."""
+    opened = urllib.request.urlopen
+
+    def patient(request: urllib.request.Request, *, timeout: float) -> Any:
+        answer = opened(request, timeout=600)
+        left, read1 = mirror.coming, answer.read1
+
+        def read(most: int) -> bytes:
+            nonlocal left
+            if left == 0:
+                answer.fp.raw._sock.settimeout(timeout)
+            got = bytes(read1(min(most, left) if left else most))
+            left -= len(got)
+            return got
+
+        answer.read1 = read
+        return answer
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(urllib.request, "urlopen", patient)
+        yield
 
 
 @contextmanager
@@ -83,19 +114,18 @@ def serve() -> Iterator[Mirror]:
                 self._answer(200, content, {}, path)
 
         def _answer(self, status: int, body: bytes, fields: dict[str, str], path: str = "") -> None:
+            sent = mirror.cut.pop(0) if mirror.cut and path.endswith(".tar.gz") else len(body)
+            mirror.coming = min(sent, len(body))
             self.send_response(status)
             for name, value in fields.items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(body)))
             self.send_header("Connection", "close")
             self.end_headers()
-            if mirror.cut and path.endswith(".tar.gz"):
-                self.wfile.write(body[: mirror.cut.pop(0)])
-                self.wfile.flush()
-                if mirror.stall:
-                    mirror.released.wait(60)
-                return
-            self.wfile.write(body)
+            self.wfile.write(body[:sent])
+            self.wfile.flush()
+            if sent < len(body) and mirror.stall:
+                mirror.released.wait(600)
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         mirror.url = f"http://127.0.0.1:{server.server_address[1]}"

@@ -17,8 +17,6 @@ from tests.conftest import SandboxUnderTest
 # In the package the function of that name stands before its module.
 ingress_module = importlib.import_module("labkit.istio.ingress")
 
-pytestmark = pytest.mark.timeout(300)
-
 
 @contextmanager
 def in_use(sandbox: SandboxUnderTest) -> Iterator[None]:
@@ -51,8 +49,8 @@ def sandbox(version: str, start_shared_sandbox: Callable[..., SandboxUnderTest])
     started = start_shared_sandbox(version, name=f"istio-{version.replace('.', '-')}")
     with in_use(started):
         release = istio.release(version)
-        istio.install(release, timeout=90)
-        bookinfo.deploy(release, timeout=90)
+        istio.install(release, timeout=300)
+        bookinfo.deploy(release, timeout=300)
         cluster.apply(release.samples / "bookinfo/networking/bookinfo-gateway.yaml", namespace="bookinfo")
         yield started
 
@@ -77,7 +75,7 @@ def test_installing_again_changes_nothing(release: istio.Release) -> None:
         return {pod["metadata"]["uid"] for pod in cluster.get("pods", namespace="istio-system")}
 
     before = pods()
-    istio.install(release, timeout=60)
+    istio.install(release, timeout=300)
     assert pods() == before
 
 
@@ -94,7 +92,7 @@ def test_what_is_missing_is_told(release: istio.Release) -> None:
         for field in ("resourceVersion", "uid", "creationTimestamp"):
             service["metadata"].pop(field, None)
         cluster.apply({**service, "status": {}})
-        cluster.wait_for(cluster.Ready("istio-system"), timeout=30)
+        cluster.wait_for(cluster.Ready("istio-system"), timeout=120)
     assert istio.verify(release).ok
 
 
@@ -114,7 +112,7 @@ def test_the_way_in_is_the_node_port(release: istio.Release, sandbox: SandboxUnd
         assert (found.port, found.secure_port) == (31380, 31390)
     assert found.url == f"http://{sandbox.node}:{found.port}"
     assert f"export INGRESS_PORT={found.port}\n" in found.exports
-    cluster.wait_for(cluster.Answers(f"{found.url}/productpage"), timeout=20)
+    cluster.wait_for(cluster.Answers(f"{found.url}/productpage"), timeout=120)
 
 
 def test_its_commands_are_shown(sandbox: SandboxUnderTest, capsys: pytest.CaptureFixture[str]) -> None:
@@ -132,7 +130,7 @@ def test_a_node_out_of_reach_means_a_port_forward(sandbox: SandboxUnderTest, mon
     try:
         assert (found.how, found.host) == ("port-forward", "127.0.0.1")
         assert f"{sandbox.node}:" in found.why
-        cluster.wait_for(cluster.Answers(f"{found.url}/productpage"), timeout=20)
+        cluster.wait_for(cluster.Answers(f"{found.url}/productpage"), timeout=120)
         assert istio.ingress(show=False).port == found.port
     finally:
         ingress_module._close()
@@ -168,7 +166,7 @@ def test_an_image_that_is_not_there_and_a_subset_nobody_defined(
     cluster.apply(release.samples / "bookinfo/networking/virtual-service-reviews-50-v3.yaml", namespace="bookinfo")
     cluster.kubectl("create deployment broken -n bookinfo --image=example.com/no/such:1")
     try:
-        cluster.wait_for(cluster.Condition("the image to be refused", image_refused), timeout=30)
+        cluster.wait_for(cluster.Condition("the image to be refused", image_refused), timeout=120)
         found = istio.diagnose()
         assert not found.ok
         told = [(f.level, f.code, f.where) for f in found.findings]
@@ -182,7 +180,7 @@ def test_an_image_that_is_not_there_and_a_subset_nobody_defined(
     finally:
         cluster.kubectl("delete virtualservice reviews -n bookinfo")
         cluster.kubectl("delete deployment broken -n bookinfo")
-        cluster.wait_for(cluster.Ready("bookinfo", bookinfo.WORKLOADS), timeout=30)
+        cluster.wait_for(cluster.Ready("bookinfo", bookinfo.WORKLOADS), timeout=120)
 
 
 def test_two_versions_on_a_node(sandbox: SandboxUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,7 +207,7 @@ def test_nothing_is_left_after_removal(release_version: str, start_sandbox: Call
     with in_use(start_sandbox(release_version, name="fresh")):
         release = istio.release(release_version)
         empty = cluster.snapshot(show=False)
-        istio.install(release, timeout=90)
+        istio.install(release, timeout=300)
         assert cluster.snapshot(show=False).difference(empty)
         istio.uninstall(release)
         left = cluster.snapshot(show=False).difference(empty)

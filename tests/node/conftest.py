@@ -15,7 +15,7 @@ from meshbox.api.objects import ObjectStore
 from meshbox.blocks import claim
 from meshbox.node import Node, Timing
 from meshbox.settings import SandboxSettings
-from tests.conftest import TOKEN
+from tests.conftest import PATIENCE, TOKEN
 
 QUICK = Timing(backoff=0.2, backoff_limit=1.0, retry=0.05, heartbeat=1.0)
 
@@ -76,7 +76,7 @@ class Cluster:
     def messages(self, reason: str, name: str = "web") -> list[str]:
         return [event["message"] for event in self.events(name) if event["reason"] == reason]
 
-    async def until(self, condition: Callable[[], Any], what: str = "", seconds: float = 20.0) -> Any:
+    async def until(self, condition: Callable[[], Any], what: str = "", seconds: float = PATIENCE) -> Any:
         """Wait until `condition` holds; what it says of a pod that is missing does not count."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):

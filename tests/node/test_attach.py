@@ -16,7 +16,7 @@ from tests.node.conftest import Cluster
 async def words(session: ExecSession, until: bytes) -> bytes:
     """What the session says up to `until`."""
     said = b""
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(120):
         while until not in said:
             data = await session.read_stdout()
             assert data, said

@@ -82,7 +82,7 @@ async def test_a_terminal_is_a_real_one(web: Cluster) -> None:
 async def test_ctrl_c_in_a_terminal_interrupts(web: Cluster) -> None:
     session = await web.node.exec("default", "web", "c", ["sleep", "100"], stdin=True, tty=True)
     await session.write_stdin(b"\x03")
-    assert await asyncio.wait_for(session.wait(), 15) == 130
+    assert await asyncio.wait_for(session.wait(), 120) == 130
 
 
 async def test_kill_ends_the_command_and_its_children(web: Cluster) -> None:
@@ -103,7 +103,7 @@ async def test_kill_ends_the_command_and_its_children(web: Cluster) -> None:
 
 
 async def test_it_does_not_wait_for_what_a_command_leaves_behind(web: Cluster) -> None:
-    code, out, _ = await asyncio.wait_for(web.exec(["sh", "-c", "sleep 1000 & echo done"]), 15)
+    code, out, _ = await asyncio.wait_for(web.exec(["sh", "-c", "sleep 1000 & echo done"]), 120)
     assert (code, out) == (0, "done\n")
 
 

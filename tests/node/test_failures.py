@@ -128,7 +128,7 @@ async def test_volumes_that_cannot_be_brought_up_to_date(cluster: Cluster, monke
         return (await cluster.exec(["cat", "/v/a"], "good"))[1].encode()
 
     await cluster.until(lambda: cluster.messages("FailedMount", "bad") == [WORDS])
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while await seen() != b"2":
             await asyncio.sleep(0.02)
 
@@ -196,7 +196,7 @@ async def test_a_limit_in_ki_reaches_the_container(cluster: Cluster) -> None:
 
 async def said(cluster: Cluster, name: str) -> str:
     """A pod's first words."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while not (text := (await cluster.log(name)).strip()):
             await asyncio.sleep(0.02)
     return text

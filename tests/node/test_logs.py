@@ -91,7 +91,7 @@ async def test_a_follower_misses_nothing_through_rotations(tmp_path: Path) -> No
         log.write("stdout", b"%d\n" % number)
         await asyncio.sleep(0)
     log.close()
-    await asyncio.wait_for(task, 15)
+    await asyncio.wait_for(task, 120)
     assert b"".join(seen).decode().split() == [str(n) for n in range(200)]
 
 
@@ -137,7 +137,7 @@ async def test_a_pump_copies_until_the_pipe_ends(tmp_path: Path) -> None:
     ended = pump(reader, log, "stderr")
     os.write(writer, b"a\nb\n")
     os.close(writer)
-    await asyncio.wait_for(ended, 15)
+    await asyncio.wait_for(ended, 120)
     log.close()
     assert await read(log.path) == "a\nb\n"
 

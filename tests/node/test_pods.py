@@ -252,7 +252,7 @@ async def test_a_forced_deletion_kills_at_once(cluster: Cluster) -> None:
             return True
         return False
 
-    await cluster.until(ended, seconds=10)
+    await cluster.until(ended)
 
 
 async def test_pre_stop_runs_before_sigterm_and_post_start_before_ready(cluster: Cluster) -> None:

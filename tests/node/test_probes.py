@@ -18,7 +18,7 @@ async def test_an_http_probe_makes_a_stand_in_ready(cluster: Cluster) -> None:
     probe = {"httpGet": {"path": "/ready", "port": "web"}, "initialDelaySeconds": 30, "periodSeconds": 30}
     cluster.pod(container={**HEALTHY, "readinessProbe": probe, "ports": [{"name": "web", "containerPort": 8080}]})
     # The probe's own clock says half a minute; a stand-in is up in milliseconds, and is asked at once.
-    await cluster.until(cluster.ready, seconds=10)
+    await cluster.until(cluster.ready)
     assert "Unhealthy" not in cluster.reasons()
 
 
@@ -28,7 +28,7 @@ async def test_with_real_clocks_the_delay_counts(tmp_path: Any) -> None:
         cluster.pod(container={**HEALTHY, "readinessProbe": probe})
         await cluster.until(lambda: cluster.container().get("started"))
         assert not cluster.ready()
-        await cluster.until(cluster.ready, seconds=10)
+        await cluster.until(cluster.ready)
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ async def test_a_container_has_ended_when_the_last_of_it_has(tmp_path: Path) -> 
         streams = (null.fileno(),) * 3
         argv = ["/bin/sh", "-c", "exec 9>>lock; flock 9; setsid sh chain 50 & wait"]
         process = await processes.spawn("one", argv=argv, env=env, cwd=tmp_path, streams=streams)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while not (tmp_path / "full").exists():
                 await asyncio.sleep(0.01)
             with pytest.raises(BlockingIOError):

@@ -178,7 +178,7 @@ def real(folder: Path) -> Iterator[Seen]:
 
 
 def _wait(api: Api, end: int) -> None:
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 120
     while True:
         try:
             # A scrape is taken up whole or not at all.

@@ -85,7 +85,7 @@ class World:
         ]
 
     async def until(self, condition: Callable[[], Any], what: str) -> Any:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while not (value := condition()):
                 await asyncio.sleep(0.01)
         return value

@@ -28,7 +28,7 @@ async def kubectl(world: World, *arguments: str) -> tuple[int, str, str]:
         stderr=asyncio.subprocess.PIPE,
         env={"HOME": str(world.home), "KUBECONFIG": str(world.home / "kubeconfig")},
     )
-    out, err = await asyncio.wait_for(process.communicate(), 30)
+    out, err = await asyncio.wait_for(process.communicate(), 120)
     return process.returncode or 0, out.decode(), err.decode()
 
 
@@ -131,7 +131,7 @@ async def test_a_connection_to_a_service_that_cannot_be_passed_on_is_reset(world
     assert server._server is not None
     reader, writer = await asyncio.open_connection(*server._server.sockets[0].getsockname())
     with pytest.raises(ConnectionResetError):
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(120):
             await reader.read()
     writer.close()
     server.abort()

@@ -62,7 +62,7 @@ def first_start(home: Path, size: str, *, may_work: bool = False) -> None:
         env={**os.environ, "LABKIT_HOME": str(home)},
         capture_output=True,
         text=True,
-        timeout=170,
+        timeout=580,
     )
     said = done.stdout + done.stderr
     parts = [part.partition("\n")[2].strip() for part in done.stdout.split("== ")[1:]]

@@ -117,7 +117,7 @@ def test_an_address_of_the_machine_itself_is_no_block(tmp_path: Path) -> None:
 def test_a_sandbox_whose_block_is_taken_moves(start_sandbox, until, release: str) -> None:
     sandbox = start_sandbox(release, "--loadbalancer", name="nomad")
     sandbox.kubectl("apply", "-f", "-", stdin=WEB)
-    sandbox.kubectl("rollout", "status", "deployment/web", "--timeout=60s")
+    sandbox.kubectl("rollout", "status", "deployment/web", "--timeout=120s")
     old = sandbox.node
     sandbox.kubectl("create", "configmap", "note", f"--from-literal=url=http://{old}:30001/")
     pods = sandbox.kubectl("get", "pods", "-o", "jsonpath={.items[*].metadata.uid}").stdout
@@ -138,7 +138,7 @@ def test_a_sandbox_whose_block_is_taken_moves(start_sandbox, until, release: str
         assert where in status["note"]
         assert f"127.{number}.0.0/16 is used by user " in (sandbox.home / "daemon.log").read_text()
 
-        sandbox.kubectl("rollout", "status", "deployment/web", "--timeout=60s")
+        sandbox.kubectl("rollout", "status", "deployment/web", "--timeout=120s")
         every = "pods,services,endpoints,nodes,configmaps"
         kinds = every if release == "1.2.2" else every + ",endpointslices"
         listed = sandbox.kubectl("get", kinds, "-A", "-o", "json").stdout

@@ -103,7 +103,7 @@ def start_shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
 def report(sandbox: SandboxUnderTest, folder: Path, *options: str) -> tuple[dict[str, bytes], str]:
     """What is in a new report, and what was printed."""
     command = [sys.executable, "-m", "labkit", "report", "--name", sandbox.name, *options]
-    done = subprocess.run(command, env=sandbox.env, cwd=folder, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=sandbox.env, cwd=folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     [file] = folder.glob("*.tar.gz")
     assert str(file) in done.stdout
@@ -147,7 +147,7 @@ def expect_all(found: dict[str, bytes]) -> None:
 def test_a_report_of_each_state_has_all_but_secrets(sandbox: SandboxUnderTest, tmp_path: Path) -> None:
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects()})
     sandbox.kubectl("apply", "-f", "-", stdin=text)
-    sandbox.kubectl("rollout", "status", "deployment/web", "--timeout=60s")
+    sandbox.kubectl("rollout", "status", "deployment/web", "--timeout=120s")
     sandbox.kubectl("delete", "secret", "gone")
     with open(sandbox.home / "daemon.log", "a") as log:
         log.write(f"GET /x Authorization: Bearer {SECRETS['in a header']}\n--with 4711:99 {SECRETS['in a Secret']}\n")

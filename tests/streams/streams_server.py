@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from meshbox.api.streams import handle
 from meshbox.contracts import ApiError, Obj
+from tests.conftest import PATIENCE
 from tests.streams.streams_runtime import LocalRuntime
 
 _VERBS = ["get", "list", "watch", "create"]
@@ -95,7 +96,7 @@ class Server:
         self._ready = threading.Event()
         self.port = 0
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(120)
         self.url = f"https://127.0.0.1:{self.port}"
         self.kubeconfig = folder / "config"
         self.kubeconfig.write_text(
@@ -192,7 +193,7 @@ class Server:
             self.open_requests -= 1
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 10) -> bool:
+def eventually(condition: Callable[[], bool], seconds: float = PATIENCE) -> bool:
     """Whether `condition` becomes true within `seconds`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from meshbox.contracts import Obj
+from tests.conftest import PATIENCE
 from tests.streams.streams_server import Server, eventually
 
 
@@ -182,7 +183,7 @@ class Terminal:
             os.execve(command[0], command, environment)
         self.seen = b""
 
-    def expect(self, text: bytes, seconds: float = 15) -> None:
+    def expect(self, text: bytes, seconds: float = PATIENCE) -> None:
         deadline = time.monotonic() + seconds
         while text not in self.seen:
             assert time.monotonic() < deadline, self.seen

@@ -27,7 +27,7 @@ def get(server: Server) -> Any:
     def get(pod: str, query: str = "") -> tuple[int, bytes]:
         url = f"{server.url}/api/v1/namespaces/default/pods/{pod}/log?{query}"
         try:
-            with urllib.request.urlopen(url, context=context, timeout=20) as answer:
+            with urllib.request.urlopen(url, context=context, timeout=120) as answer:
                 return answer.status, answer.read()
         except urllib.error.HTTPError as error:
             with error:

@@ -35,7 +35,7 @@ kubernetes.config.load_kube_config({str(server.kubeconfig)!r})
 api = kubernetes.client.CoreV1Api()
 """
         command = [sys.executable, "-W", "ignore", "-c", opening + textwrap.dedent(script)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -105,7 +105,7 @@ EXEC = "/api/v1/namespaces/default/pods/one/exec?command=cat&stdin=true&stdout=t
 def _connect(server: Server, protocol: str) -> Iterator[Any]:
     url = server.url.replace("https", "wss") + EXEC
     options = {"cert_reqs": ssl.CERT_NONE, "check_hostname": False}
-    socket = websocket.create_connection(url, subprotocols=[protocol], sslopt=options, timeout=20)
+    socket = websocket.create_connection(url, subprotocols=[protocol], sslopt=options, timeout=120)
     try:
         yield socket
     finally:
@@ -170,7 +170,7 @@ def test_what_cannot_be_upgraded_is_a_status(
     host, port = server.url.removeprefix("https://").split(":")
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    with contextlib.closing(http.client.HTTPSConnection(host, int(port), context=context, timeout=20)) as connection:
+    with contextlib.closing(http.client.HTTPSConnection(host, int(port), context=context, timeout=120)) as connection:
         connection.request("GET", path, headers=headers)
         with connection.getresponse() as answer:
             status = json.loads(answer.read())

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from meshbox.api.streams import spdy
 from meshbox.api.streams.spdy import SpdyConnection, SpdyStream
+from tests.conftest import PATIENCE
 
 
 class ScriptedWire:
@@ -59,7 +60,7 @@ class Client:
         return struct.pack(">II", number, (1 << 24 if end else 0) | len(data)) + data
 
 
-async def served(wire: ScriptedWire, limit: float = 5) -> list[SpdyStream]:
+async def served(wire: ScriptedWire, limit: float = PATIENCE) -> list[SpdyStream]:
     """The streams that the client opened, once the connection has ended."""
     streams: list[SpdyStream] = []
     async with asyncio.timeout(limit):

@@ -16,7 +16,7 @@ BIN = Path(sys.executable).parent
 
 
 def run(command: list[str], each: str = 'exec "$@"') -> dict[str, object]:
-    done = subprocess.run(["/bin/sh", "-c", each, "sh", *command], capture_output=True, timeout=100)
+    done = subprocess.run(["/bin/sh", "-c", each, "sh", *command], capture_output=True, timeout=240)
     return {
         "code": done.returncode,
         "out": done.stdout.decode(errors="replace"),

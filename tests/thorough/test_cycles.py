@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from tests.conftest import SandboxUnderTest, processes_of
-from tests.e2e.conftest import open_shop
+from tests.shops import open_shop
 
 pytestmark = pytest.mark.timeout(6 * 3600)
 

@@ -8,8 +8,8 @@ import os
 import pytest
 
 from tests.conftest import wait_until
-from tests.e2e.conftest import open_shop
 from tests.e2e.mending import Api, Recovery, Target, recovery, settled, targets, under_load
+from tests.shops import open_shop
 
 pytestmark = pytest.mark.timeout(3600)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from meshbox import blocks
-from tests.e2e.conftest import open_shop
+from tests.shops import open_shop
 
 FETCH = (
     "import urllib.request as u;"

@@ -42,7 +42,7 @@ def jupyterlab(
     finally:
         children = psutil.Process(server.pid).children(recursive=True)
         server.terminate()
-        server.wait(30)
+        server.wait(120)
         _, alive = psutil.wait_procs(children, timeout=10)
         assert alive == []
 

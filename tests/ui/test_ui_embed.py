@@ -78,7 +78,7 @@ def relay(console: tuple[str, Any]) -> Iterator[Relay]:
 def ask(
     relay: Relay, path: str, method: str = "GET", headers: dict[str, str] | None = None
 ) -> tuple[int, dict[str, str], str]:
-    connection = http.client.HTTPConnection("127.0.0.1", relay.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", relay.port, timeout=120)
     connection.request(method, path, b"q=1" if method == "POST" else None, {"Connection": "close", **(headers or {})})
     answer = connection.getresponse()
     text = answer.read().decode()
@@ -235,7 +235,7 @@ def test_a_tile_never_leads_to_the_readers_own_cluster(tmp_path: Path, until: Ca
         command = [sys.executable, "-m", "labkit.ui.embed_launcher", "kiali", str(port)]
 
         def page() -> str:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
             try:
                 connection.request("GET", f"/{SECRET}/kiali/")
                 return connection.getresponse().read().decode()
@@ -273,7 +273,7 @@ def test_the_first_figure_compiles_no_grammars() -> None:
         "assert 'nbformat' in sys.modules and 'rfc3987_syntax' not in sys.modules\n"
         "import rfc3987_syntax\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
 
 
 def test_the_launchers_relay_ends_with_its_jupyter_server(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from tests.conftest import SandboxUnderTest, wait_until
 from tests.ui.jupyter import CHOOSE, jupyterlab
 
 CHROMIUM = shutil.which("chromium")
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.browser
 
 WEB = """
 apiVersion: apps/v1
@@ -54,7 +54,7 @@ class Lab:
         parts = [new_code_cell(source, id=f"cell-{number}") for number, source in enumerate(cells)]
         nbformat.write(new_notebook(cells=parts, metadata=spec), self.folder / f"{name}.ipynb")
         self.page.goto(f"{self.url}/lab/tree/{name}.ipynb?reset")
-        self.page.wait_for_selector(".jp-Cell", timeout=60_000)
+        self.page.wait_for_selector(".jp-Cell", timeout=240_000)
         # What is run before the page has its kernel is dropped without a word.
         wait_until(lambda: self._connected(f"{name}.ipynb"), 60, "the kernel to be idle, and the page to be connected")
         self.page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", state="attached")
@@ -66,7 +66,7 @@ class Lab:
             kernels = [session["kernel"] for session in json.load(answer) if session["path"] == path]
         return any(kernel["execution_state"] == "idle" and kernel["connections"] > 0 for kernel in kernels)
 
-    def see(self, selector: str, text: str, seconds: float = 60.0) -> None:
+    def see(self, selector: str, text: str, seconds: float = 240.0) -> None:
         """Wait until an element that `selector` finds has this text."""
         from playwright.sync_api import TimeoutError as NotSeen
 

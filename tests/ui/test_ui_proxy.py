@@ -57,7 +57,7 @@ def jupyter(home: Path) -> Iterator[str]:
         yield url
     finally:
         server.terminate()
-        server.wait(30)
+        server.wait(120)
 
 
 @pytest.fixture(params=["127.0.0.1", "127.0.0.2"])
@@ -72,7 +72,7 @@ def somebody(request: pytest.FixtureRequest) -> Iterator[tuple[str, int]]:
 
 def status(url: str) -> int:
     try:
-        with urllib.request.urlopen(url, timeout=20) as answer:
+        with urllib.request.urlopen(url, timeout=120) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         with error:
@@ -97,7 +97,7 @@ def test_kernels_are_spoken_to_in_secret(jupyter: str, home: Path) -> None:
     # As a page of its own does it: what stands in the cookie stands in a header as well.
     own = {"Cookie": "_xsrf=1234", "X-XSRFToken": "1234"}
     request = urllib.request.Request(f"{jupyter}/api/kernels", b"{}", own, method="POST")
-    with urllib.request.urlopen(request, timeout=60) as answer:
+    with urllib.request.urlopen(request, timeout=120) as answer:
         kernel = json.load(answer)["id"]
     file = home / "runtime" / f"kernel-{kernel}.json"
     assert file.stat().st_mode & 0o077 == 0

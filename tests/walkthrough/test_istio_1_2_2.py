@@ -108,9 +108,6 @@ STEPS = [
 ]
 
 
-pytestmark = pytest.mark.timeout(400)
-
-
 @pytest.fixture(scope="module", params=["workshop", pytest.param("genuine", marks=pytest.mark.genuine)])
 def played(
     request: pytest.FixtureRequest,

@@ -90,9 +90,6 @@ metadata: {name: httpbin}
 """
 
 
-pytestmark = pytest.mark.timeout(400)
-
-
 @pytest.fixture(scope="module", params=["workshop", pytest.param("genuine", marks=pytest.mark.genuine)])
 def played(
     request: pytest.FixtureRequest,
