@@ -93,7 +93,6 @@ def test_each_lesson_can_be_played_again(
     assert [r.notebook for r in results] == [name for name in LESSONS for _ in range(2)]
 
 
-@pytest.mark.timeout(240)
 def test_a_lesson_without_what_it_needs_says_what_to_play(
     tmp_path: Path, start_sandbox: Callable[..., SandboxUnderTest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
