@@ -37,6 +37,20 @@ MESH = {
 """Panels of the mesh dashboard: a number, and a table."""
 WORKLOADS = {"productpage-v1", "details-v1", "reviews-v1", "reviews-v2", "reviews-v3", "ratings-v1"}
 
+CALLS = {("istio-ingressgateway", "productpage-v1"), ("productpage-v1", "details-v1")}
+CALLS |= {("productpage-v1", f"reviews-v{number}") for number in (1, 2, 3)}
+CALLS |= {(f"reviews-v{number}", "ratings-v1") for number in (2, 3)}
+"""What calls what. Other modules use the same mesh, and what they called is in the graph for a minute."""
+
+
+def _calls(prometheus: Prometheus) -> set[tuple[str, str]]:
+    """What has called what in the last minute."""
+    ends = ["source_workload", "destination_workload"]
+    counted = 'istio_requests_total{destination_workload_namespace="bookinfo"}'
+    found = prometheus.query(f"sum by ({', '.join(ends)}) (increase({counted}[1m])) > 0")
+    return set(found[ends].itertuples(index=False, name=None)) if len(found) else set()
+
+
 _GRAPH = """() => {
   const holder = [...document.querySelectorAll('*')].find((one) => one._cyreg && one._cyreg.cy);
   if (!holder) return null;
@@ -57,6 +71,7 @@ def traffic(shop: Shop, prometheus: Prometheus) -> Iterator[None]:
     assert (bookinfo.load(shop.url, LOAD, rate=30)["status"] == 200).all()
     seen = 'count(sum by (destination_workload) (rate(istio_requests_total{destination_app=~".+"}[1m])) > 0)'
     wait_until(lambda: prometheus.value(seen) >= len(WORKLOADS), 30, "rates of all workloads")
+    wait_until(lambda: _calls(prometheus) <= CALLS, 90, "a minute without calls that BookInfo does not make")
     ended = threading.Event()
 
     def go_on() -> None:

@@ -25,7 +25,7 @@ run() {{ "$@" 2>&1 | head -c 4000 || true; }}
 mkdir -p sandboxes/default
 # The daemon itself: `labkit up` looks for room before it starts one, but a disk may fill up in between.
 daemon=({python} -m meshbox.daemon --home {home}/sandboxes/default --name default --release 1.30.3)
-echo "== first"; run timeout 30 "${{daemon[@]}}"
+echo "== first"; run timeout 240 "${{daemon[@]}}"
 echo "== status"; run "${{labkit[@]}}" status
 echo "== token"; stat -c %s sandboxes/default/token 2>/dev/null || echo none
 rm filler
