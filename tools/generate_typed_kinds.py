@@ -17,6 +17,9 @@ ROOT = Path(__file__).parent.parent
 SHARED = "labkit.ground.typed"
 OWN = "meshbox.typed"
 
+# What is made here has the licence that is named here.
+LICENCE = "".join(line + "\n" for line in Path(__file__).read_text("utf-8").splitlines()[:1] if "SPDX" in line)
+
 # Each module's objects; a type stands in the first module that reaches it.
 MODULES = {
     "metadata": ("What every object has: names, labels, owners.", "V1ObjectMeta V1LabelSelector V1Condition"),
@@ -131,7 +134,11 @@ def modules() -> dict[str, str]:
                 if used in known:
                     imports.setdefault(package(known[used]), set()).add(class_name(used))
             classes.append("\n".join(lines))
-        texts[package(module)] = module_text(title, "tools/generate_typed_kinds.py", classes, imports)
+        head = [f'{LICENCE}"""{title} Made by tools/generate_typed_kinds.py."""', "from __future__ import annotations"]
+        text = "\n\n\n".join(classes)
+        lines = [imported(one, sorted(imports[one], key=str.lower)) for one in sorted(imports)]
+        head.append("\n\n".join(["from typing import TypedDict", "\n".join(lines)]).strip())
+        texts[f"{module}.py"] = "\n\n".join(head) + "\n\n\n" + text + "\n"
         known |= dict.fromkeys(own, module)
     return texts
 
