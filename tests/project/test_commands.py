@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import subprocess
@@ -95,7 +96,8 @@ def _make(arguments: list[str]) -> None:
 
 def _ours(program: str, arguments: list[str]) -> None:
     whose = meshbox.cli if program == "meshbox" or arguments[0] in sandbox.COMMANDS else labkit.cli
-    arguments = ["1" if argument.startswith("$") else argument for argument in arguments]
+    # What follows "--" is another program's.
+    arguments = ["1" if word.startswith("$") else word for word in itertools.takewhile("--".__ne__, arguments)]
     whose._parser().parse_args(arguments)
 
 

@@ -31,6 +31,7 @@ OTHERS = {
     "labkit": "played in tests/project/test_commands.py, and by tests/notebooks/test_notebooks_play.py",
     "gh": "GitHub's own, on its machines",
     "python": "one of tools/, each with a test",
+    "sudo": "sets up GitHub's machine",
     "mkdir": "",
     "test": "",
     "export": "",
