@@ -112,7 +112,7 @@ def module_text(title: str, tool: str, classes: list[str], imports: dict[str, se
         classes: Their text.
         imports: Module → the names that come from there.
     """
-    head = [f'"""{title} Made by {tool}."""', "from __future__ import annotations"]
+    head = [f'{LICENCE}"""{title} Made by {tool}."""', "from __future__ import annotations"]
     lines = "\n".join(imported(one, sorted(imports[one], key=str.lower)) for one in sorted(imports))
     head.append("\n\n".join(["from typing import TypedDict", lines]).strip())
     return "\n\n".join(head) + "\n\n\n" + "\n\n\n".join(classes) + "\n"
@@ -134,11 +134,7 @@ def modules() -> dict[str, str]:
                 if used in known:
                     imports.setdefault(package(known[used]), set()).add(class_name(used))
             classes.append("\n".join(lines))
-        head = [f'{LICENCE}"""{title} Made by tools/generate_typed_kinds.py."""', "from __future__ import annotations"]
-        text = "\n\n\n".join(classes)
-        lines = [imported(one, sorted(imports[one], key=str.lower)) for one in sorted(imports)]
-        head.append("\n\n".join(["from typing import TypedDict", "\n".join(lines)]).strip())
-        texts[f"{module}.py"] = "\n\n".join(head) + "\n\n\n" + text + "\n"
+        texts[package(module)] = module_text(title, "tools/generate_typed_kinds.py", classes, imports)
         known |= dict.fromkeys(own, module)
     return texts
 
