@@ -43,9 +43,9 @@ ELSEWHERE = {
     "git tag": "what .github/workflows/release.yml begins with",
     "git push": "git's own",
     "cd": "the shell's own",
-    "conda env": "tests of binder/ in tests/install",
+    "conda env": "tests/surroundings/test_installed.py",
     "conda activate": "conda's own",
-    "pip install": "tests of the wheel in tests/install",
+    "pip install": "tests/surroundings/test_installed.py",
 }
 """Commands that are nothing of ours, and where what they bring is held."""
 
