@@ -20,7 +20,7 @@ $(error this course does not teach Istio "$(RELEASE)": choose $(subst $() , or ,
 endif
 endif
 
-.PHONY: help workshop lab fresh test test-quick test-thorough coverage check bench pictures setup clean
+.PHONY: help workshop lab fresh test test-quick test-thorough coverage check bench dist pictures setup clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -76,6 +76,9 @@ check: $(VENV)/.made-dev ## lint, types, layers, notebooks
 bench: $(VENV)/.made-dev ## the figures of docs/benchmarks.md, each beside its floor
 	$(LABKIT) setup
 	$(BIN)/python -m tools.bench
+
+dist: $(VENV)/.made-dev ## wheel and sdist, in build/dist
+	$(BIN)/python -m build --no-isolation --outdir build/dist
 
 pictures: $(VENV)/.made-dev ## the README's pictures anew, from the real pages
 	$(LABKIT) setup --tests

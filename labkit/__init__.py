@@ -5,4 +5,4 @@ A notebook imports the parts it uses: `cluster` (kubectl, shown), `istio` (relea
 Importing this package alone costs nothing: the sandbox's own processes do it as well.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -1,10 +1,14 @@
-"""Checks the shape of the house: no Python file of 400 lines, and a labkit that can be read in an evening."""
+"""Checks the shape of the house: no Python file of 400 lines, a labkit to be read in an evening, licences named."""
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
+
+# Run as a script, as hooks do, it finds its own folder only.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tools import spdx
 
 LIMIT = 400
 
@@ -13,12 +17,6 @@ MOST = {"labkit": 11_600, "labkit/ground": 4_150}
 falls, save for what labkit did not do before; the ground floor, which all packages share, grows by what several of them
 need.
 """
-
-
-def _tracked(*patterns: str) -> list[Path]:
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", *patterns]
-    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return [path for line in listed.splitlines() if (path := Path(line)).is_file()]
 
 
 def _part(path: Path) -> str:
@@ -30,7 +28,13 @@ def _part(path: Path) -> str:
 
 def main() -> int:
     """Print what is out of shape; exit code 1 if anything is."""
-    lengths = {path: len(path.read_text().splitlines()) for path in _tracked("*.py")}
+    sources = spdx.sources()
+    # The line with the licence is in all of them, and no reader's burden.
+    lengths = {
+        path: sum(spdx.LINE not in line for line in path.read_text().splitlines())
+        for path in sources
+        if path.suffix == ".py"
+    }
     wrong = [
         f"{path}: {count} lines, the limit is {LIMIT}: split it" for path, count in lengths.items() if count >= LIMIT
     ]
@@ -40,6 +44,11 @@ def main() -> int:
         told.append(f"{package} {lines}")
         if lines > MOST.get(package, lines):
             wrong.append(f"{package}: {lines} lines, the limit is {MOST[package]}: say it shorter")
+    # Where this file names its licence, all others do.
+    if not spdx.lacks(Path(__file__)):
+        wrong += [
+            f"{path}: names no licence: `python -m tools.spdx` adds the line" for path in filter(spdx.lacks, sources)
+        ]
     print(f"{len(lengths)} Python files; lines: {', '.join(told)}")
     for line in wrong:
         print(line, file=sys.stderr)

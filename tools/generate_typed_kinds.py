@@ -17,6 +17,9 @@ ROOT = Path(__file__).parent.parent
 SHARED = "labkit.ground.typed"
 OWN = "meshbox.typed"
 
+# What is made here has the licence that is named here.
+LICENCE = "".join(line + "\n" for line in Path(__file__).read_text("utf-8").splitlines()[:1] if "SPDX" in line)
+
 # Each module's objects; a type stands in the first module that reaches it.
 MODULES = {
     "metadata": ("What every object has: names, labels, owners.", "V1ObjectMeta V1LabelSelector V1Condition"),
@@ -109,7 +112,7 @@ def module_text(title: str, tool: str, classes: list[str], imports: dict[str, se
         classes: Their text.
         imports: Module → the names that come from there.
     """
-    head = [f'"""{title} Made by {tool}."""', "from __future__ import annotations"]
+    head = [f'{LICENCE}"""{title} Made by {tool}."""', "from __future__ import annotations"]
     lines = "\n".join(imported(one, sorted(imports[one], key=str.lower)) for one in sorted(imports))
     head.append("\n\n".join(["from typing import TypedDict", lines]).strip())
     return "\n\n".join(head) + "\n\n\n" + "\n\n\n".join(classes) + "\n"
