@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
+from labkit.cluster import target
 from tests.groups import pytest_configure_node, pytest_xdist_make_scheduler
 from tests.suite import (
     pytest_collection_modifyitems,
@@ -68,6 +69,23 @@ def wait_until(
         now = time.monotonic()
         assert now < deadline, f"{what} was not so within {seconds:g} s"
         time.sleep(min(max(0.02, rest * (now - began)), 1.0))
+
+
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    """The target, and what is in the environment for it, are afterwards what they were: another test comes next."""
+    variables = {name: os.environ.get(name) for name in ("KUBECONFIG", "LABKIT_KUBECONFIG")}
+    state, settled = target._state, target._settled
+    yield
+    if target._state is not state:
+        target._set(target._NOTHING_YET)
+        target._state, target._settled = state, settled
+    for name, value in variables.items():
+        if os.environ.get(name) == value:
+            continue
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
 
 
 @pytest.fixture

@@ -32,20 +32,6 @@ def chosen(kubeconfig: Path, context: str = "", entry: Mapping[str, str] = NOBOD
 
 
 @pytest.fixture
-def as_before() -> Iterator[None]:
-    """The target, and what is in the environment for it, are afterwards what they were."""
-    variables = {name: os.environ.get(name) for name in ("KUBECONFIG", "LABKIT_KUBECONFIG")}
-    state, settled = target._state, target._settled
-    yield
-    target._set(target._NOTHING_YET)
-    target._state, target._settled = state, settled
-    for name, value in variables.items():
-        os.environ.pop(name, None)
-        if value is not None:
-            os.environ[name] = value
-
-
-@pytest.fixture
 def kubectl(as_before: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKubectl]:
     """A fake kubectl, for a target of the test's own, whose API answers for itself."""
     home = tmp_path / "fake"

@@ -1,5 +1,5 @@
 from __future__ import annotations
 
-from tests.cluster.conftest import as_before, kubectl
+from tests.cluster.conftest import kubectl
 
-__all__ = ["as_before", "kubectl"]
+__all__ = ["kubectl"]
