@@ -19,9 +19,9 @@ __all__ = ["Environment", "memory"]
 
 ASKED = """
 import json, labkit
-from jupyter_core.paths import jupyter_config_path
+from jupyter_core.paths import ENV_JUPYTER_PATH, jupyter_config_path
 from jupyter_server.config_manager import BaseJSONConfigManager
-from jupyterlab_server.config import get_page_config
+from jupyterlab_server.config import get_federated_extensions, get_page_config
 from labkit.course.folder import notebooks
 
 enabled = {}
@@ -32,6 +32,7 @@ print(json.dumps({
     "package": labkit.__file__,
     "notebooks": str(notebooks()),
     "enabled": enabled,
+    "extensions": list(get_federated_extensions([ENV_JUPYTER_PATH[0] + "/labextensions"])),
     "disabled": get_page_config([])["disabledExtensions"],
 }))
 """

@@ -81,7 +81,8 @@ def test_a_wheel_brings_what_jupyter_reads(installed: Environment) -> None:
     package = Path(str(said["package"])).parent
     assert package.is_relative_to(installed.folder)
     assert said["notebooks"] == str(package / "course" / "notebooks")
-    assert said["enabled"] == {"labkit.ui.jupyter_extension": True}
+    assert said["enabled"] == {"labkit.ui.jupyter_extension": True, "labkit.lab.server": True}
+    assert said["extensions"] == ["labkit"]
     assert said["disabled"] == ["@jupyterlab/apputils-extension:announcements"]
 
 
@@ -93,7 +94,8 @@ def test_a_checkout_that_is_installed_as_a_link_brings_the_same(
     said = environment.asked()
     assert said["package"] == str(source / "labkit" / "__init__.py")
     assert said["notebooks"] == str(source / "notebooks")
-    assert said["enabled"] == {"labkit.ui.jupyter_extension": True}
+    assert said["enabled"] == {"labkit.ui.jupyter_extension": True, "labkit.lab.server": True}
+    assert said["extensions"] == ["labkit"]
     assert said["disabled"] == ["@jupyterlab/apputils-extension:announcements"]
 
 

@@ -48,7 +48,7 @@ def jupyter(home: Path) -> Iterator[str]:
     command += [f"--ServerProxy.host_allowlist={host}" for host in ("127.0.0.2", "0.0.0.0", "127.1", "10.0.0.1")]
     folders = {"JUPYTER_RUNTIME_DIR": str(home / "runtime"), "JUPYTER_CONFIG_PATH": str(home / "etc" / "jupyter")}
     environment = {**os.environ, "HOME": str(home), **folders}
-    shutil.copytree(REPOSITORY / "labkit" / "ui" / "jupyter", home / "etc" / "jupyter")
+    shutil.copytree(REPOSITORY / "labkit" / "ui" / "jupyter" / "etc", home / "etc")
     with open(home / "log", "wb") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     url = f"http://127.0.0.1:{port}"
