@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import subprocess
 import threading
@@ -128,6 +129,7 @@ def test_kubectl_has_no_other_verb_or_flag_that_waits() -> None:
     }
 
 
+@functools.cache
 def helped(*verb: str) -> str:
     program = [cluster.kubectl_program(), *verb, "--help"]
     return subprocess.run(program, capture_output=True, text=True, check=True, timeout=60).stdout
