@@ -6,14 +6,19 @@ papermill. Colours are JupyterLab's own variables, with fall-backs, so that both
 
 from __future__ import annotations
 
+import contextlib
 import html
 import importlib
 import itertools
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from labkit import kernel
 
 __all__ = [
     "Live",
@@ -24,6 +29,7 @@ __all__ = [
     "figures_without_internet",
     "in_notebook",
     "message",
+    "progress",
     "show",
     "table",
 ]
@@ -88,9 +94,7 @@ class Shown:
 
 def in_notebook() -> bool:
     """Whether this code runs in a Jupyter kernel."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    return shell is not None and hasattr(shell, "kernel")
+    return kernel.running() is not None
 
 
 def figures_without_internet() -> None:
@@ -134,18 +138,74 @@ class Live:
         else:
             print(what.text, flush=True)
 
-    def update(self, what: Any) -> None:
-        """Show `what`, a `Rich` or (in a notebook) a widget, instead."""
+    def update(self, what: Rich) -> None:
+        """Show `what` instead."""
         if self._handle is not None:
             self._handle.update(what)
-        elif str(what) != self._text:
-            print(str(what).removeprefix(self._text).lstrip("\n"), flush=True)
-        self._text = str(what)
+        elif what.text != self._text:
+            print(what.text.removeprefix(self._text).lstrip("\n"), flush=True)
+        self._text = what.text
 
 
 def show(what: Rich) -> Live:
     """Show `what` now, not at the end of the cell."""
     return Live(what)
+
+
+@contextlib.contextmanager
+def progress(total: int, what: str, unit: str) -> Iterator[Callable[[], object]]:
+    """A bar for what may take a while; shown once that has taken a second.
+
+    Args:
+        total: How many steps there are.
+        what: What is done, as in "GET http://…".
+        unit: What a step is.
+
+    Returns:
+        To be called after each step, from whatever thread.
+    """
+    if not in_notebook():
+        from tqdm import tqdm
+
+        with tqdm(total=total, desc=what, unit=unit, leave=False, delay=1.0) as line:
+            yield line.update
+        return
+    bar = _Bar(total, what, unit)
+    try:
+        yield bar.step
+    finally:
+        bar.end()
+
+
+class _Bar:
+    """In a notebook it is plain HTML, of which what was seen last stays; tqdm's would be a widget that is then gone."""
+
+    def __init__(self, total: int, what: str, unit: str) -> None:
+        self._total, self._what, self._unit = total, what, unit
+        self._done, self._begun, self._lock = 0, time.monotonic(), threading.Lock()
+        self._next = self._begun + 1.0
+        self._live: Live | None = None
+
+    def step(self) -> None:
+        with self._lock:
+            self._done += 1
+            if time.monotonic() >= self._next:
+                self._next = time.monotonic() + 0.25
+                self._draw()
+
+    def end(self) -> None:
+        with self._lock:
+            if self._live is not None:
+                self._draw()
+
+    def _draw(self) -> None:
+        words = f"{self._done} of {self._total} {self._unit}s · {time.monotonic() - self._begun:.0f} s"
+        bar = f'<progress max="{self._total}" value="{self._done}" aria-label="{html.escape(self._what)}"></progress>'
+        now = Rich(f"<div>{bar} {words} · {html.escape(self._what)}</div>", f"{words} · {self._what}")
+        if self._live is None:
+            self._live = Live(now)
+        else:
+            self._live.update(now)
 
 
 def _highlight(text: str, language: str) -> str:
