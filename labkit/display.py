@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from typing import Any
 
 from labkit import kernel
@@ -31,6 +32,7 @@ __all__ = [
     "message",
     "progress",
     "show",
+    "style",
     "table",
 ]
 
@@ -49,6 +51,10 @@ _EDGES = {
 }
 SYMBOLS = {"good": "✔", "note": "ℹ", "warning": "⚠", "bad": "✘"}
 """What stands for a state besides its colour."""
+
+_SPOKEN = {symbol: kind for kind, symbol in SYMBOLS.items()} | {"○": "to do", "▶": "now", "…": "not yet"}
+_WIDE, _LONG = 72, 18
+"""Columns and lines of text from which on it may have to be scrolled."""
 
 _TOKENS = (
     ("Comment", "var(--jp-mirror-editor-comment-color,#5f7d7d)"),
@@ -75,7 +81,7 @@ class Rich:
         return self.text
 
     def __add__(self, other: Rich) -> Rich:
-        return Rich(self.html + other.html, self.text + "\n" + other.text)
+        return Rich(self.html + other.html, f"{self.text}\n{other.text}".lstrip("\n"))
 
 
 class Shown:
@@ -217,12 +223,33 @@ def _highlight(text: str, language: str) -> str:
     for token, value in get_lexer_by_name(language, stripnl=False).get_tokens(text):
         colour = next((colour for kind, colour in styles if token in kind), None)
         escaped = html.escape(value, quote=False)
-        parts.append(f'<span style="color:{colour}">{escaped}</span>' if colour and value.strip() else escaped)
+        # Towards the text's own colour: as they are, JupyterLab's are too faint on the grey of an output.
+        mixed = f"color-mix(in srgb,{colour} 50%,var(--jp-content-font-color0,#000))"
+        parts.append(f'<span style="color:{mixed}">{escaped}</span>' if colour and value.strip() else escaped)
     return "".join(parts).rstrip("\n")
 
 
-def _pre(content: str, height: str) -> str:
-    return f'<pre style="{_PRE};max-height:{height};overflow:auto">{content}</pre>'
+def _pre(content: str, text: str, label: str, height: str) -> str:
+    lines = text.splitlines()
+    reached = _reached(label) if len(lines) > _LONG or max(map(len, lines), default=0) > _WIDE else ""
+    return f'<pre{reached} style="{_PRE};max-height:{height};overflow:auto">{content}</pre>'
+
+
+def _reached(label: str) -> str:
+    """Attributes by which what scrolls can be reached and scrolled by keyboard, and says what it is."""
+    return f' tabindex="0" role="region" aria-label="{html.escape(label)}"'
+
+
+def _symbol(text: str) -> str:
+    """A symbol, which is an image to those who hear it."""
+    spoken = _SPOKEN.get(text)
+    return f'<span role="img" aria-label="{spoken}">{text}</span>' if spoken else html.escape(text)
+
+
+def style() -> Rich:
+    """What has figures follow JupyterLab's theme and say what they are, to be shown once in a notebook."""
+    css, script = (resources.files(__package__).joinpath(f"display.{kind}").read_text() for kind in ("css", "js"))
+    return Rich(f"<style>{css}</style><script>{script}</script>", "")
 
 
 def code(text: str, language: str = "yaml", title: str = "") -> Rich:
@@ -234,7 +261,7 @@ def code(text: str, language: str = "yaml", title: str = "") -> Rich:
         title: A caption, such as the file's name.
     """
     caption = f'<div style="opacity:.75;{_FONT}">{html.escape(title)}</div>' if title else ""
-    body = caption + _pre(_highlight(text, language), "40em")
+    body = caption + _pre(_highlight(text, language), text, title or language, "40em")
     plain = f"# {title}\n{text}" if title else text
     return Rich(f'<div style="{_BOX.format(edge="transparent")}">{body}</div>', plain.rstrip("\n"))
 
@@ -250,7 +277,7 @@ def command(line: str, output: str = "", *, failed: bool = False) -> Rich:
         is_yaml = any(pair in (("-o", "yaml"), ("--output", "yaml")) for pair in itertools.pairwise(words))
         is_yaml = is_yaml or "-oyaml" in words
         shown = _highlight(output, "yaml") if is_yaml else html.escape(output.strip("\n"), quote=False)
-        body = _pre(shown, "26em")
+        body = _pre(shown, output, f"Output of {line.splitlines()[0]}", "26em")
     text = f"{prompt}\n{output.strip(chr(10))}".rstrip("\n")
     return Rich(f'<div style="{_BOX.format(edge=edge)}">{head}{body}</div>', text)
 
@@ -265,7 +292,7 @@ def message(text: str, kind: str = "note", *, next_step: str = "") -> Rich:
     """
     style = _BOX.format(edge=_EDGES[kind]).replace(_FONT, "line-height:1.45")
     step = f"<div>→ {html.escape(next_step, quote=False)}</div>" if next_step else ""
-    body = f"<b>{SYMBOLS[kind]}</b> {html.escape(text, quote=False)}{step}"
+    body = f"<b>{_symbol(SYMBOLS[kind])}</b> {html.escape(text, quote=False)}{step}"
     plain = f"{SYMBOLS[kind]} {text}" + (f"\n  → {next_step}" if next_step else "")
     return Rich(f'<div style="{style};white-space:pre-line">{body}</div>', plain)
 
@@ -279,18 +306,19 @@ def table(rows: Iterable[Mapping[str, object]], columns: Sequence[str], *, capti
         caption: Shown above it.
     """
     cells = [[str(row.get(column, "")) for column in columns] for row in rows]
-    style = "text-align:left;padding:3px 10px;vertical-align:top;white-space:pre-wrap"
+    cell = "text-align:left;padding:3px 10px;vertical-align:top;white-space:pre-wrap"
     # A name is never broken at its hyphens; only sentences wrap.
-    name = style.replace("pre-wrap", "pre")
-    head = "".join(f'<th style="{style}">{html.escape(c)}</th>' for c in columns)
-    lines = [
-        "".join(f'<td style="{style if " " in c else name}">{html.escape(c)}</td>' for c in line) for line in cells
-    ]
+    name = cell.replace("pre-wrap", "pre")
+    # What heads nothing is no heading.
+    head = "".join(
+        f'<th scope="col" style="{cell}">{html.escape(c)}</th>' if c else f'<td style="{cell}"></td>' for c in columns
+    )
+    lines = ["".join(f'<td style="{cell if " " in c else name}">{_symbol(c)}</td>' for c in line) for line in cells]
     body = "".join(f"<tr>{line}</tr>" for line in lines)
     above = f"<div><b>{html.escape(caption)}</b></div>" if caption else ""
-    markup = (
-        f'{above}<table style="border-collapse:collapse"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-    )
+    label = caption or f"Table of {', '.join(filter(None, columns))}"
+    made = f'<table style="border-collapse:collapse"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    markup = f'{above}<div{_reached(label)} style="overflow-x:auto">{made}</div>'
     widths = [max(len(line[n]) for line in [list(columns), *cells]) for n in range(len(columns))]
     padded = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in [list(columns), *cells]]
     plain = "\n".join(line.rstrip() for line in ([caption] if caption else []) + padded)

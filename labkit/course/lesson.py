@@ -146,7 +146,8 @@ def begin(name: str, release: str = "", target: str = "", *, needs: Sequence[str
         lesson.keep_snapshot(show=False)
     os.chdir(known.path)
     display.show(
-        display.message(
+        display.style()
+        + display.message(
             f"{name} · {LESSONS[name]}\n"
             f"Kubernetes {server}, kubeconfig {_short(str(chosen))}\n"
             f"Istio {known.version}; paths below start in {_short(str(known.path))}",
