@@ -96,7 +96,11 @@ def draw(nodes: pd.DataFrame, edges: pd.DataFrame, title: str) -> go.Figure:
         # Not in the middle, where edges that cross would have their words on top of each other.
         middle = {"x": x0 + 0.6 * (x1 - x0), "y": y0 + 0.6 * (y1 - y0)}
         figure.add_annotation(
-            text=_label(edge), showarrow=False, bgcolor="rgba(255,255,255,.85)", font_size=13, **middle
+            text=_label(edge).replace(", ", "<br>"),
+            showarrow=False,
+            bgcolor="rgba(255,255,255,.85)",
+            font_size=13,
+            **middle,
         )
     middles = [(places[one["source"]], places[one["target"]]) for one in lines]
     figure.add_scatter(

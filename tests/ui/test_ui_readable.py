@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 THEMES = Path(sys.prefix) / "share" / "jupyter" / "lab" / "themes" / "@jupyterlab"
 AXE = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
 PAGE = """<!DOCTYPE html>
-<html lang="en"><head><title>Outputs</title><style>{theme}
+<html lang="en"><head><meta charset="utf-8"><title>Outputs</title><style>{theme}
 body {{ background: var(--jp-layout-color0); color: var(--jp-content-font-color1) }}</style>
 <script>{plotly}</script></head>
 <body data-jp-theme-light="{light}">
