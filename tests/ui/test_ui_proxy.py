@@ -178,9 +178,3 @@ def test_jupyter_itself_ends_those_of_closed_notebooks_only() -> None:
     assert settings().keys() <= set(MappingKernelManager.class_traits())
     assert settings()["cull_idle_timeout"] == CLOSED_AFTER
     assert not settings()["cull_connected"]
-
-
-def test_the_course_enables_it_wherever_it_starts_jupyter() -> None:
-    root = Path(__file__).resolve().parents[2]
-    for file in ("Makefile", "binder/postBuild"):
-        assert "python -m labkit.ui.jupyter_extension" in (root / file).read_text()
