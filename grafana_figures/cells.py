@@ -150,7 +150,7 @@ def table(title: str, found: Sequence[Column], theme: Theme, link: Link) -> Json
                 "align": align,
                 "fill": {"color": theme.header},
                 "line": {"color": theme.grid, "width": 1},
-                "font": {"color": "#6e9fff", "size": 12},
+                "font": {"color": theme.text, "size": 14},
                 "height": 28,
             },
             "cells": {
@@ -158,7 +158,7 @@ def table(title: str, found: Sequence[Column], theme: Theme, link: Link) -> Json
                 "align": align,
                 "fill": {"color": fills},
                 "line": {"color": theme.grid, "width": 1},
-                "font": {"color": colors, "size": 12},
+                "font": {"color": colors, "size": 14},
                 "height": 28,
             },
         }

@@ -22,8 +22,8 @@ def heatmap(spec: Spec, title: str, series: Sequence[Series], window: Window, th
     """A row for each bucket of a Prometheus histogram, coloured by how many values fell into it alone."""
     frame = layout(title, theme)
     frame["xaxis"] = {"type": "date", "range": times([window.start, window.end]), "gridcolor": theme.grid}
-    frame["xaxis"] |= {"tickfont": {"size": 11, "color": theme.faint}, "nticks": 7, "automargin": True}
-    frame["yaxis"] = {"tickfont": {"size": 11, "color": theme.faint}, "gridcolor": theme.grid, "automargin": True}
+    frame["xaxis"] |= {"tickfont": {"size": 13, "color": theme.faint}, "nticks": 7, "automargin": True}
+    frame["yaxis"] = {"tickfont": {"size": 13, "color": theme.faint}, "gridcolor": theme.grid, "automargin": True}
     figure: Json = {"data": [], "layout": frame}
     rows = _rows(series)
     if not rows or not any(value for _, values in rows for value in values):
@@ -39,7 +39,7 @@ def heatmap(spec: Spec, title: str, series: Sequence[Series], window: Window, th
             "colorscale": _SCALE,
             "zmin": 0,
             "hovertemplate": "≤ %{y}: %{z:.3g}/s<extra>%{x|%H:%M:%S}</extra>",
-            "colorbar": {"thickness": 10, "tickfont": {"size": 10, "color": theme.faint}, "outlinewidth": 0},
+            "colorbar": {"thickness": 10, "tickfont": {"size": 13, "color": theme.faint}, "outlinewidth": 0},
         }
     ]
     return figure

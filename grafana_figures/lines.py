@@ -8,7 +8,7 @@ from typing import Any
 from grafana_figures.model import Field, Json, Spec
 from grafana_figures.promql import Window
 from grafana_figures.series import Series, reduced
-from grafana_figures.theme import Theme, color, layout, series_color, translucent
+from grafana_figures.theme import Theme, color, layout, series_color, series_dash, translucent
 from grafana_figures.units import ticks, written
 
 __all__ = ["areas", "graph", "nothing", "times"]
@@ -79,7 +79,7 @@ def _time_axis(window: Window, theme: Theme) -> Json:
         "range": [first, last],
         "gridcolor": theme.grid,
         "linecolor": theme.grid,
-        "tickfont": {"size": 11, "color": theme.faint},
+        "tickfont": {"size": 13, "color": theme.faint},
         "nticks": 6,
         "tickangle": 0,
         "tickformat": "%H:%M:%S" if window.length <= 180 else "%H:%M" if window.length <= 86400 else "%d %b %H:%M",
@@ -90,7 +90,7 @@ def _time_axis(window: Window, theme: Theme) -> Json:
 
 
 def _legend(place: str, theme: Theme) -> Json:
-    found: Json = {"font": {"size": 11, "color": theme.text}, "bgcolor": "rgba(0,0,0,0)", "itemwidth": 30}
+    found: Json = {"font": {"size": 13, "color": theme.text}, "bgcolor": "rgba(0,0,0,0)", "itemwidth": 30}
     if place == "right":
         return found | {"x": 1.02, "y": 1, "xanchor": "left"}
     return found | {"orientation": "h", "x": 0, "y": -0.14, "yanchor": "top"}
@@ -124,9 +124,9 @@ def _trace(one: Series, index: int, theme: Theme) -> Json:
         "connectgaps": shown.nulls == "connected",
         "line": {
             "color": css,
-            "width": max(1.3, shown.width),
+            "width": max(2.0, shown.width),
             "shape": "hv" if shown.stepped else "linear",
-            "dash": "dash" if shown.dashed else "solid",
+            "dash": "dash" if shown.dashed else "solid" if shown.color else series_dash(index),
         },
         "marker": {"size": 4, "color": css},
     }
@@ -188,11 +188,11 @@ def _value_axis(shown: Field, series: Sequence[Series], theme: Theme) -> Json:
     axis: Json = {
         "gridcolor": theme.grid,
         "zerolinecolor": theme.grid,
-        "tickfont": {"size": 11, "color": theme.faint},
+        "tickfont": {"size": 13, "color": theme.faint},
         "ticks": "outside",
         "ticklen": 5,
         "tickcolor": "rgba(0,0,0,0)",
-        "title": {"text": shown.label, "font": {"size": 11, "color": theme.faint}},
+        "title": {"text": shown.label, "font": {"size": 13, "color": theme.faint}},
         "automargin": True,
     }
     if shown.log:

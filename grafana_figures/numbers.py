@@ -54,7 +54,7 @@ def stat(spec: Spec, title: str, series: Sequence[Series], theme: Theme) -> Json
         if mode == "background" and value is not None:
             frame["paper_bgcolor"] = frame["plot_bgcolor"] = css
         written_in = css if mode == "value" and value is not None else theme.text if value is not None else theme.faint
-        label = f"<br><span style='font-size:12px'>{one.name}</span>" if len(shown) > 1 else ""
+        label = f"<br><span style='font-size:14px'>{one.name}</span>" if len(shown) > 1 else ""
         note: Json = {"text": f"<b>{text}</b>{label}", "x": (left + right) / 2, "y": 0.55, "showarrow": False}
         note |= {"xref": "paper", "yref": "paper", "font": {"size": 34 if len(shown) < 3 else 20, "color": written_in}}
         frame["annotations"].append(note)
@@ -107,7 +107,7 @@ def gauge(spec: Spec, title: str, series: Sequence[Series], theme: Theme) -> Jso
         dial |= {"bgcolor": theme.header, "borderwidth": 0, "steps": steps}
         trace: Json = {"type": "indicator", "mode": "gauge", "value": value, "domain": domain, "gauge": dial}
         figure["data"].append(trace)
-        label = f"<br><span style='font-size:12px'>{one.name}</span>" if len(series) > 1 else ""
+        label = f"<br><span style='font-size:14px'>{one.name}</span>" if len(series) > 1 else ""
         note: Json = {"text": f"<b>{text}</b>{label}", "x": (index + 0.5) / len(series), "y": 0, "showarrow": False}
         note |= {
             "xref": "paper",

@@ -193,7 +193,7 @@ def _noted(panel: Panel, pen: Pen) -> Panel:
     if not note:
         return panel
     words: Json = {"text": "<br>".join(textwrap.wrap(note, 44)), "x": 0.5, "y": 0.5, "yshift": -18, "yanchor": "top"}
-    words |= {"xref": "paper", "yref": "paper", "showarrow": False, "font": {"size": 11, "color": pen.theme.faint}}
+    words |= {"xref": "paper", "yref": "paper", "showarrow": False, "font": {"size": 13, "color": pen.theme.faint}}
     frame = {**panel.figure["layout"], "annotations": [*panel.figure["layout"].get("annotations", ()), words]}
     return replace(panel, note=note, figure={**panel.figure, "layout": frame})
 

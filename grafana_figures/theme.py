@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from grafana_figures.model import Json
 
-__all__ = ["DARK", "LIGHT", "Theme", "color", "layout", "series_color", "translucent"]
+__all__ = ["DARK", "LIGHT", "Theme", "color", "layout", "series_color", "series_dash", "translucent"]
 
 _NAMED = {
     "green": "#73bf69",
@@ -32,20 +32,10 @@ _NAMED = {
     "text": "#ccccdc",
     "transparent": "rgba(0,0,0,0)",
 }
-_SERIES = (
-    "#73bf69",
-    "#f2cc0c",
-    "#5794f2",
-    "#ff9830",
-    "#f2495c",
-    "#b877d9",
-    "#4fc3c7",
-    "#e0a3c4",
-    "#a6d06a",
-    "#c8a27a",
-    "#8ab8ff",
-    "#d65db1",
-)
+# Okabe and Ito's palette (2008), which those who are colour-blind tell apart; without its black and its yellow, which
+# one of the two themes would swallow.
+_SERIES = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9")
+_DASHES = ("solid", "dash", "dot", "dashdot")
 
 
 @dataclass(frozen=True)
@@ -60,7 +50,7 @@ class Theme:
 
 
 DARK = Theme(panel="#181b1f", text="#ccccdc", faint="#9a9ba6", grid="#2b2e35", header="#22252b")
-LIGHT = Theme(panel="#ffffff", text="#24292e", faint="#6a6d77", grid="#e6e7eb", header="#f4f5f5")
+LIGHT = Theme(panel="#ffffff", text="#24292e", faint="#5a5d66", grid="#e6e7eb", header="#f4f5f5")
 
 
 def color(name: str) -> str:
@@ -69,8 +59,13 @@ def color(name: str) -> str:
 
 
 def series_color(index: int) -> str:
-    """The colour of the series with this number."""
+    """The colour of the series with this number, readable on dark and on light."""
     return _SERIES[index % len(_SERIES)]
+
+
+def series_dash(index: int) -> str:
+    """How its line is drawn: where colours begin again, another way."""
+    return _DASHES[index // len(_SERIES) % len(_DASHES)]
 
 
 def translucent(css: str, opacity: float) -> str:
@@ -93,10 +88,10 @@ def layout(title: str, theme: Theme, *, height: int = 320) -> Json:
         height: In pixels.
     """
     return {
-        "title": {"text": title, "x": 0.012, "xanchor": "left", "font": {"size": 14, "color": theme.text}},
+        "title": {"text": title, "x": 0.012, "xanchor": "left", "font": {"size": 16, "color": theme.text}},
         "paper_bgcolor": theme.panel,
         "plot_bgcolor": theme.panel,
-        "font": {"color": theme.text, "size": 12, "family": "Inter, Helvetica, Arial, 'Liberation Sans', sans-serif"},
+        "font": {"color": theme.text, "size": 14, "family": "Inter, Helvetica, Arial, 'Liberation Sans', sans-serif"},
         "margin": {"t": 44, "r": 16, "b": 36, "l": 16},
         "height": height,
         "hoverlabel": {"bgcolor": theme.header, "bordercolor": theme.grid, "font": {"color": theme.text}},

@@ -155,7 +155,6 @@ def load(
     from concurrent.futures import ThreadPoolExecutor
 
     import pandas as pd
-    from tqdm.auto import tqdm
 
     if not (1 <= n <= 100_000 and rate > 0 and 1 <= workers <= 64):
         raise SettingError(
@@ -168,14 +167,14 @@ def load(
     with (
         contextlib.closing(_Page(target, sent, timeout)) as page,
         ThreadPoolExecutor(workers) as pool,
-        tqdm(total=n, desc=f"GET {target}", unit="request", leave=False, delay=1.0) as bar,
+        display.progress(n, f"GET {target}", "request") as step,
     ):
 
         def one(index: int) -> tuple[float, int, float, str, str]:
             # The n-th request has its time, however long those before it took.
             time.sleep(max(0.0, begun + index / rate - time.perf_counter()))
             row = page.get()
-            bar.update()
+            step()
             return row
 
         rows = list(pool.map(one, range(n)))

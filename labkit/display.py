@@ -6,14 +6,20 @@ papermill. Colours are JupyterLab's own variables, with fall-backs, so that both
 
 from __future__ import annotations
 
+import contextlib
 import html
 import importlib
 import itertools
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from typing import Any
+
+from labkit import kernel
 
 __all__ = [
     "Live",
@@ -24,7 +30,9 @@ __all__ = [
     "figures_without_internet",
     "in_notebook",
     "message",
+    "progress",
     "show",
+    "style",
     "table",
 ]
 
@@ -43,6 +51,10 @@ _EDGES = {
 }
 SYMBOLS = {"good": "✔", "note": "ℹ", "warning": "⚠", "bad": "✘"}
 """What stands for a state besides its colour."""
+
+_SPOKEN = {symbol: kind for kind, symbol in SYMBOLS.items()} | {"○": "to do", "▶": "now", "…": "not yet"}
+_WIDE, _LONG = 72, 18
+"""Columns and lines of text from which on it may have to be scrolled."""
 
 _TOKENS = (
     ("Comment", "var(--jp-mirror-editor-comment-color,#5f7d7d)"),
@@ -69,7 +81,7 @@ class Rich:
         return self.text
 
     def __add__(self, other: Rich) -> Rich:
-        return Rich(self.html + other.html, self.text + "\n" + other.text)
+        return Rich(self.html + other.html, f"{self.text}\n{other.text}".lstrip("\n"))
 
 
 class Shown:
@@ -88,9 +100,7 @@ class Shown:
 
 def in_notebook() -> bool:
     """Whether this code runs in a Jupyter kernel."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    return shell is not None and hasattr(shell, "kernel")
+    return kernel.running() is not None
 
 
 def figures_without_internet() -> None:
@@ -134,18 +144,74 @@ class Live:
         else:
             print(what.text, flush=True)
 
-    def update(self, what: Any) -> None:
-        """Show `what`, a `Rich` or (in a notebook) a widget, instead."""
+    def update(self, what: Rich) -> None:
+        """Show `what` instead."""
         if self._handle is not None:
             self._handle.update(what)
-        elif str(what) != self._text:
-            print(str(what).removeprefix(self._text).lstrip("\n"), flush=True)
-        self._text = str(what)
+        elif what.text != self._text:
+            print(what.text.removeprefix(self._text).lstrip("\n"), flush=True)
+        self._text = what.text
 
 
 def show(what: Rich) -> Live:
     """Show `what` now, not at the end of the cell."""
     return Live(what)
+
+
+@contextlib.contextmanager
+def progress(total: int, what: str, unit: str) -> Iterator[Callable[[], object]]:
+    """A bar for what may take a while; shown once that has taken a second.
+
+    Args:
+        total: How many steps there are.
+        what: What is done, as in "GET http://…".
+        unit: What a step is.
+
+    Returns:
+        To be called after each step, from whatever thread.
+    """
+    if not in_notebook():
+        from tqdm import tqdm
+
+        with tqdm(total=total, desc=what, unit=unit, leave=False, delay=1.0) as line:
+            yield line.update
+        return
+    bar = _Bar(total, what, unit)
+    try:
+        yield bar.step
+    finally:
+        bar.end()
+
+
+class _Bar:
+    """In a notebook it is plain HTML, of which what was seen last stays; tqdm's would be a widget that is then gone."""
+
+    def __init__(self, total: int, what: str, unit: str) -> None:
+        self._total, self._what, self._unit = total, what, unit
+        self._done, self._begun, self._lock = 0, time.monotonic(), threading.Lock()
+        self._next = self._begun + 1.0
+        self._live: Live | None = None
+
+    def step(self) -> None:
+        with self._lock:
+            self._done += 1
+            if time.monotonic() >= self._next:
+                self._next = time.monotonic() + 0.25
+                self._draw()
+
+    def end(self) -> None:
+        with self._lock:
+            if self._live is not None:
+                self._draw()
+
+    def _draw(self) -> None:
+        words = f"{self._done} of {self._total} {self._unit}s · {time.monotonic() - self._begun:.0f} s"
+        bar = f'<progress max="{self._total}" value="{self._done}" aria-label="{html.escape(self._what)}"></progress>'
+        now = Rich(f"<div>{bar} {words} · {html.escape(self._what)}</div>", f"{words} · {self._what}")
+        if self._live is None:
+            self._live = Live(now)
+        else:
+            self._live.update(now)
 
 
 def _highlight(text: str, language: str) -> str:
@@ -157,12 +223,33 @@ def _highlight(text: str, language: str) -> str:
     for token, value in get_lexer_by_name(language, stripnl=False).get_tokens(text):
         colour = next((colour for kind, colour in styles if token in kind), None)
         escaped = html.escape(value, quote=False)
-        parts.append(f'<span style="color:{colour}">{escaped}</span>' if colour and value.strip() else escaped)
+        # Towards the text's own colour: as they are, JupyterLab's are too faint on the grey of an output.
+        mixed = f"color-mix(in srgb,{colour} 50%,var(--jp-content-font-color0,#000))"
+        parts.append(f'<span style="color:{mixed}">{escaped}</span>' if colour and value.strip() else escaped)
     return "".join(parts).rstrip("\n")
 
 
-def _pre(content: str, height: str) -> str:
-    return f'<pre style="{_PRE};max-height:{height};overflow:auto">{content}</pre>'
+def _pre(content: str, text: str, label: str, height: str) -> str:
+    lines = text.splitlines()
+    reached = _reached(label) if len(lines) > _LONG or max(map(len, lines), default=0) > _WIDE else ""
+    return f'<pre{reached} style="{_PRE};max-height:{height};overflow:auto">{content}</pre>'
+
+
+def _reached(label: str) -> str:
+    """Attributes by which what scrolls can be reached and scrolled by keyboard, and says what it is."""
+    return f' tabindex="0" role="region" aria-label="{html.escape(label)}"'
+
+
+def _symbol(text: str) -> str:
+    """A symbol, which is an image to those who hear it."""
+    spoken = _SPOKEN.get(text)
+    return f'<span role="img" aria-label="{spoken}">{text}</span>' if spoken else html.escape(text)
+
+
+def style() -> Rich:
+    """What has figures follow JupyterLab's theme and say what they are, to be shown once in a notebook."""
+    css, script = (resources.files(__package__).joinpath(f"display.{kind}").read_text() for kind in ("css", "js"))
+    return Rich(f"<style>{css}</style><script>{script}</script>", "")
 
 
 def code(text: str, language: str = "yaml", title: str = "") -> Rich:
@@ -174,7 +261,7 @@ def code(text: str, language: str = "yaml", title: str = "") -> Rich:
         title: A caption, such as the file's name.
     """
     caption = f'<div style="opacity:.75;{_FONT}">{html.escape(title)}</div>' if title else ""
-    body = caption + _pre(_highlight(text, language), "40em")
+    body = caption + _pre(_highlight(text, language), text, title or language, "40em")
     plain = f"# {title}\n{text}" if title else text
     return Rich(f'<div style="{_BOX.format(edge="transparent")}">{body}</div>', plain.rstrip("\n"))
 
@@ -190,7 +277,7 @@ def command(line: str, output: str = "", *, failed: bool = False) -> Rich:
         is_yaml = any(pair in (("-o", "yaml"), ("--output", "yaml")) for pair in itertools.pairwise(words))
         is_yaml = is_yaml or "-oyaml" in words
         shown = _highlight(output, "yaml") if is_yaml else html.escape(output.strip("\n"), quote=False)
-        body = _pre(shown, "26em")
+        body = _pre(shown, output, f"Output of {line.splitlines()[0]}", "26em")
     text = f"{prompt}\n{output.strip(chr(10))}".rstrip("\n")
     return Rich(f'<div style="{_BOX.format(edge=edge)}">{head}{body}</div>', text)
 
@@ -205,7 +292,7 @@ def message(text: str, kind: str = "note", *, next_step: str = "") -> Rich:
     """
     style = _BOX.format(edge=_EDGES[kind]).replace(_FONT, "line-height:1.45")
     step = f"<div>→ {html.escape(next_step, quote=False)}</div>" if next_step else ""
-    body = f"<b>{SYMBOLS[kind]}</b> {html.escape(text, quote=False)}{step}"
+    body = f"<b>{_symbol(SYMBOLS[kind])}</b> {html.escape(text, quote=False)}{step}"
     plain = f"{SYMBOLS[kind]} {text}" + (f"\n  → {next_step}" if next_step else "")
     return Rich(f'<div style="{style};white-space:pre-line">{body}</div>', plain)
 
@@ -219,18 +306,19 @@ def table(rows: Iterable[Mapping[str, object]], columns: Sequence[str], *, capti
         caption: Shown above it.
     """
     cells = [[str(row.get(column, "")) for column in columns] for row in rows]
-    style = "text-align:left;padding:3px 10px;vertical-align:top;white-space:pre-wrap"
+    cell = "text-align:left;padding:3px 10px;vertical-align:top;white-space:pre-wrap"
     # A name is never broken at its hyphens; only sentences wrap.
-    name = style.replace("pre-wrap", "pre")
-    head = "".join(f'<th style="{style}">{html.escape(c)}</th>' for c in columns)
-    lines = [
-        "".join(f'<td style="{style if " " in c else name}">{html.escape(c)}</td>' for c in line) for line in cells
-    ]
+    name = cell.replace("pre-wrap", "pre")
+    # What heads nothing is no heading.
+    head = "".join(
+        f'<th scope="col" style="{cell}">{html.escape(c)}</th>' if c else f'<td style="{cell}"></td>' for c in columns
+    )
+    lines = ["".join(f'<td style="{cell if " " in c else name}">{_symbol(c)}</td>' for c in line) for line in cells]
     body = "".join(f"<tr>{line}</tr>" for line in lines)
     above = f"<div><b>{html.escape(caption)}</b></div>" if caption else ""
-    markup = (
-        f'{above}<table style="border-collapse:collapse"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-    )
+    label = caption or f"Table of {', '.join(filter(None, columns))}"
+    made = f'<table style="border-collapse:collapse"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    markup = f'{above}<div{_reached(label)} style="overflow-x:auto">{made}</div>'
     widths = [max(len(line[n]) for line in [list(columns), *cells]) for n in range(len(columns))]
     padded = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in [list(columns), *cells]]
     plain = "\n".join(line.rstrip() for line in ([caption] if caption else []) + padded)

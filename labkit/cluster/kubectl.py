@@ -10,6 +10,7 @@ from labkit.cluster import target as targets
 from labkit.cluster import watching
 from labkit.cluster.kubeconfig import kubectl_program
 from labkit.cluster.running import Output, run
+from labkit.cluster.terminal import refuse_endless
 from labkit.cluster.words import Command
 from labkit.ground.errors import ClusterError, MissingToolError
 
@@ -57,12 +58,13 @@ def kubectl(
 
     Raises:
         NoTargetError: No cluster was chosen, or another one than that answers now.
-        ClusterError: It failed; the message is the server's own, with a next step.
+        ClusterError: It failed; the message is the server's own, with a next step. Or it would wait for a terminal.
         MissingToolError: kubectl is not installed.
     """
     targets.current()
     words, typed = command_line(command)
     _stay(words, targets.current())
+    refuse_endless(words, stdin)
     target = targets.checked(write=_writes(words))
     watch = watching.watch(words, stdin)
     if target.arguments:

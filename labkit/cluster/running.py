@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import shlex
+import signal
 import subprocess
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from labkit import display
 from labkit.cluster import target as targets
@@ -19,6 +21,9 @@ __all__ = ["Output", "kubectl", "run"]
 
 # kubectl's client library logs each try at discovery; the last line of its error says the same once.
 _LOG_LINE = re.compile(r"^[EWIF]\d{4} [\d:.]+ +\d+ \S+\.go:\d+\].*\n?", re.MULTILINE)
+
+_LAST_WORDS = 2.0
+"""Seconds that a program has to end once it is told to."""
 
 
 class Output(str):
@@ -59,29 +64,52 @@ def run(
 
     Raises:
         ClusterError: It failed.
+        KeyboardInterrupt: It was interrupted, and has ended.
     """
     line = f"{typed} <<EOF\n{stdin.rstrip()}\nEOF" if stdin is not None else typed
     live = display.show(display.command(line)) if show else None
-    source: Any = {"input": stdin.encode()} if stdin is not None else {"stdin": subprocess.DEVNULL}
-    try:
-        done = subprocess.run(
-            [*leash(), *program], capture_output=True, env=target.environment, timeout=timeout, **source
-        )
-    except subprocess.TimeoutExpired as error:
-        seen = (error.stdout or b"").decode(errors="replace")
-        if live is not None:
-            live.update(display.command(line, seen, failed=True))
-        raise ClusterError(
-            f"{typed}\ndid not end within {timeout:g} s",
-            next_step=f"Is the cluster well? `kubectl get nodes` on {target}. A longer wait: timeout=….",
-        ) from None
-    stdout = done.stdout.decode(errors="replace")
-    stderr = _LOG_LINE.sub("", done.stderr.decode(errors="replace"))
+    process = subprocess.Popen(
+        [*leash(), *program],
+        stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=target.environment,
+        process_group=0,
+    )
+    with process:
+        try:
+            out, err = process.communicate(None if stdin is None else stdin.encode(), timeout)
+        except (subprocess.TimeoutExpired, KeyboardInterrupt) as ending:
+            late = isinstance(ending, subprocess.TimeoutExpired)
+            seen = _end(process).decode(errors="replace")
+            if live is not None:
+                live.update(display.command(line, seen if late else f"{seen}\n^C: interrupted", failed=True))
+            if not late:
+                raise
+            raise ClusterError(
+                f"{typed}\ndid not end within {timeout:g} s",
+                next_step=f"Is the cluster well? `kubectl get nodes` on {target}. A longer wait: timeout=…. What never "
+                "ends by itself belongs in a terminal.",
+            ) from None
+    stdout = out.decode(errors="replace")
+    stderr = _LOG_LINE.sub("", err.decode(errors="replace"))
     if live is not None:
-        live.update(display.command(line, stdout + stderr, failed=done.returncode != 0))
+        live.update(display.command(line, stdout + stderr, failed=process.returncode != 0))
     if ended is not None:
         # Also of what failed half-way something is there.
         ended(stdout)
-    if done.returncode != 0:
-        raise explain(typed, stderr or stdout, done.returncode, str(target))
+    if process.returncode != 0:
+        raise explain(typed, stderr or stdout, process.returncode, str(target))
     return Output(stdout)
+
+
+def _end(process: subprocess.Popen[bytes]) -> bytes:
+    """End a program with all that it has started; returns what it had printed."""
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, sign)
+        try:
+            return process.communicate(timeout=_LAST_WORDS)[0]
+        except subprocess.TimeoutExpired as error:
+            seen = error.stdout or b""
+    return seen

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from labkit import cluster, display, istio
+from labkit import cluster, display, istio, kernel
 from labkit.cluster.target import Chosen, choosing
 from labkit.course import choice, stages, targets
 from labkit.course.checks import Check, Checklist
@@ -56,6 +56,14 @@ class Lesson:
         """End the lesson: remember it, and show how far the course has come."""
         self.progress.finish(self.name)
         display.show(self.progress.rich())
+        if seconds := kernel.mark_finished(True):
+            text = f"Once nothing has run here for {seconds / 60:g} minutes this notebook's kernel ends, with its "
+            text += "port-forwards: its memory is free then, and all that is shown stays."
+            display.show(
+                display.message(
+                    text, "note", next_step="To go on after that: Kernel ▸ Restart Kernel and Run All Cells."
+                )
+            )
 
     def keep_snapshot(self, *, show: bool = True) -> cluster.Snapshot:
         """Keep what is on the cluster now, for "nothing is left" at the end; one taken before Istio came stays.
@@ -123,6 +131,7 @@ def begin(name: str, release: str = "", target: str = "", *, needs: Sequence[str
         if name not in LESSONS:
             raise CheckError(f"there is no lesson {name!r}", next_step=f"The lessons: {', '.join(LESSONS)}.")
         display.figures_without_internet()
+        kernel.prepare()
         said = choice.chosen(release, target)
         if said.note and not (release and target):
             display.show(display.message(said.note, "warning"))
@@ -137,7 +146,8 @@ def begin(name: str, release: str = "", target: str = "", *, needs: Sequence[str
         lesson.keep_snapshot(show=False)
     os.chdir(known.path)
     display.show(
-        display.message(
+        display.style()
+        + display.message(
             f"{name} · {LESSONS[name]}\n"
             f"Kubernetes {server}, kubeconfig {_short(str(chosen))}\n"
             f"Istio {known.version}; paths below start in {_short(str(known.path))}",

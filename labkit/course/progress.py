@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,8 +30,52 @@ LESSONS = {
 """The course: notebooks in their order, with their titles."""
 
 
+@dataclass
+class _Ticks:
+    """What a file of progress says.
+
+    Args:
+        of: A name that is new whenever all is forgotten: ticks of another one are of a cluster that was emptied since.
+        finished: Lesson → when it was played to its end.
+        lessons: Lesson → check → when it passed.
+    """
+
+    of: str = ""
+    finished: dict[str, str] = field(default_factory=dict)
+    lessons: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> _Ticks | None:
+        """Those in a file; None where it is damaged."""
+        try:
+            kept = json.loads(files.read(path))
+            finished, lessons = dict(kept["finished"]), {name: dict(ticks) for name, ticks in kept["lessons"].items()}
+            # Words only, whatever is in there: they are shown.
+            return cls(
+                str(kept.get("of", "")),
+                {str(name): str(when) for name, when in finished.items()},
+                {
+                    str(name): {str(check): str(when) for check, when in ticks.items()}
+                    for name, ticks in lessons.items()
+                },
+            )
+        except FileNotFoundError:
+            return cls()
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return None
+
+    def add(self, other: _Ticks) -> None:
+        """Take over the ticks of another one."""
+        self.finished |= other.finished
+        for lesson, ticks in other.lessons.items():
+            self.lessons[lesson] = self.lessons.get(lesson, {}) | ticks
+
+
 class Progress:
     """Which checks of which lesson passed on this cluster, and when.
+
+    Notebooks that are open at the same time share the file: each change is put into what it says by then, and what
+    one notebook has forgotten no other brings back.
 
     Args:
         folder: Where it is kept; made when something is first kept.
@@ -36,17 +85,20 @@ class Progress:
     def __init__(self, folder: Path, cluster: str = "") -> None:
         self.folder = folder
         self.cluster = cluster
-        try:
-            kept = json.loads(files.read(folder / "progress.json"))
-            finished, lessons = dict(kept["finished"]), {name: dict(ticks) for name, ticks in kept["lessons"].items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            # A damaged file costs ticks, not a lesson.
-            finished, lessons = {}, {}
-        # Words only, whatever is in there: they are shown.
-        self.finished: dict[str, str] = {str(name): str(when) for name, when in finished.items()}
-        self.lessons: dict[str, dict[str, str]] = {
-            str(name): {str(check): str(when) for check, when in ticks.items()} for name, ticks in lessons.items()
-        }
+        # A damaged file costs ticks, not a lesson.
+        self._seen = _Ticks.read(self._file) or _Ticks()
+        # What was reached here: the next change writes it once more, where the file was damaged or the disk full.
+        self._own = _Ticks(self._seen.of)
+
+    @property
+    def finished(self) -> dict[str, str]:
+        """Lesson → when it was played to its end."""
+        return self._seen.finished
+
+    @property
+    def lessons(self) -> dict[str, dict[str, str]]:
+        """Lesson → check → when it passed."""
+        return self._seen.lessons
 
     @classmethod
     def of_target(cls) -> Progress:
@@ -64,18 +116,15 @@ class Progress:
 
     def passed(self, lesson: str, check: str) -> None:
         """Remember that a check passed."""
-        self.lessons.setdefault(lesson, {})[check] = _now()
-        self._save()
+        self._keep(_Ticks(lessons={lesson: {check: _now()}}))
 
     def finish(self, lesson: str) -> None:
         """Remember that a lesson was played to its end."""
-        self.finished[lesson] = _now()
-        self._save()
+        self._keep(_Ticks(finished={lesson: _now()}))
 
     def forget(self) -> None:
         """Forget all but the snapshot: the cluster is empty again."""
-        self.lessons, self.finished = {}, {}
-        self._save()
+        self._keep(_Ticks(), forgotten=secrets.token_hex(6))
 
     def rich(self, now: str = "") -> display.Rich:
         """As a table to show; `now` is the lesson being played."""
@@ -87,14 +136,36 @@ class Progress:
             rows.append({"": mark, "Lesson": name, "About": title, "Checks passed": str(checks or ""), "When": when})
         return display.table(rows, ["", "Lesson", "About", "Checks passed", "When"])
 
-    def _save(self) -> None:
-        path = self.folder / "progress.json"
+    @property
+    def _file(self) -> Path:
+        return self.folder / "progress.json"
+
+    def _keep(self, new: _Ticks, *, forgotten: str = "") -> None:
         try:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            files.write(path, json.dumps({"lessons": self.lessons, "finished": self.finished}, indent=1).encode())
+            with self._alone():
+                self._take(new, _Ticks.read(self._file), forgotten)
+                files.write(self._file, json.dumps(vars(self._seen), indent=1).encode())
         except OSError as error:
+            self._take(new, self._seen, forgotten)
             # As a damaged file does, this costs ticks, not a lesson.
-            display.show(display.message(f"Your progress cannot be kept: {path}: {error.strerror}.", "warning"))
+            display.show(display.message(f"Your progress cannot be kept: {self._file}: {error.strerror}.", "warning"))
+
+    def _take(self, new: _Ticks, kept: _Ticks | None, forgotten: str) -> None:
+        """Put what is new, and what was reached here since all was last forgotten, into what is kept."""
+        there = _Ticks(forgotten) if forgotten else kept or _Ticks(self._own.of)
+        if there.of != self._own.of:
+            self._own = _Ticks(there.of)
+        self._own.add(new)
+        there.add(self._own)
+        self._seen = there
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """While no other process changes the file."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (self.folder / "progress.json.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
 
 def _now() -> str:

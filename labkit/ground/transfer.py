@@ -113,7 +113,8 @@ def download(url: str, target: Path, sha256: str, patience: Patience | None = No
 
 
 def _complete(url: str, partial: Path, patience: Patience, bar: bool) -> None:
-    from tqdm.auto import tqdm
+    # Not tqdm.auto, which in a notebook is a widget: that is gone when the notebook is opened again.
+    from tqdm import tqdm
 
     end = time.monotonic() + patience.deadline
     furthest = _size(partial)

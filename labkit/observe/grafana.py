@@ -55,7 +55,7 @@ class Grafana(grafana_figures.Grafana):
         sources: The datasources; None for those of the cluster, or one Prometheus where `dashboards` are given.
         interval: How often Prometheus takes samples, e.g. "5s"; "" for what the datasource says. `$__rate_interval` is
             four times this, and points of a graph are no closer.
-        theme: "dark" or "light".
+        theme: "light", whose frame takes JupyterLab's own theme, or "dark", as Grafana's pages are.
 
     Raises:
         ClusterError: the cluster has no dashboard.
@@ -68,7 +68,7 @@ class Grafana(grafana_figures.Grafana):
         *,
         sources: Sequence[Source] | None = None,
         interval: str = "",
-        theme: str = "dark",
+        theme: str = "light",
     ) -> None:
         if sources is None:
             sources = datasources() if dashboards is None else ()

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Jaeger", "Trace"]
 
-_COLOURS = ("#17b8be", "#829ae3", "#f89570", "#b7885e", "#e79fd5", "#1e96be", "#89dac1", "#ffcb99", "#b3ad9e")
-
 
 @dataclass(frozen=True)
 class Trace:
@@ -89,9 +87,11 @@ class Trace:
         """The trace as Jaeger draws it: a bar a span, below its parent, from its start to its end in milliseconds."""
         import plotly.graph_objects as go
 
+        from labkit.observe.looks import COLOURS, dress
+
         order = _depth_first(self.spans)
         figure = go.Figure()
-        colours = dict(zip(self.services, _COLOURS * (1 + len(self.services) // len(_COLOURS)), strict=False))
+        colours = dict(zip(self.services, COLOURS * (1 + len(self.services) // len(COLOURS)), strict=False))
         for service in self.services:
             part = order[order["service"] == service]
             figure.add_bar(
@@ -105,10 +105,11 @@ class Trace:
                 hovertemplate="%{customdata[0]}<br>%{customdata[1]}, %{customdata[2]:.2f} ms",
             )
         labels = ["\u2003" * row["depth"] + f"{row['service']} ({row['kind']})" for row in order.to_dict("records")]
-        figure.update_layout(
-            title=f"Trace {self.id[-7:]}: {len(self.spans)} spans, {self.duration_ms:.1f} ms",
-            barmode="overlay",
+        dress(
+            figure,
+            f"Trace {self.id[-7:]}: {len(self.spans)} spans, {self.duration_ms:.1f} ms",
             height=120 + 26 * len(order),
+            barmode="overlay",
             legend_title="service",
             xaxis_title="time since the request came in (ms)",
         )
@@ -213,6 +214,8 @@ class Jaeger:
         """Who called whom, as a flow from left to right; the width is the number of calls."""
         import plotly.graph_objects as go
 
+        from labkit.observe.looks import COLOURS, dress
+
         table = self.dependencies()
         names = list(dict.fromkeys([*table["parent"], *table["child"]]))
         link = {
@@ -220,8 +223,8 @@ class Jaeger:
             "target": [names.index(name) for name in table["child"]],
             "value": list(table["calls"]),
         }
-        figure = go.Figure(go.Sankey(node={"label": names, "color": "#11939a"}, link=link))
-        return figure.update_layout(title="Calls between services in the last day", height=360)
+        figure = go.Figure(go.Sankey(node={"label": names, "color": COLOURS[0]}, link=link))
+        return dress(figure, "Calls between services in the last day", height=360)
 
 
 def _last_day() -> dict[str, str]:

@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 
+from grafana_figures.theme import LIGHT
+from labkit.observe.looks import BAD, COLOURS, DEGRADED, GOOD, TCP, dress
+
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["draw", "layers"]
 
-_GOOD, _DEGRADED, _BAD, _TCP = "#3e8635", "#ec7a08", "#c9190b", "#2b9af3"
-_COLOURS = {"service": "#73bcf7", "unknown": "#b8bbbe"}
-_ROW = 90
+_COLOURS = {"service": COLOURS[5], "unknown": "#999999"}
+_ROW = 96
 
 
 def layers(names: list[str], edges: list[tuple[str, str]]) -> dict[str, int]:
@@ -58,8 +60,8 @@ def _positions(nodes: pd.DataFrame, edges: pd.DataFrame) -> dict[str, tuple[floa
 
 def _colour(edge: dict[str, Any]) -> str:
     if edge["protocol"] == "tcp":
-        return _TCP
-    return _BAD if edge["error_percent"] >= 10 else _DEGRADED if edge["error_percent"] > 0 else _GOOD
+        return TCP
+    return BAD if edge["error_percent"] >= 10 else DEGRADED if edge["error_percent"] > 0 else GOOD
 
 
 def _label(edge: dict[str, Any]) -> str:
@@ -94,7 +96,11 @@ def draw(nodes: pd.DataFrame, edges: pd.DataFrame, title: str) -> go.Figure:
         # Not in the middle, where edges that cross would have their words on top of each other.
         middle = {"x": x0 + 0.6 * (x1 - x0), "y": y0 + 0.6 * (y1 - y0)}
         figure.add_annotation(
-            text=_label(edge), showarrow=False, bgcolor="rgba(255,255,255,.85)", font_size=10, **middle
+            text=_label(edge).replace(", ", "<br>"),
+            showarrow=False,
+            bgcolor="rgba(255,255,255,.85)",
+            font_size=13,
+            **middle,
         )
     middles = [(places[one["source"]], places[one["target"]]) for one in lines]
     figure.add_scatter(
@@ -117,7 +123,7 @@ def draw(nodes: pd.DataFrame, edges: pd.DataFrame, title: str) -> go.Figure:
             "size": 24,
             "symbol": ["triangle-up" if kind == "service" else "square" for kind in nodes["kind"]],
             "color": [_COLOURS.get(kind, "#fff") for kind in nodes["kind"]],
-            "line": {"width": 1.5, "color": "#4f5255"},
+            "line": {"width": 2, "color": LIGHT.text},
         },
         hovertext=[f"{name}<br>in {row.in_rate:.2f}/s, out {row.out_rate:.2f}/s" for name, row in nodes.iterrows()],
         hoverinfo="text",
@@ -125,13 +131,8 @@ def draw(nodes: pd.DataFrame, edges: pd.DataFrame, title: str) -> go.Figure:
     )
     tall = max((abs(y) for _, y in places.values()), default=0)
     wide = max((x for x, _ in places.values()), default=0)
-    figure.update_layout(
-        title=title,
-        showlegend=False,
-        plot_bgcolor="#fff",
-        height=int(2 * tall * _ROW) + 240,
-        margin={"l": 20, "r": 20, "t": 60, "b": 20},
-    )
+    margin = {"l": 20, "r": 20, "t": 60, "b": 20}
+    dress(figure, title, height=int(2 * tall * _ROW) + 240, showlegend=False, margin=margin)
     figure.update_xaxes(visible=False, range=[-0.5, wide + 0.5])
     figure.update_yaxes(visible=False, range=[-tall - 0.8, tall + 0.6])
     return figure

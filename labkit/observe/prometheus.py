@@ -229,6 +229,8 @@ def chart(table: pd.DataFrame, title: str = "", unit: str | None = None) -> go.F
     """
     import plotly.graph_objects as go
 
+    from labkit.observe.looks import dress
+
     labels = [column for column in table.columns if column != "value"]
     figure = go.Figure()
     groups = table.groupby(labels, sort=True) if labels else [((), table)]
@@ -237,12 +239,13 @@ def chart(table: pd.DataFrame, title: str = "", unit: str | None = None) -> go.F
         legend = ", ".join(str(value) for value in values) or "value"
         figure.add_scatter(x=part.index, y=part["value"], name=legend, mode="lines+markers")
     shown = table.attrs.get("unit", "") if unit is None else unit
-    figure.update_layout(
-        title=title or table.attrs.get("promql", ""),
+    dress(
+        figure,
+        title or table.attrs.get("promql", ""),
+        height=380,
         xaxis_title="time (UTC)",
         yaxis_title=shown or "value",
         legend_title=", ".join(labels),
         showlegend=True,
-        height=380,
     )
     return figure.update_yaxes(rangemode="tozero")

@@ -138,7 +138,17 @@ def open_relay(name: str, port: int, secret: str, choose: Callable[[], cluster.C
 
     if name == BOOKINFO:
         return Relay(lambda: _way(choose()), port=port, secret=secret, home=lambda: _FIRST, silent=_CLOSED)
-    return Relay(lambda: _forward(*addon()).url, port=port, secret=secret, home=lambda: _path(addon()[1], ""))
+    return Relay(lambda: _forward(*addon()).url, port=port, secret=secret, home=lambda: _first_page(*addon()))
+
+
+def _first_page(target: cluster.Chosen, addon: Addon) -> str:
+    """The path of an add-on's first page; where Kiali asks who is there, that of somebody who has logged in."""
+    if addon.name != "kiali":
+        return _path(addon, "")
+    from labkit.observe.kiali import Kiali
+
+    kiali = Kiali.of_cluster(f"{_forward(target, addon).url}{_root(addon)}", NAMESPACE)
+    return f"{_root(addon)}/{kiali.page('', kiosk=False)}".rstrip("/")
 
 
 _lock = threading.Lock()

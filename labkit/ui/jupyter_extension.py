@@ -1,5 +1,5 @@
 """A Jupyter server extension: jupyter-server-proxy leads to this machine's own loopback address, and nowhere else.
-It also has what kernels say encrypted.
+It also has what kernels say encrypted, and ends those that nobody needs any more (`labkit.ui.idle_kernels`).
 
 A file in the folder `jupyter` beside this one enables it: pip copies that to where Jupyter looks (pyproject.toml).
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from labkit.ground.config import kernel_settings
+from labkit.ui import idle_kernels
 
 __all__ = ["ALLOWED"]
 
@@ -28,7 +29,10 @@ def _link_jupyter_server_extension(serverapp: Any) -> None:
     serverapp.config.ServerProxy.host_allowlist = list(ALLOWED)
     for name, value in kernel_settings().items():
         serverapp.config.KernelManager.setdefault(name, value)
+    for name, value in idle_kernels.settings().items():
+        serverapp.config.MappingKernelManager.setdefault(name, value)
 
 
 def _load_jupyter_server_extension(serverapp: Any) -> None:
+    idle_kernels.keep_ending(serverapp)
     serverapp.log.info("labkit: the proxy leads to %s only", " and ".join(ALLOWED))

@@ -1,12 +1,14 @@
-"""Readiness while it comes: a widget that lives as long as there is something to see, and a table that stays."""
+"""Readiness while it comes, and a table that stays.
+
+What is shown is plain HTML that takes the place of what was there: a page that is loaded again, a notebook that is
+opened later and a kernel that has ended all leave what was seen last. A widget would leave "Loading widget…".
+"""
 
 from __future__ import annotations
 
-import html
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from labkit import cluster, display
 from labkit.cluster import Readiness
@@ -16,105 +18,85 @@ from labkit.ground.errors import LabError, NotReadyError
 
 __all__ = ["ReadinessPanel", "ready", "watch"]
 
+_SECOND = 1.0
+
+
+def _progress(seen: Readiness, begun: float) -> display.Rich:
+    """How many are ready so far, as a bar and in words, above the table."""
+    good, there = sum(workload.good for workload in seen.workloads), len(seen.workloads)
+    words = f"{good} of {there} ready · {time.monotonic() - begun:.0f} s"
+    bar = f'<progress max="{max(1, there)}" value="{good}" aria-label="{words}"></progress> {words}'
+    table = seen.rich()
+    return display.Rich(f'<div class="labkit-readiness">{bar}{table.html}</div>', f"{words}\n{table.text}")
+
 
 class ReadinessPanel:
     """A live table of a namespace's workloads: which are ready, and the reason for those that are not.
 
     Args:
         namespace: The namespace.
+        seconds: How long it looks, once a second.
     """
 
-    def __init__(self, namespace: str) -> None:
-        import ipywidgets
-
+    def __init__(self, namespace: str, seconds: float) -> None:
         self.namespace = namespace
-        self.seen: Readiness | None = None
         self._begun = time.monotonic()
-        self._bar = ipywidgets.IntProgress(layout=ipywidgets.Layout(width="18em"))
-        self._note = ipywidgets.HTML()
-        self._table = ipywidgets.HTML()
-        self._live = ipywidgets.ToggleButton(
-            value=False, description="Keep looking", icon="refresh", tooltip="as it comes"
-        )
-        self._live.observe(self._toggled, "value")
-        self._wake = threading.Event()
-        self.widget: Any = ipywidgets.VBox(
-            [ipywidgets.HBox([self._bar, self._note, self._live]), self._table], _dom_classes=("labkit-readiness",)
-        )
+        self._seconds = seconds
+        self._over = threading.Event()
+        self._last = _progress(cluster.readiness(namespace), self._begun)
+        self._live = display.show(self._last)
+        self._thread = threading.Thread(target=self._look, name=f"readiness of {namespace}", daemon=True)
+        self._thread.start()
 
-    def draw(self, seen: Readiness) -> None:
-        """Show `seen`."""
-        self.seen = seen
-        good = sum(w.good for w in seen.workloads)
-        self._bar.max, self._bar.value = max(1, len(seen.workloads)), good
-        self._bar.bar_style = "success" if seen.ready else "danger" if seen.hopeless else "info"
-        self._note.value = f"{good} of {len(seen.workloads)} ready · {time.monotonic() - self._begun:.0f} s"
-        self._table.value = seen.rich().html
-
-    def follow(self, on: bool = True) -> None:
-        """Keep looking, or stop."""
-        self._live.value = on
-
-    def close(self) -> None:
-        """Take the widget away."""
-        self._wake.set()
-        for widget in (self._bar, self._note, self._live, self._table, self.widget):
-            widget.close()
-
-    def _toggled(self, change: Any) -> None:
-        if change["new"]:
-            self._wake.clear()
-            threading.Thread(target=self._look, name=f"readiness of {self.namespace}", daemon=True).start()
-        else:
-            self._wake.set()
+    def stop(self) -> None:
+        """Look no more; what was seen last stays."""
+        self._over.set()
+        self._thread.join()
 
     def _look(self) -> None:
-        while not self._wake.is_set():
-            try:
-                with Following(KINDS, namespace=self.namespace) as following:
-                    self._show(following)
-            except LabError as error:
-                self._complain(error.message)
-            self._wake.wait(1.0)
+        said = ""
+        try:
+            with Following(KINDS, namespace=self.namespace) as following:
+                while not said and not self._over.is_set():
+                    following.wait(_SECOND)
+                    said = self._show(following)
+        except LabError as error:
+            said = error.message
+        end = display.message(
+            f"{said or 'stopped'}: this is what was seen last", next_step="Run the cell again to look on."
+        )
+        self._live.update(self._last + end)
 
-    def _show(self, following: Following) -> None:
-        while not self._wake.is_set():
-            following.wait(1.0)
-            if (objects := following.objects()) is not None:
-                self.draw(judge(self.namespace, objects, last_log=last_log))
-            if following.silence:
-                self._complain(following.silence)
+    def _show(self, following: Following) -> str:
+        """Show what there is now; returns why there is an end, if there is."""
+        if (objects := following.objects()) is not None:
+            self._last = _progress(judge(self.namespace, objects, last_log=last_log), self._begun)
+        silent = following.silence
+        self._live.update(self._last + display.message(silent, "warning") if silent else self._last)
+        return f"looked for {self._seconds:g} s" if time.monotonic() - self._begun > self._seconds else ""
 
-    def _complain(self, words: str) -> None:
-        self._note.value = f'<span style="color:var(--jp-error-color1,#d32f2f)">{html.escape(words)}</span>'
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        # HTML and text beside the view: where no widget can live, the table is still there.
-        seen = self.seen or cluster.readiness(self.namespace)
-        bundle: dict[str, Any] = dict(self.widget._repr_mimebundle_())
-        return bundle | seen.rich()._repr_mimebundle_()
+    def _ipython_display_(self) -> None:
+        """It is shown already."""
 
 
-def watch(namespace: str) -> ReadinessPanel:
-    """A live readiness widget, until its button is pressed or the kernel ends.
+def watch(namespace: str, *, seconds: float = 600.0) -> ReadinessPanel:
+    """Show live which workloads are ready, while other cells run, until `stop` is called on it or the time is over.
 
     Args:
         namespace: The namespace.
+        seconds: How long.
 
     Raises:
         ClusterError: The cluster does not answer.
+        NoTargetError: None was chosen.
     """
-    panel = ReadinessPanel(namespace)
-    panel.draw(cluster.readiness(namespace))
-    panel.follow()
-    return panel
+    return ReadinessPanel(namespace, seconds)
 
 
 def ready(namespace: str, names: Sequence[str] = (), *, timeout: float = 300.0) -> Readiness:
     """Wait until a namespace's workloads are ready, and show live what is ready and why the rest is not.
 
-    When it is over, a plain table takes the widget's place: it is still there when the notebook is opened again,
-    or was played headless.
+    What is seen is still there when the notebook is opened again, or was played headless.
 
     Args:
         namespace: The namespace.
@@ -132,17 +114,15 @@ def ready(namespace: str, names: Sequence[str] = (), *, timeout: float = 300.0) 
     cluster.current()
     line = f"kubectl get {KINDS} -n {namespace} -o json   # then a watch of each"
     live = display.show(display.command(line))
-    panel = ReadinessPanel(namespace) if display.in_notebook() else None
-    if panel is not None:
-        live.update(panel.widget)
+    in_place = display.in_notebook()
     seen: list[Readiness] = []
+    begun, outcome = time.monotonic(), "interrupted"
 
     def look(now: Readiness) -> None:
         seen[:] = [now.only(names)]
-        if panel is not None:
-            panel.draw(seen[0])
+        if in_place:
+            live.update(display.command(line) + _progress(seen[0], begun))
 
-    begun, outcome = time.monotonic(), "interrupted"
     try:
         cluster.wait_for(cluster.Ready(namespace, names, look), timeout=timeout)
         outcome = "ready"
@@ -152,6 +132,4 @@ def ready(namespace: str, names: Sequence[str] = (), *, timeout: float = 300.0) 
     finally:
         if seen:
             live.update(display.command(line, f"{outcome} after {time.monotonic() - begun:.1f} s") + seen[0].rich())
-        if panel is not None:
-            panel.close()
     return seen[0]

@@ -70,7 +70,7 @@ def test_the_figure_goes_from_left_to_right(mesh):
     arrows = [note for note in figure.layout.annotations if note.showarrow]
     assert len(arrows) == len(graph.edges)
     assert [note.text for note in figure.layout.annotations if "errors" in (note.text or "")] == [
-        "2.00/s, 25.0% errors · mTLS"
+        "2.00/s<br>25.0% errors · mTLS"
     ]
     places = list(zip(nodes.x, nodes.y, strict=True))
     assert len(set(places)) == len(places)

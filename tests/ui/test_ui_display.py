@@ -10,6 +10,7 @@ import pytest
 from labkit import display, ui
 from labkit.ground.errors import ClusterError, NotReadyError
 from tests.cluster.fake_kubectl import FakeKubectl
+from tests.conftest import wait_until
 
 
 def test_a_command_looks_like_a_terminal() -> None:
@@ -109,14 +110,27 @@ def test_what_cannot_become_ready_is_told_with_the_table(
     assert re.search(r"✘  deployment/web .* Quota .* exceeded quota: small", shown)
 
 
-def test_the_panel_carries_a_table_for_where_no_widget_lives(kubectl: FakeKubectl) -> None:
-    from labkit import cluster
-
+def test_watching_shows_what_comes_until_it_is_stopped(
+    kubectl: FakeKubectl, capsys: pytest.CaptureFixture[str]
+) -> None:
     kubectl.api.items = [deployment(0)]
-    panel = ui.ReadinessPanel("bookinfo")
-    panel.draw(cluster.readiness("bookinfo"))
-    bundle = panel._repr_mimebundle_()
-    assert bundle["application/vnd.jupyter.widget-view+json"]["model_id"]
-    assert "deployment/web" in bundle["text/html"]
-    assert "bookinfo: 0 of 1 workloads ready" in bundle["text/plain"]
-    panel.close()
+    panel = ui.watch("bookinfo")
+    shown = [capsys.readouterr().out]
+    assert re.search(r"0 of 1 ready · \d+ s\nbookinfo: 0 of 1 workloads ready", shown[0])
+    kubectl.api.items = [deployment(1)]
+
+    def see(text: str) -> bool:
+        shown.append(capsys.readouterr().out)
+        return text in "".join(shown)
+
+    wait_until(lambda: see("1 of 1 ready"), 30, "the next look")
+    panel.stop()
+    assert see("stopped: this is what was seen last")
+    assert "widget" not in "".join(shown)
+
+
+def test_watching_ends_by_itself(kubectl: FakeKubectl, capsys: pytest.CaptureFixture[str]) -> None:
+    kubectl.api.items = [deployment(0)]
+    panel = ui.watch("bookinfo", seconds=0.1)
+    panel._thread.join(30)
+    assert "looked for 0.1 s: this is what was seen last" in capsys.readouterr().out

@@ -17,8 +17,9 @@ from typing import Any
 
 import pytest
 
-from labkit import display
+from labkit import display, istio
 from labkit.ground.errors import NotReadyError, SettingError
+from labkit.observe.kiali import Kiali
 from labkit.ui import embed_launcher, embedding
 from labkit.ui.embed_relay import Relay, rewritten
 from tests.cluster.api_like import api_like, kubeconfig
@@ -284,3 +285,20 @@ def test_the_launchers_relay_ends_with_its_jupyter_server(monkeypatch: pytest.Mo
     monkeypatch.setenv("LABKIT_RELAY_SECRET", "s")
     assert embed_launcher.main(["grafana", "1"]) == 0
     assert order == ["leash", "relay"]
+
+
+@pytest.mark.parametrize(("base", "page"), [("/kiali", "/kiali/console"), ("/kiali/s/me", "/kiali/s/me/console")])
+def test_the_launchers_kiali_logs_in_as_the_notebooks_does(
+    monkeypatch: pytest.MonkeyPatch, base: str, page: str
+) -> None:
+    made = Kiali("http://127.0.0.1:1/kiali")
+    made._base = f"http://127.0.0.1:1{base}"
+    asked: list[str] = []
+    monkeypatch.setattr(Kiali, "of_cluster", lambda url, namespace: asked.append(url) or made)
+    monkeypatch.setattr(embedding, "_forward", lambda *_: SimpleNamespace(url="http://127.0.0.1:1"))
+    kiali, grafana = (
+        next(one for one in istio.facts("1.2.2").addons if one.name == name) for name in ("kiali", "grafana")
+    )
+    assert embedding._first_page(SimpleNamespace(), kiali) == page
+    assert asked == ["http://127.0.0.1:1/kiali"]
+    assert embedding._first_page(SimpleNamespace(), grafana) == "/"

@@ -13,6 +13,7 @@ from typing import Any
 
 import nbformat
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from nbformat.v4 import new_code_cell, new_notebook
 
 from tests.conftest import SandboxUnderTest, wait_until
@@ -130,6 +131,70 @@ def test_watching_goes_on(lab: Lab) -> None:
     lab.sandbox.kubectl("delete", "deployment", "web", "-n", "watched")
     lab.see(".labkit-readiness", "0 of 0 ready")
     assert lab.faults == []
+
+
+SHOWN = (
+    """
+import pandas as pd, plotly.express as px
+from labkit import course, display, ui
+from labkit.observe import kiali_figure, prometheus
+display.figures_without_internet()
+display.show(display.style() + display.message("a note", "note"));
+""",
+    """
+for kind in ("good", "warning", "bad"):
+    display.show(display.message("said", kind, next_step="do"))
+check = course.Check("Nodes are ready", False, "none", "Wait.")
+display.show(course.Checklist([check, course.Check("It answers", True, "v1")]).rich())
+display.show(display.command("kubectl get pods", "NAME " * 40 + "\\n" + "pod\\n" * 30, failed=True))
+display.show(display.code("kind: Gateway # why\\nspec: {port: 80, name: 'x', on: true}\\n" * 20, title="a.yaml"));
+""",
+    """
+moments = pd.date_range("2026-01-01", periods=3, freq="s", tz="UTC", name="time")
+prometheus.chart(pd.DataFrame({"pod": "web", "value": [1.0, 2.0, 3.0]}, index=moments), "Requests")
+""",
+)
+FRAME = "() => getComputedStyle(document.querySelector('.js-plotly-plot .gtitle')).fill"
+AXE = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+
+
+def test_what_is_shown_can_be_read_by_all_in_both_themes(lab: Lab) -> None:
+    lab.play("shown", *SHOWN)
+    lab.page.wait_for_selector(".js-plotly-plot .gtitle")
+    seen = {}
+    for theme in ("Dark", "Light"):
+        lab.page.click(".lm-MenuBar-item:has-text('Settings')")
+        lab.page.hover(".lm-Menu-item:has-text('Theme')")
+        lab.page.locator(".lm-Menu-item", has_text=re.compile(f"^JupyterLab {theme}$")).click()
+        lab.page.wait_for_selector(f"body[data-jp-theme-light='{str(theme == 'Light').lower()}']", state="attached")
+        wait_until(lambda: lab.page.evaluate(FRAME) not in seen.values(), 30, "the figure to take the theme")
+        seen[theme] = lab.page.evaluate(FRAME)
+        # What the kernel has sent; the rest of the page is JupyterLab's.
+        found = Axe().run(lab.page, context=".jp-OutputArea-output", options=AXE).response
+        assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found["violations"]] == []
+        # Of contrast axe cannot judge beneath JupyterLab's own layers; tests/ui/test_ui_readable.py holds it.
+        assert {one["id"] for one in found["passes"]} >= {"scrollable-region-focusable", "role-img-alt"}
+    assert seen == {"Dark": "rgb(255, 255, 255)", "Light": "rgb(0, 0, 0)"}
+    assert lab.page.get_attribute(".js-plotly-plot", "aria-label") == "Figure: Requests"
+    assert lab.faults == []
+
+
+def test_what_was_seen_last_is_there_when_a_notebook_is_opened_again(lab: Lab) -> None:
+    lab.sandbox.kubectl("create", "namespace", "kept")
+    lab.sandbox.kubectl("apply", "-n", "kept", "-f", "-", stdin=WEB.format(status=503))
+    lab.play("kept", CHOOSE + "from labkit import ui", 'ui.watch("kept");')
+    lab.see(".labkit-readiness", "0 of 1 ready")
+    lab.page.keyboard.press("Control+s")
+    wait_until(lambda: "labkit-readiness" in (lab.folder / "kept.ipynb").read_text(), 30, "the notebook to be saved")
+    with urllib.request.urlopen(f"{lab.url}/api/sessions", timeout=5) as answer:
+        (session,) = [one["id"] for one in json.load(answer) if one["path"] == "kept.ipynb"]
+    lab.page.evaluate(
+        f"fetch('{lab.url}/api/sessions/{session}', {{method: 'DELETE', headers: {{'X-XSRFToken': "
+        "document.cookie.match('_xsrf=([^;]*)')[1]}})"
+    )
+    lab.page.goto(f"{lab.url}/lab/tree/kept.ipynb?reset")
+    lab.see(".labkit-readiness", "0 of 1 ready")
+    assert "Loading widget" not in lab.page.inner_text(".jp-NotebookPanel")
 
 
 def test_an_error_is_a_message_and_no_traceback(lab: Lab) -> None:

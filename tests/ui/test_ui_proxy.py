@@ -1,7 +1,8 @@
-"""Where jupyter-server-proxy leads, once labkit has said where it may; and that kernels are spoken to in secret."""
+"""What labkit has a Jupyter server do: where its proxy leads, how it speaks to kernels, and which of these it ends."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -12,11 +13,16 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import websocket
 
+from labkit.kernel import ENDS_AFTER, finished_mark
+from labkit.ui.idle_kernels import CLOSED_AFTER, end_finished, settings
 from tests.conftest import REPOSITORY, wait_until
 
 
@@ -47,7 +53,7 @@ def jupyter(home: Path) -> Iterator[str]:
     command += ["--ServerApp.port_retries=0", "--IdentityProvider.token=", f"--ServerApp.root_dir={home}"]
     command += [f"--ServerProxy.host_allowlist={host}" for host in ("127.0.0.2", "0.0.0.0", "127.1", "10.0.0.1")]
     folders = {"JUPYTER_RUNTIME_DIR": str(home / "runtime"), "JUPYTER_CONFIG_PATH": str(home / "etc" / "jupyter")}
-    environment = {**os.environ, "HOME": str(home), **folders}
+    environment = {**os.environ, "HOME": str(home), **folders, ENDS_AFTER: "2"}
     shutil.copytree(REPOSITORY / "labkit" / "ui" / "jupyter" / "etc", home / "etc")
     with open(home / "log", "wb") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
@@ -93,12 +99,82 @@ def test_nothing_outside_is_reached(jupyter: str, host: str) -> None:
     assert status(f"{jupyter}/proxy/{host}/") == 403
 
 
-def test_kernels_are_spoken_to_in_secret(jupyter: str, home: Path) -> None:
-    # As a page of its own does it: what stands in the cookie stands in a header as well.
+def start(jupyter: str) -> str:
+    """A kernel, as a page of its own starts it: what stands in the cookie stands in a header as well."""
     own = {"Cookie": "_xsrf=1234", "X-XSRFToken": "1234"}
     request = urllib.request.Request(f"{jupyter}/api/kernels", b"{}", own, method="POST")
     with urllib.request.urlopen(request, timeout=120) as answer:
-        kernel = json.load(answer)["id"]
-    file = home / "runtime" / f"kernel-{kernel}.json"
+        return str(json.load(answer)["id"])
+
+
+def kernels(jupyter: str) -> dict[str, str]:
+    """Those that run, and what they do."""
+    with urllib.request.urlopen(f"{jupyter}/api/kernels", timeout=60) as answer:
+        return {kernel["id"]: kernel["execution_state"] for kernel in json.load(answer)}
+
+
+def test_kernels_are_spoken_to_in_secret(jupyter: str, home: Path) -> None:
+    file = home / "runtime" / f"kernel-{start(jupyter)}.json"
     assert file.stat().st_mode & 0o077 == 0
     assert len(json.loads(file.read_text())["curve_secretkey"]) == 40
+
+
+@contextlib.contextmanager
+def opened(jupyter: str, kernel: str) -> Iterator[None]:
+    """A page that has a kernel's notebook open."""
+    page = websocket.create_connection(f"{jupyter.replace('http', 'ws')}/api/kernels/{kernel}/channels", timeout=60)
+    with contextlib.closing(page):
+        wait_until(lambda: kernels(jupyter)[kernel] == "idle", 90, "the kernel to be idle")
+        yield
+
+
+def test_the_kernel_of_a_finished_lesson_ends_and_no_other(jupyter: str, home: Path) -> None:
+    finished, other = start(jupyter), start(jupyter)
+    with opened(jupyter, finished), opened(jupyter, other):
+        mark = finished_mark(str(home / "runtime" / f"kernel-{finished}.json"))
+        mark.touch()
+        wait_until(lambda: finished not in kernels(jupyter), 90, "the finished lesson's kernel to end")
+        assert other in kernels(jupyter)
+        assert not mark.exists()
+
+
+@dataclass
+class Kernel:
+    """What Jupyter knows of one."""
+
+    connection_file: str
+    execution_state: str
+    last_activity: datetime
+
+
+class Kernels(dict[str, Kernel]):
+    """Jupyter's manager of them."""
+
+    list_kernel_ids = dict.keys
+    get_kernel = dict.__getitem__
+
+    async def shutdown_kernel(self, kernel_id: str) -> None:
+        del self[kernel_id]
+
+
+async def test_what_is_busy_was_used_or_goes_on_is_left_alone(tmp_path: Path) -> None:
+    long, now = datetime.now(UTC) - timedelta(minutes=11), datetime.now(UTC)
+    manager = Kernels(
+        busy=Kernel(f"{tmp_path}/busy.json", "busy", long),
+        starting=Kernel(f"{tmp_path}/starting.json", "starting", long),
+        used=Kernel(f"{tmp_path}/used.json", "idle", now),
+        unfinished=Kernel(f"{tmp_path}/unfinished.json", "idle", long),
+        finished=Kernel(f"{tmp_path}/finished.json", "idle", long),
+    )
+    for name in manager.keys() - {"unfinished"}:
+        finished_mark(manager[name].connection_file).touch()
+    assert await end_finished(manager, 600) == ["finished"]
+    assert sorted(manager) == ["busy", "starting", "unfinished", "used"]
+
+
+def test_jupyter_itself_ends_those_of_closed_notebooks_only() -> None:
+    from jupyter_server.services.kernels.kernelmanager import MappingKernelManager
+
+    assert settings().keys() <= set(MappingKernelManager.class_traits())
+    assert settings()["cull_idle_timeout"] == CLOSED_AFTER
+    assert not settings()["cull_connected"]

@@ -81,7 +81,7 @@ def _rating(rating: dict[str, Any], modern: bool) -> str:
 def _failure(what: str, content: Any, modern: bool) -> str:
     text = content.get("error", "") if isinstance(content, dict) else ""
     tone = ' class="text-red-500"' if modern else ""
-    return f"<h4{tone}>Error fetching product {what}!</h4>\n<p{tone}>{escape(str(text))}</p>"
+    return f"<h2{tone}>Error fetching product {what}!</h2>\n<p{tone}>{escape(str(text))}</p>"
 
 
 def _details(status: int, content: Any, modern: bool) -> str:
@@ -100,7 +100,7 @@ def _details(status: int, content: Any, modern: bool) -> str:
     )
     author = f"{escape(str(content.get('author', '')))}, {escape(str(content.get('year', '')))}"
     return f"""<section class="card">
-<h4>Book Details</h4>
+<h2>Book Details</h2>
 <p class="author">{author}</p>
 <dl>
 {listed}
@@ -126,7 +126,7 @@ def _reviews(status: int, content: Any, modern: bool) -> str:
         cluster = content.get("clustername") or "null"
         by = f'<p class="by">Reviews served by: <u>{escape(str(pod))}</u>'
         by += f" on cluster <u>{escape(str(cluster))}</u></p>" if cluster != "null" else "</p>"
-    return f'<section class="card">\n<h4>Book Reviews</h4>\n{quotes}\n{by}\n</section>'
+    return f'<section class="card">\n<h2>Book Reviews</h2>\n{quotes}\n{by}\n</section>'
 
 
 def product_page(user: str, details: tuple[int, Any], reviews: tuple[int, Any], *, modern: bool) -> str:
@@ -178,6 +178,6 @@ def front_page(*, modern: bool) -> str:
 
 def not_found() -> str:
     """The page where there is none."""
-    text = "<h4>Not found</h4><p>There is no such page in the bookstore.</p>"
+    text = "<h2>Not found</h2><p>There is no such page in the bookstore.</p>"
     body = f'<main><section class="card failed">{text}</section></main>'
     return _shell(body, modern=True)

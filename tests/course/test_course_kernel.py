@@ -1,0 +1,121 @@
+"""What a cell says that was interrupted, or that wants what a cell above defines, in a kernel that was just started."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import nbformat
+import pytest
+from jupyter_client.manager import KernelManager, start_new_kernel
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from tests.conftest import REPOSITORY
+
+pytestmark = pytest.mark.long
+
+CELLS = {
+    "begin": "from labkit import course as lessons, ui\nlesson = 1",
+    "define": "%precision 3\ndef measure():\n    local = 1\n    return typo_in_function\nfor row in []:\n    pass",
+    "broken": "this is no Python",
+    "now": "",
+    "below": "later = 1",
+}
+ABOVE = "a cell above defines `{}`, and this kernel has not run it: run the cells above again "
+MENU = "(Run ▸ Run All Above Selected Cell)."
+
+
+class Kernel:
+    """A kernel, spoken to as JupyterLab does."""
+
+    def __init__(self, manager: KernelManager, client: Any) -> None:
+        self.manager, self.client = manager, client
+
+    def begin(self, source: str, cell: str = "now") -> str:
+        content = {"code": source, "silent": False, "store_history": True, "stop_on_error": True}
+        message = self.client.session.msg("execute_request", content, metadata={"cellId": cell})
+        self.client.shell_channel.send(message)
+        return str(message["header"]["msg_id"])
+
+    def error(self, asked: str) -> dict[str, Any]:
+        """The error that a cell ends with."""
+        found: dict[str, Any] = {}
+        while True:
+            message = self.client.get_iopub_msg(timeout=60)
+            if message["parent_header"].get("msg_id") != asked:
+                continue
+            if message["msg_type"] == "error":
+                found = message["content"]
+            if message["msg_type"] == "status" and message["content"]["execution_state"] == "idle":
+                return found
+
+
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+    folder = tmp_path_factory.mktemp("kernel")
+    cells = [new_code_cell(source, id=name) for name, source in CELLS.items()]
+    nbformat.write(new_notebook(cells=[new_markdown_cell("text"), *cells]), folder / "lesson.ipynb")
+    settings = folder / "ipython" / "profile_default"
+    settings.mkdir(parents=True)
+    name = "ipython_kernel_config.json"
+    shutil.copy(REPOSITORY / "labkit" / "ui" / "jupyter" / "etc" / "ipython" / name, settings)
+    added = {"JPY_SESSION_NAME": str(folder / "lesson.ipynb"), "IPYTHONDIR": str(folder / "ipython")}
+    manager, client = start_new_kernel(env={**os.environ, **added})
+    yield Kernel(manager, client)
+    client.stop_channels()
+    manager.shutdown_kernel(now=True)
+
+
+@pytest.mark.parametrize("name", ["ui", "lessons", "lesson", "measure", "row"])
+def test_what_a_cell_above_defines_is_said_to_be_there(kernel: Kernel, name: str) -> None:
+    error = kernel.error(kernel.begin(f"print({name})"))
+    assert error["traceback"] == [f"NameError: {ABOVE.format(name)}{MENU}"]
+    assert error["evalue"] == f"{ABOVE.format(name)}{MENU}"
+
+
+@pytest.mark.parametrize("name", ["lessom", "later", "local", "course"])
+def test_a_slip_of_the_pen_is_an_ordinary_error(kernel: Kernel, name: str) -> None:
+    error = kernel.error(kernel.begin(f"print({name})"))
+    assert error["evalue"] == f"name '{name}' is not defined"
+    assert "Traceback" in error["traceback"][1]
+
+
+def test_other_errors_stay_as_they_are(kernel: Kernel) -> None:
+    broken = "import types\nm = types.ModuleType('m')\nexec('def f(): return lesson', m.__dict__)\nm.f()"
+    assert kernel.error(kernel.begin(broken))["evalue"] == "name 'lesson' is not defined"
+    unbound = "def f():\n    print(lesson)\n    lesson = 1\nf()"
+    assert kernel.error(kernel.begin(unbound))["ename"] == "UnboundLocalError"
+    assert kernel.error(kernel.begin("1 / 0"))["evalue"] == "division by zero"
+
+
+def test_where_a_cell_is_not_in_the_file_all_of_it_counts(kernel: Kernel) -> None:
+    assert kernel.error(kernel.begin("later", "a-new-one"))["evalue"] == f"{ABOVE.format('later')}{MENU}"
+
+
+@pytest.mark.parametrize("line", ["time.sleep(begun() or 60)", "wait_for(Condition('a sign', begun))"])
+def test_an_interrupted_cell_says_where_it_was(kernel: Kernel, line: str) -> None:
+    begin = "import time\nfrom labkit.cluster import Condition, wait_for\n"
+    begin += "def begun():\n    print('begun', flush=True)\n    return ''\n"
+    asked = kernel.begin(begin + line)
+    while kernel.client.get_iopub_msg(timeout=60)["msg_type"] != "stream":
+        pass
+    kernel.manager.interrupt_kernel()
+    assert kernel.error(asked)["traceback"] == [
+        f"KeyboardInterrupt: interrupted at `{line}`. What was done before stays; run the cell again to go on."
+    ]
+
+
+def test_a_bar_is_plain_html_that_stays(kernel: Kernel) -> None:
+    asked = kernel.begin(
+        "import time\nfrom labkit import display\nwith display.progress(2, 'GET http://x/<a>', 'request') as step:\n"
+        "    time.sleep(1.1)\n    step()\n    step()"
+    )
+    shown = []
+    while (message := kernel.client.get_iopub_msg(timeout=60))["content"].get("execution_state") != "idle":
+        if message["parent_header"].get("msg_id") == asked and message["msg_type"].endswith("display_data"):
+            shown.append(message["content"]["data"])
+    assert [set(data) for data in shown] == [{"text/html", "text/plain"}] * 2
+    assert "1 of 2 requests" in shown[0]["text/plain"]
+    assert '<progress max="2" value="2" aria-label="GET http://x/&lt;a&gt;">' in shown[1]["text/html"]
