@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Grafana's dashboards, drawn with plotly: their JSON and their numbers as the release has them.
 
 Figures are plain dictionaries, so that the workshop's stand-in for Grafana can serve them without pandas and plotly;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Dashboards: where they come from, and what drawing one gives."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a panel's JSON says, in one form for Grafana's old kinds of panels (graph, singlestat) and today's."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Single numbers and gauges as plotly figures."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A drawn panel, and how it is drawn."""
 
 from __future__ import annotations

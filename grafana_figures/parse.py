@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reads a panel's JSON, of Grafana 5 to 12, into a `Spec`."""
 
 from __future__ import annotations

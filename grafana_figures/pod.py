@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a Grafana pod is given: dashboards and datasources, from the files mounted into it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What panels ask Prometheus: samples of a time window."""
 
 from __future__ import annotations

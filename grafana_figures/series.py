@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs a panel's queries: PromQL with its variables filled in, and named series on a common clock."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The program of the grafana image: `python -m grafana_figures.server`."""
 
 from __future__ import annotations

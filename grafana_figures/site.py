@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the stand-in for Grafana answers: pages at Grafana's addresses, its API, and the figures behind the pages."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Text panels: Markdown and HTML, with nothing in it that runs or that is fetched from elsewhere."""
 
 from __future__ import annotations

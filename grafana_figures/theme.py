@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Colours and the frame that all figures share."""
 
 from __future__ import annotations

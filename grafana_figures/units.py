@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Grafana's units: a number as its panels write it, and round ticks for an axis."""
 
 from __future__ import annotations

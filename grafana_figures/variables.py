@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A dashboard's variables: what can be chosen, what is, and how a choice is written into PromQL and titles."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """labkit: the helper of the Istio workshop's notebooks, with a sandbox for machines that have no cluster.
 
 A notebook imports the parts it uses: `cluster` (kubectl, shown), `istio` (releases, installing, the way in), `bookinfo`

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``python -m labkit``, and the command `labkit`."""
 
 from __future__ import annotations

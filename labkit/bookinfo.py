@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """BookInfo, Istio's sample application: deploy it, read its page, send it requests."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command line: ``labkit lab | up | down | status | env | report | setup | doctor | run``."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A figure says what it is to those who do not see it: plotly gives neither its drawing nor its picture a name.
 (() => {
   if (window.labkitNamesFigures) return;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Things that read well in a terminal, in a notebook and in a report.
 
 Each carries plain text and HTML, so that what a learner sees live is still there when the notebook was played by

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a notebook's kernel is told before its first cell: how a cell ends that cannot go on; and when it is done with.
 
 An IPython extension, which a file below `labkit/ui/jupyter/etc/ipython` has every kernel of this Python load: in a

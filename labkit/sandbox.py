@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The sandbox, seen from labkit: a command. Nothing here imports it, and a cluster of one's own needs none of it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``python -m meshbox``, and the command `meshbox`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which loopback addresses a sandbox uses, and for what.
 
 A sandbox owns 127.X.0.0/16. Inside it (third octet):

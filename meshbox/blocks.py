@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which block 127.X.0.0/16 a sandbox gets: one that nobody on this machine uses, proven by binding in it.
 
 A block is held by a UDP socket bound at port 29127 of its node address. The kernel gives that to one process only,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command line of the sandbox: ``meshbox up | down | status | env | report | setup | doctor``."""
 
 from __future__ import annotations

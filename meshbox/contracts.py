@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the sandbox's layers know of each other.
 
 `controllers`, `node` and `mesh` reach objects only through `Objects` (implemented by `meshbox.api`); the API

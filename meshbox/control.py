@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Start, find and stop sandboxes: the side of a sandbox that a command line holds.
 
 A sandbox is one background process (`meshbox.daemon`) and a folder below ``$LABKIT_HOME/sandboxes``. Which

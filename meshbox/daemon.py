@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The one background process of a sandbox: API server, controllers, node and mesh in one event loop.
 
 It owns its folder, by a lock in it, and an address block 127.X.0.0/16 (`meshbox.blocks`).

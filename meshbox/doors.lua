@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- Whether the other end of a TCP connection belongs to this user or to root: labkit/ground/peers.py, for Envoy.
 --
 -- Envoy asks once for each connection, with "PEER:PORT OWN:PORT". The kernel tells anybody whose a socket is, by its

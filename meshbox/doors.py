@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The filters by which an Envoy takes connections from this user's own processes only.
 
 A stock Envoy cannot be told whose connection it takes. But it can hand both ends of one to a matcher in Lua, and that

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Prometheus' text format: counters and histograms that count, gauges that are looked up when somebody asks.
 
 Loaded by pods' own processes as well, so it needs nothing but the standard library; prometheus-client takes 42 ms to

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What becomes of an error that nobody foresaw: one meaning, wherever it comes up.
 
 The log has its traceback, once, under a short id; whoever meets it is told the id in words, where they look: in an

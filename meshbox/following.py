@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Following the objects of a resource: what is done about each change, and what where that fails.
 
 A change that could not be acted on is told on its object, the others go on, and it is tried again after 0.5 s, doubling

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a sandbox is mending just now, read off its objects: whoever has a kubeconfig can see the same.
 
 A container that ended and has not become ready again since shows so in its pod; that the keeper of all processes was

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a sandbox keeps of itself in small files of its folder, and what becomes of one that is damaged.
 
     token         the API's bearer token          made anew: the kubeconfig and accounts' tokens follow from it

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Kiali's own web console: fetched by its npm package's name, checked, unpacked below $LABKIT_HOME/tools."""
 
 from __future__ import annotations

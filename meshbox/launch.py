@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Start a sandbox's daemon, and hear from it that it runs or why it does not.
 
 The daemon says so on a pipe, in its own words. A log could only be guessed at: its last lines may be of an earlier

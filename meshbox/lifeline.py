@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A sandbox that ends with the process that asked for it, however that ends.
 
 A pid alone may be another process's by the time it is looked at: a process is meant by its pid and the moment it

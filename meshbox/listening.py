@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Servers of the daemon that take connections of this user's own processes only (see `labkit.ground.peers`)."""
 
 from __future__ import annotations

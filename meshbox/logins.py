@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who else has a login on this machine: `labkit doctor` says what they could still do."""
 
 from __future__ import annotations

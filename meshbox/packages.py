@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the machine's own package managers bring, said as it is done and told in one sentence where it fails."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What Istio takes a Service's port for: the mesh routes by it, and the node tells clients which ports are no HTTP."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a machine must give before a sandbox can start on it, looked at in a moment and told in one sentence."""
 
 from __future__ import annotations

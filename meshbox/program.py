@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """By which command its user knows the sandbox: the next step in a message is one that they can type."""
 
 from __future__ import annotations

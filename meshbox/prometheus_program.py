@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where Prometheus comes from, newest first: the project's own archive, Debian, conda-forge."""
 
 from __future__ import annotations

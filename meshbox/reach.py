@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether a sandbox answers whoever uses its kubeconfig: what the command line means by "running"."""
 
 from __future__ import annotations

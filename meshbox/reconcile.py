@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The loop behind every controller: watch, collect the keys of what changed, reconcile each, retry with back-off.
 
 An object that changes ten times while it is being reconciled is reconciled once more, not ten times; a key is never

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bounds on who may keep the daemon's own HTTP servers busy, and one line in the log for what is no HTTP."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What one sandbox is told when it starts: shared by every part of it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Gives memory back to the machine after many objects have gone, and after large requests.
 
 The collector of circles is set to run seldom, and the C library keeps what was freed for the next time: after a storm

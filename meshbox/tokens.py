@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bearer tokens of service accounts: signed with the sandbox's own, so that no pod or Secret carries that one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What pip cannot bring: `meshbox setup` fetches it, `meshbox doctor` says what is missing and the next step."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """While a sandbox runs, its small files stay what they are: one that is deleted or damaged is written again.
 
 Without its folder a sandbox ends: its journal would go on in a file without a name, and nobody could find its process.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What random counts may be: bounds with a known rate of false alarms."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fixtures that the whole suite shares. A sandbox here is a real one, in a LABKIT_HOME of the test's own."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The words of a fault of the sandbox's own, as they stand on objects and in answers."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Groups of tests that share a worker.
 
 With pytest 9.2, xdist's own `--dist loadgroup` sees no group (pytest-xdist, issue 1386): without a word it plays each

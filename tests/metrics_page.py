@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reads Prometheus' text format, for tests."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Requests that nobody should send: genuine manifests and requests with something wrong in them, from a seed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Programs that tests write in Python, in whatever folder this Python is."""
 
 from __future__ import annotations

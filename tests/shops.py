@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """BookInfo in a mesh, from the workshop's own manifests; and one of each release that modules share."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Another user of the same machine, as a test needs one: a process of a login that nobody has.
 
 Only root can be two users.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How the suite is cut up: what runs beside what, what begins first, and what the quick part leaves out."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The bounds of random counts themselves."""
 
 from __future__ import annotations

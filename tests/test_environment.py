@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How the virtual environment is made: what is said of pip's work, and what of its failure."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small files that must last: whole or not at all, whoever else writes, and read with a look at what they are."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What small HTTP servers take of a stranger: a bounded head, a body only where it is asked for, bounded time."""
 
 from __future__ import annotations

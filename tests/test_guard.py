@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Requests that a foreign web page may have sent, and secrets."""
 
 from __future__ import annotations

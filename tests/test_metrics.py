@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Prometheus' text format as the sandbox writes it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What tools/mutants.py changes, and that a module changed by it behaves so."""
 
 from __future__ import annotations

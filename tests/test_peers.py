@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who is let in: this user's own processes and root's, nobody else's, and nobody who has gone again."""
 
 from __future__ import annotations

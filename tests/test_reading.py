@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The reader of outside text: what a text means, what is said of a bad one, and that none can do harm."""
 
 from __future__ import annotations

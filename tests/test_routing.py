@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where Istio's objects send requests: one reading for the mesh, `analyze` and Kiali's checks."""
 
 from __future__ import annotations

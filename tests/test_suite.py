@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How the suite is cut up: what shares a worker, and what is long."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rules of a VirtualService that no request reaches, in Istio's words."""
 
 from __future__ import annotations

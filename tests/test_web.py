@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The one HTTP server: how it sends files, whom it does not serve, and what a relay says of an error."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Have a BinderHub build the image of a commit: `python -m tools.binder_image OWNER/REPOSITORY COMMIT`.
 
 It asks as a browser does that opens Binder's link, and tells each phase of the build once. Needs nothing but Python.

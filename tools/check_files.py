@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checks the shape of the house: no Python file of 400 lines, a labkit to be read in an evening, licences named."""
 
 from __future__ import annotations

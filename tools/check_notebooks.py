@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Check the form of every notebook of the course, so that reviews can be about what it says."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which files an applied VirtualService passes on its way to a sidecar's route: `python -m tools.count_walk`.
 
 An API server, the object store and the mesh run in this process. From the request to the answer that a sidecar waits

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the tests ran of each package, in lines and in branches, processes of sandboxes included: `make coverage`."""
 
 from __future__ import annotations

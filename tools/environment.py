@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Makes the course's virtual environment: `python3 -m tools.environment FOLDER EXTRA`.
 
 pip alone is either silent for minutes or prints hundreds of lines. This says first how much it will be, and then how

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Write meshbox/api/data/kinds.json: the fields of Kubernetes' built-in kinds and their types.
 
 The fields come from the `kubernetes` client's models, which know neither the width of a number nor what a string holds;

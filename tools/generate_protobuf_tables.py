@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Write meshbox/api/data/protobuf.json: the field numbers of the protobuf messages that clients of Kubernetes send.
 
 The facts come from the modules that Kubernetes publishes for Go, as `go mod download` unpacks them: numbers and types

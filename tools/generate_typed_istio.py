@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Write labkit/ground/typed/: Istio's objects as TypedDicts, so that mypy sees a misspelt field.
 
 What a field is comes from the schemas of the CustomResourceDefinitions in labkit/istio/manifests; the names of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Write meshbox/typed/: the objects that the sandbox reads most, as TypedDicts, so that mypy sees a misspelt field.
 
 What every object has stands in labkit/ground/typed/, since Istio's objects (tools/generate_typed_istio.py) have it too.

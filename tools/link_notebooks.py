@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Write the last cell of each notebook: links to the lesson before, the start page and the next, as LESSONS says."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which small faults no test notices: `nice -n 15 python -m tools.mutants meshbox/mesh/matches.py --minutes 10`.
 
 Each mutant is one change of one expression or statement of a module. The test files that are related to the module

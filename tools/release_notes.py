@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What CHANGELOG.md says of a release: `python -m tools.release_notes v0.2.0`.
 
 It is printed as it stands there, for the release's page. A tag that is not labkit's version, and a section that is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Have each source file of ours name its licence in its first line: `python -m tools.spdx`.
 
 It adds the line where it is missing, behind what has to stand first (`#!`, a doctype). `tools/check_files.py` says

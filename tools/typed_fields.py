@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A plugin for mypy: `.get("…")` of a TypedDict sees a misspelt field, as `["…"]` does; by itself it gives `object`."""
 
 from __future__ import annotations

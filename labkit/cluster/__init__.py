@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Any Kubernetes: what a learner would type its own kubectl runs and shows; what only labkit reads its client asks."""
 
 from labkit.cluster.client import Obj

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which pod, and which of its ports, a port-forward leads to: kubectl's own rules."""
 
 from __future__ import annotations

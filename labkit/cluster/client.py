@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One kept connection to the chosen cluster, by the official client: what labkit itself reads, and the marks it writes.
 
 It is made from a kubeconfig of labkit's own and from nothing else, when something is asked first: importing the client

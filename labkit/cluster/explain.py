@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From what kubectl says when it fails to an error with a next step."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Objects as the cluster tells of them by itself: a list of each kind once, then a watch of each.
 
 A watch ends whenever its server likes: at its time, with a connection or a server that goes away, or because the server

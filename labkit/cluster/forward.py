@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A port-forward with a lifetime: a free loopback port, for this user only, that survives its pod."""
 
 from __future__ import annotations

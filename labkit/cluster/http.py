@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """HTTP as a lesson needs it: one request, no proxy, no redirects, an error that says what to do."""
 
 from __future__ import annotations

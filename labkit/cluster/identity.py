@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which cluster answers at an address: the uid of namespace kube-system names one for good."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What there is on the whole cluster: every object for "nothing is left", every image for "which versions are here"."""
 
 from __future__ import annotations

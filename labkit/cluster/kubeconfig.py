@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Kubeconfigs: the one somebody named, the one of our own for a chosen cluster, the one that leads nowhere."""
 
 from __future__ import annotations

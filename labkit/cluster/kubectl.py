@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Running the real kubectl, and showing what is run."""
 
 from __future__ import annotations

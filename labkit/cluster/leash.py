@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What we start ends with us, also when we are killed: the kernel sees to it (Linux' PR_SET_PDEATHSIG)."""
 
 from __future__ import annotations

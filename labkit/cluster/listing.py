@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every object of a cluster, with what tells whose it is."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The official client, made from a kubeconfig. Its import takes its time: this is loaded with the first question.
 
 A kubeconfig may name a program that logs in, an exec plugin. It may hang, and the official client would wait for it. So

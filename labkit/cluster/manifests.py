@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Manifests on their way to the cluster: looked at before kubectl sees them, so that a fault names file and line."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Asking the cluster in use by one kept connection: objects as dictionaries, tables as frames."""
 
 from __future__ import annotations

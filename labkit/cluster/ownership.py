@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whose an object is: the course's, made by what is the course's, or somebody else's. Nothing here asks a cluster.
 
 Two things have to agree before an object counts as the course's: it carries the course's label, and its uid stands in

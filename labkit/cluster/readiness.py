@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is ready in a namespace, and the reason for what is not: a model, shown elsewhere."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the course wrote down about a cluster: its run, what it made there, and what it was about to make.
 
 It lies beside a sandbox, so that it ends with it; for any other cluster below `$LABKIT_HOME/course/UID`, where UID is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Taking away what the course made: shown first, confirmed on a cluster of others, and nothing but that."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a cluster serves, and what kubectl would mean by a word such as "deploy" or "gateways.networking.istio.io"."""
 
 from __future__ import annotations

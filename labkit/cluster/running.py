@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Running a program on the cluster in use, and showing what is run."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Folders for temporary files. One that was left by a process that was killed goes when the next one is made."""
 
 from __future__ import annotations

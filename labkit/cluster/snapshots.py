@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What was on a cluster once, kept to tell later what came and what went. Nothing here asks a cluster."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which cluster: none until one was chosen, then that one and no other.
 
 `$KUBECONFIG` and `~/.kube/config` are where a cluster may be named, never what is used because nobody named one. What

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What waits for a terminal, or never ends, is refused: a notebook's cell has no keyboard, and would stand there."""
 
 from __future__ import annotations

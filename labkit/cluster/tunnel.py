@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Connections to ports of pods, each a WebSocket of the API server's, in the API's own words (`v4.channel.k8s.io`).
 
 The official client's own port-forward drops what it has not passed on when the other side closes, and while one is

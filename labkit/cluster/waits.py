@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Waiting: small objects that look, with a deadline, and that give up early when there is nothing to wait for.
 
 What can be seen of the cluster's objects is looked at when the cluster says that they changed, the rest now and then.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Beside every kubectl command of a lesson: what it makes is marked as the course's, and what is others' is left alone.
 
 The command that is shown is the command that is run. So the mark is put on afterwards, by a patch of metadata

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a kubectl command is about, read from its words: its verb, its files, its namespace."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The course: lessons with what they need and claim, progress, and the runner that plays them headless."""
 
 from labkit.course.checks import Check, Checklist

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a lesson claims, checked: each claim has a name, what was seen, and the next step if it is not so."""
 
 from __future__ import annotations

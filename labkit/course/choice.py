@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the course runs on: an Istio release and a cluster, chosen once and kept for every notebook."""
 
 from __future__ import annotations

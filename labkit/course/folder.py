@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where the course's notebooks are: one folder of a checkout, which a wheel carries as data of this package."""
 
 from __future__ import annotations

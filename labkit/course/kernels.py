@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Kernels of a headless run: what they complain of goes to a file, and what they say is encrypted."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One lesson: it begins on a cluster, with what must be there; it checks what it claims; it ends."""
 
 from __future__ import annotations

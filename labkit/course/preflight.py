@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Before anything is installed: can this cluster carry the course, and if not, why?"""
 
 from __future__ import annotations

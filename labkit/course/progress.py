@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What was reached on this cluster: kept beside a sandbox, so that it ends with it."""
 
 from __future__ import annotations

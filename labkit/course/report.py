@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a run leaves to read: one HTML page that needs nothing else, and junit.xml."""
 
 from __future__ import annotations

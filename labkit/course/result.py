@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How one notebook of a run went."""
 
 from __future__ import annotations

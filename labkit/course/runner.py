@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plays notebooks headless with papermill: one line each, and a report that reads like the lessons."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The stages of the course: what each brings, how to tell that it is there, and the short way to it."""
 
 from __future__ import annotations

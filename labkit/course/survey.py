@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Before a lesson is played on a cluster of one's own: what the course would do there. It only looks."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From a notebook's TARGET to a cluster: a sandbox, started if need be, or a context of the reader's own."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Unpacking an archive from elsewhere: nothing lands outside its folder, and a half-unpacked folder is never seen."""
 
 from __future__ import annotations

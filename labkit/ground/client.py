@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The one HTTP client of our own processes: no proxies, no redirects, kept connections, bounded answers.
 
 It runs in pods' processes that start hundreds of times and have nothing but the standard library on their path.

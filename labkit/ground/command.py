@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a command of ours ends: its exit code, and one message for whatever goes wrong."""
 
 from __future__ import annotations

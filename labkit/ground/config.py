@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Settings that come from the environment, each with its unit and default."""
 
 from __future__ import annotations

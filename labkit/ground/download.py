@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Archives from elsewhere: fetched once however many ask, checked against a published checksum, unpacked."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Durations: Go's ("1h2m3.5s"), in Kubernetes' and Istio's objects; Prometheus' ("1w2d"); protobuf's JSON ("3.5s")."""
 
 from __future__ import annotations

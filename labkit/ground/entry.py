@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a command of ours begins. Little is imported here: whatever cannot be loaded is to be told."""
 
 from __future__ import annotations

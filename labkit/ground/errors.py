@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The errors of labkit: one tree, drawn here.
 
     LabError                 anything labkit raises on purpose

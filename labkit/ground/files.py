@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small files that must last: each is replaced in one step, and read with a look at what it is.
 
 Whoever reads one sees the old content or the new, never a part of it, whatever happens in between: another reader, a

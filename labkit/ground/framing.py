@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every small HTTP server here takes of a connection: how a request is framed, how large it is, how long it takes.
 
 A stranger may connect to any loopback port. Nothing that he sends may cost more than a bounded head until the server

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whom a server on a loopback address must not answer: foreign web pages, and who does not know its secret.
 
 A web page from elsewhere can make a browser send requests to loopback addresses. Such a request shows itself: its

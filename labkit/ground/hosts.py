@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Istio's hosts: short names made whole, wildcards, who sees what, `namespace/name` in Gateways and Sidecars."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fields that hold a number or a text: counts that may be percentages, ports that may be names."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Label selectors: kubectl's text ("app=x,tier in (a,b),!old") and the object (matchLabels, matchExpressions)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Names, labels' keys and values, keys of ConfigMaps, names of ports: what is wrong with them, in Kubernetes' words."""
 
 from __future__ import annotations

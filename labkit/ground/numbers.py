@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whole numbers in text that comes from outside, as Go's strconv reads them."""
 
 from __future__ import annotations

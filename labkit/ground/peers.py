@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who is at the other end of a connection on this machine: the user's own processes, or another login's.
 
 Loopback ports have no owner: every login of a machine can connect to them. The kernel knows which user each socket

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Prometheus' query API, for everybody here who asks it."""
 
 from __future__ import annotations

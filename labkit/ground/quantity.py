@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Kubernetes quantities, e.g. "100m", "64Mi", "65536Ki", "4G", "1e3": the one place that reads and writes them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where Istio's objects send the requests for a host: one reading, for the mesh and for all who judge the objects.
 
 Names are completed where they are read, as Istio does it: from here on a host is a fully qualified one, and a gateway

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which sandboxes this user has, as their folders say: each plays one release, and releases live side by side."""
 
 from __future__ import annotations

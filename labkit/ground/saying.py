@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a step that takes a while is doing: nobody has to wonder for five seconds whether anything happens."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Getting a file over an unsteady network: what has arrived is kept, and an interrupted download goes on."""
 
 from __future__ import annotations

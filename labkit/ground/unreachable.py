@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which rules of a VirtualService no request ever reaches, as Istio finds it: by comparing their matches."""
 
 from __future__ import annotations

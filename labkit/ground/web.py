@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The HTTP/1.1 server of all pages here, a pod's, Grafana's and the relays': sockets and threads, nothing else.
 
 `http.server` parses headers with the e-mail package, which costs more than all that these services do.

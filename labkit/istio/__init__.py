@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Istio on a cluster: its releases, installation, way in, and what is wrong with it."""
 
 from labkit.istio.analyze import Finding

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Faults in Istio's objects that no schema shows: references to nothing, missing sidecars.
 
 Codes and names are those of `istioctl analyze`, so that what is read here can be looked up there; the 1.2.2 of the

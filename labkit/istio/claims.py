@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whose Istio is it? What the course installed it may change and remove; what was there before it leaves alone."""
 
 from __future__ import annotations

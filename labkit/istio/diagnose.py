@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is wrong, in one look: pods, versions of images, routing objects, sidecars."""
 
 from __future__ import annotations

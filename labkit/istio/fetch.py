@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The official archive of a release: fetched once, checked, unpacked below `$LABKIT_HOME/releases`."""
 
 from __future__ import annotations

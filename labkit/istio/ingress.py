@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The way into the mesh: where the ingress gateway can be reached from here."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Installing a release with kubectl, as a reader would."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a release of Istio consists of, as far as lessons depend on it. The figures are in `releases`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What differs between the two releases: the one place that knows."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A release of Istio on disk: from a folder, from the official archive, or the workshop's own manifests."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Is all of a release there, and is it well? A table of what is expected, what is found, and why."""
 
 from __future__ import annotations

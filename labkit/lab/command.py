@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`labkit lab`: JupyterLab on a learner's copy, with the sandbox of what the course runs on."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The learner's copy of the notebooks: what is played lies apart from what was delivered, and outlives its updates."""
 
 from __future__ import annotations

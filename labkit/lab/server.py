@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A Jupyter server extension: what the start page asks, behind Jupyter's own log-in; how JupyterLab is first arranged.
 
 The same file enables it as `labkit.ui.jupyter_extension`; neither depends on the other.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the start page says: the lessons and how far one is, what the course runs on, where to go on."""
 
 from __future__ import annotations

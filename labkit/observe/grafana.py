@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The dashboards of the cluster in use, drawn in the notebook."""
 
 from __future__ import annotations

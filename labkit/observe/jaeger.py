@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Traces from Jaeger's query API: spans as a table, a waterfall, who calls whom, and the critical path."""
 
 from __future__ import annotations

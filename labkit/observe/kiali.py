@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The mesh's graph from Kiali's API: nodes and edges as tables, and a figure from left to right."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Draws a graph of the mesh in layers, callers left of those they call."""
 
 from __future__ import annotations

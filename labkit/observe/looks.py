@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How figures look: in colours that the colour-blind tell apart, and readable from the back of a room."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Prometheus' query API: PromQL in, tidy tables and charts out, and an answer to why an answer is empty."""
 
 from __future__ import annotations

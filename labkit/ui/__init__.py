@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a notebook shows besides kubectl's own output: files, readiness as it comes, consoles in frames."""
 
 from labkit.display import code, command, message, show, table

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Prometheus, Grafana, Jaeger, Kiali and BookInfo in JupyterLab's launcher, through jupyter-server-proxy.
 
 The proxy asks here what to start when somebody opens one: a process of ours, which relays to the sandbox that plays the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A way for browsers to an add-on's pages: below any prefix, known to this workshop only, whatever pod is behind it.
 
 Consoles write addresses that begin at "/", which lead nowhere below the prefix of a proxy. The relay stands before a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Prometheus, Grafana, Jaeger, Kiali and BookInfo inside a notebook, wherever the notebook runs."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ends the kernels of finished lessons that nobody uses: each holds some 150 MB, and port-forwards.
 
 Jupyter's own culling knows only how long a kernel was idle, and not whether its lesson goes on: a reader who comes back

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A Jupyter server extension: jupyter-server-proxy leads to this machine's own loopback address, and nowhere else.
 It also has what kernels say encrypted, and ends those that nobody needs any more (`labkit.ui.idle_kernels`).
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Readiness while it comes, and a table that stays.
 
 What is shown is plain HTML that takes the place of what was there: a page that is loaded again, a notebook that is

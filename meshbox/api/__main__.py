@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The API server alone, without controllers and pods: ``python -m meshbox.api --home DIR --number X``."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ClusterIPs and NodePorts: given out from the objects that hold them, so that they are the same after a restart."""
 
 from __future__ import annotations

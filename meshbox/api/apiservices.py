@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """APIService objects: who serves which group and version. All are served here, so they are made when asked for."""
 
 from __future__ import annotations

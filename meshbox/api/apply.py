@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Server-side apply: a client says what it wants to own, and the rest stays as others left it."""
 
 from __future__ import annotations

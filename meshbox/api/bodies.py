@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From the bytes of a request to a JSON value; what is wrong with them is said in words."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a cluster has before anybody created anything."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """CustomResourceDefinitions: checked, established at once, and served from then on."""
 
 from __future__ import annotations

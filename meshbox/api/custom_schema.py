@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The schema of a custom resource, whole: pruned, defaulted, validated, and asked by its CEL rules."""
 
 from __future__ import annotations

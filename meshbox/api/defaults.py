@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The defaults that the API server writes into objects."""
 
 from __future__ import annotations

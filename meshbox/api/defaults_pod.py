@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The API server's defaults for pods and pod templates."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every removal of an object: grace, finalizers, what becomes of dependents, and what a CRD takes along."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sets of fields, as `metadata.managedFields` writes them: FieldsV1.
 
 A path is a tuple of steps: `f:name` into a map, `k:{"name":"x"}` to an item of a list with keys, `v:"x"` to a value

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who this API server is: its keys on disk, the kubeconfig that trusts them.
 
     ca.crt, ca.key          the authority; kept as long as it is sound, so that what trusts it goes on trusting it

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The node's metrics, as clients reach them: through the API server's proxy, and at the kubelet's own port."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From the journal's records to objects, and back: what a record says, and whether that is an object."""
 
 from __future__ import annotations

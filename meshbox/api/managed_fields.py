@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`metadata.managedFields`: who set which field, the ground of server-side apply.
 
 Kept for clients' writes; the sandbox's own controllers never apply, so nobody asks what they own.

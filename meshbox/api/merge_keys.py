@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How lists and maps are merged: which lists have keys, which parts count as one value."""
 
 from __future__ import annotations

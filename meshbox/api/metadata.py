@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Names, labels and the rest of `metadata`: checked and filled in as the API server does."""
 
 from __future__ import annotations

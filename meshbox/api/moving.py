@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Objects of a sandbox that got another block of addresses: what says 127.A.x.y says 127.B.x.y from then on.
 
 Addresses are handed out inside the block: ClusterIPs, pods', the node's, the load balancer's. They stand in many

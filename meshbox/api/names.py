@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Names of objects: what the API server says of those that it does not take."""
 
 from __future__ import annotations

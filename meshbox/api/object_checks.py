@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a request's object is checked for: its type, its fields, its values; and the defaults it is given."""
 
 from __future__ import annotations

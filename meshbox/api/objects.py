@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The cluster's objects with the API server's semantics, shared by controllers, node, mesh and HTTP server."""
 
 from __future__ import annotations

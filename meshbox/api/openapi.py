@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The OpenAPI v3 documents that kubectl reads before it applies or explains.
 
 Built-in kinds are described by their field tables (types, no prose); custom ones by their own schemas. Their PATCH

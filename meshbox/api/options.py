@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a write is asked for, beyond the object itself."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Options of writes and deletes, as bodies and queries give them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The patches that are a function of an object and a document: JSON merge (RFC 7386) and JSON patch (RFC 6902)."""
 
 from __future__ import annotations

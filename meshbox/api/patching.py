@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From an object and a patch request to the object the client wants."""
 
 from __future__ import annotations

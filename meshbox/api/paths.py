@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a URL of the API names."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What validation says about an object, and the API server's way of saying it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Events about objects; the same one again is counted, not written twice."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What became of a damaged journal: which objects were lost, and of which an older state is left."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The API server's refusals, in its own words."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Kept objects as a client asked to see them: in its version, as a list, a Table, or only their metadata."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The built-in resources as a table: names, groups and versions are facts of the Kubernetes API."""
 
 from __future__ import annotations

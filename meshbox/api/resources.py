@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which resources the API serves: the built-in ones, in the versions of the Kubernetes that is played, and custom ones.
 
 Objects are kept in one version each, the hub; `conversion` turns them into the other versions served.

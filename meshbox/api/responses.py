@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Replies: which form the client asked for, and JSON on the way out."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Requests about resources: each verb on a collection, an object, or one of its subresources."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Questions that are answered, never kept: who am I, may I. In a sandbox the one user may do everything."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The scale subresource: replicas of a workload behind one face."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Label and field selectors in kubectl's syntax."""
 
 from __future__ import annotations

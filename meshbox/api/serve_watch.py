@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The HTTP watch: changes as lines of JSON, until the client or the time says stop."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The API server: TLS on the sandbox's node address, a token on everything, refusals in Kubernetes' own form."""
 
 from __future__ import annotations

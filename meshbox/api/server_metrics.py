@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The API server's own metrics: what it was asked, how it answered, how long that took, what it stores."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Objects that cannot be understood at start: each is kept in a file of its own, and the cluster starts without it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """All objects in memory, each with its JSON, behind the journal that makes them last; and who watches them."""
 
 from __future__ import annotations

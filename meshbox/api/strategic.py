@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Strategic merge patch: lists of objects are merged by their keys, and directives say what else is meant."""
 
 from __future__ import annotations

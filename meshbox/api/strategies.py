@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the API server does to objects of one kind beyond defaults: first status, identity, what must not change."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A look at all objects of an earlier run, before any part works with them: what cannot be understood is set aside.
 
 Every write is checked on its way in, so all fields of what this version of labkit wrote are of the right types. What

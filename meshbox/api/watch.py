@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Streams of changes: for callers in this process, and what the HTTP watch is made of."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The one path of every create and update: decode, default, admit, validate, keep."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The controllers: what makes stored objects happen. Each is level-triggered and may be started again at any time."""
 
 from __future__ import annotations

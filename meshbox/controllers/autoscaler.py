@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """HorizontalPodAutoscaler: keeps its target within bounds, and says that there are no metrics to scale by."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which pods stand behind a Service, on which ports."""
 
 from __future__ import annotations

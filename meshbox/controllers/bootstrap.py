@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the scheduler's side of a cluster has before anybody asks: the priority classes of the system.
 
 The namespaces and the `kubernetes` Service belong to the API server, which creates them itself.

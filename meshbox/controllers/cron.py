@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A CronJob's schedule: croniter's, held to what Kubernetes (robfig/cron) takes it to mean.
 
 Where the two differ: Kubernetes has five fields and no other letters than names of months and days; a range does not

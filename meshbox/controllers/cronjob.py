@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """CronJob: a Job at each time of a schedule."""
 
 from __future__ import annotations

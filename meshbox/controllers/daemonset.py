@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """DaemonSet: one pod on each node."""
 
 from __future__ import annotations

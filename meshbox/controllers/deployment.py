@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Deployment: rolls its pods from one ReplicaSet to the next."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a Deployment's status says about its rollout."""
 
 from __future__ import annotations

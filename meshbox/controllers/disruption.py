@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """PodDisruptionBudget: how many of its pods may go now."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Endpoints and EndpointSlices: the addresses behind each Service."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The EndpointSlices of a Service: from its pods, or mirrored from Endpoints that a user wrote."""
 
 from __future__ import annotations

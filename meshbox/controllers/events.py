@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Events last one hour."""
 
 from __future__ import annotations

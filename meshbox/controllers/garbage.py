@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Garbage collection: dependents follow their owners, in the background, in the foreground, or not at all.
 
 A dependent is deleted once none of its owners exists. An owner deleted in the foreground is kept by its finalizer until

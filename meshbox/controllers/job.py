@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Job: pods that run to their end."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a Job counts its pods, and when it is done.
 
 A current Kubernetes marks each pod of a Job with a finalizer until the pod's end is counted, so that a pod deleted

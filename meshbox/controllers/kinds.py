@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From the kind that a reference names to the resource that holds such objects."""
 
 from __future__ import annotations

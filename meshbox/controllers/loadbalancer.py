@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Addresses for Services of type LoadBalancer, where the sandbox was asked to give them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every controller reads and writes in objects: owners, conditions, selectors, times and hashes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Namespace: what each has from the start, and the emptying of those that are being deleted."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which dependents belong to which controller, and the adoption and release of them.
 
 A decision is always made on objects read at that moment. What a watch has told is used for two things only: to know

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pods as their controllers see them: which count, which go first, and how one is made from a template."""
 
 from __future__ import annotations

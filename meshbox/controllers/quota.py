@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ResourceQuota: what a namespace may hold, refused beyond it, and counted in each quota's status."""
 
 from __future__ import annotations

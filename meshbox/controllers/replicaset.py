@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ReplicaSet: as many pods of a template as wanted."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ControllerRevisions: which templates a StatefulSet or DaemonSet has had."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The arithmetic of a rollout: how many pods each ReplicaSet of a Deployment should have next.
 
 Nothing here reads or writes objects of the cluster; the functions change none of their arguments.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The ReplicaSets of a Deployment: made, sized, annotated and forgotten."""
 
 from __future__ import annotations

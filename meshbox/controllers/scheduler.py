@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The scheduler: binds each pod to the node, if the node takes it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who selects whom: which Services, ReplicaSets or budgets a changed pod concerns, without reading them all."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tokens of ServiceAccounts: Secrets that Kubernetes 1.14 makes for each, and those that users ask for."""
 
 from __future__ import annotations

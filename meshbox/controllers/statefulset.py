@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """StatefulSet: pods with names that last, in order."""
 
 from __future__ import annotations

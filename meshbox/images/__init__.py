@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What each container image runs as.
 
 An image is looked up by its repository, whatever its registry and tag, and gives what a real image gives: an

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The cluster as a pod sees it: lists kept fresh by watches, with the pod's own token."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The words that the node and the images share."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Istio's sample server of raw TCP: each line comes back behind a word, `tcp-echo PORT[,PORT…] WORD`."""
 
 from __future__ import annotations

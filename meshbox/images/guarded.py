@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Keeps foreign web pages from an app that a browser may open: their requests are refused before the app sees them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Images that bring general programs: those run as the machine's own, where it has them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Istio's proxy image: `pilot-agent proxy` is a real Envoy; what sets up iptables says what takes its place."""
 
 from __future__ import annotations

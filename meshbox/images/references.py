@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Finds the image behind a reference, and what a command in it runs as."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pages of programs that are not played in full: they are healthy, and they say what they are."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A small web server in place of nginx and httpd: a welcome page, or the files of a volume mounted where they look."""
 
 from __future__ import annotations

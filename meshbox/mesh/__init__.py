@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The mesh: injection, validation, certificates, and Istio's objects as configuration of real Envoys over xDS."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the mesh's webhooks do to writes."""
 
 from __future__ import annotations

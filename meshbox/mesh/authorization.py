@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """AuthorizationPolicies as Envoy's RBAC: for HTTP in the route table, for TCP in the filter chain."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The objects that the mesh follows, each in the last version that can be used.
 
 What a webhook lets through may still be unusable: it was down, or the object is older than it. Such an object never

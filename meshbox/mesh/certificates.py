@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The mesh's certificate authority, and the identity it gives to each service account."""
 
 from __future__ import annotations

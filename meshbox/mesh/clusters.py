@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Clusters: one for each port of each visible host, and one more for each subset of a DestinationRule."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Building blocks of Envoy's JSON configuration."""
 
 from __future__ import annotations

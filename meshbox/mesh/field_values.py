@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small values of Istio's objects: durations and percentages."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Galley's registration of its webhook, which Istio 1.2 does not install but makes while it runs."""
 
 from __future__ import annotations

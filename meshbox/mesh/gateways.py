@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Gateways: the servers of Gateway objects that select a proxy, and the VirtualServices bound to them."""
 
 from __future__ import annotations

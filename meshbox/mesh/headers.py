@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Header manipulation of VirtualServices as Envoy's fields."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The `http` section of a VirtualService as Envoy routes."""
 
 from __future__ import annotations

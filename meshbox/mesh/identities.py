@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the release's certificate authority writes into the cluster.
 
 Citadel (1.2) keeps a Secret `istio.<service account>` beside each ServiceAccount; pods mount it. istiod keeps the

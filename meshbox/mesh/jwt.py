@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """RequestAuthentications as Envoy's JWT filter."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The kinds of objects that the mesh reads."""
 
 from __future__ import annotations

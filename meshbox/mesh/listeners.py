@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Listeners of a sidecar: what its application calls, and what calls its application.
 
 Nothing is redirected by iptables here. The application's calls arrive at a Unix socket in the pod's own folder, which

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """HTTP connection managers and TCP proxies: what every listener's filter chain ends in."""
 
 from __future__ import annotations

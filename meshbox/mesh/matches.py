@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An HTTPMatchRequest as Envoy's RouteMatch."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is kept from one snapshot of the objects to the next: most changes leave most of it as it was."""
 
 from __future__ import annotations

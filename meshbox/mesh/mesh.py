@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The mesh's control plane: follows objects, computes what each proxy is told, and tells it."""
 
 from __future__ import annotations

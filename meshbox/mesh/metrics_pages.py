@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The pages of metrics that the control plane's pods show: counted by the mesh, which does their work."""
 
 from __future__ import annotations

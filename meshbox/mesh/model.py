@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a proxy's configuration is computed from: Services, workloads and the mesh's own settings, out of stored
 objects.
 """

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What proxies tell each other of the workloads they speak for: in headers of requests, and before raw bytes in a PROXY
 header. The caller's proxy sets them, the server's takes them off again and keeps them for its metrics.
 """

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the control plane does, counted under the names of Istio's own metrics.
 
 Only what really happens here is counted. What Istio's programs have and this mesh has not (Go's runtime, gRPC streams,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A DestinationRule's traffic policy as fields of an Envoy cluster."""
 
 from __future__ import annotations

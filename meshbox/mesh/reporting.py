@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a proxy reports: the mesh's settings, changed by the Telemetry objects that apply to its workload."""
 
 from __future__ import annotations

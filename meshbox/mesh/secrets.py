@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The secrets that proxies ask for: their identity, whom they trust, the credentials that gateways and rules name."""
 
 from __future__ import annotations

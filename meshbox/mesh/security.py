@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who may speak to a workload in plain text: PeerAuthentication today, Policy and MeshPolicy in Istio 1.2."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The registry of hosts: Kubernetes Services and ServiceEntries, each with the addresses behind its ports."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The mesh's settings as ConfigMaps give them: read within bounds, and only where each has the form it must have."""
 
 from __future__ import annotations

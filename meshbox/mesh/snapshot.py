@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """All objects at one moment, and what one proxy may see of them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The `tcp` and `tls` sections of VirtualServices as filter chains."""
 
 from __future__ import annotations

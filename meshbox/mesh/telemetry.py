@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What proxies report of each request: Istio's metrics with the release's labels, access logs and spans.
 
 Stock Envoy has no Istio filter. Its stats access logger counts with tags taken from log operators instead; what the

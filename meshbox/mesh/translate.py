@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From a snapshot of objects to all that one proxy is told."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """TLS on both ends of a connection: between sidecars, towards other servers, and at gateways."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Route tables of sidecars: for each port of the mesh which host goes where, and what becomes of unknown hosts."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which stored webhooks a write meets, and whether the Service behind them answers: as the API server decides it."""
 
 from __future__ import annotations

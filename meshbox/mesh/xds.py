@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The xDS server: Envoy asks over REST and is kept waiting until there is something new.
 
 Changes are ordered so that traffic never falls between two versions: clusters that are new come before the routes that

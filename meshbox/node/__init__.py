@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The sandbox's node: pods as processes of this machine.
 
 What a pod on a real node has and a process here has not: a file system of its own (volumes are below $LABKIT_ROOT, the

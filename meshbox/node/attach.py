@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A container's own streams: what it writes goes to its log and to the clients attached to it, who may write to it."""
 
 from __future__ import annotations

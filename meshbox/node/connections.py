@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Connections to a pod's ports from outside it."""
 
 from __future__ import annotations

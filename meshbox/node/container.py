@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One container of a pod: started, probed, restarted, ended."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a container's process is told: its command line, its environment, its addresses."""
 
 from __future__ import annotations

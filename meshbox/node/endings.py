@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a container's end is told: its terminated state, its last words, the wait before its next run."""
 
 from __future__ import annotations

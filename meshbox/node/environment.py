@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A container's environment variables, and the $(VAR) references in commands."""
 
 from __future__ import annotations

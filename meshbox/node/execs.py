@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Commands run inside a running container: exec probes, lifecycle hooks, kubectl exec."""
 
 from __future__ import annotations

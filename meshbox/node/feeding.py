@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is written to the stdin of a process in a container."""
 
 from __future__ import annotations

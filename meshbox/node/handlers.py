@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What probes and lifecycle hooks do: an HTTP request, a TCP connection, a command."""
 
 from __future__ import annotations

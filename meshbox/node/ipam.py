@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pod addresses: handed out in turn, so that one that was just freed is not at once another pod's."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The parent of every process of every pod: a small single-threaded process that forks, execs, reaps and cleans up.
 
 Run as a script with ``python -I -S keeper.py SOCKET ROOT [MODULE …]``, never imported by the daemon's side. It

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The kubelet's metrics: its own page, and cAdvisor's with what every container uses.
 
 What a container uses is read from its processes when somebody asks. There are no cgroups, so a few of cAdvisor's

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Container logs: files in the container runtime interface's form, one line each with its time and stream.
 
 ``2026-01-02T03:04:05.123456789Z stdout F the line``; P in place of F marks a part of a line that is still going on.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The sandbox's one node: runs the pods bound to it as processes of this machine."""
 
 from __future__ import annotations

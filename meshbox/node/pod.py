@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One pod on the node, from its binding to its end."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Startup, readiness and liveness probes of one container."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The daemon's side of the keeper: start processes, signal them, learn how they ended."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """kube-proxy: what connects to a Service's ClusterIP, node port or load balancer address reaches a ready endpoint."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Images, from the pod's point of view: pulled, present, or not to be had."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The Node object: who the node is, what it offers, which images are on it.
 
 Images "on the node" are those pods have run; they are listed in `status.images`, as on any node. To remove some, write

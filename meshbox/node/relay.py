@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A TCP relay: what comes on one connection goes out on another, both ways, with as little in between as can be."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A pod's status, from what its containers do."""
 
 from __future__ import annotations

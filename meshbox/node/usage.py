@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the processes of containers use, read from /proc when somebody asks."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A pod's volumes as folders, and a container's "/" made of links to them.
 
 A process without a mount namespace cannot see a volume at its mount path. Each container has a root folder in which

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Gathers what there is of a sandbox, in whatever state it is, and packs it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What of a sandbox nobody else may read, and how it is taken out of texts and objects.
 
 Two nets, since neither is enough: what is known to be secret (values of Secrets, tokens, keys) is taken out wherever it

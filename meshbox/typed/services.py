@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Services and what stands behind them, and what pods are configured with. Made by tools/generate_typed_kinds.py."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An API server without controllers and pods, in the test's own event loop, and the clients that talk to it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Journals to damage: one with a history of objects, and the ways in which disks, copies and people spoil files."""
 
 from __future__ import annotations

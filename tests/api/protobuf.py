@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writing Kubernetes' protobuf, for tests: objects as JSON has them to bodies as Go's clients send them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """APIServices: who serves which group and version."""
 
 from __future__ import annotations

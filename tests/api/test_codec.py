@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Protobuf bodies: each field of each kind, special values, and what no table knows."""
 
 from __future__ import annotations

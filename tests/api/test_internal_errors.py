@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A fault of the server's own: what a client is told, what is in the log, and that the rest goes on."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every damage of a journal is noticed and located, and what is sound around it can be used."""
 
 from __future__ import annotations

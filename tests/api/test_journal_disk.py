@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """When writes reach the disk, what a full disk leaves behind, and compactions that are stopped anywhere."""
 
 from __future__ import annotations

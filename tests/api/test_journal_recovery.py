@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A damaged journal is refused, and recovered when that is asked for: what is sound is kept, what is lost is named."""
 
 from __future__ import annotations

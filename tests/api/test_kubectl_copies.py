@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the real kubectl copies through protobuf arrives whole: nothing that the original says is lost."""
 
 from __future__ import annotations

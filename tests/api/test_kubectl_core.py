@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The real kubectl against the API server alone: what a learner types, and the genuine manifests of both releases."""
 
 from __future__ import annotations

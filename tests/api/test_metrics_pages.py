@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The API server's own metrics, and the node's through it and at the kubelet's port."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Two hundred requests that nobody should send; six thousand are in tests/thorough."""
 
 from __future__ import annotations

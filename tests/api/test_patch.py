@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Patches: merge, JSON, strategic, and server-side apply with its owners of fields."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The HTTP server: who may ask, what is answered, and in which words it refuses."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who may ask the HTTP server, and how it starts."""
 
 from __future__ import annotations

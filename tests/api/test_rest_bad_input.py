@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whatever is sent, the answer is an object or a refusal: never a fault of the server, nothing half done."""
 
 from __future__ import annotations

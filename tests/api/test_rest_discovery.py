@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the HTTP server says of itself, lists, and objects in each version served."""
 
 from __future__ import annotations

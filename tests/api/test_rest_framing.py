@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The API server and who only pretends to speak HTTP: bounded time, one line in the log, no body before the token."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whatever is stored, the rest starts: what cannot be understood is set aside in a file, with an event."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Objects last: through a kill, a torn line, a full disk; and a damaged file is said to be one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the API server does for single kinds: namespaces, Services, definitions of custom resources."""
 
 from __future__ import annotations

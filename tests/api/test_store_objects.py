@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The semantics of creates, updates and deletes, as the API server has them."""
 
 from __future__ import annotations

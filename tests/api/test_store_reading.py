@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Selectors, events, and which resources there are."""
 
 from __future__ import annotations

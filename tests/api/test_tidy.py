@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """When memory is given back: once many objects are gone, or much was taken, and nothing is being written."""
 
 from __future__ import annotations

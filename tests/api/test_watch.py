@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Watches, in this process and over HTTP."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Chromium that can reach nothing but this machine, and JupyterLab below a prefix, on a mesh with traffic."""
 
 from __future__ import annotations

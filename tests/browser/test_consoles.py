@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Prometheus' and Jaeger's pages as a learner meets them: by themselves, in a notebook's frame, from the launcher."""
 
 from __future__ import annotations

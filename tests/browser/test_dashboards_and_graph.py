@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Grafana's dashboards and Kiali's graph as a learner meets them: by themselves, in a notebook's frame, launched."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The pictures of the README: `make pictures` takes them from here into docs/images."""
 
 from __future__ import annotations

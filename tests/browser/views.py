@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a learner looks for in Grafana's and Kiali's pages, wherever they stand."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Something that kubectl takes for a cluster: an HTTPS server that tells who it is, and remembers who came."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A kubectl that says what a test tells it to, and remembers what it was asked."""
 
 from __future__ import annotations

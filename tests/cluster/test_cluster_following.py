@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Waits that the cluster ends: watches that bring the end, that break, that are refused, and none that is left."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Port-forwards: a port that is certainly ours, healing, and nothing left behind."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is left, and which images are where."""
 
 from __future__ import annotations

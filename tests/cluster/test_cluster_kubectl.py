@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Running kubectl: what is run, what is shown, and what a failure says."""
 
 from __future__ import annotations

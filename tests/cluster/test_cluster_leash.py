@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Nothing that a notebook or a console's relay started goes on when that is killed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Manifests on their way: each fault is one error that names the file, the place and the next step."""
 
 from __future__ import annotations

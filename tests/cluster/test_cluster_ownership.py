@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whose an object is, what a command is about, and what is written down: decided without a cluster."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The chosen cluster is pinned, whatever becomes of the kubeconfig it was named in, and whoever comes to its place."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The readiness model: each reason a learner meets, from the objects that show it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """labkit.cluster on a real API server with real pods: the reasons, the healing, the errors that a learner meets."""
 
 from __future__ import annotations

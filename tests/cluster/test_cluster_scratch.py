@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Folders for temporary files: what a killed process left is gone when the next one needs one."""
 
 from __future__ import annotations

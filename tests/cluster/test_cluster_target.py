@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which cluster is talked to: none that nobody chose, and the chosen one only, whatever becomes of its kubeconfig."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What would wait for a keyboard, or for ever, is refused with what to do instead; what ends by itself is not."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A cluster without API server and node: the object store, the controllers, and a node of the test's own."""
 
 from __future__ import annotations

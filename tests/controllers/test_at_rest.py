@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the controllers do when nothing is to be done: nothing."""
 
 from __future__ import annotations

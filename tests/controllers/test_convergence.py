@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whatever happens to its pods, its spec and the controllers: a Deployment ends as it is written."""
 
 from __future__ import annotations

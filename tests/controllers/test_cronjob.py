@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """CronJobs and their schedules."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Deployments: what is created, how it rolls, what its status says."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is deleted is forgotten: by the store, the controllers and the mesh."""
 
 from __future__ import annotations

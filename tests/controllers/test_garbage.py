@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Garbage collection in its three modes, and owners that never were."""
 
 from __future__ import annotations

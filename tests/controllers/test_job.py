@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Jobs: success, failure, back-off, deadlines, what is counted."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Namespaces, ServiceAccounts, and what there is from the start."""
 
 from __future__ import annotations

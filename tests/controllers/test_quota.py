@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ResourceQuotas: what is refused, in which words, and what their status counts."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The loop behind every controller."""
 
 from __future__ import annotations

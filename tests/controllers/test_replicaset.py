@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ReplicaSets: how many pods, which ones go first, whose they are."""
 
 from __future__ import annotations

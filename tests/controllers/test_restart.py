@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """kill -9 after any write: the next start goes on from the stored objects, and nothing is made twice."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which pods the node takes, and what is said of the others."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Endpoints, EndpointSlices and addresses of load balancers."""
 
 from __future__ import annotations

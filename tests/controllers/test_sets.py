@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """StatefulSets and DaemonSets."""
 
 from __future__ import annotations

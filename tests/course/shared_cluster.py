@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A sandbox that plays somebody's cluster: a context of a kubeconfig, which labkit does not know to have started."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reading BookInfo's page in both its looks, and sending it a load."""
 
 from __future__ import annotations

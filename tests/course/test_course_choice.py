@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the course runs on: chosen once, kept in one small file, followed by notebooks and by the command line."""
 
 from __future__ import annotations

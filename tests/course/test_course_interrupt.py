@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A headless run that is interrupted, and the kernels it plays in."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the course keeps beside a cluster, damaged: ticks are lost, or a sentence says what to do; never a traceback."""
 
 from __future__ import annotations

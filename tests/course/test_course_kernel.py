@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a cell says that was interrupted, or that wants what a cell above defines, in a kernel that was just started."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checks, progress, the choice of a cluster, stages: what a lesson stands on."""
 
 from __future__ import annotations

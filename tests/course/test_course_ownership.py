@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """On a cluster that others use too: what the course makes is marked, and nothing else is changed or deleted."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The papermill runner: results, reports, failures that name notebook and cell, and no kernel left."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Istio on a cluster that others use too: theirs is left alone, ours goes, and what they did beside ours stays."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The shared mesh with BookInfo behind its gateway, and what tells of its traffic."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """kill -9 of a sandbox's daemon in the middle of writes, and what must be true after each."""
 
 from __future__ import annotations

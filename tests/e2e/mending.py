@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Kill -9 of any process of a sandbox with BookInfo under load, and how long until everything is right again."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Counts that have arrived: how often Prometheus has looked tells it, not the clock."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An open loop of requests: each is sent at its time, however long those before it take, up to a bound."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the control plane and the node tell of themselves: true numbers, under the names that dashboards ask for."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Counts never fall while the proxies run: rules, policies and new reporting may replace their listeners meanwhile."""
 
 from __future__ import annotations

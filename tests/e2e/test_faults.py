@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Processes die, ports are taken, disks fill up: what a user sees then."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A test run that is ended in the middle leaves no sandbox behind, whoever of its processes is ended, and how."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """kill -9 of the daemon while clients write: what was acknowledged is there, and nothing is half there."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A sandbox from `labkit up` to `labkit down`, as its user sees it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A sandbox, and all that was started for it, ends with the process that asked for it: kill -9 included."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Two users on one machine: what the second tries at the first one's ports, files, sockets, locks and processes."""
 
 from __future__ import annotations

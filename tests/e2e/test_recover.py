@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A sandbox whose stored objects are damaged or odd, as its user meets it."""
 
 from __future__ import annotations

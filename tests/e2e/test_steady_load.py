@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """200 requests a second: every one is in the counters of every proxy it met, every one is a whole trace.
 
 Ten seconds; LABKIT_LONG=1 makes it a minute.

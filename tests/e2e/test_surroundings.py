@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Odd surroundings of which a moment is enough to see what comes; all of them are in tests/thorough."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Raw TCP in the mesh: connections and bytes are counted as made, by both ends, whichever program makes them."""
 
 from __future__ import annotations

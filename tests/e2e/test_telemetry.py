@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the mesh says of its traffic: metrics and traces are all there, soon, and for nobody else's web page."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Load of which every span has arrived."""
 
 from __future__ import annotations

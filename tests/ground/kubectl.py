@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """kubectl without a cluster: it reads what it is told with Kubernetes' own code."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Archives: what was there is replaced, all or nothing, and names that cannot be seen are refused."""
 
 from __future__ import annotations

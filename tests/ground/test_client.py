@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The HTTP client of our own processes: what it keeps, bounds and refuses."""
 
 from __future__ import annotations

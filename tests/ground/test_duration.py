@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Durations mean what Go, Prometheus and protobuf mean by them."""
 
 from __future__ import annotations

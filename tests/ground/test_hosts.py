@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Hosts mean what Istio means by them."""
 
 from __future__ import annotations

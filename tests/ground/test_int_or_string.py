@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Counts that may be percentages, and ports that may be names."""
 
 from __future__ import annotations

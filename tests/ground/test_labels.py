@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Label selectors, as text and as objects, mean what kubectl and the API server mean by them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Names are taken, and refused, as Kubernetes' own validation does it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whole numbers as Go reads them."""
 
 from __future__ import annotations

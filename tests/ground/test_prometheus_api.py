@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What Prometheus answers, and what is said where somebody else does."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One reader of quantities, which agrees with kubectl, with the Kubernetes client and with Go's corner cases."""
 
 from __future__ import annotations

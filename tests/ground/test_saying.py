@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What long steps say: a line that is written anew in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations

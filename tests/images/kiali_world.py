@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A small cluster and its traffic, fixed, behind the addresses of Prometheus, Kubernetes and Kiali."""
 
 from __future__ import annotations

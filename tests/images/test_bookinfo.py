@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """BookInfo's services behave as the sample's own do."""
 
 from __future__ import annotations

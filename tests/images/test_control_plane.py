@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pages of the control plane's stand-ins: what their processes use, and what the mesh did for them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """httpbin answers with what it was asked."""
 
 from __future__ import annotations

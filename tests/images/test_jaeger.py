@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The Jaeger stand-in: what Envoy posts comes out as Jaeger's API gives it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Kiali's API: what the console asks, in the shapes it takes; who may ask."""
 
 from __future__ import annotations

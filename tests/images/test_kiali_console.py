@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The genuine console in a browser: what a learner sees, in a frame and behind a prefix as well."""
 
 from __future__ import annotations

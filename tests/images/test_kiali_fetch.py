@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The console's package: checked before it is unpacked, and nothing but the console taken out."""
 
 from __future__ import annotations

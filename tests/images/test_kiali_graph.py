@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The graph's generator: fixed answers of Prometheus in, nodes and edges with their numbers out."""
 
 from __future__ import annotations

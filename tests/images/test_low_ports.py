@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ports below 1024 for a user who may not bind them: everyone moves the same ones to the same places."""
 
 from __future__ import annotations

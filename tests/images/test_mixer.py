@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Mixer's telemetry: sidecars' totals become Mixer's series."""
 
 from __future__ import annotations

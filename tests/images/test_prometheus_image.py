@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Prometheus' configuration as the sandbox adapts it, and what its service discovery finds."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A sidecar's counts outlive its listeners, and not its Envoy."""
 
 from __future__ import annotations

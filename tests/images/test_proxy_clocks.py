@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How long a proxy keeps what it has counted and traced: a moment, or as long as Istio's."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Images: found by their names, complete for both releases, and honest about what they are."""
 
 from __future__ import annotations

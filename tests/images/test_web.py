@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The stand-ins' HTTP server, as clients and proxies meet it: in a pod's own process."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A download server that can be told to misbehave."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """References to nothing, Gateways nobody answers to, pods without sidecars."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Our dashboards: valid JSON of the Grafana of their time, and PromQL that Prometheus accepts."""
 
 from __future__ import annotations

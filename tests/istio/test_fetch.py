@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The official archive: checked, resumed after an interruption, unpacked safely, never half there."""
 
 from __future__ import annotations

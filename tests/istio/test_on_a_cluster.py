@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Installing, verifying, finding the way in, diagnosing and removing, on a sandbox."""
 
 from __future__ import annotations

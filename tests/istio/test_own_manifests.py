@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Our own manifests carry the facts of the genuine ones: same objects, names, ports, labels, images."""
 
 from __future__ import annotations

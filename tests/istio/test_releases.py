@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What `releases` says is what the manifests say: ours always, the genuine ones where they are."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The learner's copy: made, kept, brought up to date, and never changed where the learner was."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The start page's questions: who may ask them, and what a refusal says."""
 
 from __future__ import annotations

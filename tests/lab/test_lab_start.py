@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the start page is told, and what JupyterLab is started with."""
 
 from __future__ import annotations

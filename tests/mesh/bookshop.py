@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A world to send traffic in: one client, three versions of reviews, ratings, and a gateway."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The real object store, with what a release of Istio brings into it: its CRDs and its webhooks."""
 
 from __future__ import annotations

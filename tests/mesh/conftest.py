@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fixtures: a sandbox's addresses for a test's own use, and worlds with real Envoys in them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Objects for tests of pure functions: as the API keeps what a user writes, unless said otherwise."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whom an Envoy lets in by its matcher in Lua: a stock Envoy with nothing but that check, and callers of each kind."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a rule of a VirtualService does to a request, field by field, without any Envoy."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """AuthorizationPolicies as the rules that Envoy is given."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The mesh's certificate authority."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What clusters say besides where they lead: names, metadata, the ones every proxy has, and the one for spans."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Services and DestinationRules as clusters, without any Envoy."""
 
 from __future__ import annotations

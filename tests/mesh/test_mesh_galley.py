@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """When Galley registers its webhook: once it can be called, and not before."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Gateways and their VirtualServices as listeners and tables, without any Envoy."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Route tables of sidecars, without any Envoy: which hosts they have, and which VirtualService speaks for each."""
 
 from __future__ import annotations

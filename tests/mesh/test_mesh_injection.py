@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the injector writes into pods, and when."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The listeners of a sidecar, without any Envoy: which there are, what they look at, and where each chain leads."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is kept from one snapshot to the next never shows: proxies are told what a mesh without memory would tell them.
 
 tests/thorough/test_memo_walks.py walks much further.

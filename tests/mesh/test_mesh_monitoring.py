@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the control plane counts of its own work, and who may read it."""
 
 from __future__ import annotations

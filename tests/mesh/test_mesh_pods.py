@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What programs in a pod see of the network: names, localhost, and the way through their sidecar."""
 
 from __future__ import annotations

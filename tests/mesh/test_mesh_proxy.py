@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a proxy shows: its admin and status ports, metrics, logs, spans; and the pods' way into it."""
 
 from __future__ import annotations

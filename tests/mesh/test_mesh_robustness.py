@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The mesh under faults: bad objects, no control plane, killed proxies."""
 
 from __future__ import annotations

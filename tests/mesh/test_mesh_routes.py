@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The rules of VirtualServices as routes, without any Envoy."""
 
 from __future__ import annotations

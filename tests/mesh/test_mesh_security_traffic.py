@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Identities and policies seen in traffic through real Envoys."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The `tcp` and `tls` routes of VirtualServices inside the mesh, without any Envoy."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rules seen in traffic through real Envoys, in both releases."""
 
 from __future__ import annotations

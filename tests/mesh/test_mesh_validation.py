@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What Istio's webhooks refuse, in which words; and that they let through what is right."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The walk from an applied VirtualService to a route: what is looked at, and what is computed, on the way."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The xDS server as a proxy sees it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A small mesh with real Envoys: the control plane under test, and applications of a few lines each."""
 
 from __future__ import annotations

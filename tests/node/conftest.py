@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A node on a store of its own, without API server and controllers: pods are created already bound to it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A node in a process of its own, for tests that kill it: ``python -m tests.node.run_node HOME SCRIPT [SCRIPT …]``.
 
 Creates a pod for each shell script unless the store has it already, and writes one JSON line when all are ready.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Attaching to a container's own streams."""
 
 from __future__ import annotations

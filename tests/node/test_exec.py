@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Commands in containers, and connections to their ports."""
 
 from __future__ import annotations

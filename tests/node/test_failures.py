@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An error that nobody foresaw, wherever one pod or object is worked on: it is told there, and the rest goes on."""
 
 from __future__ import annotations

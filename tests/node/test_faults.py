@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is killed stays dead, and what shall live comes back."""
 
 from __future__ import annotations

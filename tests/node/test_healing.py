@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What `labkit status` says is being mended."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Logs: what is kept, what is shown, what happens when there is no room."""
 
 from __future__ import annotations

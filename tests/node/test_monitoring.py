@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The kubelet's metrics: what each container uses, as its processes show it."""
 
 from __future__ import annotations

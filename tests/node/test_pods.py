@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A pod's life: phases, conditions, restarts, order of containers, its end."""
 
 from __future__ import annotations

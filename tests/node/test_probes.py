@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Probes: what they ask, when they count, what follows."""
 
 from __future__ import annotations

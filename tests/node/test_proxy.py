@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Services: what connects to their addresses reaches a ready endpoint, or is refused."""
 
 from __future__ import annotations

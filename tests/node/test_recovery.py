@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whose fault an end was decides how soon the next run begins."""
 
 from __future__ import annotations

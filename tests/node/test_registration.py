@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The Node object: what it says, and the images on it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a container finds: its volumes, its environment, and no more than that."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the lessons' text says of the releases is what the genuine manifests say."""
 
 from __future__ import annotations

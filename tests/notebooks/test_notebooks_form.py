@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The form of the notebooks, and that the check of it finds what is wrong."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The course as a user plays it: `labkit run`, both releases, and every notebook a second time."""
 
 from __future__ import annotations

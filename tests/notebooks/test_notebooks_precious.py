@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Going on with Shift+Enter where a lesson could not begin: the reader's own cluster, "precious", never hears of it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Known numbers for the dashboards' tests: a fake Prometheus API, and a page of metrics for a real one."""
 
 from __future__ import annotations

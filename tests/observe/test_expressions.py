@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which series PromQL asks for, with odd but legal expressions."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Panels drawn from known answers: values, units, legends, thresholds, stacks, mappings, tables, heatmaps, text."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every panel of every dashboard of both releases, against a real Prometheus with known numbers."""
 
 from __future__ import annotations

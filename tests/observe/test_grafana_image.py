@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The grafana image: a program of its own that finds its files where the pod's volumes really are."""
 
 from __future__ import annotations

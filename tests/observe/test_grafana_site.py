@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The server of the grafana image: addresses, API, foreign pages, and the page in a browser."""
 
 from __future__ import annotations

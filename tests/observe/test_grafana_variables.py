@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Variables: what is asked, what is chosen, and how it is written; units and built-in variables."""
 
 from __future__ import annotations

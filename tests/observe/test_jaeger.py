@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Traces as tables and figures, from the API that the stand-in serves (the same as Jaeger's)."""
 
 from __future__ import annotations

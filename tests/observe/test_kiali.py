@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The graph of the mesh as tables and a figure, from the API that the stand-in serves (the same as Kiali's)."""
 
 from __future__ import annotations

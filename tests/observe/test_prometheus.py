@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Queries against a real Prometheus that scrapes a page of known numbers."""
 
 from __future__ import annotations

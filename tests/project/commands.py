@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The commands that this repository's pages, Makefile and CI name, as lists of words."""
 
 from __future__ import annotations

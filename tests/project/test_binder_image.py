@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A BinderHub is asked for the image of a commit, and what it says is told."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Each command on our pages is one that there is, and the ones for a sandbox are played as they stand there."""
 
 from __future__ import annotations

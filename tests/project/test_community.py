@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a stranger meets: forms for issues, hooks, the citation, and links that lead somewhere."""
 
 from __future__ import annotations

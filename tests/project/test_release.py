@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A release: the tag, the version, the changelog and the packages say the same."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The line with which a source file names its licence."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """CI's workflows: they say what the README says, with actions and rights that somebody chose."""
 
 from __future__ import annotations

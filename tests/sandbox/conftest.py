@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A sandbox for the modules that inject faults: all its parts in this process."""
 
 from __future__ import annotations

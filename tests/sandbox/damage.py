@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ways in which small files of a sandbox are damaged, and what must be so of it afterwards."""
 
 from __future__ import annotations

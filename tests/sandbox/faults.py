@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A whole sandbox in the test's own process, and functions of it that fail for one object."""
 
 from __future__ import annotations

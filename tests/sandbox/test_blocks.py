@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Blocks of addresses: proven free by binding, told whose they are; a sandbox moves when its own is taken."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the command line makes of a sandbox's process."""
 
 from __future__ import annotations

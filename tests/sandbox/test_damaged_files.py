@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small files of a sandbox are damaged: it works all the same, with the same objects, and lets nobody in.
 
 All files with all damages are in tests/thorough.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An exception that nobody foresaw while somebody waits for an answer: real kubectl, pages of metrics, connections."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Wherever an exception comes up that nobody foresaw: a learner sees it, the rest goes on, and it heals.
 
 Each place is a function of a whole sandbox (API, controllers, node and mesh in this process) that fails for the object

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A disk that is full at the first start: nothing starts with half a secret, and with room again all is well."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A stopped sandbox's block is taken: it moves to another with all its objects, and says so."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is looked at before a sandbox starts."""
 
 from __future__ import annotations

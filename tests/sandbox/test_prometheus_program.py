@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where `labkit setup` gets Prometheus: the newest that can be had, and each way that failed is told."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`labkit report`: all that helps to find a fault, and none of a sandbox's secrets, in whatever state it is."""
 
 from __future__ import annotations

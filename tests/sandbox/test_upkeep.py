@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small files of a running sandbox, looked at in between: any damage at any moment is made good at the second look."""
 
 from __future__ import annotations

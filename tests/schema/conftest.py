@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Objects of the genuine releases, and the settings of a sandbox of each time."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The tables of kinds are what their tool makes, and say of each number and text what it is."""
 
 from __future__ import annotations

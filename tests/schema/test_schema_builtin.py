@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What built-in kinds other than pods are refused for, in the API server's words."""
 
 from __future__ import annotations

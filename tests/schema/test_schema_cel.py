@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """CEL rules: Kubernetes' words for what fails, and every rule in Istio's CRDs with a good and a bad value."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Custom resources: pruning, defaults, validation and ratcheting, on a schema that has a bit of everything."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Decoding of built-in objects: what Go's strict JSON decoder says."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the server fills in, for a Kubernetes of today and of Istio 1.2's time."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whatever JSON comes, validation answers with problems: it never raises, and pruning twice is pruning once.
 
 LABKIT_LONG=1 tries many more examples.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every object of both genuine releases is taken as it is; and quickly."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The OpenAPI documents: what kubectl looks for is there, and every reference leads somewhere."""
 
 from __future__ import annotations

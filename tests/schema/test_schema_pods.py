@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What pods and their containers are refused for, in the API server's words."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What may not change in built-in objects, in the API server's words."""
 
 from __future__ import annotations

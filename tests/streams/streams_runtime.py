@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A node for tests: commands are local processes, logs are given, ports are this machine's."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """As much of an API server as kubectl and the Python client need to reach a pod's streams."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """exec and attach, as real kubectl uses them: over a WebSocket, and over SPDY as up to version 1.29."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """logs, as real kubectl asks for them, and over plain HTTP."""
 
 from __future__ import annotations

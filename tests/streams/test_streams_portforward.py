@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """port-forward, as real kubectl does it: SPDY in a WebSocket, and native SPDY as up to version 1.29."""
 
 from __future__ import annotations

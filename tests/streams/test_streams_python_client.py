@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The official Python client's stream and portforward, and what other clients of the WebSocket protocols do."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """SPDY's framing, without a network: what a client that is old, hostile or broken may send."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One sandbox from `labkit up` to `labkit down`, inside the surroundings that it inherits: prints what came of it.
 
 ``python -I drive.py NAME EACH``: its Python is the one whose labkit is used. Stands alone: runs before anything of ours

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A virtual environment that has our libraries, but nothing of this checkout; and what its processes take."""
 
 from __future__ import annotations

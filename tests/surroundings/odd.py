@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Odd surroundings that `labkit up` may find itself in, each with what must come of it."""
 
 from __future__ import annotations

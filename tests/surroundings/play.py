@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plays odd surroundings, as oneself or as somebody without a name on this machine, and judges what came of it."""
 
 from __future__ import annotations

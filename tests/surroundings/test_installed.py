@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What pip and conda install without the checkout: the course plays, Jupyter has its settings, Binder's scripts run."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """READY, STATUS and RESTARTS of pods: what a learner reads first, so each state that kubectl has a word for."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Endurance, fuzz and fault injection: `make test-thorough`. Each prints its figure beside its goal."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """100 times up, Istio, BookInfo, down: nothing is left of any of them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every small file of a sandbox with every damage, of both releases: it works, or says in a sentence why not."""
 
 from __future__ import annotations

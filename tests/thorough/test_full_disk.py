@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The disk is full at the first start, with each number of pages left from none to 64 kB."""
 
 from __future__ import annotations

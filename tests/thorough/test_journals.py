@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Damaged journals by the hundred, and a disk that is full at each byte of the first 64 kB."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """kill -9 of the daemon at 200 random moments under writes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The walks of tests/mesh/test_mesh_memo.py, much further."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Memory after 200 Services and 200 pods have come and gone."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """60 kills over all kinds of processes of a mesh, at 50 requests a second: all is right again within 5 s."""
 
 from __future__ import annotations

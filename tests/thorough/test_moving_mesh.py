@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A sandbox with a whole mesh moves to another block: traffic, telemetry and identities are all there again."""
 
 from __future__ import annotations

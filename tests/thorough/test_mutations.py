@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Six thousand requests that nobody should send, to a whole sandbox with Istio in it, in both releases."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Protobuf as Kubernetes' own code writes it: objects with any of their fields, zeros and empty ones included."""
 
 from __future__ import annotations

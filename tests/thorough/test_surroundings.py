@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every odd surrounding, as root and as an ordinary user: the sandbox starts, or says why in one sentence."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is shown: text for a terminal, HTML for a notebook, the same in both."""
 
 from __future__ import annotations

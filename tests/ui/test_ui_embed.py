@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Consoles in notebooks: the relay that browsers meet, and the address that is chosen."""
 
 from __future__ import annotations

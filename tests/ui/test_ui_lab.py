@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The readiness widget and the displays, as a learner sees them: JupyterLab in Chromium, on a sandbox."""
 
 from __future__ import annotations

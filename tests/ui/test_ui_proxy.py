@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What labkit has a Jupyter server do: where its proxy leads, how it speaks to kernels, and which of these it ends."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What labkit shows, with JupyterLab's own two themes: axe-core finds nothing, and figures take the theme."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plays a list of commands against a sandbox of its own, and keeps what each printed."""
 
 from __future__ import annotations

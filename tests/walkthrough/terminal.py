@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One shell session, as a reader has one: what a command exports or where it goes holds for the next."""
 
 from __future__ import annotations

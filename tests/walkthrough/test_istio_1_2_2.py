@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The walk-through's own commands, verbatim and in order: BookInfo behind the ingress of an empty cluster, and back."""
 
 from __future__ import annotations

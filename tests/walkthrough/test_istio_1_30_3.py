@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The same stages with today's release: what changed since the walk-through is in the commands."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``make bench``: measure, print the table, and write build/bench/benchmarks.md. Exit code 1 if a limit is missed."""
 
 from __future__ import annotations

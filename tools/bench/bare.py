@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The floors: Envoys that only forward, and plain Python servers."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The measurements. Each returns rows of (what, measured, floor, target); a floor is taken in the same run."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What single parts of the sandbox take, without the rest: each on objects of its own. Least of several tries."""
 
 from __future__ import annotations

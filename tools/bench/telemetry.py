@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How soon requests are in Prometheus' answers."""
 
 from __future__ import annotations

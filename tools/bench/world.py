@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a benchmark needs to stand up: a throw-away sandbox, bare Envoys and bare Python servers to compare with."""
 
 from __future__ import annotations

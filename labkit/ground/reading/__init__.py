@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One bounded reader for text that comes from outside: requests, manifests, settings in ConfigMaps, annotations.
 
 A parser that trusts its input can be killed by it: 40 kB of `[` overflow the stack of a recursive one, aliases of

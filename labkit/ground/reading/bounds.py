@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How much a text may hold, and what is said of one that cannot be read."""
 
 from __future__ import annotations

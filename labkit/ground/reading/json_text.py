@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """JSON within bounds, with Go's words for what is wrong with it."""
 
 from __future__ import annotations

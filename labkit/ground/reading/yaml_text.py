@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """YAML within bounds, understood as Kubernetes understands it."""
 
 from __future__ import annotations

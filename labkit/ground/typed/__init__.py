@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The objects that several packages read, as types: what mypy knows of their fields; nothing imports them to run.
 
 Istio's are here, since the mesh, `istio.analyze` and Kiali's checks read them by `labkit.ground.routing`; those that

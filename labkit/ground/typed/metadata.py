@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every object has: names, labels, owners. Made by tools/generate_typed_kinds.py."""
 
 from __future__ import annotations

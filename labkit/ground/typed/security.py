@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who may call whom, today and in Istio 1.2. Made by tools/generate_typed_istio.py."""
 
 from __future__ import annotations

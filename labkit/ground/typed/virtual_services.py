@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where requests go. Made by tools/generate_typed_istio.py."""
 
 from __future__ import annotations

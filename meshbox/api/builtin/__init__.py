@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Validation of built-in kinds: decoding first, then what the fields mean."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Validation of roles, webhook configurations, CustomResourceDefinitions, Ingresses and the like."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Validation of containers: image, ports, environment, mounts, probes, resources."""
 
 from __future__ import annotations

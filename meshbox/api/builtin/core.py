@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Validation of Services, endpoints, ConfigMaps, Secrets and volumes' claims."""
 
 from __future__ import annotations

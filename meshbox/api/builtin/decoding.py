@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Decoding of built-in objects: fields nobody knows and values of the wrong type, worded as Go's JSON decoder does."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Kinds of the versions of Istio 1.2's time: which modern kind they are, and the fields that only they have."""
 
 from __future__ import annotations

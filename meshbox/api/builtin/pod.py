@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Validation of pod specs and of pod templates: containers, ports, environment, probes, volumes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What may be said about resources with quantities such as "100m" and "1Gi"."""
 
 from __future__ import annotations

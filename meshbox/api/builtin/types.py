@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The fields of the built-in kinds and their types: read from data/kinds.json, with the old fields of old versions.
 
 A type is written as in Go: "string", "int32", "[]V1Container", "{}string" (a map); "!" at the end means required.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What may not change in a built-in object once it exists."""
 
 from __future__ import annotations

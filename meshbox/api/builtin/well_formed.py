@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Names, labels, ports and selectors inside specs: what is well-formed, in the words of Kubernetes' validation."""
 
 from __future__ import annotations

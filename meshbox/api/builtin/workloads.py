@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Validation of what runs pods: Deployment, ReplicaSet, DaemonSet, StatefulSet, Job, CronJob, autoscalers, budgets."""
 
 from __future__ import annotations

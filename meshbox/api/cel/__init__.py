@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The CEL rules (`x-kubernetes-validations`) of CustomResourceDefinitions.
 
 cel-python is imported when the first rule is met: it takes 0.2 s and 20 MB. A rule that it cannot compile, or that uses

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Functions that Kubernetes adds to CEL: strings, lists, URLs, IP addresses, durations as Go reads them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Protobuf bodies, which kubectl sends for the kinds it knows (`kubectl create namespace`), as JSON has them.
 
 Read by tables of field numbers (`fields`); replies are JSON always. What a body holds is never stored without a part of

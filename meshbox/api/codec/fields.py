@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The fields of protobuf messages: numbers, names in JSON and types, read from data/protobuf.json.
 
 How a field is written there is told by what writes it, `tools/generate_protobuf_tables.py`.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Single values of Kubernetes' protobuf, as JSON has them: numbers, times, quantities, and what Go writes by hand."""
 
 from __future__ import annotations

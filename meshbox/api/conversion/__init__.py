@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Between the hub version of a resource and the other versions served; there and back again nothing is lost."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """HorizontalPodAutoscalers: v1 knows one CPU target, v2beta1 names targets otherwise than v2."""
 
 from __future__ import annotations

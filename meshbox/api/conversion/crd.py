@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """CustomResourceDefinitions: v1beta1 has one schema for all versions, v1 one for each."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The file that brings objects back after a kill: one record a write, appended before the write is visible.
 
 What is promised: a write that was answered is in the kernel's hands, so it survives the end of this process; within

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One open file of records: appended whole or not at all, and brought to the disk when asked."""
 
 from __future__ import annotations

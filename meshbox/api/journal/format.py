@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How objects lie on disk: a header, then one line a record, each with a checksum and its place in the order.
 
     labkit-journal 2 7f3a9c21 snapshot=0000000042 synced=0000000057 by=0.1.0               8c1d02ab

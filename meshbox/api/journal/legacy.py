@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The former format: one JSON line a write, without checksums. Read once, when a sandbox of that time starts."""
 
 from __future__ import annotations

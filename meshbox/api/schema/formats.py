@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The string formats that the API server checks in custom resources."""
 
 from __future__ import annotations

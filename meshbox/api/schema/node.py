@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One node of a CustomResourceDefinition's schema, made ready once: pruning and defaults."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Validation of a custom resource against its schema, in the words and the order of the API server."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The subresources of a pod that are streams: log, exec, attach and portforward."""
 
 from __future__ import annotations

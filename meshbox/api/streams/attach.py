@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``kubectl attach``, and with it ``kubectl run -it``: a container's output as it comes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which container of a pod a client means."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``kubectl exec``: a command's streams, relayed to the client."""
 
 from __future__ import annotations

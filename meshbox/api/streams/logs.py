@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``kubectl logs``: a container's log as chunked text, flushed as it comes."""
 
 from __future__ import annotations

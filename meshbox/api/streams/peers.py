@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The client's end of an exec or attach: numbered channels in a WebSocket, or named streams in SPDY."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``kubectl port-forward``: connections to a pod's ports, over SPDY (native or in a WebSocket) or numbered channels."""
 
 from __future__ import annotations

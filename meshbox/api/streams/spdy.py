@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """SPDY/3.1 as Kubernetes uses it: many streams in one connection, all of them opened by the client.
 
 Source: the SPDY/3.1 draft (framing, the dictionary of its header compression). Like Kubernetes' own implementation,

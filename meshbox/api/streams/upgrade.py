@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a client asks for a stream, and what it is answered before the stream begins."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The raw bytes below a stream: an HTTP connection taken over after ``101 Switching Protocols``, or a WebSocket."""
 
 from __future__ import annotations

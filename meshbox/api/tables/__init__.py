@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tables: what ``kubectl get`` prints is made by the server."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tables of everything else that is built in: nodes, namespaces, events, configuration, storage, access."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tables of custom resources: the columns that their CRD asks for."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How Kubernetes writes ages, labels, selectors and lists into a table's cells."""
 
 from __future__ import annotations

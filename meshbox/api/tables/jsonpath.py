@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The JSONPath that CRDs' printer columns are written in: Kubernetes' dialect.
 
 ``.spec.hosts``, ``.metadata.annotations.example\\.com/name``, ``['name']``, ``[0]``, ``[-1]``, ``[1:3]``, ``[*]``,

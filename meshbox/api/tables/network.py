@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tables of what leads to pods: Services, Endpoints, Ingresses, policies."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The table of Pods: the one line that says whether, and why not, a pod works."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which columns the table of each built-in resource has, and what fills them.
 
 A table is declared where its cells are computed::

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tables of volumes, claims and storage classes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tables of what runs pods: Deployments, ReplicaSets, DaemonSets, StatefulSets, Jobs, autoscalers, budgets."""
 
 from __future__ import annotations

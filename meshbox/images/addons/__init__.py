@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The add-ons of both releases."""
 
 from __future__ import annotations

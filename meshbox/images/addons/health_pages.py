@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Add-ons that are only healthy so far: their health pages, and a page that says so."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """BookInfo: the four services of Istio's sample application, in every variant that has an image."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the four services share: where the others are, which headers travel on, and log lines."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """details: facts about a book."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The pages of productpage, in the markup of either generation of the sample, so that the checks of both hold."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """productpage: calls details and reviews, and makes the page that visitors see."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ratings: how many stars each reviewer gave."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """reviews: what readers say about a book; versions 2 and 3 show the stars that ratings knows."""
 
 from __future__ import annotations

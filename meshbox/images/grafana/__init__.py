@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The image of Grafana: the same dashboards at the same addresses, drawn by the helper's own code.
 
 It runs as a program of its own, since a container's image may not know the helper.

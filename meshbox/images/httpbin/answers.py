@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What httpbin answers: one function a page."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """httpbin's program, in both of its editions."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The control planes of both releases. What they do is done by the sandbox's mesh; these say that they are there."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Programs of Istio's control planes: their pages, and the probes that their manifests run."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Mixer's telemetry: Istio 1.2's series at istio-telemetry:42422, summed over what every sidecar counted.
 
 Sidecars of that time told Mixer of each request; ours count by themselves. So Mixer asks them, when it is asked itself,

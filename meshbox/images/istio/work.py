@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a component of the control plane has done, as the mesh, which does its work, tells it."""
 
 from __future__ import annotations

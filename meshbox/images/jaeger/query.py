@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Jaeger's query API: what each path and parameter means."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How Jaeger's container is started: its configuration is read here, as a pod's Python knows no YAML."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The stand-in's process: listens where the release's Jaeger listens, until SIGTERM."""
 
 from __future__ import annotations

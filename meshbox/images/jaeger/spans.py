@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From Zipkin's span JSON (v2, what Envoy posts) to Jaeger's, as Jaeger's own collector translates it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Traces in bounded memory: recent ones as they came, older ones compressed, the oldest forgotten.
 
 At 200 requests a second BookInfo makes 1600 spans a second, about 1.5 MB of JSON. A trace's spans come from several

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The image of Kiali: its real console over an API of our own, computed from Prometheus and the Kubernetes API."""
 
 from __future__ import annotations

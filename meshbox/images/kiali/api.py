@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Kiali's API, below <root>/api/: each address and what answers it."""
 
 from __future__ import annotations

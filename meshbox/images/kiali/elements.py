@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A graph as the console draws it: cytoscape's elements, with rates as strings."""
 
 from __future__ import annotations

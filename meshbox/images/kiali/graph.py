@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The graph of the mesh: flows gathered into nodes and edges, by Kiali's rules."""
 
 from __future__ import annotations

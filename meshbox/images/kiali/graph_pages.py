@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The graph's addresses: what is asked, and the graph with everything that is drawn on it."""
 
 from __future__ import annotations

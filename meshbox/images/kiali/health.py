@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How healthy apps, workloads and Services are: replicas, and the codes of their requests."""
 
 from __future__ import annotations

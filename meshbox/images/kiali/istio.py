@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Istio's objects as the console lists, shows and saves them."""
 
 from __future__ import annotations

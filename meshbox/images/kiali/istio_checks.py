@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is wrong with Istio's objects: hosts, subsets and gateways that are not there, weights that do not add up.
 
 The codes and messages are Kiali's own: a learner can look them up in its documentation. Weights have none there.

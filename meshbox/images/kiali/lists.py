@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Applications, workloads and Services as the console lists and shows them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A container's log, read through the API server."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What runs in the cluster, as Kiali names it: workloads, the apps they belong to, the Services before them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Time series for the side panels and the tabs of metrics."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The pod's process: Kiali's console, its API and its login at the addresses of the release's Kiali."""
 
 from __future__ import annotations

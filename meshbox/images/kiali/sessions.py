@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who may see the console where it asks for a password: sessions, in a cookie or in the path.
 
 A cookie of a page inside a frame is dropped by browsers where the frame's site is not the page's, and cookies of

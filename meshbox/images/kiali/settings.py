@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the release's ConfigMap and Secret say to Kiali."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The console's files, and the pages around them: the login, and what to do where there is no console."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where Kiali's answers come from: the Kubernetes API and Prometheus, each over connections that are kept open."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who sent what to whom: Istio's metrics read as flows between workloads.
 
 A request is counted twice, by the proxy of its sender and that of its receiver. The sender's count also has requests

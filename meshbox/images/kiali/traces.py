@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The traces tab: Jaeger's answers, in the wrapping that the console expects."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The image of Prometheus: the real program, told about this cluster over HTTP and kept from foreign web pages."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A release's Prometheus configuration, changed only where a process on this machine differs from a container.
 
 What stays: every job and every relabel rule. What changes: service discovery comes over HTTP (Debian's Prometheus is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The pod's process: writes the adapted configuration, runs the real Prometheus, and is its one door.
 
 Prometheus asks nobody who they are, and a web page can send requests to any loopback address. So it listens at a port

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What Prometheus' Kubernetes service discovery would find, as targets with its `__meta_kubernetes_*` labels.
 
 The roles and labels are those of Prometheus' documentation of `kubernetes_sd_config`.

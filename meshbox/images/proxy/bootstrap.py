@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The configuration that Envoy starts with: where its control plane is, and its own listeners that never change."""
 
 from __future__ import annotations

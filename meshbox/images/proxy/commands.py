@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The small commands of Istio's proxy image, for `kubectl exec` and init containers."""
 
 from __future__ import annotations

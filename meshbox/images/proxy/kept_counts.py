@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Keeps a sidecar's counts while its Envoy lives, on their way to Prometheus.
 
 Istio's own filter counts for as long as the proxy runs. Stock Envoy's counters live as long as the listener that

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What curl is told so that it finds the cluster: run by ``bin/curl``, which stands before the real one on PATH.
 
 curl cannot load `sitecustomize`. It gets a configuration of its own instead: behind a sidecar the sidecar is its HTTP

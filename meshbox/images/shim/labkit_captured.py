@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Connections of a pod's programs: those they make by way of the sidecar, and whose they are that they take.
 
 A connection to the sidecar says first where it was meant to go: what iptables does elsewhere.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`nc` in a pod: as a client only, led through the sidecar as every Python program here is.
 
 nc [-v] [-z] [-N] [-w SECONDS] HOST PORT: sends what it reads, says when that has ended, and prints what comes until

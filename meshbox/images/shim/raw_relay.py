@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A way for curl to ports that are no HTTP: a process beside it that does what the shim does inside a Python program.
 
 It listens at the pod's localhost, for this user's processes, and tells the sidecar where each connection was meant to

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Gives a Python program in a pod what a network namespace and the cluster's DNS would.
 
 Loaded by any Python whose PYTHONPATH holds this folder, and by the node's own before it runs a container. A pod has no

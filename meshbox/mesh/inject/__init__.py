@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether a pod gets a sidecar, by the rules of Istio's injector; what it gets is the release's template."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The sidecar as today's injector writes it into a pod: a native one, an init container that goes on running."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The sidecar as Istio 1.2's injector writes it into a pod."""
 
 from __future__ import annotations

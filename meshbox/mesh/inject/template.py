@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the injector was installed with, as its template is filled from it."""
 
 from __future__ import annotations

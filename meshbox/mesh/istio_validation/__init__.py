@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Istio's validation webhooks: what they refuse, and in which words."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The fields of Istio's objects and their types, as far as proxies are concerned.
 
 Istio 1.2's CustomResourceDefinitions have no schema: its webhook itself decoded objects and refused unknown fields.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is wrong with an object, and the checks that several kinds share, in Istio's own words."""
 
 from __future__ import annotations

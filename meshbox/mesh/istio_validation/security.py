@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who may call whom: policies of both releases, as Istio's webhook looks at them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """DestinationRules, Gateways, ServiceEntries and Sidecars, as Istio's webhook looks at them."""
 
 from __future__ import annotations

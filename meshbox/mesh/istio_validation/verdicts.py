@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One verdict for one content: the webhook and the control plane ask for the same, and it is found once."""
 
 from __future__ import annotations

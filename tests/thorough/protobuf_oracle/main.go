@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Objects as JSON, one a line, to what Kubernetes' own code makes of them: protobuf, and JSON read back from it.
 package main
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 /* JupyterLab's part of the workshop: the notebook 00-start.ipynb is shown as a page of its own, which follows the
  * learner's progress, and the consoles and BookInfo get tiles with icons.
  *

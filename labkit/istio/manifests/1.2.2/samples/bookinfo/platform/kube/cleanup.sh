@@ -1,4 +1,5 @@
 #!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
 # Removes BookInfo and every routing rule beside it.
 #
 # The namespace is NAMESPACE where that is set, else it is asked for; an empty answer means "default".
