@@ -50,3 +50,16 @@ def test_a_python_that_makes_no_environments_is_told(
     assert environment.main(tmp_path / "env", "sandbox") == 1
     said = capfd.readouterr().err
     assert said == f"ensurepip is not available\n→ {python} cannot make virtual environments: install python3-venv\n"
+
+
+def test_what_the_project_was_called_before_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    pip = [sys.executable, "-c", "import sys; open('asked', 'a').write(' '.join(sys.argv[1:]))"]
+    environment._forget_old_name(tmp_path / "env", pip)
+    assert not (tmp_path / "asked").exists()
+
+    (tmp_path / "labkit.egg-info").mkdir()
+    (tmp_path / "env" / "lib" / "python3.11" / "site-packages" / "labkit-0.1.0.dist-info").mkdir(parents=True)
+    environment._forget_old_name(tmp_path / "env", pip)
+    assert not (tmp_path / "labkit.egg-info").exists()
+    assert (tmp_path / "asked").read_text() == "uninstall --quiet --yes labkit"

@@ -8,6 +8,7 @@ far it is. Nothing but the standard library is there yet.
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -45,6 +46,7 @@ def main(folder: Path, extra: str) -> int:
             code = _run([*pip, "install", "--quiet", "--upgrade", f"pip>={LEAST_PIP}"], lambda _: None)
         if code:
             return code
+    _forget_old_name(folder, pip)
     packages, download, disk = ABOUT[extra]
     began, there = time.monotonic(), _installed(folder)
     if there < packages // 2:
@@ -107,6 +109,13 @@ def _run(command: list[str], told: Callable[[str], None]) -> int:
         print("\n".join(last), file=sys.stderr)
         print("→ is there a network, and room on the disk? The same command goes on where it stopped", file=sys.stderr)
     return process.returncode
+
+
+def _forget_old_name(folder: Path, pip: list[str]) -> None:
+    """Up to 0.1 this project was called `labkit`: what is left of that shows each tile of JupyterLab a second time."""
+    shutil.rmtree("labkit.egg-info", ignore_errors=True)
+    if any(folder.glob("lib/python*/site-packages/labkit-*.dist-info")):
+        _run([*pip, "uninstall", "--quiet", "--yes", "labkit"], lambda _: None)
 
 
 def _works(python: Path) -> bool:

@@ -192,6 +192,7 @@ def play(
         kernels: Where its kernel may have been started already.
     """
     import nbformat
+    from jupyter_core.utils import ensure_event_loop
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillException, PapermillExecutionError
     from papermill.execute import execute_notebook
@@ -217,6 +218,10 @@ def play(
                 kernel_name="python3",
                 kernel_manager_class=manager,
             )
+    except KeyboardInterrupt:
+        # The kernel tells of it too, while it is ended; asyncio would print that nobody listens any more.
+        ensure_event_loop().set_exception_handler(lambda _loop, _context: None)
+        raise
     except PapermillExecutionError as fault:
         error = fault.evalue if _tells_itself(fault.ename) else f"{fault.ename}: {fault.evalue}"
     except CellTimeoutError:

@@ -187,6 +187,8 @@ def _relay(target: cluster.Chosen, addon: Addon) -> Relay:
 
 
 def _shop(target: cluster.Chosen) -> Relay:
+    from labkit.ui.embed_relay import Relay
+
     page = f"{_way(target)}{_FIRST}"
     try:
         # Whatever else it answers is what a reader sees: a rule may say that the page fails.
