@@ -142,6 +142,15 @@ SLOW = "#!/bin/sh\necho begun\nsleep 600 &\necho $! > {pid}\ntouch {begun}\nwait
 def test_an_interrupted_command_ends_with_all_it_started(
     kubectl: FakeKubectl, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    # As in a terminal: a test run in the background may have been told to ignore it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        _is_interrupted(kubectl, tmp_path, capsys)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _is_interrupted(kubectl: FakeKubectl, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     begun, pid = tmp_path / "begun", tmp_path / "pid"
     kubectl.path.write_text(SLOW.format(pid=pid, begun=begun))
     main = threading.get_ident()

@@ -164,8 +164,11 @@ async def test_a_callback_that_nobody_minds(world: World) -> None:
 
     asyncio.get_running_loop().call_soon(broken)
     node = world.sandbox.settings.node_name
-    await world.until(lambda: world.events(node, "InternalError"), "the Node has an event")
-    assert Fault("something was left undone: ") in [one["message"] for one in world.events(node, "InternalError")]
+    # Other tests of this module have events there too.
+    told = Fault("something was left undone: ")
+    await world.until(
+        lambda: told in [one["message"] for one in world.events(node, "InternalError")], "the Node has an event"
+    )
 
 
 async def test_a_heartbeat_that_fails(world: World) -> None:

@@ -8,13 +8,13 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 
 from labkit.lab.command import JUPYTER
-from tests.conftest import SandboxUnderTest, wait_until
+from tests.conftest import PATIENCE, SandboxUnderTest, wait_until
 
 CHOOSE = "from labkit import cluster\ncluster.use(cluster.Target.from_environment());\n"
 """What a notebook without `course.begin` begins with: the sandbox that the server's KUBECONFIG names."""
@@ -41,11 +41,24 @@ def jupyterlab(
         wait_until(lambda: _answers(f"{url}/api"), seconds, "JupyterLab to answer")
         yield url
     finally:
-        children = psutil.Process(server.pid).children(recursive=True)
-        server.terminate()
-        server.wait(120)
-        _, alive = psutil.wait_procs(children, timeout=10)
-        assert alive == []
+        end(server)
+
+
+def end(server: subprocess.Popen[bytes]) -> None:
+    """End a Jupyter server, as its user does; what it started ends with it.
+
+    A worker thread of AnyIO that is idle when the loop ends is waited for by Python, and told by nobody to end
+    (jupyter_server 2.17, anyio 4): such a server would stay for ever, which is no fault of what is tested.
+    """
+    children = psutil.Process(server.pid).children(recursive=True)
+    server.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        server.wait(60)
+    server.kill()
+    server.wait()
+    # A kernel ends by itself when its server has gone.
+    _, alive = psutil.wait_procs(children, timeout=PATIENCE)
+    assert alive == []
 
 
 def _answers(url: str) -> bool:

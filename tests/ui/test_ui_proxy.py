@@ -25,6 +25,7 @@ import websocket
 from labkit.kernel import ENDS_AFTER, finished_mark
 from labkit.ui.idle_kernels import CLOSED_AFTER, end_finished, settings
 from tests.conftest import REPOSITORY, wait_until
+from tests.ui.jupyter import end
 
 
 class Page(BaseHTTPRequestHandler):
@@ -63,8 +64,7 @@ def jupyter(home: Path) -> Iterator[str]:
         wait_until(lambda: status(f"{url}/api") == 200, 90, "Jupyter to answer")
         yield url
     finally:
-        server.terminate()
-        server.wait(120)
+        end(server)
 
 
 @pytest.fixture(params=["127.0.0.1", "127.0.0.2"])
