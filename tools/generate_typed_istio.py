@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from meshbox.mesh.istio_validation.fields import messages
-from tools.generate_typed_kinds import ROOT, SHARED, file_of, module_text
+from tools.generate_typed_kinds import ROOT, SHARED, module_text, write
 
 CRDS = ROOT / "labkit/istio/manifests/1.30.3/manifests/base.yaml"
 
@@ -161,12 +161,5 @@ def modules() -> dict[str, str]:
     return texts
 
 
-def main() -> None:
-    """Write the modules."""
-    for name, text in modules().items():
-        file_of(name).write_text(text, encoding="utf-8")
-        print(f"{name}: {text.count(chr(10))} lines")
-
-
 if __name__ == "__main__":
-    main()
+    write(modules())

@@ -10,6 +10,7 @@ The facts come from meshbox/api/data/kinds.json; run it again after `tools/gener
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from meshbox.api.builtin.types import fields_of
@@ -140,12 +141,12 @@ def modules() -> dict[str, str]:
     return texts
 
 
-def main() -> None:
-    """Write the modules."""
-    for name, text in modules().items():
+def write(texts: Mapping[str, str]) -> None:
+    """Write each module, and say how long it is."""
+    for name, text in texts.items():
         file_of(name).write_text(text, encoding="utf-8")
         print(f"{name}: {text.count(chr(10))} lines")
 
 
 if __name__ == "__main__":
-    main()
+    write(modules())

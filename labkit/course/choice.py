@@ -25,7 +25,7 @@ _MOST_BYTES = 4096
 
 
 @dataclass(frozen=True)
-class Choice:
+class Choice(display.Shown):
     """What a lesson runs on.
 
     Args:
@@ -45,12 +45,6 @@ class Choice:
         where = "the sandbox" if self.target == SANDBOX else f"the context {self.target!r}"
         said = f"The course runs on Istio {self.release}, on {where}."
         return display.message(f"{said}\n{self.note}" if self.note else said, "note")
-
-    def __str__(self) -> str:
-        return self.rich().text
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        return self.rich()._repr_mimebundle_()
 
 
 def file() -> Path:
