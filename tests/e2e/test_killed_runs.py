@@ -55,7 +55,9 @@ def test_nothing_is_left(
     # Of another run around this one, a worker's, nothing is inherited.
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     env["PYTHONPATH"] = str(REPOSITORY)
-    with subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as run:
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=_interruptible
+    ) as run:
         try:
             until(lambda: told.exists() and told.read_text(), 60, "a sandbox of the small run")
             runner, sandbox = json.loads(told.read_text())
@@ -68,6 +70,11 @@ def test_nothing_is_left(
     assert run.returncode != 0, said
     until(lambda: processes_of(Path(sandbox)) == [], 30, "the end of the sandbox")
     until(lambda: not runs(runner), 5, "the end of what ran the test")
+
+
+def _interruptible() -> None:
+    # Where a shell started this run in the background, it is told to take no notice of SIGINT, and hands that on.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def runs(pid: int) -> bool:
