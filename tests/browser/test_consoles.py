@@ -136,7 +136,8 @@ def test_bookinfo_in_a_notebook_below_a_prefix(shop: Shop, window: Window, lab: 
     assert source.startswith(f"{PREFIX}/proxy/")
     frame = where.element_handle().content_frame()
     frame.get_by_role("heading", name="The Comedy of Errors").wait_for()
-    # Its pictures and its style sheet come the same way.
+    # Its pictures and its style sheet come the same way; the page is loaded once they have come, or have failed.
+    frame.wait_for_load_state("load", timeout=240_000)
     assert frame.locator("img.cover").evaluate("(image) => image.complete && image.naturalWidth > 0")
     assert frame.evaluate("document.styleSheets.length") == 1
     frame.get_by_text("Sign in").first.click()
