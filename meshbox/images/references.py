@@ -36,6 +36,8 @@ _MODULES = (
     "prometheus",
     "proxyv2",
     "redis",
+    "websocket_sample",
+    "zipkin",
 )
 """Modules of this package with a tuple IMAGES."""
 

@@ -248,3 +248,9 @@ async def test_nginx_shows_a_volumes_files_or_says_what_it_is(tmp_path: Path) ->
         assert {answers[name, "/nope"][0] for name in ("plain", "own")} == {404}
         # nginx calls a way out of its folder a bad request.
         assert {answers[name, "/../../../../etc/passwd"][0] for name in ("plain", "own")} <= {400, 404}
+
+
+def test_the_page_of_images_has_all_of_them() -> None:
+    page = (REPOSITORY / "docs" / "images.md").read_text()
+    for name in images.known():
+        assert f"| `{name}` | {images.known_as(name)} |" in page

@@ -159,3 +159,57 @@ async def test_what_is_no_program_is_no_image(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(SandboxError, match="not a list of command lines"):
         own.all_own()
     assert own.find_own("a") is None
+
+
+@pytest.mark.parametrize(
+    ("image", "port", "path"),
+    [("mccutchen/go-httpbin", 8080, "/websocket/echo"), ("hiroakis/tornado-websocket-example", 8888, "/ws")],
+)
+async def test_a_websocket_sends_back_what_it_is_sent(cluster: Cluster, image: str, port: int, path: str) -> None:
+    import websocket
+
+    cluster.pod("web", probed(image, port))
+    await cluster.until(lambda: cluster.ready("web"))
+    where = f"{cluster.status('web')['podIP']}:{port}"
+
+    def talk() -> list[str | bytes]:
+        connection = websocket.create_connection(f"ws://{where}{path}", timeout=60, suppress_origin=True)
+        try:
+            said: list[str | bytes] = []
+            for message in ("short", "ü" * 200, "x" * 70_000):
+                connection.send(message)
+                said.append(connection.recv())
+            connection.send_binary(b"\x00\xff")
+            said.append(connection.recv())
+            return said
+        finally:
+            connection.close()
+
+    assert await asyncio.to_thread(talk) == ["short", "ü" * 200, "x" * 70_000, b"\x00\xff"]
+    assert (await ask(cluster, "web", port, path)).status == 400
+
+
+def test_zipkin_gives_back_what_it_was_sent() -> None:
+    from labkit.ground.web import Request
+    from meshbox.images.jaeger.store import TraceStore
+    from meshbox.images.zipkin import Zipkin
+
+    span = {"traceId": "a" * 16, "id": "b" * 16, "name": "get", "timestamp": 5_000_000, "duration": 7}
+    span["localEndpoint"] = {"serviceName": "web"}
+    span["tags"] = {"http.status_code": "200"}
+    zipkin = Zipkin(TraceStore())
+
+    def asked(target: str) -> Any:
+        answer = zipkin.answer(Request("GET", target, {}))
+        assert isinstance(answer.body, str)
+        return json.loads(answer.body) if answer.status == 200 else answer.status
+
+    assert zipkin.answer(Request("POST", "/api/v2/spans", {}, json.dumps([span]).encode())).status == 202
+    assert zipkin.answer(Request("POST", "/api/v2/spans", {}, b'[{"traceId": "z"}]')).status == 400
+    assert asked("/api/v2/services") == ["web"]
+    assert asked("/api/v2/spans?serviceName=web") == ["get"]
+    assert asked(f"/api/v2/trace/{'a' * 16}") == [span]
+    assert asked("/api/v2/traces?serviceName=web&annotationQuery=http.status_code=200") == [[span]]
+    assert asked("/api/v2/traces?annotationQuery=http.status_code=500") == []
+    assert asked("/api/v2/trace/ff") == 404
+    assert asked("/api/v2/traces?limit=x") == 400
