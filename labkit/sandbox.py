@@ -19,6 +19,7 @@ COMMANDS = {
     "status": "say what a sandbox is doing (exit code 3 unless it runs)",
     "env": 'print what `eval "$(labkit env)"` needs',
     "report": "pack logs, versions and objects without secrets, to find a fault with",
+    "image": "which images pods may have; bring one of your own",
     "setup": "fetch what pip cannot bring",
 }
 """What `labkit` hands to `meshbox` as it stands."""

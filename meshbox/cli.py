@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line of the sandbox: ``meshbox up | down | status | env | report | setup | doctor``."""
+"""The command line of the sandbox: ``meshbox up | down | status | env | image | report | setup | doctor``."""
 
 from __future__ import annotations
 
@@ -144,6 +144,29 @@ def _report(args: argparse.Namespace) -> int:
     return 0
 
 
+def _image(args: argparse.Namespace) -> int:
+    # Knows what each image runs, which no other command needs.
+    from meshbox import images
+    from meshbox.images import own
+
+    added = own.all_own()
+    if args.action_on == "add":
+        replaced = images.find(args.image) if args.image else None
+        repository, line = own.add(args.image, args.words)
+        print(f"image {repository.removeprefix('library/')} runs: {shlex.join(line)}")
+        if repository not in added and replaced is not None:
+            print("pods of that name ran the sandbox's own until now")
+        print("it is to listen on the address $LABKIT_BIND; a Python program that listens everywhere does so by itself")
+    elif args.action_on == "remove":
+        print(f"image {own.remove(args.image).removeprefix('library/')} is forgotten; pods that run go on")
+    else:
+        for name in images.known():
+            print(f"{name:<48} {images.known_as(name)}")
+        for repository, line in sorted(added.items()):
+            print(f"{repository.removeprefix('library/'):<48} yours: {shlex.join(line)}")
+    return 0
+
+
 def _setup(args: argparse.Namespace) -> int:
     return tools.setup(tests=args.tests)
 
@@ -195,6 +218,20 @@ def _parser() -> argparse.ArgumentParser:
     named(report)
     report.add_argument("--out", type=Path, metavar="FILE", help="the file to write (default: one in this folder)")
     report.add_argument("--target", metavar="CONTEXT", help="refused for any cluster but a sandbox")
+    image = command("image", _image, "which images pods may have; bring one of your own")
+    on = image.add_subparsers(dest="action_on", required=True, metavar="ACTION")
+    on.add_parser("list", help="all images, and what each is here")
+    adding = on.add_parser("add", help="run a program of this machine, or a Python file, as an image")
+    adding.add_argument("image", metavar="NAME", help="the image's name as in a pod, e.g. shop/cart")
+    adding.add_argument(
+        "--command",
+        dest="words",
+        nargs=argparse.REMAINDER,
+        required=True,
+        metavar="COMMAND",
+        help="the program and its arguments; app.py is run by Python",
+    )
+    on.add_parser("remove", help="forget one that was added").add_argument("image", metavar="NAME")
     setup = command("setup", _setup, "fetch what pip cannot bring")
     setup.add_argument("--tests", action="store_true", help="also what only the tests need (Chromium)")
     command("doctor", lambda _args: tools.doctor(), "say what is missing or broken, and the next step")

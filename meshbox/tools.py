@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shutil
@@ -43,7 +44,7 @@ def setup(*, tests: bool = False) -> int:
     """Fetch what pip cannot bring; a part that cannot be had is told and does not stop the rest.
 
     Args:
-        tests: Also Chromium, which only the tests use.
+        tests: Also Chromium, nginx and redis, which only the tests need.
 
     Returns:
         0, or 1 if something that cannot be done without is missing.
@@ -58,6 +59,7 @@ def setup(*, tests: bool = False) -> int:
     ]
     if tests:
         steps.append(("chromium", known("chromium"), _install_chromium))
+        steps.append(("nginx and redis-server", _servers, _install_servers))
     for name, look, fetch in steps:
         found = look()
         if found is None:
@@ -82,6 +84,43 @@ def _install_chromium() -> Path:
     if found is None:
         raise MissingToolError("the package 'chromium' brought no program of that name")
     return found
+
+
+def _servers() -> Path | None:
+    """nginx, if redis is there as well: what containers of these names run."""
+    folders = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
+    found = [shutil.which(name, path=folders) for name in ("redis-server", "nginx")]
+    return Path(found[1]) if found[0] and found[1] else None
+
+
+def _install_servers() -> Path:
+    if os.geteuid() != 0:
+        raise MissingToolError(
+            "nginx and redis can only be installed by root",
+            next_step="ask for the packages nginx-light and redis-server; their tests are skipped",
+        )
+    # Both are for pods only: the system is not to start them.
+    with _not_started():
+        packages.apt("install", "-y", "-qq", "--no-install-recommends", "nginx-light", "redis-server")
+    found = _servers()
+    if found is None:
+        raise MissingToolError("the packages nginx-light and redis-server brought no programs of these names")
+    return found
+
+
+@contextlib.contextmanager
+def _not_started() -> Iterator[None]:
+    """While packages are installed, the system starts no service of theirs (Debian's policy-rc.d)."""
+    policy = Path("/usr/sbin/policy-rc.d")
+    if policy.exists():
+        yield
+        return
+    policy.write_text("#!/bin/sh\nexit 101\n")
+    policy.chmod(0o755)
+    try:
+        yield
+    finally:
+        policy.unlink(missing_ok=True)
 
 
 def _version(program: Path, *arguments: str) -> tuple[bool, str]:

@@ -81,12 +81,22 @@ class Request:
 
 @dataclass
 class Response:
-    """An answer. A file is sent without being read whole, an iterable in chunks as they come."""
+    """An answer. A file is sent without being read whole, an iterable in chunks as they come.
+
+    Args:
+        status: HTTP status code.
+        body: Its content.
+        headers: Header fields besides those that follow from the others.
+        content_type: Of the body.
+        upgrade: With status 101: speaks another protocol on the connection until it ends, given what comes in and a
+            way to send.
+    """
 
     status: int = 200
     body: bytes | str | Path | Iterable[bytes] = b""
     headers: list[tuple[str, str]] = field(default_factory=list)
     content_type: str = "text/html; charset=utf-8"
+    upgrade: Callable[[Incoming, Callable[[bytes], None]], None] | None = None
 
 
 App = Callable[[Request], Response]
@@ -154,6 +164,10 @@ class _Handler(socketserver.BaseRequestHandler):
             self._unread = True
             keep, response = False, Response(error.status, f"{error.words}\n", content_type="text/plain")
         self._write(response, head.method if head else "GET", keep)
+        if response.upgrade is not None:
+            with self.server.busy():
+                response.upgrade(self._incoming, self.request.sendall)
+            return False
         return keep
 
     def _answered(self, head: Head, length: int | None) -> tuple[bool, Response]:
@@ -189,20 +203,21 @@ class _Handler(socketserver.BaseRequestHandler):
         except ValueError:
             phrase = "Unknown"
         body = response.body.encode() if isinstance(response.body, str) else response.body
-        no_body = method == "HEAD" or response.status in (204, 304)
+        bare = response.status in (101, 204)
+        no_body = method == "HEAD" or bare or response.status == 304
         lines = [f"HTTP/1.1 {response.status} {phrase}", f"Date: {_date()}"]
         names = {name.lower() for name, _ in response.headers}
-        if response.content_type and "content-type" not in names and response.status != 204:
+        if response.content_type and "content-type" not in names and not bare:
             lines.append(f"Content-Type: {response.content_type}")
         if isinstance(body, bytes):
-            if response.status != 204:
+            if not bare:
                 lines.append(f"Content-Length: {len(body)}")
         elif isinstance(body, Path):
             lines.append(f"Content-Length: {body.stat().st_size}")
         else:
             lines.append("Transfer-Encoding: chunked")
         lines += [f"{name}: {value}" for name, value in response.headers]
-        if not keep:
+        if not keep and response.upgrade is None:
             lines.append("Connection: close")
         head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", errors="replace")
         if no_body:

@@ -7,6 +7,7 @@ entrypoint, default arguments, variables and the programs inside it. A program i
     "module:function"   a Python function, run in a fork of the node's keeper; `sys.argv` is the command line
     a `Runner`          a function that decides from the `ContainerContext` what to launch
 
+An image that a learner added (`own`) runs the program that they named.
 Any other command runs the machine's own program of that name, so ``/bin/sleep infinity`` is the real sleep.
 
 What a container's process finds in its environment besides the pod's own variables:
@@ -29,7 +30,7 @@ What a container's process finds in its environment besides the pod's own variab
 from __future__ import annotations
 
 from meshbox.images.context import ContainerContext, Image, ImageName, Launch, Runner
-from meshbox.images.references import ProgramNotFoundError, find, known, launch, modules
+from meshbox.images.references import ProgramNotFoundError, find, known, known_as, launch, modules, near
 
 __all__ = [
     "ContainerContext",
@@ -40,6 +41,8 @@ __all__ = [
     "Runner",
     "find",
     "known",
+    "known_as",
     "launch",
     "modules",
+    "near",
 ]

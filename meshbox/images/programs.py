@@ -31,13 +31,6 @@ def _curl(context: ContainerContext) -> Launch:
 
 IMAGES = (
     Image(
-        repositories=("library/nginx", "nginxinc/nginx-unprivileged", "library/httpd"),
-        entrypoint=("nginx",),
-        programs=dict.fromkeys(("nginx", "httpd", "nginx-unprivileged"), "meshbox.images.static:main"),
-        size=190_000_000,
-        stands_in="a small server of static files, written in Python",
-    ),
-    Image(
         repositories=("curlimages/curl", "curl/curl", "governmentpaas/curl-ssl", "tutum/curl", "pstauffer/curl"),
         entrypoint=("/entrypoint.sh",),
         programs={"entrypoint.sh": _curl},

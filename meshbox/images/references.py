@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import importlib
 import importlib.util
@@ -13,12 +14,31 @@ from pathlib import Path, PurePosixPath
 
 from labkit.ground.errors import SandboxError
 from meshbox.images.context import ContainerContext, Image, ImageName, Launch
+from meshbox.images.own import find_own
 
-__all__ = ["ProgramNotFoundError", "find", "known", "launch", "modules"]
+__all__ = ["ProgramNotFoundError", "find", "known", "known_as", "launch", "modules", "near"]
 
 _PLAIN = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
 
-_MODULES = ("bookinfo", "echo", "httpbin", "istio", "addons", "grafana", "kiali", "programs", "prometheus", "proxyv2")
+_MODULES = (
+    "addons",
+    "bookinfo",
+    "databases",
+    "echo",
+    "fortio",
+    "grafana",
+    "helloworld",
+    "httpbin",
+    "istio",
+    "kiali",
+    "nginx",
+    "programs",
+    "prometheus",
+    "proxyv2",
+    "redis",
+    "websocket_sample",
+    "zipkin",
+)
 """Modules of this package with a tuple IMAGES."""
 
 
@@ -44,12 +64,30 @@ def find(reference: str) -> Image | None:
     Raises:
         ValueError: `reference` is not an image reference.
     """
-    return _table().get(ImageName.parse(reference).repository)
+    repository = ImageName.parse(reference).repository
+    return find_own(repository) or _table().get(repository)
+
+
+def near(reference: str) -> list[str]:
+    """The images whose names are most like that of `reference`, at most three."""
+    wanted = ImageName.parse(reference).repository.rpartition("/")[2]
+    by_end = {name.rpartition("/")[2]: name for name in known()}
+    parts = set(re.split(r"[-_.]", wanted))
+    alike = difflib.get_close_matches(wanted, by_end, n=3, cutoff=0.6)
+    # What shares a whole word is nearer than what shares letters.
+    shared = [end for end in by_end if len(parts & set(re.split(r"[-_.]", end))) * 2 > len(parts)]
+    return [by_end[end] for end in dict.fromkeys([*shared, *alike])][:3]
 
 
 def known() -> list[str]:
     """One repository of each image there is, sorted, as a learner would write it."""
     return sorted({image.repositories[0].removeprefix("library/") for image in _table().values()})
+
+
+def known_as(name: str) -> str:
+    """What the image `name`, one of `known`, is here, in a few words."""
+    image = _table()[ImageName.parse(name).repository]
+    return image.stands_in or "as it is"
 
 
 def modules() -> list[str]:

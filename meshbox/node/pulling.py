@@ -83,9 +83,12 @@ def _found(services: NodeServices, container: Puller, reference: str, present: b
 
 
 async def _failed(container: Puller, reference: str, wait: float) -> bool:
-    there = ", ".join(images.known())
-    problem = f"not found: the sandbox has stand-ins for these images only: {there}"
-    problem = f'failed to pull and unpack image "{reference}": {problem}'
+    alike = images.near(reference)
+    nearest = f" (alike: {', '.join(alike)})" if alike else ""
+    problem = f"not found: the sandbox pulls nothing, and plays no such image{nearest}; `labkit image list` shows all, "
+    problem = (
+        f'failed to pull and unpack image "{reference}": {problem}`labkit image add` runs a program of yours as it'
+    )
     container.warning("Failed", f'Failed to pull image "{reference}": {problem}')
     container.warning("Failed", "Error: ErrImagePull")
     container.waiting("ErrImagePull", problem)

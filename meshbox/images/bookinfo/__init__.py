@@ -33,6 +33,7 @@ IMAGES = (
     _image("reviews", "v3", ENABLE_RATINGS="true", STAR_COLOR="red"),
     _image("ratings", "v1"),
     _image("ratings", "v2"),
+    _image("ratings", "v2", "v2-mysql", DB_TYPE="mysql"),
     _image("ratings", "v-faulty", "v-faulty"),
     _image("ratings", "v-delayed", "v-delayed"),
     _image("ratings", "v-unavailable", "v-unavailable"),

@@ -7,6 +7,7 @@ import base64
 import gzip
 import hashlib
 import json
+import os
 import random
 import time
 import uuid
@@ -19,12 +20,23 @@ from urllib.parse import urlencode
 
 from labkit.ground import reading
 from labkit.ground.web import Request, Response, json_response
+from meshbox.images import websocket
 
 __all__ = ["PAGES", "Call", "answer"]
 
 _LONGEST_DELAY = 10.0
 _MOST_BYTES = 100 * 1024
 _METHODS = ("get", "post", "put", "patch", "delete")
+_ALLOWED = "GET, POST, HEAD, PUT, DELETE, PATCH, OPTIONS"
+_TEAPOT = """
+    -=[ teapot ]=-
+
+        .--.
+    ____|__|____   _
+   /            \\_//
+  |              |_/
+   \\____________/
+"""
 
 
 @dataclass(frozen=True)
@@ -117,7 +129,10 @@ def _status(call: Call) -> Response:
     if not 200 <= status <= 599:
         raise ValueError("status codes are 200 to 599")
     headers = [("Location", "/redirect/1")] if status in (301, 302, 303, 307, 308) else []
-    body = "I'm a teapot\n" if status == 418 else b""
+    body: str | bytes = b""
+    if status == 418:
+        body = "I'm a teapot!" if call.lists else _TEAPOT
+        headers += [] if call.lists else [("x-more-info", "http://tools.ietf.org/html/rfc2324")]
     return Response(status, body, headers, "text/plain" if body else "text/html; charset=utf-8")
 
 
@@ -262,6 +277,18 @@ def _user_agent(call: Call) -> Response:
     return json_response({"user-agent": call.request.headers.get("user-agent", "")})
 
 
+def _hostname(_: Call) -> Response:
+    # As the real one, which tells its host to nobody unless it is asked to.
+    real = os.environ.get("USE_REAL_HOSTNAME", "").lower() in ("1", "true")
+    return json_response({"hostname": os.environ.get("HOSTNAME", "") if real else "dummy-hostname"})
+
+
+def _websocket(call: Call) -> Response:
+    if call.parts[1:] != ["echo"]:
+        return _error(404, f"there is no {call.request.path}")
+    return websocket.accept(call.request)
+
+
 PAGES: dict[str, Callable[[Call], Response]] = {
     "": _front,
     **dict.fromkeys(_METHODS, _echo),
@@ -284,6 +311,8 @@ PAGES: dict[str, Callable[[Call], Response]] = {
     "headers": lambda call: json_response({"headers": call.headers()}),
     "ip": _ip,
     "user-agent": _user_agent,
+    "hostname": _hostname,
+    "websocket": _websocket,
     "uuid": lambda _: json_response({"uuid": str(uuid.uuid4())}),
     "html": lambda _: Response(200, _HTML),
     "json": lambda _: json_response(_JSON),
@@ -295,14 +324,26 @@ PAGES: dict[str, Callable[[Call], Response]] = {
 
 
 def answer(request: Request, *, lists: bool) -> Response:
-    """One request."""
+    """One request, with what a page of another origin may do with the answer."""
+    response = _preflight(request) if request.method == "OPTIONS" else _page(request, lists=lists)
+    origin = request.headers.get("origin") or "*"
+    response.headers += [("Access-Control-Allow-Origin", origin), ("Access-Control-Allow-Credentials", "true")]
+    return response
+
+
+def _page(request: Request, *, lists: bool) -> Response:
     parts = request.path.strip("/").split("/")
     page = PAGES.get(parts[0])
     if page is None:
         return _error(404, f"there is no {request.path}")
     try:
-        response = page(Call(request, parts, lists))
+        return page(Call(request, parts, lists))
     except (ValueError, IndexError) as error:
         return _error(400, str(error))
-    response.headers += [("Access-Control-Allow-Origin", "*"), ("Access-Control-Allow-Credentials", "true")]
-    return response
+
+
+def _preflight(request: Request) -> Response:
+    headers = [("Allow", _ALLOWED), ("Access-Control-Allow-Methods", _ALLOWED), ("Access-Control-Max-Age", "3600")]
+    if wanted := request.headers.get("access-control-request-headers"):
+        headers.append(("Access-Control-Allow-Headers", wanted))
+    return Response(200, b"", headers)

@@ -189,10 +189,15 @@ class TraceStore:
 
     def trace(self, trace_id: str) -> Json | None:
         """One trace in Jaeger's form, spans by start; None if it is not (or no longer) known."""
+        spans = self.posted(trace_id)
+        return None if spans is None else _assemble(trace_id_of(spans[0]), spans)
+
+    def posted(self, trace_id: str) -> list[Json] | None:
+        """The spans of one trace as they were posted; None if it is not (or no longer) known."""
         with self._lock:
             for known in (trace_id.zfill(16), trace_id.zfill(32)):
                 if known in self._traces:
-                    return _assemble(known, self._traces[known].read())
+                    return self._traces[known].read()
         return None
 
     def find(self, query: Query) -> list[Json]:
