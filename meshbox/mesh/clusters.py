@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from labkit.ground.labels import selects
 from labkit.ground.names import is_ip
+from meshbox.doors import CAPTURE_SOCKET
 from meshbox.mesh import policies, transport
 from meshbox.mesh.envoy import BLACK_HOLE, PASSTHROUGH, Json, address, encode, extension, typed
+from meshbox.mesh.field_values import duration
 from meshbox.mesh.model import Endpoint, Port, Service, Workload
 from meshbox.mesh.security import mtls_mode
 from meshbox.mesh.snapshot import Scope, Snapshot
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from labkit.ground.typed.destination_rules import DestinationRuleSpec, Subset
 
 __all__ = [
+    "BLACK_HOLE_TUNNEL",
     "DNS_CACHE",
     "HTTP_PROXY_PASSTHROUGH",
     "inbound_cluster",
@@ -35,6 +38,9 @@ _CLUSTER = "envoy.config.cluster.v3.Cluster"
 HTTP_PROXY_PASSTHROUGH = "PassthroughCluster_by_name"
 """Where a request to an unknown host goes that came to the HTTP proxy port: by its name, since no address was captured.
 """
+
+BLACK_HOLE_TUNNEL = "BlackHoleCluster_by_tunnel"
+"""Where a tunnel goes that came to the HTTP proxy port and must lead nowhere."""
 
 DNS_CACHE = {"name": "http_proxy", "dns_lookup_family": "V4_ONLY"}
 
@@ -56,7 +62,7 @@ def inbound_name(port: int, service: tuple[Service, Port] | None, *, legacy: boo
 def outbound(snapshot: Snapshot, scope: Scope) -> dict[str, bytes]:
     """All outbound clusters of a scope, by name, as JSON."""
     found: dict[str, bytes] = {}
-    for service in scope.services:
+    for service in (*scope.services, *scope.reached):
         for name, body in _of_service(snapshot, service, scope.destination_rule(service)).items():
             found.setdefault(name, body)
     return found
@@ -182,8 +188,9 @@ def peer_metadata(workload: Workload) -> Mapping[str, str]:
     }
 
 
-def standing(snapshot: Snapshot, connect_timeout: str = "10s") -> dict[str, Json]:
+def standing(snapshot: Snapshot, scope: Scope) -> dict[str, Json]:
     """The clusters every proxy has: pass through to where the caller was going, by address or by name, and nowhere."""
+    connect_timeout = duration(snapshot.mesh.connect_timeout)
     limits = {"thresholds": [{"max_connections": policies.NO_LIMIT, "max_requests": policies.NO_LIMIT}]}
     common: Json = {"connect_timeout": connect_timeout, "circuit_breakers": limits, "lb_policy": "CLUSTER_PROVIDED"}
     by_name = extension(
@@ -191,7 +198,7 @@ def standing(snapshot: Snapshot, connect_timeout: str = "10s") -> dict[str, Json
         "envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig",
         dns_cache_config=DNS_CACHE,
     )
-    return {
+    found = {
         PASSTHROUGH: typed(_CLUSTER, name=PASSTHROUGH, type="ORIGINAL_DST", metadata=_outside(PASSTHROUGH), **common),
         HTTP_PROXY_PASSTHROUGH: typed(
             _CLUSTER, name=HTTP_PROXY_PASSTHROUGH, cluster_type=by_name, metadata=_outside(PASSTHROUGH), **common
@@ -200,6 +207,12 @@ def standing(snapshot: Snapshot, connect_timeout: str = "10s") -> dict[str, Json
             _CLUSTER, name=BLACK_HOLE, type="STATIC", connect_timeout=connect_timeout, metadata=_outside(BLACK_HOLE)
         ),
     }
+    if scope.registry_only:
+        # The way in for captured connections takes none that does not say first where it was meant to go.
+        nowhere = [{"lb_endpoints": [{"endpoint": {"address": {"pipe": {"path": CAPTURE_SOCKET}}}}]}]
+        assignment = {"cluster_name": BLACK_HOLE_TUNNEL, "endpoints": nowhere}
+        found[BLACK_HOLE_TUNNEL] = {**found[BLACK_HOLE], "name": BLACK_HOLE_TUNNEL, "load_assignment": assignment}
+    return found
 
 
 def _outside(name: str) -> Json:
@@ -207,8 +220,8 @@ def _outside(name: str) -> Json:
     return {"filter_metadata": {"istio": {"service_name": name}}}
 
 
-def inbound_cluster(name: str, local: str, port: int, service: tuple[Service, Port] | None) -> Json:
-    """The cluster for the application's own port on its localhost."""
+def inbound_cluster(name: str, local: str, port: int, protocol: str) -> Json:
+    """The cluster for the application's own port on its localhost, where `protocol` is spoken."""
     cluster: Json = typed(
         _CLUSTER,
         name=name,
@@ -229,7 +242,6 @@ def inbound_cluster(name: str, local: str, port: int, service: tuple[Service, Po
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(local, port)}}]}],
         },
     )
-    protocol = service[1].protocol if service else "AUTO"
     if protocol in ("HTTP2", "GRPC", "GRPC-WEB"):
         options: Json = {"explicit_http_config": {"http2_protocol_options": {}}}
     elif protocol == "AUTO":

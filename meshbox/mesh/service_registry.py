@@ -77,7 +77,7 @@ def _service(obj: api.Service, known: _Addresses, *, legacy: bool) -> Service:
         endpoints=endpoints,
         resolution="DNS" if external else "STATIC",
         external=external,
-        exported_to=tuple(part.strip() for part in exported.split(",")) if exported else ("*",),
+        exported_to=tuple(part.strip() for part in exported.split(",")) if exported else (),
         headless=cluster_ip == "None",
         selector=spec.get("selector") or {},
     )
@@ -165,7 +165,7 @@ def _entry(entry: ServiceEntry, workloads: list[Workload], *, legacy: bool) -> l
                 endpoints=endpoints,
                 resolution="DNS" if resolution.startswith("DNS") or resolution == "DYNAMIC_DNS" else resolution,
                 external=external,
-                exported_to=tuple(spec.get("exportTo") or ["*"]),
+                exported_to=tuple(spec.get("exportTo") or ()),
                 subject_alt_names=tuple(spec.get("subjectAltNames") or []),
             )
         )
