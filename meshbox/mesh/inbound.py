@@ -91,13 +91,14 @@ def _entry(proxy: Proxy, number: int, owner: _Owner, let_in: Entrance | None, po
 def _raw_ports(proxy: Proxy) -> set[int]:
     """The application's ports to which other sidecars may send a PROXY header first."""
     key = (proxy.workload.namespace, proxy.workload.pod)
-    return {
+    found = {
         target
         for service in proxy.snapshot.services_of.get(key, ())
         for port in service.ports
         if is_raw(port.protocol)
         for target in proxy.snapshot.target_ports(service, port, key)
     }
+    return found | proxy.snapshot.raw_entries.get(key, set())
 
 
 def inbound(proxy: Proxy) -> tuple[dict[str, bytes], dict[str, bytes]]:

@@ -38,7 +38,8 @@ def redirect(asked: HTTPRedirect, matched: Json, *, port: int, tls: bool) -> Jso
     fields: Json = {}
     uri = asked.get("uri") or ""
     if uri.startswith(_PREFIX) and "prefix" in matched:
-        fields["prefix_rewrite"] = uri.removeprefix(_PREFIX)
+        if rest := uri.removeprefix(_PREFIX):
+            fields["prefix_rewrite"] = rest
     elif uri:
         fields["path_redirect"] = uri
     if asked.get("authority"):

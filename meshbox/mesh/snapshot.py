@@ -36,6 +36,7 @@ from meshbox.mesh.memo import Identity, Known, Memo
 from meshbox.mesh.model import MeshConfig, Port, Service, Workload, labels
 from meshbox.mesh.service_registry import kubernetes_services, service_entries
 from meshbox.mesh.sidecars import narrowed
+from meshbox.port_protocols import is_raw
 
 if TYPE_CHECKING:
     from labkit.ground.typed.destination_rules import DestinationRule, DestinationRuleSpec
@@ -248,6 +249,17 @@ class Snapshot:
             for key, workload in self.workloads.items():
                 if workload.namespace == service.namespace and selects(service.selector, workload.labels):
                     found[key].append(service)
+        return found
+
+    @functools.cached_property
+    def raw_entries(self) -> dict[tuple[str, str], set[int]]:
+        """Namespace and pod name → its ports that ServiceEntries choose for something else than HTTP."""
+        found: dict[tuple[str, str], set[int]] = defaultdict(set)
+        for service in self.services:
+            for port in service.ports if not service.kubernetes else ():
+                for endpoint in service.endpoints.get(port.number, ()) if is_raw(port.protocol) else ():
+                    if endpoint.workload is not None:
+                        found[endpoint.workload.namespace, endpoint.workload.pod].add(endpoint.port)
         return found
 
     def target_ports(self, service: Service, port: Port, key: tuple[str, str]) -> set[int]:
