@@ -81,7 +81,8 @@ def entries(proxy: Proxy) -> list[Entry]:
 
 def _entry(proxy: Proxy, number: int, owner: _Owner, let_in: Entrance | None, pool: ConnectionPool | None) -> Entry:
     undeclared = owner is None and let_in is None and number not in proxy.workload.ports
-    protocol = owner[1].protocol if owner else ("TCP" if proxy.legacy else "AUTO")
+    raw = number in proxy.snapshot.raw_entries.get((proxy.workload.namespace, proxy.workload.pod), ())
+    protocol = owner[1].protocol if owner else ("TCP" if proxy.legacy or raw else "AUTO")
     name = clusters.inbound_name(number, owner, legacy=proxy.legacy)
     if let_in is None:
         return Entry(number, owner, protocol, number, name, pool, bare=undeclared and proxy.legacy)

@@ -65,7 +65,7 @@ async def run(env: dict[str, str], *command: str) -> str:
     return output.decode()
 
 
-REQUEST = "b'GET / HTTP/1.0\\r\\nhost: {0}:9080\\r\\nconnection: close\\r\\n\\r\\n'"
+REQUEST = "b'GET / HTTP/1.1\\r\\nhost: {0}:9080\\r\\nconnection: close\\r\\n\\r\\n'"
 PYTHON = {
     "urllib": """
 import urllib.request
