@@ -55,6 +55,7 @@ _WORDS: dict[Any, str] = {
     dict: "a map",
     bool: "true or false",
     list: "a list",
+    int: "a whole number",
     _NUMBER: "a number",
 }
 _LISTS = ("extensionProviders", "neverInjectSelector", "alwaysInjectSelector")
@@ -69,7 +70,7 @@ def _read(text: str) -> Obj:
         raise reading.ReadingError("a map of settings is expected")
     for path, form in _FORMS.items():
         value = _at(found, path)
-        if value is not None and (not isinstance(value, form) or (form == _NUMBER and isinstance(value, bool))):
+        if value is not None and (not isinstance(value, form) or (form in (int, _NUMBER) and isinstance(value, bool))):
             raise reading.ReadingError(f"{path} must be {_WORDS[form]}")
     for name in _LISTS:
         if not all(isinstance(one, dict) for one in found.get(name) or []):

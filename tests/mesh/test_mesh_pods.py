@@ -128,6 +128,27 @@ async def test_curl_finds_services_with_and_without_a_sidecar(shop: Bookshop) ->
     assert "Could not resolve host" in await run(bare, "curl", "-sS", "http://no-such-service:9080/")
 
 
+async def test_curl_hears_why_what_nobody_knows_is_not_let_out(shop: Bookshop) -> None:
+    only = {"egress": [{"hosts": ["./*"]}], "outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"}}
+    async with shop.rules(("Sidecar", "default", only)):
+        plain = await run(pod_env(shop, "client"), "curl", "-sS", "-w", "%{http_code}", "http://www.books.test/")
+        process = await asyncio.create_subprocess_exec(
+            *("curl", "-sS", "https://www.books.test/"),
+            env=pod_env(shop, "client"),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await asyncio.wait_for(process.communicate(), 120)
+    assert plain == "502"
+    assert process.returncode == 35
+    assert output.startswith(b"curl: (35) ")
+
+
+async def test_curl_of_old_http_is_asked_to_upgrade(shop: Bookshop) -> None:
+    answer = await run(pod_env(shop, "client"), "curl", "-sS", "--http1.0", "-w", "%{http_code}", "ratings:9080/x")
+    assert answer == "426"
+
+
 async def test_a_server_that_binds_everything_binds_its_pods_address(shop: Bookshop) -> None:
     code = (
         "import socket, http.server as h, sys\n"
