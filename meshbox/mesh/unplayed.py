@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from meshbox.contracts import Obj
 from meshbox.mesh.redirects import CODES
 
-__all__ = ["sidecar", "virtual_service"]
+__all__ = ["sidecar", "virtual_service", "warnings"]
 
 
 def sidecar(spec: Obj) -> Iterator[str]:
@@ -40,6 +40,13 @@ def virtual_service(spec: Obj) -> Iterator[str]:
         for index, rule in enumerate(_maps(spec.get(where))):
             if any(match.get("sourceSubnet") for match in _maps(rule.get("match"))):
                 yield f"{where}[{index}].match.sourceSubnet has no effect"
+
+
+def warnings(obj: Obj) -> list[str]:
+    """What is said to whoever writes such an object."""
+    spec = obj.get("spec")
+    look = {"Sidecar": sidecar, "VirtualService": virtual_service}.get(str(obj.get("kind")))
+    return [f"{text} in the sandbox" for text in look(spec)] if look and isinstance(spec, dict) else []
 
 
 def _maps(items: object) -> list[Obj]:

@@ -146,7 +146,7 @@ async def test_curl_hears_why_what_nobody_knows_is_not_let_out(shop: Bookshop) -
 
 async def test_curl_of_old_http_is_asked_to_upgrade(shop: Bookshop) -> None:
     answer = await run(pod_env(shop, "client"), "curl", "-sS", "--http1.0", "-w", "%{http_code}", "ratings:9080/x")
-    assert answer == "426"
+    assert answer.endswith("426")
 
 
 async def test_a_server_that_binds_everything_binds_its_pods_address(shop: Bookshop) -> None:

@@ -235,6 +235,17 @@ async def test_a_sidecar_says_what_is_let_in(shop: Bookshop) -> None:
         assert (await shop.http(pod.ip, 9090)).headers["x-app"] == "ratings-v1"
 
 
+async def test_what_is_not_played_is_said_at_the_object(shop: Bookshop) -> None:
+    shop.mesh_config(accessLogFile="/dev/stdout", h2UpgradePolicy="UPGRADE")
+    said = await shop.until(lambda: shop.objects.warnings("istio"), "the ConfigMap's setting is named")
+    assert said == ["the mesh's setting h2UpgradePolicy has no effect in the sandbox"]
+    shop.mesh_config(accessLogFile="/dev/stdout")
+    listener = {"bind": "127.0.0.1", "port": {"number": 9081, "name": "http", "protocol": "HTTP"}, "hosts": ["./*"]}
+    async with shop.rules(("Sidecar", "bound", {"egress": [listener, {"hosts": ["*/*"]}]})):
+        said = await shop.until(lambda: shop.objects.warnings("bound"), "the Sidecar's field is named")
+    assert said == ["egress[0].bind (a port is listened on at every address) has no effect in the sandbox"]
+
+
 @TODAY
 async def test_without_a_header_means_also_that_it_is_missing(shop: Bookshop) -> None:
     for match, hits, misses in (

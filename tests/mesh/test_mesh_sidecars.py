@@ -171,6 +171,14 @@ def test_what_is_not_played_is_named() -> None:
     assert list(unplayed.virtual_service({"http": "nonsense"})) == []
 
 
+def test_who_writes_it_is_warned() -> None:
+    listener = {"bind": "1.2.3.4"}
+    text = "egress[0].bind (a port is listened on at every address) has no effect in the sandbox"
+    assert unplayed.warnings({"kind": "Sidecar", "spec": {"egress": [listener]}}) == [text]
+    assert unplayed.warnings({"kind": "Gateway", "spec": {"egress": [listener]}}) == []
+    assert unplayed.warnings({"kind": "Sidecar", "spec": None}) == []
+
+
 def settings(text: str, name: str = "istio") -> Json:
     return {"metadata": {"name": name, "namespace": "istio-system"}, "data": {"mesh": text}}
 
