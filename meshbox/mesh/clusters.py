@@ -128,6 +128,10 @@ def _outbound(
         **fields,
         **secured,
     )
+    if service.headless and any(e.hostname for e in endpoints):
+        # Routes to one pod by its own name choose it by that.
+        selector = {"keys": ["hostname"]}
+        cluster["lb_subset_config"] = {"fallback_policy": "ANY_ENDPOINT", "subset_selectors": [selector]}
     if passes:
         cluster["lb_policy"] = "CLUSTER_PROVIDED"
     else:
@@ -167,6 +171,8 @@ def _lb_endpoint(snapshot: Snapshot, endpoint: Endpoint, *, raw: bool = False) -
                 match["proxy"] = "sidecar"
             if match:
                 metadata["envoy.transport_socket_match"] = match
+    if endpoint.hostname:
+        metadata["envoy.lb"] = {"hostname": endpoint.hostname}
     return {
         "endpoint": {"address": address(endpoint.address, port)},
         "load_balancing_weight": max(endpoint.weight, 1),

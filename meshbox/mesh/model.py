@@ -172,13 +172,17 @@ class Port:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One address behind a Service's port. `address` may be a DNS name where the Service is resolved by DNS."""
+    """One address behind a Service's port. `address` may be a DNS name where the Service is resolved by DNS.
+
+    `hostname` is what a pod of a headless Service is called before the Service's own name.
+    """
 
     address: str
     port: int
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
     workload: Workload | None = None
     weight: int = 1
+    hostname: str = ""
 
 
 @dataclass(frozen=True)

@@ -112,6 +112,18 @@ class Scope:
         """Host → Service; the first one seen wins."""
         return _by_host((*self.services, *self.reached))
 
+    @functools.cached_property
+    def aliases(self) -> dict[str, list[Service]]:
+        """Host → the ExternalName Services that stand for it, where it is a Service of this cluster as well."""
+        found: dict[str, list[Service]] = defaultdict(list)
+        for service in self.services:
+            if service.kubernetes and service.external:
+                target = next(iter(service.endpoints.values()), ())
+                meant = self.by_host.get(target[0].address.rstrip(".")) if target else None
+                if meant is not None and meant.kubernetes and not meant.external:
+                    found[meant.host].append(service)
+        return found
+
     def service(self, host: str) -> Service | None:
         """The Service that traffic to `host` goes to (a wildcard ServiceEntry included)."""
         exact = self.by_host.get(host)

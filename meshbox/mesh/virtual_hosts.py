@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from labkit.ground.hosts import DOMAIN, names_of_service
 from labkit.ground.routing import MESH, VirtualService, most_specific
@@ -119,11 +119,19 @@ def _tunnel(cluster: str) -> Json:
 def _hosts_of_port(site: Site) -> list[Json]:
     scope = site.scope
     found = []
+    # Today another name of a Service is routed as the Service is, on all of its ports; Istio 1.2 knew it as a host.
+    aliases = {} if site.legacy else scope.aliases
+    others = {id(alias) for each in aliases.values() for alias in each}
     for service in scope.services:
         port = service.port(site.port)
-        if port is None or not (port.http or port.protocol == "AUTO"):
+        if id(service) in others or port is None or not (port.http or port.protocol == "AUTO"):
             continue
-        found.append(_service_host(site, service, port))
+        host = _service_host(site, service, port)
+        for alias in aliases.get(service.host, ()):
+            host["domains"] += service_domains(alias, scope.namespace)
+        found.append(host)
+        if service.headless:
+            found += _pods(site, service, port)
     if site.port == 80:
         found += _hosts_without_service(site)
     return found
@@ -139,6 +147,19 @@ def _service_host(site: Site, service: Service, port: Port) -> Json:
         "routes": routes,
         "include_request_attempt_count": True,
     }
+
+
+def _pods(site: Site, service: Service, port: Port) -> Iterator[Json]:
+    """The pods of a headless Service that have names of their own, such as a StatefulSet's."""
+    for name in sorted({e.hostname for e in service.endpoints.get(port.number, ()) if e.hostname}):
+        route = default_route(site, service, port)
+        only = {"filter_metadata": {"envoy.lb": {"hostname": name}}}
+        yield {
+            "name": f"{name}.{service.host}:{port.number}",
+            "domains": [f"{name}.{domain}" for domain in service_domains(service, site.scope.namespace)],
+            "routes": [{**route, "route": {**route["route"], "metadata_match": only}}],
+            "include_request_attempt_count": True,
+        }
 
 
 def _hosts_without_service(site: Site) -> list[Json]:

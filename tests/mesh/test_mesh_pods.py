@@ -128,6 +128,33 @@ async def test_curl_finds_services_with_and_without_a_sidecar(shop: Bookshop) ->
     assert "Could not resolve host" in await run(bare, "curl", "-sS", "http://no-such-service:9080/")
 
 
+async def test_pods_and_other_names_of_services_are_found_without_a_sidecar(shop: Bookshop) -> None:
+    bare, pod = pod_env(shop, "client", sidecar=False), shop.pods["ratings-v1"]
+    names = json.loads(Path(bare["LABKIT_DNS"]).read_text())
+    names["services"]["ratings.bookinfo"]["ip"] = pod.ip
+    names["pods"] = {"db-0.db.bookinfo": pod.ip}
+    names["external"] = {
+        "bookinfo/stars": "ratings.bookinfo.svc.cluster.local",
+        "bookinfo/again": "stars.bookinfo.svc.cluster.local.",
+        "bookinfo/circle": "circle.bookinfo.svc.cluster.local",
+    }
+    Path(bare["LABKIT_DNS"]).write_text(json.dumps(names))
+    code = "import socket, sys\nprint(*(socket.gethostbyname(name) for name in sys.argv[1:]))"
+    known = (
+        "db-0.db",
+        "db-0.db.bookinfo",
+        "db-0.db.bookinfo.svc",
+        "db-0.db.bookinfo.svc.cluster.local",
+        "stars",
+        "again",
+    )
+    assert (await run(bare, sys.executable, "-c", code, *known)).split() == [pod.ip] * len(known)
+    assert "gaierror" in await run(bare, sys.executable, "-c", code, "circle")
+    for host in ("db-0.db", "db-0.db.bookinfo.svc.cluster.local", "stars"):
+        answer = await run(bare, "curl", "-sS", f"http://{host}:9080/x")
+        assert json.loads(answer)["app"] == "ratings-v1"
+
+
 async def test_curl_hears_why_what_nobody_knows_is_not_let_out(shop: Bookshop) -> None:
     only = {"egress": [{"hosts": ["./*"]}], "outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"}}
     async with shop.rules(("Sidecar", "default", only)):

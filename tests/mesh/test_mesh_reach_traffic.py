@@ -235,6 +235,41 @@ async def test_a_sidecar_says_what_is_let_in(shop: Bookshop) -> None:
         assert (await shop.http(pod.ip, 9090)).headers["x-app"] == "ratings-v1"
 
 
+async def test_a_pod_of_a_headless_service_is_called_by_its_own_name(shop: Bookshop) -> None:
+    shop.service("db", selector={"app": "reviews"}, clusterIP="None")
+    pods = [shop.pods[f"reviews-v{number}"] for number in (1, 2, 3)]
+    addresses: list[Obj] = [
+        {"ip": pod.ip, "hostname": f"db-{number}", "targetRef": {"kind": "Pod", "name": pod.name}}
+        for number, pod in enumerate(pods)
+    ]
+    shop.objects.serve("db", addresses, [{"name": "http", "port": 9080}], "bookinfo")
+    strict: tuple[str, str, Obj] = ("PeerAuthentication", "default", {"mtls": {"mode": "STRICT"}})
+    async with shop.rules(*([] if shop.settings.legacy else [strict])):
+        for number in (0, 1, 2):
+            for host in (f"db-{number}.db:9080", f"db-{number}.db.bookinfo.svc.cluster.local:9080"):
+                assert (await proxied(shop, host)).headers["x-app"] == f"reviews-v{number + 1}"
+                captured = await shop.call("client", pods[number].ip, headers={"host": host})
+                assert captured.headers["x-app"] == f"reviews-v{number + 1}"
+        anyone = {(await proxied(shop, "db:9080")).headers["x-app"] for _ in range(60)}
+        assert anyone == {"reviews-v1", "reviews-v2", "reviews-v3"}
+    shop.objects.drop("services", "db", "bookinfo")
+    await shop.follow()
+
+
+async def test_another_name_of_a_service_leads_to_it(shop: Bookshop) -> None:
+    target = "ratings.bookinfo.svc.cluster.local"
+    spec = {"type": "ExternalName", "externalName": target, "ports": [{"name": "http", "port": 9080}]}
+    if not shop.settings.legacy:
+        # Its own ports do not matter today.
+        del spec["ports"]
+    shop.objects.put("services", {"metadata": {"name": "stars", "namespace": "bookinfo"}, "spec": spec})
+    await shop.follow()
+    assert (await proxied(shop, "stars:9080")).headers["x-app"] == "ratings-v1"
+    assert (await proxied(shop, "stars.bookinfo:9080")).headers["x-app"] == "ratings-v1"
+    shop.objects.drop("services", "stars", "bookinfo")
+    await shop.follow()
+
+
 async def test_what_is_not_played_is_said_at_the_object(shop: Bookshop) -> None:
     shop.mesh_config(accessLogFile="/dev/stdout", h2UpgradePolicy="UPGRADE")
     said = await shop.until(lambda: shop.objects.warnings("istio"), "the ConfigMap's setting is named")
