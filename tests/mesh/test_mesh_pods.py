@@ -160,7 +160,7 @@ async def test_curl_hears_why_what_nobody_knows_is_not_let_out(shop: Bookshop) -
     async with shop.rules(("Sidecar", "default", only)):
         plain = await run(pod_env(shop, "client"), "curl", "-sS", "-w", "%{http_code}", "http://www.books.test/")
         process = await asyncio.create_subprocess_exec(
-            *("curl", "-sS", "https://www.books.test/"),
+            *("curl", "-sSI", "https://www.books.test/"),
             env=pod_env(shop, "client"),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
@@ -169,6 +169,7 @@ async def test_curl_hears_why_what_nobody_knows_is_not_let_out(shop: Bookshop) -
     assert plain == "502"
     assert process.returncode == 35
     assert output.startswith(b"curl: (35) ")
+    assert b"HTTP/1.1" not in output
 
 
 async def test_curl_of_old_http_is_asked_to_upgrade(shop: Bookshop) -> None:

@@ -46,7 +46,8 @@ def configuration(
             lines.append(f'connect-to = "{name}:{port}:{own}:{port + shift}"')
         lines.append(f'connect-to = "{name}::{own}:"')
     if behind:
-        return [*lines, f'proxy = "http://{env["LABKIT_CAPTURE"]}"']
+        # Elsewhere there is no proxy to be seen, nor what it says to a tunnel.
+        return [*lines, f'proxy = "http://{env["LABKIT_CAPTURE"]}"', "suppress-connect-headers"]
     return [*lines, *_names(env, shift), *_addresses(local, arguments, shift)]
 
 
