@@ -22,6 +22,7 @@ from meshbox.mesh.model import Port, Service
 from meshbox.mesh.peers import Inbound, peer_reader
 from meshbox.mesh.security import mtls_mode
 from meshbox.mesh.sidecars import Entrance, entrances
+from meshbox.mesh.snapshot import Scope
 from meshbox.port_protocols import is_raw
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Entry:
     bare: bool = False
 
 
-def entries(proxy: Proxy) -> list[Entry]:
+def entries(proxy: Proxy, scope: Scope) -> list[Entry]:
     """The application's ports: those that its containers declare, that Services name, and that it listens on besides.
 
     What the `ingress` of a Sidecar names is let in as that says.
@@ -71,8 +72,7 @@ def entries(proxy: Proxy) -> list[Entry]:
             for target in proxy.snapshot.target_ports(service, port, key):
                 if found.get(target) is None:
                     found[target] = (service, port)
-    sidecar = proxy.snapshot.scope(proxy.workload).sidecar
-    spec = sidecar["spec"] if sidecar is not None else {}
+    spec = scope.sidecar["spec"] if scope.sidecar is not None else {}
     let_in = {one.port: one for one in entrances(spec, legacy=proxy.legacy)}
     pool = spec.get("inboundConnectionPool")
     made = [_entry(proxy, number, found.get(number), let_in.get(number), pool) for number in sorted({*found, *let_in})]
@@ -102,7 +102,7 @@ def _raw_ports(proxy: Proxy) -> set[int]:
     return found | proxy.snapshot.raw_entries.get(key, set())
 
 
-def inbound(proxy: Proxy) -> tuple[dict[str, bytes], dict[str, bytes]]:
+def inbound(proxy: Proxy, scope: Scope) -> tuple[dict[str, bytes], dict[str, bytes]]:
     """The listeners for what calls the application, and the clusters behind them, by name."""
     listeners: dict[str, bytes] = {}
     found: dict[str, bytes] = {}
@@ -115,7 +115,7 @@ def inbound(proxy: Proxy) -> tuple[dict[str, bytes], dict[str, bytes]]:
         ]
     )
     raw = _raw_ports(proxy)
-    for entry in entries(proxy):
+    for entry in entries(proxy, scope):
         port, owner = entry.port, entry.owner
         mode = "DISABLE" if entry.bare else mtls_mode(proxy.snapshot, proxy.workload, port)
         known = (owner[0].host, owner[0].namespace, owner[1]) if owner else None

@@ -116,6 +116,8 @@ def http_manager(
         "upgrade_configs": [{"upgrade_type": "websocket"}, *([{"upgrade_type": "CONNECT"}] if tunnels else [])],
         "stream_idle_timeout": "0s",
     }
+    if proxy.snapshot.mesh.http10:
+        fields["http_protocol_options"] = {"accept_http_10": True}
     if side != "outbound":
         # Istio names itself to those who call; what an application hears of its own calls comes from "envoy".
         fields["server_name"] = "istio-envoy"

@@ -255,6 +255,7 @@ class MeshConfig:
         virtual_service_export: The same of VirtualServices.
         rule_export: The same of DestinationRules.
         normalization: What is done to paths before they are looked at.
+        http10: Whether requests of HTTP/1.0 are taken.
     """
 
     root_namespace: str = "istio-system"
@@ -273,10 +274,11 @@ class MeshConfig:
     virtual_service_export: tuple[str, ...] = ()
     rule_export: tuple[str, ...] = ()
     normalization: str = ""
+    http10: bool = False
 
     @classmethod
     def of(cls, config_maps: Iterable[ConfigMap], pilots: Iterable[Pod], *, legacy: bool) -> MeshConfig:
-        """Read ConfigMap `istio` in `istio-system`, and the trace sampling that pilot's own pods are given."""
+        """Read ConfigMap `istio` in `istio-system`, and what pilot's own pods are told by variables."""
         text = ""
         for config_map in config_maps:
             if config_map["metadata"]["name"] == "istio" and config_map["metadata"]["namespace"] == cls.root_namespace:
@@ -285,12 +287,13 @@ class MeshConfig:
         # What Istio 1.2 did not have.
         today = {} if legacy else mesh
         defaults = mesh.get("defaultConfig") or {}
-        sampling = 1.0
-        for pod in pilots:
-            for container in pod.get("spec", {}).get("containers", []):
-                for variable in container.get("env") or []:
-                    if variable.get("name") == "PILOT_TRACE_SAMPLING":
-                        sampling = number(variable.get("value"), sampling)
+        told = {
+            variable.get("name"): variable.get("value")
+            for pod in pilots
+            for container in pod.get("spec", {}).get("containers", [])
+            for variable in container.get("env") or []
+        }
+        sampling = number(told.get("PILOT_TRACE_SAMPLING"), 1.0)
         tracing = defaults.get("tracing") or {}
         zipkin = (tracing.get("zipkin") or {}).get("address") or ""
         return cls(
@@ -310,4 +313,5 @@ class MeshConfig:
             virtual_service_export=tuple(today.get("defaultVirtualServiceExportTo") or ()),
             rule_export=tuple(today.get("defaultDestinationRuleExportTo") or ()),
             normalization=(today.get("pathNormalization") or {}).get("normalization") or "",
+            http10=str(told.get("PILOT_HTTP10")).lower() in ("1", "t", "true"),
         )

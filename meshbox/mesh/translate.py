@@ -83,10 +83,10 @@ def _clusters(snapshot: Snapshot, scope: Scope) -> dict[str, bytes]:
 def _without_http(snapshot: Snapshot, workload: Workload, scope: Scope) -> Config:
     """What a sidecar is told besides the HTTP routes of its application's calls."""
     proxy, found = _proxy(snapshot, workload, scope)
-    incoming, behind = inbound.inbound(proxy)
+    incoming, behind = inbound.inbound(proxy, scope)
     routes = {
         entry.cluster: encode(_inbound_table(proxy, entry.cluster, entry.port, entry.owner))
-        for entry in inbound.entries(proxy)
+        for entry in inbound.entries(proxy, scope)
     }
     return Config({**found, **behind}, {**listeners.outbound(proxy, scope), **incoming}, routes)
 

@@ -280,3 +280,12 @@ def test_the_mesh_says_what_is_done_to_paths(normalization: str, fields: Json) -
     http = json.loads(made.listeners["0.0.0.0_9080"])["filter_chains"][0]["filters"][-1]["typed_config"]
     keys = ("normalize_path", "merge_slashes", "path_with_escaped_slashes_action")
     assert {key: http[key] for key in keys if key in http} == fields
+
+
+@pytest.mark.parametrize("value", ["", "1", "true", "false"])
+def test_pilot_says_whether_http_1_0_is_taken(value: str) -> None:
+    pilot = pod("istiod", "127.99.64.62", namespace="istio-system", role="", istio="pilot")
+    pilot["spec"]["containers"][0]["env"] = [{"name": "PILOT_HTTP10", "value": value}]
+    made = config(pods=[pilot])
+    for name in ("0.0.0.0_9080", "http_proxy", "virtualInbound_9080"):
+        assert (b'"accept_http_10":true' in made.listeners[name]) is (value in ("1", "true"))
