@@ -28,6 +28,7 @@ __all__ = [
     "inbound_name",
     "outbound",
     "outbound_name",
+    "passthrough_name",
     "standing",
     "zipkin",
 ]
@@ -48,6 +49,11 @@ DNS_CACHE = {"name": "http_proxy", "dns_lookup_family": "V4_ONLY"}
 def outbound_name(host: str, port: int, subset: str = "") -> str:
     """Istio's name of an outbound cluster."""
     return f"outbound|{port}|{subset}|{host}"
+
+
+def passthrough_name(port: int) -> str:
+    """The cluster for calls to `port` of this cluster's own addresses where that port is really another."""
+    return f"{PASSTHROUGH}_{port}"
 
 
 def inbound_name(port: int, service: tuple[Service, Port] | None, *, legacy: bool) -> str:
@@ -213,6 +219,9 @@ def standing(snapshot: Snapshot, scope: Scope) -> dict[str, Json]:
             _CLUSTER, name=BLACK_HOLE, type="STATIC", connect_timeout=connect_timeout, metadata=_outside(BLACK_HOLE)
         ),
     }
+    for number, (real, _) in scope.shifted.items():
+        name = passthrough_name(number)
+        found[name] = {**found[PASSTHROUGH], "name": name, "original_dst_lb_config": {"upstream_port_override": real}}
     if scope.registry_only:
         # The way in for captured connections takes none that does not say first where it was meant to go.
         nowhere = [{"lb_endpoints": [{"endpoint": {"address": {"pipe": {"path": CAPTURE_SOCKET}}}}]}]

@@ -74,7 +74,9 @@ def _outbound(proxy: Proxy, scope: Scope) -> dict[str, bytes]:
     memo = proxy.snapshot.memo
     same = (proxy.workload, proxy.reporting, proxy.legacy)
     found = {
-        "virtualOutbound": memo(("capture", same, _nowhere(scope)), lambda: encode(_capture(proxy, scope))),
+        "virtualOutbound": memo(
+            ("capture", same, _nowhere(scope), tuple(scope.shifted.items())), lambda: encode(_capture(proxy, scope))
+        ),
         HTTP_PROXY: memo(
             (HTTP_PROXY, same, bool(scope.beyond)), lambda: encode(_http_proxy(proxy, told=bool(scope.beyond)))
         ),
@@ -141,6 +143,14 @@ def _capture(proxy: Proxy, scope: Scope) -> Json:
             "filter_chain_match": {"destination_port": CAPTURE_PORT},
             "filters": [tcp_proxy(proxy, BLACK_HOLE, [(BLACK_HOLE, 1)])],
         },
+        *(
+            {
+                "name": f"virtualOutbound-{number}",
+                "filter_chain_match": {"destination_port": number, "prefix_ranges": [cidr(one) for one in addresses]},
+                "filters": [tcp_proxy(proxy, PASSTHROUGH, [(clusters.passthrough_name(number), 1)])],
+            }
+            for number, (_, addresses) in scope.shifted.items()
+        ),
         {"name": "virtualOutbound-catchall-tcp", "filters": [tcp_proxy(proxy, nowhere, [(nowhere, 1)])]},
     ]
     return typed(

@@ -113,6 +113,16 @@ class Scope:
         return _by_host((*self.services, *self.reached))
 
     @functools.cached_property
+    def shifted(self) -> dict[int, tuple[int, tuple[str, ...]]]:
+        """Ports of what is beyond that this user may not bind → where they really are, and at which addresses."""
+        found: dict[int, tuple[int, tuple[str, ...]]] = {}
+        for _, port, where in self.beyond:
+            address, _, real = where.rpartition(":")
+            if int(real) != port.number:
+                found[port.number] = int(real), (*found.get(port.number, (0, ()))[1], address)
+        return found
+
+    @functools.cached_property
     def aliases(self) -> dict[str, list[Service]]:
         """Host → the ExternalName Services that stand for it, where it is a Service of this cluster as well."""
         found: dict[str, list[Service]] = defaultdict(list)

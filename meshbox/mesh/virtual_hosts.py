@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from labkit.ground.hosts import DOMAIN, names_of_service
 from labkit.ground.routing import MESH, VirtualService, most_specific
-from meshbox.mesh.clusters import BLACK_HOLE_TUNNEL, HTTP_PROXY_PASSTHROUGH, outbound_name
+from meshbox.mesh.clusters import BLACK_HOLE_TUNNEL, HTTP_PROXY_PASSTHROUGH, outbound_name, passthrough_name
 from meshbox.mesh.envoy import PASSTHROUGH, Json
 from meshbox.mesh.http_routes import Site, default_route, destination, http_routes
 from meshbox.mesh.model import Port, Service
@@ -59,7 +59,8 @@ def outbound_tables(scope: Scope, labels: Mapping[str, str], *, legacy: bool) ->
         site = Site(scope, number, labels, legacy=legacy)
         hosts = _hosts_of_port(site)
         unknown = _unknown(scope, elsewhere(scope, PASSTHROUGH))
-        tables[str(number)] = unique_domains([*(_with_ports(h, number) for h in hosts), unknown])
+        more = _shifted(scope, number) if number in scope.shifted else ()
+        tables[str(number)] = unique_domains([*(_with_ports(h, number) for h in (*hosts, *more)), unknown])
         everything += [_only_with_port(h, number) for h in hosts]
     by_name = elsewhere(scope, HTTP_PROXY_PASSTHROUGH)
     unknown = _unknown(scope, by_name)
@@ -91,6 +92,15 @@ def _beyond(scope: Scope) -> list[Json]:
         for service, port, where in scope.beyond
         if port.http or port.protocol == "AUTO"
     ]
+
+
+def _shifted(scope: Scope, number: int) -> Iterator[Json]:
+    """The same for captured calls, where a port is really another than the one that was called."""
+    for service, port, _ in scope.beyond:
+        if port.number == number:
+            host = _unknown(scope, passthrough_name(number))
+            domains = service_domains(service, scope.namespace)
+            yield {**host, "name": f"allow_any|{service.host}:{number}", "domains": domains}
 
 
 def _tunnels(scope: Scope) -> list[Json]:

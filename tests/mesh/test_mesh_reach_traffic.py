@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import dataclasses
 import hashlib
 import hmac
 import json
@@ -34,7 +35,9 @@ HELLO = b"hello\n"
 async def shop(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, plan: AddressPlan
 ) -> AsyncIterator[Bookshop]:
-    async with opened(tmp_path_factory.mktemp("mesh"), plan, request.param) as shop:
+    # As for an ordinary user, who may not bind ports below 1024.
+    ordinary = dataclasses.replace(plan, low_ports=False)
+    async with opened(tmp_path_factory.mktemp("mesh"), ordinary, request.param) as shop:
         yield shop
 
 
@@ -79,6 +82,19 @@ async def test_a_service_out_of_sight_is_passed_on_to(shop: Bookshop) -> None:
         assert shop.pods["client"].log is not None
         log = shop.pods["client"].log
         await shop.until(lambda: "PassthroughCluster" in log.read_text(), "the log names the cluster")
+
+
+async def test_a_low_port_out_of_sight_is_found_where_it_really_is(shop: Bookshop) -> None:
+    ports = [{"name": "http", "port": 80}, {"name": "tcp", "port": 143}]
+    address = shop.service("low", ports, namespace="library")
+    web = await asyncio.start_server(shop.apps["ratings-v1"].serve, address, 20080)
+    async with web, await asyncio.start_server(echo, address, 20143), shop.rules(NEAR):
+        assert (await proxied(shop, "low.library", "/x")).json["path"] == "/x"
+        captured = await shop.call("client", address, "/y", port=80, headers={"host": "low.library"})
+        assert captured.json["path"] == "/y"
+        assert await told(await shop.captured("client", address, 143)) == HELLO
+    shop.objects.drop("services", "low", "library")
+    await shop.follow()
 
 
 async def test_a_service_that_is_not_exported_is_passed_on_to(shop: Bookshop) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from labkit.ground.typed import hosts as api
+from meshbox.addresses import AddressPlan
 from meshbox.mesh import unplayed
 from meshbox.mesh.settings import mesh_problem, not_played
 from meshbox.mesh.translate import Config, translate
@@ -54,6 +55,29 @@ def test_what_is_out_of_sight_is_passed_on_by_the_address_it_has(legacy: bool) -
 def test_where_all_is_in_sight_nothing_is_said_of_addresses() -> None:
     made = config()
     assert b"istio.original_dst" not in made.listeners["http_proxy"] + made.routes["http_proxy"]
+
+
+def test_what_is_out_of_sight_is_passed_on_to_the_port_where_it_really_is() -> None:
+    low = service("low", ("http", 80), ("tcp", 143), namespace="library", ip="127.99.16.78")
+    plan = AddressPlan(99, low_ports=False)
+    made = config(services=[low], plan=plan, sidecars=sidecar(egress=[{"hosts": ["./*"]}]))
+    for number in (80, 143):
+        cluster = json.loads(made.clusters[f"PassthroughCluster_{number}"])
+        assert cluster["type"] == "ORIGINAL_DST"
+        assert cluster["original_dst_lb_config"] == {"upstream_port_override": number + 20000}
+    hosts = {host["name"]: host for host in json.loads(made.routes["80"])["virtual_hosts"]}
+    host = hosts["allow_any|low.library.svc.cluster.local:80"]
+    assert {"low.library", "low.library:80", "127.99.16.78"} <= set(host["domains"])
+    assert host["routes"][0]["route"]["cluster"] == "PassthroughCluster_80"
+    chains = {one.get("name"): one for one in json.loads(made.listeners["virtualOutbound"])["filter_chains"]}
+    match = chains["virtualOutbound-143"]["filter_chain_match"]
+    assert match == {
+        "destination_port": 143,
+        "prefix_ranges": [{"address_prefix": "127.99.16.78", "prefix_len": 32}],
+    }
+    # Where low ports can be bound nothing of it is needed.
+    plain = config(services=[low], sidecars=sidecar(egress=[{"hosts": ["./*"]}]))
+    assert not [name for name in plain.clusters if name.startswith("PassthroughCluster_8")]
 
 
 def test_a_port_of_egress_is_the_only_way_to_that_port() -> None:
