@@ -7,7 +7,7 @@ is "mesh" or "namespace/name".
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
 
@@ -290,9 +290,12 @@ class DestinationRules:
         rules: DestinationRules, oldest first.
         client: The proxies' namespace.
         root: The mesh's root namespace.
+        export: Who is told of rules that do not say it; empty: all.
     """
 
-    def __init__(self, rules: Iterable[rules_api.DestinationRule], client: str, root: str) -> None:
+    def __init__(
+        self, rules: Iterable[rules_api.DestinationRule], client: str, root: str, export: Collection[str] = ()
+    ) -> None:
         self._client, self._root = client, root
         self._own: list[tuple[str, rules_api.DestinationRuleSpec]] = []
         self._exported: dict[str, list[tuple[str, rules_api.DestinationRuleSpec]]] = {}
@@ -300,7 +303,7 @@ class DestinationRules:
             namespace, entry = _key(rule)[0], (rule_host(rule), rule.get("spec") or {})
             if namespace == client:
                 self._own.append(entry)
-            if exported(rule, client):
+            if visible(entry[1].get("exportTo") or export, namespace, client):
                 self._exported.setdefault(namespace, []).append(entry)
 
     def spec_for(self, host: str, namespace: str) -> rules_api.DestinationRuleSpec | None:

@@ -14,6 +14,7 @@ from functools import partial
 
 from meshbox.contracts import Event, Obj, Objects
 from meshbox.following import follow
+from meshbox.mesh import unplayed
 from meshbox.mesh.identities import CITADEL_TYPE, TRUST
 from meshbox.mesh.istio_validation.verdicts import Verdicts
 from meshbox.mesh.kinds import (
@@ -23,10 +24,11 @@ from meshbox.mesh.kinds import (
     REQUEST_AUTHENTICATIONS,
     RESOURCES,
     SIDECARS,
+    VIRTUAL_SERVICES,
 )
 from meshbox.mesh.model import labels
 from meshbox.mesh.pilot_metrics import MeshMonitor
-from meshbox.mesh.settings import mesh_problem
+from meshbox.mesh.settings import mesh_problem, not_played
 
 __all__ = ["ObjectCache"]
 
@@ -183,6 +185,9 @@ class ObjectCache:
             if problem:
                 kept = "the settings before stay in force" if before is not None else "the defaults are in force"
                 self._warn(obj, f"the mesh's settings cannot be read, {kept}: {problem}")
+            elif resource == "configmaps":
+                for name in not_played(obj) if before is None or before.get("data") != obj.get("data") else ():
+                    self._warn(obj, f"the mesh's setting {name} has no effect in the sandbox")
             return not problem
         changed = before is None or before.get("spec") != obj.get("spec")
         for problem in _without_effect(resource, obj.get("spec") or {}) if changed else ():
@@ -207,8 +212,10 @@ def _without_effect(resource: str, spec: Obj) -> Iterator[str]:
         for rule in spec.get("jwtRules") or []:
             if isinstance(rule, dict) and not rule.get("jwks"):
                 yield f"the keys of issuer {rule.get('issuer', '')} are not fetched from jwksUri (give them as jwks)"
-    if resource == SIDECARS and spec.get("ingress"):
-        yield "the ingress listeners of a Sidecar have no effect"
+    if resource == SIDECARS:
+        yield from unplayed.sidecar(spec)
+    if resource == VIRTUAL_SERVICES:
+        yield from unplayed.virtual_service(spec)
 
 
 def _matters(resource: str, obj: Obj) -> object:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from labkit.ground.labels import selects
 from labkit.ground.names import is_ip
+from meshbox.doors import CAPTURE_SOCKET
 from meshbox.mesh import policies, transport
 from meshbox.mesh.envoy import BLACK_HOLE, PASSTHROUGH, Json, address, encode, extension, typed
+from meshbox.mesh.field_values import duration
 from meshbox.mesh.model import Endpoint, Port, Service, Workload
 from meshbox.mesh.security import mtls_mode
 from meshbox.mesh.snapshot import Scope, Snapshot
@@ -19,12 +21,14 @@ if TYPE_CHECKING:
     from labkit.ground.typed.destination_rules import DestinationRuleSpec, Subset
 
 __all__ = [
+    "BLACK_HOLE_TUNNEL",
     "DNS_CACHE",
     "HTTP_PROXY_PASSTHROUGH",
     "inbound_cluster",
     "inbound_name",
     "outbound",
     "outbound_name",
+    "passthrough_name",
     "standing",
     "zipkin",
 ]
@@ -36,12 +40,20 @@ HTTP_PROXY_PASSTHROUGH = "PassthroughCluster_by_name"
 """Where a request to an unknown host goes that came to the HTTP proxy port: by its name, since no address was captured.
 """
 
+BLACK_HOLE_TUNNEL = "BlackHoleCluster_by_tunnel"
+"""Where a tunnel goes that came to the HTTP proxy port and must lead nowhere."""
+
 DNS_CACHE = {"name": "http_proxy", "dns_lookup_family": "V4_ONLY"}
 
 
 def outbound_name(host: str, port: int, subset: str = "") -> str:
     """Istio's name of an outbound cluster."""
     return f"outbound|{port}|{subset}|{host}"
+
+
+def passthrough_name(port: int) -> str:
+    """The cluster for calls to `port` of this cluster's own addresses where that port is really another."""
+    return f"{PASSTHROUGH}_{port}"
 
 
 def inbound_name(port: int, service: tuple[Service, Port] | None, *, legacy: bool) -> str:
@@ -56,7 +68,7 @@ def inbound_name(port: int, service: tuple[Service, Port] | None, *, legacy: boo
 def outbound(snapshot: Snapshot, scope: Scope) -> dict[str, bytes]:
     """All outbound clusters of a scope, by name, as JSON."""
     found: dict[str, bytes] = {}
-    for service in scope.services:
+    for service in (*scope.services, *scope.reached):
         for name, body in _of_service(snapshot, service, scope.destination_rule(service)).items():
             found.setdefault(name, body)
     return found
@@ -122,6 +134,10 @@ def _outbound(
         **fields,
         **secured,
     )
+    if service.headless and any(e.hostname for e in endpoints):
+        # Routes to one pod by its own name choose it by that.
+        selector = {"keys": ["hostname"]}
+        cluster["lb_subset_config"] = {"fallback_policy": "ANY_ENDPOINT", "subset_selectors": [selector]}
     if passes:
         cluster["lb_policy"] = "CLUSTER_PROVIDED"
     else:
@@ -161,6 +177,8 @@ def _lb_endpoint(snapshot: Snapshot, endpoint: Endpoint, *, raw: bool = False) -
                 match["proxy"] = "sidecar"
             if match:
                 metadata["envoy.transport_socket_match"] = match
+    if endpoint.hostname:
+        metadata["envoy.lb"] = {"hostname": endpoint.hostname}
     return {
         "endpoint": {"address": address(endpoint.address, port)},
         "load_balancing_weight": max(endpoint.weight, 1),
@@ -182,8 +200,9 @@ def peer_metadata(workload: Workload) -> Mapping[str, str]:
     }
 
 
-def standing(snapshot: Snapshot, connect_timeout: str = "10s") -> dict[str, Json]:
+def standing(snapshot: Snapshot, scope: Scope) -> dict[str, Json]:
     """The clusters every proxy has: pass through to where the caller was going, by address or by name, and nowhere."""
+    connect_timeout = duration(snapshot.mesh.connect_timeout)
     limits = {"thresholds": [{"max_connections": policies.NO_LIMIT, "max_requests": policies.NO_LIMIT}]}
     common: Json = {"connect_timeout": connect_timeout, "circuit_breakers": limits, "lb_policy": "CLUSTER_PROVIDED"}
     by_name = extension(
@@ -191,7 +210,7 @@ def standing(snapshot: Snapshot, connect_timeout: str = "10s") -> dict[str, Json
         "envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig",
         dns_cache_config=DNS_CACHE,
     )
-    return {
+    found = {
         PASSTHROUGH: typed(_CLUSTER, name=PASSTHROUGH, type="ORIGINAL_DST", metadata=_outside(PASSTHROUGH), **common),
         HTTP_PROXY_PASSTHROUGH: typed(
             _CLUSTER, name=HTTP_PROXY_PASSTHROUGH, cluster_type=by_name, metadata=_outside(PASSTHROUGH), **common
@@ -200,6 +219,15 @@ def standing(snapshot: Snapshot, connect_timeout: str = "10s") -> dict[str, Json
             _CLUSTER, name=BLACK_HOLE, type="STATIC", connect_timeout=connect_timeout, metadata=_outside(BLACK_HOLE)
         ),
     }
+    for number, (real, _) in scope.shifted.items():
+        name = passthrough_name(number)
+        found[name] = {**found[PASSTHROUGH], "name": name, "original_dst_lb_config": {"upstream_port_override": real}}
+    if scope.registry_only:
+        # The way in for captured connections takes none that does not say first where it was meant to go.
+        nowhere = [{"lb_endpoints": [{"endpoint": {"address": {"pipe": {"path": CAPTURE_SOCKET}}}}]}]
+        assignment = {"cluster_name": BLACK_HOLE_TUNNEL, "endpoints": nowhere}
+        found[BLACK_HOLE_TUNNEL] = {**found[BLACK_HOLE], "name": BLACK_HOLE_TUNNEL, "load_assignment": assignment}
+    return found
 
 
 def _outside(name: str) -> Json:
@@ -207,8 +235,8 @@ def _outside(name: str) -> Json:
     return {"filter_metadata": {"istio": {"service_name": name}}}
 
 
-def inbound_cluster(name: str, local: str, port: int, service: tuple[Service, Port] | None) -> Json:
-    """The cluster for the application's own port on its localhost."""
+def inbound_cluster(name: str, local: str, port: int, protocol: str) -> Json:
+    """The cluster for the application's own port on its localhost, where `protocol` is spoken."""
     cluster: Json = typed(
         _CLUSTER,
         name=name,
@@ -229,7 +257,6 @@ def inbound_cluster(name: str, local: str, port: int, service: tuple[Service, Po
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(local, port)}}]}],
         },
     )
-    protocol = service[1].protocol if service else "AUTO"
     if protocol in ("HTTP2", "GRPC", "GRPC-WEB"):
         options: Json = {"explicit_http_config": {"http2_protocol_options": {}}}
     elif protocol == "AUTO":

@@ -159,7 +159,7 @@ def _secrets_there(proxy: Proxy, server: _Server) -> bool:
 
 
 def _site(proxy: Proxy, scope: Scope, number: int, server: _Server) -> Site:
-    return Site(scope, number, proxy.workload.labels, server.key, proxy.legacy)
+    return Site(scope, number, proxy.workload.labels, server.key, proxy.legacy, server.protocol == "HTTPS")
 
 
 def _bound(scope: Scope, server: _Server) -> list[VirtualService]:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 from meshbox.mesh.envoy import Json
 
-__all__ = ["headers_fields", "literal"]
+__all__ = ["headers_fields", "literal", "set_authority"]
 
 
 # The operators a learner may rightly use in a header's value. An unknown one, or a lone "%", would make Envoy refuse
@@ -51,6 +51,13 @@ def _added(operations: HeaderOperations, old: dict[str, str] | None, *, request:
             entry = {"header": {"key": name, "value": literal(str(value))}}
             found.append({**entry, "append_action": "APPEND_IF_EXISTS_OR_ADD"})
     return found
+
+
+def set_authority(rule: HTTPRoute | HTTPRouteDestination) -> str:
+    """The host that requests of a rule, or of one of its destinations, are given; empty where they keep theirs."""
+    request = (rule.get("headers") or {}).get("request") or {}
+    named = [str(value) for name, value in (request.get("set") or {}).items() if name.lower() in ("host", ":authority")]
+    return named[-1] if named else ""
 
 
 def headers_fields(rule: HTTPRoute | HTTPRouteDestination) -> Json:

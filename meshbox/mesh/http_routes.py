@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 from labkit.ground.routing import MESH, VirtualService, applies, shares
 from meshbox.mesh import policies
 from meshbox.mesh.clusters import outbound_name
-from meshbox.mesh.envoy import Json, extension, string_match, typed
+from meshbox.mesh.envoy import Json, string_match, typed
 from meshbox.mesh.field_values import duration, fractional_percent, percentage
-from meshbox.mesh.headers import headers_fields
+from meshbox.mesh.headers import headers_fields, set_authority
 from meshbox.mesh.matches import catches_all, route_match
 from meshbox.mesh.model import Port, Service
+from meshbox.mesh.redirects import direct_response, redirect
+from meshbox.mesh.retries import retry_policy
 from meshbox.mesh.snapshot import Scope
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ class Site:
         labels: The proxy's labels.
         gateway: "mesh", or the gateway whose server is served, "namespace/name".
         legacy: Whether Istio 1.2's rules apply.
+        tls: Whether requests come over TLS.
     """
 
     scope: Scope
@@ -41,6 +44,7 @@ class Site:
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
     gateway: str = MESH
     legacy: bool = False
+    tls: bool = False
 
     def takes(self, match: api.HTTPMatchRequest | api.TLSMatchAttributes | api.L4MatchAttributes) -> bool:
         """Whether a match of a VirtualService can hold here."""
@@ -83,11 +87,13 @@ def _route(
     if not route["name"]:
         del route["name"]
     if rule.get("redirect"):
-        route["redirect"] = _redirect(rule["redirect"], matched)
+        route["redirect"] = redirect(rule["redirect"], matched, port=site.port or default_port, tls=site.tls)
     elif rule.get("directResponse"):
-        route["direct_response"] = _direct_response(rule["directResponse"])
+        route["direct_response"] = direct_response(rule["directResponse"])
     else:
         route["route"] = _action(site, rule, matched, default_port)
+    if match.get("statPrefix"):
+        route["stat_prefix"] = match["statPrefix"]
     route |= headers_fields(rule)
     filters: Json = {}
     if rule.get("fault"):
@@ -122,7 +128,9 @@ def default_route(site: Site, service: Service, port: Port) -> Json:
     hashing = _hash_policy(site, service, port, "")
     if hashing:
         action["hash_policy"] = hashing
-    action["retry_policy"] = _retries(None, bool(hashing), legacy=site.legacy)
+    retries = retry_policy(None, site.scope.mesh.retries, hashing=bool(hashing), legacy=site.legacy)
+    if retries:
+        action["retry_policy"] = retries
     return {
         "name": "default",
         "match": {"prefix": "/"},
@@ -140,7 +148,7 @@ def _action(site: Site, rule: api.HTTPRoute, matched: Json, default_port: int) -
         if service and port:
             hashing = hashing or _hash_policy(site, service, port, target["destination"].get("subset") or "")
     positive = [
-        (destination(site, target["destination"], default_port)[0], weight, headers_fields(target))
+        (destination(site, target["destination"], default_port)[0], weight, _target_fields(target))
         for target, weight in shares(targets)
     ]
     if len(positive) == 1 and not positive[0][2]:
@@ -149,7 +157,8 @@ def _action(site: Site, rule: api.HTTPRoute, matched: Json, default_port: int) -
         action["weighted_clusters"] = {"clusters": [{"name": n, "weight": w, **f} for n, w, f in positive]}
     if hashing:
         action["hash_policy"] = hashing
-    retries = _retries(rule.get("retries"), bool(hashing), legacy=site.legacy)
+    default = site.scope.mesh.retries
+    retries = retry_policy(rule.get("retries"), default, hashing=bool(hashing), legacy=site.legacy)
     if retries:
         action["retry_policy"] = retries
     action |= _rewrite(rule, matched)
@@ -157,6 +166,12 @@ def _action(site: Site, rule: api.HTTPRoute, matched: Json, default_port: int) -
     if mirrors:
         action["request_mirror_policies"] = mirrors
     return action
+
+
+def _target_fields(target: api.HTTPRouteDestination) -> Json:
+    """What is done to the headers of the requests that one destination gets."""
+    fields, authority = headers_fields(target), set_authority(target)
+    return {**fields, "host_rewrite_literal": authority} if authority else fields
 
 
 def _rewrite(rule: api.HTTPRoute, matched: Json) -> Json:
@@ -173,80 +188,10 @@ def _rewrite(rule: api.HTTPRoute, matched: Json) -> Json:
             }
         else:
             fields["prefix_rewrite"] = rewrite["uri"]
-    authority = rewrite.get("authority")
-    request = (rule.get("headers") or {}).get("request") or {}
-    for name, value in (request.get("set") or {}).items():
-        if name.lower() in ("host", ":authority"):
-            authority = value
+    authority = set_authority(rule) or rewrite.get("authority")
     if authority:
         fields["host_rewrite_literal"] = authority
     return fields
-
-
-def _redirect(redirect: api.HTTPRedirect, matched: Json) -> Json:
-    fields: Json = {}
-    if redirect.get("uri"):
-        fields["path_redirect"] = redirect["uri"]
-        if redirect["uri"] == "%PREFIX()%" and "prefix" in matched:
-            del fields["path_redirect"]
-    if redirect.get("authority"):
-        fields["host_redirect"] = redirect["authority"]
-    if redirect.get("scheme"):
-        fields["scheme_redirect"] = redirect["scheme"]
-    if redirect.get("port"):
-        fields["port_redirect"] = redirect["port"]
-    codes = {
-        301: "MOVED_PERMANENTLY",
-        302: "FOUND",
-        303: "SEE_OTHER",
-        307: "TEMPORARY_REDIRECT",
-        308: "PERMANENT_REDIRECT",
-    }
-    fields["response_code"] = codes.get(redirect.get("redirectCode") or 301, "MOVED_PERMANENTLY")
-    return fields
-
-
-def _direct_response(response: api.HTTPDirectResponse) -> Json:
-    fields: Json = {"status": response["status"]}
-    body = response.get("body") or {}
-    if "string" in body:
-        fields["body"] = {"inline_string": body["string"]}
-    elif "bytes" in body:
-        fields["body"] = {"inline_bytes": body["bytes"]}
-    return fields
-
-
-def _retries(retries: api.HTTPRetry | None, hashing: bool, *, legacy: bool) -> Json | None:
-    if retries is not None and int(retries.get("attempts") or 0) <= 0:
-        return None
-    conditions = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
-    policy: Json = {"num_retries": 2, "retry_on": conditions, "host_selection_retry_max_attempts": 5}
-    if legacy:
-        policy["retry_on"] = conditions.replace(",retriable", ",resource-exhausted,retriable")
-        policy["host_selection_retry_max_attempts"] = 3
-        policy["retriable_status_codes"] = [503]
-    if not hashing:
-        name = "envoy.retry_host_predicates.previous_hosts"
-        kind = "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
-        policy["retry_host_predicate"] = [extension(name, kind)]
-    if retries is None:
-        return policy
-    policy["num_retries"] = retries["attempts"]
-    if retries.get("retryOn"):
-        parts = [part.strip() for part in retries["retryOn"].split(",") if part.strip()]
-        codes = [int(part) for part in parts if part.isdigit()]
-        words = [part for part in parts if not part.isdigit()]
-        if codes and "retriable-status-codes" not in words:
-            words.append("retriable-status-codes")
-        policy["retry_on"] = ",".join(words)
-        policy["retriable_status_codes"] = codes
-    if retries.get("perTryTimeout"):
-        policy["per_try_timeout"] = duration(retries["perTryTimeout"])
-    if retries.get("backoff"):
-        policy["retry_back_off"] = {"base_interval": duration(retries["backoff"])}
-    if retries.get("retryIgnorePreviousHosts") is False:
-        policy.pop("retry_host_predicate", None)
-    return policy
 
 
 def _mirrors(site: Site, rule: api.HTTPRoute, default_port: int) -> list[Json]:
@@ -259,7 +204,11 @@ def _mirrors(site: Site, rule: api.HTTPRoute, default_port: int) -> list[Json]:
         percent = percentage(mirror.get("percentage"))
         if percent > 0:
             name, _, _ = destination(site, mirror["destination"], default_port)
-            found.append({"cluster": name, "runtime_fraction": {"default_value": fractional_percent(percent)}})
+            copies: Json = {"cluster": name, "runtime_fraction": {"default_value": fractional_percent(percent)}}
+            if not site.legacy:
+                # Until 1.27 the copies' host ended in "-shadow".
+                copies |= {"trace_sampled": False, "disable_shadow_host_suffix_append": True}
+            found.append(copies)
     return found
 
 

@@ -34,7 +34,9 @@ def jwt_filters(snapshot: Snapshot, workload: Workload) -> list[Json]:
     ]
     if not rules:
         return []
-    providers = {f"origins-{index}": _provider(rule) for index, rule in enumerate(rules)}
+    # Only gateways route by claims: the route was chosen before they were known.
+    again: Json = {"clear_route_cache": True} if workload.proxy == "router" else {}
+    providers = {f"origins-{index}": {**_provider(rule), **again} for index, rule in enumerate(rules)}
     choices: list[Json] = [{"provider_name": name} for name in providers]
     requirement = {"requires_any": {"requirements": [*choices, {"allow_missing": {}}]}}
     everything = {"match": {"prefix": "/"}, "requires": requirement}

@@ -1,45 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Listeners of a sidecar: what its application calls, and what calls its application.
+"""Listeners of a sidecar for what its application calls; `inbound` has those for what calls its application.
 
 Nothing is redirected by iptables here. The application's calls arrive at a Unix socket in the pod's own folder, which
 nobody else can open, with the address that was called told in a PROXY protocol header, and are handed to the virtual
 listener of that address as after a redirect. Programs that know of HTTP proxies only find one at the pod's own
-localhost:15001. Calls to the pod arrive at the pod IP, where only the sidecar listens: the application itself binds the
-pod's localhost. What asks for no certificate takes connections of this user's processes only.
+localhost:15001.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from meshbox.doors import CAPTURE_SOCKET, peer_check
 from meshbox.mesh import clusters, transport
-from meshbox.mesh.authorization import network_filters, policies_of
 from meshbox.mesh.envoy import BLACK_HOLE, PASSTHROUGH, Json, address, cidr, encode, extension, typed
 from meshbox.mesh.http_routes import Site
-from meshbox.mesh.jwt import jwt_filters
 from meshbox.mesh.managers import Proxy, http_manager, tcp_proxy
 from meshbox.mesh.model import TLS_PROTOCOLS, Port, Service
-from meshbox.mesh.peers import Inbound, peer_reader
-from meshbox.mesh.security import mtls_mode
+from meshbox.mesh.original import WHERE
 from meshbox.mesh.snapshot import Scope
 from meshbox.mesh.tcp_routes import TcpRoute, chain, tcp_routes
-from meshbox.mesh.virtual_hosts import HTTP_PROXY
-from meshbox.port_protocols import is_raw
+from meshbox.mesh.virtual_hosts import HTTP_PROXY, elsewhere
 
-__all__ = ["CAPTURE_PORT", "application_ports", "inbound", "outbound"]
+__all__ = ["CAPTURE_PORT", "HTTP_INSPECTOR", "TLS_INSPECTOR", "listener", "outbound"]
 
 
 CAPTURE_PORT = 15001
 
 _LISTENER = "envoy.config.listener.v3.Listener"
-_TLS_INSPECTOR = extension(
+TLS_INSPECTOR = extension(
     "envoy.filters.listener.tls_inspector", "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"
 )
-_HTTP_INSPECTOR = extension(
+HTTP_INSPECTOR = extension(
     "envoy.filters.listener.http_inspector", "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector"
 )
 _PROXY_PROTOCOL = extension(
@@ -59,9 +53,6 @@ _RAW_BYTES = extension(
         }
     ],
 )
-
-_RESERVED = frozenset({15000, 15001, 15006, 15008, 15020, 15021, 15053, 15090})
-"""The proxy's own ports, which no application may have."""
 
 
 def listener(name: str, host: str, port: int, direction: str, chains: list[Json], **fields: Any) -> Json:
@@ -83,8 +74,12 @@ def _outbound(proxy: Proxy, scope: Scope) -> dict[str, bytes]:
     memo = proxy.snapshot.memo
     same = (proxy.workload, proxy.reporting, proxy.legacy)
     found = {
-        "virtualOutbound": memo(("capture", same, scope.registry_only), lambda: encode(_capture(proxy, scope))),
-        HTTP_PROXY: memo((HTTP_PROXY, same), lambda: encode(_http_proxy(proxy))),
+        "virtualOutbound": memo(
+            ("capture", same, _nowhere(scope), tuple(scope.shifted.items())), lambda: encode(_capture(proxy, scope))
+        ),
+        HTTP_PROXY: memo(
+            (HTTP_PROXY, same, bool(scope.beyond)), lambda: encode(_http_proxy(proxy, told=bool(scope.beyond)))
+        ),
         "0.0.0.0_80": _http_listener(proxy, 80),
     }
     for service in scope.services:
@@ -135,14 +130,27 @@ def _tcp_listener(proxy: Proxy, name: str, plan: _TcpPlan) -> bytes:
     return bytes(memo(("tcp", same, name, plan), lambda: _filled(template, name, plain)))
 
 
+def _nowhere(scope: Scope) -> str:
+    """The cluster for connections to what is no host of the mesh."""
+    return BLACK_HOLE if scope.registry_only else elsewhere(scope, PASSTHROUGH)
+
+
 def _capture(proxy: Proxy, scope: Scope) -> Json:
-    nowhere = BLACK_HOLE if scope.registry_only else PASSTHROUGH
+    nowhere = _nowhere(scope)
     chains: list[Json] = [
         {
             "name": "virtualOutbound-blackhole",
             "filter_chain_match": {"destination_port": CAPTURE_PORT},
             "filters": [tcp_proxy(proxy, BLACK_HOLE, [(BLACK_HOLE, 1)])],
         },
+        *(
+            {
+                "name": f"virtualOutbound-{number}",
+                "filter_chain_match": {"destination_port": number, "prefix_ranges": [cidr(one) for one in addresses]},
+                "filters": [tcp_proxy(proxy, PASSTHROUGH, [(clusters.passthrough_name(number), 1)])],
+            }
+            for number, (_, addresses) in scope.shifted.items()
+        ),
         {"name": "virtualOutbound-catchall-tcp", "filters": [tcp_proxy(proxy, nowhere, [(nowhere, 1)])]},
     ]
     return typed(
@@ -157,14 +165,15 @@ def _capture(proxy: Proxy, scope: Scope) -> Json:
     )
 
 
-def _http_proxy(proxy: Proxy) -> Json:
-    """For programs that only know how to ask an HTTP proxy, such as curl."""
+def _http_proxy(proxy: Proxy, *, told: bool) -> Json:
+    """For programs that only know how to ask an HTTP proxy, such as curl; `told`: routes may say an address."""
     by_name = extension(
         "envoy.filters.http.dynamic_forward_proxy",
         "envoy.extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig",
         dns_cache_config=clusters.DNS_CACHE,
     )
-    manager = http_manager(proxy, "outbound", HTTP_PROXY, HTTP_PROXY, filters=[by_name], tunnels=True)
+    filters = [*([WHERE] if told else []), by_name]
+    manager = http_manager(proxy, "outbound", HTTP_PROXY, HTTP_PROXY, filters=filters, tunnels=True)
     chain: Json = {
         "name": HTTP_PROXY,
         # An application calls from 127.0.0.1, this Envoy from the pod IP: so it can never call itself in a circle.
@@ -212,13 +221,13 @@ class _TcpPlan:
             chains.append({"filters": [tcp_proxy(proxy, self.nowhere, [(self.nowhere, 1)])]})
         inspectors = []
         if any(route.server_names or route.tls for route in self.routes):
-            inspectors.append(_TLS_INSPECTOR)
+            inspectors.append(TLS_INSPECTOR)
         if self.sniffs:
             for one in chains:
                 one["filters"].insert(0, _RAW_BYTES)
             match = {"application_protocols": ["http/1.0", "http/1.1", "h2c"]}
             chains.insert(0, {"name": "http", "filter_chain_match": match, "filters": [_http(proxy, _PORT)]})
-            inspectors.append(_HTTP_INSPECTOR)
+            inspectors.append(HTTP_INSPECTOR)
         extra: Json = {}
         if inspectors:
             # A server that speaks first must not be kept waiting for a client that waits as well.
@@ -249,136 +258,5 @@ def _shared_plan(site: Site) -> _TcpPlan:
             continue
         for route in tcp_routes(site, service, own, by_name=own.protocol in TLS_PROTOCOLS):
             unique.setdefault(repr(route.match), route)
-    nowhere = BLACK_HOLE if site.scope.registry_only else PASSTHROUGH
+    nowhere = _nowhere(site.scope)
     return _TcpPlan(tuple(unique.values()), nowhere=nowhere if all(r.match for r in unique.values()) else "")
-
-
-_Owner = tuple[Service, Port] | None
-"""The Service and port that a port of the application belongs to."""
-
-
-def application_ports(proxy: Proxy) -> dict[int, _Owner]:
-    """The application's ports, declared by its containers or by Services, with the Service each belongs to."""
-    found: dict[int, _Owner] = dict.fromkeys(proxy.workload.ports)
-    key = (proxy.workload.namespace, proxy.workload.pod)
-    for service in proxy.snapshot.services_of.get(key, ()):
-        for port in service.ports:
-            for target in proxy.snapshot.target_ports(service, port, key):
-                if found.get(target) is None:
-                    found[target] = (service, port)
-    return {port: owner for port, owner in sorted(found.items()) if port not in _RESERVED}
-
-
-def _raw_ports(proxy: Proxy) -> set[int]:
-    """The application's ports to which other sidecars may send a PROXY header first."""
-    key = (proxy.workload.namespace, proxy.workload.pod)
-    return {
-        target
-        for service in proxy.snapshot.services_of.get(key, ())
-        for port in service.ports
-        if is_raw(port.protocol)
-        for target in proxy.snapshot.target_ports(service, port, key)
-    }
-
-
-def inbound(proxy: Proxy) -> tuple[dict[str, bytes], dict[str, bytes]]:
-    """The listeners for what calls the application, and the clusters behind them, by name."""
-    listeners: dict[str, bytes] = {}
-    found: dict[str, bytes] = {}
-    plan, memo = proxy.snapshot.plan, proxy.snapshot.memo
-    # What the filters of a chain are made of; in the rules of HTTP a change is a change of routes.
-    rules = json.dumps(
-        [
-            jwt_filters(proxy.snapshot, proxy.workload),
-            network_filters(proxy.snapshot, policies_of(proxy.snapshot, proxy.workload)),
-        ]
-    )
-    raw = _raw_ports(proxy)
-    for port, owner in application_ports(proxy).items():
-        if owner and owner[1].protocol == "UDP":
-            continue
-        name = clusters.inbound_name(port, owner, legacy=proxy.legacy)
-        mode = mtls_mode(proxy.snapshot, proxy.workload, port)
-        known = (owner[0].host, owner[0].namespace, owner[1]) if owner else None
-        key = ("inbound", proxy.workload, proxy.reporting, proxy.legacy, port, known, mode, rules, port in raw)
-        listener_name = f"{proxy.workload.ip}_{port}" if proxy.legacy else f"virtualInbound_{port}"
-
-        def build(port: int = port, owner: _Owner = owner, name: str = name, mode: str = mode) -> bytes:
-            return encode(_inbound_listener(proxy, port, owner, name, mode, introduced=port in raw))
-
-        listeners[listener_name] = memo(key, build)
-        found[name] = encode(clusters.inbound_cluster(name, proxy.local, plan.port(port), owner))
-    return listeners, found
-
-
-def _inbound_listener(proxy: Proxy, port: int, owner: _Owner, cluster: str, mode: str, *, introduced: bool) -> Json:
-    policies = policies_of(proxy.snapshot, proxy.workload)
-    protocol = owner[1].protocol if owner else ("TCP" if proxy.legacy else "AUTO")
-    http = protocol in ("HTTP", "HTTP2", "GRPC", "GRPC-WEB", "AUTO")
-
-    def filters(*, mtls: bool, force_tcp: bool = False) -> list[Json]:
-        inbound = Inbound(owner, mtls)
-        # In plain text a caller shows nothing that says who it is.
-        door = [] if mtls else peer_check()
-        prefix = f"inbound_{proxy.workload.ip}_{port}"
-        if http and not force_tcp:
-            return [*door, http_manager(proxy, "inbound", prefix, cluster, inbound=inbound)]
-        rules = network_filters(proxy.snapshot, policies)
-        return [*door, *rules, tcp_proxy(proxy, cluster, [(cluster, 1)], inbound=inbound)]
-
-    chains: list[Json] = []
-    if mode != "DISABLE":
-        match: Json = {"transport_protocol": "tls"}
-        if mode == "PERMISSIVE":
-            match["application_protocols"] = list(transport.ISTIO_ALPN)
-        socket = transport.downstream_mutual(http=http)
-        chains.append(
-            {
-                "name": f"{port}_mtls",
-                "filter_chain_match": match,
-                "transport_socket": socket,
-                "filters": filters(mtls=True),
-            }
-        )
-        if protocol == "AUTO":
-            bytes_only = {"transport_protocol": "tls", "application_protocols": [transport.RAW_ALPN]}
-            chains.append(
-                {
-                    "name": f"{port}_mtls_tcp",
-                    "filter_chain_match": bytes_only,
-                    "transport_socket": socket,
-                    "filters": filters(mtls=True, force_tcp=True),
-                }
-            )
-    if mode != "STRICT":
-        plain = {"transport_protocol": "raw_buffer"}
-        if protocol == "AUTO":
-            # Bytes that are not HTTP are passed on as they are.
-            sniffed = {**plain, "application_protocols": ["http/1.0", "http/1.1", "h2c"]}
-            chains.append({"name": f"{port}_http", "filter_chain_match": sniffed, "filters": filters(mtls=False)})
-            chains.append(
-                {"name": f"{port}_tcp", "filter_chain_match": plain, "filters": filters(mtls=False, force_tcp=True)}
-            )
-        else:
-            chains.append({"name": f"{port}_plain", "filter_chain_match": plain, "filters": filters(mtls=False)})
-        # The application's own TLS.
-        tls = {"transport_protocol": "tls"}
-        chains.append(
-            {"name": f"{port}_tls", "filter_chain_match": tls, "filters": filters(mtls=False, force_tcp=True)}
-        )
-    inspectors = [
-        *([peer_reader()] if introduced else []),
-        _TLS_INSPECTOR,
-        *([_HTTP_INSPECTOR] if protocol == "AUTO" else []),
-    ]
-    name = f"{proxy.workload.ip}_{port}" if proxy.legacy else f"virtualInbound_{port}"
-    return listener(
-        name,
-        proxy.workload.ip,
-        proxy.snapshot.plan.port(port),
-        "INBOUND",
-        chains,
-        listener_filters=inspectors,
-        listener_filters_timeout="5s" if http and protocol != "AUTO" else "0.1s",
-        continue_on_listener_filters_timeout=True,
-    )

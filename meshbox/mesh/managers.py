@@ -31,6 +31,18 @@ _FAULT = extension("envoy.filters.http.fault", "envoy.extensions.filters.http.fa
 _RBAC = [extension(name, "envoy.extensions.filters.http.rbac.v3.RBAC") for name in (DENY_FILTER, ALLOW_FILTER)]
 _ROUTER = extension("envoy.filters.http.router", "envoy.extensions.filters.http.router.v3.Router")
 
+_BASE: Json = {"normalize_path": True, "path_with_escaped_slashes_action": "KEEP_UNCHANGED"}
+_NORMALIZED: dict[str, Json] = {
+    "NONE": {"path_with_escaped_slashes_action": "KEEP_UNCHANGED"},
+    "MERGE_SLASHES": {**_BASE, "merge_slashes": True},
+    "DECODE_AND_MERGE_SLASHES": {
+        "normalize_path": True,
+        "merge_slashes": True,
+        "path_with_escaped_slashes_action": "UNESCAPE_AND_FORWARD",
+    },
+}
+"""By the `normalization` of the mesh's `pathNormalization`; BASE is the default."""
+
 
 @dataclass(frozen=True)
 class Proxy:
@@ -98,18 +110,18 @@ def http_manager(
         "rds": {"route_config_name": table, "config_source": xds_source("5s")},
         "http_filters": chain,
         "access_log": _logs(proxy, inbound),
-        "server_name": "istio-envoy",
         "use_remote_address": side == "gateway",
         "generate_request_id": True,
-        "normalize_path": True,
-        "path_with_escaped_slashes_action": "KEEP_UNCHANGED",
+        **_NORMALIZED.get(proxy.snapshot.mesh.normalization, _BASE),
         "upgrade_configs": [{"upgrade_type": "websocket"}, *([{"upgrade_type": "CONNECT"}] if tunnels else [])],
         "stream_idle_timeout": "0s",
-        "http_protocol_options": {"accept_http_10": True},
     }
+    if proxy.snapshot.mesh.http10:
+        fields["http_protocol_options"] = {"accept_http_10": True}
+    if side != "outbound":
+        # Istio names itself to those who call; what an application hears of its own calls comes from "envoy".
+        fields["server_name"] = "istio-envoy"
     if side == "inbound":
-        # The application's own Server header is the truth for its callers.
-        fields["server_header_transformation"] = "PASS_THROUGH"
         fields["forward_client_cert_details"] = "APPEND_FORWARD"
         fields["set_current_client_cert_details"] = {"subject": True, "dns": True, "uri": True}
     elif side == "gateway":

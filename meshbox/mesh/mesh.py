@@ -19,6 +19,7 @@ from meshbox.mesh.istio_validation.verdicts import Verdicts
 from meshbox.mesh.memo import Memo
 from meshbox.mesh.metrics_pages import page
 from meshbox.mesh.model import labels
+from meshbox.mesh.open_ports import OpenPorts
 from meshbox.mesh.pilot_metrics import MeshMonitor
 from meshbox.mesh.secrets import SecretSource
 from meshbox.mesh.snapshot import Snapshot
@@ -63,6 +64,7 @@ class Mesh:
         )
         self._proxies: dict[_Name, ProxyState] = {}
         self._memo = Memo()
+        self._open_ports = OpenPorts(settings.plan, lambda: self._changed("pods"), self._not_computed)
         self._snapshot = self._take()
         self._recent: list[str] = []
         self._rotation: asyncio.Task[None] | None = None
@@ -92,6 +94,7 @@ class Mesh:
         self._authority.load()
         await self._server.start()
         self._cache.start()
+        self._open_ports.start()
         self._identities.start()
         if self._galley is not None:
             self._galley.start()
@@ -109,11 +112,14 @@ class Mesh:
             await asyncio.gather(self._rotation, return_exceptions=True)
         if self._galley is not None:
             await self._galley.stop()
-        await asyncio.gather(self._cache.stop(), self._identities.stop())
+        await asyncio.gather(self._cache.stop(), self._open_ports.stop(), self._identities.stop())
         await self._server.stop()
 
     def _take(self) -> Snapshot:
-        return Snapshot(self._cache.current(), self._settings.plan, legacy=self._settings.legacy, memo=self._memo)
+        settings, listening = self._settings, self._open_ports.now
+        return Snapshot(
+            self._cache.current(), settings.plan, legacy=settings.legacy, memo=self._memo, listening=listening
+        )
 
     async def _rotate(self) -> None:
         while True:

@@ -8,14 +8,17 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from labkit.ground.hosts import DOMAIN, visible
+from labkit.ground.hosts import DOMAIN
 from meshbox.contracts import View
+from meshbox.mesh.field_values import nanoseconds
 from meshbox.mesh.settings import mesh_settings, number
 from meshbox.port_protocols import HTTP_PROTOCOLS, TLS_PROTOCOLS, protocol_of
 
 if TYPE_CHECKING:
+    from labkit.ground.typed.virtual_services import HTTPRetry
     from meshbox.typed.pods import Pod
     from meshbox.typed.services import ConfigMap
 
@@ -57,6 +60,7 @@ class Workload:
         kind: That workload's kind in lower case, e.g. "deployment".
         proxy: "sidecar", "router" (a gateway) or "" without a proxy.
         ports: The ports its containers declare, the proxy's own excepted.
+        open_ports: The ports that its application listens on besides.
         unprivileged: Whether its proxy may not bind ports below 1024.
     """
 
@@ -69,14 +73,15 @@ class Workload:
     kind: str = "deployment"
     proxy: str = ""
     ports: tuple[int, ...] = ()
+    open_ports: tuple[int, ...] = ()
     unprivileged: bool = False
 
     def __hash__(self) -> int:
         return hash((self.namespace, self.pod))
 
     @classmethod
-    def of(cls, pod: Pod) -> Workload:
-        """The workload that `pod` is an instance of."""
+    def of(cls, pod: Pod, listening: Mapping[str, tuple[int, ...]] = MappingProxyType({})) -> Workload:
+        """The workload that `pod` is an instance of; `listening`: what applications listen on, by pods' addresses."""
         meta, spec = pod["metadata"], pod.get("spec", {})
         owner = next((o for o in meta.get("ownerReferences", []) if o.get("controller")), None)
         name, kind = meta["name"], "pod"
@@ -100,16 +105,18 @@ class Workload:
             e.get("name") == "ISTIO_META_UNPRIVILEGED_POD" and e.get("value") == "true"
             for e in (proxy or {}).get("env") or []
         )
+        ip = pod.get("status", {}).get("podIP", "")
         return cls(
             pod=meta["name"],
             namespace=meta.get("namespace", "default"),
-            ip=pod.get("status", {}).get("podIP", ""),
+            ip=ip,
             labels=labels(pod),
             service_account=spec.get("serviceAccountName") or "default",
             name=name,
             kind=kind,
             proxy=role,
             ports=tuple(sorted(ports)),
+            open_ports=tuple(port for port in listening.get(ip, ()) if port not in ports) if role == "sidecar" else (),
             unprivileged=unprivileged,
         )
 
@@ -165,13 +172,17 @@ class Port:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One address behind a Service's port. `address` may be a DNS name where the Service is resolved by DNS."""
+    """One address behind a Service's port. `address` may be a DNS name where the Service is resolved by DNS.
+
+    `hostname` is what a pod of a headless Service is called before the Service's own name.
+    """
 
     address: str
     port: int
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
     workload: Workload | None = None
     weight: int = 1
+    hostname: str = ""
 
 
 @dataclass(frozen=True)
@@ -187,7 +198,7 @@ class Service:
         endpoints: Port number → addresses behind it.
         resolution: "STATIC", "DNS" or "NONE" (wherever the caller was going).
         external: Whether it lies outside the mesh (no mTLS).
-        exported_to: Namespaces that see it: "*", "." or names.
+        exported_to: Namespaces that see it: "*", ".", "~" or names; empty where the mesh's settings say it.
         headless: Whether DNS answers with the endpoints themselves.
         subject_alt_names: Identities its endpoints may have (ServiceEntry).
         selector: The labels that choose its pods; empty without.
@@ -201,7 +212,7 @@ class Service:
     endpoints: Mapping[int, tuple[Endpoint, ...]] = field(default_factory=dict)
     resolution: str = "STATIC"
     external: bool = False
-    exported_to: tuple[str, ...] = ("*",)
+    exported_to: tuple[str, ...] = ()
     headless: bool = False
     subject_alt_names: tuple[str, ...] = ()
     selector: Mapping[str, str] = field(default_factory=dict)
@@ -216,10 +227,6 @@ class Service:
     @functools.cached_property
     def _by_number(self) -> dict[int, Port]:
         return {port.number: port for port in reversed(self.ports)}
-
-    def visible_in(self, namespace: str) -> bool:
-        """Whether it was exported to `namespace`."""
-        return visible(self.exported_to, self.namespace, namespace)
 
     @property
     def kubernetes(self) -> bool:
@@ -243,6 +250,12 @@ class MeshConfig:
         sampling: Percentage of requests traced unless a Telemetry object says otherwise.
         providers: Extension providers by name.
         connect_timeout: Seconds to wait for a TCP connection.
+        retries: When requests are sent again where a route says nothing; None: as the release does it.
+        service_export: Who sees Services and ServiceEntries that do not say it; empty: all.
+        virtual_service_export: The same of VirtualServices.
+        rule_export: The same of DestinationRules.
+        normalization: What is done to paths before they are looked at.
+        http10: Whether requests of HTTP/1.0 are taken.
     """
 
     root_namespace: str = "istio-system"
@@ -256,22 +269,31 @@ class MeshConfig:
     sampling: float = 1.0
     providers: Mapping[str, Any] = field(default_factory=dict, hash=False)
     connect_timeout: float = 10.0
+    retries: HTTPRetry | None = field(default=None, hash=False)
+    service_export: tuple[str, ...] = ()
+    virtual_service_export: tuple[str, ...] = ()
+    rule_export: tuple[str, ...] = ()
+    normalization: str = ""
+    http10: bool = False
 
     @classmethod
     def of(cls, config_maps: Iterable[ConfigMap], pilots: Iterable[Pod], *, legacy: bool) -> MeshConfig:
-        """Read ConfigMap `istio` in `istio-system`, and the trace sampling that pilot's own pods are given."""
+        """Read ConfigMap `istio` in `istio-system`, and what pilot's own pods are told by variables."""
         text = ""
         for config_map in config_maps:
             if config_map["metadata"]["name"] == "istio" and config_map["metadata"]["namespace"] == cls.root_namespace:
                 text = (config_map.get("data") or {}).get("mesh", "")
         mesh = mesh_settings(text)
+        # What Istio 1.2 did not have.
+        today = {} if legacy else mesh
         defaults = mesh.get("defaultConfig") or {}
-        sampling = 1.0
-        for pod in pilots:
-            for container in pod.get("spec", {}).get("containers", []):
-                for variable in container.get("env") or []:
-                    if variable.get("name") == "PILOT_TRACE_SAMPLING":
-                        sampling = number(variable.get("value"), sampling)
+        told = {
+            variable.get("name"): variable.get("value")
+            for pod in pilots
+            for container in pod.get("spec", {}).get("containers", [])
+            for variable in container.get("env") or []
+        }
+        sampling = number(told.get("PILOT_TRACE_SAMPLING"), 1.0)
         tracing = defaults.get("tracing") or {}
         zipkin = (tracing.get("zipkin") or {}).get("address") or ""
         return cls(
@@ -285,4 +307,11 @@ class MeshConfig:
             zipkin=zipkin,
             sampling=number(tracing.get("sampling"), sampling),
             providers={str(p["name"]): p for p in mesh.get("extensionProviders") or [] if "name" in p},
+            connect_timeout=nanoseconds(mesh.get("connectTimeout") or "10s") / 10**9,
+            retries=today.get("defaultHttpRetryPolicy"),
+            service_export=tuple(today.get("defaultServiceExportTo") or ()),
+            virtual_service_export=tuple(today.get("defaultVirtualServiceExportTo") or ()),
+            rule_export=tuple(today.get("defaultDestinationRuleExportTo") or ()),
+            normalization=(today.get("pathNormalization") or {}).get("normalization") or "",
+            http10=str(told.get("PILOT_HTTP10")).lower() in ("1", "t", "true"),
         )

@@ -77,7 +77,7 @@ def _service(obj: api.Service, known: _Addresses, *, legacy: bool) -> Service:
         endpoints=endpoints,
         resolution="DNS" if external else "STATIC",
         external=external,
-        exported_to=tuple(part.strip() for part in exported.split(",")) if exported else ("*",),
+        exported_to=tuple(part.strip() for part in exported.split(",")) if exported else (),
         headless=cluster_ip == "None",
         selector=spec.get("selector") or {},
     )
@@ -102,7 +102,9 @@ def _from_slices(
                 pod = (entry.get("targetRef") or {}).get("name", "")
                 workload = workloads.get((namespace, pod))
                 for address in entry.get("addresses") or []:
-                    ports[port.get("name") or ""].append(_endpoint(address, port["port"], workload))
+                    ports[port.get("name") or ""].append(
+                        _endpoint(address, port["port"], workload, entry.get("hostname"))
+                    )
     return {key: {name: tuple(_sorted(entries)) for name, entries in ports.items()} for key, ports in found.items()}
 
 
@@ -118,13 +120,15 @@ def _from_endpoints(
                 for entry in subset.get("addresses") or []:
                     pod = (entry.get("targetRef") or {}).get("name", "")
                     workload = workloads.get((namespace, pod))
-                    ports[port.get("name") or ""].append(_endpoint(entry["ip"], port["port"], workload))
+                    ports[port.get("name") or ""].append(
+                        _endpoint(entry["ip"], port["port"], workload, entry.get("hostname"))
+                    )
         found[namespace, obj["metadata"]["name"]] = {name: tuple(_sorted(entries)) for name, entries in ports.items()}
     return found
 
 
-def _endpoint(address: str, port: int, workload: Workload | None) -> Endpoint:
-    return Endpoint(address, port, workload.labels if workload else {}, workload)
+def _endpoint(address: str, port: int, workload: Workload | None, hostname: str | None) -> Endpoint:
+    return Endpoint(address, port, workload.labels if workload else {}, workload, hostname=hostname or "")
 
 
 def _sorted(endpoints: Iterable[Endpoint]) -> list[Endpoint]:
@@ -165,7 +169,7 @@ def _entry(entry: ServiceEntry, workloads: list[Workload], *, legacy: bool) -> l
                 endpoints=endpoints,
                 resolution="DNS" if resolution.startswith("DNS") or resolution == "DYNAMIC_DNS" else resolution,
                 external=external,
-                exported_to=tuple(spec.get("exportTo") or ["*"]),
+                exported_to=tuple(spec.get("exportTo") or ()),
                 subject_alt_names=tuple(spec.get("subjectAltNames") or []),
             )
         )

@@ -8,11 +8,25 @@ from typing import Any
 
 from labkit.ground import reading
 from meshbox.contracts import Obj
+from meshbox.mesh.field_values import ConfigError, nanoseconds
 
-__all__ = ["mesh_problem", "mesh_settings", "number"]
+__all__ = ["mesh_problem", "mesh_settings", "not_played", "number"]
 
 _ROOT = "istio-system"
+_KNOWN = """
+    accessLogEncoding accessLogFile accessLogFormat configSources connectTimeout defaultConfig
+    defaultDestinationRuleExportTo defaultHttpRetryPolicy defaultProviders defaultServiceExportTo
+    defaultVirtualServiceExportTo disablePolicyChecks dnsRefreshRate enableAutoMtls enablePrometheusMerge
+    enableSdsTokenMount enableTracing extensionProviders ingressClass ingressControllerMode ingressSelector
+    ingressService localityLbSetting mixerCheckServer mixerReportServer outboundTrafficPolicy pathNormalization
+    policyCheckFailOpen proxyHttpPort proxyInboundListenPort proxyListenPort rootNamespace sdsUdsPath sdsUseK8sSaJwt
+    trustDomain
+"""
+_QUIET = frozenset(_KNOWN.split())
+"""Settings that are played, and those that say where things are which have their place here."""
 _TEXTS = ("rootNamespace", "accessLogFile", "accessLogFormat", "accessLogEncoding", "trustDomain")
+_DURATIONS = ("connectTimeout", "defaultHttpRetryPolicy.perTryTimeout", "defaultHttpRetryPolicy.backoff")
+_EXPORTS = ("defaultServiceExportTo", "defaultVirtualServiceExportTo", "defaultDestinationRuleExportTo")
 _FORMS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(_TEXTS, str),
     **dict.fromkeys(("outboundTrafficPolicy", "defaultConfig"), dict),
@@ -25,6 +39,13 @@ _FORMS: dict[str, type | tuple[type, ...]] = {
     "extensionProviders": list,
     "neverInjectSelector": list,
     "alwaysInjectSelector": list,
+    "defaultHttpRetryPolicy": dict,
+    "defaultHttpRetryPolicy.attempts": int,
+    "defaultHttpRetryPolicy.retryOn": str,
+    **dict.fromkeys(_DURATIONS, str),
+    **dict.fromkeys(_EXPORTS, list),
+    "pathNormalization": dict,
+    "pathNormalization.normalization": str,
 }
 """What each setting that is looked at must be, the outer before the inner ones."""
 
@@ -34,6 +55,7 @@ _WORDS: dict[Any, str] = {
     dict: "a map",
     bool: "true or false",
     list: "a list",
+    int: "a whole number",
     _NUMBER: "a number",
 }
 _LISTS = ("extensionProviders", "neverInjectSelector", "alwaysInjectSelector")
@@ -47,15 +69,30 @@ def _read(text: str) -> Obj:
     if not isinstance(found, dict):
         raise reading.ReadingError("a map of settings is expected")
     for path, form in _FORMS.items():
-        value: Any = found
-        for part in path.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
-        if value is not None and (not isinstance(value, form) or (form == _NUMBER and isinstance(value, bool))):
+        value = _at(found, path)
+        if value is not None and (not isinstance(value, form) or (form in (int, _NUMBER) and isinstance(value, bool))):
             raise reading.ReadingError(f"{path} must be {_WORDS[form]}")
     for name in _LISTS:
         if not all(isinstance(one, dict) for one in found.get(name) or []):
             raise reading.ReadingError(f"{name} must be a list of maps")
+    for name in _EXPORTS:
+        if not all(isinstance(one, str) for one in found.get(name) or []):
+            raise reading.ReadingError(f"{name} must be a list of strings")
+    for path in _DURATIONS:
+        try:
+            if (text := _at(found, path)) is not None:
+                nanoseconds(text)
+        except ConfigError as error:
+            raise reading.ReadingError(f"{path}: {error.message}") from None
     return found
+
+
+def _at(found: Obj, path: str) -> Any:
+    """What stands at "outer.inner"; None where there is nothing."""
+    value: Any = found
+    for part in path.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
 
 
 def mesh_settings(text: str) -> Obj:
@@ -76,6 +113,18 @@ def mesh_problem(config_map: Obj) -> str:
     except reading.ReadingError as error:
         return str(error)
     return ""
+
+
+def not_played(config_map: Obj) -> list[str]:
+    """What `config_map` sets for the mesh that changes nothing here; nothing where it is about something else."""
+    meta = config_map["metadata"]
+    if meta["name"] != "istio" or meta.get("namespace") != _ROOT:
+        return []
+    settings = mesh_settings((config_map.get("data") or {}).get("mesh", ""))
+    found = sorted(name for name, value in settings.items() if name not in _QUIET and value not in (None, "", [], {}))
+    if settings.get("trustDomain") not in (None, "", "cluster.local"):
+        found.append("trustDomain (identities are of cluster.local)")
+    return found
 
 
 def number(text: Any, default: float) -> float:

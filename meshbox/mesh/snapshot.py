@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from labkit.ground.hosts import overlap, scoped, specificity, within
+from labkit.ground.hosts import fqdn, specificity, visible, within
 from labkit.ground.int_or_string import target_port
 from labkit.ground.labels import selects
 from labkit.ground.routing import MESH, DestinationRules, VirtualService, read
@@ -34,10 +35,13 @@ from meshbox.mesh.kinds import (
 from meshbox.mesh.memo import Identity, Known, Memo
 from meshbox.mesh.model import MeshConfig, Port, Service, Workload, labels
 from meshbox.mesh.service_registry import kubernetes_services, service_entries
+from meshbox.mesh.sidecars import narrowed
+from meshbox.port_protocols import is_raw
 
 if TYPE_CHECKING:
     from labkit.ground.typed.destination_rules import DestinationRule, DestinationRuleSpec
     from labkit.ground.typed.hosts import Sidecar
+    from labkit.ground.typed.virtual_services import Destination
     from meshbox.typed.services import Secret
     from meshbox.typed.services import Service as KubernetesService
 
@@ -73,9 +77,13 @@ class Scope:
     Args:
         namespace: The proxies' namespace.
         services: Visible hosts.
+        reached: Hosts that only visible VirtualServices lead to: they are told of, but not called by their names.
+        beyond: What the proxies are not told of though this cluster has it: ports of Services, and where each is.
         virtual_services: Visible VirtualServices, oldest first.
         registry_only: Whether unknown destinations are refused.
+        egress_proxy: Where requests to unknown destinations go instead, if anywhere.
         rules: The DestinationRules that it is told of.
+        mesh: The mesh's settings.
         sidecar: The Sidecar object that applies, if any.
         key: What tells this scope from the others of its snapshot.
         inside: The VirtualServices that speak to the mesh; a key for what is made of them.
@@ -88,6 +96,10 @@ class Scope:
     virtual_services: tuple[VirtualService, ...]
     registry_only: bool
     rules: DestinationRules
+    mesh: MeshConfig
+    reached: tuple[Service, ...] = ()
+    beyond: tuple[tuple[Service, Port, str], ...] = ()
+    egress_proxy: Destination | None = None
     sidecar: Sidecar | None = None
     key: Hashable = None
     inside: Hashable = None
@@ -98,7 +110,29 @@ class Scope:
     @functools.cached_property
     def by_host(self) -> dict[str, Service]:
         """Host → Service; the first one seen wins."""
-        return _by_host(self.services)
+        return _by_host((*self.services, *self.reached))
+
+    @functools.cached_property
+    def shifted(self) -> dict[int, tuple[int, tuple[str, ...]]]:
+        """Ports of what is beyond that this user may not bind → where they really are, and at which addresses."""
+        found: dict[int, tuple[int, tuple[str, ...]]] = {}
+        for _, port, where in self.beyond:
+            address, _, real = where.rpartition(":")
+            if int(real) != port.number:
+                found[port.number] = int(real), (*found.get(port.number, (0, ()))[1], address)
+        return found
+
+    @functools.cached_property
+    def aliases(self) -> dict[str, list[Service]]:
+        """Host → the ExternalName Services that stand for it, where it is a Service of this cluster as well."""
+        found: dict[str, list[Service]] = defaultdict(list)
+        for service in self.services:
+            if service.kubernetes and service.external:
+                target = next(iter(service.endpoints.values()), ())
+                meant = self.by_host.get(target[0].address.rstrip(".")) if target else None
+                if meant is not None and meant.kubernetes and not meant.external:
+                    found[meant.host].append(service)
+        return found
 
     def service(self, host: str) -> Service | None:
         """The Service that traffic to `host` goes to (a wildcard ServiceEntry included)."""
@@ -129,13 +163,20 @@ class Snapshot:
         plan: The sandbox's addresses.
         legacy: Whether Istio 1.2's rules apply.
         memo: Keeps what snapshots have in common.
+        listening: What applications behind sidecars listen on, by pods' addresses.
 
     Attributes:
         modes: What `mtls_mode` has found for a workload's port.
     """
 
     def __init__(
-        self, objects: Mapping[str, Iterable[View]], plan: AddressPlan, *, legacy: bool, memo: Memo | None = None
+        self,
+        objects: Mapping[str, Iterable[View]],
+        plan: AddressPlan,
+        *,
+        legacy: bool,
+        memo: Memo | None = None,
+        listening: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
     ) -> None:
         self._sorted: dict[str, list[Any]] = {}
         self.plan = plan
@@ -145,7 +186,7 @@ class Snapshot:
         self._objects: dict[str, list[Any]] = {resource: list(objects.get(resource, ())) for resource in RESOURCES}
         pods = [pod for pod in self._of(PODS) if (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")]
         self.pods = {(pod["metadata"]["namespace"], pod["metadata"]["name"]): pod for pod in pods}
-        self.workloads = {key: self.memo.same(Workload.of(pod)) for key, pod in self.pods.items()}
+        self.workloads = {key: self.memo.same(Workload.of(pod, listening)) for key, pod in self.pods.items()}
         pilots = [pod for pod in pods if labels(pod).get("istio") == "pilot"]
         self.mesh = MeshConfig.of(self._of(CONFIG_MAPS), pilots, legacy=legacy)
         self.services = (
@@ -232,6 +273,17 @@ class Snapshot:
                     found[key].append(service)
         return found
 
+    @functools.cached_property
+    def raw_entries(self) -> dict[tuple[str, str], set[int]]:
+        """Namespace and pod name → its ports that ServiceEntries choose for something else than HTTP."""
+        found: dict[tuple[str, str], set[int]] = defaultdict(set)
+        for service in self.services:
+            for port in service.ports if not service.kubernetes else ():
+                for endpoint in service.endpoints.get(port.number, ()) if is_raw(port.protocol) else ():
+                    if endpoint.workload is not None:
+                        found[endpoint.workload.namespace, endpoint.workload.pod].add(endpoint.port)
+        return found
+
     def target_ports(self, service: Service, port: Port, key: tuple[str, str]) -> set[int]:
         """The ports of pod `key` behind a Service's `port`, whether or not the pod is ready yet."""
         ports = next((s["spec"].get("ports") for s in self._of(SERVICES) if _is(s, service)), None)
@@ -268,23 +320,26 @@ class Snapshot:
 
     def _scope(self, key: tuple[str, int, frozenset[int]], sidecar: Sidecar | None, selective: frozenset[int]) -> Scope:
         namespace = key[0]
-        services = [s for s in self.services if s.visible_in(namespace)]
-        routes = [v for v in self.virtual_services if v.visible_in(namespace)]
+        mesh = self.mesh
+        services = [s for s in self.services if visible(s.exported_to or mesh.service_export, s.namespace, namespace)]
+        routes = [
+            v for v in self.virtual_services if visible(v.export or mesh.virtual_service_export, v.namespace, namespace)
+        ]
         rules = [
             rule
             for rule in self._destination_rules
             if id(rule) in selective or not (rule["spec"].get("workloadSelector") or {}).get("matchLabels")
         ]
-        registry_only = self.mesh.registry_only
+        registry_only, egress_proxy = mesh.registry_only, None
+        reached: list[Service] = []
         if sidecar is not None:
             spec = sidecar["spec"]
-            if spec.get("outboundTrafficPolicy"):
-                registry_only = spec["outboundTrafficPolicy"].get("mode") == "REGISTRY_ONLY"
-            egress = spec.get("egress") or []
-            if egress:
-                wanted = [scoped(host, namespace) for listener in egress for host in listener.get("hosts") or []]
-                services = [s for s in services if _wanted(wanted, s.namespace, s.host)]
-                routes = [v for v in routes if any(_wanted(wanted, v.namespace, h) for h in v.hosts)]
+            if policy := spec.get("outboundTrafficPolicy"):
+                registry_only = policy.get("mode") == "REGISTRY_ONLY"
+                egress_proxy = _whole(policy.get("egressProxy"), namespace)
+            if spec.get("egress"):
+                left = narrowed(spec, namespace, services, routes, legacy=self.legacy)
+                services, routes, reached = left.services, left.routes, left.reached
         # Own namespace before others: where two Services claim a host, a proxy sees its neighbour.
         services.sort(key=lambda s: s.namespace != namespace)
         inside = tuple(v for v in routes if MESH in v.gateways)
@@ -293,13 +348,28 @@ class Snapshot:
             services=tuple(services),
             virtual_services=tuple(routes),
             registry_only=registry_only,
-            rules=DestinationRules(rules, namespace, self.mesh.root_namespace),
+            rules=DestinationRules(rules, namespace, mesh.root_namespace, mesh.rule_export),
+            mesh=mesh,
+            reached=tuple(reached),
+            beyond=() if registry_only or egress_proxy else tuple(self._beyond(services)),
+            egress_proxy=egress_proxy,
             sidecar=sidecar,
             key=key,
             inside=self.memo.same(Known(inside)),
             inside_tcp=self.memo.same(Known(tuple(v for v in inside if v.tcp or v.tls))),
             outside=self.memo.same(Known(tuple(v for v in routes if v.gateways != (MESH,)))),
         )
+
+    def _beyond(self, seen: list[Service]) -> Iterator[tuple[Service, Port, str]]:
+        """What kube-proxy serves besides: where the hosts that a proxy sees are all there are, there is nothing."""
+        whole = set(map(id, seen))
+        if all(id(service) in whole for service in self.services):
+            return
+        known = {(service.host, port.number) for service in seen for port in service.ports}
+        for service in self.services:
+            for port in service.ports if service.kubernetes and service.addresses else ():
+                if (service.host, port.number) not in known:
+                    yield service, port, f"{service.addresses[0]}:{self.plan.port(port.number)}"
 
     def _sidecar(self, workload: Workload) -> Sidecar | None:
         general: Sidecar | None = None
@@ -315,5 +385,6 @@ class Snapshot:
         return general
 
 
-def _wanted(wanted: list[tuple[str, str]], namespace: str, host: str) -> bool:
-    return any(where in ("*", namespace) and overlap(pattern, host) for where, pattern in wanted)
+def _whole(proxy: Destination | None, namespace: str) -> Destination | None:
+    """A Sidecar's `egressProxy` with its whole host."""
+    return {**proxy, "host": fqdn(str(proxy.get("host") or ""), namespace)} if proxy else None

@@ -7,7 +7,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
-from meshbox.mesh import clusters, gateways, listeners
+from meshbox.mesh import clusters, gateways, inbound, listeners
 from meshbox.mesh.authorization import policies_of, route_config
 from meshbox.mesh.envoy import Json, encode, typed
 from meshbox.mesh.managers import Proxy
@@ -76,18 +76,18 @@ def _proxy(snapshot: Snapshot, workload: Workload, scope: Scope) -> tuple[Proxy,
 
 
 def _clusters(snapshot: Snapshot, scope: Scope) -> dict[str, bytes]:
-    standing = {name: encode(cluster) for name, cluster in clusters.standing(snapshot).items()}
+    standing = {name: encode(cluster) for name, cluster in clusters.standing(snapshot, scope).items()}
     return {**clusters.outbound(snapshot, scope), **standing}
 
 
 def _without_http(snapshot: Snapshot, workload: Workload, scope: Scope) -> Config:
     """What a sidecar is told besides the HTTP routes of its application's calls."""
     proxy, found = _proxy(snapshot, workload, scope)
-    incoming, behind = listeners.inbound(proxy)
-    routes = {}
-    for port, owner in listeners.application_ports(proxy).items():
-        name = clusters.inbound_name(port, owner, legacy=proxy.legacy)
-        routes[name] = encode(_inbound_table(proxy, name, port, owner))
+    incoming, behind = inbound.inbound(proxy, scope)
+    routes = {
+        entry.cluster: encode(_inbound_table(proxy, entry.cluster, entry.port, entry.owner))
+        for entry in inbound.entries(proxy, scope)
+    }
     return Config({**found, **behind}, {**listeners.outbound(proxy, scope), **incoming}, routes)
 
 

@@ -3,17 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from labkit.ground.hosts import DOMAIN, names_of_service
 from labkit.ground.routing import MESH, VirtualService, most_specific
-from meshbox.mesh.clusters import HTTP_PROXY_PASSTHROUGH, outbound_name
+from meshbox.mesh.clusters import BLACK_HOLE_TUNNEL, HTTP_PROXY_PASSTHROUGH, outbound_name, passthrough_name
 from meshbox.mesh.envoy import PASSTHROUGH, Json
-from meshbox.mesh.http_routes import Site, default_route, http_routes
+from meshbox.mesh.http_routes import Site, default_route, destination, http_routes
 from meshbox.mesh.model import Port, Service
+from meshbox.mesh.original import meant
 from meshbox.mesh.snapshot import Scope
 
-__all__ = ["HTTP_PROXY", "outbound_tables", "service_domains", "unique_domains"]
+__all__ = ["HTTP_PROXY", "elsewhere", "outbound_tables", "service_domains", "unique_domains"]
 
 
 HTTP_PROXY = "http_proxy"
@@ -57,14 +58,49 @@ def outbound_tables(scope: Scope, labels: Mapping[str, str], *, legacy: bool) ->
     for number in ports:
         site = Site(scope, number, labels, legacy=legacy)
         hosts = _hosts_of_port(site)
-        tables[str(number)] = unique_domains([*(_with_ports(h, number) for h in hosts), _unknown(scope, PASSTHROUGH)])
+        unknown = _unknown(scope, elsewhere(scope, PASSTHROUGH))
+        more = _shifted(scope, number) if number in scope.shifted else ()
+        tables[str(number)] = unique_domains([*(_with_ports(h, number) for h in (*hosts, *more)), unknown])
         everything += [_only_with_port(h, number) for h in hosts]
-    unknown = _unknown(scope, HTTP_PROXY_PASSTHROUGH)
-    if not scope.registry_only:
-        # `CONNECT host:443`, with which a client asks an HTTP proxy for a connection it then speaks TLS on.
-        unknown["routes"] = [_tunnel(HTTP_PROXY_PASSTHROUGH), *unknown["routes"]]
-    tables[HTTP_PROXY] = unique_domains([*everything, *_tunnels(scope), unknown])
+    by_name = elsewhere(scope, HTTP_PROXY_PASSTHROUGH)
+    unknown = _unknown(scope, by_name)
+    # `CONNECT host:443`, with which a client asks an HTTP proxy for a connection it then speaks TLS on. Where it must
+    # not go, it ends as any captured connection does: once it is there.
+    unknown["routes"] = [_tunnel(BLACK_HOLE_TUNNEL if scope.registry_only else by_name), *unknown["routes"]]
+    tables[HTTP_PROXY] = unique_domains([*everything, *_tunnels(scope), *_beyond(scope), unknown])
     return tables
+
+
+def elsewhere(scope: Scope, passthrough: str) -> str:
+    """The cluster for what is no host of the mesh: a Sidecar's `egressProxy`, else `passthrough`."""
+    if scope.egress_proxy is None:
+        return passthrough
+    return destination(Site(scope, 0), scope.egress_proxy)[0]
+
+
+def _beyond(scope: Scope) -> list[Json]:
+    """What the cluster serves though the mesh does not tell the proxy of it: passed on to where its name leads."""
+    return [
+        _only_with_port(
+            {
+                **_unknown(scope, PASSTHROUGH, meant(where)),
+                "name": f"allow_any|{service.host}:{port.number}",
+                "domains": service_domains(service, scope.namespace),
+            },
+            port.number,
+        )
+        for service, port, where in scope.beyond
+        if port.http or port.protocol == "AUTO"
+    ]
+
+
+def _shifted(scope: Scope, number: int) -> Iterator[Json]:
+    """The same for captured calls, where a port is really another than the one that was called."""
+    for service, port, _ in scope.beyond:
+        if port.number == number:
+            host = _unknown(scope, passthrough_name(number))
+            domains = service_domains(service, scope.namespace)
+            yield {**host, "name": f"allow_any|{service.host}:{number}", "domains": domains}
 
 
 def _tunnels(scope: Scope) -> list[Json]:
@@ -93,11 +129,19 @@ def _tunnel(cluster: str) -> Json:
 def _hosts_of_port(site: Site) -> list[Json]:
     scope = site.scope
     found = []
+    # Today another name of a Service is routed as the Service is, on all of its ports; Istio 1.2 knew it as a host.
+    aliases = {} if site.legacy else scope.aliases
+    others = {id(alias) for each in aliases.values() for alias in each}
     for service in scope.services:
         port = service.port(site.port)
-        if port is None or not (port.http or port.protocol == "AUTO"):
+        if id(service) in others or port is None or not (port.http or port.protocol == "AUTO"):
             continue
-        found.append(_service_host(site, service, port))
+        host = _service_host(site, service, port)
+        for alias in aliases.get(service.host, ()):
+            host["domains"] += service_domains(alias, scope.namespace)
+        found.append(host)
+        if service.headless:
+            found += _pods(site, service, port)
     if site.port == 80:
         found += _hosts_without_service(site)
     return found
@@ -113,6 +157,19 @@ def _service_host(site: Site, service: Service, port: Port) -> Json:
         "routes": routes,
         "include_request_attempt_count": True,
     }
+
+
+def _pods(site: Site, service: Service, port: Port) -> Iterator[Json]:
+    """The pods of a headless Service that have names of their own, such as a StatefulSet's."""
+    for name in sorted({e.hostname for e in service.endpoints.get(port.number, ()) if e.hostname}):
+        route = default_route(site, service, port)
+        only = {"filter_metadata": {"envoy.lb": {"hostname": name}}}
+        yield {
+            "name": f"{name}.{service.host}:{port.number}",
+            "domains": [f"{name}.{domain}" for domain in service_domains(service, site.scope.namespace)],
+            "routes": [{**route, "route": {**route["route"], "metadata_match": only}}],
+            "include_request_attempt_count": True,
+        }
 
 
 def _hosts_without_service(site: Site) -> list[Json]:
@@ -154,7 +211,7 @@ def _forms(domain: str, number: int) -> list[str]:
     return [domain, f"{domain}:{number}"]
 
 
-def _unknown(scope: Scope, cluster: str) -> Json:
+def _unknown(scope: Scope, cluster: str, filters: Json | None = None) -> Json:
     if scope.registry_only:
         route: Json = {"name": "block_all", "match": {"prefix": "/"}, "direct_response": {"status": 502}}
         return {"name": "block_all", "domains": ["*"], "routes": [route]}
@@ -170,6 +227,7 @@ def _unknown(scope: Scope, cluster: str) -> Json:
                     "timeout": "0s",
                     "max_stream_duration": {"grpc_timeout_header_max": "0s"},
                 },
+                **({"typed_per_filter_config": filters} if filters else {}),
             }
         ],
         "include_request_attempt_count": True,

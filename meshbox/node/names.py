@@ -3,9 +3,11 @@
 
 {"services": {"reviews.bookinfo": {"ip": "127.20.16.5", "ports": [9080, 3306], "raw": [3306]}},
  "headless": {"istio-system/jaeger-agent": ["127.20.64.7"]},
- "external": {"bookinfo/books": "www.example.com"}}
+ "external": {"bookinfo/books": "www.example.com"},
+ "pods": {"db-0.db.bookinfo": "127.20.64.9"}}
 
-"raw" are the ports that Istio takes for something else than HTTP.
+"pods" are those of headless Services that have names of their own. "raw" are the ports that Istio takes for something
+else than HTTP.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from pathlib import Path
 
 from labkit.ground import files
 from meshbox.contracts import Obj, Objects
-from meshbox.node.proxy import SLICES, ready_addresses, service_key
+from meshbox.node.proxy import SLICES, ready_addresses, ready_pods, service_key
 from meshbox.port_protocols import is_raw, protocol_of
 from meshbox.reconcile import Key, Reconciler
 
@@ -45,6 +47,7 @@ class Names:
         self._services: dict[str, Obj] = {}
         self._headless: dict[str, list[str]] = {}
         self._external: dict[str, str] = {}
+        self._pods: dict[Key, dict[str, str]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._written = b""
         self._reconciler = (
@@ -72,10 +75,14 @@ class Names:
         spec = service["spec"] if service else {}
         for table in (self._services, self._headless, self._external):
             table.pop(short if table is self._services else full, None)
+        self._pods.pop(key, None)
         if spec.get("type") == "ExternalName":
             self._external[full] = spec.get("externalName", "")
         elif spec.get("clusterIP") == "None":
             self._headless[full] = sorted({address for address, _ in ready_addresses(self._objects, key)})
+            named = {f"{hostname}.{short}": address for hostname, address in ready_pods(self._objects, key)}
+            if named:
+                self._pods[key] = named
         elif ip := spec.get("clusterIP"):
             ports = spec.get("ports") or []
             raw = [port["port"] for port in ports if is_raw(self._protocol(port))]
@@ -89,7 +96,8 @@ class Names:
 
     def _write(self) -> None:
         self._timer = None
-        content = {"services": self._services, "headless": self._headless, "external": self._external}
+        pods = {name: address for named in self._pods.values() for name, address in named.items()}
+        content = {"services": self._services, "headless": self._headless, "external": self._external, "pods": pods}
         data = json.dumps(content, sort_keys=True).encode()
         if data == self._written:
             return

@@ -18,7 +18,7 @@ from meshbox.settings import SandboxSettings
 if TYPE_CHECKING:
     from meshbox.typed.services import Endpoints, EndpointSlice, Service
 
-__all__ = ["SLICES", "ServiceProxy", "ready_addresses", "service_key"]
+__all__ = ["SLICES", "ServiceProxy", "ready_addresses", "ready_pods", "service_key"]
 
 SLICES = "endpointslices.discovery.k8s.io"
 _SERVICE_LABEL = "kubernetes.io/service-name"
@@ -52,6 +52,22 @@ def ready_addresses(objects: Objects, key: Key, port_name: str | None = None) ->
         ports = subset.get("ports") or []
         port = next((p["port"] for p in ports if port_name is None or (p.get("name") or "") == port_name), 0)
         yield from ((address["ip"], port) for address in subset.get("addresses") or [])
+
+
+def ready_pods(objects: Objects, key: Key) -> Iterator[tuple[str, str]]:
+    """The ready pods of a headless Service that have names of their own: name and address."""
+    slices = _slices(objects, key)
+    for slice_ in slices:
+        for endpoint in slice_.get("endpoints") or []:
+            if endpoint.get("hostname") and (endpoint.get("conditions") or {}).get("ready") is not False:
+                yield from ((endpoint["hostname"], address) for address in endpoint.get("addresses") or [])
+    if slices:
+        return
+    endpoints = cast("Endpoints | None", objects.find("endpoints", key[1], key[0]))
+    for subset in (endpoints or {}).get("subsets") or []:
+        for address in subset.get("addresses") or []:
+            if address.get("hostname"):
+                yield address["hostname"], address["ip"]
 
 
 @dataclass

@@ -102,7 +102,14 @@ class Cluster(ObjectStore):
         self.delete(resource, name, namespace, grace_period=0)
 
     def serve(self, service: str, addresses: list[Obj], ports: list[Obj], namespace: str = "istio-system") -> None:
-        """What the endpoints' controller writes: `addresses` with `ip` and `targetRef`, `ports` with name and port."""
+        """What the endpoints' controller writes.
+
+        Args:
+            service: Whose.
+            addresses: Each with its `ip`, and a `targetRef` and `hostname` where there are.
+            ports: Each with its name and port.
+            namespace: The Service's.
+        """
         subsets = [{"addresses": addresses, "ports": ports}] if addresses and ports else []
         meta = {"name": service, "namespace": namespace}
         self.put("endpoints", {"metadata": meta, "subsets": subsets})
@@ -110,7 +117,12 @@ class Cluster(ObjectStore):
             # Kubernetes 1.14 knew no slices.
             return
         endpoints = [
-            {"addresses": [one["ip"]], "conditions": {"ready": True}, "targetRef": one.get("targetRef")}
+            {
+                "addresses": [one["ip"]],
+                "conditions": {"ready": True},
+                "targetRef": one.get("targetRef"),
+                **({"hostname": one["hostname"]} if "hostname" in one else {}),
+            }
             for one in addresses
         ]
         meta = {**meta, "name": f"{service}-x", "labels": {"kubernetes.io/service-name": service}}

@@ -145,6 +145,16 @@ def test_rewrites(match: Json, rewrite: Json, expected: Json) -> None:
         ({"uri": "/x", "redirectCode": 303}, {"path_redirect": "/x", "response_code": "SEE_OTHER"}),
         ({"uri": "/x", "redirectCode": 307}, {"path_redirect": "/x", "response_code": "TEMPORARY_REDIRECT"}),
         ({"uri": "/x", "redirectCode": 308}, {"path_redirect": "/x", "response_code": "PERMANENT_REDIRECT"}),
+        ({"uri": "%PREFIX()%/b"}, {"prefix_rewrite": "/b", "response_code": "MOVED_PERMANENTLY"}),
+        ({"derivePort": "FROM_REQUEST_PORT"}, {"port_redirect": 9080, "response_code": "MOVED_PERMANENTLY"}),
+        ({"derivePort": "FROM_PROTOCOL_DEFAULT"}, {"response_code": "MOVED_PERMANENTLY"}),
+        ({"port": 80}, {"response_code": "MOVED_PERMANENTLY"}),
+        ({"port": 443}, {"port_redirect": 443, "response_code": "MOVED_PERMANENTLY"}),
+        ({"scheme": "https", "port": 443}, {"scheme_redirect": "https", "response_code": "MOVED_PERMANENTLY"}),
+        (
+            {"scheme": "https", "port": 80},
+            {"scheme_redirect": "https", "port_redirect": 80, "response_code": "MOVED_PERMANENTLY"},
+        ),
         ({"uri": "%PREFIX()%", "authority": "a.b"}, {"host_redirect": "a.b", "response_code": "MOVED_PERMANENTLY"}),
     ],
 )

@@ -131,11 +131,14 @@ def test_unknown_hosts_pass_or_are_refused_as_the_mesh_says() -> None:
     }
     for table in ("9080", "http_proxy"):
         closed = hosts(table, mesh="outboundTrafficPolicy: {mode: REGISTRY_ONLY}")
-        assert closed["block_all"] == {
-            "name": "block_all",
-            "domains": ["*"],
-            "routes": [{"name": "block_all", "match": {"prefix": "/"}, "direct_response": {"status": 502}}],
-        }
+        blocked = {"name": "block_all", "match": {"prefix": "/"}, "direct_response": {"status": 502}}
+        *tunnel, last = closed["block_all"].pop("routes")
+        assert closed["block_all"] == {"name": "block_all", "domains": ["*"]}
+        assert last == blocked
+        # A tunnel is made, and ends at once, as a captured connection does.
+        assert [one["route"]["cluster"] for one in tunnel] == (
+            ["BlackHoleCluster_by_tunnel"] if table == "http_proxy" else []
+        )
 
 
 def test_a_host_that_only_a_virtual_service_knows_is_served_on_port_80() -> None:

@@ -65,7 +65,7 @@ async def run(env: dict[str, str], *command: str) -> str:
     return output.decode()
 
 
-REQUEST = "b'GET / HTTP/1.0\\r\\nhost: {0}:9080\\r\\nconnection: close\\r\\n\\r\\n'"
+REQUEST = "b'GET / HTTP/1.1\\r\\nhost: {0}:9080\\r\\nconnection: close\\r\\n\\r\\n'"
 PYTHON = {
     "urllib": """
 import urllib.request
@@ -126,6 +126,55 @@ async def test_curl_finds_services_with_and_without_a_sidecar(shop: Bookshop) ->
         answer = await run(bare, "curl", "-sS", f"http://{host}:9080/x")
         assert "x-envoy-attempt-count" not in json.loads(answer)["headers"]
     assert "Could not resolve host" in await run(bare, "curl", "-sS", "http://no-such-service:9080/")
+
+
+async def test_pods_and_other_names_of_services_are_found_without_a_sidecar(shop: Bookshop) -> None:
+    bare, pod = pod_env(shop, "client", sidecar=False), shop.pods["ratings-v1"]
+    names = json.loads(Path(bare["LABKIT_DNS"]).read_text())
+    names["services"]["ratings.bookinfo"]["ip"] = pod.ip
+    names["pods"] = {"db-0.db.bookinfo": pod.ip}
+    names["external"] = {
+        "bookinfo/stars": "ratings.bookinfo.svc.cluster.local",
+        "bookinfo/again": "stars.bookinfo.svc.cluster.local.",
+        "bookinfo/circle": "circle.bookinfo.svc.cluster.local",
+    }
+    Path(bare["LABKIT_DNS"]).write_text(json.dumps(names))
+    code = "import socket, sys\nprint(*(socket.gethostbyname(name) for name in sys.argv[1:]))"
+    known = (
+        "db-0.db",
+        "db-0.db.bookinfo",
+        "db-0.db.bookinfo.svc",
+        "db-0.db.bookinfo.svc.cluster.local",
+        "stars",
+        "again",
+    )
+    assert (await run(bare, sys.executable, "-c", code, *known)).split() == [pod.ip] * len(known)
+    assert "gaierror" in await run(bare, sys.executable, "-c", code, "circle")
+    for host in ("db-0.db", "db-0.db.bookinfo.svc.cluster.local", "stars"):
+        answer = await run(bare, "curl", "-sS", f"http://{host}:9080/x")
+        assert json.loads(answer)["app"] == "ratings-v1"
+
+
+async def test_curl_hears_why_what_nobody_knows_is_not_let_out(shop: Bookshop) -> None:
+    only = {"egress": [{"hosts": ["./*"]}], "outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"}}
+    async with shop.rules(("Sidecar", "default", only)):
+        plain = await run(pod_env(shop, "client"), "curl", "-sS", "-w", "%{http_code}", "http://www.books.test/")
+        process = await asyncio.create_subprocess_exec(
+            *("curl", "-sSI", "https://www.books.test/"),
+            env=pod_env(shop, "client"),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await asyncio.wait_for(process.communicate(), 120)
+    assert plain == "502"
+    assert process.returncode == 35
+    assert output.startswith(b"curl: (35) ")
+    assert b"HTTP/1.1" not in output
+
+
+async def test_curl_of_old_http_is_asked_to_upgrade(shop: Bookshop) -> None:
+    answer = await run(pod_env(shop, "client"), "curl", "-sS", "--http1.0", "-w", "%{http_code}", "ratings:9080/x")
+    assert answer.endswith("426")
 
 
 async def test_a_server_that_binds_everything_binds_its_pods_address(shop: Bookshop) -> None:

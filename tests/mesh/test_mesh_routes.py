@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from meshbox.contracts import ApiError
+
 from .objects import istio
 from .test_mesh_hosts import V1, V3, Json, hosts
 
@@ -36,6 +38,33 @@ def test_retries_can_be_switched_off_and_set() -> None:
     assert policy["retriable_status_codes"] == [418]
 
 
+def test_retries_say_where_and_how_soon() -> None:
+    def policy(**retries: Any) -> Json:
+        return dict(routes({"route": [V1], "retries": {"attempts": 1, **retries}})[0]["route"]["retry_policy"])
+
+    assert policy(backoff="1.5s")["retry_back_off"] == {"base_interval": "1.5s"}
+    assert "retry_priority" not in policy()
+    assert policy(retryRemoteLocalities=True)["retry_priority"]["name"] == "envoy.retry_priorities.previous_priorities"
+    assert "retry_host_predicate" in policy()
+    assert "retry_host_predicate" not in policy(retryIgnorePreviousHosts=False)
+
+
+def test_the_mesh_says_how_often_where_a_route_does_not() -> None:
+    mesh = "defaultHttpRetryPolicy: {attempts: 7, perTryTimeout: 1s, retryOn: gateway-error}"
+    policy = routes({"route": [V1]}, mesh=mesh)[0]["route"]["retry_policy"]
+    assert (policy["num_retries"], policy["per_try_timeout"], policy["retry_on"]) == (7, "1s", "gateway-error")
+    assert (
+        routes({"route": [V1], "retries": {"attempts": 3}}, mesh=mesh)[0]["route"]["retry_policy"]["num_retries"] == 3
+    )
+    other = hosts(mesh=mesh)["details.bookinfo.svc.cluster.local:9080"]["routes"][0]["route"]
+    assert other["retry_policy"]["num_retries"] == 7
+    never = hosts(mesh="defaultHttpRetryPolicy: {attempts: 0}")["details.bookinfo.svc.cluster.local:9080"]["routes"][0]
+    assert "retry_policy" not in never["route"]
+    # Istio 1.2 had no such setting.
+    old = routes({"route": [V1]}, mesh=mesh, legacy=True)[0]["route"]["retry_policy"]
+    assert old["num_retries"] == 2
+
+
 def test_weights_become_weighted_clusters_in_order() -> None:
     action = routes({"route": [{**V1, "weight": 75}, {**V3, "weight": 25}]})[0]["route"]
     assert [(c["name"], c["weight"]) for c in action["weighted_clusters"]["clusters"]] == [
@@ -63,7 +92,22 @@ def test_a_destination_of_weight_zero_gets_nothing() -> None:
         ({"headers": {"x": {}}}, {"prefix": "/", "headers": [{"name": "x", "present_match": True}]}),
         (
             {"withoutHeaders": {"x": {"prefix": "a"}}},
-            {"prefix": "/", "headers": [{"name": "x", "string_match": {"prefix": "a"}, "invert_match": True}]},
+            {
+                "prefix": "/",
+                "headers": [
+                    {
+                        "name": "x",
+                        "string_match": {"prefix": "a"},
+                        "invert_match": True,
+                        "treat_missing_header_as_empty": True,
+                    }
+                ],
+            },
+        ),
+        (
+            {"withoutHeaders": {"x": {}}},
+            # Taken for an empty one it would be there.
+            {"prefix": "/", "headers": [{"name": "x", "present_match": True, "invert_match": True}]},
         ),
         (
             {"method": {"exact": "POST"}, "authority": {"regex": "r.*"}, "scheme": {"exact": "http"}},
@@ -90,6 +134,48 @@ def test_a_destination_of_weight_zero_gets_nothing() -> None:
 )
 def test_matches(match: Json, expected: Json) -> None:
     assert routes({"match": [match], "route": [V1]})[0]["match"] == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("@request.auth.claims.group", ["group"]),
+        ("@request.auth.claims.a.b", ["a", "b"]),
+        ("@request.auth.claims[group]", ["group"]),
+        ("@request.auth.claims[a.b][c]", ["a.b", "c"]),
+        ("@Request.Auth.Claims.group", ["group"]),
+    ],
+)
+def test_claims_of_a_token_are_matched_by_what_the_jwt_filter_left(name: str, path: list[str]) -> None:
+    text = {"string_match": {"exact": "admin"}}
+    expected = {
+        "filter": "envoy.filters.http.jwt_authn",
+        "path": [{"key": key} for key in ("payload", *path)],
+        "value": {"or_match": {"value_matchers": [text, {"list_match": {"one_of": text}}]}},
+    }
+    found = routes({"match": [{"headers": {name: {"exact": "admin"}}}], "route": [V1]})[0]["match"]
+    assert found == {"prefix": "/", "dynamic_metadata": [expected]}
+    without = routes({"match": [{"withoutHeaders": {name: {"exact": "admin"}}}], "route": [V1]})[0]["match"]
+    assert without == {"prefix": "/", "dynamic_metadata": [{**expected, "invert": True}]}
+    present = routes({"match": [{"headers": {name: {}}}], "route": [V1]})[0]["match"]
+    assert present["dynamic_metadata"] == [{**expected, "value": {"present_match": True}}]
+
+
+@pytest.mark.parametrize("name", ["@request.auth.claims", "@request.auth.claims[a", "@request.auth.claims.", "@x"])
+def test_what_only_looks_like_a_claim_is_no_header(name: str) -> None:
+    with pytest.raises(ApiError, match="is not a valid header name"):
+        routes({"match": [{"headers": {name: {"exact": "admin"}}}], "route": [V1]})
+
+
+def test_a_match_may_name_its_statistics() -> None:
+    assert routes({"match": [{"uri": {"prefix": "/a"}, "statPrefix": "a"}], "route": [V1]})[0]["stat_prefix"] == "a"
+
+
+def test_a_destination_may_be_given_a_host_of_its_own() -> None:
+    other = {**V3, "weight": 40, "headers": {"request": {"set": {"Host": "three.test"}}}}
+    action = routes({"route": [{**V1, "weight": 60}, other]})[0]["route"]
+    found = [one.get("host_rewrite_literal") for one in action["weighted_clusters"]["clusters"]]
+    assert found == [None, "three.test"]
 
 
 def test_matches_of_other_ports_sources_and_gateways_are_left_out() -> None:
@@ -121,6 +207,7 @@ def test_of_a_rules_matches_each_stands_for_itself() -> None:
         ({"headers": {"x": {"exact": "1"}}}, False),
         ({"queryParams": {"x": {"exact": "1"}}}, False),
         ({"uri": {"prefix": "/"}, "headers": {"x": {}}}, False),
+        ({"headers": {"@request.auth.claims.sub": {"exact": "ann"}}}, False),
     ],
 )
 def test_what_follows_a_catch_all_is_left_out(match: Json, last: bool) -> None:
@@ -207,8 +294,12 @@ def test_mirrors_with_their_share() -> None:
         {
             "cluster": "outbound|9080||ratings.bookinfo.svc.cluster.local",
             "runtime_fraction": {"default_value": {"numerator": 100000, "denominator": "MILLION"}},
+            "trace_sampled": False,
+            "disable_shadow_host_suffix_append": True,
         }
     ]
+    (copies,) = routes({"route": [V1], "mirror": ratings}, legacy=True)[0]["route"]["request_mirror_policies"]
+    assert set(copies) == {"cluster", "runtime_fraction"}
     assert "request_mirror_policies" not in routes({**rule, "mirrorPercentage": {"value": 0}})[0]["route"]
 
 

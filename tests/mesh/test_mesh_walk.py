@@ -14,7 +14,7 @@ import yaml
 from meshbox.addresses import AddressPlan
 from meshbox.api.objects import ObjectStore
 from meshbox.contracts import ApiError
-from meshbox.mesh import Mesh, clusters, gateways, listeners, translate
+from meshbox.mesh import Mesh, clusters, gateways, inbound, translate
 from meshbox.mesh import kinds as names
 from meshbox.mesh.istio_validation import verdicts
 from meshbox.mesh.memo import Memo
@@ -97,7 +97,7 @@ COMPUTED = {
     "proxies": (translate, "_config"),
     "clusters": (clusters, "outbound"),
     "route tables": (translate, "outbound_tables"),
-    "inbound": (listeners, "inbound"),
+    "inbound": (inbound, "inbound"),
     "gateways": (gateways, "gateway"),
 }
 

@@ -313,6 +313,7 @@ async def test_names_are_written_for_the_pods(net: Net) -> None:
     assert names()["services"]["reviews.default"] == {"ip": ip, "ports": [9080], "raw": [9080]}
     assert names()["headless"] == {"default/agents": [net.address(3), net.address(7)]}
     assert names()["external"] == {"default/books": "www.example.com"}
+    assert names()["pods"] == {}
     net.cluster.objects.delete("services", "reviews", "default")
     await net.cluster.until(lambda: "reviews.default" not in names()["services"])
 

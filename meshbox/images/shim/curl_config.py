@@ -46,7 +46,8 @@ def configuration(
             lines.append(f'connect-to = "{name}:{port}:{own}:{port + shift}"')
         lines.append(f'connect-to = "{name}::{own}:"')
     if behind:
-        return [*lines, f'proxy = "http://{env["LABKIT_CAPTURE"]}"']
+        # Elsewhere there is no proxy to be seen, nor what it says to a tunnel.
+        return [*lines, f'proxy = "http://{env["LABKIT_CAPTURE"]}"', "suppress-connect-headers"]
     return [*lines, *_names(env, shift), *_addresses(local, arguments, shift)]
 
 
@@ -110,9 +111,20 @@ def _names(env: Mapping[str, str], shift: int) -> Iterator[str]:
     for table in ("headless", "external"):
         for full, target in content.get(table, {}).items():
             namespace, _, name = full.partition("/")
-            where = target if isinstance(target, str) else next(iter(target), "")
+            where = _resolved(content, target) if isinstance(target, str) else next(iter(target), "")
             if where:
                 yield from (f'connect-to = "{form}::{where}:"' for form in _forms(f"{name}.{namespace}", env))
+    for full, where in content.get("pods", {}).items():
+        pod, _, service = full.partition(".")
+        yield from (f'connect-to = "{pod}.{form}::{where}:"' for form in _forms(service, env))
+
+
+def _resolved(content: Mapping[str, Any], target: str) -> str:
+    """The address of the Service that an ExternalName stands for; a name of the world outside stays."""
+    key = target.rstrip(".").lower().removesuffix(".cluster.local").removesuffix(".svc")
+    name, _, namespace = key.partition(".")
+    service, headless = content.get("services", {}).get(key), content.get("headless", {}).get(f"{namespace}/{name}")
+    return str(service["ip"] if service else next(iter(headless or ()), target))
 
 
 def _forms(key: str, env: Mapping[str, str]) -> list[str]:

@@ -41,6 +41,7 @@ class _Names:
         self._services: dict[str, str] = {}
         self._headless: dict[str, list[str]] = {}
         self._external: dict[str, str] = {}
+        self._pods: dict[str, str] = {}
 
     def _refresh(self) -> None:
         try:
@@ -58,6 +59,7 @@ class _Names:
         self._services = {name: entry["ip"] for name, entry in content.get("services", {}).items()}
         self._headless = content.get("headless", {})
         self._external = content.get("external", {})
+        self._pods = content.get("pods", {})
 
     def _key(self, host: str) -> str | None:
         """ "name.namespace" of a Service's name in any of its forms; None for other names."""
@@ -69,15 +71,28 @@ class _Names:
         return None
 
     def addresses(self, host: str) -> list[str]:
-        """The addresses of a Service's name; none where it is no Service."""
+        """The addresses of a Service's name, or of a pod's below it; none where it is neither."""
+        for _ in range(8):
+            found, host = self._answer(host)
+            if found or not host:
+                return found
+        return []
+
+    def _answer(self, host: str) -> tuple[list[str], str]:
+        """The addresses of a name, or the name that it stands for; neither where it is no Service."""
+        self._refresh()
+        whole = host.rstrip(".").lower().removesuffix(".cluster.local").removesuffix(".svc")
+        for name in (whole, f"{whole}.{self._namespace}"):
+            if name in self._pods:
+                return [self._pods[name]], ""
         key = self._key(host)
         if key is None:
-            return []
-        self._refresh()
+            return [], ""
         if key in self._services:
-            return [self._services[key]]
+            return [self._services[key]], ""
         name, _, namespace = key.partition(".")
-        return list(self._headless.get(f"{namespace}/{name}", ()))
+        full = f"{namespace}/{name}"
+        return list(self._headless.get(full, ())), self._external.get(full, "")
 
     def alias(self, host: str) -> str:
         """The name that an ExternalName Service stands for; `host` itself otherwise."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import yaml
 
 from meshbox.contracts import AdmissionRequest, ApiError, Obj, Objects
-from meshbox.mesh import webhooks
+from meshbox.mesh import unplayed, webhooks
 from meshbox.mesh.istio_validation import security, traffic, virtual_service
 from meshbox.mesh.istio_validation.fields import decoding_problem
 from meshbox.mesh.istio_validation.problems import Problems
@@ -87,7 +87,8 @@ def validate(
         problems = verdict(request.object)
         why = denial(request.object, problems)
         monitor.validated(request, why)
-        request.warnings.extend(w for w in problems.warnings if w not in request.warnings)
+        said = [*problems.warnings, *(unplayed.warnings(request.object) if not legacy else ())]
+        request.warnings.extend(w for w in said if w not in request.warnings)
         if why:
             # A webhook's denial carries no reason, so that kubectl says "Error from server: …".
             raise ApiError(400, "", f'admission webhook "{name}" denied the request: {why}')

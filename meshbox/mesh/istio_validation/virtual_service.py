@@ -6,6 +6,7 @@ from __future__ import annotations
 from labkit.ground.hosts import gateway_key, overlap, within
 from labkit.ground.unreachable import unused
 from meshbox.contracts import Obj
+from meshbox.mesh.claims import claim_of
 from meshbox.mesh.envoy import Json
 from meshbox.mesh.field_values import nanoseconds
 from meshbox.mesh.istio_validation.problems import Problems, quoted
@@ -143,7 +144,8 @@ def _match(match: Json, problems: Problems) -> None:
         for name, value in (match.get(section) or {}).items():
             if value is None and not problems.legacy:
                 problems.error(f"header match {name} cannot be null")
-            problems.header_name(name)
+            if problems.legacy or not claim_of(name):
+                problems.header_name(name)
             problems.string_match(value, section)
     for section in ("uri", "scheme", "method", "authority"):
         problems.string_match(match.get(section), section)

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Listeners of a sidecar for what calls its application, and the clusters and route tables behind them.
+
+Calls to the pod arrive at the pod IP, where only the sidecar listens: the application itself binds the pod's localhost.
+What asks for no certificate takes connections of this user's processes only.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from meshbox.doors import peer_check
+from meshbox.mesh import clusters, policies, transport
+from meshbox.mesh.authorization import network_filters, policies_of
+from meshbox.mesh.envoy import Json, encode
+from meshbox.mesh.jwt import jwt_filters
+from meshbox.mesh.listeners import HTTP_INSPECTOR, TLS_INSPECTOR, listener
+from meshbox.mesh.managers import Proxy, http_manager, tcp_proxy
+from meshbox.mesh.model import Port, Service
+from meshbox.mesh.peers import Inbound, peer_reader
+from meshbox.mesh.security import mtls_mode
+from meshbox.mesh.sidecars import Entrance, entrances
+from meshbox.mesh.snapshot import Scope
+from meshbox.port_protocols import is_raw
+
+if TYPE_CHECKING:
+    from labkit.ground.typed.destination_rules import ConnectionPool
+
+__all__ = ["Entry", "entries", "inbound"]
+
+_RESERVED = frozenset({15000, 15001, 15006, 15008, 15020, 15021, 15053, 15090})
+"""The proxy's own ports, which no application may have."""
+
+_Owner = tuple[Service, Port] | None
+"""The Service and port that a port of the application belongs to."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A port at the pod's address.
+
+    Args:
+        port: The port.
+        owner: Whose it is, where a Service has it.
+        protocol: What is spoken there.
+        behind: The application's own port.
+        cluster: The name of the cluster for that one.
+        pool: The limits of connections to it, where a Sidecar has them.
+        bare: Whether nobody looks at what comes: Istio 1.2 captures the ports only that a pod declares.
+    """
+
+    port: int
+    owner: _Owner
+    protocol: str
+    behind: int
+    cluster: str
+    pool: ConnectionPool | None = None
+    bare: bool = False
+
+
+def entries(proxy: Proxy, scope: Scope) -> list[Entry]:
+    """The application's ports: those that its containers declare, that Services name, and that it listens on besides.
+
+    What the `ingress` of a Sidecar names is let in as that says.
+    """
+    found: dict[int, _Owner] = dict.fromkeys((*proxy.workload.ports, *proxy.workload.open_ports))
+    key = (proxy.workload.namespace, proxy.workload.pod)
+    for service in proxy.snapshot.services_of.get(key, ()):
+        for port in service.ports:
+            for target in proxy.snapshot.target_ports(service, port, key):
+                if found.get(target) is None:
+                    found[target] = (service, port)
+    spec = scope.sidecar["spec"] if scope.sidecar is not None else {}
+    let_in = {one.port: one for one in entrances(spec, legacy=proxy.legacy)}
+    pool = spec.get("inboundConnectionPool")
+    made = [_entry(proxy, number, found.get(number), let_in.get(number), pool) for number in sorted({*found, *let_in})]
+    return [one for one in made if one.port not in _RESERVED and one.protocol != "UDP"]
+
+
+def _entry(proxy: Proxy, number: int, owner: _Owner, let_in: Entrance | None, pool: ConnectionPool | None) -> Entry:
+    undeclared = owner is None and let_in is None and number not in proxy.workload.ports
+    raw = number in proxy.snapshot.raw_entries.get((proxy.workload.namespace, proxy.workload.pod), ())
+    protocol = owner[1].protocol if owner else ("TCP" if proxy.legacy or raw else "AUTO")
+    name = clusters.inbound_name(number, owner, legacy=proxy.legacy)
+    if let_in is None:
+        return Entry(number, owner, protocol, number, name, pool, bare=undeclared and proxy.legacy)
+    return Entry(number, owner, let_in.protocol, let_in.behind, name, let_in.spec.get("connectionPool") or pool)
+
+
+def _raw_ports(proxy: Proxy) -> set[int]:
+    """The application's ports to which other sidecars may send a PROXY header first."""
+    key = (proxy.workload.namespace, proxy.workload.pod)
+    found = {
+        target
+        for service in proxy.snapshot.services_of.get(key, ())
+        for port in service.ports
+        if is_raw(port.protocol)
+        for target in proxy.snapshot.target_ports(service, port, key)
+    }
+    return found | proxy.snapshot.raw_entries.get(key, set())
+
+
+def inbound(proxy: Proxy, scope: Scope) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """The listeners for what calls the application, and the clusters behind them, by name."""
+    listeners: dict[str, bytes] = {}
+    found: dict[str, bytes] = {}
+    memo = proxy.snapshot.memo
+    # What the filters of a chain are made of; in the rules of HTTP a change is a change of routes.
+    rules = json.dumps(
+        [
+            jwt_filters(proxy.snapshot, proxy.workload),
+            network_filters(proxy.snapshot, policies_of(proxy.snapshot, proxy.workload)),
+        ]
+    )
+    raw = _raw_ports(proxy)
+    for entry in entries(proxy, scope):
+        port, owner = entry.port, entry.owner
+        mode = "DISABLE" if entry.bare else mtls_mode(proxy.snapshot, proxy.workload, port)
+        known = (owner[0].host, owner[0].namespace, owner[1]) if owner else None
+        same = (proxy.workload, proxy.reporting, proxy.legacy, entry.protocol, entry.bare)
+        key = ("inbound", *same, port, known, mode, rules, port in raw)
+
+        def build(entry: Entry = entry, mode: str = mode) -> bytes:
+            return encode(_listener(proxy, entry, mode, introduced=entry.port in raw))
+
+        listeners[_name(proxy, port)] = memo(key, build)
+        found[entry.cluster] = encode(_cluster(proxy, entry))
+    return listeners, found
+
+
+def _name(proxy: Proxy, port: int) -> str:
+    return f"{proxy.workload.ip}_{port}" if proxy.legacy else f"virtualInbound_{port}"
+
+
+def _cluster(proxy: Proxy, entry: Entry) -> Json:
+    behind = proxy.snapshot.plan.port(entry.behind)
+    made = clusters.inbound_cluster(entry.cluster, proxy.local, behind, entry.protocol)
+    if entry.pool is None:
+        return made
+    port = Port(entry.port, "", entry.protocol)
+    policy = policies.cluster_fields({"connectionPool": entry.pool}, port, proxy.snapshot.mesh, legacy=proxy.legacy)
+    return {**made, **{key: policy[key] for key in _LIMITS if key in policy}}
+
+
+_LIMITS = ("circuit_breakers", "connect_timeout", "typed_extension_protocol_options", "upstream_connection_options")
+"""What of a cluster a pool of connections says."""
+
+
+def _listener(proxy: Proxy, entry: Entry, mode: str, *, introduced: bool) -> Json:
+    port, owner, protocol, cluster = entry.port, entry.owner, entry.protocol, entry.cluster
+    http = protocol in ("HTTP", "HTTP2", "GRPC", "GRPC-WEB", "AUTO")
+
+    def filters(*, mtls: bool, force_tcp: bool = False) -> list[Json]:
+        inbound = Inbound(owner, mtls)
+        # In plain text a caller shows nothing that says who it is.
+        door = [] if mtls else peer_check()
+        prefix = f"inbound_{proxy.workload.ip}_{port}"
+        if http and not force_tcp:
+            return [*door, http_manager(proxy, "inbound", prefix, cluster, inbound=inbound)]
+        rules = [] if entry.bare else network_filters(proxy.snapshot, policies_of(proxy.snapshot, proxy.workload))
+        return [*door, *rules, tcp_proxy(proxy, cluster, [(cluster, 1)], inbound=inbound)]
+
+    chains: list[Json] = []
+    if mode != "DISABLE":
+        match: Json = {"transport_protocol": "tls"}
+        if mode == "PERMISSIVE":
+            match["application_protocols"] = list(transport.ISTIO_ALPN)
+        socket = transport.downstream_mutual(http=http)
+        chains.append(
+            {
+                "name": f"{port}_mtls",
+                "filter_chain_match": match,
+                "transport_socket": socket,
+                "filters": filters(mtls=True),
+            }
+        )
+        if protocol == "AUTO":
+            bytes_only = {"transport_protocol": "tls", "application_protocols": [transport.RAW_ALPN]}
+            chains.append(
+                {
+                    "name": f"{port}_mtls_tcp",
+                    "filter_chain_match": bytes_only,
+                    "transport_socket": socket,
+                    "filters": filters(mtls=True, force_tcp=True),
+                }
+            )
+    if mode != "STRICT":
+        plain = {"transport_protocol": "raw_buffer"}
+        if protocol == "AUTO":
+            # Bytes that are not HTTP are passed on as they are.
+            sniffed = {**plain, "application_protocols": ["http/1.0", "http/1.1", "h2c"]}
+            chains.append({"name": f"{port}_http", "filter_chain_match": sniffed, "filters": filters(mtls=False)})
+            chains.append(
+                {"name": f"{port}_tcp", "filter_chain_match": plain, "filters": filters(mtls=False, force_tcp=True)}
+            )
+        else:
+            chains.append({"name": f"{port}_plain", "filter_chain_match": plain, "filters": filters(mtls=False)})
+        # The application's own TLS.
+        tls = {"transport_protocol": "tls"}
+        chains.append(
+            {"name": f"{port}_tls", "filter_chain_match": tls, "filters": filters(mtls=False, force_tcp=True)}
+        )
+    inspectors = [
+        *([peer_reader()] if introduced else []),
+        TLS_INSPECTOR,
+        *([HTTP_INSPECTOR] if protocol == "AUTO" else []),
+    ]
+    return listener(
+        _name(proxy, port),
+        proxy.workload.ip,
+        proxy.snapshot.plan.port(port),
+        "INBOUND",
+        chains,
+        listener_filters=inspectors,
+        listener_filters_timeout="5s" if http and protocol != "AUTO" else "0.1s",
+        continue_on_listener_filters_timeout=True,
+    )
