@@ -290,9 +290,12 @@ class DestinationRules:
         rules: DestinationRules, oldest first.
         client: The proxies' namespace.
         root: The mesh's root namespace.
+        seen: The namespaces that see a rule without `exportTo`; empty for all.
     """
 
-    def __init__(self, rules: Iterable[rules_api.DestinationRule], client: str, root: str) -> None:
+    def __init__(
+        self, rules: Iterable[rules_api.DestinationRule], client: str, root: str, seen: Sequence[str] = ()
+    ) -> None:
         self._client, self._root = client, root
         self._own: list[tuple[str, rules_api.DestinationRuleSpec]] = []
         self._exported: dict[str, list[tuple[str, rules_api.DestinationRuleSpec]]] = {}
@@ -300,7 +303,7 @@ class DestinationRules:
             namespace, entry = _key(rule)[0], (rule_host(rule), rule.get("spec") or {})
             if namespace == client:
                 self._own.append(entry)
-            if exported(rule, client):
+            if visible(entry[1].get("exportTo") or seen, namespace, client):
                 self._exported.setdefault(namespace, []).append(entry)
 
     def spec_for(self, host: str, namespace: str) -> rules_api.DestinationRuleSpec | None:
@@ -312,7 +315,11 @@ class DestinationRules:
         for group in (own, self._exported.get(namespace, ()), self._exported.get(self._root, ())):
             best = most_specific((about for about, _ in group), host)
             if best is not None:
-                return _joined([spec for about, spec in group if about == best])
+                specs = [spec for about, spec in group if about == best]
+                # What was written for some workloads only stands alone, before what is for all.
+                chosen = [spec for spec in specs if (spec.get("workloadSelector") or {}).get("matchLabels")]
+                same = [one for one in chosen if one["workloadSelector"] == chosen[0]["workloadSelector"]]
+                return _joined(same or specs)
         return None
 
 

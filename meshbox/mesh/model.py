@@ -16,6 +16,7 @@ from meshbox.mesh.settings import mesh_settings, number
 from meshbox.port_protocols import HTTP_PROTOCOLS, TLS_PROTOCOLS, protocol_of
 
 if TYPE_CHECKING:
+    from labkit.ground.typed.destination_rules import LocalityLoadBalancerSetting, TcpKeepalive
     from meshbox.typed.pods import Pod
     from meshbox.typed.services import ConfigMap
 
@@ -58,6 +59,8 @@ class Workload:
         proxy: "sidecar", "router" (a gateway) or "" without a proxy.
         ports: The ports its containers declare, the proxy's own excepted.
         unprivileged: Whether its proxy may not bind ports below 1024.
+        locality: Where it runs, "region/zone/subzone"; empty where that is not known.
+        node: The node it runs on.
     """
 
     pod: str
@@ -70,13 +73,15 @@ class Workload:
     proxy: str = ""
     ports: tuple[int, ...] = ()
     unprivileged: bool = False
+    locality: str = ""
+    node: str = ""
 
     def __hash__(self) -> int:
         return hash((self.namespace, self.pod))
 
     @classmethod
-    def of(cls, pod: Pod) -> Workload:
-        """The workload that `pod` is an instance of."""
+    def of(cls, pod: Pod, locality: str = "") -> Workload:
+        """The workload that `pod`, which runs at `locality`, is an instance of."""
         meta, spec = pod["metadata"], pod.get("spec", {})
         owner = next((o for o in meta.get("ownerReferences", []) if o.get("controller")), None)
         name, kind = meta["name"], "pod"
@@ -111,6 +116,8 @@ class Workload:
             proxy=role,
             ports=tuple(sorted(ports)),
             unprivileged=unprivileged,
+            locality=locality,
+            node=spec.get("nodeName") or "",
         )
 
     @property
@@ -137,8 +144,8 @@ class Workload:
 
     @property
     def principal(self) -> str:
-        """The SPIFFE identity."""
-        return f"spiffe://cluster.local/ns/{self.namespace}/sa/{self.service_account}"
+        """The SPIFFE identity; empty for a machine that is said to have none."""
+        return self.service_account and f"spiffe://cluster.local/ns/{self.namespace}/sa/{self.service_account}"
 
 
 @dataclass(frozen=True)
@@ -165,13 +172,25 @@ class Port:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One address behind a Service's port. `address` may be a DNS name where the Service is resolved by DNS."""
+    """One address behind a Service's port.
+
+    Args:
+        address: An IP; a DNS name where the Service is resolved by DNS; "unix:///path".
+        port: Its port.
+        labels: The labels that subsets choose by.
+        workload: What runs there, where the mesh knows it.
+        weight: Its share, next to others.
+        locality: Where it is.
+        network: The network that it is said to be in.
+    """
 
     address: str
     port: int
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
     workload: Workload | None = None
     weight: int = 1
+    locality: str = ""
+    network: str = ""
 
 
 @dataclass(frozen=True)
@@ -185,12 +204,15 @@ class Service:
         ports: Its ports.
         addresses: ClusterIPs or the ServiceEntry's addresses; empty for a headless Service.
         endpoints: Port number → addresses behind it.
-        resolution: "STATIC", "DNS" or "NONE" (wherever the caller was going).
+        resolution: As a ServiceEntry has it: "STATIC", "DNS", "DNS_ROUND_ROBIN", "DYNAMIC_DNS" (the name that the
+            caller asks for) or "NONE" (wherever the caller was going).
         external: Whether it lies outside the mesh (no mTLS).
         exported_to: Namespaces that see it: "*", "." or names.
         headless: Whether DNS answers with the endpoints themselves.
         subject_alt_names: Identities its endpoints may have (ServiceEntry).
         selector: The labels that choose its pods; empty without.
+        nearest: The places that clients prefer it in, as its `trafficDistribution` has it: labels as in
+            `failoverPriority`.
     """
 
     host: str
@@ -205,6 +227,7 @@ class Service:
     headless: bool = False
     subject_alt_names: tuple[str, ...] = ()
     selector: Mapping[str, str] = field(default_factory=dict)
+    nearest: tuple[str, ...] = ()
 
     def __hash__(self) -> int:
         return hash((self.host, self.namespace))
@@ -242,7 +265,11 @@ class MeshConfig:
         zipkin: Where spans go, "host:port".
         sampling: Percentage of requests traced unless a Telemetry object says otherwise.
         providers: Extension providers by name.
-        connect_timeout: Seconds to wait for a TCP connection.
+        connect_timeout: How long to wait for a TCP connection: seconds, or a duration.
+        keepalive: TCP keepalive of clients, as far as a DestinationRule does not say otherwise.
+        locality: Where clients prefer to go, unless a DestinationRule says otherwise; None where they do not care.
+        h2_upgrade: Whether HTTP/1.1 becomes HTTP/2 between proxies unless a DestinationRule says otherwise.
+        rules_for: The namespaces that see a DestinationRule without `exportTo`.
     """
 
     root_namespace: str = "istio-system"
@@ -255,7 +282,11 @@ class MeshConfig:
     zipkin: str = ""
     sampling: float = 1.0
     providers: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    connect_timeout: float = 10.0
+    connect_timeout: float | str = 10.0
+    keepalive: TcpKeepalive | None = field(default=None, hash=False)
+    locality: LocalityLoadBalancerSetting | None = field(default=None, hash=False)
+    h2_upgrade: bool = False
+    rules_for: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, config_maps: Iterable[ConfigMap], pilots: Iterable[Pod], *, legacy: bool) -> MeshConfig:
@@ -285,4 +316,9 @@ class MeshConfig:
             zipkin=zipkin,
             sampling=number(tracing.get("sampling"), sampling),
             providers={str(p["name"]): p for p in mesh.get("extensionProviders") or [] if "name" in p},
+            connect_timeout=mesh.get("connectTimeout") or cls.connect_timeout,
+            keepalive=mesh.get("tcpKeepalive"),
+            locality=mesh.get("localityLbSetting", None if legacy else {"enabled": True}),
+            h2_upgrade=mesh.get("h2UpgradePolicy") == "UPGRADE",
+            rules_for=tuple(mesh.get("defaultDestinationRuleExportTo") or ()),
         )

@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from labkit.ground import reading
+from labkit.ground import duration, reading
 from meshbox.contracts import Obj
 
 __all__ = ["mesh_problem", "mesh_settings", "number"]
@@ -25,18 +25,37 @@ _FORMS: dict[str, type | tuple[type, ...]] = {
     "extensionProviders": list,
     "neverInjectSelector": list,
     "alwaysInjectSelector": list,
+    "tcpKeepalive": dict,
+    "tcpKeepalive.probes": int,
+    "localityLbSetting": dict,
+    "localityLbSetting.enabled": bool,
+    "localityLbSetting.distribute": list,
+    "localityLbSetting.failover": list,
+    "localityLbSetting.failoverPriority": list,
+    "h2UpgradePolicy": str,
+    "defaultDestinationRuleExportTo": list,
 }
 """What each setting that is looked at must be, the outer before the inner ones."""
+
+_DURATIONS = ("connectTimeout", "tcpKeepalive.time", "tcpKeepalive.interval")
 
 _NUMBER = (int, float)
 _WORDS: dict[Any, str] = {
     str: "a string",
     dict: "a map",
     bool: "true or false",
+    int: "a whole number",
     list: "a list",
     _NUMBER: "a number",
 }
-_LISTS = ("extensionProviders", "neverInjectSelector", "alwaysInjectSelector")
+_LISTS = (
+    "extensionProviders",
+    "neverInjectSelector",
+    "alwaysInjectSelector",
+    "localityLbSetting.distribute",
+    "localityLbSetting.failover",
+)
+_WORD_LISTS = ("localityLbSetting.failoverPriority", "defaultDestinationRuleExportTo")
 
 
 @functools.lru_cache(maxsize=8)
@@ -47,15 +66,40 @@ def _read(text: str) -> Obj:
     if not isinstance(found, dict):
         raise reading.ReadingError("a map of settings is expected")
     for path, form in _FORMS.items():
-        value: Any = found
-        for part in path.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
-        if value is not None and (not isinstance(value, form) or (form == _NUMBER and isinstance(value, bool))):
+        value = _at(found, path)
+        numeric = form in (_NUMBER, int)
+        if value is not None and (not isinstance(value, form) or (numeric and isinstance(value, bool))):
             raise reading.ReadingError(f"{path} must be {_WORDS[form]}")
-    for name in _LISTS:
-        if not all(isinstance(one, dict) for one in found.get(name) or []):
-            raise reading.ReadingError(f"{name} must be a list of maps")
+    for path in _LISTS:
+        if not all(isinstance(one, dict) for one in _at(found, path) or []):
+            raise reading.ReadingError(f"{path} must be a list of maps")
+    for path in _WORD_LISTS:
+        if not all(isinstance(one, str) for one in _at(found, path) or []):
+            raise reading.ReadingError(f"{path} must be a list of strings")
+    for path in _DURATIONS:
+        if (value := _at(found, path)) is not None and not _is_duration(value):
+            raise reading.ReadingError(f'{path} must be a duration, such as "10s"')
+    for number, rule in enumerate(_at(found, "localityLbSetting.distribute") or []):
+        shares = rule.get("to")
+        if not isinstance(shares, dict) or not all(isinstance(share, int) for share in shares.values()):
+            raise reading.ReadingError(
+                f"localityLbSetting.distribute[{number}].to must give each locality a percentage"
+            )
     return found
+
+
+def _at(settings: Obj, path: str) -> Any:
+    value: Any = settings
+    for part in path.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def _is_duration(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and duration.from_go(value) >= 0
+    except ValueError:
+        return False
 
 
 def mesh_settings(text: str) -> Obj:
