@@ -213,6 +213,7 @@ class Service:
         selector: The labels that choose its pods; empty without.
         nearest: The places that clients prefer it in, as its `trafficDistribution` has it: labels as in
             `failoverPriority`.
+        allocated: The addresses that istiod gave it, for programs whose DNS the sidecar answers.
     """
 
     host: str
@@ -228,6 +229,7 @@ class Service:
     subject_alt_names: tuple[str, ...] = ()
     selector: Mapping[str, str] = field(default_factory=dict)
     nearest: tuple[str, ...] = ()
+    allocated: tuple[str, ...] = ()
 
     def __hash__(self) -> int:
         return hash((self.host, self.namespace))

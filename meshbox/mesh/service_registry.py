@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from labkit.ground.hosts import fqdn
 from labkit.ground.labels import selects
+from meshbox.mesh.allocation import allocated
 from meshbox.mesh.locality import HOSTNAME, NETWORK, REGION, SUBZONE, ZONE
 from meshbox.mesh.memo import Identity, Memo
 from meshbox.mesh.model import Endpoint, Port, Service, Workload, annotations_of, labels, protocol_of
@@ -214,6 +215,7 @@ def _merged(one: Service, other: Service) -> Service:
         addresses=tuple(dict.fromkeys((*one.addresses, *other.addresses))),
         endpoints=endpoints,
         subject_alt_names=tuple(dict.fromkeys((*one.subject_alt_names, *other.subject_alt_names))),
+        allocated=tuple(dict.fromkeys((*one.allocated, *other.allocated))),
     )
 
 
@@ -247,6 +249,7 @@ def _entry(
                 external=external,
                 exported_to=tuple(spec.get("exportTo") or ["*"]),
                 subject_alt_names=tuple(spec.get("subjectAltNames") or []),
+                allocated=() if addresses else tuple(allocated(entry, host)),
             )
         )
     return services

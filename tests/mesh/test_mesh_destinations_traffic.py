@@ -265,3 +265,32 @@ async def test_a_wildcard_host_is_resolved_by_the_name_that_is_asked_for(shop: B
         async with shop.rules(any_host):
             headers = {"host": f"books.localhost:{port}"}
             assert set(await shop.many(3, host="10.9.9.9", port=port, headers=headers)) == {"found-by-name"}
+
+
+async def test_a_host_without_an_address_is_given_one(shop: Bookshop) -> None:
+    if legacy(shop):
+        pytest.skip("Istio 1.2 gave none")
+    one, two = Raw(b"one\n"), Raw(b"two\n")
+    tcp = {"number": 7000, "name": "tcp", "protocol": "TCP"}
+
+    def there(host: str, port: int) -> tuple[str, str, Obj]:
+        where = [{"address": shop.settings.plan.node, "ports": {"tcp": port}}]
+        return entry(tcp, host=host, resolution="STATIC", endpoints=where)
+
+    def given(host: str) -> list[str]:
+        obj = shop.objects.get("serviceentries.networking.istio.io", host, "bookinfo")
+        addresses = (obj.get("status") or {}).get("addresses") or []
+        assert all(address["host"] == host for address in addresses)
+        return [address["value"] for address in addresses]
+
+    async with listening(shop, one.serve) as first, listening(shop, two.serve) as second:
+        entries = [there("one.test", first), there("two.test", second)]
+        async with shop.rules(*entries):
+            await shop.until(lambda: given("one.test") and given("two.test"), "both have addresses")
+            await shop.follow()
+            for host, answer in (("one.test", b"one\n"), ("two.test", b"two\n")):
+                four, six = given(host)
+                assert four.startswith("240.240.")
+                assert six.startswith("2001:2::")
+                # Both have one port, and are told apart by their addresses.
+                assert await talk(await shop.captured("client", four, 7000)) == answer

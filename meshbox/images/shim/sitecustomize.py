@@ -34,9 +34,11 @@ _FLAG = "_labkit_shim"
 class _Names:
     """The cluster's names, read again when the file is replaced."""
 
-    def __init__(self, file: str, namespace: str) -> None:
+    def __init__(self, file: str, namespace: str, *, captured: bool = False) -> None:
         self._file = file
         self._namespace = namespace
+        self._captured = captured
+        self._entries: dict[str, str] = {}
         self._stamp: tuple[int, int] = (0, 0)
         self._services: dict[str, str] = {}
         self._headless: dict[str, list[str]] = {}
@@ -58,6 +60,9 @@ class _Names:
         self._services = {name: entry["ip"] for name, entry in content.get("services", {}).items()}
         self._headless = content.get("headless", {})
         self._external = content.get("external", {})
+        if self._captured:
+            # A sidecar that answers DNS also knows the hosts of ServiceEntries.
+            self._entries = content.get("entries", {})
 
     def _key(self, host: str) -> str | None:
         """ "name.namespace" of a Service's name in any of its forms; None for other names."""
@@ -71,9 +76,13 @@ class _Names:
     def addresses(self, host: str) -> list[str]:
         """The addresses of a Service's name; none where it is no Service."""
         key = self._key(host)
-        if key is None:
+        if key is None and not self._captured:
             return []
         self._refresh()
+        if known := self._entries.get(host.rstrip(".").lower()):
+            return [known]
+        if key is None:
+            return []
         if key in self._services:
             return [self._services[key]]
         name, _, namespace = key.partition(".")
@@ -104,8 +113,9 @@ def install(environ: Mapping[str, str] | None = None) -> None:
     if not local or getattr(socket, _FLAG, False):
         return
     setattr(socket, _FLAG, True)
-    names = _Names(env.get("LABKIT_DNS", ""), env.get("LABKIT_NAMESPACE", "default"))
     capture = env.get("LABKIT_CAPTURE_SOCKET", "")
+    captured = bool(capture) and env.get("LABKIT_DNS_CAPTURE") == "true"
+    names = _Names(env.get("LABKIT_DNS", ""), env.get("LABKIT_NAMESPACE", "default"), captured=captured)
     bind = env.get("LABKIT_BIND") or pod
     _Network(names, local, pod, bind, capture, int(env.get("LABKIT_LOW_PORT_SHIFT") or 0)).put_in_place()
 
