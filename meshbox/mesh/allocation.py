@@ -11,7 +11,7 @@ import ipaddress
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, cast
 
-from meshbox.contracts import Obj, Objects
+from meshbox.contracts import Obj, Objects, View
 from meshbox.mesh.kinds import SERVICE_ENTRIES
 from meshbox.mesh.model import labels
 from meshbox.reconcile import Key, Reconciler, object_key
@@ -28,7 +28,7 @@ _AGAIN = 1.0
 """Seconds until it is looked again for a control plane that could do this."""
 
 
-def allocated(obj: Obj, host: str = "") -> list[str]:
+def allocated(obj: View, host: str = "") -> list[str]:
     """The addresses that a ServiceEntry was given, for one of its hosts or for all."""
     found = (obj.get("status") or {}).get("addresses") or []
     return [str(one.get("value")) for one in found if isinstance(one, dict) and host in ("", one.get("host"))]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DNS_CACHE",
     "HTTP_PROXY_PASSTHROUGH",
+    "by_name",
     "inbound_cluster",
     "inbound_name",
     "outbound",
@@ -148,7 +149,10 @@ def _outbound(
         **_transport(snapshot, service, port, subset_name, policy, credentials=credentials),
     )
     if service.resolution == "DYNAMIC_DNS":
-        return cluster | _by_name(f"{service.host}_dfp_dns_cache", insecure=_unverified(policy))
+        fields = {"dns_cache_config": by_name(service.host)}
+        if (policy.get("tls") or {}).get("insecureSkipVerify"):
+            fields["allow_insecure_cluster_options"] = True
+        return cluster | {"lb_policy": "CLUSTER_PROVIDED", "cluster_type": extension(*_FORWARD_PROXY, **fields)}
     if service.resolution == "NONE" or fields["lb_policy"] == "CLUSTER_PROVIDED":
         return cluster | {"type": "ORIGINAL_DST", "lb_policy": "CLUSTER_PROVIDED"}
     cluster["type"] = _discovery(service, endpoints)
@@ -186,16 +190,9 @@ def _discovery(service: Service, endpoints: list[Endpoint]) -> str:
     return "LOGICAL_DNS" if service.resolution == "DNS_ROUND_ROBIN" and len(endpoints) == 1 else "STRICT_DNS"
 
 
-def _unverified(policy: TrafficPolicy) -> bool:
-    return bool((policy.get("tls") or {}).get("insecureSkipVerify"))
-
-
-def _by_name(cache: str, *, insecure: bool) -> Json:
-    """The fields of a cluster whose requests go wherever their own host is."""
-    fields: Json = {"dns_cache_config": {"name": cache, "dns_lookup_family": "V4_ONLY"}}
-    if insecure:
-        fields["allow_insecure_cluster_options"] = True
-    return {"lb_policy": "CLUSTER_PROVIDED", "cluster_type": extension(*_FORWARD_PROXY, **fields)}
+def by_name(host: str) -> Json:
+    """The DNS cache of a wildcard host, whose requests go wherever their own host is."""
+    return {"name": f"{host}_dfp_dns_cache", "dns_lookup_family": "V4_ONLY"}
 
 
 def _resolved(snapshot: Snapshot, service: Service, port: Port) -> Iterable[Endpoint]:
@@ -265,11 +262,11 @@ def standing(snapshot: Snapshot, connect_timeout: str = "10s") -> dict[str, Json
     """The clusters every proxy has: pass through to where the caller was going, by address or by name, and nowhere."""
     limits = {"thresholds": [{"max_connections": policies.NO_LIMIT, "max_requests": policies.NO_LIMIT}]}
     common: Json = {"connect_timeout": connect_timeout, "circuit_breakers": limits, "lb_policy": "CLUSTER_PROVIDED"}
-    by_name = extension(*_FORWARD_PROXY, dns_cache_config=DNS_CACHE)
+    forward = extension(*_FORWARD_PROXY, dns_cache_config=DNS_CACHE)
     return {
         PASSTHROUGH: typed(_CLUSTER, name=PASSTHROUGH, type="ORIGINAL_DST", metadata=_outside(PASSTHROUGH), **common),
         HTTP_PROXY_PASSTHROUGH: typed(
-            _CLUSTER, name=HTTP_PROXY_PASSTHROUGH, cluster_type=by_name, metadata=_outside(PASSTHROUGH), **common
+            _CLUSTER, name=HTTP_PROXY_PASSTHROUGH, cluster_type=forward, metadata=_outside(PASSTHROUGH), **common
         ),
         BLACK_HOLE: typed(
             _CLUSTER, name=BLACK_HOLE, type="STATIC", connect_timeout=connect_timeout, metadata=_outside(BLACK_HOLE)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from labkit.ground.hosts import within
 from labkit.ground.routing import MESH, VirtualService, shares
 from meshbox.mesh import policies
-from meshbox.mesh.clusters import outbound_name
-from meshbox.mesh.envoy import Json, cidr
+from meshbox.mesh.clusters import by_name, outbound_name
+from meshbox.mesh.envoy import Json, cidr, extension
 from meshbox.mesh.field_values import duration
 from meshbox.mesh.http_routes import Site, destination
 from meshbox.mesh.managers import Proxy, tcp_proxy
@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from labkit.ground.typed.virtual_services import TCPRoute, TLSRoute
 
 __all__ = ["TcpRoute", "chain", "tcp_routes", "tcp_rules", "tls_rules"]
+
+
+_BY_SERVER_NAME = (
+    "envoy.filters.network.sni_dynamic_forward_proxy",
+    "envoy.extensions.filters.network.sni_dynamic_forward_proxy.v3.FilterConfig",
+)
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,8 @@ class TcpRoute:
         tunnel: What a forward proxy is asked for, "host:port"; empty where bytes are sent as they are.
         posted: Whether it is asked by POST and not by CONNECT.
         by_source: Whether one client's connections stay with one endpoint.
+        resolving: The wildcard host whose server names are resolved as clients ask for them; empty for fixed servers.
+        port: The port there.
     """
 
     clusters: tuple[tuple[str, int], ...]
@@ -45,6 +53,8 @@ class TcpRoute:
     tunnel: str = ""
     posted: bool = False
     by_source: bool = False
+    resolving: str = ""
+    port: int = 0
 
     @property
     def way(self) -> Json:
@@ -72,6 +82,10 @@ class TcpRoute:
 def chain(proxy: Proxy, route: TcpRoute) -> Json:
     """The filter chain of a route."""
     found: Json = {"filters": [tcp_proxy(proxy, route.clusters[0][0], list(route.clusters), way=route.way)]}
+    if route.resolving:
+        found["filters"].insert(
+            0, extension(*_BY_SERVER_NAME, port_value=route.port, dns_cache_config=by_name(route.resolving))
+        )
     if route.match:
         found["filter_chain_match"] = route.match
     return found
@@ -113,6 +127,8 @@ def _on_its_way(site: Site, route: TcpRoute, service: Service | None, port: Port
     policy = policies.merged_policy(rule, subset, port, legacy=site.legacy)
     idle = ((policy.get("connectionPool") or {}).get("tcp") or {}).get("idleTimeout")
     route = replace(route, idle=duration(idle) if idle else "", by_source=policies.source_hashed(policy))
+    if service.resolution == "DYNAMIC_DNS":
+        route = replace(route, resolving=service.host, port=port.number)
     tunnel = policy.get("tunnel")
     if not tunnel:
         return route

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from labkit.ground import files
 from labkit.ground.names import is_ip
-from meshbox.contracts import Obj, Objects
+from meshbox.contracts import Event, Obj, Objects
 from meshbox.node.proxy import SLICES, ready_addresses, service_key
 from meshbox.port_protocols import is_raw, protocol_of
 from meshbox.reconcile import Key, Reconciler, object_key
@@ -58,7 +58,7 @@ class Names:
             .watches("services")
             .watches(SLICES, service_key)
             .watches("endpoints")
-            .watches(ENTRIES, self._entry)
+            .watches_events(ENTRIES, self._entry)
         )
 
     def start(self) -> None:
@@ -72,11 +72,10 @@ class Names:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _entry(self, obj: Obj) -> list[Key]:
+    def _entry(self, event: Event) -> list[Key]:
         """Take note of a ServiceEntry's hosts; there is no Service to look at."""
-        key = object_key(obj)
-        known = self._objects.find(ENTRIES, key[1], key[0])
-        hosts = _addresses(known) if known is not None else {}
+        key = object_key(event.object)
+        hosts = {} if event.type == "DELETED" else _addresses(event.object)
         if hosts != self._entries.get(key, {}):
             self._entries[key] = hosts
             self._soon()

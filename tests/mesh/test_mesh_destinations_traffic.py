@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -294,3 +295,29 @@ async def test_a_host_without_an_address_is_given_one(shop: Bookshop) -> None:
                 assert six.startswith("2001:2::")
                 # Both have one port, and are told apart by their addresses.
                 assert await talk(await shop.captured("client", four, 7000)) == answer
+
+
+def client_hello(name: str) -> bytes:
+    """The first bytes of a TLS client that asks for `name`."""
+    outgoing = ssl.MemoryBIO()
+    session = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname=name)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        session.do_handshake()
+    return outgoing.read()
+
+
+async def test_a_wildcard_host_is_resolved_by_its_server_name(shop: Bookshop) -> None:
+    if legacy(shop):
+        pytest.skip("Istio 1.2 had no DYNAMIC_DNS")
+    hello = client_hello("tls.localhost")
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"met\n" if await reader.readexactly(len(hello)) == hello else b"else\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        tls = {"number": port, "name": "tls", "protocol": "TLS"}
+        async with shop.rules(entry(tls, host="*.localhost", resolution="DYNAMIC_DNS")):
+            assert await talk(await shop.captured("client", "10.9.9.9", port), hello) == b"met\n"
