@@ -159,7 +159,9 @@ def _outbound(
     setting, failover = policies.locality_setting(policy, snapshot.mesh, legacy=legacy), "outlier_detection" in fields
     if service.nearest and not (policy.get("loadBalancer") or {}).get("localityLbSetting"):
         setting, failover = {"failoverPriority": list(service.nearest)}, True
-    groups = grouped(endpoints, place, setting, failover=failover)
+    # Names are resolved by proxies themselves, which know of no labels there.
+    by_labels = not service.resolution.startswith("DNS")
+    groups = grouped(endpoints, place, setting, failover=failover, by_labels=by_labels)
     if any(group.weight for group in groups) and (failover or not legacy):
         cluster["common_lb_config"] = {**fields["common_lb_config"], "locality_weighted_lb_config": {}}
     raw = is_raw(port.protocol)

@@ -111,7 +111,12 @@ class Group:
 
 
 def grouped(
-    endpoints: Iterable[Endpoint], place: Place, setting: LocalityLoadBalancerSetting | None, *, failover: bool
+    endpoints: Iterable[Endpoint],
+    place: Place,
+    setting: LocalityLoadBalancerSetting | None,
+    *,
+    failover: bool,
+    by_labels: bool = True,
 ) -> list[Group]:
     """The endpoints of a cluster in groups, as `localityLbSetting` has it.
 
@@ -120,6 +125,7 @@ def grouped(
         place: Where the client is.
         setting: What holds for the cluster; None where it is off.
         failover: Whether unhealthy endpoints are noticed, without which nothing would ever fail over.
+        by_labels: Whether their labels are looked at.
     """
     by_locality: dict[str, list[Endpoint]] = {}
     for endpoint in endpoints:
@@ -132,7 +138,7 @@ def grouped(
     if not failover:
         return found
     priorities, regions = setting.get("failoverPriority") or [], setting.get("failover") or []
-    if priorities:
+    if priorities and by_labels:
         found = [part for group in found for part in _by_labels(group, place, priorities)]
     if regions or not priorities:
         found = [replace(one, priority=5 * one.priority + _distance(place, one, regions)) for one in found]

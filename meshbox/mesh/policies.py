@@ -127,7 +127,7 @@ def cluster_fields(
         legacy: Whether Istio 1.2's rules apply.
         names: How the server's name follows a request's, as `transport.names_by_request` gives it.
     """
-    fields: Json = _load_balancer(policy, port, legacy=legacy)
+    fields: Json = _load_balancer(policy, legacy=legacy)
     pool = policy.get("connectionPool") or {}
     tcp, http = pool.get("tcp") or {}, pool.get("http") or {}
     fields["connect_timeout"] = duration(tcp.get("connectTimeout") or mesh.connect_timeout)
@@ -175,10 +175,11 @@ def _http_common(tcp: api.TCPSettings, http: api.HTTPSettings) -> Json:
 
 
 def _retry_budget(budget: api.TrafficPolicyRetryBudget) -> Json:
-    percent, least = budget.get("percent"), budget.get("minRetryConcurrency")
+    percent = budget.get("percent")
     return {
-        "budget_percent": {"value": 20.0 if percent is None else float(percent)},
-        "min_retry_concurrency": 3 if least is None else least,
+        # Istio means to say 20 % where nothing is said, and says 0.2 %: only the least number counts then.
+        "budget_percent": {"value": 0.2 if percent is None else float(percent)},
+        "min_retry_concurrency": budget.get("minRetryConcurrency") or 3,
     }
 
 
@@ -186,22 +187,18 @@ def _protocol(port: Port, http: api.HTTPSettings, mesh: MeshConfig) -> Json:
     wanted = http.get("h2UpgradePolicy") or "DEFAULT"
     # A rule may say of any port that HTTP is spoken there; the mesh only speaks of those that are called so.
     upgrade = wanted == "UPGRADE" or (wanted == "DEFAULT" and mesh.h2_upgrade and port.http)
-    http2: Json = {}
-    if http.get("maxConcurrentStreams"):
-        http2["max_concurrent_streams"] = http["maxConcurrentStreams"]
     if http.get("useClientProtocol") or (port.protocol == "AUTO" and not upgrade):
-        return {"use_downstream_protocol_config": {"http_protocol_options": {}, "http2_protocol_options": http2}}
+        return {"use_downstream_protocol_config": {"http_protocol_options": {}, "http2_protocol_options": {}}}
+    most = http.get("maxConcurrentStreams")
+    http2: Json = {"max_concurrent_streams": most} if most else {}
     if port.protocol in ("HTTP2", "GRPC", "GRPC-WEB") or upgrade:
         return {"explicit_http_config": {"http2_protocol_options": http2}}
     return {}
 
 
-def _load_balancer(policy: api.TrafficPolicy, port: Port, *, legacy: bool) -> Json:
+def _load_balancer(policy: api.TrafficPolicy, *, legacy: bool) -> Json:
     balancer = policy.get("loadBalancer") or {}
     ring = balancer.get("consistentHash")
-    if ring is None and port.protocol == "REDIS":
-        # Whoever asks for a key has to come to the server that has it.
-        return {"lb_policy": "MAGLEV"}
     if ring is not None:
         if ring.get("maglev") is not None:
             size = ring["maglev"].get("tableSize")
@@ -254,12 +251,11 @@ def _outlier(detection: api.OutlierDetection, *, legacy: bool) -> Json:
         if value is not None:
             fields[name] = value
             fields[f"enforcing_{name}"] = 100 if value > 0 else 0
-    if (errors := detection.get("consecutiveErrors")) is not None:
-        name = "consecutive_gateway_failure" if legacy else "consecutive_5xx"
-        fields.setdefault(name, errors)
-        fields.setdefault(f"enforcing_{name}", 100 if errors > 0 else 0)
-        if legacy:
-            fields.setdefault("enforcing_consecutive_5xx", 0)
+    if legacy and (errors := detection.get("consecutiveErrors")) is not None:
+        # Today nothing reads it; the webhook warns of it.
+        fields["consecutive_gateway_failure"] = errors
+        fields["enforcing_consecutive_gateway_failure"] = 100 if errors > 0 else 0
+        fields["enforcing_consecutive_5xx"] = 0
     if detection.get("interval"):
         fields["interval"] = duration(detection["interval"])
     if detection.get("baseEjectionTime"):

@@ -72,8 +72,9 @@ def test_in_the_old_release_they_did() -> None:
 @pytest.mark.parametrize(
     ("budget", "expected"),
     [
-        ({}, (20.0, 3)),
+        ({}, (0.2, 3)),
         ({"percent": 0, "minRetryConcurrency": 10}, (0.0, 10)),
+        ({"percent": 20, "minRetryConcurrency": 0}, (20.0, 3)),
         ({"percent": 12.5}, (12.5, 3)),
     ],
 )
@@ -153,8 +154,10 @@ def test_outlier_detection_of_errors_on_this_side() -> None:
         "consecutive_local_origin_failure": 2,
         "enforcing_consecutive_local_origin_failure": 100,
     }
-    # Asked for with nothing in it, it is what Envoy's own numbers make it.
-    assert "outlier_detection" in under(outlierDetection={})[REVIEWS]
+    # Asked for with nothing in it, it is what Envoy's own numbers make it; today nobody reads `consecutiveErrors`.
+    alone = {"enforcing_success_rate": 0, "max_ejection_percent": 10}
+    assert under(outlierDetection={})[REVIEWS]["outlier_detection"] == alone
+    assert under(outlierDetection={"consecutiveErrors": 1})[REVIEWS]["outlier_detection"] == alone
 
 
 def test_servers_are_told_by_a_header_who_calls() -> None:

@@ -142,6 +142,20 @@ def test_what_several_entries_say_of_a_host_is_put_together() -> None:
     assert addresses(found["outbound|7000||api.test"]) == [("10.1.1.1", 7000), ("10.1.1.2", 7000)]
 
 
+def test_by_labels_only_known_addresses_are_preferred() -> None:
+    there = [{"address": "10.1.1.1", "labels": {"v": "1"}}, {"address": "10.1.1.2", "labels": {"v": "2"}}]
+    policy = {"outlierDetection": {}, "loadBalancer": {"localityLbSetting": {"failoverPriority": ["v=2"]}}}
+    rule = istio("api", {"host": "api.test", "trafficPolicy": policy})
+
+    def priorities(resolution: str) -> list[int]:
+        cluster = originated(service_entries=[entry(resolution=resolution, endpoints=there)], destination_rules=[rule])
+        return [group.get("priority", 0) for group in cluster["load_assignment"]["endpoints"]]
+
+    assert priorities("STATIC") == [0, 1]
+    # Names are resolved by the proxies, to whom istiod tells no labels.
+    assert priorities("DNS") == [0]
+
+
 @pytest.mark.parametrize(
     ("resolution", "kind"), [("DNS", "STRICT_DNS"), ("DNS_ROUND_ROBIN", "LOGICAL_DNS"), ("NONE", "ORIGINAL_DST")]
 )
