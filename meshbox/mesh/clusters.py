@@ -10,6 +10,7 @@ from labkit.ground.labels import selects
 from labkit.ground.names import is_ip
 from meshbox.mesh import policies, transport
 from meshbox.mesh.envoy import BLACK_HOLE, PASSTHROUGH, Json, address, encode, extension, typed
+from meshbox.mesh.field_values import duration
 from meshbox.mesh.locality import Group, Place, envoy_locality, grouped
 from meshbox.mesh.model import Endpoint, Port, Service, Workload
 from meshbox.mesh.security import mtls_mode
@@ -260,9 +261,10 @@ def peer_metadata(workload: Workload) -> Mapping[str, str]:
     }
 
 
-def standing(snapshot: Snapshot, connect_timeout: str = "10s") -> dict[str, Json]:
+def standing(snapshot: Snapshot) -> dict[str, Json]:
     """The clusters every proxy has: pass through to where the caller was going, by address or by name, and nowhere."""
     limits = {"thresholds": [{"max_connections": policies.NO_LIMIT, "max_requests": policies.NO_LIMIT}]}
+    connect_timeout = duration(snapshot.mesh.connect_timeout)
     common: Json = {"connect_timeout": connect_timeout, "circuit_breakers": limits, "lb_policy": "CLUSTER_PROVIDED"}
     forward = extension(*_FORWARD_PROXY, dns_cache_config=DNS_CACHE)
     return {

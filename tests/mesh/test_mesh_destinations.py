@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import base64
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from labkit.ground.routing import DestinationRules
+from meshbox.mesh.certificates import Authority
+from meshbox.mesh.secrets import SecretSource
 from meshbox.mesh.translate import translate
 
 from .objects import istio, pod, service, snapshot, workload
@@ -129,8 +133,9 @@ def test_which_http_is_spoken(mesh: str, http: Json, expected: Json | None) -> N
 
 def test_the_mesh_speaks_of_connections_where_no_rule_does() -> None:
     mesh = "connectTimeout: 3s\ntcpKeepalive: {time: 60s, probes: 4}"
-    cluster = under(mesh=mesh)[REVIEWS]
-    assert cluster["connect_timeout"] == "3s"
+    found = under(mesh=mesh)
+    cluster = found[REVIEWS]
+    assert [found[name]["connect_timeout"] for name in (REVIEWS, "PassthroughCluster")] == ["3s", "3s"]
     seen = cluster["upstream_connection_options"]["tcp_keepalive"]
     assert seen == {"keepalive_time": 60, "keepalive_probes": 4}
     own = {"connectTimeout": "1s", "tcpKeepalive": {"time": "5s", "interval": "2s"}}
@@ -281,3 +286,31 @@ def test_rules_are_seen_where_the_mesh_says_unless_they_say_it() -> None:
         mesh="defaultDestinationRuleExportTo: ['.']",
     )[REVIEWS]
     assert cluster["lb_policy"] == "LEAST_REQUEST"
+
+
+def test_the_list_of_revoked_certificates_comes_with_whom_to_trust(tmp_path: Path) -> None:
+    def data(**entries: str) -> dict[str, str]:
+        return {name.replace("_", "."): base64.b64encode(text.encode()).decode() for name, text in entries.items()}
+
+    kept = [
+        {"metadata": {"name": "api", "namespace": "bookinfo"}, "data": data(ca_crt="roots", ca_crl="revoked")},
+        {"metadata": {"name": "old", "namespace": "bookinfo"}, "data": data(cacert="roots")},
+    ]
+    files = pod("client-v1", "127.99.64.70")
+    files["spec"]["containers"][-1]["volumeMounts"] = [{"name": "tls", "mountPath": "/etc/tls"}]
+    files["spec"]["volumes"] = [{"name": "tls", "secret": {"secretName": "api"}}]
+    snap = snapshot(pods=[files], secrets=kept)
+    authority = Authority(tmp_path)
+    authority.load()
+    source = SecretSource(authority, lambda: snap)
+
+    def trusted(name: str) -> Json | None:
+        body = source.get(("bookinfo", "client-v1"), name)
+        return body and json.loads(body)["validation_context"]
+
+    both = {"trusted_ca": {"inline_string": "roots"}, "crl": {"inline_string": "revoked"}}
+    assert trusted("kubernetes://api-cacert") == both
+    assert trusted("kubernetes://old-cacert") == {"trusted_ca": {"inline_string": "roots"}}
+    assert trusted("file-root:/etc/tls/ca.crt~/etc/tls/ca.crl") == both
+    # Without the list nobody is trusted.
+    assert trusted("file-root:/etc/tls/ca.crt~/etc/tls/none.crl") is None

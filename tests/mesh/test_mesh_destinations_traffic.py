@@ -164,6 +164,25 @@ async def test_a_service_chooses_workload_entries_as_well(shop: Bookshop) -> Non
             assert set(await shop.many(60, host="ratings")) == {"ratings-v1", "vm"}
 
 
+async def test_a_workload_entry_with_an_account_is_met_with_mtls(shop: Bookshop) -> None:
+    if legacy(shop):
+        pytest.skip("Istio 1.2 had no WorkloadEntry")
+    asked: Obj = {"host": "10.9.9.9", "port": 80, "headers": {"host": "vm.test"}}
+    chosen = entry(resolution="STATIC", location="MESH_INTERNAL", workloadSelector={"labels": {"app": "vm"}})
+    there = {"address": shop.pods["ratings-v1"].ip, "ports": {"http": 9080}, "labels": {"app": "vm"}}
+    strict = ("PeerAuthentication", "default", {"mtls": {"mode": "STRICT"}})
+    async with shop.rules(chosen, strict, ("WorkloadEntry", "vm", {**there, "serviceAccount": "ratings-sa"})):
+        assert set(await shop.many(5, **asked)) == {"ratings-v1"}
+    # Whose account is another one's is not who was meant.
+    async with shop.rules(chosen, strict, ("WorkloadEntry", "vm", {**there, "serviceAccount": "reviews-sa"})):
+        assert set(await shop.many(5, **asked)) == {"503"}
+    # Who has none is met in plain text.
+    async with shop.rules(chosen, strict, ("WorkloadEntry", "vm", there)):
+        assert set(await shop.many(5, **asked)) == {"503"}
+    async with shop.rules(chosen, ("WorkloadEntry", "vm", there)):
+        assert set(await shop.many(5, **asked)) == {"ratings-v1"}
+
+
 @dataclass
 class Raw:
     """A server of bytes: keeps the first line that each connection sends, and answers with its own."""
