@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from labkit.ground.hosts import fqdn
 from labkit.ground.labels import selects
+from meshbox.contracts import View
 from meshbox.mesh.allocation import allocated
 from meshbox.mesh.locality import HOSTNAME, NETWORK, REGION, SUBZONE, ZONE
 from meshbox.mesh.memo import Identity, Memo
@@ -87,11 +88,17 @@ def _with_machines(obj: api.Service, known: _Addresses, outside: Sequence[Machin
 
 
 _NEAREST = {
-    "PreferClose": (NETWORK, REGION, ZONE),
-    "PreferSameZone": (NETWORK, REGION, ZONE),
-    "PreferSameNode": (NETWORK, REGION, ZONE, SUBZONE, HOSTNAME),
+    "preferclose": (NETWORK, REGION, ZONE),
+    "prefersamezone": (NETWORK, REGION, ZONE),
+    "prefersamenode": (NETWORK, REGION, ZONE, SUBZONE, HOSTNAME),
 }
 """Where clients prefer a Service, by its `trafficDistribution`."""
+
+
+def _nearest(obj: View, distribution: str = "", *, legacy: bool = False) -> tuple[str, ...]:
+    """The places that clients prefer a Service or ServiceEntry in: as its annotation says, else its own field."""
+    asked = annotations_of(obj).get("networking.istio.io/traffic-distribution") or distribution
+    return () if legacy else _NEAREST.get(asked.lower(), ())
 
 
 def _service(obj: api.Service, known: _Addresses, *, legacy: bool) -> Service:
@@ -128,7 +135,7 @@ def _service(obj: api.Service, known: _Addresses, *, legacy: bool) -> Service:
         exported_to=tuple(part.strip() for part in exported.split(",")) if exported else ("*",),
         headless=cluster_ip == "None",
         selector=spec.get("selector") or {},
-        nearest=() if legacy else _NEAREST.get(spec.get("trafficDistribution") or "", ()),
+        nearest=_nearest(obj, spec.get("trafficDistribution") or "", legacy=legacy),
     )
 
 
@@ -249,6 +256,7 @@ def _entry(
                 external=external,
                 exported_to=tuple(spec.get("exportTo") or ["*"]),
                 subject_alt_names=tuple(spec.get("subjectAltNames") or []),
+                nearest=_nearest(entry, legacy=legacy),
                 allocated=() if addresses else tuple(allocated(entry, host)),
             )
         )

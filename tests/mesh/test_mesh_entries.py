@@ -156,6 +156,24 @@ def test_by_labels_only_known_addresses_are_preferred() -> None:
     assert priorities("DNS") == [0]
 
 
+def test_an_entry_may_ask_to_be_near() -> None:
+    there = [{"address": "10.1.1.1", "locality": "us/east"}, {"address": "10.1.1.2", "locality": "eu/north"}]
+    near = entry(resolution="STATIC", endpoints=there)
+    near["metadata"]["annotations"] = {"networking.istio.io/traffic-distribution": "PreferClose"}
+    caller = pod("caller-v1", "127.99.64.50", **{"istio-locality": "eu.north"})
+    cluster = clusters("caller-v1", service_entries=[near], pods=[caller])["outbound|80||api.test"]
+    seen = {g["locality"]["region"]: g.get("priority", 0) for g in cluster["load_assignment"]["endpoints"]}
+    assert seen == {"eu": 0, "us": 1}
+
+
+def test_an_endpoint_with_an_account_is_met_with_mtls() -> None:
+    there = [{"address": "10.1.1.1", "serviceAccount": "vm"}, {"address": "10.1.1.2"}]
+    inside = entry(resolution="STATIC", location="MESH_INTERNAL", endpoints=there)
+    one, two = originated(service_entries=[inside])["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    assert one["metadata"]["filter_metadata"]["envoy.transport_socket_match"] == {"tlsMode": "istio"}
+    assert "metadata" not in two
+
+
 @pytest.mark.parametrize(
     ("resolution", "kind"), [("DNS", "STRICT_DNS"), ("DNS_ROUND_ROBIN", "LOGICAL_DNS"), ("NONE", "ORIGINAL_DST")]
 )
