@@ -29,6 +29,7 @@ __all__ = [
     "envoy_locality",
     "grouped",
     "labels_at",
+    "located",
     "of_labels",
     "of_pod",
     "priority_labels",
@@ -45,8 +46,13 @@ LABEL = "istio-locality"
 
 def of_labels(labels: Mapping[str, str]) -> str:
     """The locality that a workload's own labels tell; their values cannot have slashes, so dots stand for them."""
-    value = labels.get(LABEL) or ""
-    return value if "/" in value else value.replace(".", "/")
+    value = labels.get(LABEL)
+    return "" if not value else value if "/" in value else value.replace(".", "/")
+
+
+def located(labels: Mapping[str, str]) -> bool:
+    """Whether a node's labels say where it is."""
+    return any(key in labels for key in (REGION, ZONE, SUBZONE, OLD_REGION, OLD_ZONE))
 
 
 def of_pod(pod: Pod, nodes: Mapping[str, Mapping[str, str]], *, legacy: bool) -> str:
@@ -57,9 +63,12 @@ def of_pod(pod: Pod, nodes: Mapping[str, Mapping[str, str]], *, legacy: bool) ->
         nodes: The labels of each node that has any about where it is.
         legacy: Whether Istio 1.2 reads them.
     """
-    labels = nodes.get((pod.get("spec") or {}).get("nodeName") or "", {})
     if own := of_labels(pod["metadata"].get("labels") or {}):
         return own
+    # Where no node says anything, as in most sandboxes, there is nothing to look up.
+    labels = nodes and nodes.get((pod.get("spec") or {}).get("nodeName") or "")
+    if not labels:
+        return ""
     if legacy:
         parts = [labels.get(OLD_REGION, ""), labels.get(OLD_ZONE, "")]
     else:

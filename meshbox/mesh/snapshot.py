@@ -33,7 +33,7 @@ from meshbox.mesh.kinds import (
     WORKLOAD_ENTRIES,
     Kind,
 )
-from meshbox.mesh.locality import Place, labels_at, of_pod, priority_labels
+from meshbox.mesh.locality import Place, labels_at, located, of_pod, priority_labels
 from meshbox.mesh.memo import Identity, Known, Memo
 from meshbox.mesh.model import MeshConfig, Port, Service, Workload, labels
 from meshbox.mesh.policies import every_policy
@@ -151,7 +151,7 @@ class Snapshot:
         self._objects: dict[str, list[Any]] = {resource: list(objects.get(resource, ())) for resource in RESOURCES}
         pods = [pod for pod in self._of(PODS) if (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")]
         self.pods = {(pod["metadata"]["namespace"], pod["metadata"]["name"]): pod for pod in pods}
-        nodes = {node["metadata"]["name"]: labels(node) for node in self._of(NODES)}
+        nodes = {node["metadata"]["name"]: labels(node) for node in self._of(NODES) if located(labels(node))}
         self.workloads = {
             key: self.memo.same(Workload.of(pod, of_pod(pod, nodes, legacy=legacy))) for key, pod in self.pods.items()
         }
