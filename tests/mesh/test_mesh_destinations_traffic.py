@@ -111,6 +111,56 @@ async def test_those_with_the_clients_own_labels_are_preferred(shop: Bookshop) -
         app.status = 200
 
 
+EVERYTHING: list[Obj] = [
+    {
+        "connectionPool": {
+            "tcp": {
+                "maxConnections": 100,
+                "connectTimeout": "2s",
+                "idleTimeout": "1h",
+                "maxConnectionDuration": "1h",
+                "tcpKeepalive": {"probes": 3, "time": "60s", "interval": "5s"},
+            },
+            "http": {"maxRetries": 3, "maxRequestsPerConnection": 9, "idleTimeout": "30s", "useClientProtocol": True},
+        },
+        "outlierDetection": {
+            "consecutive5xxErrors": 7,
+            "consecutiveGatewayErrors": 5,
+            "consecutiveLocalOriginFailures": 3,
+            "splitExternalLocalOriginErrors": True,
+            "interval": "5s",
+            "baseEjectionTime": "5s",
+            "maxEjectionPercent": 50,
+            "minHealthPercent": 10,
+        },
+        "loadBalancer": {"warmup": {"duration": "1s", "minimumPercent": 20, "aggression": 1.5}},
+        "retryBudget": {"percent": 25, "minRetryConcurrency": 5},
+    },
+    {"loadBalancer": {"simple": "ROUND_ROBIN", "warmupDurationSecs": "1s"}, "retryBudget": {}},
+    {
+        "loadBalancer": {
+            "consistentHash": {
+                "httpCookie": {"name": "user", "ttl": "0s", "attributes": [{"name": "SameSite", "value": "Strict"}]},
+                "maglev": {"tableSize": 251},
+            }
+        }
+    },
+]
+
+
+@pytest.mark.parametrize("policy", EVERYTHING)
+async def test_envoy_takes_every_field(shop: Bookshop, policy: Obj) -> None:
+    if legacy(shop):
+        pytest.skip("most of it came after Istio 1.2")
+    shop.objects.forget_events()
+    async with shop.rules(destination_rule(**policy)):
+        replies = [await shop.get() for _ in range(5)]
+    assert {reply.status for reply in replies} == {200}
+    assert shop.objects.warnings() == []
+    if "consistentHash" in policy["loadBalancer"]:
+        assert "samesite=strict" in replies[0].headers["set-cookie"].lower()
+
+
 @contextlib.asynccontextmanager
 async def machine(shop: Bookshop, app: App) -> AsyncIterator[int]:
     """An application outside of all pods, at the node's address; its port."""
