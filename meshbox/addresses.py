@@ -79,6 +79,11 @@ class AddressPlan:
         a, b, c, d = pod_ip.split(".")
         return f"{a}.{b}.{int(c) + 64}.{d}"
 
+    def of_pods(self, address: str) -> bool:
+        """Whether an address is one that pods may have."""
+        a, b, c, *_ = [*address.split("."), "", ""]
+        return (a, b) == ("127", str(self.number)) and c.isdigit() and 64 <= int(c) < 128
+
     def port(self, port: int) -> int:
         """The real port behind `port`: the same, or shifted where privilege lacks; 0 stays "any free one"."""
         return port + LOW_PORT_SHIFT if 0 < port < 1024 and not self.low_ports else port

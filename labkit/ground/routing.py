@@ -315,7 +315,11 @@ class DestinationRules:
         for group in (own, self._exported.get(namespace, ()), self._exported.get(self._root, ())):
             best = most_specific((about for about, _ in group), host)
             if best is not None:
-                return _joined([spec for about, spec in group if about == best])
+                specs = [spec for about, spec in group if about == best]
+                # What was written for some workloads only stands alone, before what is for all.
+                chosen = [spec for spec in specs if (spec.get("workloadSelector") or {}).get("matchLabels")]
+                same = [one for one in chosen if one["workloadSelector"] == chosen[0]["workloadSelector"]]
+                return _joined(same or specs)
         return None
 
 

@@ -21,10 +21,13 @@ from meshbox.mesh.kinds import (
     AUTHORIZATION_POLICIES,
     ENVOY_FILTERS,
     ISTIO_RESOURCES,
+    NODES,
     REQUEST_AUTHENTICATIONS,
     RESOURCES,
+    SERVICE_ENTRIES,
     SIDECARS,
     VIRTUAL_SERVICES,
+    WORKLOAD_ENTRIES,
 )
 from meshbox.mesh.model import labels
 from meshbox.mesh.pilot_metrics import MeshMonitor
@@ -236,4 +239,8 @@ def _matters(resource: str, obj: Obj) -> object:
         return obj.get("endpoints"), obj.get("ports"), labels(obj)
     if resource == "services":
         return labels(obj), meta.get("annotations"), obj.get("spec")
+    if resource == NODES:
+        return labels(obj)
+    if resource in (SERVICE_ENTRIES, WORKLOAD_ENTRIES):
+        return labels(obj), meta.get("annotations"), obj.get("spec"), obj.get("status")
     return labels(obj), meta.get("annotations"), obj.get("spec"), obj.get("data"), obj.get("type")

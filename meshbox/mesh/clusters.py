@@ -12,18 +12,20 @@ from meshbox.doors import CAPTURE_SOCKET
 from meshbox.mesh import policies, transport
 from meshbox.mesh.envoy import BLACK_HOLE, PASSTHROUGH, Json, address, encode, extension, typed
 from meshbox.mesh.field_values import duration
+from meshbox.mesh.locality import Group, Place, envoy_locality, grouped
 from meshbox.mesh.model import Endpoint, Port, Service, Workload
 from meshbox.mesh.security import mtls_mode
 from meshbox.mesh.snapshot import Scope, Snapshot
 from meshbox.port_protocols import is_raw
 
 if TYPE_CHECKING:
-    from labkit.ground.typed.destination_rules import DestinationRuleSpec, Subset
+    from labkit.ground.typed.destination_rules import DestinationRuleSpec, Subset, TrafficPolicy
 
 __all__ = [
     "BLACK_HOLE_TUNNEL",
     "DNS_CACHE",
     "HTTP_PROXY_PASSTHROUGH",
+    "by_name",
     "inbound_cluster",
     "inbound_name",
     "outbound",
@@ -35,6 +37,13 @@ __all__ = [
 
 
 _CLUSTER = "envoy.config.cluster.v3.Cluster"
+_FORWARD_PROXY = (
+    "envoy.clusters.dynamic_forward_proxy",
+    "envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig",
+)
+
+UNIX = "unix://"
+"""What the address of an endpoint at a Unix socket begins with."""
 
 HTTP_PROXY_PASSTHROUGH = "PassthroughCluster_by_name"
 """Where a request to an unknown host goes that came to the HTTP proxy port: by its name, since no address was captured.
@@ -65,26 +74,32 @@ def inbound_name(port: int, service: tuple[Service, Port] | None, *, legacy: boo
     return f"inbound|{service[1].number}|{service[1].name}|{service[0].host}"
 
 
-def outbound(snapshot: Snapshot, scope: Scope) -> dict[str, bytes]:
-    """All outbound clusters of a scope, by name, as JSON."""
+def outbound(snapshot: Snapshot, scope: Scope, client: Workload) -> dict[str, bytes]:
+    """All outbound clusters of a scope, by name, as JSON, for proxies such as that of `client`."""
     found: dict[str, bytes] = {}
+    place = snapshot.place(client)
     for service in (*scope.services, *scope.reached):
-        for name, body in _of_service(snapshot, service, scope.destination_rule(service)).items():
+        for name, body in _of_service(snapshot, service, scope.destination_rule(service), place, client.proxy).items():
             found.setdefault(name, body)
     return found
 
 
-def _of_service(snapshot: Snapshot, service: Service, rule: DestinationRuleSpec | None) -> dict[str, bytes]:
+def _of_service(
+    snapshot: Snapshot, service: Service, rule: DestinationRuleSpec | None, place: Place, proxy: str
+) -> dict[str, bytes]:
+    credentials = not rule or proxy == "router" or bool(rule.get("workloadSelector")) or not _named(rule)
+
     def build() -> dict[str, bytes]:
         found: dict[str, bytes] = {}
         subsets: list[Subset] = [{"name": ""}, *((rule or {}).get("subsets") or [])]
         for port in service.ports:
-            if port.protocol == "UDP":
+            if port.protocol == "UDP" or not _reached(service, port):
                 continue
             for subset in subsets:
                 name = outbound_name(service.host, port.number, subset["name"])
                 if name not in found:
-                    found[name] = encode(_outbound(snapshot, service, port, subset, rule))
+                    made = _outbound(snapshot, service, port, subset, rule, place, credentials=credentials)
+                    found[name] = encode(made)
         return found
 
     endpoints = [endpoint for port in service.ports for endpoint in service.endpoints.get(port.number, ())]
@@ -94,37 +109,48 @@ def _of_service(snapshot: Snapshot, service: Service, rule: DestinationRuleSpec 
     modes = tuple(mtls_mode(snapshot, e.workload, e.port) if e.workload else "" for e in endpoints)
     # Most changes leave most Services as they were.
     made: dict[str, bytes] = snapshot.memo(
-        ("clusters", service, encode(rule) if rule else b"", snapshot.mesh, modes), build
+        ("clusters", service, encode(rule) if rule else b"", snapshot.mesh, modes, place, credentials), build
     )
     return made
 
 
+def _named(rule: DestinationRuleSpec) -> bool:
+    return any((policy.get("tls") or {}).get("credentialName") for policy in policies.every_policy(rule))
+
+
+def _reached(service: Service, port: Port) -> bool:
+    """Whether anything tells, of what is sent to a Service's port, where it is to go."""
+    return service.resolution != "DYNAMIC_DNS" or port.http or port.protocol in ("AUTO", "TLS")
+
+
 def _outbound(
-    snapshot: Snapshot, service: Service, port: Port, subset: Subset, rule: DestinationRuleSpec | None
+    snapshot: Snapshot,
+    service: Service,
+    port: Port,
+    subset: Subset,
+    rule: DestinationRuleSpec | None,
+    place: Place,
+    *,
+    credentials: bool,
 ) -> Json:
-    subset_name = subset["name"]
+    subset_name, legacy = subset["name"], snapshot.legacy
     name = outbound_name(service.host, port.number, subset_name)
-    policy = policies.merged_policy(rule, subset_name, port)
-    fields = policies.cluster_fields(policy, port, snapshot.mesh, legacy=snapshot.legacy)
+    policy = policies.merged_policy(rule, subset_name, port, legacy=legacy)
+    by_request = transport.names_by_request(service, policy) if not legacy and not is_raw(port.protocol) else {}
+    fields = policies.cluster_fields(policy, port, snapshot.mesh, legacy=legacy, names=by_request)
     wanted = subset.get("labels") or {}
     endpoints = [e for e in _resolved(snapshot, service, port) if selects(wanted, e.labels)]
-    passes = service.resolution == "NONE" or fields["lb_policy"] == "CLUSTER_PROVIDED"
-    secured = transport.upstream(service, port, subset_name, policy, snapshot.mesh, legacy=snapshot.legacy)
-    raw = is_raw(port.protocol)
-    if raw:
-        secured = transport.introduced(secured)
     cluster: Json = typed(
         _CLUSTER,
         name=name,
         # Envoy's tag rules end a cluster's name at the semicolon, dots and bars inside it notwithstanding.
         alt_stat_name=f"{name};",
-        type="ORIGINAL_DST" if passes else "STATIC" if all(is_ip(e.address) for e in endpoints) else "STRICT_DNS",
         metadata={
             "filter_metadata": {
                 "istio": {
                     "service": service.host,
                     "service_name": service.name,
-                    "service_namespace": service.namespace if service.kubernetes or not snapshot.legacy else "unknown",
+                    "service_namespace": service.namespace if service.kubernetes or not legacy else "unknown",
                     "protocol": "grpc" if port.protocol.startswith("GRPC") else "http",
                     "default_original_port": port.number,
                     "subset": subset_name,
@@ -132,24 +158,59 @@ def _outbound(
             }
         },
         **fields,
-        **secured,
+        **_transport(snapshot, service, port, subset_name, policy, credentials=credentials),
     )
     if service.headless and any(e.hostname for e in endpoints):
         # Routes to one pod by its own name choose it by that.
         selector = {"keys": ["hostname"]}
         cluster["lb_subset_config"] = {"fallback_policy": "ANY_ENDPOINT", "subset_selectors": [selector]}
-    if passes:
-        cluster["lb_policy"] = "CLUSTER_PROVIDED"
-    else:
-        cluster["load_assignment"] = {
-            "cluster_name": name,
-            "endpoints": [{"lb_endpoints": [_lb_endpoint(snapshot, e, raw=raw) for e in endpoints]}]
-            if endpoints
-            else [],
-        }
-    if cluster["type"] == "STRICT_DNS":
+    if service.resolution == "DYNAMIC_DNS":
+        fields = {"dns_cache_config": by_name(service.host)}
+        if (policy.get("tls") or {}).get("insecureSkipVerify"):
+            fields["allow_insecure_cluster_options"] = True
+        return cluster | {"lb_policy": "CLUSTER_PROVIDED", "cluster_type": extension(*_FORWARD_PROXY, **fields)}
+    if service.resolution == "NONE" or fields["lb_policy"] == "CLUSTER_PROVIDED":
+        return cluster | {"type": "ORIGINAL_DST", "lb_policy": "CLUSTER_PROVIDED"}
+    cluster["type"] = _discovery(service, endpoints)
+    setting, failover = policies.locality_setting(policy, snapshot.mesh, legacy=legacy), "outlier_detection" in fields
+    if service.nearest and not (policy.get("loadBalancer") or {}).get("localityLbSetting"):
+        setting, failover = {"failoverPriority": list(service.nearest)}, True
+    # Names are resolved by proxies themselves, which know of no labels there.
+    by_labels = not service.resolution.startswith("DNS")
+    groups = grouped(endpoints, place, setting, failover=failover, by_labels=by_labels)
+    if any(group.weight for group in groups) and (failover or not legacy):
+        cluster["common_lb_config"] = {**fields["common_lb_config"], "locality_weighted_lb_config": {}}
+    raw = is_raw(port.protocol)
+    cluster["load_assignment"] = {
+        "cluster_name": name,
+        "endpoints": [_locality_endpoints(snapshot, group, raw=raw) for group in groups],
+    }
+    if cluster["type"] in ("STRICT_DNS", "LOGICAL_DNS"):
         cluster |= {"dns_lookup_family": "V4_ONLY", "dns_refresh_rate": "60s", "respect_dns_ttl": True}
     return cluster
+
+
+def _transport(
+    snapshot: Snapshot, service: Service, port: Port, subset: str, policy: TrafficPolicy, *, credentials: bool
+) -> Json:
+    legacy = snapshot.legacy
+    fields = transport.upstream(service, port, subset, policy, snapshot.mesh, legacy=legacy, credentials=credentials)
+    if is_raw(port.protocol):
+        fields = transport.introduced(fields)
+    header = policy.get("proxyProtocol")
+    return fields if header is None else transport.proxied(fields, header.get("version") or "V1")
+
+
+def _discovery(service: Service, endpoints: list[Endpoint]) -> str:
+    if all(is_ip(e.address) or e.address.startswith(UNIX) for e in endpoints):
+        return "STATIC"
+    # A connection to any one address of a name, as of old; it is for one name only.
+    return "LOGICAL_DNS" if service.resolution == "DNS_ROUND_ROBIN" and len(endpoints) == 1 else "STRICT_DNS"
+
+
+def by_name(host: str) -> Json:
+    """The DNS cache of a wildcard host, whose requests go wherever their own host is."""
+    return {"name": f"{host}_dfp_dns_cache", "dns_lookup_family": "V4_ONLY"}
 
 
 def _resolved(snapshot: Snapshot, service: Service, port: Port) -> Iterable[Endpoint]:
@@ -165,9 +226,19 @@ def _resolved(snapshot: Snapshot, service: Service, port: Port) -> Iterable[Endp
             yield from inside.endpoints.get(endpoint.port, ())
 
 
+def _locality_endpoints(snapshot: Snapshot, group: Group, *, raw: bool) -> Json:
+    found: Json = {"lb_endpoints": [_lb_endpoint(snapshot, endpoint, raw=raw) for endpoint in group.endpoints]}
+    if where := envoy_locality(group.locality):
+        found["locality"] = where
+    if group.priority:
+        found["priority"] = group.priority
+    if group.weight:
+        found["load_balancing_weight"] = group.weight
+    return found
+
+
 def _lb_endpoint(snapshot: Snapshot, endpoint: Endpoint, *, raw: bool = False) -> Json:
     workload = endpoint.workload
-    port = snapshot.plan.port(endpoint.port) if workload else endpoint.port
     metadata: Json = {}
     if workload is not None:
         metadata["istio"] = peer_metadata(workload)
@@ -180,10 +251,17 @@ def _lb_endpoint(snapshot: Snapshot, endpoint: Endpoint, *, raw: bool = False) -
     if endpoint.hostname:
         metadata["envoy.lb"] = {"hostname": endpoint.hostname}
     return {
-        "endpoint": {"address": address(endpoint.address, port)},
+        "endpoint": {"address": _where(snapshot, endpoint)},
         "load_balancing_weight": max(endpoint.weight, 1),
         **({"metadata": {"filter_metadata": metadata}} if metadata else {}),
     }
+
+
+def _where(snapshot: Snapshot, endpoint: Endpoint) -> Json:
+    if endpoint.address.startswith(UNIX):
+        return {"pipe": {"path": endpoint.address.removeprefix(UNIX)}}
+    own = endpoint.workload is not None or snapshot.plan.of_pods(endpoint.address)
+    return address(endpoint.address, snapshot.plan.port(endpoint.port) if own else endpoint.port)
 
 
 def peer_metadata(workload: Workload) -> Mapping[str, str]:
@@ -202,18 +280,14 @@ def peer_metadata(workload: Workload) -> Mapping[str, str]:
 
 def standing(snapshot: Snapshot, scope: Scope) -> dict[str, Json]:
     """The clusters every proxy has: pass through to where the caller was going, by address or by name, and nowhere."""
-    connect_timeout = duration(snapshot.mesh.connect_timeout)
     limits = {"thresholds": [{"max_connections": policies.NO_LIMIT, "max_requests": policies.NO_LIMIT}]}
+    connect_timeout = duration(snapshot.mesh.connect_timeout)
     common: Json = {"connect_timeout": connect_timeout, "circuit_breakers": limits, "lb_policy": "CLUSTER_PROVIDED"}
-    by_name = extension(
-        "envoy.clusters.dynamic_forward_proxy",
-        "envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig",
-        dns_cache_config=DNS_CACHE,
-    )
+    forward = extension(*_FORWARD_PROXY, dns_cache_config=DNS_CACHE)
     found = {
         PASSTHROUGH: typed(_CLUSTER, name=PASSTHROUGH, type="ORIGINAL_DST", metadata=_outside(PASSTHROUGH), **common),
         HTTP_PROXY_PASSTHROUGH: typed(
-            _CLUSTER, name=HTTP_PROXY_PASSTHROUGH, cluster_type=by_name, metadata=_outside(PASSTHROUGH), **common
+            _CLUSTER, name=HTTP_PROXY_PASSTHROUGH, cluster_type=forward, metadata=_outside(PASSTHROUGH), **common
         ),
         BLACK_HOLE: typed(
             _CLUSTER, name=BLACK_HOLE, type="STATIC", connect_timeout=connect_timeout, metadata=_outside(BLACK_HOLE)

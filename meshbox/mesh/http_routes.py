@@ -262,7 +262,8 @@ def _cors(cors: api.CorsPolicy) -> Json:
 
 
 def _hash_policy(site: Site, service: Service, port: Port, subset: str) -> list[Json]:
-    ring = policies.consistent_hash(policies.merged_policy(site.scope.destination_rule(service), subset, port))
+    rule = site.scope.destination_rule(service)
+    ring = policies.consistent_hash(policies.merged_policy(rule, subset, port, legacy=site.legacy))
     if ring.get("httpHeaderName"):
         return [{"header": {"header_name": ring["httpHeaderName"]}}]
     if cookie := ring.get("httpCookie"):
@@ -271,6 +272,10 @@ def _hash_policy(site: Site, service: Service, port: Port, subset: str) -> list[
             fields["ttl"] = duration(cookie["ttl"])
         if cookie.get("path"):
             fields["path"] = cookie["path"]
+        if cookie.get("attributes"):
+            fields["attributes"] = [
+                {"name": one.get("name") or "", "value": one.get("value") or ""} for one in cookie["attributes"]
+            ]
         return [{"cookie": fields}]
     if ring.get("useSourceIp"):
         return [{"connection_properties": {"source_ip": True}}]

@@ -22,6 +22,7 @@ __all__ = [
     "GATEWAYS",
     "ISTIO_RESOURCES",
     "MESH_POLICIES",
+    "NODES",
     "PEER_AUTHENTICATIONS",
     "PODS",
     "POLICIES",
@@ -33,6 +34,7 @@ __all__ = [
     "SIDECARS",
     "TELEMETRIES",
     "VIRTUAL_SERVICES",
+    "WORKLOAD_ENTRIES",
     "Kind",
 ]
 
@@ -52,6 +54,7 @@ DESTINATION_RULES: Kind[destination_rules.DestinationRule] = Kind(f"destinationr
 GATEWAYS: Kind[hosts.Gateway] = Kind(f"gateways.{NETWORKING}")
 SERVICE_ENTRIES: Kind[hosts.ServiceEntry] = Kind(f"serviceentries.{NETWORKING}")
 SIDECARS: Kind[hosts.Sidecar] = Kind(f"sidecars.{NETWORKING}")
+WORKLOAD_ENTRIES: Kind[View] = Kind(f"workloadentries.{NETWORKING}")
 ENVOY_FILTERS: Kind[View] = Kind(f"envoyfilters.{NETWORKING}")
 PEER_AUTHENTICATIONS: Kind[security.PeerAuthentication] = Kind(f"peerauthentications.{SECURITY}")
 REQUEST_AUTHENTICATIONS: Kind[security.RequestAuthentication] = Kind(f"requestauthentications.{SECURITY}")
@@ -64,6 +67,7 @@ SERVICES: Kind[Service] = Kind("services")
 ENDPOINTS: Kind[Endpoints] = Kind("endpoints")
 ENDPOINT_SLICES: Kind[EndpointSlice] = Kind("endpointslices.discovery.k8s.io")
 PODS: Kind[Pod] = Kind("pods")
+NODES: Kind[View] = Kind("nodes")
 CONFIG_MAPS: Kind[ConfigMap] = Kind("configmaps")
 SECRETS: Kind[Secret] = Kind("secrets")
 
@@ -72,6 +76,7 @@ ISTIO_RESOURCES: tuple[Kind[Any], ...] = (
     DESTINATION_RULES,
     GATEWAYS,
     SERVICE_ENTRIES,
+    WORKLOAD_ENTRIES,
     SIDECARS,
     ENVOY_FILTERS,
     PEER_AUTHENTICATIONS,
@@ -87,6 +92,7 @@ RESOURCES: tuple[Kind[Any], ...] = (
     ENDPOINTS,
     ENDPOINT_SLICES,
     PODS,
+    NODES,
     CONFIG_MAPS,
     SECRETS,
     *ISTIO_RESOURCES,

@@ -247,6 +247,9 @@ def _tcp_plans(proxy: Proxy, scope: Scope, service: Service, port: Port) -> Iter
         yield from ((f"{host}_{port.number}", plan) for host in hosts)
         return
     yield f"0.0.0.0_{port.number}", _shared_plan(site)
+    if service.allocated:
+        plan = _TcpPlan(tcp_routes(site, service, port), port.protocol == "AUTO")
+        yield from ((f"{host}_{port.number}", plan) for host in service.allocated if ":" not in host)
 
 
 def _shared_plan(site: Site) -> _TcpPlan:

@@ -134,7 +134,12 @@ def http_manager(
 
 
 def tcp_proxy(
-    proxy: Proxy, stat_prefix: str, clusters: list[tuple[str, int]], *, inbound: Inbound | None = None, idle: str = ""
+    proxy: Proxy,
+    stat_prefix: str,
+    clusters: list[tuple[str, int]],
+    *,
+    inbound: Inbound | None = None,
+    way: Json | None = None,
 ) -> Json:
     """The TCP proxy of a listener.
 
@@ -143,9 +148,9 @@ def tcp_proxy(
         stat_prefix: Its name in Envoy's statistics.
         clusters: Where connections go, with weights.
         inbound: What it stands before; for the server's side.
-        idle: After how long without a byte a connection is closed; empty for never.
+        way: More of its fields: when it closes an idle connection (by itself never), whether it tunnels …
     """
-    fields: Json = {"stat_prefix": stat_prefix, "idle_timeout": idle or "0s"}
+    fields: Json = {"stat_prefix": stat_prefix, "idle_timeout": "0s", **(way or {})}
     if inbound is None:
         fields["proxy_protocol_tlvs"] = peer_tlvs(proxy.workload)
         fields["proxy_protocol_tlv_merge_policy"] = "OVERWRITE_BY_TYPE_IF_EXISTS_OR_ADD"

@@ -11,6 +11,7 @@ from functools import partial
 from meshbox import failures
 from meshbox.contracts import AdmissionPlugin, Objects
 from meshbox.mesh.admission import MeshAdmission
+from meshbox.mesh.allocation import Allocator
 from meshbox.mesh.cache import ObjectCache
 from meshbox.mesh.certificates import LEGACY_LIFETIME, LIFETIME, Authority
 from meshbox.mesh.galley import Galley
@@ -86,7 +87,8 @@ class Mesh:
             page=self._page,
         )
         self._identities = IdentityWriter(objects, self._authority, legacy=settings.legacy)
-        self._galley = Galley(objects) if settings.legacy else None
+        # What each release does besides telling proxies.
+        self._chore = Galley(objects) if settings.legacy else Allocator(objects, self._pilot_ready)
         self.admission: AdmissionPlugin = MeshAdmission(objects, settings, self._monitor, verdicts)
 
     async def start(self) -> None:
@@ -96,8 +98,7 @@ class Mesh:
         self._cache.start()
         self._open_ports.start()
         self._identities.start()
-        if self._galley is not None:
-            self._galley.start()
+        self._chore.start()
         self._rotation = asyncio.get_running_loop().create_task(self._rotate())
 
     async def stop(self) -> None:
@@ -110,9 +111,7 @@ class Mesh:
         if self._rotation is not None:
             self._rotation.cancel()
             await asyncio.gather(self._rotation, return_exceptions=True)
-        if self._galley is not None:
-            await self._galley.stop()
-        await asyncio.gather(self._cache.stop(), self._open_ports.stop(), self._identities.stop())
+        await asyncio.gather(self._chore.stop(), self._cache.stop(), self._open_ports.stop(), self._identities.stop())
         await self._server.stop()
 
     def _take(self) -> Snapshot:

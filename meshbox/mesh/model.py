@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.ground.hosts import DOMAIN
 from meshbox.contracts import View
-from meshbox.mesh.field_values import nanoseconds
 from meshbox.mesh.settings import mesh_settings, number
 from meshbox.port_protocols import HTTP_PROTOCOLS, TLS_PROTOCOLS, protocol_of
 
 if TYPE_CHECKING:
+    from labkit.ground.typed.destination_rules import LocalityLoadBalancerSetting, TcpKeepalive
     from labkit.ground.typed.virtual_services import HTTPRetry
     from meshbox.typed.pods import Pod
     from meshbox.typed.services import ConfigMap
@@ -62,6 +62,8 @@ class Workload:
         ports: The ports its containers declare, the proxy's own excepted.
         open_ports: The ports that its application listens on besides.
         unprivileged: Whether its proxy may not bind ports below 1024.
+        locality: Where it runs, "region/zone/subzone"; empty where that is not known.
+        node: The node it runs on.
     """
 
     pod: str
@@ -75,13 +77,23 @@ class Workload:
     ports: tuple[int, ...] = ()
     open_ports: tuple[int, ...] = ()
     unprivileged: bool = False
+    locality: str = ""
+    node: str = ""
 
     def __hash__(self) -> int:
         return hash((self.namespace, self.pod))
 
     @classmethod
-    def of(cls, pod: Pod, listening: Mapping[str, tuple[int, ...]] = MappingProxyType({})) -> Workload:
-        """The workload that `pod` is an instance of; `listening`: what applications listen on, by pods' addresses."""
+    def of(
+        cls, pod: Pod, locality: str = "", listening: Mapping[str, tuple[int, ...]] = MappingProxyType({})
+    ) -> Workload:
+        """The workload that `pod`, which runs at `locality`, is an instance of.
+
+        Args:
+            pod: The pod.
+            locality: Where it runs.
+            listening: What applications listen on, by pods' addresses.
+        """
         meta, spec = pod["metadata"], pod.get("spec", {})
         owner = next((o for o in meta.get("ownerReferences", []) if o.get("controller")), None)
         name, kind = meta["name"], "pod"
@@ -118,6 +130,8 @@ class Workload:
             ports=tuple(sorted(ports)),
             open_ports=tuple(port for port in listening.get(ip, ()) if port not in ports) if role == "sidecar" else (),
             unprivileged=unprivileged,
+            locality=locality,
+            node=spec.get("nodeName") or "",
         )
 
     @property
@@ -144,8 +158,8 @@ class Workload:
 
     @property
     def principal(self) -> str:
-        """The SPIFFE identity."""
-        return f"spiffe://cluster.local/ns/{self.namespace}/sa/{self.service_account}"
+        """The SPIFFE identity; empty for a machine that is said to have none."""
+        return self.service_account and f"spiffe://cluster.local/ns/{self.namespace}/sa/{self.service_account}"
 
 
 @dataclass(frozen=True)
@@ -172,9 +186,17 @@ class Port:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One address behind a Service's port. `address` may be a DNS name where the Service is resolved by DNS.
+    """One address behind a Service's port.
 
-    `hostname` is what a pod of a headless Service is called before the Service's own name.
+    Args:
+        address: An IP; a DNS name where the Service is resolved by DNS; "unix:///path".
+        port: Its port.
+        labels: The labels that subsets choose by.
+        workload: What runs there, where the mesh knows it.
+        weight: Its share, next to others.
+        locality: Where it is.
+        network: The network that it is said to be in.
+        hostname: What a pod of a headless Service is called before the Service's own name.
     """
 
     address: str
@@ -182,6 +204,8 @@ class Endpoint:
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
     workload: Workload | None = None
     weight: int = 1
+    locality: str = ""
+    network: str = ""
     hostname: str = ""
 
 
@@ -196,12 +220,16 @@ class Service:
         ports: Its ports.
         addresses: ClusterIPs or the ServiceEntry's addresses; empty for a headless Service.
         endpoints: Port number → addresses behind it.
-        resolution: "STATIC", "DNS" or "NONE" (wherever the caller was going).
+        resolution: As a ServiceEntry has it: "STATIC", "DNS", "DNS_ROUND_ROBIN", "DYNAMIC_DNS" (the name that the
+            caller asks for) or "NONE" (wherever the caller was going).
         external: Whether it lies outside the mesh (no mTLS).
         exported_to: Namespaces that see it: "*", ".", "~" or names; empty where the mesh's settings say it.
         headless: Whether DNS answers with the endpoints themselves.
         subject_alt_names: Identities its endpoints may have (ServiceEntry).
         selector: The labels that choose its pods; empty without.
+        nearest: The places that clients prefer it in, as its `trafficDistribution` has it: labels as in
+            `failoverPriority`.
+        allocated: The addresses that istiod gave it, for programs whose DNS the sidecar answers.
     """
 
     host: str
@@ -216,6 +244,8 @@ class Service:
     headless: bool = False
     subject_alt_names: tuple[str, ...] = ()
     selector: Mapping[str, str] = field(default_factory=dict)
+    nearest: tuple[str, ...] = ()
+    allocated: tuple[str, ...] = ()
 
     def __hash__(self) -> int:
         return hash((self.host, self.namespace))
@@ -249,13 +279,16 @@ class MeshConfig:
         zipkin: Where spans go, "host:port".
         sampling: Percentage of requests traced unless a Telemetry object says otherwise.
         providers: Extension providers by name.
-        connect_timeout: Seconds to wait for a TCP connection.
+        connect_timeout: How long to wait for a TCP connection: seconds, or a duration.
         retries: When requests are sent again where a route says nothing; None: as the release does it.
         service_export: Who sees Services and ServiceEntries that do not say it; empty: all.
         virtual_service_export: The same of VirtualServices.
         rule_export: The same of DestinationRules.
         normalization: What is done to paths before they are looked at.
         http10: Whether requests of HTTP/1.0 are taken.
+        keepalive: TCP keepalive of clients, as far as a DestinationRule does not say otherwise.
+        locality: Where clients prefer to go, unless a DestinationRule says otherwise; None where they do not care.
+        h2_upgrade: Whether HTTP/1.1 becomes HTTP/2 between proxies unless a DestinationRule says otherwise.
     """
 
     root_namespace: str = "istio-system"
@@ -268,13 +301,16 @@ class MeshConfig:
     zipkin: str = ""
     sampling: float = 1.0
     providers: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    connect_timeout: float = 10.0
+    connect_timeout: float | str = 10.0
     retries: HTTPRetry | None = field(default=None, hash=False)
     service_export: tuple[str, ...] = ()
     virtual_service_export: tuple[str, ...] = ()
     rule_export: tuple[str, ...] = ()
     normalization: str = ""
     http10: bool = False
+    keepalive: TcpKeepalive | None = field(default=None, hash=False)
+    locality: LocalityLoadBalancerSetting | None = field(default=None, hash=False)
+    h2_upgrade: bool = False
 
     @classmethod
     def of(cls, config_maps: Iterable[ConfigMap], pilots: Iterable[Pod], *, legacy: bool) -> MeshConfig:
@@ -307,11 +343,14 @@ class MeshConfig:
             zipkin=zipkin,
             sampling=number(tracing.get("sampling"), sampling),
             providers={str(p["name"]): p for p in mesh.get("extensionProviders") or [] if "name" in p},
-            connect_timeout=nanoseconds(mesh.get("connectTimeout") or "10s") / 10**9,
+            connect_timeout=mesh.get("connectTimeout") or cls.connect_timeout,
             retries=today.get("defaultHttpRetryPolicy"),
             service_export=tuple(today.get("defaultServiceExportTo") or ()),
             virtual_service_export=tuple(today.get("defaultVirtualServiceExportTo") or ()),
             rule_export=tuple(today.get("defaultDestinationRuleExportTo") or ()),
             normalization=(today.get("pathNormalization") or {}).get("normalization") or "",
             http10=str(told.get("PILOT_HTTP10")).lower() in ("1", "t", "true"),
+            keepalive=mesh.get("tcpKeepalive"),
+            locality=mesh.get("localityLbSetting", None if legacy else {"enabled": True}),
+            h2_upgrade=mesh.get("h2UpgradePolicy") == "UPGRADE",
         )

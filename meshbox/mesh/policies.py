@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from meshbox.mesh.envoy import Json, typed
@@ -12,33 +13,65 @@ from meshbox.mesh.model import MeshConfig, Port
 if TYPE_CHECKING:
     from labkit.ground.typed import destination_rules as api
 
-__all__ = ["NO_LIMIT", "cluster_fields", "consistent_hash", "merged_policy"]
+__all__ = [
+    "HTTP_OPTIONS",
+    "NO_LIMIT",
+    "cluster_fields",
+    "consistent_hash",
+    "every_policy",
+    "locality_setting",
+    "merged_policy",
+    "source_hashed",
+]
 
 
 NO_LIMIT = 4294967295
 """Istio lifts Envoy's own limits (1024 connections, 1024 pending …) unless a rule sets them."""
 
-_HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
-def merged_policy(rule: api.DestinationRuleSpec | None, subset: str, port: Port) -> api.TrafficPolicy:
+def merged_policy(
+    rule: api.DestinationRuleSpec | None, subset: str, port: Port, *, legacy: bool = False
+) -> api.TrafficPolicy:
     """The policy that holds for `port` of `subset` ("" for the whole host)."""
     if rule is None:
         return {}
     policy = _for_port(rule.get("trafficPolicy") or {}, port)
     for candidate in rule.get("subsets") or []:
         if candidate["name"] == subset and subset:
-            policy = {**policy, **_for_port(candidate.get("trafficPolicy") or {}, port)}
+            own = candidate.get("trafficPolicy") or {}
+            if not legacy and _level(own, port) is not None:
+                # A port's own settings leave nothing of the host's, where Istio 1.2 kept what they did not name.
+                policy = _of_no_port(policy)
+            policy = {**policy, **_for_port(own, port)}
     return policy
 
 
-def _for_port(policy: api.TrafficPolicy, port: Port) -> api.TrafficPolicy:
+def _level(policy: api.TrafficPolicy, port: Port) -> api.PortTrafficPolicy | None:
     for level in policy.get("portLevelSettings") or []:
         selector = level.get("port") or {}
         if port.number == selector.get("number") or (port.name and port.name == selector.get("name")):
-            # A port's own settings replace the host's as a whole; what they leave out has its default.
-            return _parts(level)
-    return _parts(policy)
+            return level
+    return None
+
+
+def _for_port(policy: api.TrafficPolicy, port: Port) -> api.TrafficPolicy:
+    level = _level(policy, port)
+    # A port's own settings replace the host's as a whole; what they leave out has its default.
+    return {**_of_no_port(policy), **_parts(policy if level is None else level)}
+
+
+def _of_no_port(policy: api.TrafficPolicy) -> api.TrafficPolicy:
+    """What is never set for a single port, where it is set."""
+    found: api.TrafficPolicy = {}
+    if policy.get("tunnel"):
+        found["tunnel"] = policy["tunnel"]
+    if policy.get("proxyProtocol") is not None:
+        found["proxyProtocol"] = policy["proxyProtocol"]
+    if policy.get("retryBudget") is not None:
+        found["retryBudget"] = policy["retryBudget"]
+    return found
 
 
 def _parts(policy: api.TrafficPolicy | api.PortTrafficPolicy) -> api.TrafficPolicy:
@@ -48,11 +81,19 @@ def _parts(policy: api.TrafficPolicy | api.PortTrafficPolicy) -> api.TrafficPoli
         found["connectionPool"] = policy["connectionPool"]
     if policy.get("loadBalancer"):
         found["loadBalancer"] = policy["loadBalancer"]
-    if policy.get("outlierDetection"):
+    if policy.get("outlierDetection") is not None:
         found["outlierDetection"] = policy["outlierDetection"]
     if policy.get("tls"):
         found["tls"] = policy["tls"]
     return found
+
+
+def every_policy(rule: api.DestinationRuleSpec) -> Iterator[api.TrafficPolicy | api.PortTrafficPolicy]:
+    """All policies in a rule: the host's, its subsets', their ports'."""
+    for policy in (rule.get("trafficPolicy"), *(one.get("trafficPolicy") for one in rule.get("subsets") or [])):
+        if policy:
+            yield policy
+            yield from policy.get("portLevelSettings") or []
 
 
 def consistent_hash(policy: api.TrafficPolicy) -> api.ConsistentHash:
@@ -60,38 +101,59 @@ def consistent_hash(policy: api.TrafficPolicy) -> api.ConsistentHash:
     return (policy.get("loadBalancer") or {}).get("consistentHash") or {}
 
 
-def cluster_fields(policy: api.TrafficPolicy, port: Port, mesh: MeshConfig, *, legacy: bool) -> Json:
-    """Load balancing, limits, outlier detection and protocol of a cluster; TLS is `tls.upstream`'s."""
+def source_hashed(policy: api.TrafficPolicy) -> bool:
+    """Whether the connections of one client stay with one endpoint, also where no HTTP is spoken."""
+    return bool(consistent_hash(policy).get("useSourceIp"))
+
+
+def locality_setting(
+    policy: api.TrafficPolicy, mesh: MeshConfig, *, legacy: bool
+) -> api.LocalityLoadBalancerSetting | None:
+    """The `localityLbSetting` that holds: the rule's as a whole, else the mesh's; None where it is off."""
+    own = (policy.get("loadBalancer") or {}).get("localityLbSetting")
+    setting = mesh.locality if own is None or legacy else own
+    return None if setting is None or setting.get("enabled") is False else setting
+
+
+def cluster_fields(
+    policy: api.TrafficPolicy, port: Port, mesh: MeshConfig, *, legacy: bool, names: Json | None = None
+) -> Json:
+    """Load balancing, limits, outlier detection and protocol of a cluster; TLS is `transport.upstream`'s.
+
+    Args:
+        policy: What holds for the cluster.
+        port: The Service's port.
+        mesh: The mesh's settings.
+        legacy: Whether Istio 1.2's rules apply.
+        names: How the server's name follows a request's, as `transport.names_by_request` gives it.
+    """
     fields: Json = _load_balancer(policy, legacy=legacy)
     pool = policy.get("connectionPool") or {}
     tcp, http = pool.get("tcp") or {}, pool.get("http") or {}
     fields["connect_timeout"] = duration(tcp.get("connectTimeout") or mesh.connect_timeout)
-    fields["circuit_breakers"] = {
-        "thresholds": [
-            {
-                "max_connections": tcp.get("maxConnections") or NO_LIMIT,
-                "max_pending_requests": http.get("http1MaxPendingRequests") or NO_LIMIT,
-                "max_requests": http.get("http2MaxRequests") or NO_LIMIT,
-                "max_retries": http.get("maxRetries") or NO_LIMIT,
-                "track_remaining": True,
-            }
-        ]
+    limits: Json = {
+        "max_connections": tcp.get("maxConnections") or NO_LIMIT,
+        "max_pending_requests": http.get("http1MaxPendingRequests") or NO_LIMIT,
+        "max_requests": http.get("http2MaxRequests") or NO_LIMIT,
+        "max_retries": http.get("maxRetries") or NO_LIMIT,
+        "track_remaining": True,
     }
-    if keepalive := tcp.get("tcpKeepalive"):
-        fields["upstream_connection_options"] = {"tcp_keepalive": _keepalive(keepalive)}
-    common: Json = {}
-    if http.get("maxRequestsPerConnection"):
-        common["max_requests_per_connection"] = http["maxRequestsPerConnection"]
-    if idle := (http.get("idleTimeout") or tcp.get("idleTimeout")):
-        common["idle_timeout"] = duration(idle)
-    if tcp.get("maxConnectionDuration"):
-        common["max_connection_duration"] = duration(tcp["maxConnectionDuration"])
-    options = _protocol(port, http)
-    if common:
+    if (budget := policy.get("retryBudget")) is not None:
+        limits["retry_budget"] = _retry_budget(budget)
+    fields["circuit_breakers"] = {"thresholds": [limits]}
+    keepalives = [one for one in (mesh.keepalive, tcp.get("tcpKeepalive")) if one is not None]
+    if keepalives:
+        merged = {key: value for one in keepalives for key, value in _keepalive(one).items()}
+        fields["upstream_connection_options"] = {"tcp_keepalive": merged}
+    options = _protocol(port, http, mesh)
+    if names:
+        options["upstream_http_protocol_options"] = names
+    if common := _http_common(tcp, http):
         options["common_http_protocol_options"] = common
-        options.setdefault("explicit_http_config", {"http_protocol_options": {}})
     if options:
-        fields["typed_extension_protocol_options"] = {f"{_HTTP_OPTIONS}": typed(_HTTP_OPTIONS, **options)}
+        if not options.keys() & {"explicit_http_config", "use_downstream_protocol_config"}:
+            options["explicit_http_config"] = {"http_protocol_options": {}}
+        fields["typed_extension_protocol_options"] = {HTTP_OPTIONS: typed(HTTP_OPTIONS, **options)}
     detection = policy.get("outlierDetection")
     panic = 0.0
     if detection is not None:
@@ -101,19 +163,43 @@ def cluster_fields(policy: api.TrafficPolicy, port: Port, mesh: MeshConfig, *, l
     return fields
 
 
-def _protocol(port: Port, http: api.HTTPSettings) -> Json:
-    upgrade = http.get("h2UpgradePolicy") == "UPGRADE" and port.http
-    if port.protocol in ("HTTP2", "GRPC", "GRPC-WEB") or upgrade:
-        return {"explicit_http_config": {"http2_protocol_options": {}}}
-    if port.protocol == "AUTO" or http.get("useClientProtocol"):
+def _http_common(tcp: api.TCPSettings, http: api.HTTPSettings) -> Json:
+    common: Json = {}
+    if http.get("maxRequestsPerConnection"):
+        common["max_requests_per_connection"] = http["maxRequestsPerConnection"]
+    if idle := (http.get("idleTimeout") or tcp.get("idleTimeout")):
+        common["idle_timeout"] = duration(idle)
+    if tcp.get("maxConnectionDuration"):
+        common["max_connection_duration"] = duration(tcp["maxConnectionDuration"])
+    return common
+
+
+def _retry_budget(budget: api.TrafficPolicyRetryBudget) -> Json:
+    percent = budget.get("percent")
+    return {
+        # Istio means to say 20 % where nothing is said, and says 0.2 %: only the least number counts then.
+        "budget_percent": {"value": 0.2 if percent is None else float(percent)},
+        "min_retry_concurrency": budget.get("minRetryConcurrency") or 3,
+    }
+
+
+def _protocol(port: Port, http: api.HTTPSettings, mesh: MeshConfig) -> Json:
+    wanted = http.get("h2UpgradePolicy") or "DEFAULT"
+    # A rule may say of any port that HTTP is spoken there; the mesh only speaks of those that are called so.
+    upgrade = wanted == "UPGRADE" or (wanted == "DEFAULT" and mesh.h2_upgrade and port.http)
+    if http.get("useClientProtocol") or (port.protocol == "AUTO" and not upgrade):
         return {"use_downstream_protocol_config": {"http_protocol_options": {}, "http2_protocol_options": {}}}
+    most = http.get("maxConcurrentStreams")
+    http2: Json = {"max_concurrent_streams": most} if most else {}
+    if port.protocol in ("HTTP2", "GRPC", "GRPC-WEB") or upgrade:
+        return {"explicit_http_config": {"http2_protocol_options": http2}}
     return {}
 
 
 def _load_balancer(policy: api.TrafficPolicy, *, legacy: bool) -> Json:
     balancer = policy.get("loadBalancer") or {}
     ring = balancer.get("consistentHash")
-    if ring:
+    if ring is not None:
         if ring.get("maglev") is not None:
             size = ring["maglev"].get("tableSize")
             return {"lb_policy": "MAGLEV", **({"maglev_lb_config": {"table_size": int(size)}} if size else {})}
@@ -124,13 +210,22 @@ def _load_balancer(policy: api.TrafficPolicy, *, legacy: bool) -> Json:
         simple, simple
     )
     fields: Json = {"lb_policy": name}
-    warmup = balancer.get("warmup") or (
-        {"duration": balancer["warmupDurationSecs"]} if balancer.get("warmupDurationSecs") else None
-    )
-    if warmup and name in ("ROUND_ROBIN", "LEAST_REQUEST"):
+    warmup = balancer.get("warmup")
+    if warmup is None and balancer.get("warmupDurationSecs"):
+        warmup = {"duration": balancer["warmupDurationSecs"]}
+    if warmup is not None and name in ("ROUND_ROBIN", "LEAST_REQUEST"):
         key = "round_robin_lb_config" if name == "ROUND_ROBIN" else "least_request_lb_config"
-        fields[key] = {"slow_start_config": {"slow_start_window": duration(warmup["duration"])}}
+        fields[key] = {"slow_start_config": _slow_start(warmup)}
     return fields
+
+
+def _slow_start(warmup: api.LoadBalancerWarmup) -> Json:
+    found: Json = {"slow_start_window": duration(warmup.get("duration") or "0s")}
+    if (aggression := warmup.get("aggression")) is not None:
+        found["aggression"] = {"default_value": float(aggression), "runtime_key": "upstream.slow_start.aggression"}
+    if (least := warmup.get("minimumPercent")) is not None:
+        found["min_weight_percent"] = {"value": float(least)}
+    return found
 
 
 def _keepalive(keepalive: api.TcpKeepalive) -> Json:
@@ -156,12 +251,11 @@ def _outlier(detection: api.OutlierDetection, *, legacy: bool) -> Json:
         if value is not None:
             fields[name] = value
             fields[f"enforcing_{name}"] = 100 if value > 0 else 0
-    if (errors := detection.get("consecutiveErrors")) is not None:
-        name = "consecutive_gateway_failure" if legacy else "consecutive_5xx"
-        fields.setdefault(name, errors)
-        fields.setdefault(f"enforcing_{name}", 100 if errors > 0 else 0)
-        if legacy:
-            fields.setdefault("enforcing_consecutive_5xx", 0)
+    if legacy and (errors := detection.get("consecutiveErrors")) is not None:
+        # Today nothing reads it; the webhook warns of it.
+        fields["consecutive_gateway_failure"] = errors
+        fields["enforcing_consecutive_gateway_failure"] = 100 if errors > 0 else 0
+        fields["enforcing_consecutive_5xx"] = 0
     if detection.get("interval"):
         fields["interval"] = duration(detection["interval"])
     if detection.get("baseEjectionTime"):
@@ -169,6 +263,7 @@ def _outlier(detection: api.OutlierDetection, *, legacy: bool) -> Json:
     fields["max_ejection_percent"] = detection.get("maxEjectionPercent") or 10
     if detection.get("splitExternalLocalOriginErrors"):
         fields["split_external_local_origin_errors"] = True
+        fields["enforcing_local_origin_success_rate"] = 0
         if local := detection.get("consecutiveLocalOriginFailures"):
             fields["consecutive_local_origin_failure"] = local
             fields["enforcing_consecutive_local_origin_failure"] = 100

@@ -74,8 +74,11 @@ class SecretSource:
             certificate, private = self._file(pod, chain), self._file(pod, key)
             return _certificate(certificate, private) if certificate and private else None
         if scheme == "file-root":
-            roots = _system_roots() if rest == "system" else self._file(pod, rest)
-            return _trusted(roots) if roots else None
+            path, listed, revoked = rest.partition("~")
+            roots = _system_roots() if path == "system" else self._file(pod, path)
+            crl = self._file(pod, revoked) if listed else ""
+            # Without the list nobody could tell whom not to trust.
+            return _trusted(roots, crl) if roots and (crl or not listed) else None
         return None
 
     def _credential(self, namespace: str, name: str) -> Json | None:
@@ -83,7 +86,7 @@ class SecretSource:
         if name.endswith("-cacert"):
             found = secrets.get((namespace, name)) or secrets.get((namespace, name.removesuffix("-cacert")))
             roots = _data(found, "cacert", "ca.crt")
-            return _trusted(roots) if roots else None
+            return _trusted(roots, _data(found, "crl", "ca.crl")) if roots else None
         found = secrets.get((namespace, name))
         certificate, key = _data(found, "cert", "tls.crt"), _data(found, "key", "tls.key")
         return _certificate(certificate, key) if certificate and key else None
@@ -121,8 +124,9 @@ def _certificate(chain: str, key: str) -> Json:
     return {"tls_certificate": {"certificate_chain": {"inline_string": chain}, "private_key": {"inline_string": key}}}
 
 
-def _trusted(roots: str) -> Json:
-    return {"validation_context": {"trusted_ca": {"inline_string": roots}}}
+def _trusted(roots: str, revoked: str = "") -> Json:
+    crl = {"crl": {"inline_string": revoked}} if revoked else {}
+    return {"validation_context": {"trusted_ca": {"inline_string": roots}, **crl}}
 
 
 def _data(secret: Secret | None, *keys: str) -> str:

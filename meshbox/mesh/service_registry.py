@@ -5,14 +5,19 @@ from __future__ import annotations
 
 import ipaddress
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from labkit.ground.hosts import fqdn
 from labkit.ground.labels import selects
+from meshbox.contracts import View
+from meshbox.mesh.allocation import allocated
+from meshbox.mesh.locality import HOSTNAME, NETWORK, REGION, SUBZONE, ZONE
 from meshbox.mesh.memo import Identity, Memo
 from meshbox.mesh.model import Endpoint, Port, Service, Workload, annotations_of, labels, protocol_of
+from meshbox.mesh.workload_entries import Machine
 
 if TYPE_CHECKING:
     from labkit.ground.typed.hosts import ServiceEntry, ServiceEntrySpec
@@ -29,21 +34,71 @@ def kubernetes_services(
     slices: Iterable[api.EndpointSlice],
     endpoints: Iterable[api.Endpoints],
     workloads: Mapping[tuple[str, str], Workload],
+    outside: Sequence[Machine],
     memo: Memo,
     *,
     legacy: bool,
 ) -> list[Service]:
-    """The hosts that Kubernetes Services give, `workloads` being keyed by namespace and pod name."""
+    """The hosts that Kubernetes Services give.
+
+    Args:
+        services: They.
+        slices: Their EndpointSlices.
+        endpoints: Their Endpoints.
+        workloads: Pods by namespace and name.
+        outside: What WorkloadEntries tell of; Services choose among them as among pods.
+        memo: Keeps what snapshots have in common.
+        legacy: Whether Istio 1.2's rules apply.
+    """
     by_service = _from_endpoints(endpoints, workloads)
     # A Kubernetes that has slices is believed; Endpoints are the mirror it keeps for old clients.
     by_service.update(_from_slices(slices, workloads))
     found = []
     for obj in services:
         addresses = by_service.get((obj["metadata"]["namespace"], obj["metadata"]["name"]), {})
+        if outside:
+            addresses = _with_machines(obj, addresses, outside)
         key = ("service", Identity((obj,)), tuple(addresses.items()))
         service: Service = memo(key, partial(_service, obj, addresses, legacy=legacy))
         found.append(service)
     return found
+
+
+def _with_machines(obj: api.Service, known: _Addresses, outside: Sequence[Machine]) -> _Addresses:
+    spec, namespace = obj.get("spec", {}), obj["metadata"]["namespace"]
+    selector = spec.get("selector")
+    if not selector or spec.get("type") == "ExternalName":
+        return known
+    chosen = [m for m in outside if m.workload.namespace == namespace and selects(selector, m.workload.labels)]
+    if not chosen:
+        return known
+    found = dict(known)
+    for port in spec.get("ports") or []:
+        name, target = port.get("name") or "", port.get("targetPort") or port["port"]
+        behind = [
+            # A port that is only named has to be one of its own.
+            machine.endpoint(name, target) if isinstance(target, int) else machine.endpoint(target, 0)
+            for machine in chosen
+            if isinstance(target, int) or target in machine.ports
+        ]
+        pods = {(endpoint.address, endpoint.port) for endpoint in known.get(name, ())}
+        more = [one for one in behind if (one.address, one.port) not in pods]
+        found[name] = tuple(_sorted([*known.get(name, ()), *more]))
+    return found
+
+
+_NEAREST = {
+    "preferclose": (NETWORK, REGION, ZONE),
+    "prefersamezone": (NETWORK, REGION, ZONE),
+    "prefersamenode": (NETWORK, REGION, ZONE, SUBZONE, HOSTNAME),
+}
+"""Where clients prefer a Service, by its `trafficDistribution`."""
+
+
+def _nearest(obj: View, distribution: str = "", *, legacy: bool = False) -> tuple[str, ...]:
+    """The places that clients prefer a Service or ServiceEntry in: as its annotation says, else its own field."""
+    asked = annotations_of(obj).get("networking.istio.io/traffic-distribution") or distribution
+    return () if legacy else _NEAREST.get(asked.lower(), ())
 
 
 def _service(obj: api.Service, known: _Addresses, *, legacy: bool) -> Service:
@@ -80,6 +135,7 @@ def _service(obj: api.Service, known: _Addresses, *, legacy: bool) -> Service:
         exported_to=tuple(part.strip() for part in exported.split(",")) if exported else (),
         headless=cluster_ip == "None",
         selector=spec.get("selector") or {},
+        nearest=_nearest(obj, spec.get("trafficDistribution") or "", legacy=legacy),
     )
 
 
@@ -127,8 +183,11 @@ def _from_endpoints(
     return found
 
 
-def _endpoint(address: str, port: int, workload: Workload | None, hostname: str | None) -> Endpoint:
-    return Endpoint(address, port, workload.labels if workload else {}, workload, hostname=hostname or "")
+def _endpoint(address: str, port: int, workload: Workload | None, hostname: str | None = None) -> Endpoint:
+    name = hostname or ""
+    if workload is None:
+        return Endpoint(address, port, hostname=name)
+    return Endpoint(address, port, workload.labels, workload, hostname=name, locality=workload.locality)
 
 
 def _sorted(endpoints: Iterable[Endpoint]) -> list[Endpoint]:
@@ -136,15 +195,46 @@ def _sorted(endpoints: Iterable[Endpoint]) -> list[Endpoint]:
     return sorted(endpoints, key=lambda endpoint: (endpoint.address, endpoint.port))
 
 
-def service_entries(entries: Iterable[ServiceEntry], workloads: Iterable[Workload], *, legacy: bool) -> list[Service]:
-    """The hosts that ServiceEntries give."""
+def service_entries(
+    entries: Iterable[ServiceEntry], workloads: Iterable[Workload], outside: Sequence[Machine], *, legacy: bool
+) -> list[Service]:
+    """The hosts that ServiceEntries give, oldest first; what several of one namespace say of a host is put together.
+
+    Args:
+        entries: They, oldest first.
+        workloads: The pods.
+        outside: What WorkloadEntries tell of.
+        legacy: Whether Istio 1.2's rules apply.
+    """
     pods = list(workloads)
-    return [service for entry in entries for service in _entry(entry, pods, legacy=legacy)]
+    found: dict[tuple[str, str, str, bool, tuple[str, ...]], Service] = {}
+    for entry in entries:
+        for service in _entry(entry, pods, outside, legacy=legacy):
+            alike = (service.host, service.namespace, service.resolution, service.external, service.exported_to)
+            found[alike] = _merged(found[alike], service) if alike in found else service
+    return list(found.values())
 
 
-def _entry(entry: ServiceEntry, workloads: list[Workload], *, legacy: bool) -> list[Service]:
+def _merged(one: Service, other: Service) -> Service:
+    known = {port.number for port in one.ports}
+    endpoints = {
+        number: tuple(dict.fromkeys((*one.endpoints.get(number, ()), *other.endpoints.get(number, ()))))
+        for number in {**one.endpoints, **other.endpoints}
+    }
+    return replace(
+        one,
+        ports=(*one.ports, *(port for port in other.ports if port.number not in known)),
+        addresses=tuple(dict.fromkeys((*one.addresses, *other.addresses))),
+        endpoints=endpoints,
+        subject_alt_names=tuple(dict.fromkeys((*one.subject_alt_names, *other.subject_alt_names))),
+        allocated=tuple(dict.fromkeys((*one.allocated, *other.allocated))),
+    )
+
+
+def _entry(
+    entry: ServiceEntry, workloads: list[Workload], outside: Sequence[Machine], *, legacy: bool
+) -> list[Service]:
     spec, namespace = entry.get("spec") or {}, entry["metadata"]["namespace"]
-    resolution = spec.get("resolution") or "NONE"
     ports = tuple(
         Port(
             port["number"],
@@ -158,7 +248,7 @@ def _entry(entry: ServiceEntry, workloads: list[Workload], *, legacy: bool) -> l
     addresses = tuple(_address(text) for text in spec.get("addresses") or [])
     services = []
     for host in spec.get("hosts") or []:
-        endpoints = {port.number: _entry_endpoints(spec, port, host, namespace, workloads) for port in ports}
+        endpoints = {port.number: _entry_endpoints(spec, port, host, namespace, workloads, outside) for port in ports}
         services.append(
             Service(
                 host=host.lower(),
@@ -167,10 +257,12 @@ def _entry(entry: ServiceEntry, workloads: list[Workload], *, legacy: bool) -> l
                 ports=ports,
                 addresses=addresses,
                 endpoints=endpoints,
-                resolution="DNS" if resolution.startswith("DNS") or resolution == "DYNAMIC_DNS" else resolution,
+                resolution=spec.get("resolution") or "NONE",
                 external=external,
                 exported_to=tuple(spec.get("exportTo") or ()),
                 subject_alt_names=tuple(spec.get("subjectAltNames") or []),
+                nearest=_nearest(entry, legacy=legacy),
+                allocated=() if addresses else tuple(allocated(entry, host)),
             )
         )
     return services
@@ -182,27 +274,27 @@ def _address(text: str) -> str:
 
 
 def _entry_endpoints(
-    spec: ServiceEntrySpec, port: Port, host: str, namespace: str, workloads: list[Workload]
+    spec: ServiceEntrySpec,
+    port: Port,
+    host: str,
+    namespace: str,
+    workloads: list[Workload],
+    outside: Sequence[Machine],
 ) -> tuple[Endpoint, ...]:
+    number = port.target or port.number
     selector = (spec.get("workloadSelector") or {}).get("labels")
     if selector:
-        return tuple(
-            _sorted(
-                Endpoint(w.ip, port.target or port.number, w.labels, w)
-                for w in workloads
-                if w.namespace == namespace and w.ip and selects(selector, w.labels)
-            )
-        )
-    found = [
-        Endpoint(
-            e["address"],
-            (e.get("ports") or {}).get(port.name) or port.target or port.number,
-            e.get("labels") or {},
-            None,
-            e.get("weight") or 1,
-        )
-        for e in spec.get("endpoints") or []
+        pods = [w for w in workloads if w.namespace == namespace and w.ip and selects(selector, w.labels)]
+        chosen = [m for m in outside if m.workload.namespace == namespace and selects(selector, m.workload.labels)]
+        found = {(e.address, e.port): e for e in (machine.endpoint(port.name, number) for machine in chosen)}
+        # What is a pod is known as such.
+        found |= {(w.ip, number): _endpoint(w.ip, number, w) for w in pods}
+        return tuple(_sorted(found.values()))
+    inline = [
+        Machine.of(endpoint, namespace, host).endpoint(port.name, number, named=False)
+        for endpoint in spec.get("endpoints") or []
+        if endpoint.get("address")
     ]
-    if not found and (spec.get("resolution") or "").startswith("DNS") and not host.startswith("*"):
-        found = [Endpoint(host, port.target or port.number)]
-    return tuple(found)
+    if not inline and (spec.get("resolution") or "").startswith("DNS") and not host.startswith("*"):
+        return (Endpoint(host, number),)
+    return tuple(inline)

@@ -17,15 +17,22 @@ _KNOWN = """
     accessLogEncoding accessLogFile accessLogFormat configSources connectTimeout defaultConfig
     defaultDestinationRuleExportTo defaultHttpRetryPolicy defaultProviders defaultServiceExportTo
     defaultVirtualServiceExportTo disablePolicyChecks dnsRefreshRate enableAutoMtls enablePrometheusMerge
-    enableSdsTokenMount enableTracing extensionProviders ingressClass ingressControllerMode ingressSelector
+    enableSdsTokenMount enableTracing
+    extensionProviders h2UpgradePolicy ingressClass ingressControllerMode ingressSelector
     ingressService localityLbSetting mixerCheckServer mixerReportServer outboundTrafficPolicy pathNormalization
     policyCheckFailOpen proxyHttpPort proxyInboundListenPort proxyListenPort rootNamespace sdsUdsPath sdsUseK8sSaJwt
-    trustDomain
+    tcpKeepalive trustDomain
 """
 _QUIET = frozenset(_KNOWN.split())
 """Settings that are played, and those that say where things are which have their place here."""
 _TEXTS = ("rootNamespace", "accessLogFile", "accessLogFormat", "accessLogEncoding", "trustDomain")
-_DURATIONS = ("connectTimeout", "defaultHttpRetryPolicy.perTryTimeout", "defaultHttpRetryPolicy.backoff")
+_DURATIONS = (
+    "connectTimeout",
+    "tcpKeepalive.time",
+    "tcpKeepalive.interval",
+    "defaultHttpRetryPolicy.perTryTimeout",
+    "defaultHttpRetryPolicy.backoff",
+)
 _EXPORTS = ("defaultServiceExportTo", "defaultVirtualServiceExportTo", "defaultDestinationRuleExportTo")
 _FORMS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(_TEXTS, str),
@@ -46,19 +53,35 @@ _FORMS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(_EXPORTS, list),
     "pathNormalization": dict,
     "pathNormalization.normalization": str,
+    "tcpKeepalive": dict,
+    "tcpKeepalive.probes": int,
+    "localityLbSetting": dict,
+    "localityLbSetting.enabled": bool,
+    "localityLbSetting.distribute": list,
+    "localityLbSetting.failover": list,
+    "localityLbSetting.failoverPriority": list,
+    "h2UpgradePolicy": str,
 }
 """What each setting that is looked at must be, the outer before the inner ones."""
+
 
 _NUMBER = (int, float)
 _WORDS: dict[Any, str] = {
     str: "a string",
     dict: "a map",
     bool: "true or false",
-    list: "a list",
     int: "a whole number",
+    list: "a list",
     _NUMBER: "a number",
 }
-_LISTS = ("extensionProviders", "neverInjectSelector", "alwaysInjectSelector")
+_LISTS = (
+    "extensionProviders",
+    "neverInjectSelector",
+    "alwaysInjectSelector",
+    "localityLbSetting.distribute",
+    "localityLbSetting.failover",
+)
+_WORD_LISTS = ("localityLbSetting.failoverPriority", *_EXPORTS)
 
 
 @functools.lru_cache(maxsize=8)
@@ -70,20 +93,27 @@ def _read(text: str) -> Obj:
         raise reading.ReadingError("a map of settings is expected")
     for path, form in _FORMS.items():
         value = _at(found, path)
-        if value is not None and (not isinstance(value, form) or (form in (int, _NUMBER) and isinstance(value, bool))):
+        numeric = form in (_NUMBER, int)
+        if value is not None and (not isinstance(value, form) or (numeric and isinstance(value, bool))):
             raise reading.ReadingError(f"{path} must be {_WORDS[form]}")
-    for name in _LISTS:
-        if not all(isinstance(one, dict) for one in found.get(name) or []):
-            raise reading.ReadingError(f"{name} must be a list of maps")
-    for name in _EXPORTS:
-        if not all(isinstance(one, str) for one in found.get(name) or []):
-            raise reading.ReadingError(f"{name} must be a list of strings")
+    for path in _LISTS:
+        if not all(isinstance(one, dict) for one in _at(found, path) or []):
+            raise reading.ReadingError(f"{path} must be a list of maps")
+    for path in _WORD_LISTS:
+        if not all(isinstance(one, str) for one in _at(found, path) or []):
+            raise reading.ReadingError(f"{path} must be a list of strings")
     for path in _DURATIONS:
         try:
             if (text := _at(found, path)) is not None:
                 nanoseconds(text)
-        except ConfigError as error:
-            raise reading.ReadingError(f"{path}: {error.message}") from None
+        except ConfigError:
+            raise reading.ReadingError(f'{path} must be a duration, such as "10s"') from None
+    for number, rule in enumerate(_at(found, "localityLbSetting.distribute") or []):
+        shares = rule.get("to")
+        if not isinstance(shares, dict) or not all(isinstance(share, int) for share in shares.values()):
+            raise reading.ReadingError(
+                f"localityLbSetting.distribute[{number}].to must give each locality a percentage"
+            )
     return found
 
 

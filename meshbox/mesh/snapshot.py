@@ -23,6 +23,7 @@ from meshbox.mesh.kinds import (
     ENDPOINTS,
     ENVOY_FILTERS,
     ISTIO_RESOURCES,
+    NODES,
     PODS,
     RESOURCES,
     SECRETS,
@@ -30,12 +31,16 @@ from meshbox.mesh.kinds import (
     SERVICES,
     SIDECARS,
     VIRTUAL_SERVICES,
+    WORKLOAD_ENTRIES,
     Kind,
 )
+from meshbox.mesh.locality import Place, labels_at, located, of_pod, priority_labels
 from meshbox.mesh.memo import Identity, Known, Memo
 from meshbox.mesh.model import MeshConfig, Port, Service, Workload, labels
+from meshbox.mesh.policies import every_policy
 from meshbox.mesh.service_registry import kubernetes_services, service_entries
 from meshbox.mesh.sidecars import narrowed
+from meshbox.mesh.workload_entries import machines
 from meshbox.port_protocols import is_raw
 
 if TYPE_CHECKING:
@@ -167,6 +172,7 @@ class Snapshot:
 
     Attributes:
         modes: What `mtls_mode` has found for a workload's port.
+        machines: What WorkloadEntries tell of.
     """
 
     def __init__(
@@ -186,19 +192,25 @@ class Snapshot:
         self._objects: dict[str, list[Any]] = {resource: list(objects.get(resource, ())) for resource in RESOURCES}
         pods = [pod for pod in self._of(PODS) if (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")]
         self.pods = {(pod["metadata"]["namespace"], pod["metadata"]["name"]): pod for pod in pods}
-        self.workloads = {key: self.memo.same(Workload.of(pod, listening)) for key, pod in self.pods.items()}
+        nodes = {node["metadata"]["name"]: labels(node) for node in self._of(NODES) if located(labels(node))}
+        self.workloads = {
+            key: self.memo.same(Workload.of(pod, of_pod(pod, nodes, legacy=legacy), listening))
+            for key, pod in self.pods.items()
+        }
         pilots = [pod for pod in pods if labels(pod).get("istio") == "pilot"]
         self.mesh = MeshConfig.of(self._of(CONFIG_MAPS), pilots, legacy=legacy)
+        outside = self.machines = machines(self.all(WORKLOAD_ENTRIES))
         self.services = (
             *kubernetes_services(
                 self._of(SERVICES),
                 self._of(ENDPOINT_SLICES),
                 self._of(ENDPOINTS),
                 self.workloads,
+                outside,
                 self.memo,
                 legacy=legacy,
             ),
-            *service_entries(self.all(SERVICE_ENTRIES), self.workloads.values(), legacy=legacy),
+            *service_entries(self.all(SERVICE_ENTRIES), self.workloads.values(), outside, legacy=legacy),
         )
         self.modes: dict[tuple[Workload, int], str] = {}
         self._scopes: dict[Any, Scope] = {}
@@ -256,6 +268,38 @@ class Snapshot:
         resources = [resource for resource in ISTIO_RESOURCES if resource not in (VIRTUAL_SERVICES, ENVOY_FILTERS)]
         objects = (obj for resource in (SERVICES, *resources) for obj in self._objects[resource])
         return self.memo.same(Known((Identity(objects), self.services, self.mesh)))
+
+    def place(self, workload: Workload) -> Place:
+        """Where a client is, as far as load balancing asks: the same for all where nothing does."""
+        placed, keys = self._places
+        if not placed and not keys:
+            return Place()
+        own = labels_at(workload.labels, workload.locality, workload.node)
+        return Place(workload.locality if placed else "", tuple((key, own[key]) for key in keys if key in own))
+
+    @functools.cached_property
+    def _places(self) -> tuple[bool, tuple[str, ...]]:
+        """Whether it is known of any endpoint where it is, and the labels of clients that matter beside that."""
+        rules = self._destination_rules
+        workloads = (*self.workloads.values(), *(machine.workload for machine in self.machines))
+        placed = any(workload.locality for workload in workloads) or any(
+            endpoint.locality
+            for service in self.services
+            if not service.selector
+            for endpoints in service.endpoints.values()
+            for endpoint in endpoints
+        )
+
+        def named() -> set[str]:
+            settings = [
+                (policy.get("loadBalancer") or {}).get("localityLbSetting")
+                for rule in rules
+                for policy in every_policy(rule["spec"])
+            ]
+            return set().union(*(priority_labels(setting) for setting in settings))
+
+        keys = self.memo(("priority labels", Identity(rules)), named) | priority_labels(self.mesh.locality)
+        return placed, tuple(sorted(keys.union(*(service.nearest for service in self.services))))
 
     @functools.cached_property
     def _destination_rules(self) -> list[DestinationRule]:

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from labkit.ground.hosts import within
 from labkit.ground.routing import MESH, VirtualService, shares
 from meshbox.mesh import policies
-from meshbox.mesh.clusters import outbound_name
-from meshbox.mesh.envoy import Json, cidr
+from meshbox.mesh.clusters import by_name, outbound_name
+from meshbox.mesh.envoy import Json, cidr, extension
 from meshbox.mesh.field_values import duration
 from meshbox.mesh.http_routes import Site, destination
 from meshbox.mesh.managers import Proxy, tcp_proxy
@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from labkit.ground.typed.virtual_services import TCPRoute, TLSRoute
 
 __all__ = ["TcpRoute", "chain", "tcp_routes", "tcp_rules", "tls_rules"]
+
+
+_BY_SERVER_NAME = (
+    "envoy.filters.network.sni_dynamic_forward_proxy",
+    "envoy.extensions.filters.network.sni_dynamic_forward_proxy.v3.FilterConfig",
+)
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,11 @@ class TcpRoute:
         subnets: Destination addresses that choose it; empty for any.
         tls: Whether only TLS is meant.
         idle: After how long without a byte a connection is closed; empty for never.
+        tunnel: What a forward proxy is asked for, "host:port"; empty where bytes are sent as they are.
+        posted: Whether it is asked by POST and not by CONNECT.
+        by_source: Whether one client's connections stay with one endpoint.
+        resolving: The wildcard host whose server names are resolved as clients ask for them; empty for fixed servers.
+        port: The port there.
     """
 
     clusters: tuple[tuple[str, int], ...]
@@ -39,6 +50,21 @@ class TcpRoute:
     subnets: tuple[str, ...] = ()
     tls: bool = False
     idle: str = ""
+    tunnel: str = ""
+    posted: bool = False
+    by_source: bool = False
+    resolving: str = ""
+    port: int = 0
+
+    @property
+    def way(self) -> Json:
+        """How its TCP proxy passes connections on, as fields of that."""
+        found: Json = {"idle_timeout": self.idle} if self.idle else {}
+        if self.tunnel:
+            found["tunneling_config"] = {"hostname": self.tunnel, **({"use_post": True} if self.posted else {})}
+        if self.by_source:
+            found["hash_policy"] = [{"source_ip": {}}]
+        return found
 
     @property
     def match(self) -> Json:
@@ -55,7 +81,11 @@ class TcpRoute:
 
 def chain(proxy: Proxy, route: TcpRoute) -> Json:
     """The filter chain of a route."""
-    found: Json = {"filters": [tcp_proxy(proxy, route.clusters[0][0], list(route.clusters), idle=route.idle)]}
+    found: Json = {"filters": [tcp_proxy(proxy, route.clusters[0][0], list(route.clusters), way=route.way)]}
+    if route.resolving:
+        found["filters"].insert(
+            0, extension(*_BY_SERVER_NAME, port_value=route.port, dns_cache_config=by_name(route.resolving))
+        )
     if route.match:
         found["filter_chain_match"] = route.match
     return found
@@ -81,7 +111,7 @@ def tcp_routes(site: Site, service: Service, port: Port, *, by_name: bool = Fals
     if all(route.match for route in found):
         cluster = outbound_name(service.host, port.number)
         names = (service.host,) if by_name else ()
-        found.append(TcpRoute(((cluster, 1),), names, idle=_idle(site, service, port)))
+        found.append(_on_its_way(site, TcpRoute(((cluster, 1),), names), service, port))
     # Envoy refuses two chains with one match: what stands first is meant.
     unique: dict[str, TcpRoute] = {}
     for route in found:
@@ -89,15 +119,42 @@ def tcp_routes(site: Site, service: Service, port: Port, *, by_name: bool = Fals
     return tuple(unique.values())
 
 
-def _idle(site: Site, service: Service, port: Port) -> str:
-    policy = policies.merged_policy(site.scope.destination_rule(service), "", port)
+def _on_its_way(site: Site, route: TcpRoute, service: Service | None, port: Port | None, subset: str = "") -> TcpRoute:
+    """The route, with what the DestinationRule for its target says about connections as a whole."""
+    if service is None or port is None:
+        return route
+    rule = site.scope.destination_rule(service)
+    policy = policies.merged_policy(rule, subset, port, legacy=site.legacy)
     idle = ((policy.get("connectionPool") or {}).get("tcp") or {}).get("idleTimeout")
-    return duration(idle) if idle else ""
+    route = replace(route, idle=duration(idle) if idle else "", by_source=policies.source_hashed(policy))
+    if service.resolution == "DYNAMIC_DNS":
+        route = replace(route, resolving=service.host, port=port.number)
+    tunnel = policy.get("tunnel")
+    if not tunnel:
+        return route
+    host = tunnel.get("targetHost") or ""
+    target = f"[{host}]" if ":" in host else host
+    posted = (tunnel.get("protocol") or "CONNECT").upper() == "POST"
+    return replace(route, tunnel=f"{target}:{tunnel.get('targetPort')}", posted=posted)
 
 
-def _weighted(site: Site, rule: TCPRoute | TLSRoute) -> tuple[tuple[str, int], ...]:
+def _routed(
+    site: Site,
+    rule: TCPRoute | TLSRoute,
+    *,
+    names: tuple[str, ...] = (),
+    subnets: tuple[str, ...] = (),
+    tls: bool = False,
+) -> TcpRoute:
+    """The route to a rule's targets; on what is said of connections as a whole, the first of several decides."""
     targets = shares(rule.get("route") or [])
-    return tuple((destination(site, target["destination"])[0], weight) for target, weight in targets)
+    ways = [(destination(site, target["destination"]), target["destination"], weight) for target, weight in targets]
+    route = TcpRoute(tuple((found[0], weight) for found, _, weight in ways), names, subnets, tls)
+    if not ways:
+        return route
+    (_, service, port), first, _ = ways[0]
+    # A tunnel is the listener's, not the cluster's: among several targets no subset's own counts.
+    return _on_its_way(site, route, service, port, first.get("subset") or "" if len(ways) == 1 else "")
 
 
 def tcp_rules(site: Site, virtual_service: VirtualService) -> list[TcpRoute]:
@@ -107,7 +164,7 @@ def tcp_rules(site: Site, virtual_service: VirtualService) -> list[TcpRoute]:
         for match in rule.get("match") or [{}]:
             if not site.takes(match):
                 continue
-            route = TcpRoute(_weighted(site, rule), subnets=tuple(match.get("destinationSubnets") or ()))
+            route = _routed(site, rule, subnets=tuple(match.get("destinationSubnets") or ()))
             found.append(route)
             if not route.match:
                 return found
@@ -123,5 +180,5 @@ def tls_rules(site: Site, virtual_service: VirtualService) -> list[TcpRoute]:
                 continue
             names = tuple(name for name in match.get("sniHosts") or [] if name != "*")
             subnets = tuple(match.get("destinationSubnets") or ())
-            found.append(TcpRoute(_weighted(site, rule), names, subnets, tls=True))
+            found.append(_routed(site, rule, names=names, subnets=subnets, tls=True))
     return found

@@ -68,16 +68,16 @@ def _config(snapshot: Snapshot, workload: Workload, scope: Scope) -> Config:
 def _proxy(snapshot: Snapshot, workload: Workload, scope: Scope) -> tuple[Proxy, dict[str, bytes]]:
     """A proxy, with the clusters for what it calls."""
     proxy = Proxy(snapshot, workload, reporting_of(snapshot, workload))
-    key = ("clusters", scope.key, snapshot.surroundings)
-    found: dict[str, bytes] = dict(snapshot.memo(key, lambda: _clusters(snapshot, scope)))
+    key = ("clusters", scope.key, snapshot.surroundings, snapshot.place(workload), workload.proxy)
+    found: dict[str, bytes] = dict(snapshot.memo(key, lambda: _clusters(snapshot, scope, workload)))
     if proxy.reporting.zipkin:
         found["zipkin"] = encode(clusters.zipkin(snapshot, proxy.reporting.zipkin))
     return proxy, found
 
 
-def _clusters(snapshot: Snapshot, scope: Scope) -> dict[str, bytes]:
+def _clusters(snapshot: Snapshot, scope: Scope, workload: Workload) -> dict[str, bytes]:
     standing = {name: encode(cluster) for name, cluster in clusters.standing(snapshot, scope).items()}
-    return {**clusters.outbound(snapshot, scope), **standing}
+    return {**clusters.outbound(snapshot, scope, workload), **standing}
 
 
 def _without_http(snapshot: Snapshot, workload: Workload, scope: Scope) -> Config:

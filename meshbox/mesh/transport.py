@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from labkit.ground.names import is_ip
 from meshbox.mesh.envoy import Json, extension, xds_source
 from meshbox.mesh.model import MeshConfig, Port, Service
 
@@ -20,6 +21,8 @@ __all__ = [
     "file_secret",
     "gateway_tls",
     "introduced",
+    "names_by_request",
+    "proxied",
     "root_file_secret",
     "sni",
     "upstream",
@@ -37,6 +40,8 @@ _UPSTREAM = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
 _DOWNSTREAM = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"
 _RAW = extension("envoy.transport_sockets.raw_buffer", "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer")
 
+_PROXY_PROTOCOL = "envoy.transport_sockets.upstream_proxy_protocol"
+
 _VERSIONS = {"TLSV1_0": "TLSv1_0", "TLSV1_1": "TLSv1_1", "TLSV1_2": "TLSv1_2", "TLSV1_3": "TLSv1_3"}
 
 
@@ -50,9 +55,14 @@ def file_secret(certificate: str, key: str) -> str:
     return f"file-cert:{certificate}~{key}"
 
 
-def root_file_secret(path: str) -> str:
-    """The name under which CA certificates in a proxy's own files are asked for."""
-    return f"file-root:{path}"
+def root_file_secret(path: str, revoked: str = "") -> str:
+    """The name under which CA certificates in a proxy's own files are asked for.
+
+    Args:
+        path: Their file; "system" for those that the machine trusts.
+        revoked: The file that lists revoked certificates; empty for none.
+    """
+    return f"file-root:{path}" + (f"~{revoked}" if revoked else "")
 
 
 def sni(service: Service, port: Port, subset: str) -> str:
@@ -63,7 +73,7 @@ def sni(service: Service, port: Port, subset: str) -> str:
 def _sans(names: Iterable[str], san_type: str = "") -> list[Json]:
     found = []
     for name in names:
-        kind = san_type or ("URI" if "://" in name else "DNS")
+        kind = san_type or ("URI" if "://" in name else "IP_ADDRESS" if is_ip(name) else "DNS")
         found.append({"san_type": kind, "matcher": {"exact": name}})
     return found
 
@@ -86,11 +96,28 @@ def _istio_mutual(service: Service, port: Port, subset: str, names: list[str], s
 
 
 def upstream(
-    service: Service, port: Port, subset: str, policy: TrafficPolicy, mesh: MeshConfig, *, legacy: bool
+    service: Service,
+    port: Port,
+    subset: str,
+    policy: TrafficPolicy,
+    mesh: MeshConfig,
+    *,
+    legacy: bool,
+    credentials: bool = True,
 ) -> Json:
     """The transport fields of a cluster.
 
     Without a rule, Istio 1.2 sends plain text; today a sidecar is met with mTLS and others with plain text.
+
+    Args:
+        service: The Service.
+        port: Its port.
+        subset: Its subset; empty for the whole host.
+        policy: What holds for them.
+        mesh: The mesh's settings.
+        legacy: Whether Istio 1.2's rules apply.
+        credentials: Whether the proxy looks at `credentialName`. A sidecar does where the rule was written for some
+            workloads: else every sidecar would have to be given the secret, and Istio leaves out TLS as a whole.
     """
     tls = policy.get("tls") or {}
     mode = tls.get("mode") or ("DISABLE" if tls else "")
@@ -98,6 +125,8 @@ def upstream(
     if mode == "ISTIO_MUTUAL":
         return {"transport_socket": _istio_mutual(service, port, subset, names, tls.get("sni") or "")}
     if mode in ("SIMPLE", "MUTUAL"):
+        if tls.get("credentialName") and not credentials:
+            return {}
         return {"transport_socket": _originate(service, port, tls, legacy=legacy)}
     if mode == "DISABLE" or not mesh.auto_mtls or service.external or service.resolution == "NONE":
         return {}
@@ -111,6 +140,34 @@ def upstream(
             {"name": "tlsMode-disabled", "match": {}, "transport_socket": _RAW},
         ]
     }
+
+
+def names_by_request(service: Service, policy: TrafficPolicy) -> Json:
+    """How TLS towards a server that is given no `sni` follows the name in each HTTP request; empty for others."""
+    tls = policy.get("tls") or {}
+    if tls.get("mode") not in ("SIMPLE", "MUTUAL") or tls.get("sni"):
+        return {}
+    known = tls.get("subjectAltNames") or service.subject_alt_names
+    verified = not known and not tls.get("insecureSkipVerify")
+    return {"auto_sni": True, **({"auto_san_validation": True} if verified else {})}
+
+
+def proxied(fields: Json, version: str) -> Json:
+    """The transport fields of a cluster whose servers are told by a PROXY header who calls.
+
+    Args:
+        fields: As `upstream`, or `introduced`, gives them.
+        version: "V1" or "V2".
+    """
+    if "transport_socket_matches" not in fields:
+        return {**fields, "transport_socket": _headed(fields.get("transport_socket", _RAW), {"version": version})}
+    matches = [
+        one
+        if one["transport_socket"]["name"] == _PROXY_PROTOCOL
+        else {**one, "transport_socket": _headed(one["transport_socket"], {"version": version})}
+        for one in fields["transport_socket_matches"]
+    ]
+    return {**fields, "transport_socket_matches": matches}
 
 
 def introduced(fields: Json) -> Json:
@@ -138,10 +195,14 @@ def introduced(fields: Json) -> Json:
 
 
 def _with_header(socket: Json) -> Json:
+    return _headed(socket, {"version": "V2", "pass_through_tlvs": {"match_type": "INCLUDE_ALL"}})
+
+
+def _headed(socket: Json, config: Json) -> Json:
     return extension(
-        "envoy.transport_sockets.upstream_proxy_protocol",
+        _PROXY_PROTOCOL,
         "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport",
-        config={"version": "V2", "pass_through_tlvs": {"match_type": "INCLUDE_ALL"}},
+        config=config,
         transport_socket=socket,
     )
 
@@ -149,12 +210,13 @@ def _with_header(socket: Json) -> Json:
 def _identities(service: Service, port: Port) -> list[str]:
     if service.subject_alt_names:
         return list(service.subject_alt_names)
-    return sorted({e.workload.principal for e in service.endpoints.get(port.number, ()) if e.workload})
+    found = {e.workload.principal for e in service.endpoints.get(port.number, ()) if e.workload}
+    return sorted(found - {""})
 
 
 def _originate(service: Service, port: Port, tls: ClientTLS, *, legacy: bool) -> Json:
     context: Json = {}
-    names = _sans(tls.get("subjectAltNames") or ())
+    names = _sans(tls.get("subjectAltNames") or (() if legacy else service.subject_alt_names))
     validation = {"match_typed_subject_alt_names": names} if names else {}
     credential = tls.get("credentialName")
     if tls.get("mode") == "MUTUAL":
@@ -167,13 +229,15 @@ def _originate(service: Service, port: Port, tls: ClientTLS, *, legacy: bool) ->
             )
         )
         context["tls_certificate_sds_secret_configs"] = [_secret(name)]
-    if credential:
+    if tls.get("insecureSkipVerify"):
+        root = ""
+    elif credential:
         root = f"kubernetes://{credential}-cacert"
     elif tls.get("caCertificates"):
-        root = root_file_secret(tls["caCertificates"])
+        root = root_file_secret(tls["caCertificates"], tls.get("caCrl") or "")
     else:
         # Istio 1.2 trusted any server unless told whom to trust; today the machine's own list of CAs decides.
-        root = "" if legacy or tls.get("insecureSkipVerify") else "file-root:system"
+        root = "" if legacy else root_file_secret("system", tls.get("caCrl") or "")
     if root:
         context["combined_validation_context"] = {
             "default_validation_context": validation,

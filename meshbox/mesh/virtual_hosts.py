@@ -28,7 +28,7 @@ def service_domains(service: Service, namespace: str) -> list[str]:
         names = names_of_service(service.name, service.namespace)
         if service.namespace == namespace:
             names.append(service.name)
-    return [*names, *(a for a in service.addresses if "/" not in a)]
+    return [*names, *(a for a in (*service.addresses, *service.allocated) if "/" not in a and ":" not in a)]
 
 
 def unique_domains(hosts: Iterable[Json]) -> list[Json]:

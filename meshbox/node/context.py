@@ -31,10 +31,20 @@ def has_sidecar(pod: Pod) -> bool:
     The proxies of Istio 1.2's own pods are none: they have templates of their own, and their arguments do not say
     "sidecar".
     """
-    spec = pod["spec"]
-    everyone = [*spec["containers"], *(item for item in spec.get("initContainers") or [] if item.get("restartPolicy"))]
+    everyone = _running(pod)
     proxy = next((item for item in everyone if item["name"] == _PROXY), None)
     return proxy is not None and "sidecar" in (proxy.get("args") or []) and len(everyone) > 1
+
+
+def _running(pod: Pod) -> list[Container]:
+    spec = pod["spec"]
+    return [*spec["containers"], *(item for item in spec.get("initContainers") or [] if item.get("restartPolicy"))]
+
+
+def _answers_dns(pod: Pod) -> bool:
+    """Whether the pod's sidecar answers the DNS questions of its other containers."""
+    variables = [one for item in _running(pod) if item["name"] == _PROXY for one in item.get("env") or []]
+    return any(one.get("name") == "ISTIO_META_DNS_CAPTURE" and one.get("value") == "true" for one in variables)
 
 
 def make_context(
@@ -86,6 +96,8 @@ def make_context(
         own["LABKIT_CAPTURE"] = f"{local_ip}:{_CAPTURE_PORT}"
         # The root of the sidecar stands beside this container's.
         own["LABKIT_CAPTURE_SOCKET"] = str(root.parent.parent / _PROXY / root.name / CAPTURE_SOCKET)
+        if _answers_dns(pod):
+            own["LABKIT_DNS_CAPTURE"] = "true"
     env = container_env(services.objects, pod, container, base, services.allocatable) | own
     argv = image.command_line(
         [expand(part, env) for part in container.get("command") or []],

@@ -4,10 +4,11 @@
 {"services": {"reviews.bookinfo": {"ip": "127.20.16.5", "ports": [9080, 3306], "raw": [3306]}},
  "headless": {"istio-system/jaeger-agent": ["127.20.64.7"]},
  "external": {"bookinfo/books": "www.example.com"},
- "pods": {"db-0.db.bookinfo": "127.20.64.9"}}
+ "pods": {"db-0.db.bookinfo": "127.20.64.9"},
+ "entries": {"api.example.com": "240.240.0.1"}}
 
-"pods" are those of headless Services that have names of their own. "raw" are the ports that Istio takes for something
-else than HTTP.
+"pods" are those of headless Services that have names of their own. "entries" are hosts of ServiceEntries, which only a
+sidecar knows that answers its pod's DNS. "raw" are the ports that Istio takes for something else than HTTP.
 """
 
 from __future__ import annotations
@@ -18,14 +19,17 @@ import logging
 from pathlib import Path
 
 from labkit.ground import files
-from meshbox.contracts import Obj, Objects
+from labkit.ground.names import is_ip
+from meshbox.contracts import Event, Obj, Objects
 from meshbox.node.proxy import SLICES, ready_addresses, ready_pods, service_key
 from meshbox.port_protocols import is_raw, protocol_of
-from meshbox.reconcile import Key, Reconciler
+from meshbox.reconcile import Key, Reconciler, object_key
 
 __all__ = ["Names"]
 
 log = logging.getLogger(__name__)
+
+ENTRIES = "serviceentries.networking.istio.io"
 
 _TOGETHER = 0.005
 """Seconds in which changes are written together."""
@@ -48,6 +52,7 @@ class Names:
         self._headless: dict[str, list[str]] = {}
         self._external: dict[str, str] = {}
         self._pods: dict[Key, dict[str, str]] = {}
+        self._entries: dict[Key, dict[str, str]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._written = b""
         self._reconciler = (
@@ -55,6 +60,7 @@ class Names:
             .watches("services")
             .watches(SLICES, service_key)
             .watches("endpoints")
+            .watches_events(ENTRIES, self._entry)
         )
 
     def start(self) -> None:
@@ -67,6 +73,15 @@ class Names:
         await self._reconciler.stop()
         if self._timer is not None:
             self._timer.cancel()
+
+    def _entry(self, event: Event) -> list[Key]:
+        """Take note of a ServiceEntry's hosts; there is no Service to look at."""
+        key = object_key(event.object)
+        hosts = {} if event.type == "DELETED" else _addresses(event.object)
+        if hosts != self._entries.get(key, {}):
+            self._entries[key] = hosts
+            self._soon()
+        return []
 
     async def _reconcile(self, key: Key) -> None:
         namespace, name = key
@@ -87,6 +102,9 @@ class Names:
             ports = spec.get("ports") or []
             raw = [port["port"] for port in ports if is_raw(self._protocol(port))]
             self._services[short] = {"ip": ip, "ports": [port["port"] for port in ports], "raw": raw}
+        self._soon()
+
+    def _soon(self) -> None:
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_TOGETHER, self._write)
 
@@ -96,8 +114,13 @@ class Names:
 
     def _write(self) -> None:
         self._timer = None
-        pods = {name: address for named in self._pods.values() for name, address in named.items()}
-        content = {"services": self._services, "headless": self._headless, "external": self._external, "pods": pods}
+        content = {
+            "services": self._services,
+            "headless": self._headless,
+            "external": self._external,
+            "pods": {name: address for named in self._pods.values() for name, address in named.items()},
+            "entries": {host: ip for hosts in self._entries.values() for host, ip in hosts.items()},
+        }
         data = json.dumps(content, sort_keys=True).encode()
         if data == self._written:
             return
@@ -108,3 +131,18 @@ class Names:
             log.warning("cannot write %s: %s", self.file, error.strerror)
             return
         self._written = data
+
+
+def _addresses(entry: Obj) -> dict[str, str]:
+    """The hosts of a ServiceEntry with the address that each has, or was given."""
+    spec = entry.get("spec") or {}
+    own = [text for text in spec.get("addresses") or [] if is_ip(text) and ":" not in text]
+    hosts = {str(host).lower() for host in spec.get("hosts") or [] if "*" not in host}
+    if own:
+        return dict.fromkeys(sorted(hosts), own[0])
+    found: dict[str, str] = {}
+    for one in (entry.get("status") or {}).get("addresses") or []:
+        host, address = str(one.get("host", "")).lower(), str(one.get("value", ""))
+        if host in hosts and ":" not in address:
+            found.setdefault(host, address)
+    return found

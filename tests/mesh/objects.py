@@ -45,7 +45,7 @@ def _stored(resource: str, text: str, release: str) -> Obj:
     # The API sets both by its own clock, and who runs an object reports its status.
     found["metadata"]["creationTimestamp"] = given["metadata"].get("creationTimestamp", "2020-01-01T00:00:00Z")
     if "status" in given:
-        found["status"] = {**found["status"], **given["status"]}
+        found["status"] = {**found.get("status", {}), **given["status"]}
     return found
 
 
@@ -102,7 +102,8 @@ def endpoints(services: list[Obj], pods: list[Obj], *, legacy: bool = False) -> 
             and all(p["metadata"]["labels"].get(k) == v for k, v in spec["selector"].items())
         ]
         places = [(p["status"]["podIP"], {"kind": "Pod", "name": p["metadata"]["name"]}) for p in chosen]
-        ports = [{"name": p["name"], "port": p.get("targetPort", p["port"])} for p in spec["ports"]]
+        # Of no pod it is known what a port leads to.
+        ports = [{"name": p["name"], "port": p.get("targetPort", p["port"])} for p in spec["ports"] if places]
         named = {"name": meta["name"], "namespace": meta["namespace"]}
         if legacy:
             addresses = [{"ip": ip, "targetRef": pod} for ip, pod in places]

@@ -211,8 +211,8 @@ def settings(text: str, name: str = "istio") -> Json:
     ("text", "said"),
     [
         ("connectTimeout: 5s", []),
-        ("h2UpgradePolicy: UPGRADE", ["h2UpgradePolicy"]),
-        ("h2UpgradePolicy:", []),
+        ("verifyCertificateAtClient: true", ["verifyCertificateAtClient"]),
+        ("verifyCertificateAtClient:", []),
         ("trustDomain: cluster.local", []),
         ("trustDomain: books.test", ["trustDomain (identities are of cluster.local)"]),
         ("trustDomainAliases: [old]", ["trustDomainAliases"]),

@@ -168,6 +168,7 @@ class World:
             "DestinationRule": ("destinationrules", "networking"),
             "Gateway": ("gateways", "networking"),
             "ServiceEntry": ("serviceentries", "networking"),
+            "WorkloadEntry": ("workloadentries", "networking"),
             "Sidecar": ("sidecars", "networking"),
             "EnvoyFilter": ("envoyfilters", "networking"),
             "PeerAuthentication": ("peerauthentications", "security"),

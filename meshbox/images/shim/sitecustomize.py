@@ -34,9 +34,11 @@ _FLAG = "_labkit_shim"
 class _Names:
     """The cluster's names, read again when the file is replaced."""
 
-    def __init__(self, file: str, namespace: str) -> None:
+    def __init__(self, file: str, namespace: str, *, captured: bool = False) -> None:
         self._file = file
         self._namespace = namespace
+        self._captured = captured
+        self._entries: dict[str, str] = {}
         self._stamp: tuple[int, int] = (0, 0)
         self._services: dict[str, str] = {}
         self._headless: dict[str, list[str]] = {}
@@ -60,6 +62,9 @@ class _Names:
         self._headless = content.get("headless", {})
         self._external = content.get("external", {})
         self._pods = content.get("pods", {})
+        if self._captured:
+            # A sidecar that answers DNS also knows the hosts of ServiceEntries.
+            self._entries = content.get("entries", {})
 
     def _key(self, host: str) -> str | None:
         """ "name.namespace" of a Service's name in any of its forms; None for other names."""
@@ -86,6 +91,8 @@ class _Names:
             if name in self._pods:
                 return [self._pods[name]], ""
         key = self._key(host)
+        if known := self._entries.get(host.rstrip(".").lower()):
+            return [known], ""
         if key is None:
             return [], ""
         if key in self._services:
@@ -119,8 +126,9 @@ def install(environ: Mapping[str, str] | None = None) -> None:
     if not local or getattr(socket, _FLAG, False):
         return
     setattr(socket, _FLAG, True)
-    names = _Names(env.get("LABKIT_DNS", ""), env.get("LABKIT_NAMESPACE", "default"))
     capture = env.get("LABKIT_CAPTURE_SOCKET", "")
+    captured = bool(capture) and env.get("LABKIT_DNS_CAPTURE") == "true"
+    names = _Names(env.get("LABKIT_DNS", ""), env.get("LABKIT_NAMESPACE", "default"), captured=captured)
     bind = env.get("LABKIT_BIND") or pod
     _Network(names, local, pod, bind, capture, int(env.get("LABKIT_LOW_PORT_SHIFT") or 0)).put_in_place()
 
