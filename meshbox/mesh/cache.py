@@ -16,16 +16,10 @@ from meshbox.contracts import Event, Obj, Objects
 from meshbox.following import follow
 from meshbox.mesh.identities import CITADEL_TYPE, TRUST
 from meshbox.mesh.istio_validation.verdicts import Verdicts
-from meshbox.mesh.kinds import (
-    AUTHORIZATION_POLICIES,
-    ENVOY_FILTERS,
-    ISTIO_RESOURCES,
-    REQUEST_AUTHENTICATIONS,
-    RESOURCES,
-    SIDECARS,
-)
+from meshbox.mesh.kinds import ENVOY_FILTERS, ISTIO_RESOURCES, RESOURCES, SIDECARS
 from meshbox.mesh.model import labels
 from meshbox.mesh.pilot_metrics import MeshMonitor
+from meshbox.mesh.security_notices import unplayed
 from meshbox.mesh.settings import mesh_problem
 
 __all__ = ["ObjectCache"]
@@ -187,6 +181,8 @@ class ObjectCache:
         changed = before is None or before.get("spec") != obj.get("spec")
         for problem in _without_effect(resource, obj.get("spec") or {}) if changed else ():
             self._warn(obj, f"{problem} in the sandbox")
+        for problem in unplayed(resource, obj) if changed else ():
+            self._warn(obj, problem)
         if resource == ENVOY_FILTERS:
             return True
         problems = self._verdicts.of(obj)
@@ -201,12 +197,6 @@ def _without_effect(resource: str, spec: Obj) -> Iterator[str]:
     """What an object asks for that is not done here: a learner should not look for the mistake in the object."""
     if resource == ENVOY_FILTERS:
         yield "EnvoyFilter has no effect, since its Envoy is not Istio's own build,"
-    if resource == AUTHORIZATION_POLICIES and spec.get("action") in ("CUSTOM", "AUDIT"):
-        yield f"action {spec['action']} has no effect"
-    if resource == REQUEST_AUTHENTICATIONS:
-        for rule in spec.get("jwtRules") or []:
-            if isinstance(rule, dict) and not rule.get("jwks"):
-                yield f"the keys of issuer {rule.get('issuer', '')} are not fetched from jwksUri (give them as jwks)"
     if resource == SIDECARS and spec.get("ingress"):
         yield "the ingress listeners of a Sidecar have no effect"
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from meshbox.doors import CAPTURE_SOCKET, peer_check
 from meshbox.mesh import clusters, transport
-from meshbox.mesh.authorization import network_filters, policies_of
+from meshbox.mesh.authorization import asking_filters, judging_filters, network_filters
 from meshbox.mesh.envoy import BLACK_HOLE, PASSTHROUGH, Json, address, cidr, encode, extension, typed
 from meshbox.mesh.http_routes import Site
 from meshbox.mesh.jwt import jwt_filters
@@ -286,13 +286,7 @@ def inbound(proxy: Proxy) -> tuple[dict[str, bytes], dict[str, bytes]]:
     listeners: dict[str, bytes] = {}
     found: dict[str, bytes] = {}
     plan, memo = proxy.snapshot.plan, proxy.snapshot.memo
-    # What the filters of a chain are made of; in the rules of HTTP a change is a change of routes.
-    rules = json.dumps(
-        [
-            jwt_filters(proxy.snapshot, proxy.workload),
-            network_filters(proxy.snapshot, policies_of(proxy.snapshot, proxy.workload)),
-        ]
-    )
+    rules = "" if proxy.legacy else _rules(proxy, 0, None)
     raw = _raw_ports(proxy)
     for port, owner in application_ports(proxy).items():
         if owner and owner[1].protocol == "UDP":
@@ -300,7 +294,8 @@ def inbound(proxy: Proxy) -> tuple[dict[str, bytes], dict[str, bytes]]:
         name = clusters.inbound_name(port, owner, legacy=proxy.legacy)
         mode = mtls_mode(proxy.snapshot, proxy.workload, port)
         known = (owner[0].host, owner[0].namespace, owner[1]) if owner else None
-        key = ("inbound", proxy.workload, proxy.reporting, proxy.legacy, port, known, mode, rules, port in raw)
+        looked_at = _rules(proxy, port, owner) if proxy.legacy else rules
+        key = ("inbound", proxy.workload, proxy.reporting, proxy.legacy, port, known, mode, looked_at, port in raw)
         listener_name = f"{proxy.workload.ip}_{port}" if proxy.legacy else f"virtualInbound_{port}"
 
         def build(port: int = port, owner: _Owner = owner, name: str = name, mode: str = mode) -> bytes:
@@ -311,19 +306,31 @@ def inbound(proxy: Proxy) -> tuple[dict[str, bytes], dict[str, bytes]]:
     return listeners, found
 
 
+def _rules(proxy: Proxy, port: int, owner: _Owner) -> str:
+    """What the filters of a chain are made of, as a key: the rules of HTTP are in the routes."""
+    snapshot, workload = proxy.snapshot, proxy.workload
+    return json.dumps(
+        [
+            jwt_filters(snapshot, workload, port),
+            asking_filters(snapshot, workload),
+            judging_filters(snapshot, workload),
+            network_filters(snapshot, workload, owner),
+        ]
+    )
+
+
 def _inbound_listener(proxy: Proxy, port: int, owner: _Owner, cluster: str, mode: str, *, introduced: bool) -> Json:
-    policies = policies_of(proxy.snapshot, proxy.workload)
     protocol = owner[1].protocol if owner else ("TCP" if proxy.legacy else "AUTO")
     http = protocol in ("HTTP", "HTTP2", "GRPC", "GRPC-WEB", "AUTO")
 
     def filters(*, mtls: bool, force_tcp: bool = False) -> list[Json]:
-        inbound = Inbound(owner, mtls)
+        inbound = Inbound(owner, mtls, port)
         # In plain text a caller shows nothing that says who it is.
         door = [] if mtls else peer_check()
         prefix = f"inbound_{proxy.workload.ip}_{port}"
         if http and not force_tcp:
             return [*door, http_manager(proxy, "inbound", prefix, cluster, inbound=inbound)]
-        rules = network_filters(proxy.snapshot, policies)
+        rules = network_filters(proxy.snapshot, proxy.workload, owner)
         return [*door, *rules, tcp_proxy(proxy, cluster, [(cluster, 1)], inbound=inbound)]
 
     chains: list[Json] = []

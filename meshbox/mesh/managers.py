@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from meshbox.mesh import telemetry
-from meshbox.mesh.authorization import ALLOW_FILTER, DENY_FILTER
+from meshbox.mesh.authorization import asking_filters, judging_filters
 from meshbox.mesh.envoy import Json, extension, typed, xds_source
-from meshbox.mesh.jwt import jwt_filters
+from meshbox.mesh.jwt import ORIGIN_REFUSED, jwt_filters
 from meshbox.mesh.model import Workload
 from meshbox.mesh.peers import Inbound, peer_filters, peer_headers, peer_tlvs
 from meshbox.mesh.snapshot import Snapshot
@@ -27,9 +27,19 @@ _TCP_TYPE = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
 
 _CORS = extension("envoy.filters.http.cors", "envoy.extensions.filters.http.cors.v3.Cors")
 _FAULT = extension("envoy.filters.http.fault", "envoy.extensions.filters.http.fault.v3.HTTPFault")
-# Empty: the rules are in the routes, where a change reaches connections that are already open.
-_RBAC = [extension(name, "envoy.extensions.filters.http.rbac.v3.RBAC") for name in (DENY_FILTER, ALLOW_FILTER)]
 _ROUTER = extension("envoy.filters.http.router", "envoy.extensions.filters.http.router.v3.Router")
+_REFUSED_ORIGIN = {
+    "mappers": [
+        {
+            "filter": {
+                "status_code_filter": {
+                    "comparison": {"op": "EQ", "value": {"default_value": 401, "runtime_key": "istio.origin_refused"}}
+                }
+            },
+            "body": {"inline_string": ORIGIN_REFUSED},
+        }
+    ]
+}
 
 
 @dataclass(frozen=True)
@@ -90,8 +100,11 @@ def http_manager(
         chain += peer_filters(inbound, legacy=proxy.legacy)
     else:
         chain.append(peer_headers(proxy.workload, legacy=proxy.legacy))
+    tokens: list[Json] = []
     if side != "outbound":
-        chain += [*jwt_filters(proxy.snapshot, proxy.workload), *_RBAC]
+        snapshot, workload = proxy.snapshot, proxy.workload
+        tokens = jwt_filters(snapshot, workload, inbound.port if inbound else None)
+        chain += [*asking_filters(snapshot, workload), *tokens, *judging_filters(snapshot, workload)]
     chain += [*(filters or []), _CORS, _FAULT, _ROUTER]
     fields: Json = {
         "stat_prefix": stat_prefix,
@@ -115,6 +128,8 @@ def http_manager(
     elif side == "gateway":
         fields["forward_client_cert_details"] = "SANITIZE_SET"
         fields["set_current_client_cert_details"] = {"subject": True, "cert": True, "dns": True, "uri": True}
+    if proxy.legacy and tokens:
+        fields["local_reply_config"] = _REFUSED_ORIGIN
     spans = telemetry.tracing(proxy.reporting, proxy.workload)
     if spans is not None:
         fields["tracing"] = spans

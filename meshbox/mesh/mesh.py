@@ -16,11 +16,14 @@ from meshbox.mesh.certificates import LEGACY_LIFETIME, LIFETIME, Authority
 from meshbox.mesh.galley import Galley
 from meshbox.mesh.identities import IdentityWriter
 from meshbox.mesh.istio_validation.verdicts import Verdicts
+from meshbox.mesh.jwks import KeyFetcher
+from meshbox.mesh.kinds import REQUEST_AUTHENTICATIONS
 from meshbox.mesh.memo import Memo
 from meshbox.mesh.metrics_pages import page
 from meshbox.mesh.model import labels
 from meshbox.mesh.pilot_metrics import MeshMonitor
 from meshbox.mesh.secrets import SecretSource
+from meshbox.mesh.security_notices import denying
 from meshbox.mesh.snapshot import Snapshot
 from meshbox.mesh.translate import Config, translate
 from meshbox.mesh.xds import ProxyState, XdsServer
@@ -63,13 +66,15 @@ class Mesh:
         )
         self._proxies: dict[_Name, ProxyState] = {}
         self._memo = Memo()
+        self._component = "istio-pilot" if settings.legacy else "istiod"
+        self._keys = KeyFetcher(objects, lambda: self._snapshot, self._keys_changed, self._component)
+        self._told: dict[str, str] = {}
         self._snapshot = self._take()
         self._recent: list[str] = []
         self._rotation: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._again: asyncio.TimerHandle | None = None
         self._pause = AGAIN
-        self._component = "istio-pilot" if settings.legacy else "istiod"
         self._dirty_since = self._dirty_moment = 0.0
         self._pressed = False
         self._authority = Authority(settings.home / "mesh", LEGACY_LIFETIME if settings.legacy else LIFETIME)
@@ -109,11 +114,12 @@ class Mesh:
             await asyncio.gather(self._rotation, return_exceptions=True)
         if self._galley is not None:
             await self._galley.stop()
-        await asyncio.gather(self._cache.stop(), self._identities.stop())
+        await asyncio.gather(self._cache.stop(), self._identities.stop(), self._keys.stop())
         await self._server.stop()
 
     def _take(self) -> Snapshot:
-        return Snapshot(self._cache.current(), self._settings.plan, legacy=self._settings.legacy, memo=self._memo)
+        legacy, keys = self._settings.legacy, self._keys.keys
+        return Snapshot(self._cache.current(), self._settings.plan, legacy=legacy, memo=self._memo, keys=keys)
 
     async def _rotate(self) -> None:
         while True:
@@ -158,7 +164,20 @@ class Mesh:
             with failures.spared(partial(self._untold, key)):
                 self._state(key).update(config, began, since)
         self._refresh_secrets()
+        self._keys.follow()
+        self._say_what_denies()
         log.debug("%d proxies computed in %.1f ms", len(configs), (time.monotonic() - began) * 1000)
+
+    def _keys_changed(self) -> None:
+        self._changed(REQUEST_AUTHENTICATIONS)
+
+    def _say_what_denies(self) -> None:
+        """Tell of each policy that denies all, once for each reason."""
+        found = {obj["metadata"]["uid"]: (obj, problem) for obj, problem in denying(self._snapshot)}
+        for uid, (obj, problem) in found.items():
+            if self._told.get(uid) != problem:
+                self._objects.event(obj, "Warning", "ConfigRejected", problem, self._component)
+        self._told = {uid: problem for uid, (_, problem) in found.items()}
 
     def _translated(self) -> dict[_Name, Config] | None:
         """What every proxy should have; where the last change cannot be translated, as if it had not been made."""

@@ -33,6 +33,10 @@ __all__ = [
 ]
 
 
+TRUST_DOMAIN = "cluster.local"
+"""Whose identities the mesh's are, unless its settings name another."""
+
+
 def labels(obj: View) -> dict[str, str]:
     """The labels of an object."""
     return obj["metadata"].get("labels") or {}
@@ -243,6 +247,7 @@ class MeshConfig:
         sampling: Percentage of requests traced unless a Telemetry object says otherwise.
         providers: Extension providers by name.
         connect_timeout: Seconds to wait for a TCP connection.
+        trust_domains: The mesh's own trust domain, then those that stand for it.
     """
 
     root_namespace: str = "istio-system"
@@ -256,6 +261,7 @@ class MeshConfig:
     sampling: float = 1.0
     providers: Mapping[str, Any] = field(default_factory=dict, hash=False)
     connect_timeout: float = 10.0
+    trust_domains: tuple[str, ...] = (TRUST_DOMAIN,)
 
     @classmethod
     def of(cls, config_maps: Iterable[ConfigMap], pilots: Iterable[Pod], *, legacy: bool) -> MeshConfig:
@@ -285,4 +291,7 @@ class MeshConfig:
             zipkin=zipkin,
             sampling=number(tracing.get("sampling"), sampling),
             providers={str(p["name"]): p for p in mesh.get("extensionProviders") or [] if "name" in p},
+            trust_domains=tuple(
+                dict.fromkeys((mesh.get("trustDomain") or TRUST_DOMAIN, *(mesh.get("trustDomainAliases") or ())))
+            ),
         )

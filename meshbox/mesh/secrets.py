@@ -19,7 +19,7 @@ from meshbox.mesh.xds import ProxyState
 if TYPE_CHECKING:
     from meshbox.typed.services import Secret
 
-__all__ = ["SecretSource"]
+__all__ = ["SecretSource", "system_roots"]
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class SecretSource:
             certificate, private = self._file(pod, chain), self._file(pod, key)
             return _certificate(certificate, private) if certificate and private else None
         if scheme == "file-root":
-            roots = _system_roots() if rest == "system" else self._file(pod, rest)
+            roots = system_roots() if rest == "system" else self._file(pod, rest)
             return _trusted(roots) if roots else None
         return None
 
@@ -136,5 +136,6 @@ def _data(secret: Secret | None, *keys: str) -> str:
     return ""
 
 
-def _system_roots() -> str:
+def system_roots() -> str:
+    """The certificates of the authorities that this machine trusts, as text; "" where it has none."""
     return next((Path(path).read_text() for path in _SYSTEM_ROOTS if Path(path).exists()), "")

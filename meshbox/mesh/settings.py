@@ -23,6 +23,7 @@ _FORMS: dict[str, type | tuple[type, ...]] = {
     "defaultConfig.tracing.zipkin": dict,
     "defaultConfig.tracing.zipkin.address": str,
     "extensionProviders": list,
+    "trustDomainAliases": list,
     "neverInjectSelector": list,
     "alwaysInjectSelector": list,
 }

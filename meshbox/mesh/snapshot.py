@@ -15,6 +15,7 @@ from labkit.ground.labels import selects
 from labkit.ground.routing import MESH, DestinationRules, VirtualService, read
 from meshbox.addresses import AddressPlan
 from meshbox.contracts import View
+from meshbox.mesh.attachment import is_for_targets, target_refs
 from meshbox.mesh.kinds import (
     CONFIG_MAPS,
     DESTINATION_RULES,
@@ -129,17 +130,25 @@ class Snapshot:
         plan: The sandbox's addresses.
         legacy: Whether Istio 1.2's rules apply.
         memo: Keeps what snapshots have in common.
+        keys: The keys that were fetched, by where they came from.
 
     Attributes:
         modes: What `mtls_mode` has found for a workload's port.
     """
 
     def __init__(
-        self, objects: Mapping[str, Iterable[View]], plan: AddressPlan, *, legacy: bool, memo: Memo | None = None
+        self,
+        objects: Mapping[str, Iterable[View]],
+        plan: AddressPlan,
+        *,
+        legacy: bool,
+        memo: Memo | None = None,
+        keys: Mapping[str, str] | None = None,
     ) -> None:
         self._sorted: dict[str, list[Any]] = {}
         self.plan = plan
         self.legacy = legacy
+        self.keys = dict(keys or {})
         self.memo = memo or Memo()
         self.memo.turn()
         self._objects: dict[str, list[Any]] = {resource: list(objects.get(resource, ())) for resource in RESOURCES}
@@ -214,7 +223,8 @@ class Snapshot:
         """What a proxy's configuration is made of besides VirtualServices, its own pod and a gateway's secrets."""
         resources = [resource for resource in ISTIO_RESOURCES if resource not in (VIRTUAL_SERVICES, ENVOY_FILTERS)]
         objects = (obj for resource in (SERVICES, *resources) for obj in self._objects[resource])
-        return self.memo.same(Known((Identity(objects), self.services, self.mesh)))
+        keys = tuple(sorted(self.keys.items()))
+        return self.memo.same(Known((Identity(objects), self.services, self.mesh, keys)))
 
     @functools.cached_property
     def _destination_rules(self) -> list[DestinationRule]:
@@ -240,14 +250,19 @@ class Snapshot:
         return set() if number is None else {number}
 
     def selected(self, kind: Kind[_T], workload: Workload) -> list[_T]:
-        """Objects of a kind that apply to `workload`: in its namespace or the root one, selecting its labels."""
+        """Objects of a kind that apply to `workload`: in its namespace or the root one, selecting its labels or the
+        Gateway it stands for.
+        """
         found = []
         for obj in self.all(kind):
             spec = obj.get("spec") or {}
             selector = spec.get("selector") or spec.get("workloadSelector") or {}
             wanted = selector.get("matchLabels") or selector.get("labels") or {}
             namespace = obj["metadata"]["namespace"]
-            if namespace in (workload.namespace, self.mesh.root_namespace) and selects(wanted, workload.labels):
+            if namespace not in (workload.namespace, self.mesh.root_namespace):
+                continue
+            targets = target_refs(spec)
+            if is_for_targets(targets, namespace, workload) if targets else selects(wanted, workload.labels):
                 found.append(obj)
         return found
 
