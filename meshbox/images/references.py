@@ -18,7 +18,19 @@ __all__ = ["ProgramNotFoundError", "find", "known", "launch", "modules"]
 
 _PLAIN = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
 
-_MODULES = ("bookinfo", "echo", "httpbin", "istio", "addons", "grafana", "kiali", "programs", "prometheus", "proxyv2")
+_MODULES = (
+    "bookinfo",
+    "echo",
+    "extauthz",
+    "httpbin",
+    "istio",
+    "addons",
+    "grafana",
+    "kiali",
+    "programs",
+    "prometheus",
+    "proxyv2",
+)
 """Modules of this package with a tuple IMAGES."""
 
 
