@@ -109,13 +109,23 @@ async def test_a_dry_run_counts_and_lets_pass(shop: Bookshop) -> None:
         async def shown() -> bool:
             assert await status(shop, "/not") == 200
             assert await status(shop, "/yes") == 200
-            found = await counted(shop, "ratings-v1", "istio_dry_run")
+            found = await counted(shop, "ratings-v1", "authz_dry_run")
             return all(
                 any(a in name and b in name and count for name, count in found.items())
                 for a, b in (("deny", "denied"), ("deny", "allowed"), ("allow", "denied"), ("allow", "allowed"))
             )
 
         await shop.until(shown, "shadow counters")
+        log = shop.pods["ratings-v1"].log
+        assert log is not None
+        streams = await asyncio.open_unix_connection(log.parent / "admin.sock")
+        assert (await shop._ask(*streams, "/logging?rbac=debug", "POST", {"host": "admin"})).status == 200
+        assert await status(shop, "/not") == 200
+
+        def logged() -> bool:
+            return "shadow denied, matched policy ns[bookinfo]-policy[dry]-rule[0]" in log.read_text()
+
+        await shop.until(logged, "the log names the policy")
     finally:
         shop.remove("authorizationpolicies.security.istio.io", "dry")
         shop.remove("authorizationpolicies.security.istio.io", "dry-allow")
