@@ -10,18 +10,16 @@ pod's localhost. What asks for no certificate takes connections of this user's p
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from meshbox.doors import CAPTURE_SOCKET, peer_check
 from meshbox.mesh import clusters, transport
-from meshbox.mesh.authorization import asking_filters, judging_filters, network_filters
+from meshbox.mesh.authorization import network_filters
 from meshbox.mesh.envoy import BLACK_HOLE, PASSTHROUGH, Json, address, cidr, encode, extension, typed
 from meshbox.mesh.http_routes import Site
-from meshbox.mesh.jwt import jwt_filters
-from meshbox.mesh.managers import Proxy, http_manager, tcp_proxy
+from meshbox.mesh.managers import Proxy, http_manager, inbound_rules, tcp_proxy
 from meshbox.mesh.model import TLS_PROTOCOLS, Port, Service
 from meshbox.mesh.peers import Inbound, peer_reader
 from meshbox.mesh.security import mtls_mode
@@ -286,7 +284,7 @@ def inbound(proxy: Proxy) -> tuple[dict[str, bytes], dict[str, bytes]]:
     listeners: dict[str, bytes] = {}
     found: dict[str, bytes] = {}
     plan, memo = proxy.snapshot.plan, proxy.snapshot.memo
-    rules = "" if proxy.legacy else _rules(proxy, 0, None)
+    rules = "" if proxy.legacy else inbound_rules(proxy, 0, None)
     raw = _raw_ports(proxy)
     for port, owner in application_ports(proxy).items():
         if owner and owner[1].protocol == "UDP":
@@ -294,8 +292,9 @@ def inbound(proxy: Proxy) -> tuple[dict[str, bytes], dict[str, bytes]]:
         name = clusters.inbound_name(port, owner, legacy=proxy.legacy)
         mode = mtls_mode(proxy.snapshot, proxy.workload, port)
         known = (owner[0].host, owner[0].namespace, owner[1]) if owner else None
-        looked_at = _rules(proxy, port, owner) if proxy.legacy else rules
-        key = ("inbound", proxy.workload, proxy.reporting, proxy.legacy, port, known, mode, looked_at, port in raw)
+        looked_at = inbound_rules(proxy, port, owner) if proxy.legacy else rules
+        same = (proxy.workload, proxy.reporting, proxy.legacy)
+        key = ("inbound", *same, port, known, mode, looked_at, port in raw)
         listener_name = f"{proxy.workload.ip}_{port}" if proxy.legacy else f"virtualInbound_{port}"
 
         def build(port: int = port, owner: _Owner = owner, name: str = name, mode: str = mode) -> bytes:
@@ -304,19 +303,6 @@ def inbound(proxy: Proxy) -> tuple[dict[str, bytes], dict[str, bytes]]:
         listeners[listener_name] = memo(key, build)
         found[name] = encode(clusters.inbound_cluster(name, proxy.local, plan.port(port), owner))
     return listeners, found
-
-
-def _rules(proxy: Proxy, port: int, owner: _Owner) -> str:
-    """What the filters of a chain are made of, as a key: the rules of HTTP are in the routes."""
-    snapshot, workload = proxy.snapshot, proxy.workload
-    return json.dumps(
-        [
-            jwt_filters(snapshot, workload, port),
-            asking_filters(snapshot, workload),
-            judging_filters(snapshot, workload),
-            network_filters(snapshot, workload, owner),
-        ]
-    )
 
 
 def _inbound_listener(proxy: Proxy, port: int, owner: _Owner, cluster: str, mode: str, *, introduced: bool) -> Json:
@@ -338,7 +324,7 @@ def _inbound_listener(proxy: Proxy, port: int, owner: _Owner, cluster: str, mode
         match: Json = {"transport_protocol": "tls"}
         if mode == "PERMISSIVE":
             match["application_protocols"] = list(transport.ISTIO_ALPN)
-        socket = transport.downstream_mutual(http=http)
+        socket = transport.downstream_mutual(http=http, trust_domains=proxy.snapshot.mesh.trust_domains)
         chains.append(
             {
                 "name": f"{port}_mtls",

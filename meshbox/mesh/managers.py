@@ -3,19 +3,22 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Literal
 
+from labkit.ground import reading
 from meshbox.mesh import telemetry
-from meshbox.mesh.authorization import asking_filters, judging_filters
+from meshbox.mesh.authorization import asking_filters, judging_filters, network_filters
 from meshbox.mesh.envoy import Json, extension, typed, xds_source
 from meshbox.mesh.jwt import ORIGIN_REFUSED, jwt_filters
-from meshbox.mesh.model import Workload
+from meshbox.mesh.model import Port, Service, Workload, annotations_of
 from meshbox.mesh.peers import Inbound, peer_filters, peer_headers, peer_tlvs
+from meshbox.mesh.settings import number
 from meshbox.mesh.snapshot import Snapshot
 from meshbox.mesh.telemetry import Reporting
 
-__all__ = ["Proxy", "http_manager", "tcp_proxy"]
+__all__ = ["Proxy", "http_manager", "inbound_rules", "tcp_proxy"]
 
 
 Side = Literal["inbound", "outbound", "gateway"]
@@ -74,6 +77,29 @@ def _logs(proxy: Proxy, inbound: Inbound | None) -> list[Json]:
     return logs
 
 
+def inbound_rules(proxy: Proxy, port: int, owner: tuple[Service, Port] | None) -> str:
+    """What policies make of the chains before an application's port, as a key: HTTP's own rules are in the routes."""
+    snapshot, workload = proxy.snapshot, proxy.workload
+    made = (
+        jwt_filters(snapshot, workload, port),
+        asking_filters(snapshot, workload),
+        judging_filters(snapshot, workload),
+        network_filters(snapshot, workload, owner),
+    )
+    return json.dumps((made, snapshot.mesh.trust_domains))
+
+
+def _trusted_proxies(proxy: Proxy) -> int:
+    """How many proxies before a gateway are believed: as its pod says, else the mesh."""
+    pod = proxy.snapshot.pods[proxy.workload.namespace, proxy.workload.pod]
+    try:
+        own = reading.yaml_value(annotations_of(pod).get("proxy.istio.io/config", ""))
+        found = own["gatewayTopology"]["numTrustedProxies"]
+    except (reading.ReadingError, KeyError, TypeError):
+        found = None
+    return max(int(number(found, proxy.snapshot.mesh.trusted_proxies)), 0)
+
+
 def http_manager(
     proxy: Proxy,
     side: Side,
@@ -126,6 +152,8 @@ def http_manager(
         fields["forward_client_cert_details"] = "APPEND_FORWARD"
         fields["set_current_client_cert_details"] = {"subject": True, "dns": True, "uri": True}
     elif side == "gateway":
+        if trusted := _trusted_proxies(proxy):
+            fields["xff_num_trusted_hops"] = trusted
         fields["forward_client_cert_details"] = "SANITIZE_SET"
         fields["set_current_client_cert_details"] = {"subject": True, "cert": True, "dns": True, "uri": True}
     if proxy.legacy and tokens:

@@ -62,6 +62,7 @@ class Workload:
         proxy: "sidecar", "router" (a gateway) or "" without a proxy.
         ports: The ports its containers declare, the proxy's own excepted.
         unprivileged: Whether its proxy may not bind ports below 1024.
+        trust_domain: Whose identity it has.
     """
 
     pod: str
@@ -74,12 +75,13 @@ class Workload:
     proxy: str = ""
     ports: tuple[int, ...] = ()
     unprivileged: bool = False
+    trust_domain: str = TRUST_DOMAIN
 
     def __hash__(self) -> int:
         return hash((self.namespace, self.pod))
 
     @classmethod
-    def of(cls, pod: Pod) -> Workload:
+    def of(cls, pod: Pod, trust_domain: str = TRUST_DOMAIN) -> Workload:
         """The workload that `pod` is an instance of."""
         meta, spec = pod["metadata"], pod.get("spec", {})
         owner = next((o for o in meta.get("ownerReferences", []) if o.get("controller")), None)
@@ -115,6 +117,7 @@ class Workload:
             proxy=role,
             ports=tuple(sorted(ports)),
             unprivileged=unprivileged,
+            trust_domain=trust_domain,
         )
 
     @property
@@ -142,7 +145,7 @@ class Workload:
     @property
     def principal(self) -> str:
         """The SPIFFE identity."""
-        return f"spiffe://cluster.local/ns/{self.namespace}/sa/{self.service_account}"
+        return f"spiffe://{self.trust_domain}/ns/{self.namespace}/sa/{self.service_account}"
 
 
 @dataclass(frozen=True)
@@ -248,6 +251,7 @@ class MeshConfig:
         providers: Extension providers by name.
         connect_timeout: Seconds to wait for a TCP connection.
         trust_domains: The mesh's own trust domain, then those that stand for it.
+        trusted_proxies: How many proxies before a gateway are believed in X-Forwarded-For.
     """
 
     root_namespace: str = "istio-system"
@@ -262,6 +266,7 @@ class MeshConfig:
     providers: Mapping[str, Any] = field(default_factory=dict, hash=False)
     connect_timeout: float = 10.0
     trust_domains: tuple[str, ...] = (TRUST_DOMAIN,)
+    trusted_proxies: int = 0
 
     @classmethod
     def of(cls, config_maps: Iterable[ConfigMap], pilots: Iterable[Pod], *, legacy: bool) -> MeshConfig:
@@ -292,6 +297,9 @@ class MeshConfig:
             sampling=number(tracing.get("sampling"), sampling),
             providers={str(p["name"]): p for p in mesh.get("extensionProviders") or [] if "name" in p},
             trust_domains=tuple(
-                dict.fromkeys((mesh.get("trustDomain") or TRUST_DOMAIN, *(mesh.get("trustDomainAliases") or ())))
+                dict.fromkeys(
+                    (mesh.get("trustDomain") or TRUST_DOMAIN, *map(str, mesh.get("trustDomainAliases") or ()))
+                )
             ),
+            trusted_proxies=int(number((defaults.get("gatewayTopology") or {}).get("numTrustedProxies"), 0)),
         )

@@ -18,6 +18,7 @@ _FORMS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("outboundTrafficPolicy", "defaultConfig"), dict),
     **dict.fromkeys(("enableAutoMtls", "enableTracing"), bool),
     "outboundTrafficPolicy.mode": str,
+    "defaultConfig.gatewayTopology": dict,
     "defaultConfig.tracing": dict,
     "defaultConfig.tracing.sampling": (int, float),
     "defaultConfig.tracing.zipkin": dict,

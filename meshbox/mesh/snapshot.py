@@ -154,9 +154,10 @@ class Snapshot:
         self._objects: dict[str, list[Any]] = {resource: list(objects.get(resource, ())) for resource in RESOURCES}
         pods = [pod for pod in self._of(PODS) if (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")]
         self.pods = {(pod["metadata"]["namespace"], pod["metadata"]["name"]): pod for pod in pods}
-        self.workloads = {key: self.memo.same(Workload.of(pod)) for key, pod in self.pods.items()}
         pilots = [pod for pod in pods if labels(pod).get("istio") == "pilot"]
         self.mesh = MeshConfig.of(self._of(CONFIG_MAPS), pilots, legacy=legacy)
+        domain = self.mesh.trust_domains[0]
+        self.workloads = {key: self.memo.same(Workload.of(pod, domain)) for key, pod in self.pods.items()}
         self.services = (
             *kubernetes_services(
                 self._of(SERVICES),

@@ -333,3 +333,41 @@ async def test_the_mesh_other_names(shop: Bookshop) -> None:
         await in_force(shop, 403, "/no")
         assert await status(shop) == 200
         assert (await shop.http(shop.pods["ratings-v1"].ip, 9080)).status == 403
+    # Identities move with the mesh's own name; what says cluster.local goes on to mean them.
+    shop.mesh_config(accessLogFile="/dev/stdout", trustDomain="new.example", trustDomainAliases=["cluster.local"])
+    deny = {**RATINGS, "action": "DENY", "rules": [{"from": [{"source": {"principals": ["cluster.local/ns/*/sa/x"]}}]}]}
+    allow = {**RATINGS, "rules": [{"from": [{"source": {"principals": ["cluster.local/ns/bookinfo/sa/client-sa"]}}]}]}
+    async with shop.rules(("AuthorizationPolicy", "alias", allow), ("AuthorizationPolicy", "other", deny)):
+
+        async def moved() -> bool:
+            reply = await shop.get(host="ratings")
+            told = reply.json["headers"]["x-forwarded-client-cert"] if reply.status == 200 else ""
+            return "URI=spiffe://new.example/ns/bookinfo/sa/client-sa" in told
+
+        await shop.until(moved, "the client has its new name")
+        assert (await shop.http(shop.pods["ratings-v1"].ip, 9080)).status == 403
+    shop.mesh_config(accessLogFile="/dev/stdout")
+
+
+async def test_the_caller_before_trusted_proxies(shop: Bookshop) -> None:
+    shop.mesh_config(accessLogFile="/dev/stdout", defaultConfig={"gatewayTopology": {"numTrustedProxies": 1}})
+    server = {"port": {"number": 8080, "name": "http", "protocol": "HTTP"}, "hosts": ["shop.test"]}
+    gateway = {"selector": {"istio": "ingressgateway"}, "servers": [server]}
+    spec = {"hosts": ["shop.test"], "gateways": ["shop"], "http": [{"route": [{"destination": {"host": "ratings"}}]}]}
+    rule = {"from": [{"source": {"remoteIpBlocks": ["10.1.0.0/16"]}}]}
+    deny = {"selector": {"matchLabels": {"istio": "ingressgateway"}}, "action": "DENY", "rules": [rule]}
+    shop.istio("AuthorizationPolicy", "remote", deny, "istio-system")
+    try:
+        async with shop.rules(("Gateway", "shop", gateway), ("VirtualService", "shop", spec)):
+            await shop.listening(shop.pods["ingress"].ip, 8080)
+
+            async def denied() -> bool:
+                headers = {"x-forwarded-for": "9.9.9.9, 10.1.2.3"}
+                return (await shop.enter(headers=headers)).status == 403
+
+            await shop.until(denied, "the last but one is whom the gateway believes")
+            assert (await shop.enter(headers={"x-forwarded-for": "10.1.2.3, 9.9.9.9"})).status == 200
+            assert (await shop.enter()).status == 200
+    finally:
+        shop.remove("authorizationpolicies.security.istio.io", "remote", "istio-system")
+        shop.mesh_config(accessLogFile="/dev/stdout")
