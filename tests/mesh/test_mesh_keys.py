@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -11,10 +12,12 @@ import pytest
 
 from labkit.ground.reading import ReadingError
 from labkit.ground.web import Request, Response, listen
+from meshbox.images.extauthz.keys import KEYS as PUBLISHED
+from meshbox.mesh import jwks
 from meshbox.mesh.jwks import fetch
 from meshbox.mesh.jwt import key_source, nobodys_keys
 
-from .objects import PLAN, service, snapshot
+from .objects import PLAN, istio, service, snapshot
 
 Obj = dict[str, Any]
 KEYS = {"keys": [{"kty": "oct", "k": "YQ"}]}
@@ -87,3 +90,43 @@ def test_nobodys_keys_are_one_key_and_always_the_same() -> None:
     (key,) = json.loads(nobodys_keys())["keys"]
     assert (key["kty"], key["alg"], sorted(key)) == ("EC", "ES256", ["alg", "crv", "kid", "kty", "x", "y"])
     assert nobodys_keys() is nobodys_keys()
+
+
+class Told:
+    """Takes events as the API does."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def event(self, _involved: Obj, _type: str, _reason: str, message: str, _component: str) -> None:
+        self.messages.append(message)
+
+
+@pytest.mark.parametrize(
+    ("branch", "held"),
+    [("istio/istio/release-1.30/security/tools/jwt/samples", True), ("other/istio/main/security", False)],
+)
+async def test_the_keys_of_istios_own_samples_are_known_without_a_network(
+    branch: str, held: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = f"https://raw.githubusercontent.com/{branch}/jwks.json"
+
+    def nowhere(*_: Any) -> str:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(jwks, "fetch", nowhere)
+    spec = {"jwtRules": [{"issuer": "testing@secure.istio.io", "jwksUri": place}]}
+    snap = snapshot(request_authentications=[istio("r", spec)])
+    told: Any = Told()
+    changes: list[bool] = []
+    fetcher = jwks.KeyFetcher(told, lambda: snap, lambda: changes.append(True), "istiod")
+    fetcher.follow()
+    async with asyncio.timeout(240):
+        while not told.messages:
+            await asyncio.sleep(0)
+    await fetcher.stop()
+    (said,) = told.messages
+    assert place in said
+    assert "no route to host" in said
+    assert ("publishes with its samples" in said, "refused (401)" in said) == (held, not held)
+    assert (fetcher.keys, changes) == (({place: json.dumps(PUBLISHED)}, [True]) if held else ({}, []))

@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from labkit.ground.typed import security as fields
+from meshbox.contracts import AdmissionRequest
+from meshbox.mesh.admission import MeshAdmission
 from meshbox.mesh.authorization import asking_filters, judging_filters, network_filters, route_config
 from meshbox.mesh.jwt import jwt_filters, nobodys_keys
 from meshbox.mesh.kinds import AUTHORIZATION_POLICIES, REQUEST_AUTHENTICATIONS, RESOURCES, Kind
@@ -16,7 +19,8 @@ from meshbox.mesh.security import mtls_mode
 from meshbox.mesh.security_notices import denying, unplayed
 from meshbox.mesh.snapshot import Snapshot
 
-from .objects import istio, snapshot, workload
+from .cluster import Cluster
+from .objects import PLAN, istio, snapshot, workload
 
 Obj = dict[str, Any]
 
@@ -291,6 +295,16 @@ def test_an_audit_is_no_judgement_and_says_so() -> None:
     assert told(snap) == told(snapshot())
     (said,) = unplayed("authorizationpolicies.security.istio.io", {"spec": {"action": "AUDIT", "rules": [{}]}})
     assert "no audit back-end" in said
+
+
+def test_a_warning_is_said_when_it_is_applied(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path, "1.30.3", PLAN)
+    obj = {**istio("p", {"action": "AUDIT", "rules": [{}]}), "kind": "AuthorizationPolicy"}
+    request = AdmissionRequest("CREATE", AUTHORIZATION_POLICIES, "bookinfo", "p", obj)
+    MeshAdmission(cluster, cluster.settings).validate(request)
+    (said,) = request.warnings
+    assert said.startswith("action AUDIT enforces nothing")
+    cluster.close()
 
 
 ORIGIN = {"issuer": "books", "jwks": '{"keys": []}'}
