@@ -22,7 +22,7 @@ from labkit.ground.client import Answer, Connections
 from labkit.ground.hosts import DOMAIN
 from meshbox.contracts import Objects, View
 from meshbox.images.extauthz.keys import KEYS
-from meshbox.mesh.field_values import nanoseconds
+from meshbox.mesh.field_values import ConfigError, nanoseconds
 from meshbox.mesh.jwt import key_source, token_rules
 from meshbox.mesh.secrets import system_roots
 from meshbox.mesh.snapshot import Snapshot
@@ -121,8 +121,8 @@ class KeyFetcher:
         while True:
             try:
                 keys = await asyncio.to_thread(fetch, self._snapshot(), place, source.wait)
-            except (OSError, reading.ReadingError) as error:
-                problem = str(error) or type(error).__name__
+            except (OSError, ValueError, reading.ReadingError) as error:
+                problem = _words(error)
                 if _PUBLISHED.fullmatch(place) and place not in self.keys:
                     # Istio's own tasks use these, and have to go well without a network.
                     self.keys[place] = json.dumps(KEYS)
@@ -153,6 +153,21 @@ class KeyFetcher:
             self._objects.event(user, "Warning", "JwksFetchFailed", message, self._component)
 
 
+def _words(error: Exception) -> str:
+    """Why a fetch failed, for whoever wrote where to fetch from."""
+    if isinstance(error, reading.ReadingError):
+        return f"what was answered is no JSON: {error}"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"no TLS is spoken there ({error.reason})"
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return "that is no URL, or names no host"
+
+
 def _wanted(snapshot: Snapshot) -> dict[str, _Source]:
     found: dict[str, _Source] = {}
     for obj, rule in token_rules(snapshot):
@@ -166,7 +181,10 @@ def _wanted(snapshot: Snapshot) -> dict[str, _Source]:
 
 
 def _wait(rule: JWTRule) -> float:
-    return nanoseconds(rule["timeout"]) / 10**9 if rule.get("timeout") else WAIT
+    try:
+        return nanoseconds(rule["timeout"]) / 10**9 if rule.get("timeout") else WAIT
+    except ConfigError:
+        return WAIT
 
 
 def _service(snapshot: Snapshot, host: str) -> Service | None:
@@ -185,8 +203,12 @@ def _port(place: str) -> int:
 
 
 def _near(snapshot: Snapshot, place: str) -> Hashable:
-    service = _service(snapshot, urlsplit(place).hostname or "")
-    return tuple((e.address, e.port) for e in service.endpoints.get(_port(place), ())) if service else None
+    try:
+        service, port = _service(snapshot, urlsplit(place).hostname or ""), _port(place)
+    except ValueError:
+        # No URL: whoever fetches says so.
+        return None
+    return tuple((e.address, e.port) for e in service.endpoints.get(port, ())) if service else None
 
 
 def _addresses(snapshot: Snapshot, place: str) -> Iterator[tuple[str, int]]:

@@ -16,6 +16,7 @@ from meshbox.images.extauthz.keys import KEYS as PUBLISHED
 from meshbox.mesh import jwks
 from meshbox.mesh.jwks import fetch
 from meshbox.mesh.jwt import key_source, nobodys_keys
+from meshbox.mesh.kinds import REQUEST_AUTHENTICATIONS
 
 from .objects import PLAN, istio, service, snapshot
 
@@ -84,6 +85,24 @@ def test_the_cluster_is_asked_and_nothing_else_of_this_machine(place: str, why: 
     snap = snapshot(services=[service("keys", ("http", 8000))])
     with pytest.raises(OSError, match=why):
         fetch(snap, place, 5)
+
+
+@pytest.mark.parametrize("place", ["http://[x/", "http://a:99999/", "http://a..b/", "http://" + "a" * 70 + ".test/"])
+async def test_what_is_no_url_is_told_of_and_stops_nothing(place: str) -> None:
+    obj = {
+        **istio("r", {"jwtRules": [{"issuer": "x", "jwksUri": place, "timeout": "x"}]}),
+        "kind": "RequestAuthentication",
+    }
+    snap = snapshot(kept={REQUEST_AUTHENTICATIONS: [obj]})
+    told: Any = Told()
+    fetcher = jwks.KeyFetcher(told, lambda: snap, lambda: None, "istiod")
+    fetcher.follow()
+    async with asyncio.timeout(240):
+        while not told.messages:
+            await asyncio.sleep(0)
+    fetcher.follow()
+    await fetcher.stop()
+    assert told.messages[0].endswith("its tokens are refused (401): that is no URL, or names no host")
 
 
 def test_nobodys_keys_are_one_key_and_always_the_same() -> None:
