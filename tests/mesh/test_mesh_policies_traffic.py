@@ -5,9 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -16,13 +13,13 @@ import pytest_asyncio
 
 from labkit.ground.web import Request
 from meshbox.addresses import AddressPlan
-from meshbox.images import ContainerContext, ImageName, find, launch
 from meshbox.images.extauthz.keys import answer
 from meshbox.images.extauthz.server import DENIED
 
+from .askers import authorizer, providers
 from .bookshop import Bookshop, opened
 from .test_mesh_security_traffic import encoded, token
-from .world import App, Pod, Reply
+from .world import App, Reply
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -202,42 +199,6 @@ async def test_what_else_a_rule_about_tokens_says(shop: Bookshop) -> None:
         assert await status(shop, "/open", headers={"x-other": good}) == 401
 
 
-async def authorizer(shop: Bookshop) -> tuple[Pod, subprocess.Popen[bytes]]:
-    """Istio's sample, started as the node starts it."""
-    shop.service("ext-authz", [{"name": "http", "port": 8000}, {"name": "grpc", "port": 9000}])
-    pod = await shop.pod("ext-authz", {"app": "ext-authz"}, ports=(8000, 9000), role="")
-    root = shop.settings.home / "pods" / pod.name
-    root.mkdir(parents=True)
-    reference = "registry.istio.io/testing/ext-authz:latest"
-    image = find(reference)
-    assert image is not None
-    context = ContainerContext(
-        pod=pod.obj,
-        container={"name": "ext-authz", "image": reference},
-        image=ImageName.parse(reference),
-        argv=image.command_line([], []),
-        env={},
-        settings=shop.settings,
-        pod_ip=pod.ip,
-        local_ip=pod.local,
-        bind=pod.ip,
-        root=root,
-    )
-    started = launch(image, context)
-    module, _, function = started.entry.partition(":")
-    pod.log = root / "log"
-    with open(pod.log, "ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-c", f"import {module} as m; raise SystemExit(m.{function}())", *started.argv[1:]],
-            env={**os.environ, **started.env, "LABKIT_BIND": pod.ip, "LABKIT_LOCAL_IP": pod.local},
-            stdout=log,
-            stderr=log,
-        )
-    for port in (8000, 9000):
-        await shop.listening(pod.ip, port)
-    return pod, process
-
-
 def asking(provider: str, *paths: str) -> tuple[str, str, Obj]:
     rules = [{"to": [{"operation": {"paths": list(paths)}}]}]
     return (
@@ -245,27 +206,6 @@ def asking(provider: str, *paths: str) -> tuple[str, str, Obj]:
         f"ask-{provider}",
         {**RATINGS, "action": "CUSTOM", "provider": {"name": provider}, "rules": rules},
     )
-
-
-def providers(shop: Bookshop) -> None:
-    where = "ext-authz.bookinfo.svc.cluster.local"
-    http = {
-        "service": where,
-        "port": 8000,
-        "includeRequestHeadersInCheck": ["x-ext-*"],
-        "includeAdditionalHeadersInCheck": {"x-ext-authz-additional-header-override": "ours"},
-        "includeRequestBodyInCheck": {"maxRequestBytes": 100, "allowPartialMessage": True},
-        "headersToUpstreamOnAllow": ["x-ext-authz-*"],
-        "headersToDownstreamOnDeny": ["x-ext-authz-check-result"],
-        "headersToDownstreamOnAllow": ["x-ext-authz-check-result"],
-        "timeout": "5s",
-    }
-    known = [
-        {"name": "http", "envoyExtAuthzHttp": http},
-        {"name": "grpc", "envoyExtAuthzGrpc": {"service": where, "port": 9000, "timeout": "5s"}},
-        {"name": "gone", "envoyExtAuthzHttp": {"service": "gone.bookinfo.svc.cluster.local", "port": 80}},
-    ]
-    shop.mesh_config(accessLogFile="/dev/stdout", extensionProviders=known)
 
 
 async def test_somebody_else_is_asked(shop: Bookshop) -> None:
@@ -371,3 +311,38 @@ async def test_the_caller_before_trusted_proxies(shop: Bookshop) -> None:
     finally:
         shop.remove("authorizationpolicies.security.istio.io", "remote", "istio-system")
         shop.mesh_config(accessLogFile="/dev/stdout")
+
+
+async def test_plain_connections_are_judged_by_what_they_show(shop: Bookshop) -> None:
+    shop.service("echo", [{"name": "tcp", "port": 9100}])
+    await shop.pod("echo", {"app": "echo"}, ports=(9100,), app=App("echo"))
+    await shop.ready("echo")
+    providers(shop)
+    chosen = {"selector": {"matchLabels": {"app": "echo"}}}
+
+    async def heard() -> bool:
+        try:
+            return (await shop.get(host="echo", port=9100)).status == 200
+        except (ConnectionError, asyncio.IncompleteReadError):
+            return False
+
+    async def cut() -> bool:
+        return not await heard()
+
+    client = {"source": {"principals": ["cluster.local/ns/bookinfo/sa/client-sa"]}}
+    path = {"operation": {"paths": ["/no"], "ports": ["9100"]}}
+    asked = {"action": "CUSTOM", "provider": {"name": "http"}, "rules": [{}]}
+    await shop.until(heard, "echo is heard")
+    for spec, let_in in (
+        ({"rules": [{"from": [client]}]}, True),
+        # What only HTTP can show never allows a plain connection, and saves none from being denied.
+        ({"rules": [{"from": [client], "to": [{"operation": {"methods": ["GET"]}}]}]}, False),
+        ({"action": "DENY", "rules": [{"to": [path]}]}, False),
+        ({"action": "DENY", "rules": [{"to": [{"operation": {"ports": ["9101"]}}]}]}, True),
+        ({"rules": [{"from": [{"source": {"namespaces": ["other"]}}]}]}, False),
+        # Whoever is asked about HTTP only can let no plain connection in.
+        (asked, False),
+    ):
+        async with shop.rules(("AuthorizationPolicy", "plain", {**chosen, **spec})):
+            await shop.until(heard if let_in else cut, f"{spec} lets in: {let_in}")
+        await shop.until(heard, "echo is heard again")
