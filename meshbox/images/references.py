@@ -25,6 +25,7 @@ _MODULES = (
     "bookinfo",
     "databases",
     "echo",
+    "extauthz",
     "fortio",
     "grafana",
     "helloworld",

@@ -8,6 +8,7 @@ from meshbox.mesh.inject import inject
 from meshbox.mesh.istio_validation import validate
 from meshbox.mesh.istio_validation.verdicts import Verdicts
 from meshbox.mesh.pilot_metrics import MeshMonitor
+from meshbox.mesh.security_notices import unplayed
 from meshbox.settings import SandboxSettings
 
 __all__ = ["MeshAdmission"]
@@ -43,3 +44,5 @@ class MeshAdmission:
     def validate(self, request: AdmissionRequest) -> None:
         """Refuse what Istio refuses."""
         validate(self._objects, request, self._verdicts.of, self._monitor, legacy=self._settings.legacy)
+        if request.operation != "DELETE" and not request.subresource:
+            request.warnings.extend(unplayed(request.resource, request.object))

@@ -14,15 +14,13 @@ from functools import partial
 
 from meshbox.contracts import Event, Obj, Objects
 from meshbox.following import follow
-from meshbox.mesh import unplayed
+from meshbox.mesh import security_notices, unplayed
 from meshbox.mesh.identities import CITADEL_TYPE, TRUST
 from meshbox.mesh.istio_validation.verdicts import Verdicts
 from meshbox.mesh.kinds import (
-    AUTHORIZATION_POLICIES,
     ENVOY_FILTERS,
     ISTIO_RESOURCES,
     NODES,
-    REQUEST_AUTHENTICATIONS,
     RESOURCES,
     SERVICE_ENTRIES,
     SIDECARS,
@@ -195,6 +193,8 @@ class ObjectCache:
         changed = before is None or before.get("spec") != obj.get("spec")
         for problem in _without_effect(resource, obj.get("spec") or {}) if changed else ():
             self._warn(obj, f"{problem} in the sandbox")
+        for problem in security_notices.unplayed(resource, obj) if changed else ():
+            self._warn(obj, problem)
         if resource == ENVOY_FILTERS:
             return True
         problems = self._verdicts.of(obj)
@@ -209,12 +209,6 @@ def _without_effect(resource: str, spec: Obj) -> Iterator[str]:
     """What an object asks for that is not done here: a learner should not look for the mistake in the object."""
     if resource == ENVOY_FILTERS:
         yield "EnvoyFilter has no effect, since its Envoy is not Istio's own build,"
-    if resource == AUTHORIZATION_POLICIES and spec.get("action") in ("CUSTOM", "AUDIT"):
-        yield f"action {spec['action']} has no effect"
-    if resource == REQUEST_AUTHENTICATIONS:
-        for rule in spec.get("jwtRules") or []:
-            if isinstance(rule, dict) and not rule.get("jwks"):
-                yield f"the keys of issuer {rule.get('issuer', '')} are not fetched from jwksUri (give them as jwks)"
     if resource == SIDECARS:
         yield from unplayed.sidecar(spec)
     if resource == VIRTUAL_SERVICES:

@@ -7,17 +7,15 @@ What asks for no certificate takes connections of this user's processes only.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from meshbox.doors import peer_check
 from meshbox.mesh import clusters, policies, transport
-from meshbox.mesh.authorization import network_filters, policies_of
+from meshbox.mesh.authorization import network_filters
 from meshbox.mesh.envoy import Json, encode
-from meshbox.mesh.jwt import jwt_filters
 from meshbox.mesh.listeners import HTTP_INSPECTOR, TLS_INSPECTOR, listener
-from meshbox.mesh.managers import Proxy, http_manager, tcp_proxy
+from meshbox.mesh.managers import Proxy, http_manager, inbound_rules, tcp_proxy
 from meshbox.mesh.model import Port, Service
 from meshbox.mesh.peers import Inbound, peer_reader
 from meshbox.mesh.security import mtls_mode
@@ -107,20 +105,15 @@ def inbound(proxy: Proxy, scope: Scope) -> tuple[dict[str, bytes], dict[str, byt
     listeners: dict[str, bytes] = {}
     found: dict[str, bytes] = {}
     memo = proxy.snapshot.memo
-    # What the filters of a chain are made of; in the rules of HTTP a change is a change of routes.
-    rules = json.dumps(
-        [
-            jwt_filters(proxy.snapshot, proxy.workload),
-            network_filters(proxy.snapshot, policies_of(proxy.snapshot, proxy.workload)),
-        ]
-    )
+    rules = "" if proxy.legacy else inbound_rules(proxy, 0, None)
     raw = _raw_ports(proxy)
     for entry in entries(proxy, scope):
         port, owner = entry.port, entry.owner
         mode = "DISABLE" if entry.bare else mtls_mode(proxy.snapshot, proxy.workload, port)
         known = (owner[0].host, owner[0].namespace, owner[1]) if owner else None
         same = (proxy.workload, proxy.reporting, proxy.legacy, entry.protocol, entry.bare)
-        key = ("inbound", *same, port, known, mode, rules, port in raw)
+        looked_at = inbound_rules(proxy, port, owner) if proxy.legacy else rules
+        key = ("inbound", *same, port, known, mode, looked_at, port in raw)
 
         def build(entry: Entry = entry, mode: str = mode) -> bytes:
             return encode(_listener(proxy, entry, mode, introduced=entry.port in raw))
@@ -153,13 +146,13 @@ def _listener(proxy: Proxy, entry: Entry, mode: str, *, introduced: bool) -> Jso
     http = protocol in ("HTTP", "HTTP2", "GRPC", "GRPC-WEB", "AUTO")
 
     def filters(*, mtls: bool, force_tcp: bool = False) -> list[Json]:
-        inbound = Inbound(owner, mtls)
+        inbound = Inbound(owner, mtls, port)
         # In plain text a caller shows nothing that says who it is.
         door = [] if mtls else peer_check()
         prefix = f"inbound_{proxy.workload.ip}_{port}"
         if http and not force_tcp:
             return [*door, http_manager(proxy, "inbound", prefix, cluster, inbound=inbound)]
-        rules = [] if entry.bare else network_filters(proxy.snapshot, policies_of(proxy.snapshot, proxy.workload))
+        rules = [] if entry.bare else network_filters(proxy.snapshot, proxy.workload, owner)
         return [*door, *rules, tcp_proxy(proxy, cluster, [(cluster, 1)], inbound=inbound)]
 
     chains: list[Json] = []
@@ -167,7 +160,7 @@ def _listener(proxy: Proxy, entry: Entry, mode: str, *, introduced: bool) -> Jso
         match: Json = {"transport_protocol": "tls"}
         if mode == "PERMISSIVE":
             match["application_protocols"] = list(transport.ISTIO_ALPN)
-        socket = transport.downstream_mutual(http=http)
+        socket = transport.downstream_mutual(http=http, trust_domains=proxy.snapshot.mesh.trust_domains)
         chains.append(
             {
                 "name": f"{port}_mtls",

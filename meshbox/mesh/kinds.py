@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AUTHORIZATION_POLICIES",
+    "CLUSTER_RBAC_CONFIGS",
     "CONFIG_MAPS",
     "DESTINATION_RULES",
     "ENDPOINTS",
@@ -26,11 +27,14 @@ __all__ = [
     "PEER_AUTHENTICATIONS",
     "PODS",
     "POLICIES",
+    "RBAC_CONFIGS",
     "REQUEST_AUTHENTICATIONS",
     "RESOURCES",
     "SECRETS",
     "SERVICES",
     "SERVICE_ENTRIES",
+    "SERVICE_ROLES",
+    "SERVICE_ROLE_BINDINGS",
     "SIDECARS",
     "TELEMETRIES",
     "VIRTUAL_SERVICES",
@@ -48,6 +52,7 @@ class Kind(str, Generic[_T]):
 NETWORKING = "networking.istio.io"
 SECURITY = "security.istio.io"
 AUTHENTICATION = "authentication.istio.io"
+RBAC = "rbac.istio.io"
 
 VIRTUAL_SERVICES: Kind[virtual_services.VirtualService] = Kind(f"virtualservices.{NETWORKING}")
 DESTINATION_RULES: Kind[destination_rules.DestinationRule] = Kind(f"destinationrules.{NETWORKING}")
@@ -61,6 +66,10 @@ REQUEST_AUTHENTICATIONS: Kind[security.RequestAuthentication] = Kind(f"requestau
 AUTHORIZATION_POLICIES: Kind[security.AuthorizationPolicy] = Kind(f"authorizationpolicies.{SECURITY}")
 POLICIES: Kind[security.Policy] = Kind(f"policies.{AUTHENTICATION}")
 MESH_POLICIES: Kind[security.MeshPolicy] = Kind(f"meshpolicies.{AUTHENTICATION}")
+CLUSTER_RBAC_CONFIGS: Kind[View] = Kind(f"clusterrbacconfigs.{RBAC}")
+RBAC_CONFIGS: Kind[View] = Kind(f"rbacconfigs.{RBAC}")
+SERVICE_ROLES: Kind[View] = Kind(f"serviceroles.{RBAC}")
+SERVICE_ROLE_BINDINGS: Kind[View] = Kind(f"servicerolebindings.{RBAC}")
 TELEMETRIES: Kind[telemetry.Telemetry] = Kind("telemetries.telemetry.istio.io")
 
 SERVICES: Kind[Service] = Kind("services")
@@ -84,6 +93,10 @@ ISTIO_RESOURCES: tuple[Kind[Any], ...] = (
     AUTHORIZATION_POLICIES,
     POLICIES,
     MESH_POLICIES,
+    CLUSTER_RBAC_CONFIGS,
+    RBAC_CONFIGS,
+    SERVICE_ROLES,
+    SERVICE_ROLE_BINDINGS,
     TELEMETRIES,
 )
 

@@ -3,19 +3,22 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Literal
 
+from labkit.ground import reading
 from meshbox.mesh import telemetry
-from meshbox.mesh.authorization import ALLOW_FILTER, DENY_FILTER
+from meshbox.mesh.authorization import asking_filters, judging_filters, network_filters
 from meshbox.mesh.envoy import Json, extension, typed, xds_source
-from meshbox.mesh.jwt import jwt_filters
-from meshbox.mesh.model import Workload
+from meshbox.mesh.jwt import ORIGIN_REFUSED, jwt_filters
+from meshbox.mesh.model import Port, Service, Workload, annotations_of
 from meshbox.mesh.peers import Inbound, peer_filters, peer_headers, peer_tlvs
+from meshbox.mesh.settings import number
 from meshbox.mesh.snapshot import Snapshot
 from meshbox.mesh.telemetry import Reporting
 
-__all__ = ["Proxy", "http_manager", "tcp_proxy"]
+__all__ = ["Proxy", "http_manager", "inbound_rules", "tcp_proxy"]
 
 
 Side = Literal["inbound", "outbound", "gateway"]
@@ -27,9 +30,19 @@ _TCP_TYPE = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
 
 _CORS = extension("envoy.filters.http.cors", "envoy.extensions.filters.http.cors.v3.Cors")
 _FAULT = extension("envoy.filters.http.fault", "envoy.extensions.filters.http.fault.v3.HTTPFault")
-# Empty: the rules are in the routes, where a change reaches connections that are already open.
-_RBAC = [extension(name, "envoy.extensions.filters.http.rbac.v3.RBAC") for name in (DENY_FILTER, ALLOW_FILTER)]
 _ROUTER = extension("envoy.filters.http.router", "envoy.extensions.filters.http.router.v3.Router")
+_REFUSED_ORIGIN = {
+    "mappers": [
+        {
+            "filter": {
+                "status_code_filter": {
+                    "comparison": {"op": "EQ", "value": {"default_value": 401, "runtime_key": "istio.origin_refused"}}
+                }
+            },
+            "body": {"inline_string": ORIGIN_REFUSED},
+        }
+    ]
+}
 
 _BASE: Json = {"normalize_path": True, "path_with_escaped_slashes_action": "KEEP_UNCHANGED"}
 _NORMALIZED: dict[str, Json] = {
@@ -76,6 +89,29 @@ def _logs(proxy: Proxy, inbound: Inbound | None) -> list[Json]:
     return logs
 
 
+def inbound_rules(proxy: Proxy, port: int, owner: tuple[Service, Port] | None) -> str:
+    """What policies make of the chains before an application's port, as a key: HTTP's own rules are in the routes."""
+    snapshot, workload = proxy.snapshot, proxy.workload
+    made = (
+        jwt_filters(snapshot, workload, port),
+        asking_filters(snapshot, workload),
+        judging_filters(snapshot, workload),
+        network_filters(snapshot, workload, owner),
+    )
+    return json.dumps((made, snapshot.mesh.trust_domains))
+
+
+def _trusted_proxies(proxy: Proxy) -> int:
+    """How many proxies before a gateway are believed: as its pod says, else the mesh."""
+    pod = proxy.snapshot.pods[proxy.workload.namespace, proxy.workload.pod]
+    try:
+        own = reading.yaml_value(annotations_of(pod).get("proxy.istio.io/config", ""))
+        found = own["gatewayTopology"]["numTrustedProxies"]
+    except (reading.ReadingError, KeyError, TypeError):
+        found = None
+    return max(int(number(found, proxy.snapshot.mesh.trusted_proxies)), 0)
+
+
 def http_manager(
     proxy: Proxy,
     side: Side,
@@ -102,8 +138,11 @@ def http_manager(
         chain += peer_filters(inbound, legacy=proxy.legacy)
     else:
         chain.append(peer_headers(proxy.workload, legacy=proxy.legacy))
+    tokens: list[Json] = []
     if side != "outbound":
-        chain += [*jwt_filters(proxy.snapshot, proxy.workload), *_RBAC]
+        snapshot, workload = proxy.snapshot, proxy.workload
+        tokens = jwt_filters(snapshot, workload, inbound.port if inbound else None)
+        chain += [*asking_filters(snapshot, workload), *tokens, *judging_filters(snapshot, workload)]
     chain += [*(filters or []), _CORS, _FAULT, _ROUTER]
     fields: Json = {
         "stat_prefix": stat_prefix,
@@ -125,8 +164,12 @@ def http_manager(
         fields["forward_client_cert_details"] = "APPEND_FORWARD"
         fields["set_current_client_cert_details"] = {"subject": True, "dns": True, "uri": True}
     elif side == "gateway":
+        if trusted := _trusted_proxies(proxy):
+            fields["xff_num_trusted_hops"] = trusted
         fields["forward_client_cert_details"] = "SANITIZE_SET"
         fields["set_current_client_cert_details"] = {"subject": True, "cert": True, "dns": True, "uri": True}
+    if proxy.legacy and tokens:
+        fields["local_reply_config"] = _REFUSED_ORIGIN
     spans = telemetry.tracing(proxy.reporting, proxy.workload)
     if spans is not None:
         fields["tracing"] = spans

@@ -17,12 +17,15 @@ from meshbox.mesh.certificates import LEGACY_LIFETIME, LIFETIME, Authority
 from meshbox.mesh.galley import Galley
 from meshbox.mesh.identities import IdentityWriter
 from meshbox.mesh.istio_validation.verdicts import Verdicts
+from meshbox.mesh.jwks import KeyFetcher
+from meshbox.mesh.kinds import REQUEST_AUTHENTICATIONS
 from meshbox.mesh.memo import Memo
 from meshbox.mesh.metrics_pages import page
 from meshbox.mesh.model import labels
 from meshbox.mesh.open_ports import OpenPorts
 from meshbox.mesh.pilot_metrics import MeshMonitor
 from meshbox.mesh.secrets import SecretSource
+from meshbox.mesh.security_notices import denying
 from meshbox.mesh.snapshot import Snapshot
 from meshbox.mesh.translate import Config, translate
 from meshbox.mesh.xds import ProxyState, XdsServer
@@ -66,13 +69,15 @@ class Mesh:
         self._proxies: dict[_Name, ProxyState] = {}
         self._memo = Memo()
         self._open_ports = OpenPorts(settings.plan, lambda: self._changed("pods"), self._not_computed)
+        self._component = "istio-pilot" if settings.legacy else "istiod"
+        self._keys = KeyFetcher(objects, lambda: self._snapshot, self._keys_changed, self._component)
+        self._told: dict[str, str] = {}
         self._snapshot = self._take()
         self._recent: list[str] = []
         self._rotation: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._again: asyncio.TimerHandle | None = None
         self._pause = AGAIN
-        self._component = "istio-pilot" if settings.legacy else "istiod"
         self._dirty_since = self._dirty_moment = 0.0
         self._pressed = False
         self._authority = Authority(settings.home / "mesh", LEGACY_LIFETIME if settings.legacy else LIFETIME)
@@ -111,13 +116,23 @@ class Mesh:
         if self._rotation is not None:
             self._rotation.cancel()
             await asyncio.gather(self._rotation, return_exceptions=True)
-        await asyncio.gather(self._chore.stop(), self._cache.stop(), self._open_ports.stop(), self._identities.stop())
+        await asyncio.gather(
+            self._chore.stop(),
+            self._cache.stop(),
+            self._open_ports.stop(),
+            self._identities.stop(),
+            self._keys.stop(),
+        )
         await self._server.stop()
 
     def _take(self) -> Snapshot:
-        settings, listening = self._settings, self._open_ports.now
         return Snapshot(
-            self._cache.current(), settings.plan, legacy=settings.legacy, memo=self._memo, listening=listening
+            self._cache.current(),
+            self._settings.plan,
+            legacy=self._settings.legacy,
+            memo=self._memo,
+            listening=self._open_ports.now,
+            keys=self._keys.keys,
         )
 
     async def _rotate(self) -> None:
@@ -163,7 +178,20 @@ class Mesh:
             with failures.spared(partial(self._untold, key)):
                 self._state(key).update(config, began, since)
         self._refresh_secrets()
+        self._keys.follow()
+        self._say_what_denies()
         log.debug("%d proxies computed in %.1f ms", len(configs), (time.monotonic() - began) * 1000)
+
+    def _keys_changed(self) -> None:
+        self._changed(REQUEST_AUTHENTICATIONS)
+
+    def _say_what_denies(self) -> None:
+        """Tell of each policy that denies all, once for each reason."""
+        found = {obj["metadata"]["uid"]: (obj, problem) for obj, problem in denying(self._snapshot)}
+        for uid, (obj, problem) in found.items():
+            if self._told.get(uid) != problem:
+                self._objects.event(obj, "Warning", "ConfigRejected", problem, self._component)
+        self._told = {uid: problem for uid, (_, problem) in found.items()}
 
     def _translated(self) -> dict[_Name, Config] | None:
         """What every proxy should have; where the last change cannot be translated, as if it had not been made."""

@@ -36,6 +36,10 @@ __all__ = [
 ]
 
 
+TRUST_DOMAIN = "cluster.local"
+"""Whose identities the mesh's are, unless its settings name another."""
+
+
 def labels(obj: View) -> dict[str, str]:
     """The labels of an object."""
     return obj["metadata"].get("labels") or {}
@@ -64,6 +68,7 @@ class Workload:
         unprivileged: Whether its proxy may not bind ports below 1024.
         locality: Where it runs, "region/zone/subzone"; empty where that is not known.
         node: The node it runs on.
+        trust_domain: Whose identity it has.
     """
 
     pod: str
@@ -79,13 +84,18 @@ class Workload:
     unprivileged: bool = False
     locality: str = ""
     node: str = ""
+    trust_domain: str = TRUST_DOMAIN
 
     def __hash__(self) -> int:
         return hash((self.namespace, self.pod))
 
     @classmethod
     def of(
-        cls, pod: Pod, locality: str = "", listening: Mapping[str, tuple[int, ...]] = MappingProxyType({})
+        cls,
+        pod: Pod,
+        locality: str = "",
+        listening: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
+        trust_domain: str = TRUST_DOMAIN,
     ) -> Workload:
         """The workload that `pod`, which runs at `locality`, is an instance of.
 
@@ -93,6 +103,7 @@ class Workload:
             pod: The pod.
             locality: Where it runs.
             listening: What applications listen on, by pods' addresses.
+            trust_domain: The mesh's.
         """
         meta, spec = pod["metadata"], pod.get("spec", {})
         owner = next((o for o in meta.get("ownerReferences", []) if o.get("controller")), None)
@@ -132,6 +143,7 @@ class Workload:
             unprivileged=unprivileged,
             locality=locality,
             node=spec.get("nodeName") or "",
+            trust_domain=trust_domain,
         )
 
     @property
@@ -159,7 +171,7 @@ class Workload:
     @property
     def principal(self) -> str:
         """The SPIFFE identity; empty for a machine that is said to have none."""
-        return self.service_account and f"spiffe://cluster.local/ns/{self.namespace}/sa/{self.service_account}"
+        return self.service_account and f"spiffe://{self.trust_domain}/ns/{self.namespace}/sa/{self.service_account}"
 
 
 @dataclass(frozen=True)
@@ -289,6 +301,8 @@ class MeshConfig:
         keepalive: TCP keepalive of clients, as far as a DestinationRule does not say otherwise.
         locality: Where clients prefer to go, unless a DestinationRule says otherwise; None where they do not care.
         h2_upgrade: Whether HTTP/1.1 becomes HTTP/2 between proxies unless a DestinationRule says otherwise.
+        trust_domains: The mesh's own trust domain, then those that stand for it.
+        trusted_proxies: How many proxies before a gateway are believed in X-Forwarded-For.
     """
 
     root_namespace: str = "istio-system"
@@ -311,6 +325,8 @@ class MeshConfig:
     keepalive: TcpKeepalive | None = field(default=None, hash=False)
     locality: LocalityLoadBalancerSetting | None = field(default=None, hash=False)
     h2_upgrade: bool = False
+    trust_domains: tuple[str, ...] = (TRUST_DOMAIN,)
+    trusted_proxies: int = 0
 
     @classmethod
     def of(cls, config_maps: Iterable[ConfigMap], pilots: Iterable[Pod], *, legacy: bool) -> MeshConfig:
@@ -353,4 +369,10 @@ class MeshConfig:
             keepalive=mesh.get("tcpKeepalive"),
             locality=mesh.get("localityLbSetting", None if legacy else {"enabled": True}),
             h2_upgrade=mesh.get("h2UpgradePolicy") == "UPGRADE",
+            trust_domains=tuple(
+                dict.fromkeys(
+                    (mesh.get("trustDomain") or TRUST_DOMAIN, *map(str, mesh.get("trustDomainAliases") or ()))
+                )
+            ),
+            trusted_proxies=int(number((defaults.get("gatewayTopology") or {}).get("numTrustedProxies"), 0)),
         )

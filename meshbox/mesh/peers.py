@@ -29,10 +29,12 @@ class Inbound:
     Args:
         service: The Service and port that the application's port belongs to, if any.
         mtls: Whether it stands behind mTLS.
+        port: The application's port.
     """
 
     service: tuple[Service, Port] | None
     mtls: bool
+    port: int = 0
 
 
 def peer_keys(*, legacy: bool) -> dict[str, str]:

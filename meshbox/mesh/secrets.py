@@ -19,7 +19,7 @@ from meshbox.mesh.xds import ProxyState
 if TYPE_CHECKING:
     from meshbox.typed.services import Secret
 
-__all__ = ["SecretSource"]
+__all__ = ["SecretSource", "system_roots"]
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class SecretSource:
             return _certificate(certificate, private) if certificate and private else None
         if scheme == "file-root":
             path, listed, revoked = rest.partition("~")
-            roots = _system_roots() if path == "system" else self._file(pod, path)
+            roots = system_roots() if path == "system" else self._file(pod, path)
             crl = self._file(pod, revoked) if listed else ""
             # Without the list nobody could tell whom not to trust.
             return _trusted(roots, crl) if roots and (crl or not listed) else None
@@ -140,5 +140,6 @@ def _data(secret: Secret | None, *keys: str) -> str:
     return ""
 
 
-def _system_roots() -> str:
+def system_roots() -> str:
+    """The certificates of the authorities that this machine trusts, as text; "" where it has none."""
     return next((Path(path).read_text() for path in _SYSTEM_ROOTS if Path(path).exists()), "")

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from labkit.ground.labels import selects
 from meshbox.mesh.kinds import MESH_POLICIES, PEER_AUTHENTICATIONS, POLICIES
-from meshbox.mesh.model import Workload
+from meshbox.mesh.model import Service, Workload
 from meshbox.mesh.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from labkit.ground.typed.security import PeerAuthenticationSpec, PolicySpec
+    from labkit.ground.typed.security import PeerAuthenticationSpec, PolicySpec, TargetSelector
 
-__all__ = ["mtls_mode"]
+__all__ = ["effective_policy", "mtls_mode"]
 
 PERMISSIVE, STRICT, DISABLE = "PERMISSIVE", "STRICT", "DISABLE"
 
@@ -55,6 +55,16 @@ def _current(snapshot: Snapshot, workload: Workload, port: int) -> str:
 
 
 def _legacy(snapshot: Snapshot, workload: Workload, port: int) -> str:
+    policy = effective_policy(snapshot, workload, port)
+    # The demo profile's own MeshPolicy says the same; it is made by a Job that may not have run yet.
+    return PERMISSIVE if policy is None else _peers_mode(policy)
+
+
+def effective_policy(snapshot: Snapshot, workload: Workload, port: int | None) -> PolicySpec | None:
+    """The one Policy of Istio 1.2 that counts for the application's `port` of `workload` (None: for any of them).
+
+    A Policy for a Service is before its namespace's, and that before the mesh's.
+    """
     services = snapshot.services_of.get((workload.namespace, workload.pod), [])
     namespace_wide: PolicySpec | None = None
     for obj in snapshot.all(POLICIES):
@@ -64,25 +74,27 @@ def _legacy(snapshot: Snapshot, workload: Workload, port: int) -> str:
         targets = spec.get("targets") or []
         if not targets and obj["metadata"]["name"] == "default":
             namespace_wide = spec
-        for target in targets:
-            for service in services:
-                ports = target.get("ports") or []
-                numbers = [p.get("number") for p in ports]
-                names = [p.get("name") for p in ports]
-                hit = any(
-                    p.number in numbers or p.name in names
-                    for p in service.ports
-                    if any(e.port == port for e in service.endpoints.get(p.number, ()))
-                )
-                if target.get("name") == service.name and (not ports or hit):
-                    return _peers_mode(spec)
+        if any(_is_for(target, service, port) for target in targets for service in services):
+            return spec
     if namespace_wide is not None:
-        return _peers_mode(namespace_wide)
-    for obj in snapshot.all(MESH_POLICIES):
-        if obj["metadata"]["name"] == "default":
-            return _peers_mode(obj.get("spec") or {})
-    # The demo profile's own MeshPolicy says the same; it is made by a Job that may not have run yet.
-    return PERMISSIVE
+        return namespace_wide
+    return next((o.get("spec") or {} for o in snapshot.all(MESH_POLICIES) if o["metadata"]["name"] == "default"), None)
+
+
+def _is_for(target: TargetSelector, service: Service, port: int | None) -> bool:
+    if target.get("name") != service.name:
+        return False
+    ports = target.get("ports") or []
+    numbers, names = [p.get("number") for p in ports], [p.get("name") for p in ports]
+    return (
+        not ports
+        or port is None
+        or any(
+            p.number in numbers or p.name in names
+            for p in service.ports
+            if any(endpoint.port == port for endpoint in service.endpoints.get(p.number, ()))
+        )
+    )
 
 
 def _peers_mode(spec: PolicySpec) -> str:

@@ -196,7 +196,12 @@ def _sorted(endpoints: Iterable[Endpoint]) -> list[Endpoint]:
 
 
 def service_entries(
-    entries: Iterable[ServiceEntry], workloads: Iterable[Workload], outside: Sequence[Machine], *, legacy: bool
+    entries: Iterable[ServiceEntry],
+    workloads: Iterable[Workload],
+    outside: Sequence[Machine],
+    *,
+    legacy: bool,
+    trust_domain: str,
 ) -> list[Service]:
     """The hosts that ServiceEntries give, oldest first; what several of one namespace say of a host is put together.
 
@@ -205,11 +210,12 @@ def service_entries(
         workloads: The pods.
         outside: What WorkloadEntries tell of.
         legacy: Whether Istio 1.2's rules apply.
+        trust_domain: The mesh's own.
     """
     pods = list(workloads)
     found: dict[tuple[str, str, str, bool, tuple[str, ...]], Service] = {}
     for entry in entries:
-        for service in _entry(entry, pods, outside, legacy=legacy):
+        for service in _entry(entry, pods, outside, legacy=legacy, trust_domain=trust_domain):
             alike = (service.host, service.namespace, service.resolution, service.external, service.exported_to)
             found[alike] = _merged(found[alike], service) if alike in found else service
     return list(found.values())
@@ -232,7 +238,7 @@ def _merged(one: Service, other: Service) -> Service:
 
 
 def _entry(
-    entry: ServiceEntry, workloads: list[Workload], outside: Sequence[Machine], *, legacy: bool
+    entry: ServiceEntry, workloads: list[Workload], outside: Sequence[Machine], *, legacy: bool, trust_domain: str
 ) -> list[Service]:
     spec, namespace = entry.get("spec") or {}, entry["metadata"]["namespace"]
     ports = tuple(
@@ -248,7 +254,10 @@ def _entry(
     addresses = tuple(_address(text) for text in spec.get("addresses") or [])
     services = []
     for host in spec.get("hosts") or []:
-        endpoints = {port.number: _entry_endpoints(spec, port, host, namespace, workloads, outside) for port in ports}
+        endpoints = {
+            port.number: _entry_endpoints(spec, port, host, namespace, workloads, outside, trust_domain)
+            for port in ports
+        }
         services.append(
             Service(
                 host=host.lower(),
@@ -280,6 +289,7 @@ def _entry_endpoints(
     namespace: str,
     workloads: list[Workload],
     outside: Sequence[Machine],
+    trust_domain: str,
 ) -> tuple[Endpoint, ...]:
     number = port.target or port.number
     selector = (spec.get("workloadSelector") or {}).get("labels")
@@ -291,7 +301,7 @@ def _entry_endpoints(
         found |= {(w.ip, number): _endpoint(w.ip, number, w) for w in pods}
         return tuple(_sorted(found.values()))
     inline = [
-        Machine.of(endpoint, namespace, host).endpoint(port.name, number, named=False)
+        Machine.of(endpoint, namespace, host, trust_domain).endpoint(port.name, number, named=False)
         for endpoint in spec.get("endpoints") or []
         if endpoint.get("address")
     ]

@@ -21,7 +21,7 @@ _KNOWN = """
     extensionProviders h2UpgradePolicy ingressClass ingressControllerMode ingressSelector
     ingressService localityLbSetting mixerCheckServer mixerReportServer outboundTrafficPolicy pathNormalization
     policyCheckFailOpen proxyHttpPort proxyInboundListenPort proxyListenPort rootNamespace sdsUdsPath sdsUseK8sSaJwt
-    tcpKeepalive trustDomain
+    tcpKeepalive trustDomain trustDomainAliases
 """
 _QUIET = frozenset(_KNOWN.split())
 """Settings that are played, and those that say where things are which have their place here."""
@@ -39,17 +39,18 @@ _FORMS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("outboundTrafficPolicy", "defaultConfig"), dict),
     **dict.fromkeys(("enableAutoMtls", "enableTracing"), bool),
     "outboundTrafficPolicy.mode": str,
+    "defaultConfig.gatewayTopology": dict,
     "defaultConfig.tracing": dict,
     "defaultConfig.tracing.sampling": (int, float),
     "defaultConfig.tracing.zipkin": dict,
     "defaultConfig.tracing.zipkin.address": str,
     "extensionProviders": list,
+    "trustDomainAliases": list,
     "neverInjectSelector": list,
     "alwaysInjectSelector": list,
     "defaultHttpRetryPolicy": dict,
     "defaultHttpRetryPolicy.attempts": int,
     "defaultHttpRetryPolicy.retryOn": str,
-    **dict.fromkeys(_DURATIONS, str),
     **dict.fromkeys(_EXPORTS, list),
     "pathNormalization": dict,
     "pathNormalization.normalization": str,
@@ -151,10 +152,7 @@ def not_played(config_map: Obj) -> list[str]:
     if meta["name"] != "istio" or meta.get("namespace") != _ROOT:
         return []
     settings = mesh_settings((config_map.get("data") or {}).get("mesh", ""))
-    found = sorted(name for name, value in settings.items() if name not in _QUIET and value not in (None, "", [], {}))
-    if settings.get("trustDomain") not in (None, "", "cluster.local"):
-        found.append("trustDomain (identities are of cluster.local)")
-    return found
+    return sorted(name for name, value in settings.items() if name not in _QUIET and value not in (None, "", [], {}))
 
 
 def number(text: Any, default: float) -> float:

@@ -16,6 +16,7 @@ from labkit.ground.labels import selects
 from labkit.ground.routing import MESH, DestinationRules, VirtualService, read
 from meshbox.addresses import AddressPlan
 from meshbox.contracts import View
+from meshbox.mesh.attachment import is_for_targets, target_refs
 from meshbox.mesh.kinds import (
     CONFIG_MAPS,
     DESTINATION_RULES,
@@ -169,6 +170,7 @@ class Snapshot:
         legacy: Whether Istio 1.2's rules apply.
         memo: Keeps what snapshots have in common.
         listening: What applications behind sidecars listen on, by pods' addresses.
+        keys: The keys that were fetched, by where they came from.
 
     Attributes:
         modes: What `mtls_mode` has found for a workload's port.
@@ -183,23 +185,26 @@ class Snapshot:
         legacy: bool,
         memo: Memo | None = None,
         listening: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
+        keys: Mapping[str, str] | None = None,
     ) -> None:
         self._sorted: dict[str, list[Any]] = {}
         self.plan = plan
         self.legacy = legacy
+        self.keys = dict(keys or {})
         self.memo = memo or Memo()
         self.memo.turn()
         self._objects: dict[str, list[Any]] = {resource: list(objects.get(resource, ())) for resource in RESOURCES}
         pods = [pod for pod in self._of(PODS) if (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")]
         self.pods = {(pod["metadata"]["namespace"], pod["metadata"]["name"]): pod for pod in pods}
-        nodes = {node["metadata"]["name"]: labels(node) for node in self._of(NODES) if located(labels(node))}
-        self.workloads = {
-            key: self.memo.same(Workload.of(pod, of_pod(pod, nodes, legacy=legacy), listening))
-            for key, pod in self.pods.items()
-        }
         pilots = [pod for pod in pods if labels(pod).get("istio") == "pilot"]
         self.mesh = MeshConfig.of(self._of(CONFIG_MAPS), pilots, legacy=legacy)
-        outside = self.machines = machines(self.all(WORKLOAD_ENTRIES))
+        domain = self.mesh.trust_domains[0]
+        nodes = {node["metadata"]["name"]: labels(node) for node in self._of(NODES) if located(labels(node))}
+        self.workloads = {
+            key: self.memo.same(Workload.of(pod, of_pod(pod, nodes, legacy=legacy), listening, domain))
+            for key, pod in self.pods.items()
+        }
+        outside = self.machines = machines(self.all(WORKLOAD_ENTRIES), domain)
         self.services = (
             *kubernetes_services(
                 self._of(SERVICES),
@@ -210,7 +215,9 @@ class Snapshot:
                 self.memo,
                 legacy=legacy,
             ),
-            *service_entries(self.all(SERVICE_ENTRIES), self.workloads.values(), outside, legacy=legacy),
+            *service_entries(
+                self.all(SERVICE_ENTRIES), self.workloads.values(), outside, legacy=legacy, trust_domain=domain
+            ),
         )
         self.modes: dict[tuple[Workload, int], str] = {}
         self._scopes: dict[Any, Scope] = {}
@@ -267,7 +274,8 @@ class Snapshot:
         """What a proxy's configuration is made of besides VirtualServices, its own pod and a gateway's secrets."""
         resources = [resource for resource in ISTIO_RESOURCES if resource not in (VIRTUAL_SERVICES, ENVOY_FILTERS)]
         objects = (obj for resource in (SERVICES, *resources) for obj in self._objects[resource])
-        return self.memo.same(Known((Identity(objects), self.services, self.mesh)))
+        keys = tuple(sorted(self.keys.items()))
+        return self.memo.same(Known((Identity(objects), self.services, self.mesh, keys)))
 
     def place(self, workload: Workload) -> Place:
         """Where a client is, as far as load balancing asks: the same for all where nothing does."""
@@ -336,14 +344,19 @@ class Snapshot:
         return set() if number is None else {number}
 
     def selected(self, kind: Kind[_T], workload: Workload) -> list[_T]:
-        """Objects of a kind that apply to `workload`: in its namespace or the root one, selecting its labels."""
+        """Objects of a kind that apply to `workload`: in its namespace or the root one, selecting its labels or the
+        Gateway it stands for.
+        """
         found = []
         for obj in self.all(kind):
             spec = obj.get("spec") or {}
             selector = spec.get("selector") or spec.get("workloadSelector") or {}
             wanted = selector.get("matchLabels") or selector.get("labels") or {}
             namespace = obj["metadata"]["namespace"]
-            if namespace in (workload.namespace, self.mesh.root_namespace) and selects(wanted, workload.labels):
+            if namespace not in (workload.namespace, self.mesh.root_namespace):
+                continue
+            targets = target_refs(spec)
+            if is_for_targets(targets, namespace, workload) if targets else selects(wanted, workload.labels):
                 found.append(obj)
         return found
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from meshbox.mesh import clusters, gateways, inbound, listeners
-from meshbox.mesh.authorization import policies_of, route_config
+from meshbox.mesh.authorization import route_config
 from meshbox.mesh.envoy import Json, encode, typed
 from meshbox.mesh.managers import Proxy
 from meshbox.mesh.memo import Identity
@@ -126,9 +126,9 @@ def _inbound_table(proxy: Proxy, name: str, port: int, owner: tuple[Service, Por
         "route": {"cluster": name, "timeout": "0s", "max_stream_duration": {"grpc_timeout_header_max": "0s"}},
     }
     host = {"name": f"inbound|http|{owner[1].number if owner else port}", "domains": ["*"], "routes": [route]}
-    return typed(_ROUTES, name=name, virtual_hosts=[host], validate_clusters=False, **_rules(proxy))
+    return typed(_ROUTES, name=name, virtual_hosts=[host], validate_clusters=False, **_rules(proxy, owner))
 
 
-def _rules(proxy: Proxy) -> Json:
-    rules = route_config(proxy.snapshot, policies_of(proxy.snapshot, proxy.workload))
+def _rules(proxy: Proxy, owner: tuple[Service, Port] | None = None) -> Json:
+    rules = route_config(proxy.snapshot, proxy.workload, owner)
     return {"typed_per_filter_config": rules} if rules else {}

@@ -249,8 +249,14 @@ def _originate(service: Service, port: Port, tls: ClientTLS, *, legacy: bool) ->
     return extension(_TLS, _UPSTREAM, common_tls_context=context, **({"sni": server} if server else {}))
 
 
-def downstream_mutual(*, http: bool) -> Json:
-    """The server's side of mTLS between sidecars: any identity of this mesh, which policies then look at."""
+def downstream_mutual(*, http: bool, trust_domains: Iterable[str] = ()) -> Json:
+    """The server's side of mTLS between sidecars: any identity of this mesh, which policies then look at.
+
+    Args:
+        http: Whether HTTP is spoken inside.
+        trust_domains: The mesh's; without, whatever its authority has signed.
+    """
+    prefixes = [f"spiffe://{domain}/" for domain in trust_domains] or ["spiffe://"]
     return extension(
         _TLS,
         _DOWNSTREAM,
@@ -259,7 +265,7 @@ def downstream_mutual(*, http: bool) -> Json:
             "combined_validation_context": {
                 "default_validation_context": {
                     "match_typed_subject_alt_names": [
-                        {"san_type": "URI", "matcher": {"prefix": "spiffe://cluster.local/"}}
+                        {"san_type": "URI", "matcher": {"prefix": prefix}} for prefix in prefixes
                     ]
                 },
                 "validation_context_sds_secret_config": _secret("ROOTCA"),

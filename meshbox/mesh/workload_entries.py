@@ -37,8 +37,8 @@ class Machine:
     network: str
 
     @classmethod
-    def of(cls, spec: WorkloadEntry, namespace: str, name: str) -> Machine:
-        """What `spec` of an object in `namespace` tells."""
+    def of(cls, spec: WorkloadEntry, namespace: str, name: str, trust_domain: str) -> Machine:
+        """What `spec` of an object in `namespace` tells, in a mesh of this trust domain."""
         labels, account = spec.get("labels") or {}, spec.get("serviceAccount") or ""
         # Who has an account of the mesh's has a proxy that shows it, unless a label says otherwise.
         secured = labels.get(_TLS_MODE, "istio" if account else "disabled") == "istio"
@@ -52,6 +52,7 @@ class Machine:
             kind="workloadentry",
             proxy="sidecar" if secured else "",
             locality=(spec.get("locality") or "").strip("/") or of_labels(labels),
+            trust_domain=trust_domain,
         )
         return cls(workload, spec.get("ports") or {}, spec.get("weight") or 1, spec.get("network") or "")
 
@@ -75,14 +76,14 @@ class Machine:
         )
 
 
-def machines(objects: Iterable[View]) -> list[Machine]:
+def machines(objects: Iterable[View], trust_domain: str) -> list[Machine]:
     """What WorkloadEntries tell; those that somebody probes, of the healthy ones only."""
     found = []
     for obj in objects:
         meta, spec = obj["metadata"], cast("WorkloadEntry", obj.get("spec") or {})
         # Without an address one is reached through its network's gateway, of which a single cluster has none.
         if spec.get("address") and _healthy(obj):
-            found.append(Machine.of(spec, meta["namespace"], meta["name"]))
+            found.append(Machine.of(spec, meta["namespace"], meta["name"], trust_domain))
     return found
 
 

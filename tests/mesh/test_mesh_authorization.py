@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from meshbox.mesh.authorization import network_filters, policies_of
+from meshbox.mesh.authorization import network_filters
 from meshbox.mesh.istio_validation import check
 
 from .objects import istio, snapshot
@@ -24,7 +24,7 @@ def rule_of(rule: Obj) -> Obj:
     """What is asked of a connection's caller by a policy with this one rule."""
     snap = snapshot(authorization_policies=[istio("p", {"rules": [rule]})])
     workload = snap.workloads["bookinfo", "reviews-v1"]
-    (made,) = network_filters(snap, policies_of(snap, workload))
+    (made,) = network_filters(snap, workload)
     (policy,) = made["typed_config"]["rules"]["policies"].values()
     (found,) = policy["principals"]
     return dict(found)

@@ -252,6 +252,76 @@ async def test_tokens_are_checked_and_their_claims_asked_for(shop: Bookshop) -> 
         assert await status(token(b"another-secret-of-thirty-two-by!", iss="books", sub="ann")) == 401
 
 
+async def test_the_old_releases_roles_are_bound_to_subjects(old_shop: Bookshop) -> None:
+    service = "ratings.bookinfo.svc.cluster.local"
+    on: tuple[str, str, dict[str, Any]] = (
+        "ClusterRbacConfig",
+        "default",
+        {"mode": "ON_WITH_INCLUSION", "inclusion": {"services": [service]}},
+    )
+    role = {"rules": [{"services": [service], "methods": ["GET"], "paths": ["/ok*"]}]}
+    role["rules"].append({"services": ["details.*"], "methods": ["*"]})
+    reference = {"kind": "ServiceRole", "name": "reader"}
+    everybody = {"subjects": [{"user": "*"}], "roleRef": reference}
+    named = {"subjects": [{"user": "cluster.local/ns/bookinfo/sa/client-sa"}], "roleRef": reference}
+    spaced = {"subjects": [{"properties": {"source.namespace": "bookinfo"}}], "roleRef": reference}
+
+    async def status(path: str = "/ok", **options: Any) -> int:
+        return (await old_shop.get(path, host="ratings", **options)).status
+
+    async def denied() -> bool:
+        return await status("/else") == 403
+
+    async def let_in() -> bool:
+        return await status() == 200
+
+    async with old_shop.rules(on):
+        await in_force(old_shop, denied, "nothing is granted yet")
+        assert await status() == 403
+        assert (await old_shop.get()).status == 200
+        async with old_shop.rules(("ServiceRole", "reader", role), ("ServiceRoleBinding", "all", everybody)):
+            await in_force(old_shop, let_in, "everybody may read")
+            assert await status("/else") == 403
+            assert await status(method="POST") == 403
+        mutual = {"host": "ratings", "trafficPolicy": {"tls": {"mode": "ISTIO_MUTUAL"}}}
+        for binding in (named, spaced):
+            async with old_shop.rules(
+                ("ServiceRole", "reader", role),
+                ("ServiceRoleBinding", "some", binding),
+                ("DestinationRule", "ratings", mutual),
+            ):
+                await in_force(old_shop, let_in, "whoever is named may read")
+                stranger = await plain(old_shop, path="/ok")
+                assert stranger is not None
+                assert stranger.status == 403
+
+
+async def test_the_old_releases_origins_show_a_token(old_shop: Bookshop) -> None:
+    secret = b"a-secret-of-thirty-two-bytes-len"
+    keys = json.dumps({"keys": [{"kty": "oct", "kid": "k", "alg": "HS256", "k": encoded(secret)}]})
+    jwt: dict[str, Any] = {"issuer": "books", "jwks": keys, "triggerRules": [{"excludedPaths": [{"prefix": "/open"}]}]}
+    policy = {"targets": [{"name": "ratings"}], "origins": [{"jwt": jwt}], "principalBinding": "USE_ORIGIN"}
+    good = {"authorization": f"Bearer {token(secret, iss='books', sub='ann')}"}
+
+    async def status(path: str = "/", **options: Any) -> int:
+        return (await old_shop.get(path, host="ratings", **options)).status
+
+    async def refused() -> bool:
+        return await status() == 401
+
+    async with old_shop.rules(("Policy", "ratings", policy)):
+        await in_force(old_shop, refused, "a token is asked for")
+        reply = await old_shop.get(host="ratings")
+        assert reply.body == b"Origin authentication failed."
+        assert await status(headers=good) == 200
+        assert await status(headers={"authorization": "Bearer x.y.z"}) == 401
+        assert await status("/open/a") == 200
+    unknown = {"issuer": "books", "jwksUri": "http://nowhere.bookinfo/keys"}
+    async with old_shop.rules(("Policy", "ratings", {**policy, "origins": [{"jwt": unknown}]})):
+        await in_force(old_shop, refused, "no keys, no entry")
+        assert await status(headers=good) == 401
+
+
 async def test_the_gateway_terminates_tls_with_a_secret(shop: Bookshop) -> None:
     authority = Authority(shop.settings.home / "public")
     authority.load()

@@ -214,8 +214,8 @@ def settings(text: str, name: str = "istio") -> Json:
         ("verifyCertificateAtClient: true", ["verifyCertificateAtClient"]),
         ("verifyCertificateAtClient:", []),
         ("trustDomain: cluster.local", []),
-        ("trustDomain: books.test", ["trustDomain (identities are of cluster.local)"]),
-        ("trustDomainAliases: [old]", ["trustDomainAliases"]),
+        ("trustDomain: books.test", []),
+        ("trustDomainAliases: [old]", []),
     ],
 )
 def test_settings_that_change_nothing_are_named(text: str, said: list[str]) -> None:
@@ -226,10 +226,13 @@ def test_settings_that_change_nothing_are_named(text: str, said: list[str]) -> N
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("connectTimeout: soon", "connectTimeout: 'soon' is not a duration"),
+        ("connectTimeout: soon", 'connectTimeout must be a duration, such as "10s"'),
         ("connectTimeout: 5", "connectTimeout must be a string"),
         ("defaultHttpRetryPolicy: {attempts: many}", "defaultHttpRetryPolicy.attempts must be a whole number"),
-        ("defaultHttpRetryPolicy: {perTryTimeout: x}", "defaultHttpRetryPolicy.perTryTimeout: 'x' is not a duration"),
+        (
+            "defaultHttpRetryPolicy: {perTryTimeout: x}",
+            'defaultHttpRetryPolicy.perTryTimeout must be a duration, such as "10s"',
+        ),
         ("defaultServiceExportTo: all", "defaultServiceExportTo must be a list"),
         ("defaultServiceExportTo: [1]", "defaultServiceExportTo must be a list of strings"),
         ("pathNormalization: {normalization: 1}", "pathNormalization.normalization must be a string"),

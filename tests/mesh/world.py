@@ -161,7 +161,9 @@ class World:
         ports: list[Obj] = [{"name": p.get("name", ""), "port": p["targetPort"]} for p in spec["ports"]]
         self.objects.serve(name, addresses, ports, namespace)
 
-    def istio(self, kind: str, name: str, spec: Obj, namespace: str = "bookinfo") -> Obj:
+    def istio(
+        self, kind: str, name: str, spec: Obj, namespace: str = "bookinfo", annotations: Obj | None = None
+    ) -> Obj:
         """An object of Istio's."""
         plural, group = {
             "VirtualService": ("virtualservices", "networking"),
@@ -177,8 +179,15 @@ class World:
             "Telemetry": ("telemetries", "telemetry"),
             "Policy": ("policies", "authentication"),
             "MeshPolicy": ("meshpolicies", "authentication"),
+            "ClusterRbacConfig": ("clusterrbacconfigs", "rbac"),
+            "ServiceRole": ("serviceroles", "rbac"),
+            "ServiceRoleBinding": ("servicerolebindings", "rbac"),
         }[kind]
-        meta = {"name": name} if kind == "MeshPolicy" else {"name": name, "namespace": namespace}
+        meta: Obj = {"name": name}
+        if kind not in ("MeshPolicy", "ClusterRbacConfig"):
+            meta["namespace"] = namespace
+        if annotations:
+            meta["annotations"] = annotations
         return self.objects.put(f"{plural}.{group}.istio.io", {"metadata": meta, "spec": spec})
 
     def remove(self, kind_plural: str, name: str, namespace: str = "bookinfo") -> None:

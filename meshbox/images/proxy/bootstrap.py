@@ -263,6 +263,8 @@ def _stats(context: ContainerContext) -> Json:
     kept = [
         *({"prefix": p} for p in ("istio", "cluster_manager.", "listener_manager.", "server.")),
         *({"suffix": s} for s in ("downstream_rq_active", "rbac.allowed", "rbac.denied")),
+        # What policies on a dry run would have done.
+        *({"suffix": f".shadow_{s}"} for s in ("allowed", "denied")),
         # Of the connection to the control plane, which Istio's own dashboards show.
         *({"exact": f"cluster.{_XDS}.{s}"} for s in ("upstream_cx_active", "update_attempt", "update_success")),
     ]
@@ -274,7 +276,9 @@ def _stats(context: ContainerContext) -> Json:
             {
                 "tag_name": "cluster_name",
                 "regex": r"^cluster\.((.+?(\..+?\.svc\.cluster\.local)?;?)\.)(?:" + ends + ")",
-            }
+            },
+            {"tag_name": "authz_dry_run_action", "regex": r"rbac(\.istio_dry_run_(allow|deny)_)"},
+            {"tag_name": "authz_dry_run_result", "regex": r"(\.shadow_(allowed|denied))$"},
         ],
         "stats_matcher": {"inclusion_list": {"patterns": kept}},
         "histogram_bucket_settings": buckets,

@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rules of one AuthorizationPolicy as the policies of Envoy's RBAC.
+
+What only HTTP can show is no part of a plain connection. As in Istio, an ALLOW rule that asks for it allows no such
+connection, and a rule that denies is read without it, so that it denies more. The same holds for what has no meaning
+for a proxy: it never opens a door.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from meshbox.addresses import AddressPlan
+from meshbox.mesh.envoy import Json, cidr, extension
+
+if TYPE_CHECKING:
+    from labkit.ground.typed.security import AuthorizationPolicy, Condition, Operation, Rule, Source
+
+__all__ = ["Reading", "header_match", "policies_of_rules", "text_match"]
+
+_JWT = "envoy.filters.http.jwt_authn"
+_EXPERIMENTAL = "experimental."
+_HTTP_SOURCES = ("requestPrincipals", "notRequestPrincipals")
+_HTTP_OPERATIONS = ("hosts", "notHosts", "methods", "notMethods", "paths", "notPaths")
+_KEYS = frozenset(
+    (
+        *("source.ip", "remote.ip", "source.namespace", "source.principal", "source.serviceAccount"),
+        *("source.trustDomain", "request.headers", "request.auth.principal", "request.auth.audiences"),
+        *("request.auth.presenter", "request.auth.claims", "destination.ip", "destination.port", "connection.sni"),
+    )
+)
+_OF_CALL = ("destination.ip", "destination.port", "connection.sni")
+_LOCAL_DOMAIN = "cluster.local"
+_TEMPLATE = "envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What rules are read for.
+
+    Args:
+        plan: The sandbox's addresses.
+        http: Whether requests are looked at, not only connections.
+        denies: Whether what a rule holds for is refused, or asked about elsewhere.
+        trust_domains: The mesh's own trust domain, then those that stand for it.
+    """
+
+    plan: AddressPlan
+    http: bool
+    denies: bool
+    trust_domains: tuple[str, ...] = (_LOCAL_DOMAIN,)
+
+
+_Part = tuple[Iterable[str] | None, Iterable[str] | None, Callable[[str], Json]]
+"""What is asked for, what is not, and how one value of either is said to Envoy."""
+
+
+def policies_of_rules(policies: Iterable[AuthorizationPolicy], reading: Reading, prefix: str = "") -> Json:
+    """Envoy's policies by name, one a rule."""
+    found: Json = {}
+    for policy in policies:
+        meta = policy["metadata"]
+        for index, rule in enumerate((policy.get("spec") or {}).get("rules") or []):
+            made = _Rules(reading, meta["namespace"]).rule(rule or {})
+            if made is not None:
+                found[f"{prefix}ns[{meta['namespace']}]-policy[{meta['name']}]-rule[{index}]"] = made
+    return found
+
+
+def text_match(value: str, *, ignore_case: bool = False) -> Json:
+    """Istio's way with "*": alone it is anything there is, at an end it stands for the rest."""
+    found: Json
+    if value == "*":
+        return {"safe_regex": {"regex": ".+"}}
+    if value.startswith("*"):
+        found = {"suffix": value[1:]}
+    elif value.endswith("*"):
+        found = {"prefix": value[:-1]}
+    else:
+        found = {"exact": value}
+    return {**found, "ignore_case": True} if ignore_case else found
+
+
+def header_match(name: str, value: str, *, ignore_case: bool = False) -> Json:
+    """The matcher of one header; "*" asks for nothing but the header."""
+    if value == "*":
+        return {"header": {"name": name, "present_match": True}}
+    return {"header": {"name": name, "string_match": text_match(value, ignore_case=ignore_case)}}
+
+
+class _Rules:
+    """Reads the rules of the policies of one namespace."""
+
+    def __init__(self, reading: Reading, namespace: str) -> None:
+        self._reading = reading
+        self._namespace = namespace
+
+    def rule(self, rule: Rule) -> Json | None:
+        """One rule; None where it can hold for nothing."""
+        asks_more = not self._reading.http and _asks_for_http(rule)
+        if (asks_more or _unreadable(rule)) and not self._reading.denies:
+            return None
+        principals = [self._source(entry.get("source") or {}) for entry in rule.get("from") or []]
+        permissions = [self._operation(entry.get("operation") or {}) for entry in rule.get("to") or []]
+        and_principals, and_permissions = self._conditions(rule.get("when") or [])
+        return {
+            "principals": [_both("and_ids", "ids", p, and_principals) for p in principals or [{"any": True}]],
+            "permissions": [_both("and_rules", "rules", p, and_permissions) for p in permissions or [{"any": True}]],
+        }
+
+    def _source(self, source: Source) -> Json:
+        parts: list[_Part] = [
+            (self._domains(source.get("principals")), self._domains(source.get("notPrincipals")), _principal),
+            (source.get("namespaces"), source.get("notNamespaces"), _namespace),
+            (source.get("serviceAccounts"), source.get("notServiceAccounts"), self._account),
+            (source.get("trustDomains"), source.get("notTrustDomains"), _trust_domain),
+            (source.get("ipBlocks"), source.get("notIpBlocks"), lambda block: {"direct_remote_ip": cidr(block)}),
+            (source.get("remoteIpBlocks"), source.get("notRemoteIpBlocks"), lambda block: {"remote_ip": cidr(block)}),
+        ]
+        if self._reading.http:
+            parts.append((source.get("requestPrincipals"), source.get("notRequestPrincipals"), _request_principal))
+        return _all("and_ids", "ids", _parts(parts, "or_ids", "ids", "not_id"))
+
+    def _operation(self, operation: Operation) -> Json:
+        parts: list[_Part] = [(operation.get("ports"), operation.get("notPorts"), self._port)]
+        if self._reading.http:
+            hosts = operation.get("hosts"), operation.get("notHosts")
+            parts += [
+                (*hosts, lambda host: header_match(":authority", host, ignore_case=True)),
+                (operation.get("methods"), operation.get("notMethods"), lambda one: header_match(":method", one)),
+                (_readable(operation.get("paths")), _readable(operation.get("notPaths")), _path),
+            ]
+        return _all("and_rules", "rules", _parts(parts, "or_rules", "rules", "not_rule"))
+
+    def _conditions(self, conditions: list[Condition]) -> tuple[list[Json], list[Json]]:
+        """The `when` of a rule: what asks for the caller, and what asks for the call."""
+        principals: list[Json] = []
+        permissions: list[Json] = []
+        for condition in conditions:
+            key = condition.get("key", "")
+            make = self._condition(key) if self._reading.http or not key.startswith("request.") else None
+            if make is None:
+                continue
+            values, others = condition.get("values"), condition.get("notValues")
+            if key == "source.principal":
+                values, others = self._domains(values), self._domains(others)
+            if key in _OF_CALL or key.startswith(_EXPERIMENTAL):
+                permissions += _parts([(values, others, make)], "or_rules", "rules", "not_rule")
+            else:
+                principals += _parts([(values, others, make)], "or_ids", "ids", "not_id")
+        return principals, permissions
+
+    def _condition(self, key: str) -> Callable[[str], Json] | None:
+        name, _, rest = key.partition("[")
+        inner = tuple(re.findall(r"\[([^\[\]]*)\]", f"[{rest}" if rest else ""))
+        first = inner[0] if inner else ""
+        if name.startswith(_EXPERIMENTAL):
+            return lambda value: _filter_metadata(name.removeprefix(_EXPERIMENTAL), first, value)
+        known: dict[str, Callable[[str], Json]] = {
+            "source.ip": lambda value: {"direct_remote_ip": cidr(value)},
+            "remote.ip": lambda value: {"remote_ip": cidr(value)},
+            "source.namespace": _namespace,
+            "source.principal": _principal,
+            "source.serviceAccount": self._account,
+            "source.trustDomain": _trust_domain,
+            "request.headers": lambda value: header_match(first, value),
+            "request.auth.principal": _request_principal,
+            "request.auth.audiences": lambda value: _claim(("aud",), text_match(value), listed=True),
+            "request.auth.presenter": lambda value: _claim(("azp",), text_match(value)),
+            "request.auth.claims": lambda value: _claim(inner, text_match(value), listed=True),
+            "destination.ip": lambda value: {"destination_ip": cidr(value)},
+            "destination.port": self._port,
+            "connection.sni": lambda value: {"requested_server_name": text_match(value)},
+        }
+        return known.get(name)
+
+    def _port(self, port: str) -> Json:
+        return {"destination_port": self._reading.plan.port(int(port))}
+
+    def _account(self, value: str) -> Json:
+        """A service account: of the policy's own namespace unless another is named."""
+        namespace, slash, name = value.partition("/")
+        if not slash:
+            namespace, name = self._namespace, value
+        return _authenticated(
+            {"safe_regex": {"regex": f"spiffe://.+/ns/{re.escape(namespace)}/(.+/|)sa/{re.escape(name)}(/.+)?"}}
+        )
+
+    def _domains(self, principals: list[str] | None) -> list[str] | None:
+        """Principals, those of the mesh's own trust domain in all of its names."""
+        if not principals:
+            return None
+        found: list[str] = []
+        for principal in principals:
+            domain, _, rest = str(principal).partition("/")
+            if rest.count("/") == 3 and domain in (_LOCAL_DOMAIN, *self._reading.trust_domains):
+                found += [f"{name}/{rest}" for name in self._reading.trust_domains]
+            else:
+                found.append(str(principal))
+        return list(dict.fromkeys(found))
+
+
+def _asks_for_http(rule: Rule) -> bool:
+    sources = [entry.get("source") or {} for entry in rule.get("from") or []]
+    operations = [entry.get("operation") or {} for entry in rule.get("to") or []]
+    return (
+        any(source.get(key) for source in sources for key in _HTTP_SOURCES)
+        or any(operation.get(key) for operation in operations for key in _HTTP_OPERATIONS)
+        or any(condition.get("key", "").startswith("request.") for condition in rule.get("when") or [])
+    )
+
+
+def _unreadable(rule: Rule) -> bool:
+    """Whether something of a rule has no meaning for a proxy."""
+    operations = [entry.get("operation") or {} for entry in rule.get("to") or []]
+    paths = [path for one in operations for path in (*(one.get("paths") or []), *(one.get("notPaths") or []))]
+    names = [condition.get("key", "").partition("[")[0] for condition in rule.get("when") or []]
+    known = all(name in _KEYS or name.startswith(_EXPERIMENTAL) for name in names)
+    return not known or not all(_sound_template(path) for path in paths)
+
+
+def _sound_template(path: str) -> bool:
+    """Whether a path with {*} or {**} is a template that Envoy takes: each a whole segment, {**} the last."""
+    if not _is_template(path):
+        return True
+    parts = path.removeprefix("/").split("/")
+    wide = [index for index, part in enumerate(parts) if part == "{**}"]
+    after = parts[wide[0] + 1 :] if wide else []
+    sound = all(part in ("{*}", "{**}") or not re.search(r"[{}*]", part) for part in parts)
+    return path.startswith("/") and sound and not any(part in ("{*}", "{**}") for part in after)
+
+
+def _is_template(path: str) -> bool:
+    return "{*}" in path or "{**}" in path
+
+
+def _readable(paths: list[str] | None) -> list[str] | None:
+    return paths if paths and all(_sound_template(path) for path in paths) else None
+
+
+def _path(value: str) -> Json:
+    if not _is_template(value):
+        return {"url_path": {"path": text_match(value)}}
+    template = value.replace("{**}", "**").replace("{*}", "*")
+    return {"uri_template": extension("uri-template", _TEMPLATE, path_template=template)}
+
+
+def _both(key: str, inner: str, first: Json, more: list[Json]) -> Json:
+    return {key: {inner: [first, *more]}} if more else first
+
+
+def _all(key: str, inner: str, parts: list[Json]) -> Json:
+    return parts[0] if len(parts) == 1 else {key: {inner: parts}} if parts else {"any": True}
+
+
+def _parts(parts: list[_Part], either: str, inner: str, negated: str) -> list[Json]:
+    found: list[Json] = []
+    for wanted, unwanted, make in parts:
+        if wanted:
+            found.append({either: {inner: [make(str(value)) for value in wanted]}})
+        if unwanted:
+            found.append({negated: {either: {inner: [make(str(value)) for value in unwanted]}}})
+    return found
+
+
+def _authenticated(matcher: Json) -> Json:
+    return {"authenticated": {"principal_name": matcher}}
+
+
+def _principal(value: str) -> Json:
+    if value in ("*", "") or value.startswith("*"):
+        return _authenticated(text_match(value or "*"))
+    return _authenticated(text_match(f"spiffe://{value}"))
+
+
+def _namespace(value: str) -> Json:
+    pattern = re.escape(value).replace(r"\*", ".*")
+    return _authenticated({"safe_regex": {"regex": f".*/ns/{pattern}/.*"}})
+
+
+def _trust_domain(value: str) -> Json:
+    pattern = re.escape(value).replace(r"\*", "[^/]*")
+    return _authenticated({"safe_regex": {"regex": f"spiffe://{pattern}/.*"}})
+
+
+def _filter_metadata(name: str, key: str, value: str) -> Json:
+    """What a filter has noted of a call; a value in brackets is looked for in a list."""
+    matcher: Json = {"string_match": text_match(value.removeprefix("[").removesuffix("]"))}
+    if value.startswith("[") and value.endswith("]"):
+        matcher = {"list_match": {"one_of": matcher}}
+    return {"metadata": {"filter": name, "path": [{"key": key}], "value": matcher}}
+
+
+def _claim(path: tuple[str, ...], matcher: Json, *, listed: bool = False) -> Json:
+    keys = [{"key": "payload"}, *({"key": part} for part in path)]
+    value: Json = {"string_match": matcher}
+    if listed:
+        # A claim may be one text or a list of them.
+        value = {"or_match": {"value_matchers": [value, {"list_match": {"one_of": value}}]}}
+    return {"metadata": {"filter": _JWT, "path": keys, "value": value}}
+
+
+def _request_principal(value: str) -> Json:
+    """The principal is made of two claims, issuer and subject, which are looked at one by one."""
+    if value == "*":
+        return _claim(("iss",), text_match("*"))
+    issuer, _, subject = value.rpartition("/")
+    ids = [_claim(("sub",), text_match(subject))]
+    if issuer:
+        ids.insert(0, _claim(("iss",), text_match(issuer)))
+    whole = {"and_ids": {"ids": ids}}
+    if value.endswith("*") and subject != "*":
+        # A beginning may end within the issuer.
+        return {"or_ids": {"ids": [_claim(("iss",), text_match(value)), *([whole] if issuer else [])]}}
+    return whole
