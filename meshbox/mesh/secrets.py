@@ -6,13 +6,15 @@ from __future__ import annotations
 import base64
 import json
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from meshbox.mesh.certificates import Authority
 from meshbox.mesh.envoy import Json, typed
-from meshbox.mesh.kinds import CONFIG_MAPS
+from meshbox.mesh.gateway_api.binding import permitted_credential
+from meshbox.mesh.kinds import CONFIG_MAPS, GATEWAYS
+from meshbox.mesh.model import Workload
 from meshbox.mesh.snapshot import Snapshot
 from meshbox.mesh.xds import ProxyState
 
@@ -69,6 +71,8 @@ class SecretSource:
         scheme, _, rest = name.partition(":")
         if scheme == "kubernetes":
             return self._credential(pod[0], rest.removeprefix("//"))
+        if scheme in ("kubernetes-gateway", "configmap"):
+            return self._of_gateway(workload, name)
         if scheme == "file-cert":
             chain, _, key = rest.partition("~")
             certificate, private = self._file(pod, chain), self._file(pod, key)
@@ -88,6 +92,19 @@ class SecretSource:
         certificate, key = _data(found, "cert", "tls.crt"), _data(found, "key", "tls.key")
         return _certificate(certificate, key) if certificate and key else None
 
+    def _of_gateway(self, workload: Workload, asked: str) -> Json | None:
+        """What a listener of the Gateway API names; only those proxies that play it are given it."""
+        snapshot = self._snapshot()
+        credential = asked.removesuffix("-cacert")
+        if not any(permitted_credential(snapshot.all(GATEWAYS), workload, one) for one in (asked, credential)):
+            return None
+        namespace, _, name = asked.partition("://")[2].partition("/")
+        if asked.startswith("kubernetes-gateway:"):
+            return self._credential(namespace, name)
+        data = _config_map(snapshot, namespace, name.removesuffix("-cacert"))
+        roots = data.get("cacert") or data.get("ca.crt")
+        return _trusted(roots) if roots else None
+
     def _file(self, key: tuple[str, str], path: str) -> str:
         """A file as the proxy's container sees it: from the Secret or ConfigMap that is mounted there."""
         if path.startswith("/etc/certs/"):
@@ -105,16 +122,21 @@ class SecretSource:
             if "secret" in volume:
                 return _data(snapshot.secrets.get((key[0], volume["secret"].get("secretName", ""))), entry)
             if "configMap" in volume:
-                for config_map in snapshot.all(CONFIG_MAPS):
-                    meta = config_map["metadata"]
-                    if (meta["namespace"], meta["name"]) == (key[0], volume["configMap"].get("name")):
-                        return str((config_map.get("data") or {}).get(entry, ""))
+                return _config_map(snapshot, key[0], volume["configMap"].get("name", "")).get(entry, "")
         return ""
 
     def _citadel_file(self, key: tuple[str, str], name: str) -> str:
         identity = self._authority.identity(self._snapshot().workloads[key].principal)
         files = {"cert-chain.pem": identity.chain, "key.pem": identity.key, "root-cert.pem": self._authority.root}
         return files.get(name, "")
+
+
+def _config_map(snapshot: Snapshot, namespace: str, name: str) -> Mapping[str, str]:
+    """The data of a ConfigMap; nothing where there is none."""
+    for config_map in snapshot.all(CONFIG_MAPS):
+        if (config_map["metadata"]["namespace"], config_map["metadata"]["name"]) == (namespace, name):
+            return config_map.get("data") or {}
+    return {}
 
 
 def _certificate(chain: str, key: str) -> Json:
