@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Kubernetes Gateway API's definitions, which Istio does not bring along; those that are there are used as they are."""
+"""The Kubernetes Gateway API, which Istio does not bring along; definitions that are there are used as they are."""
 
 from labkit import cluster
 from labkit.istio.claims import keys_in
