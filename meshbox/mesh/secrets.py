@@ -17,7 +17,7 @@ from meshbox.mesh.snapshot import Snapshot
 from meshbox.mesh.xds import ProxyState
 
 if TYPE_CHECKING:
-    from meshbox.typed.services import Secret
+    from meshbox.typed.services import ConfigMap, Secret
 
 __all__ = ["SecretSource"]
 
@@ -69,6 +69,9 @@ class SecretSource:
         scheme, _, rest = name.partition(":")
         if scheme == "kubernetes":
             return self._credential(pod[0], rest.removeprefix("//"))
+        if scheme == "configmap":
+            roots = _root_of(self._snapshot().all(CONFIG_MAPS), *rest.removeprefix("//").split("/", 1))
+            return _trusted(roots) if roots else None
         if scheme == "file-cert":
             chain, _, key = rest.partition("~")
             certificate, private = self._file(pod, chain), self._file(pod, key)
@@ -115,6 +118,15 @@ class SecretSource:
         identity = self._authority.identity(self._snapshot().workloads[key].principal)
         files = {"cert-chain.pem": identity.chain, "key.pem": identity.key, "root-cert.pem": self._authority.root}
         return files.get(name, "")
+
+
+def _root_of(config_maps: Iterable[ConfigMap], namespace: str, name: str = "") -> str:
+    """The CA certificates that a ConfigMap holds."""
+    for one in config_maps:
+        if (one["metadata"]["namespace"], one["metadata"]["name"]) == (namespace, name):
+            data = one.get("data") or {}
+            return data.get("cacert") or data.get("ca.crt") or ""
+    return ""
 
 
 def _certificate(chain: str, key: str) -> Json:

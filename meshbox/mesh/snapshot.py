@@ -33,6 +33,7 @@ from meshbox.mesh.kinds import (
 )
 from meshbox.mesh.memo import Identity, Known, Memo
 from meshbox.mesh.model import MeshConfig, Port, Service, Workload, labels
+from meshbox.mesh.semantics import of_gateway_api
 from meshbox.mesh.service_registry import kubernetes_services, service_entries
 
 if TYPE_CHECKING:
@@ -285,6 +286,8 @@ class Snapshot:
                 wanted = [scoped(host, namespace) for listener in egress for host in listener.get("hosts") or []]
                 services = [s for s in services if _wanted(wanted, s.namespace, s.host)]
                 routes = [v for v in routes if any(_wanted(wanted, v.namespace, h) for h in v.hosts)]
+        if any(of_gateway_api(v) and MESH in v.gateways for v in routes):
+            routes = self._by_gateway_api(routes, namespace)
         # Own namespace before others: where two Services claim a host, a proxy sees its neighbour.
         services.sort(key=lambda s: s.namespace != namespace)
         inside = tuple(v for v in routes if MESH in v.gateways)
@@ -299,6 +302,22 @@ class Snapshot:
             inside=self.memo.same(Known(inside)),
             inside_tcp=self.memo.same(Known(tuple(v for v in inside if v.tcp or v.tls))),
             outside=self.memo.same(Known(tuple(v for v in routes if v.gateways != (MESH,)))),
+        )
+
+    def _by_gateway_api(self, routes: list[VirtualService], namespace: str) -> list[VirtualService]:
+        """The order in which VirtualServices speak for a host inside the mesh, where routes of the Gateway API do.
+
+        A route holds for callers of its own namespace, before all else, and in a Service's own namespace for all.
+        """
+
+        def speaks(one: VirtualService) -> bool:
+            if not of_gateway_api(one) or MESH not in one.gateways or one.namespace == namespace:
+                return True
+            return any(s.namespace == one.namespace for host in one.hosts if (s := self.by_host.get(host)))
+
+        return sorted(
+            (one for one in routes if speaks(one)),
+            key=lambda one: not (of_gateway_api(one) and MESH in one.gateways and one.namespace == namespace),
         )
 
     def _sidecar(self, workload: Workload) -> Sidecar | None:
