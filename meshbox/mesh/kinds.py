@@ -20,6 +20,8 @@ __all__ = [
     "ENDPOINT_SLICES",
     "ENVOY_FILTERS",
     "GATEWAYS",
+    "INGRESSES",
+    "INGRESS_CLASSES",
     "ISTIO_RESOURCES",
     "MESH_POLICIES",
     "PEER_AUTHENTICATIONS",
@@ -66,6 +68,8 @@ ENDPOINT_SLICES: Kind[EndpointSlice] = Kind("endpointslices.discovery.k8s.io")
 PODS: Kind[Pod] = Kind("pods")
 CONFIG_MAPS: Kind[ConfigMap] = Kind("configmaps")
 SECRETS: Kind[Secret] = Kind("secrets")
+INGRESSES: Kind[View] = Kind("ingresses.networking.k8s.io")
+INGRESS_CLASSES: Kind[View] = Kind("ingressclasses.networking.k8s.io")
 
 ISTIO_RESOURCES: tuple[Kind[Any], ...] = (
     VIRTUAL_SERVICES,
@@ -89,6 +93,8 @@ RESOURCES: tuple[Kind[Any], ...] = (
     PODS,
     CONFIG_MAPS,
     SECRETS,
+    INGRESSES,
+    INGRESS_CLASSES,
     *ISTIO_RESOURCES,
 )
 """What a snapshot is made of, in the form `Objects` names resources."""

@@ -15,6 +15,7 @@ from meshbox.mesh.cache import ObjectCache
 from meshbox.mesh.certificates import LEGACY_LIFETIME, LIFETIME, Authority
 from meshbox.mesh.galley import Galley
 from meshbox.mesh.identities import IdentityWriter
+from meshbox.mesh.ingress_status import IngressWriter
 from meshbox.mesh.istio_validation.verdicts import Verdicts
 from meshbox.mesh.memo import Memo
 from meshbox.mesh.metrics_pages import page
@@ -84,6 +85,7 @@ class Mesh:
             page=self._page,
         )
         self._identities = IdentityWriter(objects, self._authority, legacy=settings.legacy)
+        self._ingresses = IngressWriter(objects, legacy=settings.legacy)
         self._galley = Galley(objects) if settings.legacy else None
         self.admission: AdmissionPlugin = MeshAdmission(objects, settings, self._monitor, verdicts)
 
@@ -93,6 +95,7 @@ class Mesh:
         await self._server.start()
         self._cache.start()
         self._identities.start()
+        self._ingresses.start()
         if self._galley is not None:
             self._galley.start()
         self._rotation = asyncio.get_running_loop().create_task(self._rotate())
@@ -109,7 +112,7 @@ class Mesh:
             await asyncio.gather(self._rotation, return_exceptions=True)
         if self._galley is not None:
             await self._galley.stop()
-        await asyncio.gather(self._cache.stop(), self._identities.stop())
+        await asyncio.gather(self._cache.stop(), self._identities.stop(), self._ingresses.stop())
         await self._server.stop()
 
     def _take(self) -> Snapshot:

@@ -15,12 +15,16 @@ from labkit.ground.labels import selects
 from labkit.ground.routing import MESH, DestinationRules, VirtualService, read
 from meshbox.addresses import AddressPlan
 from meshbox.contracts import View
+from meshbox.mesh import ingresses
 from meshbox.mesh.kinds import (
     CONFIG_MAPS,
     DESTINATION_RULES,
     ENDPOINT_SLICES,
     ENDPOINTS,
     ENVOY_FILTERS,
+    GATEWAYS,
+    INGRESS_CLASSES,
+    INGRESSES,
     ISTIO_RESOURCES,
     PODS,
     RESOURCES,
@@ -160,8 +164,23 @@ class Snapshot:
             ),
             *service_entries(self.all(SERVICE_ENTRIES), self.workloads.values(), legacy=legacy),
         )
+        self._add_ingresses()
         self.modes: dict[tuple[Workload, int], str] = {}
         self._scopes: dict[Any, Scope] = {}
+
+    def _add_ingresses(self) -> None:
+        """Add what Ingresses are played as: the very same as before where nothing of them changed."""
+        if not self._of(INGRESSES):
+            return
+        classes = {one["metadata"]["name"]: one for one in self._of(INGRESS_CLASSES)}
+        own = [one for one in self._of(INGRESSES) if ingresses.chosen(one, classes, self.mesh, legacy=self.legacy)]
+        services = self._of(SERVICES)
+        made: ingresses.Converted = self.memo(
+            ("ingresses", Identity([*own, *services]), self.mesh),
+            lambda: ingresses.convert(own, services, self.mesh, legacy=self.legacy),
+        )
+        self._objects[GATEWAYS] = [*self._of(GATEWAYS), *made.gateways]
+        self._objects[VIRTUAL_SERVICES] = [*self._of(VIRTUAL_SERVICES), *made.virtual_services]
 
     def _of(self, kind: Kind[_T]) -> list[_T]:
         return self._objects[kind]

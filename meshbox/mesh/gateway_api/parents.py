@@ -89,9 +89,7 @@ def _at_gateway(
     route: View, ref: View, listeners: Sequence[Listener], namespaces: Mapping[str, Mapping[str, str]]
 ) -> Parent | None:
     namespace = ref.get("namespace") or route["metadata"]["namespace"]
-    own = [
-        one for one in listeners if (one.gateway_namespace, one.gateway_name) == (namespace, ref["name"])
-    ]
+    own = [one for one in listeners if (one.gateway_namespace, one.gateway_name) == (namespace, ref["name"])]
     if not own:
         # There is no such Gateway, or it is somebody else's.
         return None

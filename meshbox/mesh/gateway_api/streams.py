@@ -53,9 +53,7 @@ def tcp_rules(targets: Iterable[list[api.RouteDestination]], port: int = 0) -> l
     return [{"route": target} for target in targets]
 
 
-def tls_rules(
-    targets: Iterable[list[api.RouteDestination]], names: list[str], port: int = 0
-) -> list[api.TLSRoute]:
+def tls_rules(targets: Iterable[list[api.RouteDestination]], names: list[str], port: int = 0) -> list[api.TLSRoute]:
     """Rules of TLS that is passed on, for the server names `names`; for connections to `port` only, if it is given."""
     match: api.TLSMatchAttributes = {"sniHosts": names}
     if port:
