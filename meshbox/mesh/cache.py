@@ -227,6 +227,8 @@ def _matters(resource: str, obj: Obj) -> object:
         return obj.get("subsets")
     if resource == "endpointslices.discovery.k8s.io":
         return obj.get("endpoints"), obj.get("ports"), labels(obj)
+    if resource == "namespaces":
+        return labels(obj)
     if resource == "services":
         return labels(obj), meta.get("annotations"), obj.get("spec")
     return labels(obj), meta.get("annotations"), obj.get("spec"), obj.get("data"), obj.get("type")

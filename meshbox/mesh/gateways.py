@@ -12,6 +12,7 @@ from labkit.ground.labels import selects
 from labkit.ground.routing import VirtualService
 from meshbox.doors import peer_check
 from meshbox.mesh.envoy import BLACK_HOLE, Json, extension
+from meshbox.mesh.gateway_api.binding import chosen
 from meshbox.mesh.http_routes import Site, http_routes
 from meshbox.mesh.kinds import GATEWAYS
 from meshbox.mesh.listeners import listener
@@ -77,7 +78,7 @@ def gateway(proxy: Proxy, scope: Scope) -> tuple[dict[str, Json], dict[str, list
     tables: dict[str, list[Json]] = {}
     by_port: dict[int, list[_Server]] = defaultdict(list)
     for obj in proxy.snapshot.all(GATEWAYS):
-        if not selects(obj["spec"].get("selector"), proxy.workload.labels):
+        if not selects(obj["spec"].get("selector"), proxy.workload.labels) or not chosen(obj, proxy.workload):
             continue
         for server in obj["spec"].get("servers") or []:
             number = int(server["port"]["number"])
@@ -155,7 +156,8 @@ def _server_chains(
 def _secrets_there(proxy: Proxy, server: _Server) -> bool:
     """Whether the credential that a server names exists: without it Istio leaves that server out."""
     name = server.tls.get("credentialName")
-    return not name or (proxy.workload.namespace, name) in proxy.snapshot.secrets
+    # What the Gateway API names with its scheme was looked at when its listener was read.
+    return not name or "://" in name or (proxy.workload.namespace, name) in proxy.snapshot.secrets
 
 
 def _site(proxy: Proxy, scope: Scope, number: int, server: _Server) -> Site:

@@ -14,6 +14,7 @@ from meshbox.mesh.admission import MeshAdmission
 from meshbox.mesh.cache import ObjectCache
 from meshbox.mesh.certificates import LEGACY_LIFETIME, LIFETIME, Authority
 from meshbox.mesh.galley import Galley
+from meshbox.mesh.gateway_api.controller import GatewayApi
 from meshbox.mesh.identities import IdentityWriter
 from meshbox.mesh.ingress_status import IngressWriter
 from meshbox.mesh.istio_validation.verdicts import Verdicts
@@ -87,6 +88,7 @@ class Mesh:
         self._identities = IdentityWriter(objects, self._authority, legacy=settings.legacy)
         self._ingresses = IngressWriter(objects, legacy=settings.legacy)
         self._galley = Galley(objects) if settings.legacy else None
+        self._gateway_api = None if settings.legacy else GatewayApi(objects, settings.release)
         self.admission: AdmissionPlugin = MeshAdmission(objects, settings, self._monitor, verdicts)
 
     async def start(self) -> None:
@@ -98,6 +100,8 @@ class Mesh:
         self._ingresses.start()
         if self._galley is not None:
             self._galley.start()
+        if self._gateway_api is not None:
+            self._gateway_api.start()
         self._rotation = asyncio.get_running_loop().create_task(self._rotate())
 
     async def stop(self) -> None:
@@ -112,6 +116,8 @@ class Mesh:
             await asyncio.gather(self._rotation, return_exceptions=True)
         if self._galley is not None:
             await self._galley.stop()
+        if self._gateway_api is not None:
+            await self._gateway_api.stop()
         await asyncio.gather(self._cache.stop(), self._identities.stop(), self._ingresses.stop())
         await self._server.stop()
 
@@ -154,6 +160,8 @@ class Mesh:
         configs = self._translated()
         for key in [key for key in self._proxies if key not in self._snapshot.pods]:
             self._proxies.pop(key).stop()
+        if self._gateway_api is not None:
+            self._gateway_api.update(self._snapshot.converted, ready=self._pilot_ready())
         if configs is None or not self._pilot_ready():
             # As when pilot is down: what proxies have stays; nothing new goes out.
             return

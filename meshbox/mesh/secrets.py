@@ -6,18 +6,21 @@ from __future__ import annotations
 import base64
 import json
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from meshbox.mesh.certificates import Authority
 from meshbox.mesh.envoy import Json, typed
-from meshbox.mesh.kinds import CONFIG_MAPS
+from meshbox.mesh.gateway_api.binding import permitted_credential
+from meshbox.mesh.kinds import CONFIG_MAPS, DESTINATION_RULES, GATEWAYS
+from meshbox.mesh.model import Workload
+from meshbox.mesh.semantics import GATEWAY_API
 from meshbox.mesh.snapshot import Snapshot
 from meshbox.mesh.xds import ProxyState
 
 if TYPE_CHECKING:
-    from meshbox.typed.services import ConfigMap, Secret
+    from meshbox.typed.services import Secret
 
 __all__ = ["SecretSource"]
 
@@ -69,9 +72,8 @@ class SecretSource:
         scheme, _, rest = name.partition(":")
         if scheme == "kubernetes":
             return self._credential(pod[0], rest.removeprefix("//"))
-        if scheme == "configmap":
-            roots = _root_of(self._snapshot().all(CONFIG_MAPS), *rest.removeprefix("//").split("/", 1))
-            return _trusted(roots) if roots else None
+        if scheme in ("kubernetes-gateway", "configmap"):
+            return self._of_gateway(workload, name)
         if scheme == "file-cert":
             chain, _, key = rest.partition("~")
             certificate, private = self._file(pod, chain), self._file(pod, key)
@@ -91,6 +93,20 @@ class SecretSource:
         certificate, key = _data(found, "cert", "tls.crt"), _data(found, "key", "tls.key")
         return _certificate(certificate, key) if certificate and key else None
 
+    def _of_gateway(self, workload: Workload, asked: str) -> Json | None:
+        """What a listener of the Gateway API names; only those proxies that play it are given it."""
+        snapshot = self._snapshot()
+        credential = asked.removesuffix("-cacert")
+        permitted = any(permitted_credential(snapshot.all(GATEWAYS), workload, one) for one in (asked, credential))
+        if not permitted and credential not in _backend_roots(snapshot):
+            return None
+        namespace, _, name = asked.partition("://")[2].partition("/")
+        if asked.startswith("kubernetes-gateway:"):
+            return self._credential(namespace, name)
+        data = _config_map(snapshot, namespace, name.removesuffix("-cacert"))
+        roots = data.get("cacert") or data.get("ca.crt")
+        return _trusted(roots) if roots else None
+
     def _file(self, key: tuple[str, str], path: str) -> str:
         """A file as the proxy's container sees it: from the Secret or ConfigMap that is mounted there."""
         if path.startswith("/etc/certs/"):
@@ -108,10 +124,7 @@ class SecretSource:
             if "secret" in volume:
                 return _data(snapshot.secrets.get((key[0], volume["secret"].get("secretName", ""))), entry)
             if "configMap" in volume:
-                for config_map in snapshot.all(CONFIG_MAPS):
-                    meta = config_map["metadata"]
-                    if (meta["namespace"], meta["name"]) == (key[0], volume["configMap"].get("name")):
-                        return str((config_map.get("data") or {}).get(entry, ""))
+                return _config_map(snapshot, key[0], volume["configMap"].get("name", "")).get(entry, "")
         return ""
 
     def _citadel_file(self, key: tuple[str, str], name: str) -> str:
@@ -120,13 +133,21 @@ class SecretSource:
         return files.get(name, "")
 
 
-def _root_of(config_maps: Iterable[ConfigMap], namespace: str, name: str = "") -> str:
-    """The CA certificates that a ConfigMap holds."""
-    for one in config_maps:
-        if (one["metadata"]["namespace"], one["metadata"]["name"]) == (namespace, name):
-            data = one.get("data") or {}
-            return data.get("cacert") or data.get("ca.crt") or ""
-    return ""
+def _backend_roots(snapshot: Snapshot) -> set[str]:
+    """The CAs that BackendTLSPolicies name: every client has to know whom to trust."""
+    rules = (one for one in snapshot.all(DESTINATION_RULES) if GATEWAY_API in one["metadata"]["name"])
+    policies = [(one["spec"].get("trafficPolicy") or {}) for one in rules]
+    tls = [policy.get("tls") or {} for policy in policies]
+    tls += [level.get("tls") or {} for policy in policies for level in policy.get("portLevelSettings") or []]
+    return {one["credentialName"] for one in tls if one.get("credentialName", "").startswith("configmap://")}
+
+
+def _config_map(snapshot: Snapshot, namespace: str, name: str) -> Mapping[str, str]:
+    """The data of a ConfigMap; nothing where there is none."""
+    for config_map in snapshot.all(CONFIG_MAPS):
+        if (config_map["metadata"]["namespace"], config_map["metadata"]["name"]) == (namespace, name):
+            return config_map.get("data") or {}
+    return {}
 
 
 def _certificate(chain: str, key: str) -> Json:

@@ -16,6 +16,7 @@ from labkit.ground.routing import MESH, DestinationRules, VirtualService, read
 from meshbox.addresses import AddressPlan
 from meshbox.contracts import View
 from meshbox.mesh import ingresses
+from meshbox.mesh.gateway_api.convert import convert
 from meshbox.mesh.kinds import (
     CONFIG_MAPS,
     DESTINATION_RULES,
@@ -136,6 +137,7 @@ class Snapshot:
         memo: Keeps what snapshots have in common.
 
     Attributes:
+        converted: What the objects of the Gateway API became; Istio's own among it are objects of this snapshot.
         modes: What `mtls_mode` has found for a workload's port.
     """
 
@@ -148,6 +150,10 @@ class Snapshot:
         self.memo = memo or Memo()
         self.memo.turn()
         self._objects: dict[str, list[Any]] = {resource: list(objects.get(resource, ())) for resource in RESOURCES}
+        self.converted = convert(self._objects, self.memo, legacy=legacy)
+        self._objects[GATEWAYS] += self.converted.gateways
+        self._objects[VIRTUAL_SERVICES] += self.converted.virtual_services
+        self._objects[DESTINATION_RULES] += self.converted.destination_rules
         pods = [pod for pod in self._of(PODS) if (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")]
         self.pods = {(pod["metadata"]["namespace"], pod["metadata"]["name"]): pod for pod in pods}
         self.workloads = {key: self.memo.same(Workload.of(pod)) for key, pod in self.pods.items()}

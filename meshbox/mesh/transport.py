@@ -168,7 +168,7 @@ def _originate(service: Service, port: Port, tls: ClientTLS, *, legacy: bool) ->
         )
         context["tls_certificate_sds_secret_configs"] = [_secret(name)]
     if credential:
-        root = credential if "://" in credential else f"kubernetes://{credential}-cacert"
+        root = f"{_named(credential)}-cacert"
     elif tls.get("caCertificates"):
         root = root_file_secret(tls["caCertificates"])
     else:
@@ -206,6 +206,13 @@ def downstream_mutual(*, http: bool) -> Json:
     )
 
 
+def _named(credential: str) -> str:
+    """A credential as proxies ask for it: one that the Gateway API names has its scheme; its own is the identity."""
+    if credential == "builtin://":
+        return "default"
+    return credential if "://" in credential else f"kubernetes://{credential}"
+
+
 def gateway_tls(tls: ServerTLS, *, http: bool) -> Json | None:
     """The transport of a Gateway's server; None where TLS is passed through.
 
@@ -220,13 +227,13 @@ def gateway_tls(tls: ServerTLS, *, http: bool) -> Json | None:
         return downstream_mutual(http=http)
     credential = tls.get("credentialName") or next(iter(tls.get("credentialNames") or []), None)
     if credential:
-        certificate, root = f"kubernetes://{credential}", f"kubernetes://{credential}-cacert"
+        certificate, root = _named(credential), f"{_named(credential)}-cacert"
     else:
         certificate = file_secret(tls.get("serverCertificate") or "", tls.get("privateKey") or "")
         root = root_file_secret(tls.get("caCertificates") or "")
     if tls.get("caCertCredentialName"):
         # Whoever may issue certificates for clients can be somebody else's business than the server's own.
-        root = f"kubernetes://{tls['caCertCredentialName']}-cacert"
+        root = f"{_named(tls['caCertCredentialName'])}-cacert"
     context: Json = {
         "tls_certificate_sds_secret_configs": [_secret(certificate)],
         "alpn_protocols": ["h2", "http/1.1"] if http else [],

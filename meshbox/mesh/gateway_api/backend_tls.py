@@ -7,20 +7,24 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from meshbox.contracts import View
+from meshbox.contracts import Obj, View
 from meshbox.mesh.gateway_api.backends import name_of_service
-from meshbox.mesh.gateway_api.listeners import CONTROLLER, GROUP
-from meshbox.mesh.gateway_api.status import Condition
+from meshbox.mesh.gateway_api.classes import CONTROLLER
+from meshbox.mesh.gateway_api.status import Condition, RouteStatus, conditions
+from meshbox.mesh.kinds import GATEWAY_API as GROUP
 from meshbox.mesh.semantics import GATEWAY_API
 
 if TYPE_CHECKING:
     from labkit.ground.typed import destination_rules as api
 
-__all__ = ["Ancestor", "Targets", "backend_tls"]
+__all__ = ["Ancestor", "Targets", "backend_tls", "behind", "policy_status"]
 
 MESH_CONTROLLER = "istio.io/mesh-controller"
 NO_CERTIFICATE = "invalid://"
 """A credential that nobody can give: without the CA that a policy names no connection is made."""
+
+_MOST = 16
+"""How many ancestors a status has room for."""
 
 _KINDS = {("", "Service"): "Service", ("networking.istio.io", "ServiceEntry"): "ServiceEntry"}
 _VALID = (
@@ -76,13 +80,13 @@ def backend_tls(
     for policy in sorted(policies, key=_age):
         meta, spec = policy["metadata"], policy["spec"]
         namespace = str(meta["namespace"])
-        credential, conditions = _credential(spec["validation"], namespace, targets)
+        credential, said = _credential(spec["validation"], namespace, targets)
         tls = _tls(spec["validation"], credential)
         ancestors: list[Ancestor] = []
         gateways: dict[str, tuple[Condition, ...]] = {}
         for ref in spec.get("targetRefs") or []:
             found, problem = _target(ref, namespace, targets)
-            told = _changed(conditions, "Accepted", "TargetNotFound", problem) if problem else conditions
+            told = _changed(said, "Accepted", "TargetNotFound", problem) if problem else said
             for host, port in found:
                 _hold(by_host.setdefault((namespace, host), {}), tls, port)
             if found:
@@ -94,6 +98,34 @@ def backend_tls(
             ancestors.append(Ancestor(where, CONTROLLER, gateways[gateway]))
         statuses[namespace, str(meta["name"])] = tuple(ancestors)
     return [_rule(namespace, host, policy) for (namespace, host), policy in by_host.items()], statuses
+
+
+def behind(
+    routes: Iterable[View], statuses: Mapping[tuple[str, str, str], RouteStatus]
+) -> dict[tuple[str, str], set[str]]:
+    """Namespace and name of a Service → the Gateways, "namespace/name", whose routes lead there."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for route in routes:
+        meta = route["metadata"]
+        status = statuses.get((route["kind"], meta["namespace"], meta["name"]), RouteStatus())
+        gateways = {place.rpartition("/")[0] for place in status.attached}
+        for rule in route["spec"].get("rules") or []:
+            for ref in rule.get("backendRefs") or []:
+                where = str(ref.get("namespace") or meta["namespace"]), str(ref["name"])
+                found.setdefault(where, set()).update(gateways)
+    return found
+
+
+def policy_status(policy: View, found: Iterable[Ancestor]) -> Obj:
+    """The whole status of a policy: what other controllers say of it stays."""
+    before = (policy.get("status") or {}).get("ancestors") or []
+    generation = policy["metadata"].get("generation", 1)
+    ancestors = [dict(one) for one in before if one.get("controllerName") not in (CONTROLLER, MESH_CONTROLLER)]
+    for one in found:
+        known: View = next((entry for entry in before if entry["ancestorRef"] == one.ref), {})
+        said = conditions(one.conditions, known.get("conditions") or (), generation)
+        ancestors.append({"ancestorRef": dict(one.ref), "controllerName": one.controller, "conditions": said})
+    return {"ancestors": ancestors[:_MOST]}
 
 
 def _age(policy: View) -> tuple[str, str, str]:
@@ -126,10 +158,10 @@ def _hold(policy: api.TrafficPolicy, tls: api.ClientTLS, port: int) -> None:
         levels.append({"port": {"number": port}, "tls": tls})
 
 
-def _changed(conditions: Iterable[Condition], kind: str, reason: str, message: str) -> tuple[Condition, ...]:
+def _changed(said: Iterable[Condition], kind: str, reason: str, message: str) -> tuple[Condition, ...]:
     """Conditions of which one is false."""
     return tuple(
-        replace(one, reason=reason, message=message, status=False) if one.type == kind else one for one in conditions
+        replace(one, reason=reason, message=message, status=False) if one.type == kind else one for one in said
     )
 
 
@@ -166,30 +198,30 @@ def _credential(validation: View, namespace: str, targets: Targets) -> tuple[str
     refs = validation.get("caCertificateRefs") or []
     if not refs:
         return "", _VALID
-    ref, conditions = refs[0], _VALID
+    ref, said = refs[0], _VALID
     if len(refs) > 1:
         words = "Configuration is valid; warning: only the first caCertificateRefs will be used"
-        conditions = (replace(_VALID[0], message=words), _VALID[1])
+        said = (replace(_VALID[0], message=words), _VALID[1])
     if (ref.get("group") or "", ref["kind"]) != ("", "ConfigMap"):
         known_kind = (ref.get("group") or "", ref["kind"]) in (("", "Service"), ("", "Secret"))
         problem = f"unsupported {'reference kind:' if known_kind else 'kind'} {ref['kind']}"
         told = f"Certificate reference {'invalid' if known_kind else 'not supported'}: {problem}"
-        return NO_CERTIFICATE, _refused(conditions, "InvalidKind", told, problem)
+        return NO_CERTIFICATE, _refused(said, "InvalidKind", told, problem)
     name = str(ref["name"])
     found = targets.find("ConfigMap", namespace, name)
     if found is None:
         problem = f"reference {namespace}/{name} (of kind ConfigMap) not found"
         told = f"Certificate reference not found: {problem}"
-        return NO_CERTIFICATE, _refused(conditions, "InvalidCACertificateRef", told, problem)
+        return NO_CERTIFICATE, _refused(said, "InvalidCACertificateRef", told, problem)
     problem = _without_root(found.get("data") or {})
     if problem:
         told = f"Certificate invalid: {problem}"
-        return NO_CERTIFICATE, _refused(conditions, "InvalidCACertificateRef", told, problem)
-    return f"configmap://{namespace}/{name}", conditions
+        return NO_CERTIFICATE, _refused(said, "InvalidCACertificateRef", told, problem)
+    return f"configmap://{namespace}/{name}", said
 
 
-def _refused(conditions: tuple[Condition, ...], reason: str, told: str, problem: str) -> tuple[Condition, ...]:
-    found = _changed(conditions, "ResolvedRefs", reason, told)
+def _refused(said: tuple[Condition, ...], reason: str, told: str, problem: str) -> tuple[Condition, ...]:
+    found = _changed(said, "ResolvedRefs", reason, told)
     return _changed(found, "Accepted", "NoValidCACertificate", f"Certificate reference invalid: {problem}")
 
 

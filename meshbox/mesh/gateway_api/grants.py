@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from meshbox.contracts import View
-from meshbox.mesh.gateway_api.listeners import GROUP
+from meshbox.mesh.kinds import GATEWAY_API as GROUP
 
 __all__ = ["permitted"]
 

@@ -1,18 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The listeners of the Gateway API's Gateways: what each accepts, and the internal Gateway of Istio's that plays it."""
+"""The listeners of the Gateway API's Gateways: what each takes, and the server of Istio's own Gateway that plays it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from labkit.ground.labels import matches
 from meshbox.contracts import View
+from meshbox.mesh.gateway_api.classes import CONTROLLER, Classes
+from meshbox.mesh.gateway_api.status import Condition
+from meshbox.mesh.gateway_api.tls import Around, server_tls
+from meshbox.mesh.kinds import GATEWAY_API
 
-__all__ = ["CONTROLLER", "GROUP", "Listener", "internal_name", "listeners"]
+if TYPE_CHECKING:
+    from labkit.ground.typed.hosts import Server
 
-GROUP = "gateway.networking.k8s.io"
-CONTROLLER = "istio.io/gateway-controller"
+__all__ = ["CONTROLLER", "GROUP", "Built", "Listener", "built", "internal_name", "listeners"]
+
+GROUP = GATEWAY_API
+
+_SUPPORTED = ("HTTP", "HTTPS", "TLS", "TCP")
+_FINE = "No errors found"
 
 
 def internal_name(gateway: str, section: str) -> str:
@@ -52,7 +62,7 @@ class Listener:
 
     @property
     def internal(self) -> str:
-        """The key, "namespace/name", of the internal Gateway that plays it: what a VirtualService's `gateways` names."""
+        """The key, "namespace/name", of the internal Gateway that plays it, as a VirtualService's `gateways` has it."""
         return f"{self.gateway_namespace}/{internal_name(self.gateway_name, self.section)}"
 
     def allows(self, namespace: str, labels: Mapping[str, str]) -> bool:
@@ -64,16 +74,114 @@ class Listener:
         return self.allowed_from == "Same" and namespace == self.gateway_namespace
 
 
-def listeners(gateways: Iterable[View]) -> list[Listener]:
-    """All listeners of the Gateways that Istio plays."""
-    found = []
-    for gateway in gateways:
-        meta = gateway["metadata"]
-        for entry in gateway["spec"].get("listeners") or []:
-            found.append(
-                Listener(
-                    meta["namespace"], meta["name"], entry["name"], int(entry["port"]), entry["protocol"],
-                    entry.get("hostname") or "",
-                )
-            )
-    return found
+@dataclass(frozen=True)
+class Built:
+    """A listener with what its status says, and its server.
+
+    Args:
+        listener: The listener.
+        conditions: Of its status.
+        server: As Istio's own Gateway has it; None where the listener cannot be played.
+    """
+
+    listener: Listener
+    conditions: tuple[Condition, ...]
+    server: Server | None
+
+
+def listeners(gateways: Iterable[View], classes: Classes, around: Around) -> list[Listener]:
+    """All listeners of the Gateways that Istio plays.
+
+    Args:
+        gateways: The Gateways.
+        classes: The GatewayClasses.
+        around: What Gateways name.
+    """
+    return [one.listener for gateway in gateways for one in built(gateway, classes, around)]
+
+
+def built(gateway: View, classes: Classes, around: Around) -> list[Built]:
+    """The listeners of one Gateway; none where it is somebody else's, or remote."""
+    if classes.controller_of(gateway) != CONTROLLER:
+        return []
+    return [_built(gateway, entry, around) for entry in gateway["spec"].get("listeners") or []]
+
+
+def _built(gateway: View, entry: View, around: Around) -> Built:
+    meta = gateway["metadata"]
+    protocol, tls = str(entry["protocol"]), entry.get("tls") or {}
+    mode = (tls.get("mode") or "Terminate") if entry.get("tls") else ""
+    kinds, kinds_valid = _kinds(protocol, mode, entry)
+    wanted = (entry.get("allowedRoutes") or {}).get("namespaces") or {}
+    settings, problem = server_tls(gateway, entry, around)
+    unsupported = _unsupported(protocol)
+    listener = Listener(
+        gateway_namespace=meta["namespace"],
+        gateway_name=meta["name"],
+        section=entry["name"],
+        port=int(entry["port"]),
+        protocol=protocol,
+        hostname=entry.get("hostname") or "",
+        allowed_kinds=kinds,
+        allowed_from=wanted.get("from") or "Same",
+        selector=wanted.get("selector") or {},
+        tls_mode=mode,
+        accepted=problem is None and not unsupported,
+    )
+    conditions = {
+        "Accepted": Condition("Accepted", "Accepted", _FINE),
+        "Conflicted": Condition("Conflicted", "NoConflicts", _FINE, status=False),
+        "Programmed": Condition("Programmed", "Programmed", _FINE),
+        "ResolvedRefs": Condition("ResolvedRefs", "ResolvedRefs", _FINE),
+    }
+    if problem is not None:
+        conditions["ResolvedRefs"] = problem
+        conditions["Programmed"] = Condition("Programmed", "Invalid", "Bad TLS configuration", status=False)
+    if unsupported:
+        conditions["Accepted"] = Condition("Accepted", "UnsupportedProtocol", unsupported, status=False)
+    if not kinds_valid:
+        conditions["ResolvedRefs"] = Condition("ResolvedRefs", "InvalidRouteKinds", "Invalid route kinds", status=False)
+    server: Server = {
+        "port": {"number": listener.port, "name": "default", "protocol": protocol},
+        "hosts": _hosts(listener, around),
+    }
+    if settings is not None:
+        server["tls"] = settings
+    return Built(listener, tuple(conditions.values()), server if listener.accepted else None)
+
+
+def _unsupported(protocol: str) -> str:
+    if protocol in _SUPPORTED:
+        return ""
+    if protocol == "HBONE":
+        return 'protocol "HBONE" is only supported for waypoint proxies'
+    if (upper := protocol.upper()) in (*_SUPPORTED, "HBONE"):
+        return f'protocol "{protocol}" is unsupported. hint: "{upper}" (uppercase) may be supported'
+    return f'protocol "{protocol}" is unsupported'
+
+
+def _kinds(protocol: str, mode: str, entry: View) -> tuple[tuple[str, ...], bool]:
+    """The kinds of routes that a listener takes, and whether it asked for no others."""
+    supported = {
+        "HTTP": ("HTTPRoute", "GRPCRoute"),
+        "HTTPS": ("HTTPRoute", "GRPCRoute"),
+        "TCP": ("TCPRoute",),
+        "TLS": ("TLSRoute",) if mode == "Passthrough" else ("TCPRoute", "TLSRoute"),
+    }.get(protocol, ())
+    asked = (entry.get("allowedRoutes") or {}).get("kinds") or []
+    if not asked:
+        return supported, True
+    named = {one["kind"] for one in asked if one.get("group", GATEWAY_API) == GATEWAY_API}
+    found = tuple(kind for kind in supported if kind in named)
+    return found, len(found) == len(asked)
+
+
+def _hosts(listener: Listener, around: Around) -> list[str]:
+    """The hosts of the server, each with a namespace whose routes may claim it; "~" where there is none yet."""
+    host = listener.hostname or "*"
+    if listener.allowed_from == "All":
+        return [f"*/{host}"]
+    allowed = [name for name, labels in sorted(around.namespaces.items()) if listener.allows(name, labels)]
+    if listener.allowed_from == "Same":
+        allowed = [listener.gateway_namespace]
+    return [f"{namespace}/{host}" for namespace in allowed] or [f"~/{host}"]

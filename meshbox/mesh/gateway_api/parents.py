@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from labkit.ground.hosts import within
 from meshbox.contracts import View
 from meshbox.mesh.gateway_api.attachment import Denied, attach
 from meshbox.mesh.gateway_api.backends import Backends, name_of_service
-from meshbox.mesh.gateway_api.listeners import GROUP, Listener
+from meshbox.mesh.gateway_api.listeners import Listener
+from meshbox.mesh.kinds import GATEWAY_API
 
 __all__ = ["AtListener", "InMesh", "Parent", "parents"]
 
@@ -73,10 +73,10 @@ def parents(
     """
     found = []
     for ref in (route.get("spec") or {}).get("parentRefs") or []:
-        group = ref["group"] if ref.get("group") is not None else GROUP
+        group = ref["group"] if ref.get("group") is not None else GATEWAY_API
         kind = str(ref.get("kind") or "Gateway")
         parent: Parent | None = None
-        if (group, kind) == (GROUP, "Gateway"):
+        if (group, kind) == (GATEWAY_API, "Gateway"):
             parent = _at_gateway(route, ref, listeners, namespaces)
         elif (group, kind) in (("", "Service"), ("networking.istio.io", "ServiceEntry")):
             parent = _in_mesh(route, ref, kind, backends)
@@ -88,30 +88,11 @@ def parents(
 def _at_gateway(
     route: View, ref: View, listeners: Sequence[Listener], namespaces: Mapping[str, Mapping[str, str]]
 ) -> Parent | None:
-    namespace = ref.get("namespace") or route["metadata"]["namespace"]
-    own = [one for one in listeners if (one.gateway_namespace, one.gateway_name) == (namespace, ref["name"])]
-    if not own:
-        # There is no such Gateway, or it is somebody else's.
-        return None
-    found = attach(route, ref, own, namespaces)
+    found = attach(route, ref, listeners, namespaces)
     if isinstance(found, Denied):
-        return Parent(ref, mesh=False, denied=found)
-    places = [AtListener(one, tuple(_isolated(hosts, one, own))) for one, hosts in found.listeners]
-    return Parent(ref, mesh=False, bound=tuple(places))
-
-
-def _isolated(hosts: Iterable[str], listener: Listener, listeners: Iterable[Listener]) -> Iterator[str]:
-    """The hosts that no other listener of the port has a more exact name for: those are its alone."""
-    others = [
-        one.hostname
-        for one in listeners
-        if one.hostname
-        and one.hostname != listener.hostname
-        and (one.port, one.protocol) == (listener.port, listener.protocol)
-        and len(one.hostname) >= len(listener.hostname)
-    ]
-    exact = bool(listener.hostname) and not listener.hostname.startswith("*")
-    yield from (host for host in hosts if exact or not any(within(host, other) for other in others))
+        # Without words there is no such Gateway, or it is somebody else's.
+        return Parent(ref, mesh=False, denied=found) if found.message else None
+    return Parent(ref, mesh=False, bound=tuple(AtListener(one, hosts) for one, hosts in found.listeners))
 
 
 def _in_mesh(route: View, ref: View, kind: str, backends: Backends) -> Parent:
