@@ -23,7 +23,7 @@ def _addresses(service: Service) -> list[str]:
 
 
 def _of_gateway(service: Service) -> bool:
-    """Whether a Service is what a Gateway of the Gateway API is reached by: without an address it is never programmed."""
+    """Whether a Gateway of the Gateway API is reached by a Service: without an address it would never be programmed."""
     return any(owner.get("kind") == "Gateway" for owner in service["metadata"].get("ownerReferences") or [])
 
 
