@@ -70,7 +70,7 @@ def _rule(
 
 
 def _retries_and_timeouts(made: api.HTTPRoute, rule: View) -> None:
-    if retry := rule.get("retry"):
+    if (retry := rule.get("retry")) is not None:
         words = ["connect-failure", "refused-stream", "unavailable", "cancelled"]
         words += [str(int(code)) for code in retry.get("codes") or []]
         attempts = 2 if retry.get("attempts") is None else int(retry["attempts"])
