@@ -25,6 +25,8 @@ __all__ = [
     "GATEWAY_CLASSES",
     "GRPC_ROUTES",
     "HTTP_ROUTES",
+    "INGRESSES",
+    "INGRESS_CLASSES",
     "ISTIO_RESOURCES",
     "KUBERNETES_GATEWAYS",
     "MESH_POLICIES",
@@ -77,6 +79,8 @@ ENDPOINT_SLICES: Kind[EndpointSlice] = Kind("endpointslices.discovery.k8s.io")
 PODS: Kind[Pod] = Kind("pods")
 CONFIG_MAPS: Kind[ConfigMap] = Kind("configmaps")
 SECRETS: Kind[Secret] = Kind("secrets")
+INGRESSES: Kind[View] = Kind("ingresses.networking.k8s.io")
+INGRESS_CLASSES: Kind[View] = Kind("ingressclasses.networking.k8s.io")
 NAMESPACES: Kind[View] = Kind("namespaces")
 
 GATEWAY_CLASSES: Kind[View] = Kind(f"gatewayclasses.{GATEWAY_API}")
@@ -121,6 +125,8 @@ RESOURCES: tuple[Kind[Any], ...] = (
     PODS,
     CONFIG_MAPS,
     SECRETS,
+    INGRESSES,
+    INGRESS_CLASSES,
     NAMESPACES,
     *ISTIO_RESOURCES,
     *GATEWAY_API_RESOURCES,

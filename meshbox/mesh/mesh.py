@@ -16,6 +16,7 @@ from meshbox.mesh.certificates import LEGACY_LIFETIME, LIFETIME, Authority
 from meshbox.mesh.galley import Galley
 from meshbox.mesh.gateway_api.controller import GatewayApi
 from meshbox.mesh.identities import IdentityWriter
+from meshbox.mesh.ingress_status import IngressWriter
 from meshbox.mesh.istio_validation.verdicts import Verdicts
 from meshbox.mesh.memo import Memo
 from meshbox.mesh.metrics_pages import page
@@ -85,6 +86,7 @@ class Mesh:
             page=self._page,
         )
         self._identities = IdentityWriter(objects, self._authority, legacy=settings.legacy)
+        self._ingresses = IngressWriter(objects, legacy=settings.legacy)
         self._galley = Galley(objects) if settings.legacy else None
         self._gateway_api = None if settings.legacy else GatewayApi(objects, settings.release)
         self.admission: AdmissionPlugin = MeshAdmission(objects, settings, self._monitor, verdicts)
@@ -95,6 +97,7 @@ class Mesh:
         await self._server.start()
         self._cache.start()
         self._identities.start()
+        self._ingresses.start()
         if self._galley is not None:
             self._galley.start()
         if self._gateway_api is not None:
@@ -115,7 +118,7 @@ class Mesh:
             await self._galley.stop()
         if self._gateway_api is not None:
             await self._gateway_api.stop()
-        await asyncio.gather(self._cache.stop(), self._identities.stop())
+        await asyncio.gather(self._cache.stop(), self._identities.stop(), self._ingresses.stop())
         await self._server.stop()
 
     def _take(self) -> Snapshot:

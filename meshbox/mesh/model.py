@@ -243,6 +243,10 @@ class MeshConfig:
         sampling: Percentage of requests traced unless a Telemetry object says otherwise.
         providers: Extension providers by name.
         connect_timeout: Seconds to wait for a TCP connection.
+        ingress_mode: Which Ingresses are played: "STRICT" (of Istio's class), "DEFAULT" (those of none as well), "OFF".
+        ingress_class: The class that is Istio's.
+        ingress_service: The Service of the gateway that plays them.
+        ingress_selector: The value of that gateway's label `istio`.
     """
 
     root_namespace: str = "istio-system"
@@ -256,6 +260,10 @@ class MeshConfig:
     sampling: float = 1.0
     providers: Mapping[str, Any] = field(default_factory=dict, hash=False)
     connect_timeout: float = 10.0
+    ingress_mode: str = "STRICT"
+    ingress_class: str = "istio"
+    ingress_service: str = "istio-ingressgateway"
+    ingress_selector: str = "ingressgateway"
 
     @classmethod
     def of(cls, config_maps: Iterable[ConfigMap], pilots: Iterable[Pod], *, legacy: bool) -> MeshConfig:
@@ -285,4 +293,8 @@ class MeshConfig:
             zipkin=zipkin,
             sampling=number(tracing.get("sampling"), sampling),
             providers={str(p["name"]): p for p in mesh.get("extensionProviders") or [] if "name" in p},
+            ingress_mode=mesh.get("ingressControllerMode") or cls.ingress_mode,
+            ingress_class=mesh.get("ingressClass") or cls.ingress_class,
+            ingress_service=mesh.get("ingressService") or cls.ingress_service,
+            ingress_selector=mesh.get("ingressSelector") or cls.ingress_selector,
         )

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from meshbox.mesh.certificates import Authority
 from meshbox.mesh.envoy import Json, typed
 from meshbox.mesh.gateway_api.binding import permitted_credential
-from meshbox.mesh.kinds import CONFIG_MAPS, GATEWAYS
+from meshbox.mesh.kinds import CONFIG_MAPS, DESTINATION_RULES, GATEWAYS
 from meshbox.mesh.model import Workload
+from meshbox.mesh.semantics import GATEWAY_API
 from meshbox.mesh.snapshot import Snapshot
 from meshbox.mesh.xds import ProxyState
 
@@ -96,7 +97,8 @@ class SecretSource:
         """What a listener of the Gateway API names; only those proxies that play it are given it."""
         snapshot = self._snapshot()
         credential = asked.removesuffix("-cacert")
-        if not any(permitted_credential(snapshot.all(GATEWAYS), workload, one) for one in (asked, credential)):
+        permitted = any(permitted_credential(snapshot.all(GATEWAYS), workload, one) for one in (asked, credential))
+        if not permitted and credential not in _backend_roots(snapshot):
             return None
         namespace, _, name = asked.partition("://")[2].partition("/")
         if asked.startswith("kubernetes-gateway:"):
@@ -129,6 +131,15 @@ class SecretSource:
         identity = self._authority.identity(self._snapshot().workloads[key].principal)
         files = {"cert-chain.pem": identity.chain, "key.pem": identity.key, "root-cert.pem": self._authority.root}
         return files.get(name, "")
+
+
+def _backend_roots(snapshot: Snapshot) -> set[str]:
+    """The CAs that BackendTLSPolicies name: every client has to know whom to trust."""
+    rules = (one for one in snapshot.all(DESTINATION_RULES) if GATEWAY_API in one["metadata"]["name"])
+    policies = [(one["spec"].get("trafficPolicy") or {}) for one in rules]
+    tls = [policy.get("tls") or {} for policy in policies]
+    tls += [level.get("tls") or {} for policy in policies for level in policy.get("portLevelSettings") or []]
+    return {one["credentialName"] for one in tls if one.get("credentialName", "").startswith("configmap://")}
 
 
 def _config_map(snapshot: Snapshot, namespace: str, name: str) -> Mapping[str, str]:

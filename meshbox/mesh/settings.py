@@ -12,7 +12,10 @@ from meshbox.contracts import Obj
 __all__ = ["mesh_problem", "mesh_settings", "number"]
 
 _ROOT = "istio-system"
-_TEXTS = ("rootNamespace", "accessLogFile", "accessLogFormat", "accessLogEncoding", "trustDomain")
+_TEXTS = (
+    *("rootNamespace", "accessLogFile", "accessLogFormat", "accessLogEncoding", "trustDomain"),
+    *("ingressControllerMode", "ingressClass", "ingressService", "ingressSelector"),
+)
 _FORMS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(_TEXTS, str),
     **dict.fromkeys(("outboundTrafficPolicy", "defaultConfig"), dict),

@@ -15,6 +15,7 @@ from labkit.ground.labels import selects
 from labkit.ground.routing import MESH, DestinationRules, VirtualService, read
 from meshbox.addresses import AddressPlan
 from meshbox.contracts import View
+from meshbox.mesh import ingresses
 from meshbox.mesh.gateway_api.convert import convert
 from meshbox.mesh.kinds import (
     CONFIG_MAPS,
@@ -23,6 +24,8 @@ from meshbox.mesh.kinds import (
     ENDPOINTS,
     ENVOY_FILTERS,
     GATEWAYS,
+    INGRESS_CLASSES,
+    INGRESSES,
     ISTIO_RESOURCES,
     PODS,
     RESOURCES,
@@ -35,6 +38,7 @@ from meshbox.mesh.kinds import (
 )
 from meshbox.mesh.memo import Identity, Known, Memo
 from meshbox.mesh.model import MeshConfig, Port, Service, Workload, labels
+from meshbox.mesh.semantics import of_gateway_api
 from meshbox.mesh.service_registry import kubernetes_services, service_entries
 
 if TYPE_CHECKING:
@@ -166,8 +170,23 @@ class Snapshot:
             ),
             *service_entries(self.all(SERVICE_ENTRIES), self.workloads.values(), legacy=legacy),
         )
+        self._add_ingresses()
         self.modes: dict[tuple[Workload, int], str] = {}
         self._scopes: dict[Any, Scope] = {}
+
+    def _add_ingresses(self) -> None:
+        """Add what Ingresses are played as: the very same as before where nothing of them changed."""
+        if not self._of(INGRESSES):
+            return
+        classes = {one["metadata"]["name"]: one for one in self._of(INGRESS_CLASSES)}
+        own = [one for one in self._of(INGRESSES) if ingresses.chosen(one, classes, self.mesh, legacy=self.legacy)]
+        services = self._of(SERVICES)
+        made: ingresses.Converted = self.memo(
+            ("ingresses", Identity([*own, *services]), self.mesh),
+            lambda: ingresses.convert(own, services, self.mesh, legacy=self.legacy),
+        )
+        self._objects[GATEWAYS] = [*self._of(GATEWAYS), *made.gateways]
+        self._objects[VIRTUAL_SERVICES] = [*self._of(VIRTUAL_SERVICES), *made.virtual_services]
 
     def _of(self, kind: Kind[_T]) -> list[_T]:
         return self._objects[kind]
@@ -292,6 +311,8 @@ class Snapshot:
                 wanted = [scoped(host, namespace) for listener in egress for host in listener.get("hosts") or []]
                 services = [s for s in services if _wanted(wanted, s.namespace, s.host)]
                 routes = [v for v in routes if any(_wanted(wanted, v.namespace, h) for h in v.hosts)]
+        if any(of_gateway_api(v) and MESH in v.gateways for v in routes):
+            routes = self._by_gateway_api(routes, namespace)
         # Own namespace before others: where two Services claim a host, a proxy sees its neighbour.
         services.sort(key=lambda s: s.namespace != namespace)
         inside = tuple(v for v in routes if MESH in v.gateways)
@@ -306,6 +327,22 @@ class Snapshot:
             inside=self.memo.same(Known(inside)),
             inside_tcp=self.memo.same(Known(tuple(v for v in inside if v.tcp or v.tls))),
             outside=self.memo.same(Known(tuple(v for v in routes if v.gateways != (MESH,)))),
+        )
+
+    def _by_gateway_api(self, routes: list[VirtualService], namespace: str) -> list[VirtualService]:
+        """The order in which VirtualServices speak for a host inside the mesh, where routes of the Gateway API do.
+
+        A route holds for callers of its own namespace, before all else, and in a Service's own namespace for all.
+        """
+
+        def speaks(one: VirtualService) -> bool:
+            if not of_gateway_api(one) or MESH not in one.gateways or one.namespace == namespace:
+                return True
+            return any(s.namespace == one.namespace for host in one.hosts if (s := self.by_host.get(host)))
+
+        return sorted(
+            (one for one in routes if speaks(one)),
+            key=lambda one: not (of_gateway_api(one) and MESH in one.gateways and one.namespace == namespace),
         )
 
     def _sidecar(self, workload: Workload) -> Sidecar | None:

@@ -168,7 +168,7 @@ def _originate(service: Service, port: Port, tls: ClientTLS, *, legacy: bool) ->
         )
         context["tls_certificate_sds_secret_configs"] = [_secret(name)]
     if credential:
-        root = f"kubernetes://{credential}-cacert"
+        root = f"{_named(credential)}-cacert"
     elif tls.get("caCertificates"):
         root = root_file_secret(tls["caCertificates"])
     else:

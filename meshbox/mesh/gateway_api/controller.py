@@ -11,9 +11,10 @@ from collections.abc import Iterable, Sequence
 
 from meshbox.contracts import ApiError, Obj, Objects, View
 from meshbox.mesh import kinds
+from meshbox.mesh.gateway_api.backend_tls import policy_status
 from meshbox.mesh.gateway_api.binding import managed, services_of
 from meshbox.mesh.gateway_api.classes import BUILTIN, CONTROLLER, REMOTE, Classes, made
-from meshbox.mesh.gateway_api.convert import NOTHING, Converted
+from meshbox.mesh.gateway_api.convert import NOTHING, POLICY, Converted
 from meshbox.mesh.gateway_api.deployment import NAME_LABEL, VERSION
 from meshbox.mesh.gateway_api.gateway_status import gateway_status, remote_status
 from meshbox.mesh.gateway_api.provision import Provisioner
@@ -65,15 +66,18 @@ class GatewayApi:
         self._routes = Reconciler("routes", objects, self._route, about="")
         for kind, resource in _ROUTES.items():
             self._routes.watches(resource, lambda route, kind=kind: [_route_key(kind, route)])  # type: ignore[misc]
+        self._policies = Reconciler("backend TLS policies", objects, self._policy)
+        self._policies.watches(kinds.BACKEND_TLS_POLICIES)
 
     def start(self) -> None:
         """Begin."""
-        for each in (self._classes, self._gateways, self._routes):
+        for each in (self._classes, self._gateways, self._routes, self._policies):
             each.start()
 
     async def stop(self) -> None:
         """End."""
-        await asyncio.gather(self._classes.stop(), self._gateways.stop(), self._routes.stop())
+        every = (self._classes, self._gateways, self._routes, self._policies)
+        await asyncio.gather(*(each.stop() for each in every))
 
     def update(self, converted: Converted, *, ready: bool) -> None:
         """Take what the objects are played as now, and whether istiod is ready to say so."""
@@ -88,6 +92,8 @@ class GatewayApi:
         for key, status in converted.routes.items():
             if started or before.routes.get(key) != status or before.generations.get(key) != converted.generations[key]:
                 self._routes.enqueue((key[1], f"{key[0]}/{key[2]}"))
+        for policy in converted.policies:
+            self._policies.enqueue(policy)
 
     def _of_class(self, found: View) -> Iterable[Key]:
         return [
@@ -176,6 +182,13 @@ class GatewayApi:
         if not self._ready or said is None or route is None or not self._seen((kind, key[0] or "", name), route):
             return
         self._write(_ROUTES[kind], route, route_status(route, said))
+
+    async def _policy(self, key: Key) -> None:
+        place = key[0] or "", key[1]
+        said = self._converted.policies.get(place)
+        policy = self._objects.find(kinds.BACKEND_TLS_POLICIES, key[1], key[0])
+        if self._ready and said is not None and policy is not None and self._seen((POLICY, *place), policy):
+            self._write(kinds.BACKEND_TLS_POLICIES, policy, policy_status(policy, said))
 
     def _seen(self, key: tuple[str, str, str], obj: View) -> bool:
         """Whether what is known was made of this version of an object; if not, word of it is on its way."""

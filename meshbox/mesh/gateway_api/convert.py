@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from meshbox.contracts import View
 from meshbox.mesh import kinds
+from meshbox.mesh.gateway_api.backend_tls import Ancestor, Targets, backend_tls, behind
 from meshbox.mesh.gateway_api.binding import SERVICE, services_of
 from meshbox.mesh.gateway_api.classes import Classes
 from meshbox.mesh.gateway_api.listeners import Built, Listener, built, internal_name
@@ -24,17 +25,19 @@ if TYPE_CHECKING:
     from labkit.ground.typed.hosts import Gateway
     from labkit.ground.typed.virtual_services import VirtualService
 
-__all__ = ["NOTHING", "Converted", "convert"]
+__all__ = ["NOTHING", "POLICY", "Converted", "convert"]
 
 _Key = tuple[str, str]
+POLICY = "BackendTLSPolicy"
 _T = TypeVar("_T", bound=View)
 
 _ROUTES = (kinds.HTTP_ROUTES, kinds.GRPC_ROUTES, kinds.TLS_ROUTES, kinds.TCP_ROUTES)
-_SUBJECTS: tuple[str, ...] = (kinds.KUBERNETES_GATEWAYS, *_ROUTES)
+_SUBJECTS: tuple[str, ...] = (kinds.KUBERNETES_GATEWAYS, *_ROUTES, kinds.BACKEND_TLS_POLICIES)
 _ASKED: tuple[str, ...] = (
     *kinds.GATEWAY_API_RESOURCES,
     kinds.NAMESPACES,
     kinds.SERVICES,
+    kinds.SERVICE_ENTRIES,
     kinds.SECRETS,
     kinds.CONFIG_MAPS,
 )
@@ -53,7 +56,8 @@ class Converted:
         built: Namespace and name of a Gateway → its listeners, with what their status says.
         attached: How many routes each listener has, by "namespace/gateway/section".
         routes: The status of each route.
-        generations: Of the Gateways and routes that all this was made of, by kind, namespace and name.
+        policies: Namespace and name of a BackendTLSPolicy → what its status says.
+        generations: Of the Gateways, routes and policies that all this was made of, by kind, namespace and name.
     """
 
     gateways: tuple[Gateway, ...] = ()
@@ -63,6 +67,7 @@ class Converted:
     built: Mapping[_Key, Sequence[Built]] = field(default_factory=dict)
     attached: Mapping[str, int] = field(default_factory=dict)
     routes: Mapping[RouteKey, RouteStatus] = field(default_factory=dict)
+    policies: Mapping[_Key, Sequence[Ancestor]] = field(default_factory=dict)
     generations: Mapping[RouteKey, int] = field(default_factory=dict)
 
 
@@ -106,14 +111,28 @@ def _convert(objects: Mapping[str, Sequence[View]], memo: Memo) -> Converted:
     listeners = [one.listener for each in all_built.values() for one in each]
     routes = _oldest_first([route for resource in _ROUTES for route in objects[resource]])
     virtual, statuses = virtual_services(
-        routes, listeners, objects[kinds.SERVICES], objects[kinds.REFERENCE_GRANTS], namespaces
+        routes,
+        listeners,
+        objects[kinds.SERVICES],
+        objects[kinds.REFERENCE_GRANTS],
+        namespaces,
+        objects[kinds.SERVICE_ENTRIES],
     )
+    targets = Targets(
+        objects[kinds.SERVICES], objects[kinds.SERVICE_ENTRIES], objects[kinds.CONFIG_MAPS], behind(routes, statuses)
+    )
+    rules, policies = backend_tls(objects[kinds.BACKEND_TLS_POLICIES], targets)
+    for policy in objects[kinds.BACKEND_TLS_POLICIES]:
+        meta = policy["metadata"]
+        generations[POLICY, meta["namespace"], meta["name"]] = meta.get("generation", 1)
     for route in routes:
         meta = route["metadata"]
         generations[route["kind"], meta["namespace"], meta["name"]] = meta.get("generation", 1)
     return Converted(
         gateways=tuple(_same(one, memo) for one in made),
         virtual_services=tuple(_same(one, memo) for one in virtual),
+        destination_rules=tuple(_same(one, memo) for one in rules),
+        policies=policies,
         listeners=tuple(listeners),
         built=all_built,
         attached=Counter(name for status in statuses.values() for name in dict.fromkeys(status.attached)),
