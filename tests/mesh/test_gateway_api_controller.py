@@ -1,0 +1,406 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What istiod writes for the Gateway API: classes, what a Gateway runs as, and its status; without any Envoy."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from meshbox.mesh.gateway_api.controller import GatewayApi
+from meshbox.mesh.kinds import GATEWAY_CLASSES, KUBERNETES_GATEWAYS, RESOURCES
+from meshbox.mesh.snapshot import Snapshot
+
+from .cluster import CONTROL_PLANE, Cluster
+
+Obj = dict[str, Any]
+
+DEADLINE = 240.0
+HOST = "gw-istio.bookinfo.svc.cluster.local"
+
+
+class Istiod:
+    """The controller, told what the mesh makes of the objects whenever a test asks for it."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.api = GatewayApi(cluster, "1.30.3")
+        self.ready = True
+
+    def tell(self) -> None:
+        resources = set(self.cluster.resources())
+        objects = {one: self.cluster.view(one) for one in RESOURCES if one in resources}
+        plan = self.cluster.settings.plan
+        self.api.update(Snapshot(objects, plan, legacy=False).converted, ready=self.ready)
+
+    async def until(self, condition: Callable[[], Any], what: str) -> Any:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + DEADLINE
+        while not (found := condition()):
+            assert loop.time() < deadline, f"not in {DEADLINE} s: {what}"
+            self.tell()
+            await asyncio.sleep(0.005)
+        return found
+
+    def gateway(self, name: str = "gw", **fields: Any) -> Obj:
+        """Create or replace a Gateway in namespace bookinfo."""
+        meta = {"name": name, "namespace": "bookinfo", **fields.pop("metadata", {})}
+        spec = {
+            "gatewayClassName": "istio",
+            "listeners": [{"name": "web", "port": 80, "protocol": "HTTP"}],
+            **fields,
+        }
+        return self.cluster.put(KUBERNETES_GATEWAYS, {"metadata": meta, "spec": spec})
+
+    def found(self, resource: str, name: str = "gw-istio") -> Obj:
+        return self.cluster.find(resource, name, "bookinfo") or {}
+
+    def condition(self, kind: str, name: str = "gw") -> tuple[str, str, str]:
+        """Status, reason and message of a Gateway's condition."""
+        conditions = self.found(KUBERNETES_GATEWAYS, name).get("status", {}).get("conditions", [])
+        one = next((one for one in conditions if one["type"] == kind), {})
+        return one.get("status", ""), one.get("reason", ""), one.get("message", "")
+
+    async def deployed(self) -> None:
+        """Wait until all of a Gateway is made."""
+        await self.until(lambda: self.found("services"), "a Service")
+        await self.until(lambda: self.condition("Programmed")[0] in ("True", "False"), "a status")
+
+    def balance(self, address: str = "127.99.8.1") -> None:
+        """What a load balancer's provider writes."""
+        service = self.found("services")
+        status = {"loadBalancer": {"ingress": [{"ip": address}]}}
+        self.cluster.update("services", {**service, "status": status}, subresource="status")
+
+
+@pytest.fixture
+async def istiod(cluster_of: Callable[[str], Cluster]) -> AsyncIterator[Istiod]:
+    cluster = cluster_of("1.30.3")
+    cluster.install_gateway_api()
+    cluster.install("ConfigMap", "configmaps", CONTROL_PLANE)
+    made = Istiod(cluster)
+    made.api.start()
+    yield made
+    await made.api.stop()
+
+
+def classes(cluster: Cluster) -> dict[str, str]:
+    return {
+        one["metadata"]["name"]: next(c["message"] for c in one["status"]["conditions"] if c["type"] == "Accepted")
+        for one in cluster.list(GATEWAY_CLASSES)
+    }
+
+
+async def test_classes_are_made_with_the_definitions_and_again(cluster_of: Callable[[str], Cluster]) -> None:
+    cluster = cluster_of("1.30.3")
+    istiod = Istiod(cluster)
+    istiod.api.start()
+    istiod.tell()
+    cluster.install_gateway_api()
+    both = dict.fromkeys(("istio", "istio-remote"), "Handled by Istio controller")
+    await istiod.until(lambda: classes(cluster) == both, "both classes")
+    made = cluster.get(GATEWAY_CLASSES, "istio")
+    assert made["spec"] == {
+        "controllerName": "istio.io/gateway-controller",
+        "description": "The default Istio GatewayClass",
+    }
+    cluster.delete(GATEWAY_CLASSES, "istio")
+    await istiod.until(lambda: classes(cluster) == both, "the class again")
+    await istiod.api.stop()
+
+
+async def test_a_class_of_ones_own_is_accepted_and_somebody_elses_is_not_touched(istiod: Istiod) -> None:
+    for name, controller in (("mine", "istio.io/gateway-controller"), ("nginx", "example.com/nginx")):
+        istiod.cluster.put(GATEWAY_CLASSES, {"metadata": {"name": name}, "spec": {"controllerName": controller}})
+    handled = {"istio", "istio-remote", "mine"}
+
+    def done() -> bool:
+        found = classes(istiod.cluster)
+        return {name for name, words in found.items() if words == "Handled by Istio controller"} == handled
+
+    await istiod.until(done, "three classes")
+    assert classes(istiod.cluster)["nginx"] == "Waiting for controller"
+    istiod.gateway(gatewayClassName="mine")
+    await istiod.until(lambda: istiod.found("services", "gw-mine"), "a Service named after the class")
+
+
+async def test_nothing_is_written_before_istiod_is_ready(istiod: Istiod) -> None:
+    istiod.ready = False
+    istiod.gateway()
+    istiod.tell()
+    await istiod.api.stop()
+    assert not istiod.found("services")
+    assert istiod.condition("Accepted") == ("Unknown", "Pending", "Waiting for controller")
+    assert not istiod.cluster.list(GATEWAY_CLASSES)
+
+
+async def test_what_a_gateway_runs_as(istiod: Istiod) -> None:
+    secure = {"name": "tls", "port": 443, "protocol": "HTTPS", "tls": {"certificateRefs": [{"name": "shop"}]}}
+    again = {"name": "other", "port": 80, "protocol": "HTTP", "hostname": "a.example"}
+    made = istiod.gateway(listeners=[{"name": "web", "port": 80, "protocol": "HTTP"}, again, secure])
+    await istiod.deployed()
+    own = {
+        "gateway.networking.k8s.io/gateway-name": "gw",
+        "gateway.networking.k8s.io/gateway-class-name": "istio",
+    }
+    service, deployment = istiod.found("services"), istiod.found("deployments.apps")
+    assert service["metadata"]["labels"] == own
+    assert service["spec"]["type"] == "LoadBalancer"
+    assert service["spec"]["selector"] == {"gateway.networking.k8s.io/gateway-name": "gw"}
+    assert [(one["name"], one["port"], one["targetPort"], one["appProtocol"]) for one in service["spec"]["ports"]] == [
+        ("status-port", 15021, 15021, "tcp"),
+        ("web", 80, 80, "http"),
+        ("tls", 443, 443, "https"),
+    ]
+    managed = {"gateway.istio.io/managed": "istio.io-gateway-controller"}
+    assert deployment["metadata"]["labels"] == own | managed
+    template = deployment["spec"]["template"]
+    assert template["metadata"]["labels"] == {
+        **own,
+        **managed,
+        "sidecar.istio.io/inject": "false",
+        "service.istio.io/canonical-name": "gw-istio",
+        "service.istio.io/canonical-revision": "latest",
+    }
+    assert template["metadata"]["annotations"]["prometheus.io/port"] == "15020"
+    (container,) = template["spec"]["containers"]
+    assert (container["name"], container["image"]) == ("istio-proxy", "docker.io/istio/proxyv2:1.30.3")
+    assert container["args"][:2] == ["proxy", "router"]
+    assert template["spec"]["serviceAccountName"] == "gw-istio"
+    owner = {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "Gateway",
+        "name": "gw",
+        "uid": made["metadata"]["uid"],
+    }
+    for resource in ("services", "deployments.apps", "serviceaccounts"):
+        assert istiod.found(resource)["metadata"]["ownerReferences"] == [owner]
+    annotations = istiod.found(KUBERNETES_GATEWAYS, "gw")["metadata"]["annotations"]
+    assert annotations == {"gateway.istio.io/controller-version": "5"}
+
+
+async def test_what_runs_follows_its_gateway(istiod: Istiod) -> None:
+    istiod.gateway()
+    await istiod.deployed()
+    istiod.gateway(
+        metadata={"annotations": {"networking.istio.io/service-type": "ClusterIP"}, "labels": {"team": "books"}},
+        listeners=[{"name": "web", "port": 8080, "protocol": "HTTP"}],
+    )
+
+    def changed() -> bool:
+        spec = istiod.found("services")["spec"]
+        return (spec["type"], [one["port"] for one in spec["ports"]]) == ("ClusterIP", [15021, 8080])
+
+    await istiod.until(changed, "the Service to follow")
+    assert istiod.found("deployments.apps")["metadata"]["labels"]["team"] == "books"
+    istiod.cluster.delete("services", "gw-istio", "bookinfo")
+    await istiod.until(lambda: istiod.found("services"), "the Service again")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "infrastructure", "name", "account"),
+    [
+        ({"annotations": {"gateway.istio.io/name-override": "door"}}, None, "door", "door"),
+        ({"annotations": {"gateway.istio.io/service-account": "porter"}}, None, "gw-istio", "porter"),
+        ({"labels": {"a": "own"}}, {"labels": {"b": "given"}, "annotations": {"c": "said"}}, "gw-istio", "gw-istio"),
+    ],
+)
+async def test_names_labels_and_annotations_that_users_choose(
+    istiod: Istiod, metadata: Obj, infrastructure: Obj | None, name: str, account: str
+) -> None:
+    istiod.gateway(metadata=metadata, **({"infrastructure": infrastructure} if infrastructure else {}))
+    await istiod.until(lambda: istiod.found("services", name), "a Service")
+    assert istiod.found("serviceaccounts", account)
+    assert istiod.found("deployments.apps", name)["spec"]["template"]["spec"]["serviceAccountName"] == account
+    if infrastructure:
+        found = istiod.found("services", name)["metadata"]
+        assert (found["labels"].get("a"), found["labels"]["b"], found["annotations"]) == (None, "given", {"c": "said"})
+
+
+async def test_a_config_map_changes_what_is_made(istiod: Istiod) -> None:
+    container = {"name": "istio-proxy", "resources": {"requests": {"cpu": "222m"}}}
+    overlays = {
+        "deployment": json.dumps({"spec": {"replicas": 2, "template": {"spec": {"containers": [container]}}}}),
+        "service": "spec: {type: NodePort}",
+        "horizontalPodAutoscaler": "spec: {minReplicas: 2, maxReplicas: 3}",
+    }
+    meta = {"name": "options", "namespace": "bookinfo"}
+    istiod.cluster.put("configmaps", {"metadata": meta, "data": overlays})
+    istiod.gateway(infrastructure={"parametersRef": {"group": "", "kind": "ConfigMap", "name": "options"}})
+    await istiod.deployed()
+    spec = istiod.found("deployments.apps")["spec"]
+    assert spec["replicas"] == 2
+    (found,) = spec["template"]["spec"]["containers"]
+    assert found["resources"]["requests"] == {"cpu": "222m", "memory": "40Mi"}
+    assert found["args"][:2] == ["proxy", "router"]
+    assert istiod.found("services")["spec"]["type"] == "NodePort"
+    assert istiod.found("horizontalpodautoscalers.autoscaling")["spec"]["maxReplicas"] == 3
+    assert not istiod.found("poddisruptionbudgets.policy")
+    istiod.cluster.put("configmaps", {"metadata": meta, "data": {"service": "spec: {type: ClusterIP}"}})
+    await istiod.until(lambda: istiod.found("services")["spec"]["type"] == "ClusterIP", "the Service to follow")
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "words"),
+    [
+        (
+            "ConfigMap",
+            None,
+            'parametersRef targeting configmap "bookinfo/options", but configmap does not exist',
+        ),
+        ("Secret", None, "invalid parameters: unknown infrastructure parameters type /Secret"),
+        (
+            "ConfigMap",
+            {"pod": "{}"},
+            'unsupported overlay "pod" (supported: [deployment horizontalPodAutoscaler podDisruptionBudget service'
+            " serviceAccount])",
+        ),
+        ("ConfigMap", {"service": "metadata: {name: other}"}, "illegal metadata change"),
+    ],
+)
+async def test_parameters_that_cannot_be_followed(istiod: Istiod, kind: str, data: Obj | None, words: str) -> None:
+    if data is not None:
+        istiod.cluster.put("configmaps", {"metadata": {"name": "options", "namespace": "bookinfo"}, "data": data})
+    istiod.gateway(infrastructure={"parametersRef": {"group": "", "kind": kind, "name": "options"}})
+    await istiod.until(lambda: istiod.condition("Accepted")[0] == "False", "a refusal")
+    assert istiod.condition("Accepted") == ("False", "InvalidParameters", words)
+    assert not istiod.found("services")
+
+
+async def test_a_gateway_is_programmed_once_it_has_an_address(istiod: Istiod) -> None:
+    made = istiod.gateway()
+    await istiod.deployed()
+    assert istiod.condition("Accepted") == ("True", "Accepted", "Resource accepted")
+    assert istiod.condition("Programmed") == (
+        "False",
+        "AddressNotAssigned",
+        f"Assigned to service(s) {HOST}:80, but failed to assign to all requested addresses:"
+        f' address pending for hostname "{HOST}"',
+    )
+    assert "addresses" not in istiod.found(KUBERNETES_GATEWAYS, "gw")["status"]
+    istiod.balance()
+    await istiod.until(lambda: istiod.condition("Programmed")[0] == "True", "it to be programmed")
+    assert istiod.condition("Programmed")[1:] == (
+        "Programmed",
+        f"Resource programmed, assigned to service(s) {HOST}:80",
+    )
+    status = istiod.found(KUBERNETES_GATEWAYS, "gw")["status"]
+    assert status["addresses"] == [{"type": "IPAddress", "value": "127.99.8.1"}]
+    assert {one["observedGeneration"] for one in status["conditions"]} == {made["metadata"]["generation"]}
+    (listener,) = status["listeners"]
+    assert (listener["name"], listener["attachedRoutes"]) == ("web", 0)
+    kinds = [(one["group"], one["kind"]) for one in listener["supportedKinds"]]
+    assert kinds == [("gateway.networking.k8s.io", "HTTPRoute"), ("gateway.networking.k8s.io", "GRPCRoute")]
+    assert {one["type"]: one["status"] for one in listener["conditions"]} == {
+        "Accepted": "True",
+        "Conflicted": "False",
+        "Programmed": "True",
+        "ResolvedRefs": "True",
+    }
+
+
+async def test_a_gateway_inside_the_cluster_has_its_hosts_name(istiod: Istiod) -> None:
+    istiod.gateway(metadata={"annotations": {"networking.istio.io/service-type": "ClusterIP"}})
+    await istiod.until(lambda: istiod.condition("Programmed")[0] == "True", "it to be programmed")
+    status = istiod.found(KUBERNETES_GATEWAYS, "gw")["status"]
+    assert status["addresses"] == [{"type": "Hostname", "value": HOST}]
+
+
+async def test_an_unchanged_status_is_not_written_again(istiod: Istiod) -> None:
+    istiod.gateway()
+    await istiod.deployed()
+    istiod.balance()
+    await istiod.until(lambda: istiod.condition("Programmed")[0] == "True", "it to be programmed")
+    before = istiod.found(KUBERNETES_GATEWAYS, "gw")
+    istiod.gateway(name="second")
+    await istiod.until(lambda: istiod.condition("Programmed", "second")[0] == "False", "another Gateway")
+    assert istiod.found(KUBERNETES_GATEWAYS, "gw") == before
+    istiod.gateway(listeners=[{"name": "web", "port": 80, "protocol": "HTTP", "hostname": "a.example"}])
+
+    def seen() -> bool:
+        found = istiod.found(KUBERNETES_GATEWAYS, "gw")
+        generations = {one["observedGeneration"] for one in found["status"]["conditions"]}
+        return generations == {found["metadata"]["generation"]}
+
+    await istiod.until(seen, "the change to be seen")
+    times = [one["lastTransitionTime"] for one in before["status"]["conditions"]]
+    after = istiod.found(KUBERNETES_GATEWAYS, "gw")["status"]["conditions"]
+    assert [one["lastTransitionTime"] for one in after] == times
+
+
+INGRESS = "istio-ingressgateway.bookinfo.svc.cluster.local"
+
+
+@pytest.mark.parametrize(
+    ("addresses", "reason", "words"),
+    [
+        (
+            [{"type": "Hostname", "value": "gone.bookinfo.svc.cluster.local"}],
+            "AddressNotUsable",
+            'Failed to assign to any requested addresses: hostname "gone.bookinfo.svc.cluster.local" not found',
+        ),
+        (
+            [{"type": "Hostname", "value": "gone"}],
+            "AddressNotUsable",
+            'Failed to assign to any requested addresses: hostname "gone.bookinfo.svc.cluster.local" not found',
+        ),
+        (
+            [{"type": "Hostname", "value": "elsewhere.other.svc.cluster.local"}],
+            "AddressNotUsable",
+            'Failed to assign to any requested addresses: hostname "elsewhere.other.svc.cluster.local" not found in'
+            ' namespace "bookinfo", but it was found in namespace(s) "other"',
+        ),
+        (
+            [{"type": "Hostname", "value": "narrow"}],
+            "AddressNotUsable",
+            'Failed to assign to any requested addresses: port 80 not found for hostname "narrow.bookinfo.svc.cluster'
+            '.local" (hint: the service port should be specified, not the workload port. Did you mean one of these'
+            " ports: [8000]?)",
+        ),
+        (
+            [{"type": "Hostname", "value": INGRESS}],
+            "Programmed",
+            f"Resource programmed, assigned to service(s) {INGRESS}:80",
+        ),
+    ],
+)
+async def test_a_gateway_at_a_service_that_is_there(istiod: Istiod, addresses: Obj, reason: str, words: str) -> None:
+    def service(name: str, port: int, target: int, namespace: str = "bookinfo") -> None:
+        ports = [{"name": "http", "port": port, "targetPort": target}]
+        spec = {"ports": ports, "selector": {"istio": "ingressgateway"}}
+        istiod.cluster.put("services", {"metadata": {"name": name, "namespace": namespace}, "spec": spec})
+
+    service("istio-ingressgateway", 80, 8080)
+    service("narrow", 8000, 80)
+    service("elsewhere", 80, 80, "other")
+    istiod.gateway(addresses=addresses)
+    await istiod.until(lambda: istiod.condition("Programmed")[1] != "Pending", "a status")
+    assert istiod.condition("Programmed")[1:] == (reason, words)
+    assert not istiod.found("deployments.apps")
+    assert not istiod.found("services")
+
+
+async def test_a_remote_gateway_is_only_spoken_of(istiod: Istiod) -> None:
+    addresses = [{"type": "IPAddress", "value": "10.1.2.3"}]
+    istiod.gateway(gatewayClassName="istio-remote", addresses=addresses)
+    await istiod.until(lambda: istiod.condition("Programmed")[0] == "True", "a status")
+    assert istiod.condition("Programmed")[2] == "This Gateway is remote; Istio will not program it"
+    assert istiod.found(KUBERNETES_GATEWAYS, "gw")["status"]["addresses"] == addresses
+    assert not istiod.found("services", "gw-istio-remote")
+
+
+async def test_a_name_that_is_too_long_is_told(istiod: Istiod) -> None:
+    name = "g" * 60
+    istiod.gateway(name=name)
+    await istiod.until(lambda: istiod.cluster.warnings(name), "a warning")
+    assert "must be no more than 63 characters" in istiod.cluster.warnings(name)[0]
+    await istiod.until(lambda: istiod.condition("Programmed", name)[1] == "AddressNotUsable", "a status")
+
+
+async def test_a_later_versions_gateway_is_left_alone(istiod: Istiod) -> None:
+    istiod.gateway(metadata={"annotations": {"gateway.istio.io/controller-version": "6"}})
+    await istiod.until(lambda: istiod.condition("Programmed")[1] == "AddressNotUsable", "a status")
+    assert not istiod.found("services")
