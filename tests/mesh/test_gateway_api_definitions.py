@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +55,12 @@ def without_descriptions(schema: Any, *, fields: bool = False) -> Any:
 
 
 @pytest.fixture(params=["ours", "genuine"])
-def cluster(request: pytest.FixtureRequest, cluster_of: Callable[[str], Cluster]) -> Iterator[Cluster]:
+def cluster(request: pytest.FixtureRequest, cluster_of: Callable[[str], Cluster]) -> Cluster:
     if request.param == "genuine" and not GENUINE.is_dir():
         pytest.skip(f"the genuine definitions are not at {GENUINE}")
     made = cluster_of("1.30.3")
     made.install_gateway_api(GATEWAY_API if request.param == "ours" else GENUINE)
-    yield made
+    return made
 
 
 @pytest.mark.genuine
