@@ -1,0 +1,342 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Routes of the Gateway API, and Ingresses, seen in traffic through real Envoys."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+import yaml
+
+from meshbox.addresses import AddressPlan
+from meshbox.mesh.kinds import GATEWAYS, HTTP_ROUTES, INGRESSES, KUBERNETES_GATEWAYS, REFERENCE_GRANTS
+from tests.chance import likely
+
+from .bookshop import Bookshop, opened
+from .cluster import MANIFESTS
+from .conftest import RELEASES
+from .test_gateway_api_rules import grant, to
+from .world import Reply
+
+Obj = dict[str, Any]
+Given = tuple[str, Obj]
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+today = pytest.mark.parametrize("shop", ["1.30.3"], indirect=True)
+
+SAMPLES = MANIFESTS / "1.30.3" / "samples" / "bookinfo" / "gateway-api"
+ADDRESS = "192.0.2.7"
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module", params=RELEASES)
+async def shop(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, plan: AddressPlan
+) -> AsyncIterator[Bookshop]:
+    async with opened(tmp_path_factory.mktemp("mesh"), plan, request.param) as shop:
+        for version in ("v1", "v3"):
+            shop.service(f"reviews-{version}", selector={"app": "reviews", "version": version})
+        ports = [{"name": f"p{port}", "port": port, "targetPort": port} for port in (80, 8080)]
+        meta = {"name": "istio-ingressgateway", "namespace": "istio-system"}
+        spec = {"type": "LoadBalancer", "ports": ports, "selector": {"istio": "ingressgateway"}}
+        status = {"loadBalancer": {"ingress": [{"ip": ADDRESS}]}}
+        shop.objects.put("services", {"metadata": meta, "spec": spec, "status": status})
+        shop.slice("istio-ingressgateway", "istio-system")
+        if request.param == "1.30.3":
+            shop.objects.install_gateway_api()
+        yield shop
+
+
+@contextlib.asynccontextmanager
+async def applied(shop: Bookshop, *given: Given) -> AsyncIterator[None]:
+    """Apply objects and wait until all proxies follow; take them away again."""
+    for resource, obj in given:
+        shop.objects.put(resource, obj, "bookinfo")
+    await shop.follow()
+    try:
+        yield
+    finally:
+        for resource, obj in given:
+            shop.objects.drop(resource, obj["metadata"]["name"], obj["metadata"].get("namespace", "bookinfo"))
+        await shop.follow()
+
+
+def gateway(*listeners: Obj) -> Given:
+    """A Gateway that is played by the mesh's own ingress gateway."""
+    spec = {
+        "gatewayClassName": "istio",
+        "addresses": [{"type": "Hostname", "value": "istio-ingressgateway"}],
+        "listeners": [
+            {"port": 8080, "protocol": "HTTP", "allowedRoutes": {"namespaces": {"from": "All"}}, **one}
+            for one in listeners
+        ],
+    }
+    return KUBERNETES_GATEWAYS, {"metadata": {"name": "gw", "namespace": "istio-system"}, "spec": spec}
+
+
+def route(*rules: Obj, hosts: tuple[str, ...] = ("shop.test",), **parent: Any) -> Given:
+    parents = [{"name": "gw", "namespace": "istio-system", **parent}]
+    return HTTP_ROUTES, {
+        "metadata": {"name": "shop", "namespace": "bookinfo"},
+        "spec": {"parentRefs": parents, "hostnames": list(hosts), "rules": list(rules)},
+    }
+
+
+def sample(name: str, *objects: str) -> list[Given]:
+    found = yaml.safe_load_all((SAMPLES / name).read_text())
+    return [(HTTP_ROUTES, one) for one in found if one["metadata"]["name"] in objects]
+
+
+def answered(reply: Reply) -> str:
+    return str(reply.json["app"]) if reply.status == 200 else str(reply.status)
+
+
+def conditions(shop: Bookshop, name: str = "shop") -> dict[str, tuple[str, str]]:
+    found = shop.objects.get(HTTP_ROUTES, name, "bookinfo")
+    (parent,) = found["status"]["parents"]
+    assert parent["controllerName"] == "istio.io/gateway-controller"
+    return {one["type"]: (one["status"], one["reason"]) for one in parent["conditions"]}
+
+
+@today
+async def test_the_samples_send_half_or_all_of_the_calls_elsewhere(shop: Bookshop) -> None:
+    async with applied(shop, *sample("route-reviews-50-v3.yaml", "reviews")):
+        seen = await shop.many(400)
+        assert set(seen) == {"reviews-v1", "reviews-v3"}
+        assert likely(seen["reviews-v1"], 400, 0.5), seen
+        await shop.until(
+            lambda: (
+                conditions(shop, "reviews")
+                == {"Accepted": ("True", "Accepted"), "ResolvedRefs": ("True", "ResolvedRefs")}
+            ),
+            "the route's status",
+        )
+    async with applied(shop, *sample("route-all-v1.yaml", "reviews")):
+        assert set(await shop.many(40)) == {"reviews-v1"}
+
+
+@today
+async def test_a_gateway_leads_by_path_header_query_and_method(shop: Bookshop) -> None:
+    def rule(backend: str, *matches: Obj) -> Obj:
+        return {"matches": list(matches), "backendRefs": [to(backend)]}
+
+    v1, v3 = "reviews-v1", "reviews-v3"
+    rules = (
+        rule(v1, {"path": {"type": "PathPrefix", "value": "/books"}}),
+        rule(v3, {"path": {"type": "Exact", "value": "/books/exact"}}),
+        rule(
+            v3, {"path": {"type": "PathPrefix", "value": "/books"}, "headers": [{"name": "end-user", "value": "jason"}]}
+        ),
+        rule(v3, {"path": {"type": "PathPrefix", "value": "/books"}, "queryParams": [{"name": "q", "value": "1"}]}),
+        rule(v3, {"path": {"type": "PathPrefix", "value": "/books"}, "method": "POST"}),
+        rule(v3, {"path": {"type": "RegularExpression", "value": "/[0-9]+"}}),
+    )
+    async with applied(shop, gateway({"name": "web"}), route(*rules)):
+        for path, options, wanted in (
+            ("/books", {}, v1),
+            ("/books/any", {}, v1),
+            ("/bookshelf", {}, "404"),
+            ("/books/exact", {}, v3),
+            ("/books", {"headers": {"end-user": "jason"}}, v3),
+            ("/books?q=1", {}, v3),
+            ("/books?q=2", {}, v1),
+            ("/books", {"method": "POST"}, v3),
+            ("/123", {}, v3),
+            ("/12a", {}, "404"),
+            ("/books", {"host": "other.test"}, "404"),
+        ):
+            assert answered(await shop.enter(path, **options)) == wanted, (path, options)
+
+
+@today
+async def test_filters_change_requests_and_answers(shop: Bookshop) -> None:
+    def rule(path: str, *filters: Obj, **fields: Any) -> Obj:
+        return {
+            "matches": [{"path": {"value": path}}],
+            "filters": list(filters),
+            "backendRefs": [to("reviews-v1")],
+            **fields,
+        }
+
+    def replaced(kind: str, field: str, value: str) -> Obj:
+        return {"path": {"type": kind, field: value}}
+
+    asked = {"set": [{"name": "x-set", "value": "1"}], "add": [{"name": "x-add", "value": "2"}], "remove": ["x-gone"]}
+    rules = (
+        rule("/headers", {"type": "RequestHeaderModifier", "requestHeaderModifier": asked}),
+        rule(
+            "/answers",
+            {"type": "ResponseHeaderModifier", "responseHeaderModifier": {"set": [{"name": "x-app", "value": "me"}]}},
+        ),
+        rule(
+            "/old",
+            {
+                "type": "URLRewrite",
+                "urlRewrite": {
+                    **replaced("ReplacePrefixMatch", "replacePrefixMatch", "/new"),
+                    "hostname": "inner.test",
+                },
+            },
+        ),
+        rule("/strip", {"type": "URLRewrite", "urlRewrite": replaced("ReplacePrefixMatch", "replacePrefixMatch", "/")}),
+        rule("/full", {"type": "URLRewrite", "urlRewrite": replaced("ReplaceFullPath", "replaceFullPath", "/whole")}),
+        rule(
+            "/away",
+            {
+                "type": "RequestRedirect",
+                "requestRedirect": {
+                    **replaced("ReplacePrefixMatch", "replacePrefixMatch", "/there"),
+                    "hostname": "far.test",
+                    "port": 81,
+                    "statusCode": 301,
+                },
+            },
+            backendRefs=[],
+        ),
+        rule("/copied", {"type": "RequestMirror", "requestMirror": {"backendRef": to("ratings")}}),
+        rule("/cors", {"type": "CORS", "cors": {"allowOrigins": ["https://*.shop.test"]}}),
+    )
+    async with applied(shop, gateway({"name": "web"}), route(*rules)):
+        headers = (await shop.enter("/headers", headers={"x-gone": "0", "x-set": "0"})).json["headers"]
+        assert (headers["x-set"], headers["x-add"], "x-gone" in headers) == ("1", "2", False)
+        assert (await shop.enter("/answers")).headers["x-app"] == "me"
+        moved = (await shop.enter("/old/one?q=1")).json
+        assert (moved["path"], moved["headers"]["host"]) == ("/new/one?q=1", "inner.test")
+        for path, wanted in (
+            ("/strip/one", "/one"),
+            ("/strip", "/"),
+            ("/strip/", "/"),
+            ("/full/one?q=1", "/whole?q=1"),
+        ):
+            assert (await shop.enter(path)).json["path"] == wanted
+        away = await shop.enter("/away/one")
+        assert (away.status, away.headers["location"]) == (301, "http://far.test:81/there/one")
+        before = shop.apps["ratings-v1"].count
+        assert answered(await shop.enter("/copied")) == "reviews-v1"
+        await shop.until(lambda: shop.apps["ratings-v1"].count == before + 1, "the copy arrives")
+        for origin, allowed in (("https://a.shop.test", "https://a.shop.test"), ("https://evil.test", None)):
+            reply = await shop.enter("/cors", headers={"origin": origin})
+            assert reply.headers.get("access-control-allow-origin") == allowed
+
+
+@today
+async def test_what_cannot_be_reached_is_500_until_it_is_permitted(shop: Bookshop) -> None:
+    shelf = {"metadata": {"name": "shelf", "namespace": "library"}, "spec": {"ports": [{"name": "http", "port": 9080}]}}
+    rules = [
+        {"matches": [{"path": {"value": f"/{name}"}}], "backendRefs": [ref]}
+        for name, ref in (("gone", to("gone")), ("shelf", to("shelf", namespace="library")), ("none", to(weight=0)))
+    ]
+    shop.objects.put("services", shelf)
+    address = {"ip": shop.pods["ratings-v1"].ip, "targetRef": {"kind": "Pod", "name": "none"}}
+    shop.objects.serve("shelf", [address], [{"name": "http", "port": 9080}], "library")
+    async with applied(shop, gateway({"name": "web"}), route(*rules)):
+        for path in ("/gone", "/shelf", "/none"):
+            assert (await shop.enter(path)).status == 500
+        await shop.until(
+            lambda: conditions(shop)["ResolvedRefs"] == ("False", "RefNotPermitted"), "what is not permitted"
+        )
+        async with applied(shop, (REFERENCE_GRANTS, grant("library"))):
+            assert answered(await shop.enter("/shelf")) == "ratings-v1"
+            assert (await shop.enter("/gone")).status == 500
+            await shop.until(
+                lambda: conditions(shop)["ResolvedRefs"] == ("False", "BackendNotFound"), "what is not there"
+            )
+        assert (await shop.enter("/shelf")).status == 500
+    shop.objects.drop("services", "shelf", "library")
+
+
+@today
+async def test_a_route_is_served_at_the_listener_it_names(shop: Bookshop) -> None:
+    listeners = ({"name": "one", "hostname": "one.test"}, {"name": "any", "hostname": "*.test"})
+    rule = {"backendRefs": [to("reviews-v1")]}
+    async with applied(shop, gateway(*listeners), route(rule, hosts=("one.test", "two.test"), sectionName="any")):
+        assert answered(await shop.enter(host="two.test")) == "reviews-v1"
+        assert (await shop.enter(host="one.test")).status == 404
+    async with applied(shop, gateway(*listeners), route(rule, hosts=("else.where",))):
+        await shop.until(
+            lambda: conditions(shop).get("Accepted") == ("False", "NoMatchingListenerHostname"), "why it is not bound"
+        )
+        assert (await shop.enter(host="else.where")).status == 404
+
+
+@today
+async def test_time_and_tries_are_limited(shop: Bookshop) -> None:
+    app = shop.apps["reviews-v1"]
+    rules = (
+        {"matches": [{"path": {"value": "/slow"}}], "timeouts": {"request": "50ms"}, "backendRefs": [to("reviews-v1")]},
+        {
+            "matches": [{"path": {"value": "/again"}}],
+            "retry": {"attempts": 2, "codes": [500]},
+            "backendRefs": [to("reviews-v1")],
+        },
+    )
+    async with applied(shop, gateway({"name": "web"}), route(*rules)):
+        app.gate = asyncio.Event()
+        try:
+            assert (await shop.enter("/slow")).status == 504
+        finally:
+            app.gate.set()
+            app.gate = None
+        before, app.status = app.count, 500
+        try:
+            assert (await shop.enter("/again")).status == 500
+        finally:
+            app.status = 200
+        assert app.count - before == 3
+
+
+def ingress(*paths: Obj, host: str = "shop.test", **spec: Any) -> Given:
+    meta = {"name": "shop", "namespace": "bookinfo", "annotations": {"kubernetes.io/ingress.class": "istio"}}
+    rules = [{"host": host, "http": {"paths": list(paths)}}]
+    api = "networking.k8s.io/v1"
+    return INGRESSES, {"apiVersion": api, "kind": "Ingress", "metadata": meta, "spec": {"rules": rules, **spec}}
+
+
+def path(text: str, kind: str, name: str = "reviews-v1", port: Obj | None = None) -> Obj:
+    return {"path": text, "pathType": kind, "backend": {"service": {"name": name, "port": port or {"number": 9080}}}}
+
+
+def balancer(shop: Bookshop) -> Any:
+    return (shop.objects.get(INGRESSES, "shop", "bookinfo").get("status") or {}).get("loadBalancer")
+
+
+@today
+async def test_an_ingress_is_served_by_the_ingress_gateway(shop: Bookshop) -> None:
+    paths = (
+        path("/books", "Prefix"),
+        path("/books/exact", "Exact", "reviews-v3", {"name": "http"}),
+        path("/shelf/*", "ImplementationSpecific"),
+        path("/only", "ImplementationSpecific"),
+    )
+    port = shop.settings.plan.port(80)
+    async with applied(shop, ingress(*paths)):
+        for text, wanted in (
+            ("/books", "reviews-v1"),
+            ("/books/any", "reviews-v1"),
+            ("/bookshelf", "404"),
+            ("/books/exact", "reviews-v3"),
+            ("/shelf/any", "reviews-v1"),
+            ("/only", "reviews-v1"),
+            ("/only/one", "404"),
+        ):
+            assert answered(await shop.enter(text, port=port)) == wanted, text
+        assert (await shop.enter("/books", port=port, host="other.test")).status == 404
+        await shop.until(lambda: balancer(shop) == {"ingress": [{"ip": ADDRESS}]}, "the gateway's address")
+
+
+@pytest.mark.parametrize("shop", ["1.2.2"], indirect=True)
+async def test_the_old_release_leaves_the_gateway_of_ingresses_to_its_user(shop: Bookshop) -> None:
+    server = {"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}
+    meta = {"name": "istio-autogenerated-k8s-ingress", "namespace": "istio-system"}
+    own = GATEWAYS, {"metadata": meta, "spec": {"selector": {"istio": "ingressgateway"}, "servers": [server]}}
+    port = shop.settings.plan.port(80)
+    async with applied(shop, ingress(path("/books/*", "ImplementationSpecific"))):
+        await shop.until(lambda: balancer(shop) == {"ingress": [{"ip": ADDRESS}]}, "the gateway's address")
+        (told,) = [words for words in shop.objects.warnings("shop") if "yours to make" in words]
+        assert "Gateway istio-system/istio-autogenerated-k8s-ingress" in told
+        async with applied(shop, own):
+            assert answered(await shop.enter("/books/any", port=port)) == "reviews-v1"
+            assert (await shop.enter("/other", port=port)).status == 404
