@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from meshbox.contracts import AdmissionRequest, Objects
+from meshbox.mesh.gateway_api.unplayed import unplayed
 from meshbox.mesh.inject import inject
 from meshbox.mesh.istio_validation import validate
 from meshbox.mesh.istio_validation.verdicts import Verdicts
@@ -41,5 +42,7 @@ class MeshAdmission:
             inject(self._objects, self._settings, request, self._monitor)
 
     def validate(self, request: AdmissionRequest) -> None:
-        """Refuse what Istio refuses."""
+        """Refuse what Istio refuses, and warn of what is not played here."""
+        if request.operation != "DELETE" and not request.subresource and not self._settings.legacy:
+            request.warnings += unplayed(request.resource, request.object)
         validate(self._objects, request, self._verdicts.of, self._monitor, legacy=self._settings.legacy)
