@@ -20,6 +20,8 @@ from meshbox.mesh.kinds import (
     AUTHORIZATION_POLICIES,
     ENVOY_FILTERS,
     ISTIO_RESOURCES,
+    KUBERNETES_GATEWAYS,
+    NAMESPACES,
     REQUEST_AUTHENTICATIONS,
     RESOURCES,
     SIDECARS,
@@ -175,6 +177,9 @@ class ObjectCache:
         if (before and _matters(resource, before)) == (now and _matters(resource, now)):
             return
         self._fresh.setdefault((resource, *key), before)
+        if resource == NAMESPACES and not self._known[KUBERNETES_GATEWAYS]:
+            # Nothing but a Gateway's listeners asks for the labels of namespaces.
+            return
         self._changed(resource)
 
     def _usable(self, resource: str, obj: Obj, before: Obj | None) -> bool:
