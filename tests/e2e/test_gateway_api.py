@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from labkit import istio
+from meshbox.addresses import AddressPlan
 from tests.conftest import wait_until
 from tests.shops import Shop
 
@@ -69,6 +70,8 @@ def test_the_samples_gateway_is_programmed_and_serves(gateway: Shop) -> None:
     found = got(gateway, "gtw", "-n", "bookinfo", "bookinfo-gateway")
     address = service["status"]["loadBalancer"]["ingress"][0]["ip"]
     assert found["status"]["addresses"] == [{"type": "IPAddress", "value": address}]
+    plan = AddressPlan.of(int(address.split(".")[1]))
+    assert Shop(gateway.sandbox, f"http://{address}:{plan.port(80)}").status() == 200
     wait_until(lambda: attached(gateway) == 1, PATIENCE, "the route to be attached")
     shown = kubectl("get", "gtw", "-n", "bookinfo").stdout.split()
     assert shown[:9] == ["NAME", "CLASS", "ADDRESS", "PROGRAMMED", "AGE", "bookinfo-gateway", "istio", address, "True"]

@@ -26,6 +26,7 @@ Obj = dict[str, Any]
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+LIBRARYS = "kubernetes-gateway://library/shop"
 OWN = {"gateway.networking.k8s.io/gateway-name": "gw"}
 
 
@@ -206,9 +207,12 @@ async def test_another_namespaces_certificate_is_shown_while_it_is_granted(doors
     doors.objects.put(REFERENCE_GRANTS, {**grant("library"), "kind": "ReferenceGrant"})
     await doors.served(443, "reviews-v1", tls=trusting(doors))
     assert await shown(doors, 443) == (("URI", "https://library.test"),)
+    given = {name: doors.mesh._secrets.get(("bookinfo", name), LIBRARYS) is not None for name in ("gw", "reviews-v1")}
+    assert given == {"gw": True, "reviews-v1": False}
     doors.objects.drop(REFERENCE_GRANTS, "grant", "library")
     await doors.closed(443, tls=trusting(doors))
     await doors.until(lambda: doors.listener().get("ResolvedRefs") == refused, "a refusal again")
+    assert doors.mesh._secrets.get(("bookinfo", "gw"), LIBRARYS) is None
 
 
 async def test_clients_must_show_who_they_are(doors: Doors) -> None:
