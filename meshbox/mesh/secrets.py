@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from meshbox.mesh.certificates import Authority
 from meshbox.mesh.envoy import Json, typed
 from meshbox.mesh.gateway_api.binding import permitted_credential
-from meshbox.mesh.kinds import CONFIG_MAPS, DESTINATION_RULES, GATEWAYS
+from meshbox.mesh.kinds import CONFIG_MAPS, DESTINATION_RULES
 from meshbox.mesh.model import Workload
 from meshbox.mesh.semantics import GATEWAY_API
 from meshbox.mesh.snapshot import Snapshot
@@ -97,7 +97,7 @@ class SecretSource:
         """What a listener of the Gateway API names; only those proxies that play it are given it."""
         snapshot = self._snapshot()
         credential = asked.removesuffix("-cacert")
-        permitted = any(permitted_credential(snapshot.all(GATEWAYS), workload, one) for one in (asked, credential))
+        permitted = any(permitted_credential(snapshot.converted.gateways, workload, one) for one in (asked, credential))
         if not permitted and credential not in _backend_roots(snapshot):
             return None
         namespace, _, name = asked.partition("://")[2].partition("/")

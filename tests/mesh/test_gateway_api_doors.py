@@ -16,7 +16,8 @@ import pytest_asyncio
 
 from meshbox.addresses import AddressPlan
 from meshbox.mesh.certificates import Authority
-from meshbox.mesh.kinds import HTTP_ROUTES, KUBERNETES_GATEWAYS, REFERENCE_GRANTS, TCP_ROUTES, TLS_ROUTES
+from meshbox.mesh.gateway_api.binding import SERVICE
+from meshbox.mesh.kinds import GATEWAYS, HTTP_ROUTES, KUBERNETES_GATEWAYS, REFERENCE_GRANTS, TCP_ROUTES, TLS_ROUTES
 
 from .bookshop import VERSIONS
 from .test_gateway_api_listeners import grant
@@ -213,6 +214,17 @@ async def test_another_namespaces_certificate_is_shown_while_it_is_granted(doors
     await doors.closed(443, tls=trusting(doors))
     await doors.until(lambda: doors.listener().get("ResolvedRefs") == refused, "a refusal again")
     assert doors.mesh._secrets.get(("bookinfo", "gw"), LIBRARYS) is None
+    # Nor to whoever writes it into a Gateway of Istio's, in whatever guise.
+    server = {
+        "port": {"number": 444, "name": "https", "protocol": "HTTPS"},
+        "hosts": ["*"],
+        "tls": {"mode": "SIMPLE", "credentialName": LIBRARYS},
+    }
+    guise = {"name": "guise", "namespace": "bookinfo", "annotations": {SERVICE: "bookinfo/gw-istio"}}
+    doors.objects.put(GATEWAYS, {"metadata": guise, "spec": {"selector": OWN, "servers": [server]}})
+    await doors.until(lambda: doors.mesh._snapshot.all(GATEWAYS), "it to be seen")
+    assert doors.mesh._secrets.get(("bookinfo", "gw"), LIBRARYS) is None
+    doors.objects.drop(GATEWAYS, "guise", "bookinfo")
 
 
 async def test_clients_must_show_who_they_are(doors: Doors) -> None:

@@ -82,11 +82,15 @@ def chosen(gateway: View, workload: Workload) -> bool:
 
 
 def permitted_credential(gateways: Iterable[Gateway], workload: Workload, credential: str) -> bool:
-    """Whether a listener that a pod plays names a credential, which may lie in another namespace."""
+    """Whether a listener that a pod plays names a credential, which may lie in another namespace.
+
+    Args:
+        gateways: Those that listeners are played as, never users' own: nobody has looked at what these may name.
+        workload: The pod.
+        credential: What its proxy asks for.
+    """
     for gateway in gateways:
-        if SERVICE not in annotations_of(gateway) or not chosen(gateway, workload):
-            continue
-        if not selects(gateway["spec"].get("selector"), workload.labels):
+        if not chosen(gateway, workload) or not selects(gateway["spec"].get("selector"), workload.labels):
             continue
         for server in gateway["spec"].get("servers") or []:
             tls = server.get("tls") or {}
