@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from meshbox.contracts import AdmissionRequest, Objects
 from meshbox.mesh.gateway_api.unplayed import unplayed
+from meshbox.mesh.gateway_notices import gateway_warnings
 from meshbox.mesh.inject import inject
 from meshbox.mesh.istio_validation import validate
 from meshbox.mesh.istio_validation.verdicts import Verdicts
+from meshbox.mesh.kinds import GATEWAYS
 from meshbox.mesh.pilot_metrics import MeshMonitor
 from meshbox.settings import SandboxSettings
 
@@ -46,3 +48,5 @@ class MeshAdmission:
         if request.operation != "DELETE" and not request.subresource and not self._settings.legacy:
             request.warnings += unplayed(request.resource, request.object)
         validate(self._objects, request, self._verdicts.of, self._monitor, legacy=self._settings.legacy)
+        if request.resource == GATEWAYS and request.operation != "DELETE" and not request.subresource:
+            request.warnings += gateway_warnings(self._objects, request.object, legacy=self._settings.legacy)

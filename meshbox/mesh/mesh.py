@@ -15,6 +15,7 @@ from meshbox.mesh.cache import ObjectCache
 from meshbox.mesh.certificates import LEGACY_LIFETIME, LIFETIME, Authority
 from meshbox.mesh.galley import Galley
 from meshbox.mesh.gateway_api.controller import GatewayApi
+from meshbox.mesh.gateway_notices import GatewayNotices
 from meshbox.mesh.identities import IdentityWriter
 from meshbox.mesh.ingress_status import IngressWriter
 from meshbox.mesh.istio_validation.verdicts import Verdicts
@@ -22,6 +23,7 @@ from meshbox.mesh.memo import Memo
 from meshbox.mesh.metrics_pages import page
 from meshbox.mesh.model import labels
 from meshbox.mesh.pilot_metrics import MeshMonitor
+from meshbox.mesh.refusals import ingredients, named
 from meshbox.mesh.secrets import SecretSource
 from meshbox.mesh.snapshot import Snapshot
 from meshbox.mesh.translate import Config, translate
@@ -76,6 +78,7 @@ class Mesh:
         self._pressed = False
         self._authority = Authority(settings.home / "mesh", LEGACY_LIFETIME if settings.legacy else LIFETIME)
         self._secrets = SecretSource(self._authority, lambda: self._snapshot)
+        self._gateways = GatewayNotices(objects, self._component)
         self._server = XdsServer(
             settings.plan.node,
             XDS_PORT,
@@ -169,6 +172,7 @@ class Mesh:
             with failures.spared(partial(self._untold, key)):
                 self._state(key).update(config, began, since)
         self._refresh_secrets()
+        self._gateways.tell(self._snapshot)
         log.debug("%d proxies computed in %.1f ms", len(configs), (time.monotonic() - began) * 1000)
 
     def _translated(self) -> dict[_Name, Config] | None:
@@ -251,10 +255,17 @@ class Mesh:
         legacy = self._settings.legacy
         return page(component, pod, self._snapshot, self._monitor, self._objects, connected=connected, legacy=legacy)
 
-    def _refused(self, key: _Name, what: str) -> None:
-        since = f" after {', '.join(self._recent[:3])} changed" if self._recent else ""
-        log.warning("the proxy of %s/%s refused %s%s", *key, what, since)
-        pod = self._snapshot.pods.get(key)
-        if pod is not None:
-            message = f"Envoy refused {what}{since} and goes on with what it had; its log (-c istio-proxy) says why"
+    def _refused(self, key: _Name, what: str, resources: tuple[bytes, ...]) -> None:
+        pod, workload = self._snapshot.pods.get(key), self._snapshot.workloads.get(key)
+        if pod is None or workload is None:
+            return
+        with failures.spared(partial(self._untold, key)):
+            made_of = named(ingredients(self._snapshot, workload, what, resources), self._recent)
+            whom = f", made of {', '.join(made_of)}," if made_of else ""
+            log.warning("the proxy of %s/%s refused %s%s", *key, what, whom)
+            message = f"Envoy refused {what}{whom} and goes on with what it had; its log (-c istio-proxy) says why"
             self._objects.event(pod, "Warning", "ConfigRejected", message, self._component)
+            where = f"the Envoy of pod {key[0]}/{key[1]} refused {what}"
+            for obj in made_of.values():
+                about = f"{where}, which this object is part of, and goes on with what it had"
+                self._objects.event(obj, "Warning", "ConfigRejected", about, self._component)

@@ -102,7 +102,8 @@ def endpoints(services: list[Obj], pods: list[Obj], *, legacy: bool = False) -> 
             and all(p["metadata"]["labels"].get(k) == v for k, v in spec["selector"].items())
         ]
         places = [(p["status"]["podIP"], {"kind": "Pod", "name": p["metadata"]["name"]}) for p in chosen]
-        ports = [{"name": p["name"], "port": p.get("targetPort", p["port"])} for p in spec["ports"]]
+        targets = [(p["name"], p.get("targetPort", p["port"])) for p in spec["ports"]]
+        ports = [{"name": name, "port": port} for name, port in targets if isinstance(port, int)]
         named = {"name": meta["name"], "namespace": meta["namespace"]}
         if legacy:
             addresses = [{"ip": ip, "targetRef": pod} for ip, pod in places]
