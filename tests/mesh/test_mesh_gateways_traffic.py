@@ -13,8 +13,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from labkit.ground.routing import VirtualService
 from meshbox.addresses import AddressPlan
+from meshbox.mesh import gateways
 from meshbox.mesh.certificates import Authority, Identity
+from meshbox.mesh.http_routes import Site, http_routes
 
 from .bookshop import Bookshop, gateway_server
 from .world import App, Reply
@@ -347,3 +350,33 @@ async def test_tls_leaves_through_the_egress_gateway_as_it_is(border: Border) ->
 
         await border.becomes(answered, 200, "TLS passes through the egress gateway")
         await border.until(lambda: log.read_text().count("out.test") > before, "the egress gateway has passed it on")
+
+
+async def test_a_refusal_names_the_object_that_was_refused_and_no_other(
+    border: Border, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def routes(site: Site, one: VirtualService) -> list[Obj]:
+        found = http_routes(site, one)
+        return [{**route, "match": {"safe_regex": {"regex": "("}}} for route in found] if one.name == "wrong" else found
+
+    # Whatever is known to be refused never gets as far as this.
+    monkeypatch.setattr(gateways, "http_routes", routes)
+    shown = gateway(gateway_server(80))
+    routed = to_books("shown")
+    async with border.rules(("Gateway", "shown", shown), ("VirtualService", "fine", routed)):
+        border.istio("DestinationRule", "beside", {"host": "books", "subsets": [{"name": "all"}]})
+        border.istio("VirtualService", "wrong", to_books("shown", host="wrong.test"))
+        await border.until(lambda: border.objects.warnings("ingress"), "the gateway's pod says it")
+        (said,) = border.objects.warnings("ingress")
+        table = f"http.{80 if border.settings.legacy else 8080}"
+        assert said.startswith(
+            f"Envoy refused routes {table}, made of virtualservices bookinfo/wrong, and goes on with"
+        )
+        (said,) = border.objects.warnings("wrong")
+        assert said.startswith(
+            f"the Envoy of pod istio-system/ingress refused routes {table}, which this object is part of"
+        )
+        assert border.objects.warnings("fine") == border.objects.warnings("beside") == []
+        assert (await border.http(border.pods["ingress"].ip, border.port(80))).status == 200
+        border.remove("destinationrules.networking.istio.io", "beside")
+    border.objects.forget_events()
