@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,14 +15,24 @@ import pytest_asyncio
 import yaml
 
 from meshbox.addresses import AddressPlan
-from meshbox.mesh.kinds import GATEWAYS, HTTP_ROUTES, INGRESSES, KUBERNETES_GATEWAYS, REFERENCE_GRANTS
+from meshbox.mesh.certificates import Authority
+from meshbox.mesh.kinds import (
+    BACKEND_TLS_POLICIES,
+    GATEWAYS,
+    HTTP_ROUTES,
+    INGRESSES,
+    KUBERNETES_GATEWAYS,
+    REFERENCE_GRANTS,
+    TCP_ROUTES,
+    TLS_ROUTES,
+)
 from tests.chance import likely
 
 from .bookshop import Bookshop, opened
 from .cluster import MANIFESTS
 from .conftest import RELEASES
 from .test_gateway_api_rules import grant, to
-from .world import Reply
+from .world import App, Reply
 
 Obj = dict[str, Any]
 Given = tuple[str, Obj]
@@ -39,7 +51,7 @@ async def shop(
     async with opened(tmp_path_factory.mktemp("mesh"), plan, request.param) as shop:
         for version in ("v1", "v3"):
             shop.service(f"reviews-{version}", selector={"app": "reviews", "version": version})
-        ports = [{"name": f"p{port}", "port": port, "targetPort": port} for port in (80, 8080)]
+        ports = [{"name": f"p{port}", "port": port, "targetPort": port} for port in (80, 8080, 9000, 9443)]
         meta = {"name": "istio-ingressgateway", "namespace": "istio-system"}
         spec = {"type": "LoadBalancer", "ports": ports, "selector": {"istio": "ingressgateway"}}
         status = {"loadBalancer": {"ingress": [{"ip": ADDRESS}]}}
@@ -246,6 +258,87 @@ async def test_what_cannot_be_reached_is_500_until_it_is_permitted(shop: Booksho
             )
         assert (await shop.enter("/shelf")).status == 500
     shop.objects.drop("services", "shelf", "library")
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def secure(shop: Bookshop, tmp_path: Path) -> AsyncIterator[str]:
+    """A server that speaks HTTP over TLS behind Service `secure`; gives the CA that its certificate is from."""
+    authority = Authority(tmp_path)
+    authority.load()
+    identity = authority.issue("spiffe://secure.test/server")
+    (tmp_path / "server.pem").write_text(identity.chain + identity.key)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(tmp_path / "server.pem")
+    shop.service(
+        "secure", [{"name": name, "port": port, "targetPort": 8443} for name, port in (("http", 80), ("tls", 443))]
+    )
+    pod = await shop.pod("secure", {"app": "secure"}, ports=(8443,), role="")
+    server = await asyncio.start_server(App("secure").serve, pod.ip, shop.settings.plan.port(8443), ssl=tls)
+    yield authority.root
+    server.close()
+    del shop.pods["secure"]
+    shop.objects.drop("pods", "secure", "bookinfo")
+    shop.objects.drop("services", "secure", "bookinfo")
+
+
+@today
+async def test_tls_to_a_backend_is_spoken_as_its_policy_says(shop: Bookshop, secure: str) -> None:
+    def policy(**fields: Any) -> Given:
+        config_map = {"group": "", "kind": "ConfigMap", "name": "ca"}
+        validation = {"hostname": "secure.test", "caCertificateRefs": [config_map], **fields}
+        target = {"group": "", "kind": "Service", "name": "secure", "sectionName": "http"}
+        spec = {"targetRefs": [target], "validation": validation}
+        return BACKEND_TLS_POLICIES, {"metadata": {"name": "secure", "namespace": "bookinfo"}, "spec": spec}
+
+    def said() -> dict[str, tuple[str, str]]:
+        (ancestor,) = shop.objects.get(BACKEND_TLS_POLICIES, "secure", "bookinfo")["status"]["ancestors"]
+        assert ancestor["controllerName"] == "istio.io/mesh-controller"
+        return {one["type"]: (one["status"], one["reason"]) for one in ancestor["conditions"]}
+
+    names = [{"type": "URI", "uri": "spiffe://secure.test/server"}]
+    trusted = {"metadata": {"name": "ca", "namespace": "bookinfo"}, "data": {"ca.crt": secure}}
+    async with applied(shop, ("configmaps", trusted)):
+        async with applied(shop, policy(subjectAltNames=names)):
+            await shop.until(
+                lambda: said() == {"Accepted": ("True", "Accepted"), "ResolvedRefs": ("True", "ResolvedRefs")},
+                "its status",
+            )
+
+            async def served() -> bool:
+                return answered(await shop.get(host="secure", port=80)) == "secure"
+
+            # The CA is fetched after the cluster that names it.
+            await shop.until(served, "an answer over TLS")
+        async with applied(shop, policy()):
+            assert (await shop.get(host="secure", port=80)).status == 503
+    async with applied(shop, policy(subjectAltNames=names)):
+        await shop.until(lambda: said()["Accepted"] == ("False", "NoValidCACertificate"), "that there is no CA")
+        assert (await shop.get(host="secure", port=80)).status == 503
+
+
+@today
+async def test_bytes_and_tls_are_passed_on_by_a_gateway(shop: Bookshop, secure: str) -> None:
+    def stream(kind: str, resource: str, section: str, *refs: Obj, **spec: Any) -> Given:
+        parent = {"name": "gw", "namespace": "istio-system", "sectionName": section}
+        spec = {"parentRefs": [parent], "rules": [{"backendRefs": list(refs)}], **spec}
+        return resource, {"kind": kind, "metadata": {"name": section, "namespace": "bookinfo"}, "spec": spec}
+
+    listeners = (
+        {"name": "tcp", "port": 9000, "protocol": "TCP"},
+        {"name": "tls", "port": 9443, "protocol": "TLS", "hostname": "*.test", "tls": {"mode": "Passthrough"}},
+    )
+    tls = ssl.create_default_context(cadata=secure)
+    tls.check_hostname = False
+    routes = (
+        stream("TCPRoute", TCP_ROUTES, "tcp", to("ratings")),
+        stream("TLSRoute", TLS_ROUTES, "tls", to("secure", 443), hostnames=["secure.test"]),
+    )
+    async with applied(shop, gateway(*listeners), *routes):
+        assert answered(await shop.enter(port=9000)) == "ratings-v1"
+        reply = await shop.enter(port=9443, host="secure.test", tls=tls, server_hostname="secure.test")
+        assert answered(reply) == "secure"
+        with pytest.raises((ConnectionError, ssl.SSLError)):
+            await shop.enter(port=9443, host="other.test", tls=tls, server_hostname="other.test")
 
 
 @today

@@ -1,27 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What of the Gateway API's objects has no effect, though its schema takes it: whoever applies it is told at once."""
+"""What of routes and their policies has no effect, though the schema takes it: whoever applies it is told at once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from meshbox.contracts import Objects, View
-from meshbox.mesh.kinds import BACKEND_TLS_POLICIES, GATEWAY_API, GRPC_ROUTES, HTTP_ROUTES, TCP_ROUTES, TLS_ROUTES
+from meshbox.mesh.kinds import BACKEND_TLS_POLICIES, GRPC_ROUTES, HTTP_ROUTES, TCP_ROUTES, TLS_ROUTES
 
-__all__ = ["unplayed"]
+__all__ = ["route_warnings"]
 
 _ROUTES = (HTTP_ROUTES, GRPC_ROUTES, TLS_ROUTES, TCP_ROUTES)
 _ALPHA = "PILOT_ENABLE_ALPHA_GATEWAY_API"
 
-_KINDS = {
-    f"udproutes.{GATEWAY_API}": "UDPRoute has no effect: Istio does not play it",
-    f"listenersets.{GATEWAY_API}": "ListenerSet has no effect in the sandbox; give the Gateway these listeners",
-    "xbackendtrafficpolicies.gateway.networking.x-k8s.io": "XBackendTrafficPolicy has no effect in the sandbox",
-    "xmeshes.gateway.networking.x-k8s.io": "XMesh has no effect: Istio does not play it",
-}
 
-
-def unplayed(objects: Objects, resource: str, obj: View) -> Iterator[str]:
+def route_warnings(objects: Objects, resource: str, obj: View) -> Iterator[str]:
     """Warnings for whoever writes an object.
 
     Args:
@@ -29,8 +22,6 @@ def unplayed(objects: Objects, resource: str, obj: View) -> Iterator[str]:
         resource: What it is.
         obj: The object.
     """
-    if resource in _KINDS:
-        yield _KINDS[resource]
     spec = obj.get("spec") or {}
     if resource in _ROUTES and (spec.get("useDefaultGateways") or "None") != "None":
         yield "spec.useDefaultGateways has no effect: Istio does not play it; name the Gateway in spec.parentRefs"

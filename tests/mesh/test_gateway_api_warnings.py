@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What of the Gateway API's objects and of Ingresses has no effect is told when they are applied."""
+"""What of routes and of Ingresses has no effect is told when they are applied."""
 
 from __future__ import annotations
 
@@ -37,8 +37,6 @@ def warnings(cluster: Cluster, resource: str, obj: Obj) -> list[str]:
         (TLS_ROUTES, {"useDefaultGateways": "None"}, ""),
         (TCP_ROUTES, {}, "Istio plays TCPRoute only where istiod has PILOT_ENABLE_ALPHA_GATEWAY_API=true"),
         (BACKEND_TLS_POLICIES, {"options": {"a.b/c": "d"}}, "spec.options has no effect"),
-        ("udproutes.gateway.networking.k8s.io", {}, "UDPRoute has no effect"),
-        ("listenersets.gateway.networking.k8s.io", {}, "ListenerSet has no effect in the sandbox"),
     ],
 )
 def test_what_is_not_played(resource: str, spec: Obj, wanted: str, cluster_of: Callable[[str], Cluster]) -> None:
