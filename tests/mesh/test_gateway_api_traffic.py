@@ -19,6 +19,7 @@ from meshbox.mesh.certificates import Authority
 from meshbox.mesh.kinds import (
     BACKEND_TLS_POLICIES,
     GATEWAYS,
+    GRPC_ROUTES,
     HTTP_ROUTES,
     INGRESSES,
     KUBERNETES_GATEWAYS,
@@ -353,6 +354,20 @@ async def test_a_route_is_served_at_the_listener_it_names(shop: Bookshop) -> Non
             lambda: conditions(shop).get("Accepted") == ("False", "NoMatchingListenerHostname"), "why it is not bound"
         )
         assert (await shop.enter(host="else.where")).status == 404
+
+
+@today
+async def test_calls_are_led_by_service_and_method(shop: Bookshop) -> None:
+    parents = [{"name": "gw", "namespace": "istio-system"}]
+    rules = [
+        {"matches": [{"method": {"service": "shop.Books", "method": "Get"}}], "backendRefs": [to("reviews-v3")]},
+        {"matches": [{"method": {"service": "shop.Books"}}], "backendRefs": [to("reviews-v1")]},
+    ]
+    spec = {"parentRefs": parents, "rules": rules}
+    grpc = GRPC_ROUTES, {"metadata": {"name": "shop", "namespace": "bookinfo"}, "spec": spec}
+    async with applied(shop, gateway({"name": "web"}), grpc):
+        for path, wanted in (("Books/Get", "reviews-v3"), ("Books/List", "reviews-v1"), ("Bookshelf/Get", "404")):
+            assert answered(await shop.enter(f"/shop.{path}", method="POST")) == wanted
 
 
 @today
