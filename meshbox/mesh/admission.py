@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from meshbox.contracts import AdmissionRequest, Objects
 from meshbox.mesh.gateway_api.route_warnings import route_warnings
+from meshbox.mesh.gateway_api.unplayed import unplayed
 from meshbox.mesh.ingress_status import ignored
 from meshbox.mesh.inject import inject
 from meshbox.mesh.istio_validation import validate
@@ -48,6 +49,7 @@ class MeshAdmission:
         legacy = self._settings.legacy
         if request.operation != "DELETE" and not request.subresource:
             if not legacy:
+                request.warnings += unplayed(request.resource, request.object)
                 request.warnings += route_warnings(self._objects, request.resource, request.object)
             if request.resource == INGRESSES:
                 request.warnings += ignored(self._objects, request.object, legacy=legacy)

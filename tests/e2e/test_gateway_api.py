@@ -75,6 +75,21 @@ def test_the_samples_gateway_is_programmed_and_serves(gateway: Shop) -> None:
     assert gateway.status() == 200, "the ingress gateway goes on"
 
 
+def test_httpbin_is_served_by_a_gateway_of_its_own(gateway: Shop) -> None:
+    kubectl = gateway.sandbox.kubectl
+    samples = istio.release("1.30.3").samples / "httpbin"
+    files = [str(samples / name) for name in ("httpbin.yaml", "gateway-api/httpbin-gateway.yaml")]
+    for file in files:
+        kubectl("apply", "-n", "bookinfo", "-f", file)
+    kubectl("wait", "-n", "bookinfo", "--for=condition=programmed", "gtw", "httpbin-gateway", "--timeout=240s")
+    ports = got(gateway, "svc", "-n", "bookinfo", "httpbin-gateway-istio")["spec"]["ports"]
+    served = Shop(gateway.sandbox, f"http://{gateway.sandbox.node}:{ports[1]['nodePort']}")
+    wait_until(lambda: served.status("/status/418") == 418, PATIENCE, "httpbin at its Gateway")
+    for file in files:
+        kubectl("delete", "-n", "bookinfo", "-f", file)
+    wait_until(lambda: "httpbin" not in kubectl("get", "pods", "-n", "bookinfo").stdout, PATIENCE, "no httpbin")
+
+
 def attached(shop: Shop) -> int:
     listener = got(shop, "gtw", "-n", "bookinfo", "bookinfo-gateway")["status"]["listeners"][0]
     return int(listener["attachedRoutes"])

@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
+from meshbox.contracts import AdmissionRequest
+from meshbox.mesh.admission import MeshAdmission
 from meshbox.mesh.gateway_api.controller import GatewayApi
+from meshbox.mesh.gateway_api.unplayed import unplayed
 from meshbox.mesh.kinds import GATEWAY_CLASSES, KUBERNETES_GATEWAYS, RESOURCES
 from meshbox.mesh.snapshot import Snapshot
 
@@ -404,3 +407,32 @@ async def test_a_later_versions_gateway_is_left_alone(istiod: Istiod) -> None:
     istiod.gateway(metadata={"annotations": {"gateway.istio.io/controller-version": "6"}})
     await istiod.until(lambda: istiod.condition("Programmed")[1] == "AddressNotUsable", "a status")
     assert not istiod.found("services")
+
+
+@pytest.mark.parametrize(
+    ("fields", "warnings"),
+    [
+        ({}, []),
+        ({"allowedListeners": {"namespaces": {"from": "All"}}}, ["spec.allowedListeners has no effect in the sandbox"]),
+        (
+            {"tls": {"backend": {"clientCertificateRef": {"name": "shop"}}}},
+            ["spec.tls.backend has no effect in the sandbox"],
+        ),
+        ({"tls": {"frontend": {"default": {}}}}, []),
+        ({"gatewayClassName": "nginx", "defaultScope": "All"}, []),
+    ],
+)
+def test_what_is_not_played_is_told_at_once(fields: Obj, warnings: list[str]) -> None:
+    spec = {"gatewayClassName": "istio", "listeners": [], **fields}
+    assert unplayed(KUBERNETES_GATEWAYS, {"spec": spec}) == warnings
+
+
+def test_kinds_that_are_not_played_are_told_at_once(cluster_of: Callable[[str], Cluster]) -> None:
+    cluster = cluster_of("1.30.3")
+    admission = MeshAdmission(cluster, cluster.settings)
+    meta = {"name": "more", "namespace": "bookinfo"}
+    request = AdmissionRequest(
+        "CREATE", "listenersets.gateway.networking.k8s.io", "bookinfo", "more", {"metadata": meta, "spec": {}}
+    )
+    admission.validate(request)
+    assert request.warnings == ["ListenerSet has no effect in the sandbox"]
