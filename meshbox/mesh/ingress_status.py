@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from labkit.ground.names import is_ip
 from meshbox.contracts import Obj, Objects, View
-from meshbox.mesh.ingresses import NAMESPACE, chosen, unplayed
+from meshbox.mesh.ingresses import CONTROLLER, NAMESPACE, chosen, unplayed
 from meshbox.mesh.kinds import CONFIG_MAPS, GATEWAYS, INGRESS_CLASSES, INGRESSES, PODS, SERVICES
 from meshbox.mesh.model import MeshConfig, labels
 from meshbox.reconcile import Key, Reconciler, object_key
@@ -100,15 +100,18 @@ def _ours(objects: Objects, ingress: View, mesh: MeshConfig, *, legacy: bool) ->
 
 
 def ignored(objects: Objects, ingress: View, *, legacy: bool) -> list[str]:
-    """What of an Ingress has no effect, if it is Istio's to play.
+    """What of an Ingress has no effect: all of it, if it is not Istio's to play.
 
     Args:
         objects: The cluster's objects.
         ingress: The Ingress.
         legacy: Whether Istio 1.2 is played.
     """
-    if not _ours(objects, ingress, _settings(objects, legacy=legacy), legacy=legacy):
-        return []
+    mesh = _settings(objects, legacy=legacy)
+    if not _ours(objects, ingress, mesh, legacy=legacy):
+        annotated = f"annotation kubernetes.io/ingress.class: {mesh.ingress_class}"
+        classed = "" if legacy else f" or the name of an IngressClass whose controller is {CONTROLLER}"
+        return [f"no controller here plays this Ingress: Istio plays those with {annotated}{classed}"]
     services = objects.view(SERVICES, ingress["metadata"].get("namespace"))
     return list(unplayed(ingress, services, objects.view(GATEWAYS, NAMESPACE), legacy=legacy))
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from labkit.ground.typed import virtual_services as api
     from labkit.ground.typed.hosts import Gateway, Server, ServerTLS
 
-__all__ = ["NAMESPACE", "Converted", "chosen", "convert", "unplayed"]
+__all__ = ["CONTROLLER", "NAMESPACE", "Converted", "chosen", "convert", "unplayed"]
 
 CONTROLLER = "istio.io/ingress-controller"
 NAMESPACE = "istio-system"

@@ -59,7 +59,15 @@ def test_a_control_plane_that_plays_tcp_routes_needs_no_word(cluster_of: Callabl
     ("release", "classed", "wanted"),
     [
         ("1.30.3", True, ["spec.defaultBackend is ignored by Istio"]),
-        ("1.30.3", False, []),
+        (
+            "1.30.3",
+            False,
+            [
+                "no controller here plays this Ingress: Istio plays those with annotation kubernetes.io/ingress.class: "
+                "istio or the name of an IngressClass whose controller is istio.io/ingress-controller"
+            ],
+        ),
+        ("1.2.2", False, ["no controller here plays this Ingress"]),
         ("1.2.2", True, ["no request reaches it: Istio 1.2 binds", "spec.defaultBackend is ignored by Istio"]),
     ],
 )
