@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Routes of the Gateway API, and Ingresses, seen in traffic through real Envoys."""
+"""Routes of the Gateway API seen in traffic through real Envoys."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,10 +17,8 @@ from meshbox.addresses import AddressPlan
 from meshbox.mesh.certificates import Authority
 from meshbox.mesh.kinds import (
     BACKEND_TLS_POLICIES,
-    GATEWAYS,
     GRPC_ROUTES,
     HTTP_ROUTES,
-    INGRESSES,
     KUBERNETES_GATEWAYS,
     REFERENCE_GRANTS,
     TCP_ROUTES,
@@ -29,52 +26,24 @@ from meshbox.mesh.kinds import (
 )
 from tests.chance import likely
 
-from .bookshop import Bookshop, opened
+from .bookshop import Bookshop
 from .cluster import MANIFESTS
-from .conftest import RELEASES
 from .test_gateway_api_rules import grant, to
-from .world import App, Reply
+from .ways_in import Given, answered, applied, with_ways_in
+from .world import App
 
 Obj = dict[str, Any]
-Given = tuple[str, Obj]
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-today = pytest.mark.parametrize("shop", ["1.30.3"], indirect=True)
 
 SAMPLES = MANIFESTS / "1.30.3" / "samples" / "bookinfo" / "gateway-api"
-ADDRESS = "192.0.2.7"
 
 
-@pytest_asyncio.fixture(loop_scope="module", scope="module", params=RELEASES)
-async def shop(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, plan: AddressPlan
-) -> AsyncIterator[Bookshop]:
-    async with opened(tmp_path_factory.mktemp("mesh"), plan, request.param) as shop:
-        for version in ("v1", "v3"):
-            shop.service(f"reviews-{version}", selector={"app": "reviews", "version": version})
-        ports = [{"name": f"p{port}", "port": port, "targetPort": port} for port in (80, 8080, 9000, 9443)]
-        meta = {"name": "istio-ingressgateway", "namespace": "istio-system"}
-        spec = {"type": "LoadBalancer", "ports": ports, "selector": {"istio": "ingressgateway"}}
-        status = {"loadBalancer": {"ingress": [{"ip": ADDRESS}]}}
-        shop.objects.put("services", {"metadata": meta, "spec": spec, "status": status})
-        shop.slice("istio-ingressgateway", "istio-system")
-        if request.param == "1.30.3":
-            shop.objects.install_gateway_api()
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def shop(tmp_path_factory: pytest.TempPathFactory, plan: AddressPlan) -> AsyncIterator[Bookshop]:
+    async with with_ways_in(tmp_path_factory.mktemp("mesh"), plan, "1.30.3") as shop:
+        shop.objects.install_gateway_api()
         yield shop
-
-
-@contextlib.asynccontextmanager
-async def applied(shop: Bookshop, *given: Given) -> AsyncIterator[None]:
-    """Apply objects and wait until all proxies follow; take them away again."""
-    for resource, obj in given:
-        shop.objects.put(resource, obj, "bookinfo")
-    await shop.follow()
-    try:
-        yield
-    finally:
-        for resource, obj in given:
-            shop.objects.drop(resource, obj["metadata"]["name"], obj["metadata"].get("namespace", "bookinfo"))
-        await shop.follow()
 
 
 def gateway(*listeners: Obj) -> Given:
@@ -103,10 +72,6 @@ def sample(name: str, *objects: str) -> list[Given]:
     return [(HTTP_ROUTES, one) for one in found if one["metadata"]["name"] in objects]
 
 
-def answered(reply: Reply) -> str:
-    return str(reply.json["app"]) if reply.status == 200 else str(reply.status)
-
-
 def conditions(shop: Bookshop, name: str = "shop") -> dict[str, tuple[str, str]]:
     found = shop.objects.get(HTTP_ROUTES, name, "bookinfo")
     (parent,) = found["status"]["parents"]
@@ -114,7 +79,6 @@ def conditions(shop: Bookshop, name: str = "shop") -> dict[str, tuple[str, str]]
     return {one["type"]: (one["status"], one["reason"]) for one in parent["conditions"]}
 
 
-@today
 async def test_the_samples_send_half_or_all_of_the_calls_elsewhere(shop: Bookshop) -> None:
     async with applied(shop, *sample("route-reviews-50-v3.yaml", "reviews")):
         seen = await shop.many(400)
@@ -131,7 +95,6 @@ async def test_the_samples_send_half_or_all_of_the_calls_elsewhere(shop: Booksho
         assert set(await shop.many(40)) == {"reviews-v1"}
 
 
-@today
 async def test_a_gateway_leads_by_path_header_query_and_method(shop: Bookshop) -> None:
     def rule(backend: str, *matches: Obj) -> Obj:
         return {"matches": list(matches), "backendRefs": [to(backend)]}
@@ -164,7 +127,6 @@ async def test_a_gateway_leads_by_path_header_query_and_method(shop: Bookshop) -
             assert answered(await shop.enter(path, **options)) == wanted, (path, options)
 
 
-@today
 async def test_filters_change_requests_and_answers(shop: Bookshop) -> None:
     def rule(path: str, *filters: Obj, **fields: Any) -> Obj:
         return {
@@ -235,7 +197,6 @@ async def test_filters_change_requests_and_answers(shop: Bookshop) -> None:
             assert reply.headers.get("access-control-allow-origin") == allowed
 
 
-@today
 async def test_what_cannot_be_reached_is_500_until_it_is_permitted(shop: Bookshop) -> None:
     shelf = {"metadata": {"name": "shelf", "namespace": "library"}, "spec": {"ports": [{"name": "http", "port": 9080}]}}
     rules = [
@@ -282,7 +243,6 @@ async def secure(shop: Bookshop, tmp_path: Path) -> AsyncIterator[str]:
     shop.objects.drop("services", "secure", "bookinfo")
 
 
-@today
 async def test_tls_to_a_backend_is_spoken_as_its_policy_says(shop: Bookshop, secure: str) -> None:
     def policy(**fields: Any) -> Given:
         config_map = {"group": "", "kind": "ConfigMap", "name": "ca"}
@@ -317,7 +277,6 @@ async def test_tls_to_a_backend_is_spoken_as_its_policy_says(shop: Bookshop, sec
         assert (await shop.get(host="secure", port=80)).status == 503
 
 
-@today
 async def test_bytes_and_tls_are_passed_on_by_a_gateway(shop: Bookshop, secure: str) -> None:
     def stream(kind: str, resource: str, section: str, *refs: Obj, **spec: Any) -> Given:
         parent = {"name": "gw", "namespace": "istio-system", "sectionName": section}
@@ -342,7 +301,6 @@ async def test_bytes_and_tls_are_passed_on_by_a_gateway(shop: Bookshop, secure: 
             await shop.enter(port=9443, host="other.test", tls=tls, server_hostname="other.test")
 
 
-@today
 async def test_a_route_is_served_at_the_listener_it_names(shop: Bookshop) -> None:
     listeners = ({"name": "one", "hostname": "one.test"}, {"name": "any", "hostname": "*.test"})
     rule = {"backendRefs": [to("reviews-v1")]}
@@ -356,7 +314,6 @@ async def test_a_route_is_served_at_the_listener_it_names(shop: Bookshop) -> Non
         assert (await shop.enter(host="else.where")).status == 404
 
 
-@today
 async def test_calls_are_led_by_service_and_method(shop: Bookshop) -> None:
     parents = [{"name": "gw", "namespace": "istio-system"}]
     rules = [
@@ -370,7 +327,6 @@ async def test_calls_are_led_by_service_and_method(shop: Bookshop) -> None:
             assert answered(await shop.enter(f"/shop.{path}", method="POST")) == wanted
 
 
-@today
 async def test_time_and_tries_are_limited(shop: Bookshop) -> None:
     app = shop.apps["reviews-v1"]
     rules = (
@@ -394,57 +350,3 @@ async def test_time_and_tries_are_limited(shop: Bookshop) -> None:
         finally:
             app.status = 200
         assert app.count - before == 3
-
-
-def ingress(*paths: Obj, host: str = "shop.test", **spec: Any) -> Given:
-    meta = {"name": "shop", "namespace": "bookinfo", "annotations": {"kubernetes.io/ingress.class": "istio"}}
-    rules = [{"host": host, "http": {"paths": list(paths)}}]
-    api = "networking.k8s.io/v1"
-    return INGRESSES, {"apiVersion": api, "kind": "Ingress", "metadata": meta, "spec": {"rules": rules, **spec}}
-
-
-def path(text: str, kind: str, name: str = "reviews-v1", port: Obj | None = None) -> Obj:
-    return {"path": text, "pathType": kind, "backend": {"service": {"name": name, "port": port or {"number": 9080}}}}
-
-
-def balancer(shop: Bookshop) -> Any:
-    return (shop.objects.get(INGRESSES, "shop", "bookinfo").get("status") or {}).get("loadBalancer")
-
-
-@today
-async def test_an_ingress_is_served_by_the_ingress_gateway(shop: Bookshop) -> None:
-    paths = (
-        path("/books", "Prefix"),
-        path("/books/exact", "Exact", "reviews-v3", {"name": "http"}),
-        path("/shelf/*", "ImplementationSpecific"),
-        path("/only", "ImplementationSpecific"),
-    )
-    port = shop.settings.plan.port(80)
-    async with applied(shop, ingress(*paths)):
-        for text, wanted in (
-            ("/books", "reviews-v1"),
-            ("/books/any", "reviews-v1"),
-            ("/bookshelf", "404"),
-            ("/books/exact", "reviews-v3"),
-            ("/shelf/any", "reviews-v1"),
-            ("/only", "reviews-v1"),
-            ("/only/one", "404"),
-        ):
-            assert answered(await shop.enter(text, port=port)) == wanted, text
-        assert (await shop.enter("/books", port=port, host="other.test")).status == 404
-        await shop.until(lambda: balancer(shop) == {"ingress": [{"ip": ADDRESS}]}, "the gateway's address")
-
-
-@pytest.mark.parametrize("shop", ["1.2.2"], indirect=True)
-async def test_the_old_release_leaves_the_gateway_of_ingresses_to_its_user(shop: Bookshop) -> None:
-    server = {"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}
-    meta = {"name": "istio-autogenerated-k8s-ingress", "namespace": "istio-system"}
-    own = GATEWAYS, {"metadata": meta, "spec": {"selector": {"istio": "ingressgateway"}, "servers": [server]}}
-    port = shop.settings.plan.port(80)
-    async with applied(shop, ingress(path("/books/*", "ImplementationSpecific"))):
-        await shop.until(lambda: balancer(shop) == {"ingress": [{"ip": ADDRESS}]}, "the gateway's address")
-        (told,) = [words for words in shop.objects.warnings("shop") if "yours to make" in words]
-        assert "Gateway istio-system/istio-autogenerated-k8s-ingress" in told
-        async with applied(shop, own):
-            assert answered(await shop.enter("/books/any", port=port)) == "reviews-v1"
-            assert (await shop.enter("/other", port=port)).status == 404
