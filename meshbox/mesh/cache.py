@@ -21,6 +21,7 @@ from meshbox.mesh.kinds import (
     ENVOY_FILTERS,
     GATEWAY_API_RESOURCES,
     ISTIO_RESOURCES,
+    KUBERNETES_GATEWAYS,
     NAMESPACES,
     REQUEST_AUTHENTICATIONS,
     RESOURCES,
@@ -180,6 +181,9 @@ class ObjectCache:
         if (before and _matters(resource, before)) == (now and _matters(resource, now)):
             return
         self._fresh.setdefault((resource, *key), before)
+        if resource == NAMESPACES and not self._known[KUBERNETES_GATEWAYS]:
+            # Nothing but a Gateway's listeners asks for the labels of namespaces.
+            return
         self._changed(resource)
 
     def _usable(self, resource: str, obj: Obj, before: Obj | None) -> bool:
