@@ -3,13 +3,18 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import ssl
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from meshbox.addresses import AddressPlan
+from meshbox.mesh.certificates import Authority
 from meshbox.mesh.kinds import GATEWAYS, INGRESSES
 
 from .bookshop import Bookshop
@@ -66,6 +71,31 @@ async def test_an_ingress_is_served_by_the_ingress_gateway(shop: Bookshop) -> No
             assert answered(await shop.enter(text, port=port)) == wanted, text
         assert (await shop.enter("/books", port=port, host="other.test")).status == 404
         await shop.until(lambda: balancer(shop) == {"ingress": [{"ip": ADDRESS}]}, "the gateway's address")
+
+
+@pytest.mark.parametrize("shop", ["1.30.3"], indirect=True)
+async def test_an_ingress_may_be_met_with_tls(shop: Bookshop, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    authority.load()
+    identity = authority.issue("spiffe://shop.test/server")
+    parts = {"tls.crt": identity.chain, "tls.key": identity.key}
+    data = {name: base64.b64encode(text.encode()).decode() for name, text in parts.items()}
+    secret = {"metadata": {"name": "shop", "namespace": "istio-system"}, "type": "kubernetes.io/tls", "data": data}
+    tls = ssl.create_default_context(cadata=authority.root)
+    tls.check_hostname = False
+    given = ingress(path("/books", "Prefix"), tls=[{"hosts": ["shop.test"], "secretName": "shop"}])
+    port = shop.settings.plan.port(443)
+    async with applied(shop, ("secrets", secret), given):
+
+        async def served() -> bool:
+            with contextlib.suppress(ConnectionError, ssl.SSLError):
+                reply = await shop.enter("/books", port=port, tls=tls, server_hostname="shop.test")
+                return answered(reply) == "reviews-v1"
+            return False
+
+        # Its certificate is fetched after the listener that names it.
+        await shop.until(served, "an answer over TLS")
+        assert answered(await shop.enter("/books", port=shop.settings.plan.port(80))) == "reviews-v1"
 
 
 @pytest.mark.parametrize("shop", ["1.2.2"], indirect=True)

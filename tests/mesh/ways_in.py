@@ -25,7 +25,7 @@ async def with_ways_in(home: Path, plan: AddressPlan, release: str) -> AsyncIter
     async with opened(home, plan, release) as shop:
         for version in ("v1", "v3"):
             shop.service(f"reviews-{version}", selector={"app": "reviews", "version": version})
-        ports = [{"name": f"p{port}", "port": port, "targetPort": port} for port in (80, 8080, 9000, 9443)]
+        ports = [{"name": f"p{port}", "port": port, "targetPort": port} for port in (80, 443, 8080, 9000, 9443)]
         meta = {"name": "istio-ingressgateway", "namespace": "istio-system"}
         spec = {"type": "LoadBalancer", "ports": ports, "selector": {"istio": "ingressgateway"}}
         status = {"loadBalancer": {"ingress": [{"ip": ADDRESS}]}}
