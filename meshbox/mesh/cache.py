@@ -19,6 +19,7 @@ from meshbox.mesh.istio_validation.verdicts import Verdicts
 from meshbox.mesh.kinds import (
     AUTHORIZATION_POLICIES,
     ENVOY_FILTERS,
+    GATEWAY_API_RESOURCES,
     ISTIO_RESOURCES,
     KUBERNETES_GATEWAYS,
     NAMESPACES,
@@ -63,7 +64,10 @@ class ObjectCache:
         self._changed = changed
         self._monitor = monitor or MeshMonitor()
         self._component = "istio-pilot" if legacy else "istiod"
-        self._known: dict[str, dict[tuple[str, str], Obj]] = {resource: {} for resource in RESOURCES}
+        # The old release knows no Gateway API, for which alone namespaces are looked at.
+        newer = (NAMESPACES, *GATEWAY_API_RESOURCES) if legacy else ()
+        resources = [resource for resource in RESOURCES if resource not in newer]
+        self._known: dict[str, dict[tuple[str, str], Obj]] = {resource: {} for resource in resources}
         self._fresh: dict[_Key, Obj | None] = {}
         self._left_out: dict[_Key, Obj] = {}
         self._told: dict[_Key, str] = {}
@@ -76,7 +80,7 @@ class ObjectCache:
             loop.create_task(
                 follow(self._objects, resource, partial(self._take, resource), self._component, "ConfigRejected")
             )
-            for resource in RESOURCES
+            for resource in self._known
         ]
 
     async def stop(self) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from labkit.ground.names import is_ip
 from meshbox.contracts import Obj, Objects, View
-from meshbox.mesh.ingresses import NAMESPACE, chosen, unplayed
+from meshbox.mesh.ingresses import CONTROLLER, NAMESPACE, chosen, unplayed
 from meshbox.mesh.kinds import CONFIG_MAPS, GATEWAYS, INGRESS_CLASSES, INGRESSES, PODS, SERVICES
 from meshbox.mesh.model import MeshConfig, labels
 from meshbox.reconcile import Key, Reconciler, object_key
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from meshbox.typed.pods import Pod
     from meshbox.typed.services import ConfigMap
 
-__all__ = ["IngressWriter"]
+__all__ = ["IngressWriter", "ignored"]
 
 
 class IngressWriter:
@@ -61,11 +61,8 @@ class IngressWriter:
         if ingress is None:
             self._told.pop(key, None)
             return
-        mesh = MeshConfig.of(
-            cast("list[ConfigMap]", self._objects.view(CONFIG_MAPS, NAMESPACE)), (), legacy=self._legacy
-        )
-        classes = {one["metadata"]["name"]: one for one in self._objects.view(INGRESS_CLASSES)}
-        if not self._ready() or not chosen(ingress, classes, mesh, legacy=self._legacy):
+        mesh = _settings(self._objects, legacy=self._legacy)
+        if not self._ready() or not _ours(self._objects, ingress, mesh, legacy=self._legacy):
             return
         self._tell(key, ingress)
         status = ingress.get("status") or {}
@@ -80,8 +77,7 @@ class IngressWriter:
             )
 
     def _tell(self, key: Key, ingress: Obj) -> None:
-        services, gateways = self._objects.view(SERVICES, key[0]), self._objects.view(GATEWAYS, NAMESPACE)
-        problems = tuple(unplayed(ingress, services, gateways, legacy=self._legacy))
+        problems = tuple(ignored(self._objects, ingress, legacy=self._legacy))
         for problem in problems:
             if problem not in self._told.get(key, ()):
                 self._objects.event(ingress, "Warning", "IngressIgnored", problem, self._component)
@@ -91,6 +87,33 @@ class IngressWriter:
         pods = cast("list[Pod]", self._objects.view(PODS, NAMESPACE, labels="istio=pilot"))
         conditions = [one for pod in pods for one in (pod.get("status") or {}).get("conditions") or []]
         return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+
+def _settings(objects: Objects, *, legacy: bool) -> MeshConfig:
+    config_maps = cast("list[ConfigMap]", objects.view(CONFIG_MAPS, NAMESPACE, fields="metadata.name=istio"))
+    return MeshConfig.of(config_maps, (), legacy=legacy)
+
+
+def _ours(objects: Objects, ingress: View, mesh: MeshConfig, *, legacy: bool) -> bool:
+    classes = {one["metadata"]["name"]: one for one in objects.view(INGRESS_CLASSES)}
+    return chosen(ingress, classes, mesh, legacy=legacy)
+
+
+def ignored(objects: Objects, ingress: View, *, legacy: bool) -> list[str]:
+    """What of an Ingress has no effect: all of it, if it is not Istio's to play.
+
+    Args:
+        objects: The cluster's objects.
+        ingress: The Ingress.
+        legacy: Whether Istio 1.2 is played.
+    """
+    mesh = _settings(objects, legacy=legacy)
+    if not _ours(objects, ingress, mesh, legacy=legacy):
+        annotated = f"annotation kubernetes.io/ingress.class: {mesh.ingress_class}"
+        classed = "" if legacy else f" or the name of an IngressClass whose controller is {CONTROLLER}"
+        return [f"no controller here plays this Ingress: Istio plays those with {annotated}{classed}"]
+    services = objects.view(SERVICES, ingress["metadata"].get("namespace"))
+    return list(unplayed(ingress, services, objects.view(GATEWAYS, NAMESPACE), legacy=legacy))
 
 
 def _addresses(service: View | None) -> list[Obj]:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from meshbox.contracts import View
+from meshbox.mesh.kinds import INGRESS_CLASSES, INGRESSES, SERVICES
+from meshbox.mesh.memo import Identity, Memo
 from meshbox.mesh.model import MeshConfig, annotations_of
 from meshbox.mesh.semantics import INGRESS
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from labkit.ground.typed import virtual_services as api
     from labkit.ground.typed.hosts import Gateway, Server, ServerTLS
 
-__all__ = ["NAMESPACE", "Converted", "chosen", "convert", "unplayed"]
+__all__ = ["CONTROLLER", "NAMESPACE", "Converted", "chosen", "convert", "played", "unplayed"]
 
 CONTROLLER = "istio.io/ingress-controller"
 NAMESPACE = "istio-system"
@@ -76,6 +78,25 @@ class _Rule:
     @property
     def age(self) -> tuple[str, str, str, int]:
         return self.ingress["metadata"].get("creationTimestamp") or "", self.name, self.namespace, self.number
+
+
+def played(objects: Mapping[str, Sequence[View]], mesh: MeshConfig, memo: Memo, *, legacy: bool) -> Converted:
+    """What the Ingresses among all objects are played as: the very same as before where nothing of them changed.
+
+    Args:
+        objects: All objects, by resource.
+        mesh: The mesh's settings.
+        memo: Keeps what two snapshots in a row are made of.
+        legacy: Whether Istio 1.2's rules apply.
+    """
+    if not objects[INGRESSES]:
+        return Converted()
+    classes = {one["metadata"]["name"]: one for one in objects[INGRESS_CLASSES]}
+    own = [one for one in objects[INGRESSES] if chosen(one, classes, mesh, legacy=legacy)]
+    services = objects[SERVICES]
+    key = ("ingresses", Identity([*own, *services]), mesh)
+    found: Converted = memo(key, lambda: convert(own, services, mesh, legacy=legacy))
+    return found
 
 
 def convert(ingresses: Iterable[View], services: Sequence[View], mesh: MeshConfig, *, legacy: bool) -> Converted:

@@ -24,8 +24,6 @@ from meshbox.mesh.kinds import (
     ENDPOINTS,
     ENVOY_FILTERS,
     GATEWAYS,
-    INGRESS_CLASSES,
-    INGRESSES,
     ISTIO_RESOURCES,
     PODS,
     RESOURCES,
@@ -38,7 +36,7 @@ from meshbox.mesh.kinds import (
 )
 from meshbox.mesh.memo import Identity, Known, Memo
 from meshbox.mesh.model import MeshConfig, Port, Service, Workload, labels
-from meshbox.mesh.semantics import of_gateway_api
+from meshbox.mesh.semantics import speaking
 from meshbox.mesh.service_registry import kubernetes_services, service_entries
 
 if TYPE_CHECKING:
@@ -170,23 +168,11 @@ class Snapshot:
             ),
             *service_entries(self.all(SERVICE_ENTRIES), self.workloads.values(), legacy=legacy),
         )
-        self._add_ingresses()
+        ways_in = ingresses.played(self._objects, self.mesh, self.memo, legacy=legacy)
+        self._objects[GATEWAYS] += ways_in.gateways
+        self._objects[VIRTUAL_SERVICES] += ways_in.virtual_services
         self.modes: dict[tuple[Workload, int], str] = {}
         self._scopes: dict[Any, Scope] = {}
-
-    def _add_ingresses(self) -> None:
-        """Add what Ingresses are played as: the very same as before where nothing of them changed."""
-        if not self._of(INGRESSES):
-            return
-        classes = {one["metadata"]["name"]: one for one in self._of(INGRESS_CLASSES)}
-        own = [one for one in self._of(INGRESSES) if ingresses.chosen(one, classes, self.mesh, legacy=self.legacy)]
-        services = self._of(SERVICES)
-        made: ingresses.Converted = self.memo(
-            ("ingresses", Identity([*own, *services]), self.mesh),
-            lambda: ingresses.convert(own, services, self.mesh, legacy=self.legacy),
-        )
-        self._objects[GATEWAYS] = [*self._of(GATEWAYS), *made.gateways]
-        self._objects[VIRTUAL_SERVICES] = [*self._of(VIRTUAL_SERVICES), *made.virtual_services]
 
     def _of(self, kind: Kind[_T]) -> list[_T]:
         return self._objects[kind]
@@ -311,8 +297,7 @@ class Snapshot:
                 wanted = [scoped(host, namespace) for listener in egress for host in listener.get("hosts") or []]
                 services = [s for s in services if _wanted(wanted, s.namespace, s.host)]
                 routes = [v for v in routes if any(_wanted(wanted, v.namespace, h) for h in v.hosts)]
-        if any(of_gateway_api(v) and MESH in v.gateways for v in routes):
-            routes = self._by_gateway_api(routes, namespace)
+        routes = speaking(routes, namespace, lambda host: self.by_host.get(host))
         # Own namespace before others: where two Services claim a host, a proxy sees its neighbour.
         services.sort(key=lambda s: s.namespace != namespace)
         inside = tuple(v for v in routes if MESH in v.gateways)
@@ -327,22 +312,6 @@ class Snapshot:
             inside=self.memo.same(Known(inside)),
             inside_tcp=self.memo.same(Known(tuple(v for v in inside if v.tcp or v.tls))),
             outside=self.memo.same(Known(tuple(v for v in routes if v.gateways != (MESH,)))),
-        )
-
-    def _by_gateway_api(self, routes: list[VirtualService], namespace: str) -> list[VirtualService]:
-        """The order in which VirtualServices speak for a host inside the mesh, where routes of the Gateway API do.
-
-        A route holds for callers of its own namespace, before all else, and in a Service's own namespace for all.
-        """
-
-        def speaks(one: VirtualService) -> bool:
-            if not of_gateway_api(one) or MESH not in one.gateways or one.namespace == namespace:
-                return True
-            return any(s.namespace == one.namespace for host in one.hosts if (s := self.by_host.get(host)))
-
-        return sorted(
-            (one for one in routes if speaks(one)),
-            key=lambda one: not (of_gateway_api(one) and MESH in one.gateways and one.namespace == namespace),
         )
 
     def _sidecar(self, workload: Workload) -> Sidecar | None:

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Routes of the Gateway API, and Ingresses, seen in traffic through real Envoys."""
+"""Routes of the Gateway API seen in traffic through real Envoys."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import ssl
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,55 +14,36 @@ import pytest_asyncio
 import yaml
 
 from meshbox.addresses import AddressPlan
-from meshbox.mesh.kinds import GATEWAYS, HTTP_ROUTES, INGRESSES, KUBERNETES_GATEWAYS, REFERENCE_GRANTS
+from meshbox.mesh.certificates import Authority
+from meshbox.mesh.kinds import (
+    BACKEND_TLS_POLICIES,
+    GRPC_ROUTES,
+    HTTP_ROUTES,
+    KUBERNETES_GATEWAYS,
+    REFERENCE_GRANTS,
+    TCP_ROUTES,
+    TLS_ROUTES,
+)
 from tests.chance import likely
 
-from .bookshop import Bookshop, opened
+from .bookshop import Bookshop
 from .cluster import MANIFESTS
-from .conftest import RELEASES
 from .test_gateway_api_rules import grant, to
-from .world import Reply
+from .ways_in import Given, answered, applied, with_ways_in
+from .world import App
 
 Obj = dict[str, Any]
-Given = tuple[str, Obj]
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-today = pytest.mark.parametrize("shop", ["1.30.3"], indirect=True)
 
 SAMPLES = MANIFESTS / "1.30.3" / "samples" / "bookinfo" / "gateway-api"
-ADDRESS = "192.0.2.7"
 
 
-@pytest_asyncio.fixture(loop_scope="module", scope="module", params=RELEASES)
-async def shop(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, plan: AddressPlan
-) -> AsyncIterator[Bookshop]:
-    async with opened(tmp_path_factory.mktemp("mesh"), plan, request.param) as shop:
-        for version in ("v1", "v3"):
-            shop.service(f"reviews-{version}", selector={"app": "reviews", "version": version})
-        ports = [{"name": f"p{port}", "port": port, "targetPort": port} for port in (80, 8080)]
-        meta = {"name": "istio-ingressgateway", "namespace": "istio-system"}
-        spec = {"type": "LoadBalancer", "ports": ports, "selector": {"istio": "ingressgateway"}}
-        status = {"loadBalancer": {"ingress": [{"ip": ADDRESS}]}}
-        shop.objects.put("services", {"metadata": meta, "spec": spec, "status": status})
-        shop.slice("istio-ingressgateway", "istio-system")
-        if request.param == "1.30.3":
-            shop.objects.install_gateway_api()
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def shop(tmp_path_factory: pytest.TempPathFactory, plan: AddressPlan) -> AsyncIterator[Bookshop]:
+    async with with_ways_in(tmp_path_factory.mktemp("mesh"), plan, "1.30.3") as shop:
+        shop.objects.install_gateway_api()
         yield shop
-
-
-@contextlib.asynccontextmanager
-async def applied(shop: Bookshop, *given: Given) -> AsyncIterator[None]:
-    """Apply objects and wait until all proxies follow; take them away again."""
-    for resource, obj in given:
-        shop.objects.put(resource, obj, "bookinfo")
-    await shop.follow()
-    try:
-        yield
-    finally:
-        for resource, obj in given:
-            shop.objects.drop(resource, obj["metadata"]["name"], obj["metadata"].get("namespace", "bookinfo"))
-        await shop.follow()
 
 
 def gateway(*listeners: Obj) -> Given:
@@ -90,10 +72,6 @@ def sample(name: str, *objects: str) -> list[Given]:
     return [(HTTP_ROUTES, one) for one in found if one["metadata"]["name"] in objects]
 
 
-def answered(reply: Reply) -> str:
-    return str(reply.json["app"]) if reply.status == 200 else str(reply.status)
-
-
 def conditions(shop: Bookshop, name: str = "shop") -> dict[str, tuple[str, str]]:
     found = shop.objects.get(HTTP_ROUTES, name, "bookinfo")
     (parent,) = found["status"]["parents"]
@@ -101,7 +79,6 @@ def conditions(shop: Bookshop, name: str = "shop") -> dict[str, tuple[str, str]]
     return {one["type"]: (one["status"], one["reason"]) for one in parent["conditions"]}
 
 
-@today
 async def test_the_samples_send_half_or_all_of_the_calls_elsewhere(shop: Bookshop) -> None:
     async with applied(shop, *sample("route-reviews-50-v3.yaml", "reviews")):
         seen = await shop.many(400)
@@ -118,7 +95,6 @@ async def test_the_samples_send_half_or_all_of_the_calls_elsewhere(shop: Booksho
         assert set(await shop.many(40)) == {"reviews-v1"}
 
 
-@today
 async def test_a_gateway_leads_by_path_header_query_and_method(shop: Bookshop) -> None:
     def rule(backend: str, *matches: Obj) -> Obj:
         return {"matches": list(matches), "backendRefs": [to(backend)]}
@@ -151,7 +127,6 @@ async def test_a_gateway_leads_by_path_header_query_and_method(shop: Bookshop) -
             assert answered(await shop.enter(path, **options)) == wanted, (path, options)
 
 
-@today
 async def test_filters_change_requests_and_answers(shop: Bookshop) -> None:
     def rule(path: str, *filters: Obj, **fields: Any) -> Obj:
         return {
@@ -222,7 +197,6 @@ async def test_filters_change_requests_and_answers(shop: Bookshop) -> None:
             assert reply.headers.get("access-control-allow-origin") == allowed
 
 
-@today
 async def test_what_cannot_be_reached_is_500_until_it_is_permitted(shop: Bookshop) -> None:
     shelf = {"metadata": {"name": "shelf", "namespace": "library"}, "spec": {"ports": [{"name": "http", "port": 9080}]}}
     rules = [
@@ -248,7 +222,85 @@ async def test_what_cannot_be_reached_is_500_until_it_is_permitted(shop: Booksho
     shop.objects.drop("services", "shelf", "library")
 
 
-@today
+@pytest_asyncio.fixture(loop_scope="module")
+async def secure(shop: Bookshop, tmp_path: Path) -> AsyncIterator[str]:
+    """A server that speaks HTTP over TLS behind Service `secure`; gives the CA that its certificate is from."""
+    authority = Authority(tmp_path)
+    authority.load()
+    identity = authority.issue("spiffe://secure.test/server")
+    (tmp_path / "server.pem").write_text(identity.chain + identity.key)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(tmp_path / "server.pem")
+    shop.service(
+        "secure", [{"name": name, "port": port, "targetPort": 8443} for name, port in (("http", 80), ("tls", 443))]
+    )
+    pod = await shop.pod("secure", {"app": "secure"}, ports=(8443,), role="")
+    server = await asyncio.start_server(App("secure").serve, pod.ip, shop.settings.plan.port(8443), ssl=tls)
+    yield authority.root
+    server.close()
+    del shop.pods["secure"]
+    shop.objects.drop("pods", "secure", "bookinfo")
+    shop.objects.drop("services", "secure", "bookinfo")
+
+
+async def test_tls_to_a_backend_is_spoken_as_its_policy_says(shop: Bookshop, secure: str) -> None:
+    def policy(**fields: Any) -> Given:
+        config_map = {"group": "", "kind": "ConfigMap", "name": "ca"}
+        validation = {"hostname": "secure.test", "caCertificateRefs": [config_map], **fields}
+        target = {"group": "", "kind": "Service", "name": "secure", "sectionName": "http"}
+        spec = {"targetRefs": [target], "validation": validation}
+        return BACKEND_TLS_POLICIES, {"metadata": {"name": "secure", "namespace": "bookinfo"}, "spec": spec}
+
+    def said() -> dict[str, tuple[str, str]]:
+        (ancestor,) = shop.objects.get(BACKEND_TLS_POLICIES, "secure", "bookinfo")["status"]["ancestors"]
+        assert ancestor["controllerName"] == "istio.io/mesh-controller"
+        return {one["type"]: (one["status"], one["reason"]) for one in ancestor["conditions"]}
+
+    names = [{"type": "URI", "uri": "spiffe://secure.test/server"}]
+    trusted = {"metadata": {"name": "ca", "namespace": "bookinfo"}, "data": {"ca.crt": secure}}
+    async with applied(shop, ("configmaps", trusted)):
+        async with applied(shop, policy(subjectAltNames=names)):
+            await shop.until(
+                lambda: said() == {"Accepted": ("True", "Accepted"), "ResolvedRefs": ("True", "ResolvedRefs")},
+                "its status",
+            )
+
+            async def served() -> bool:
+                return answered(await shop.get(host="secure", port=80)) == "secure"
+
+            # The CA is fetched after the cluster that names it.
+            await shop.until(served, "an answer over TLS")
+        async with applied(shop, policy()):
+            assert (await shop.get(host="secure", port=80)).status == 503
+    async with applied(shop, policy(subjectAltNames=names)):
+        await shop.until(lambda: said()["Accepted"] == ("False", "NoValidCACertificate"), "that there is no CA")
+        assert (await shop.get(host="secure", port=80)).status == 503
+
+
+async def test_bytes_and_tls_are_passed_on_by_a_gateway(shop: Bookshop, secure: str) -> None:
+    def stream(kind: str, resource: str, section: str, *refs: Obj, **spec: Any) -> Given:
+        parent = {"name": "gw", "namespace": "istio-system", "sectionName": section}
+        spec = {"parentRefs": [parent], "rules": [{"backendRefs": list(refs)}], **spec}
+        return resource, {"kind": kind, "metadata": {"name": section, "namespace": "bookinfo"}, "spec": spec}
+
+    listeners = (
+        {"name": "tcp", "port": 9000, "protocol": "TCP"},
+        {"name": "tls", "port": 9443, "protocol": "TLS", "hostname": "*.test", "tls": {"mode": "Passthrough"}},
+    )
+    tls = ssl.create_default_context(cadata=secure)
+    tls.check_hostname = False
+    routes = (
+        stream("TCPRoute", TCP_ROUTES, "tcp", to("ratings")),
+        stream("TLSRoute", TLS_ROUTES, "tls", to("secure", 443), hostnames=["secure.test"]),
+    )
+    async with applied(shop, gateway(*listeners), *routes):
+        assert answered(await shop.enter(port=9000)) == "ratings-v1"
+        reply = await shop.enter(port=9443, host="secure.test", tls=tls, server_hostname="secure.test")
+        assert answered(reply) == "secure"
+        with pytest.raises((ConnectionError, ssl.SSLError)):
+            await shop.enter(port=9443, host="other.test", tls=tls, server_hostname="other.test")
+
+
 async def test_a_route_is_served_at_the_listener_it_names(shop: Bookshop) -> None:
     listeners = ({"name": "one", "hostname": "one.test"}, {"name": "any", "hostname": "*.test"})
     rule = {"backendRefs": [to("reviews-v1")]}
@@ -262,7 +314,19 @@ async def test_a_route_is_served_at_the_listener_it_names(shop: Bookshop) -> Non
         assert (await shop.enter(host="else.where")).status == 404
 
 
-@today
+async def test_calls_are_led_by_service_and_method(shop: Bookshop) -> None:
+    parents = [{"name": "gw", "namespace": "istio-system"}]
+    rules = [
+        {"matches": [{"method": {"service": "shop.Books", "method": "Get"}}], "backendRefs": [to("reviews-v3")]},
+        {"matches": [{"method": {"service": "shop.Books"}}], "backendRefs": [to("reviews-v1")]},
+    ]
+    spec = {"parentRefs": parents, "rules": rules}
+    grpc = GRPC_ROUTES, {"metadata": {"name": "shop", "namespace": "bookinfo"}, "spec": spec}
+    async with applied(shop, gateway({"name": "web"}), grpc):
+        for path, wanted in (("Books/Get", "reviews-v3"), ("Books/List", "reviews-v1"), ("Bookshelf/Get", "404")):
+            assert answered(await shop.enter(f"/shop.{path}", method="POST")) == wanted
+
+
 async def test_time_and_tries_are_limited(shop: Bookshop) -> None:
     app = shop.apps["reviews-v1"]
     rules = (
@@ -286,57 +350,3 @@ async def test_time_and_tries_are_limited(shop: Bookshop) -> None:
         finally:
             app.status = 200
         assert app.count - before == 3
-
-
-def ingress(*paths: Obj, host: str = "shop.test", **spec: Any) -> Given:
-    meta = {"name": "shop", "namespace": "bookinfo", "annotations": {"kubernetes.io/ingress.class": "istio"}}
-    rules = [{"host": host, "http": {"paths": list(paths)}}]
-    api = "networking.k8s.io/v1"
-    return INGRESSES, {"apiVersion": api, "kind": "Ingress", "metadata": meta, "spec": {"rules": rules, **spec}}
-
-
-def path(text: str, kind: str, name: str = "reviews-v1", port: Obj | None = None) -> Obj:
-    return {"path": text, "pathType": kind, "backend": {"service": {"name": name, "port": port or {"number": 9080}}}}
-
-
-def balancer(shop: Bookshop) -> Any:
-    return (shop.objects.get(INGRESSES, "shop", "bookinfo").get("status") or {}).get("loadBalancer")
-
-
-@today
-async def test_an_ingress_is_served_by_the_ingress_gateway(shop: Bookshop) -> None:
-    paths = (
-        path("/books", "Prefix"),
-        path("/books/exact", "Exact", "reviews-v3", {"name": "http"}),
-        path("/shelf/*", "ImplementationSpecific"),
-        path("/only", "ImplementationSpecific"),
-    )
-    port = shop.settings.plan.port(80)
-    async with applied(shop, ingress(*paths)):
-        for text, wanted in (
-            ("/books", "reviews-v1"),
-            ("/books/any", "reviews-v1"),
-            ("/bookshelf", "404"),
-            ("/books/exact", "reviews-v3"),
-            ("/shelf/any", "reviews-v1"),
-            ("/only", "reviews-v1"),
-            ("/only/one", "404"),
-        ):
-            assert answered(await shop.enter(text, port=port)) == wanted, text
-        assert (await shop.enter("/books", port=port, host="other.test")).status == 404
-        await shop.until(lambda: balancer(shop) == {"ingress": [{"ip": ADDRESS}]}, "the gateway's address")
-
-
-@pytest.mark.parametrize("shop", ["1.2.2"], indirect=True)
-async def test_the_old_release_leaves_the_gateway_of_ingresses_to_its_user(shop: Bookshop) -> None:
-    server = {"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}
-    meta = {"name": "istio-autogenerated-k8s-ingress", "namespace": "istio-system"}
-    own = GATEWAYS, {"metadata": meta, "spec": {"selector": {"istio": "ingressgateway"}, "servers": [server]}}
-    port = shop.settings.plan.port(80)
-    async with applied(shop, ingress(path("/books/*", "ImplementationSpecific"))):
-        await shop.until(lambda: balancer(shop) == {"ingress": [{"ip": ADDRESS}]}, "the gateway's address")
-        (told,) = [words for words in shop.objects.warnings("shop") if "yours to make" in words]
-        assert "Gateway istio-system/istio-autogenerated-k8s-ingress" in told
-        async with applied(shop, own):
-            assert answered(await shop.enter("/books/any", port=port)) == "reviews-v1"
-            assert (await shop.enter("/other", port=port)).status == 404
