@@ -153,6 +153,13 @@ class Objects(Protocol):
     ) -> Obj:
         """Change what `patch` says, through the same path as `update`."""
 
+    def apply(self, resource: str, name: str, wanted: Obj, namespace: str | None = None, *, manager: str = "") -> Obj:
+        """Server-side apply, with force: `manager` owns what `wanted` says, and nothing that it said before; creates
+        the object where there is none."""
+
+    def merged(self, resource: str, obj: Obj, patch: Obj) -> Obj:
+        """`obj` (not changed) after a strategic merge patch; nothing is stored."""
+
     def delete(
         self,
         resource: str,

@@ -4,6 +4,7 @@
 from labkit.istio.analyze import Finding
 from labkit.istio.claims import check_unclaimed, claimed, keys_in, manifest_keys, plan, uninstall
 from labkit.istio.diagnose import Diagnosis, diagnose
+from labkit.istio.gateway_api import install_gateway_api, uninstall_gateway_api
 from labkit.istio.ingress import Ingress, ingress
 from labkit.istio.install import install
 from labkit.istio.releases import NAMESPACE, facts
@@ -24,10 +25,12 @@ __all__ = [
     "facts",
     "ingress",
     "install",
+    "install_gateway_api",
     "keys_in",
     "manifest_keys",
     "plan",
     "release",
     "uninstall",
+    "uninstall_gateway_api",
     "verify",
 ]

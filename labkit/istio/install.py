@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from labkit import cluster
 from labkit.cluster import Obj
 from labkit.istio.claims import check_unclaimed
 from labkit.istio.source import Release
 
-__all__ = ["install"]
+__all__ = ["established", "install"]
 
 
 def install(
@@ -36,7 +38,7 @@ def install(
         cluster.kubectl(f"create namespace {namespace}")
     for file in release.crd_files:
         cluster.apply(file)
-    cluster.wait_for(_served(release), timeout=timeout)
+    cluster.wait_for(established(f"Istio {release.version}", release.facts.crds), timeout=timeout)
     for file in release.demo_files:
         cluster.apply(file, timeout=timeout)
     for file in release.addon_files:
@@ -44,8 +46,8 @@ def install(
     cluster.wait_for(cluster.Ready(namespace, [c.name for c in release.components]), timeout=timeout)
 
 
-def _served(release: Release) -> cluster.Objects:
-    names = release.facts.crds
+def established(whose: str, names: Collection[str]) -> cluster.Objects:
+    """A wait until the CRDs of somebody are served."""
 
     def look(crds: list[Obj]) -> str | None:
         established = {
@@ -57,4 +59,4 @@ def _served(release: Release) -> cluster.Objects:
         missing = [name for name in names if name not in established]
         return f"{len(missing)} of {len(names)} not established: {', '.join(missing[:3])}" if missing else None
 
-    return cluster.Objects(f"the {len(names)} CRDs of Istio {release.version} to be served", "crd", look)
+    return cluster.Objects(f"the {len(names)} CRDs of {whose} to be served", "crd", look)

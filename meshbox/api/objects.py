@@ -24,6 +24,7 @@ from meshbox.api.scale import scale_of, scaled
 from meshbox.api.selectors import field_selector, label_selector
 from meshbox.api.setting_aside import Aside
 from meshbox.api.store import Entry, Store, clone
+from meshbox.api.strategic import strategic_patch
 from meshbox.api.watch import EventWatch
 from meshbox.api.writes import Writes
 from meshbox.contracts import AdmissionPlugin, Obj, View, Watch
@@ -217,14 +218,17 @@ class ObjectStore:
         resource: str,
         name: str,
         wanted: Any,
-        namespace: str | None,
+        namespace: str | None = None,
         *,
-        force: bool,
-        subresource: str,
-        options: WriteOptions,
+        force: bool = True,
+        subresource: str = "",
+        manager: str = "",
+        options: WriteOptions | None = None,
     ) -> Obj:
-        """Server-side apply of `wanted` by `options.manager`; creates the object where there is none."""
+        """Server-side apply of `wanted` by its manager; creates the object where there is none."""
         known = self.resource(resource)
+        options = options or WriteOptions(manager)
+        wanted = clone(wanted)
         served = options.served or Served(known, known.group, known.version)
         if not isinstance(wanted, dict) or not isinstance(wanted.get("metadata"), dict):
             raise refusals.bad_request("the body of an apply request must be an object with metadata")
@@ -238,7 +242,7 @@ class ObjectStore:
         shape = shape_of(known, served.version)
         entries = Entries(live["metadata"].get("managedFields") if live else None)
         result, options.applied = applied(
-            live, clone(wanted), entries, shape, manager=options.manager, subresource=subresource, force=force
+            live, wanted, entries, shape, manager=options.manager, subresource=subresource, force=force
         )
         if entry is None:
             if wanted["metadata"]["name"] != name:
@@ -247,6 +251,10 @@ class ObjectStore:
                 )
             return _copy(self.writes.create(known, result, namespace, options))
         return _copy(self._update(known, entry, result, options, subresource))
+
+    def merged(self, resource: str, obj: Obj, patch: Obj) -> Obj:
+        """`obj` (not changed) after a strategic merge patch; nothing is stored."""
+        return strategic_patch(clone(obj), clone(patch), self.resource(resource).kind)
 
     def _update(self, resource: Resource, entry: Entry, obj: Obj, options: WriteOptions, subresource: str) -> Obj:
         if subresource and subresource not in resource.subresources:

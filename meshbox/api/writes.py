@@ -63,13 +63,14 @@ class Writes:
 
     def create(self, resource: Resource, obj: Obj, namespace: str | None, options: WriteOptions) -> Obj:
         """Create `obj` (the caller gives it away); returns the stored object, shared."""
+        has_status = "status" in resource.subresources or resource.name in ("persistentvolumes",)
+        if has_status and resource.crd is not None and isinstance(obj, dict):
+            # Before it is completed: the first status of such an object is what its schema's defaults say.
+            obj.pop("status", None)
         obj = self._checks.incoming(resource, obj, None, options)
         metadata.begin(resource, obj, namespace)
-        if "status" in resource.subresources or resource.name in ("persistentvolumes",):
-            if resource.crd is None:
-                first_status(resource.name, obj)
-            else:
-                obj.pop("status", None)
+        if has_status and resource.crd is None:
+            first_status(resource.name, obj)
         causes = metadata.check(resource, obj)
         if causes:
             raise refusals.invalid(resource, obj["metadata"].get("name", ""), causes)

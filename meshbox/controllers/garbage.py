@@ -50,6 +50,8 @@ class GarbageCollector:
         self._owners_of: dict[Key, set[str]] = {}
         self._dependents: dict[str, set[Key]] = {}
         self._foreground: set[str] = set()
+        # Owners that were seen to end and have dependents left: their kind may be served no more.
+        self._gone: set[str] = set()
         self.reconciler = Reconciler("garbage", context.objects, self._reconcile, about="")
 
     def prepare(self) -> None:
@@ -73,6 +75,7 @@ class GarbageCollector:
             self._dependents[owner].discard(key)
             if not self._dependents[owner]:
                 del self._dependents[owner]
+                self._gone.discard(owner)
         for owner in owners:
             self._dependents.setdefault(owner, set()).add(key)
         if owners:
@@ -81,6 +84,8 @@ class GarbageCollector:
         if event.type == "DELETED":
             self._uids.pop(uid, None)
             self._foreground.discard(uid)
+            if uid in self._dependents:
+                self._gone.add(uid)
             return found | self._dependents.get(uid, set())
         self._uids[uid] = key
         if _is_ending(obj, FOREGROUND):
@@ -163,6 +168,8 @@ class GarbageCollector:
 
     def _owner(self, obj: Obj, reference: Obj) -> Obj | None:
         """The owner that a reference names; the reference itself where it cannot be known whether there is one."""
+        if reference["uid"] in self._gone:
+            return None
         objects = self._context.objects
         unknown: Obj = {"metadata": {"name": reference["name"]}}
         resource = self._kinds.resource(reference["apiVersion"], reference["kind"])

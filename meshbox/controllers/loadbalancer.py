@@ -22,8 +22,15 @@ def _addresses(service: Service) -> list[str]:
     return [item["ip"] for item in ingress if "ip" in item]
 
 
+def _of_gateway(service: Service) -> bool:
+    """Whether a Gateway of the Gateway API is reached by a Service: without an address it would never be programmed."""
+    return any(owner.get("kind") == "Gateway" for owner in service["metadata"].get("ownerReferences") or [])
+
+
 class LoadBalancerController:
-    """Gives each Service of type LoadBalancer an address of the plan; without `settings.loadbalancer`, none."""
+    """Gives each Service of type LoadBalancer an address of the plan; without `settings.loadbalancer`, only a
+    Gateway's own.
+    """
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -37,7 +44,7 @@ class LoadBalancerController:
         spec = service["spec"]
         wanted = spec.get("type") == "LoadBalancer" and not spec.get("loadBalancerClass")
         present = _addresses(service)
-        if not (wanted and self._context.settings.loadbalancer):
+        if not (wanted and (self._context.settings.loadbalancer or _of_gateway(service))):
             if present and spec.get("type") != "LoadBalancer":
                 write_status(self._context, "services", {**service}, {**service["status"], "loadBalancer": {}})
             return

@@ -4,11 +4,16 @@
 from __future__ import annotations
 
 from meshbox.contracts import AdmissionRequest, Objects
+from meshbox.mesh import security_notices
+from meshbox.mesh.gateway_api.route_warnings import route_warnings
+from meshbox.mesh.gateway_api.unplayed import unplayed as gateway_api
+from meshbox.mesh.gateway_notices import gateway_warnings
+from meshbox.mesh.ingress_status import ignored
 from meshbox.mesh.inject import inject
 from meshbox.mesh.istio_validation import validate
 from meshbox.mesh.istio_validation.verdicts import Verdicts
+from meshbox.mesh.kinds import GATEWAYS, INGRESSES
 from meshbox.mesh.pilot_metrics import MeshMonitor
-from meshbox.mesh.security_notices import unplayed
 from meshbox.settings import SandboxSettings
 
 __all__ = ["MeshAdmission"]
@@ -42,7 +47,16 @@ class MeshAdmission:
             inject(self._objects, self._settings, request, self._monitor)
 
     def validate(self, request: AdmissionRequest) -> None:
-        """Refuse what Istio refuses."""
-        validate(self._objects, request, self._verdicts.of, self._monitor, legacy=self._settings.legacy)
-        if request.operation != "DELETE" and not request.subresource:
-            request.warnings.extend(unplayed(request.resource, request.object))
+        """Refuse what Istio refuses, and say what has no effect."""
+        legacy = self._settings.legacy
+        written = request.operation != "DELETE" and not request.subresource
+        if written:
+            request.warnings += security_notices.unplayed(request.resource, request.object)
+            if not legacy:
+                request.warnings += gateway_api(request.resource, request.object)
+                request.warnings += route_warnings(self._objects, request.resource, request.object)
+            if request.resource == INGRESSES:
+                request.warnings += ignored(self._objects, request.object, legacy=legacy)
+        validate(self._objects, request, self._verdicts.of, self._monitor, legacy=legacy)
+        if written and request.resource == GATEWAYS:
+            request.warnings += gateway_warnings(self._objects, request.object, legacy=legacy)

@@ -19,7 +19,10 @@ from meshbox.mesh.identities import CITADEL_TYPE, TRUST
 from meshbox.mesh.istio_validation.verdicts import Verdicts
 from meshbox.mesh.kinds import (
     ENVOY_FILTERS,
+    GATEWAY_API_RESOURCES,
     ISTIO_RESOURCES,
+    KUBERNETES_GATEWAYS,
+    NAMESPACES,
     NODES,
     RESOURCES,
     SERVICE_ENTRIES,
@@ -64,7 +67,10 @@ class ObjectCache:
         self._changed = changed
         self._monitor = monitor or MeshMonitor()
         self._component = "istio-pilot" if legacy else "istiod"
-        self._known: dict[str, dict[tuple[str, str], Obj]] = {resource: {} for resource in RESOURCES}
+        # The old release knows no Gateway API, for which alone namespaces are looked at.
+        newer = (NAMESPACES, *GATEWAY_API_RESOURCES) if legacy else ()
+        resources = [resource for resource in RESOURCES if resource not in newer]
+        self._known: dict[str, dict[tuple[str, str], Obj]] = {resource: {} for resource in resources}
         self._fresh: dict[_Key, Obj | None] = {}
         self._left_out: dict[_Key, Obj] = {}
         self._told: dict[_Key, str] = {}
@@ -77,7 +83,7 @@ class ObjectCache:
             loop.create_task(
                 follow(self._objects, resource, partial(self._take, resource), self._component, "ConfigRejected")
             )
-            for resource in RESOURCES
+            for resource in self._known
         ]
 
     async def stop(self) -> None:
@@ -178,6 +184,9 @@ class ObjectCache:
         if (before and _matters(resource, before)) == (now and _matters(resource, now)):
             return
         self._fresh.setdefault((resource, *key), before)
+        if resource == NAMESPACES and not self._known[KUBERNETES_GATEWAYS]:
+            # Nothing but a Gateway's listeners asks for the labels of namespaces.
+            return
         self._changed(resource)
 
     def _usable(self, resource: str, obj: Obj, before: Obj | None) -> bool:
@@ -231,6 +240,8 @@ def _matters(resource: str, obj: Obj) -> object:
         return obj.get("subsets")
     if resource == "endpointslices.discovery.k8s.io":
         return obj.get("endpoints"), obj.get("ports"), labels(obj)
+    if resource == "namespaces":
+        return labels(obj)
     if resource == "services":
         return labels(obj), meta.get("annotations"), obj.get("spec")
     if resource == NODES:

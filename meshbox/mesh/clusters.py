@@ -115,7 +115,9 @@ def _of_service(
 
 
 def _named(rule: DestinationRuleSpec) -> bool:
-    return any((policy.get("tls") or {}).get("credentialName") for policy in policies.every_policy(rule))
+    """Whether a rule names a credential as a user does: what is made from the Gateway API says where it is."""
+    names = ((policy.get("tls") or {}).get("credentialName") or "" for policy in policies.every_policy(rule))
+    return any(name and "://" not in name for name in names)
 
 
 def _reached(service: Service, port: Port) -> bool:

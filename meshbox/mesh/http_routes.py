@@ -18,6 +18,7 @@ from meshbox.mesh.matches import catches_all, route_match
 from meshbox.mesh.model import Port, Service
 from meshbox.mesh.redirects import direct_response, redirect
 from meshbox.mesh.retries import retry_policy
+from meshbox.mesh.semantics import UNKNOWN_SERVICE, by_elements, of_gateway_api
 from meshbox.mesh.snapshot import Scope
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ class Site:
 def destination(site: Site, target: api.Destination, default_port: int = 0) -> tuple[str, Service | None, Port | None]:
     """The cluster of a Destination; with it the Service and port where they are known."""
     host = target["host"]
+    if not host:
+        return UNKNOWN_SERVICE, None, None
     service = site.scope.service(host)
     number = (target.get("port") or {}).get("number") or 0
     if not number:
@@ -80,7 +83,7 @@ def http_routes(site: Site, virtual_service: VirtualService, default_port: int =
 def _route(
     site: Site, virtual_service: VirtualService, rule: api.HTTPRoute, match: api.HTTPMatchRequest, default_port: int
 ) -> Json:
-    matched = route_match(match)
+    matched = route_match(match, elements=by_elements(virtual_service))
     route: Json = {"match": matched}
     name = ".".join(part for part in (rule.get("name"), match.get("name")) if part)
     route["name"] = name or ("default" if catches_all(matched) else "")
@@ -92,6 +95,9 @@ def _route(
         route["direct_response"] = direct_response(rule["directResponse"])
     else:
         route["route"] = _action(site, rule, matched, default_port)
+        if of_gateway_api(virtual_service):
+            # A backend that is not there is a fault of the route, not of a server.
+            route["route"]["cluster_not_found_response_code"] = "INTERNAL_SERVER_ERROR"
     if match.get("statPrefix"):
         route["stat_prefix"] = match["statPrefix"]
     route |= headers_fields(rule)
@@ -113,7 +119,8 @@ def _origin(one: VirtualService) -> str:
 
 def _operation(route: Json, name: str, port: int) -> str:
     match = route["match"]
-    path = f"{match['prefix']}*" if "prefix" in match else match.get("path") or match["safe_regex"]["regex"]
+    path = f"{match['prefix']}*" if "prefix" in match else match.get("path") or "/*"
+    path = (match.get("safe_regex") or {}).get("regex") or path
     cluster = (route.get("route") or {}).get("cluster", "")
     if cluster.startswith("outbound|"):
         _, number, _, host = cluster.split("|")
@@ -187,11 +194,21 @@ def _rewrite(rule: api.HTTPRoute, matched: Json) -> Json:
                 "substitution": re.sub(r"\\", r"\\\\", rewrite["uri"]),
             }
         else:
-            fields["prefix_rewrite"] = rewrite["uri"]
+            fields |= _prefix_replaced(rewrite["uri"], matched)
     authority = set_authority(rule) or rewrite.get("authority")
     if authority:
         fields["host_rewrite_literal"] = authority
     return fields
+
+
+def _prefix_replaced(prefix: str, matched: Json) -> Json:
+    """The fields by which the part of the path that was matched is replaced."""
+    elements = matched.get("path_separated_prefix")
+    if elements and not prefix.strip("/"):
+        # What is left begins with a slash of its own, or is nothing at all.
+        pattern = f"^{re.escape(elements)}(/?)(.*)"
+        return {"regex_rewrite": {"pattern": {"regex": pattern}, "substitution": r"/\2"}}
+    return {"prefix_rewrite": prefix}
 
 
 def _mirrors(site: Site, rule: api.HTTPRoute, default_port: int) -> list[Json]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AUTHORIZATION_POLICIES",
+    "BACKEND_TLS_POLICIES",
     "CLUSTER_RBAC_CONFIGS",
     "CONFIG_MAPS",
     "DESTINATION_RULES",
@@ -21,13 +22,22 @@ __all__ = [
     "ENDPOINT_SLICES",
     "ENVOY_FILTERS",
     "GATEWAYS",
+    "GATEWAY_API_RESOURCES",
+    "GATEWAY_CLASSES",
+    "GRPC_ROUTES",
+    "HTTP_ROUTES",
+    "INGRESSES",
+    "INGRESS_CLASSES",
     "ISTIO_RESOURCES",
+    "KUBERNETES_GATEWAYS",
     "MESH_POLICIES",
+    "NAMESPACES",
     "NODES",
     "PEER_AUTHENTICATIONS",
     "PODS",
     "POLICIES",
     "RBAC_CONFIGS",
+    "REFERENCE_GRANTS",
     "REQUEST_AUTHENTICATIONS",
     "RESOURCES",
     "SECRETS",
@@ -36,7 +46,9 @@ __all__ = [
     "SERVICE_ROLES",
     "SERVICE_ROLE_BINDINGS",
     "SIDECARS",
+    "TCP_ROUTES",
     "TELEMETRIES",
+    "TLS_ROUTES",
     "VIRTUAL_SERVICES",
     "WORKLOAD_ENTRIES",
     "Kind",
@@ -53,6 +65,7 @@ NETWORKING = "networking.istio.io"
 SECURITY = "security.istio.io"
 AUTHENTICATION = "authentication.istio.io"
 RBAC = "rbac.istio.io"
+GATEWAY_API = "gateway.networking.k8s.io"
 
 VIRTUAL_SERVICES: Kind[virtual_services.VirtualService] = Kind(f"virtualservices.{NETWORKING}")
 DESTINATION_RULES: Kind[destination_rules.DestinationRule] = Kind(f"destinationrules.{NETWORKING}")
@@ -79,6 +92,18 @@ PODS: Kind[Pod] = Kind("pods")
 NODES: Kind[View] = Kind("nodes")
 CONFIG_MAPS: Kind[ConfigMap] = Kind("configmaps")
 SECRETS: Kind[Secret] = Kind("secrets")
+INGRESSES: Kind[View] = Kind("ingresses.networking.k8s.io")
+INGRESS_CLASSES: Kind[View] = Kind("ingressclasses.networking.k8s.io")
+NAMESPACES: Kind[View] = Kind("namespaces")
+
+GATEWAY_CLASSES: Kind[View] = Kind(f"gatewayclasses.{GATEWAY_API}")
+KUBERNETES_GATEWAYS: Kind[View] = Kind(f"gateways.{GATEWAY_API}")
+HTTP_ROUTES: Kind[View] = Kind(f"httproutes.{GATEWAY_API}")
+GRPC_ROUTES: Kind[View] = Kind(f"grpcroutes.{GATEWAY_API}")
+TLS_ROUTES: Kind[View] = Kind(f"tlsroutes.{GATEWAY_API}")
+TCP_ROUTES: Kind[View] = Kind(f"tcproutes.{GATEWAY_API}")
+REFERENCE_GRANTS: Kind[View] = Kind(f"referencegrants.{GATEWAY_API}")
+BACKEND_TLS_POLICIES: Kind[View] = Kind(f"backendtlspolicies.{GATEWAY_API}")
 
 ISTIO_RESOURCES: tuple[Kind[Any], ...] = (
     VIRTUAL_SERVICES,
@@ -100,6 +125,17 @@ ISTIO_RESOURCES: tuple[Kind[Any], ...] = (
     TELEMETRIES,
 )
 
+GATEWAY_API_RESOURCES: tuple[Kind[View], ...] = (
+    GATEWAY_CLASSES,
+    KUBERNETES_GATEWAYS,
+    HTTP_ROUTES,
+    GRPC_ROUTES,
+    TLS_ROUTES,
+    TCP_ROUTES,
+    REFERENCE_GRANTS,
+    BACKEND_TLS_POLICIES,
+)
+
 RESOURCES: tuple[Kind[Any], ...] = (
     SERVICES,
     ENDPOINTS,
@@ -108,6 +144,10 @@ RESOURCES: tuple[Kind[Any], ...] = (
     NODES,
     CONFIG_MAPS,
     SECRETS,
+    INGRESSES,
+    INGRESS_CLASSES,
+    NAMESPACES,
     *ISTIO_RESOURCES,
+    *GATEWAY_API_RESOURCES,
 )
 """What a snapshot is made of, in the form `Objects` names resources."""

@@ -70,12 +70,14 @@ def _named(asked: Mapping[str, StringMatch] | None, found: Json, *, invert: bool
             found.setdefault("headers", []).append(header_match(name, value or {}, invert=invert))
 
 
-def route_match(match: HTTPMatchRequest) -> Json:
-    """The RouteMatch of an HTTPMatchRequest."""
+def route_match(match: HTTPMatchRequest, *, elements: bool = False) -> Json:
+    """The RouteMatch of an HTTPMatchRequest; `elements` says that a prefix of the path ends where an element does."""
     found: Json = {}
     uri = match.get("uri") or {}
     if "exact" in uri:
         found["path"] = uri["exact"]
+    elif elements and uri.get("prefix", "/").rstrip("/"):
+        found["path_separated_prefix"] = uri["prefix"].rstrip("/")
     elif "prefix" in uri:
         found["prefix"] = uri["prefix"] or "/"
     elif "regex" in uri:

@@ -15,7 +15,10 @@ from meshbox.mesh.allocation import Allocator
 from meshbox.mesh.cache import ObjectCache
 from meshbox.mesh.certificates import LEGACY_LIFETIME, LIFETIME, Authority
 from meshbox.mesh.galley import Galley
+from meshbox.mesh.gateway_api.controller import GatewayApi
+from meshbox.mesh.gateway_notices import GatewayNotices
 from meshbox.mesh.identities import IdentityWriter
+from meshbox.mesh.ingress_status import IngressWriter
 from meshbox.mesh.istio_validation.verdicts import Verdicts
 from meshbox.mesh.jwks import KeyFetcher
 from meshbox.mesh.kinds import REQUEST_AUTHENTICATIONS
@@ -24,6 +27,7 @@ from meshbox.mesh.metrics_pages import page
 from meshbox.mesh.model import labels
 from meshbox.mesh.open_ports import OpenPorts
 from meshbox.mesh.pilot_metrics import MeshMonitor
+from meshbox.mesh.refusals import ingredients, named
 from meshbox.mesh.secrets import SecretSource
 from meshbox.mesh.security_notices import denying
 from meshbox.mesh.snapshot import Snapshot
@@ -82,6 +86,7 @@ class Mesh:
         self._pressed = False
         self._authority = Authority(settings.home / "mesh", LEGACY_LIFETIME if settings.legacy else LIFETIME)
         self._secrets = SecretSource(self._authority, lambda: self._snapshot)
+        self._gateways = GatewayNotices(objects, self._component)
         self._server = XdsServer(
             settings.plan.node,
             XDS_PORT,
@@ -94,6 +99,8 @@ class Mesh:
         self._identities = IdentityWriter(objects, self._authority, legacy=settings.legacy)
         # What each release does besides telling proxies.
         self._chore = Galley(objects) if settings.legacy else Allocator(objects, self._pilot_ready)
+        self._ingresses = IngressWriter(objects, legacy=settings.legacy)
+        self._gateway_api = None if settings.legacy else GatewayApi(objects, settings.release)
         self.admission: AdmissionPlugin = MeshAdmission(objects, settings, self._monitor, verdicts)
 
     async def start(self) -> None:
@@ -104,6 +111,9 @@ class Mesh:
         self._open_ports.start()
         self._identities.start()
         self._chore.start()
+        self._ingresses.start()
+        if self._gateway_api is not None:
+            self._gateway_api.start()
         self._rotation = asyncio.get_running_loop().create_task(self._rotate())
 
     async def stop(self) -> None:
@@ -116,11 +126,14 @@ class Mesh:
         if self._rotation is not None:
             self._rotation.cancel()
             await asyncio.gather(self._rotation, return_exceptions=True)
+        if self._gateway_api is not None:
+            await self._gateway_api.stop()
         await asyncio.gather(
             self._chore.stop(),
             self._cache.stop(),
             self._open_ports.stop(),
             self._identities.stop(),
+            self._ingresses.stop(),
             self._keys.stop(),
         )
         await self._server.stop()
@@ -171,6 +184,8 @@ class Mesh:
         configs = self._translated()
         for key in [key for key in self._proxies if key not in self._snapshot.pods]:
             self._proxies.pop(key).stop()
+        if self._gateway_api is not None:
+            self._gateway_api.update(self._snapshot.converted, ready=self._pilot_ready())
         if configs is None or not self._pilot_ready():
             # As when pilot is down: what proxies have stays; nothing new goes out.
             return
@@ -180,6 +195,7 @@ class Mesh:
         self._refresh_secrets()
         self._keys.follow()
         self._say_what_denies()
+        self._gateways.tell(self._snapshot)
         log.debug("%d proxies computed in %.1f ms", len(configs), (time.monotonic() - began) * 1000)
 
     def _keys_changed(self) -> None:
@@ -273,10 +289,17 @@ class Mesh:
         legacy = self._settings.legacy
         return page(component, pod, self._snapshot, self._monitor, self._objects, connected=connected, legacy=legacy)
 
-    def _refused(self, key: _Name, what: str) -> None:
-        since = f" after {', '.join(self._recent[:3])} changed" if self._recent else ""
-        log.warning("the proxy of %s/%s refused %s%s", *key, what, since)
-        pod = self._snapshot.pods.get(key)
-        if pod is not None:
-            message = f"Envoy refused {what}{since} and goes on with what it had; its log (-c istio-proxy) says why"
+    def _refused(self, key: _Name, what: str, resources: tuple[bytes, ...]) -> None:
+        pod, workload = self._snapshot.pods.get(key), self._snapshot.workloads.get(key)
+        if pod is None or workload is None:
+            return
+        with failures.spared(partial(self._untold, key)):
+            made_of = named(ingredients(self._snapshot, workload, what, resources), self._recent)
+            whom = f", made of {', '.join(made_of)}," if made_of else ""
+            log.warning("the proxy of %s/%s refused %s%s", *key, what, whom)
+            message = f"Envoy refused {what}{whom} and goes on with what it had; its log (-c istio-proxy) says why"
             self._objects.event(pod, "Warning", "ConfigRejected", message, self._component)
+            where = f"the Envoy of pod {key[0]}/{key[1]} refused {what}"
+            for obj in made_of.values():
+                about = f"{where}, which this object is part of, and goes on with what it had"
+                self._objects.event(obj, "Warning", "ConfigRejected", about, self._component)

@@ -303,6 +303,10 @@ class MeshConfig:
         h2_upgrade: Whether HTTP/1.1 becomes HTTP/2 between proxies unless a DestinationRule says otherwise.
         trust_domains: The mesh's own trust domain, then those that stand for it.
         trusted_proxies: How many proxies before a gateway are believed in X-Forwarded-For.
+        ingress_mode: Which Ingresses are played: "STRICT" (of Istio's class), "DEFAULT" (those of none as well), "OFF".
+        ingress_class: The class that is Istio's.
+        ingress_service: The Service of the gateway that plays them.
+        ingress_selector: The value of that gateway's label `istio`.
     """
 
     root_namespace: str = "istio-system"
@@ -327,6 +331,10 @@ class MeshConfig:
     h2_upgrade: bool = False
     trust_domains: tuple[str, ...] = (TRUST_DOMAIN,)
     trusted_proxies: int = 0
+    ingress_mode: str = "STRICT"
+    ingress_class: str = "istio"
+    ingress_service: str = "istio-ingressgateway"
+    ingress_selector: str = "ingressgateway"
 
     @classmethod
     def of(cls, config_maps: Iterable[ConfigMap], pilots: Iterable[Pod], *, legacy: bool) -> MeshConfig:
@@ -375,4 +383,8 @@ class MeshConfig:
                 )
             ),
             trusted_proxies=int(number((defaults.get("gatewayTopology") or {}).get("numTrustedProxies"), 0)),
+            ingress_mode=mesh.get("ingressControllerMode") or cls.ingress_mode,
+            ingress_class=mesh.get("ingressClass") or cls.ingress_class,
+            ingress_service=mesh.get("ingressService") or cls.ingress_service,
+            ingress_selector=mesh.get("ingressSelector") or cls.ingress_selector,
         )

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from meshbox.contracts import AdmissionRequest, Obj
 from meshbox.exposition import Counter, Histogram
+from meshbox.mesh.kinds import NAMESPACES
 
 __all__ = ["MeshMonitor"]
 
@@ -101,6 +102,9 @@ class MeshMonitor:
 
     def followed(self, resource: str, obj: Obj, event: str) -> None:
         """An object was added, updated or deleted: "add", "update" or "delete"."""
+        if resource == NAMESPACES:
+            # Followed for the Gateway API only; neither Galley nor pilot counts them.
+            return
         self._source.add()
         if kind := _REGISTRY.get(resource):
             self._reg.add(kind, event)

@@ -37,7 +37,7 @@ def redirect(asked: HTTPRedirect, matched: Json, *, port: int, tls: bool) -> Jso
     """
     fields: Json = {}
     uri = asked.get("uri") or ""
-    if uri.startswith(_PREFIX) and "prefix" in matched:
+    if uri.startswith(_PREFIX) and ("prefix" in matched or "path_separated_prefix" in matched):
         if rest := uri.removeprefix(_PREFIX):
             fields["prefix_rewrite"] = rest
     elif uri:

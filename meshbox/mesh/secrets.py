@@ -3,23 +3,26 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from meshbox.mesh.certificates import Authority
+from meshbox.mesh.credentials import CredentialError, client_roots_in, pair_in, secret_of, text_in
 from meshbox.mesh.envoy import Json, typed
-from meshbox.mesh.kinds import CONFIG_MAPS
+from meshbox.mesh.gateway_api.binding import permitted_credential
+from meshbox.mesh.kinds import CONFIG_MAPS, DESTINATION_RULES
+from meshbox.mesh.model import Workload
+from meshbox.mesh.semantics import GATEWAY_API
 from meshbox.mesh.snapshot import Snapshot
 from meshbox.mesh.xds import ProxyState
 
 if TYPE_CHECKING:
     from meshbox.typed.services import Secret
 
-__all__ = ["SecretSource", "system_roots"]
+__all__ = ["SecretSource", "credential", "system_roots"]
 
 log = logging.getLogger(__name__)
 
@@ -46,15 +49,26 @@ class SecretSource:
         self._snapshot = snapshot
 
     def refresh(self, proxies: Iterable[ProxyState]) -> None:
-        """Send what has changed: a renewed identity, a Secret that was edited or appeared."""
+        """Send what has changed: a renewed identity, a Secret that was edited or appeared.
+
+        What is gone, or cannot be used any more, stays with the proxies that have it, and no other one gets it.
+        """
         for state in proxies:
             for (kind, name), channel in list(state.channels.items()):
-                if kind == "secrets" and (body := self.get(state.name, name)) is not None:
-                    channel.offer([body])
+                if kind == "secrets":
+                    body = self.get(state.name, name)
+                    if body is None:
+                        channel.withdraw()
+                    else:
+                        channel.offer([body])
 
     def get(self, pod: tuple[str, str], name: str) -> bytes | None:
-        """The secret `name` for the proxy of `pod`, as JSON; None while there is none."""
-        content = self._content(pod, name)
+        """The secret `name` for the proxy of `pod`, as JSON; None while there is none that can be used."""
+        try:
+            content = self._content(pod, name)
+        except CredentialError as error:
+            log.debug("%s of %s/%s %s", name, *pod, error)
+            return None
         return None if content is None else json.dumps(typed(_SECRET, name=name, **content)).encode()
 
     def _content(self, pod: tuple[str, str], name: str) -> Json | None:
@@ -67,29 +81,41 @@ class SecretSource:
         if name == "ROOTCA":
             return _trusted(self._authority.root)
         scheme, _, rest = name.partition(":")
-        if scheme == "kubernetes":
-            return self._credential(pod[0], rest.removeprefix("//"))
+        if scheme == "configmap" or (scheme == "kubernetes-gateway" and not rest.startswith(f"//{pod[0]}/")):
+            return self._of_gateway(workload, name)
+        if (place := secret_of(name, pod[0])) is not None:
+            return self._credential(*place)
         if scheme == "file-cert":
             chain, _, key = rest.partition("~")
             certificate, private = self._file(pod, chain), self._file(pod, key)
             return _certificate(certificate, private) if certificate and private else None
         if scheme == "file-root":
-            path, listed, revoked = rest.partition("~")
+            path, _, revoked = rest.partition("~")
             roots = system_roots() if path == "system" else self._file(pod, path)
-            crl = self._file(pod, revoked) if listed else ""
+            revocations = self._file(pod, revoked) if revoked else ""
             # Without the list nobody could tell whom not to trust.
-            return _trusted(roots, crl) if roots and (crl or not listed) else None
+            return _trusted(roots, revocations) if roots and bool(revocations) == bool(revoked) else None
         return None
 
-    def _credential(self, namespace: str, name: str) -> Json | None:
-        secrets = self._snapshot().secrets
-        if name.endswith("-cacert"):
-            found = secrets.get((namespace, name)) or secrets.get((namespace, name.removesuffix("-cacert")))
-            roots = _data(found, "cacert", "ca.crt")
-            return _trusted(roots, _data(found, "crl", "ca.crl")) if roots else None
-        found = secrets.get((namespace, name))
-        certificate, key = _data(found, "cert", "tls.crt"), _data(found, "key", "tls.key")
-        return _certificate(certificate, key) if certificate and key else None
+    def _credential(self, namespace: str, name: str, roots: bool) -> Json | None:
+        secret = credential(self._snapshot().secrets, namespace, name, roots=roots)
+        if secret is None:
+            return None
+        return _trusted(*client_roots_in(secret)) if roots else _certificate(*pair_in(secret))
+
+    def _of_gateway(self, workload: Workload, asked: str) -> Json | None:
+        """What a listener of the Gateway API names; only those proxies that play it are given it."""
+        snapshot = self._snapshot()
+        credential = asked.removesuffix("-cacert")
+        permitted = any(permitted_credential(snapshot.converted.gateways, workload, one) for one in (asked, credential))
+        if not permitted and credential not in _backend_roots(snapshot):
+            return None
+        if (place := secret_of(asked, workload.namespace)) is not None:
+            return self._credential(*place)
+        namespace, _, name = asked.partition("://")[2].partition("/")
+        data = _config_map(snapshot, namespace, name.removesuffix("-cacert"))
+        roots = data.get("cacert") or data.get("ca.crt")
+        return _trusted(roots) if roots else None
 
     def _file(self, key: tuple[str, str], path: str) -> str:
         """A file as the proxy's container sees it: from the Secret or ConfigMap that is mounted there."""
@@ -106,12 +132,9 @@ class SecretSource:
                 continue
             volume, entry = volumes.get(mount["name"], {}), path.removeprefix(f"{folder}/")
             if "secret" in volume:
-                return _data(snapshot.secrets.get((key[0], volume["secret"].get("secretName", ""))), entry)
+                return text_in(snapshot.secrets.get((key[0], volume["secret"].get("secretName", ""))), entry)
             if "configMap" in volume:
-                for config_map in snapshot.all(CONFIG_MAPS):
-                    meta = config_map["metadata"]
-                    if (meta["namespace"], meta["name"]) == (key[0], volume["configMap"].get("name")):
-                        return str((config_map.get("data") or {}).get(entry, ""))
+                return _config_map(snapshot, key[0], volume["configMap"].get("name", "")).get(entry, "")
         return ""
 
     def _citadel_file(self, key: tuple[str, str], name: str) -> str:
@@ -120,24 +143,38 @@ class SecretSource:
         return files.get(name, "")
 
 
+def _backend_roots(snapshot: Snapshot) -> set[str]:
+    """The CAs that BackendTLSPolicies name: every client has to know whom to trust."""
+    rules = (one for one in snapshot.all(DESTINATION_RULES) if GATEWAY_API in one["metadata"]["name"])
+    policies = [(one["spec"].get("trafficPolicy") or {}) for one in rules]
+    tls = [policy.get("tls") or {} for policy in policies]
+    tls += [level.get("tls") or {} for policy in policies for level in policy.get("portLevelSettings") or []]
+    return {one["credentialName"] for one in tls if one.get("credentialName", "").startswith("configmap://")}
+
+
+def _config_map(snapshot: Snapshot, namespace: str, name: str) -> Mapping[str, str]:
+    """The data of a ConfigMap; nothing where there is none."""
+    for config_map in snapshot.all(CONFIG_MAPS):
+        if (config_map["metadata"]["namespace"], config_map["metadata"]["name"]) == (namespace, name):
+            return config_map.get("data") or {}
+    return {}
+
+
+def credential(secrets: Mapping[tuple[str, str], Secret], namespace: str, name: str, *, roots: bool) -> Secret | None:
+    """The Secret behind a credential's name, as a server or whose CA certificates are meant (`roots`)."""
+    found = secrets.get((namespace, name))
+    return found or (secrets.get((namespace, name.removesuffix("-cacert"))) if roots else None)
+
+
 def _certificate(chain: str, key: str) -> Json:
     return {"tls_certificate": {"certificate_chain": {"inline_string": chain}, "private_key": {"inline_string": key}}}
 
 
 def _trusted(roots: str, revoked: str = "") -> Json:
-    crl = {"crl": {"inline_string": revoked}} if revoked else {}
-    return {"validation_context": {"trusted_ca": {"inline_string": roots}, **crl}}
-
-
-def _data(secret: Secret | None, *keys: str) -> str:
-    data = (secret or {}).get("data") or {}
-    for key in keys:
-        if data.get(key):
-            try:
-                return base64.b64decode(data[key]).decode()
-            except ValueError:
-                log.warning("Secret %s: %s is not text", (secret or {})["metadata"]["name"], key)
-    return ""
+    context: Json = {"trusted_ca": {"inline_string": roots}}
+    if revoked:
+        context["crl"] = {"inline_string": revoked}
+    return {"validation_context": context}
 
 
 def system_roots() -> str:

@@ -25,7 +25,10 @@ _KNOWN = """
 """
 _QUIET = frozenset(_KNOWN.split())
 """Settings that are played, and those that say where things are which have their place here."""
-_TEXTS = ("rootNamespace", "accessLogFile", "accessLogFormat", "accessLogEncoding", "trustDomain")
+_TEXTS = (
+    *("rootNamespace", "accessLogFile", "accessLogFormat", "accessLogEncoding", "trustDomain"),
+    *("ingressControllerMode", "ingressClass", "ingressService", "ingressSelector"),
+)
 _DURATIONS = (
     "connectTimeout",
     "tcpKeepalive.time",

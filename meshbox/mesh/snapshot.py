@@ -16,13 +16,16 @@ from labkit.ground.labels import selects
 from labkit.ground.routing import MESH, DestinationRules, VirtualService, read
 from meshbox.addresses import AddressPlan
 from meshbox.contracts import View
+from meshbox.mesh import ingresses
 from meshbox.mesh.attachment import is_for_targets, target_refs
+from meshbox.mesh.gateway_api.convert import convert
 from meshbox.mesh.kinds import (
     CONFIG_MAPS,
     DESTINATION_RULES,
     ENDPOINT_SLICES,
     ENDPOINTS,
     ENVOY_FILTERS,
+    GATEWAYS,
     ISTIO_RESOURCES,
     NODES,
     PODS,
@@ -39,6 +42,7 @@ from meshbox.mesh.locality import Place, labels_at, located, of_pod, priority_la
 from meshbox.mesh.memo import Identity, Known, Memo
 from meshbox.mesh.model import MeshConfig, Port, Service, Workload, labels
 from meshbox.mesh.policies import every_policy
+from meshbox.mesh.semantics import speaking
 from meshbox.mesh.service_registry import kubernetes_services, service_entries
 from meshbox.mesh.sidecars import narrowed
 from meshbox.mesh.workload_entries import machines
@@ -173,6 +177,7 @@ class Snapshot:
         keys: The keys that were fetched, by where they came from.
 
     Attributes:
+        converted: What the objects of the Gateway API became; Istio's own among it are objects of this snapshot.
         modes: What `mtls_mode` has found for a workload's port.
         machines: What WorkloadEntries tell of.
     """
@@ -194,6 +199,10 @@ class Snapshot:
         self.memo = memo or Memo()
         self.memo.turn()
         self._objects: dict[str, list[Any]] = {resource: list(objects.get(resource, ())) for resource in RESOURCES}
+        self.converted = convert(self._objects, self.memo, legacy=legacy)
+        self._objects[GATEWAYS] += self.converted.gateways
+        self._objects[VIRTUAL_SERVICES] += self.converted.virtual_services
+        self._objects[DESTINATION_RULES] += self.converted.destination_rules
         pods = [pod for pod in self._of(PODS) if (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")]
         self.pods = {(pod["metadata"]["namespace"], pod["metadata"]["name"]): pod for pod in pods}
         pilots = [pod for pod in pods if labels(pod).get("istio") == "pilot"]
@@ -219,6 +228,9 @@ class Snapshot:
                 self.all(SERVICE_ENTRIES), self.workloads.values(), outside, legacy=legacy, trust_domain=domain
             ),
         )
+        ways_in = ingresses.played(self._objects, self.mesh, self.memo, legacy=legacy)
+        self._objects[GATEWAYS] += ways_in.gateways
+        self._objects[VIRTUAL_SERVICES] += ways_in.virtual_services
         self.modes: dict[tuple[Workload, int], str] = {}
         self._scopes: dict[Any, Scope] = {}
 
@@ -397,6 +409,7 @@ class Snapshot:
             if spec.get("egress"):
                 left = narrowed(spec, namespace, services, routes, legacy=self.legacy)
                 services, routes, reached = left.services, left.routes, left.reached
+        routes = speaking(routes, namespace, lambda host: self.by_host.get(host))
         # Own namespace before others: where two Services claim a host, a proxy sees its neighbour.
         services.sort(key=lambda s: s.namespace != namespace)
         inside = tuple(v for v in routes if MESH in v.gateways)

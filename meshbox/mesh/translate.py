@@ -38,7 +38,7 @@ class Config:
 def translate(snapshot: Snapshot, workload: Workload) -> Config:
     """Everything that the proxy of `workload` is told: the very same as before where nothing that it sees changed."""
     scope = snapshot.scope(workload)
-    seen: Any = (scope.outside, frozenset(snapshot.secrets)) if workload.proxy == "router" else scope.inside
+    seen = scope.outside if workload.proxy == "router" else scope.inside
     key = ("config", _own(snapshot, workload), scope.key, seen)
     made: Config = snapshot.memo(key, lambda: _config(snapshot, workload, scope))
     return made

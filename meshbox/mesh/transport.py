@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 __all__ = [
     "ISTIO_ALPN",
     "RAW_ALPN",
+    "client_roots",
+    "credential_resource",
+    "credentials",
     "downstream_mutual",
     "file_secret",
     "gateway_tls",
@@ -41,6 +44,15 @@ _DOWNSTREAM = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"
 _RAW = extension("envoy.transport_sockets.raw_buffer", "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer")
 
 _PROXY_PROTOCOL = "envoy.transport_sockets.upstream_proxy_protocol"
+_ASKING = ("MUTUAL", "OPTIONAL_MUTUAL")
+"""The modes in which clients show certificates of somebody else's than the mesh."""
+
+_SUITE_NAMES = """
+    ECDHE-ECDSA-AES128-GCM-SHA256 ECDHE-RSA-AES128-GCM-SHA256 ECDHE-ECDSA-AES256-GCM-SHA384 ECDHE-RSA-AES256-GCM-SHA384
+    ECDHE-ECDSA-CHACHA20-POLY1305 ECDHE-RSA-CHACHA20-POLY1305 ECDHE-ECDSA-AES128-SHA ECDHE-RSA-AES128-SHA
+    ECDHE-ECDSA-AES256-SHA ECDHE-RSA-AES256-SHA AES128-GCM-SHA256 AES256-GCM-SHA384 AES128-SHA AES256-SHA DES-CBC3-SHA
+"""
+_SUITES = frozenset(_SUITE_NAMES.split())
 
 _VERSIONS = {"TLSV1_0": "TLSv1_0", "TLSV1_1": "TLSv1_1", "TLSV1_2": "TLSv1_2", "TLSV1_3": "TLSv1_3"}
 
@@ -232,7 +244,7 @@ def _originate(service: Service, port: Port, tls: ClientTLS, *, legacy: bool) ->
     if tls.get("insecureSkipVerify"):
         root = ""
     elif credential:
-        root = f"kubernetes://{credential}-cacert"
+        root = f"{credential_resource(credential)}-cacert"
     elif tls.get("caCertificates"):
         root = root_file_secret(tls["caCertificates"], tls.get("caCrl") or "")
     else:
@@ -249,25 +261,23 @@ def _originate(service: Service, port: Port, tls: ClientTLS, *, legacy: bool) ->
     return extension(_TLS, _UPSTREAM, common_tls_context=context, **({"sni": server} if server else {}))
 
 
-def downstream_mutual(*, http: bool, trust_domains: Iterable[str] = ()) -> Json:
+def downstream_mutual(*, http: bool, trust_domains: Iterable[str] = (), names: Iterable[str] = ()) -> Json:
     """The server's side of mTLS between sidecars: any identity of this mesh, which policies then look at.
 
     Args:
         http: Whether HTTP is spoken inside.
         trust_domains: The mesh's; without, whatever its authority has signed.
+        names: The only identities that are let in; empty for all of the mesh.
     """
     prefixes = [f"spiffe://{domain}/" for domain in trust_domains] or ["spiffe://"]
+    mesh = [{"san_type": "URI", "matcher": {"prefix": prefix}} for prefix in prefixes]
     return extension(
         _TLS,
         _DOWNSTREAM,
         common_tls_context={
             "tls_certificate_sds_secret_configs": [_secret("default")],
             "combined_validation_context": {
-                "default_validation_context": {
-                    "match_typed_subject_alt_names": [
-                        {"san_type": "URI", "matcher": {"prefix": prefix}} for prefix in prefixes
-                    ]
-                },
+                "default_validation_context": {"match_typed_subject_alt_names": _sans(names) or mesh},
                 "validation_context_sds_secret_config": _secret("ROOTCA"),
             },
             "alpn_protocols": ["istio-peer-exchange", "h2", "http/1.1"] if http else ["istio-peer-exchange", "istio"],
@@ -276,44 +286,75 @@ def downstream_mutual(*, http: bool, trust_domains: Iterable[str] = ()) -> Json:
     )
 
 
-def gateway_tls(tls: ServerTLS, *, http: bool) -> Json | None:
-    """The transport of a Gateway's server; None where TLS is passed through.
+def credentials(tls: ServerTLS) -> list[str]:
+    """The Secrets that a Gateway's server names for its certificates; where it names several, they count alone."""
+    return list(tls.get("credentialNames") or [name for name in [tls.get("credentialName")] if name])
+
+
+def client_roots(tls: ServerTLS) -> str:
+    """The Secret that says whose clients a Gateway's server trusts; empty where no Secret does.
+
+    Who may issue certificates for clients can be somebody else's business than the server's own.
+    """
+    if tls.get("mode") not in _ASKING:
+        return ""
+    found = tls.get("caCertCredentialName") or next(iter(credentials(tls)), "")
+    return f"{found}-cacert" if found else ""
+
+
+def credential_resource(name: str) -> str:
+    """The name under which a proxy asks for a credential; one that says what it is stays."""
+    if name.startswith("builtin://"):
+        return "ROOTCA" if name.endswith("-cacert") else "default"
+    return name if "://" in name else f"kubernetes://{name}"
+
+
+def gateway_tls(tls: ServerTLS, *, http: bool) -> Json:
+    """The transport of a Gateway's server that ends TLS.
 
     Args:
         tls: The server's `tls`.
         http: Whether HTTP is spoken inside.
     """
-    mode = tls.get("mode") or "PASSTHROUGH"
-    if mode in ("PASSTHROUGH", "AUTO_PASSTHROUGH"):
-        return None
+    mode = tls.get("mode") or ""
     if mode == "ISTIO_MUTUAL":
-        return downstream_mutual(http=http)
-    credential = tls.get("credentialName") or next(iter(tls.get("credentialNames") or []), None)
-    if credential:
-        certificate, root = f"kubernetes://{credential}", f"kubernetes://{credential}-cacert"
-    else:
-        certificate = file_secret(tls.get("serverCertificate") or "", tls.get("privateKey") or "")
-        root = root_file_secret(tls.get("caCertificates") or "")
-    if tls.get("caCertCredentialName"):
-        # Whoever may issue certificates for clients can be somebody else's business than the server's own.
-        root = f"kubernetes://{tls['caCertCredentialName']}-cacert"
+        return downstream_mutual(http=http, names=tls.get("subjectAltNames") or ())
+    certificates = [credential_resource(name) for name in credentials(tls)] or [
+        file_secret(one.get("serverCertificate") or "", one.get("privateKey") or "")
+        for one in tls.get("tlsCertificates") or [tls]
+    ]
     context: Json = {
-        "tls_certificate_sds_secret_configs": [_secret(certificate)],
+        "tls_certificate_sds_secret_configs": [_secret(name) for name in certificates],
         "alpn_protocols": ["h2", "http/1.1"] if http else [],
     }
-    if mode in ("MUTUAL", "OPTIONAL_MUTUAL"):
+    if mode in _ASKING:
         names = _sans(tls.get("subjectAltNames") or ())
+        validation: Json = {"match_typed_subject_alt_names": names} if names else {}
+        for key, field in (
+            ("verify_certificate_spki", tls.get("verifyCertificateSpki")),
+            ("verify_certificate_hash", tls.get("verifyCertificateHash")),
+        ):
+            if field:
+                validation[key] = field
+        roots = client_roots(tls)
+        files = root_file_secret(tls.get("caCertificates") or "", tls.get("caCrl") or "")
         context["combined_validation_context"] = {
-            "default_validation_context": {"match_typed_subject_alt_names": names} if names else {},
-            "validation_context_sds_secret_config": _secret(root),
+            "default_validation_context": validation,
+            "validation_context_sds_secret_config": _secret(credential_resource(roots) if roots else files),
         }
+    if parameters := _parameters(tls):
+        context["tls_params"] = parameters
+    return extension(_TLS, _DOWNSTREAM, common_tls_context=context, require_client_certificate=mode == "MUTUAL")
+
+
+def _parameters(tls: ServerTLS) -> Json:
     parameters: Json = {}
     if tls.get("minProtocolVersion") in _VERSIONS:
         parameters["tls_minimum_protocol_version"] = _VERSIONS[tls["minProtocolVersion"]]
     if tls.get("maxProtocolVersion") in _VERSIONS:
         parameters["tls_maximum_protocol_version"] = _VERSIONS[tls["maxProtocolVersion"]]
-    if tls.get("cipherSuites"):
-        parameters["cipher_suites"] = tls["cipherSuites"]
-    if parameters:
-        context["tls_params"] = parameters
-    return extension(_TLS, _DOWNSTREAM, common_tls_context=context, require_client_certificate=mode == "MUTUAL")
+    # As Istio, which leaves out what Envoy would refuse the whole listener for.
+    suites = [suite for suite in dict.fromkeys(tls.get("cipherSuites") or []) if suite in _SUITES]
+    if suites:
+        parameters["cipher_suites"] = suites
+    return parameters

@@ -12,6 +12,7 @@ from meshbox.mesh.envoy import PASSTHROUGH, Json
 from meshbox.mesh.http_routes import Site, default_route, destination, http_routes
 from meshbox.mesh.model import Port, Service
 from meshbox.mesh.original import meant
+from meshbox.mesh.semantics import of_gateway_api
 from meshbox.mesh.snapshot import Scope
 
 __all__ = ["HTTP_PROXY", "elsewhere", "outbound_tables", "service_domains", "unique_domains"]
@@ -43,11 +44,11 @@ def unique_domains(hosts: Iterable[Json]) -> list[Json]:
     return kept
 
 
-def _virtual_service_for(scope: Scope, host: str) -> VirtualService | None:
-    """The VirtualService that speaks for `host` inside the mesh: the most specific, of equals the oldest."""
+def _virtual_services_for(scope: Scope, host: str) -> list[VirtualService]:
+    """The VirtualServices that speak for `host` inside the mesh: the most specific ones, the oldest first."""
     bound = [one for one in scope.virtual_services if one.http and MESH in one.gateways]
     best = most_specific((pattern for one in bound for pattern in one.hosts), host)
-    return next((one for one in bound if best in one.hosts), None)
+    return [one for one in bound if best in one.hosts]
 
 
 def outbound_tables(scope: Scope, labels: Mapping[str, str], *, legacy: bool) -> dict[str, list[Json]]:
@@ -148,9 +149,9 @@ def _hosts_of_port(site: Site) -> list[Json]:
 
 
 def _service_host(site: Site, service: Service, port: Port) -> Json:
-    virtual_service = _virtual_service_for(site.scope, service.host)
-    # A VirtualService of which nothing applies here (other gateways, other callers) leaves the Service as it is.
-    routes = (http_routes(site, virtual_service) if virtual_service else []) or [default_route(site, service, port)]
+    # A VirtualService of which nothing applies here (other gateways, callers, ports) leaves it to the next one.
+    applying = (found for one in _virtual_services_for(site.scope, service.host) if (found := http_routes(site, one)))
+    routes = next(applying, [default_route(site, service, port)])
     return {
         "name": f"{service.host}:{port.number}",
         "domains": service_domains(service, site.scope.namespace),
@@ -181,7 +182,7 @@ def _hosts_without_service(site: Site) -> list[Json]:
             continue
         namespace = virtual_service.namespace
         for host in virtual_service.hosts:
-            if host in known or host == "*":
+            if host in known or host == "*" or of_gateway_api(virtual_service):
                 continue
             domains = [host]
             if host.endswith(f".{namespace}.{DOMAIN}") and namespace == site.scope.namespace:

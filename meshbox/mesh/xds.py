@@ -3,8 +3,9 @@
 
 Changes are ordered so that traffic never falls between two versions: clusters that are new come before the routes that
 use them, clusters that are gone leave after. Over REST Envoy does not say that it refused something; it asks again with
-the version before. Such a request is kept waiting like any other, or it would ask in a hot loop, and the refusal is
-reported.
+the version before. So does an Envoy that an answer did not reach in time; and one that had let go of a table or a
+secret, and wants it again, asks as if it had never had it. So the answer is given once more; who then asks for it again
+has refused it: that is reported, and the request is kept waiting like any other, or it would ask in a hot loop.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from aiohttp import web
@@ -69,25 +70,57 @@ class Channel:
         self.acknowledged = -1
         self.refused = -1
         self.sent = -1
+        self.repeated = -1
         self.began = 0.0
+        self.there = True
+        self._parts: tuple[bytes, ...] = ()
+        self._taken_parts: tuple[bytes, ...] = ()
         self._changed = asyncio.Event()
         self._taken = asyncio.Event()
 
     def offer(self, resources: Iterable[bytes]) -> bool:
         """Set what the proxy should have; whether that is new."""
-        joined = b",".join(resources)
-        if self.version and joined == self.body:
+        parts = tuple(resources)
+        joined = b",".join(parts)
+        if self.version and joined == self.body and self.there:
             return False
         self.version += 1
-        self.body = joined
+        self.body, self.there, self._parts = joined, True, parts
         self._changed.set()
         self._changed = asyncio.Event()
         self._taken = asyncio.Event()
         return True
 
+    def withdraw(self) -> None:
+        """There is nothing any more: who has it may keep it, and nobody else gets it."""
+        self.there = False
+
     def restart(self) -> None:
-        """Another Envoy asks: it has nothing yet."""
-        self.sent = self.acknowledged = self.refused = -1
+        """Another Envoy asks, or one that has let go of it: it has nothing yet."""
+        self.sent = self.acknowledged = self.refused = self.repeated = -1
+        self._taken_parts = ()
+
+    def asked(self, held: int) -> Literal["new", "again", "refused"]:
+        """What a request means that comes with another version than the one there is.
+
+        Args:
+            held: The version that the proxy says it has; 0 for none.
+        """
+        if self.sent != self.version:
+            return "new"
+        if not held and self.acknowledged > 0:
+            # It had taken one, so it has let go of it since: a listener went, and came back.
+            self.restart()
+            return "new"
+        if self.repeated != self.version:
+            self.repeated = self.version
+            return "again"
+        return "refused"
+
+    def suspects(self) -> tuple[bytes, ...]:
+        """What the proxy is offered and has not taken before."""
+        known = set(self._taken_parts)
+        return tuple(part for part in self._parts if part not in known)
 
     def settle(self, version: int, *, refused: bool) -> None:
         """The proxy has taken, or refused, `version`."""
@@ -96,6 +129,8 @@ class Channel:
         else:
             self.acknowledged = version
         if version == self.version:
+            if not refused:
+                self._taken_parts = self._parts
             self._taken.set()
 
     async def taken(self, timeout: float = STEP) -> None:
@@ -122,13 +157,13 @@ class ProxyState:
 
     Args:
         name: Namespace and name of its pod.
-        refused: Called with the kind of resource that the proxy refused.
+        refused: Called with the kind of resource that the proxy refused, and what of it was new.
         monitor: Counts what it is sent.
         failed: Told of what nobody foresaw while it was being told.
     """
 
     name: tuple[str, str]
-    refused: Callable[[tuple[str, str], str], None]
+    refused: Callable[[tuple[str, str], str, tuple[bytes, ...]], None]
     monitor: MeshMonitor = field(default_factory=MeshMonitor)
     failed: failures.Tell = field(default_factory=lambda: failures.in_log("a proxy is not told"))
     channels: dict[tuple[str, str], Channel] = field(default_factory=dict)
@@ -315,21 +350,25 @@ class XdsServer:
 
     async def _answer(self, state: ProxyState, node: str, kind: str, name: str, held: int) -> web.StreamResponse:
         channel, came = state.channel(kind, name), time.monotonic()
-        if kind == "secrets" and not channel.version:
+        if kind == "secrets" and not (channel.version and channel.there):
             body = self._secret(state.name, name)
             if body is not None:
                 channel.offer([body])
         wait = held == channel.version
         if wait:
             channel.settle(held, refused=False)
-        elif channel.sent == channel.version and channel.version:
+        elif not channel.there:
+            wait = True
+        elif channel.version and channel.asked(held) == "refused":
             if channel.refused != channel.version:
                 channel.settle(channel.version, refused=True)
-                state.refused(state.name, f"{kind} {name}".strip())
+                state.refused(state.name, f"{kind} {name}".strip(), channel.suspects())
                 self._monitor.rejected(kind, node)
             wait = True
         instance = state.instance
-        if (wait or not channel.version) and not await channel.change(HOLD) and held == channel.version:
+        idle = (wait or not channel.version) and not await self._news(channel)
+        # What was refused is tried again then: an address may be free by now.
+        if idle and (held == channel.version or not channel.there):
             return web.Response(status=304)
         # Meanwhile another Envoy may have taken the place of this one: what is sent to the dead is not sent to it, and
         # when it asks for just that it would be taken for one that refuses it.
@@ -341,3 +380,13 @@ class XdsServer:
         log.debug("%s %s %s: %d", state.name, kind, name, channel.version)
         body = b'{"version_info":"%d","resources":[%s]}' % (channel.version, channel.body)
         return web.Response(body=body, content_type="application/json")
+
+    @staticmethod
+    async def _news(channel: Channel) -> bool:
+        """Wait until there is something for a proxy that has, or has refused, what there is; whether it came."""
+        try:
+            return await channel.change(HOLD)
+        except asyncio.CancelledError:
+            # Who stops waiting before the time has let go of it; when it is wanted again, that is from the beginning.
+            channel.restart()
+            raise

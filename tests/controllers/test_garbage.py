@@ -179,3 +179,17 @@ async def test_what_lost_its_owner_while_nobody_looked_goes_at_the_next_start(tm
     await cluster.restart()
     await cluster.until(lambda: not cluster.objects.list(REPLICA_SETS) and not cluster.pods())
     await cluster.stop()
+
+
+async def test_what_belongs_to_a_custom_object_goes_with_its_definition(cluster: Cluster) -> None:
+    names = {"plural": "widgets", "kind": "Widget"}
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    version = {"name": "v1", "served": True, "storage": True, "schema": schema}
+    spec = {"group": "shop.example", "scope": "Namespaced", "names": names, "versions": [version]}
+    crds = "customresourcedefinitions.apiextensions.k8s.io"
+    cluster.objects.create(crds, {"metadata": {"name": "widgets.shop.example"}, "spec": spec})
+    widget = cluster.objects.create("widgets.shop.example", {"metadata": {"name": "w"}}, "default")
+    cluster.objects.create(MAPS, config_map("of-widget", widget))
+    await cluster.settled()
+    cluster.objects.delete(crds, "widgets.shop.example")
+    await cluster.until(lambda: not exists(cluster, MAPS, "of-widget"))

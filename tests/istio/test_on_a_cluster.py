@@ -192,6 +192,20 @@ def test_two_versions_on_a_node(sandbox: SandboxUnderTest, monkeypatch: pytest.M
     assert finding.message == "Istio's images are there in 2 versions (1.2.0: pilot; 1.2.2: pilot, proxyv2)"
 
 
+@pytest.mark.parametrize("version", ["1.30.3"], indirect=True)
+def test_the_gateway_api_comes_and_goes(release: istio.Release) -> None:
+    before = cluster.snapshot(show=False)
+    istio.install_gateway_api()
+    cluster.apply(release.samples / "bookinfo/gateway-api/bookinfo-gateway.yaml", namespace="bookinfo")
+    programmed = "wait --for=condition=programmed gtw bookinfo-gateway -n bookinfo --timeout=240s"
+    assert "condition met" in cluster.kubectl(programmed)
+    istio.install_gateway_api()
+    istio.uninstall_gateway_api()
+    cluster.wait_for(cluster.Gone("deployment", "bookinfo-gateway-istio", "bookinfo"), timeout=240)
+    left = cluster.snapshot(show=False).difference(before)
+    assert (left.added, left.removed) == ((), ())
+
+
 def test_no_istio_no_way_in(start_sandbox: Callable[..., SandboxUnderTest]) -> None:
     with in_use(start_sandbox("1.30.3", name="empty")):
         with pytest.raises(ClusterError, match=r"(?s)no Service istio-ingressgateway.*Install Istio first"):

@@ -23,7 +23,6 @@ NOT_IN_THE_COURSE = (
     "samples/bookinfo/platform/kube/bookinfo-",
     "samples/extauthz/",
     "samples/helloworld/",
-    "samples/httpbin/gateway-api/",
     "samples/httpbin/sample-client/",
     "samples/tcp-echo/",
 )

@@ -23,6 +23,7 @@ from tests.conftest import REPOSITORY, TOKEN
 Obj = dict[str, Any]
 
 MANIFESTS = REPOSITORY / "labkit" / "istio" / "manifests"
+GATEWAY_API = MANIFESTS / "gateway-api-1.5.1"
 CRDS = "customresourcedefinitions.apiextensions.k8s.io"
 CONTROL_PLANE = {"1.2.2": "install/kubernetes/istio-demo.yaml", "1.30.3": "manifests/istiod.yaml"}
 BASE = {"1.2.2": "install/kubernetes/helm/istio-init/files/crd-*.yaml", "1.30.3": "manifests/base.yaml"}
@@ -62,6 +63,12 @@ class Cluster(ObjectStore):
         for obj in manifests(folder or MANIFESTS / release, files[release]):
             if obj["kind"] == kind:
                 self.put(resource, obj, "istio-system" if self.namespaced(resource) else None)
+
+    def install_gateway_api(self, folder: Path = GATEWAY_API) -> None:
+        """The definitions of the Gateway API; `folder` has them (default: our own)."""
+        for obj in manifests(folder, "crds.yaml"):
+            if obj["kind"] == "CustomResourceDefinition":
+                self.put(CRDS, obj)
 
     def put(self, resource: str, obj: Obj, namespace: str | None = None) -> Obj:
         """Create or replace, as `kubectl apply` would; a status is reported by whoever runs the object."""

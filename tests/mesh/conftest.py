@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,8 @@ import pytest
 from meshbox.addresses import AddressPlan
 from meshbox.blocks import claim
 
-from .cluster import Cluster
+from .cluster import CONTROL_PLANE, Cluster
+from .istiod import Istiod
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RELEASES = ("1.2.2", "1.30.3")
@@ -45,6 +46,18 @@ def cluster_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[s
     yield make
     for cluster in made:
         cluster.close()
+
+
+@pytest.fixture
+async def istiod(cluster_of: Callable[[str], Cluster]) -> AsyncIterator[Istiod]:
+    """What istiod writes for the Gateway API, in a cluster with its definitions."""
+    cluster = cluster_of("1.30.3")
+    cluster.install_gateway_api()
+    cluster.install("ConfigMap", "configmaps", CONTROL_PLANE)
+    made = Istiod(cluster)
+    made.api.start()
+    yield made
+    await made.api.stop()
 
 
 @pytest.fixture

@@ -102,8 +102,9 @@ def endpoints(services: list[Obj], pods: list[Obj], *, legacy: bool = False) -> 
             and all(p["metadata"]["labels"].get(k) == v for k, v in spec["selector"].items())
         ]
         places = [(p["status"]["podIP"], {"kind": "Pod", "name": p["metadata"]["name"]}) for p in chosen]
+        targets = [(p["name"], p.get("targetPort", p["port"])) for p in spec["ports"]]
         # Of no pod it is known what a port leads to.
-        ports = [{"name": p["name"], "port": p.get("targetPort", p["port"])} for p in spec["ports"] if places]
+        ports = [{"name": name, "port": port} for name, port in targets if places and isinstance(port, int)]
         named = {"name": meta["name"], "namespace": meta["namespace"]}
         if legacy:
             addresses = [{"ip": ip, "targetRef": pod} for ip, pod in places]

@@ -4,11 +4,16 @@
 from __future__ import annotations
 
 import base64
+import datetime
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from labkit.ground.routing import DestinationRules
 from meshbox.mesh.certificates import Authority
@@ -288,29 +293,39 @@ def test_rules_are_seen_where_the_mesh_says_unless_they_say_it() -> None:
     assert cluster["lb_policy"] == "LEAST_REQUEST"
 
 
+def revocations() -> str:
+    """A list of revoked certificates, of some authority."""
+    now = datetime.datetime.now(datetime.UTC)
+    issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "somebody")])
+    made = x509.CertificateRevocationListBuilder(issuer, now, now + datetime.timedelta(days=1))
+    key = ec.generate_private_key(ec.SECP256R1())
+    return made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+
+
 def test_the_list_of_revoked_certificates_comes_with_whom_to_trust(tmp_path: Path) -> None:
     def data(**entries: str) -> dict[str, str]:
         return {name.replace("_", "."): base64.b64encode(text.encode()).decode() for name, text in entries.items()}
 
+    authority = Authority(tmp_path)
+    authority.load()
+    roots, revoked = authority.root, revocations()
     kept = [
-        {"metadata": {"name": "api", "namespace": "bookinfo"}, "data": data(ca_crt="roots", ca_crl="revoked")},
-        {"metadata": {"name": "old", "namespace": "bookinfo"}, "data": data(cacert="roots")},
+        {"metadata": {"name": "api", "namespace": "bookinfo"}, "data": data(ca_crt=roots, ca_crl=revoked)},
+        {"metadata": {"name": "old", "namespace": "bookinfo"}, "data": data(cacert=roots)},
     ]
     files = pod("client-v1", "127.99.64.70")
     files["spec"]["containers"][-1]["volumeMounts"] = [{"name": "tls", "mountPath": "/etc/tls"}]
     files["spec"]["volumes"] = [{"name": "tls", "secret": {"secretName": "api"}}]
     snap = snapshot(pods=[files], secrets=kept)
-    authority = Authority(tmp_path)
-    authority.load()
     source = SecretSource(authority, lambda: snap)
 
     def trusted(name: str) -> Json | None:
         body = source.get(("bookinfo", "client-v1"), name)
         return body and json.loads(body)["validation_context"]
 
-    both = {"trusted_ca": {"inline_string": "roots"}, "crl": {"inline_string": "revoked"}}
+    both = {"trusted_ca": {"inline_string": roots}, "crl": {"inline_string": revoked}}
     assert trusted("kubernetes://api-cacert") == both
-    assert trusted("kubernetes://old-cacert") == {"trusted_ca": {"inline_string": "roots"}}
+    assert trusted("kubernetes://old-cacert") == {"trusted_ca": {"inline_string": roots}}
     assert trusted("file-root:/etc/tls/ca.crt~/etc/tls/ca.crl") == both
     # Without the list nobody is trusted.
     assert trusted("file-root:/etc/tls/ca.crt~/etc/tls/none.crl") is None

@@ -227,7 +227,7 @@ def test_settings_that_change_nothing_are_named(text: str, said: list[str]) -> N
     ("text", "problem"),
     [
         ("connectTimeout: soon", 'connectTimeout must be a duration, such as "10s"'),
-        ("connectTimeout: 5", "connectTimeout must be a string"),
+        ("connectTimeout: 5", 'connectTimeout must be a duration, such as "10s"'),
         ("defaultHttpRetryPolicy: {attempts: many}", "defaultHttpRetryPolicy.attempts must be a whole number"),
         (
             "defaultHttpRetryPolicy: {perTryTimeout: x}",

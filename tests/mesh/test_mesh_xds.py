@@ -23,6 +23,9 @@ POD = ("bookinfo", "details-v1")
 class Served:
     """A server with one proxy, and that proxy's side of the talk."""
 
+    suspects: list[tuple[bytes, ...]]
+    secrets: dict[str, bytes]
+
     def __init__(self, base: str, state: ProxyState, refusals: list[tuple[tuple[str, str], str]]) -> None:
         self.base = base
         self.state = state
@@ -52,11 +55,18 @@ class Served:
 @pytest.fixture
 async def served(plan: AddressPlan, unused_tcp_port: int) -> AsyncIterator[Served]:
     refusals: list[tuple[tuple[str, str], str]] = []
-    state = ProxyState(POD, lambda name, what: refusals.append((name, what)))
+    suspects: list[tuple[bytes, ...]] = []
+
+    def refused(name: tuple[str, str], what: str, resources: tuple[bytes, ...]) -> None:
+        refusals.append((name, what))
+        suspects.append(resources)
+
+    state = ProxyState(POD, refused)
     secrets = {"default": b'{"name":"default"}'}
     server = XdsServer(plan.node, unused_tcp_port, TOKEN, lambda _: state, lambda _, name: secrets.get(name))
     await server.start()
     proxy = Served(f"http://{plan.node}:{unused_tcp_port}/v3/discovery", state, refusals)
+    proxy.suspects, proxy.secrets = suspects, secrets
     try:
         yield proxy
     finally:
@@ -147,12 +157,19 @@ async def test_new_clusters_come_before_routes_and_old_ones_leave_after(served: 
 async def test_a_refusal_is_told_once_and_held(served: Served) -> None:
     served.state.update(config("a"))
     first = (await served.ask("clusters"))[1]["version_info"]
-    served.state.update(config("bad"))
-    await served.ask("clusters", first)
+    held = asyncio.create_task(served.ask("clusters", first))
+    while served.state.channel("clusters").acknowledged != int(first):
+        await asyncio.sleep(0.001)
+    served.state.update(config("a bad"))
+    await held
+    # An answer that was lost on its way is given again, and nothing is said of it.
+    assert names(await served.ask("clusters", first)) == ["a", "bad"]
+    assert served.refusals == []
     again = asyncio.create_task(served.ask("clusters", first))
     while not served.refusals:
         await asyncio.sleep(0.001)
     assert served.refusals == [(POD, "clusters")]
+    assert served.suspects == [(b'{"name": "bad"}',)]
     assert not again.done()
     served.state.update(config("good"))
     assert "good" in names(await again)
@@ -173,6 +190,53 @@ async def test_secrets_are_asked_for_by_name(served: Served) -> None:
     await asyncio.sleep(0)
     assert not waiting.done()
     waiting.cancel()
+
+
+async def taken(served: Served, kind: str, name: str) -> asyncio.Task[Any]:
+    """Ask for a resource and take it; the request for the next version."""
+    version = (await served.ask(kind, names=[name]))[1]["version_info"]
+    waiting = asyncio.create_task(served.ask(kind, version, names=[name]))
+    async with asyncio.timeout(120):
+        while served.state.channel(kind, name).acknowledged != int(version):
+            await asyncio.sleep(0.001)
+    return waiting
+
+
+@pytest.mark.parametrize(("kind", "name"), [("secrets", "default"), ("routes", "r")])
+@pytest.mark.parametrize("let_go", [True, False], ids=["before", "at-the-same-time"])
+async def test_who_asks_anew_for_what_has_not_changed_is_answered(
+    served: Served, kind: str, name: str, let_go: bool
+) -> None:
+    served.state.update(config("a", "l", r="x"))
+    for _ in range(3):
+        waiting = await taken(served, kind, name)
+        if let_go:
+            waiting.cancel()
+            async with asyncio.timeout(120):
+                while served.state.asking:
+                    await asyncio.sleep(0.001)
+        # Of the two requests only this one is new.
+        assert names(await served.ask(kind, names=[name])) == [name]
+        waiting.cancel()
+    assert served.refusals == []
+
+
+async def test_a_secret_that_is_gone_stays_with_who_has_it_and_goes_to_nobody_else(served: Served) -> None:
+    channel = served.state.channel("secrets", "default")
+    waiting = await taken(served, "secrets", "default")
+    body = served.secrets.pop("default")
+    channel.withdraw()
+    other = asyncio.create_task(served.ask("secrets", names=["default"]))
+    async with asyncio.timeout(120):
+        while served.state.asking < 2:
+            await asyncio.sleep(0.001)
+    assert not waiting.done()
+    assert not other.done()
+    # The same again is news to those who wait for it.
+    served.secrets["default"] = body
+    channel.offer([body])
+    assert names(await waiting) == names(await other) == ["default"]
+    assert served.refusals == []
 
 
 async def test_what_was_sent_to_a_killed_envoy_was_not_sent_to_its_successor(served: Served) -> None:

@@ -203,13 +203,17 @@ class World:
         role: str = "sidecar",
         account: str = "",
         app: App | None = None,
+        unprivileged: bool = False,
     ) -> Pod:
         """A pod with an application and, unless `role` is "", a real Envoy."""
         self._numbers += 1
         plan = self.settings.plan
         ip = str(plan.pod_cidr[self._numbers])
         containers = [{"name": "app", "image": "app", "ports": [{"containerPort": port} for port in ports]}]
-        proxy = {"name": "istio-proxy", "image": f"istio/proxyv2:{self.settings.release}", "args": ["proxy", role]}
+        image = f"istio/proxyv2:{self.settings.release}"
+        proxy: Obj = {"name": "istio-proxy", "image": image, "args": ["proxy", role]}
+        if unprivileged:
+            proxy["env"] = [{"name": "ISTIO_META_UNPRIVILEGED_POD", "value": "true"}]
         if role == "router":
             containers = []
         if role:

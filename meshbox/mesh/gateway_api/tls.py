@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TLS at a listener: the Secrets and ConfigMaps it names, whether it may, and the settings of Istio's own server."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.x509 import load_pem_x509_certificates
+
+from meshbox.contracts import View
+from meshbox.mesh.gateway_api.grants import permitted
+from meshbox.mesh.gateway_api.status import Condition
+
+if TYPE_CHECKING:
+    from labkit.ground.typed.hosts import ServerTLS
+
+__all__ = ["Around", "server_tls"]
+
+Names = tuple[str, str]
+
+_TERMINATION = "gateway.istio.io/tls-terminate-mode"
+"""The option of a listener that asks for clients' certificates, or for the mesh's own."""
+
+_PAIRS = (("cert", "key"), ("tls.crt", "tls.key"))
+_ROOTS = ("cacert", "ca.crt")
+
+
+@dataclass(frozen=True)
+class Around:
+    """What Gateways look at besides themselves.
+
+    Args:
+        grants: The ReferenceGrants.
+        secrets: Secrets by namespace and name.
+        config_maps: ConfigMaps likewise.
+        namespaces: The labels of each namespace.
+    """
+
+    grants: Sequence[View] = ()
+    secrets: Mapping[Names, View] = field(default_factory=dict)
+    config_maps: Mapping[Names, View] = field(default_factory=dict)
+    namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+class _RefusedError(Exception):
+    """A reference that cannot be followed; becomes the listener's condition."""
+
+    def __init__(self, message: str, reason: str = "InvalidCertificateRef") -> None:
+        super().__init__(message)
+        self.condition = Condition("ResolvedRefs", reason, message, status=False)
+
+
+def server_tls(gateway: View, listener: View, around: Around) -> tuple[ServerTLS | None, Condition | None]:
+    """The TLS settings of the server that plays a listener, or the condition that says why there are none.
+
+    Args:
+        gateway: The Gateway.
+        listener: One of its listeners.
+        around: What it may name.
+    """
+    tls = listener.get("tls")
+    if not tls:
+        return None, None
+    if tls.get("mode") == "Passthrough":
+        return {"mode": "PASSTHROUGH"}, None
+    try:
+        return _terminated(gateway, listener, tls, around), None
+    except _RefusedError as refused:
+        return None, refused.condition
+
+
+def _terminated(gateway: View, listener: View, tls: View, around: Around) -> ServerTLS:
+    wanted = (tls.get("options") or {}).get(_TERMINATION, "")
+    if wanted == "ISTIO_MUTUAL":
+        return {"mode": "ISTIO_MUTUAL"}
+    if wanted == "ISTIO_SIMPLE":
+        return {"mode": "SIMPLE", "credentialName": "builtin://"}
+    references = tls.get("certificateRefs") or []
+    if len(references) > 2:
+        raise _RefusedError("TLS mode can only support up to 2 server certificates")
+    names: list[str] = []
+    problems: list[_RefusedError] = []
+    for reference in references:
+        try:
+            names.append(_certificate(gateway, reference, around))
+        except _RefusedError as refused:
+            problems.append(refused)
+    if not names:
+        raise _joined(problems) if problems else _RefusedError("no certificateRefs are given")
+    made: ServerTLS = {"mode": wanted if wanted in ("MUTUAL", "OPTIONAL_MUTUAL") else "SIMPLE"}
+    if len(names) == 1:
+        made["credentialName"] = names[0]
+    else:
+        made["credentialNames"] = names
+    validation = _validation(gateway, int(listener["port"]))
+    if validation:
+        made["caCertCredentialName"] = _authority(gateway, validation, around)
+        # A certificate that was shown has to be good all the same: who may call is never left open.
+        made["mode"] = "OPTIONAL_MUTUAL" if validation.get("mode") == "AllowInsecureFallback" else "MUTUAL"
+    return made
+
+
+def _joined(problems: list[_RefusedError]) -> _RefusedError:
+    return _RefusedError("; ".join(str(one) for one in problems), problems[0].condition.reason)
+
+
+def _written(reference: View) -> str:
+    """A reference as Istio writes it in messages."""
+    group, kind = reference.get("group") or "", reference.get("kind") or ""
+    return f"{group}/{kind}/{reference['name']}.{reference.get('namespace') or ''}"
+
+
+def _place(gateway: View, reference: View) -> Names:
+    return reference.get("namespace") or gateway["metadata"]["namespace"], reference["name"]
+
+
+def _may(gateway: View, kind: str, place: Names, around: Around) -> bool:
+    return permitted(around.grants, "Gateway", gateway["metadata"]["namespace"], kind, *place)
+
+
+def _certificate(gateway: View, reference: View, around: Around) -> str:
+    """The credential that a `certificateRefs` entry names, once it is known to be usable."""
+    if (reference.get("group") or "", reference.get("kind") or "Secret") != ("", "Secret"):
+        raise _RefusedError(f"invalid certificate reference {_written(reference)}, only secret is allowed")
+    namespace, name = place = _place(gateway, reference)
+    own = gateway["metadata"]["namespace"]
+    if not _may(gateway, "Secret", place, around):
+        # Before anything is said of the Secret: whether it is there is not this namespace's business.
+        raise _RefusedError(
+            f'certificateRef {name}/{namespace} not accessible to a Gateway in namespace "{own}"'
+            " (missing a ReferenceGrant?)",
+            "RefNotPermitted",
+        )
+    secret = around.secrets.get(place)
+    invalid = f"invalid certificate reference {_written(reference)}"
+    if secret is None:
+        raise _RefusedError(f"{invalid}, secret {namespace}/{name} not found")
+    pair = _pair(secret.get("data") or {}, invalid)
+    if problem := _pair_problem(*pair):
+        raise _RefusedError(f"{invalid}, the certificate is malformed: {problem}")
+    return f"kubernetes-gateway://{namespace}/{name}"
+
+
+def _pair(data: Mapping[str, str], invalid: str) -> tuple[bytes, bytes]:
+    for certificate, key in _PAIRS:
+        if data.get(certificate) and data.get(key):
+            return _decoded(data[certificate]), _decoded(data[key])
+    for certificate, key in _PAIRS:
+        if certificate in data and key in data:
+            raise _RefusedError(f'{invalid}, found keys "{certificate}" and "{key}", but they were empty')
+    found = ", ".join(sorted(data))
+    raise _RefusedError(
+        f"{invalid}, found secret, but didn't have expected keys (cert and key) or (tls.crt and tls.key);"
+        f" found: {found}"
+    )
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return base64.b64decode(text)
+    except ValueError:
+        return b""
+
+
+def _pair_problem(certificate: bytes, key: bytes) -> str:
+    """What Go says of a pair that is none; "" where it is one."""
+    if b"-----BEGIN CERTIFICATE-----" not in certificate:
+        return "tls: failed to find any PEM data in certificate input"
+    if b"-----BEGIN" not in key:
+        return "tls: failed to find any PEM data in key input"
+    try:
+        public = load_pem_x509_certificates(certificate)[0].public_key()
+    except ValueError:
+        return "x509: malformed certificate"
+    try:
+        private = load_pem_private_key(key, None)
+    except (ValueError, TypeError):
+        return "tls: failed to parse private key"
+    form = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+    if public.public_bytes(*form) != private.public_key().public_bytes(*form):
+        return "tls: private key does not match public key"
+    return ""
+
+
+def _validation(gateway: View, port: int) -> View:
+    """Who may call at a port: `spec.tls.frontend`, the port's own part before the default."""
+    frontend = (gateway["spec"].get("tls") or {}).get("frontend") or {}
+    for entry in frontend.get("perPort") or []:
+        if int(entry["port"]) == port:
+            own: View = (entry.get("tls") or {}).get("validation") or {}
+            return own
+    default: View = (frontend.get("default") or {}).get("validation") or {}
+    return default
+
+
+def _authority(gateway: View, validation: View, around: Around) -> str:
+    """The credential that holds whom clients' certificates may be of."""
+    references = validation["caCertificateRefs"]
+    if len(references) > 1:
+        raise _RefusedError("only one caCertificateRef is supported")
+    reference = references[0]
+    namespace, name = place = _place(gateway, reference)
+    kind = reference["kind"] if not reference.get("group") else ""
+    if kind not in ("ConfigMap", "Secret"):
+        raise _RefusedError(
+            f"invalid CA certificate reference {_written(reference)}, only secret and configmap are allowed",
+            "InvalidCACertificateKind",
+        )
+    if not _may(gateway, kind, place, around):
+        own = gateway["metadata"]["namespace"]
+        raise _RefusedError(
+            f'caCertificateRef {namespace}/{name} not accessible to a Gateway in namespace "{own}"'
+            " (missing a ReferenceGrant?)",
+            "RefNotPermitted",
+        )
+    found = (around.secrets if kind == "Secret" else around.config_maps).get(place)
+    reason = "InvalidCACertificateRef"
+    if found is None:
+        raise _RefusedError(f"invalid CA certificate reference, {kind.lower()} {namespace}/{name} not found", reason)
+    data = found.get("data") or {}
+    root = next((data[key] for key in _ROOTS if data.get(key)), "")
+    text = _decoded(root) if kind == "Secret" else root.encode()
+    if b"-----BEGIN CERTIFICATE-----" not in text:
+        raise _RefusedError("invalid CA certificate reference, the bundle is malformed", reason)
+    return f"{'kubernetes-gateway' if kind == 'Secret' else 'configmap'}://{namespace}/{name}"

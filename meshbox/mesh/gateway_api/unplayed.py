@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What may be asked of the Gateway API and is not done here: a learner is told at once, and not left to wonder."""
+
+from __future__ import annotations
+
+from meshbox.contracts import View
+from meshbox.mesh.gateway_api.classes import CONTROLLER, Classes
+from meshbox.mesh.kinds import GATEWAY_API, KUBERNETES_GATEWAYS
+
+__all__ = ["unplayed"]
+
+_KINDS = {
+    f"listenersets.{GATEWAY_API}": "ListenerSet",
+    f"udproutes.{GATEWAY_API}": "UDPRoute",
+    "xbackendtrafficpolicies.gateway.networking.x-k8s.io": "XBackendTrafficPolicy",
+    "xmeshes.gateway.networking.x-k8s.io": "XMesh",
+}
+_FIELDS = (("allowedListeners",), ("defaultScope",), ("tls", "backend"))
+"""The fields of a Gateway's `spec` that nothing comes of."""
+
+
+def unplayed(resource: str, obj: View) -> list[str]:
+    """What of an object has no effect in the sandbox, as warnings.
+
+    Args:
+        resource: Its resource.
+        obj: The object.
+    """
+    if kind := _KINDS.get(resource):
+        return [f"{kind} has no effect in the sandbox"]
+    if resource != KUBERNETES_GATEWAYS or Classes(()).controller_of(obj) != CONTROLLER:
+        return []
+    found = []
+    for path in _FIELDS:
+        value = obj.get("spec") or {}
+        for name in path:
+            value = value.get(name) if isinstance(value, dict) else None
+        if value is not None:
+            found.append(f"spec.{'.'.join(path)} has no effect in the sandbox")
+    return found

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What of routes and of Ingresses has no effect is told when they are applied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from meshbox.contracts import AdmissionRequest
+from meshbox.mesh.admission import MeshAdmission
+from meshbox.mesh.kinds import BACKEND_TLS_POLICIES, GRPC_ROUTES, HTTP_ROUTES, INGRESSES, TCP_ROUTES, TLS_ROUTES
+
+from .cluster import Cluster
+from .test_mesh_ingresses import backend, ingress, path, rule
+
+Obj = dict[str, Any]
+
+SESSION = {"rules": [{}, {"sessionPersistence": {"sessionName": "x"}}]}
+
+
+def warnings(cluster: Cluster, resource: str, obj: Obj) -> list[str]:
+    meta = {"name": "one", "namespace": "bookinfo", **obj.get("metadata", {})}
+    request = AdmissionRequest("CREATE", resource, "bookinfo", "one", {**obj, "metadata": meta})
+    MeshAdmission(cluster, cluster.settings).validate(request)
+    return request.warnings
+
+
+@pytest.mark.parametrize(
+    ("resource", "spec", "wanted"),
+    [
+        (HTTP_ROUTES, {"rules": [{}]}, ""),
+        (HTTP_ROUTES, SESSION, "spec.rules[1].sessionPersistence has no effect"),
+        (GRPC_ROUTES, SESSION, "spec.rules[1].sessionPersistence has no effect"),
+        (TLS_ROUTES, {"useDefaultGateways": "All"}, "spec.useDefaultGateways has no effect"),
+        (TLS_ROUTES, {"useDefaultGateways": "None"}, ""),
+        (TCP_ROUTES, {}, "Istio plays TCPRoute only where istiod has PILOT_ENABLE_ALPHA_GATEWAY_API=true"),
+        (BACKEND_TLS_POLICIES, {"options": {"a.b/c": "d"}}, "spec.options has no effect"),
+    ],
+)
+def test_what_is_not_played(resource: str, spec: Obj, wanted: str, cluster_of: Callable[[str], Cluster]) -> None:
+    told = warnings(cluster_of("1.30.3"), resource, {"spec": spec})
+    assert [words[: len(wanted)] for words in told] == ([wanted] if wanted else [])
+
+
+def test_a_control_plane_that_plays_tcp_routes_needs_no_word(cluster_of: Callable[[str], Cluster]) -> None:
+    cluster = cluster_of("1.30.3")
+    cluster.install("Deployment", "deployments.apps", {"1.30.3": "manifests/istiod.yaml"})
+    istiod = cluster.get("deployments.apps", "istiod", "istio-system")
+    assert len(warnings(cluster, TCP_ROUTES, {"spec": {}})) == 1
+    variable = {"name": "PILOT_ENABLE_ALPHA_GATEWAY_API", "value": "true"}
+    istiod["spec"]["template"]["spec"]["containers"][0]["env"].append(variable)
+    cluster.update("deployments.apps", istiod)
+    assert warnings(cluster, TCP_ROUTES, {"spec": {}}) == []
+
+
+@pytest.mark.parametrize(
+    ("release", "classed", "wanted"),
+    [
+        ("1.30.3", True, ["spec.defaultBackend is ignored by Istio"]),
+        (
+            "1.30.3",
+            False,
+            [
+                "no controller here plays this Ingress: Istio plays those with annotation kubernetes.io/ingress.class: "
+                "istio or the name of an IngressClass whose controller is istio.io/ingress-controller"
+            ],
+        ),
+        ("1.2.2", False, ["no controller here plays this Ingress"]),
+        ("1.2.2", True, ["no request reaches it: Istio 1.2 binds", "spec.defaultBackend is ignored by Istio"]),
+    ],
+)
+def test_ingresses(release: str, classed: bool, wanted: list[str], cluster_of: Callable[[str], Cluster]) -> None:
+    given = ingress(rule(path("/")), defaultBackend=backend())
+    if classed:
+        given["metadata"]["annotations"] = {"kubernetes.io/ingress.class": "istio"}
+    told = warnings(cluster_of(release), INGRESSES, given)
+    assert [words[: len(start)] for words, start in zip(told, wanted, strict=True)] == wanted

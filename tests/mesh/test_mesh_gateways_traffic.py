@@ -1,0 +1,382 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gateways seen in traffic through real Envoys: ports, TLS through changes, the way out."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import ssl
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from labkit.ground.routing import VirtualService
+from meshbox.addresses import AddressPlan
+from meshbox.mesh import gateways
+from meshbox.mesh.certificates import Authority, Identity
+from meshbox.mesh.http_routes import Site, http_routes
+
+from .bookshop import Bookshop, gateway_server
+from .world import App, Reply
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+Obj = dict[str, Any]
+
+INGRESS = {"app": "istio-ingressgateway", "istio": "ingressgateway"}
+EGRESS = {"app": "istio-egressgateway", "istio": "egressgateway"}
+SYSTEM = "istio-system"
+
+
+class Border(Bookshop):
+    """A mesh with a client, one server, both gateways, and somebody outside."""
+
+    async def open(self) -> None:
+        await self.start()
+        self._sentinels = 0
+        self.apps = {name: App(name) for name in ("client", "books", "outside")}
+        targets = (80, 443) if self.settings.legacy else (8080, 8443)
+        ports = [
+            {"name": name, "port": port, "targetPort": target}
+            for name, port, target in (("http2", 80, targets[0]), ("https", 443, targets[1]))
+        ]
+        for labels in (INGRESS, EGRESS):
+            self.service(labels["app"], ports, SYSTEM, labels)
+        for name in ("client", "books"):
+            self.service(name)
+            await self.pod(name, {"app": name, "version": "v1"}, app=self.apps[name])
+        for name, labels in (("ingress", INGRESS), ("egress", EGRESS)):
+            unprivileged = not self.settings.legacy
+            await self.pod(name, labels, namespace=SYSTEM, role="router", ports=(), unprivileged=unprivileged)
+        await self.pod(
+            "outside", {"app": "outside"}, namespace="plain", role="", ports=(7070,), app=self.apps["outside"]
+        )
+        await self.ready()
+        self.authority = Authority(self.settings.home / "public")
+        self.authority.load()
+
+    def port(self, number: int) -> int:
+        """Where the gateways' pods listen for a port of their Services."""
+        return self.settings.plan.port(number if self.settings.legacy else {80: 8080, 443: 8443}.get(number, number))
+
+    def secret(self, name: str, **data: str) -> None:
+        encoded = {key.replace("_", "."): base64.b64encode(text.encode()).decode() for key, text in data.items()}
+        self.objects.put(
+            "secrets", {"metadata": {"name": name, "namespace": SYSTEM}, "type": "Opaque", "data": encoded}
+        )
+
+    def client_context(self, identity: Identity | None = None) -> ssl.SSLContext:
+        """Of a client that trusts anybody, and shows `identity`."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        if identity is not None:
+            file = self.settings.home / "client.pem"
+            file.write_text(identity.key + identity.chain)
+            context.load_cert_chain(file)
+        return context
+
+    async def secure(self, identity: Identity | None = None, host: str = "books.test") -> int:
+        """Status of one request over TLS through the ingress gateway; 0 where the connection is cut."""
+        try:
+            reply = await self.http(
+                self.pods["ingress"].ip,
+                self.port(443),
+                headers={"host": host},
+                tls=self.client_context(identity),
+                server_hostname=host,
+            )
+        except (OSError, asyncio.IncompleteReadError):
+            return 0
+        return reply.status
+
+    async def certificate(self) -> bytes:
+        """What the ingress gateway shows; empty where the connection is cut."""
+        with contextlib.suppress(OSError):
+            _, writer = await asyncio.open_connection(
+                self.pods["ingress"].ip, self.port(443), ssl=self.client_context(), server_hostname="books.test"
+            )
+            shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+            writer.close()
+            return bytes(shown)
+        return b""
+
+    async def becomes(self, what: Any, value: object, words: str) -> None:
+        async def reached() -> bool:
+            return bool(await what() == value)
+
+        await self.until(reached, words)
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module", params=["1.2.2", "1.30.3"])
+async def border(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, plan: AddressPlan
+) -> AsyncIterator[Border]:
+    border = Border(tmp_path_factory.mktemp("mesh"), plan, request.param)
+    try:
+        await border.open()
+        yield border
+    finally:
+        await border.stop()
+
+
+def gateway(*servers: Obj, selector: str = "ingressgateway") -> Obj:
+    return {"selector": {"istio": selector}, "servers": list(servers)}
+
+
+def to_books(*gateways: str, host: str = "*", **rule: Any) -> Obj:
+    target = {"destination": {"host": "books", "port": {"number": 9080}}}
+    return {"hosts": [host], "gateways": list(gateways), "http": [{"route": [target], **rule}]}
+
+
+def der(identity: Identity) -> bytes:
+    return ssl.PEM_cert_to_DER_cert(identity.chain[: identity.chain.index("-----END") + 25])
+
+
+async def test_a_gateway_names_the_port_of_its_service(border: Border) -> None:
+    by_port = {"match": [{"port": 80, "uri": {"prefix": "/by-port"}}], "redirect": {"uri": "/seen"}}
+    routed = to_books("plain")
+    routed["http"].insert(0, by_port)
+    async with border.rules(("Gateway", "plain", gateway(gateway_server(80))), ("VirtualService", "plain", routed)):
+        where = border.pods["ingress"].ip, border.port(80)
+        reply = await border.http(*where)
+        assert (reply.status, reply.headers["x-app"]) == (200, "books")
+        assert (await border.http(*where, "/by-port")).headers["location"].endswith("/seen")
+    assert border.objects.warnings("plain") == []
+
+
+async def test_a_port_of_the_service_and_one_of_the_pods_are_one_listener(border: Border) -> None:
+    if border.settings.legacy:
+        pytest.skip("Istio 1.2 takes every number as it is written")
+    whole = to_books("own")
+    part = to_books("pods", match=[{"uri": {"prefix": "/x"}}], headers={"request": {"set": {"x-part": "yes"}}})
+    async with border.rules(
+        ("Gateway", "own", gateway(gateway_server(80))),
+        ("Gateway", "pods", gateway(gateway_server(8080))),
+        ("VirtualService", "own", whole),
+        ("VirtualService", "pods", part),
+    ):
+        where = border.pods["ingress"].ip, border.port(80)
+        assert (await border.http(*where, "/x")).json["headers"]["x-part"] == "yes"
+        assert "x-part" not in (await border.http(*where, "/y")).json["headers"]
+
+
+@contextlib.asynccontextmanager
+async def secured(border: Border, **tls: Any) -> AsyncIterator[Obj]:
+    """An HTTPS server with the credential `books-cert`."""
+    server = gateway_server(443, "books.test", "HTTPS", tls={"credentialName": "books-cert", "mode": "SIMPLE", **tls})
+    made = gateway(server)
+    try:
+        async with border.rules(
+            ("Gateway", "secure", made), ("VirtualService", "secure", to_books("secure", host="books.test"))
+        ):
+            yield made
+    finally:
+        for secret in border.objects.list("secrets", SYSTEM):
+            border.objects.drop("secrets", secret["metadata"]["name"], SYSTEM)
+        border.objects.forget_events()
+
+
+def pair(identity: Identity) -> dict[str, str]:
+    return {"tls_crt": identity.chain, "tls_key": identity.key}
+
+
+async def test_a_secure_gateway_may_go_and_come_and_so_may_its_secret(border: Border) -> None:
+    own = border.authority.issue("https://books.test")
+    async with secured(border) as made:
+        assert await border.secure() == 0
+        (said,) = border.objects.warnings("secure")
+        assert "there is no Secret istio-system/books-cert" in said
+        border.secret("books-cert", **pair(own))
+        await border.becomes(border.secure, 200, "TLS is served when the Secret comes after the Gateway")
+        channel = border.mesh._proxies[SYSTEM, "ingress"].channel("secrets", "kubernetes://books-cert")
+        for _ in range(2):
+            border.remove("gateways.networking.istio.io", "secure")
+            await border.until(lambda: channel.sent < 0, "the gateway has let go of the secret")
+            border.istio("Gateway", "secure", made)
+            await border.becomes(border.secure, 200, "TLS is served again")
+        border.objects.drop("secrets", "books-cert", SYSTEM)
+        await border.follow()
+        other = border.authority.issue("https://books.test")
+        border.secret("books-cert", **pair(other))
+        await border.becomes(border.certificate, der(other), "the Secret that was made again is used")
+        assert border.objects.warnings("ingress") == []
+
+
+async def test_a_certificate_is_rotated_without_a_failed_request(border: Border) -> None:
+    border.secret("books-cert", **pair(border.authority.issue("https://books.test")))
+    async with secured(border):
+        await border.becomes(border.secure, 200, "TLS is served")
+        statuses: list[int] = []
+        stop = asyncio.Event()
+
+        async def calling() -> None:
+            while not stop.is_set():
+                statuses.append(await border.secure())
+
+        caller = asyncio.create_task(calling())
+        for _ in range(5):
+            renewed = border.authority.issue("https://books.test")
+            border.secret("books-cert", **pair(renewed))
+            await border.becomes(border.certificate, der(renewed), "the new certificate is shown")
+        stop.set()
+        await caller
+        assert set(statuses) == {200}
+
+
+async def test_a_secret_that_cannot_be_used_changes_nothing_and_is_told(border: Border) -> None:
+    good = border.authority.issue("https://books.test")
+    border.secret("books-cert", **pair(good))
+    async with secured(border):
+        await border.becomes(border.secure, 200, "TLS is served")
+        stranger = border.authority.issue("https://other.test")
+        border.secret("books-cert", tls_crt=good.chain, tls_key=stranger.key)
+        await border.until(lambda: border.objects.warnings("secure"), "the Gateway says what is wrong")
+        await border.follow()
+        (said,) = border.objects.warnings("secure")
+        assert said.startswith(
+            "servers[0].tls.credentialName: Secret istio-system/books-cert has a key at tls.key that"
+        )
+        assert await border.certificate() == der(good)
+        assert border.objects.warnings("ingress") == []
+
+
+@pytest.mark.parametrize("separate", [False, True], ids=["in-the-secret", "in-one-of-its-own"])
+async def test_clients_are_asked_for_certificates_once_it_is_known_whose(border: Border, separate: bool) -> None:
+    own = border.authority.issue("https://books.test")
+    # What a proxy has once been given it keeps: each a Secret of its own.
+    name = "books-alone" if separate else "books-whole"
+    border.secret(name, **pair(own))
+    async with secured(border, mode="MUTUAL", credentialName=name):
+        caller = border.authority.issue("https://caller.test")
+        assert await border.secure(caller) == 0
+        (said,) = border.objects.warnings("secure")
+        assert f"Secret istio-system/{name} has no ca.crt" in said
+        if separate:
+            border.secret(f"{name}-cacert", cacert=border.authority.root)
+        else:
+            border.secret(name, **pair(own), ca_crt=border.authority.root)
+
+        async def served() -> int:
+            return await border.secure(caller)
+
+        await border.becomes(served, 200, "a client with a certificate is let in")
+        assert await border.secure() == 0
+        assert border.objects.warnings("ingress") == []
+
+
+def outside(border: Border, tls_port: int) -> Obj:
+    address = border.pods["outside"].ip
+    ports = [
+        {"number": 80, "name": "http-port", "protocol": "HTTP"},
+        {"number": 443, "name": "https", "protocol": "TLS" if not border.settings.legacy else "HTTPS"},
+    ]
+    endpoint = {"address": address, "ports": {"http-port": border.settings.plan.port(7070), "https": tls_port}}
+    return {
+        "hosts": ["out.test"],
+        "location": "MESH_EXTERNAL",
+        "ports": ports,
+        "resolution": "STATIC",
+        "endpoints": [endpoint],
+    }
+
+
+async def test_requests_leave_through_the_egress_gateway(border: Border) -> None:
+    through = {"host": f"istio-egressgateway.{SYSTEM}.svc.cluster.local", "subset": "out", "port": {"number": 80}}
+    marked = {"headers": {"request": {"set": {"x-way": "egress"}}}}
+    http = [
+        {"match": [{"gateways": ["mesh"], "port": 80}], "route": [{"destination": through, "weight": 100}]},
+        {
+            "match": [{"gateways": ["way-out"], "port": 80}],
+            "route": [{"destination": {"host": "out.test", "port": {"number": 80}}, "weight": 100}],
+            **marked,
+        },
+    ]
+    rule = {"host": through["host"], "subsets": [{"name": "out"}]}
+    async with border.rules(
+        ("ServiceEntry", "out", outside(border, 7443)),
+        ("Gateway", "way-out", gateway(gateway_server(80, "out.test"), selector="egressgateway")),
+        ("DestinationRule", "way-out", rule),
+        ("VirtualService", "out", {"hosts": ["out.test"], "gateways": ["way-out", "mesh"], "http": http}),
+    ):
+
+        async def way() -> str:
+            reply = await border.call("client", "out.test", port=80, headers={"host": "out.test"})
+            return str(reply.json["headers"].get("x-way", "")) if reply.status == 200 else ""
+
+        await border.becomes(way, "egress", "the request goes through the egress gateway")
+        assert border.apps["outside"].seen[-1][2]["x-way"] == "egress"
+
+
+async def test_tls_leaves_through_the_egress_gateway_as_it_is(border: Border) -> None:
+    identity = border.authority.issue("https://out.test")
+    file = border.settings.home / "outside.pem"
+    file.write_text(identity.key + identity.chain)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    server = await asyncio.start_server(border.apps["outside"].serve, border.pods["outside"].ip, 0, ssl=context)
+    through = {"host": f"istio-egressgateway.{SYSTEM}.svc.cluster.local", "port": {"number": 443}}
+    match: Obj = {"port": 443, "sniHosts": ["out.test"]}
+    tls = [
+        {"match": [{**match, "gateways": ["mesh"]}], "route": [{"destination": through}]},
+        {
+            "match": [{**match, "gateways": ["way-out"]}],
+            "route": [{"destination": {"host": "out.test", "port": {"number": 443}}}],
+        },
+    ]
+    passing = gateway_server(443, "out.test", "TLS", tls={"mode": "PASSTHROUGH"})
+    async with (
+        server,
+        border.rules(
+            ("ServiceEntry", "out", outside(border, server.sockets[0].getsockname()[1])),
+            ("Gateway", "way-out", gateway(passing, selector="egressgateway")),
+            ("VirtualService", "out", {"hosts": ["out.test"], "gateways": ["way-out", "mesh"], "tls": tls}),
+        ),
+    ):
+        log = border.pods["egress"].log
+        assert log is not None
+        before = log.read_text().count("out.test")
+
+        async def answered() -> int:
+            reply: Reply | None = None
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                reader, writer = await border.captured("client", "10.9.9.9", 443)
+                await writer.start_tls(border.client_context(), server_hostname="out.test")
+                reply = await border._ask(reader, writer, "/", "GET", {"host": "out.test"})
+            return reply.status if reply else 0
+
+        await border.becomes(answered, 200, "TLS passes through the egress gateway")
+        await border.until(lambda: log.read_text().count("out.test") > before, "the egress gateway has passed it on")
+
+
+async def test_a_refusal_names_the_object_that_was_refused_and_no_other(
+    border: Border, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def routes(site: Site, one: VirtualService) -> list[Obj]:
+        found = http_routes(site, one)
+        return [{**route, "match": {"safe_regex": {"regex": "("}}} for route in found] if one.name == "wrong" else found
+
+    # Whatever is known to be refused never gets as far as this.
+    monkeypatch.setattr(gateways, "http_routes", routes)
+    shown = gateway(gateway_server(80))
+    routed = to_books("shown")
+    async with border.rules(("Gateway", "shown", shown), ("VirtualService", "fine", routed)):
+        border.istio("DestinationRule", "beside", {"host": "books", "subsets": [{"name": "all"}]})
+        border.istio("VirtualService", "wrong", to_books("shown", host="wrong.test"))
+        await border.until(lambda: border.objects.warnings("ingress"), "the gateway's pod says it")
+        (said,) = border.objects.warnings("ingress")
+        table = f"http.{80 if border.settings.legacy else 8080}"
+        assert said.startswith(
+            f"Envoy refused routes {table}, made of virtualservices bookinfo/wrong, and goes on with"
+        )
+        (said,) = border.objects.warnings("wrong")
+        assert said.startswith(
+            f"the Envoy of pod istio-system/ingress refused routes {table}, which this object is part of"
+        )
+        assert border.objects.warnings("fine") == border.objects.warnings("beside") == []
+        assert (await border.http(border.pods["ingress"].ip, border.port(80))).status == 200
+        border.remove("destinationrules.networking.istio.io", "beside")
+    border.objects.forget_events()
