@@ -352,6 +352,27 @@ async def test_tls_leaves_through_the_egress_gateway_as_it_is(border: Border) ->
         await border.until(lambda: log.read_text().count("out.test") > before, "the egress gateway has passed it on")
 
 
+async def test_a_sidecars_own_tls_passes_by_its_server_name(border: Border) -> None:
+    name = "outbound_.9080_._.books.bookinfo.svc.cluster.local"
+    caller = border.mesh._authority.identity("spiffe://cluster.local/ns/other/sa/far")
+    context = border.client_context(Identity(caller.chain, caller.key, caller.renew))
+    context.set_alpn_protocols(["istio"])
+    passing = gateway_server(15443, "*.bookinfo.svc.cluster.local", "TLS", tls={"mode": "AUTO_PASSTHROUGH"})
+    mutual = {"host": "books", "trafficPolicy": {"tls": {"mode": "ISTIO_MUTUAL"}}}
+    async with border.rules(("Gateway", "passing", gateway(passing)), ("DestinationRule", "books", mutual)):
+
+        async def caller_of_books() -> str:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                reply = await border.http(border.pods["ingress"].ip, 15443, tls=context, server_hostname=name)
+                return str(reply.json["headers"].get("x-forwarded-client-cert", ""))
+            return ""
+
+        await border.until(caller_of_books, "it comes to the Service that its server name says")
+        assert "URI=spiffe://cluster.local/ns/other/sa/far" in await caller_of_books()
+        context.set_alpn_protocols(["http/1.1"])
+        assert await caller_of_books() == ""
+
+
 async def test_a_refusal_names_the_object_that_was_refused_and_no_other(
     border: Border, monkeypatch: pytest.MonkeyPatch
 ) -> None:
