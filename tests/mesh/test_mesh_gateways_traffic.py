@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ import pytest_asyncio
 from labkit.ground.routing import VirtualService
 from meshbox.addresses import AddressPlan
 from meshbox.mesh import gateways
-from meshbox.mesh.certificates import Identity
+from meshbox.mesh.certificates import Authority, Identity
 from meshbox.mesh.http_routes import Site, http_routes
 
 from .bookshop import gateway_server
@@ -165,6 +166,18 @@ async def test_clients_are_asked_for_certificates_once_it_is_known_whose(border:
         await border.becomes(served, 200, "a client with a certificate is let in")
         assert await border.secure() == 0
         assert border.objects.warnings("ingress") == []
+
+
+async def test_clients_may_show_certificates_but_no_strangers(border: Border, tmp_path: Path) -> None:
+    if border.settings.legacy:
+        pytest.skip("Istio 1.2 has no OPTIONAL_MUTUAL")
+    stranger = Authority(tmp_path)
+    stranger.load()
+    border.secret("books-asked", **pair(border.authority.issue("https://books.test")), ca_crt=border.authority.root)
+    async with secured(border, mode="OPTIONAL_MUTUAL", credentialName="books-asked"):
+        await border.becomes(border.secure, 200, "a client without a certificate is let in")
+        assert await border.secure(border.authority.issue("https://caller.test")) == 200
+        assert await border.secure(stranger.issue("https://caller.test")) == 0
 
 
 def outside(border: Border, tls_port: int) -> Obj:
