@@ -9,6 +9,7 @@ from labkit.ground.hosts import within
 from labkit.ground.routing import VirtualService
 from meshbox.doors import peer_check
 from meshbox.mesh.authorization import network_filters
+from meshbox.mesh.auto_passthrough import passing_chains
 from meshbox.mesh.envoy import Json, extension
 from meshbox.mesh.gateway_servers import Served, served_gateways
 from meshbox.mesh.http_routes import Site, http_routes
@@ -71,6 +72,8 @@ def _server_chains(proxy: Proxy, scope: Scope, server: Served, tables: dict[str,
     match: Json = {"server_names": server.names} if server.names else {"transport_protocol": "tls"}
     site = _site(proxy, scope, server)
     bound = _bound(scope, server)
+    if server.tls.get("mode") == "AUTO_PASSTHROUGH":
+        return list(passing_chains(proxy, scope, server))
     if not server.ends_tls:
         rules = tls_rules if server.secure else tcp_rules
         routes = [route for one in bound for route in rules(site, one)]

@@ -141,10 +141,11 @@ def _applies(snapshot: Snapshot, obj: View, workload: Workload) -> bool:
 
 
 def _texts(value: object) -> Iterator[str]:
-    """Every text in a part of a configuration."""
+    """Every text and every key in a part of a configuration: policies are keys."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
+        yield from value
         for inner in value.values():
             yield from _texts(inner)
     elif isinstance(value, list):

@@ -9,6 +9,7 @@ from typing import Any
 
 from meshbox.mesh import clusters, gateways, inbound, listeners
 from meshbox.mesh.authorization import route_config
+from meshbox.mesh.auto_passthrough import passing_clusters
 from meshbox.mesh.envoy import Json, encode, typed
 from meshbox.mesh.managers import Proxy
 from meshbox.mesh.memo import Identity
@@ -53,6 +54,7 @@ def _config(snapshot: Snapshot, workload: Workload, scope: Scope) -> Config:
     if workload.proxy == "router":
         proxy, found = _proxy(snapshot, workload, scope)
         made, tables = gateways.gateway(proxy, scope)
+        found |= passing_clusters(found, made)
         return Config(found, {n: encode(v) for n, v in made.items()}, _tables(tables, **_rules(proxy)))
     own = snapshot.memo(
         ("own", _own(snapshot, workload), scope.key, scope.inside_tcp), lambda: _without_http(snapshot, workload, scope)

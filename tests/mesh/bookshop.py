@@ -98,8 +98,9 @@ class Bookshop(World):
         return all(
             channel.version in (channel.acknowledged, channel.refused)
             for state in self.mesh._proxies.values()
-            for channel in state.channels.values()
-            if channel.sent >= 0
+            for (kind, _), channel in state.channels.items()
+            # Who lets go of a secret as soon as it has it never says that it took it.
+            if channel.sent >= 0 and kind != "secrets"
         )
 
     async def many(self, count: int, path: str = "/", host: str = "reviews", **options: Any) -> Counter[str]:

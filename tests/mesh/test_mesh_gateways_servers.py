@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from meshbox.mesh.certificates import Authority, Identity
+from meshbox.mesh.credentials import secret_of
 from meshbox.mesh.gateway_notices import GatewayNotices
 from meshbox.mesh.gateway_servers import listening_port, served_gateways
+from meshbox.mesh.refusals import ingredients, named
 from meshbox.mesh.translate import Config, translate
 
 from .cluster import Cluster
@@ -336,3 +338,45 @@ def test_who_applies_a_gateway_is_warned_of_ports_that_nobody_may_listen_on(
             assert len(found) == (warned and name == "unknown"), options.warnings
     finally:
         cluster.close()
+
+
+@pytest.mark.parametrize(
+    ("resource", "place"),
+    [
+        ("kubernetes://shop", ("istio-system", "shop", False)),
+        ("kubernetes://shop-cacert", ("istio-system", "shop-cacert", True)),
+        ("kubernetes-gateway://other/shop", ("other", "shop", False)),
+        ("file-cert:/a~/b", None),
+        ("default", None),
+    ],
+)
+def test_where_the_secret_of_a_resource_lies(resource: str, place: tuple[str, str, bool] | None) -> None:
+    assert secret_of(resource, "istio-system") == place
+
+
+def test_what_was_refused_is_traced_to_the_objects_it_was_made_of() -> None:
+    rule = istio("for-details", {"host": "details", "subsets": [{"name": "all"}]}, age=1)
+    objects: Json = {
+        "gateways": [gateway(server(8080)), gateway(server(8081), name="other", age=1)],
+        "virtual_services": [routed("*"), routed("*", gateways=("other",), name="away", age=1)],
+        "destination_rules": [rule, istio("for-ratings", {"host": "ratings"}, age=2)],
+        "authorization_policies": [
+            istio("rules", {"rules": [{}]}, "istio-system"),
+            istio("elsewhere", {"rules": [{}]}),
+        ],
+    }
+    snap = snapshot(pods=[unprivileged()], **objects)
+    proxy = workload(snap, "ingress", "istio-system")
+    found = translate(snap, proxy)
+
+    def refused(what: str, *resources: bytes, recent: tuple[str, ...] = ()) -> list[str]:
+        return list(named(ingredients(snap, proxy, what, resources), recent))
+
+    table_8080, listener_8080 = found.routes["http.8080"], found.listeners["0.0.0.0_8080"]
+    cluster = found.clusters["outbound|9080|all|details.bookinfo.svc.cluster.local"]
+    whole = ["virtualservices bookinfo/vs", "authorizationpolicies istio-system/rules", "gateways bookinfo/gw"]
+    assert refused("routes http.8080", table_8080) == whole
+    assert refused("routes http.8080", table_8080, recent=("gateways bookinfo/gw", "sidecars x/y")) == whole[2:]
+    assert refused("routes http.8080", table_8080, recent=("sidecars x/y",)) == whole
+    assert refused("listeners", listener_8080) == ["gateways bookinfo/gw"]
+    assert refused("clusters", cluster) == ["destinationrules bookinfo/for-details", "services bookinfo/details"]

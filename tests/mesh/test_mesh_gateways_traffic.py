@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import ssl
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,96 +19,13 @@ from meshbox.mesh import gateways
 from meshbox.mesh.certificates import Authority, Identity
 from meshbox.mesh.http_routes import Site, http_routes
 
-from .bookshop import Bookshop, gateway_server
-from .world import App, Reply
+from .bookshop import gateway_server
+from .border import SYSTEM, Border, der, gateway, pair, to_books
+from .world import Reply
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 Obj = dict[str, Any]
-
-INGRESS = {"app": "istio-ingressgateway", "istio": "ingressgateway"}
-EGRESS = {"app": "istio-egressgateway", "istio": "egressgateway"}
-SYSTEM = "istio-system"
-
-
-class Border(Bookshop):
-    """A mesh with a client, one server, both gateways, and somebody outside."""
-
-    async def open(self) -> None:
-        await self.start()
-        self._sentinels = 0
-        self.apps = {name: App(name) for name in ("client", "books", "outside")}
-        targets = (80, 443) if self.settings.legacy else (8080, 8443)
-        ports = [
-            {"name": name, "port": port, "targetPort": target}
-            for name, port, target in (("http2", 80, targets[0]), ("https", 443, targets[1]))
-        ]
-        for labels in (INGRESS, EGRESS):
-            self.service(labels["app"], ports, SYSTEM, labels)
-        for name in ("client", "books"):
-            self.service(name)
-            await self.pod(name, {"app": name, "version": "v1"}, app=self.apps[name])
-        for name, labels in (("ingress", INGRESS), ("egress", EGRESS)):
-            unprivileged = not self.settings.legacy
-            await self.pod(name, labels, namespace=SYSTEM, role="router", ports=(), unprivileged=unprivileged)
-        await self.pod(
-            "outside", {"app": "outside"}, namespace="plain", role="", ports=(7070,), app=self.apps["outside"]
-        )
-        await self.ready()
-        self.authority = Authority(self.settings.home / "public")
-        self.authority.load()
-
-    def port(self, number: int) -> int:
-        """Where the gateways' pods listen for a port of their Services."""
-        return self.settings.plan.port(number if self.settings.legacy else {80: 8080, 443: 8443}.get(number, number))
-
-    def secret(self, name: str, **data: str) -> None:
-        encoded = {key.replace("_", "."): base64.b64encode(text.encode()).decode() for key, text in data.items()}
-        self.objects.put(
-            "secrets", {"metadata": {"name": name, "namespace": SYSTEM}, "type": "Opaque", "data": encoded}
-        )
-
-    def client_context(self, identity: Identity | None = None) -> ssl.SSLContext:
-        """Of a client that trusts anybody, and shows `identity`."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        if identity is not None:
-            file = self.settings.home / "client.pem"
-            file.write_text(identity.key + identity.chain)
-            context.load_cert_chain(file)
-        return context
-
-    async def secure(self, identity: Identity | None = None, host: str = "books.test") -> int:
-        """Status of one request over TLS through the ingress gateway; 0 where the connection is cut."""
-        try:
-            reply = await self.http(
-                self.pods["ingress"].ip,
-                self.port(443),
-                headers={"host": host},
-                tls=self.client_context(identity),
-                server_hostname=host,
-            )
-        except (OSError, asyncio.IncompleteReadError):
-            return 0
-        return reply.status
-
-    async def certificate(self) -> bytes:
-        """What the ingress gateway shows; empty where the connection is cut."""
-        with contextlib.suppress(OSError):
-            _, writer = await asyncio.open_connection(
-                self.pods["ingress"].ip, self.port(443), ssl=self.client_context(), server_hostname="books.test"
-            )
-            shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
-            writer.close()
-            return bytes(shown)
-        return b""
-
-    async def becomes(self, what: Any, value: object, words: str) -> None:
-        async def reached() -> bool:
-            return bool(await what() == value)
-
-        await self.until(reached, words)
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module", params=["1.2.2", "1.30.3"])
@@ -121,19 +38,6 @@ async def border(
         yield border
     finally:
         await border.stop()
-
-
-def gateway(*servers: Obj, selector: str = "ingressgateway") -> Obj:
-    return {"selector": {"istio": selector}, "servers": list(servers)}
-
-
-def to_books(*gateways: str, host: str = "*", **rule: Any) -> Obj:
-    target = {"destination": {"host": "books", "port": {"number": 9080}}}
-    return {"hosts": [host], "gateways": list(gateways), "http": [{"route": [target], **rule}]}
-
-
-def der(identity: Identity) -> bytes:
-    return ssl.PEM_cert_to_DER_cert(identity.chain[: identity.chain.index("-----END") + 25])
 
 
 async def test_a_gateway_names_the_port_of_its_service(border: Border) -> None:
@@ -178,10 +82,6 @@ async def secured(border: Border, **tls: Any) -> AsyncIterator[Obj]:
         for secret in border.objects.list("secrets", SYSTEM):
             border.objects.drop("secrets", secret["metadata"]["name"], SYSTEM)
         border.objects.forget_events()
-
-
-def pair(identity: Identity) -> dict[str, str]:
-    return {"tls_crt": identity.chain, "tls_key": identity.key}
 
 
 async def test_a_secure_gateway_may_go_and_come_and_so_may_its_secret(border: Border) -> None:
@@ -268,6 +168,18 @@ async def test_clients_are_asked_for_certificates_once_it_is_known_whose(border:
         assert border.objects.warnings("ingress") == []
 
 
+async def test_clients_may_show_certificates_but_no_strangers(border: Border, tmp_path: Path) -> None:
+    if border.settings.legacy:
+        pytest.skip("Istio 1.2 has no OPTIONAL_MUTUAL")
+    stranger = Authority(tmp_path)
+    stranger.load()
+    border.secret("books-asked", **pair(border.authority.issue("https://books.test")), ca_crt=border.authority.root)
+    async with secured(border, mode="OPTIONAL_MUTUAL", credentialName="books-asked"):
+        await border.becomes(border.secure, 200, "a client without a certificate is let in")
+        assert await border.secure(border.authority.issue("https://caller.test")) == 200
+        assert await border.secure(stranger.issue("https://caller.test")) == 0
+
+
 def outside(border: Border, tls_port: int) -> Obj:
     address = border.pods["outside"].ip
     ports = [
@@ -350,6 +262,27 @@ async def test_tls_leaves_through_the_egress_gateway_as_it_is(border: Border) ->
 
         await border.becomes(answered, 200, "TLS passes through the egress gateway")
         await border.until(lambda: log.read_text().count("out.test") > before, "the egress gateway has passed it on")
+
+
+async def test_a_sidecars_own_tls_passes_by_its_server_name(border: Border) -> None:
+    name = "outbound_.9080_._.books.bookinfo.svc.cluster.local"
+    caller = border.mesh._authority.identity("spiffe://cluster.local/ns/other/sa/far")
+    context = border.client_context(Identity(caller.chain, caller.key, caller.renew))
+    context.set_alpn_protocols(["istio"])
+    passing = gateway_server(15443, "*.bookinfo.svc.cluster.local", "TLS", tls={"mode": "AUTO_PASSTHROUGH"})
+    mutual = {"host": "books", "trafficPolicy": {"tls": {"mode": "ISTIO_MUTUAL"}}}
+    async with border.rules(("Gateway", "passing", gateway(passing)), ("DestinationRule", "books", mutual)):
+
+        async def caller_of_books() -> str:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                reply = await border.http(border.pods["ingress"].ip, 15443, tls=context, server_hostname=name)
+                return str(reply.json["headers"].get("x-forwarded-client-cert", ""))
+            return ""
+
+        await border.until(caller_of_books, "it comes to the Service that its server name says")
+        assert "URI=spiffe://cluster.local/ns/other/sa/far" in await caller_of_books()
+        context.set_alpn_protocols(["http/1.1"])
+        assert await caller_of_books() == ""
 
 
 async def test_a_refusal_names_the_object_that_was_refused_and_no_other(
