@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from meshbox.contracts import AdmissionRequest, Objects
-from meshbox.mesh.inject import inject
+from meshbox.mesh.inject import inject, warn
 from meshbox.mesh.istio_validation import validate
 from meshbox.mesh.istio_validation.verdicts import Verdicts
 from meshbox.mesh.pilot_metrics import MeshMonitor
@@ -36,9 +36,11 @@ class MeshAdmission:
         self._verdicts = verdicts or Verdicts(legacy=settings.legacy)
 
     def mutate(self, request: AdmissionRequest) -> None:
-        """Inject the sidecar."""
+        """Inject the sidecar; say of workloads what of their sidecars is not played."""
         if request.resource == "pods" and request.operation == "CREATE" and not request.subresource:
             inject(self._objects, self._settings, request, self._monitor)
+        elif request.operation != "DELETE" and not request.subresource:
+            warn(request, legacy=self._settings.legacy)
 
     def validate(self, request: AdmissionRequest) -> None:
         """Refuse what Istio refuses."""

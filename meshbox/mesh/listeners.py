@@ -266,7 +266,8 @@ def application_ports(proxy: Proxy) -> dict[int, _Owner]:
             for target in proxy.snapshot.target_ports(service, port, key):
                 if found.get(target) is None:
                     found[target] = (service, port)
-    return {port: owner for port, owner in sorted(found.items()) if port not in _RESERVED}
+    takes = proxy.workload.interception.takes_inbound
+    return {port: owner for port, owner in sorted(found.items()) if port not in _RESERVED and takes(port)}
 
 
 def _raw_ports(proxy: Proxy) -> set[int]:

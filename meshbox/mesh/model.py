@@ -10,12 +10,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from labkit.ground import reading
 from labkit.ground.hosts import DOMAIN, visible
 from meshbox.contracts import View
+from meshbox.interception import EVERYTHING, Interception
 from meshbox.mesh.settings import mesh_settings, number
 from meshbox.port_protocols import HTTP_PROTOCOLS, TLS_PROTOCOLS, protocol_of
 
 if TYPE_CHECKING:
+    from meshbox.typed.containers import Container
     from meshbox.typed.pods import Pod
     from meshbox.typed.services import ConfigMap
 
@@ -43,6 +46,21 @@ def annotations_of(obj: View) -> dict[str, str]:
     return obj["metadata"].get("annotations") or {}
 
 
+def _own_tracing(proxy: Container | None) -> tuple[float, str]:
+    """What the settings of one proxy say of its spans."""
+    variables = (proxy or {}).get("env") or []
+    text = next((e.get("value") or "" for e in variables if e.get("name") == "PROXY_CONFIG"), "")
+    if '"tracing"' not in text:
+        return -1.0, ""
+    try:
+        found = reading.json_value(text)["tracing"]
+        address = str((found.get("zipkin") or {}).get("address") or "")
+    except (reading.ReadingError, AttributeError, KeyError, TypeError):
+        return -1.0, ""
+    port = address.partition(":")[2]
+    return number(found.get("sampling"), -1.0), address if not port or port.isdigit() else ""
+
+
 @dataclass(frozen=True)
 class Workload:
     """One pod, as proxies and telemetry see it.
@@ -58,6 +76,9 @@ class Workload:
         proxy: "sidecar", "router" (a gateway) or "" without a proxy.
         ports: The ports its containers declare, the proxy's own excepted.
         unprivileged: Whether its proxy may not bind ports below 1024.
+        interception: What its sidecar takes of its connections.
+        tracing: What its proxy's own settings say: percentage of requests traced (negative: nothing), and where spans
+            go.
     """
 
     pod: str
@@ -70,6 +91,8 @@ class Workload:
     proxy: str = ""
     ports: tuple[int, ...] = ()
     unprivileged: bool = False
+    interception: Interception = EVERYTHING
+    tracing: tuple[float, str] = (-1.0, "")
 
     def __hash__(self) -> int:
         return hash((self.namespace, self.pod))
@@ -111,6 +134,8 @@ class Workload:
             proxy=role,
             ports=tuple(sorted(ports)),
             unprivileged=unprivileged,
+            interception=Interception.of(spec),
+            tracing=_own_tracing(proxy),
         )
 
     @property
