@@ -9,7 +9,7 @@ from typing import Any
 from meshbox.doors import peer_check
 from meshbox.images.context import ContainerContext
 from meshbox.images.proxy.agent import Agent
-from meshbox.images.proxy.status_port import agent_route, filters, inside_routes, status
+from meshbox.images.proxy.status_port import agent_route, filters, inside_routes, looks_itself, status
 from meshbox.settings import XDS_PORT
 
 __all__ = ["ADMIN_SOCKET", "Agent", "bootstrap"]
@@ -102,15 +102,9 @@ def _admin_routes() -> list[Json]:
         headers = [{"name": ":method", "string_match": {"exact": method}}]
         return {"match": {**match, "headers": headers}, "route": {"cluster": "agent", "timeout": "60s"}}
 
-    switches = [
-        "/quitquitquit",
-        "/logging",
-        "/reset_counters",
-        "/healthcheck/ok",
-        "/healthcheck/fail",
-        "/drain_listeners",
-    ]
-    refused = {"status": 403, "body": {"inline_string": "this sandbox answers GET, and POST to what is harmless\n"}}
+    switches = ["/logging", "/reset_counters", "/healthcheck/ok", "/healthcheck/fail", "/drain_listeners"]
+    said = "this sandbox answers GET, and POST to what is harmless; POST localhost:15020/quitquitquit ends the proxy\n"
+    refused = {"status": 403, "body": {"inline_string": said}}
     return _refuse_origin(
         [
             route("GET", {"prefix": "/"}),
@@ -142,7 +136,8 @@ def _own_listeners(context: ContainerContext, agent: Agent) -> tuple[list[Json],
     ]
     for port in sorted({agent.agent_port, agent.status_port}):
         where = [_address(pod, port), _address(local, port)]
-        listeners.append(_listener(f"status_{port}", where, [inside, outside], [*answers, *merging]))
+        first = [*answers, *(merging if port == agent.agent_port else [])]
+        listeners.append(_listener(f"status_{port}", where, [inside, outside], first))
     return listeners, [*clusters, *metrics]
 
 
@@ -207,6 +202,8 @@ def _stats(context: ContainerContext, agent: Agent) -> Json:
         *({"prefix": p} for p in ("istio", "cluster_manager.", "listener_manager.", "server.")),
         *({"suffix": s} for s in ("downstream_rq_active", "rbac.allowed", "rbac.denied")),
         *agent.stats,
+        # By these Envoy's own answer to a probe knows whether the application is there.
+        *([{"safe_regex": {"regex": r"cluster\.app-probe-[0-9]+\.membership_.*"}}] if looks_itself(context) else []),
         *([{"suffix": "downstream_cx_active"}] if agent.until_idle else []),
         # Of the connection to the control plane, which Istio's own dashboards show.
         *({"exact": f"cluster.{_XDS}.{s}"} for s in ("upstream_cx_active", "update_attempt", "update_success")),

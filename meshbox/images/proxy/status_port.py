@@ -13,7 +13,7 @@ from meshbox.images.context import ContainerContext
 from meshbox.images.proxy.agent import Agent
 from meshbox.interception import Interception
 
-__all__ = ["agent_route", "filters", "inside_routes", "status"]
+__all__ = ["agent_route", "filters", "inside_routes", "looks_itself", "status"]
 
 Json = dict[str, Any]
 
@@ -37,7 +37,6 @@ def inside_routes() -> list[Json]:
     wrong = {"status": 405, "body": {"inline_string": "method not allowed\n"}}
     return [
         agent_route({"path": "/drain", "headers": _POST}, "/drain_listeners?inboundonly&graceful"),
-        agent_route({"path": "/quitquitquit", "headers": _POST}, "/quitquitquit"),
         {"match": {"path": "/quitquitquit"}, "direct_response": wrong},
     ]
 
@@ -69,6 +68,12 @@ def status(context: ContainerContext) -> tuple[list[Json], list[Json], list[Json
             answers.append(_answer(path, name))
         found.append(cluster)
     return routes, found, answers
+
+
+def looks_itself(context: ContainerContext) -> bool:
+    """Whether there is a probe of the application that Envoy answers by its own checks."""
+    told = context.env.get("ISTIO_KUBE_APP_PROBERS") or ""
+    return '"tcpSocket"' in told or '"grpc"' in told
 
 
 def _application(context: ContainerContext, name: str, port: int, host: str) -> Json:
@@ -131,7 +136,21 @@ def _answer(path: str, cluster: str) -> Json:
     }
 
 
-_LUA = """
+_END = """
+function envoy_on_request(handle)
+  local headers = handle:headers()
+  if headers:get(":path") ~= "/quitquitquit" or headers:get(":method") ~= "POST" then return end
+  if headers:get("origin") then return end
+  local host = (headers:get(":authority") or ""):gsub(":%d+$", "")
+  if host ~= "localhost" and host ~= "127.0.0.1" then return end
+  local asked = {[":method"] = "POST", [":path"] = "/quitquitquit", [":authority"] = "localhost"}
+  handle:httpCall("agent", asked, nil, 1000, true)
+  handle:respond({[":status"] = "200"}, "OK\\n")
+end
+"""
+"""Whoever ends the proxy is answered first: an answer of Envoy's own would have to pass the Envoy that ends."""
+
+_MERGE = """
 function envoy_on_request(handle)
   local path = handle:headers():get(":path") or ""
   if path:match("^/stats/prometheus") or path:match("^/metrics") then
@@ -141,6 +160,7 @@ end
 function envoy_on_response(handle)
   local noted = handle:streamInfo():dynamicMetadata():get("labkit")
   if not noted or not noted["merged"] or handle:headers():get(":status") ~= "200" then return end
+  handle:body(true) -- Whole first: nothing of it may have left when more is added.
   local asked = {[":method"] = "GET", [":path"] = PATH, [":authority"] = HOST}
   local headers, more = handle:httpCall(CLUSTER, asked, nil, WAIT)
   if headers and headers[":status"] == "200" and more then
@@ -151,22 +171,21 @@ end
 """
 
 
+def _lua(code: str) -> Json:
+    kind = f"{_EXTENSIONS}filters.http.lua.v3.Lua"
+    source = {"default_source_code": {"inline_string": code}}
+    return {"name": "envoy.filters.http.lua", "typed_config": {"@type": kind, **source}}
+
+
 def filters(context: ContainerContext, agent: Agent) -> tuple[list[Json], list[Json]]:
-    """What adds the application's own metrics to the proxy's, and the cluster of these."""
+    """What ends the proxy, and adds the application's own metrics to the proxy's; and the cluster of these."""
     told = agent.metrics
     port = str(told.get("port") or "80")
     if not told or not port.isdigit() or int(port) == agent.agent_port:
-        return [], []
+        return [_lua(_END)], []
     path = str(told.get("path") or "/metrics")
     values = {"PATH": json.dumps(path), "HOST": f'"localhost:{port}"', "CLUSTER": f'"{_METRICS}"', "WAIT": str(_WAIT)}
-    code = _LUA
+    code = _MERGE
     for name, value in values.items():
         code = code.replace(name, value)
-    lua = {
-        "name": "envoy.filters.http.lua",
-        "typed_config": {
-            "@type": f"{_EXTENSIONS}filters.http.lua.v3.Lua",
-            "default_source_code": {"inline_string": code},
-        },
-    }
-    return [lua], [_application(context, _METRICS, int(port), "")]
+    return [_lua(_END), _lua(code)], [_application(context, _METRICS, int(port), "")]
