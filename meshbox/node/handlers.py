@@ -152,7 +152,9 @@ async def _get(http: HTTPGetAction, container: Container, target: Target) -> Non
         status = int(parts[1])
         if not 200 <= status < 400:
             raise ActionError(f"HTTP probe failed with statuscode: {status}")
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ActionError(f'Get "{url}": read: {(error.strerror or str(error)).lower()}') from error
+    except ValueError as error:
         raise ActionError(f'Get "{url}": {error}') from error
     finally:
         writer.close()
