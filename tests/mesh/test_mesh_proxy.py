@@ -280,6 +280,10 @@ async def test_pilot_agents_commands(
     assert '"state": "LIVE"' in capsys.readouterr().out
     assert await call("request", "GET", "/no/such/page") == 1
     assert await call("wait") == 0
+    assert await call("wait", "--url=http://localhost:15020/nothing", "--timeoutSeconds", "0.1") == 1
+    assert "timeout waiting for Envoy proxy to become ready after 0.1 s" in capsys.readouterr().err
+    assert await call("wait", "--timeoutSeconds", "x") == 1
+    assert await call("request", "--debug-port=15020", "GET", "healthz/ready") == 0
     assert await call("istio-iptables") == 0
     assert "no iptables rules" in capsys.readouterr().out
     monkeypatch.setenv("LABKIT_LOCAL_IP", str(shop.settings.plan.node))

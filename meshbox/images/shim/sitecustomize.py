@@ -119,7 +119,7 @@ def _connections() -> Any:
 
 class _Network:
     def __init__(
-        self, names: _Names, local: str, pod: str, bind: str, capture: str, shift: int, exceptions: str
+        self, names: _Names, local: str, pod: str, bind: str, capture: str, shift: int, exceptions: str = ""
     ) -> None:
         self._names = names
         self._local = local

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 
 from labkit.ground.labels import matches
@@ -11,7 +12,7 @@ from meshbox.contracts import AdmissionRequest, ApiError, Obj, Objects
 from meshbox.mesh import webhooks
 from meshbox.mesh.inject import current as inject_current
 from meshbox.mesh.inject import legacy as inject_legacy
-from meshbox.mesh.inject.annotations import unplayed
+from meshbox.mesh.inject.annotations import check, unplayed
 from meshbox.mesh.inject.proxy_config import effective
 from meshbox.mesh.inject.revisions import without_injector
 from meshbox.mesh.inject.template import Template
@@ -104,6 +105,7 @@ def inject(
 
 def _apply(objects: Objects, request: AdmissionRequest, template: Template, *, legacy: bool) -> None:
     namespace = request.namespace or "default"
+    check(request.object["metadata"].get("annotations") or {}, legacy=legacy)
     if legacy:
         inject_legacy.apply(request.object, namespace, template)
         return
@@ -123,8 +125,9 @@ def _tell(objects: Objects, request: AdmissionRequest, reason: str, sentences: l
         for sentence in sentences if pod is not None else ():
             objects.event(pod or {}, "Warning", reason, sentence, "sidecar-injector")
 
-    # There is no pod yet that an event could be about.
-    asyncio.get_running_loop().call_soon(events)
+    # There is no pod yet that an event could be about. Where no loop runs, nobody reads events.
+    with contextlib.suppress(RuntimeError):
+        asyncio.get_running_loop().call_soon(events)
 
 
 def _failed(request: AdmissionRequest, webhook: Obj, error: Exception) -> ApiError:

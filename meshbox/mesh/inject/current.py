@@ -9,7 +9,7 @@ import re
 from labkit.ground import reading
 from labkit.ground.numbers import whole
 from meshbox.contracts import Obj
-from meshbox.mesh.inject.annotations import TEMPLATES, check, enabled
+from meshbox.mesh.inject.annotations import TEMPLATES, enabled
 from meshbox.mesh.inject.filling import Filling, plain_env
 from meshbox.mesh.inject.merging import merge_container, merge_pod
 from meshbox.mesh.inject.probes import rewrite_probes, rewrites
@@ -38,7 +38,6 @@ def apply(pod: Obj, namespace: str, template: Template, config: Obj) -> None:
         ValueError: its annotations, or the installation's values, are nothing that a template could be filled with.
     """
     filling = Filling(pod, namespace, template, config)
-    check(filling.annotations, legacy=False)
     over: Obj = {}
     for name in _chosen(filling):
         over = merge_pod(over, _filled(name, filling))

@@ -9,7 +9,7 @@ import json
 from labkit.ground import reading
 from labkit.ground.numbers import whole
 from meshbox.contracts import Obj
-from meshbox.mesh.inject.annotations import check, integer
+from meshbox.mesh.inject.annotations import integer
 from meshbox.mesh.inject.filling import BOOTSTRAP, field_env, plain_env
 from meshbox.mesh.inject.probes import rewrite_probes, rewrites
 from meshbox.mesh.inject.template import Template
@@ -39,7 +39,6 @@ def apply(pod: Obj, namespace: str, template: Template) -> None:
     """
     spec, meta = pod["spec"], pod["metadata"]
     annotations: dict[str, str] = meta.get("annotations") or {}
-    check(annotations, legacy=True)
     inits = [] if annotations.get(_MODE) == "NONE" else [_init(spec, annotations, template)]
     proxy = _proxy(pod, namespace, annotations, template)
     account = spec.get("serviceAccountName") or "default"
