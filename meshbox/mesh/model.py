@@ -264,6 +264,7 @@ class MeshConfig:
         access_log_format: Their format; empty for the release's own.
         access_log_json: Whether they log JSON.
         tracing: Whether tracing is on without a Telemetry object.
+        untraced: Whether tracing is switched off, so that no proxy's own settings bring it back.
         zipkin: Where spans go, "host:port".
         sampling: Percentage of requests traced unless a Telemetry object says otherwise.
         providers: Extension providers by name.
@@ -277,6 +278,7 @@ class MeshConfig:
     access_log_format: str = ""
     access_log_json: bool = False
     tracing: bool = False
+    untraced: bool = False
     zipkin: str = ""
     sampling: float = 1.0
     providers: Mapping[str, Any] = field(default_factory=dict, hash=False)
@@ -307,6 +309,7 @@ class MeshConfig:
             access_log_format=mesh.get("accessLogFormat") or "",
             access_log_json=mesh.get("accessLogEncoding") == "JSON",
             tracing=bool(mesh.get("enableTracing", False)) and bool(zipkin),
+            untraced=mesh.get("enableTracing") is False,
             zipkin=zipkin,
             sampling=number(tracing.get("sampling"), sampling),
             providers={str(p["name"]): p for p in mesh.get("extensionProviders") or [] if "name" in p},

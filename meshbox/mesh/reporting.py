@@ -34,7 +34,7 @@ def reporting_of(snapshot: Snapshot, workload: Workload) -> Reporting:
     sampling, spans = workload.tracing
     if sampling >= 0.0:
         found = replace(found, sampling=sampling)
-    if spans:
+    if spans and not mesh.untraced:
         found = replace(found, zipkin=spans)
     if snapshot.legacy:
         return found

@@ -115,6 +115,17 @@ def test_the_application_can_be_held_until_the_proxy_is_there(installed: Install
     assert first["containers"][0]["lifecycle"] == wait
 
 
+def test_the_control_plane_says_whether_sidecars_are_native(installed: Installed) -> None:
+    objects = installed("1.30.3")
+    container = {"name": "discovery", "image": "x", "env": [{"name": "ENABLE_NATIVE_SIDECARS", "value": "false"}]}
+    template = {"metadata": {"labels": {"app": "istiod"}}, "spec": {"containers": [container]}}
+    spec = {"selector": {"matchLabels": {"app": "istiod"}}, "template": template}
+    objects.put("deployments.apps", {"metadata": {"name": "istiod", "namespace": "istio-system"}, "spec": spec})
+    assert named(inject(objects, pod())["spec"]["containers"]) == ["details", "istio-proxy"]
+    own = inject(objects, annotated(**{"sidecar.istio.io/nativeSidecar": "true"}))["spec"]
+    assert named(own["containers"]) == ["details"]
+
+
 def test_a_container_of_ones_own_is_laid_over_the_injected_one(source: Any, installed: Installed) -> None:
     own = {
         "name": "istio-proxy",

@@ -18,8 +18,8 @@ NATIVE = "sidecar.istio.io/nativeSidecar"
 
 def native(filling: Filling) -> bool:
     """Whether the sidecar is an init container that goes on running."""
-    switched = ((filling.template.values.get("pilot") or {}).get("env") or {}).get("ENABLE_NATIVE_SIDECARS", True)
-    return str(filling.annotations.get(NATIVE) or switched).lower() != "false"
+    said = filling.annotations.get(NATIVE)
+    return said.lower() != "false" if said else filling.template.native
 
 
 def holds(filling: Filling) -> bool:

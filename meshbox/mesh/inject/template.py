@@ -32,6 +32,7 @@ class Template:
         texts: The installation's templates by name, as they are written in Go's language.
         aliases: Names that stand for several templates.
         annotations: What every injected pod is annotated with.
+        native: Whether sidecars are init containers, as the control plane is told.
     """
 
     release: str
@@ -44,6 +45,7 @@ class Template:
     texts: Mapping[str, str] = field(default_factory=dict)
     aliases: Mapping[str, list[str]] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
+    native: bool = True
 
     @classmethod
     def of(cls, objects: Objects, release: str) -> Template:
@@ -62,6 +64,7 @@ class Template:
             texts=config.get("templates") or {},
             aliases=config.get("aliases") or {},
             annotations=config.get("injectedAnnotations") or {},
+            native=_native(objects),
         )
 
     def value(self, path: str, default: Any = "") -> Any:
@@ -85,6 +88,16 @@ class Template:
             tag = tag.removesuffix("-distroless").removesuffix("-debug")
             tag = tag if kind == "default" else f"{tag}-{kind}"
         return f"{self.value('hub') or 'docker.io/istio'}/{name}:{tag}"
+
+
+def _native(objects: Objects) -> bool:
+    istiod = objects.find("deployments.apps", "istiod", _ROOT) or {}
+    template = (istiod.get("spec") or {}).get("template") or {}
+    for container in (template.get("spec") or {}).get("containers") or []:
+        for one in container.get("env") or []:
+            if one.get("name") == "ENABLE_NATIVE_SIDECARS":
+                return str(one.get("value")).lower() != "false"
+    return True
 
 
 @functools.lru_cache(maxsize=4)
