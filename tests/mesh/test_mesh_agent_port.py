@@ -9,8 +9,10 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
+import pytest
 import pytest_asyncio
 
+from labkit.ground.errors import SandboxError
 from meshbox.addresses import AddressPlan
 from meshbox.images import ContainerContext
 from meshbox.images.proxy.agent import Agent
@@ -91,6 +93,21 @@ async def test_what_the_agents_port_answers(shop: Agents) -> None:
     assert (ended.status, ended.body) == (200, b"OK\n")
     assert pod.envoy is not None
     assert await asyncio.to_thread(pod.envoy.wait, 60) == 0
+
+
+async def test_a_bootstrap_of_ones_own_is_laid_over_the_sandboxs(shop: Agents) -> None:
+    shop.env = {"ISTIO_BOOTSTRAP_OVERRIDE": "/etc/istio/custom-bootstrap/custom_bootstrap.json"}
+    with pytest.raises(SandboxError, match="the bootstrap override cannot be read"):
+        await shop.pod("none", {"app": "none"})
+    file = shop.settings.home / "pods" / "own" / "etc" / "istio" / "custom-bootstrap" / "custom_bootstrap.json"
+    file.parent.mkdir(parents=True)
+    file.write_text('{"node": {"metadata": {"MINE": "yes"}}}')
+    shop.pods.pop("none")
+    pod = await shop.pod("own", {"app": "own"})
+    await shop.ready("own")
+    told = (await shop.http(pod.local, 15000, "/server_info", headers={"host": "localhost:15000"})).json
+    assert told["node"]["metadata"]["MINE"] == "yes"
+    assert told["node"]["metadata"]["NAMESPACE"] == "bookinfo"
 
 
 def test_the_proxy_is_set_up_as_its_settings_say(tmp_path: Any) -> None:

@@ -285,6 +285,11 @@ def test_what_is_not_played_is_said(installed: Installed) -> None:
         f"field readinessProbe of annotation {CONFIG}",
     ]
     assert said(objects, annotated(**{CONFIG: "tracing: {sampling: 10, zipkin: {address: 'a:1'}}"})) == []
+    misspelt = {"sidecar.istio.io/proxyCpu": "1", "sidecar.istio.io/logLevel": "debug"}
+    (word,) = said(objects, annotated(**misspelt))
+    assert word == "annotation sidecar.istio.io/proxyCpu changes nothing: Istio has no such annotation"
+    old = said(installed("1.2.2"), annotated(**misspelt))
+    assert old[0] == "annotation sidecar.istio.io/logLevel changes nothing: Istio 1.2 has no such annotation"
     template = {"metadata": {"annotations": given}}
     deployment = {"metadata": {"name": "d"}, "spec": {"template": template}}
     request = AdmissionRequest("CREATE", "deployments.apps", "bookinfo", "d", deployment)

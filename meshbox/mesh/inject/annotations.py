@@ -147,6 +147,10 @@ _NOT_HERE = {
     f"{_TRAFFIC}excludeInterfaces": "a pod has one address here and no interfaces",
     "sidecar.istio.io/extraStatTags": "the mesh's metrics have Istio's own labels only",
     "sidecar.istio.io/enableCoreDump": "nothing dumps a core here",
+    "sidecar.istio.io/controlPlaneAuthPolicy": "the way to the control plane is the sandbox's own",
+    "sidecar.istio.io/discoveryAddress": "the proxy asks the sandbox's control plane",
+    "sidecar.istio.io/statsCompression": "statistics are sent as they are",
+    "sidecar.istio.io/statsEvictionInterval": "statistics are kept",
 }
 _FIELDS_NOT_HERE = {
     "extraStatTags": "the mesh's metrics have Istio's own labels only",
@@ -172,16 +176,42 @@ _FIELDS_NOT_HERE = {
 }
 
 
+_OLD = frozenset(
+    {f"sidecar.istio.io/{name}" for name in (
+        "inject", "status", "rewriteAppHTTPProbers", "controlPlaneAuthPolicy", "discoveryAddress", "proxyImage",
+        "proxyCPU", "proxyMemory", "interceptionMode", "bootstrapOverride", "statsInclusionPrefixes",
+        "statsInclusionSuffixes", "statsInclusionRegexps", "userVolume", "userVolumeMount", "enableCoreDump",
+    )}
+    | {name for name in _CHECKS if name not in _TODAYS}
+    | {f"{_TRAFFIC}kubevirtInterfaces"}
+)  # fmt: skip
+_KNOWN = _OLD | set(_CHECKS) | {
+    *(f"sidecar.istio.io/{name}" for name in (
+        "agentLogLevel", "capNetBindService", "componentLogLevel", "extraStatTags", "logLevel", "nativeSidecar",
+        "proxyCPULimit", "proxyImageType", "proxyMemoryLimit", "statsHistogramBuckets", "statsCompression",
+        "statsEvictionInterval", "init-containers-before-proxy",
+    )),
+    f"{_TRAFFIC}excludeInterfaces", TEMPLATES, "proxy.istio.io/overrides",
+}  # fmt: skip
+_DOMAINS = frozenset(name.partition("/")[0] for name in _KNOWN) - {"prometheus.istio.io"}
+
+
+def _unknown(annotations: dict[str, str], *, legacy: bool) -> Iterator[str]:
+    """Annotations that the release's injector takes no notice of."""
+    for name in sorted(annotations):
+        if name.partition("/")[0] in _DOMAINS and name not in (_OLD if legacy else _KNOWN):
+            release = "Istio 1.2" if legacy and name in _KNOWN else "Istio"
+            yield f"annotation {name} changes nothing: {release} has no such annotation"
+
+
 def unplayed(annotations: dict[str, str], *, legacy: bool) -> Iterator[str]:
     """What of a pod's annotations is stored and not played here, each in a sentence."""
+    yield from _unknown(annotations, legacy=legacy)
     for name, why in _NOT_HERE.items():
         if annotations.get(name):
             yield f"annotation {name} is not played by this sandbox: {why}"
     if annotations.get("sidecar.istio.io/interceptionMode") == "TPROXY":
         yield "annotation sidecar.istio.io/interceptionMode: TPROXY is played as REDIRECT: no iptables are set here"
-    discovery = annotations.get("sidecar.istio.io/discoveryAddress")
-    if discovery and legacy:
-        yield "annotation sidecar.istio.io/discoveryAddress is not played: the proxy asks the sandbox's control plane"
     try:
         config = {} if legacy else annotated(annotations)
     except ValueError:
