@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from labkit.ground.errors import SandboxError
 from meshbox.addresses import AddressPlan
-from meshbox.images import ContainerContext
+from meshbox.images import ContainerContext, find, launch
 from meshbox.images.proxy.agent import Agent
 from meshbox.images.proxy.bootstrap import bootstrap
 from tests.images.test_registry import context
@@ -108,6 +108,26 @@ async def test_a_bootstrap_of_ones_own_is_laid_over_the_sandboxs(shop: Agents) -
     told = (await shop.http(pod.local, 15000, "/server_info", headers={"host": "localhost:15000"})).json
     assert told["node"]["metadata"]["MINE"] == "yes"
     assert told["node"]["metadata"]["NAMESPACE"] == "bookinfo"
+
+
+async def test_a_proxy_can_go_on_until_nobody_is_connected(shop: Agents) -> None:
+    shop.env = {"EXIT_ON_ZERO_ACTIVE_CONNECTIONS": "true", "MINIMUM_DRAIN_DURATION": "0.1s"}
+    pod = await shop.pod("web", {"app": "web"}, app=App("web"))
+    await shop.ready("web")
+    await shop.listening(pod.ip, 9080)
+    reader, writer = await asyncio.open_connection(pod.ip, 9080)
+    writer.write(b"GET / HTTP/1.1\r\nhost: web\r\n\r\n")
+    assert b"200" in await reader.readline()
+    proxy = pod.obj["spec"]["containers"][-1]
+    image = find(proxy["image"])
+    assert image is not None
+    drain = launch(image, shop.proxy_context(pod.obj, proxy, shop.settings.home / "drained")).drain
+    assert drain is not None
+    draining = asyncio.ensure_future(drain())
+    done, _ = await asyncio.wait((draining,), timeout=1.0)
+    assert not done, "somebody is still connected"
+    writer.close()
+    await asyncio.wait_for(draining, 60)
 
 
 def test_the_proxy_is_set_up_as_its_settings_say(tmp_path: Any) -> None:
