@@ -21,6 +21,7 @@ What a container's process finds in its environment besides the pod's own variab
     LABKIT_BIND            the address an application binds: the pod's localhost behind a sidecar, else the pod IP
     LABKIT_CAPTURE         where a sidecar is an HTTP proxy ("<local IP>:15001"); absent without a sidecar
     LABKIT_CAPTURE_SOCKET  the Unix socket where a sidecar captures outbound calls; absent without a sidecar
+    LABKIT_INTERCEPTION    what the sidecar leaves alone (`meshbox.interception`); absent where it takes everything
     LABKIT_NAMESPACE       the pod's namespace
     LABKIT_DNS             the file with the cluster's names (see `meshbox.node.names`)
     LABKIT_SHIM            the folder with the sitecustomize that makes Services' names known to Python programs

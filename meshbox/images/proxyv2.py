@@ -10,16 +10,17 @@ import json
 from pathlib import Path
 
 from labkit.ground import files
-from labkit.ground.errors import MissingToolError
+from labkit.ground.errors import MissingToolError, SandboxError
 from meshbox.images.context import ContainerContext, Image, Launch
-from meshbox.images.proxy.bootstrap import Agent, bootstrap
+from meshbox.images.proxy.agent import Agent, seconds
+from meshbox.images.proxy.bootstrap import bootstrap
 
 __all__ = ["IMAGES", "envoy_binary"]
 
 _COMMANDS = "meshbox.images.proxy.commands"
 _BOOTSTRAP = "/etc/istio/proxy/envoy-rev0.json"
-_DRAIN = 1.0
-"""Seconds that requests in flight have before Envoy ends, at most."""
+_MINIMUM_DRAIN = 5.0
+"""Seconds that a proxy goes on at least that is to end with its last connection."""
 
 
 def envoy_binary() -> str:
@@ -50,15 +51,20 @@ def _proxy(context: ContainerContext) -> Launch:
     # A pod that is restarted in place must not meet its predecessor's socket.
     with contextlib.suppress(FileNotFoundError):
         context.path("/admin.sock").unlink()
-    flags = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning", "--log-format", _LOG_FORMAT]
+    flags = ["--concurrency", str(agent.concurrency), "--disable-hot-restart", "--log-format", _LOG_FORMAT]
+    flags += ["--log-level", agent.log_level]
+    if agent.component_log_level:
+        flags += ["--component-log-level", agent.component_log_level]
     # Envoy keeps lines of its log for ten seconds otherwise, while somebody waits for them.
     flags += ["--file-flush-interval-msec", "200"]
     # A policy that closes plain connections is meant at once, not in ten minutes.
-    flags += ["--drain-time-s", "1", "--drain-strategy", "immediate"]
-    where = context.local_ip
+    flags += ["--drain-time-s", f"{max(1, round(agent.drain_time))}", "--drain-strategy", "immediate"]
+    if override := context.env.get("ISTIO_BOOTSTRAP_OVERRIDE"):
+        flags += ["--config-yaml", _override(context.path(override))]
+    where, minimum = context.local_ip, seconds(context.env.get("MINIMUM_DRAIN_DURATION"), _MINIMUM_DRAIN)
 
     async def drain() -> None:
-        await _drain(where)
+        await (_drain_to_the_last(where, minimum) if agent.until_idle else _drain(where, agent.drain))
 
     # The mesh's metrics take a constant from the environment: see `meshbox.mesh.telemetry`.
     env = {"ISTIO_UNKNOWN": "unknown"}
@@ -68,15 +74,41 @@ def _proxy(context: ContainerContext) -> Launch:
 _LOG_FORMAT = "%Y-%m-%dT%T.%fZ\t%l\tenvoy %n %g:%#\t%v"
 
 
-async def _drain(local_ip: str) -> None:
+def _override(file: Path) -> str:
+    try:
+        return files.read(file).decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SandboxError(
+            f"the bootstrap override cannot be read: {error}",
+            next_step="give the ConfigMap that annotation sidecar.istio.io/bootstrapOverride names a key "
+            "custom_bootstrap.json",
+        ) from error
+
+
+async def _drain_to_the_last(local_ip: str, minimum: float) -> None:
+    """Ask Envoy to take nothing new, and wait until nobody is connected, for as long as the pod may take to end."""
+    with contextlib.suppress(OSError):
+        await _admin(local_ip, "POST /drain_listeners?inboundonly&graceful&skip_exit")
+        await asyncio.sleep(minimum)
+        while await _active(local_ip, "^http\\.(inbound|outbound).*downstream_cx_active$", "downstream_cx_active"):
+            await asyncio.sleep(0.2)
+
+
+async def _active(local_ip: str, names: str, ending: str) -> bool:
+    """Whether one of some gauges is not 0."""
+    stats = await _admin(local_ip, f"GET /stats?filter={names}")
+    return not all(line.endswith(": 0") for line in stats.splitlines() if ending in line)
+
+
+async def _drain(local_ip: str, longest: float) -> None:
     """Ask Envoy to take nothing new, and wait until what is in flight has ended."""
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + _DRAIN
+    deadline = loop.time() + longest
     try:
         await _admin(local_ip, "POST /drain_listeners?inboundonly&graceful&skip_exit")
         while loop.time() < deadline:
-            stats = await _admin(local_ip, "GET /stats?filter=^http\\.(inbound|outbound).*downstream_rq_active$")
-            if all(line.endswith(": 0") for line in stats.splitlines() if "downstream_rq_active" in line):
+            names = "^http\\.(inbound|outbound).*downstream_rq_active$"
+            if not await _active(local_ip, names, "downstream_rq_active"):
                 return
             await asyncio.sleep(0.05)
     except OSError:

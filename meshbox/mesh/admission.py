@@ -9,7 +9,7 @@ from meshbox.mesh.gateway_api.route_warnings import route_warnings
 from meshbox.mesh.gateway_api.unplayed import unplayed as gateway_api
 from meshbox.mesh.gateway_notices import gateway_warnings
 from meshbox.mesh.ingress_status import ignored
-from meshbox.mesh.inject import inject
+from meshbox.mesh.inject import inject, warn
 from meshbox.mesh.istio_validation import validate
 from meshbox.mesh.istio_validation.verdicts import Verdicts
 from meshbox.mesh.kinds import GATEWAYS, INGRESSES
@@ -42,9 +42,11 @@ class MeshAdmission:
         self._verdicts = verdicts or Verdicts(legacy=settings.legacy)
 
     def mutate(self, request: AdmissionRequest) -> None:
-        """Inject the sidecar."""
+        """Inject the sidecar; say of workloads what of their sidecars is not played."""
         if request.resource == "pods" and request.operation == "CREATE" and not request.subresource:
             inject(self._objects, self._settings, request, self._monitor)
+        elif request.operation != "DELETE" and not request.subresource:
+            warn(request, legacy=self._settings.legacy)
 
     def validate(self, request: AdmissionRequest) -> None:
         """Refuse what Istio refuses, and say what has no effect."""

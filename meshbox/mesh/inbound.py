@@ -46,7 +46,8 @@ class Entry:
         behind: The application's own port.
         cluster: The name of the cluster for that one.
         pool: The limits of connections to it, where a Sidecar has them.
-        bare: Whether nobody looks at what comes: Istio 1.2 captures the ports only that a pod declares.
+        bare: Whether nobody looks at what comes, as the port is not captured: in Istio 1.2 no port that a pod does not
+            declare.
     """
 
     port: int
@@ -74,16 +75,20 @@ def entries(proxy: Proxy, scope: Scope) -> list[Entry]:
     let_in = {one.port: one for one in entrances(spec, legacy=proxy.legacy)}
     pool = spec.get("inboundConnectionPool")
     made = [_entry(proxy, number, found.get(number), let_in.get(number), pool) for number in sorted({*found, *let_in})]
-    return [one for one in made if one.port not in _RESERVED and one.protocol != "UDP"]
+    # What nobody captures its application serves at the pod's address by itself, unless it is one that cannot.
+    taken = proxy.workload.interception.takes_inbound
+    reached = {port for port in found if taken(port) or port in proxy.workload.open_ports} | let_in.keys()
+    return [one for one in made if one.port in reached and one.port not in _RESERVED and one.protocol != "UDP"]
 
 
 def _entry(proxy: Proxy, number: int, owner: _Owner, let_in: Entrance | None, pool: ConnectionPool | None) -> Entry:
-    undeclared = owner is None and let_in is None and number not in proxy.workload.ports
     raw = number in proxy.snapshot.raw_entries.get((proxy.workload.namespace, proxy.workload.pod), ())
     protocol = owner[1].protocol if owner else ("TCP" if proxy.legacy or raw else "AUTO")
     name = clusters.inbound_name(number, owner, legacy=proxy.legacy)
     if let_in is None:
-        return Entry(number, owner, protocol, number, name, pool, bare=undeclared and proxy.legacy)
+        return Entry(
+            number, owner, protocol, number, name, pool, bare=not proxy.workload.interception.takes_inbound(number)
+        )
     return Entry(number, owner, let_in.protocol, let_in.behind, name, let_in.spec.get("connectionPool") or pool)
 
 

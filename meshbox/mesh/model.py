@@ -11,14 +11,17 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from labkit.ground import reading
 from labkit.ground.hosts import DOMAIN
 from meshbox.contracts import View
+from meshbox.interception import EVERYTHING, Interception
 from meshbox.mesh.settings import mesh_settings, number
 from meshbox.port_protocols import HTTP_PROTOCOLS, TLS_PROTOCOLS, protocol_of
 
 if TYPE_CHECKING:
     from labkit.ground.typed.destination_rules import LocalityLoadBalancerSetting, TcpKeepalive
     from labkit.ground.typed.virtual_services import HTTPRetry
+    from meshbox.typed.containers import Container
     from meshbox.typed.pods import Pod
     from meshbox.typed.services import ConfigMap
 
@@ -50,6 +53,21 @@ def annotations_of(obj: View) -> dict[str, str]:
     return obj["metadata"].get("annotations") or {}
 
 
+def _own_tracing(proxy: Container | None) -> tuple[float, str]:
+    """What the settings of one proxy say of its spans."""
+    variables = (proxy or {}).get("env") or []
+    text = next((e.get("value") or "" for e in variables if e.get("name") == "PROXY_CONFIG"), "")
+    if '"tracing"' not in text:
+        return -1.0, ""
+    try:
+        found = reading.json_value(text)["tracing"]
+        address = str((found.get("zipkin") or {}).get("address") or "")
+    except (reading.ReadingError, AttributeError, KeyError, TypeError):
+        return -1.0, ""
+    port = address.partition(":")[2]
+    return number(found.get("sampling"), -1.0), address if not port or port.isdigit() else ""
+
+
 @dataclass(frozen=True)
 class Workload:
     """One pod, as proxies and telemetry see it.
@@ -69,6 +87,9 @@ class Workload:
         locality: Where it runs, "region/zone/subzone"; empty where that is not known.
         node: The node it runs on.
         trust_domain: Whose identity it has.
+        interception: What its sidecar takes of its connections.
+        tracing: What its proxy's own settings say: percentage of requests traced (negative: nothing), and where spans
+            go.
     """
 
     pod: str
@@ -85,6 +106,8 @@ class Workload:
     locality: str = ""
     node: str = ""
     trust_domain: str = TRUST_DOMAIN
+    interception: Interception = EVERYTHING
+    tracing: tuple[float, str] = (-1.0, "")
 
     def __hash__(self) -> int:
         return hash((self.namespace, self.pod))
@@ -144,6 +167,8 @@ class Workload:
             locality=locality,
             node=spec.get("nodeName") or "",
             trust_domain=trust_domain,
+            interception=Interception.of(spec),
+            tracing=_own_tracing(proxy),
         )
 
     @property
@@ -288,6 +313,7 @@ class MeshConfig:
         access_log_format: Their format; empty for the release's own.
         access_log_json: Whether they log JSON.
         tracing: Whether tracing is on without a Telemetry object.
+        untraced: Whether tracing is switched off, so that no proxy's own settings bring it back.
         zipkin: Where spans go, "host:port".
         sampling: Percentage of requests traced unless a Telemetry object says otherwise.
         providers: Extension providers by name.
@@ -316,6 +342,7 @@ class MeshConfig:
     access_log_format: str = ""
     access_log_json: bool = False
     tracing: bool = False
+    untraced: bool = False
     zipkin: str = ""
     sampling: float = 1.0
     providers: Mapping[str, Any] = field(default_factory=dict, hash=False)
@@ -364,6 +391,7 @@ class MeshConfig:
             access_log_format=mesh.get("accessLogFormat") or "",
             access_log_json=mesh.get("accessLogEncoding") == "JSON",
             tracing=bool(mesh.get("enableTracing", False)) and bool(zipkin),
+            untraced=mesh.get("enableTracing") is False,
             zipkin=zipkin,
             sampling=number(tracing.get("sampling"), sampling),
             providers={str(p["name"]): p for p in mesh.get("extensionProviders") or [] if "name" in p},

@@ -31,6 +31,11 @@ def reporting_of(snapshot: Snapshot, workload: Workload) -> Reporting:
         zipkin=mesh.zipkin if mesh.tracing else "",
         sampling=mesh.sampling,
     )
+    sampling, spans = workload.tracing
+    if sampling >= 0.0:
+        found = replace(found, sampling=sampling)
+    if spans and not mesh.untraced:
+        found = replace(found, zipkin=spans)
     if snapshot.legacy:
         return found
     for obj in _from_wide_to_narrow(snapshot, workload):

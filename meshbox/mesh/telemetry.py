@@ -186,13 +186,18 @@ def http_stats(workload: Workload, inbound: Inbound | None, *, legacy: bool) -> 
         ("request_bytes", "%BYTES_RECEIVED%", "Bytes"),
         ("response_bytes", "%BYTES_SENT%", "Bytes"),
     )
-    return extension(
+    logged = extension(
         "envoy.access_loggers.stats",
         _STATS,
         stats_scope={"prefix": "istio"},
         counters=[_counter("requests_total", tags, value_fixed=1)],
         histograms=[_counter(name, tags, unit=unit, value_format=value) for name, value, unit in histograms],
     )
+    if legacy and inbound is not None:
+        # Mixer's rule: what the kubelet asks is no traffic.
+        kubelet = {"name": "user-agent", "string_match": {"prefix": "kube-probe"}, "invert_match": True}
+        logged["filter"] = {"header_filter": {"header": {**kubelet, "treat_missing_header_as_empty": True}}}
+    return logged
 
 
 def tcp_stats(workload: Workload, inbound: Inbound | None, *, legacy: bool) -> list[Json]:

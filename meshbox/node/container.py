@@ -73,15 +73,13 @@ class Container:
         self.last_state: ContainerState = {}
         self.ready = self.started = self._faultless = False
         self.restarts = 0
-        self.has_started = asyncio.Event()
+        self.has_started, self.hooked = asyncio.Event(), asyncio.Event()
         self.context: ContainerContext | None = None
         self.image: Image | None = None
         self.log: LogFile | None = None
         self.outlet: Outlet | None = None
-        self._services = services
-        self._volumes = volumes
-        self._pod = pod
-        self._changed = changed
+        self._services, self._volumes = services, volumes
+        self._pod, self._changed = pod, changed
         self._image_name, self._image_id, self._id = str(spec.get("image", "")), "", ""
         self._launch: Launch | None = None
         self._process: Process | None = None
@@ -290,6 +288,8 @@ class Container:
                 self.warning("FailedPostStartHook", f"PostStartHook failed: {self._noted(failure, 'postStart')}")
                 await self.end(self._grace(), "FailedPostStartHook")
                 return
+            finally:
+                self.hooked.set()
         if "startupProbe" not in self.spec:
             self._verdict("Startup", True)
         while error := await probe_container(
@@ -383,7 +383,8 @@ class Container:
         return state
 
     def waiting(self, reason: str, message: str) -> None:
-        """Show why it waits."""
+        """Show why it waits; others do not wait with it."""
+        self.hooked.set()
         if "terminated" in self.state:
             self.last_state = self.state
         self.state = {"waiting": {"reason": reason, "message": message}}

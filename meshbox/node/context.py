@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from meshbox.addresses import LOW_PORT_SHIFT
 from meshbox.doors import CAPTURE_SOCKET
 from meshbox.images import ContainerContext, Image, ImageName
+from meshbox.interception import Interception
 from meshbox.node.environment import container_env, expand
 from meshbox.node.services import SHIM, NodeServices
 
@@ -98,6 +99,8 @@ def make_context(
         own["LABKIT_CAPTURE_SOCKET"] = str(root.parent.parent / _PROXY / root.name / CAPTURE_SOCKET)
         if _answers_dns(pod):
             own["LABKIT_DNS_CAPTURE"] = "true"
+        if exceptions := Interception.of(pod["spec"]).written():
+            own["LABKIT_INTERCEPTION"] = exceptions
     env = container_env(services.objects, pod, container, base, services.allocatable) | own
     argv = image.command_line(
         [expand(part, env) for part in container.get("command") or []],

@@ -14,6 +14,7 @@ from labkit.ground.errors import SandboxError
 from labkit.ground.int_or_string import named_port
 from labkit.ground.numbers import whole
 from meshbox.images import ContainerContext
+from meshbox.interception import Interception
 from meshbox.settings import SandboxSettings
 
 if TYPE_CHECKING:
@@ -34,14 +35,14 @@ class Target:
     """Where a container's probes and hooks go.
 
     Args:
-        addresses: Where its ports may be found, the likely one first.
+        addresses: Where a port may be found, the likely place first.
         shown: The address shown in messages and the Host header: the pod IP.
         port: Turns a container port into the real one.
         execute: Runs a command in the container.
         agent: The User-Agent of HTTP requests.
     """
 
-    addresses: Sequence[str]
+    addresses: Callable[[int], Sequence[str]]
     shown: str
     port: Callable[[int], int]
     execute: Exec
@@ -57,8 +58,18 @@ def target_in(context: ContainerContext, settings: SandboxSettings, execute: Exe
         execute: Runs a command in it.
     """
     version = settings.kubernetes_version.removeprefix("v").rpartition(".")[0]
-    other = context.local_ip if context.bind == context.pod_ip else context.pod_ip
-    return Target((context.bind, other), context.pod_ip, settings.plan.port, execute, f"kube-probe/{version}")
+    pod, local = context.pod_ip, context.local_ip
+    met: set[int] = set()
+    if context.bind != pod:
+        # The kubelet is a stranger to the mesh: what it asks meets the sidecar first, which must be there.
+        interception = Interception.of(context.pod["spec"])
+        ports = [port for one in context.pod["spec"]["containers"] for port in one.get("ports") or []]
+        met = {port["containerPort"] for port in ports if interception.takes_inbound(port["containerPort"])}
+
+    def addresses(port: int) -> Sequence[str]:
+        return (pod,) if port in met else (pod, local)
+
+    return Target(addresses, pod, settings.plan.port, execute, f"kube-probe/{version}")
 
 
 def port_number(container: Container, port: int | str) -> int:
@@ -104,9 +115,9 @@ async def _reach(target: Target, number: int, host: str | None) -> None:
 async def _connect(
     target: Target, number: int, host: str | None, tls: ssl.SSLContext | None, what: str
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    addresses = [host] if host else target.addresses
+    addresses = [host] if host else target.addresses(number)
     for address in addresses:
-        # Behind a sidecar an application's ports are at the pod's localhost, the sidecar's own at the pod IP.
+        # What no listener of the sidecar is for is at the pod's localhost, as what a program binds there only.
         with contextlib.suppress(ConnectionRefusedError):
             try:
                 return await asyncio.open_connection(address, target.port(number), ssl=tls)
@@ -141,7 +152,9 @@ async def _get(http: HTTPGetAction, container: Container, target: Target) -> Non
         status = int(parts[1])
         if not 200 <= status < 400:
             raise ActionError(f"HTTP probe failed with statuscode: {status}")
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ActionError(f'Get "{url}": read: {(error.strerror or str(error)).lower()}') from error
+    except ValueError as error:
         raise ActionError(f'Get "{url}": {error}') from error
     finally:
         writer.close()

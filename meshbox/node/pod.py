@@ -203,7 +203,16 @@ class PodWorker:
 
     async def _run_main(self) -> None:
         policy = self.pod["spec"].get("restartPolicy", "Always")
-        codes = await asyncio.gather(*(container.run(policy) for container in self.main))
+        async with asyncio.TaskGroup() as group:
+            runs = []
+            for container in self.main:
+                runs.append(group.create_task(container.run(policy)))
+                if (container.spec.get("lifecycle") or {}).get("postStart"):
+                    # The next one starts when the hook is over; so an application can wait for its proxy.
+                    hooked = asyncio.create_task(container.hooked.wait())
+                    await asyncio.wait((hooked, runs[-1]), return_when=asyncio.FIRST_COMPLETED)
+                    hooked.cancel()
+        codes = [run.result() for run in runs]
         if self._ending is None and not self._final:
             await self._stop_sidecars(30.0)
             self._finish("Failed" if any(codes) else "Succeeded")

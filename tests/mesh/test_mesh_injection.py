@@ -142,10 +142,12 @@ def test_an_applications_http_probes_are_asked_through_the_proxy(source: Any, in
     web = found["spec"]["containers"][0]
     assert web["readinessProbe"]["httpGet"] == {"path": "/app-health/web/readyz", "port": 15020, "scheme": "HTTP"}
     defaults = {"failureThreshold": 3, "periodSeconds": 10, "successThreshold": 1, "timeoutSeconds": 1}
-    assert web["livenessProbe"] == {"tcpSocket": {"port": 8080}, **defaults}
+    live = {"path": "/app-health/web/livez", "port": 15020, "scheme": "HTTP"}
+    assert web["livenessProbe"] == {"httpGet": live, **defaults}
     env = {e["name"]: e.get("value") for e in found["spec"]["initContainers"][1]["env"]}
     assert json.loads(env["ISTIO_KUBE_APP_PROBERS"]) == {
-        "/app-health/web/readyz": {"httpGet": {"path": "/ready", "port": 8080, "scheme": "HTTP"}, "timeoutSeconds": 3}
+        "/app-health/web/readyz": {"httpGet": {"path": "/ready", "port": 8080, "scheme": "HTTP"}, "timeoutSeconds": 3},
+        "/app-health/web/livez": {"tcpSocket": {"port": 8080}, "timeoutSeconds": 1},
     }
 
 

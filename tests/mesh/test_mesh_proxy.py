@@ -132,6 +132,28 @@ async def test_http_metrics_have_the_releases_labels_on_both_sides(shop: Booksho
         assert source[0]["destination_principal"] == "spiffe://cluster.local/ns/bookinfo/sa/ratings-sa"
 
 
+async def test_mixer_takes_no_notice_of_the_kubelet(shop: Bookshop) -> None:
+    pod = await shop.pod("asked", {"app": "asked"}, app=shop.apps["ratings-v1"])
+    shop.service("asked")
+    await shop.ready("asked")
+    await shop.follow()
+    await shop.until(lambda: plainly(shop, pod.ip, "kube-probe/1.14"), "the kubelet is answered")
+    assert await plainly(shop, pod.ip, "somebody")
+
+    async def counted() -> list[str]:
+        return [one[""] for one in labels_of(await stats(shop, "asked"), "requests_total", reporter="destination")]
+
+    await shop.until(counted, "the other is counted")
+    assert sum(map(int, await counted())) == (1 if shop.settings.legacy else 2)
+
+
+async def plainly(shop: Bookshop, address: str, agent: str) -> bool:
+    """Whether a call from outside the mesh is answered."""
+    with contextlib.suppress(OSError):
+        return (await shop.http(address, 9080, headers={"user-agent": agent})).status == 200
+    return False
+
+
 async def test_durations_and_sizes_are_histograms(shop: Bookshop) -> None:
     await shop.many(5, host="ratings")
 
@@ -280,6 +302,10 @@ async def test_pilot_agents_commands(
     assert '"state": "LIVE"' in capsys.readouterr().out
     assert await call("request", "GET", "/no/such/page") == 1
     assert await call("wait") == 0
+    assert await call("wait", "--url=http://localhost:15020/nothing", "--timeoutSeconds", "0.1") == 1
+    assert "timeout waiting for Envoy proxy to become ready after 0.1 s" in capsys.readouterr().err
+    assert await call("wait", "--timeoutSeconds", "x") == 1
+    assert await call("request", "--debug-port=15020", "GET", "healthz/ready") == 0
     assert await call("istio-iptables") == 0
     assert "no iptables rules" in capsys.readouterr().out
     monkeypatch.setenv("LABKIT_LOCAL_IP", str(shop.settings.plan.node))

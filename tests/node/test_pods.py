@@ -330,3 +330,14 @@ async def test_only_the_last_two_logs_of_a_container_are_kept(cluster: Cluster) 
     folder = cluster.settings.pods_dir / pod["metadata"]["uid"] / "logs" / "c"
     run = cluster.container()["restartCount"]
     assert sorted(int(file.stem) for file in folder.iterdir()) == [run - 1, run]
+
+
+async def test_a_container_waits_for_the_hook_of_the_one_before_it(cluster: Cluster) -> None:
+    hook = {"postStart": {"exec": {"command": ["sh", "-c", "until test -e go; do sleep 0.02; done"]}}}
+    first = {"name": "first", "image": "busybox", "command": ["sh", "-c", FOREVER], "lifecycle": hook}
+    second = {"name": "second", "image": "busybox", "command": ["sh", "-c", FOREVER]}
+    cluster.pod(containers=[first, second])
+    await cluster.until(lambda: "running" in cluster.container(index=0).get("state", {}))
+    assert "waiting" in cluster.container(index=1)["state"]
+    assert (await cluster.exec(["touch", "go"], container="first"))[0] == 0
+    await cluster.until(lambda: "running" in cluster.container(index=1)["state"])

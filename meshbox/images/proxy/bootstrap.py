@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-from dataclasses import dataclass
 from typing import Any
 
 from meshbox.doors import peer_check
 from meshbox.images.context import ContainerContext
+from meshbox.images.proxy.agent import Agent
+from meshbox.images.proxy.status_port import agent_route, filters, inside_routes, looks_itself, status
 from meshbox.settings import XDS_PORT
 
 __all__ = ["ADMIN_SOCKET", "Agent", "bootstrap"]
@@ -52,45 +52,6 @@ _LEGACY_MILLISECONDS = (5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000)
 _LEGACY_BYTES = (1, 10, 100, 1000, 10000, 100000, 1000000, 10000000)
 
 
-@dataclass(frozen=True)
-class Agent:
-    """What ``pilot-agent proxy`` was told.
-
-    Args:
-        role: "sidecar", "router", or "" for the fixed proxies of Istio 1.2's own pods.
-        cluster: The service cluster, the name that spans carry.
-        status_port: Where readiness is asked for by the kubelet.
-        drain: Seconds that connections may take to end.
-    """
-
-    role: str
-    cluster: str
-    status_port: int
-    drain: float = 45.0
-
-    @classmethod
-    def of(cls, context: ContainerContext) -> Agent:
-        """Read the command line and the environment."""
-        arguments = list(context.argv[2:])
-        role = arguments[0] if arguments and not arguments[0].startswith("-") else ""
-        flags: dict[str, str] = {}
-        while arguments:
-            word = arguments.pop(0)
-            name, equals, value = word.partition("=")
-            if word.startswith("--"):
-                if not equals and arguments and not arguments[0].startswith("--"):
-                    value = arguments.pop(0)
-                flags[name] = value
-        labels = context.pod["metadata"].get("labels") or {}
-        app = labels.get("app") or labels.get("service.istio.io/canonical-name") or context.pod["metadata"]["name"]
-        status = flags.get("--statusPort", "")
-        return cls(
-            role=role,
-            cluster=flags.get("--serviceCluster") or f"{app}.{context.namespace}",
-            status_port=int(status) if status.isdigit() else 15020 if context.settings.legacy else 15021,
-        )
-
-
 def _typed(kind: str, **fields: Any) -> Json:
     return {"@type": _PREFIX + kind, **fields}
 
@@ -105,12 +66,12 @@ def _static(name: str, address: Json, **fields: Any) -> Json:
     return {"name": name, "type": "STATIC", "connect_timeout": "1s", "load_assignment": assignment, **fields}
 
 
-def _listener(name: str, addresses: list[Json], hosts: list[Json]) -> Json:
+def _listener(name: str, addresses: list[Json], hosts: list[Json], first: list[Json] | None = None) -> Json:
     manager = _typed(
         _HTTP,
         stat_prefix=name,
         route_config={"name": name, "virtual_hosts": hosts},
-        http_filters=[{"name": "envoy.filters.http.router", "typed_config": _typed(_ROUTER)}],
+        http_filters=[*(first or []), {"name": "envoy.filters.http.router", "typed_config": _typed(_ROUTER)}],
         normalize_path=True,
     )
     filters = [*peer_check(), {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
@@ -119,6 +80,8 @@ def _listener(name: str, addresses: list[Json], hosts: list[Json]) -> Json:
         "name": name,
         "address": addresses[0],
         **({"additional_addresses": more} if more else {}),
+        # Pages of statistics are long, and filters put them together.
+        **({"per_connection_buffer_limit_bytes": 1 << 24} if first else {}),
         "filter_chains": [{"filters": filters}],
     }
 
@@ -140,7 +103,8 @@ def _admin_routes() -> list[Json]:
         return {"match": {**match, "headers": headers}, "route": {"cluster": "agent", "timeout": "60s"}}
 
     switches = ["/logging", "/reset_counters", "/healthcheck/ok", "/healthcheck/fail", "/drain_listeners"]
-    refused = {"status": 403, "body": {"inline_string": "this sandbox answers GET, and POST to what is harmless\n"}}
+    said = "this sandbox answers GET, and POST to what is harmless; POST localhost:15020/quitquitquit ends the proxy\n"
+    refused = {"status": 403, "body": {"inline_string": said}}
     return _refuse_origin(
         [
             route("GET", {"prefix": "/"}),
@@ -150,47 +114,18 @@ def _admin_routes() -> list[Json]:
     )
 
 
-def _agent_route(match: Json, rewrite: str) -> Json:
-    return {"match": match, "route": {"cluster": "agent", "prefix_rewrite": rewrite, "timeout": "30s"}}
-
-
-def _status_routes(context: ContainerContext) -> tuple[list[Json], list[Json]]:
-    """Routes of the status ports, and the clusters behind them."""
-    get = [{"name": ":method", "string_match": {"exact": "GET"}}]
-    routes = [
-        _agent_route({"path": "/healthz/ready", "headers": get}, "/ready"),
-        _agent_route({"path": "/stats/prometheus", "headers": get}, "/stats/prometheus"),
-        _agent_route({"path": "/metrics", "headers": get}, "/stats/prometheus"),
-    ]
-    clusters = []
-    probes = json.loads(context.env.get("ISTIO_KUBE_APP_PROBERS") or "{}")
-    for number, (path, probe) in enumerate(sorted(probes.items())):
-        http = probe.get("httpGet")
-        if not http or not isinstance(http.get("port"), int):
-            continue
-        name = f"app-probe-{number}"
-        port = context.settings.plan.port(http["port"])
-        clusters.append(_static(name, _address(context.local_ip, port)))
-        rewrite = {"prefix_rewrite": http.get("path") or "/"}
-        routes.append({"match": {"path": path}, "route": {"cluster": name, **rewrite}})
-    return routes, clusters
-
-
 def _own_listeners(context: ContainerContext, agent: Agent) -> tuple[list[Json], list[Json]]:
     pod, local = context.pod_ip, context.local_ip
     admin = {"name": "admin", "domains": ["localhost:15000", "127.0.0.1:15000"], "routes": _admin_routes()}
-    stats = [_agent_route({"prefix": "/stats/prometheus"}, "/stats/prometheus")]
-    status, clusters = _status_routes(context)
-    drain = _agent_route(
-        {"path": "/drain", "headers": [{"name": ":method", "string_match": {"exact": "POST"}}]},
-        "/drain_listeners?inboundonly&graceful",
-    )
+    stats = [agent_route({"prefix": "/stats/prometheus"}, "/stats/prometheus")]
+    routes, clusters, answers = status(context)
+    merging, metrics = filters(context, agent)
     inside = {
         "name": "local",
         "domains": ["localhost", "localhost:*", "127.0.0.1", "127.0.0.1:*"],
-        "routes": _refuse_origin([drain, *status]),
+        "routes": _refuse_origin([*inside_routes(), *routes]),
     }
-    outside = {"name": "status", "domains": ["*"], "routes": status}
+    outside = {"name": "status", "domains": ["*"], "routes": routes}
     listeners = [
         _listener("admin", [_address(local, 15000)], [admin]),
         _listener(
@@ -199,9 +134,11 @@ def _own_listeners(context: ContainerContext, agent: Agent) -> tuple[list[Json],
             [{"name": "stats", "domains": ["*"], "routes": stats}],
         ),
     ]
-    for port in sorted({15020, agent.status_port}):
-        listeners.append(_listener(f"status_{port}", [_address(pod, port), _address(local, port)], [inside, outside]))
-    return listeners, clusters
+    for port in sorted({agent.agent_port, agent.status_port}):
+        where = [_address(pod, port), _address(local, port)]
+        first = [*answers, *(merging if port == agent.agent_port else [])]
+        listeners.append(_listener(f"status_{port}", where, [inside, outside], first))
+    return listeners, [*clusters, *metrics]
 
 
 def _fixed_listeners(context: ContainerContext) -> list[Json]:
@@ -252,10 +189,11 @@ def _source() -> Json:
     }
 
 
-def _stats(context: ContainerContext) -> Json:
+def _stats(context: ContainerContext, agent: Agent) -> Json:
     legacy = context.settings.legacy
     times = _LEGACY_MILLISECONDS if legacy else _MILLISECONDS
     buckets = [
+        *({"match": {"prefix": name}, "buckets": limits} for name, limits in agent.buckets.items()),
         {"match": {"prefix": "istio.request_duration"}, "buckets": list(times)},
         {"match": {"prefix": "istio"}, "buckets": list(_LEGACY_BYTES if legacy else _MILLISECONDS)},
     ]
@@ -265,6 +203,10 @@ def _stats(context: ContainerContext) -> Json:
         *({"suffix": s} for s in ("downstream_rq_active", "rbac.allowed", "rbac.denied")),
         # What policies on a dry run would have done.
         *({"suffix": f".shadow_{s}"} for s in ("allowed", "denied")),
+        *agent.stats,
+        # By these Envoy's own answer to a probe knows whether the application is there.
+        *([{"safe_regex": {"regex": r"cluster\.app-probe-[0-9]+\.membership_.*"}}] if looks_itself(context) else []),
+        *([{"suffix": "downstream_cx_active"}] if agent.until_idle else []),
         # Of the connection to the control plane, which Istio's own dashboards show.
         *({"exact": f"cluster.{_XDS}.{s}"} for s in ("upstream_cx_active", "update_attempt", "update_success")),
     ]
@@ -303,6 +245,7 @@ def bootstrap(context: ContainerContext, agent: Agent) -> Json:
         # Sending is what tracing costs. Ten spans at a time instead of Envoy's five take a seventh off the median of
         # a hop; from twenty on the request that has to send them waits longer than the rest.
         "tracing.zipkin.min_flush_spans": 5 if real else 10,
+        **agent.runtime,
     }
     return {
         "node": {
@@ -323,7 +266,7 @@ def bootstrap(context: ContainerContext, agent: Agent) -> Json:
         # Most clusters and listeners of a mesh are never used by one proxy.
         "deferred_stat_options": {"enable_deferred_creation_stats": True},
         "cluster_manager": manager,
-        "stats_config": _stats(context),
+        "stats_config": _stats(context, agent),
         "stats_flush_interval": "5s" if real else "0.25s",
         **({} if fixed else {"dynamic_resources": {"lds_config": _source(), "cds_config": _source()}}),
         "static_resources": {

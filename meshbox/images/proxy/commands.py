@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
+import getopt
 import os
 import sys
 import time
+from urllib.parse import urlsplit
 
 from labkit.ground.client import send
 
 __all__ = ["iptables", "request", "usage", "version", "wait"]
 
 _READY_DEADLINE = 60.0
+_WAITS = ("timeoutSeconds", "periodMillis", "requestTimeoutMillis", "url")
 
 
 def iptables() -> int:
@@ -50,16 +53,28 @@ def request() -> int:
 
 
 def wait() -> int:
-    """`pilot-agent wait`: returns once Envoy is ready."""
-    deadline = time.monotonic() + _READY_DEADLINE
+    """`pilot-agent wait [--timeoutSeconds N] [--periodMillis N] [--url URL]`: returns once Envoy is ready."""
+    try:
+        given, words = getopt.gnu_getopt(sys.argv[2:], "", [f"{name}=" for name in _WAITS])
+        said = {name.removeprefix("--"): value for name, value in given}
+        longest = float(said.get("timeoutSeconds", _READY_DEADLINE))
+        pause = float(said.get("periodMillis", 50)) / 1000
+        url = urlsplit(said.get("url", "http://localhost:15020/healthz/ready"))
+        port = url.port or 80
+    except (getopt.GetoptError, ValueError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    if words or url.hostname not in ("localhost", "127.0.0.1"):
+        return usage()
+    deadline = time.monotonic() + longest
     while time.monotonic() < deadline:
         try:
-            if _ask(15020, "GET", "/healthz/ready", 1.0)[0] == 200:
+            if _ask(port, "GET", url.path or "/", 1.0)[0] == 200:
                 return 0
         except OSError:
             pass
-        time.sleep(0.05)
-    print(f"Error: timeout waiting for Envoy proxy to become ready after {_READY_DEADLINE:.0f} s", file=sys.stderr)
+        time.sleep(pause)
+    print(f"Error: timeout waiting for Envoy proxy to become ready after {longest:g} s", file=sys.stderr)
     return 1
 
 

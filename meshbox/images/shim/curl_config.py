@@ -39,7 +39,12 @@ def configuration(
     own = local if behind or not _application(env) else env.get("LABKIT_POD_IP", local)
     shift = int(env.get("LABKIT_LOW_PORT_SHIFT") or 0)
     direct = ["localhost", "127.0.0.1", local, *(host for host, _ in relays or {})]
-    lines = [f'noproxy = "{",".join(direct)}"']
+    lines: list[str] = []
+    if behind and env.get("LABKIT_INTERCEPTION"):
+        left = dict(_left_alone(env, arguments, shift))
+        direct += [host for host, _ in left if host not in direct]
+        lines = [line for line in left.values() if line]
+    lines += [f'noproxy = "{",".join(direct)}"']
     lines += [f'connect-to = "{host}:{port}:{local}:{at}"' for (host, port), at in (relays or {}).items()]
     for name in ("localhost", "127.0.0.1"):
         for port in _low_ports(arguments) if shift else ():
@@ -51,11 +56,40 @@ def configuration(
     return [*lines, *_names(env, shift), *_addresses(local, arguments, shift)]
 
 
+def _left_alone(env: Mapping[str, str], arguments: list[str], shift: int) -> Iterator[tuple[tuple[str, int], str]]:
+    """The hosts and ports that the sidecar leaves alone, with the lines that lead there."""
+    interception = importlib.import_module("labkit_captured").interception(env["LABKIT_INTERCEPTION"])
+    services = _cluster(env).get("services", {})
+    addresses = {form: entry["ip"] for key, entry in services.items() for form in _forms(key, env)}
+    for full, pods in _cluster(env).get("headless", {}).items():
+        namespace, _, name = full.partition("/")
+        addresses |= dict.fromkeys(_forms(f"{name}.{namespace}", env), next(iter(pods), ""))
+    block = ".".join(env["LABKIT_LOCAL_IP"].split(".")[:2]) + "."
+    for host, port in _asked(arguments):
+        if host in ("localhost", "127.0.0.1"):
+            if interception.leaves(port):
+                real = port + shift if port < 1024 else port
+                yield (host, port), f'connect-to = "{host}:{port}:{env["LABKIT_POD_IP"]}:{real}"'
+            continue
+        # Where a name outside leads is not known here: it is in no range.
+        address = addresses.get(host) or host
+        if not interception.takes_outbound(address, port):
+            real = port + shift if port < 1024 else port
+            inside = address.startswith(block)
+            yield (host, port), f'connect-to = "{host}:{port}:{address}:{real}"' if inside else ""
+
+
+def _asked(arguments: list[str]) -> set[tuple[str, int]]:
+    """The hosts and ports that curl is given."""
+    named = [match for argument in arguments if (match := _URL.match(argument))]
+    asked = {(m["host"], int(m["port"] or _PORTS.get(m["scheme"] or "http", 0))) for m in named}
+    return {(host, port) for host, port in asked if not host.startswith("-")}
+
+
 def _addresses(local: str, arguments: list[str], shift: int) -> Iterator[str]:
     """Low ports of the addresses that curl is given: those of this sandbox's pods and Services."""
     block = ".".join(local.split(".")[:2]) + "."
-    named = [match for argument in arguments if (match := _URL.match(argument))]
-    for host, port in {(m["host"], int(m["port"] or _PORTS.get(m["scheme"] or "http", 0))) for m in named}:
+    for host, port in _asked(arguments):
         if shift and host.startswith(block) and 0 < port < 1024:
             yield f'connect-to = "{host}:{port}:{host}:{port + shift}"'
 
@@ -90,8 +124,8 @@ def raw_targets(env: Mapping[str, str], arguments: list[str]) -> dict[tuple[str,
     Returns:
         Host and port as curl was given them → the Service's address.
     """
-    named = [match for argument in arguments if (match := _URL.match(argument))]
-    asked = {(m["host"], int(m["port"] or _PORTS.get(m["scheme"] or "http", 0))) for m in named}
+    left = dict(_left_alone(env, arguments, 0)) if env.get("LABKIT_INTERCEPTION") else {}
+    asked = _asked(arguments) - left.keys()
     found: dict[tuple[str, int], str] = {}
     for key, entry in _cluster(env).get("services", {}).items():
         forms = {*_forms(key, env), entry["ip"]}

@@ -17,7 +17,7 @@ import socket
 import struct
 from typing import Any
 
-__all__ = ["call", "ours", "put_in_place_of"]
+__all__ = ["call", "interception", "ours", "put_in_place_of"]
 
 _SECONDS = 5
 """How long the sidecar may take to accept; on this machine it takes none, unless it is swamped."""
@@ -80,10 +80,10 @@ def put_in_place_of(sock: socket.socket, path: str, pod: str, meant: tuple[str, 
 
 
 @functools.cache
-def _peers() -> Any:
-    """labkit.ground.peers, also for a Python that has no labkit."""
-    file = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../../labkit/ground/peers.py")
-    spec = importlib.util.spec_from_file_location("_labkit_peers", os.path.normpath(file))
+def _module(path: str) -> Any:
+    """A module of ours by its file, also for a Python that has none of our packages."""
+    file = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../..", path)
+    spec = importlib.util.spec_from_file_location("_labkit_" + os.path.basename(path)[:-3], os.path.normpath(file))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -93,4 +93,9 @@ def _peers() -> Any:
 
 def ours(connection: Any) -> bool:
     """Whether an accepted connection comes from a process of this user, or of root's."""
-    return bool(_peers().ours(connection))
+    return bool(_module("labkit/ground/peers.py").ours(connection))
+
+
+def interception(text: str) -> Any:
+    """What LABKIT_INTERCEPTION says that a sidecar takes."""
+    return _module("meshbox/interception.py").Interception.read(text)

@@ -9,6 +9,7 @@ network namespace here, so that
 - a server that binds every address binds the one that is the application's (LABKIT_BIND);
 - behind a sidecar (LABKIT_CAPTURE_SOCKET) a connection to anything in the cluster goes to the sidecar, which is told
   in a PROXY protocol header where it was meant to go: what iptables and SO_ORIGINAL_DST do elsewhere;
+- what the sidecar is told to leave alone (LABKIT_INTERCEPTION) goes there directly, and is bound at the pod IP;
 - a server takes connections of this user's own processes only: another pod's network is as far away elsewhere.
 
 Ports below 1024 are shifted as the node shifts them (LABKIT_LOW_PORT_SHIFT).
@@ -130,7 +131,8 @@ def install(environ: Mapping[str, str] | None = None) -> None:
     captured = bool(capture) and env.get("LABKIT_DNS_CAPTURE") == "true"
     names = _Names(env.get("LABKIT_DNS", ""), env.get("LABKIT_NAMESPACE", "default"), captured=captured)
     bind = env.get("LABKIT_BIND") or pod
-    _Network(names, local, pod, bind, capture, int(env.get("LABKIT_LOW_PORT_SHIFT") or 0)).put_in_place()
+    shift = int(env.get("LABKIT_LOW_PORT_SHIFT") or 0)
+    _Network(names, local, pod, bind, capture, shift, env.get("LABKIT_INTERCEPTION", "")).put_in_place()
 
 
 def _connections() -> Any:
@@ -139,7 +141,9 @@ def _connections() -> Any:
 
 
 class _Network:
-    def __init__(self, names: _Names, local: str, pod: str, bind: str, capture: str, shift: int) -> None:
+    def __init__(
+        self, names: _Names, local: str, pod: str, bind: str, capture: str, shift: int, exceptions: str = ""
+    ) -> None:
         self._names = names
         self._local = local
         self._pod = pod
@@ -147,6 +151,8 @@ class _Network:
         self._capture = capture
         self._meant: weakref.WeakKeyDictionary[socket.socket, tuple[str, int]] = weakref.WeakKeyDictionary()
         self._shift = shift
+        # Almost no sidecar leaves anything alone.
+        self._interception = _connections().interception(exceptions) if exceptions else None
         # Everything of this sandbox has the same second number: 127.X.…
         self._block = ".".join(local.split(".")[:2]) + "."
 
@@ -210,8 +216,8 @@ class _Network:
         def bind(self: socket.socket, address: object) -> None:
             if self.family == socket.AF_INET and isinstance(address, tuple) and len(address) == 2 and address[1]:
                 host, port = address
-                if host in ("", "0.0.0.0"):
-                    host = network._bind
+                if host in ("", "0.0.0.0", network._bind):
+                    host = network.bound(port)
                 elif _is_localhost(host):
                     host = network._local
                 if isinstance(host, str) and host.startswith(network._block) and isinstance(port, int):
@@ -302,9 +308,15 @@ class _Network:
         # The world outside is captured as well, so that it shows in metrics and can be refused.
         elsewhere = inside or (host[:1].isdigit() and not host.startswith("127."))
         stream = sock.type & 0xF == socket.SOCK_STREAM
-        if self._capture and stream and elsewhere and host not in (self._local, self._pod):
+        captured = self._capture and stream and elsewhere and host not in (self._local, self._pod)
+        if captured and (self._interception is None or self._interception.takes_outbound(host, port)):
             return (host, port), True
         return (host, self.real(port) if inside else port), False
+
+    def bound(self, port: object) -> str:
+        """Where a server listens that binds every address: what the sidecar leaves alone, at the pod IP."""
+        left = self._interception is not None and isinstance(port, int) and self._interception.leaves(port)
+        return self._pod if left else self._bind
 
     def other(self, address: object, target: object) -> tuple[str, int] | None:
         """Where else the pod's own localhost may listen: without a sidecar applications bind the pod IP."""

@@ -1,300 +1,182 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sidecar as today's injector writes it into a pod: a native one, an init container that goes on running."""
+"""How today's injector writes into a pod: templates are laid over it, and over these the user's own containers."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+import re
 
-from labkit.ground.int_or_string import named_port
+from labkit.ground import reading
+from labkit.ground.numbers import whole
 from meshbox.contracts import Obj
-from meshbox.mesh.inject.legacy import field_env
-
-if TYPE_CHECKING:
-    from meshbox.mesh.inject.template import Template
+from meshbox.mesh.inject.annotations import TEMPLATES, enabled
+from meshbox.mesh.inject.filling import Filling, plain_env
+from meshbox.mesh.inject.merging import merge_container, merge_pod
+from meshbox.mesh.inject.probes import rewrite_probes, rewrites
+from meshbox.mesh.inject.sidecar import TEMPLATES as OWN
+from meshbox.mesh.inject.sidecar import holds, native
+from meshbox.mesh.inject.template import Template
 
 __all__ = ["apply"]
 
-_VOLUMES = (
-    "workload-socket",
-    "credential-socket",
-    "workload-certs",
-    "istio-envoy",
-    "istio-data",
-    "istio-podinfo",
-    "istio-token",
-    "istiod-ca-cert",
-    "istio-ca-crl",
-)
-_PROBES = (("readinessProbe", "readyz"), ("livenessProbe", "livez"), ("startupProbe", "startupz"))
+_PROXY, _OVERRIDES = "istio-proxy", "proxy.istio.io/overrides"
+_ELSEWHERE = frozenset({"grpc-simple", "grpc-agent", "waypoint", "kube-gateway", "agentgateway"})
+"""Templates of the release that are not for pods with an Envoy beside them."""
+_LISTS = ("initContainers", "containers")
 
 
-def apply(pod: Obj, namespace: str, template: Template) -> None:
-    """Write `istio-init`, `istio-proxy`, volumes, labels and annotations into `pod`."""
-    spec, meta = pod["spec"], pod["metadata"]
-    annotations: dict[str, str] = meta.get("annotations") or {}
-    native = annotations.get("sidecar.istio.io/nativeSidecar", "true") != "false"
-    name, kind = _workload(meta)
-    probers = (
-        _take_over_probes(spec)
-        if template.values.get("sidecarInjectorWebhook", {}).get("rewriteAppHTTPProbe", True)
-        else {}
-    )
-    proxy = _proxy(pod, namespace, template, native, name, kind, probers)
-    before = list(spec.get("initContainers") or [])
-    init = _init(annotations, template)
-    if native:
-        # First, so that the application's own init containers already have a network.
-        spec["initContainers"] = [init, proxy, *before]
-    else:
-        spec["initContainers"] = [init, *before]
-        spec["containers"] = [proxy, *spec["containers"]]
-    spec["volumes"] = [*(spec.get("volumes") or []), *_volumes(template)]
-    meta["labels"] = _labels(meta.get("labels") or {}, name)
-    meta["annotations"] = _annotations(annotations, spec, native)
+def apply(pod: Obj, namespace: str, template: Template, config: Obj) -> None:
+    """Inject `pod`, in place.
+
+    Args:
+        pod: The pod that is being created.
+        namespace: Its namespace.
+        template: The installation.
+        config: The settings of its proxy.
+
+    Raises:
+        ValueError: its annotations, or the installation's values, are nothing that a template could be filled with.
+    """
+    filling = Filling(pod, namespace, template, config)
+    over: Obj = {}
+    for name in _chosen(filling):
+        over = merge_pod(over, _filled(name, filling))
+    status = _status(over, filling)
+    spec = pod["spec"]
+    # What somebody wrote of a container that a template has as well is laid over that, wherever it stood.
+    overrides = _taken_out(spec, over, filling)
+    merged = merge_pod({"metadata": pod["metadata"], "spec": spec}, over)
+    found = merged["spec"]
+    for key, containers in overrides.items():
+        for container in containers:
+            at = next(n for n, one in enumerate(found[key]) if one["name"] == container["name"])
+            found[key][at] = merge_container(found[key][at], container)
+    annotations = merged["metadata"].setdefault("annotations", {})
+    if overrides and _OVERRIDES not in annotations:
+        annotations[_OVERRIDES] = json.dumps(overrides, separators=(",", ":"))
+    _finish(found, annotations, filling)
+    annotations["sidecar.istio.io/status"] = status
+    annotations |= template.annotations
+    merged["metadata"].setdefault("labels", {})
+    if network := template.value("network"):
+        merged["metadata"]["labels"]["topology.istio.io/network"] = network
+    pod["metadata"], pod["spec"] = merged["metadata"], _ordered(found, filling)
 
 
-def _workload(meta: Obj) -> tuple[str, str]:
-    """The name and kind of the workload behind a pod that is being created."""
-    owner = next((o for o in meta.get("ownerReferences") or [] if o.get("controller")), None)
-    if owner is None:
-        return str(meta.get("name") or meta.get("generateName", "").rstrip("-")), "Pod"
-    pod_hash = (meta.get("labels") or {}).get("pod-template-hash", "")
-    if owner["kind"] == "ReplicaSet" and pod_hash and owner["name"].endswith(f"-{pod_hash}"):
-        return owner["name"].removesuffix(f"-{pod_hash}"), "Deployment"
-    return owner["name"], owner["kind"]
+def _chosen(filling: Filling) -> list[str]:
+    asked = filling.annotations.get(TEMPLATES)
+    names = filling.template.defaults if asked is None else [name.strip() for name in asked.split(",")]
+    return [one for name in names for one in filling.template.aliases.get(name, [name])]
 
 
-def _labels(labels: dict[str, str], workload: str) -> dict[str, str]:
-    names = ("service.istio.io/canonical-name", "app.kubernetes.io/name", "app")
-    revisions = ("service.istio.io/canonical-revision", "app.kubernetes.io/version", "version")
-    name = next((labels[key] for key in names if labels.get(key)), workload)[:63].rstrip("-")
-    revision = next((labels[key] for key in revisions if labels.get(key)), "latest")
-    return {
-        "security.istio.io/tlsMode": "istio",
-        **labels,
-        "service.istio.io/canonical-name": name,
-        "service.istio.io/canonical-revision": revision,
-    }
+def _filled(name: str, filling: Filling) -> Obj:
+    texts = filling.template.texts
+    if name in OWN:
+        return OWN[name](filling)
+    if name not in texts and name not in _ELSEWHERE:
+        known = ", ".join(sorted({*texts, *OWN, *_ELSEWHERE}))
+        raise ValueError(f'requested template "{name}" not found; have {known}')
+    if name in _ELSEWHERE:
+        raise ValueError(f'template "{name}" is not played by this sandbox, which has {", ".join(sorted(OWN))}')
+    text = str(texts[name])
+    if found := re.search(r"\{\{.*?\}\}", text, re.DOTALL):
+        said = f'template "{name}" cannot be filled in by this sandbox, as it has {found[0][:80]}'
+        raise ValueError(f"{said}: of templates of one's own those without Go's actions are played")
+    try:
+        read = reading.yaml_value(text)
+    except reading.ReadingError as error:
+        raise ValueError(f"failed applying injection overlay: template {name!r}: {error}") from error
+    if not isinstance(read, dict):
+        raise ValueError(f"failed applying injection overlay: template {name!r} is no pod")
+    return read
 
 
-def _annotations(annotations: dict[str, str], spec: Obj, native: bool) -> dict[str, str]:
-    first = next((c["name"] for c in spec["containers"] if c["name"] != "istio-proxy"), "")
-    status = {
-        "initContainers": ["istio-init", "istio-proxy"] if native else ["istio-init"],
-        "containers": None if native else ["istio-proxy"],
-        "volumes": list(_VOLUMES),
-        "imagePullSecrets": None,
-        "revision": "default",
-    }
-    added = {
-        "istio.io/rev": "default",
-        "kubectl.kubernetes.io/default-container": annotations.get("kubectl.kubernetes.io/default-container", first),
-        "kubectl.kubernetes.io/default-logs-container": annotations.get(
-            "kubectl.kubernetes.io/default-logs-container", first
-        ),
-        "sidecar.istio.io/status": json.dumps(status, separators=(",", ":")),
-    }
-    if annotations.get("prometheus.istio.io/merge-metrics") != "false":
-        # The proxy answers for both; where the application's own metrics were it is told in a variable.
-        added |= {
-            "prometheus.io/scrape": "true",
-            "prometheus.io/port": "15020",
-            "prometheus.io/path": "/stats/prometheus",
-        }
-    return {**annotations, **added}
-
-
-def _init(annotations: dict[str, str], template: Template) -> Obj:
-    def annotation(name: str, value: str) -> str:
-        return str(annotations.get(f"traffic.sidecar.istio.io/{name}", template.value(f"proxy.{value}")))
-
-    excluded = annotation("excludeInboundPorts", "excludeInboundPorts")
-    ports = ",".join(part for part in ("15090,15021", excluded, str(template.value("proxy.statusPort", 15020))) if part)
-    arguments = [
-        "istio-iptables", "-p", "15001", "-z", "15006", "-u", "1337",
-        "-m", annotations.get("sidecar.istio.io/interceptionMode", "REDIRECT"),
-        "-i", annotation("includeOutboundIPRanges", "includeIPRanges") or "*",
-        "-x", annotation("excludeOutboundIPRanges", "excludeIPRanges"),
-        "-b", annotation("includeInboundPorts", "includeInboundPorts") or "*",
-        "-d", ports,
-        f"--log_output_level={_log_level(annotations, template)}",
-    ]  # fmt: skip
-    return {
-        "name": "istio-init",
-        "image": _image(annotations, template, "proxy_init.image"),
-        "args": arguments,
-        "resources": _resources(annotations, template),
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "privileged": False,
-            "capabilities": {"add": ["NET_ADMIN", "NET_RAW"], "drop": ["ALL"]},
-            "readOnlyRootFilesystem": False,
-            "runAsGroup": 0,
-            "runAsNonRoot": False,
-            "runAsUser": 0,
-        },
-    }
-
-
-def _image(annotations: dict[str, str], template: Template, key: str) -> str:
-    return template.image(annotations.get("sidecar.istio.io/proxyImage") or template.value(key, "proxyv2"))
-
-
-def _log_level(annotations: dict[str, str], template: Template) -> str:
-    return str(annotations.get("sidecar.istio.io/agentLogLevel", template.value("logging.level", "default:info")))
-
-
-def _resources(annotations: dict[str, str], template: Template) -> Obj:
-    asked: Obj = {}
-    for kind, suffix in (("requests", ""), ("limits", "Limit")):
-        for resource, name in (("cpu", "CPU"), ("memory", "Memory")):
-            value = annotations.get(f"sidecar.istio.io/proxy{name}{suffix}")
-            if value:
-                asked.setdefault(kind, {})[resource] = value
-    found: Obj = asked or template.value("proxy.resources", {})
-    return found
-
-
-def _proxy(pod: Obj, namespace: str, template: Template, native: bool, name: str, kind: str, probers: Obj) -> Obj:
-    annotations: dict[str, str] = pod["metadata"].get("annotations") or {}
-    arguments = [
-        "proxy", "sidecar",
-        "--domain", f"$(POD_NAMESPACE).svc.{template.value('proxy.clusterDomain', 'cluster.local')}",
-        f"--proxyLogLevel={annotations.get('sidecar.istio.io/logLevel', template.value('proxy.logLevel', 'warning'))}",
-        "--proxyComponentLogLevel="
-        + str(annotations.get("sidecar.istio.io/componentLogLevel", template.value("proxy.componentLogLevel"))),
-        f"--log_output_level={_log_level(annotations, template)}",
-    ]  # fmt: skip
-
-    def setting(annotation: str, key: str, default: int) -> int:
-        said = annotations.get(f"readiness.status.sidecar.istio.io/{annotation}")
-        return int(said if said is not None else template.value(f"proxy.{key}", default))
-
-    ready = {"httpGet": {"path": "/healthz/ready", "port": 15021}, "timeoutSeconds": 3}
-    container: Obj = {
-        "name": "istio-proxy",
-        "image": _image(annotations, template, "proxy.image"),
-        "ports": [{"containerPort": 15090, "protocol": "TCP", "name": "http-envoy-prom"}],
-        "args": arguments,
-        "env": _env(pod, namespace, template, name, kind, probers),
-        "readinessProbe": {
-            **ready,
-            "initialDelaySeconds": setting("initialDelaySeconds", "readinessInitialDelaySeconds", 0),
-            "periodSeconds": setting("periodSeconds", "readinessPeriodSeconds", 15),
-            "failureThreshold": setting("failureThreshold", "readinessFailureThreshold", 4),
-        },
-        "startupProbe": {
-            **ready,
-            "initialDelaySeconds": 0,
-            "periodSeconds": 1,
-            "failureThreshold": int(template.value("proxy.startupProbe.failureThreshold", 600)),
-        },
-        "resources": _resources(annotations, template),
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "privileged": False,
-            "readOnlyRootFilesystem": True,
-            "runAsGroup": 1337,
-            "runAsNonRoot": True,
-            "runAsUser": 1337,
-        },
-        "volumeMounts": _mounts(),
-    }
-    if native:
-        drain = ["pilot-agent", "request", f"--debug-port={template.value('proxy.statusPort', 15020)}", "POST", "drain"]
-        container["restartPolicy"] = "Always"
-        container["lifecycle"] = {"preStop": {"exec": {"command": drain}}}
-    return container
-
-
-def _env(pod: Obj, namespace: str, template: Template, name: str, kind: str, probers: Obj) -> list[Obj]:
-    def plain(key: str, value: Any) -> Obj:
-        return {"name": key, "value": value}
-
-    def resource(key: str, what: str) -> Obj:
-        return {"name": key, "valueFrom": {"resourceFieldRef": {"resource": what, "divisor": "1"}}}
-
-    containers = [c for c in pod["spec"]["containers"] if c["name"] != "istio-proxy"]
-    ports = [port for container in containers for port in container.get("ports") or []]
-    annotations = pod["metadata"].get("annotations") or {}
-    trust = template.mesh.get("trustDomain") or "cluster.local"
-    version = "v1" if kind == "Pod" else "apps/v1"
-    cluster = template.value("multiCluster.clusterName") or "Kubernetes"
-    found = [
-        plain("PILOT_CERT_PROVIDER", template.value("pilotCertProvider", "istiod")),
-        plain("CA_ADDR", template.value("caAddress") or "istiod.istio-system.svc:15012"),
-        field_env("POD_NAME", "metadata.name"),
-        field_env("POD_NAMESPACE", "metadata.namespace"),
-        field_env("INSTANCE_IP", "status.podIP"),
-        field_env("SERVICE_ACCOUNT", "spec.serviceAccountName"),
-        field_env("HOST_IP", "status.hostIP"),
-        resource("ISTIO_CPU_LIMIT", "limits.cpu"),
-        plain("PROXY_CONFIG", "{}\n"),
-        plain("ISTIO_META_POD_PORTS", json.dumps(ports)),
-        plain("ISTIO_META_APP_CONTAINERS", ",".join(c["name"] for c in containers)),
-        resource("GOMEMLIMIT", "limits.memory"),
-        resource("GOMAXPROCS", "limits.cpu"),
-        plain("ISTIO_META_CLUSTER_ID", cluster),
-        field_env("ISTIO_META_NODE_NAME", "spec.nodeName"),
-        plain("ISTIO_META_INTERCEPTION_MODE", annotations.get("sidecar.istio.io/interceptionMode", "REDIRECT")),
-        plain("ISTIO_META_WORKLOAD_NAME", name),
-        plain("ISTIO_META_OWNER", f"kubernetes://apis/{version}/namespaces/{namespace}/{kind.lower()}s/{name}"),
-        plain("ISTIO_META_MESH_ID", trust),
-        plain("TRUST_DOMAIN", trust),
-    ]
-    if annotations.get("prometheus.io/scrape") == "true":
-        keys = ("scrape", "path", "port")
-        told = {key: annotations.get(f"prometheus.io/{key}", "") for key in keys}
-        found.append(plain("ISTIO_PROMETHEUS_ANNOTATIONS", json.dumps(told, separators=(",", ":"))))
-    if probers:
-        found.append(plain("ISTIO_KUBE_APP_PROBERS", json.dumps(probers, separators=(",", ":"))))
-    return found
-
-
-def _take_over_probes(spec: Obj) -> Obj:
-    """Send the kubelet's HTTP probes to the proxy, which asks the application itself; where to, by path."""
-    probers: Obj = {}
-    for container in spec["containers"]:
-        for key, word in _PROBES:
-            probe = container.get(key) or {}
-            http = probe.get("httpGet")
-            if not http:
+def _taken_out(spec: Obj, over: Obj, filling: Filling) -> dict[str, list[Obj]]:
+    """The containers of the pod that templates have too, taken out of it, by the list where the template has them."""
+    before = filling.annotations.get(_OVERRIDES)
+    known = reading.json_value(before) if before else {}
+    found: dict[str, list[Obj]] = {}
+    for key in _LISTS:
+        for name in [container["name"] for container in (over.get("spec") or {}).get(key) or []]:
+            places = [known.get(key), *(spec.get(place) for place in ((key,) if key == "containers" else _LISTS))]
+            mine = next((one for place in places for one in place or [] if one["name"] == name), None)
+            if mine is None:
                 continue
-            path = f"/app-health/{container['name']}/{word}"
-            asked = {**http, "port": named_port([container], http["port"]) or http["port"]}
-            probers[path] = {"httpGet": asked, "timeoutSeconds": probe.get("timeoutSeconds", 1)}
-            container[key] = {**probe, "httpGet": {"path": path, "port": 15020, "scheme": "HTTP"}}
-    return probers
+            for place in _LISTS:
+                if spec.get(place):
+                    spec[place] = [one for one in spec[place] if one["name"] != name]
+            found.setdefault(key, []).append({k: v for k, v in mine.items() if (k, v) != ("image", "auto")})
+    return found
 
 
-def _mounts() -> list[Obj]:
-    places = {
-        "workload-socket": "/var/run/secrets/workload-spiffe-uds",
-        "credential-socket": "/var/run/secrets/credential-uds",
-        "workload-certs": "/var/run/secrets/workload-spiffe-credentials",
-        "istiod-ca-cert": "/var/run/secrets/istio",
-        "istio-ca-crl": "/var/run/secrets/istio/crl",
-        "istio-data": "/var/lib/istio/data",
-        "istio-envoy": "/etc/istio/proxy",
-        "istio-token": "/var/run/secrets/tokens",
-        "istio-podinfo": "/etc/istio/pod",
+def _finish(spec: Obj, annotations: dict[str, str], filling: Filling) -> None:
+    """What no template says: whom Prometheus asks, and whom the kubelet."""
+    every = [container for key in _LISTS for container in spec.get(key) or []]
+    proxy = next((container for container in every if container["name"] == _PROXY), None)
+    mesh, webhook = filling.template.mesh, filling.template.values.get("sidecarInjectorWebhook") or {}
+    port = whole(str((mesh.get("defaultConfig") or {}).get("statusPort") or 15020)) or 15020
+    _scraped_by_the_proxy(proxy, annotations, mesh, str(port))
+    if proxy is not None and rewrites(annotations, webhook.get("rewriteAppHTTPProbe", True)):
+        port = whole(annotations.get("status.sidecar.istio.io/port", "")) or port
+        others = [container for container in every if container is not proxy]
+        if told := rewrite_probes(others, annotations, port):
+            proxy["env"] = [*(proxy.get("env") or []), plain_env("ISTIO_KUBE_APP_PROBERS", told)]
+
+
+def _scraped_by_the_proxy(proxy: Obj | None, annotations: dict[str, str], mesh: Obj, port: str) -> None:
+    # Prometheus writes a label's name for an annotation's, so that several annotations are one to it.
+    keys = ("scrape", "path", "port")
+    own = {
+        key: (name, value)
+        for name, value in annotations.items()
+        for key in keys
+        if re.sub(r"[^a-zA-Z0-9_]", "_", name) == f"prometheus_io_{key}"
     }
-    return [{"name": name, "mountPath": path} for name, path in places.items()]
-
-
-def _volumes(template: Template) -> list[Obj]:
-    def field(path: str) -> Obj:
-        return {"path": path, "fieldRef": {"fieldPath": f"metadata.{path}"}}
-
-    audience = template.value("sds.token.aud", "istio-ca")
-    token = {"serviceAccountToken": {"path": "istio-token", "expirationSeconds": 43200, "audience": audience}}
-    sources: dict[str, Obj] = {
-        "istio-envoy": {"emptyDir": {"medium": "Memory"}},
-        "istio-podinfo": {"downwardAPI": {"items": [field("labels"), field("annotations")]}},
-        "istio-token": {"projected": {"sources": [token]}},
-        "istiod-ca-cert": {"configMap": {"name": "istio-ca-root-cert"}},
-        "istio-ca-crl": {"configMap": {"name": "istio-ca-crl", "optional": True}},
+    merges = enabled(
+        annotations.get("prometheus.istio.io/merge-metrics"), bool(mesh.get("enablePrometheusMerge", True))
+    )
+    if not merges or not enabled(own.get("scrape", ("", ""))[1], True) or own.get("port", ("", ""))[1] == port:
+        return
+    if own and proxy is not None:
+        told = {key: own[key][1] if key in own else "" for key in keys}
+        text = json.dumps(told, separators=(",", ":"))
+        proxy["env"] = [*(proxy.get("env") or []), plain_env("ISTIO_PROMETHEUS_ANNOTATIONS", text)]
+    for name, _ in own.values():
+        annotations.pop(name, None)
+    annotations |= {
+        "prometheus.io/port": port,
+        "prometheus.io/path": "/stats/prometheus",
+        "prometheus.io/scrape": "true",
     }
-    return [{"name": name, **sources.get(name, {"emptyDir": {}})} for name in _VOLUMES]
+
+
+def _status(over: Obj, filling: Filling) -> str:
+    spec = over.get("spec") or {}
+    names = {key: [one["name"] for one in spec.get(key) or []] or None for key in (*_LISTS, "volumes")}
+    names["imagePullSecrets"] = [one["name"] for one in spec.get("imagePullSecrets") or []] or None
+    return json.dumps({**names, "revision": filling.revision}, separators=(",", ":"))
+
+
+def _ordered(spec: Obj, filling: Filling) -> Obj:
+    """The containers in the order in which they are to start."""
+
+    def moved(key: str, name: str, *, first: bool) -> None:
+        containers = spec.get(key) or []
+        mine = [one for one in containers if one["name"] == name]
+        rest = [one for one in containers if one["name"] != name]
+        if mine:
+            spec[key] = [*mine, *rest] if first else [*rest, *mine]
+
+    # Last, so that `kubectl exec` means the application's container.
+    moved("containers", _PROXY, first=holds(filling))
+    if native(filling):
+        # First, so that the application's own init containers already have a network.
+        moved("initContainers", _PROXY, first=True)
+        before = filling.annotations.get("sidecar.istio.io/init-containers-before-proxy", "")
+        for name in reversed(before.split(",")):
+            moved("initContainers", name, first=True)
+        moved("initContainers", "istio-init", first=True)
+    else:
+        # Last, so that the application's own init containers reach the network without the proxy.
+        moved("initContainers", "istio-init", first=False)
+    return spec

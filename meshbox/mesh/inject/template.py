@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from labkit.ground import reading
@@ -27,6 +28,11 @@ class Template:
         policy: "enabled" or "disabled": what becomes of pods that say nothing.
         never: Selectors of pods that never get a sidecar.
         always: Selectors of pods that always get one.
+        defaults: The templates of a pod that names none.
+        texts: The installation's templates by name, as they are written in Go's language.
+        aliases: Names that stand for several templates.
+        annotations: What every injected pod is annotated with.
+        native: Whether sidecars are init containers, as the control plane is told.
     """
 
     release: str
@@ -35,6 +41,11 @@ class Template:
     policy: str = "enabled"
     never: tuple[Obj, ...] = ()
     always: tuple[Obj, ...] = ()
+    defaults: tuple[str, ...] = ("sidecar",)
+    texts: Mapping[str, str] = field(default_factory=dict)
+    aliases: Mapping[str, list[str]] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    native: bool = True
 
     @classmethod
     def of(cls, objects: Objects, release: str) -> Template:
@@ -49,6 +60,11 @@ class Template:
             policy=str(config.get("policy") or "enabled"),
             never=tuple(config.get("neverInjectSelector") or ()),
             always=tuple(config.get("alwaysInjectSelector") or ()),
+            defaults=tuple(config.get("defaultTemplates") or ()) or ("sidecar",),
+            texts=config.get("templates") or {},
+            aliases=config.get("aliases") or {},
+            annotations=config.get("injectedAnnotations") or {},
+            native=_native(objects),
         )
 
     def value(self, path: str, default: Any = "") -> Any:
@@ -63,11 +79,25 @@ class Template:
         found = (self.mesh.get("defaultConfig") or {}).get(key)
         return default if found is None else found
 
-    def image(self, name: str) -> str:
-        """An image by its short name, with the installation's hub and tag."""
+    def image(self, name: str, kind: str = "") -> str:
+        """An image by its short name, with the installation's hub and tag, of a kind such as "distroless"."""
         if "/" in name:
             return name
-        return f"{self.value('hub') or 'docker.io/istio'}/{name}:{self.value('tag') or self.release}"
+        tag = str(self.value("tag") or self.release)
+        if kind:
+            tag = tag.removesuffix("-distroless").removesuffix("-debug")
+            tag = tag if kind == "default" else f"{tag}-{kind}"
+        return f"{self.value('hub') or 'docker.io/istio'}/{name}:{tag}"
+
+
+def _native(objects: Objects) -> bool:
+    istiod = objects.find("deployments.apps", "istiod", _ROOT) or {}
+    template = (istiod.get("spec") or {}).get("template") or {}
+    for container in (template.get("spec") or {}).get("containers") or []:
+        for one in container.get("env") or []:
+            if one.get("name") == "ENABLE_NATIVE_SIDECARS":
+                return str(one.get("value")).lower() != "false"
+    return True
 
 
 @functools.lru_cache(maxsize=4)
@@ -80,8 +110,16 @@ def _values(text: str) -> Obj:
     return found if isinstance(found, dict) else {}
 
 
+_FORMS: dict[str, type] = {
+    "defaultTemplates": list,
+    "templates": dict,
+    "aliases": dict,
+    "injectedAnnotations": dict,
+}
+
+
 @functools.lru_cache(maxsize=4)
 def _settings(text: str) -> Obj:
-    # The template itself is Go's; only the switches before it are read.
-    head = "\n".join(line for line in text.split("\ntemplate")[0].splitlines())
-    return mesh_settings(head)
+    # Where the whole cannot be read, the switches before the first template count.
+    found = mesh_settings(text) or mesh_settings(text.split("\ntemplate")[0])
+    return {key: value for key, value in found.items() if isinstance(value, _FORMS.get(key, object))}

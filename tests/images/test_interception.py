@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a sidecar takes of its pod's connections, and where curl is led that it leaves alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from meshbox.images.shim import curl_config
+from meshbox.interception import EVERYTHING, Interception
+
+
+def told(*arguments: str) -> Interception:
+    return Interception.of({"initContainers": [{"name": "istio-init", "args": ["istio-iptables", *arguments]}]})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "host", "port", "taken"),
+    [
+        ((), "10.0.0.1", 80, True),
+        (("-i", ""), "10.0.0.1", 80, False),
+        (("-i", "", "-q", "80"), "10.0.0.1", 80, True),
+        (("-i", "10.0.0.0/8,11.0.0.0/8"), "11.0.0.1", 80, True),
+        (("-i", "10.0.0.0/8"), "12.0.0.1", 80, False),
+        (("-x", "10.0.0.1/32"), "10.0.0.1", 80, False),
+        (("-q", "80", "-o", "80"), "10.0.0.1", 80, False),
+        (("-o", "80,443"), "10.0.0.1", 8080, True),
+        (("-m", "NONE"), "10.0.0.1", 80, False),
+        (("-i", "10.0.0.0/8"), "outside.example", 80, False),
+        (("-x", "nonsense"), "10.0.0.1", 80, True),
+    ],
+)
+def test_what_goes_out_by_way_of_the_sidecar(arguments: tuple[str, ...], host: str, port: int, taken: bool) -> None:
+    found = told(*arguments)
+    assert found.takes_outbound(host, port) is taken
+    assert Interception.read(found.written()).takes_outbound(host, port) is taken
+
+
+def test_pods_without_anything_that_sets_it_up() -> None:
+    assert Interception.of({"containers": [{"name": "istio-proxy"}]}) == EVERYTHING
+    mode = {"name": "ISTIO_META_INTERCEPTION_MODE", "value": "NONE"}
+    assert Interception.of({"containers": [{"name": "istio-proxy", "env": [mode]}]}).none
+    assert hash(told("-b", "80")) == hash(told("-b", "80"))
+    assert told("-b", "80") != told("-b", "81")
+
+
+def test_curl_is_led_past_the_sidecar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # It runs as a script, beside what it loads.
+    monkeypatch.syspath_prepend(str(Path(curl_config.__file__).parent))
+    names = tmp_path / "names"
+    services = {"web.shop": {"ip": "127.9.16.5", "ports": [80]}, "db.shop": {"ip": "127.9.16.6", "raw": [5432]}}
+    names.write_text(json.dumps({"services": services, "headless": {"shop/pods": ["127.9.64.7"]}, "external": {}}))
+    env = {
+        "LABKIT_LOCAL_IP": "127.9.128.1",
+        "LABKIT_POD_IP": "127.9.64.1",
+        "LABKIT_CAPTURE": "127.9.128.1:15001",
+        "LABKIT_DNS": str(names),
+        "LABKIT_NAMESPACE": "shop",
+        "LABKIT_LOW_PORT_SHIFT": "20000",
+        "LABKIT_INTERCEPTION": told("-o", "80,5432,9000", "-d", "8080").written(),
+    }
+    lines = curl_config.configuration(env, ["-s", "http://web/x", "pods:9000", "localhost:8080/y", "web.shop:81"])
+    assert 'connect-to = "web:80:127.9.16.5:20080"' in lines
+    assert 'connect-to = "pods:9000:127.9.64.7:9000"' in lines
+    assert 'connect-to = "localhost:8080:127.9.64.1:8080"' in lines
+    (noproxy,) = [line for line in lines if line.startswith("noproxy")]
+    assert {"web", "pods"} <= set(noproxy.split('"')[1].split(","))
+    assert "web.shop" not in noproxy
+    assert curl_config.raw_targets(env, ["telnet://db:5432"]) == {}
+    del env["LABKIT_INTERCEPTION"]
+    assert curl_config.raw_targets(env, ["telnet://db:5432"]) == {("db", 5432): "127.9.16.6"}
