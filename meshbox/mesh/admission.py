@@ -41,5 +41,8 @@ class MeshAdmission:
             inject(self._objects, self._settings, request, self._monitor)
 
     def validate(self, request: AdmissionRequest) -> None:
-        """Refuse what Istio refuses."""
+        """Refuse what Istio refuses; of what it takes, say what is not played here."""
         validate(self._objects, request, self._verdicts.of, self._monitor, legacy=self._settings.legacy)
+        of_istio = request.resource.endswith(".istio.io") and not request.subresource
+        if of_istio and request.operation in ("CREATE", "UPDATE"):
+            request.warnings.extend(self._verdicts.of(request.object).unplayed)

@@ -9,24 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 
 from meshbox.contracts import Event, Obj, Objects
 from meshbox.following import follow
 from meshbox.mesh.identities import CITADEL_TYPE, TRUST
+from meshbox.mesh.istio_validation.problems import Problems
 from meshbox.mesh.istio_validation.verdicts import Verdicts
-from meshbox.mesh.kinds import (
-    AUTHORIZATION_POLICIES,
-    ENVOY_FILTERS,
-    ISTIO_RESOURCES,
-    REQUEST_AUTHENTICATIONS,
-    RESOURCES,
-    SIDECARS,
-)
+from meshbox.mesh.kinds import ISTIO_RESOURCES, RESOURCES
 from meshbox.mesh.model import labels
 from meshbox.mesh.pilot_metrics import MeshMonitor
 from meshbox.mesh.settings import mesh_problem
+from meshbox.mesh.unplayed import whole_kinds
 
 __all__ = ["ObjectCache"]
 
@@ -60,6 +55,7 @@ class ObjectCache:
         self._verdicts = verdicts or Verdicts(legacy=legacy)
         self._changed = changed
         self._monitor = monitor or MeshMonitor()
+        self._legacy = legacy
         self._component = "istio-pilot" if legacy else "istiod"
         self._known: dict[str, dict[tuple[str, str], Obj]] = {resource: {} for resource in RESOURCES}
         self._fresh: dict[_Key, Obj | None] = {}
@@ -75,6 +71,10 @@ class ObjectCache:
                 follow(self._objects, resource, partial(self._take, resource), self._component, "ConfigRejected")
             )
             for resource in RESOURCES
+        ]
+        self._tasks += [
+            loop.create_task(follow(self._objects, resource, self._tell_of_all, self._component, "NotPlayed"))
+            for resource in whole_kinds(legacy=self._legacy)
         ]
 
     async def stop(self) -> None:
@@ -158,6 +158,15 @@ class ObjectCache:
         log.warning("%s %s/%s: %s", obj.get("kind"), meta.get("namespace", ""), meta["name"], problem)
         self._objects.event(obj, "Warning", "ConfigRejected", problem, self._component)
 
+    def _tell(self, obj: Obj, problems: Problems) -> None:
+        """Say on an object what of it is not played: a learner should not look for the mistake in the object."""
+        if problems.unplayed:
+            self._objects.event(obj, "Warning", "NotPlayed", "; ".join(problems.unplayed), self._component)
+
+    def _tell_of_all(self, event: Event) -> None:
+        if event.type == "ADDED":
+            self._tell(event.object, self._verdicts.of(event.object))
+
     def _take(self, resource: str, event: Event) -> None:
         known = self._known[resource]
         meta = event.object["metadata"]
@@ -184,12 +193,9 @@ class ObjectCache:
                 kept = "the settings before stay in force" if before is not None else "the defaults are in force"
                 self._warn(obj, f"the mesh's settings cannot be read, {kept}: {problem}")
             return not problem
-        changed = before is None or before.get("spec") != obj.get("spec")
-        for problem in _without_effect(resource, obj.get("spec") or {}) if changed else ():
-            self._warn(obj, f"{problem} in the sandbox")
-        if resource == ENVOY_FILTERS:
-            return True
         problems = self._verdicts.of(obj)
+        if before is None or _asked(before) != _asked(obj):
+            self._tell(obj, problems)
         if not problems.errors:
             return True
         kept = "the version before stays in force" if before is not None else "it is left out"
@@ -197,18 +203,9 @@ class ObjectCache:
         return False
 
 
-def _without_effect(resource: str, spec: Obj) -> Iterator[str]:
-    """What an object asks for that is not done here: a learner should not look for the mistake in the object."""
-    if resource == ENVOY_FILTERS:
-        yield "EnvoyFilter has no effect, since its Envoy is not Istio's own build,"
-    if resource == AUTHORIZATION_POLICIES and spec.get("action") in ("CUSTOM", "AUDIT"):
-        yield f"action {spec['action']} has no effect"
-    if resource == REQUEST_AUTHENTICATIONS:
-        for rule in spec.get("jwtRules") or []:
-            if isinstance(rule, dict) and not rule.get("jwks"):
-                yield f"the keys of issuer {rule.get('issuer', '')} are not fetched from jwksUri (give them as jwks)"
-    if resource == SIDECARS and spec.get("ingress"):
-        yield "the ingress listeners of a Sidecar have no effect"
+def _asked(obj: Obj) -> object:
+    """What of an object may ask for something that is not played."""
+    return obj.get("spec"), obj["metadata"].get("annotations")
 
 
 def _matters(resource: str, obj: Obj) -> object:
