@@ -18,7 +18,7 @@ from typing import Any
 
 from meshbox.contracts import Obj
 
-__all__ = ["TABLES", "annotations", "unplayed", "whole_kinds"]
+__all__ = ["TABLES", "marks_of", "unplayed", "whole_kinds"]
 
 _Table = Mapping[str, Mapping[str, str]]
 
@@ -237,7 +237,7 @@ def _tree(kind: str, legacy: bool) -> tuple[_Node, dict[str, str]]:
     return root, named
 
 
-def annotations(obj: Obj, *, legacy: bool) -> dict[str, str]:
+def marks_of(obj: Obj, *, legacy: bool) -> dict[str, str]:
     """The annotations of `obj` that are looked at here."""
     written = obj["metadata"].get("annotations") or {}
     return {name: written[name] for name in _tree(str(obj.get("kind")), legacy)[1] if name in written}
@@ -249,7 +249,7 @@ def unplayed(obj: Obj, *, legacy: bool) -> list[str]:
     if meta.get("namespace") == "istio-system" and meta.get("name") in _PLAYED.get(kind, ()):
         return []
     root, named = _tree(kind, legacy)
-    found = {name: _words(f"annotation {name}", named[name]) for name in annotations(obj, legacy=legacy)}
+    found = {name: _words(f"annotation {name}", named[name]) for name in marks_of(obj, legacy=legacy)}
     for _, why in root.ends:
         found[""] = _words(kind, why)
     for path, text in _walk(root, obj.get("spec") or {}, "spec"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import zip_longest
 from typing import Any
 
 import re2  # type: ignore[import-untyped]
@@ -140,13 +141,13 @@ _STEPS: dict[str, tuple[dict[str, str], str]] = {
     "close": ({")": "end", " ": "close"}, "Expecting ')' or whitespace after '{}', but found '{}'"),
     "end": ({"%": "text", " ": "end"}, "Expecting '%' or whitespace after"),
 }
-"""Envoy's way through %VAR% and %VAR(["a", "b"])%: where each character leads, and where any other; else what is said."""
+"""Envoy's way through %VAR% and %VAR(["a", "b"])%: where each character leads, and where any other, or what is said."""
 
 
 def _variables_problem(value: str) -> str:
     """What is wrong with the variables in a header's value."""
     state, skip = "text", False
-    for character, following in zip(value, [*value[1:], ""], strict=True):
+    for character, following in zip_longest(value, value[1:], fillvalue=""):
         if skip:
             skip = False
         elif state == "text":
