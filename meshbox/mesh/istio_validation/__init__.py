@@ -147,7 +147,7 @@ def validate(
         problems = verdict(request.object)
         why = denial(request.object, problems)
         monitor.validated(request, why)
-        request.warnings.extend(w for w in problems.warnings if w not in request.warnings)
         if why:
             # A webhook's denial carries no reason, so that kubectl says "Error from server: …".
             raise ApiError(400, "", f'admission webhook "{name}" denied the request: {why}')
+        request.warnings.extend(w for w in problems.warnings if w not in request.warnings)
