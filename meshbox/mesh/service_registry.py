@@ -198,6 +198,8 @@ def _entry_endpoints(
             e.get("weight") or 1,
         )
         for e in spec.get("endpoints") or []
+        # (One that names only its network is behind that network's gateway.)
+        if e.get("address")
     ]
     if not found and (spec.get("resolution") or "").startswith("DNS") and not host.startswith("*"):
         found = [Endpoint(host, port.target or port.number)]

@@ -22,7 +22,8 @@ __all__ = ["TABLES", "marks_of", "unplayed", "whole_kinds"]
 
 _Table = Mapping[str, Mapping[str, str]]
 
-_POLICY = "{trafficPolicy,subsets[].trafficPolicy,{trafficPolicy,subsets[].trafficPolicy}.portLevelSettings[]}"
+_HOST = "{trafficPolicy,subsets[].trafficPolicy}"
+_POLICY = _HOST + "{,.portLevelSettings[]}"
 _TARGET = "a proxy beside an application is chosen by `selector` only"
 _ATTACHED: dict[str, str] = {"targetRef": _TARGET, "targetRefs": _TARGET}
 _SAME_IN_ISTIO = "Istio's proxies make nothing of it either"
@@ -33,7 +34,7 @@ _TODAY: _Table = {
         "http[].match[].statPrefix": "no statistics are kept for a single route",
         "http[].redirect.derivePort": "give `port`",
         "http[].retries.retryRemoteLocalities": _REGISTRY,
-        "{tcp,tls}[].match[].sourceSubnet": _SAME_IN_ISTIO,
+        "tcp[].match[].sourceSubnet": _SAME_IN_ISTIO,
     },
     "DestinationRule": {
         f"{_POLICY}.loadBalancer.localityLbSetting": _REGISTRY,
@@ -42,9 +43,9 @@ _TODAY: _Table = {
         f"{_POLICY}.loadBalancer.consistentHash.httpCookie.attributes": "the cookie is set with name, path and ttl",
         f"{_POLICY}.connectionPool.http.maxConcurrentStreams": "",
         f"{_POLICY}.tls.caCrl": "no list of revoked certificates is looked at",
-        f"{_POLICY}.tunnel": "connections are not sent through another proxy",
-        f"{_POLICY}.proxyProtocol": "",
-        f"{_POLICY}.retryBudget": "",
+        f"{_HOST}.tunnel": "connections are not sent through another proxy",
+        f"{_HOST}.proxyProtocol": "",
+        f"{_HOST}.retryBudget": "",
     },
     "Gateway": {
         "servers[].bind": "a gateway listens on its pod's address",
@@ -85,6 +86,7 @@ _TODAY: _Table = {
         **_ATTACHED,
         "@istio.io/dry-run": "the policy is enforced",
         "action=CUSTOM": "it has no effect",
+        "provider": "nobody else is asked",
         "action=AUDIT": "it has no effect",
         "rules[].when[].key=experimental.envoy.filters.*": "the condition is left out",
     },
@@ -114,9 +116,7 @@ _LEGACY: _Table = {
     "VirtualService": {
         "http[].websocketUpgrade": "every route lets WebSockets pass, as Istio 1.2's own do",
         "{tcp,tls}[].match[].sourceSubnet": _SAME_IN_ISTIO,
-        "http[].route[].{appendRequestHeaders,appendResponseHeaders,removeRequestHeaders,removeResponseHeaders}": "",
     },
-    "DestinationRule": {f"{_POLICY}.loadBalancer.localityLbSetting": _REGISTRY},
     "Gateway": {
         "servers[].bind": "a gateway listens on its pod's address",
         "servers[].defaultEndpoint": _SAME_IN_ISTIO,
@@ -126,6 +126,7 @@ _LEGACY: _Table = {
     "ServiceEntry": {
         "endpoints[].locality": _REGISTRY,
         "endpoints[].network": _REGISTRY,
+        "location=MESH_INTERNAL": "whether mTLS is spoken a DestinationRule says, as in Istio 1.2 itself",
     },
     "Sidecar": {
         "egress[].bind": "",
@@ -137,6 +138,7 @@ _LEGACY: _Table = {
     "Policy": {
         "origins": "nobody's token is asked for",
         "peers[].jwt": "nobody's token is asked for",
+        "peers[].mtls.allowTls": "give `mode`",
         "targets[].labels": "a target is a Service",
         "{originIsOptional,peerIsOptional}": "",
         "principalBinding=USE_ORIGIN": "",
