@@ -21,10 +21,20 @@ from .conftest import REPOSITORY
 
 Obj = dict[str, Any]
 
-VERDICTS: dict[str, list[Obj]] = yaml.safe_load((Path(__file__).parent / "verdicts.yaml").read_text())
+HERE = Path(__file__).parent
+VERDICTS: dict[str, list[Obj]] = yaml.safe_load((HERE / "verdicts.yaml").read_text())
+OLD_VERDICTS: dict[str, list[Obj]] = yaml.safe_load((HERE / "verdicts_1_2.yaml").read_text())
 SHARED = REPOSITORY.parent / "shared" / "cases" / "istio-validation-1.30.3.jsonl"
 DENIED = 'admission webhook "validation.istio.io" denied the request: '
 OURS = "the sandbox does not play "
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    cluster = Cluster(tmp_path_factory.mktemp("cluster"), "1.2.2")
+    cluster.validate()
+    yield cluster
+    cluster.close()
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +80,16 @@ def test_each_rule_of_a_kind(kind: str, today: Cluster) -> None:
         general = "EnvoyFilter exposes internal implementation details"
         assert [one for one in warnings if not one.startswith(general)] == case.get("warns", []), case["spec"]
         assert (kind == "EnvoyFilter" and not said) == any(one.startswith(general) for one in warnings)
+
+
+@pytest.mark.parametrize("kind", OLD_VERDICTS)
+def test_each_rule_of_istio_1_2(kind: str, once: Cluster) -> None:
+    for case in OLD_VERDICTS[kind]:
+        obj = {"metadata": {"name": "one", "namespace": "bookinfo"}, "spec": case["spec"]}
+        wanted = case.get("says", "")
+        words = listing(wanted) if isinstance(wanted, list) else wanted
+        denied = f"{DENIED.replace('validation', 'pilot.validation')}configuration is invalid: {words}"
+        assert asked(once, kind, obj) == (denied if words else "", []), case["spec"]
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,8 @@ def check(obj: Obj, problems: Problems) -> None:
     names: set[str] = set()
     for subset in spec.get("subsets") or []:
         name = (subset or {}).get("name") or ""
-        if name in names:
-            problems.error(f"duplicate subset name{'' if problems.legacy else 's'}: {name}")
+        if name in names and not problems.legacy:
+            problems.error(f"duplicate subset names: {name}")
         names.add(name)
         if name:
             problems.require(problems.label(name), f"subset name is invalid: {name}")
@@ -57,8 +57,6 @@ def _policy(policy: Json | None, problems: Problems) -> None:
         level = level or {}
         if level.get("port") is None:
             problems.error("portTrafficPolicy must have valid port")
-        elif level["port"].get("number") and problems.legacy:
-            problems.port(level["port"]["number"])
         if all(level.get(part) is None for part in _LEVEL):
             problems.error("port traffic policy must have at least one field")
         else:

@@ -60,7 +60,10 @@ def _server(server: Json, problems: Problems, *, derived: bool) -> None:
     before = len(problems.errors)
     _port(port, bind, problems)
     sound = len(problems.errors) == before
-    if bind.startswith(UNIX):
+    if problems.legacy:
+        # Istio 1.2 did not look at it.
+        pass
+    elif bind.startswith(UNIX):
         problems.socket(bind.removeprefix(UNIX))
         if (port or {}).get("number"):
             problems.error(f"port number must be 0 for unix domain socket: {_shown(port or {}, problems)}")
@@ -89,7 +92,7 @@ def _port(port: Json | None, bind: str, problems: Problems) -> None:
         problems.error(f"invalid protocol {quoted(port.get('protocol') or '')}, supported protocols are {kinds}")
     if port.get("number") or not bind.startswith(UNIX):
         problems.port(port.get("number"))
-    if port.get("targetPort"):
+    if port.get("targetPort") and not problems.legacy:
         problems.error("targetPort has no impact on Gateways")
     problems.require(port.get("name"), f"port name must be set: {_shown(port, problems)}")
 

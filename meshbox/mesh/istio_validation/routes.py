@@ -9,7 +9,7 @@ from meshbox.mesh.istio_validation import texts
 from meshbox.mesh.istio_validation.problems import Problems
 from meshbox.mesh.istio_validation.texts import quoted
 
-__all__ = ["actions", "destination", "destinations"]
+__all__ = ["destination", "destinations", "manipulations", "outcomes"]
 
 
 _METHODS = {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"}
@@ -29,11 +29,15 @@ _AUTHORITY = ("host", ":authority")
 _KB = 1 << 10
 
 
-def actions(rule: Json, problems: Problems) -> None:
-    """All of an HTTPRoute but its matches."""
+def manipulations(rule: Json, problems: Problems) -> None:
+    """What an HTTPRoute does to requests and responses."""
     _headers(rule, problems)
     _cors(rule.get("corsPolicy"), problems)
     _fault(rule.get("fault"), problems)
+
+
+def outcomes(rule: Json, problems: Problems) -> None:
+    """Where requests of an HTTPRoute end."""
     _mirrors(rule, problems)
     _redirect(rule.get("redirect"), problems)
     _direct_response(rule.get("directResponse"), problems)
@@ -47,6 +51,9 @@ def actions(rule: Json, problems: Problems) -> None:
 
 
 def _headers(rule: Json, problems: Problems) -> None:
+    for section in ("appendHeaders", "appendRequestHeaders", "removeRequestHeaders", "appendResponseHeaders",
+                    "removeResponseHeaders"):  # fmt: skip
+        problems.each(rule.get(section), problems.header_name)
     headers = rule.get("headers") or {}
     for side in ("request", "response"):
         operations = headers.get(side) or {}
@@ -56,11 +63,6 @@ def _headers(rule: Json, problems: Problems) -> None:
                 problems.header_value(value)
         for name in operations.get("remove") or []:
             problems.header_name(name, operation="response" if not problems.legacy else side)
-    for section in ("appendHeaders", "appendRequestHeaders", "appendResponseHeaders"):
-        for name in rule.get(section) or {}:
-            problems.header_name(name)
-    for section in ("removeRequestHeaders", "removeResponseHeaders"):
-        problems.each(rule.get(section), problems.header_name)
 
 
 def _cors(cors: Json | None, problems: Problems) -> None:
@@ -92,7 +94,7 @@ def _fault(fault: Json | None, problems: Problems) -> None:
         return
     delay, abort = fault.get("delay"), fault.get("abort")
     if delay is None and abort is None:
-        problems.error("HTTP fault injection must have an abort and/or a delay", listed=not problems.legacy)
+        problems.error("HTTP fault injection must have an abort and/or a delay", listed=True)
     if abort is not None:
         _abort(abort, problems)
     if delay is not None:
@@ -100,9 +102,8 @@ def _fault(fault: Json | None, problems: Problems) -> None:
         if delay.get("fixedDelay") is not None:
             problems.duration(delay["fixedDelay"])
         elif delay.get("exponentialDelay") is not None:
-            if not problems.legacy:
-                problems.duration(delay["exponentialDelay"])
-            problems.error("exponentialDelay not supported yet", listed=not problems.legacy)
+            problems.duration(delay["exponentialDelay"])
+            problems.error("exponentialDelay not supported yet", listed=True)
 
 
 def _abort(abort: Json, problems: Problems) -> None:
@@ -110,9 +111,9 @@ def _abort(abort: Json, problems: Problems) -> None:
     grpc, status = abort.get("grpcStatus"), abort.get("httpStatus")
     if problems.legacy:
         if grpc is not None:
-            problems.error("gRPC abort fault injection not supported yet")
+            problems.error("gRPC abort fault injection not supported yet", listed=True)
         if abort.get("http2Error") is not None:
-            problems.error("HTTP/2 abort fault injection not supported yet")
+            problems.error("HTTP/2 abort fault injection not supported yet", listed=True)
         if status is not None:
             problems.require(0 <= status <= 600, f"HTTP status {status} is not in range 0-600")
             # Envoy takes less than Istio 1.2's webhook let through.
@@ -194,7 +195,7 @@ def _retries(retries: Json | None, problems: Problems) -> None:
         return
     attempts = retries.get("attempts") or 0
     if problems.legacy:
-        problems.require(attempts > 0, "attempts must be positive")
+        problems.require(attempts > 0, "attempts must be positive", listed=True)
     else:
         problems.require(attempts >= 0, "attempts cannot be negative", listed=True)
         asked = retries.get("perTryTimeout") is not None or retries.get("retryRemoteLocalities") is not None
@@ -251,8 +252,7 @@ def destinations(targets: list[Json], problems: Problems) -> None:
     total = 0
     for target in targets:
         target = target or {}
-        listed = not problems.legacy
-        problems.require(target.get("destination") is not None, "destination is required", listed=listed)
+        problems.require(target.get("destination") is not None, "destination is required", listed=True)
         _headers(target, problems)
         destination(target.get("destination"), problems)
         weight = target.get("weight") or 0

@@ -34,10 +34,40 @@ def policy(obj: Obj, problems: Problems) -> None:
         problems.require(targets, missing)
     for target in targets:
         target_name = (target or {}).get("name") or ""
-        problems.require(problems.label(target_name), f"target name {quoted(target_name)} must be a valid label")
+        valid = f"target name {quoted(target_name)} must be a valid label"
+        problems.require(problems.label(target_name), valid, listed=True)
         for port in (target or {}).get("ports") or []:
-            if port.get("number"):
-                problems.port(port["number"])
+            _selected_port(port or {}, problems)
+    for method in [*(spec.get("peers") or []), *(spec.get("origins") or [])]:
+        if isinstance((method or {}).get("jwt"), dict):
+            _old_jwt(method["jwt"], problems)
+
+
+def _selected_port(port: Json, problems: Problems) -> None:
+    """By name or by number; without either both are missed."""
+    name, number = port.get("name") or "", port.get("number") or 0
+    if not number:
+        said = f"subset name is invalid: {name}" if name else "subset name cannot be empty"
+        problems.require(problems.label(name), said)
+    if number or not name:
+        problems.port(number)
+
+
+def _old_jwt(jwt: Json, problems: Problems) -> None:
+    """Whose tokens Istio 1.2 asks for."""
+    uri = str(jwt.get("jwksUri") or "")
+    problems.require(jwt.get("issuer"), "issuer must be set", listed=True)
+    for key, words in (
+        ("audiences", "audience must be non-empty string"),
+        ("jwtHeaders", "location header must be non-empty string"),
+        ("jwtParams", "location query must be non-empty string"),
+    ):
+        if key == "jwtHeaders" and uri:
+            name, odd = scheme(uri)
+            odd = odd or ("" if name in ("http", "https") else f"URI scheme {quoted(name)} is not supported")
+            problems.require(not odd, odd, listed=True)
+        for value in jwt.get(key) or []:
+            problems.require(value, words, listed=True)
 
 
 def peer_authentication(obj: Obj, problems: Problems) -> None:

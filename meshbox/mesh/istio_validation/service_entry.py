@@ -51,6 +51,8 @@ def check(obj: Obj, problems: Problems) -> None:
     _resolution(spec, resolution, ports, problems)
     if resolution != "NONE" and len(hosts) > 1 and any(_protocol(port) not in (*HTTP, *TLS) for port in ports):
         problems.error("multiple hosts provided with non-HTTP, non-TLS ports")
+    for port in ports if problems.legacy else ():
+        _port(port, problems)
     exported(spec.get("exportTo"), problems, obj["metadata"].get("namespace") or "", nobody=True)
 
 
@@ -73,9 +75,14 @@ def _ports(ports: list[Json], problems: Problems, *, bare: bool) -> None:
         if bare and port.get("protocol") in (None, "", "TCP"):
             problems.warn("addresses are required for ports serving TCP (or unset) protocol when IP Autoallocation is "
                           "not enabled")  # fmt: skip
-        problems.port_name(name)
-        problems.protocol(port.get("protocol"))
-        problems.port(number)
+        if not problems.legacy:
+            _port(port, problems)
+
+
+def _port(port: Json, problems: Problems) -> None:
+    problems.port_name(port.get("name"))
+    problems.protocol(port.get("protocol"))
+    problems.port(port.get("number"))
 
 
 def _resolution(spec: Json, resolution: str, ports: list[Json], problems: Problems) -> None:
@@ -156,12 +163,13 @@ def _entry(entry: Json, problems: Problems, *, names: set[str] | None, dns: bool
     elif address.startswith(UNIX):
         problems.socket(address.removeprefix(UNIX))
         problems.require(not entry.get("ports"), f"unix endpoint {address} must not include ports")
+    elif problems.legacy:
+        problems.subnet(address)
     elif not is_ip(address):
         if dns and texts.domain_problem(address, wildcard=False):
             problems.error(f"endpoint address {quoted(address)} is not a valid FQDN or an IP address")
         elif not dns:
-            problems.error(f"{address} is not a valid IP" if problems.legacy else
-                           f"endpoint address {quoted(address)} is not a valid IP address")  # fmt: skip
+            problems.error(f"endpoint address {quoted(address)} is not a valid IP address")
     _entry_ports(entry, names, problems)
     problems.tags(entry.get("labels"))
     if address.startswith(UNIX) and names is not None and len(names) != 1:

@@ -48,27 +48,52 @@ def check(obj: Obj, problems: Problems) -> None:
 
 def _legacy(spec: Json, problems: Problems) -> None:
     selector = spec.get("workloadSelector")
-    if selector is not None and not selector.get("labels"):
+    if not spec.get("egress"):
+        problems.error("sidecar: missing egress")
+        return
+    if selector is not None and selector.get("labels") is None:
         problems.error("sidecar: workloadSelector cannot have empty labels")
-    egress = spec.get("egress") or []
-    problems.require(egress, "sidecar: missing egress")
+    ports: set[object] = set()
     for listener in spec.get("ingress") or []:
-        port, endpoint = (listener or {}).get("port"), str((listener or {}).get("defaultEndpoint") or "")
-        if port is None:
+        listener = listener or {}
+        if listener.get("port") is None:
             problems.error("sidecar: port is required for ingress listeners")
             continue
-        problems.port(port.get("number"))
-        if not endpoint:
-            problems.error("sidecar: default endpoint must be set for all ingress listeners")
-        elif not endpoint.startswith(UNIX):
-            _, colon, number = endpoint.rpartition(":")
-            problems.require(colon, "sidecar: defaultEndpoint must be of form 127.0.0.1:<port>")
-            problems.port(int(number) if number.isdecimal() else 0)
-    for index, listener in enumerate(egress):
-        _only_last_without_port(listener or {}, last=index == len(egress) - 1, problems=problems)
-        problems.require((listener or {}).get("hosts"), "sidecar: egress listener must contain at least one host")
-        for host in (listener or {}).get("hosts") or []:
+        _bound(listener, ports, problems)
+        _old_endpoint(str(listener.get("defaultEndpoint") or ""), problems)
+    ports.clear()
+    for index, listener in enumerate(spec["egress"]):
+        listener = listener or {}
+        _only_last_without_port(listener, last=index == len(spec["egress"]) - 1, problems=problems)
+        if listener.get("port") is not None:
+            _bound(listener, ports, problems)
+        problems.require(listener.get("hosts"), "sidecar: egress listener must contain at least one host")
+        for host in listener.get("hosts") or []:
             gateway.namespaced_host(str(host), problems, gateway=False)
+
+
+def _bound(listener: Json, seen: set[object], problems: Problems) -> None:
+    """The port and address of a listener, which none of those in `seen` may have."""
+    port, bind = listener["port"], str(listener.get("bind") or "")
+    _egress_port(port, bind, str(listener.get("captureMode") or "DEFAULT"), problems)
+    number = port.get("number") or 0
+    unique = "ports on IP bound listeners" if number else "unix domain socket values for listeners"
+    problems.require((number or bind) not in seen, f"sidecar: {unique} must be unique")
+    seen.add(number or bind)
+
+
+def _old_endpoint(endpoint: str, problems: Problems) -> None:
+    form = "sidecar: defaultEndpoint must be of form 127.0.0.1:<port>"
+    host, colon, rest = endpoint.partition(":")
+    if not endpoint:
+        problems.error("sidecar: default endpoint must be set for all ingress listeners")
+    elif endpoint.startswith(UNIX):
+        problems.socket(endpoint.removeprefix(UNIX))
+    elif not colon:
+        problems.error(form)
+    else:
+        problems.require(host in ("", "127.0.0.1"), form)
+        _endpoint_port(rest.partition(":")[0], problems)
 
 
 def _only_last_without_port(listener: Json, problems: Problems, *, last: bool) -> None:
@@ -124,6 +149,10 @@ def _endpoint(endpoint: str, problems: Problems) -> None:
     if host not in ("", "127.0.0.1", "0.0.0.0", "::1", "::"):
         problems.error("sidecar: defaultEndpoint must be of form 127.0.0.1:<port>,0.0.0.0:<port>,[::1]:port,"
                        "[::]:port,unix://filepath or unset")  # fmt: skip
+    _endpoint_port(port, problems)
+
+
+def _endpoint_port(port: str, problems: Problems) -> None:
     if re.fullmatch("[+-]?[0-9]+", port):
         problems.port(int(port))
     else:
@@ -150,28 +179,18 @@ def _ingress_tls(tls: Json | None, protocol: str, problems: Problems) -> None:
 
 
 def _egress(listeners: list[Json | None], namespace: str, problems: Problems) -> None:
-    ports: set[int] = set()
-    sockets: set[str] = set()
+    seen: set[object] = set()
     for index, one in enumerate(listeners):
         listener, port = one or {}, (one or {}).get("port")
         _only_last_without_port(listener, last=index == len(listeners) - 1, problems=problems)
         if port is not None:
-            bind = str(listener.get("bind") or "")
-            _egress_port(port, bind, str(listener.get("captureMode") or "DEFAULT"), problems)
-            number = port.get("number") or 0
-            if number:
-                problems.require(number not in ports, "sidecar: ports on IP bound listeners must be unique")
-                ports.add(number)
-            else:
-                unique = "sidecar: unix domain socket values for listeners must be unique"
-                problems.require(bind not in sockets, unique)
-                sockets.add(bind)
+            problems.require(not port.get("targetPort"), "targetPort has no impact on Sidecars")
+            _bound(listener, seen, problems)
         problems.require(listener.get("hosts"), "sidecar: egress listener must contain at least one host")
         _egress_hosts([str(host) for host in listener.get("hosts") or []], namespace, problems)
 
 
 def _egress_port(port: Json, bind: str, mode: str, problems: Problems) -> None:
-    problems.require(not port.get("targetPort"), "targetPort has no impact on Sidecars")
     _port(port, problems)
     if port.get("number"):
         problems.port(port["number"])

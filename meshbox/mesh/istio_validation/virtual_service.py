@@ -13,7 +13,7 @@ from meshbox.mesh.envoy import Json
 from meshbox.mesh.istio_validation import texts
 from meshbox.mesh.istio_validation.attachment import exported
 from meshbox.mesh.istio_validation.problems import Problems
-from meshbox.mesh.istio_validation.routes import actions, destinations
+from meshbox.mesh.istio_validation.routes import destinations, manipulations, outcomes
 from meshbox.mesh.istio_validation.texts import quoted
 
 __all__ = ["check"]
@@ -27,15 +27,15 @@ def check(obj: Obj, problems: Problems) -> None:
     gateways = [str(name) for name in spec.get("gateways") or []]
     hosts = [str(host) for host in spec.get("hosts") or []]
     delegate = not hosts and not problems.legacy
-    if problems.legacy:
-        problems.require(hosts, "virtual service must have at least one host")
-    elif delegate:
+    if delegate:
         problems.require(not gateways, "delegate virtual service must have no gateways specified")
         problems.require(not spec.get("tls"), "delegate virtual service must have no tls route specified")
         problems.require(not spec.get("tcp"), "delegate virtual service must have no tcp route specified")
     outside = bool(gateways) and _MESH not in gateways
     _gateway_names(gateways, problems)
-    if not outside and not problems.legacy:
+    if problems.legacy:
+        problems.require(hosts, "virtual service must have at least one host")
+    elif not outside:
         _claims(spec, gateways, problems)
     _hosts(spec, hosts, problems, outside=outside)
     if not any(spec.get(section) for section in ("http", "tcp", "tls")):
@@ -99,8 +99,6 @@ def _gateway_names(names: list[str], problems: Problems) -> None:
                 better = f'prefer the <namespace>/<name> format: "{gateway_key(name, "")}"'
                 problems.warn(f'using legacy gatewayName format "{name}"; {better}')
             problems.domain(name, wildcard=False)
-            if problems.legacy:
-                continue
             # Istio looks no further.
             return
         if not namespace or not rest:
@@ -112,6 +110,8 @@ def _gateway_names(names: list[str], problems: Problems) -> None:
 def _http(rule: Json, problems: Problems, *, delegate: bool) -> None:
     _conflicts(rule, problems, delegate=delegate)
     matches = [match or {} for match in rule.get("match") or []]
+    if problems.legacy:
+        manipulations(rule, problems)
     for match in matches:
         _match(match, problems)
     for match in matches:
@@ -119,7 +119,9 @@ def _http(rule: Json, problems: Problems, *, delegate: bool) -> None:
         namespace = match.get("sourceNamespace")
         if namespace:
             problems.require(problems.label(namespace), f"sourceNamespace match {namespace} is invalid")
-    actions(rule, problems)
+    if not problems.legacy:
+        manipulations(rule, problems)
+    outcomes(rule, problems)
 
 
 def _conflicts(rule: Json, problems: Problems, *, delegate: bool) -> None:
