@@ -155,3 +155,10 @@ def test_istios_own_verdicts_where_they_are_at_hand(today: Cluster) -> None:
         if case["verdict"] == "accept" and case.get("warning") and not warnings:
             differ.append((case["id"], case["warning"], ""))
     assert differ == []
+
+
+def test_the_default_rbac_config_of_istio_1_2_says_whom_it_means(once: Cluster) -> None:
+    obj = {"metadata": {"name": "default", "namespace": "bookinfo"}, "spec": {"mode": "ON_WITH_INCLUSION"}}
+    assert asked(once, "RbacConfig", obj)[0].endswith("inclusion cannot be null (use 'inclusion: {}' for none)")
+    obj["spec"]["inclusion"] = {}
+    assert asked(once, "RbacConfig", obj)[0] == ""

@@ -27,19 +27,23 @@ def policy(obj: Obj, problems: Problems) -> None:
             name == "default", f'cluster-scoped authentication policy name must be "default", found {quoted(name)}'
         )
         problems.require(not targets, "cluster-scoped authentication policy must not have targets")
+    elif not targets:
+        unnamed = 'authentication policy with no target rules  must be named "default", found '
+        problems.require(name == "default", unnamed + quoted(name))
     elif name == "default":
-        problems.require(not targets, 'authentication policy with name "default" must not have targets')
-    else:
-        missing = f"authentication policy with name {quoted(name)} must have at least one target"
-        problems.require(targets, missing)
+        problems.error('authentication policy with name "default" must not have any target rules')
     for target in targets:
         target_name = (target or {}).get("name") or ""
         valid = f"target name {quoted(target_name)} must be a valid label"
         problems.require(problems.label(target_name), valid, listed=True)
         for port in (target or {}).get("ports") or []:
             _selected_port(port or {}, problems)
+    issuers: set[str] = set()
     for method in [*(spec.get("peers") or []), *(spec.get("origins") or [])]:
         if isinstance((method or {}).get("jwt"), dict):
+            issuer = str(method["jwt"].get("issuer") or "")
+            problems.require(issuer not in issuers, f"jwt with issuer {quoted(issuer)} already defined")
+            issuers.add(issuer)
             _old_jwt(method["jwt"], problems)
 
 
