@@ -49,16 +49,18 @@ class MeshAdmission:
             warn(request, legacy=self._settings.legacy)
 
     def validate(self, request: AdmissionRequest) -> None:
-        """Refuse what Istio refuses, and say what has no effect."""
+        """Refuse what Istio refuses; of what it takes, say what is not played here."""
         legacy = self._settings.legacy
-        written = request.operation != "DELETE" and not request.subresource
-        if written:
-            request.warnings += security_notices.unplayed(request.resource, request.object)
-            if not legacy:
-                request.warnings += gateway_api(request.resource, request.object)
-                request.warnings += route_warnings(self._objects, request.resource, request.object)
-            if request.resource == INGRESSES:
-                request.warnings += ignored(self._objects, request.object, legacy=legacy)
         validate(self._objects, request, self._verdicts.of, self._monitor, legacy=legacy)
-        if written and request.resource == GATEWAYS:
+        if request.operation == "DELETE" or request.subresource:
+            return
+        if request.resource.endswith(".istio.io") and request.operation in ("CREATE", "UPDATE"):
+            request.warnings += self._verdicts.of(request.object).unplayed
+            request.warnings += security_notices.unplayed(request.resource, request.object)
+        if not legacy:
+            request.warnings += gateway_api(request.resource, request.object)
+            request.warnings += route_warnings(self._objects, request.resource, request.object)
+        if request.resource == INGRESSES:
+            request.warnings += ignored(self._objects, request.object, legacy=legacy)
+        if request.resource == GATEWAYS:
             request.warnings += gateway_warnings(self._objects, request.object, legacy=legacy)

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 
 from meshbox.contracts import Event, Obj, Objects
 from meshbox.following import follow
-from meshbox.mesh import security_notices, unplayed
+from meshbox.mesh import security_notices
 from meshbox.mesh.identities import CITADEL_TYPE, TRUST
+from meshbox.mesh.istio_validation.problems import Problems
 from meshbox.mesh.istio_validation.verdicts import Verdicts
 from meshbox.mesh.kinds import (
-    ENVOY_FILTERS,
     GATEWAY_API_RESOURCES,
     ISTIO_RESOURCES,
     KUBERNETES_GATEWAYS,
@@ -26,13 +26,12 @@ from meshbox.mesh.kinds import (
     NODES,
     RESOURCES,
     SERVICE_ENTRIES,
-    SIDECARS,
-    VIRTUAL_SERVICES,
     WORKLOAD_ENTRIES,
 )
 from meshbox.mesh.model import labels
 from meshbox.mesh.pilot_metrics import MeshMonitor
 from meshbox.mesh.settings import mesh_problem, not_played
+from meshbox.mesh.unplayed import whole_kinds
 
 __all__ = ["ObjectCache"]
 
@@ -66,6 +65,7 @@ class ObjectCache:
         self._verdicts = verdicts or Verdicts(legacy=legacy)
         self._changed = changed
         self._monitor = monitor or MeshMonitor()
+        self._legacy = legacy
         self._component = "istio-pilot" if legacy else "istiod"
         # The old release knows no Gateway API, for which alone namespaces are looked at.
         newer = (NAMESPACES, *GATEWAY_API_RESOURCES) if legacy else ()
@@ -84,6 +84,10 @@ class ObjectCache:
                 follow(self._objects, resource, partial(self._take, resource), self._component, "ConfigRejected")
             )
             for resource in self._known
+        ]
+        self._tasks += [
+            loop.create_task(follow(self._objects, resource, self._tell_of_all, self._component, "NotPlayed"))
+            for resource in whole_kinds(legacy=self._legacy)
         ]
 
     async def stop(self) -> None:
@@ -167,6 +171,15 @@ class ObjectCache:
         log.warning("%s %s/%s: %s", obj.get("kind"), meta.get("namespace", ""), meta["name"], problem)
         self._objects.event(obj, "Warning", "ConfigRejected", problem, self._component)
 
+    def _tell(self, obj: Obj, problems: Problems) -> None:
+        """Say on an object what of it is not played: a learner should not look for the mistake in the object."""
+        if problems.unplayed:
+            self._objects.event(obj, "Warning", "NotPlayed", "; ".join(problems.unplayed), self._component)
+
+    def _tell_of_all(self, event: Event) -> None:
+        if event.type == "ADDED":
+            self._tell(event.object, self._verdicts.of(event.object))
+
     def _take(self, resource: str, event: Event) -> None:
         known = self._known[resource]
         meta = event.object["metadata"]
@@ -199,14 +212,11 @@ class ObjectCache:
                 for name in not_played(obj) if before is None or before.get("data") != obj.get("data") else ():
                     self._warn(obj, f"the mesh's setting {name} has no effect in the sandbox")
             return not problem
-        changed = before is None or before.get("spec") != obj.get("spec")
-        for problem in _without_effect(resource, obj.get("spec") or {}) if changed else ():
-            self._warn(obj, f"{problem} in the sandbox")
-        for problem in security_notices.unplayed(resource, obj) if changed else ():
-            self._warn(obj, problem)
-        if resource == ENVOY_FILTERS:
-            return True
         problems = self._verdicts.of(obj)
+        if before is None or _asked(before) != _asked(obj):
+            self._tell(obj, problems)
+            for problem in security_notices.unplayed(resource, obj):
+                self._warn(obj, problem)
         if not problems.errors:
             return True
         kept = "the version before stays in force" if before is not None else "it is left out"
@@ -214,14 +224,9 @@ class ObjectCache:
         return False
 
 
-def _without_effect(resource: str, spec: Obj) -> Iterator[str]:
-    """What an object asks for that is not done here: a learner should not look for the mistake in the object."""
-    if resource == ENVOY_FILTERS:
-        yield "EnvoyFilter has no effect, since its Envoy is not Istio's own build,"
-    if resource == SIDECARS:
-        yield from unplayed.sidecar(spec)
-    if resource == VIRTUAL_SERVICES:
-        yield from unplayed.virtual_service(spec)
+def _asked(obj: Obj) -> object:
+    """What of an object may ask for something that is not played."""
+    return obj.get("spec"), obj["metadata"].get("annotations")
 
 
 def _matters(resource: str, obj: Obj) -> object:

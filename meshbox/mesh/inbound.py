@@ -86,9 +86,9 @@ def _entry(proxy: Proxy, number: int, owner: _Owner, let_in: Entrance | None, po
     protocol = owner[1].protocol if owner else ("TCP" if proxy.legacy or raw else "AUTO")
     name = clusters.inbound_name(number, owner, legacy=proxy.legacy)
     if let_in is None:
-        return Entry(
-            number, owner, protocol, number, name, pool, bare=not proxy.workload.interception.takes_inbound(number)
-        )
+        undeclared = owner is None and number not in proxy.workload.ports
+        bare = (undeclared and proxy.legacy) or not proxy.workload.interception.takes_inbound(number)
+        return Entry(number, owner, protocol, number, name, pool, bare=bare)
     return Entry(number, owner, let_in.protocol, let_in.behind, name, let_in.spec.get("connectionPool") or pool)
 
 

@@ -1,53 +1,211 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What VirtualServices and Sidecars ask for that is not done here: said at once, so that nobody looks for a mistake.
+"""What of Istio's objects the sandbox does not play, and in which words it says so: never in silence.
 
-Objects that no webhook has seen are looked at as well, so nothing of their form is taken for granted.
+A table has a line for each field: its path below `spec`, and why nothing comes of it. In a path `[]` stands for each
+element of a list, `{}` for each value of a map, `{a,b}` for either. `=WORD` at its end means only that value (with `*`
+as in a shell), `?` that any value counts, for otherwise the default value (false, 0, an empty text, list or map) says
+nothing. `@NAME` is an annotation, and an empty path the whole kind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
 
 from meshbox.contracts import Obj
-from meshbox.mesh.redirects import CODES
 
-__all__ = ["sidecar", "virtual_service", "warnings"]
+__all__ = ["TABLES", "marks_of", "unplayed", "whole_kinds"]
+
+_Table = Mapping[str, Mapping[str, str]]
+
+_CODES = "Envoy redirects with 301, 302, 303, 307 or 308, and this one with 301"
+_SAME_IN_ISTIO = "Istio's proxies make nothing of it either"
+_NETWORK = "there is one network, and it counts in `failoverPriority` only"
+
+_SIDECAR = {
+    "{egress,ingress}[].bind": "a port is listened on at every address",
+    "{egress,ingress}[].captureMode=NONE": "all calls are captured",
+    "ingress[].defaultEndpoint=unix:*": "the application is called at a port",
+    "ingress[].tls": "",
+}
+
+_TODAY: _Table = {
+    "VirtualService": {
+        "http[].redirect.redirectCode=30[04569]": _CODES,
+        "http[].redirect.redirectCode=3[1-9]?": _CODES,
+        "http[].redirect.redirectCode=[!3]*": _CODES,
+        "{tcp,tls}[].match[].sourceSubnet": _SAME_IN_ISTIO,
+    },
+    "Gateway": {"servers[].defaultEndpoint": _SAME_IN_ISTIO},
+    "ServiceEntry": {
+        "endpoints[].network": _NETWORK,
+        "endpoints[].address=unix:*": "it is looked for in the machine's own files, not in the pod's",
+    },
+    "Sidecar": _SIDECAR,
+    "EnvoyFilter": {"": "its Envoy is not Istio's own build"},
+    "WasmPlugin": {"": "its Envoy runs no WebAssembly"},
+    "TrafficExtension": {"": "its Envoy runs no extensions"},
+    "WorkloadEntry": {"network": _NETWORK},
+    "WorkloadGroup": {"": "no machine registers itself here (write WorkloadEntries)"},
+    "Telemetry": {
+        "accessLogging[].filter": "every request is logged",
+        "accessLogging[].match": "both sides log",
+        "accessLogging[].providers": "the mesh's own log is meant",
+        "metrics[].overrides[].match.customMetric": "",
+        "metrics[].overrides[].match.metric=[!A]*": "all metrics, or none, are reported",
+        "metrics[].overrides[].match.mode": "both sides report",
+        "metrics[].overrides[].tagOverrides": "",
+        "metrics[].providers": "Prometheus is meant",
+        "metrics[].reportingInterval": "",
+        "tracing[].customTags{}.{environment,formatter,header}": "only a literal is set as a tag",
+        "tracing[].disableContextPropagation": "",
+        "tracing[].enableIstioTags?": "",
+        "tracing[].match": "both sides report spans",
+        "tracing[].useRequestIdForTraceSampling?": "",
+    },
+}
+
+_MIXER = "Mixer reports what the demo profile's own handlers and rules say, and checks nothing"
+
+_LEGACY: _Table = {
+    "VirtualService": {
+        "http[].websocketUpgrade": "every route lets WebSockets pass, as Istio 1.2's own do",
+        "{tcp,tls}[].match[].sourceSubnet": _SAME_IN_ISTIO,
+    },
+    "Gateway": {"servers[].defaultEndpoint": _SAME_IN_ISTIO},
+    "ServiceEntry": {
+        "endpoints[].network": _NETWORK,
+        "location=MESH_INTERNAL": "whether mTLS is spoken a DestinationRule says, as in Istio 1.2 itself",
+    },
+    "Sidecar": _SIDECAR,
+    "EnvoyFilter": {"": "its Envoy is not Istio's own build"},
+    "AuthorizationPolicy": {"": "no role is asked for by it (write a ServiceRoleBinding)"},
+    "HTTPAPISpec": {"": _MIXER},
+    "HTTPAPISpecBinding": {"": _MIXER},
+    "QuotaSpec": {"": _MIXER},
+    "QuotaSpecBinding": {"": _MIXER},
+    "adapter": {"": _MIXER},
+    "handler": {"": _MIXER},
+    "instance": {"": _MIXER},
+    "rule": {"": _MIXER},
+    "template": {"": _MIXER},
+}
+
+TABLES: dict[bool, _Table] = {False: _TODAY, True: _LEGACY}
+"""For today's release, and for Istio 1.2 (`legacy`): kind → path → why."""
+
+_RESOURCES = {
+    "WasmPlugin": "wasmplugins.extensions.istio.io",
+    "TrafficExtension": "trafficextensions.extensions.istio.io",
+    "WorkloadGroup": "workloadgroups.networking.istio.io",
+    "HTTPAPISpec": "httpapispecs.config.istio.io",
+    "HTTPAPISpecBinding": "httpapispecbindings.config.istio.io",
+    "QuotaSpec": "quotaspecs.config.istio.io",
+    "QuotaSpecBinding": "quotaspecbindings.config.istio.io",
+    "adapter": "adapters.config.istio.io",
+    "handler": "handlers.config.istio.io",
+    "instance": "instances.config.istio.io",
+    "rule": "rules.config.istio.io",
+    "template": "templates.config.istio.io",
+}
+_PLAYED = {
+    "handler": {"prometheus", "stdio", "kubernetesenv"},
+    "instance": {
+        "requestcount", "requestduration", "requestsize", "responsesize", "tcpbytesent", "tcpbytereceived",
+        "tcpconnectionsopened", "tcpconnectionsclosed", "accesslog", "tcpaccesslog", "attributes",
+    },
+    "rule": {
+        "promhttp", "promtcp", "promtcpconnectionopen", "promtcpconnectionclosed", "stdio", "stdiotcp",
+        "kubeattrgenrulerule", "tcpkubeattrgenrulerule",
+    },
+}  # fmt: skip
+"""The demo profile's own objects in istio-system: what they ask for is what the sandbox reports."""
 
 
-def sidecar(spec: Obj) -> Iterator[str]:
-    """The parts of a Sidecar without effect."""
-    for where in ("egress", "ingress"):
-        for index, listener in enumerate(_maps(spec.get(where))):
-            path = f"{where}[{index}]"
-            if listener.get("captureMode") == "NONE":
-                yield f"{path}.captureMode NONE (all calls are captured) has no effect"
-            if listener.get("bind"):
-                yield f"{path}.bind (a port is listened on at every address) has no effect"
-            if where == "ingress" and str(listener.get("defaultEndpoint") or "").startswith("unix:"):
-                yield f"{path} (its defaultEndpoint is a Unix socket) has no effect"
-            if where == "ingress" and listener.get("tls"):
-                yield f"{path}.tls has no effect"
+def whole_kinds(*, legacy: bool) -> list[str]:
+    """The resources of which nothing is played, and which nobody follows for another reason."""
+    found = [_RESOURCES[kind] for kind, paths in TABLES[legacy].items() if "" in paths and kind in _RESOURCES]
+    return [*found, *(["authorizationpolicies.rbac.istio.io"] if legacy else [])]
 
 
-def virtual_service(spec: Obj) -> Iterator[str]:
-    """The parts of a VirtualService without effect."""
-    for index, rule in enumerate(_maps(spec.get("http"))):
-        redirect = rule.get("redirect")
-        code = redirect.get("redirectCode") if isinstance(redirect, dict) else None
-        if code and code not in CODES:
-            yield f"http[{index}].redirect.redirectCode {code} (301 is sent) has no effect"
-    for where in ("tcp", "tls"):
-        for index, rule in enumerate(_maps(spec.get(where))):
-            if any(match.get("sourceSubnet") for match in _maps(rule.get("match"))):
-                yield f"{where}[{index}].match.sourceSubnet has no effect"
+@dataclass
+class _Node:
+    """A step of the paths of one kind."""
+
+    path: str = ""
+    ends: list[tuple[str, str]] = field(default_factory=list)
+    """Which values are meant, and why nothing comes of them."""
+    steps: dict[str, _Node] = field(default_factory=dict)
 
 
-def warnings(obj: Obj) -> list[str]:
-    """What is said to whoever writes such an object."""
-    spec = obj.get("spec")
-    look = {"Sidecar": sidecar, "VirtualService": virtual_service}.get(str(obj.get("kind")))
-    return [f"{text} in the sandbox" for text in look(spec)] if look and isinstance(spec, dict) else []
+def _alternatives(path: str) -> Iterator[str]:
+    """`{a,b}` written out, the innermost first."""
+    found = re.search(r"\{([^{}]+)\}", path)
+    if found is None:
+        yield path
+        return
+    for one in found[1].split(","):
+        yield from _alternatives(path[: found.start()] + one + path[found.end() :])
 
 
-def _maps(items: object) -> list[Obj]:
-    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+@functools.cache
+def _tree(kind: str, legacy: bool) -> tuple[_Node, dict[str, str]]:
+    """The paths of a kind, and the annotations with why."""
+    root, named = _Node(), {}
+    for written, why in TABLES[legacy].get(kind, {}).items():
+        if written.startswith("@"):
+            named[written[1:]] = why
+            continue
+        for path in _alternatives(written):
+            name, equals, value = path.partition("=")
+            node = root
+            for step in re.findall(r"[^.\[\]{}?]+|\[\]|\{\}", name):
+                node = node.steps.setdefault(step, _Node(f"{node.path}.{step}"))
+            node.ends.append((value if equals else "?" if name.endswith("?") else "", why))
+    return root, named
+
+
+def marks_of(obj: Obj, *, legacy: bool) -> dict[str, str]:
+    """The annotations of `obj` that are looked at here."""
+    written = obj["metadata"].get("annotations") or {}
+    return {name: written[name] for name in _tree(str(obj.get("kind")), legacy)[1] if name in written}
+
+
+def unplayed(obj: Obj, *, legacy: bool) -> list[str]:
+    """What `obj` asks for and does not get here, each kind of thing once, in words for whoever wrote it."""
+    kind, meta = str(obj.get("kind")), obj["metadata"]
+    if meta.get("namespace") == "istio-system" and meta.get("name") in _PLAYED.get(kind, ()):
+        return []
+    root, named = _tree(kind, legacy)
+    found = {name: _words(f"annotation {name}", named[name]) for name in marks_of(obj, legacy=legacy)}
+    for _, why in root.ends:
+        found[""] = _words(kind, why)
+    for path, text in _walk(root, obj.get("spec") or {}, "spec"):
+        found.setdefault(path, text)
+    return list(found.values())
+
+
+def _walk(node: _Node, value: Any, where: str) -> Iterator[tuple[str, str]]:
+    for step, below in node.steps.items():
+        inner: Iterator[tuple[str, Any]]
+        if step == "[]":
+            inner = ((f"{where}[{index}]", one) for index, one in enumerate(value if isinstance(value, list) else ()))
+        elif not isinstance(value, dict):
+            continue
+        elif step == "{}":
+            inner = ((f"{where}[{key}]", one) for key, one in value.items())
+        else:
+            inner = iter([(f"{where}.{step}", value[step])] if step in value else [])
+        for place, one in inner:
+            for wanted, why in below.ends:
+                if one is not None if wanted == "?" else fnmatchcase(str(one), wanted) if wanted else bool(one):
+                    yield f"{below.path}={wanted}", _words(f"{place}: {one}" if wanted not in ("", "?") else place, why)
+            yield from _walk(below, one, place)
+
+
+def _words(what: str, why: str) -> str:
+    return f"the sandbox does not play {what}" + (f": {why}" if why else "")

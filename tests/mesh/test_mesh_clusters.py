@@ -86,7 +86,10 @@ def test_load_balancing_by_default_is_the_releases_own(legacy: bool, name: str) 
             {"consistentHash": {"httpHeaderName": "x"}},
             {"lb_policy": "RING_HASH", "ring_hash_lb_config": {"minimum_ring_size": 1024}},
         ),
-        ({"consistentHash": {"useSourceIp": True, "maglev": {}}}, {"lb_policy": "MAGLEV"}),
+        (
+            {"consistentHash": {"useSourceIp": True, "maglev": {"tableSize": 65537}}},
+            {"lb_policy": "MAGLEV", "maglev_lb_config": {"table_size": 65537}},
+        ),
     ],
 )
 def test_load_balancers(balancer: Json, expected: Json) -> None:

@@ -65,9 +65,7 @@ def test_the_walk_throughs_gateway() -> None:
     assert host["routes"][0]["route"]["cluster"] == "outbound|9080||productpage.bookinfo.svc.cluster.local"
 
 
-@pytest.mark.parametrize(
-    "name", ["gw", "./gw", "bookinfo/gw", "gw.bookinfo", "gw.bookinfo.svc.cluster.local", "gw.bookinfo.x"]
-)
+@pytest.mark.parametrize("name", ["gw", "bookinfo/gw", "gw.bookinfo", "gw.bookinfo.svc.cluster.local", "gw.bookinfo.x"])
 def test_every_form_of_its_name_is_known_also_in_matches(name: str) -> None:
     rule = {**TO_PRODUCTPAGE[0], "match": [{"gateways": [name]}]}
     found = config(gateways=[gateway(server(8080))], virtual_services=[routed("*", gateways=(name,), http=[rule])])

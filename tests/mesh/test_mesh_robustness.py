@@ -68,8 +68,9 @@ async def test_a_new_unusable_object_is_left_out_and_others_go_on(shop: Bookshop
 
 async def test_an_envoy_filter_says_that_it_does_nothing_here(shop: Bookshop) -> None:
     shop.objects.forget_events()
-    async with shop.rules(("EnvoyFilter", "lua", {"filters": [{"filterName": "envoy.lua", "filterType": "HTTP"}]})):
-        assert "EnvoyFilter has no effect" in shop.objects.warnings("lua")[0]
+    lua = {"filterName": "envoy.lua", "filterType": "HTTP", "filterConfig": {"inlineCode": ""}}
+    async with shop.rules(("EnvoyFilter", "lua", {"filters": [lua]})):
+        assert "does not play EnvoyFilter" in shop.objects.warnings("lua")[0]
 
 
 async def test_what_nobody_foresaw_is_taken_back(shop: Bookshop, monkeypatch: pytest.MonkeyPatch) -> None:

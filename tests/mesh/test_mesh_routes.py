@@ -304,7 +304,7 @@ def test_mirrors_with_their_share() -> None:
 
 
 def test_headers_are_set_added_and_removed_and_percent_signs_mean_themselves() -> None:
-    operations = {"set": {"a": "100%", "host": "new.host"}, "add": {"b": "%REQ(X)%"}, "remove": ["c"]}
+    operations = {"set": {"a": "100%%", "host": "new.host"}, "add": {"b": "%REQ(X)%"}, "remove": ["c"]}
     route = routes(
         {"route": [{**V1, "headers": {"response": {"add": {"d": "1"}}}}], "headers": {"request": operations}}
     )[0]

@@ -109,6 +109,7 @@ def integer(text: str) -> int | float:
     return number(text)
 
 
+_LITERALS = {"t": "true", "f": "false", "n": "null"}
 _HEXADECIMAL = frozenset(string.hexdigits)
 _WORDS = {
     "Expecting value": "looking for beginning of value",
@@ -133,6 +134,11 @@ def _go_words(error: json.JSONDecodeError) -> str:
             at += 1
     if "Illegal trailing comma" in said:
         at += 1 + len(error.doc[at + 1 :]) - len(error.doc[at + 1 :].lstrip())
+    if said == "Expecting value" and (literal := _LITERALS.get(error.doc[at : at + 1])):
+        right = next((n for n, wanted in enumerate(literal) if error.doc[at + n : at + n + 1] != wanted), 0)
+        if found := error.doc[at + right : at + right + 1]:
+            return f"invalid character {_quoted(found)} in literal {literal} (expecting {_quoted(literal[right])})"
+        at += right
     if at >= len(error.doc) or said.startswith("Unterminated string"):
         return "unexpected end of JSON input"
     inside = "object key:value pair" if _open_bracket(error.doc[:at]) == "{" else "array element"

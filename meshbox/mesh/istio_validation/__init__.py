@@ -8,29 +8,71 @@ from collections.abc import Callable
 import yaml
 
 from meshbox.contracts import AdmissionRequest, ApiError, Obj, Objects
-from meshbox.mesh import unplayed, webhooks
-from meshbox.mesh.istio_validation import security, traffic, virtual_service
+from meshbox.mesh import webhooks
+from meshbox.mesh.istio_validation import (
+    authorization,
+    destination_rule,
+    extensions,
+    gateway,
+    rbac,
+    security,
+    service_entry,
+    sidecar,
+    telemetry,
+    virtual_service,
+)
 from meshbox.mesh.istio_validation.fields import decoding_problem
 from meshbox.mesh.istio_validation.problems import Problems
+from meshbox.mesh.istio_validation.texts import quoted
 from meshbox.mesh.pilot_metrics import MeshMonitor
 
-__all__ = ["check", "denial", "validate"]
+__all__ = ["check", "denial", "looked_at", "validate"]
 
 _CHECKS: dict[str, Callable[[Obj, Problems], None]] = {
     "VirtualService": virtual_service.check,
-    "DestinationRule": traffic.destination_rule,
-    "Gateway": traffic.gateway,
-    "ServiceEntry": traffic.service_entry,
-    "Sidecar": traffic.sidecar,
-    "EnvoyFilter": traffic.envoy_filter,
+    "DestinationRule": destination_rule.check,
+    "Gateway": gateway.check,
+    "ServiceEntry": service_entry.check,
+    "Sidecar": sidecar.check,
+    "EnvoyFilter": extensions.envoy_filter,
     "Policy": security.policy,
     "MeshPolicy": security.policy,
+    "ServiceRole": rbac.role,
+    "ServiceRoleBinding": rbac.role_binding,
+    "ClusterRbacConfig": rbac.config,
+    "RbacConfig": rbac.config,
     "PeerAuthentication": security.peer_authentication,
     "RequestAuthentication": security.request_authentication,
-    "AuthorizationPolicy": security.authorization_policy,
-    "Telemetry": security.telemetry,
+    "AuthorizationPolicy": authorization.check,
+    "Telemetry": telemetry.check,
+    "WorkloadEntry": service_entry.workload_entry,
+    "WorkloadGroup": service_entry.workload_group,
+    "ProxyConfig": extensions.proxy_config,
+    "WasmPlugin": extensions.wasm_plugin,
 }
-_GROUPS = ("networking.istio.io", "security.istio.io", "authentication.istio.io", "telemetry.istio.io")
+_GROUPS = (
+    "networking.istio.io",
+    "security.istio.io",
+    "authentication.istio.io",
+    "rbac.istio.io",
+    "telemetry.istio.io",
+    "extensions.istio.io",
+)
+
+_DRY_RUN = "istio.io/dry-run"
+_ALWAYS, _PARENTS = "internal.istio.io/webhook-always-reject", "internal.istio.io/parents"
+_MARKS = (_DRY_RUN, _ALWAYS, _PARENTS, gateway.SEMANTICS)
+_BOOLEANS = ("1", "t", "T", "TRUE", "true", "True", "0", "f", "F", "FALSE", "false", "False")
+
+
+def looked_at(obj: Obj) -> dict[str, str]:
+    """What of an object's metadata, besides its names, a check depends on."""
+    meta = obj["metadata"]
+    marks, labels = meta.get("annotations") or {}, meta.get("labels") or {}
+    found = {name: str(marks[name]) for name in _MARKS if name in marks}
+    if service_entry.AUTO_ALLOCATE in labels:
+        found[service_entry.AUTO_ALLOCATE] = str(labels[service_entry.AUTO_ALLOCATE])
+    return found
 
 
 def check(obj: Obj, *, legacy: bool) -> Problems:
@@ -41,8 +83,32 @@ def check(obj: Obj, *, legacy: bool) -> Problems:
     if problems.decoding:
         problems.error(problems.decoding)
     elif kind in _CHECKS:
-        _CHECKS[kind](obj, problems)
+        refusal = "" if legacy else _metadata_problem(obj)
+        if refusal:
+            problems.error(refusal)
+        else:
+            _CHECKS[kind](obj, problems)
     return problems
+
+
+def _metadata_problem(obj: Obj) -> str:
+    """Why an annotation refuses an object, whatever else it says."""
+    meta = obj["metadata"]
+    marks = meta.get("annotations") or {}
+    name = f"{meta.get('namespace') or ''}/{meta.get('name') or ''}"
+    if _DRY_RUN in marks:
+        action, value = (obj.get("spec") or {}).get("action") or "ALLOW", marks[_DRY_RUN]
+        if obj.get("kind") != "AuthorizationPolicy":
+            return f"{name} has unsupported annotation {_DRY_RUN}, please remove the annotation"
+        if action not in ("ALLOW", "DENY"):
+            only = f"the annotation {_DRY_RUN} currently only supports action ALLOW/DENY"
+            return f"{only}, found action {action} in {name}"
+        if value not in _BOOLEANS:
+            why = f"strconv.ParseBool: parsing {quoted(value)}: invalid syntax"
+            return f"{name} has annotation {_DRY_RUN} with invalid value ({value}): {why}"
+    if _ALWAYS in marks:
+        return f"{quoted(_ALWAYS)} annotation found, rejecting"
+    return f"{quoted(_PARENTS)} annotation found, this may not be set by users" if _PARENTS in marks else ""
 
 
 def denial(obj: Obj, problems: Problems) -> str:
@@ -87,8 +153,7 @@ def validate(
         problems = verdict(request.object)
         why = denial(request.object, problems)
         monitor.validated(request, why)
-        said = [*problems.warnings, *(unplayed.warnings(request.object) if not legacy else ())]
-        request.warnings.extend(w for w in said if w not in request.warnings)
         if why:
             # A webhook's denial carries no reason, so that kubectl says "Error from server: …".
             raise ApiError(400, "", f'admission webhook "{name}" denied the request: {why}')
+        request.warnings.extend(w for w in problems.warnings if w not in request.warnings)

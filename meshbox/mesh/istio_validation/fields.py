@@ -173,9 +173,12 @@ def _parsed(text: str) -> _Fields:
 _MESSAGES = {name: _parsed(text) for name, text in _TABLES.items()}
 
 
-def messages() -> dict[str, dict[str, str]]:
-    """The fields of each message and the type of each: what the tables say."""
-    return {name: {field: kind for field, (kind, _) in fields.items()} for name, fields in _MESSAGES.items()}
+def messages(*, legacy: bool = False) -> dict[str, dict[str, str]]:
+    """The fields of each message and the type of each: what the tables say; `legacy`: only Istio 1.2's."""
+    return {
+        name: {field: kind for field, (kind, since) in fields.items() if not (legacy and since == "+")}
+        for name, fields in _MESSAGES.items()
+    }
 
 
 def _snake(name: str) -> str:

@@ -7,8 +7,9 @@ from collections import OrderedDict
 
 from meshbox.contracts import Obj
 from meshbox.mesh.envoy import encode
-from meshbox.mesh.istio_validation import check
+from meshbox.mesh.istio_validation import check, looked_at
 from meshbox.mesh.istio_validation.problems import Problems
+from meshbox.mesh.unplayed import marks_of, unplayed
 
 __all__ = ["Verdicts"]
 
@@ -31,10 +32,12 @@ class Verdicts:
         """What is wrong with `obj`, as `check` finds it."""
         meta = obj["metadata"]
         # All that a check looks at: most writes after the first are of other metadata or of the status.
-        content = encode({"spec": obj.get("spec")})
+        marks = {**marks_of(obj, legacy=self._legacy), **looked_at(obj)}
+        content = encode({"spec": obj.get("spec"), "marks": marks})
         key = (str(obj.get("kind")), str(meta.get("namespace") or ""), str(meta.get("name") or ""), content)
         if key not in self._known:
             self._known[key] = check(obj, legacy=self._legacy)
+            self._known[key].unplayed = unplayed(obj, legacy=self._legacy)
             if len(self._known) > _MOST:
                 self._known.popitem(last=False)
         self._known.move_to_end(key)
