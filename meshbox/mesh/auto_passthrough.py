@@ -11,7 +11,7 @@ from meshbox.mesh.clusters import outbound_name
 from meshbox.mesh.envoy import Json, encode
 from meshbox.mesh.gateway_servers import Served
 from meshbox.mesh.managers import Proxy, tcp_proxy
-from meshbox.mesh.snapshot import Scope
+from meshbox.mesh.scope import Scope
 from meshbox.mesh.transport import ISTIO_ALPN, sni
 
 __all__ = ["passing_chains", "passing_clusters"]

@@ -14,8 +14,9 @@ from meshbox.mesh.envoy import BLACK_HOLE, PASSTHROUGH, Json, address, encode, e
 from meshbox.mesh.field_values import duration
 from meshbox.mesh.locality import Group, Place, envoy_locality, grouped
 from meshbox.mesh.model import Endpoint, Port, Service, Workload
+from meshbox.mesh.scope import Scope
 from meshbox.mesh.security import mtls_mode
-from meshbox.mesh.snapshot import Scope, Snapshot
+from meshbox.mesh.snapshot import Snapshot
 from meshbox.port_protocols import is_raw
 
 if TYPE_CHECKING:

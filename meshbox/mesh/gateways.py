@@ -16,7 +16,7 @@ from meshbox.mesh.http_routes import Site, http_routes
 from meshbox.mesh.listeners import listener
 from meshbox.mesh.managers import Proxy, http_manager
 from meshbox.mesh.matches import catches_all
-from meshbox.mesh.snapshot import Scope
+from meshbox.mesh.scope import Scope
 from meshbox.mesh.tcp_routes import TcpRoute, chain, tcp_rules, tls_rules
 from meshbox.mesh.transport import gateway_tls
 from meshbox.mesh.virtual_hosts import unique_domains

@@ -18,8 +18,8 @@ from meshbox.mesh.matches import catches_all, route_match
 from meshbox.mesh.model import Port, Service
 from meshbox.mesh.redirects import direct_response, redirect
 from meshbox.mesh.retries import retry_policy
+from meshbox.mesh.scope import Scope
 from meshbox.mesh.semantics import UNKNOWN_SERVICE, by_elements, of_gateway_api
-from meshbox.mesh.snapshot import Scope
 
 if TYPE_CHECKING:
     from labkit.ground.typed import virtual_services as api

@@ -18,9 +18,9 @@ from meshbox.mesh.listeners import HTTP_INSPECTOR, TLS_INSPECTOR, listener
 from meshbox.mesh.managers import Proxy, http_manager, inbound_rules, tcp_proxy
 from meshbox.mesh.model import Port, Service
 from meshbox.mesh.peers import Inbound, peer_reader
+from meshbox.mesh.scope import Scope
 from meshbox.mesh.security import mtls_mode
 from meshbox.mesh.sidecars import Entrance, entrances
-from meshbox.mesh.snapshot import Scope
 from meshbox.port_protocols import is_raw
 
 if TYPE_CHECKING:

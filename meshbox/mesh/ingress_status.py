@@ -10,7 +10,8 @@ from labkit.ground.names import is_ip
 from meshbox.contracts import Obj, Objects, View
 from meshbox.mesh.ingresses import CONTROLLER, NAMESPACE, chosen, unplayed
 from meshbox.mesh.kinds import CONFIG_MAPS, GATEWAYS, INGRESS_CLASSES, INGRESSES, PODS, SERVICES
-from meshbox.mesh.model import MeshConfig, labels
+from meshbox.mesh.mesh_config import MeshConfig
+from meshbox.mesh.model import labels
 from meshbox.reconcile import Key, Reconciler, object_key
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from meshbox.contracts import View
 from meshbox.mesh.kinds import INGRESS_CLASSES, INGRESSES, SERVICES
 from meshbox.mesh.memo import Identity, Memo
-from meshbox.mesh.model import MeshConfig, annotations_of
+from meshbox.mesh.mesh_config import MeshConfig
+from meshbox.mesh.model import annotations_of
 from meshbox.mesh.semantics import INGRESS
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from meshbox.mesh.http_routes import Site
 from meshbox.mesh.managers import Proxy, http_manager, tcp_proxy
 from meshbox.mesh.model import TLS_PROTOCOLS, Port, Service
 from meshbox.mesh.original import WHERE
-from meshbox.mesh.snapshot import Scope
+from meshbox.mesh.scope import Scope
 from meshbox.mesh.tcp_routes import TcpRoute, chain, tcp_routes
 from meshbox.mesh.virtual_hosts import HTTP_PROXY, elsewhere
 

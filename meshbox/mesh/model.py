@@ -6,30 +6,26 @@ objects.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from labkit.ground import reading
 from labkit.ground.hosts import DOMAIN
 from meshbox.contracts import View
 from meshbox.interception import EVERYTHING, Interception
-from meshbox.mesh.settings import mesh_settings, number
+from meshbox.mesh.settings import number
 from meshbox.port_protocols import HTTP_PROTOCOLS, TLS_PROTOCOLS, protocol_of
 
 if TYPE_CHECKING:
-    from labkit.ground.typed.destination_rules import LocalityLoadBalancerSetting, TcpKeepalive
-    from labkit.ground.typed.virtual_services import HTTPRetry
     from meshbox.typed.containers import Container
     from meshbox.typed.pods import Pod
-    from meshbox.typed.services import ConfigMap
 
 __all__ = [
     "HTTP_PROTOCOLS",
     "TLS_PROTOCOLS",
     "Endpoint",
-    "MeshConfig",
     "Port",
     "Service",
     "Workload",
@@ -299,120 +295,3 @@ class Service:
     def kubernetes(self) -> bool:
         """Whether it is a Kubernetes Service."""
         return self.host.endswith("." + DOMAIN) and self.name != self.host
-
-
-@dataclass(frozen=True)
-class MeshConfig:
-    """The mesh's settings, as its ConfigMap gives them.
-
-    Args:
-        root_namespace: Where mesh-wide objects live.
-        registry_only: Whether unknown destinations are refused.
-        auto_mtls: Whether clients use mTLS wherever the server's sidecar can.
-        access_log: Whether proxies log each request.
-        access_log_format: Their format; empty for the release's own.
-        access_log_json: Whether they log JSON.
-        tracing: Whether tracing is on without a Telemetry object.
-        untraced: Whether tracing is switched off, so that no proxy's own settings bring it back.
-        zipkin: Where spans go, "host:port".
-        sampling: Percentage of requests traced unless a Telemetry object says otherwise.
-        providers: Extension providers by name.
-        connect_timeout: How long to wait for a TCP connection: seconds, or a duration.
-        retries: When requests are sent again where a route says nothing; None: as the release does it.
-        service_export: Who sees Services and ServiceEntries that do not say it; empty: all.
-        virtual_service_export: The same of VirtualServices.
-        rule_export: The same of DestinationRules.
-        normalization: What is done to paths before they are looked at.
-        http10: Whether requests of HTTP/1.0 are taken.
-        keepalive: TCP keepalive of clients, as far as a DestinationRule does not say otherwise.
-        locality: Where clients prefer to go, unless a DestinationRule says otherwise; None where they do not care.
-        h2_upgrade: Whether HTTP/1.1 becomes HTTP/2 between proxies unless a DestinationRule says otherwise.
-        trust_domains: The mesh's own trust domain, then those that stand for it.
-        trusted_proxies: How many proxies before a gateway are believed in X-Forwarded-For.
-        ingress_mode: Which Ingresses are played: "STRICT" (of Istio's class), "DEFAULT" (those of none as well), "OFF".
-        ingress_class: The class that is Istio's.
-        ingress_service: The Service of the gateway that plays them.
-        ingress_selector: The value of that gateway's label `istio`.
-    """
-
-    root_namespace: str = "istio-system"
-    registry_only: bool = False
-    auto_mtls: bool = True
-    access_log: bool = False
-    access_log_format: str = ""
-    access_log_json: bool = False
-    tracing: bool = False
-    untraced: bool = False
-    zipkin: str = ""
-    sampling: float = 1.0
-    providers: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    connect_timeout: float | str = 10.0
-    retries: HTTPRetry | None = field(default=None, hash=False)
-    service_export: tuple[str, ...] = ()
-    virtual_service_export: tuple[str, ...] = ()
-    rule_export: tuple[str, ...] = ()
-    normalization: str = ""
-    http10: bool = False
-    keepalive: TcpKeepalive | None = field(default=None, hash=False)
-    locality: LocalityLoadBalancerSetting | None = field(default=None, hash=False)
-    h2_upgrade: bool = False
-    trust_domains: tuple[str, ...] = (TRUST_DOMAIN,)
-    trusted_proxies: int = 0
-    ingress_mode: str = "STRICT"
-    ingress_class: str = "istio"
-    ingress_service: str = "istio-ingressgateway"
-    ingress_selector: str = "ingressgateway"
-
-    @classmethod
-    def of(cls, config_maps: Iterable[ConfigMap], pilots: Iterable[Pod], *, legacy: bool) -> MeshConfig:
-        """Read ConfigMap `istio` in `istio-system`, and what pilot's own pods are told by variables."""
-        text = ""
-        for config_map in config_maps:
-            if config_map["metadata"]["name"] == "istio" and config_map["metadata"]["namespace"] == cls.root_namespace:
-                text = (config_map.get("data") or {}).get("mesh", "")
-        mesh = mesh_settings(text)
-        # What Istio 1.2 did not have.
-        today = {} if legacy else mesh
-        defaults = mesh.get("defaultConfig") or {}
-        told = {
-            variable.get("name"): variable.get("value")
-            for pod in pilots
-            for container in pod.get("spec", {}).get("containers", [])
-            for variable in container.get("env") or []
-        }
-        sampling = number(told.get("PILOT_TRACE_SAMPLING"), 1.0)
-        tracing = defaults.get("tracing") or {}
-        zipkin = (tracing.get("zipkin") or {}).get("address") or ""
-        return cls(
-            root_namespace=mesh.get("rootNamespace") or cls.root_namespace,
-            registry_only=(mesh.get("outboundTrafficPolicy") or {}).get("mode") == "REGISTRY_ONLY",
-            auto_mtls=not legacy and mesh.get("enableAutoMtls", True) is not False,
-            access_log=bool(mesh.get("accessLogFile")),
-            access_log_format=mesh.get("accessLogFormat") or "",
-            access_log_json=mesh.get("accessLogEncoding") == "JSON",
-            tracing=bool(mesh.get("enableTracing", False)) and bool(zipkin),
-            untraced=mesh.get("enableTracing") is False,
-            zipkin=zipkin,
-            sampling=number(tracing.get("sampling"), sampling),
-            providers={str(p["name"]): p for p in mesh.get("extensionProviders") or [] if "name" in p},
-            connect_timeout=mesh.get("connectTimeout") or cls.connect_timeout,
-            retries=today.get("defaultHttpRetryPolicy"),
-            service_export=tuple(today.get("defaultServiceExportTo") or ()),
-            virtual_service_export=tuple(today.get("defaultVirtualServiceExportTo") or ()),
-            rule_export=tuple(today.get("defaultDestinationRuleExportTo") or ()),
-            normalization=(today.get("pathNormalization") or {}).get("normalization") or "",
-            http10=str(told.get("PILOT_HTTP10")).lower() in ("1", "t", "true"),
-            keepalive=mesh.get("tcpKeepalive"),
-            locality=mesh.get("localityLbSetting", None if legacy else {"enabled": True}),
-            h2_upgrade=mesh.get("h2UpgradePolicy") == "UPGRADE",
-            trust_domains=tuple(
-                dict.fromkeys(
-                    (mesh.get("trustDomain") or TRUST_DOMAIN, *map(str, mesh.get("trustDomainAliases") or ()))
-                )
-            ),
-            trusted_proxies=int(number((defaults.get("gatewayTopology") or {}).get("numTrustedProxies"), 0)),
-            ingress_mode=mesh.get("ingressControllerMode") or cls.ingress_mode,
-            ingress_class=mesh.get("ingressClass") or cls.ingress_class,
-            ingress_service=mesh.get("ingressService") or cls.ingress_service,
-            ingress_selector=mesh.get("ingressSelector") or cls.ingress_selector,
-        )

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from meshbox.mesh.envoy import Json, typed
 from meshbox.mesh.field_values import duration
-from meshbox.mesh.model import MeshConfig, Port
+from meshbox.mesh.mesh_config import MeshConfig
+from meshbox.mesh.model import Port
 
 if TYPE_CHECKING:
     from labkit.ground.typed import destination_rules as api

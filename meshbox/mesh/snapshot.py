@@ -5,15 +5,13 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from labkit.ground.hosts import fqdn, specificity, visible, within
 from labkit.ground.int_or_string import target_port
 from labkit.ground.labels import selects
-from labkit.ground.routing import MESH, DestinationRules, VirtualService, read
+from labkit.ground.routing import VirtualService, read
 from meshbox.addresses import AddressPlan
 from meshbox.contracts import View
 from meshbox.mesh import ingresses
@@ -40,22 +38,21 @@ from meshbox.mesh.kinds import (
 )
 from meshbox.mesh.locality import Place, labels_at, located, of_pod, priority_labels
 from meshbox.mesh.memo import Identity, Known, Memo
-from meshbox.mesh.model import MeshConfig, Port, Service, Workload, labels
+from meshbox.mesh.mesh_config import MeshConfig
+from meshbox.mesh.model import Port, Service, Workload, labels
 from meshbox.mesh.policies import every_policy
-from meshbox.mesh.semantics import speaking
+from meshbox.mesh.scope import Everything, Scope, by_host, seen_from
 from meshbox.mesh.service_registry import kubernetes_services, service_entries
-from meshbox.mesh.sidecars import narrowed
 from meshbox.mesh.workload_entries import machines
 from meshbox.port_protocols import is_raw
 
 if TYPE_CHECKING:
-    from labkit.ground.typed.destination_rules import DestinationRule, DestinationRuleSpec
+    from labkit.ground.typed.destination_rules import DestinationRule
     from labkit.ground.typed.hosts import Sidecar
-    from labkit.ground.typed.virtual_services import Destination
     from meshbox.typed.services import Secret
     from meshbox.typed.services import Service as KubernetesService
 
-__all__ = ["Scope", "Snapshot", "by_age"]
+__all__ = ["Snapshot", "by_age"]
 
 _T = TypeVar("_T", bound=View)
 
@@ -70,95 +67,6 @@ def by_age(objects: Iterable[_T]) -> list[_T]:
             o["metadata"].get("namespace") or "",
         ),
     )
-
-
-def _by_host(services: Iterable[Service]) -> dict[str, Service]:
-    found: dict[str, Service] = {}
-    for service in services:
-        found.setdefault(service.host, service)
-    return found
-
-
-@dataclass(frozen=True)
-class Scope:
-    """What proxies of one kind in one namespace see; shared by all of them, so that each cluster and route is built
-    once.
-
-    Args:
-        namespace: The proxies' namespace.
-        services: Visible hosts.
-        reached: Hosts that only visible VirtualServices lead to: they are told of, but not called by their names.
-        beyond: What the proxies are not told of though this cluster has it: ports of Services, and where each is.
-        virtual_services: Visible VirtualServices, oldest first.
-        registry_only: Whether unknown destinations are refused.
-        egress_proxy: Where requests to unknown destinations go instead, if anywhere.
-        rules: The DestinationRules that it is told of.
-        mesh: The mesh's settings.
-        sidecar: The Sidecar object that applies, if any.
-        key: What tells this scope from the others of its snapshot.
-        inside: The VirtualServices that speak to the mesh; a key for what is made of them.
-        inside_tcp: Those of them that are not only about HTTP.
-        outside: The VirtualServices that speak to gateways.
-    """
-
-    namespace: str
-    services: tuple[Service, ...]
-    virtual_services: tuple[VirtualService, ...]
-    registry_only: bool
-    rules: DestinationRules
-    mesh: MeshConfig
-    reached: tuple[Service, ...] = ()
-    beyond: tuple[tuple[Service, Port, str], ...] = ()
-    egress_proxy: Destination | None = None
-    sidecar: Sidecar | None = None
-    key: Hashable = None
-    inside: Hashable = None
-    inside_tcp: Hashable = None
-    outside: Hashable = None
-    cache: dict[Any, Any] = field(default_factory=dict)
-
-    @functools.cached_property
-    def by_host(self) -> dict[str, Service]:
-        """Host → Service; the first one seen wins."""
-        return _by_host((*self.services, *self.reached))
-
-    @functools.cached_property
-    def shifted(self) -> dict[int, tuple[int, tuple[str, ...]]]:
-        """Ports of what is beyond that this user may not bind → where they really are, and at which addresses."""
-        found: dict[int, tuple[int, tuple[str, ...]]] = {}
-        for _, port, where in self.beyond:
-            address, _, real = where.rpartition(":")
-            if int(real) != port.number:
-                found[port.number] = int(real), (*found.get(port.number, (0, ()))[1], address)
-        return found
-
-    @functools.cached_property
-    def aliases(self) -> dict[str, list[Service]]:
-        """Host → the ExternalName Services that stand for it, where it is a Service of this cluster as well."""
-        found: dict[str, list[Service]] = defaultdict(list)
-        for service in self.services:
-            if service.kubernetes and service.external:
-                target = next(iter(service.endpoints.values()), ())
-                meant = self.by_host.get(target[0].address.rstrip(".")) if target else None
-                if meant is not None and meant.kubernetes and not meant.external:
-                    found[meant.host].append(service)
-        return found
-
-    def service(self, host: str) -> Service | None:
-        """The Service that traffic to `host` goes to (a wildcard ServiceEntry included)."""
-        exact = self.by_host.get(host)
-        if exact is not None:
-            return exact
-        wild = [s for s in self.services if s.host.startswith("*") and within(host, s.host)]
-        return max(wild, key=lambda s: specificity(s.host), default=None)
-
-    def destination_rule(self, service: Service) -> DestinationRuleSpec | None:
-        """The spec of the rule for `service`."""
-        key = ("rule", service.host, service.namespace)
-        if key not in self.cache:
-            self.cache[key] = self.rules.spec_for(service.host, service.namespace)
-        found: DestinationRuleSpec | None = self.cache[key]
-        return found
 
 
 def _is(obj: KubernetesService, service: Service) -> bool:
@@ -247,7 +155,13 @@ class Snapshot:
     @functools.cached_property
     def by_host(self) -> dict[str, Service]:
         """Every host of the mesh; the first one seen wins."""
-        return _by_host(self.services)
+        return by_host(self.services)
+
+    @functools.cached_property
+    def _everything(self) -> Everything:
+        return Everything(
+            self.services, self.virtual_services, self.by_host, self.mesh, self.memo, self.plan, legacy=self.legacy
+        )
 
     @functools.cached_property
     def secrets(self) -> dict[tuple[str, str], Secret]:
@@ -384,62 +298,13 @@ class Snapshot:
         )
         key = (workload.namespace, id(sidecar) if sidecar else 0, selective)
         if key not in self._scopes:
-            self._scopes[key] = self._scope(key, sidecar, selective)
+            rules = [
+                rule
+                for rule in self._destination_rules
+                if id(rule) in selective or not (rule["spec"].get("workloadSelector") or {}).get("matchLabels")
+            ]
+            self._scopes[key] = seen_from(workload.namespace, self._everything, sidecar, rules, key)
         return self._scopes[key]
-
-    def _scope(self, key: tuple[str, int, frozenset[int]], sidecar: Sidecar | None, selective: frozenset[int]) -> Scope:
-        namespace = key[0]
-        mesh = self.mesh
-        services = [s for s in self.services if visible(s.exported_to or mesh.service_export, s.namespace, namespace)]
-        routes = [
-            v for v in self.virtual_services if visible(v.export or mesh.virtual_service_export, v.namespace, namespace)
-        ]
-        rules = [
-            rule
-            for rule in self._destination_rules
-            if id(rule) in selective or not (rule["spec"].get("workloadSelector") or {}).get("matchLabels")
-        ]
-        registry_only, egress_proxy = mesh.registry_only, None
-        reached: list[Service] = []
-        if sidecar is not None:
-            spec = sidecar["spec"]
-            if policy := spec.get("outboundTrafficPolicy"):
-                registry_only = policy.get("mode") == "REGISTRY_ONLY"
-                egress_proxy = _whole(policy.get("egressProxy"), namespace)
-            if spec.get("egress"):
-                left = narrowed(spec, namespace, services, routes, legacy=self.legacy)
-                services, routes, reached = left.services, left.routes, left.reached
-        routes = speaking(routes, namespace, lambda host: self.by_host.get(host))
-        # Own namespace before others: where two Services claim a host, a proxy sees its neighbour.
-        services.sort(key=lambda s: s.namespace != namespace)
-        inside = tuple(v for v in routes if MESH in v.gateways)
-        return Scope(
-            namespace=namespace,
-            services=tuple(services),
-            virtual_services=tuple(routes),
-            registry_only=registry_only,
-            rules=DestinationRules(rules, namespace, mesh.root_namespace, mesh.rule_export),
-            mesh=mesh,
-            reached=tuple(reached),
-            beyond=() if registry_only or egress_proxy else tuple(self._beyond(services)),
-            egress_proxy=egress_proxy,
-            sidecar=sidecar,
-            key=key,
-            inside=self.memo.same(Known(inside)),
-            inside_tcp=self.memo.same(Known(tuple(v for v in inside if v.tcp or v.tls))),
-            outside=self.memo.same(Known(tuple(v for v in routes if v.gateways != (MESH,)))),
-        )
-
-    def _beyond(self, seen: list[Service]) -> Iterator[tuple[Service, Port, str]]:
-        """What kube-proxy serves besides: where the hosts that a proxy sees are all there are, there is nothing."""
-        whole = set(map(id, seen))
-        if all(id(service) in whole for service in self.services):
-            return
-        known = {(service.host, port.number) for service in seen for port in service.ports}
-        for service in self.services:
-            for port in service.ports if service.kubernetes and service.addresses else ():
-                if (service.host, port.number) not in known:
-                    yield service, port, f"{service.addresses[0]}:{self.plan.port(port.number)}"
 
     def _sidecar(self, workload: Workload) -> Sidecar | None:
         general: Sidecar | None = None
@@ -453,8 +318,3 @@ class Snapshot:
             elif obj["metadata"]["namespace"] == self.mesh.root_namespace and not wanted and general is None:
                 general = obj
         return general
-
-
-def _whole(proxy: Destination | None, namespace: str) -> Destination | None:
-    """A Sidecar's `egressProxy` with its whole host."""
-    return {**proxy, "host": fqdn(str(proxy.get("host") or ""), namespace)} if proxy else None

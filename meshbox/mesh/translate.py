@@ -15,7 +15,8 @@ from meshbox.mesh.managers import Proxy
 from meshbox.mesh.memo import Identity
 from meshbox.mesh.model import Port, Service, Workload
 from meshbox.mesh.reporting import reporting_of
-from meshbox.mesh.snapshot import Scope, Snapshot
+from meshbox.mesh.scope import Scope
+from meshbox.mesh.snapshot import Snapshot
 from meshbox.mesh.virtual_hosts import outbound_tables
 
 __all__ = ["Config", "translate"]

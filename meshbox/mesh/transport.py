@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from labkit.ground.names import is_ip
 from meshbox.mesh.envoy import Json, extension, xds_source
-from meshbox.mesh.model import MeshConfig, Port, Service
+from meshbox.mesh.mesh_config import MeshConfig
+from meshbox.mesh.model import Port, Service
 
 if TYPE_CHECKING:
     from labkit.ground.typed.destination_rules import ClientTLS, TrafficPolicy

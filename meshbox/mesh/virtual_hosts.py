@@ -12,8 +12,8 @@ from meshbox.mesh.envoy import PASSTHROUGH, Json
 from meshbox.mesh.http_routes import Site, default_route, destination, http_routes
 from meshbox.mesh.model import Port, Service
 from meshbox.mesh.original import meant
+from meshbox.mesh.scope import Scope
 from meshbox.mesh.semantics import of_gateway_api
-from meshbox.mesh.snapshot import Scope
 
 __all__ = ["HTTP_PROXY", "elsewhere", "outbound_tables", "service_domains", "unique_domains"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from meshbox.mesh.ingresses import chosen, convert, unplayed
-from meshbox.mesh.model import MeshConfig
+from meshbox.mesh.mesh_config import MeshConfig
 
 from .test_gateway_api_rules import service
 
