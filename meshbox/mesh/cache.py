@@ -14,6 +14,7 @@ from functools import partial
 
 from meshbox.contracts import Event, Obj, Objects
 from meshbox.following import follow
+from meshbox.mesh.envoy_filters.patches import unplayed
 from meshbox.mesh.identities import CITADEL_TYPE, TRUST
 from meshbox.mesh.istio_validation.verdicts import Verdicts
 from meshbox.mesh.kinds import (
@@ -60,6 +61,7 @@ class ObjectCache:
         self._verdicts = verdicts or Verdicts(legacy=legacy)
         self._changed = changed
         self._monitor = monitor or MeshMonitor()
+        self._legacy = legacy
         self._component = "istio-pilot" if legacy else "istiod"
         self._known: dict[str, dict[tuple[str, str], Obj]] = {resource: {} for resource in RESOURCES}
         self._fresh: dict[_Key, Obj | None] = {}
@@ -185,7 +187,7 @@ class ObjectCache:
                 self._warn(obj, f"the mesh's settings cannot be read, {kept}: {problem}")
             return not problem
         changed = before is None or before.get("spec") != obj.get("spec")
-        for problem in _without_effect(resource, obj.get("spec") or {}) if changed else ():
+        for problem in _without_effect(resource, obj.get("spec") or {}, legacy=self._legacy) if changed else ():
             self._warn(obj, f"{problem} in the sandbox")
         if resource == ENVOY_FILTERS:
             return True
@@ -197,10 +199,10 @@ class ObjectCache:
         return False
 
 
-def _without_effect(resource: str, spec: Obj) -> Iterator[str]:
+def _without_effect(resource: str, spec: Obj, *, legacy: bool) -> Iterator[str]:
     """What an object asks for that is not done here: a learner should not look for the mistake in the object."""
     if resource == ENVOY_FILTERS:
-        yield "EnvoyFilter has no effect, since its Envoy is not Istio's own build,"
+        yield from unplayed(spec, legacy=legacy)
     if resource == AUTHORIZATION_POLICIES and spec.get("action") in ("CUSTOM", "AUDIT"):
         yield f"action {spec['action']} has no effect"
     if resource == REQUEST_AUTHENTICATIONS:

@@ -13,6 +13,7 @@ from meshbox.contracts import AdmissionPlugin, Objects
 from meshbox.mesh.admission import MeshAdmission
 from meshbox.mesh.cache import ObjectCache
 from meshbox.mesh.certificates import LEGACY_LIFETIME, LIFETIME, Authority
+from meshbox.mesh.envoy_filters import EnvoyFilters
 from meshbox.mesh.galley import Galley
 from meshbox.mesh.identities import IdentityWriter
 from meshbox.mesh.istio_validation.verdicts import Verdicts
@@ -70,6 +71,7 @@ class Mesh:
         self._again: asyncio.TimerHandle | None = None
         self._pause = AGAIN
         self._component = "istio-pilot" if settings.legacy else "istiod"
+        self._filters = EnvoyFilters(objects, self._component, self._once_tried, self._not_computed)
         self._dirty_since = self._dirty_moment = 0.0
         self._pressed = False
         self._authority = Authority(settings.home / "mesh", LEGACY_LIFETIME if settings.legacy else LIFETIME)
@@ -104,6 +106,7 @@ class Mesh:
                 timer.cancel()
         for state in self._proxies.values():
             state.stop()
+        self._filters.stop()
         if self._rotation is not None:
             self._rotation.cancel()
             await asyncio.gather(self._rotation, return_exceptions=True)
@@ -141,6 +144,12 @@ class Mesh:
         with failures.spared(self._not_computed):
             self._compute()
 
+    def _once_tried(self) -> None:
+        """Envoy has said what it takes: who waited for that is told."""
+        if self._timer is None:
+            self._dirty_moment = time.monotonic()
+            self._recompute()
+
     def _not_computed(self, error: BaseException) -> None:
         failures.report_here(self._objects, error, "no change of the mesh reaches any proxy", self._component)
         self._once_more()
@@ -156,7 +165,10 @@ class Mesh:
             return
         for key, config in configs.items():
             with failures.spared(partial(self._untold, key)):
-                self._state(key).update(config, began, since)
+                played = self._filters.play(self._snapshot, key, config)
+                if played is not None:
+                    self._state(key).update(played, began, since)
+        self._filters.finish(self._snapshot)
         self._refresh_secrets()
         log.debug("%d proxies computed in %.1f ms", len(configs), (time.monotonic() - began) * 1000)
 
@@ -247,3 +259,5 @@ class Mesh:
         if pod is not None:
             message = f"Envoy refused {what}{since} and goes on with what it had; its log (-c istio-proxy) says why"
             self._objects.event(pod, "Warning", "ConfigRejected", message, self._component)
+        if self._filters.refused(self._snapshot, key, what.partition(" ")[0]):
+            self._once_tried()

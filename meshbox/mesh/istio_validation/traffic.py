@@ -6,6 +6,7 @@ from __future__ import annotations
 from labkit.ground.names import is_ip
 from meshbox.contracts import Obj
 from meshbox.mesh.envoy import Json
+from meshbox.mesh.envoy_filters.patches import unplayed
 from meshbox.mesh.istio_validation.problems import Problems, quoted
 from meshbox.mesh.istio_validation.virtual_service import exported
 
@@ -352,7 +353,8 @@ def sidecar(obj: Obj, problems: Problems) -> None:
 
 
 def envoy_filter(obj: Obj, problems: Problems) -> None:
-    """Look at an EnvoyFilter, of which the sandbox takes no notice otherwise."""
+    """Look at an EnvoyFilter; what it makes of a proxy, that proxy's Envoy is asked."""
     spec: Json = obj.get("spec") or {}
     if problems.legacy and not spec.get("filters") and not spec.get("configPatches"):
         problems.error("envoy filter: missing filters")
+    problems.warnings += [f"{words} in the sandbox" for words in unplayed(spec, legacy=problems.legacy)]
