@@ -6,7 +6,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable
 
-from meshbox.addresses import AddressPlan
 from meshbox.doors import peer_check
 from meshbox.mesh.envoy import Json
 from meshbox.mesh.envoy_filters.merging import merged
@@ -158,17 +157,21 @@ def _guarded(body: Json) -> Json:
     """The listener with a door before each chain that asks for no certificate."""
     if body.get("bind_to_port") is False or "pipe" in (body.get("address") or {}):
         return body
-    chains = []
-    for chain in body.get("filter_chains") or []:
-        context = (chain.get("transport_socket") or {}).get("typed_config") or {}
-        names = [one.get("name") for one in chain.get("filters") or []]
-        if not context.get("require_client_certificate") and _DOOR[0] not in names:
-            chain = {**chain, "filters": [*peer_check(), *(chain.get("filters") or [])]}
-        chains.append(chain)
-    return {**body, "filter_chains": chains}
+    found = {**body, "filter_chains": [_behind_door(chain) for chain in body.get("filter_chains") or []]}
+    if body.get("default_filter_chain"):
+        found["default_filter_chain"] = _behind_door(body["default_filter_chain"])
+    return found
 
 
-def added_listeners(patches: list[Patch], site: Site, plan: AddressPlan, hit: Hit) -> dict[str, Json]:
+def _behind_door(chain: Json) -> Json:
+    context = (chain.get("transport_socket") or {}).get("typed_config") or {}
+    names = [_name(one) for one in chain.get("filters") or []]
+    if context.get("require_client_certificate") or names[: len(_DOOR)] == _DOOR:
+        return chain
+    return {**chain, "filters": [*peer_check(), *(chain.get("filters") or [])]}
+
+
+def added_listeners(patches: list[Patch], site: Site, hit: Hit) -> dict[str, Json]:
     """The listeners that patches add, by name. Each listens on the pod's own address only."""
     found = {}
     for patch in _of(patches, "LISTENER"):
@@ -184,7 +187,7 @@ def added_listeners(patches: list[Patch], site: Site, plan: AddressPlan, hit: Hi
             continue
         hit(patch)
         number = socket.get("port_value")
-        port = plan.port(number) if isinstance(number, int) else number
+        port = site.plan.port(number) if isinstance(number, int) else number
         body["address"] = {"socket_address": {"address": site.ip, "port_value": port}}
         body.pop("additional_addresses", None)
         found[str(body["name"])] = _guarded(body)

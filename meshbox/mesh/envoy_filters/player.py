@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import msgspec
@@ -88,7 +88,7 @@ def patched(snapshot: Snapshot, workload: Workload, site: Site, config: Config, 
         read: Json = msgspec.json.decode(body)
         after = patched_listener(read, inside, site, extensions, hit)
         put("listeners", listeners, name, read, None if after is None else read if after == read else after)
-    for name, made in added_listeners(inside, site, snapshot.plan, hit).items():
+    for name, made in added_listeners(inside, site, hit).items():
         put("listeners", listeners, name, {}, typed("envoy.config.listener.v3.Listener", **made))
     routing = meant(_IN_TABLES)
     for name, body in config.routes.items() if routing else ():
@@ -107,7 +107,8 @@ def patched(snapshot: Snapshot, workload: Workload, site: Site, config: Config, 
         tuple(tried["tables"]),
         tuple(clusters),
     )
-    return Made(Config(clusters, listeners, tables), candidate, frozenset(hits))
+    told = replace(config, clusters=clusters, listeners=listeners, routes=tables)
+    return Made(told, candidate, frozenset(hits))
 
 
 def _without_endpoints(cluster: Json) -> Json:

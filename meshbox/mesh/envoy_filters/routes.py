@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from meshbox.mesh.envoy import Json
 from meshbox.mesh.envoy_filters.listeners import Hit
 from meshbox.mesh.envoy_filters.merging import merged
@@ -128,7 +130,7 @@ def patched_cluster(name: str, body: Json, patches: list[Patch], site: Site, hit
             fits = asked["name"] == name
         else:
             fits = (
-                (inbound or asked.get("service") in (None, "", host))
+                _serves(asked.get("service"), inbound, port, host, site)
                 and asked.get("subset") in (None, "", subset)
                 and (not asked.get("portNumber") or str(asked["portNumber"]) == port)
             )
@@ -141,6 +143,12 @@ def patched_cluster(name: str, body: Json, patches: list[Patch], site: Site, hit
     return body
 
 
+def _serves(asked: object, inbound: bool, port: str, host: str, site: Site) -> bool:
+    if not asked or asked == host:
+        return True
+    return inbound and port.isdigit() and (int(port), asked) in site.serves
+
+
 def added_clusters(patches: list[Patch], site: Site, hit: Hit) -> dict[str, Json]:
     """The clusters that patches add, by name."""
     found = {}
@@ -149,5 +157,19 @@ def added_clusters(patches: list[Patch], site: Site, hit: Hit) -> dict[str, Json
         added = patch.place == "CLUSTER" and patch.operation == "ADD" and patch.value.get("name")
         if added and any(patch.within(one) for one in contexts):
             hit(patch)
-            found[str(patch.value["name"])] = patch.value
+            found[str(patch.value["name"])] = _in_pod(patch.value, site)
     return found
+
+
+def _in_pod(part: Any, site: Site) -> Any:
+    """A part of a cluster where "localhost" is the pod's own."""
+    if isinstance(part, list):
+        return [_in_pod(one, site) for one in part]
+    if not isinstance(part, dict):
+        return part
+    where = part.get("socket_address")
+    if not isinstance(where, dict) or where.get("address") not in ("127.0.0.1", "localhost", "::1"):
+        return {key: _in_pod(one, site) for key, one in part.items()}
+    number = where.get("port_value")
+    port = site.plan.port(number) if isinstance(number, int) else number
+    return {**part, "socket_address": {**where, "address": site.plan.local(site.ip), "port_value": port}}

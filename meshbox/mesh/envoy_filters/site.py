@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from meshbox.addresses import AddressPlan
 from meshbox.mesh.envoy import Json
 from meshbox.mesh.model import Workload
 from meshbox.mesh.snapshot import Snapshot
@@ -41,27 +42,34 @@ class Site:
         gateway: Whether it is a gateway's.
         legacy: Whether Istio 1.2's rules apply.
         ip: Its pod's address.
+        plan: The sandbox's addresses.
         behind: For a gateway: the ports of its Service and those behind them, in both directions.
+        serves: For a sidecar: the application's ports with the Services' hosts that lead there.
     """
 
     gateway: bool
     legacy: bool
     ip: str
+    plan: AddressPlan
     behind: dict[int, frozenset[int]] = field(default_factory=dict)
+    serves: frozenset[tuple[int, str]] = frozenset()
 
     @classmethod
     def of(cls, snapshot: Snapshot, workload: Workload) -> Site:
         """The proxy of `workload`."""
         key = workload.namespace, workload.pod
         both: dict[int, set[int]] = {}
-        if workload.proxy == "router":
-            for service in snapshot.services_of.get(key, ()):
-                for port in service.ports:
-                    for target in snapshot.target_ports(service, port, key):
+        serves: set[tuple[int, str]] = set()
+        gateway = workload.proxy == "router"
+        for service in snapshot.services_of.get(key, ()):
+            for port in service.ports:
+                for target in snapshot.target_ports(service, port, key):
+                    serves.add((target, service.host))
+                    if gateway:
                         both.setdefault(port.number, set()).add(target)
                         both.setdefault(target, set()).add(port.number)
         behind = {port: frozenset(others) for port, others in both.items()}
-        return cls(workload.proxy == "router", snapshot.legacy, workload.ip, behind)
+        return cls(gateway, snapshot.legacy, workload.ip, snapshot.plan, behind, frozenset(serves))
 
     def ports(self, number: int) -> frozenset[int]:
         """A gateway's port under all its numbers."""

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which EnvoyFilters a proxy follows, how they are merged, and what is said of those that it does not follow."""
+
+from __future__ import annotations
+
+import json
+
+from meshbox.mesh.envoy_filters.merging import merged, merged_extension, normal
+from meshbox.mesh.envoy_filters.patches import chosen, unplayed
+from meshbox.mesh.envoy_filters.player import EnvoyFilters
+from meshbox.mesh.envoy_filters.trials import Candidate, Trials
+from meshbox.mesh.translate import Config, translate
+
+from .patching import KEY, Obj, envoy_filter, patch, world
+
+
+def test_merging_is_protobufs() -> None:
+    base = {"a": 1, "list": [1], "inner": {"x": 1, "y": 2}, "typed_per_filter_config": {"f": {"@type": "t", "old": 1}}}
+    patch = {"a": 0, "list": [2], "inner": {"y": 3}, "typed_per_filter_config": {"f": {"@type": "t", "new": 1}}}
+    assert merged(base, patch) == {
+        "a": 1,
+        "list": [1, 2],
+        "inner": {"x": 1, "y": 3},
+        "typed_per_filter_config": {"f": {"@type": "t", "new": 1}},
+    }
+    assert merged({}, {"value": 0}) == {"value": 0}
+    rds: Obj = {"rds": {"route_config_name": "1"}}
+    assert merged(rds, {"route_config": {"name": "own"}}) == {"route_config": {"name": "own"}}
+    assert base["list"] == [1]
+
+
+def test_a_configuration_is_merged_with_one_of_its_type() -> None:
+    base = {"name": "f", "typed_config": {"@type": "t", "a": 1}}
+    assert merged_extension(base, {"name": "f", "typed_config": {"@type": "t", "b": 2}}) == {
+        "name": "f",
+        "typed_config": {"@type": "t", "a": 1, "b": 2},
+    }
+    assert merged_extension(base, {"name": "f", "typed_config": {"@type": "other", "b": 2}}) is None
+
+
+def test_names_of_fields_are_read_in_both_spellings() -> None:
+    struct = "type.googleapis.com/udpa.type.v1.TypedStruct"
+    kind = "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua"
+    given = {
+        "typedConfig": {"@type": struct, "typeUrl": kind, "value": {"inlineCode": "x"}},
+        "metadata": {"filterMetadata": {"ownSpace": {"ownKey": 1}}},
+    }
+    assert normal(given) == {
+        "typed_config": {"@type": kind, "inline_code": "x"},
+        "metadata": {"filter_metadata": {"ownSpace": {"ownKey": 1}}},
+    }
+
+
+def order(*filters: Obj) -> list[str]:
+    snapshot = world(*filters)
+    return [obj["metadata"]["name"] for obj in chosen(snapshot, snapshot.workloads[KEY])]
+
+
+def test_the_root_namespace_comes_first_then_priority_then_age() -> None:
+    given = [
+        envoy_filter(name="young", created="2022"),
+        envoy_filter(name="old", created="2021"),
+        envoy_filter(name="early", created="2023", priority=-1),
+        envoy_filter(name="root", namespace="istio-system", created="2024", priority=5),
+        envoy_filter(name="elsewhere", namespace="other"),
+        envoy_filter(name="selects", workloadSelector={"labels": {"app": "client"}}, created="2025"),
+        envoy_filter(name="others", workloadSelector={"labels": {"app": "reviews"}}),
+        envoy_filter(name="gateways", targetRefs=[{"kind": "Gateway", "name": "g"}]),
+    ]
+    assert order(*given) == ["root", "early", "old", "young", "selects"]
+
+
+def test_what_is_not_played_is_said() -> None:
+    spec = {
+        "filters": [{}],
+        "configPatches": [{"applyTo": "BOOTSTRAP"}, {"applyTo": "CLUSTER", "match": {"waypoint": {"portNumber": 1}}}],
+        "targetRefs": [{"kind": "Service", "name": "x"}],
+    }
+    assert list(unplayed(spec, legacy=False)) == [
+        "filters has no effect: Istio took it away, use configPatches and workloadSelector",
+        "configPatches[0]: applyTo BOOTSTRAP has no effect",
+        "configPatches[1]: match.waypoint has no effect",
+        "targetRefs[0]: kind Service has no effect: only Gateways are found",
+    ]
+    assert list(unplayed({"configPatches": [{}]}, legacy=True)) == [
+        "configPatches has no effect: Istio 1.2 knows filters only"
+    ]
+
+
+class Recorder:
+    """What is said of objects."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def event(self, obj: Obj, _type: str, _reason: str, message: str, _component: str) -> None:
+        self.said.append(f"{obj['metadata']['name']}: {message}")
+
+
+class Verdicts(Trials):
+    """An Envoy that refuses what holds a word, once it is asked to answer."""
+
+    def __init__(self, *, ready: bool = True) -> None:
+        self.ready = ready
+        self.asked = 0
+
+    def verdict(self, candidate: Candidate) -> str | None:
+        self.asked += 1
+        if not self.ready:
+            return None
+        return "it is bad" if "bad" in json.dumps([*candidate.listeners, *candidate.clusters]) else ""
+
+
+def player(trials: Verdicts) -> tuple[EnvoyFilters, Recorder]:
+    recorder = Recorder()
+    return EnvoyFilters(recorder, "istiod", lambda: None, lambda _: None, trials), recorder  # type: ignore[arg-type]
+
+
+def test_without_envoy_filters_nothing_is_made() -> None:
+    trials = Verdicts()
+    filters, recorder = player(trials)
+    config = Config()
+    assert filters.play(world(), KEY, config) is config
+    assert (trials.asked, recorder.said) == (0, [])
+
+
+def test_a_refused_one_is_left_out_and_the_others_are_played() -> None:
+    bad = envoy_filter(patch("CLUSTER", "ADD", {"name": "bad"}), name="wrong")
+    good = envoy_filter(patch("CLUSTER", "ADD", {"name": "fine"}), name="good")
+    trials = Verdicts()
+    filters, recorder = player(trials)
+    snapshot = world(bad, good)
+    config = translate(snapshot, snapshot.workloads[KEY])
+    told = filters.play(snapshot, KEY, config)
+    assert told is not None
+    assert set(told.clusters) - set(config.clusters) == {"fine"}
+    asked = trials.asked
+    assert filters.play(snapshot, KEY, config) is told
+    assert trials.asked == asked
+    filters.finish(snapshot)
+    assert recorder.said == [
+        "wrong: Envoy refuses what it makes of bookinfo/client-1's proxy, which goes on without it until it is "
+        "changed: it is bad"
+    ]
+
+
+def test_a_proxy_waits_until_envoy_has_spoken() -> None:
+    trials = Verdicts(ready=False)
+    filters, recorder = player(trials)
+    snapshot = world(envoy_filter(patch("CLUSTER", "ADD", {"name": "fine"})))
+    config = translate(snapshot, snapshot.workloads[KEY])
+    assert filters.play(snapshot, KEY, config) is None
+    filters.finish(snapshot)
+    trials.ready = True
+    told = filters.play(snapshot, KEY, config)
+    assert told is not None
+    assert "fine" in told.clusters
+    assert recorder.said == []
+
+
+def test_what_a_proxy_refuses_all_the_same_is_taken_back() -> None:
+    filters, recorder = player(Verdicts())
+    snapshot = world(envoy_filter(patch("CLUSTER", "ADD", {"name": "fine"})))
+    config = translate(snapshot, snapshot.workloads[KEY])
+    filters.play(snapshot, KEY, config)
+    assert filters.refused(snapshot, KEY, "listeners") is False
+    assert filters.refused(snapshot, KEY, "clusters") is True
+    assert filters.play(snapshot, KEY, config) is config
+    assert recorder.said == [
+        "f: the proxy of bookinfo/client-1 refuses its clusters and goes on without it until it is changed; its log "
+        "(-c istio-proxy) says why"
+    ]
