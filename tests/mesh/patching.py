@@ -39,9 +39,9 @@ def patch(place: str, operation: str, value: Obj | None = None, context: str = "
     }
 
 
-def world(*filters: Obj, legacy: bool = False) -> Snapshot:
+def world(*filters: Obj, legacy: bool = False, ip: str = "127.99.64.1") -> Snapshot:
     objects = {
-        "pods": [pod("client-1", "127.99.64.1", app="client"), pod("reviews-1", "127.99.64.2", app="reviews")],
+        "pods": [pod("client-1", ip, app="client"), pod("reviews-1", "127.99.64.2", app="reviews")],
         "services": [service("client"), service("reviews")],
         ENVOY_FILTERS: list(filters),
     }

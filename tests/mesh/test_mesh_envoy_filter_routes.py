@@ -7,6 +7,11 @@ from typing import Any
 
 import pytest
 
+from meshbox.mesh.envoy_filters.patches import patches
+from meshbox.mesh.envoy_filters.routes import patched_table
+from meshbox.mesh.envoy_filters.site import Site
+
+from .objects import PLAN
 from .patching import Obj, envoy_filter, made, patch, read
 
 HOST = "reviews.bookinfo.svc.cluster.local:9080"
@@ -98,3 +103,64 @@ def test_clusters(context: str, cluster: Obj, hit: set[str]) -> None:
 def test_a_cluster_is_added() -> None:
     config = made(envoy_filter(patch("CLUSTER", "ADD", {"name": "own", "connectTimeout": "1s"}))).config
     assert read(config.clusters, "own")["connect_timeout"] == "1s"
+
+
+GATEWAY = Site(
+    gateway=True, legacy=False, ip="127.99.64.9", plan=PLAN, behind={80: frozenset({8080}), 8080: frozenset({80})}
+)
+
+
+@pytest.mark.parametrize(
+    ("asked", "hit"),
+    [
+        ({}, True),
+        ({"name": "http.80"}, True),
+        ({"name": "http.8080"}, True),
+        ({"name": "http.443"}, False),
+        ({"portNumber": 8080}, True),
+        ({"portNumber": 443}, False),
+        ({"gateway": "bookinfo/any"}, True),
+        ({"vhost": {"name": "a.test:8080"}}, True),
+        ({"vhost": {"name": "a.test:80"}}, True),
+        ({"vhost": {"name": "b.test:80"}}, False),
+        ({"vhost": {"domainName": "a.test:*"}}, True),
+        ({"vhost": {"domainName": "b.test"}}, False),
+    ],
+)
+def test_a_gateways_ports_are_found_under_both_numbers(asked: Obj, hit: bool) -> None:
+    table = {
+        "name": "http.80",
+        "virtual_hosts": [{"name": "a.test:80", "domains": ["a.test", "a.test:*"], "routes": []}],
+    }
+    one = patch("VIRTUAL_HOST", "MERGE", {"domains": ["more.test"]}, "GATEWAY", routeConfiguration=asked)
+    given = patches(envoy_filter(one), legacy=False)
+    found = patched_table(table, given, GATEWAY, lambda _: None)["virtual_hosts"][0]["domains"]
+    assert ("more.test" in found) is hit
+
+
+def test_a_gateways_listener_has_both_names() -> None:
+    place = GATEWAY.listener({"name": "0.0.0.0_80"})
+    assert (place.context, place.names, place.ports) == ("GATEWAY", {"0.0.0.0_80", "0.0.0.0_8080"}, {80, 8080})
+
+
+def test_a_table_of_https_is_one_gateways() -> None:
+    table = {"name": "https.443.secure.edge.bookinfo", "virtual_hosts": []}
+
+    def hits(**asked: Any) -> bool:
+        found: list[object] = []
+        one = patch("ROUTE_CONFIGURATION", "MERGE", {"internal_only_headers": ["x"]}, routeConfiguration=asked)
+        patched_table(table, patches(envoy_filter(one), legacy=False), GATEWAY, found.append)
+        return bool(found)
+
+    assert hits(gateway="bookinfo/edge", portName="secure", portNumber=443)
+    assert not hits(gateway="bookinfo/other")
+    assert not hits(portName="other")
+    assert not hits(portNumber=80)
+
+
+def test_localhost_of_an_added_cluster_is_the_pods() -> None:
+    where = {"socketAddress": {"address": "127.0.0.1", "portValue": 7000}}
+    assignment = {"clusterName": "own", "endpoints": [{"lbEndpoints": [{"endpoint": {"address": where}}]}]}
+    config = made(envoy_filter(patch("CLUSTER", "ADD", {"name": "own", "loadAssignment": assignment}))).config
+    endpoint = read(config.clusters, "own")["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
+    assert endpoint["address"] == {"socket_address": {"address": PLAN.local("127.99.64.1"), "port_value": 7000}}

@@ -144,6 +144,27 @@ def test_a_refused_one_is_left_out_and_the_others_are_played() -> None:
     ]
 
 
+def test_a_change_that_is_refused_leaves_the_version_before() -> None:
+    filters, recorder = player(Verdicts())
+
+    def told(*patches: Obj) -> set[str]:
+        snapshot = world(envoy_filter(*patches))
+        config = translate(snapshot, snapshot.workloads[KEY])
+        found = filters.play(snapshot, KEY, config)
+        assert found is not None
+        filters.finish(snapshot)
+        return set(found.clusters) - set(config.clusters)
+
+    assert told(patch("CLUSTER", "ADD", {"name": "fine"})) == {"fine"}
+    assert told(patch("CLUSTER", "ADD", {"name": "bad"}), patch("CLUSTER", "ADD", {"name": "more"})) == {"fine"}
+    assert recorder.said == [
+        "f: Envoy refuses what it makes of bookinfo/client-1's proxy, which goes on with the version before until it "
+        "is changed: it is bad"
+    ]
+    assert told(patch("CLUSTER", "ADD", {"name": "more"})) == {"more"}
+    assert len(recorder.said) == 1
+
+
 def test_a_proxy_waits_until_envoy_has_spoken() -> None:
     trials = Verdicts(ready=False)
     filters, recorder = player(trials)
@@ -158,6 +179,21 @@ def test_a_proxy_waits_until_envoy_has_spoken() -> None:
     assert recorder.said == []
 
 
+def test_what_finds_nothing_is_said_once_every_selected_proxy_has_an_address() -> None:
+    filters, recorder = player(Verdicts())
+    nowhere = patch("CLUSTER", "MERGE", {"x": 1}, cluster={"name": "none"})
+    obj = envoy_filter(nowhere, workloadSelector={"labels": {"app": "client"}})
+    starting, snapshot = world(obj, ip=""), world(obj)
+    filters.finish(starting)
+    assert recorder.said == []
+    for _ in range(2):
+        filters.play(snapshot, KEY, translate(snapshot, snapshot.workloads[KEY]))
+        filters.finish(snapshot)
+    assert recorder.said == [
+        "f: configPatches[0] (MERGE CLUSTER) finds nothing in the proxies that it selects, so it has no effect"
+    ]
+
+
 def test_what_a_proxy_refuses_all_the_same_is_taken_back() -> None:
     filters, recorder = player(Verdicts())
     snapshot = world(envoy_filter(patch("CLUSTER", "ADD", {"name": "fine"})))
@@ -167,6 +203,6 @@ def test_what_a_proxy_refuses_all_the_same_is_taken_back() -> None:
     assert filters.refused(snapshot, KEY, "clusters") is True
     assert filters.play(snapshot, KEY, config) is config
     assert recorder.said == [
-        "f: the proxy of bookinfo/client-1 refuses its clusters and goes on without it until it is changed; its log "
-        "(-c istio-proxy) says why"
+        "f: the proxy of bookinfo/client-1 refuses clusters, some of which this changes, and goes on without it until "
+        "it is changed; its log (-c istio-proxy) says why"
     ]

@@ -159,6 +159,7 @@ class EnvoyFilters:
         self._trials = trials or Trials(again, failed)
         self._played: dict[_Name, _Played] = {}
         self._refused: dict[_Name, list[View]] = {}
+        self._accepted: dict[_Name, dict[_Name, View]] = {}
         self._told: dict[_Name, _Told] = {}
         self._waiting = False
 
@@ -179,6 +180,7 @@ class EnvoyFilters:
         filters = [one for one in chosen(snapshot, workload) if not any(one is other for other in refused)]
         if not filters:
             self._played.pop(key, None)
+            self._accepted.pop(key, None)
             return config
         site, same = Site.of(snapshot, workload), Identity(filters)
         before = self._played.get(key)
@@ -195,24 +197,32 @@ class EnvoyFilters:
             return made, self._trials.verdict(made.candidate)
 
         made, verdict = make(filters)
-        kept: list[View] = []
-        found: list[tuple[View, str]] = []
+        kept = filters
+        found: list[tuple[View, str, bool]] = []
         if verdict:
-            made, verdict = Made(config, Candidate(), frozenset()), ""
-            for one in filters:
-                attempt, verdict = make([*kept, one])
+            made, verdict, kept = Made(config, Candidate(), frozenset()), "", []
+            for newest in filters:
+                used = newest
+                attempt, verdict = make([*kept, newest])
+                if verdict:
+                    reason, older = verdict, self._accepted.get(key, {}).get(_owner(newest))
+                    if older is not None and older is not newest:
+                        # As a proxy does that refuses something: it keeps what it took before.
+                        used = older
+                        attempt, verdict = make([*kept, older])
+                    found.append((newest, reason, verdict == ""))
                 if verdict is None:
                     break
-                if verdict:
-                    found.append((one, verdict))
-                else:
-                    kept.append(one)
+                if not verdict:
+                    kept.append(used)
                     made = attempt
         if verdict is None:
             self._waiting = True
             return None
-        for one, reason in found:
-            words = f"Envoy refuses what it makes of {key[0]}/{key[1]}'s proxy, which goes on without it"
+        self._accepted[key] = {_owner(one): one for one in kept}
+        for one, reason, instead in found:
+            goes_on = "with the version before" if instead else "without it"
+            words = f"Envoy refuses what it makes of {key[0]}/{key[1]}'s proxy, which goes on {goes_on}"
             self._tell(one, f"{words} until it is changed: {reason}", reason)
         if before is not None and before.made.config == made.config:
             # The very same, so that nothing is told anew.
@@ -221,7 +231,10 @@ class EnvoyFilters:
         return made.config
 
     def refused(self, snapshot: Snapshot, key: _Name, kind: str) -> bool:
-        """A proxy refuses a kind of resource all the same: go on without the filters that changed it. Whether any did.
+        """A proxy refuses a kind of resource all the same. Whether it is to be told something else now.
+
+        It goes on with the listeners and routes that it had. But whoever has not the clusters that it should have gets
+        no routes to them either: so it is told of clusters without the filters that changed some.
 
         Args:
             snapshot: All objects.
@@ -235,17 +248,20 @@ class EnvoyFilters:
         if not {"listeners": tried.listeners, "clusters": tried.clusters, "routes": tried.tables}.get(kind):
             return False
         at_fault = [one for one in chosen(snapshot, workload) if any(o == _owner(one) for o, _ in played.made.hits)]
-        self._refused.setdefault(key, []).extend(at_fault)
+        without = kind == "clusters"
+        if without:
+            self._refused.setdefault(key, []).extend(at_fault)
         for one in at_fault:
-            words = f"the proxy of {key[0]}/{key[1]} refuses its {kind} and goes on without it until it is changed"
+            words = f"the proxy of {key[0]}/{key[1]} refuses {kind}, some of which this changes, and goes on "
+            words += "without it until it is changed" if without else "with what it had"
             self._tell(one, f"{words}; its log (-c istio-proxy) says why", f"{kind} {key}")
-        return bool(at_fault)
+        return without and bool(at_fault)
 
     def finish(self, snapshot: Snapshot) -> None:
         """All proxies were played: say of each EnvoyFilter what of it is nowhere."""
-        for table in (self._played, self._refused):
-            for key in [key for key in table if key not in snapshot.workloads]:
-                del table[key]
+        for key in {*self._played, *self._refused, *self._accepted} - set(snapshot.workloads):
+            for table in (self._played, self._refused, self._accepted):
+                table.pop(key, None)
         waiting, self._waiting = self._waiting, False
         objects = snapshot.all(ENVOY_FILTERS)
         known = {_owner(obj) for obj in objects}
@@ -254,11 +270,15 @@ class EnvoyFilters:
             return
         hits = frozenset[tuple[_Name, int]]().union(*(played.made.hits for played in self._played.values()))
         selected: set[int] = set()
+        starting: set[int] = set()
         for key, workload in snapshot.workloads.items():
-            if workload.proxy and workload.ip and (key in self._played or key in self._refused):
-                selected |= {id(obj) for obj in chosen(snapshot, workload)}
+            if workload.proxy:
+                mine = {id(obj) for obj in chosen(snapshot, workload)}
+                selected |= mine
+                starting |= mine if key not in self._played else set()
         for obj in objects:
-            self._say_where_nothing(obj, hits, legacy=snapshot.legacy, selected=id(obj) in selected)
+            if id(obj) not in starting:
+                self._say_where_nothing(obj, hits, legacy=snapshot.legacy, selected=id(obj) in selected)
 
     def _say_where_nothing(
         self, obj: View, hits: frozenset[tuple[_Name, int]], *, legacy: bool, selected: bool

@@ -74,6 +74,11 @@ def _bare(body: Json, **fields: object) -> Json:
     return {**{k: v for k, v in body.items() if k != "@type"}, **fields}
 
 
+def _table(body: Json) -> Json:
+    # A table that is part of a listener would have to name clusters that are there, one that a proxy fetches need not.
+    return _bare(body, validate_clusters=bool(body.get("validate_clusters")))
+
+
 def _bootstrap(candidates: list[Candidate]) -> Json:
     """A configuration with all that is to be read; names and addresses are made different where they could meet."""
     listeners: list[Json] = []
@@ -88,7 +93,7 @@ def _bootstrap(candidates: list[Candidate]) -> Json:
             own = {} if "address" in body and not isinstance(body["address"], dict) else {"address": address()}
             listeners.append(_bare(body, name=f"{index}:{body.get('name')}", **own))
         for table in one.tables:
-            manager = typed(_MANAGER, stat_prefix="trial", route_config=_bare(table), http_filters=[_ROUTER])
+            manager = typed(_MANAGER, stat_prefix="trial", route_config=_table(table), http_filters=[_ROUTER])
             chain = {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
             listeners.append(
                 {"name": f"{index}:{table.get('name')}:routes", "address": address(), "filter_chains": [chain]}
