@@ -144,6 +144,19 @@ def test_a_refused_one_is_left_out_and_the_others_are_played() -> None:
     ]
 
 
+def test_an_odd_form_is_said_and_the_others_are_played() -> None:
+    odd = envoy_filter(patch("HTTP_FILTER", "ADD", {}, listener={"filterChain": "text"}), name="odd")
+    filters, recorder = player(Verdicts())
+    snapshot = world(odd, envoy_filter(patch("CLUSTER", "ADD", {"name": "fine"})))
+    told = filters.play(snapshot, KEY, translate(snapshot, snapshot.workloads[KEY]))
+    assert told is not None
+    assert "fine" in told.clusters
+    assert recorder.said == [
+        "odd: Envoy refuses what it makes of bookinfo/client-1's proxy, which goes on without it until it is changed: "
+        "its patches are not of the form that Envoy's fields have"
+    ]
+
+
 def test_a_change_that_is_refused_leaves_the_version_before() -> None:
     filters, recorder = player(Verdicts())
 

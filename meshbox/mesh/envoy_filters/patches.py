@@ -94,7 +94,7 @@ def _of_filter(index: int, given: Json) -> Patch | None:
     relative = "envoy.router" if str(position.get("index") or "LAST") == "LAST" else position.get("relativeTo") or ""
     listener["filterChain"] = {"filter": {"subFilter": {"name": relative}}}
     config = _map(normal(_map(given.get("filterConfig"))))
-    value = {"name": "envoy.filters.http.lua", "typed_config": typed(_LUA, **config)}
+    value = {"name": "envoy.filters.http.lua", "typed_config": {**config, **typed(_LUA)}}
     return Patch(index, "HTTP_FILTER", {"context": kind, "listener": listener}, where, value)
 
 
