@@ -31,7 +31,7 @@ PEER = "istio.peer_headers"
     ("operation", "sub", "expected"),
     [
         ("INSERT_BEFORE", ROUTER, [PEER, CORS, FAULT, "own", ROUTER]),
-        ("INSERT_BEFORE", "envoy.router", [PEER, CORS, FAULT, "own", ROUTER]),
+        ("INSERT_BEFORE", "envoy.router", [PEER, CORS, FAULT, ROUTER]),
         ("INSERT_BEFORE", "istio.stats", [PEER, CORS, FAULT, "own", ROUTER]),
         ("INSERT_BEFORE", FAULT, [PEER, CORS, "own", FAULT, ROUTER]),
         ("INSERT_AFTER", FAULT, [PEER, CORS, FAULT, "own", ROUTER]),
@@ -102,7 +102,7 @@ def test_a_match_finds_listeners_by_what_istio_calls_them(match: Obj, hit: set[s
 
 def test_filters_of_the_network() -> None:
     values: Obj = {"typed_config": {"@type": HCM, "xffNumTrustedHops": 2, "stream_idle_timeout": "7s"}}
-    match = {"listener": {"filterChain": {"filter": {"name": "envoy.http_connection_manager"}}}}
+    match = {"listener": {"filterChain": {"filter": {"name": MANAGER}}}}
     one = patch("NETWORK_FILTER", "MERGE", values, "SIDECAR_OUTBOUND", **match)
     manager = read(made(envoy_filter(one)).config.listeners, "0.0.0.0_9080")["filter_chains"][0]["filters"][0]
     config = manager["typed_config"]
@@ -114,6 +114,12 @@ def test_filters_of_the_network() -> None:
         # Where no certificate is asked for, who calls is looked at before all else.
         assert names.index("own") == (0 if chain["name"].endswith("_mtls") else 2)
         assert names[:2] == (["own", MANAGER] if names[0] == "own" else ["labkit.ends", "labkit.own_user"])
+
+
+def test_filters_are_merged_after_all_else() -> None:
+    merge = patch("HTTP_FILTER", "MERGE", {**OWN, "name": "renamed", "disabled": True}, **in_chain("own"))
+    first = patch("HTTP_FILTER", "INSERT_FIRST", OWN, **in_chain())
+    assert outbound(envoy_filter(merge, first))[0] == "renamed"
 
 
 def test_chains() -> None:

@@ -100,6 +100,18 @@ def test_clusters(context: str, cluster: Obj, hit: set[str]) -> None:
     assert set(config.clusters) - set(gone.clusters) == hit
 
 
+def test_of_a_choice_of_transport_sockets_the_one_of_the_same_name_is_merged() -> None:
+    kind = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
+    socket = {"name": "envoy.transport_sockets.tls", "typedConfig": {"@type": kind, "maxSessionKeys": 7}}
+    value = {"transportSocket": socket, "connectTimeout": "9s"}
+    config = made(envoy_filter(patch("CLUSTER", "MERGE", value, cluster={"name": REVIEWS}))).config
+    before, after = (read(one.clusters, REVIEWS) for one in (made().config, config))
+    merged = after["transport_socket_matches"][0]["transport_socket"]["typed_config"]
+    assert merged.pop("max_session_keys") == 7
+    # And nothing else of the patch: Istio stops there as well.
+    assert after == before
+
+
 def test_a_cluster_is_added() -> None:
     config = made(envoy_filter(patch("CLUSTER", "ADD", {"name": "own", "connectTimeout": "1s"}))).config
     assert read(config.clusters, "own")["connect_timeout"] == "1s"

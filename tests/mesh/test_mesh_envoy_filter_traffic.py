@@ -168,7 +168,7 @@ async def test_the_settings_of_a_cluster_are_patched(shop: Bookshop) -> None:
 async def test_a_gateway_is_patched_from_the_root_namespace(shop: Bookshop) -> None:
     gateway = ("Gateway", "g", {"selector": {"istio": "ingressgateway"}, "servers": [gateway_server(8080)]})
     routed = {"hosts": ["*"], "gateways": ["g"], "http": [{"route": [to("v1")]}]}
-    chain = {"filter": {"name": "envoy.http_connection_manager", "subFilter": {"name": "envoy.router"}}}
+    chain = {"filter": {"name": MANAGER, "subFilter": {"name": "istio.stats"}}}
     patch = before_router(lua(adds("x-gate", "way")), "GATEWAY", portNumber=8080, filterChain=chain)
     async with shop.rules(gateway, ("VirtualService", "routed", routed)):
         shop.istio("EnvoyFilter", "edge", {"configPatches": [patch]}, "istio-system")

@@ -87,6 +87,9 @@ def test_what_is_not_played_is_said() -> None:
     ]
 
 
+CLIENT = {"labels": {"app": "client"}}
+
+
 class Recorder:
     """What is said of objects."""
 
@@ -195,7 +198,7 @@ def test_a_proxy_waits_until_envoy_has_spoken() -> None:
 def test_what_finds_nothing_is_said_once_every_selected_proxy_has_an_address() -> None:
     filters, recorder = player(Verdicts())
     nowhere = patch("CLUSTER", "MERGE", {"x": 1}, cluster={"name": "none"})
-    obj = envoy_filter(nowhere, workloadSelector={"labels": {"app": "client"}})
+    obj = envoy_filter(nowhere, workloadSelector=CLIENT)
     starting, snapshot = world(obj, ip=""), world(obj)
     filters.finish(starting)
     assert recorder.said == []
@@ -204,6 +207,18 @@ def test_what_finds_nothing_is_said_once_every_selected_proxy_has_an_address() -
         filters.finish(snapshot)
     assert recorder.said == [
         "f: configPatches[0] (MERGE CLUSTER) finds nothing in the proxies that it selects, so it has no effect"
+    ]
+
+
+def test_a_filter_of_an_old_name_is_called_by_the_new_one() -> None:
+    filters, recorder = player(Verdicts())
+    match = {"listener": {"filterChain": {"filter": {"name": "envoy.http_connection_manager"}}}}
+    snapshot = world(envoy_filter(patch("NETWORK_FILTER", "REMOVE", **match), workloadSelector=CLIENT))
+    filters.play(snapshot, KEY, translate(snapshot, snapshot.workloads[KEY]))
+    filters.finish(snapshot)
+    assert recorder.said == [
+        "f: configPatches[0] (REMOVE NETWORK_FILTER) finds nothing in the proxies that it selects, so it has no effect"
+        ": envoy.http_connection_manager is called envoy.filters.network.http_connection_manager now"
     ]
 
 

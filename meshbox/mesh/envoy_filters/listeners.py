@@ -26,6 +26,11 @@ def _of(patches: Iterable[Patch], place: str) -> list[Patch]:
     return [one for one in patches if one.place == place]
 
 
+def _merging_last(patches: list[Patch]) -> list[Patch]:
+    """Filters are put in, taken out and replaced before any is merged."""
+    return sorted(patches, key=lambda one: one.operation == "MERGE")
+
+
 def _name(part: object) -> str:
     return str(part.get("name") or "") if isinstance(part, dict) else ""
 
@@ -117,13 +122,13 @@ def _patched_chain(
     # Who may come in is no matter of patches: the door stands first whatever is inserted.
     door = [one for one in chain.get("filters") or [] if one["name"] in _DOOR]
     filters = [one for one in chain.get("filters") or [] if one["name"] not in _DOOR]
-    for patch in _of(meant, "NETWORK_FILTER"):
+    for patch in _merging_last(_of(meant, "NETWORK_FILTER")):
         asked = _name((patch.about("listener").get("filterChain") or {}).get("filter"))
         made = filters_placed(filters, patch, asked)
         if made is not None:
             hit(patch)
             filters = made
-    inside = _of(meant, "HTTP_FILTER")
+    inside = _merging_last(_of(meant, "HTTP_FILTER"))
     filters = [_patched_manager(one, inside, extensions, hit) for one in filters] if inside else filters
     return {**chain, "filters": [*door, *filters]}
 

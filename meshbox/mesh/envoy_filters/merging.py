@@ -97,8 +97,6 @@ def merged(base: Json, patch: Json, field: str = "") -> Json:
             found[key] = [*before, *value]
         elif isinstance(before, dict) and isinstance(value, dict) and key in _MAPS:
             found[key] = {**before, **value}
-        elif key == "transport_socket" and isinstance(before, dict) and isinstance(value, dict):
-            found[key] = merged_extension(before, value) or value
         elif isinstance(before, dict) and isinstance(value, dict) and "@type" not in value:
             found[key] = merged(before, value, key)
         else:
@@ -107,17 +105,15 @@ def merged(base: Json, patch: Json, field: str = "") -> Json:
 
 
 def merged_extension(base: Json, patch: Json) -> Json | None:
-    """An extension (a filter, a socket) with a patch merged into its configuration; None where that is of another type
-    or name.
+    """An extension (a filter, a socket) with a patch merged into its configuration; None where that is of another
+    type. A name that the patch has takes the place of its own.
     """
     mine, other = base.get("typed_config") or {}, patch.get("typed_config") or {}
-    if patch.get("name") and "typed_config" not in base and patch["name"] != base.get("name"):
-        return None
     if other and mine and other.get("@type") not in (None, mine.get("@type")):
         return None
     rest = merged(
         {k: v for k, v in base.items() if k != "typed_config"},
-        {k: v for k, v in patch.items() if k not in ("typed_config", "name")},
+        {k: v for k, v in patch.items() if k != "typed_config"},
     )
     inner = merged(mine, {k: v for k, v in other.items() if k != "@type" or not mine})
     return {**rest, **({"typed_config": inner} if inner else {})}

@@ -26,6 +26,18 @@ PLACES = (
 """What patches can be applied to here."""
 
 _LUA = "envoy.extensions.filters.http.lua.v3.Lua"
+_OLD_NAMES = {
+    "envoy.buffer": "envoy.filters.http.buffer",
+    "envoy.cors": "envoy.filters.http.cors",
+    "envoy.fault": "envoy.filters.http.fault",
+    "envoy.lua": "envoy.filters.http.lua",
+    "envoy.router": "envoy.filters.http.router",
+    "jwt-auth": "envoy.filters.http.jwt_authn",
+    "envoy.http_connection_manager": "envoy.filters.network.http_connection_manager",
+    "envoy.tcp_proxy": "envoy.filters.network.tcp_proxy",
+}
+"""What filters were called when Istio was at 1.2."""
+
 _GATEWAY = "gateway.networking.k8s.io/gateway-name"
 
 
@@ -48,6 +60,15 @@ class Patch:
     operation: str
     value: Json
     filter_class: str = ""
+
+    @property
+    def hint(self) -> str:
+        """Why it may find nothing: it asks for a filter by a name that Istio no longer uses; "" otherwise."""
+        inner = _map(_map(self.about("listener").get("filterChain")).get("filter"))
+        for name in (inner.get("name"), _map(inner.get("subFilter")).get("name")):
+            if isinstance(name, str) and name in _OLD_NAMES:
+                return f": {name} is called {_OLD_NAMES[name]} now"
+        return ""
 
     def about(self, kind: str) -> Json:
         """What its match says of a `kind` of resource."""
@@ -92,6 +113,7 @@ def _of_filter(index: int, given: Json) -> Patch | None:
     listener: Json = {"portNumber": asked["portNumber"]} if asked.get("portNumber") else {}
     where = {"FIRST": "INSERT_FIRST", "AFTER": "INSERT_AFTER"}.get(str(position.get("index")), "INSERT_BEFORE")
     relative = "envoy.router" if str(position.get("index") or "LAST") == "LAST" else position.get("relativeTo") or ""
+    relative = _OLD_NAMES.get(str(relative), relative)
     listener["filterChain"] = {"filter": {"subFilter": {"name": relative}}}
     config = _map(normal(_map(given.get("filterConfig"))))
     value = {"name": "envoy.filters.http.lua", "typed_config": {**config, **typed(_LUA)}}

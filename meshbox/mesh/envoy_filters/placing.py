@@ -12,19 +12,6 @@ from meshbox.mesh.envoy_filters.patches import Patch
 
 __all__ = ["filters_placed", "placed", "same_filter"]
 
-_OLD_NAMES = {
-    "envoy.buffer": "envoy.filters.http.buffer",
-    "envoy.cors": "envoy.filters.http.cors",
-    "envoy.fault": "envoy.filters.http.fault",
-    "envoy.grpc_web": "envoy.filters.http.grpc_web",
-    "envoy.lua": "envoy.filters.http.lua",
-    "envoy.router": "envoy.filters.http.router",
-    "jwt-auth": "envoy.filters.http.jwt_authn",
-    "envoy.http_connection_manager": "envoy.filters.network.http_connection_manager",
-    "envoy.tcp_proxy": "envoy.filters.network.tcp_proxy",
-    "envoy.listener.tls_inspector": "envoy.filters.listener.tls_inspector",
-    "envoy.listener.http_inspector": "envoy.filters.listener.http_inspector",
-}
 _RBAC, _ROUTER = "envoy.filters.http.rbac", "envoy.filters.http.router"
 _OURS = {
     DENY_FILTER: _RBAC,
@@ -48,11 +35,11 @@ _CLASSES = {"AUTHN": "envoy.filters.http.jwt_authn", "AUTHZ": _RBAC}
 
 
 def _called(name: str) -> str:
-    return _OURS.get(name) or _OLD_NAMES.get(name, name)
+    return _OURS.get(name, name)
 
 
 def same_filter(asked: str, name: str) -> bool:
-    """Whether a filter is the one that a patch asks for, by its name of today or the one before."""
+    """Whether a filter is the one that a patch asks for, by the name that Istio has for it."""
     return _called(asked) == _called(name)
 
 

@@ -295,7 +295,7 @@ class EnvoyFilters:
             if (_owner(obj), patch.index) not in hits:
                 where = f"{'filters' if legacy else 'configPatches'}[{patch.index}]"
                 words = f"{where} ({patch.operation} {patch.place}) finds nothing in the proxies that it selects"
-                self._tell(obj, f"{words}, so it has no effect", where, bad=False)
+                self._tell(obj, f"{words}, so it has no effect{patch.hint}", where, bad=False)
 
     def _tell(self, obj: View, message: str, about: str, *, bad: bool = True) -> None:
         """Record a Warning, once for each version of the object and each reason."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from meshbox.mesh.envoy import Json
 from meshbox.mesh.envoy_filters.listeners import Hit
-from meshbox.mesh.envoy_filters.merging import merged
+from meshbox.mesh.envoy_filters.merging import merged, merged_extension
 from meshbox.mesh.envoy_filters.patches import Patch
 from meshbox.mesh.envoy_filters.placing import placed
 from meshbox.mesh.envoy_filters.site import CAPTURE, Site
@@ -139,8 +139,34 @@ def patched_cluster(name: str, body: Json, patches: list[Patch], site: Site, hit
         hit(patch)
         if patch.operation == "REMOVE":
             return None
-        body = merged(body, {k: v for k, v in patch.value.items() if k != "name"})
+        if isinstance(patch.value.get("transport_socket"), dict):
+            body = _with_socket(body, patch.value["transport_socket"])
+        else:
+            body = merged(body, {k: v for k, v in patch.value.items() if k != "name"})
     return body
+
+
+def _with_socket(body: Json, socket: Json) -> Json:
+    """A cluster whose transport socket is patched, and as in Istio nothing else: where it has a choice of them, the
+    first of the same name; otherwise its only one, which one of another name takes the place of.
+    """
+    choice = body.get("transport_socket_matches") or []
+    for index, one in enumerate(choice):
+        if (one.get("transport_socket") or {}).get("name") == socket.get("name"):
+            made = merged_extension(one["transport_socket"], socket) or one["transport_socket"]
+            return {
+                **body,
+                "transport_socket_matches": [
+                    {**one, "transport_socket": made} if number == index else other
+                    for number, other in enumerate(choice)
+                ],
+            }
+    if choice:
+        return body
+    own = body.get("transport_socket")
+    if own and own.get("name") == socket.get("name"):
+        return {**body, "transport_socket": merged_extension(own, socket) or own}
+    return {**body, "transport_socket": socket}
 
 
 def _serves(asked: object, inbound: bool, port: str, host: str, site: Site) -> bool:
