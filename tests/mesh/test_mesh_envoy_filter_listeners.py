@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from meshbox.mesh.envoy_filters import unplayed
+
 from .patching import HCM, MANAGER, OWN, Obj, envoy_filter, http_filters, made, patch, read
 
 
@@ -163,3 +165,45 @@ def test_a_filter_that_is_found_by_name_has_its_configuration_at_once() -> None:
     )
     body = read(made(envoy_filter(*patches)).config.listeners, "0.0.0.0_9080")
     assert body["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"][0] == OWN
+
+
+def old_form(position: Obj | None = None, **match: Any) -> Obj:
+    one: Obj = {"filterName": "envoy.lua", "filterType": "HTTP", "filterConfig": {"inlineCode": "x"}}
+    if position is not None:
+        one["insertPosition"] = position
+    return {
+        "kind": "EnvoyFilter",
+        "metadata": {"name": "f", "namespace": "bookinfo"},
+        "spec": {"filters": [{**one, "listenerMatch": match}]},
+    }
+
+
+@pytest.mark.parametrize(
+    ("position", "neighbours"),
+    [
+        (None, ["own", PEER]),
+        ({"index": "BEFORE", "relativeTo": "envoy.router"}, ["own", ROUTER]),
+        ({"index": "BEFORE", "relativeTo": "mixer"}, ["own", ROUTER]),
+        ({"index": "AFTER", "relativeTo": "envoy.cors"}, ["own", FAULT]),
+        ({"index": "LAST"}, []),
+    ],
+)
+def test_lua_in_the_form_of_istio_1_2(position: Obj | None, neighbours: list[str]) -> None:
+    found = made(old_form(position, portNumber=9080, listenerType="SIDECAR_OUTBOUND"), legacy=True).config.listeners
+    names = http_filters(read(found, "0.0.0.0_9080"))
+    lua = "envoy.filters.http.lua"
+    found_there = names[names.index(lua) :][:2] if lua in names else []
+    assert ["own" if name == lua else name for name in found_there] == neighbours
+    assert lua not in http_filters(read(found, "127.99.64.1_9080"))
+
+
+def test_the_form_of_istio_1_2_says_what_comes_of_it() -> None:
+    assert list(unplayed(old_form({"index": "LAST"})["spec"], legacy=True)) == [
+        "filters[0]: insertPosition LAST has no effect: envoy.router before it ends the chain, in Istio as"
+    ]
+    assert list(unplayed(old_form(listenerProtocol="TCP")["spec"], legacy=True)) == [
+        "filters[0]: listenerProtocol TCP has no effect: HTTP filters are in HTTP listeners only, in Istio as"
+    ]
+    assert list(unplayed(old_form(listenerProtocol="HTTP", portNamePrefix="http")["spec"], legacy=True)) == [
+        "filters[0]: listenerMatch.portNamePrefix has no effect: the filter is inserted without it"
+    ]

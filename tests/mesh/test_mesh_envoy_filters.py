@@ -77,13 +77,13 @@ def test_what_is_not_played_is_said() -> None:
         "targetRefs": [{"kind": "Service", "name": "x"}],
     }
     assert list(unplayed(spec, legacy=False)) == [
-        "filters has no effect: Istio took it away, use configPatches and workloadSelector",
+        "filters, which Istio took away (use configPatches and workloadSelector), has no effect",
         "configPatches[0]: applyTo BOOTSTRAP has no effect",
         "configPatches[1]: match.waypoint has no effect",
         "targetRefs[0]: kind Service has no effect: only Gateways are found",
     ]
     assert list(unplayed({"configPatches": [{}]}, legacy=True)) == [
-        "configPatches has no effect: Istio 1.2 knows filters only"
+        "configPatches, which Istio 1.2 does not know, has no effect"
     ]
 
 

@@ -105,38 +105,48 @@ def patches(obj: View, *, legacy: bool) -> list[Patch]:
 
 
 def _of_filter(index: int, given: Json) -> Patch | None:
-    """A filter in the form of Istio 1.2, as the patch that does the same."""
-    if given.get("filterName") not in ("envoy.lua", "envoy.filters.http.lua") or given.get("filterType") != "HTTP":
+    """A filter in the form of Istio 1.2, as the patch that does the same; None where there is nothing to do."""
+    if _nothing(given):
         return None
     asked, position = _map(given.get("listenerMatch")), _map(given.get("insertPosition"))
-    kind = str(asked.get("listenerType") or "ANY")
     listener: Json = {"portNumber": asked["portNumber"]} if asked.get("portNumber") else {}
-    where = {"FIRST": "INSERT_FIRST", "AFTER": "INSERT_AFTER"}.get(str(position.get("index")), "INSERT_BEFORE")
-    relative = "envoy.router" if str(position.get("index") or "LAST") == "LAST" else position.get("relativeTo") or ""
-    relative = _OLD_NAMES.get(str(relative), relative)
-    listener["filterChain"] = {"filter": {"subFilter": {"name": relative}}}
+    where = f"INSERT_{position.get('index') or 'FIRST'}"
+    relative = str(position.get("relativeTo") or "")
+    listener["filterChain"] = {"filter": {"subFilter": {"name": _OLD_NAMES.get(relative, relative)}}}
     config = _map(normal(_map(given.get("filterConfig"))))
     value = {"name": "envoy.filters.http.lua", "typed_config": {**config, **typed(_LUA)}}
-    return Patch(index, "HTTP_FILTER", {"context": kind, "listener": listener}, where, value)
+    context = str(asked.get("listenerType") or "ANY")
+    return Patch(index, "HTTP_FILTER", {"context": context, "listener": listener}, where, value)
+
+
+def _nothing(given: Json) -> str:
+    """Why nothing comes of a filter in the form of Istio 1.2; "" where something does."""
+    if given.get("filterName") not in ("envoy.lua", "envoy.filters.http.lua") or given.get("filterType") != "HTTP":
+        name = f"{given.get('filterType') or 'INVALID'} filter {given.get('filterName') or ''}".strip()
+        return f"{name} has no effect: of this form only HTTP filter envoy.lua is played"
+    if _map(given.get("insertPosition")).get("index") == "LAST":
+        return "insertPosition LAST has no effect: envoy.router before it ends the chain, in Istio as"
+    if _map(given.get("listenerMatch")).get("listenerProtocol") == "TCP":
+        return "listenerProtocol TCP has no effect: HTTP filters are in HTTP listeners only, in Istio as"
+    return ""
 
 
 def unplayed(spec: Any, *, legacy: bool) -> Iterator[str]:
-    """What an EnvoyFilter asks for that is not done here."""
+    """What an EnvoyFilter asks for that is not done: sentences that "in the sandbox" ends."""
     spec = _map(spec)
     if legacy:
         for index, one in enumerate(_maps(spec.get("filters"))):
-            if _of_filter(index, one) is None:
-                name = f"{one.get('filterType') or 'INVALID'} filter {one.get('filterName') or ''}".strip()
-                yield f"filters[{index}]: {name} has no effect: of this form only HTTP filter envoy.lua is played"
-            for key in ("portNamePrefix", "listenerProtocol", "address"):
-                if _map(one.get("listenerMatch")).get(key) not in (None, "", [], "ALL", "HTTP"):
+            if words := _nothing(one):
+                yield f"filters[{index}]: {words}"
+            for key in ("portNamePrefix", "address") if not words else ():
+                if _map(one.get("listenerMatch")).get(key):
                     yield f"filters[{index}]: listenerMatch.{key} has no effect: the filter is inserted without it"
         if spec.get("configPatches"):
-            yield "configPatches has no effect: Istio 1.2 knows filters only"
+            yield "configPatches, which Istio 1.2 does not know, has no effect"
         return
     for key in ("filters", "workloadLabels"):
         if spec.get(key):
-            yield f"{key} has no effect: Istio took it away, use configPatches and workloadSelector"
+            yield f"{key}, which Istio took away (use configPatches and workloadSelector), has no effect"
     for index, one in enumerate(_maps(spec.get("configPatches"))):
         place = one.get("applyTo")
         if place not in PLACES:
