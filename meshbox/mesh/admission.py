@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from meshbox.contracts import AdmissionRequest, Objects
-from meshbox.mesh import security_notices
 from meshbox.mesh.gateway_api.route_warnings import route_warnings
 from meshbox.mesh.gateway_api.unplayed import unplayed as gateway_api
 from meshbox.mesh.gateway_notices import gateway_warnings
@@ -13,6 +12,7 @@ from meshbox.mesh.inject import inject, warn
 from meshbox.mesh.istio_validation import validate
 from meshbox.mesh.istio_validation.verdicts import Verdicts
 from meshbox.mesh.kinds import GATEWAYS, INGRESSES
+from meshbox.mesh.notices import notices
 from meshbox.mesh.pilot_metrics import MeshMonitor
 from meshbox.settings import SandboxSettings
 
@@ -56,7 +56,7 @@ class MeshAdmission:
             return
         if request.resource.endswith(".istio.io") and request.operation in ("CREATE", "UPDATE"):
             request.warnings += self._verdicts.of(request.object).unplayed
-            request.warnings += security_notices.unplayed(request.resource, request.object)
+            request.warnings += notices(request.resource, request.object, legacy=legacy)
         if not legacy:
             request.warnings += gateway_api(request.resource, request.object)
             request.warnings += route_warnings(self._objects, request.resource, request.object)

@@ -14,7 +14,6 @@ from functools import partial
 
 from meshbox.contracts import Event, Obj, Objects
 from meshbox.following import follow
-from meshbox.mesh import security_notices
 from meshbox.mesh.identities import CITADEL_TYPE, TRUST
 from meshbox.mesh.istio_validation.problems import Problems
 from meshbox.mesh.istio_validation.verdicts import Verdicts
@@ -29,6 +28,7 @@ from meshbox.mesh.kinds import (
     WORKLOAD_ENTRIES,
 )
 from meshbox.mesh.model import labels
+from meshbox.mesh.notices import notices
 from meshbox.mesh.pilot_metrics import MeshMonitor
 from meshbox.mesh.settings import mesh_problem, not_played
 from meshbox.mesh.unplayed import whole_kinds
@@ -215,7 +215,7 @@ class ObjectCache:
         problems = self._verdicts.of(obj)
         if before is None or _asked(before) != _asked(obj):
             self._tell(obj, problems)
-            for problem in security_notices.unplayed(resource, obj):
+            for problem in notices(resource, obj, legacy=self._legacy):
                 self._warn(obj, problem)
         if not problems.errors:
             return True

@@ -14,6 +14,7 @@ from meshbox.mesh.admission import MeshAdmission
 from meshbox.mesh.allocation import Allocator
 from meshbox.mesh.cache import ObjectCache
 from meshbox.mesh.certificates import LEGACY_LIFETIME, LIFETIME, Authority
+from meshbox.mesh.envoy_filters import EnvoyFilters
 from meshbox.mesh.galley import Galley
 from meshbox.mesh.gateway_api.controller import GatewayApi
 from meshbox.mesh.gateway_notices import GatewayNotices
@@ -82,6 +83,7 @@ class Mesh:
         self._timer: asyncio.TimerHandle | None = None
         self._again: asyncio.TimerHandle | None = None
         self._pause = AGAIN
+        self._filters = EnvoyFilters(objects, self._component, self._once_tried, self._not_computed)
         self._dirty_since = self._dirty_moment = 0.0
         self._pressed = False
         self._authority = Authority(settings.home / "mesh", LEGACY_LIFETIME if settings.legacy else LIFETIME)
@@ -123,6 +125,7 @@ class Mesh:
                 timer.cancel()
         for state in self._proxies.values():
             state.stop()
+        self._filters.stop()
         if self._rotation is not None:
             self._rotation.cancel()
             await asyncio.gather(self._rotation, return_exceptions=True)
@@ -174,6 +177,12 @@ class Mesh:
         with failures.spared(self._not_computed):
             self._compute()
 
+    def _once_tried(self) -> None:
+        """Envoy has said what it takes: who waited for that is told."""
+        if self._timer is None:
+            self._dirty_moment = time.monotonic()
+            self._recompute()
+
     def _not_computed(self, error: BaseException) -> None:
         failures.report_here(self._objects, error, "no change of the mesh reaches any proxy", self._component)
         self._once_more()
@@ -191,7 +200,10 @@ class Mesh:
             return
         for key, config in configs.items():
             with failures.spared(partial(self._untold, key)):
-                self._state(key).update(config, began, since)
+                played = self._filters.play(self._snapshot, key, config)
+                if played is not None:
+                    self._state(key).update(played, began, since)
+        self._filters.finish(self._snapshot)
         self._refresh_secrets()
         self._keys.follow()
         self._say_what_denies()
@@ -303,3 +315,5 @@ class Mesh:
             for obj in made_of.values():
                 about = f"{where}, which this object is part of, and goes on with what it had"
                 self._objects.event(obj, "Warning", "ConfigRejected", about, self._component)
+        if self._filters.refused(self._snapshot, key, what.partition(" ")[0]):
+            self._once_tried()

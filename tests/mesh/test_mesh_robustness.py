@@ -66,11 +66,29 @@ async def test_a_new_unusable_object_is_left_out_and_others_go_on(shop: Bookshop
         ]
 
 
-async def test_an_envoy_filter_says_that_it_does_nothing_here(shop: Bookshop) -> None:
+async def test_a_lua_filter_in_its_old_form(shop: Bookshop) -> None:
     shop.objects.forget_events()
-    lua = {"filterName": "envoy.lua", "filterType": "HTTP", "filterConfig": {"inlineCode": ""}}
-    async with shop.rules(("EnvoyFilter", "lua", {"filters": [lua]})):
-        assert "does not play EnvoyFilter" in shop.objects.warnings("lua")[0]
+    script = 'function envoy_on_response(handle) handle:headers():add("x-lua", "old") end'
+    lua = {
+        "listenerMatch": {"portNumber": 9080, "listenerType": "SIDECAR_INBOUND"},
+        "insertPosition": {"index": "FIRST"},
+        "filterType": "HTTP",
+        "filterName": "envoy.lua",
+        "filterConfig": {"inlineCode": script},
+    }
+    network = {"filterName": "envoy.mongo_proxy", "filterType": "NETWORK", "filterConfig": {}}
+    spec = {"workloadLabels": {"app": "ratings"}, "filters": [lua, network]}
+    async with shop.rules(("EnvoyFilter", "lua", spec)):
+
+        async def seen() -> bool:
+            return (await shop.get(host="ratings")).headers.get("x-lua") == "old"
+
+        await shop.until(seen, "ratings' answers carry the script's header")
+        assert "x-lua" not in (await shop.get()).headers
+        assert shop.objects.warnings("lua") == [
+            "filters[1]: NETWORK filter envoy.mongo_proxy has no effect: of this form only HTTP filter envoy.lua is "
+            "played in the sandbox"
+        ]
 
 
 async def test_what_nobody_foresaw_is_taken_back(shop: Bookshop, monkeypatch: pytest.MonkeyPatch) -> None:

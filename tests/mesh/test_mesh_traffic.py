@@ -108,7 +108,7 @@ async def test_matches_choose_the_route(shop: Bookshop, match: dict, hit: dict, 
 
 async def test_rewrite_redirect_and_headers(shop: Bookshop) -> None:
     headers = {
-        "request": {"set": {"x-set": "1"}, "add": {"x-add": "100%"}, "remove": ["x-gone"]},
+        "request": {"set": {"x-set": "1"}, "add": {"x-add": "100%%"}, "remove": ["x-gone"]},
         "response": {"add": {"x-back": "2"}, "remove": ["x-app"]},
     }
     rules = [

@@ -8,7 +8,7 @@ import json
 from labkit.ground import files
 from meshbox.doors import peer_check
 from meshbox.images.context import ContainerContext, Image, Launch
-from meshbox.images.proxyv2 import envoy_binary
+from meshbox.images.proxy.binary import envoy_binary
 
 __all__ = ["IMAGES"]
 

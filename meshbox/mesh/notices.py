@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an object asks for and does not get here, where it takes more than a look at one field (`unplayed.py`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from meshbox.contracts import View
+from meshbox.mesh import security_notices
+from meshbox.mesh.envoy_filters import patches
+from meshbox.mesh.kinds import ENVOY_FILTERS
+
+__all__ = ["notices"]
+
+
+def notices(resource: str, obj: View, *, legacy: bool) -> Iterator[str]:
+    """The words, for whoever wrote it.
+
+    Args:
+        resource: What it is, as `Objects` names it.
+        obj: It.
+        legacy: Whether Istio 1.2's rules apply.
+    """
+    yield from security_notices.unplayed(resource, obj)
+    if resource == ENVOY_FILTERS:
+        for words in patches.unplayed(obj.get("spec"), legacy=legacy):
+            yield f"{words} in the sandbox"
