@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Istio's own samples, as they stand, beside BookInfo and all add-ons: what a stranger tries first."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import genuine, wait_until
+from tests.shops import Shop
+
+pytestmark = [pytest.mark.genuine, pytest.mark.parametrize("shop_release", ["1.30.3"], indirect=True)]
+
+NAMESPACE = "samples"
+PATIENCE = 240
+SAMPLES = Path("samples")
+
+
+@pytest.fixture(scope="module")
+def stage(shared_shop: Shop) -> Iterator[Shop]:
+    """The shop, with a namespace whose pods are injected, and the genuine client in it."""
+    kubectl = shared_shop.sandbox.kubectl
+    kubectl("create", "namespace", NAMESPACE)
+    kubectl("label", "namespace", NAMESPACE, "istio-injection=enabled")
+    apply(shared_shop, "curl/curl.yaml")
+    available(shared_shop, "curl")
+    yield shared_shop
+    kubectl("delete", "namespace", NAMESPACE)
+
+
+def apply(shop: Shop, sample: str, *, namespace: str = NAMESPACE) -> None:
+    file = genuine("1.30.3") / SAMPLES / sample
+    applied = shop.sandbox.kubectl("apply", "-n", namespace, "-f", str(file))
+    assert "Warning" not in applied.stderr, applied.stderr
+
+
+def remove(shop: Shop, sample: str, *, namespace: str = NAMESPACE) -> None:
+    shop.sandbox.kubectl("delete", "-n", namespace, "-f", str(genuine("1.30.3") / SAMPLES / sample))
+
+
+def available(shop: Shop, *names: str, namespace: str = NAMESPACE) -> None:
+    deployments = [f"deployment/{name}" for name in names]
+    shop.sandbox.kubectl("wait", "--for=condition=Available", *deployments, "-n", namespace, "--timeout=240s")
+
+
+def inside(shop: Shop, *command: str, check: bool = True) -> str:
+    """What a command prints in the client's pod, behind its sidecar."""
+    words = ("exec", "-n", NAMESPACE, "deploy/curl", "-c", "curl", "--", *command)
+    return shop.sandbox.kubectl(*words, check=check).stdout
+
+
+def asked(shop: Shop, url: str, times: int) -> set[str]:
+    """The versions that answer."""
+    loop = f"for i in $(seq {times}); do curl -s {url}; done"
+    return set(re.findall(r"version: (v\d)", inside(shop, "sh", "-c", loop)))
+
+
+def test_helloworld_by_istios_gateway_and_by_kubernetes(stage: Shop) -> None:
+    apply(stage, "helloworld/helloworld.yaml")
+    available(stage, "helloworld-v1", "helloworld-v2")
+    apply(stage, "helloworld/helloworld-gateway.yaml")
+    wait_until(lambda: stage.status("/hello") == 200, PATIENCE, "/hello at the ingress gateway")
+    assert asked(stage, "http://helloworld:5000/hello", 40) == {"v1", "v2"}
+    remove(stage, "helloworld/helloworld-gateway.yaml")
+    definitions = str(genuine("1.30.3").parent / "gateway-api-1.5.1" / "crds.yaml")
+    stage.sandbox.kubectl("apply", "--server-side", "-f", definitions)
+    try:
+        apply(stage, "helloworld/gateway-api/helloworld-gateway.yaml")
+        programmed = ("wait", "--for=condition=programmed", "gtw/helloworld-gateway", "-n", NAMESPACE)
+        stage.sandbox.kubectl(*programmed, f"--timeout={PATIENCE}s")
+        url = f"http://helloworld-gateway-istio.{NAMESPACE}/hello"
+        wait_until(lambda: asked(stage, url, 1) != set(), PATIENCE, "/hello at the Gateway's own Service")
+        assert asked(stage, url, 40) == {"v1", "v2"}
+    finally:
+        stage.sandbox.kubectl("delete", "-f", definitions)
+
+
+def test_tcp_echo_on_the_ports_it_says_and_on_the_one_it_does_not(stage: Shop) -> None:
+    apply(stage, "tcp-echo/tcp-echo.yaml")
+    available(stage, "tcp-echo")
+    assert inside(stage, "sh", "-c", "echo a | nc tcp-echo 9000") == "hello a\n"
+    pod = stage.pod("tcp-echo", NAMESPACE)["status"]["podIP"]
+    wait_until(
+        lambda: inside(stage, "sh", "-c", f"echo b | nc -w 10 {pod} 9002", check=False) == "hello b\n",
+        PATIENCE,
+        "an answer at the port that nobody declares",
+    )
+
+
+def test_fortio_loads_httpbin_through_both_sidecars(stage: Shop) -> None:
+    apply(stage, "httpbin/httpbin.yaml")
+    apply(stage, "httpbin/sample-client/fortio-deploy.yaml")
+    available(stage, "httpbin", "fortio-deploy")
+    line = ("/usr/bin/fortio", "load", "-c", "2", "-qps", "0", "-n", "20", "-loglevel", "Warning")
+    where = ("-n", NAMESPACE, "deploy/fortio-deploy", "-c", "fortio", "--")
+    said = stage.sandbox.kubectl("exec", *where, *line, "http://httpbin:8000/headers").stdout
+    assert "Code 200 : 20 (100.0 %)" in said
+    headers = json.loads(inside(stage, "curl", "-s", "http://httpbin:8000/headers"))["headers"]
+    assert headers["X-Forwarded-Client-Cert"][0].endswith(f"spiffe://cluster.local/ns/{NAMESPACE}/sa/curl")
+
+
+def test_an_external_authorizer_decides(stage: Shop) -> None:
+    apply(stage, "httpbin/httpbin.yaml")
+    apply(stage, "extauthz/ext-authz.yaml")
+    available(stage, "httpbin", "ext-authz")
+
+    def code(*words: str) -> str:
+        return inside(stage, "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", *words, check=False)
+
+    assert code("http://ext-authz:8000", "-H", "x-ext-authz: allow") == "200"
+    assert code("http://ext-authz:8000", "-H", "x-ext-authz: deny") == "403"
+
+
+@pytest.mark.parametrize("database", ["mongodb", "mysqldb"])
+def test_bookinfos_ratings_come_from_a_database(stage: Shop, database: str) -> None:
+    apply(stage, "bookinfo/platform/kube/bookinfo-db.yaml")
+    apply(stage, "bookinfo/platform/kube/bookinfo-mysql.yaml")
+    apply(stage, "bookinfo/platform/kube/bookinfo-ratings-v2.yaml")
+    available(stage, "mongodb-v1", "mysqldb-v1", "ratings-v2")
+    if database == "mysqldb":
+        variables = ("DB_TYPE=mysql", "MYSQL_DB_HOST=mysqldb", "MYSQL_DB_USER=root", "MYSQL_DB_PASSWORD=password")
+        stage.sandbox.kubectl("set", "env", "-n", NAMESPACE, "deployment/ratings-v2", *variables)
+        stage.sandbox.kubectl("rollout", "status", "-n", NAMESPACE, "deployment/ratings-v2", "--timeout=240s")
+    url = f"http://{stage.pod('ratings', NAMESPACE)['status']['podIP']}:9080/ratings/0"
+    said = wait_until(lambda: inside(stage, "curl", "-sf", url, check=False), PATIENCE, "ratings of the database")
+    assert json.loads(said)["ratings"] == {"Reviewer1": 5, "Reviewer2": 4}
