@@ -89,7 +89,9 @@ def test_in_the_old_release_they_did() -> None:
 )
 def test_a_retry_budget(budget: Json, expected: tuple[float, int]) -> None:
     # Istio's webhook counts it for no setting, so it takes no rule that says nothing else.
-    found = under(retryBudget=budget, loadBalancer={"simple": "RANDOM"})[REVIEWS]["circuit_breakers"]["thresholds"][0]["retry_budget"]
+    found = under(retryBudget=budget, loadBalancer={"simple": "RANDOM"})[REVIEWS]["circuit_breakers"]["thresholds"][0][
+        "retry_budget"
+    ]
     assert (found["budget_percent"]["value"], found["min_retry_concurrency"]) == expected
 
 

@@ -294,7 +294,7 @@ async def test_what_is_not_played_is_said_at_the_object(shop: Bookshop) -> None:
     listener = {"bind": "127.0.0.1", "port": {"number": 9081, "name": "http", "protocol": "HTTP"}, "hosts": ["./*"]}
     async with shop.rules(("Sidecar", "bound", {"egress": [listener, {"hosts": ["*/*"]}]})):
         said = await shop.until(lambda: shop.objects.warnings("bound"), "the Sidecar's field is named")
-    assert said == ["egress[0].bind (a port is listened on at every address) has no effect in the sandbox"]
+    assert said == ["the sandbox does not play spec.egress[0].bind: a port is listened on at every address"]
 
 
 @TODAY

@@ -242,13 +242,15 @@ def test_every_field_of_a_match_of_connections(section: str, kind: type, fields:
     }
 
     def seen(match: Json) -> tuple[list[bytes], list[str]]:
+        # Today's `tls` has no sourceSubnet: who writes it is told so before.
+        legacy = section == "tls" and "sourceSubnet" in match
         spec = {"hosts": ["db.test"], section: [{"match": [match], "route": [V1]}]}
         snap = snapshot(
             service_entries=[istio("db", db)],
             kept={"virtualservices.networking.istio.io": [istio("under-test", spec)]},
         )
         made = translate(snap, workload(snap, "productpage-v1"))
-        return [made.listeners[name] for name in sorted(made.listeners)], warned(spec)
+        return [made.listeners[name] for name in sorted(made.listeners)], warned(spec, legacy=legacy)
 
     for field, value in fields.items():
         assert seen({**base, field: value}) != seen(base), field
