@@ -287,9 +287,9 @@ async def test_another_name_of_a_service_leads_to_it(shop: Bookshop) -> None:
 
 
 async def test_what_is_not_played_is_said_at_the_object(shop: Bookshop) -> None:
-    shop.mesh_config(accessLogFile="/dev/stdout", h2UpgradePolicy="UPGRADE")
+    shop.mesh_config(accessLogFile="/dev/stdout", verifyCertificateAtClient=True)
     said = await shop.until(lambda: shop.objects.warnings("istio"), "the ConfigMap's setting is named")
-    assert said == ["the mesh's setting h2UpgradePolicy has no effect in the sandbox"]
+    assert said == ["the mesh's setting verifyCertificateAtClient has no effect in the sandbox"]
     shop.mesh_config(accessLogFile="/dev/stdout")
     listener = {"bind": "127.0.0.1", "port": {"number": 9081, "name": "http", "protocol": "HTTP"}, "hosts": ["./*"]}
     async with shop.rules(("Sidecar", "bound", {"egress": [listener, {"hosts": ["*/*"]}]})):
