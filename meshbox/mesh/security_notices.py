@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What of policies is not played, or denies because it cannot be: in words for whoever wrote them.
+"""What of policies and of TLS is not played, or denies because it cannot be: in words for whoever wrote it.
 
 Two kinds: what is plain from the object alone, said when it is applied, and what depends on all objects.
 """
@@ -14,13 +14,24 @@ from meshbox.mesh.attachment import GATEWAY_API, target_refs
 from meshbox.mesh.authorization import dry_run
 from meshbox.mesh.external_authorization import provider_problem
 from meshbox.mesh.jwt import key_source
-from meshbox.mesh.kinds import AUTHORIZATION_POLICIES, MESH_POLICIES, POLICIES, REQUEST_AUTHENTICATIONS, TELEMETRIES
+from meshbox.mesh.kinds import (
+    AUTHORIZATION_POLICIES,
+    DESTINATION_RULES,
+    GATEWAYS,
+    MESH_POLICIES,
+    POLICIES,
+    REQUEST_AUTHENTICATIONS,
+    TELEMETRIES,
+)
 from meshbox.mesh.snapshot import Snapshot
 
 __all__ = ["denying", "unplayed"]
 
 _NO_BACKEND = (
     "action AUDIT enforces nothing, and no audit back-end writes down what it marks: as in Istio, that takes a plugin"
+)
+_FOR_GATEWAYS = (
+    "sidecars leave out TLS for this rule; only gateways take a credentialName from a rule without workloadSelector"
 )
 
 
@@ -40,8 +51,39 @@ def unplayed(resource: str, obj: View) -> Iterator[str]:
             if isinstance(rule, dict) and not rule.get("jwks") and not key_source(rule):  # type: ignore[arg-type]
                 of = rule.get("issuer") or "without a name"
                 yield f"no keys are given for issuer {of} (jwks or jwksUri): its tokens are refused (401)"
+    if resource == DESTINATION_RULES and not spec.get("workloadSelector") and any(map(_named, _policies(spec))):
+        yield _FOR_GATEWAYS
+    if resource == GATEWAYS:
+        yield from _lists_of_revoked(spec)
     if resource in (POLICIES, MESH_POLICIES):
         yield from _legacy(spec)
+
+
+def _policies(rule: View) -> Iterator[View]:
+    """Each traffic policy of a DestinationRule: its own, its subsets', and those for single ports."""
+    for owner in (rule, *(rule.get("subsets") or [])):
+        policy = (owner or {}).get("trafficPolicy") or {}
+        yield policy
+        yield from (one or {} for one in policy.get("portLevelSettings") or [])
+
+
+def _named(policy: View) -> bool:
+    """Whether a traffic policy originates TLS with a credential that it names."""
+    tls = policy.get("tls") or {}
+    return tls.get("mode") in ("SIMPLE", "MUTUAL") and bool(tls.get("credentialName"))
+
+
+def _lists_of_revoked(gateway: View) -> Iterator[str]:
+    for index, server in enumerate(gateway.get("servers") or []):
+        tls = (server or {}).get("tls") or {}
+        if not tls.get("caCrl"):
+            continue
+        if tls.get("mode") == "ISTIO_MUTUAL":
+            yield f"servers[{index}].tls.caCrl has no effect with mode ISTIO_MUTUAL"
+        elif tls.get("credentialName") or tls.get("credentialNames"):
+            yield (
+                f"servers[{index}].tls.caCrl has no effect beside credentialName: the Secret's own list (ca.crl) counts"
+            )
 
 
 def _targets(spec: View) -> Iterator[str]:

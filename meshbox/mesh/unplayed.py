@@ -24,13 +24,14 @@ _Table = Mapping[str, Mapping[str, str]]
 
 _CODES = "Envoy redirects with 301, 302, 303, 307 or 308, and this one with 301"
 _SAME_IN_ISTIO = "Istio's proxies make nothing of it either"
+_ERRORS = "as in Istio, consecutive5xxErrors and consecutiveGatewayErrors are counted"
+_ROOTS = "as in Istio, the server's own caCertificates count"
 _NETWORK = "there is one network, and it counts in `failoverPriority` only"
 
 _SIDECAR = {
     "{egress,ingress}[].bind": "a port is listened on at every address",
     "{egress,ingress}[].captureMode=NONE": "all calls are captured",
     "ingress[].defaultEndpoint=unix:*": "the application is called at a port",
-    "ingress[].tls": "",
 }
 
 _TODAY: _Table = {
@@ -38,14 +39,24 @@ _TODAY: _Table = {
         "http[].redirect.redirectCode=30[04569]": _CODES,
         "http[].redirect.redirectCode=3[1-9]?": _CODES,
         "http[].redirect.redirectCode=[!3]*": _CODES,
-        "{tcp,tls}[].match[].sourceSubnet": _SAME_IN_ISTIO,
+        "tcp[].match[].sourceSubnet": _SAME_IN_ISTIO,
     },
-    "Gateway": {"servers[].defaultEndpoint": _SAME_IN_ISTIO},
+    "DestinationRule": {
+        "{trafficPolicy,subsets[].trafficPolicy}{,.portLevelSettings[]}.outlierDetection.consecutiveErrors": _ERRORS,
+    },
+    "Gateway": {
+        "servers[].defaultEndpoint": _SAME_IN_ISTIO,
+        "servers[].tls.tlsCertificates[].caCertificates": _ROOTS,
+    },
     "ServiceEntry": {
         "endpoints[].network": _NETWORK,
         "endpoints[].address=unix:*": "it is looked for in the machine's own files, not in the pod's",
     },
-    "Sidecar": _SIDECAR,
+    "Sidecar": {
+        **_SIDECAR,
+        "ingress[].tls": "",
+        "{ingress[].connectionPool,inboundConnectionPool}.tcp.idleTimeout": _SAME_IN_ISTIO,
+    },
     "WasmPlugin": {"": "its Envoy runs no WebAssembly"},
     "TrafficExtension": {"": "its Envoy runs no extensions"},
     "WorkloadEntry": {"network": _NETWORK},

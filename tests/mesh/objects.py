@@ -138,6 +138,7 @@ def snapshot(
     mesh: str = "",
     plan: AddressPlan = PLAN,
     kept: dict[str, list[Obj]] | None = None,
+    keys: dict[str, str] | None = None,
     **objects: list[Obj],
 ) -> Snapshot:
     """A snapshot of bookinfo and what else is given, by the snapshot module's names of resources in lower case.
@@ -147,6 +148,7 @@ def snapshot(
         mesh: The mesh's settings.
         plan: Its addresses.
         kept: Objects by resource that nobody has looked at, as a journal of an older version may hold them.
+        keys: The keys of tokens that were fetched, by where they came from.
         objects: What users write.
     """
     services, pods = bookinfo()
@@ -156,7 +158,8 @@ def snapshot(
     pods += written.pop("pods", [])
     everything = {"services": services, "pods": pods, "configmaps": [config], **written}
     found = {resource: [stored(resource, o, legacy=legacy) for o in each] for resource, each in everything.items()}
-    return Snapshot({**found, **endpoints(services, pods, legacy=legacy), **(kept or {})}, plan, legacy=legacy)
+    everything = {**found, **endpoints(services, pods, legacy=legacy), **(kept or {})}
+    return Snapshot(everything, plan, legacy=legacy, keys=keys)
 
 
 def workload(snap: Snapshot, name: str, namespace: str = "bookinfo") -> Workload:

@@ -88,7 +88,10 @@ def test_in_the_old_release_they_did() -> None:
     ],
 )
 def test_a_retry_budget(budget: Json, expected: tuple[float, int]) -> None:
-    found = under(retryBudget=budget)[REVIEWS]["circuit_breakers"]["thresholds"][0]["retry_budget"]
+    # Istio's webhook counts it for no setting, so it takes no rule that says nothing else.
+    found = under(retryBudget=budget, loadBalancer={"simple": "RANDOM"})[REVIEWS]["circuit_breakers"]["thresholds"][0][
+        "retry_budget"
+    ]
     assert (found["budget_percent"]["value"], found["min_retry_concurrency"]) == expected
 
 
@@ -238,8 +241,8 @@ def test_a_server_may_have_the_names_that_its_entry_says() -> None:
 
 
 def test_whom_a_client_trusts() -> None:
-    def trusted(**fields: Any) -> str | None:
-        cluster = originated(service_entries=[entry(resolution="DNS")], destination_rules=tls(**fields))
+    def trusted(*mode: str, **fields: Any) -> str | None:
+        cluster = originated(service_entries=[entry(resolution="DNS")], destination_rules=tls(*mode, **fields))
         context = cluster["transport_socket"]["typed_config"]["common_tls_context"]
         known = context.get("combined_validation_context")
         return known and known["validation_context_sds_secret_config"]["name"]
@@ -249,7 +252,8 @@ def test_whom_a_client_trusts() -> None:
     chosen = {"selector": {"app": "productpage"}, "credentialName": "api"}
     assert trusted(**chosen) == "kubernetes://api-cacert"
     assert trusted(insecureSkipVerify=True) is None
-    assert trusted(**chosen, insecureSkipVerify=True) is None
+    # Only where the credential may be the client's own certificate.
+    assert trusted("MUTUAL", **chosen, insecureSkipVerify=True) is None
 
 
 def test_a_sidecar_takes_a_credential_only_where_the_rule_is_for_some_workloads() -> None:

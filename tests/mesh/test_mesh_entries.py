@@ -182,7 +182,7 @@ def test_how_a_name_is_resolved(resolution: str, kind: str) -> None:
 
 
 def test_a_wildcard_is_resolved_by_each_requests_own_name() -> None:
-    ports = [HTTP, {"number": 443, "name": "tls", "protocol": "TLS"}, TCP]
+    ports = [HTTP, {"number": 443, "name": "tls", "protocol": "TLS"}]
     wild = entry(*ports, host="*.wild.test", resolution="DYNAMIC_DNS")
     found = clusters(service_entries=[wild])
     cluster = found["outbound|80||*.wild.test"]
@@ -191,7 +191,10 @@ def test_a_wildcard_is_resolved_by_each_requests_own_name() -> None:
     cache = {"name": "*.wild.test_dfp_dns_cache", "dns_lookup_family": "V4_ONLY"}
     assert cluster["cluster_type"]["typed_config"]["dns_cache_config"] == cache
     assert "outbound|443||*.wild.test" in found
-    # Of bare bytes nothing tells where they are to go.
+    # Of bare bytes nothing tells where they are to go, and Istio refuses such a port.
+    bare = entry(*ports, TCP, host="*.wild.test", resolution="DYNAMIC_DNS")
+    found = clusters(kept={ENTRIES: [bare]})
+    assert "outbound|443||*.wild.test" in found
     assert "outbound|7000||*.wild.test" not in found
 
 

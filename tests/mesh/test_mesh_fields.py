@@ -17,9 +17,13 @@ from typing import Any
 import pytest
 import yaml
 
+from meshbox.mesh import jwks, security_notices
 from meshbox.mesh import unplayed as table
+from meshbox.mesh.attachment import GATEWAY_NAME
 from meshbox.mesh.istio_validation import check
 from meshbox.mesh.istio_validation.fields import messages
+from meshbox.mesh.kinds import CLUSTER_RBAC_CONFIGS, SERVICE_ROLE_BINDINGS, SERVICE_ROLES
+from meshbox.mesh.locality import LABEL
 from meshbox.mesh.translate import translate
 from tools import generate_typed_istio
 from tools.generate_typed_istio import CRDS
@@ -38,8 +42,13 @@ MESH = """
 accessLogFile: /dev/stdout
 enableTracing: true
 defaultConfig: {tracing: {sampling: 11, zipkin: {address: zipkin.istio-system:9411}}}
-extensionProviders: [{name: spans, zipkin: {service: spans.istio-system, port: 9411}}]
+extensionProviders:
+- {name: spans, zipkin: {service: spans.istio-system, port: 9411}}
+- {name: asked, envoyExtAuthzHttp: {service: spans.istio-system.svc.cluster.local, port: 9411}}
 """
+KEYS = {f"https://{name}.example": f'{{"keys": ["{name}"]}}' for name in "ab"}
+FOR_PEOPLE = {"Sidecar": ("ingress[].port.name", "egress[].port.name")}
+"""Names that Istio's proxies are not told either: whoever gives one asks for nothing."""
 
 
 @functools.cache
@@ -58,7 +67,7 @@ def resource_of(kind: str) -> str:
 
 
 def told(kind: str, spec: Obj, *, legacy: bool) -> object:
-    """What the proxies of a small mesh are told where there is this object."""
+    """What the proxies of a small mesh are told where there is this object, and what is fetched for them."""
     objects = [istio("one", copy.deepcopy(spec), namespace="bookinfo")]
     if kind == "VirtualService":
         routes = [{"route": [{"destination": {"host": "reviews.bookinfo.svc.cluster.local"}}]}]
@@ -88,11 +97,39 @@ def told(kind: str, spec: Obj, *, legacy: bool) -> object:
             "http": [{"route": [{"destination": {"host": "reviews"}}]}],
         }
         kept[resource_of("VirtualService")] = [istio("shop", route)]
+    if kind == "DestinationRule":
+        target = {"destination": {"host": "store", "subset": "v1"}}
+        kept[resource_of("VirtualService")] = [istio("store", {"hosts": ["store"], "tcp": [{"route": [target]}]})]
+    if kind == "WorkloadEntry":
+        machines = {
+            "hosts": ["machines.example"],
+            "ports": [{"number": 9443, "name": "api", "protocol": "TCP"}],
+            "resolution": "STATIC",
+            "location": "MESH_INTERNAL",
+            "workloadSelector": {"labels": {"app": "machine"}},
+        }
+        kept[resource_of("ServiceEntry")].append(istio("machines", machines))
+    if kind == "Policy":
+        subject = {"properties": {"request.auth.principal": "a"}}
+        binding = {"subjects": [subject], "roleRef": {"kind": "ServiceRole", "name": "role"}}
+        kept[CLUSTER_RBAC_CONFIGS] = [istio("default", {"mode": "ON"})]
+        kept[SERVICE_ROLES] = [istio("role", {"rules": [{"services": ["*"]}]})]
+        kept[SERVICE_ROLE_BINDINGS] = [istio("binding", binding)]
+    # A caller at a/z, and reviews near it and far from it.
     others = [
-        pod("mongo-v1", "127.99.64.20", ports=(27017,), version="v1"),
+        pod("mongo-v1", "127.99.64.20", ports=(27017,), version="v1", **{LABEL: "a.z"}),
         pod("library-v1", "127.99.64.21", namespace="library", version="v1"),
         pod("ingress-v1", "127.99.64.22", role="router", istio="ingressgateway"),
     ]
+    if kind == "DestinationRule":
+        others += [
+            pod(f"reviews-{place}", f"127.99.64.{number}", app="reviews", version="v1", **{LABEL: f"{place}.z"})
+            for number, place in enumerate("abc", 30)
+        ]
+    if "targetRefs" in spec or "targetRef" in spec:
+        server = {"port": {"number": 8080, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}
+        kept[resource_of("Gateway")] = [istio("a", {"selector": {GATEWAY_NAME: "a"}, "servers": [server]})]
+        others.append(pod("a-istio", "127.99.64.23", role="router", **{GATEWAY_NAME: "a"}))
     credential = {"tls.crt": "YQ==", "tls.key": "YQ==", "ca.crt": "YQ=="}
     secret = {"metadata": {"name": "credential", "namespace": "bookinfo"}, "data": credential}
     zipkins = [service(name, ("http", 9411), namespace="istio-system") for name in ("zipkin", "spans")]
@@ -100,11 +137,13 @@ def told(kind: str, spec: Obj, *, legacy: bool) -> object:
         legacy=legacy,
         mesh=MESH,
         kept=kept,
-        services=[service("mongo", ("tcp-mongo", 27017)), *zipkins],
+        keys=KEYS,
+        services=[service("mongo", ("tcp-mongo", 27017)), service("store", ("tcp-store", 27018)), *zipkins],
         pods=others,
         secrets=[secret],
     )
-    return {key: translate(snap, workload) for key, workload in snap.workloads.items()}
+    fetched = {place: source.wait for place, source in jwks._wanted(snap).items()}
+    return {key: translate(snap, workload) for key, workload in snap.workloads.items()}, fetched
 
 
 def fields(schema: Obj, path: str = "") -> Iterator[str]:
@@ -182,8 +221,9 @@ def others(value: Any) -> list[Any]:
     if isinstance(value, list):
         return [value[1:], *([*value[:-1], one] for one in others(value[-1]))]
     if isinstance(value, dict):
-        return [{**value, key: one} for key in value for one in others(value[key])]
-    other = {"HTTPS": "TLS", "TCP": "HTTP"}.get(value, value)
+        exchanged = dict(zip(value, reversed(value.values()), strict=True))
+        return [exchanged, *({**value, key: one} for key in value for one in others(value[key]))]
+    other = {"HTTPS": "TLS", "TCP": "HTTP", "CONNECT": "POST"}.get(value, value)
     return [f"{value}x", f"{value}1", value[:-1], f"1{value}", "b".join(value.rsplit("a", 1)), other]
 
 
@@ -205,6 +245,16 @@ def refuses(kind: str, spec: Obj, path: str, *, legacy: bool) -> bool:
     return any(
         len(problems(kind, next(changes(spec, place)), legacy=legacy)) < len(errors) for place in places(spec, path)
     )
+
+
+def noticed(kind: str, spec: Obj, path: str) -> bool:
+    """Whether what is said of a policy's or a rule's meaning depends on the field."""
+    before = notices(kind, spec)
+    return any(notices(kind, changed) != before for place in places(spec, path) for changed in changes(spec, place))
+
+
+def notices(kind: str, spec: Obj) -> list[str]:
+    return list(security_notices.unplayed(resource_of(kind), {"metadata": {"name": "one"}, "spec": spec}))
 
 
 def said(kind: str, path: str, examples: list[Obj], *, legacy: bool) -> bool:
@@ -247,9 +297,12 @@ def test_every_field_is_played_or_refused_or_said_not_to_be(kind: str, legacy: b
         if listed and path not in lines:
             continue
         played = any(plays(kind, one, path, world, legacy=legacy) for one, world in zip(accepted, before, strict=True))
-        if not played and not listed and not any(refuses(kind, one, path, legacy=legacy) for one in refused):
+        known = (
+            played or listed or path in FOR_PEOPLE.get(kind, ()) or any(noticed(kind, one, path) for one in accepted)
+        )
+        if not known and not any(refuses(kind, one, path, legacy=legacy) for one in refused):
             silent.append(path)
-        if played and path in lines:
+        if played and (path in lines or path in FOR_PEOPLE.get(kind, ())):
             stale.append(path)
     assert silent == [], (
         "nothing comes of these fields, and nothing is said: play them, or give them a line in unplayed.py"

@@ -341,4 +341,48 @@ def test_each_field_of_an_old_policy_is_told(field: str, value: Any) -> None:
     ],
 )
 def test_what_of_an_old_policy_is_not_played_is_told_of(spec: Obj) -> None:
-    assert len(list(unplayed("policies.authentication.istio.io", {"spec": spec}))) == 1
+    for kind in ("policies", "meshpolicies"):
+        assert len(list(unplayed(f"{kind}.authentication.istio.io", {"spec": spec}))) == 1
+
+
+NAMED = {"tls": {"mode": "SIMPLE", "credentialName": "api"}}
+
+
+@pytest.mark.parametrize(
+    ("spec", "told_of"),
+    [
+        ({"trafficPolicy": NAMED}, True),
+        ({"trafficPolicy": {"portLevelSettings": [{}, NAMED]}}, True),
+        ({"subsets": [{"trafficPolicy": None}, {"trafficPolicy": {"portLevelSettings": [NAMED]}}]}, True),
+        ({"trafficPolicy": NAMED, "workloadSelector": {"matchLabels": {"app": "a"}}}, False),
+        ({"trafficPolicy": {"tls": {"mode": "MUTUAL", "clientCertificate": "/c"}}}, False),
+        ({"trafficPolicy": {"tls": {"mode": "DISABLE", "credentialName": "api"}}}, False),
+        ({}, False),
+    ],
+)
+def test_a_credential_that_only_gateways_take_is_told_of(spec: Obj, told_of: bool) -> None:
+    text = (
+        "sidecars leave out TLS for this rule; only gateways take a credentialName from a rule without workloadSelector"
+    )
+    assert list(unplayed("destinationrules.networking.istio.io", {"spec": spec})) == ([text] if told_of else [])
+
+
+@pytest.mark.parametrize(
+    ("tls", "said"),
+    [
+        (
+            {"mode": "MUTUAL", "credentialName": "shop", "caCrl": "/r"},
+            " beside credentialName: the Secret's own list (ca.crl) counts",
+        ),
+        (
+            {"mode": "MUTUAL", "credentialNames": ["shop"], "caCrl": "/r"},
+            " beside credentialName: the Secret's own list (ca.crl) counts",
+        ),
+        ({"mode": "ISTIO_MUTUAL", "caCrl": "/r"}, " with mode ISTIO_MUTUAL"),
+        ({"mode": "MUTUAL", "caCertificates": "/ca", "caCrl": "/r"}, ""),
+        ({"mode": "MUTUAL", "credentialName": "shop"}, ""),
+    ],
+)
+def test_a_list_of_what_is_revoked_that_does_not_count_is_told_of(tls: Obj, said: str) -> None:
+    found = list(unplayed("gateways.networking.istio.io", {"spec": {"servers": [{}, {"tls": tls}]}}))
+    assert found == ([f"servers[1].tls.caCrl has no effect{said}"] if said else [])

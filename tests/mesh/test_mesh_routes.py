@@ -9,7 +9,7 @@ import pytest
 
 from meshbox.contracts import ApiError
 
-from .objects import istio
+from .objects import istio, pod
 from .test_mesh_hosts import V1, V3, Json, hosts
 
 
@@ -18,6 +18,20 @@ def routes(*rules: Json, legacy: bool = False, **objects: Any) -> list[Json]:
         legacy=legacy, virtual_services=[istio("reviews", {"hosts": ["reviews"], "http": list(rules)})], **objects
     )
     return list(found["reviews.bookinfo.svc.cluster.local:9080"]["routes"])
+
+
+def at_gateway(*rules: Json) -> list[Json]:
+    """The same for a gateway, which alone may route by what a token claims."""
+    server = {"port": {"number": 8080, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}
+    found = hosts(
+        "http.8080",
+        source="edge-v1",
+        pods=[pod("edge-v1", "127.99.64.50", role="router", istio="edge")],
+        gateways=[istio("edge", {"selector": {"istio": "edge"}, "servers": [server]})],
+        virtual_services=[istio("reviews", {"hosts": ["reviews"], "gateways": ["edge"], "http": list(rules)})],
+    )
+    (host,) = found.values()
+    return list(host["routes"])
 
 
 def test_retries_by_default_are_the_releases_own() -> None:
@@ -153,11 +167,11 @@ def test_claims_of_a_token_are_matched_by_what_the_jwt_filter_left(name: str, pa
         "path": [{"key": key} for key in ("payload", *path)],
         "value": {"or_match": {"value_matchers": [text, {"list_match": {"one_of": text}}]}},
     }
-    found = routes({"match": [{"headers": {name: {"exact": "admin"}}}], "route": [V1]})[0]["match"]
+    found = at_gateway({"match": [{"headers": {name: {"exact": "admin"}}}], "route": [V1]})[0]["match"]
     assert found == {"prefix": "/", "dynamic_metadata": [expected]}
-    without = routes({"match": [{"withoutHeaders": {name: {"exact": "admin"}}}], "route": [V1]})[0]["match"]
+    without = at_gateway({"match": [{"withoutHeaders": {name: {"exact": "admin"}}}], "route": [V1]})[0]["match"]
     assert without == {"prefix": "/", "dynamic_metadata": [{**expected, "invert": True}]}
-    present = routes({"match": [{"headers": {name: {}}}], "route": [V1]})[0]["match"]
+    present = at_gateway({"match": [{"headers": {name: {}}}], "route": [V1]})[0]["match"]
     assert present["dynamic_metadata"] == [{**expected, "value": {"present_match": True}}]
 
 
@@ -211,7 +225,7 @@ def test_of_a_rules_matches_each_stands_for_itself() -> None:
     ],
 )
 def test_what_follows_a_catch_all_is_left_out(match: Json, last: bool) -> None:
-    found = routes(
+    found = at_gateway(
         {"match": [{"uri": {"prefix": "/x"}}], "route": [V3]}, {"match": [match], "route": [V1]}, {"route": [V3]}
     )
     assert len(found) == (2 if last else 3)

@@ -10,9 +10,9 @@ import pytest
 
 from labkit.ground.typed import hosts as api
 from meshbox.addresses import AddressPlan
-from meshbox.mesh import unplayed
 from meshbox.mesh.settings import mesh_problem, not_played
 from meshbox.mesh.translate import Config, translate
+from meshbox.mesh.unplayed import unplayed
 
 from .objects import istio, pod, service, snapshot, workload
 
@@ -29,6 +29,10 @@ def config(source: str = "productpage-v1", *, legacy: bool = False, **objects: A
 
 def sidecar(**spec: Any) -> list[Json]:
     return [istio("default", spec)]
+
+
+def warned(kind: str, spec: Json) -> list[str]:
+    return unplayed({"kind": kind, "metadata": {"name": "default"}, "spec": spec}, legacy=False)
 
 
 def names(made: Config, table: str = "9080") -> set[str]:
@@ -164,7 +168,7 @@ def test_no_field_of_a_sidecar_is_passed_over_in_silence() -> None:
     def seen(spec: Json) -> tuple[Config, list[str]]:
         # A webhook may refuse what a test asks for alone; a journal may hold it.
         made = config(kept={"sidecars.networking.istio.io": sidecar(**spec)})
-        return made, list(unplayed.sidecar(spec))
+        return made, warned("Sidecar", spec)
 
     assert SPEC.keys() == api.SidecarSpec.__annotations__.keys()
     for field, value in SPEC.items():
@@ -181,26 +185,20 @@ def test_no_field_of_a_sidecar_is_passed_over_in_silence() -> None:
 
 
 def test_what_is_not_played_is_named() -> None:
-    found = unplayed.sidecar({"egress": [{"captureMode": "NONE", "bind": "1.2.3.4"}], "ingress": [{"tls": {"a": 1}}]})
-    assert list(found) == [
-        "egress[0].captureMode NONE (all calls are captured) has no effect",
-        "egress[0].bind (a port is listened on at every address) has no effect",
-        "ingress[0].tls has no effect",
+    spec = {"egress": [{"captureMode": "NONE", "bind": "1.2.3.4"}], "ingress": [{"tls": {"a": 1}}]}
+    assert warned("Sidecar", spec) == [
+        "the sandbox does not play spec.egress[0].bind: a port is listened on at every address",
+        "the sandbox does not play spec.egress[0].captureMode: NONE: all calls are captured",
+        "the sandbox does not play spec.ingress[0].tls",
     ]
     rules = {"http": [{}, {"redirect": {"redirectCode": 304}}], "tcp": [{"match": [{"sourceSubnet": "10.0.0.0/8"}]}]}
-    assert list(unplayed.virtual_service(rules)) == [
-        "http[1].redirect.redirectCode 304 (301 is sent) has no effect",
-        "tcp[0].match.sourceSubnet has no effect",
+    assert warned("VirtualService", rules) == [
+        "the sandbox does not play spec.http[1].redirect.redirectCode: 304: "
+        "Envoy redirects with 301, 302, 303, 307 or 308, and this one with 301",
+        "the sandbox does not play spec.tcp[0].match[0].sourceSubnet: Istio's proxies make nothing of it either",
     ]
-    assert list(unplayed.virtual_service({"http": "nonsense"})) == []
-
-
-def test_who_writes_it_is_warned() -> None:
-    listener = {"bind": "1.2.3.4"}
-    text = "egress[0].bind (a port is listened on at every address) has no effect in the sandbox"
-    assert unplayed.warnings({"kind": "Sidecar", "spec": {"egress": [listener]}}) == [text]
-    assert unplayed.warnings({"kind": "Gateway", "spec": {"egress": [listener]}}) == []
-    assert unplayed.warnings({"kind": "Sidecar", "spec": None}) == []
+    assert warned("VirtualService", {"http": "nonsense"}) == []
+    assert warned("Gateway", {"egress": [{"bind": "1.2.3.4"}]}) == []
 
 
 def settings(text: str, name: str = "istio") -> Json:

@@ -79,9 +79,15 @@ def test_what_istio_itself_brings_is_played() -> None:
         assert unplayed(handler, legacy=True) == words
 
 
-FILTER: dict[str, Obj] = {
-    "1.2.2": {"filters": [{"filterName": "envoy.lua", "filterType": "HTTP", "filterConfig": {}}]},
-    "1.30.3": {"priority": 1},
+SERVED = {
+    "selector": {"istio": "ingressgateway"},
+    "servers": [
+        {
+            "port": {"number": 8080, "name": "http", "protocol": "HTTP"},
+            "hosts": ["*"],
+            "defaultEndpoint": "127.0.0.1:80",
+        }
+    ],
 }
 
 
@@ -94,16 +100,16 @@ async def test_a_warning_answers_the_write_and_an_event_is_on_the_object(
     cache = ObjectCache(objects, legacy=objects.settings.legacy, changed=lambda _: None)
     cache.start()
     try:
-        written = {"metadata": {"name": "lua", "namespace": "bookinfo"}, "spec": FILTER[release]}
+        written = {"metadata": {"name": "web", "namespace": "bookinfo"}, "spec": SERVED}
         options = WriteOptions(validation="Strict")
-        objects.create("envoyfilters.networking.istio.io", written, options=options)
-        words = "the sandbox does not play EnvoyFilter: its Envoy is not Istio's own build"
+        objects.create("gateways.networking.istio.io", written, options=options)
+        words = "the sandbox does not play spec.servers[0].defaultEndpoint: Istio's proxies make nothing of it either"
         assert options.warnings[-1] == words
         deadline = time.monotonic() + 240
-        while not objects.warnings("lua"):
+        while not objects.warnings("web"):
             assert time.monotonic() < deadline, "nothing is said on the object"
             await asyncio.sleep(0.002)
-        (event,) = [one for one in objects.list("events") if one["involvedObject"]["name"] == "lua"]
+        (event,) = [one for one in objects.list("events") if one["involvedObject"]["name"] == "web"]
         assert (event["reason"], event["message"]) == ("NotPlayed", words)
     finally:
         await cache.stop()
@@ -134,4 +140,4 @@ def test_every_kind_that_is_named_wholly_is_followed_by_the_name_of_its_resource
     objects = cluster_of("1.2.2" if legacy else "1.30.3")
     kinds = {objects.resource(name).kind for name in table.whole_kinds(legacy=legacy)}
     whole = {kind for kind, paths in table.TABLES[legacy].items() if "" in paths}
-    assert whole - kinds == {"EnvoyFilter"}
+    assert whole - kinds == set()

@@ -14,6 +14,7 @@ import yaml
 
 from meshbox.api.options import WriteOptions
 from meshbox.contracts import ApiError
+from meshbox.mesh import security_notices
 from meshbox.mesh.istio_validation.texts import listing
 
 from .cluster import Cluster
@@ -57,7 +58,8 @@ def asked(cluster: Cluster, kind: str, obj: Obj) -> tuple[str, list[str]]:
         cluster.create(resource, obj, options=options)
     except ApiError as error:
         return error.message, []
-    return "", [warning for warning in options.warnings if not warning.startswith(OURS)]
+    ours = set(security_notices.unplayed(resource, obj))
+    return "", [warning for warning in options.warnings if warning not in ours and not warning.startswith(OURS)]
 
 
 @functools.cache

@@ -32,6 +32,7 @@ def check(setting: Json | None, problems: Problems, *, ejects: bool) -> None:
         if sum(to.values()) != 100:
             problems.error(f"total locality weight {sum(to.values())} != 100")
             return
+        # Istio takes these in no order, so where it matters its answer is now this, now that: here it is always no.
         _distinct(sorted(to), problems)
     _distinct([(one or {}).get("from") or "" for one in distribute], problems)
     if (failover or priority) and not ejects:
@@ -44,7 +45,10 @@ def check(setting: Json | None, problems: Problems, *, ejects: bool) -> None:
 
 
 def _distinct(names: list[str], problems: Problems) -> None:
-    """Localities, region/zone/subzone, none of which may lie in another; the first that is wrong is told."""
+    """Localities, region/zone/subzone, none of which may be met before; the first that is wrong is told.
+
+    What is general may follow what is special ("us/*" after "us/east/r1"), but not the other way round.
+    """
     seen: list[tuple[str, ...]] = []
     for name in names:
         if name.count("*") > 1 or ("*" in name and not name.endswith("*")):
@@ -52,19 +56,23 @@ def _distinct(names: list[str], problems: Problems) -> None:
             return
         parts = tuple(name.split("/", 2))
         overlap = f"locality {name} overlap with previous specified ones"
-        if ("*",) in seen:
+        if any(other[0] == "*" for other in seen):
             problems.error(overlap)
             return
         if not all(parts):
             problems.error(f"locality {name} must not contain empty region/zone/subzone info")
             return
-        if any(_within(parts, other) or _within(other, parts) for other in seen):
+        if any(_met(parts, other) for other in seen):
             problems.error(overlap)
             return
-        seen.append(parts)
+        seen.append((*parts, "*", "*")[:3])
 
 
-def _within(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
-    """Whether locality `one` is `other`, or lies in it."""
-    outer = other[:-1] if other[-1] == "*" and len(other) > 1 else other
-    return one[: len(outer)] == outer
+def _met(one: tuple[str, ...], before: tuple[str, ...]) -> bool:
+    """Whether the whole locality `before` speaks of `one`, or of a part of it where neither has a wildcard."""
+    for level, own in enumerate(one):
+        if level and before[level] == "*":
+            return True
+        if own != before[level]:
+            return False
+    return True

@@ -10,6 +10,8 @@ from typing import Any
 
 import re2  # type: ignore[import-untyped]
 
+from meshbox.mesh.claims import claim_of
+
 __all__ = [
     "domain_problem",
     "header_problem",
@@ -32,7 +34,6 @@ _TAG = re.compile(rf"(?:(?P<prefix>{_LABEL.pattern}(?:\.{_LABEL.pattern})*)/)?(?
 _TAG_VALUE = re.compile(f"(?:{_NAME})?")
 _HEADER = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _HEADER_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
-_CLAIM = re.compile(r"@request\.auth\.claims(\..+|\[.+\])")
 _PSEUDO = (":method", ":scheme", ":authority", ":path", ":status")
 
 _QUIET = re2.Options()
@@ -103,7 +104,7 @@ def label_problems(labels: Mapping[str, Any]) -> Iterator[str]:
 
 def is_claim(name: str) -> bool:
     """Whether a header that a VirtualService names stands for a claim of the request's token."""
-    return _CLAIM.fullmatch(name) is not None
+    return bool(claim_of(name))
 
 
 def header_problem(name: str, *, operation: str = "", legacy: bool = False) -> str:
