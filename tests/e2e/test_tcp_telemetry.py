@@ -47,6 +47,9 @@ N = 12
 LINE = "a line of bytes\n"
 SENT, ANSWERED = len(LINE), len(f"hello {LINE}")
 
+# Samples of Istio's in the same mesh have a tcp-echo as well.
+HERE = 'destination_workload="tcp-echo", destination_workload_namespace="talk"'
+
 
 @pytest.fixture(scope="module")
 def talk(shop: Shop):
@@ -76,7 +79,7 @@ def counts(prometheus: Prometheus) -> Counts:
     """Metric → its value by who reports it."""
     found: Counts = {}
     for name in NAMES:
-        answer = prometheus.query(f'sum by (reporter) (istio_tcp_{name}_total{{destination_workload="tcp-echo"}})')
+        answer = prometheus.query(f"sum by (reporter) (istio_tcp_{name}_total{{{HERE}}})")
         found[name] = answer.set_index("reporter")["value"].to_dict() if len(answer) else {}
     return found
 
@@ -117,7 +120,7 @@ def test_the_labels_are_the_releases(shop, talk, prometheus, facts):
     mutual = shop.sandbox.release != "1.2.2"
     caller = "spiffe://cluster.local/ns/talk/sa/default" if mutual else "unknown"
     for metric in (m for m in facts.metrics if m.name.startswith("istio_tcp_")):
-        series = prometheus.get("series", [("match[]", f'{metric.name}{{destination_app="tcp-echo"}}')])
+        series = prometheus.get("series", [("match[]", f"{metric.name}{{{HERE}}}")])
         assert {one["reporter"] for one in series} == {"source", "destination"}
         for one in series:
             assert set(metric.labels) <= set(one), (metric.name, set(metric.labels) - set(one))
