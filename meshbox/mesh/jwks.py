@@ -25,6 +25,7 @@ from meshbox.contracts import Objects, View
 from meshbox.images.extauthz.keys import KEYS
 from meshbox.mesh.field_values import ConfigError, nanoseconds
 from meshbox.mesh.jwt import key_source, token_rules
+from meshbox.mesh.key_sets import usable
 from meshbox.mesh.secrets import system_roots
 from meshbox.mesh.snapshot import Snapshot
 
@@ -260,6 +261,8 @@ def fetch(snapshot: Snapshot, place: str, wait: float) -> str:
     keys = reading.json_value(text)
     if not isinstance(keys, Mapping) or not isinstance(keys.get("keys"), list) or not keys["keys"]:
         raise ConnectionError("what was answered holds no keys")
+    if not usable(text):
+        raise ConnectionError("what was answered holds no key by which tokens can be checked")
     return text
 
 

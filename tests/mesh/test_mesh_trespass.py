@@ -11,12 +11,18 @@ from typing import Any
 
 import pytest
 
+from meshbox.contracts import ApiError
 from meshbox.interception import Interception
 from meshbox.mesh.certificates import Authority
+from meshbox.mesh.envoy import extension
+from meshbox.mesh.envoy_filters.trials import Candidate, validated
 from meshbox.mesh.gateway_notices import GatewayNotices
+from meshbox.mesh.jwt import jwt_filters, nobodys_keys
+from meshbox.mesh.key_sets import usable
+from meshbox.mesh.kinds import REQUEST_AUTHENTICATIONS
 from meshbox.mesh.memo import Memo
 from meshbox.mesh.secrets import SecretSource
-from meshbox.mesh.security_notices import denying
+from meshbox.mesh.security_notices import denying, unplayed
 from meshbox.mesh.settings import number
 from meshbox.mesh.snapshot import Snapshot
 from meshbox.mesh.translate import translate
@@ -24,6 +30,7 @@ from meshbox.mesh.translate import translate
 from .objects import PLAN, istio, pod, service, snapshot
 from .patching import OWN, Obj, envoy_filter, made, patch, read
 from .test_gateway_api_routes import convert, route, to
+from .test_mesh_envoy_filter_trials import listener
 from .test_mesh_gateways import config as gateway_config
 from .test_mesh_gateways import gateway, gateway_pod, server
 from .test_mesh_policy_fields import DENY_ALL, PROVIDER, policy, told
@@ -177,6 +184,8 @@ def test_a_provider_of_no_form_takes_no_policy_away(settings: Obj, why: str) -> 
         {"when": [{"key": "request.headers[[]", "values": ["x"]}]},
         {"when": [{"key": "request.auth.claims[[]", "values": ["x"]}]},
         {"when": [{"key": "experimental.envoy.filters.a[[]", "values": ["x"]}]},
+        {"when": [{"key": "request.headers[a\nb]", "values": ["x"]}]},
+        {"to": [{"operation": {"paths": ["/{*}/" + 300 * "a"]}}]},
         {"to": [{"operation": {"paths": ["/{*}/a b"]}}]},
         {"to": [{"operation": {"paths": ["/{*}/é"]}}]},
         {"to": [{"operation": {"paths": ["/{*}//b"]}}]},
@@ -213,3 +222,68 @@ def test_a_route_that_envoy_would_refuse_takes_no_other_with_it(kind: str, rule:
     assert [one["name"] for one in made_of["spec"]["http"]] == ["bookinfo.shop.0"]
     said = [one for _, found in statuses[kind, "bookinfo", "bad"].parents for one in found]
     assert ("ResolvedRefs", reason) in [(one.type, one.reason) for one in said]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"rewrite": {"uri": "/a\nb"}},
+        {"rewrite": {"authority": "a\nb"}},
+        {"redirect": {"uri": "/a\nb"}},
+        {"redirect": {"authority": "a\nb"}},
+        {"match": [{"queryParams": {"": {"exact": "a"}}}]},
+    ],
+)
+def test_a_virtual_service_that_envoy_would_refuse_takes_no_other_with_it(fields: Obj) -> None:
+    to_reviews = {} if "redirect" in fields else {"route": [{"destination": {"host": "reviews"}}]}
+    one = istio("bad", {"hosts": ["reviews"], "http": [{**to_reviews, **fields}]})
+    with pytest.raises(ApiError):
+        snapshot(virtual_services=[one])
+
+
+EC = {"kty": "EC", "crv": "P-256", **{k: json.loads(nobodys_keys())["keys"][0][k] for k in ("x", "y")}}
+RSA = {"kty": "RSA", "n": base64.urlsafe_b64encode(bytes([255] * 256)).decode().rstrip("="), "e": "AQAB"}
+ED = {"kty": "OKP", "crv": "Ed25519", "x": "A" * 43}
+SOUND = [
+    EC,
+    RSA,
+    ED,
+    {"kty": "oct", "k": "YQ"},
+    {**EC, "alg": "ES256", "kid": "a", "use": "sig"},
+    {**RSA, "alg": "PS512"},
+]
+ODD = [
+    {},
+    {"kty": "x"},
+    {**EC, "x": "AQ"},
+    {**EC, "crv": "P-1"},
+    {**EC, "alg": "RS256"},
+    {**RSA, "n": "!"},
+    {**ED, "x": "A"},
+]
+
+
+def test_keys_that_envoy_would_refuse_are_nobodys_and_told_of() -> None:
+    def asked(*keys: Obj) -> tuple[str, list[str]]:
+        rule = {"issuer": "x", "jwks": json.dumps({"keys": keys})}
+        obj: Any = istio("r", {"jwtRules": [rule]})
+        snap = snapshot(request_authentications=[obj])
+        (made_of,) = jwt_filters(snap, snap.workloads["bookinfo", "reviews-v1"])
+        text: str = made_of["typed_config"]["providers"]["origins-0"]["local_jwks"]["inline_string"]
+        return text, list(unplayed(REQUEST_AUTHENTICATIONS, obj))
+
+    for key in SOUND:
+        assert asked({}, key) == (json.dumps({"keys": [{}, key]}), [])
+    for found, said in (asked(*ODD), asked()):
+        assert found == nobodys_keys()
+        assert said == ["jwks of issuer x holds no key by which tokens can be checked: its tokens are refused (401)"]
+
+
+@pytest.mark.long
+async def test_envoy_takes_the_keys_that_are_taken_for_sound() -> None:
+    for keys, taken in (*(([key], True) for key in SOUND), ([{}, EC], True), ([{}], False), ([], False)):
+        text = json.dumps({"keys": keys})
+        provider = {"issuer": "x", "local_jwks": {"inline_string": text}}
+        kind = "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication"
+        one = extension("envoy.filters.http.jwt_authn", kind, providers={"x": provider})
+        assert (await validated([Candidate((listener(one),))]) == "", usable(text)) == (taken, taken), text
