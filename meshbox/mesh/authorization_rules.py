@@ -35,6 +35,7 @@ _KEYS = frozenset(
 _OF_CALL = ("destination.ip", "destination.port", "connection.sni")
 _NAMING = ("request.headers", "request.auth.claims")
 _LOCAL_DOMAIN = "cluster.local"
+_LONGEST = 256
 _LITERAL = re.compile(r"[-A-Za-z0-9._~%!$&'()+,;:@=]*")
 """What may stand beside the wildcards of a path's template; of anything else Envoy dies."""
 _TEMPLATE = "envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig"
@@ -230,7 +231,7 @@ def _known(key: str) -> bool:
     """Whether a condition's key means something, with names in its brackets: Envoy takes none that is empty."""
     name, inner = key.partition("[")[0], _inner(key)
     if name in _NAMING or name.startswith(_EXPERIMENTAL):
-        return bool(inner) and all(inner)
+        return bool(inner) and all(inner) and not re.search(r"[\x00\r\n]", key)
     return name in _KEYS
 
 
@@ -248,7 +249,8 @@ def _sound_template(path: str) -> bool:
     wide = [index for index, part in enumerate(parts) if part == "{**}"]
     after = parts[wide[0] + 1 :] if wide else []
     sound = all(part in ("{*}", "{**}") or _LITERAL.fullmatch(part) for part in parts) and all(parts[:-1])
-    return path.startswith("/") and sound and not any(part in ("{*}", "{**}") for part in after)
+    sound = sound and path.startswith("/") and len(path) <= _LONGEST
+    return sound and not any(part in ("{*}", "{**}") for part in after)
 
 
 def _is_template(path: str) -> bool:
