@@ -287,3 +287,19 @@ async def test_envoy_takes_the_keys_that_are_taken_for_sound() -> None:
         kind = "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication"
         one = extension("envoy.filters.http.jwt_authn", kind, providers={"x": provider})
         assert (await validated([Candidate((listener(one),))]) == "", usable(text)) == (taken, taken), text
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        {"loadBalancer": {"consistentHash": {"httpHeaderName": "x", "minimumRingSize": 8388609}}},
+        {"loadBalancer": {"consistentHash": {"httpHeaderName": "x", "ringHash": {"minimumRingSize": 8388609}}}},
+        {"loadBalancer": {"consistentHash": {"httpHeaderName": "a\nb"}}},
+        # The largest prime of 63 bits: to see that it is one takes minutes.
+        {"loadBalancer": {"consistentHash": {"httpHeaderName": "x", "maglev": {"tableSize": 9223372036854775783}}}},
+        {"tls": {"mode": "SIMPLE", "sni": 256 * "a"}},
+    ],
+)
+def test_a_destination_rule_that_envoy_would_refuse_takes_no_other_with_it(policy: Obj) -> None:
+    with pytest.raises(ApiError):
+        snapshot(destination_rules=[istio("bad", {"host": "reviews", "trafficPolicy": policy})])

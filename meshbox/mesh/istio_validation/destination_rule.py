@@ -18,6 +18,8 @@ __all__ = ["check", "pool"]
 _LEVEL = ("outlierDetection", "connectionPool", "loadBalancer", "tls")
 _PARTS = (*_LEVEL, "portLevelSettings", "tunnel", "proxyProtocol")
 _LARGEST_TABLE = 5000011
+_LARGEST_RING, _LONGEST_SNI = 8388608, 255
+"""Envoy's limits: of one cluster beyond them it refuses all that a proxy is told of clusters."""
 
 
 def check(obj: Obj, problems: Problems) -> None:
@@ -145,6 +147,10 @@ def _balancer(balancer: Json | None, problems: Problems, *, ejects: bool) -> Non
 def _hash(ring: Json | None, problems: Problems) -> None:
     if ring is None:
         return
+    for least in (ring.get("minimumRingSize"), (ring.get("ringHash") or {}).get("minimumRingSize")):
+        problems.require(_number(least) <= _LARGEST_RING, f"minimumRingSize must be at most {_LARGEST_RING}")
+    odd = texts.header_value_problem(str(ring.get("httpHeaderName") or ""), legacy=True)
+    problems.require(not odd, odd)
     cookie = ring.get("httpCookie")
     if cookie is not None:
         problems.require(cookie.get("name"), "name required for HttpCookie")
@@ -169,7 +175,8 @@ def _hash(ring: Json | None, problems: Problems) -> None:
         size = _number(maglev.get("tableSize"))
         problems.require(size, "tableSize must be set for maglev")
         problems.require(size < _LARGEST_TABLE, f"tableSize must be less than {_LARGEST_TABLE} for maglev")
-        problems.require(_is_prime(size), "tableSize must be a prime number for maglev")
+        # Of a number of 64 bits it would take minutes to know.
+        problems.require(size >= _LARGEST_TABLE or _is_prime(size), "tableSize must be a prime number for maglev")
 
 
 def _number(value: Any) -> int:
@@ -187,6 +194,7 @@ def _is_prime(number: int) -> bool:
 def _client_tls(tls: Json | None, problems: Problems) -> None:
     if tls is None:
         return
+    problems.require(len(str(tls.get("sni") or "")) <= _LONGEST_SNI, f"sni must have at most {_LONGEST_SNI} characters")
     mode = tls.get("mode")
     credential = tls.get("credentialName")
     if tls.get("insecureSkipVerify"):
