@@ -295,6 +295,12 @@ async def test_envoy_takes_the_keys_that_are_taken_for_sound() -> None:
         {"loadBalancer": {"consistentHash": {"httpHeaderName": "x", "minimumRingSize": 8388609}}},
         {"loadBalancer": {"consistentHash": {"httpHeaderName": "x", "ringHash": {"minimumRingSize": 8388609}}}},
         {"loadBalancer": {"consistentHash": {"httpHeaderName": "a\nb"}}},
+        {"loadBalancer": {"consistentHash": {"httpCookie": {"name": "x", "ttl": "-1s"}}}},
+        {
+            "loadBalancer": {
+                "consistentHash": {"httpCookie": {"name": "x", "attributes": [{"name": "a", "value": "\n"}]}}
+            }
+        },
         # The largest prime of 63 bits: to see that it is one takes minutes.
         {"loadBalancer": {"consistentHash": {"httpHeaderName": "x", "maglev": {"tableSize": 9223372036854775783}}}},
         {"tls": {"mode": "SIMPLE", "sni": 256 * "a"}},
@@ -303,3 +309,11 @@ async def test_envoy_takes_the_keys_that_are_taken_for_sound() -> None:
 def test_a_destination_rule_that_envoy_would_refuse_takes_no_other_with_it(policy: Obj) -> None:
     with pytest.raises(ApiError):
         snapshot(destination_rules=[istio("bad", {"host": "reviews", "trafficPolicy": policy})])
+
+
+def test_a_service_entry_that_envoy_would_refuse_takes_no_other_with_it() -> None:
+    ports = [{"number": 80, "name": "http", "protocol": "HTTP"}]
+    entry = {"hosts": ["a.test"], "ports": ports, "resolution": "STATIC", "endpoints": [{"address": "unix:///tmp/a"}]}
+    snapshot(service_entries=[istio("good", entry)])
+    with pytest.raises(ApiError):
+        snapshot(service_entries=[istio("bad", {**entry, "endpoints": [{"address": "unix:///" + 107 * "a"}]})])

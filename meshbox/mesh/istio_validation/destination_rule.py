@@ -154,12 +154,15 @@ def _hash(ring: Json | None, problems: Problems) -> None:
     cookie = ring.get("httpCookie")
     if cookie is not None:
         problems.require(cookie.get("name"), "name required for HttpCookie")
+        problems.require(not str(cookie.get("ttl") or "").startswith("-"), "ttl of HttpCookie must not be negative")
         if problems.legacy:
             problems.require(cookie.get("ttl") is not None, "ttl required for HttpCookie")
         names: set[str] = set()
         for attribute in cookie.get("attributes") or []:
             name = (attribute or {}).get("name") or ""
             problems.require(name, "cookie attribute name cannot be empty")
+            odd = texts.header_value_problem(f"{name}{(attribute or {}).get('value') or ''}", legacy=True)
+            problems.require(not odd, odd)
             if name in names:
                 problems.error(f"duplicate cookie attribute name: {name}")
             names.update([name] if name else [])
@@ -175,8 +178,7 @@ def _hash(ring: Json | None, problems: Problems) -> None:
         size = _number(maglev.get("tableSize"))
         problems.require(size, "tableSize must be set for maglev")
         problems.require(size < _LARGEST_TABLE, f"tableSize must be less than {_LARGEST_TABLE} for maglev")
-        # Of a number of 64 bits it would take minutes to know.
-        problems.require(size >= _LARGEST_TABLE or _is_prime(size), "tableSize must be a prime number for maglev")
+        problems.require(_is_prime(size), "tableSize must be a prime number for maglev")
 
 
 def _number(value: Any) -> int:
@@ -185,10 +187,11 @@ def _number(value: Any) -> int:
 
 
 def _is_prime(number: int) -> bool:
-    """As Envoy decides it."""
+    """As Envoy decides it; of numbers beyond the largest table, refused anyhow, as far as is quickly known."""
+    largest = min(number, _LARGEST_TABLE)
     if 0 < number < 4:
         return True
-    return number % 2 == 1 and all(number % factor for factor in range(3, int(number**0.5) + 1, 2))
+    return number % 2 == 1 and all(number % factor for factor in range(3, int(largest**0.5) + 1, 2))
 
 
 def _client_tls(tls: Json | None, problems: Problems) -> None:
