@@ -24,7 +24,8 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def _numbers(text: str) -> frozenset[int]:
-    return frozenset(int(word) for word in _words(text) if word.isascii() and word.isdigit())
+    # What is longer is no port, and may be longer than Python reads.
+    return frozenset(int(word) for word in _words(text) if word.isascii() and word.isdigit() and len(word) < 6)
 
 
 def _within(host: str, ranges: tuple[str, ...]) -> bool:

@@ -41,6 +41,8 @@ def main() -> int:
     os.chdir(data)
     # The last of two settings holds.
     own = ["--port", "0", "--unixsocket", _SOCKET, "--daemonize", "no", "--dir", str(data)]
+    # Where it would listen besides, nobody would stand before it.
+    own += ["--cluster-enabled", "no"]
     print(f"redis is this machine's own, on port {port}", flush=True)
     return fronted.run([server, *arguments, *own], {port: _SOCKET}, stop=signal.SIGTERM)
 

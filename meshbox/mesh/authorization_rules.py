@@ -33,7 +33,11 @@ _KEYS = frozenset(
     )
 )
 _OF_CALL = ("destination.ip", "destination.port", "connection.sni")
+_NAMING = ("request.headers", "request.auth.claims")
 _LOCAL_DOMAIN = "cluster.local"
+_LONGEST = 256
+_LITERAL = re.compile(r"[-A-Za-z0-9._~%!$&'()+,;:@=]*")
+"""What may stand beside the wildcards of a path's template; of anything else Envoy dies."""
 _TEMPLATE = "envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig"
 
 
@@ -154,9 +158,11 @@ class _Rules:
         return principals, permissions
 
     def _condition(self, key: str) -> Callable[[str], Json] | None:
-        name, _, rest = key.partition("[")
-        inner = tuple(re.findall(r"\[([^\[\]]*)\]", f"[{rest}" if rest else ""))
+        name = key.partition("[")[0]
+        inner = _inner(key)
         first = inner[0] if inner else ""
+        if not _known(key):
+            return None
         if name.startswith(_EXPERIMENTAL):
             return lambda value: _filter_metadata(name.removeprefix(_EXPERIMENTAL), first, value)
         known: dict[str, Callable[[str], Json]] = {
@@ -217,9 +223,22 @@ def _unreadable(rule: Rule) -> bool:
     """Whether something of a rule has no meaning for a proxy."""
     operations = [entry.get("operation") or {} for entry in rule.get("to") or []]
     paths = [path for one in operations for path in (*(one.get("paths") or []), *(one.get("notPaths") or []))]
-    names = [condition.get("key", "").partition("[")[0] for condition in rule.get("when") or []]
-    known = all(name in _KEYS or name.startswith(_EXPERIMENTAL) for name in names)
-    return not known or not all(_sound_template(path) for path in paths)
+    keys = [condition.get("key", "") for condition in rule.get("when") or []]
+    return not all(map(_known, keys)) or not all(_sound_template(path) for path in paths)
+
+
+def _known(key: str) -> bool:
+    """Whether a condition's key means something, with names in its brackets: Envoy takes none that is empty."""
+    name, inner = key.partition("[")[0], _inner(key)
+    if name in _NAMING or name.startswith(_EXPERIMENTAL):
+        return bool(inner) and all(inner) and not re.search(r"[\x00\r\n]", key)
+    return name in _KEYS
+
+
+def _inner(key: str) -> tuple[str, ...]:
+    """What stands in the brackets of a condition's key."""
+    _, bracket, rest = key.partition("[")
+    return tuple(re.findall(r"\[([^\[\]]*)\]", bracket + rest))
 
 
 def _sound_template(path: str) -> bool:
@@ -229,8 +248,9 @@ def _sound_template(path: str) -> bool:
     parts = path.removeprefix("/").split("/")
     wide = [index for index, part in enumerate(parts) if part == "{**}"]
     after = parts[wide[0] + 1 :] if wide else []
-    sound = all(part in ("{*}", "{**}") or not re.search(r"[{}*]", part) for part in parts)
-    return path.startswith("/") and sound and not any(part in ("{*}", "{**}") for part in after)
+    sound = all(part in ("{*}", "{**}") or _LITERAL.fullmatch(part) for part in parts) and all(parts[:-1])
+    sound = sound and path.startswith("/") and len(path) <= _LONGEST
+    return sound and not any(part in ("{*}", "{**}") for part in after)
 
 
 def _is_template(path: str) -> bool:

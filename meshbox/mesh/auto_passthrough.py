@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 
 from labkit.ground.hosts import within
+from meshbox.mesh.authorization import network_filters
 from meshbox.mesh.clusters import outbound_name
 from meshbox.mesh.envoy import Json, encode
 from meshbox.mesh.gateway_servers import Served
@@ -22,6 +23,7 @@ def passing_chains(proxy: Proxy, scope: Scope, server: Served) -> Iterator[Json]
 
     Only what sidecars offer is let in, so that on the other side only a sidecar's mTLS can take it.
     """
+    rules = network_filters(proxy.snapshot, proxy.workload)
     for service in scope.services:
         if service.external or not any(within(service.host, host) for _, host in server.hosts):
             continue
@@ -31,7 +33,7 @@ def passing_chains(proxy: Proxy, scope: Scope, server: Served) -> Iterator[Json]
             for subset in subsets if port.protocol != "UDP" else ():
                 name = sni(service, port, subset)
                 yield {
-                    "filters": [tcp_proxy(proxy, name, [(name, 1)])],
+                    "filters": [*rules, tcp_proxy(proxy, name, [(name, 1)])],
                     "filter_chain_match": {"server_names": [name], "application_protocols": list(ISTIO_ALPN)},
                 }
 

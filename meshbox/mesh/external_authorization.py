@@ -7,12 +7,14 @@ asked, nothing is let through: no rule of a policy may be lost because its provi
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from meshbox.mesh.authorization_rules import Reading, policies_of_rules, text_match
 from meshbox.mesh.envoy import Json, extension
-from meshbox.mesh.field_values import duration
+from meshbox.mesh.field_values import ConfigError, duration, nanoseconds
 from meshbox.mesh.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -40,6 +42,9 @@ _HEADER_LISTS = (
     "headersToDownstreamOnDeny",
     "headersToDownstreamOnAllow",
 )
+_SWITCHES = ("failOpen", "clearRouteCache")
+_BODY_SWITCHES = ("allowPartialMessage", "packAsBytes")
+_HEADER = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 
 
 class _UnusableError(Exception):
@@ -171,10 +176,41 @@ def _checked(snapshot: Snapshot, name: str, settings: Any, *, grpc: bool) -> _As
     prefix = str(settings.get("pathPrefix") or "")
     if prefix and not prefix.startswith("/"):
         raise _UnusableError(f"provider {name!r}: pathPrefix must begin with `/`")
+    if odd := next(_malformed(settings), ""):
+        raise _UnusableError(f"provider {name!r}: {odd}")
     for field in _HEADER_LISTS:
         if "*" in (settings.get(field) or []):
             raise _UnusableError(f"provider {name!r}: {field} holds a single *, which says nothing of a header's name")
     return _Asked(settings, grpc, host, f"outbound|{port}||{host}")
+
+
+def _malformed(settings: Json) -> Iterator[str]:
+    """Which of a provider's settings has not its form: a ConfigMap has no schema that would refuse it."""
+    for field in _SWITCHES:
+        if not isinstance(settings.get(field) or False, bool):
+            # Text such as "false" would let everybody in where nobody answers.
+            yield f"{field} must be true or false"
+    for field in _HEADER_LISTS:
+        found = settings.get(field) or []
+        if not isinstance(found, list) or not all(isinstance(one, str) and one for one in found):
+            yield f"{field} must be a list of headers' names"
+    added = settings.get("includeAdditionalHeadersInCheck") or {}
+    if not isinstance(added, dict) or not all(map(_HEADER.fullmatch, added)):
+        yield "includeAdditionalHeadersInCheck must be a map of headers"
+    try:
+        if settings.get("timeout") and nanoseconds(settings["timeout"]) <= 0:
+            yield "timeout must be more than 0s"
+    except ConfigError:
+        yield 'timeout must be a duration, such as "10s"'
+    body = settings.get("includeRequestBodyInCheck")
+    if body is None:
+        return
+    if not isinstance(body, dict) or not all(isinstance(body.get(one) or False, bool) for one in _BODY_SWITCHES):
+        yield "includeRequestBodyInCheck must be a map of settings"
+        return
+    most = body.get("maxRequestBytes")
+    if isinstance(most, bool) or not isinstance(most, int) or not 1 <= most < 2**32:
+        yield "includeRequestBodyInCheck.maxRequestBytes must be 1 or more"
 
 
 def _timeout(settings: Json) -> str:

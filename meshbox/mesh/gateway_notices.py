@@ -86,6 +86,15 @@ def _of_credentials(snapshot: Snapshot, workload: Workload, server: Served) -> I
             continue
         namespace, secret_name, roots = place
         where = f"servers[{server.index}].tls.{field}"
+        if namespace != workload.namespace:
+            # Nothing else is said of a Secret that whoever wrote the Gateway may not be allowed to see.
+            yield LeftOut(
+                server.gateway,
+                "ReferencedResourceNotFound",
+                f"{where}: Secrets of namespace {namespace} are not given to the gateway's pods, so TLS connections to "
+                f"port {server.number} are cut; name one of {workload.namespace}, where these run",
+            )
+            continue
         secret = credential(snapshot.secrets, namespace, secret_name, roots=roots)
         if secret is None:
             yield LeftOut(

@@ -116,7 +116,7 @@ def inbound(proxy: Proxy, scope: Scope) -> tuple[dict[str, bytes], dict[str, byt
         port, owner = entry.port, entry.owner
         mode = "DISABLE" if entry.bare else mtls_mode(proxy.snapshot, proxy.workload, port)
         known = (owner[0].host, owner[0].namespace, owner[1]) if owner else None
-        same = (proxy.workload, proxy.reporting, proxy.legacy, entry.protocol, entry.bare)
+        same = (proxy.same, entry.protocol, entry.bare)
         looked_at = inbound_rules(proxy, port, owner) if proxy.legacy else rules
         key = ("inbound", *same, port, known, mode, looked_at, port in raw)
 

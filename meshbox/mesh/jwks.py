@@ -11,6 +11,7 @@ import ipaddress
 import json
 import logging
 import re
+import socket
 import ssl
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from meshbox.contracts import Objects, View
 from meshbox.images.extauthz.keys import KEYS
 from meshbox.mesh.field_values import ConfigError, nanoseconds
 from meshbox.mesh.jwt import key_source, token_rules
+from meshbox.mesh.key_sets import usable
 from meshbox.mesh.secrets import system_roots
 from meshbox.mesh.snapshot import Snapshot
 
@@ -42,7 +44,9 @@ AGAIN, LONGEST_PAUSE = 1.0, 60.0
 """Seconds until what failed is tried again; doubled each time."""
 
 MOST_BYTES = 1024 * 1024
-WAIT = 5.0
+WAIT, LONGEST_WAIT = 5.0, 30.0
+"""Seconds that an answer is waited for, unless a rule says otherwise, and at most."""
+
 _PUBLISHED = re.compile(r"https://raw\.githubusercontent\.com/istio/istio/[^/]+/security/tools/jwt/samples/jwks\.json")
 _DISCOVERY = "/.well-known/openid-configuration"
 
@@ -182,7 +186,8 @@ def _wanted(snapshot: Snapshot) -> dict[str, _Source]:
 
 def _wait(rule: JWTRule) -> float:
     try:
-        return nanoseconds(rule["timeout"]) / 10**9 if rule.get("timeout") else WAIT
+        # Fetching takes a thread of the few that there are: no rule may keep one for hours.
+        return min(nanoseconds(rule["timeout"]) / 10**9, LONGEST_WAIT) if rule.get("timeout") else WAIT
     except ConfigError:
         return WAIT
 
@@ -225,17 +230,17 @@ def _addresses(snapshot: Snapshot, place: str) -> Iterator[tuple[str, int]]:
         if service.port(port) is None:
             raise ConnectionError(f"Service {service.namespace}/{service.name} has no port {port}")
         raise ConnectionError(f"Service {service.namespace}/{service.name} has no ready endpoints")
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        if host == "localhost" or host.endswith(".localhost"):
-            raise ConnectionError("connection refused: the control plane's own pod serves no keys") from None
-        yield host, port
-        return
-    if address.is_loopback:
-        if address not in snapshot.plan.pod_cidr:
-            raise ConnectionError("connection refused: no pod has this address")
-        port = snapshot.plan.port(port)
+    if f".{host.rstrip('.')}".endswith(".localhost"):
+        raise ConnectionError("connection refused: the control plane's own pod serves no keys")
+    # A name, or a number in another form, may lead to this machine just as its address does.
+    for *_, (found, *_) in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        address = ipaddress.ip_address(str(found).partition("%")[0])
+        address = getattr(address, "ipv4_mapped", None) or address
+        if address.is_loopback or address.is_unspecified:
+            if address not in snapshot.plan.pod_cidr:
+                raise ConnectionError("connection refused: no pod has this address")
+            yield str(address), snapshot.plan.port(port)
+            return
     yield host, port
 
 
@@ -256,6 +261,8 @@ def fetch(snapshot: Snapshot, place: str, wait: float) -> str:
     keys = reading.json_value(text)
     if not isinstance(keys, Mapping) or not isinstance(keys.get("keys"), list) or not keys["keys"]:
         raise ConnectionError("what was answered holds no keys")
+    if not usable(text):
+        raise ConnectionError("what was answered holds no key by which tokens can be checked")
     return text
 
 

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from meshbox.contracts import View
 from meshbox.mesh.envoy import Json, extension
+from meshbox.mesh.key_sets import usable
 from meshbox.mesh.kinds import MESH_POLICIES, POLICIES, REQUEST_AUTHENTICATIONS
 from meshbox.mesh.model import Workload
 from meshbox.mesh.security import effective_policy
@@ -22,7 +23,7 @@ from meshbox.mesh.snapshot import Snapshot
 if TYPE_CHECKING:
     from labkit.ground.typed.security import JWTRule, PolicySpec
 
-__all__ = ["ORIGIN_REFUSED", "jwt_filters", "key_source", "nobodys_keys", "token_rules"]
+__all__ = ["ORIGIN_REFUSED", "is_text", "jwt_filters", "key_source", "nobodys_keys", "token_rules"]
 
 
 ORIGIN_REFUSED = "Origin authentication failed."
@@ -110,7 +111,9 @@ def _any(*requirements: Json) -> Json:
 
 
 def _provider(snapshot: Snapshot, rule: JWTRule) -> Json:
-    keys = rule.get("jwks") or snapshot.keys.get(key_source(rule)) or nobodys_keys()
+    given = rule.get("jwks") or snapshot.keys.get(key_source(rule)) or ""
+    # A set that Envoy does not take would cost the proxy its listener, and so the rule itself.
+    keys = given if usable(given) else nobodys_keys()
     found: Json = {
         "local_jwks": {"inline_string": keys},
         "payload_in_metadata": "payload",
@@ -127,12 +130,13 @@ def _provider(snapshot: Snapshot, rule: JWTRule) -> Json:
         found["from_headers"] = [
             {"name": h["name"], **({"value_prefix": h["prefix"]} if h.get("prefix") else {})}
             for h in rule["fromHeaders"]
+            if is_text(h["name"], h.get("prefix"))
         ]
     if rule.get("fromParams"):
         found["from_params"] = rule["fromParams"]
     if rule.get("fromCookies"):
         found["from_cookies"] = rule["fromCookies"]
-    if rule.get("outputPayloadToHeader"):
+    if rule.get("outputPayloadToHeader") and is_text(rule["outputPayloadToHeader"]):
         found["forward_payload_header"] = rule["outputPayloadToHeader"]
     claims = [
         {"header_name": c["header"], "claim_name": c["claim"]}
@@ -142,6 +146,11 @@ def _provider(snapshot: Snapshot, rule: JWTRule) -> Json:
     if claims:
         found["claim_to_headers"] = claims
     return found
+
+
+def is_text(*texts: str | None) -> bool:
+    """Whether texts may stand in a header: nothing that breaks a line, which no header has and no Envoy takes."""
+    return not any(character in (text or "") for text in texts for character in "\x00\r\n")
 
 
 def _origins(spec: PolicySpec) -> list[JWTRule]:

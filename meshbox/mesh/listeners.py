@@ -64,7 +64,7 @@ def listener(name: str, host: str, port: int, direction: str, chains: list[Json]
 
 def outbound(proxy: Proxy, scope: Scope) -> dict[str, bytes]:
     """The listeners for what the application calls, by name."""
-    same, snapshot = (proxy.workload, proxy.reporting, proxy.legacy), proxy.snapshot
+    same, snapshot = proxy.same, proxy.snapshot
     key = ("outbound", same, scope.key, snapshot.capturing, scope.inside_tcp)
     made: dict[str, bytes] = snapshot.memo(key, lambda: _outbound(proxy, scope))
     return made
@@ -72,7 +72,7 @@ def outbound(proxy: Proxy, scope: Scope) -> dict[str, bytes]:
 
 def _outbound(proxy: Proxy, scope: Scope) -> dict[str, bytes]:
     memo = proxy.snapshot.memo
-    same = (proxy.workload, proxy.reporting, proxy.legacy)
+    same = proxy.same
     found = {
         "virtualOutbound": memo(
             ("capture", same, _nowhere(scope), tuple(scope.shifted.items())), lambda: encode(_capture(proxy, scope))
@@ -115,12 +115,12 @@ def _http_listener(proxy: Proxy, port: int) -> bytes:
     def build() -> bytes:
         return encode(_virtual(_NAME, [{"filters": [_http(proxy, _PORT)]}]))
 
-    key, memo = ("http", proxy.workload, proxy.reporting, proxy.legacy), proxy.snapshot.memo
+    key, memo = ("http", proxy.same), proxy.snapshot.memo
     return bytes(memo((key, port), lambda: _filled(memo(key, build), f"0.0.0.0_{port}")))
 
 
 def _tcp_listener(proxy: Proxy, name: str, plan: _TcpPlan) -> bytes:
-    same = (proxy.workload, proxy.reporting, proxy.legacy)
+    same = proxy.same
     memo = proxy.snapshot.memo
     plain = plan.only_cluster
     if not plain:

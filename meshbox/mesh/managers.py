@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -75,6 +76,12 @@ class Proxy:
     def legacy(self) -> bool:
         """Whether Istio 1.2's rules apply."""
         return self.snapshot.legacy
+
+    @property
+    def same(self) -> Hashable:
+        """What all of its listeners are made of: a part of the key of each that is kept."""
+        mesh = self.snapshot.mesh
+        return self.workload, self.reporting, self.legacy, mesh.normalization, mesh.http10
 
     @property
     def local(self) -> str:

@@ -30,11 +30,16 @@ _LISTEN = 10
 _REQUEST = struct.Struct("=IHHIIBBBBI48x")
 _HEADER = struct.Struct("=IHHII")
 _SOCKET = struct.Struct("=BBBB2s2s4s")
+_OWNER, _OWNER_AT = struct.Struct("=I"), 80
+_OURS = (0, os.geteuid())
 _RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 def listeners() -> Iterator[tuple[str, int]]:
-    """Address and port of every IPv4 socket of this machine that takes connections."""
+    """Address and port of every IPv4 socket of this user's, or of root's, that takes connections.
+
+    What somebody else listens at is no application of a pod, and no sidecar is to open a port for it.
+    """
     try:
         yield from _diagnosed()
     except OSError:
@@ -60,7 +65,9 @@ def _diagnosed() -> Iterator[tuple[str, int]]:
                 if kind == _ERROR or size < _HEADER.size:
                     raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
                 *_, port, _, address = _SOCKET.unpack_from(answer, at + _HEADER.size)
-                yield socket.inet_ntoa(address), int.from_bytes(port, "big")
+                (uid,) = _OWNER.unpack_from(answer, at + _OWNER_AT)
+                if uid in _OURS:
+                    yield socket.inet_ntoa(address), int.from_bytes(port, "big")
                 at += (size + 3) & ~3
 
 
@@ -71,7 +78,7 @@ def _listed() -> Iterator[tuple[str, int]]:
         return
     for line in lines:
         fields = line.split()
-        if int(fields[3], 16) == _LISTEN:
+        if int(fields[3], 16) == _LISTEN and int(fields[7]) in _OURS:
             address, port = fields[1].split(":")
             yield socket.inet_ntoa(struct.pack("=I", int(address, 16))), int(port, 16)
 

@@ -84,7 +84,8 @@ class SecretSource:
         if scheme == "configmap" or (scheme == "kubernetes-gateway" and not rest.startswith(f"//{pod[0]}/")):
             return self._of_gateway(workload, name)
         if (place := secret_of(name, pod[0])) is not None:
-            return self._credential(*place)
+            # Whoever may write a Gateway or a rule in one namespace may not for that read the Secrets of another.
+            return self._credential(*place) if place[0] == pod[0] else None
         if scheme == "file-cert":
             chain, _, key = rest.partition("~")
             certificate, private = self._file(pod, chain), self._file(pod, key)

@@ -13,7 +13,8 @@ from meshbox.contracts import View
 from meshbox.mesh.attachment import GATEWAY_API, target_refs
 from meshbox.mesh.authorization import dry_run
 from meshbox.mesh.external_authorization import provider_problem
-from meshbox.mesh.jwt import key_source
+from meshbox.mesh.jwt import is_text, key_source
+from meshbox.mesh.key_sets import usable
 from meshbox.mesh.kinds import (
     AUTHORIZATION_POLICIES,
     DESTINATION_RULES,
@@ -51,12 +52,24 @@ def unplayed(resource: str, obj: View) -> Iterator[str]:
             if isinstance(rule, dict) and not rule.get("jwks") and not key_source(rule):  # type: ignore[arg-type]
                 of = rule.get("issuer") or "without a name"
                 yield f"no keys are given for issuer {of} (jwks or jwksUri): its tokens are refused (401)"
+            if isinstance(rule, dict) and rule.get("jwks") and not usable(str(rule["jwks"])):
+                of = rule.get("issuer") or "without a name"
+                yield f"jwks of issuer {of} holds no key by which tokens can be checked: its tokens are refused (401)"
+            if isinstance(rule, dict) and not all(is_text(one) for one in _of_headers(rule)):
+                yield "a header that breaks a line has no effect: there is none"
     if resource == DESTINATION_RULES and not spec.get("workloadSelector") and any(map(_named, _policies(spec))):
         yield _FOR_GATEWAYS
     if resource == GATEWAYS:
         yield from _lists_of_revoked(spec)
     if resource in (POLICIES, MESH_POLICIES):
         yield from _legacy(spec)
+
+
+def _of_headers(rule: View) -> Iterator[str]:
+    """What a rule about tokens says of headers."""
+    yield str(rule.get("outputPayloadToHeader") or "")
+    for header in rule.get("fromHeaders") or []:
+        yield from (str((header or {}).get(key) or "") for key in ("name", "prefix"))
 
 
 def _policies(rule: View) -> Iterator[View]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 from labkit.ground import reading
@@ -161,6 +162,8 @@ def not_played(config_map: Obj) -> list[str]:
 def number(text: Any, default: float) -> float:
     """A number in a variable or an annotation; `default` where it is none."""
     try:
-        return float(text)
+        found = float(text)
     except (TypeError, ValueError):
         return default
+    # YAML knows infinity, which is no setting of anything.
+    return found if math.isfinite(found) else default

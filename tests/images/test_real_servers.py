@@ -83,6 +83,22 @@ def test_ports_become_sockets_and_paths_the_containers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "server", ["server { }", "server { listen [::]:8080; }", 'server { "listen" 80; }', 'server { include "a.conf"; }']
+)
+def test_no_server_listens_where_nobody_looks(tmp_path: Path, server: str) -> None:
+    (tmp_path / "etc/nginx").mkdir(parents=True)
+    (tmp_path / "etc/nginx/a.conf").write_text("listen 80;")
+    file = tmp_path / "etc/nginx/nginx.conf"
+    file.write_text(f"http {{ upstream u {{ server a.test; }} {server} }}")
+    made = translate(file, tmp_path)
+    assert made.ports == {80: "80.sock"}
+    lines = made.text.splitlines()
+    assert [line for line in lines if line.startswith("listen ")] == ["listen unix:80.sock proxy_protocol;"]
+    assert not any(line.startswith('"listen"') for line in lines)
+    assert "server a.test;" in made.text
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("http { server {", "unexpected end of file"),

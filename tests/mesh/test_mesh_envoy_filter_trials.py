@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from meshbox.mesh.authorization_rules import Reading, policies_of_rules
 from meshbox.mesh.envoy import extension, typed
 from meshbox.mesh.envoy_filters.trials import Candidate, Trials, validated
+
+from .objects import PLAN, istio
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.long]
 
@@ -73,6 +76,19 @@ async def test_of_several_each_gets_its_own_verdict_and_none_is_asked_twice() ->
     trials.stop()
 
 
+async def test_what_envoy_never_ends_to_read_no_proxy_is_told() -> None:
+    found = asyncio.Event()
+
+    async def read(_: list[Candidate]) -> str:
+        raise TimeoutError
+
+    trials = Trials(found.set, lambda _: None, read)
+    one = Candidate(clusters=({"name": "c"},))
+    assert trials.verdict(one) is None
+    await asyncio.wait_for(found.wait(), 60)
+    assert trials.verdict(one) == "it was not read within 60 seconds"
+
+
 async def test_where_nobody_can_say_the_proxies_themselves_will() -> None:
     found = asyncio.Event()
 
@@ -84,3 +100,14 @@ async def test_where_nobody_can_say_the_proxies_themselves_will() -> None:
     assert trials.verdict(one) is None
     await asyncio.wait_for(found.wait(), 60)
     assert trials.verdict(one) == ""
+
+
+async def test_envoy_takes_each_template_of_a_path_that_rules_give_it() -> None:
+    kind = "envoy.extensions.filters.http.rbac.v3.RBAC"
+    for path in ("/{*}/a", "/{*}/", "/a/{**}", "/{**}", "/{*}/%41;=:@", "/{*}/~!$&'()+,"):
+        reading = Reading(PLAN, http=True, denies=False)
+        policy: Any = istio("p", {"rules": [{"to": [{"operation": {"paths": [path]}}]}]})
+        rules = {"action": "ALLOW", "policies": policies_of_rules([policy], reading)}
+        assert "uri_template" in str(rules)
+        filter_ = extension("envoy.filters.http.rbac", kind, rules=rules)
+        assert await validated([Candidate((listener(filter_),))]) == "", path

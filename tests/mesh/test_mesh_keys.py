@@ -76,6 +76,10 @@ def test_what_is_answered_may_be_no_keys(port: int, path: str, why: str) -> None
     [
         ("http://127.0.0.1:80/", "no pod has this address"),
         ("http://localhost/", "the control plane's own pod serves no keys"),
+        *((f"http://{host}:80/", "no pod has this address") for host in ("127.1", "2130706433", "0x7f.1", "0.0.0.0")),
+        ("http://localhost.:80/", "the control plane's own pod serves no keys"),
+        ("http://[::1]:80/", "no pod has this address"),
+        ("http://[::ffff:127.0.0.1]:80/", "no pod has this address"),
         ("http://keys.bookinfo:80/", "Service bookinfo/keys has no port 80"),
         ("http://keys.bookinfo.svc:8000/", "Service bookinfo/keys has no ready endpoints"),
         ("http://keys.bookinfo.svc.cluster.local:8000/", "Service bookinfo/keys has no ready endpoints"),
@@ -103,6 +107,14 @@ async def test_what_is_no_url_is_told_of_and_stops_nothing(place: str) -> None:
     fetcher.follow()
     await fetcher.stop()
     assert told.messages[0].endswith("its tokens are refused (401): that is no URL, or names no host")
+
+
+@pytest.mark.parametrize(("timeout", "waited"), [(None, 5.0), ("2s", 2.0), ("10000h", 30.0), ("x", 5.0)])
+def test_no_rule_keeps_a_thread_for_hours(timeout: str | None, waited: float) -> None:
+    rule: Obj = {"issuer": "x", "jwksUri": "http://a.test/", "timeout": timeout}
+    obj = {**istio("r", {"jwtRules": [rule]}), "kind": "RequestAuthentication"}
+    (source,) = jwks._wanted(snapshot(kept={REQUEST_AUTHENTICATIONS: [obj]})).values()
+    assert source.wait == waited
 
 
 def test_nobodys_keys_are_one_key_and_always_the_same() -> None:

@@ -220,7 +220,7 @@ def test_a_dry_run_stands_among_the_shadow_rules() -> None:
     assert "shadow" not in told(policy({"rules": [{}]}, annotations={"istio.io/dry-run": "false"}))
 
 
-RULE = {"issuer": "https://a.example", "jwks": '{"keys": []}'}
+RULE = {"issuer": "https://a.example", "jwks": '{"keys": [{"kty": "oct", "k": "YQ"}]}'}
 
 
 def tokens(*rules: Obj, keys: dict[str, str] | None = None, **spec: Any) -> Snapshot:
@@ -233,7 +233,7 @@ def tokens(*rules: Obj, keys: dict[str, str] | None = None, **spec: Any) -> Snap
 def test_each_field_of_a_rule_about_tokens_is_told(field: str) -> None:
     value: Any = {
         "issuer": "https://b.example",
-        "jwks": '{"keys": [{}]}',
+        "jwks": '{"keys": [{"kty": "oct", "k": "Yg"}]}',
         "jwksUri": "http://keys.example/",
         "jwks_uri": "http://keys.example/",
         "forwardOriginalToken": True,
@@ -251,7 +251,7 @@ def test_each_field_of_a_rule_about_tokens_is_told(field: str) -> None:
         obj = {**istio("r", {"jwtRules": [rule]}), "kind": "RequestAuthentication"}
         snap = snapshot(kept={REQUEST_AUTHENTICATIONS: [obj]})
         assert json.dumps(nobodys_keys()) in told(snap)
-        snap.keys = {value: '{"keys": [{"kid": "k"}]}'}
+        snap.keys = {value: '{"keys": [{"kty": "oct", "k": "YQ"}]}'}
         assert json.dumps(nobodys_keys()) not in told(snap)
         return
     assert told(tokens(rule)) != told(tokens(RULE))
@@ -307,7 +307,7 @@ def test_a_warning_is_said_when_it_is_applied(tmp_path: Path) -> None:
     cluster.close()
 
 
-ORIGIN = {"issuer": "books", "jwks": '{"keys": []}'}
+ORIGIN = {"issuer": "books", "jwks": '{"keys": [{"kty": "oct", "k": "YQ"}]}'}
 
 
 @pytest.mark.parametrize(

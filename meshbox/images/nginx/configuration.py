@@ -104,7 +104,11 @@ def _directives(tokens: Iterator[str], place: _Place, made: Translated) -> Itera
             yield " ".join([*words, "{"])
             if words == ["http"]:
                 yield from _http(place.root)
-            yield from _directives(tokens, place.inner(), made)
+            inside = list(_directives(tokens, place.inner(), made))
+            if words == ["server"] and not any(line.startswith("listen ") for line in inside):
+                # nginx would take port 80, or 8000, of all addresses of the machine.
+                inside.insert(0, _listen(["80"], made))
+            yield from inside
             yield "}"
             words = []
         elif word != ";":
@@ -127,7 +131,8 @@ def _http(root: Path) -> Iterator[str]:
 def _directive(words: list[str], place: _Place, made: Translated) -> Iterator[str]:
     if not words:
         return
-    name, *rest = words
+    # nginx knows its directives in quotes as well.
+    name, *rest = words[0].strip("\"'"), *words[1:]
     if name in _OWN or name in _TEMPORARY:
         return
     if name == "include" and rest:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from meshbox.doors import peer_check
 from meshbox.mesh.envoy import Json
@@ -16,7 +16,9 @@ from meshbox.mesh.envoy_filters.site import INBOUND, ListenerPlace, Site
 __all__ = ["added_listeners", "patched_listener"]
 
 MANAGER = "envoy.filters.network.http_connection_manager"
-_DOOR = [one["name"] for one in peer_check()]
+_DOOR = peer_check()
+_PLACE = frozenset({"name", "address", "additional_addresses", "bind_to_port"})
+"""Of a listener, what its place in the sandbox is made of."""
 
 Hit = Callable[[Patch], None]
 """Told of each patch that found what it asks for."""
@@ -79,6 +81,7 @@ def patched_listener(
         hit: Told of each patch that found what it asks for.
     """
     where = site.listener(body)
+    mutual = [chain["transport_socket"] for chain in body.get("filter_chains") or [] if _needs_no_door(chain)]
     meant = [one for one in patches if _meant(one, where)]
     if not meant:
         return body
@@ -88,8 +91,7 @@ def patched_listener(
             return None
         if patch.operation == "MERGE":
             hit(patch)
-            # Its name and address are what its place in the sandbox is made of.
-            body = merged(body, {k: v for k, v in patch.value.items() if k not in ("name", "address")})
+            body = merged(body, {k: v for k, v in patch.value.items() if k not in _PLACE})
     for patch in _of(meant, "LISTENER_FILTER"):
         asked = str(patch.about("listener").get("listenerFilter") or "")
         made = filters_placed(list(body.get("listener_filters") or []), patch, asked)
@@ -105,7 +107,7 @@ def patched_listener(
         if patch.operation == "ADD":
             hit(patch)
             chains.append(copy.deepcopy(patch.value))
-    return _guarded({**body, "filter_chains": chains})
+    return _guarded({**body, "filter_chains": chains}, mutual)
 
 
 def _patched_chain(
@@ -120,8 +122,8 @@ def _patched_chain(
             hit(patch)
             chain = merged(chain, patch.value)
     # Who may come in is no matter of patches: the door stands first whatever is inserted.
-    door = [one for one in chain.get("filters") or [] if one["name"] in _DOOR]
-    filters = [one for one in chain.get("filters") or [] if one["name"] not in _DOOR]
+    door = [one for one in chain.get("filters") or [] if one in _DOOR]
+    filters = [one for one in chain.get("filters") or [] if one not in _DOOR]
     for patch in _merging_last(_of(meant, "NETWORK_FILTER")):
         asked = _name((patch.about("listener").get("filterChain") or {}).get("filter"))
         made = filters_placed(filters, patch, asked)
@@ -158,20 +160,32 @@ def _looked_up(one: Json, extensions: dict[str, Json]) -> Json:
     return {**{k: v for k, v in one.items() if k != "config_discovery"}, "typed_config": known}
 
 
-def _guarded(body: Json) -> Json:
-    """The listener with a door before each chain that asks for no certificate."""
+def _guarded(body: Json, mutual: Sequence[Json] = ()) -> Json:
+    """The listener with a door before each chain that asks for no certificate of a workload.
+
+    Args:
+        body: The listener.
+        mutual: The transports that do: those of the mesh. Whom a patch's own would trust nobody has looked at.
+    """
     if body.get("bind_to_port") is False or "pipe" in (body.get("address") or {}):
         return body
-    found = {**body, "filter_chains": [_behind_door(chain) for chain in body.get("filter_chains") or []]}
+    found = {**body, "filter_chains": [_behind_door(chain, mutual) for chain in body.get("filter_chains") or []]}
     if body.get("default_filter_chain"):
-        found["default_filter_chain"] = _behind_door(body["default_filter_chain"])
+        found["default_filter_chain"] = _behind_door(body["default_filter_chain"], mutual)
     return found
 
 
-def _behind_door(chain: Json) -> Json:
+def _has_door(chain: Json) -> bool:
+    return bool((chain.get("filters") or [])[: len(_DOOR)] == _DOOR)
+
+
+def _needs_no_door(chain: Json) -> bool:
     context = (chain.get("transport_socket") or {}).get("typed_config") or {}
-    names = [_name(one) for one in chain.get("filters") or []]
-    if context.get("require_client_certificate") or names[: len(_DOOR)] == _DOOR:
+    return bool(context.get("require_client_certificate")) and not _has_door(chain)
+
+
+def _behind_door(chain: Json, mutual: Sequence[Json]) -> Json:
+    if _has_door(chain) or chain.get("transport_socket") in mutual:
         return chain
     return {**chain, "filters": [*peer_check(), *(chain.get("filters") or [])]}
 

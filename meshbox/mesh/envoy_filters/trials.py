@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 _MOST = 512
 _LONGEST = 60.0
-"""Seconds that Envoy may take to read a configuration; what takes longer is left to the proxies."""
+"""Seconds that Envoy may take to read a configuration: a script in it may never end, and would stop a proxy."""
 
 _MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 _ROUTER = {
@@ -191,7 +191,9 @@ class Trials:
     async def _ask(self, candidates: list[Candidate]) -> str:
         try:
             return await self._read(candidates)
-        except (OSError, TimeoutError, LabError) as error:
+        except TimeoutError:
+            return f"it was not read within {_LONGEST:g} seconds"
+        except (OSError, LabError) as error:
             # Nobody can say: the proxies themselves will.
             log.warning("patched resources are not tried before proxies get them: %s", error)
             return ""

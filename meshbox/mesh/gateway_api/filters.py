@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from meshbox.contracts import View
 from meshbox.mesh.gateway_api.backends import Backends
 from meshbox.mesh.gateway_api.faults import Fault, RouteFault, joined
+from meshbox.mesh.istio_validation.texts import header_value_problem
 
 if TYPE_CHECKING:
     from labkit.ground.typed import virtual_services as api
@@ -24,11 +25,23 @@ def _unsupported(filter_type: str) -> RouteFault:
     return RouteFault("InvalidFilter", f'unsupported filter type "{filter_type}"')
 
 
+def _sound(value: object) -> str:
+    """A text for a header or a path; one that Envoy does not take would cost all routes at its place their table.
+
+    Raises:
+        RouteFault: it is none.
+    """
+    text = str(value or "")
+    if odd := header_value_problem(text, legacy=True):
+        raise RouteFault("InvalidFilter", odd)
+    return text
+
+
 def _headers(entries: Iterable[View] | None) -> dict[str, str]:
     """Names in lower case; of several entries of one name the first counts."""
     found: dict[str, str] = {}
     for entry in entries or ():
-        found.setdefault(str(entry["name"]).lower(), str(entry["value"]))
+        found.setdefault(str(entry["name"]).lower(), _sound(entry["value"]))
     return found
 
 
@@ -129,9 +142,9 @@ def _rewrite(rewrite: View) -> api.HTTPRewrite:
     path = rewrite.get("path") or {}
     if path.get("type") == "ReplacePrefixMatch":
         # "/" takes the prefix away.
-        found["uri"] = str(path.get("replacePrefixMatch") or "").removesuffix("/") or "/"
+        found["uri"] = _sound(path.get("replacePrefixMatch")).removesuffix("/") or "/"
     elif path.get("type") == "ReplaceFullPath":
-        found["uriRegexRewrite"] = {"match": "/.*", "rewrite": str(path.get("replaceFullPath") or "")}
+        found["uriRegexRewrite"] = {"match": "/.*", "rewrite": _sound(path.get("replaceFullPath"))}
     if rewrite.get("hostname"):
         found["authority"] = str(rewrite["hostname"])
     return found
@@ -149,9 +162,9 @@ def _redirect(redirect: View) -> api.HTTPRedirect:
         found["derivePort"] = "FROM_PROTOCOL_DEFAULT" if redirect.get("scheme") else "FROM_REQUEST_PORT"
     path = redirect.get("path") or {}
     if path.get("type") == "ReplaceFullPath":
-        found["uri"] = str(path.get("replaceFullPath") or "")
+        found["uri"] = _sound(path.get("replaceFullPath"))
     elif path.get("type") == "ReplacePrefixMatch":
-        found["uri"] = PREFIX + str(path.get("replacePrefixMatch") or "")
+        found["uri"] = PREFIX + _sound(path.get("replacePrefixMatch"))
     return found
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from meshbox.contracts import View
 from meshbox.mesh.gateway_api.backends import Backends, counted
-from meshbox.mesh.gateway_api.faults import Fault, joined
+from meshbox.mesh.gateway_api.faults import Fault, RouteFault, joined
 from meshbox.mesh.gateway_api.filters import apply_filters, header_filters
+from meshbox.mesh.istio_validation.texts import regex_problem
 
 if TYPE_CHECKING:
     from labkit.ground.typed import virtual_services as api
@@ -107,6 +108,10 @@ def _match(kind: str, match: View) -> api.HTTPMatchRequest:
             found["queryParams"] = parameters
         if match.get("method"):
             found["method"] = {"exact": str(match["method"])}
+    for where, text in (("path", uri), *found.get("headers", {}).items(), *found.get("queryParams", {}).items()):
+        # Envoy would refuse the table of all routes at this place for it, whoever wrote them.
+        if odd := regex_problem(text["regex"], where) if "regex" in text else "":
+            raise RouteFault("UnsupportedValue", odd)
     return found
 
 

@@ -18,6 +18,8 @@ __all__ = ["check", "pool"]
 _LEVEL = ("outlierDetection", "connectionPool", "loadBalancer", "tls")
 _PARTS = (*_LEVEL, "portLevelSettings", "tunnel", "proxyProtocol")
 _LARGEST_TABLE = 5000011
+_LARGEST_RING, _LONGEST_SNI = 8388608, 255
+"""Envoy's limits: of one cluster beyond them it refuses all that a proxy is told of clusters."""
 
 
 def check(obj: Obj, problems: Problems) -> None:
@@ -145,15 +147,22 @@ def _balancer(balancer: Json | None, problems: Problems, *, ejects: bool) -> Non
 def _hash(ring: Json | None, problems: Problems) -> None:
     if ring is None:
         return
+    for least in (ring.get("minimumRingSize"), (ring.get("ringHash") or {}).get("minimumRingSize")):
+        problems.require(_number(least) <= _LARGEST_RING, f"minimumRingSize must be at most {_LARGEST_RING}")
+    odd = texts.header_value_problem(str(ring.get("httpHeaderName") or ""), legacy=True)
+    problems.require(not odd, odd)
     cookie = ring.get("httpCookie")
     if cookie is not None:
         problems.require(cookie.get("name"), "name required for HttpCookie")
+        problems.require(not str(cookie.get("ttl") or "").startswith("-"), "ttl of HttpCookie must not be negative")
         if problems.legacy:
             problems.require(cookie.get("ttl") is not None, "ttl required for HttpCookie")
         names: set[str] = set()
         for attribute in cookie.get("attributes") or []:
             name = (attribute or {}).get("name") or ""
             problems.require(name, "cookie attribute name cannot be empty")
+            odd = texts.header_value_problem(f"{name}{(attribute or {}).get('value') or ''}", legacy=True)
+            problems.require(not odd, odd)
             if name in names:
                 problems.error(f"duplicate cookie attribute name: {name}")
             names.update([name] if name else [])
@@ -178,15 +187,17 @@ def _number(value: Any) -> int:
 
 
 def _is_prime(number: int) -> bool:
-    """As Envoy decides it."""
+    """As Envoy decides it; of numbers beyond the largest table, refused anyhow, as far as is quickly known."""
+    largest = min(number, _LARGEST_TABLE)
     if 0 < number < 4:
         return True
-    return number % 2 == 1 and all(number % factor for factor in range(3, int(number**0.5) + 1, 2))
+    return number % 2 == 1 and all(number % factor for factor in range(3, int(largest**0.5) + 1, 2))
 
 
 def _client_tls(tls: Json | None, problems: Problems) -> None:
     if tls is None:
         return
+    problems.require(len(str(tls.get("sni") or "")) <= _LONGEST_SNI, f"sni must have at most {_LONGEST_SNI} characters")
     mode = tls.get("mode")
     credential = tls.get("credentialName")
     if tls.get("insecureSkipVerify"):

@@ -20,6 +20,7 @@ __all__ = ["UNIX", "Problems"]
 
 UNIX = "unix://"
 """How the address of a Unix socket begins."""
+_LONGEST_PATH = 107
 
 _PROTOCOLS = {
     "tcp", "udp", "grpc", "grpc-web", "http", "http_proxy", "http2", "https", "tls", "mongo", "redis", "mysql", "hbone",
@@ -104,6 +105,9 @@ class Problems:
             self.error("unix address must not be empty")
         elif not path.startswith("@") and (not path.startswith("/") or path.endswith("/")):
             self.error(f"{path} is not an absolute path to a file")
+        elif len(path.encode()) > _LONGEST_PATH:
+            # No socket can be there, and Envoy refuses all that a proxy is told of clusters for it.
+            self.error(f"unix address must have at most {_LONGEST_PATH} bytes")
 
     def protocol(self, name: Any) -> None:
         """A protocol's name; none is one as well, today."""

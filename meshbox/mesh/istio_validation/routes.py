@@ -160,6 +160,7 @@ def _share(percentage: Json | None, words: str, problems: Problems) -> None:
 def _redirect(redirect: Json | None, problems: Problems) -> None:
     if redirect is None:
         return
+    _of_one_line(redirect, problems)
     asked = redirect.get("uri") or redirect.get("authority")
     if problems.legacy:
         if not asked:
@@ -210,9 +211,17 @@ def _retries(retries: Json | None, problems: Problems) -> None:
         problems.duration(retries["backoff"])
 
 
+def _of_one_line(place: Json, problems: Problems) -> None:
+    """Istio lets a line's end through, for which Envoy refuses the table of all routes of a port."""
+    for value in (place.get("uri"), place.get("authority")):
+        odd = texts.header_value_problem(str(value or ""), legacy=True)
+        problems.require(not odd, odd)
+
+
 def _rewrite(rewrite: Json | None, problems: Problems) -> None:
     if rewrite is None:
         return
+    _of_one_line(rewrite, problems)
     regex = rewrite.get("uriRegexRewrite")
     if problems.legacy:
         problems.require(rewrite.get("uri") or rewrite.get("authority"), "rewrite must specify URI, authority, or both")

@@ -163,7 +163,9 @@ def _match(match: Json, problems: Problems) -> None:
     problems.string_match(match.get("uri"), "uri", prefix=False)
     for section in ("scheme", "method", "authority"):
         problems.string_match(match.get(section), section)
-    for _, value in sorted((match.get("queryParams") or {}).items()):
+    for name, value in sorted((match.get("queryParams") or {}).items()):
+        # Envoy refuses the table of all routes of a port for it.
+        problems.require(name, "query parameter name cannot be empty")
         problems.string_match(value, "queryParams")
 
 
