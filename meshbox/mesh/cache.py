@@ -14,6 +14,7 @@ from functools import partial
 
 from meshbox.contracts import Event, Obj, Objects
 from meshbox.following import follow
+from meshbox.mesh.denials import stand_in
 from meshbox.mesh.identities import CITADEL_TYPE, TRUST
 from meshbox.mesh.istio_validation.problems import Problems
 from meshbox.mesh.istio_validation.verdicts import Verdicts
@@ -148,6 +149,10 @@ class ObjectCache:
             self._admit(keys[half:], now, before, trouble)
         elif (obj := now[keys[0]]) is not None:
             self._left_out[keys[0]] = obj
+            denying, meaning = stand_in(keys[0][0], obj)
+            if before[keys[0]] is None and denying is not None:
+                self._put(keys[0], denying)
+                problem = f"{problem}; {meaning}"
             if self._told.get(keys[0]) != problem:
                 self._told[keys[0]] = problem
                 self._warn(obj, f"cannot be translated for proxies: {problem}")
@@ -193,6 +198,8 @@ class ObjectCache:
             known.pop(key, None)
         elif self._usable(resource, event.object, before):
             known[key] = event.object
+        elif before is None and (denying := stand_in(resource, event.object)[0]) is not None:
+            known[key] = denying
         now = known.get(key)
         if (before and _matters(resource, before)) == (now and _matters(resource, now)):
             return
@@ -219,7 +226,7 @@ class ObjectCache:
                 self._warn(obj, problem)
         if not problems.errors:
             return True
-        kept = "the version before stays in force" if before is not None else "it is left out"
+        kept = "the version before stays in force" if before is not None else stand_in(resource, obj)[1]
         self._warn(obj, f"configuration is invalid, {kept}: {problems.text().strip()}")
         return False
 
