@@ -40,7 +40,7 @@ def main() -> int:
     data.mkdir(exist_ok=True)
     os.chdir(data)
     # The last of two settings holds.
-    own = ["--port", "0", "--unixsocket", _SOCKET, "--daemonize", "no", "--dir", str(data)]
+    own = ["--port", "0", "--tls-port", "0", "--unixsocket", _SOCKET, "--daemonize", "no", "--dir", str(data)]
     # Where it would listen besides, nobody would stand before it.
     own += ["--cluster-enabled", "no"]
     print(f"redis is this machine's own, on port {port}", flush=True)

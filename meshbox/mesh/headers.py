@@ -17,7 +17,8 @@ __all__ = ["headers_fields", "literal", "set_authority"]
 # The operators a learner may rightly use in a header's value. An unknown one, or a lone "%", would make Envoy refuse
 # the whole route table, so it is sent as the text it is.
 _OPERATOR = re.compile(
-    r"%%|%(?:(?:REQ|RESP|DYNAMIC_METADATA|UPSTREAM_METADATA|PER_REQUEST_STATE)\([^()%]*\)(?::\d+)?"
+    r"%%|%(?:(?:REQ|RESP)\([^()%?]*(?:\?[^()%?]*)?\)(?::\d+)?"
+    r"|(?:DYNAMIC_METADATA|UPSTREAM_METADATA|PER_REQUEST_STATE)\([^()%]*\)(?::\d+)?"
     r"|PROTOCOL|REQUEST_DURATION|RESPONSE_DURATION|RESPONSE_CODE|RESPONSE_FLAGS|HOSTNAME|ROUTE_NAME"
     r"|START_TIME(?:\([^()]*\))?|(?:DOWNSTREAM|UPSTREAM)_(?:LOCAL|REMOTE)_(?:ADDRESS|PORT|ADDRESS_WITHOUT_PORT)"
     r"|DOWNSTREAM_PEER_(?:URI_SAN|SUBJECT|ISSUER|SERIAL|FINGERPRINT_256)|UPSTREAM_HOST|UPSTREAM_CLUSTER"

@@ -14,6 +14,7 @@ import re
 import socket
 import ssl
 from collections.abc import Callable, Hashable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -39,6 +40,9 @@ log = logging.getLogger(__name__)
 
 REFRESH = 1200.0
 """Seconds after which keys are fetched again."""
+
+_AT_ONCE = 4
+"""Key sets that are fetched at a time."""
 
 AGAIN, LONGEST_PAUSE = 1.0, 60.0
 """Seconds until what failed is tried again; doubled each time."""
@@ -88,6 +92,8 @@ class KeyFetcher:
         self._component = component
         self._sources: dict[str, _Source] = {}
         self.keys: dict[str, str] = {}
+        # Of its own: whoever answers a byte at a time must not hold the threads that others need.
+        self._threads = ThreadPoolExecutor(_AT_ONCE, "jwks")
 
     def follow(self) -> None:
         """Fetch what is asked for now, and forget what is not."""
@@ -119,12 +125,13 @@ class KeyFetcher:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _keep(self, place: str, source: _Source) -> None:
-        pause = AGAIN
+        pause, loop = AGAIN, asyncio.get_running_loop()
         while True:
             try:
-                keys = await asyncio.to_thread(fetch, self._snapshot(), place, source.wait)
+                keys = await loop.run_in_executor(self._threads, fetch, self._snapshot(), place, source.wait)
             except (OSError, ValueError, reading.ReadingError) as error:
                 problem = _words(error)
                 if _PUBLISHED.fullmatch(place) and place not in self.keys:

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from meshbox.mesh.headers import literal
+
 from .objects import istio
 from .test_mesh_hosts import V1, V3, Json
 from .test_mesh_routes import routes
@@ -279,3 +281,8 @@ def test_a_route_says_what_it_is_and_whose(rule: Json, operation: str) -> None:
     assert found["decorator"] == {"operation": operation}
     config = "/apis/networking.istio.io/v1alpha3/namespaces/bookinfo/virtual-service/reviews"
     assert found["metadata"] == {"filter_metadata": {"istio": {"config": config}}}
+
+
+def test_an_operator_that_envoy_would_refuse_means_itself() -> None:
+    assert literal("%REQ(a?b)%") == "%REQ(a?b)%"
+    assert literal("%REQ(a?b?c)%") == "%%REQ(a?b?c)%%"
