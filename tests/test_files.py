@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
 import os
 import resource
@@ -136,3 +137,14 @@ def test_writing_and_reading_leave_nothing_open(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="is not a file"):
             files.read(tmp_path / "pipe")
     assert len(os.listdir("/proc/self/fd")) < len(before) + 5
+
+
+def test_a_lock_is_its_owners_alone(tmp_path: Path) -> None:
+    lock = tmp_path / "new" / "a.lock"
+    with files.alone(lock):
+        other = os.open(lock, os.O_RDWR)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        assert (lock.stat().st_mode & 0o777, lock.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(other)

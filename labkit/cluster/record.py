@@ -8,7 +8,6 @@ kube-system's: the name of a cluster that no renamed context and no other kubeco
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import secrets
 import time
@@ -108,9 +107,7 @@ def changing(place: Path, uid: str) -> Iterator[Record]:
     """
     with contextlib.ExitStack() as held:
         try:
-            place.mkdir(parents=True, exist_ok=True, mode=0o700)
-            lock = held.enter_context((place / f"{_FILE}.lock").open("w"))
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            held.enter_context(files.alone(place / f"{_FILE}.lock"))
         except OSError as error:
             raise _not_kept(place, error) from error
         record = load(place, uid) or Record(uid)

@@ -4,10 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -129,14 +126,6 @@ def _read() -> tuple[dict[str, str], str]:
     return sound, f"What was chosen is damaged and counts no more: {path}; `course.choose(…)` keeps it anew."
 
 
-@contextlib.contextmanager
-def _alone() -> Iterator[None]:
+def _alone() -> contextlib.AbstractContextManager[None]:
     """Who changes one of the two words keeps the other, also when somebody else changes that at the same moment."""
-    path = file().with_suffix(".lock")
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
+    return files.alone(file().with_suffix(".lock"))

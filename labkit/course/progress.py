@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import secrets
 from collections.abc import Iterator
@@ -163,9 +162,7 @@ class Progress:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """While no other process changes the file."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with (self.folder / "progress.json.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with files.alone(self.folder / "progress.json.lock"):
             yield
 
 

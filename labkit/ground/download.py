@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from labkit.ground import archives, transfer
+from labkit.ground import archives, files, transfer
 from labkit.ground.errors import ReleaseError
 from labkit.ground.transfer import Patience
 
@@ -68,13 +67,11 @@ def unpacked(
 
 @contextmanager
 def _alone(lock: Path) -> Iterator[None]:
-    try:
-        lock.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file = lock.open("w")
-    except OSError as error:
-        raise ReleaseError(
-            f"{lock.parent} cannot be written: {error.strerror}", next_step="Set LABKIT_HOME to a folder of yours."
-        ) from None
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with ExitStack() as held:
+        try:
+            held.enter_context(files.alone(lock))
+        except OSError as error:
+            raise ReleaseError(
+                f"{lock.parent} cannot be written: {error.strerror}", next_step="Set LABKIT_HOME to a folder of yours."
+            ) from None
         yield

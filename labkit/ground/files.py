@@ -8,13 +8,14 @@ full disk, `kill -9`, a power cut.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["MOST_BYTES", "aside", "create", "read", "write"]
+__all__ = ["MOST_BYTES", "alone", "aside", "create", "read", "write"]
 
 MOST_BYTES = 8 << 20
 """Bytes that a file read here has at most; what is longer was not written by us."""
@@ -112,6 +113,22 @@ def _whole(path: Path, content: bytes, mode: int, lasting: bool) -> Iterator[Pat
     finally:
         with contextlib.suppress(OSError):
             fresh.unlink()
+
+
+@contextlib.contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """While no other process holds `lock`, a file for this alone; it and its folder are made where there are none.
+
+    Raises:
+        OSError: it cannot be made or opened.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _sync(folder: Path) -> None:
