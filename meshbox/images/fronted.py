@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from labkit.ground.web import real_port
+from meshbox.images.children import started
 
 __all__ = ["run"]
 
@@ -48,7 +49,7 @@ def run(argv: Sequence[str], ports: Mapping[int, str], *, introduced: bool = Fal
         except OSError as error:
             print(f"cannot listen on port {port}: {error.strerror}", file=sys.stderr)
             return 1
-    server = subprocess.Popen(list(argv))
+    server = started(argv)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.send_signal(stop))
     for listener, name in listeners:

@@ -7,11 +7,14 @@ import asyncio
 import shutil
 from pathlib import Path
 
+import psutil
 import pytest
 
 from labkit.ground.client import send
 from meshbox.images.nginx.configuration import ConfigurationError, translate
 from tests.node.conftest import Cluster
+
+from .test_samples import probed
 
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 has_nginx = pytest.mark.skipif(shutil.which("nginx", path=PATH) is None, reason="the package nginx-light is not there")
@@ -48,6 +51,23 @@ async def test_nginx_plays_the_configuration_that_is_mounted(cluster: Cluster) -
     assert '"GET /whoami HTTP/1.1" 200' in await cluster.log("web")
     code, _, said = await cluster.exec(["nginx", "-t"], "web")
     assert (code, "test is successful" in said) == (0, True)
+
+
+@has_nginx
+async def test_no_server_outlives_the_door_before_it(cluster: Cluster) -> None:
+    cluster.pod("web", probed("nginx:1.27", 80))
+    await cluster.until(lambda: cluster.ready("web"))
+    home = str(cluster.settings.home)
+
+    def servers() -> list[psutil.Process]:
+        return [one for one in psutil.process_iter(["cmdline"]) if f"{home}/" in " ".join(one.info["cmdline"] or ())]
+
+    [nginx] = [one for one in servers() if "nginx.pid" in " ".join(one.cmdline())]
+    door = nginx.parent()
+    assert door is not None
+    door.kill()
+    await cluster.until(lambda: not nginx.is_running() or nginx.status() == psutil.STATUS_ZOMBIE, "nginx ends too")
+    await cluster.until(lambda: cluster.container("web")["restartCount"] == 1 and cluster.ready("web"), "a new one")
 
 
 @has_redis

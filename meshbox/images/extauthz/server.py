@@ -3,18 +3,16 @@
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 import json
 import os
-import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 from labkit.ground.web import App, Request, Response, listen, serve
+from meshbox.images.children import end_with, started
 from meshbox.images.extauthz import messages
 
 __all__ = ["asked_by_grpc", "asked_by_http", "main"]
@@ -87,10 +85,6 @@ def _flags() -> dict[str, str]:
     return found
 
 
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-
-
 def main() -> int:
     """Entry of the ext-authz image."""
     flags = _flags()
@@ -104,8 +98,8 @@ def main() -> int:
     children: list[subprocess.Popen[bytes]] = []
 
     def start() -> None:
-        children.append(subprocess.Popen(command, preexec_fn=_die_with_parent))
-        threading.Thread(target=_end_with, args=(children[0],), daemon=True).start()
+        children.append(started(command))
+        end_with(children[0], "the gRPC server")
         _log(f"Starting gRPC server at [::]:{flags['grpc']}")
         _log(f"Starting HTTP server at [::]:{flags['http']}")
 
@@ -114,9 +108,3 @@ def main() -> int:
         child.terminate()
         child.wait()
     return code
-
-
-def _end_with(child: subprocess.Popen[bytes]) -> None:
-    code = child.wait()
-    print(f"the gRPC server ended with code {code}", file=sys.stderr, flush=True)
-    os._exit(code if code > 0 else 1)

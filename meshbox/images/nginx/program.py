@@ -105,6 +105,7 @@ def main() -> int:
     os.chdir(run)
     Path("played.conf").write_text(made.text)
     # Root's nginx would serve as somebody who may not read the pod's folder.
+    # One process alone: workers would outlive a master that is killed.
     rights = "user root; " if os.geteuid() == 0 else ""
     line = [nginx, "-p", f"{run}/", "-c", f"{run}/played.conf"]
     setting = f"{rights}pid {run}/nginx.pid;"
@@ -113,4 +114,6 @@ def main() -> int:
         ends = ["-s", sys.argv[sys.argv.index("-s") + 1]]
     if ends:
         return subprocess.run([*line, "-g", setting, *ends], check=False).returncode
-    return fronted.run([*line, "-g", f"{setting} daemon off;"], made.ports, introduced=True, stop=signal.SIGQUIT)
+    return fronted.run(
+        [*line, "-g", f"{setting} daemon off; master_process off;"], made.ports, introduced=True, stop=signal.SIGQUIT
+    )

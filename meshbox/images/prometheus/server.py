@@ -9,11 +9,9 @@ through which Prometheus itself goes out: to what there is to scrape, and to sid
 from __future__ import annotations
 
 import base64
-import ctypes
 import json
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -26,6 +24,7 @@ from labkit.ground import config, files, reading
 from labkit.ground.client import send
 from labkit.ground.guard import new_secret
 from labkit.ground.web import App, Request, Response, json_response, serve
+from meshbox.images.children import end_with, started
 from meshbox.images.cluster import Cluster
 from meshbox.images.guarded import guarded
 from meshbox.images.prometheus.adapt import Surroundings, adapt
@@ -170,10 +169,6 @@ def _free_port(address: str) -> int:
         return int(probe.getsockname()[1])
 
 
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-
-
 def _watch_source(pod: _Pod) -> None:
     """Adapt anew whenever the ConfigMap's file changes; whoever asks for a reload then gets the new one."""
     seen = pod.source.stat().st_mtime_ns
@@ -215,9 +210,9 @@ def main() -> int:
 
     def start() -> None:
         # Not before the door is open: what Prometheus cannot find at once it looks for a second later.
-        children.append(subprocess.Popen(command, preexec_fn=_die_with_parent))
+        children.append(started(command))
         threading.Thread(target=_watch_source, args=(pod,), daemon=True).start()
-        threading.Thread(target=_end_with, args=(children[0],), daemon=True).start()
+        end_with(children[0], "prometheus")
 
     block = ".".join(pod.hidden.split(".")[:2]) + "."
     app = door(forward(pod.hidden, port, password), discovery(Cluster.of_pod(RESOURCES)), scrapes(block))
@@ -226,12 +221,6 @@ def main() -> int:
         child.terminate()
         child.wait()
     return code
-
-
-def _end_with(child: subprocess.Popen[bytes]) -> None:
-    code = child.wait()
-    print(f"prometheus ended with code {code}", file=sys.stderr, flush=True)
-    os._exit(code if code > 0 else 1)
 
 
 if __name__ == "__main__":

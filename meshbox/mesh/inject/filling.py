@@ -7,7 +7,6 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from labkit.ground.numbers import whole
 from meshbox.contracts import Obj
 from meshbox.mesh.inject.annotations import integer
 from meshbox.mesh.inject.proxy_config import told
@@ -78,11 +77,6 @@ class Filling:
     def status_port(self) -> str:
         """The port of the proxy's agent."""
         return self.said("status.sidecar.istio.io/port", "proxy.statusPort", 15020)
-
-    @property
-    def status_number(self) -> int:
-        """That port as a number; 0 where it is switched off."""
-        return whole(self.status_port) or 0
 
     @property
     def metadata(self) -> list[Obj]:

@@ -10,7 +10,7 @@ from meshbox.mesh.envoy import Json
 from meshbox.mesh.istio_validation.problems import Problems
 from meshbox.mesh.istio_validation.texts import quoted
 
-__all__ = ["attached", "exported", "labels_selected", "selected"]
+__all__ = ["attached", "exported", "labels_selected", "selected", "workloads_selected"]
 
 _TARGETS = (
     ("", "Service"),
@@ -74,6 +74,18 @@ def labels_selected(labels: Mapping[str, Any] | None, problems: Problems) -> Non
         problems.require(key, f"empty key is not supported in selector: {shown}")
         if "*" in key or "*" in str(value):
             problems.error(f"wildcard is not supported in selector: {shown}")
+
+
+def workloads_selected(selector: Json, what: str, problems: Problems) -> bool:
+    """A `workloadSelector` of `what`, in Istio's words for it; whether all was well so far."""
+    labels_selected(selector.get("labels"), problems)
+    if problems.errors:
+        return False
+    if not selector.get("labels"):
+        problems.warn(
+            f"{what}: workload selector specified without labels, will be applied to all services in namespace"
+        )
+    return True
 
 
 def selected(selector: Json | None, problems: Problems) -> None:

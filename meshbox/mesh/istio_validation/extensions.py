@@ -9,7 +9,7 @@ from typing import Any
 from meshbox.contracts import Obj
 from meshbox.mesh.envoy import Json
 from meshbox.mesh.istio_validation import texts
-from meshbox.mesh.istio_validation.attachment import attached, labels_selected, selected
+from meshbox.mesh.istio_validation.attachment import attached, selected, workloads_selected
 from meshbox.mesh.istio_validation.problems import Problems
 from meshbox.mesh.istio_validation.texts import quoted
 from meshbox.mesh.istio_validation.urls import scheme
@@ -57,13 +57,8 @@ def envoy_filter(obj: Obj, problems: Problems) -> None:
     problems.warn("EnvoyFilter exposes internal implementation details that may change at any time. Prefer other APIs "
                   "if possible, and exercise extreme caution, especially around upgrades.")  # fmt: skip
     selector = spec.get("workloadSelector")
-    if selector is not None:
-        labels_selected(selector.get("labels"), problems)
-        if problems.errors:
-            return
-        if not selector.get("labels"):
-            problems.warn("Envoy filter: workload selector specified without labels, will be applied to all services "
-                          "in namespace")  # fmt: skip
+    if selector is not None and not workloads_selected(selector, "Envoy filter", problems):
+        return
     for patch in spec.get("configPatches") or []:
         said = _patch(patch or {}, problems)
         problems.require(not said, f"Envoy filter: {said}")

@@ -9,7 +9,7 @@ from labkit.ground.names import is_ip
 from meshbox.contracts import Obj
 from meshbox.mesh.envoy import Json
 from meshbox.mesh.istio_validation import texts
-from meshbox.mesh.istio_validation.attachment import exported, labels_selected
+from meshbox.mesh.istio_validation.attachment import exported, workloads_selected
 from meshbox.mesh.istio_validation.gateway import HTTP, TLS
 from meshbox.mesh.istio_validation.problems import UNIX, Problems
 from meshbox.mesh.istio_validation.texts import quoted
@@ -28,13 +28,8 @@ def check(obj: Obj, problems: Problems) -> None:
     hosts, ports = spec.get("hosts") or [], [port or {} for port in spec.get("ports") or []]
     resolution = spec.get("resolution") or "NONE"
     selector = spec.get("workloadSelector")
-    if selector is not None and not problems.legacy:
-        labels_selected(selector.get("labels"), problems)
-        if problems.errors:
-            return
-        if not selector.get("labels"):
-            problems.warn("service entry: workload selector specified without labels, will be applied to all services "
-                          "in namespace")  # fmt: skip
+    if selector is not None and not problems.legacy and not workloads_selected(selector, "service entry", problems):
+        return
     if selector is not None and spec.get("endpoints") is not None:
         problems.error("only one of WorkloadSelector or Endpoints is allowed in Service Entry")
     problems.require(hosts, "service entry must have at least one host")

@@ -8,7 +8,7 @@ import re
 from meshbox.contracts import Obj
 from meshbox.mesh.envoy import Json
 from meshbox.mesh.istio_validation import gateway
-from meshbox.mesh.istio_validation.attachment import labels_selected
+from meshbox.mesh.istio_validation.attachment import workloads_selected
 from meshbox.mesh.istio_validation.destination_rule import pool
 from meshbox.mesh.istio_validation.problems import UNIX, Problems
 from meshbox.mesh.istio_validation.routes import destination
@@ -25,13 +25,8 @@ def check(obj: Obj, problems: Problems) -> None:
         _legacy(spec, problems)
         return
     selector = spec.get("workloadSelector")
-    if selector is not None:
-        labels_selected(selector.get("labels"), problems)
-        if problems.errors:
-            return
-        if not selector.get("labels"):
-            problems.warn("sidecar: workload selector specified without labels, will be applied to all services in "
-                          "namespace")  # fmt: skip
+    if selector is not None and not workloads_selected(selector, "sidecar", problems):
+        return
     ingress, egress = spec.get("ingress") or [], spec.get("egress") or []
     policy, inbound = spec.get("outboundTrafficPolicy"), spec.get("inboundConnectionPool")
     if not egress and not ingress and policy is None and inbound is None:
