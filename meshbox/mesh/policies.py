@@ -146,7 +146,7 @@ def cluster_fields(
     if keepalives:
         merged = {key: value for one in keepalives for key, value in _keepalive(one).items()}
         fields["upstream_connection_options"] = {"tcp_keepalive": merged}
-    options = _protocol(port, http, mesh)
+    options = _protocol(port, policy, mesh)
     if names:
         options["upstream_http_protocol_options"] = names
     if common := _http_common(tcp, http):
@@ -184,17 +184,32 @@ def _retry_budget(budget: api.TrafficPolicyRetryBudget) -> Json:
     }
 
 
-def _protocol(port: Port, http: api.HTTPSettings, mesh: MeshConfig) -> Json:
+def speaks_http2(port: Port, policy: api.TrafficPolicy, mesh: MeshConfig) -> bool:
+    """Whether a host is called with HTTP/2, whatever its callers speak.
+
+    Args:
+        port: Its port.
+        policy: What holds for it.
+        mesh: The mesh's settings.
+    """
+    http = (policy.get("connectionPool") or {}).get("http") or {}
+    if http.get("useClientProtocol"):
+        return False
     wanted = http.get("h2UpgradePolicy") or "DEFAULT"
     # A rule may say of any port that HTTP is spoken there; the mesh only speaks of those that are called so.
     upgrade = wanted == "UPGRADE" or (wanted == "DEFAULT" and mesh.h2_upgrade and port.http)
-    if http.get("useClientProtocol") or (port.protocol == "AUTO" and not upgrade):
+    return upgrade or port.protocol in ("HTTP2", "GRPC", "GRPC-WEB")
+
+
+def _protocol(port: Port, policy: api.TrafficPolicy, mesh: MeshConfig) -> Json:
+    http = (policy.get("connectionPool") or {}).get("http") or {}
+    http2 = speaks_http2(port, policy, mesh)
+    if http.get("useClientProtocol") or (port.protocol == "AUTO" and not http2):
         return {"use_downstream_protocol_config": {"http_protocol_options": {}, "http2_protocol_options": {}}}
+    if not http2:
+        return {}
     most = http.get("maxConcurrentStreams")
-    http2: Json = {"max_concurrent_streams": most} if most else {}
-    if port.protocol in ("HTTP2", "GRPC", "GRPC-WEB") or upgrade:
-        return {"explicit_http_config": {"http2_protocol_options": http2}}
-    return {}
+    return {"explicit_http_config": {"http2_protocol_options": {"max_concurrent_streams": most} if most else {}}}
 
 
 def _load_balancer(policy: api.TrafficPolicy, *, legacy: bool) -> Json:

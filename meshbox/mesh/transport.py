@@ -10,6 +10,7 @@ from labkit.ground.names import is_ip
 from meshbox.mesh.envoy import Json, extension, xds_source
 from meshbox.mesh.mesh_config import MeshConfig
 from meshbox.mesh.model import Port, Service
+from meshbox.mesh.policies import speaks_http2
 
 if TYPE_CHECKING:
     from labkit.ground.typed.destination_rules import ClientTLS, TrafficPolicy
@@ -91,8 +92,9 @@ def _sans(names: Iterable[str], san_type: str = "") -> list[Json]:
     return found
 
 
-def _istio_mutual(service: Service, port: Port, subset: str, names: list[str], server: str = "") -> Json:
-    http2 = port.protocol in ("HTTP2", "GRPC", "GRPC-WEB")
+def _istio_mutual(
+    service: Service, port: Port, subset: str, names: list[str], server: str = "", *, http2: bool
+) -> Json:
     return extension(
         _TLS,
         _UPSTREAM,
@@ -135,12 +137,13 @@ def upstream(
     tls = policy.get("tls") or {}
     mode = tls.get("mode") or ("DISABLE" if tls else "")
     names = list(tls.get("subjectAltNames") or []) or _identities(service, port)
+    http2 = speaks_http2(port, policy, mesh)
     if mode == "ISTIO_MUTUAL":
-        return {"transport_socket": _istio_mutual(service, port, subset, names, tls.get("sni") or "")}
+        return {"transport_socket": _istio_mutual(service, port, subset, names, tls.get("sni") or "", http2=http2)}
     if mode in ("SIMPLE", "MUTUAL"):
         if tls.get("credentialName") and not credentials:
             return {}
-        return {"transport_socket": _originate(service, port, tls, legacy=legacy)}
+        return {"transport_socket": _originate(service, port, tls, legacy=legacy, http2=http2)}
     if mode == "DISABLE" or not mesh.auto_mtls or service.external or service.resolution == "NONE":
         return {}
     return {
@@ -148,7 +151,7 @@ def upstream(
             {
                 "name": "tlsMode-istio",
                 "match": {"tlsMode": "istio"},
-                "transport_socket": _istio_mutual(service, port, subset, names),
+                "transport_socket": _istio_mutual(service, port, subset, names, http2=http2),
             },
             {"name": "tlsMode-disabled", "match": {}, "transport_socket": _RAW},
         ]
@@ -227,7 +230,7 @@ def _identities(service: Service, port: Port) -> list[str]:
     return sorted(found - {""})
 
 
-def _originate(service: Service, port: Port, tls: ClientTLS, *, legacy: bool) -> Json:
+def _originate(service: Service, port: Port, tls: ClientTLS, *, legacy: bool, http2: bool) -> Json:
     context: Json = {}
     names = _sans(tls.get("subjectAltNames") or (() if legacy else service.subject_alt_names))
     validation = {"match_typed_subject_alt_names": names} if names else {}
@@ -256,7 +259,7 @@ def _originate(service: Service, port: Port, tls: ClientTLS, *, legacy: bool) ->
             "default_validation_context": validation,
             "validation_context_sds_secret_config": _secret(root),
         }
-    if port.protocol in ("HTTP2", "GRPC", "GRPC-WEB"):
+    if http2:
         context["alpn_protocols"] = ["h2"]
     server = tls.get("sni") or ("" if legacy or service.host.startswith("*") else service.host)
     return extension(_TLS, _UPSTREAM, common_tls_context=context, **({"sni": server} if server else {}))
@@ -281,7 +284,8 @@ def downstream_mutual(*, http: bool, trust_domains: Iterable[str] = (), names: I
                 "default_validation_context": {"match_typed_subject_alt_names": _sans(names) or mesh},
                 "validation_context_sds_secret_config": _secret("ROOTCA"),
             },
-            "alpn_protocols": ["istio-peer-exchange", "h2", "http/1.1"] if http else ["istio-peer-exchange", "istio"],
+            # Of a client that offers none of HTTP's, Envoy sees by its first bytes which one it speaks.
+            "alpn_protocols": ["h2", "http/1.1"] if http else ["istio-peer-exchange", "istio"],
         },
         require_client_certificate=True,
     )
