@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from labkit.ground.errors import ClusterError, SettingError
-from labkit.observe import kiali_figure
+from labkit.observe import layout
 from labkit.observe.kiali import Kiali
 from tests.images.kiali_world import World, kiali
 
@@ -80,7 +80,7 @@ def test_the_figure_goes_from_left_to_right(mesh):
 @pytest.mark.parametrize("edges", [[("a", "b"), ("b", "a")], [("a", "a")], [("a", "b"), ("b", "c"), ("c", "b")]])
 def test_circles_have_columns_too(edges):
     names = sorted({name for edge in edges for name in edge})
-    columns = kiali_figure.layers(names, edges)
+    columns = layout.layers(names, edges)
     assert sorted(columns) == names
     assert columns["a"] == 0 or len(set(columns.values())) > 1
 
