@@ -5,7 +5,7 @@ frames."""
 from labkit.display import code, command, message, show, table
 from labkit.ui.embedding import address_of, embed
 from labkit.ui.files import show_yaml
-from labkit.ui.mesh import MeshMap, mesh
+from labkit.ui.mesh_map import MeshMap, mesh
 from labkit.ui.readiness import ReadinessPanel, ready, watch
 
 __all__ = [

@@ -82,7 +82,8 @@ def test_who_has_no_sidecar_is_known_by_whom_it_calls():
 
 def test_tcp_is_bytes_of_both_ways():
     secure = {"connection_security_policy": "mutual_tls"}
-    sides = [ends("source", "ratings-v2", "mongodb", "mongodb-v1"), ends("destination", "ratings-v2", "mongodb", "mongodb-v1", **secure)]  # fmt: skip
+    both = "ratings-v2", "mongodb", "mongodb-v1"
+    sides = [ends("source", *both), ends("destination", *both, **secure)]
     counted = Counted(
         istio_tcp_sent_bytes_total=[(one, 100.0) for one in sides],
         istio_tcp_received_bytes_total=[(one, 20.0) for one in sides],

@@ -117,7 +117,7 @@ def test_errors_are_told_by_more_than_colour():
 
 def test_colours_are_the_themes_or_those_that_the_colour_blind_tell_apart():
     _, shown = svg(BOXES, CALLS)
-    data = {colour for colour in re.findall(r'(?:stroke|fill)="(#\w+)"', shown.html)}
+    data = set(re.findall(r'(?:stroke|fill)="(#\w+)"', shown.html))
     assert data <= {"#0072b2", "#e69f00", "#009e73", "#d55e00"}
     assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)|src=|@import|<script", shown.html)
     frame = re.findall(r"#[0-9a-f]{3,6}", re.sub(r"var\([^)]*\)", "", shown.html))
