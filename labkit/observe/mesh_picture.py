@@ -16,7 +16,7 @@ from labkit.observe.looks import BAD, DEGRADED, GOOD, TCP
 __all__ = ["Box", "Row", "draw", "label", "spoken"]
 
 _WIDE, _GAP, _APART, _EDGE = 224, 126, 22, 12
-_HEAD, _LINE, _RULE = 28, 26, 15
+_HEAD, _LINE, _RULE, _SAID = 28, 26, 15, 30
 _LETTERS = 38
 """Letters that fit into a box, of rules' size."""
 
@@ -230,11 +230,17 @@ def _edge(
 
 def _said(edge: _Edge, boxes: list[Box], corners: dict[str, tuple[float, float]], edges: list[_Edge]) -> str:
     """The words at an edge: where it is alone, near its caller or near whom it calls."""
-    x, y = _path(edge, boxes, corners)
     several = sum((one.source, one.caller) == (edge.source, edge.caller) for one in edges) > 1
-    part = 0.66 if several else 0.34
+    beside = [one for one in edges if (one.source, one.target) == (edge.source, edge.target)]
+    part = 0.5 if len(beside) > 1 else 0.66 if several else 0.34
     weights = (1 - part) ** 3, 3 * part * (1 - part) ** 2, 3 * part**2 * (1 - part), part**3
-    across, down = (sum(w * p for w, p in zip(weights, line, strict=True)) for line in (x, y))
+    points = [
+        [sum(w * p for w, p in zip(weights, line, strict=True)) for line in _path(one, boxes, corners)]
+        for one in beside
+    ]
+    across = points[0][0]
+    # From one box to another lines are close: their words stand in the same order, one below the other.
+    down = sum(y for _, y in points) / len(points) + _SAID * (beside.index(edge) - (len(beside) - 1) / 2)
     told = enumerate(map(html.escape, _words(edge.total)))
     middle = f'class="said" x="{across:g}" text-anchor="middle"'
     return "".join(f'<text {middle} y="{down - 6 + 14 * number:g}">{words}</text>' for number, words in told)
@@ -269,7 +275,7 @@ def _box(box: Box, corner: tuple[float, float], calls: list[Call]) -> str:
             parts.append(f'<rect x="{x + 10:g}" {bar}/>')
         down += _LINE
         for rule in row.rules:
-            parts.append(_text(rule, x + 10, down + 6, "rule"))
+            parts.append(_text(rule, x + 10, down + 10, "rule"))
             down += _RULE
     return f"<g>{''.join(parts)}</g>"
 

@@ -89,6 +89,16 @@ def test_rates_errors_security_and_rules_are_in_it():
     assert said.count("4.0/s · mTLS") == 2
 
 
+def test_words_at_lines_that_are_close_are_not_on_each_other():
+    wrong = {"500": 1.0}
+    calls = [Call(f"reviews-v{n}", "bookinfo", "ratings", "ratings-v1", "http", 2.0, wrong, 2.0, 2.0) for n in (1, 2)]
+    said = [one for one in svg(BOXES, calls)[0].iter("{http://www.w3.org/2000/svg}text") if one.get("class") == "said"]
+    at = [(float(one.get("x", "")), float(one.get("y", ""))) for one in said]
+    assert len(at) == 4
+    for (x, y), (u, v) in itertools.combinations(at, 2):
+        assert abs(y - v) >= 13 or abs(x - u) > 60, at
+
+
 def test_it_says_the_same_without_being_seen():
     picture, shown = svg(BOXES, CALLS)
     assert picture.get("role") == "img"
