@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from labkit import bookinfo, cluster, ui
+from labkit import bookinfo, ui
 from labkit.observe.prometheus import Prometheus
 from tests.conftest import wait_until
 from tests.e2e.conftest import Shop
@@ -33,29 +33,22 @@ spec:
 """
 
 
-@pytest.fixture(scope="module", autouse=True)
-def chosen(shop: Shop) -> None:
-    cluster.use(cluster.Target(str(shop.sandbox.kubeconfig)))
-
-
 def test_what_is_sent_is_on_the_map(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    # 1.2.2's demo is permissive, and asks for nothing more; today mutual TLS needs no asking.
+    secured = shop.sandbox.release != "1.2.2"
     with bookinfo.traffic(shop.url, 20) as traffic:
 
         def whole() -> bool:
             edges = ui.mesh().edges
-            ways = set(zip(edges["caller"], edges["service"], edges["workload"], strict=True))
-            return ways >= WAYS and not edges["mutual_tls"].isna().any()
+            keys = zip(edges["caller"], edges["service"], edges["workload"], strict=True)
+            found = dict(zip(keys, edges["mutual_tls"], strict=True))
+            # What others did before is in the last minute too.
+            return all(way in found and found[way] is secured for way in WAYS)
 
-        wait_until(whole, 120, "every call of BookInfo on the map")
+        wait_until(whole, 300, "every call of BookInfo on the map")
         seen = ui.mesh()
         assert traffic.running
-    sent = traffic.seen
-    assert set(sent["status"]) == {200}
-    edges = seen.edges.set_index(["caller", "workload"])
-    # 1.2.2's demo is permissive, and asks for nothing more; today mutual TLS needs no asking.
-    assert set(edges["mutual_tls"]) == {shop.sandbox.release != "1.2.2"}
-    assert (edges["error_percent"] == 0).all()
-    assert (edges["rate"] > 0).all()
+    assert set(traffic.seen["status"]) == {200}
     rules = seen.rules
     door = rules[(rules["kind"] == "VirtualService") & (rules["name"] == "bookinfo")]
     assert door[["service", "callers"]].to_numpy().tolist() == [["productpage", GATEWAY]]
@@ -77,7 +70,7 @@ def test_a_new_rule_and_what_it_does_are_on_it(shop: Shop) -> None:
                 edges = ui.mesh().edges
                 return (edges[edges["service"] == "ratings"]["error_percent"] > 0).any()
 
-            wait_until(failing, 120, "errors on the way to ratings")
+            wait_until(failing, 300, "errors on the way to ratings")
         seen = ui.mesh()
         bears = seen.rules.set_index("name")
         assert names <= set(bears.index)
