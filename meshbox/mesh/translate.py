@@ -73,8 +73,8 @@ def _proxy(snapshot: Snapshot, workload: Workload, scope: Scope) -> tuple[Proxy,
     proxy = Proxy(snapshot, workload, reporting_of(snapshot, workload))
     key = ("clusters", scope.key, snapshot.surroundings, snapshot.place(workload), workload.proxy)
     found: dict[str, bytes] = dict(snapshot.memo(key, lambda: _clusters(snapshot, scope, workload)))
-    if proxy.reporting.zipkin:
-        found["zipkin"] = encode(clusters.zipkin(snapshot, proxy.reporting.zipkin))
+    if (taker := proxy.reporting.collector) is not None:
+        found[taker.form] = encode(clusters.collector(snapshot, taker))
     return proxy, found
 
 
