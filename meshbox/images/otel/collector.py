@@ -21,7 +21,7 @@ from meshbox.images.otel.spans import Span
 
 __all__ = ["Collector", "main"]
 
-_METRICS, _HEALTH = "localhost:8888", ":13133"
+_METRICS = "localhost:8888"
 
 
 class Collector:
@@ -35,6 +35,8 @@ class Collector:
         self._plan = what
         self._lock = threading.Lock()
         self._counts: dict[tuple[str, str, str], int] = {}
+        self.ports: dict[str, int] = {}
+        """Where it listens, by the id of the part, with "/grpc" or "/http" for OTLP's, and "metrics"."""
         exporters = {
             name: partial(self._sent, name, exporter(name, what.parts["exporters"][name]))
             for name in dict.fromkeys(one for pipeline in what.pipelines for one in pipeline.exporters)
@@ -55,33 +57,32 @@ class Collector:
             ConfigurationError: an address is not the pod's.
             OSError: a port cannot be bound.
         """
-        apps: dict[tuple[str, int], App] = {}
         for name in self._entries:
             settings = self._plan.parts["receivers"].get(name, {})
             if kind_of(name) == "otlp":
-                self._otlp(name, settings.get("protocols") or {}, apps)
+                self._otlp(name, settings.get("protocols") or {})
             elif kind_of(name) == "zipkin":
-                take = partial(self._received, name)
-                apps[self._where(settings, 9411)] = zipkin_http(take)
+                self._serve(name, self._where(settings, 9411), zipkin_http(partial(self._received, name)))
         if any(kind_of(one) == "health_check" for one in self._plan.extensions):
             name = next(one for one in self._plan.extensions if kind_of(one) == "health_check")
-            apps[self._where(self._plan.parts["extensions"][name], 13133)] = _healthy
-        host, port = address(_metrics_at(self._plan.telemetry), _METRICS)
-        apps[host, port] = self._metrics
-        for (host, port), app in apps.items():
-            listen({port: app}, host)
+            self._serve(name, self._where(self._plan.parts["extensions"][name], 13133), _healthy)
+        self._serve("metrics", address(_metrics_at(self._plan.telemetry), _METRICS), self._metrics)
+
+    def _serve(self, name: str, where: tuple[str, int], app: App) -> None:
+        (server,) = listen({where[1]: app}, where[0])
+        self.ports[name] = server.server_address[1]
 
     def _where(self, settings: Mapping[str, Any], port: int) -> tuple[str, int]:
         return address(settings.get("endpoint"), f"{'0.0.0.0' if self._plan.everywhere else 'localhost'}:{port}")
 
-    def _otlp(self, name: str, protocols: Mapping[str, Any], apps: dict[tuple[str, int], App]) -> None:
+    def _otlp(self, name: str, protocols: Mapping[str, Any]) -> None:
         take = partial(self._received, name)
         if "grpc" in protocols:
             host, port = self._where(protocols["grpc"] or {}, 4317)
-            grpc.listen(port, otlp_methods(take), host)
+            self.ports[f"{name}/grpc"] = grpc.listen(port, otlp_methods(take), host).server_address[1]
             log("info", "Starting GRPC server", endpoint=f"{host}:{port}", name=name)
         if "http" in protocols:
-            apps[self._where(protocols["http"] or {}, 4318)] = otlp_http(take)
+            self._serve(f"{name}/http", self._where(protocols["http"] or {}, 4318), otlp_http(take))
 
     def _received(self, name: str, spans: list[Span], transport: str, _size: int) -> None:
         try:
