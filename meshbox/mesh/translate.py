@@ -90,6 +90,7 @@ def _without_http(snapshot: Snapshot, workload: Workload, scope: Scope) -> Confi
     routes = {
         entry.cluster: encode(_inbound_table(proxy, entry.cluster, entry.port, entry.owner))
         for entry in inbound.entries(proxy, scope)
+        if not entry.bare
     }
     return Config({**found, **behind}, {**listeners.outbound(proxy, scope), **incoming}, routes)
 
