@@ -12,7 +12,7 @@ from meshbox.addresses import AddressPlan
 from meshbox.mesh.snapshot import Snapshot
 from meshbox.mesh.translate import translate
 
-from .objects import istio, pod, service, snapshot, workload
+from .objects import PLAN, istio, pod, service, snapshot, workload
 
 Json = dict[str, Any]
 
