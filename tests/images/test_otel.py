@@ -21,8 +21,9 @@ from meshbox.images.jaeger.store import TraceStore
 from meshbox.images.otel.collector import Collector
 from meshbox.images.otel.configuration import ConfigurationError, address, plan
 from meshbox.images.otel.printed import summary, whole
-from meshbox.images.otel.receiving import EXPORT, RefusedError, otlp_http, otlp_methods, zipkin_http
-from meshbox.images.otel.spans import Event, Span, from_request, from_zipkin, to_request, to_zipkin
+from meshbox.images.otel.zipkin_receiver import zipkin_http
+from meshbox.images.otlp.receiving import EXPORT, RefusedError, otlp_http, otlp_methods
+from meshbox.images.otlp.spans import Event, Span, from_request, from_zipkin, to_request, to_zipkin
 
 Obj = dict[str, Any]
 

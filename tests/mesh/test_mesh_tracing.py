@@ -11,8 +11,8 @@ import pytest
 from labkit.ground.web import listen
 from meshbox.addresses import AddressPlan
 from meshbox.images.grpc import server as grpc
-from meshbox.images.otel.receiving import otlp_http, otlp_methods
-from meshbox.images.otel.spans import Span
+from meshbox.images.otlp.receiving import otlp_http, otlp_methods
+from meshbox.images.otlp.spans import Span
 
 from .bookshop import Bookshop
 

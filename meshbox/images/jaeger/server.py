@@ -17,8 +17,8 @@ from meshbox.images.guarded import guarded
 from meshbox.images.jaeger.query import answer
 from meshbox.images.jaeger.spans import BadSpanError
 from meshbox.images.jaeger.store import TraceStore
-from meshbox.images.otel.receiving import otlp_http, otlp_methods
-from meshbox.images.otel.spans import Span, to_zipkin
+from meshbox.images.otlp.receiving import otlp_http, otlp_methods
+from meshbox.images.otlp.spans import Span, to_zipkin
 
 __all__ = [
     "COLLECTOR_PORT",

@@ -16,8 +16,9 @@ from meshbox.exposition import CONTENT_TYPE, exposition, gauge, process
 from meshbox.images.grpc import server as grpc
 from meshbox.images.otel.configuration import ConfigurationError, Plan, address, kind_of, plan
 from meshbox.images.otel.parts import Next, exporter, log, processor
-from meshbox.images.otel.receiving import RefusedError, otlp_http, otlp_methods, zipkin_http
-from meshbox.images.otel.spans import Span
+from meshbox.images.otel.zipkin_receiver import zipkin_http
+from meshbox.images.otlp.receiving import RefusedError, otlp_http, otlp_methods
+from meshbox.images.otlp.spans import Span
 
 __all__ = ["Collector", "main"]
 

@@ -20,8 +20,8 @@ from meshbox.images.grpc.client import call
 from meshbox.images.grpc.server import CallError
 from meshbox.images.otel.configuration import kind_of, seconds
 from meshbox.images.otel.printed import summary, whole
-from meshbox.images.otel.receiving import EXPORT, RefusedError
-from meshbox.images.otel.spans import Span, to_request, to_zipkin
+from meshbox.images.otlp.receiving import EXPORT, RefusedError
+from meshbox.images.otlp.spans import Span, to_request, to_zipkin
 
 __all__ = ["Next", "exporter", "log", "processor"]
 

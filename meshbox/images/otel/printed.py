@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from meshbox.images.otel.spans import Span, grouped
+from meshbox.images.otlp.spans import Span, grouped
 
 __all__ = ["summary", "whole"]
 

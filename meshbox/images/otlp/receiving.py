@@ -1,18 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How spans come in: OTLP over gRPC and over HTTP, and Zipkin's JSON. For whoever takes them: Jaeger, the collector."""
+"""How spans come in by OTLP, over gRPC and over HTTP. For whoever takes them: Jaeger, the collector."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from labkit.ground import reading
 from labkit.ground.web import App, Request, Response
 from meshbox.images.grpc import wire
 from meshbox.images.grpc.server import INVALID_ARGUMENT, UNAVAILABLE, Call, CallError, Method, unzipped
-from meshbox.images.jaeger.spans import BadSpanError, span_of
-from meshbox.images.otel.spans import Span, from_request, from_zipkin
+from meshbox.images.otlp.spans import Span, from_request
 
-__all__ = ["EXPORT", "RefusedError", "otlp_http", "otlp_methods", "zipkin_http"]
+__all__ = ["EXPORT", "RefusedError", "Take", "otlp_http", "otlp_methods"]
 
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 _PROTOBUF = "application/x-protobuf"
@@ -62,27 +60,5 @@ def otlp_http(take: Take) -> App:
         except RefusedError as error:
             return Response(503, wire.number(1, UNAVAILABLE) + wire.text(2, str(error)), content_type=_PROTOBUF)
         return Response(200, b"", content_type=_PROTOBUF)
-
-    return app
-
-
-def zipkin_http(take: Take) -> App:
-    """Zipkin's collector: POST /api/v2/spans, in JSON."""
-
-    def app(request: Request) -> Response:
-        if request.method != "POST" or request.path != "/api/v2/spans":
-            return Response(404, "404 page not found\n", content_type="text/plain")
-        try:
-            posted = reading.json_value(request.body)
-            if not isinstance(posted, list):
-                raise BadSpanError("a list of spans in Zipkin's v2 JSON is expected")
-            for one in posted:
-                span_of(one, "")
-            take([from_zipkin(one) for one in posted], "http", len(request.body))
-        except ValueError as error:
-            return Response(400, f"{error}\n", content_type="text/plain")
-        except RefusedError as error:
-            return Response(503, f"{error}\n", content_type="text/plain")
-        return Response(202)
 
     return app
