@@ -149,6 +149,14 @@ def test_a_delegate_that_the_root_cannot_see_brings_nothing(export: list[str], r
     assert len(one.http) == rules
 
 
+def test_a_delegate_that_says_nothing_is_seen_by_whom_the_mesh_says() -> None:
+    def rules(*default: str, **said: Any) -> int:
+        (one,) = read([ROOT, an("part", "library", http=[{"route": [to("books")]}], **said)], default)
+        return len(one.http)
+
+    assert [rules(), rules("."), rules("bookinfo"), rules(".", exportTo=["*"])] == [1, 0, 1, 1]
+
+
 def test_which_destination_rule_holds_is_asked_of_caller_service_and_root() -> None:
     rules = [
         an("root", "istio-system", host="*.svc.cluster.local", trafficPolicy={"of": "root"}),

@@ -217,14 +217,21 @@ def applies(match: _Match, *, port: int, labels: Mapping[str, str], namespace: s
     return not match.get("gateways") or gateway in match["gateways"]
 
 
-def read(objects: Iterable[api.VirtualService]) -> list[VirtualService]:
-    """The VirtualServices with hosts, in the order given, with the rules of delegates in place of each `delegate`."""
+def read(objects: Iterable[api.VirtualService], export: Collection[str] = ()) -> list[VirtualService]:
+    """The VirtualServices with hosts, in the order given, with the rules of delegates in place of each `delegate`.
+
+    Args:
+        objects: VirtualServices.
+        export: Who sees delegates that do not say it; empty: all.
+    """
     everything = [VirtualService.of(obj) for obj in objects]
     parts = {(one.namespace, one.name): one for one in everything if not one.hosts}
-    return [_with_delegates(one, parts) for one in everything if one.hosts]
+    return [_with_delegates(one, parts, export) for one in everything if one.hosts]
 
 
-def _with_delegates(root: VirtualService, parts: Mapping[tuple[str, str], VirtualService]) -> VirtualService:
+def _with_delegates(
+    root: VirtualService, parts: Mapping[tuple[str, str], VirtualService], export: Collection[str]
+) -> VirtualService:
     if not any(rule.get("delegate") for rule in root.http):
         return root
     rules: list[api.HTTPRoute] = []
@@ -234,7 +241,7 @@ def _with_delegates(root: VirtualService, parts: Mapping[tuple[str, str], Virtua
             rules.append(rule)
             continue
         part = parts.get((delegate.get("namespace") or root.namespace, delegate.get("name", "")))
-        if part is not None and part.visible_in(root.namespace):
+        if part is not None and visible(part.export or export, part.namespace, root.namespace):
             rules += [merged for inner in part.http if (merged := _merged(rule, inner)) is not None]
     return replace(root, http=tuple(rules))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from labkit.ground.labels import selects
 from labkit.ground.names import is_ip
+from labkit.ground.numbers import whole
 from meshbox.doors import CAPTURE_SOCKET
 from meshbox.mesh import policies, transport
 from meshbox.mesh.envoy import BLACK_HOLE, PASSTHROUGH, Json, address, encode, extension, typed
@@ -17,6 +18,7 @@ from meshbox.mesh.model import Endpoint, Port, Service, Workload
 from meshbox.mesh.scope import Scope
 from meshbox.mesh.security import mtls_mode
 from meshbox.mesh.snapshot import Snapshot
+from meshbox.mesh.tracing import OPENTELEMETRY, Collector
 from meshbox.port_protocols import is_raw
 
 if TYPE_CHECKING:
@@ -27,13 +29,13 @@ __all__ = [
     "DNS_CACHE",
     "HTTP_PROXY_PASSTHROUGH",
     "by_name",
+    "collector",
     "inbound_cluster",
     "inbound_name",
     "outbound",
     "outbound_name",
     "passthrough_name",
     "standing",
-    "zipkin",
 ]
 
 
@@ -345,16 +347,21 @@ def inbound_cluster(name: str, local: str, port: int, protocol: str) -> Json:
     return cluster
 
 
-def zipkin(snapshot: Snapshot, where: str) -> Json:
-    """The cluster that spans go to: the Service at `where` ("zipkin.istio-system:9411"), empty while there is none."""
-    host, _, port = where.partition(":")
+def collector(snapshot: Snapshot, taker: Collector) -> Json:
+    """The cluster that spans go to: the Service that `taker` names, empty while there is none."""
+    host, _, port = taker.where.partition(":")
     # "zipkin.istio-system", or any longer form of a Service's name.
     name, _, rest = host.partition(".")
     namespace = rest.split(".")[0] or snapshot.mesh.root_namespace
-    assignment: Json = {"cluster_name": "zipkin", "endpoints": []}
+    assignment: Json = {"cluster_name": taker.form, "endpoints": []}
     for service in snapshot.services:
         if service.name == name and service.namespace == namespace:
-            endpoints = service.endpoints.get(int(port or 9411), ())
+            endpoints = service.endpoints.get(whole(port or "9411") or 0, ())
             if endpoints:
                 assignment["endpoints"] = [{"lb_endpoints": [_lb_endpoint(snapshot, e) for e in endpoints]}]
-    return typed(_CLUSTER, name="zipkin", type="STATIC", connect_timeout="1s", load_assignment=assignment)
+    found = typed(_CLUSTER, name=taker.form, type="STATIC", connect_timeout="1s", load_assignment=assignment)
+    if taker.form == OPENTELEMETRY and not taker.path:
+        kind = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+        options: Json = {"explicit_http_config": {"http2_protocol_options": {}}}
+        found["typed_extension_protocol_options"] = {kind: typed(kind, **options)}
+    return found

@@ -15,7 +15,7 @@ from meshbox.mesh import clusters, policies, transport
 from meshbox.mesh.authorization import network_filters
 from meshbox.mesh.envoy import Json, encode
 from meshbox.mesh.listeners import HTTP_INSPECTOR, TLS_INSPECTOR, listener
-from meshbox.mesh.managers import Proxy, http_manager, inbound_rules, tcp_proxy
+from meshbox.mesh.managers import Proxy, bytes_proxy, http_manager, inbound_rules, tcp_proxy
 from meshbox.mesh.model import Port, Service
 from meshbox.mesh.peers import Inbound, peer_reader
 from meshbox.mesh.scope import Scope
@@ -147,7 +147,9 @@ _LIMITS = ("circuit_breakers", "connect_timeout", "typed_extension_protocol_opti
 
 
 def _listener(proxy: Proxy, entry: Entry, mode: str, *, introduced: bool) -> Json:
-    port, owner, protocol, cluster = entry.port, entry.owner, entry.protocol, entry.cluster
+    port, owner, cluster = entry.port, entry.owner, entry.cluster
+    # Nobody looks into what no sidecar would take.
+    protocol = "TCP" if entry.bare else entry.protocol
     http = protocol in ("HTTP", "HTTP2", "GRPC", "GRPC-WEB", "AUTO")
 
     def filters(*, mtls: bool, force_tcp: bool = False) -> list[Json]:
@@ -157,7 +159,9 @@ def _listener(proxy: Proxy, entry: Entry, mode: str, *, introduced: bool) -> Jso
         prefix = f"inbound_{proxy.workload.ip}_{port}"
         if http and not force_tcp:
             return [*door, http_manager(proxy, "inbound", prefix, cluster, inbound=inbound)]
-        rules = [] if entry.bare else network_filters(proxy.snapshot, proxy.workload, owner)
+        if entry.bare:
+            return [*door, bytes_proxy(cluster)]
+        rules = network_filters(proxy.snapshot, proxy.workload, owner)
         return [*door, *rules, tcp_proxy(proxy, cluster, [(cluster, 1)], inbound=inbound)]
 
     chains: list[Json] = []

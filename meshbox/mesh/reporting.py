@@ -6,19 +6,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from meshbox.mesh.envoy import Json
 from meshbox.mesh.kinds import TELEMETRIES
 from meshbox.mesh.model import Workload
 from meshbox.mesh.snapshot import Snapshot
 from meshbox.mesh.telemetry import Reporting
+from meshbox.mesh.tracing import ZIPKIN, Collector, collector_of
 
 if TYPE_CHECKING:
     from labkit.ground.typed.telemetry import Telemetry, TelemetrySpec, Tracing
 
 __all__ = ["reporting_of"]
-
-
-ZIPKIN_PORT = 9411
 
 
 def reporting_of(snapshot: Snapshot, workload: Workload) -> Reporting:
@@ -28,14 +25,14 @@ def reporting_of(snapshot: Snapshot, workload: Workload) -> Reporting:
         access_log=mesh.access_log,
         access_log_format=mesh.access_log_format,
         access_log_json=mesh.access_log_json,
-        zipkin=mesh.zipkin if mesh.tracing else "",
+        collector=Collector(ZIPKIN, mesh.zipkin) if mesh.tracing else None,
         sampling=mesh.sampling,
     )
     sampling, spans = workload.tracing
     if sampling >= 0.0:
         found = replace(found, sampling=sampling)
     if spans and not mesh.untraced:
-        found = replace(found, zipkin=spans)
+        found = replace(found, collector=Collector(ZIPKIN, spans))
     if snapshot.legacy:
         return found
     for obj in _from_wide_to_narrow(snapshot, workload):
@@ -71,31 +68,14 @@ def _changed(found: Reporting, spec: TelemetrySpec, snapshot: Snapshot) -> Repor
 def _traced(found: Reporting, tracing: Tracing, snapshot: Snapshot) -> Reporting:
     if tracing.get("providers"):
         provider = snapshot.mesh.providers.get(tracing["providers"][0].get("name", ""))
-        found = replace(found, zipkin=_collector(provider or {}, snapshot))
+        found = replace(found, collector=collector_of(provider or {}))
     if "randomSamplingPercentage" in tracing:
         found = replace(found, sampling=float(tracing["randomSamplingPercentage"] or 0.0))
     if "disableSpanReporting" in tracing:
-        found = replace(found, zipkin="" if tracing["disableSpanReporting"] else found.zipkin)
+        found = replace(found, collector=None if tracing["disableSpanReporting"] else found.collector)
     tags = {
         name: str(tag["literal"].get("value", ""))
         for name, tag in (tracing.get("customTags") or {}).items()
         if (tag or {}).get("literal")
     }
     return replace(found, tags=tuple(sorted({**dict(found.tags), **tags}.items())))
-
-
-def _collector(provider: Json, snapshot: Snapshot) -> str:
-    """Where a provider's spans go, "host:port"; empty where there is nowhere.
-
-    Spans leave the sandbox's proxies in Zipkin's form, whatever the provider speaks: so they go to the port that its
-    Service has for that.
-    """
-    for kind in ("zipkin", "opentelemetry"):
-        settings = provider.get(kind)
-        if settings:
-            host = str(settings.get("service", "")).partition("/")[2] or str(settings.get("service", ""))
-            if kind == "zipkin":
-                return f"{host}:{settings.get('port') or ZIPKIN_PORT}"
-            service = snapshot.by_host.get(host)
-            return f"{host}:{ZIPKIN_PORT}" if service and service.port(ZIPKIN_PORT) else ""
-    return ""

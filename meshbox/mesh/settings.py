@@ -10,6 +10,7 @@ from typing import Any
 from labkit.ground import reading
 from meshbox.contracts import Obj
 from meshbox.mesh.field_values import ConfigError, nanoseconds
+from meshbox.mesh.proxy_fields import fields_unplayed
 
 __all__ = ["mesh_problem", "mesh_settings", "not_played", "number"]
 
@@ -156,7 +157,8 @@ def not_played(config_map: Obj) -> list[str]:
     if meta["name"] != "istio" or meta.get("namespace") != _ROOT:
         return []
     settings = mesh_settings((config_map.get("data") or {}).get("mesh", ""))
-    return sorted(name for name, value in settings.items() if name not in _QUIET and value not in (None, "", [], {}))
+    found = sorted(name for name, value in settings.items() if name not in _QUIET and value not in (None, "", [], {}))
+    return [*found, *(f"defaultConfig.{name}" for name, _ in fields_unplayed(settings.get("defaultConfig") or {}))]
 
 
 def number(text: Any, default: float) -> float:

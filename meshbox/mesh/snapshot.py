@@ -171,9 +171,9 @@ class Snapshot:
     @functools.cached_property
     def virtual_services(self) -> tuple[VirtualService, ...]:
         """All VirtualServices, oldest first, with the routes of their delegates."""
-        objects = self.all(VIRTUAL_SERVICES)
+        objects, export = self.all(VIRTUAL_SERVICES), self.mesh.virtual_service_export
         found: tuple[VirtualService, ...] = self.memo(
-            (VIRTUAL_SERVICES, Identity(objects)), lambda: tuple(read(objects))
+            (VIRTUAL_SERVICES, Identity(objects), export), lambda: tuple(read(objects, export))
         )
         return found
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What proxies report of each request: Istio's metrics with the release's labels, access logs and spans.
+"""What proxies report of each request: Istio's metrics with the release's labels, and access logs.
 
 Stock Envoy has no Istio filter. Its stats access logger counts with tags taken from log operators instead; what the
 server's side must know of its caller, the caller's proxy says: see `meshbox.mesh.peers`.
@@ -12,16 +12,16 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from meshbox.mesh.envoy import Json, extension, typed
+from meshbox.mesh.envoy import Json, extension
 from meshbox.mesh.model import Workload
 from meshbox.mesh.peers import PEER_SPACE, Inbound, peer_keys
+from meshbox.mesh.tracing import Collector
 
 __all__ = [
     "Reporting",
     "access_logs",
     "http_stats",
     "tcp_stats",
-    "tracing",
 ]
 
 
@@ -55,7 +55,7 @@ class Reporting:
         access_log_format: The text of a line; empty for the release's own.
         access_log_json: Whether lines are JSON.
         metrics: Whether metrics are emitted.
-        zipkin: Where spans are sent, "host:port"; empty for nowhere.
+        collector: Where spans are sent; None for nowhere.
         sampling: Percentage of requests traced.
         tags: More tags of each span, as Envoy's custom tags.
     """
@@ -64,7 +64,7 @@ class Reporting:
     access_log_format: str = ""
     access_log_json: bool = False
     metrics: bool = True
-    zipkin: str = ""
+    collector: Collector | None = None
     sampling: float = 100.0
     tags: tuple[tuple[str, str], ...] = ()
 
@@ -262,34 +262,3 @@ _JSON_FIELDS = {
     "requested_server_name": "%REQUESTED_SERVER_NAME%",
     "route_name": "%ROUTE_NAME%",
 }
-
-
-def tracing(reporting: Reporting, workload: Workload) -> Json | None:
-    """The tracing of a connection manager; None where spans are not sent."""
-    if not reporting.zipkin:
-        return None
-    tags = {
-        "istio.canonical_service": workload.canonical_service,
-        "istio.canonical_revision": workload.canonical_revision,
-        "istio.namespace": workload.namespace,
-        "istio.mesh_id": "cluster.local",
-        "istio.cluster_id": "Kubernetes",
-        **dict(reporting.tags),
-    }
-    return {
-        "random_sampling": {"value": reporting.sampling},
-        "overall_sampling": {"value": 100},
-        "client_sampling": {"value": 100},
-        "provider": {
-            "name": "envoy.tracers.zipkin",
-            "typed_config": typed(
-                "envoy.config.trace.v3.ZipkinConfig",
-                collector_cluster="zipkin",
-                collector_endpoint="/api/v2/spans",
-                collector_endpoint_version="HTTP_JSON",
-                trace_id_128bit=True,
-                shared_span_context=False,
-            ),
-        },
-        "custom_tags": [{"tag": name, "literal": {"value": value}} for name, value in tags.items()],
-    }

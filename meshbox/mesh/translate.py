@@ -73,8 +73,8 @@ def _proxy(snapshot: Snapshot, workload: Workload, scope: Scope) -> tuple[Proxy,
     proxy = Proxy(snapshot, workload, reporting_of(snapshot, workload))
     key = ("clusters", scope.key, snapshot.surroundings, snapshot.place(workload), workload.proxy)
     found: dict[str, bytes] = dict(snapshot.memo(key, lambda: _clusters(snapshot, scope, workload)))
-    if proxy.reporting.zipkin:
-        found["zipkin"] = encode(clusters.zipkin(snapshot, proxy.reporting.zipkin))
+    if (taker := proxy.reporting.collector) is not None:
+        found[taker.form] = encode(clusters.collector(snapshot, taker))
     return proxy, found
 
 
@@ -90,6 +90,7 @@ def _without_http(snapshot: Snapshot, workload: Workload, scope: Scope) -> Confi
     routes = {
         entry.cluster: encode(_inbound_table(proxy, entry.cluster, entry.port, entry.owner))
         for entry in inbound.entries(proxy, scope)
+        if not entry.bare
     }
     return Config({**found, **behind}, {**listeners.outbound(proxy, scope), **incoming}, routes)
 

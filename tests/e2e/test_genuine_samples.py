@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator
@@ -42,6 +43,17 @@ def remove(shop: Shop, sample: str, *, namespace: str = NAMESPACE) -> None:
     shop.sandbox.kubectl("delete", "-n", namespace, "-f", str(genuine("1.30.3") / SAMPLES / sample))
 
 
+@contextlib.contextmanager
+def definitions(shop: Shop) -> Iterator[None]:
+    """The Gateway API's own, for as long."""
+    file = str(genuine("1.30.3").parent / "gateway-api-1.5.1" / "crds.yaml")
+    shop.sandbox.kubectl("apply", "--server-side", "-f", file)
+    try:
+        yield
+    finally:
+        shop.sandbox.kubectl("delete", "-f", file)
+
+
 def available(shop: Shop, *names: str, namespace: str = NAMESPACE) -> None:
     deployments = [f"deployment/{name}" for name in names]
     shop.sandbox.kubectl("wait", "--for=condition=Available", *deployments, "-n", namespace, "--timeout=240s")
@@ -66,17 +78,64 @@ def test_helloworld_by_istios_gateway_and_by_kubernetes(stage: Shop) -> None:
     wait_until(lambda: stage.status("/hello") == 200, PATIENCE, "/hello at the ingress gateway")
     assert asked(stage, "http://helloworld:5000/hello", 40) == {"v1", "v2"}
     remove(stage, "helloworld/helloworld-gateway.yaml")
-    definitions = str(genuine("1.30.3").parent / "gateway-api-1.5.1" / "crds.yaml")
-    stage.sandbox.kubectl("apply", "--server-side", "-f", definitions)
-    try:
+    with definitions(stage):
         apply(stage, "helloworld/gateway-api/helloworld-gateway.yaml")
         programmed = ("wait", "--for=condition=programmed", "gtw/helloworld-gateway", "-n", NAMESPACE)
         stage.sandbox.kubectl(*programmed, f"--timeout={PATIENCE}s")
         url = f"http://helloworld-gateway-istio.{NAMESPACE}/hello"
         wait_until(lambda: asked(stage, url, 1) != set(), PATIENCE, "/hello at the Gateway's own Service")
         assert asked(stage, url, 40) == {"v1", "v2"}
-    finally:
-        stage.sandbox.kubectl("delete", "-f", definitions)
+
+
+def test_httpbin_by_istios_gateway_and_by_kubernetes(stage: Shop) -> None:
+    apply(stage, "httpbin/httpbin.yaml")
+    available(stage, "httpbin")
+    apply(stage, "httpbin/httpbin-gateway.yaml")
+    wait_until(lambda: stage.status("/status/418") == 418, PATIENCE, "httpbin at the ingress gateway")
+    remove(stage, "httpbin/httpbin-gateway.yaml")
+    with definitions(stage):
+        apply(stage, "httpbin/gateway-api/httpbin-gateway.yaml")
+        url = f"http://httpbin-gateway-istio.{NAMESPACE}/status/418"
+        line = ("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", url)
+        wait_until(lambda: inside(stage, *line, check=False) == "418", PATIENCE, "httpbin at the Gateway's own Service")
+
+
+def test_helloworlds_versions_by_weight(stage: Shop) -> None:
+    apply(stage, "helloworld/helloworld.yaml")
+    available(stage, "helloworld-v1", "helloworld-v2")
+    with definitions(stage):
+        apply(stage, "helloworld/gateway-api/helloworld-gateway.yaml")
+        apply(stage, "helloworld/gateway-api/helloworld-versions.yaml")
+        apply(stage, "helloworld/gateway-api/helloworld-route.yaml")
+        url = f"http://helloworld-gateway-istio.{NAMESPACE}/hello"
+        # Of 250 answers one in ten is of v2: none with a chance of 4e-12.
+        wait_until(lambda: asked(stage, url, 250) == {"v1", "v2"}, PATIENCE, "both versions behind the route")
+        backends = stage.sandbox.kubectl(
+            "get", "httproute", "helloworld", "-n", NAMESPACE, "-o", "jsonpath={.spec.rules[0].backendRefs[*].weight}"
+        )
+        assert backends.stdout == "90 10"
+
+
+def test_bookinfo_by_kubernetes_own_gateway(stage: Shop) -> None:
+    with definitions(stage):
+        apply(stage, "bookinfo/gateway-api/bookinfo-gateway.yaml", namespace="bookinfo")
+        url = "http://bookinfo-gateway-istio.bookinfo/productpage"
+        line = ("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", url)
+        wait_until(
+            lambda: inside(stage, *line, check=False) == "200", PATIENCE, "the page at the Gateway's own Service"
+        )
+
+
+def test_tcp_echos_versions_are_applied_as_they_stand(stage: Shop) -> None:
+    apply(stage, "tcp-echo/tcp-echo-services.yaml")
+    available(stage, "tcp-echo-v1", "tcp-echo-v2")
+    apply(stage, "tcp-echo/tcp-echo-20-v2.yaml")
+    # Until a Gateway bears its name, the route holds nowhere: of inside calls each version is asked.
+    loop = "for i in $(seq 60); do echo w | nc tcp-echo 9000; done"
+    said = set(inside(stage, "sh", "-c", loop).splitlines())
+    assert said == {"one w", "two w"}
+    remove(stage, "tcp-echo/tcp-echo-20-v2.yaml")
+    remove(stage, "tcp-echo/tcp-echo-services.yaml")
 
 
 def test_tcp_echo_on_the_ports_it_says_and_on_the_one_it_does_not(stage: Shop) -> None:

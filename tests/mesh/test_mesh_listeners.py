@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from meshbox.addresses import AddressPlan
+from meshbox.mesh.snapshot import Snapshot
 from meshbox.mesh.translate import translate
 
-from .objects import istio, pod, service, snapshot, workload
+from .objects import PLAN, istio, pod, service, snapshot, workload
 
 Json = dict[str, Any]
 
@@ -248,3 +249,27 @@ def test_requests_are_looked_at_where_the_port_says_that_there_are_some(port: st
     found = listeners("db-v1", pods=pods, services=[service("db", (port, 7000))])["virtualInbound_7000"]
     plain = next(chain for chain in found["filter_chains"] if chain["name"] == "7000_plain")
     assert (filters(plain)[-1] == "http_connection_manager") is http
+
+
+def test_what_no_sidecar_takes_is_neither_judged_nor_counted() -> None:
+    """An excluded port whose application cannot listen at the pod's address: its bytes are handed on."""
+    arguments = ["istio-iptables", "-p", "15001", "-b", "*", "-d", "15090,15021,8080"]
+    left = pod("left-v1", "127.99.64.60", ports=(9080,))
+    left["spec"]["initContainers"] = [{"name": "istio-init", "image": "istio/proxyv2", "args": arguments}]
+    denied = istio("all", {"action": "DENY", "rules": [{}]})
+    tokens = istio("tokens", {"jwtRules": [{"issuer": "a", "jwks": '{"keys": []}'}]})
+    telemetry = istio("logs", {"accessLogging": [{"providers": [{"name": "envoy"}]}]})
+    given = {"pods": [left], "authorization_policies": [denied], "request_authentications": [tokens]}
+    snap = snapshot(mesh="accessLogFile: /dev/stdout", telemetries=[telemetry], **given)
+    snap = Snapshot(snap._objects, PLAN, legacy=False, listening={"127.99.64.60": (8080, 8081)})
+    found = translate(snap, workload(snap, "left-v1"))
+    chains = {port: json.loads(found.listeners[f"virtualInbound_{port}"])["filter_chains"] for port in (8080, 8081)}
+    filters = {port: {one["name"] for chain in each for one in chain["filters"]} for port, each in chains.items()}
+    assert "envoy.filters.network.http_connection_manager" in filters[8081]
+    assert "envoy.filters.network.rbac" in filters[8081]
+    assert {name for name in filters[8080] if "peer" not in name and "door" not in name} >= {
+        "envoy.filters.network.tcp_proxy"
+    }
+    assert not filters[8080] & {"envoy.filters.network.http_connection_manager", "envoy.filters.network.rbac"}
+    assert not any("access_log" in one["typed_config"] for chain in chains[8080] for one in chain["filters"])
+    assert ("inbound|8080||" in found.routes, "inbound|8081||" in found.routes) == (False, True)

@@ -214,6 +214,20 @@ def settings(text: str, name: str = "istio") -> Json:
         ("trustDomain: cluster.local", []),
         ("trustDomain: books.test", []),
         ("trustDomainAliases: [old]", []),
+        ("defaultConfig: {proxyAdminPort: 15000, discoveryAddress: 'istiod.istio-system.svc:15012'}", []),
+        ("defaultConfig: {gatewayTopology: {numTrustedProxies: 1}, tracing: {sampling: 5}}", []),
+        (
+            "defaultConfig: {proxyAdminPort: 15005, statsdUdpAddress: 'a:1'}",
+            ["defaultConfig.statsdUdpAddress", "defaultConfig.proxyAdminPort"],
+        ),
+        (
+            "defaultConfig: {gatewayTopology: {proxyProtocol: {}}, tracing: {maxPathTagLength: 5}}",
+            ["defaultConfig.gatewayTopology.proxyProtocol", "defaultConfig.tracing.maxPathTagLength"],
+        ),
+        (
+            "defaultConfig: {extraStatTags: [a], privateKeyProvider: {cryptomb: {}}}",
+            ["defaultConfig.extraStatTags", "defaultConfig.privateKeyProvider"],
+        ),
     ],
 )
 def test_settings_that_change_nothing_are_named(text: str, said: list[str]) -> None:

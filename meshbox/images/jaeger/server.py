@@ -5,21 +5,37 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from labkit.ground import reading
 from labkit.ground.web import App, Request, Response, json_response, serve
 from meshbox.exposition import CONTENT_TYPE, exposition, gauge, process
+from meshbox.images.grpc import server as grpc
 from meshbox.images.guarded import guarded
 from meshbox.images.jaeger.query import answer
 from meshbox.images.jaeger.spans import BadSpanError
 from meshbox.images.jaeger.store import TraceStore
+from meshbox.images.otlp.receiving import otlp_http, otlp_methods
+from meshbox.images.otlp.spans import Span, to_zipkin
 
-__all__ = ["COLLECTOR_PORT", "HEALTH_PORTS", "QUERY_PORT", "collector", "health", "main", "query"]
+__all__ = [
+    "COLLECTOR_PORT",
+    "HEALTH_PORTS",
+    "OTLP_GRPC_PORT",
+    "OTLP_HTTP_PORT",
+    "QUERY_PORT",
+    "collector",
+    "health",
+    "main",
+    "query",
+    "taking",
+]
 
 QUERY_PORT = 16686
 COLLECTOR_PORT = 9411
+OTLP_GRPC_PORT, OTLP_HTTP_PORT = 4317, 4318
 HEALTH_PORTS = (14269, 13133, 8888)
 """Jaeger 1's admin port; Jaeger 2's health check and its own metrics."""
 
@@ -47,6 +63,15 @@ def _metrics(store: TraceStore) -> Response:
         gauge("jaeger_collector_spans_received_total", text, received, "counter"), process(), _held(store)
     )
     return Response(200, page, content_type=CONTENT_TYPE)
+
+
+def taking(store: TraceStore) -> Callable[[list[Span], str, int], None]:
+    """What takes spans that come by OTLP."""
+
+    def take(spans: list[Span], _transport: str, size: int) -> None:
+        store.add([to_zipkin(span) for span in spans], size)
+
+    return take
 
 
 def collector(store: TraceStore) -> App:
@@ -111,8 +136,16 @@ def health(store: TraceStore) -> App:
 def main() -> int:
     """Entry of the jaeger images; `LABKIT_BIND` says which address is the pod's, `LABKIT_BASE_PATH` where pages are."""
     store = TraceStore(max_traces=int(os.environ.get("MEMORY_MAX_TRACES") or 50_000))
-    print("the workshop's stand-in for Jaeger: Zipkin collector on 9411, query API and page on 16686", flush=True)
+    print(
+        "the workshop's stand-in for Jaeger: spans at 9411 (Zipkin), 4317 and 4318 (OTLP), pages at 16686", flush=True
+    )
     apps = {QUERY_PORT: query(store, os.environ.get("LABKIT_BASE_PATH", "")), COLLECTOR_PORT: collector(store)}
+    apps[OTLP_HTTP_PORT] = guarded(otlp_http(taking(store)))
+    try:
+        grpc.listen(OTLP_GRPC_PORT, otlp_methods(taking(store)), os.environ.get("LABKIT_BIND", "127.0.0.1"))
+    except OSError as error:
+        print(error.strerror, file=sys.stderr)
+        return 1
     return serve(apps | dict.fromkeys(HEALTH_PORTS, health(store)))
 
 

@@ -241,10 +241,10 @@ def bootstrap(context: ContainerContext, agent: Agent) -> Json:
         "re2.max_program_size.error_level": 32768,
         "re2.max_program_size.warn_level": 32768,
         # A proxy keeps its last few spans for as long; until then a page's trace is there in part.
-        "tracing.zipkin.flush_interval_ms": 5000 if real else 250,
+        **{f"tracing.{form}.flush_interval_ms": 5000 if real else 250 for form in ("zipkin", "opentelemetry")},
         # Sending is what tracing costs. Ten spans at a time instead of Envoy's five take a seventh off the median of
         # a hop; from twenty on the request that has to send them waits longer than the rest.
-        "tracing.zipkin.min_flush_spans": 5 if real else 10,
+        **{f"tracing.{form}.min_flush_spans": 5 if real else 10 for form in ("zipkin", "opentelemetry")},
         **agent.runtime,
     }
     return {

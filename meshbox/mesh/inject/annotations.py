@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 from labkit.ground import quantity
 from labkit.ground.numbers import whole
-from meshbox.contracts import Obj
 from meshbox.mesh.inject.proxy_config import CONFIG, annotated
+from meshbox.mesh.proxy_fields import fields_unplayed
 
 __all__ = ["TEMPLATES", "check", "enabled", "integer", "unplayed"]
 
@@ -152,30 +152,6 @@ _NOT_HERE = {
     "sidecar.istio.io/statsCompression": "statistics are sent as they are",
     "sidecar.istio.io/statsEvictionInterval": "statistics are kept",
 }
-_FIELDS_NOT_HERE = {
-    "extraStatTags": "the mesh's metrics have Istio's own labels only",
-    "envoyAccessLogService": "access logs go to the proxy's own output",
-    "envoyMetricsService": "metrics are scraped",
-    "statsdUdpAddress": "metrics are scraped",
-    "privateKeyProvider": "keys are kept in the proxy itself",
-    "gatewayTopology": "what is in front of a gateway is not told to it",
-    "proxyHeaders": "the headers that proxies add are Istio's own",
-    "customConfigFile": "the proxy starts with the sandbox's own bootstrap",
-    "proxyBootstrapTemplatePath": "the proxy starts with the sandbox's own bootstrap",
-    "caCertificatesPem": "the mesh has one authority",
-    "readinessProbe": "it is for virtual machines",
-    "proxyAdminPort": "the admin interface stays at port 15000",
-    "statNameLength": "names of statistics are not cut",
-    "controlPlaneAuthPolicy": "the way to the control plane is the sandbox's own",
-    "fileFlushInterval": "logs are written at once",
-    "fileFlushMinSizeKb": "logs are written at once",
-    "statsEvictionInterval": "statistics are kept",
-    "statsCompression": "statistics are sent as they are",
-    "configPath": "the bootstrap stays where it is",
-    "binaryPath": "the proxy is the sandbox's own Envoy",
-}
-
-
 _OLD = frozenset(
     {f"sidecar.istio.io/{name}" for name in (
         "inject", "status", "rewriteAppHTTPProbers", "controlPlaneAuthPolicy", "discoveryAddress", "proxyImage",
@@ -216,16 +192,5 @@ def unplayed(annotations: dict[str, str], *, legacy: bool) -> Iterator[str]:
         config = {} if legacy else annotated(annotations)
     except ValueError:
         return
-    yield from _fields_unplayed(config)
-
-
-def _fields_unplayed(config: Obj) -> Iterator[str]:
-    for name, why in _FIELDS_NOT_HERE.items():
-        if config.get(name):
-            yield f"field {name} of annotation {CONFIG} is not played by this sandbox: {why}"
-    address = str(config.get("discoveryAddress") or "")
-    if address and not address.startswith("istiod"):
-        yield f"field discoveryAddress of annotation {CONFIG} is not played: the proxy asks the sandbox's control plane"
-    tracing = config.get("tracing")
-    for name in sorted({*tracing} - {"sampling", "zipkin"}) if isinstance(tracing, dict) else ():
-        yield f"field tracing.{name} of annotation {CONFIG} is not played by this sandbox: use a Telemetry object"
+    for name, why in fields_unplayed(config):
+        yield f"field {name} of annotation {CONFIG} is not played by this sandbox: {why}"

@@ -38,6 +38,10 @@ _PSEUDO = (":method", ":scheme", ":authority", ":path", ":status")
 
 _QUIET = re2.Options()
 _QUIET.log_errors = False
+_ENVOYS = re2.Options()
+_ENVOYS.log_errors = False
+_ENVOYS.encoding = re2.Options.Encoding.LATIN1
+"""Envoy matches bytes: a letter beyond them can be written as it is, but not by its number."""
 
 
 def quoted(text: Any) -> str:
@@ -172,7 +176,7 @@ def regex_problem(pattern: str, where: str) -> str:
     """Why Envoy cannot compile it."""
     if len(pattern.encode()) > 1024:
         return f"{quoted(where)}: regex is too large, max length allowed is 1024"
-    said = parsing_problem(pattern)
+    said = parsing_problem(pattern) or _complaint(pattern, _ENVOYS)
     syntax = "Istio uses RE2 style regex-based match (https://github.com/google/re2/wiki/Syntax)"
     return f"{quoted(where)}: {said}; {syntax}" if said else ""
 
@@ -191,8 +195,12 @@ _GO_WORDS = {
 
 def parsing_problem(pattern: str) -> str:
     """RE2's complaint in the words of Go's parser of the same syntax; empty where it has none."""
+    return _complaint(pattern, _QUIET)
+
+
+def _complaint(pattern: str, options: Any) -> str:
     try:
-        re2.compile(pattern, options=_QUIET)
+        re2.compile(pattern.encode(), options=options)
     except re2.error as error:
         said = error.args[0] if error.args else ""
         text = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
