@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import subprocess
 import sys
@@ -13,9 +12,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
+import yaml
 
 from labkit.cluster import target
 from tests.groups import pytest_configure_node, pytest_xdist_make_scheduler
@@ -50,7 +51,7 @@ PATIENCE = 240.0
 
 
 def wait_until(
-    condition: Callable[[], Any], seconds: float = PATIENCE, what: str = "the condition", *, rest: float = 2.0
+    condition: Callable[[], Any], seconds: float = PATIENCE, what: str = "the condition", *, rest: float = 4.0
 ) -> Any:
     """Poll `condition` until it returns something true; fail with `what` at the deadline.
 
@@ -173,7 +174,8 @@ def sandboxes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...
         made.append(sandbox)
         up = sandbox.labkit("up", "--name", name, "--release", release, *options)
         assert up.returncode == 0, up.stderr
-        sandbox.node = json.loads(sandbox.labkit("status", "--name", name, "--json").stdout)["node"]
+        (cluster,) = yaml.safe_load(sandbox.kubeconfig.read_text())["clusters"]
+        sandbox.node = urlsplit(cluster["cluster"]["server"]).hostname or ""
         return sandbox
 
     yield start
