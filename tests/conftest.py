@@ -12,13 +12,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import psutil
 import pytest
-import yaml
 
 from labkit.cluster import target
+from meshbox.reach import access
 from tests.groups import pytest_configure_node, pytest_xdist_make_scheduler
 from tests.suite import (
     pytest_collection_modifyitems,
@@ -174,8 +173,7 @@ def sandboxes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...
         made.append(sandbox)
         up = sandbox.labkit("up", "--name", name, "--release", release, *options)
         assert up.returncode == 0, up.stderr
-        (cluster,) = yaml.safe_load(sandbox.kubeconfig.read_text())["clusters"]
-        sandbox.node = urlsplit(cluster["cluster"]["server"]).hostname or ""
+        sandbox.node = access(sandbox.kubeconfig).node
         return sandbox
 
     yield start
