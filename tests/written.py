@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What somebody has written in a sandbox: compared before and after those who must leave it as it was.
 
-Every object of every kind is asked for, twice for each module that shares a mesh: over one kept connection, as a kubectl
-that lists all of them spends twenty times as much CPU on it, more than a second.
+Every object of every kind is asked for, twice for each module that shares a mesh. So it is done over one kept
+connection: a kubectl that lists all of them spends twenty times as much CPU on it, more than a second.
 """
 
 from __future__ import annotations
