@@ -29,6 +29,7 @@ __all__ = [
     "code",
     "command",
     "figures_without_internet",
+    "import_without_grammars",
     "in_notebook",
     "message",
     "progress",
@@ -110,15 +111,15 @@ def figures_without_internet() -> None:
     JupyterLab draws them with the extension that comes with plotly, the report of a run with plotly's own copy. A
     renderer that the reader has chosen (`$PLOTLY_RENDERER`) stays.
     """
-    _import_without_grammars()
+    import_without_grammars()
     # plotly reads this when it is imported, which takes long enough to leave it to those who draw.
     os.environ.setdefault("PLOTLY_RENDERER", "plotly_mimetype")
     if (loaded := sys.modules.get("plotly.io")) is not None:
         loaded.renderers.default = os.environ["PLOTLY_RENDERER"]
 
 
-def _import_without_grammars() -> None:
-    """Import jsonschema, which plotly's first figure brings with nbformat, without its check of IRIs.
+def import_without_grammars() -> None:
+    """Import jsonschema, which nbformat and with it plotly's first figure brings, without its check of IRIs.
 
     That check, rfc3987_syntax, compiles grammars for two seconds when it is imported, and nothing here asks for it.
     """

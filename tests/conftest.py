@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import psutil
 import pytest
 
 from labkit.cluster import target
+from meshbox.reach import access
 from tests.groups import pytest_configure_node, pytest_xdist_make_scheduler
 from tests.suite import (
     pytest_collection_modifyitems,
@@ -50,7 +50,7 @@ PATIENCE = 240.0
 
 
 def wait_until(
-    condition: Callable[[], Any], seconds: float = PATIENCE, what: str = "the condition", *, rest: float = 2.0
+    condition: Callable[[], Any], seconds: float = PATIENCE, what: str = "the condition", *, rest: float = 4.0
 ) -> Any:
     """Poll `condition` until it returns something true; fail with `what` at the deadline.
 
@@ -173,7 +173,7 @@ def sandboxes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...
         made.append(sandbox)
         up = sandbox.labkit("up", "--name", name, "--release", release, *options)
         assert up.returncode == 0, up.stderr
-        sandbox.node = json.loads(sandbox.labkit("status", "--name", name, "--json").stdout)["node"]
+        sandbox.node = access(sandbox.kubeconfig).node
         return sandbox
 
     yield start

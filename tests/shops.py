@@ -19,8 +19,9 @@ from labkit.cluster import Target
 from labkit.ground.errors import MissingToolError
 from meshbox.kiali_console import fetch_console
 from tests.conftest import SandboxUnderTest, sandboxes, wait_until
+from tests.written import written
 
-__all__ = ["Shop", "Shops", "open_shop", "pytest_runtest_teardown", "shared_shop", "shop_release", "written"]
+__all__ = ["Shop", "Shops", "open_shop", "pytest_runtest_teardown", "shared_shop", "shop_release"]
 
 DEPLOYED = "--for=condition=Available"
 TELEMETRY = """
@@ -160,26 +161,6 @@ def home_with_console(factory: pytest.TempPathFactory) -> Path:
         (home / "tools").mkdir()
         (home / "tools" / fetched.name).symlink_to(fetched)
     return home
-
-
-# Made and written by the cluster itself all the time, or for an object that is compared.
-_UNSTEADY = {"Event", "Lease", "Node", "Endpoints", "EndpointSlice"}
-_WRITTEN_BY_IT = ("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields")
-
-
-def written(sandbox: SandboxUnderTest) -> dict[str, dict[str, Any]]:
-    """What somebody has written of every object that no other one owns, by its kind, namespace and name."""
-    kinds = sandbox.kubectl("api-resources", "--verbs=list,delete", "-o", "name").stdout.split()
-    items = json.loads(sandbox.kubectl("get", ",".join(kinds), "-A", "-o", "json").stdout)["items"]
-    found = {}
-    for one in items:
-        about = one["metadata"]
-        if one["kind"] in _UNSTEADY or about.get("ownerReferences"):
-            continue
-        name = f"{one['kind']} {about.get('namespace', '')}/{about['name']}"
-        found[name] = {key: value for key, value in one.items() if key not in ("metadata", "status")}
-        found[name]["metadata"] = {key: value for key, value in about.items() if key not in _WRITTEN_BY_IT}
-    return found
 
 
 _SHOPS = pytest.StashKey[Shops]()

@@ -14,6 +14,7 @@ import hypothesis
 import pytest
 from hypothesis.internal.conjecture import providers
 
+from labkit import display
 from tests.groups import tell
 
 # The same examples in each run, so that what fails here fails everywhere; LABKIT_LONG=1 looks for others. Nothing is
@@ -32,6 +33,9 @@ if not os.environ.get("LABKIT_LONG"):
     # test would depend on what its worker has played before.
     _nothing = providers.Constants()
     providers._get_local_constants = lambda: _nothing
+
+# Each worker loads what reads notebooks, and with it a check of IRIs that compiles for a second.
+display.import_without_grammars()
 
 HERE = Path(__file__).resolve().parent
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from labkit import sandbox
+from labkit import display, sandbox
 from labkit.cluster import Target
 from labkit.course.folder import notebooks as delivered
 from labkit.course.kernels import ARGUMENTS, Ahead
@@ -191,6 +191,7 @@ def play(
         progress: Whether to draw a progress bar, or where there is no terminal to say now and then that it goes on.
         kernels: Where its kernel may have been started already.
     """
+    display.import_without_grammars()
     import nbformat
     from jupyter_core.utils import ensure_event_loop
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError

@@ -39,11 +39,17 @@ def sandbox(start_sandbox) -> SandboxUnderTest:
     return start_sandbox("1.30.3", name="life")
 
 
-def test_up_reuses_the_sandbox_that_runs(sandbox):
-    before = status(sandbox)
-    again = sandbox.labkit("up", "--name", "life")
+@pytest.fixture(scope="module")
+def untouched(start_shared_sandbox) -> SandboxUnderTest:
+    """For those who only look."""
+    return start_shared_sandbox("1.30.3", name="life")
+
+
+def test_up_reuses_the_sandbox_that_runs(untouched):
+    before = status(untouched)
+    again = untouched.labkit("up", "--name", "life")
     assert again.returncode == 0
-    assert status(sandbox) == before
+    assert status(untouched) == before
     assert set(before) == {"name", "state", "release", "pid", "kubeconfig", "node", "server"} | {
         "ends_with",
         "healing",
@@ -53,8 +59,8 @@ def test_up_reuses_the_sandbox_that_runs(sandbox):
     assert before["state"] == "running"
 
 
-def test_another_release_of_the_same_name_is_refused_and_costs_nobody_his_work(sandbox):
-    refused = sandbox.labkit("up", "--name", "life", "--release", "1.2.2")
+def test_another_release_of_the_same_name_is_refused_and_costs_nobody_his_work(untouched):
+    refused = untouched.labkit("up", "--name", "life", "--release", "1.2.2")
     assert refused.returncode == 1
     assert "plays Istio 1.30.3, not 1.2.2" in refused.stderr
     assert "`labkit up --release 1.2.2`, without --name, finds or makes another beside it" in refused.stderr
@@ -62,13 +68,13 @@ def test_another_release_of_the_same_name_is_refused_and_costs_nobody_his_work(s
     assert "Traceback" not in refused.stderr
 
 
-def test_env_sets_kubeconfig_and_nothing_else(sandbox):
-    printed = sandbox.labkit("env", "--name", "life").stdout
-    assert printed == f"export KUBECONFIG={sandbox.kubeconfig}\n"
+def test_env_sets_kubeconfig_and_nothing_else(untouched):
+    printed = untouched.labkit("env", "--name", "life").stdout
+    assert printed == f"export KUBECONFIG={untouched.kubeconfig}\n"
 
 
-def test_files_are_private(sandbox):
-    for path in [sandbox.home, *sandbox.home.rglob("*")]:
+def test_files_are_private(untouched):
+    for path in [untouched.home, *untouched.home.rglob("*")]:
         if path.is_symlink() or not path.exists():
             continue
         mode = path.stat().st_mode
@@ -76,10 +82,10 @@ def test_files_are_private(sandbox):
             assert mode & 0o077 == 0, f"{path} has mode {stat.filemode(mode)}"
 
 
-def test_everything_listens_on_the_sandbox_addresses_only(sandbox):
-    mine = {process.pid for process in processes_of(sandbox.home)}
+def test_everything_listens_on_the_sandbox_addresses_only(untouched):
+    mine = {process.pid for process in processes_of(untouched.home)}
     listening = {c.laddr.ip for c in psutil.net_connections("inet") if c.pid in mine and c.status == psutil.CONN_LISTEN}
-    block = sandbox.node.rsplit(".", 2)[0] + "."
+    block = untouched.node.rsplit(".", 2)[0] + "."
     assert listening
     assert all(address.startswith(block) for address in listening), listening
 

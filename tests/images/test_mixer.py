@@ -87,6 +87,17 @@ def test_the_text_is_grouped_by_family_with_buckets_in_order():
     ]
 
 
+def test_a_series_that_comes_later_stands_where_it_belongs():
+    counters = Counters()
+    counters.add("a", {SERIES: 5.0})
+    assert counters.text().splitlines()[1:] == ['istio_requests_total{reporter="source"} 5']
+    counters.add("b", {("istio_requests_total", 'reporter="destination"'): 2.0, SERIES: 1.0})
+    assert counters.text().splitlines()[1:] == [
+        'istio_requests_total{reporter="destination"} 2',
+        'istio_requests_total{reporter="source"} 6',
+    ]
+
+
 def test_sidecars_are_pods_with_an_address_and_the_statistics_port():
     def pod(uid: str, port: int, ip: str) -> dict:
         containers = [{"name": "istio-proxy", "ports": [{"containerPort": port}]}]

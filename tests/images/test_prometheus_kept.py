@@ -68,3 +68,16 @@ def test_the_proxy_asks_the_sandboxes_own_pods_only() -> None:
     finally:
         pod.server_close()
     assert ask(target).status == 503
+
+
+def test_what_others_say_before_and_after_the_counts_stays_where_it_is() -> None:
+    """Most of a page is not Istio's, and changes while the counts do not."""
+    kept = Kept()
+    kept.whole(b"first 1\n" + page(10, a=4))
+    for uptime in (11, 12):
+        told = b"first %d\n" % uptime + page(uptime, a=1, b=2) + b"last %d\n" % uptime
+        expected = [line.replace(A + b" 1", A + b" 5") for line in told.splitlines()]
+        assert kept.whole(told).splitlines() == expected
+    # An Envoy that was started anew, whose counts look as those before did.
+    told = b"first 0\n" + page(0, a=1, b=2)
+    assert kept.whole(told) == told

@@ -9,6 +9,7 @@ does not know, and writes as "-" or not at all, becomes Mixer's "unknown"; only 
 
 from __future__ import annotations
 
+import functools
 import re
 import threading
 from collections.abc import Iterable, Iterator
@@ -40,23 +41,28 @@ def known(text: str) -> str:
 def parse(text: str) -> dict[Series, float]:
     """Istio's series in one sidecar's statistics, with Mixer's names and units."""
     found: dict[Series, float] = {}
-    for name, labels, number in _LINE.findall(known(text)):
-        value = float(number)
-        if name.endswith("_bucket"):
-            bound = _BOUND.search(labels)
-            if bound is None:
-                continue
-            labels = _BOUND.sub("", labels)
-            limit = float(bound[1].replace("+Inf", "inf"))
-            if "_milliseconds" in name:
-                limit /= 1000
-            labels += f',le="{"+Inf" if limit == float("inf") else f"{limit:g}"}"'
-        if "_milliseconds" in name:
-            if name.endswith("_sum"):
-                value /= 1000
-            name = name.replace("_milliseconds", "_seconds")
-        found[name, labels] = value
+    for name, labels, number in _LINE.findall(text):
+        series = _series(name, labels)
+        if series is not None:
+            value = float(number)
+            found[series] = value / 1000 if name.endswith("_milliseconds_sum") else value
     return found
+
+
+@functools.lru_cache(maxsize=32768)
+def _series(name: str, labels: str) -> Series | None:
+    """What Mixer calls a series of a sidecar's; remembered, as the same ones are read twice a second."""
+    labels = known(labels)
+    if name.endswith("_bucket"):
+        bound = _BOUND.search(labels)
+        if bound is None:
+            return None
+        labels = _BOUND.sub("", labels)
+        limit = float(bound[1].replace("+Inf", "inf"))
+        if "_milliseconds" in name:
+            limit /= 1000
+        labels += f',le="{"+Inf" if limit == float("inf") else f"{limit:g}"}"'
+    return name.replace("_milliseconds", "_seconds"), labels
 
 
 class Counters:
@@ -64,6 +70,8 @@ class Counters:
 
     def __init__(self) -> None:
         self._totals: dict[Series, float] = {}
+        # Series are only added, so as many as there were are the same.
+        self._ordered: list[Series] = []
         self._last: dict[str, dict[Series, float]] = {}
         self._uptimes: dict[str, int] = {}
         self._lock = threading.Lock()
@@ -96,11 +104,13 @@ class Counters:
     def text(self) -> str:
         """All series in Prometheus' text format."""
         with self._lock:
-            ordered = sorted(self._totals.items(), key=_order)
+            if len(self._ordered) != len(self._totals):
+                self._ordered = sorted(self._totals, key=_order)
+            values = [(series, self._totals[series]) for series in self._ordered]
         lines: list[str] = []
         family = ""
-        for (name, labels), value in ordered:
-            base = re.sub(r"_(bucket|sum|count)$", "", name)
+        for (name, labels), value in values:
+            base = _base(name)
             if base != family:
                 family = base
                 lines += head(base, "counter" if base.endswith("_total") else "histogram")
@@ -108,11 +118,16 @@ class Counters:
         return "\n".join(lines) + "\n"
 
 
-def _order(item: tuple[Series, float]) -> tuple[str, str, float, str]:
-    (name, labels), _ = item
+@functools.cache
+def _base(name: str) -> str:
+    """The family of a series; there are a dozen names."""
+    return re.sub(r"_(bucket|sum|count)$", "", name)
+
+
+def _order(series: Series) -> tuple[str, str, float, str]:
+    name, labels = series
     bound = _BOUND.search(labels)
-    base = re.sub(r"_(bucket|sum|count)$", "", name)
-    return base, name, float(bound[1].replace("+Inf", "inf")) if bound else 0.0, labels
+    return _base(name), name, float(bound[1].replace("+Inf", "inf")) if bound else 0.0, labels
 
 
 def sidecars(pods: Iterable[dict[str, Any]]) -> Iterator[tuple[str, str]]:

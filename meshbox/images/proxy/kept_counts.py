@@ -18,7 +18,9 @@ from labkit.ground.web import App, Request, Response
 
 __all__ = ["Kept", "scrapes"]
 
+_COUNTS = b"envoy_istio_"
 _SERIES = re.compile(rb"^(envoy_istio_[^\n]*\}) (\S+)$", re.MULTILINE)
+_RUNS = b"envoy_server_uptime"
 _UPTIME = re.compile(rb"^envoy_server_uptime\S* (\d+)$", re.MULTILINE)
 _SECONDS = 10.0
 
@@ -28,6 +30,7 @@ class Kept:
 
     def __init__(self) -> None:
         self._uptime = 0
+        self._read = self._shown = b""
         self._last: dict[bytes, float] = {}
         self._before: dict[bytes, float] = {}
         self._lock = threading.Lock()
@@ -37,25 +40,36 @@ class Kept:
 
         A proxy that was started anew counts from nothing, as anywhere.
         """
+        begin = page.rfind(b"\n", 0, max(page.find(_COUNTS), 0)) + 1
+        end = page.find(b"\n", page.rfind(_COUNTS)) + 1 or len(page)
         with self._lock:
-            uptime = int(found[1]) if (found := _UPTIME.search(page)) else 0
+            found = _UPTIME.match(page, max(page.rfind(_RUNS), 0))
+            uptime = int(found[1]) if found else 0
             if uptime < self._uptime:
-                self._last, self._before = {}, {}
+                self._read, self._shown, self._last, self._before = b"", b"", {}, {}
             self._uptime = uptime
-            now = {series: float(value) for series, value in _SERIES.findall(page)}
-            for series, value in self._last.items():
-                if now.get(series, 0.0) < value:
-                    self._before[series] = self._before.get(series, 0.0) + value
-            self._last = now
-            if not self._before:
-                return page
-            before = self._before
+            # Every sidecar is scraped twice a second, and most have counted nothing since.
+            if (read := page[begin:end]) != self._read:
+                self._read, self._shown = read, self._added(read)
+            return page[:begin] + self._shown + page[end:]
 
-            def added(found: re.Match[bytes]) -> bytes:
-                return b"%s %.10g" % (found[1], float(found[2]) + before.get(found[1], 0.0))
+    def _added(self, counts: bytes) -> bytes:
+        """The lines of Istio's counts, each with what listeners before the present ones had counted."""
+        now = {series: float(value) for series, value in _SERIES.findall(counts)}
+        before = self._before
+        for series, value in self._last.items():
+            if now.get(series, 0.0) < value:
+                before[series] = before.get(series, 0.0) + value
+        self._last = now
+        if not before:
+            return counts
 
-            gone = [b"%s %.10g\n" % (series, value) for series, value in before.items() if series not in now]
-            return _SERIES.sub(added, page) + b"".join(gone)
+        def added(found: re.Match[bytes]) -> bytes:
+            earlier = before.get(found[1])
+            return found[0] if earlier is None else b"%s %.10g" % (found[1], float(found[2]) + earlier)
+
+        gone = [b"%s %.10g\n" % (series, value) for series, value in before.items() if series not in now]
+        return _SERIES.sub(added, counts) + b"".join(gone)
 
 
 def scrapes(block: str) -> App:
