@@ -13,7 +13,7 @@ from tools import spdx
 
 LIMIT = 400
 
-MOST = {"labkit": 11_850, "labkit/ground": 4_150}
+MOST = {"labkit": 14_700, "labkit/ground": 4_150}
 """Lines that a part may have. For what lessons call, labkit without its ground floor, the aim is 7 000 and the figure
 falls, save for what labkit did not do before; the ground floor, which all packages share, grows by what several of them
 need.

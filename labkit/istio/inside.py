@@ -62,6 +62,7 @@ class Inside(display.Shown):
 
     Args:
         workload: Whose sidecar, or which gateway.
+        namespace: Where it is.
         pod: The pod that was asked.
         what: "listeners", "routes", "clusters", "endpoints" or "secrets".
         compared_with: When the look was taken that it is compared with; None where nothing is known from before.
@@ -71,6 +72,7 @@ class Inside(display.Shown):
     """
 
     workload: str
+    namespace: str
     pod: str
     what: str
     compared_with: datetime | None
@@ -118,7 +120,7 @@ class Inside(display.Shown):
             shown += _meanings(fields.explained(_looked_at(self.rows)))
         for one in self.dump.refused:
             shown += display.message(f"Envoy refused what it was given, and goes on with what it had: {one}", "bad")
-        columns, rows = states.rows(self.dump, self.what, first={one.resource for one in self.rows})
+        columns, rows = states.rows(self.dump, self.what, {one.resource for one in self.rows}, self.namespace)
         caption = f"Now: {min(len(rows), _LONG)} of {len(rows)} rows" + (
             "; `.table()` has them all" if len(rows) > _LONG else ""
         )
@@ -220,11 +222,20 @@ def inside(
     _looks[key] = earlier, _Look(dump.packed(), proxy.uid)
     then = since.dump if since is not None else earlier.dump.open() if earlier is not None else None
     if then is None:
-        return Inside(proxy.workload, proxy.pod, what, None, _first(proxy, dump, what, written, in_time), (), dump)
+        return Inside(
+            proxy.workload,
+            proxy.namespace,
+            proxy.pod,
+            what,
+            None,
+            _first(proxy, dump, what, written, in_time),
+            (),
+            dump,
+        )
     before, after = ({name: one.body for name, one in of.of(what).items()} for of in (then, dump))
     rows = tuple(differences.changes(before, after, what))
     note = _compared(then.read_at, written, rows, in_time, earlier is not None and earlier.pod != proxy.uid)
-    return Inside(proxy.workload, proxy.pod, what, then.read_at, note, rows, dump)
+    return Inside(proxy.workload, proxy.namespace, proxy.pod, what, then.read_at, note, rows, dump)
 
 
 def _taken_up(admin: Admin, written: float, known: Dump | None, timeout: float) -> tuple[Dump, bool]:
@@ -238,8 +249,9 @@ def _taken_up(admin: Admin, written: float, known: Dump | None, timeout: float) 
     deadline = time.monotonic() + timeout
     in_time = False
     while True:
-        newer = known is not None and dump.moments != known.moments
-        in_time = in_time or newer or _since(dump, written)
+        # What is gone says no more when it went.
+        gone = known is not None and bool(known.moments.keys() - dump.moments.keys())
+        in_time = in_time or gone or _since(dump, written + admin.ahead)
         if time.monotonic() >= deadline:
             return dump, in_time
         time.sleep(min(_QUIET, max(0.0, deadline - time.monotonic())))

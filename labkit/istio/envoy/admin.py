@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any
 
@@ -25,6 +28,9 @@ CONTAINER = "istio-proxy"
 _PORT = 15000
 _PATIENCE = 15.0
 """Seconds without a byte of an answer."""
+
+_SAME_TIME = 2.0
+"""Seconds by which two clocks may seem to differ that do not."""
 
 _KINDS = ("deploy", "deployment", "pod", "statefulset", "daemonset", "svc", "service")
 
@@ -183,6 +189,8 @@ class Admin:
         self._proxy = proxy
         self._forward = cluster.port_forward(f"pod/{proxy.pod}", _PORT, namespace=proxy.namespace, show=False)
         self._connections = Connections("127.0.0.1", self._forward.port, _PATIENCE)
+        self.ahead = 0.0
+        """Seconds that the proxy's clock is ahead of ours, as far as whole seconds tell."""
 
     def __enter__(self) -> Admin:
         return self
@@ -207,7 +215,13 @@ class Admin:
             raise ClusterError(f"{where} does not answer at its port {_PORT}: {error}", next_step=step) from None
         if answer.status != 200:
             raise ClusterError(f"{where} answers {answer.status} to {page}: {answer.text[:200]}", next_step=step)
+        self._compare(answer.header("date"))
         return answer.body
+
+    def _compare(self, date: str) -> None:
+        with contextlib.suppress(ValueError):
+            ahead = parsedate_to_datetime(date).timestamp() + 0.5 - time.time()
+            self.ahead = ahead if abs(ahead) > _SAME_TIME else 0.0
 
     def json(self, page: str) -> Any:
         """A page of JSON; errors as of `bytes`."""

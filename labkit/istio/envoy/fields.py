@@ -66,7 +66,7 @@ _FIELDS: dict[str, tuple[str, str]] = {
     "principals": ("Who calls.", _RBAC),
     "permissions": ("What is called.", _RBAC),
     # Clusters.
-    "type": ("How endpoints are found: told (EDS, STATIC), by name (DNS), as the client meant (ORIGINAL_DST).", _CLUSTER),
+    "type": ("How endpoints are found: told (EDS), by name (DNS), as the client meant (ORIGINAL_DST).", _CLUSTER),
     "lb_policy": ("How an endpoint is chosen among those that are healthy.", _CLUSTER),
     "connect_timeout": ("How long a connection may take to come about.", _CLUSTER),
     "circuit_breakers": ("Limits; what is above them is refused at once, with flag UO.", _CLUSTER),

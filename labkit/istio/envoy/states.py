@@ -22,17 +22,26 @@ _COLUMNS = {
 }
 
 
-def rows(dump: Dump, kind: str, first: Collection[str] = ()) -> tuple[list[str], list[list[Any]]]:
-    """Columns and rows of what there is now.
+def rows(dump: Dump, kind: str, first: Collection[str] = (), namespace: str = "") -> tuple[list[str], list[list[Any]]]:
+    """Columns and rows of what there is now; what Envoy began with, which never changes, comes last.
 
     Args:
         dump: The configuration.
         kind: One of `dump.KINDS`.
         first: Names of what comes first: hosts, clusters …
+        namespace: Whose hosts come next.
     """
-    found = list(_ROWS[kind](dump))
     place = 1 if kind == "routes" else 0
-    return _COLUMNS[kind], sorted(found, key=lambda row: row[place] not in first)
+    given, near = dump.of(kind), f".{namespace}."
+
+    def rank(row: list[Any]) -> int:
+        if row[place] in first:
+            return 0
+        if not given[row[0]].version:
+            return 3
+        return 1 if any(near in str(cell) for cell in row) else 2
+
+    return _COLUMNS[kind], sorted(_ROWS[kind](dump), key=rank)
 
 
 def _listeners(dump: Dump) -> Iterator[list[Any]]:

@@ -303,7 +303,9 @@ def endpoints_of(dump: Dump, proxy: str, target: Target) -> tuple[list[Step], li
         steps.append(Step(proxy, "endpoints", where, "Envoy knows none beforehand", branch=name))
         return steps, [], None
     healthy = [one for one in every if not one["trouble"]]
-    panic = (cluster.body.get("common_lb_config") or {}).get("healthy_panic_threshold", {}).get("value", 50)
+    # Without a word it is half of them; a 0 that is said shows as nothing at all.
+    threshold = (cluster.body.get("common_lb_config") or {}).get("healthy_panic_threshold")
+    panic = 50 if threshold is None else threshold.get("value", 0)
     chosen = healthy or (every if panic else [])
     if not chosen:
         troubles = "; ".join(f"{one['address']} {one['trouble']}" for one in every)
