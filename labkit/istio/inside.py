@@ -19,7 +19,7 @@ from labkit.ground.errors import SettingError
 from labkit.istio.envoy import differences, fields, states
 from labkit.istio.envoy.admin import Admin, Proxy, find, nearest
 from labkit.istio.envoy.differences import Change, short
-from labkit.istio.envoy.dump import KINDS, Dump, Packed, read
+from labkit.istio.envoy.dump import KINDS, Dump, Packed, completed, configuration
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -189,8 +189,9 @@ def inside(
     """What of an Envoy's own configuration the last write changed, and what it is now.
 
     It is compared with the last look at this workload, at whatever part, that was taken before the last write
-    (`cluster.apply`, `cluster.kubectl` …) of this process. A first look, also after a restart of the kernel, has
-    nothing to compare with; it says what Envoy took up since that write.
+    (`cluster.apply`, `cluster.kubectl` …) of this process; what others write meanwhile shows as well. A
+    first look, also after a restart of the kernel, has nothing to compare with; it says what Envoy took up since that
+    write.
 
     Args:
         workload: A Deployment ("reviews-v1"), an app ("reviews"), a pod or a Service; "ingress", "egress".
@@ -214,28 +215,25 @@ def inside(
     written = cluster.last_write()
     earlier, last = _looks.get(key, (None, None))
     fresh = last is None or last.taken < written
+    known = last.dump.open() if last is not None and (fresh or earlier is None) else None
     with Admin(proxy) as admin:
-        known = last.dump.open() if last is not None and last.pod == proxy.uid else None
         dump, in_time = _taken_up(admin, written if fresh else 0.0, known, timeout)
-    if last is not None and last.taken < written:
+        dump = completed(dump, admin)
+    if last is not None and fresh:
+        earlier = last
+    elif last is not None and earlier is None and known is not None and known.moments != dump.moments:
+        # Somebody else wrote, or a terminal.
         earlier = last
     _looks[key] = earlier, _Look(dump.packed(), proxy.uid)
+    earlier = earlier or last
     then = since.dump if since is not None else earlier.dump.open() if earlier is not None else None
+    where = proxy.workload, proxy.namespace, proxy.pod, what
     if then is None:
-        return Inside(
-            proxy.workload,
-            proxy.namespace,
-            proxy.pod,
-            what,
-            None,
-            _first(proxy, dump, what, written, in_time),
-            (),
-            dump,
-        )
+        return Inside(*where, None, _first(proxy, dump, what, written, in_time), (), dump)
     before, after = ({name: one.body for name, one in of.of(what).items()} for of in (then, dump))
     rows = tuple(differences.changes(before, after, what))
     note = _compared(then.read_at, written, rows, in_time, earlier is not None and earlier.pod != proxy.uid)
-    return Inside(proxy.workload, proxy.namespace, proxy.pod, what, then.read_at, note, rows, dump)
+    return Inside(*where, then.read_at, note, rows, dump)
 
 
 def _taken_up(admin: Admin, written: float, known: Dump | None, timeout: float) -> tuple[Dump, bool]:
@@ -243,7 +241,7 @@ def _taken_up(admin: Admin, written: float, known: Dump | None, timeout: float) 
 
     Envoy says of each part when it took it up, and under which version. What follows within a moment is waited for.
     """
-    dump = read(admin)
+    dump = configuration(admin)
     if not written:
         return dump, True
     deadline = time.monotonic() + timeout
@@ -255,7 +253,7 @@ def _taken_up(admin: Admin, written: float, known: Dump | None, timeout: float) 
         if time.monotonic() >= deadline:
             return dump, in_time
         time.sleep(min(_QUIET, max(0.0, deadline - time.monotonic())))
-        again = read(admin)
+        again = configuration(admin)
         settled = again.moments == dump.moments
         dump = again
         if in_time and settled:

@@ -20,7 +20,7 @@ from tests.shops import Shop
 
 NAMESPACE = "bookinfo"
 OF_REVIEWS = "outbound|9080|{}|reviews.bookinfo.svc.cluster.local"
-PATIENCE = 60
+PATIENCE = 240
 
 _LINE = re.compile(r'"[A-Z]+ (?P<path>\S+) [^"]*" (?P<status>\d+) (?P<flag>\S+)')
 
@@ -57,7 +57,7 @@ def sent(url: str, n: int = 1, client: str = "ratings", headers: tuple[str, ...]
     words = ["curl", "-s", "-o", "/dev/null", *(word for one in headers for word in ("-H", one))]
     glue = "&" if "?" in url else "?"
     words.append(f"{url}{glue}{mark}=[1-{n}]")
-    cluster.exec(f"deploy/{client}-v1", words, container=client, namespace=NAMESPACE, show=False)
+    cluster.exec(f"deploy/{client}-v1", words, container=client, namespace=NAMESPACE, show=False, timeout=300)
 
     def logged() -> list[str]:
         said = cluster.kubectl(f"logs deploy/{client}-v1 -n {NAMESPACE} -c istio-proxy --tail=-1", show=False)
@@ -79,7 +79,7 @@ def sent(url: str, n: int = 1, client: str = "ratings", headers: tuple[str, ...]
 def foretold(way: str, path: str = "/reviews/0", **how: object) -> Trace:
     """The way, once the client's Envoy has taken up what was applied last."""
     client = way.partition(" ")[0]
-    istio.inside(client, timeout=PATIENCE)
+    istio.inside(client, timeout=60)
     return istio.trace_route(way, path, **how)  # type: ignore[arg-type]
 
 
@@ -221,7 +221,7 @@ def test_policies_are_named_and_decide(shop: Shop) -> None:
         },
     }
     with applied(policy, rule({"route": [to("v1")]})):
-        istio.inside("reviews-v1", timeout=PATIENCE)
+        istio.inside("reviews-v1", timeout=60)
         trace = foretold("ratings → reviews")
         (branch,) = trace.branches
         assert [(one.name, one.action, one.holds) for one in branch.policies] == [
@@ -276,7 +276,7 @@ def test_what_the_last_write_changed(shop: Shop) -> None:
     with applied(rule({"route": [to("v1")]})):
         istio.inside("productpage")
         cluster.apply(rule({"route": [to("v1", 60), to("v2", 40)]}), show=False)
-        looked = istio.inside("productpage", timeout=PATIENCE)
+        looked = istio.inside("productpage", timeout=60)
         changed = looked.changes()
         host = "reviews.bookinfo.svc.cluster.local:9080"
         where = f"resource == '{host}' and field.str.startswith('routes[any path].route.')"

@@ -72,7 +72,8 @@ def envoy(monkeypatch: pytest.MonkeyPatch) -> Envoy:
     monkeypatch.setattr(inside_module, "_looks", {})
     monkeypatch.setattr(inside_module, "find", lambda *_: Proxy("n", "pod", "reviews-v1", "reviews", "", "", made.uid))
     monkeypatch.setattr(inside_module, "Admin", lambda _: made)
-    monkeypatch.setattr(inside_module, "read", lambda _: made.read())
+    monkeypatch.setattr(inside_module, "configuration", lambda _: made.read())
+    monkeypatch.setattr(inside_module, "completed", lambda dump, _: dump)
     monkeypatch.setattr(inside_module.cluster, "current", lambda: SimpleNamespace(uid="cluster"))
     monkeypatch.setattr(inside_module.cluster, "last_write", lambda: made.written)
     return made
@@ -123,6 +124,14 @@ def test_what_the_last_write_changed_is_told_until_the_next_write(envoy: Envoy) 
     envoy.told("9080", "v3")
     assert fields(istio.inside("reviews")) == [(FIELD, "v2", "v3")]
     assert fields(istio.inside("reviews", since=look)) == [(FIELD, "v2", "v3")]
+
+
+def test_what_somebody_else_wrote_shows_as_well(envoy: Envoy) -> None:
+    istio.inside("reviews")
+    assert "nothing differs" in istio.inside("reviews").note
+    envoy.told("9080", "v2")
+    for _ in range(2):
+        assert fields(istio.inside("reviews")) == [(FIELD, "v1", "v2")]
 
 
 def test_a_write_that_comes_late_is_waited_for(envoy: Envoy, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,9 +29,6 @@ _PORT = 15000
 _PATIENCE = 15.0
 """Seconds without a byte of an answer."""
 
-_SAME_TIME = 2.0
-"""Seconds by which two clocks may seem to differ that do not."""
-
 _KINDS = ("deploy", "deployment", "pod", "statefulset", "daemonset", "svc", "service")
 
 
@@ -190,7 +187,7 @@ class Admin:
         self._forward = cluster.port_forward(f"pod/{proxy.pod}", _PORT, namespace=proxy.namespace, show=False)
         self._connections = Connections("127.0.0.1", self._forward.port, _PATIENCE)
         self.ahead = 0.0
-        """Seconds that the proxy's clock is ahead of ours, as far as whole seconds tell."""
+        """Seconds that the proxy's clock is ahead of ours for certain; below 0 it is behind."""
 
     def __enter__(self) -> Admin:
         return self
@@ -209,19 +206,21 @@ class Admin:
         """
         where = f"the Envoy of pod {self._proxy.namespace}/{self._proxy.pod}"
         step = f"`kubectl get pod {self._proxy.pod} -n {self._proxy.namespace}`: is its container {CONTAINER} ready?"
+        asked = time.time()
         try:
             answer = self._connections.request("GET", page, {"Host": f"localhost:{_PORT}"})
         except OSError as error:
             raise ClusterError(f"{where} does not answer at its port {_PORT}: {error}", next_step=step) from None
         if answer.status != 200:
             raise ClusterError(f"{where} answers {answer.status} to {page}: {answer.text[:200]}", next_step=step)
-        self._compare(answer.header("date"))
+        self._compare(answer.header("date"), asked)
         return answer.body
 
-    def _compare(self, date: str) -> None:
+    def _compare(self, date: str, asked: float) -> None:
+        """Note how far its clock is ahead at least, since its answer was made after the question and before now."""
         with contextlib.suppress(ValueError):
-            ahead = parsedate_to_datetime(date).timestamp() + 0.5 - time.time()
-            self.ahead = ahead if abs(ahead) > _SAME_TIME else 0.0
+            said = parsedate_to_datetime(date).timestamp()
+            self.ahead = max(said - time.time(), 0.0) + min(said + 1.0 - asked, 0.0)
 
     def json(self, page: str) -> Any:
         """A page of JSON; errors as of `bytes`."""

@@ -21,7 +21,7 @@ from labkit.cluster import Obj
 from labkit.ground.names import is_ip
 from labkit.istio.envoy.admin import Admin
 
-__all__ = ["KINDS", "Dump", "Packed", "Resource", "config_of", "read"]
+__all__ = ["KINDS", "Dump", "Packed", "Resource", "address_of", "completed", "config_of", "configuration", "read"]
 
 KINDS = ("listeners", "routes", "clusters", "endpoints", "secrets")
 
@@ -78,6 +78,10 @@ class Dump:
     def __init__(self, config: Obj, health: Obj, certificates: Obj, read_at: datetime) -> None:
         self.read_at = read_at
         self._config, self._health, self._certificates = config, health, certificates
+
+    def with_pages(self, health: Obj, certificates: Obj) -> Dump:
+        """It, with these two pages."""
+        return Dump(self._config, health, certificates, self.read_at)
 
     def packed(self) -> Packed:
         """It, to be kept."""
@@ -220,10 +224,18 @@ class Dump:
 
 def read(admin: Admin) -> Dump:
     """Ask an Envoy for all of it: three pages; errors as of `Admin.json`."""
+    return completed(configuration(admin), admin)
+
+
+def configuration(admin: Admin) -> Dump:
+    """Ask for what an Envoy was told alone: without its endpoints' health and its certificates."""
     began = datetime.now(UTC)
-    pages = "/config_dump?include_eds", "/clusters?format=json", "/certs"
-    config, health, certificates = (admin.json(page) for page in pages)
-    return Dump(config, health, certificates, began)
+    return Dump(admin.json("/config_dump?include_eds"), {}, {}, began)
+
+
+def completed(dump: Dump, admin: Admin) -> Dump:
+    """What an Envoy was told, with what is missing."""
+    return dump.with_pages(admin.json("/clusters?format=json"), admin.json("/certs"))
 
 
 def config_of(named: Mapping[str, Any]) -> Obj:
