@@ -7,7 +7,8 @@ import contextlib
 import re
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import yaml
@@ -76,15 +77,27 @@ def sent(url: str, n: int = 1, client: str = "ratings", headers: tuple[str, ...]
     return found
 
 
-def foretold(way: str, path: str = "/reviews/0", **how: object) -> Trace:
-    """The way, once the client's Envoy has taken up what was applied last."""
-    client = way.partition(" ")[0]
-    istio.inside(client, timeout=60)
-    return istio.trace_route(way, path, **how)  # type: ignore[arg-type]
+def foretold(way: str, path: str = "/reviews/0", *, when: Callable[[Trace], bool], **how: Any) -> Trace:
+    """The way that is foretold once the Envoys have heard of what was applied last: `when` says by what that shows."""
+    found: list[Trace] = []
+
+    def looked() -> bool:
+        found[:] = [istio.trace_route(way, path, **how)]
+        return when(found[0])
+
+    wait_until(looked, PATIENCE, f"another way from {way}")
+    return found[0]
+
+
+def by(name: str) -> Callable[[Trace], bool]:
+    """A rule of this name took the request, or the request was refused in its host."""
+    return lambda trace: any(f"/{name}" in f"{step.says} {step.passed}" for step in trace.steps)
 
 
 def test_without_a_rule_every_version_gets_requests(shop: Shop) -> None:
-    trace = foretold("ratings → reviews")
+    trace = foretold(
+        "ratings → reviews", when=lambda trace: trace.branches[:1] != () and len(trace.branches[0].endpoints) == 3
+    )
     (branch,) = trace.branches
     assert (branch.cluster, branch.share, branch.answer) == (OF_REVIEWS.format(""), 1.0, None)
     assert set(branch.workloads) == {"reviews-v1", "reviews-v2", "reviews-v3"}
@@ -106,9 +119,9 @@ def test_headers_and_weights_share_requests_out_as_foretold(shop: Shop) -> None:
     jason = {"match": [{"headers": {"end-user": {"exact": "jason"}}}], "route": [to("v2")]}
     rest = {"route": [to("v1", 80), to("v3", 20)]}
     with applied(rule(jason, rest)):
-        his = foretold("ratings -> reviews", headers={"end-user": "jason"})
+        his = foretold("ratings -> reviews", headers={"end-user": "jason"}, when=by("foretold"))
         assert [(one.subset, one.share, one.workloads) for one in his.branches] == [("v2", 1.0, ("reviews-v2",))]
-        others = foretold("ratings -> reviews")
+        others = foretold("ratings -> reviews", when=by("foretold"))
         assert [(one.subset, one.share) for one in others.branches] == [("v1", 0.8), ("v3", 0.2)]
         route = next(step for step in others.steps if step.kind == "route")
         assert "header end-user is 'jason': there is none" in route.passed[0]
@@ -124,14 +137,14 @@ def test_a_subset_that_nobody_defines_or_that_has_no_pods(shop: Shop) -> None:
     missing = {"match": [{"uri": {"prefix": "/reviews/1"}}], "route": [to("v9")]}
     empty = {"match": [{"uri": {"exact": "/reviews/2"}}], "route": [to("v2", host="ratings")]}
     with applied(rule(missing, empty, {"route": [to("v1")]})):
-        trace = foretold("ratings → reviews", "/reviews/1")
+        trace = foretold("ratings → reviews", "/reviews/1", when=by("foretold"))
         answer = trace.branches[0].answer
         assert answer is not None
         assert (answer.status, answer.flag) == (503, "NC")
         assert "no DestinationRule defines subset v9" in answer.why
         seen = sent("http://reviews:9080/reviews/1")
         assert {(status, flag) for status, flag, _ in seen} == {(answer.status, answer.flag)}
-        trace = foretold("ratings → reviews", "/reviews/2")
+        trace = foretold("ratings → reviews", "/reviews/2", when=by("foretold"))
         answer = trace.branches[0].answer
         assert answer is not None
         assert (answer.status, answer.flag, trace.flag) == (503, "UH", "UH")
@@ -155,12 +168,12 @@ def test_what_envoy_answers_itself(shop: Shop) -> None:
             "/reviews/0": (404, "NR"),
         }
         for path, (status, flag) in expected.items():
-            trace = foretold("ratings → reviews", path)
+            trace = foretold("ratings → reviews", path, when=lambda trace: trace.answer is not None)
             assert trace.answer is not None, path
             assert (trace.answer.status, trace.answer.flag, trace.branches) == (status, flag, ())
             seen = sent(f"http://reviews:9080{path}")
             assert {(s, f) for s, f, _ in seen} == {(status, flag)}
-        trace = foretold("ratings → reviews", "/reviews/0?all=yes")
+        trace = istio.trace_route("ratings → reviews", "/reviews/0?all=yes")
         assert [(one.subset, one.answer) for one in trace.branches] == [("v3", None)]
         assert set(sent("http://reviews:9080/reviews/0?all=yes")) == {(200, "-", OF_REVIEWS.format("v3"))}
 
@@ -181,7 +194,7 @@ def test_a_host_outside_by_a_service_entry(shop: Shop) -> None:
         },
     }
     with applied(entry):
-        trace = foretold(f"ratings → {host}", "/details/0")
+        trace = foretold(f"ratings → {host}", "/details/0", when=lambda trace: host in trace.branches[0].cluster)
         (branch,) = trace.branches
         assert (branch.cluster, branch.tls) == (f"outbound|80||{host}", "plain")
         assert [one.address for one in branch.endpoints] == [f"{details['status']['podIP']}:9080"]
@@ -221,8 +234,7 @@ def test_policies_are_named_and_decide(shop: Shop) -> None:
         },
     }
     with applied(policy, rule({"route": [to("v1")]})):
-        istio.inside("reviews-v1", timeout=60)
-        trace = foretold("ratings → reviews")
+        trace = foretold("ratings → reviews", when=lambda trace: trace.branches[0].policies != ())
         (branch,) = trace.branches
         assert [(one.name, one.action, one.holds) for one in branch.policies] == [
             ("page-only, rule 0 (namespace bookinfo)", "ALLOW", False)
@@ -248,7 +260,7 @@ def test_plain_and_mutual_connections(shop: Shop) -> None:
         return {step.name for step in trace.steps if step.kind == "filter chain" and step.branch}
 
     with applied(peers("DISABLE")):
-        trace = foretold("ratings → reviews")
+        trace = foretold("ratings → reviews", when=lambda trace: chosen(trace) == {"9080_plain"})
         assert (trace.branches[0].tls, chosen(trace)) == ("plain", {"9080_plain"})
         assert {status for status, _, _ in sent("http://reviews:9080/reviews/0")} == {200}
     plain = {
@@ -262,9 +274,10 @@ def test_plain_and_mutual_connections(shop: Shop) -> None:
         # Of several rules for one host the oldest is heard.
         shop.sandbox.kubectl("delete", "destinationrule", "details", "-n", NAMESPACE)
         with applied(peers("STRICT"), plain):
-            trace = foretold("ratings → reviews")
-            assert (trace.branches[0].tls, chosen(trace)) == ("mutual TLS", {"9080_mtls"})
-            answer = istio.trace_route("ratings → details", "/details/0").branches[0].answer
+            trace = foretold("ratings → reviews", when=lambda trace: chosen(trace) == {"9080_mtls"})
+            assert trace.branches[0].tls == "mutual TLS"
+            trace = foretold("ratings → details", "/details/0", when=lambda trace: bool(trace.branches[0].answer))
+            answer = trace.branches[0].answer
             assert answer is not None
             seen = sent("http://details:9080/details/0")
             assert {(status, flag) for status, flag, _ in seen} == {(answer.status, answer.flag)} == {(503, "UC")}
@@ -274,9 +287,11 @@ def test_plain_and_mutual_connections(shop: Shop) -> None:
 
 def test_what_the_last_write_changed(shop: Shop) -> None:
     with applied(rule({"route": [to("v1")]})):
-        istio.inside("productpage")
+        of_v1 = OF_REVIEWS.format("v1")
+        wait_until(lambda: of_v1 in set(istio.inside("productpage").table()["leads_to"]), PATIENCE, "the rule")
         cluster.apply(rule({"route": [to("v1", 60), to("v2", 40)]}), show=False)
-        looked = istio.inside("productpage", timeout=60)
+        wait_until(lambda: istio.inside("productpage", timeout=60).rows != (), PATIENCE, "a difference")
+        looked = istio.inside("productpage")
         changed = looked.changes()
         host = "reviews.bookinfo.svc.cluster.local:9080"
         where = f"resource == '{host}' and field.str.startswith('routes[any path].route.')"
