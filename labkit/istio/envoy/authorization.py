@@ -24,7 +24,7 @@ class Call:
 
     Args:
         request: The request.
-        caller: The SPFFE id in the client's certificate; "" without mutual TLS.
+        caller: The SPIFFE id in the client's certificate; "" without mutual TLS.
         port: The port of the pod that it comes to.
     """
 
