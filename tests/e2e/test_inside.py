@@ -94,6 +94,12 @@ def by(name: str) -> Callable[[Trace], bool]:
     return lambda trace: any(f"/{name}" in f"{step.says} {step.passed}" for step in trace.steps)
 
 
+@pytest.fixture(autouse=True)
+def home(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where labkit finds that this cluster is a sandbox, in which it may delete."""
+    monkeypatch.setenv("LABKIT_HOME", str(shop.sandbox.labkit_home))
+
+
 def test_without_a_rule_every_version_gets_requests(shop: Shop) -> None:
     trace = foretold(
         "ratings → reviews", when=lambda trace: trace.branches[:1] != () and len(trace.branches[0].endpoints) == 3
