@@ -6,7 +6,7 @@ from labkit.cluster.forward import PortForward, port_forward
 from labkit.cluster.http import Response, fetch
 from labkit.cluster.inventory import NodeImage, images, mixed_versions, remove_images, snapshot
 from labkit.cluster.kubeconfig import Chosen, Target, kubectl_program
-from labkit.cluster.kubectl import Output, delete_namespace, exec, kubectl, shell
+from labkit.cluster.kubectl import Output, delete_namespace, exec, kubectl, last_write, shell
 from labkit.cluster.listing import Thing, served
 from labkit.cluster.manifests import apply, delete
 from labkit.cluster.objects import api_versions, exists, get, may, server_version, table
@@ -57,6 +57,7 @@ __all__ = [
     "is_sandbox",
     "kubectl",
     "kubectl_program",
+    "last_write",
     "leave",
     "look",
     "may",

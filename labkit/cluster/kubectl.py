@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
+import time
 from collections.abc import Sequence
 
 from labkit.cluster import target as targets
@@ -15,7 +17,7 @@ from labkit.cluster.terminal import refuse_endless
 from labkit.cluster.words import Command
 from labkit.ground.errors import ClusterError, MissingToolError
 
-__all__ = ["Output", "command_line", "delete_namespace", "exec", "kubectl", "kubectl_program", "shell"]
+__all__ = ["Output", "command_line", "delete_namespace", "exec", "kubectl", "kubectl_program", "last_write", "shell"]
 
 # What changes nothing; anything else does, or may.
 _READS = frozenset(
@@ -24,6 +26,24 @@ _READS = frozenset(
         *("version", "api-resources", "api-versions", "config", "kustomize", "options", "completion", "help"),
     )
 )
+
+# What changes objects; other commands that write, such as `exec`, leave them as they are.
+_CHANGES = (
+    *("annotate", "apply", "autoscale", "create", "delete", "edit", "expose", "label", "patch", "replace", "rollout"),
+    *("run", "scale", "set", "taint"),
+)
+_SHELL_CHANGES = re.compile(rf"\bkubectl\b.*\b(?:{'|'.join(_CHANGES)})\b", re.DOTALL)
+_written: dict[str, float] = {}
+"""By a cluster's uid, when a command that changes objects was begun here last."""
+
+
+def last_write() -> float:
+    """When this process last began to change objects of the cluster in use, in seconds since 1970; 0 for never.
+
+    Raises:
+        NoTargetError: No cluster was chosen.
+    """
+    return _written.get(targets.current().uid, 0.0)
 
 
 def command_line(command: str | Sequence[str]) -> tuple[list[str], str]:
@@ -71,6 +91,8 @@ def kubectl(
     if target.arguments:
         typed = typed.replace("kubectl", f"kubectl {shlex.join(target.arguments)}", 1)
     program = [kubectl_program(), *target.arguments, *words]
+    if _verb(words) in _CHANGES:
+        _written[target.uid] = time.time()
     ended = watch.ended if watch is not None else None
     return run(program, typed, target, stdin=stdin, show=show, timeout=timeout, ended=ended)
 
@@ -132,6 +154,8 @@ def shell(script: str, *, show: bool = True, timeout: float = 120.0) -> Output:
         raise MissingToolError("bash was not found on the PATH", next_step="Install bash, or type the lines yourself.")
     program = [bash, "-e", "-o", "pipefail", "-c", script]
     target = targets.checked(write=True)
+    if _SHELL_CHANGES.search(script):
+        _written[target.uid] = time.time()
     with watching.marking_shell(script) as ended:
         return run(program, script, target, stdin=None, show=show, timeout=timeout, ended=ended)
 
@@ -147,10 +171,16 @@ def _stay(words: Sequence[str], target: targets.Chosen) -> None:
 
 
 def _writes(words: Sequence[str]) -> bool:
-    """Whether a command may change the cluster: its verb is the first word that is neither flag nor flag's value."""
+    """Whether a command may change the cluster."""
+    verb = _verb(words)
+    return bool(verb) and verb not in _READS
+
+
+def _verb(words: Sequence[str]) -> str:
+    """A command's verb: its first word that is neither flag nor flag's value; "" without."""
     before = ""
     for word in words:
         if not word.startswith("-") and before not in ("-n", "--namespace"):
-            return word not in _READS
+            return word
         before = word
-    return False
+    return ""

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Istio on a cluster: its releases, installation, way in, and what is wrong with it."""
+"""Istio on a cluster: its releases, installation, way in, what is wrong with it, and what its Envoys are told."""
 
 from labkit.istio.analyze import Finding
 from labkit.istio.claims import check_unclaimed, claimed, keys_in, manifest_keys, plan, uninstall
 from labkit.istio.diagnose import Diagnosis, diagnose
 from labkit.istio.gateway_api import install_gateway_api, uninstall_gateway_api
 from labkit.istio.ingress import Ingress, ingress
+from labkit.istio.inside import Inside, inside
 from labkit.istio.install import install
 from labkit.istio.releases import NAMESPACE, facts
 from labkit.istio.source import Release, download, release
+from labkit.istio.trace_route import Trace, trace_route
 from labkit.istio.verify import Verification, verify
 
 __all__ = [
@@ -16,7 +18,9 @@ __all__ = [
     "Diagnosis",
     "Finding",
     "Ingress",
+    "Inside",
     "Release",
+    "Trace",
     "Verification",
     "check_unclaimed",
     "claimed",
@@ -24,12 +28,14 @@ __all__ = [
     "download",
     "facts",
     "ingress",
+    "inside",
     "install",
     "install_gateway_api",
     "keys_in",
     "manifest_keys",
     "plan",
     "release",
+    "trace_route",
     "uninstall",
     "uninstall_gateway_api",
     "verify",
