@@ -172,3 +172,8 @@ def test_what_is_no_name_of_a_variable(name: str) -> None:
 )
 def test_names_of_roles(name: str, said: list[str]) -> None:
     assert names.path_segment(name) == said
+
+
+def test_examples_stand_before_the_pattern() -> None:
+    assert names.regex_words("w", "p") == "w (e.g. regex used for validation is 'p')"
+    assert names.regex_words("w", "p", "a", "b") == "w (e.g. 'a',  or 'b', regex used for validation is 'p')"
