@@ -25,6 +25,16 @@ def test_a_file_is_replaced_and_private(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["state"]
 
 
+@pytest.mark.parametrize("mask", [0o077, 0])
+def test_a_file_has_the_mode_it_is_given_whatever_the_mask(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        files.write(tmp_path / "state", b"x", mode=0o640)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o640
+
+
 def test_one_that_is_there_is_not_created_again(tmp_path: Path) -> None:
     path = tmp_path / "state"
     assert files.create(path, b"first")
@@ -83,7 +93,7 @@ def test_what_is_no_such_file_is_said(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     folder.mkdir()
     long.write_bytes(b"x" * 11)
-    with pytest.raises(ValueError, match="is empty"):
+    with pytest.raises(ValueError, match=r"^is empty$"):
         files.read(empty)
     with pytest.raises(ValueError, match="is not a file"):
         files.read(pipe)
@@ -140,7 +150,7 @@ def test_writing_and_reading_leave_nothing_open(tmp_path: Path) -> None:
 
 
 def test_a_lock_is_its_owners_alone(tmp_path: Path) -> None:
-    lock = tmp_path / "new" / "a.lock"
+    lock = tmp_path / "more" / "new" / "a.lock"
     with files.alone(lock):
         other = os.open(lock, os.O_RDWR)
         with pytest.raises(BlockingIOError):

@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tools/mutants.py changes, and that a module changed by it behaves so."""
+"""What tools/mutants changes, and that a module changed by it behaves so."""
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 from types import ModuleType
+from typing import Any
 
 import pytest
 
-from tools.mutants import graft, mutants
+from tools.mutants.answers import Answers
+from tools.mutants.changes import mutants
+from tools.mutants.grafting import graft
+from tools.mutants.trials import Seen
 
 SOURCE = '''
 """Words."""
@@ -83,6 +88,33 @@ def test_a_module_in_use_behaves_as_its_mutant(
     graft(module, next(m.source for m in mutants(SOURCE) if m.change == change) if change else SOURCE)
     assert (other.f(2), other.f(3), made.twice) == seen
     assert isinstance(made, module.C)
+
+
+def test_a_kubectl_without_a_cluster_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def ask(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        asked.append(command)
+        return subprocess.CompletedProcess(command, 0, f"{len(asked)}", "")
+
+    monkeypatch.setattr(subprocess, "run", ask)
+    answers = Answers()
+    alone, other = {"KUBECONFIG": os.devnull}, {"KUBECONFIG": "/some/file"}
+
+    def said(*command: str, env: dict[str, str] = alone, **options: Any) -> str:
+        return str(answers.run([*command], env=env, **options).stdout)
+
+    assert [said("/bin/kubectl", "a"), said("/bin/kubectl", "a"), said("/bin/kubectl", "b")] == ["1", "1", "2"]
+    assert [said("/bin/kubectl", "a", input="x"), said("/bin/kubectl", "a", input="x")] == ["3", "3"]
+    # A cluster's answer may change, and so may another program's.
+    assert [said("/bin/kubectl", "a", env=other), said("/bin/kubectl", "a", env=other), said("ls"), said("ls")] == [
+        *("4", "5", "6", "7")
+    ]
+
+
+def test_tests_that_run_a_line_come_first_and_the_quick_before_the_slow() -> None:
+    seen = Seen({7: {1, 2}}, [0.1, 3.0, 0.2], {1})
+    assert (seen.order(7), seen.order(1), seen.order(9)) == ([2, 1, 0], [0, 2, 1], [])
 
 
 def test_it_runs_the_tests_of_a_module() -> None:

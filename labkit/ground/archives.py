@@ -96,7 +96,13 @@ def _wrong(member: tarfile.TarInfo, links: set[str]) -> str:
         leads_to = member.linkname
     else:
         return "" if member.isfile() or member.isdir() else "is neither file, folder nor link"
-    return f"is a link to {member.linkname!r}, outside the folder" if _outside(posixpath.normpath(leads_to)) else ""
+    # Behind a name, ".." leads on from wherever that name is a link to.
+    winding = ".." in member.linkname.lstrip("./").split("/")
+    return (
+        f"is a link to {member.linkname!r}, outside the folder"
+        if winding or _outside(posixpath.normpath(leads_to))
+        else ""
+    )
 
 
 def _outside(name: str) -> bool:

@@ -116,7 +116,7 @@ class _Tokens:
 
     def __init__(self, text: str) -> None:
         self._found: Iterator[str] = (match[1] for match in _TOKEN.finditer(text))
-        self.next = next(self._found, "")
+        self.next = next(self._found)
 
     def take(self) -> str:
         token, self.next = self.next, next(self._found, "")

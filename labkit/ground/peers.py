@@ -141,8 +141,6 @@ def _listed(here: bytes, port: int, there: bytes, other_port: int) -> int | None
     """The same from /proc/net/tcp, which grows with the connections of the whole machine."""
     forms = {"tcp": (here, there), "tcp6": tuple(a if len(a) == 16 else _MAPPED + a for a in (here, there))}
     for name, (one, two) in forms.items():
-        if name == "tcp" and len(here) != 4:
-            continue
         wanted = [f"{_hexadecimal(one)}:{port:04X}", f"{_hexadecimal(two)}:{other_port:04X}"]
         try:
             with open(f"/proc/net/{name}", encoding="ascii") as table:

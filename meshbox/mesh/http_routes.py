@@ -33,7 +33,7 @@ class Site:
 
     Args:
         scope: What the proxy sees.
-        port: The listener's port; 0 for the HTTP proxy port, which serves all.
+        port: The listener's port; 0 where there is none, for a destination that names its own.
         labels: The proxy's labels.
         gateway: "mesh", or the gateway whose server is served, "namespace/name".
         legacy: Whether Istio 1.2's rules apply.
@@ -53,48 +53,46 @@ class Site:
         return applies(match, port=self.port, labels=self.labels, **where)
 
 
-def destination(site: Site, target: api.Destination, default_port: int = 0) -> tuple[str, Service | None, Port | None]:
+def destination(site: Site, target: api.Destination) -> tuple[str, Service | None, Port | None]:
     """The cluster of a Destination; with it the Service and port where they are known."""
     host = target["host"]
     if not host:
         return UNKNOWN_SERVICE, None, None
     service = site.scope.service(host)
-    number = (target.get("port") or {}).get("number") or 0
+    number = (target.get("port") or {}).get("number")
     if not number:
-        number = service.ports[0].number if service and len(service.ports) == 1 else site.port or default_port or 80
+        number = service.ports[0].number if service and len(service.ports) == 1 else site.port
     name = outbound_name(service.host if service else host, number, target.get("subset") or "")
     return name, service, service.port(number) if service else None
 
 
-def http_routes(site: Site, virtual_service: VirtualService, default_port: int = 0) -> list[Json]:
+def http_routes(site: Site, virtual_service: VirtualService) -> list[Json]:
     """The routes of `virtual_service` that can apply at `site`, in order; what follows a catch-all is left out."""
     found: list[Json] = []
     for rule in virtual_service.http:
         for match in rule.get("match") or [{}]:
             if not site.takes(match):
                 continue
-            route = _route(site, virtual_service, rule, match, default_port)
+            route = _route(site, virtual_service, rule, match)
             found.append(route)
             if catches_all(route["match"]):
                 return found
     return found
 
 
-def _route(
-    site: Site, virtual_service: VirtualService, rule: api.HTTPRoute, match: api.HTTPMatchRequest, default_port: int
-) -> Json:
+def _route(site: Site, virtual_service: VirtualService, rule: api.HTTPRoute, match: api.HTTPMatchRequest) -> Json:
     matched = route_match(match, elements=by_elements(virtual_service))
     route: Json = {"match": matched}
-    name = ".".join(part for part in (rule.get("name"), match.get("name")) if part)
-    route["name"] = name or ("default" if catches_all(matched) else "")
-    if not route["name"]:
-        del route["name"]
+    if name := ".".join(part for part in (rule.get("name"), match.get("name")) if part):
+        route["name"] = name
+    elif catches_all(matched):
+        route["name"] = "default"
     if rule.get("redirect"):
-        route["redirect"] = redirect(rule["redirect"], matched, port=site.port or default_port, tls=site.tls)
+        route["redirect"] = redirect(rule["redirect"], matched, port=site.port, tls=site.tls)
     elif rule.get("directResponse"):
         route["direct_response"] = direct_response(rule["directResponse"])
     else:
-        route["route"] = _action(site, rule, matched, default_port)
+        route["route"] = _action(site, rule, matched)
         if of_gateway_api(virtual_service):
             # A backend that is not there is a fault of the route, not of a server.
             route["route"]["cluster_not_found_response_code"] = "INTERNAL_SERVER_ERROR"
@@ -108,7 +106,7 @@ def _route(
         filters["envoy.filters.http.cors"] = _cors(rule["corsPolicy"])
     if filters:
         route["typed_per_filter_config"] = filters
-    route["decorator"] = {"operation": _operation(route, virtual_service.name, site.port or default_port)}
+    route["decorator"] = {"operation": _operation(route, virtual_service.name, site.port)}
     route["metadata"] = {"filter_metadata": {"istio": {"config": _origin(virtual_service)}}}
     return route
 
@@ -146,16 +144,16 @@ def default_route(site: Site, service: Service, port: Port) -> Json:
     }
 
 
-def _action(site: Site, rule: api.HTTPRoute, matched: Json, default_port: int) -> Json:
+def _action(site: Site, rule: api.HTTPRoute, matched: Json) -> Json:
     action: Json = {"timeout": duration(rule["timeout"]) if rule.get("timeout") else "0s"}
     hashing: list[Json] = []
     targets = rule.get("route") or []
     for target in targets:
-        _, service, port = destination(site, target["destination"], default_port)
+        _, service, port = destination(site, target["destination"])
         if service and port:
             hashing = hashing or _hash_policy(site, service, port, target["destination"].get("subset") or "")
     positive = [
-        (destination(site, target["destination"], default_port)[0], weight, _target_fields(target))
+        (destination(site, target["destination"])[0], weight, _target_fields(target))
         for target, weight in shares(targets)
     ]
     if len(positive) == 1 and not positive[0][2]:
@@ -169,7 +167,7 @@ def _action(site: Site, rule: api.HTTPRoute, matched: Json, default_port: int) -
     if retries:
         action["retry_policy"] = retries
     action |= _rewrite(rule, matched)
-    mirrors = _mirrors(site, rule, default_port)
+    mirrors = _mirrors(site, rule)
     if mirrors:
         action["request_mirror_policies"] = mirrors
     return action
@@ -211,7 +209,7 @@ def _prefix_replaced(prefix: str, matched: Json) -> Json:
     return {"prefix_rewrite": prefix}
 
 
-def _mirrors(site: Site, rule: api.HTTPRoute, default_port: int) -> list[Json]:
+def _mirrors(site: Site, rule: api.HTTPRoute) -> list[Json]:
     mirrors: list[api.HTTPMirrorPolicy] = list(rule.get("mirrors") or [])
     if rule.get("mirror"):
         percent = percentage(rule.get("mirrorPercentage"), rule.get("mirrorPercent", rule.get("mirror_percent")))
@@ -220,7 +218,7 @@ def _mirrors(site: Site, rule: api.HTTPRoute, default_port: int) -> list[Json]:
     for mirror in mirrors:
         percent = percentage(mirror.get("percentage"))
         if percent > 0:
-            name, _, _ = destination(site, mirror["destination"], default_port)
+            name, _, _ = destination(site, mirror["destination"])
             copies: Json = {"cluster": name, "runtime_fraction": {"default_value": fractional_percent(percent)}}
             if not site.legacy:
                 # Until 1.27 the copies' host ended in "-shadow".
@@ -241,7 +239,7 @@ def _fault(fault: api.HTTPFaultInjection) -> Json:
         how_often = percentage(abort.get("percentage"), abort.get("percent"), 0.0)
         fields["abort"] = {"percentage": fractional_percent(how_often)}
         if abort.get("grpcStatus"):
-            fields["abort"]["grpc_status"] = _GRPC.get(abort["grpcStatus"], 2)
+            fields["abort"]["grpc_status"] = _GRPC[abort["grpcStatus"]]
         else:
             fields["abort"]["http_status"] = abort.get("httpStatus") or 503
     return typed("envoy.extensions.filters.http.fault.v3.HTTPFault", **fields)

@@ -22,8 +22,7 @@ def catches_all(match: Json) -> bool:
     """Whether an Envoy RouteMatch takes every request, so that routes behind it are never reached."""
     if match.get("headers") or match.get("query_parameters") or match.get("dynamic_metadata"):
         return False
-    regex = (match.get("safe_regex") or {}).get("regex")
-    return match.get("prefix") == "/" or regex in (".*", "*")
+    return match.get("prefix") == "/" or match.get("safe_regex") == {"regex": ".*"}
 
 
 def header_match(name: str, match: StringMatch, *, invert: bool = False) -> Json:
@@ -70,7 +69,7 @@ def _named(asked: Mapping[str, StringMatch] | None, found: Json, *, invert: bool
             found.setdefault("headers", []).append(header_match(name, value or {}, invert=invert))
 
 
-def route_match(match: HTTPMatchRequest, *, elements: bool = False) -> Json:
+def route_match(match: HTTPMatchRequest, *, elements: bool) -> Json:
     """The RouteMatch of an HTTPMatchRequest; `elements` says that a prefix of the path ends where an element does."""
     found: Json = {}
     uri = match.get("uri") or {}

@@ -39,6 +39,8 @@ HOUR = 3600 * 10**9
             ("9007199254740993ns", 2**53 + 1),
         ),
         *(("0." + "0" * 5000 + "1h", 0), ("0" * 5000 + "1s", 10**9)),
+        # Of a fraction Go reads as many digits as an int64 holds, and rounds what floats make of them.
+        *(("0.9224132377219443992717h", 3_320_687_655_799), ("0.8872042691224999564h", 3_193_935_368_841)),
     ],
 )
 def test_durations_of_go(text: str, nanoseconds: int) -> None:
@@ -54,11 +56,13 @@ BAD = {
     "1..s": 'time: missing unit in duration "1..s"',
     "1d": 'time: unknown unit "d" in duration "1d"',
     '1"s': r'time: unknown unit "\"s" in duration "1\"s"',
+    "1\\s": r'time: unknown unit "\\s" in duration "1\\s"',
     "1s ": 'time: unknown unit "s " in duration "1s "',
     "1e3s": 'time: unknown unit "e" in duration "1e3s"',
     "3000000h": 'time: invalid duration "3000000h"',
     "9223372036854775808ns": 'time: invalid duration "9223372036854775808ns"',
     "-9223372036854775809ns": 'time: invalid duration "-9223372036854775809ns"',
+    "-99999999999999999999ns": 'time: invalid duration "-99999999999999999999ns"',
     "٣s": r'time: invalid duration "\xd9\xa3s"',
 }
 
@@ -79,6 +83,11 @@ def test_endless_numbers_are_out_of_range() -> None:
             from_go(text)
 
 
+def test_what_is_no_character_is_told_all_the_same() -> None:
+    with pytest.raises(ValueError, match=r"^time: unknown unit .*x3f.* in duration"):
+        from_go("1\ud800")
+
+
 @given(st.integers(-MOST - 1, MOST))
 def test_what_go_prints_is_read_back(nanoseconds: int) -> None:
     assert from_go(to_go(nanoseconds)) == nanoseconds
@@ -88,6 +97,8 @@ def test_what_go_prints_is_read_back(nanoseconds: int) -> None:
     ("nanoseconds", "text"),
     [
         *((0, "0s"), (1, "1ns"), (1500, "1.5µs"), (250 * 10**6, "250ms"), (10 * 10**9, "10s"), (80 * 10**9, "1m20s")),
+        *((999, "999ns"), (1000, "1µs"), (10**6 - 1, "999.999µs"), (10**6, "1ms"), (5 * 10**8, "500ms")),
+        *((10**9 - 1, "999.999999ms"), (10**9, "1s"), (-(10**9), "-1s"), (5 * 10**9, "5s")),
         *((300 * 10**9, "5m0s"), (HOUR + 5 * 10**8, "1h0m0.5s"), (-1, "-1ns"), (-90 * 10**9, "-1m30s")),
     ],
 )
@@ -100,7 +111,7 @@ def test_protobufs_form_is_seconds_with_nine_decimals_at_most(nanoseconds: int) 
     text = to_protobuf(nanoseconds)
     assert re.fullmatch(r"-?[0-9]+(\.[0-9]{0,8}[1-9])?s", text)
     assert Decimal(text[:-1]) * 10**9 == nanoseconds
-    assert to_protobuf(300_000_000) == "0.3s"
+    assert [to_protobuf(one) for one in (300_000_000, 0, 1, -1)] == ["0.3s", "0s", "0.000000001s", "-0.000000001s"]
 
 
 @given(st.lists(st.none() | st.integers(0, 99), min_size=7, max_size=7).filter(any))
@@ -113,7 +124,8 @@ def test_prometheus_own_reader_agrees(numbers: list[int | None]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "milliseconds"), [("0", 0), ("0s", 0), ("05m", 300_000), ("292y", 292 * 31_536_000_000)]
+    ("text", "milliseconds"),
+    [("0", 0), ("0s", 0), ("05m", 300_000), ("292y", 292 * 31_536_000_000), ("9223372036854ms", MOST // 10**6)],
 )
 def test_durations_of_prometheus(text: str, milliseconds: int) -> None:
     assert from_prometheus(text) == milliseconds
@@ -127,7 +139,10 @@ def test_durations_of_prometheus(text: str, milliseconds: int) -> None:
             (bad, f'not a valid duration string: "{bad}"')
             for bad in ("30m1h", "1m1m", "1.5m", "5", "-5m", "1d1w", "5M", "5m ")
         ),
-        *((far, "duration out of range") for far in ("300y", "9223372036854775808ms", "9" * 5000 + "y")),
+        *(
+            (far, "duration out of range")
+            for far in ("300y", "9223372036855ms", "9223372036854775808ms", "9" * 5000 + "y")
+        ),
     ],
 )
 def test_what_is_no_duration_of_prometheus(text: str, words: str) -> None:

@@ -80,6 +80,7 @@ def test_kubectl_reads_the_same_or_refuses_it_in_the_same_words(text: str) -> No
             "a,",
         ),
         *("a!", "a = = b", "a in (b))", "a in (-x,b,-y)", "a=-x", "a b", "x/=1", "a>-x", "a>x"),
+        *("a<-x", "a<x", "~", "a=~", "a ~ b", f"a=-{'x' * 64}"),
     ],
 )
 def test_the_edges_of_the_syntax(text: str) -> None:
@@ -97,7 +98,7 @@ def test_the_edges_of_the_syntax(text: str) -> None:
             ("app=", ""),
             ("tier notin ()", "abcd"),
         ),
-        *(("n>5", "b"), ("n<5", "a"), ("n>4", "b"), ("app>1", "")),
+        *(("n>5", "b"), ("n<5", "a"), ("n>4", "b"), ("n<4", ""), ("n<10", "a"), ("app>1", "")),
     ],
 )
 def test_what_a_selectors_text_chooses(text: str, chosen: str) -> None:
@@ -158,6 +159,13 @@ def test_selectors_are_written_as_kubectl_reads_them() -> None:
         ],
     }
     assert written(selector) == "app=web,env notin (prod),new,!old,tier in (a,b),z=1"
+
+
+def test_a_requirement_is_written_as_it_is_read() -> None:
+    for text in ("n<5", "n>5", "a in (b)", "a notin (b,c)", "a", "!a"):
+        (found,) = parse(text)
+        assert str(found) == text
+    assert Requirement.of({"operator": "Exists"}) == Requirement("", "Exists")
 
 
 def test_numbers_compare_as_numbers() -> None:

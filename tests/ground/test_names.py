@@ -94,9 +94,86 @@ def test_a_name_with_dots_is_told_so() -> None:
         ("80", ["must contain at least one letter (a-z)"]),
         ("a--b", ["must not contain consecutive hyphens"]),
         ("-a", ["must not begin or end with a hyphen"]),
+        ("a-", ["must not begin or end with a hyphen"]),
         ("a" * 16, ["must be no more than 15 characters"]),
         ("Http_1", ["must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)"]),
     ],
 )
 def test_names_of_ports(name: str, said: list[str]) -> None:
     assert names.port_name(name) == said
+
+
+ENDS = "and must start and end with an alphanumeric character"
+SAID = {
+    names.dns1123_label: "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', "
+    f"{ENDS} (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')",
+    names.dns1123_subdomain: "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' "
+    f"or '.', {ENDS} (e.g. 'example.com', regex used for validation is "
+    "'[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
+    names.dns1035_label: "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an "
+    "alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for "
+    "validation is '[a-z]([-a-z0-9]*[a-z0-9])?')",
+}
+
+
+@pytest.mark.parametrize(("rule", "words"), SAID.items())
+def test_what_kubectl_leaves_to_the_server_is_told_in_kubernetes_words(rule: Rule, words: str) -> None:
+    assert rule("A") == [words]
+    # What is no character has no place in a name either.
+    assert rule("\ud800") == [words]
+
+
+def test_a_length_is_told_in_characters_or_bytes() -> None:
+    assert names.dns1123_subdomain("a" * 254) == ["must be no more than 253 characters"]
+    assert names.dns1123_subdomain("a" * 254, "bytes") == ["must be no more than 253 bytes"]
+    assert names.at_most("éé", 3) == ["must be no more than 3 characters"]
+    assert names.at_most("éé", 4) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [
+        ("10.0.0.1", True),
+        ("::1", True),
+        ("10.0.0", False),
+        ("", False),
+        ("10.0.0.1/8", False),
+        (1, False),
+        (None, False),
+    ],
+)
+def test_what_is_an_address(text: object, is_one: bool) -> None:
+    assert names.is_ip(text) is is_one
+
+
+@pytest.mark.parametrize("name", ["A_b.c", " ~!", "1"])
+def test_names_of_variables(name: str) -> None:
+    assert names.env_name(name) == []
+
+
+@pytest.mark.parametrize("name", ["a=b", "a\nb", "\x1f", "\x7f", "é"])
+def test_what_is_no_name_of_a_variable(name: str) -> None:
+    assert names.env_name(name) == [
+        "a valid environment variable name must consist only of printable ASCII characters other than '='"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("a:b c", []),
+        ("...", []),
+        (".", ["may not be '.'"]),
+        ("..", ["may not be '..'"]),
+        ("a/b", ["may not contain '/'"]),
+        ("a%", ["may not contain '%'"]),
+        ("%/~", ["may not contain '/'", "may not contain '%'"]),
+    ],
+)
+def test_names_of_roles(name: str, said: list[str]) -> None:
+    assert names.path_segment(name) == said
+
+
+def test_examples_stand_before_the_pattern() -> None:
+    assert names.regex_words("w", "p") == "w (e.g. regex used for validation is 'p')"
+    assert names.regex_words("w", "p", "a", "b") == "w (e.g. 'a',  or 'b', regex used for validation is 'p')"

@@ -92,6 +92,8 @@ def test_numbers(text: str | int | float, number: Decimal | int) -> None:
             ("0.5Ki", "512"),
             ("1.1Ki", "1126400m"),
             ("0Ki", "0"),
+            ("1Ki", "1Ki"),
+            ("-1Ki", "-1Ki"),
         ),
         *(("1e3", "1e3"), ("1E2", "100"), ("12e1", "120"), ("1e19", "10e18"), ("1e400", "1e300"), ("1000E", "1e21")),
         *(("8Ei", "9223372036854775807"), ("7.5Ei", "7680Pi"), ("-2Gi", "-2Gi"), ("0.1234567891", "123456790n")),
@@ -99,6 +101,16 @@ def test_numbers(text: str | int | float, number: Decimal | int) -> None:
 )
 def test_one_form_in_which_it_is_written(text: str, written: str) -> None:
     assert str(Quantity.of(text)) == written
+
+
+@pytest.mark.parametrize(
+    ("text", "form"), [("12M", "DecimalSI"), ("12", "DecimalSI"), ("12Mi", "BinarySI"), ("12e6", "DecimalExponent")]
+)
+def test_a_quantity_shows_its_form(text: str, form: str) -> None:
+    assert Quantity.of(text).form == form
+    assert repr(Quantity.of(text)) == f"Quantity('{Quantity.of(text)}')"
+    assert bool(Quantity.of(text)) is True
+    assert bool(Quantity.of("0" + text[2:])) is False
 
 
 def test_a_sum_has_the_form_of_what_came_first() -> None:

@@ -86,6 +86,7 @@ def test_a_backend_that_is_not_there_is_answered_with_500() -> None:
     ("prefix", "path", "wanted"),
     [
         ("/x", "/a", {"prefix_rewrite": "/x"}),
+        ("/~", "/a", {"prefix_rewrite": "/~"}),
         ("/", "/a.b", {"regex_rewrite": {"pattern": {"regex": r"^/a\.b(/?)(.*)"}, "substitution": r"/\2"}}),
         ("/", "/", {"prefix_rewrite": "/"}),
     ],

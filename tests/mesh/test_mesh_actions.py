@@ -195,6 +195,7 @@ def percent(numerator: int) -> Json:
             {"abort": {"httpStatus": 400, "percentage": {"value": 100}}},
             {"abort": {"http_status": 400, "percentage": percent(1000000)}},
         ),
+        ({"abort": {"percentage": {"value": 1}}}, {"abort": {"http_status": 503, "percentage": percent(10000)}}),
         (
             {"abort": {"grpcStatus": "UNAVAILABLE", "percentage": {"value": 100}}},
             {"abort": {"grpc_status": 14, "percentage": percent(1000000)}},
@@ -255,6 +256,15 @@ def test_cors_of_the_old_release_names_origins_as_they_are() -> None:
             {"httpCookie": {"name": "u", "ttl": "5s", "path": "/p"}},
             {"cookie": {"name": "u", "ttl": "5s", "path": "/p"}},
         ),
+        (
+            {"httpCookie": {"name": "u", "attributes": [{"name": "SameSite", "value": "Strict"}, {"name": "Secure"}]}},
+            {
+                "cookie": {
+                    "name": "u",
+                    "attributes": [{"name": "SameSite", "value": "Strict"}, {"name": "Secure", "value": ""}],
+                }
+            },
+        ),
         ({"useSourceIp": True}, {"connection_properties": {"source_ip": True}}),
         ({"httpQueryParameterName": "q"}, {"query_parameter": {"name": "q"}}),
     ],
@@ -267,10 +277,33 @@ def test_what_a_hash_is_made_of(ring: Json, expected: Json) -> None:
     assert "retry_host_predicate" not in found["retry_policy"]
 
 
+def test_a_subset_may_have_a_hash_of_its_own() -> None:
+    spec: Json = {"host": "reviews", "subsets": []}
+    spec["subsets"] = [{"name": f"v{number}", "labels": {"version": f"v{number}"}} for number in (1, 3)]
+    spec["subsets"][0]["trafficPolicy"] = {"loadBalancer": {"consistentHash": {"httpHeaderName": "x"}}}
+    first, third = routes(
+        {"match": [{"uri": {"prefix": "/a"}}], "route": [V1]},
+        {"route": [V3]},
+        destination_rules=[istio("reviews", spec)],
+    )
+    assert first["route"]["hash_policy"] == [{"header": {"header_name": "x"}}]
+    assert "hash_policy" not in third["route"]
+
+
+def test_filters_of_a_route_say_of_which_kind_they_are() -> None:
+    (found,) = routes({"route": [V1], "fault": {"abort": {"httpStatus": 500}}, "corsPolicy": {"maxAge": "1s"}})
+    kinds = {name: one["@type"] for name, one in found["typed_per_filter_config"].items()}
+    assert kinds == {
+        "envoy.filters.http.fault": "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault",
+        "envoy.filters.http.cors": "type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy",
+    }
+
+
 @pytest.mark.parametrize(
     ("rule", "operation"),
     [
         ({"route": [V1]}, "reviews.bookinfo.svc.cluster.local:9080/*"),
+        ({"match": [{"uri": {"prefix": "/a"}}], "route": [V1]}, "reviews.bookinfo.svc.cluster.local:9080/a*"),
         ({"match": [{"uri": {"exact": "/a"}}], "route": [V1]}, "reviews.bookinfo.svc.cluster.local:9080/a"),
         ({"match": [{"uri": {"regex": "/a.*"}}], "route": [V1]}, "reviews.bookinfo.svc.cluster.local:9080/a.*"),
         ({"redirect": {"uri": "/x"}}, "reviews:9080/*"),

@@ -10,7 +10,7 @@ import pytest
 
 from meshbox.mesh.translate import translate
 
-from .objects import istio, pod, service, snapshot, workload
+from .objects import SLICES, bookinfo, endpoints, istio, pod, service, snapshot, stored, workload
 
 Json = dict[str, Any]
 
@@ -37,6 +37,7 @@ def test_every_service_of_a_port_is_a_virtual_host_under_all_its_names(legacy: b
     for name in ("reviews", "reviews.bookinfo", "reviews.bookinfo.svc", "reviews.bookinfo.svc.cluster.local"):
         assert name in domains
         assert f"{name}:9080" in domains
+    assert found["reviews.bookinfo.svc.cluster.local:9080"]["include_request_attempt_count"] is True
     (default,) = found["reviews.bookinfo.svc.cluster.local:9080"]["routes"]
     assert default["route"].pop("retry_policy")["num_retries"] == 2
     assert default == {
@@ -53,6 +54,62 @@ def test_a_service_of_another_namespace_has_no_short_name() -> None:
     domains = found["books.library.svc.cluster.local:9080"]["domains"]
     assert "books" not in domains
     assert "books.library" in domains
+
+
+def test_a_pod_of_a_headless_service_is_a_host_by_the_name_it_has() -> None:
+    db = service("db", clusterIP="None", selector={"app": "reviews"})
+    (held,) = endpoints([db], bookinfo()[1])[SLICES]
+    for number, hostname in enumerate(("db-1", "db-0", None)):
+        held["endpoints"][number] |= {"hostname": hostname} if hostname else {}
+    found = hosts(services=[db], kept={SLICES: [stored(SLICES, held)]})
+    whole = "db.bookinfo.svc.cluster.local"
+    assert [name for name in found if whole in name] == [f"{whole}:9080", f"db-0.{whole}:9080", f"db-1.{whole}:9080"]
+    one = found[f"db-0.{whole}:9080"]
+    known = (whole, "db.bookinfo.svc", "db.bookinfo", "db")
+    assert sorted(one["domains"]) == sorted(f"db-0.{name}{port}" for name in known for port in ("", ":9080"))
+    assert one["include_request_attempt_count"] is True
+    (route,) = one["routes"]
+    assert route["match"] == {"prefix": "/"}
+    assert route["route"]["cluster"] == f"outbound|9080||{whole}"
+    assert route["route"]["metadata_match"] == {"filter_metadata": {"envoy.lb": {"hostname": "db-0"}}}
+    (plain,) = found[f"{whole}:9080"]["routes"]
+    assert "metadata_match" not in plain["route"]
+
+
+def test_another_name_of_a_service_is_routed_as_the_service_is() -> None:
+    whole = "reviews.bookinfo.svc.cluster.local"
+    alias = service("books", type="ExternalName", externalName=whole, selector={})
+    rule = istio("r", {"hosts": ["reviews"], "http": [{"route": [V3]}]})
+    found = hosts(services=[alias], virtual_services=[rule])
+    assert found[f"{whole}:9080"]["routes"][0]["route"]["cluster"] == f"outbound|9080|v3|{whole}"
+    assert {"reviews:9080", "books", "books:9080", "books.bookinfo"} <= set(found[f"{whole}:9080"]["domains"])
+    assert "books.bookinfo.svc.cluster.local:9080" not in found
+    # The old release took it for a host of its own.
+    old = hosts(legacy=True, services=[alias], virtual_services=[rule])
+    assert "books" not in old[f"{whole}:9080"]["domains"]
+    own = "books.bookinfo.svc.cluster.local"
+    assert old[f"{own}:9080"]["routes"][0]["route"]["cluster"] == f"outbound|9080||{own}"
+
+
+def test_what_speaks_no_http_is_no_host_of_a_table() -> None:
+    dns = service("dns", ("dns", 53), ("http", 8053))
+    dns["spec"]["ports"][0]["protocol"] = "UDP"
+    given = [service("db", ("tcp", 9080)), service("any", ("", 7000)), dns]
+    assert set(hosts(services=given)) == set(hosts())
+    assert set(hosts("7000", services=given)) == {"any.bookinfo.svc.cluster.local:7000", "allow_any"}
+    found = hosts("http_proxy", services=given)
+    assert found["any.bookinfo.svc.cluster.local:7000"]["routes"][0]["name"] == "default"
+    assert found["db.bookinfo.svc.cluster.local:9080"]["routes"][0]["name"] == "tunnel"
+    assert "dns.bookinfo.svc.cluster.local:8053" in found
+    assert "dns.bookinfo.svc.cluster.local:53" not in found
+
+
+def test_a_host_is_called_by_addresses_that_a_request_may_name() -> None:
+    ports = [{"number": 9080, "name": "http", "protocol": "HTTP"}]
+    addresses = ["10.9.9.9", "10.1.0.0/16", "2001:db8::1"]
+    spec = {"hosts": ["far.test"], "addresses": addresses, "ports": ports, "resolution": "NONE"}
+    domains = hosts(service_entries=[istio("far", spec)])["far.test:9080"]["domains"]
+    assert domains == ["far.test", "far.test:9080", "10.9.9.9", "10.9.9.9:9080"]
 
 
 def test_no_domain_appears_twice_in_a_table() -> None:
@@ -139,6 +196,15 @@ def test_unknown_hosts_pass_or_are_refused_as_the_mesh_says() -> None:
         assert [one["route"]["cluster"] for one in tunnel] == (
             ["BlackHoleCluster_by_tunnel"] if table == "http_proxy" else []
         )
+
+
+def test_a_sidecar_may_name_a_proxy_for_all_that_is_unknown() -> None:
+    policy = {"mode": "ALLOW_ANY", "egressProxy": {"host": "details", "subset": "v1", "port": {"number": 9080}}}
+    chosen = [istio("default", {"outboundTrafficPolicy": policy})]
+    for table in ("9080", "http_proxy"):
+        found = hosts(table, sidecars=chosen)["allow_any"]["routes"]
+        targets = {route["route"]["cluster"] for route in found}
+        assert targets == {"outbound|9080|v1|details.bookinfo.svc.cluster.local"}
 
 
 def test_a_host_that_only_a_virtual_service_knows_is_served_on_port_80() -> None:

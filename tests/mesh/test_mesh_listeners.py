@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from meshbox.addresses import AddressPlan
+from meshbox.doors import peer_check
 from meshbox.mesh.snapshot import Snapshot
 from meshbox.mesh.translate import translate
 
@@ -188,6 +189,10 @@ def test_a_port_of_no_service_may_speak_anything() -> None:
         "7000_tls": {"transport_protocol": "tls"},
     }
     ends = {chain["name"]: filters(chain)[-1] for chain in found["filter_chains"]}
+    # Whoever shows no certificate is looked at first, whatever is spoken.
+    for chain in found["filter_chains"]:
+        asked = chain["filters"][: len(peer_check())] == peer_check()
+        assert asked is ("transport_socket" not in chain) is (not chain["name"].startswith("7000_mtls"))
     http = ("7000_mtls", "7000_http")
     assert ends == {name: "http_connection_manager" if name in http else "tcp_proxy" for name in ends}
     assert inspectors(found) == ["tls_inspector", "http_inspector"]

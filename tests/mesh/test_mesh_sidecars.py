@@ -43,7 +43,7 @@ def names(made: Config, table: str = "9080") -> set[str]:
 def test_what_is_out_of_sight_is_passed_on_by_the_address_it_has(legacy: bool) -> None:
     made = config(legacy=legacy, sidecars=sidecar(egress=[{"hosts": ["./*"]}]))
     assert f"outbound|9080||{FAR_HOST}" not in made.clusters
-    assert f"{FAR_HOST}:9080" not in names(made)
+    assert not {f"{FAR_HOST}:9080", f"allow_any|{FAR_HOST}:9080"} & names(made)
     (host,) = [
         one for one in json.loads(made.routes["http_proxy"])["virtual_hosts"] if one["name"].startswith("allow_any|")
     ]
@@ -73,6 +73,8 @@ def test_what_is_out_of_sight_is_passed_on_to_the_port_where_it_really_is() -> N
     host = hosts["allow_any|low.library.svc.cluster.local:80"]
     assert {"low.library", "low.library:80", "127.99.16.78"} <= set(host["domains"])
     assert host["routes"][0]["route"]["cluster"] == "PassthroughCluster_80"
+    assert {name for name in names(made, "http_proxy") if "|" in name} == {"allow_any|low.library.svc.cluster.local:80"}
+    assert not [name for name in names(made) if "|" in name]
     chains = {one.get("name"): one for one in json.loads(made.listeners["virtualOutbound"])["filter_chains"]}
     match = chains["virtualOutbound-143"]["filter_chain_match"]
     assert match == {
@@ -130,6 +132,16 @@ def test_ingress_says_what_is_behind_a_port() -> None:
     # The pool of all the others is the Sidecar's own.
     other = json.loads(made.clusters["inbound|9080||"])
     assert other["circuit_breakers"]["thresholds"][0]["max_connections"] == 3
+
+
+def test_a_port_of_ingress_asks_for_certificates_as_all_others() -> None:
+    port = {"number": 9443, "name": "http", "protocol": "HTTP"}
+    ingress = sidecar(ingress=[{"port": port, "defaultEndpoint": "127.0.0.1:8000"}])
+    made = config(sidecars=ingress, peer_authentications=[istio("default", {"mtls": {"mode": "STRICT"}})])
+    for number in (9080, 9443):
+        (chain,) = json.loads(made.listeners[f"virtualInbound_{number}"])["filter_chains"]
+        assert chain["name"] == f"{number}_mtls"
+        assert "transport_socket" in chain
 
 
 def test_what_an_application_listens_on_is_let_in() -> None:
