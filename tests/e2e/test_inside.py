@@ -248,7 +248,7 @@ def test_policies_are_named_and_decide(shop: Shop) -> None:
         assert branch.answer is not None
         assert (branch.answer.status, branch.answer.flag) == (403, "-")
         assert {status for status, _, _ in sent("http://reviews:9080/reviews/0")} == {403}
-        page = istio.trace_route("productpage → reviews")
+        page = istio.trace_route("productpage → reviews", "/reviews/0")
         assert page.branches[0].answer is None
         assert [one.holds for one in page.branches[0].policies] == [True]
         assert istio.trace_route("productpage → reviews", method="DELETE").branches[0].answer is not None
