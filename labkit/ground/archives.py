@@ -97,12 +97,8 @@ def _wrong(member: tarfile.TarInfo, links: set[str]) -> str:
     else:
         return "" if member.isfile() or member.isdir() else "is neither file, folder nor link"
     # Behind a name, ".." leads on from wherever that name is a link to.
-    winding = ".." in member.linkname.lstrip("./").split("/")
-    return (
-        f"is a link to {member.linkname!r}, outside the folder"
-        if winding or _outside(posixpath.normpath(leads_to))
-        else ""
-    )
+    astray = ".." in member.linkname.lstrip("./").split("/") or _outside(posixpath.normpath(leads_to))
+    return f"is a link to {member.linkname!r}, outside the folder" if astray else ""
 
 
 def _outside(name: str) -> bool:
