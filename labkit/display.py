@@ -146,7 +146,7 @@ class Live:
 
             present: Any = front.display
             self._handle = present(what, display_id=True)
-        else:
+        elif what.text:
             print(what.text, flush=True)
 
     def update(self, what: Rich) -> None:

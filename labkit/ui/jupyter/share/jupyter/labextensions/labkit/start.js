@@ -314,6 +314,7 @@
               this.link(lesson.name, lesson.title, { "data-name": lesson.name }),
               " ",
               element("span", { class: "name" }, lesson.name),
+              lesson.exercises ? element("span", { class: "name solved" }, ` · ${lesson.solved} of ${lesson.exercises} exercises solved`) : "",
             ),
             element("span", { class: "when" }, when || (lesson.passed ? passed : lesson.minutes ? `${lesson.minutes} min` : "")),
           );
