@@ -125,5 +125,5 @@ def _told(rules: dict[Key, Obj], gone: list[Key], changed: list[Key]) -> display
     if gone:
         lines.append(f"Removed: {named(gone)}.")
     if changed:
-        lines.append(f"Put back as it was: {named(changed)}.")
+        lines.append(f"Made anew, as it differed: {named(changed)}.")
     return display.message("\n".join(lines), "note")

@@ -138,6 +138,48 @@ def failed(seen: Checklist) -> list[str]:
     return [f"{one.seen} → {one.next_step}" for one in seen if not one.passed]
 
 
+OTHERS = """
+apiVersion: networking.istio.io/v1alpha3
+kind: DestinationRule
+metadata: {name: reviews, namespace: bookinfo}
+spec: {trafficPolicy: {loadBalancer: {simple: RANDOM}}}
+---
+apiVersion: networking.istio.io/v1alpha3
+kind: Sidecar
+metadata: {name: narrow, namespace: bookinfo}
+spec: {egress: [{hosts: ["./details.bookinfo.svc.cluster.local"]}]}
+"""
+
+
+def test_rules_are_exactly_the_base_whatever_was_done(
+    lesson: Lesson, shared_shop: Shop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kinds = "gateways.networking.istio.io,virtualservices,destinationrules,sidecars"
+
+    def specs() -> dict[str, object]:
+        listed = shared_shop.sandbox.kubectl("get", kinds, "-n", "bookinfo", "-o", "json").stdout
+        return {f"{one['kind']} {one['metadata']['name']}": one["spec"] for one in json.loads(listed)["items"]}
+
+    lesson.rules()
+    base = specs()
+    assert len(base) == 6
+    # What an apply of the base over it would leave: fields of another manager, further objects.
+    other = ("apply", "--server-side", "--force-conflicts", "--field-manager=other", "-f", "-")
+    shared_shop.sandbox.kubectl(*other, stdin=OTHERS)
+    shared_shop.sandbox.kubectl("delete", "gateways.networking.istio.io", "bookinfo-gateway", "-n", "bookinfo")
+    assert specs() != base
+    capsys.readouterr()
+    lesson.rules()
+    said = capsys.readouterr().out
+    assert "Removed: Sidecar narrow." in said
+    assert "Made anew, as it differed: DestinationRule reviews." in said
+    assert specs() == base
+    assert shared_shop.status() == 200
+    capsys.readouterr()
+    lesson.rules()
+    assert "Removed" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("name", ["jason-sees-red", "beta-by-cookie", "trial-in-vain"])
 def test_untouched_is_not_solved(exercise: Callable[[str], Played], name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "PATIENCE", 0.0)
