@@ -13,11 +13,12 @@ from tools import spdx
 
 LIMIT = 400
 
-MOST = {"labkit": 17_500, "labkit/ground": 4_150}
+MOST = {"labkit": 17_500, "labkit/ground": 4_160, "labkit/course/exercises": 1_200}
 """Lines that a part may have. For what lessons call, labkit without its ground floor, the aim is 7 000 and the figure
-falls, save for what labkit did not do before: traffic beside a lesson and the map of the mesh (1 100), and what lessons
-04 to 07 did by hand in cells (450). The ground floor, which all packages share, grows by what several of them
-need.
+falls, save for what labkit did not do before: what is inside an Envoy and the way of a request (2 850), traffic beside
+a lesson and the map of the mesh (1 100), exercises, guesses, buttons and typed cells (820), and what lessons 04 to 07
+did by hand in cells (450). Definitions of exercises are words and judges, course material as the notebooks are: 200
+lines a lesson that steers the mesh. The ground floor, which all packages share, grows by what several of them need.
 """
 
 
@@ -25,6 +26,8 @@ def _part(path: Path) -> str:
     # Types are made by a tool from tables and schemas, for mypy alone: nobody reads them in an evening.
     if path.parts[:3] == ("labkit", "ground", "typed"):
         return "labkit/ground/typed"
+    if path.parts[:3] == ("labkit", "course", "exercises"):
+        return "labkit/course/exercises"
     return "labkit/ground" if path.parts[:2] == ("labkit", "ground") else path.parts[0]
 
 
@@ -41,7 +44,15 @@ def main() -> int:
         f"{path}: {count} lines, the limit is {LIMIT}: split it" for path, count in lengths.items() if count >= LIMIT
     ]
     told = []
-    for package in ("labkit", "labkit/ground", "labkit/ground/typed", "meshbox", "grafana_figures", "tests"):
+    for package in (
+        "labkit",
+        "labkit/ground",
+        "labkit/course/exercises",
+        "labkit/ground/typed",
+        "meshbox",
+        "grafana_figures",
+        "tests",
+    ):
         lines = sum(count for path, count in lengths.items() if _part(path) == package)
         told.append(f"{package} {lines}")
         if lines > MOST.get(package, lines):

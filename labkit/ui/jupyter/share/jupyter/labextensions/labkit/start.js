@@ -3,7 +3,8 @@
  * learner's progress, and the consoles and BookInfo get tiles with icons.
  *
  * It is written as it is loaded, with no build in between: JupyterLab asks a prebuilt extension for a container with
- * `init` and `get` (module federation), and `init` hands it the modules that JupyterLab itself runs on.
+ * `init` and `get` (module federation), and `init` hands it the modules that JupyterLab itself runs on. Buttons in
+ * outputs and cells of YAML are modules beside this file, loaded under the same sum.
  */
 (() => {
   "use strict";
@@ -14,6 +15,9 @@
   const CATEGORY = "Istio";
   const EVERY = 2000; // ms between two looks at the learner's progress
   const STATE_EVERY = 20000; // ms between two looks at the cluster, which take a process each
+
+  const OWN = document.currentScript.src;
+  const BESIDE = ["clicks.js", "typed.js"]; // modules beside this file, a plugin each
 
   let shared;
 
@@ -311,6 +315,7 @@
               this.link(lesson.name, lesson.title, { "data-name": lesson.name }),
               " ",
               element("span", { class: "name" }, lesson.name),
+              lesson.exercises ? element("span", { class: "name solved" }, ` · ${lesson.solved} of ${lesson.exercises} exercises solved`) : "",
             ),
             element("span", { class: "when" }, when || (lesson.passed ? passed : lesson.minutes ? `${lesson.minutes} min` : "")),
           );
@@ -449,11 +454,21 @@
       coreutils: "@jupyterlab/coreutils",
       docregistry: "@jupyterlab/docregistry",
       launcher: "@jupyterlab/launcher",
+      notebook: "@jupyterlab/notebook",
       services: "@jupyterlab/services",
       widgets: "@lumino/widgets",
     };
     const loaded = await Promise.all(Object.entries(names).map(async ([own, name]) => [own, await load(name)]));
-    const plugins = plugin(Object.fromEntries(loaded));
+    const lab = Object.fromEntries(loaded);
+    const plugins = plugin(lab);
+    for (const name of BESIDE) {
+      const url = Object.assign(new URL(name, OWN), { search: new URL(OWN).search });
+      // What keeps one away is no reason to go without the start page.
+      await import(url).then(
+        (beside) => plugins.push(beside.plugin(lab)),
+        (error) => console.warn(`labkit: ${name} is not there:`, error),
+      );
+    }
     return () => ({ __esModule: true, default: plugins });
   }
 
