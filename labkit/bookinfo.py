@@ -10,16 +10,29 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from labkit import cluster, display
 from labkit.ground.errors import SettingError
+from labkit.traffic import Row, Traffic, table
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["MANIFEST", "TITLE", "WORKLOADS", "Page", "deploy", "load", "page", "parse"]
+__all__ = [
+    "MANIFEST",
+    "TITLE",
+    "WORKLOADS",
+    "Measured",
+    "Page",
+    "deploy",
+    "load",
+    "measure",
+    "page",
+    "parse",
+    "traffic",
+]
 
 TITLE = "Simple Bookstore App"
 MANIFEST = "samples/bookinfo/platform/kube/bookinfo.yaml"
@@ -35,6 +48,12 @@ _SERVED_BY = re.compile(r"reviews-(v\d+)-")
 class _Release(Protocol):
     @property
     def path(self) -> Path: ...
+
+
+class _Counters(Protocol):
+    """As `Prometheus` has it."""
+
+    def settled(self, expression: str, *, timeout: float = ...) -> pd.Series: ...
 
 
 @dataclass(frozen=True)
@@ -155,8 +174,6 @@ def load(
     """
     from concurrent.futures import ThreadPoolExecutor
 
-    import pandas as pd
-
     if not (1 <= n <= 100_000 and rate > 0 and 1 <= workers <= 64):
         raise SettingError(
             f"load(n={n}, rate={rate:g}, workers={workers}) is out of range",
@@ -171,17 +188,93 @@ def load(
         display.progress(n, f"GET {target}", "request") as step,
     ):
 
-        def one(index: int) -> tuple[float, int, float, str, str]:
+        def one(index: int) -> Row:
             # The n-th request has its time, however long those before it took.
             time.sleep(max(0.0, begun + index / rate - time.perf_counter()))
             row = page.get()
             step()
             return row
 
-        rows = list(pool.map(one, range(n)))
-    frame = pd.DataFrame(rows, columns=["time", "status", "latency", "reviews", "error"])
-    frame["time"] = pd.to_datetime(frame["time"], unit="s", utc=True).astype("datetime64[ns, UTC]")
-    return frame.sort_values("time", ignore_index=True)
+        return table(list(pool.map(one, range(n))))
+
+
+class Measured(NamedTuple):
+    """What was sent, and what the mesh has counted of it.
+
+    Args:
+        sent: The requests, as `load` returns them.
+        gained: How much each counter grew (int64), by its label.
+        seconds: How long after the last answer the counters still changed.
+    """
+
+    sent: pd.DataFrame
+    gained: pd.Series
+    seconds: float
+
+
+def measure(
+    url: str,
+    n: int,
+    counters: _Counters,
+    expression: str,
+    *,
+    rate: float = 50.0,
+    headers: Mapping[str, str] | None = None,
+    timeout: float = 120.0,
+) -> Measured:
+    """Send requests between two looks at the mesh's counters, each once they stand still.
+
+    Args:
+        url: As for `load`.
+        n: How many, as for `load`.
+        counters: The `Prometheus` that is asked.
+        expression: PromQL that returns counters, told apart by their labels.
+        rate: Requests a second, as for `load`.
+        headers: Further header fields.
+        timeout: Seconds that the counters have to stand still, each time.
+
+    Raises:
+        NotReadyError: They still grow: somebody else sends requests as well.
+        SettingError: A number is out of its range.
+    """
+    before = counters.settled(expression, timeout=timeout)
+    sent = load(url, n, rate=rate, headers=headers)
+    after = counters.settled(expression, timeout=timeout)
+    gained = after.sub(before, fill_value=0).round().astype("int64")
+    return Measured(sent, gained, float(after.attrs["changed_for"]))
+
+
+_running: dict[tuple[str, tuple[tuple[str, str], ...]], Traffic] = {}
+
+
+def traffic(url: str, rate: float = 5.0, *, headers: Mapping[str, str] | None = None, timeout: float = 20.0) -> Traffic:
+    """Send requests for the product page beside the lesson, while other cells run and while none does.
+
+    Eight connections at most. Where the page is slower than they can bear, what was held up is made up for, five
+    seconds' worth at most. A cell that is run again replaces what it had started: there is one traffic for an
+    address and its header fields.
+
+    Args:
+        url: The gateway's address, http://HOST:PORT, or the page's own.
+        rate: Requests a second, above 0, at most 1000; `traffic.rate = 20` changes it.
+        headers: Further header fields, such as {"end-user": "jason"}.
+        timeout: Seconds without a byte before a request counts as failed.
+
+    Returns:
+        What sends them, until its `stop()`; it shows its state, and `seen` has what was answered.
+
+    Raises:
+        SettingError: The rate is out of its range, or `url` is no address.
+        NoTargetError: Choosing a cluster has failed.
+    """
+    target, sent = _page_url(url), dict(headers or {})
+    page = _Page(target, sent, timeout)
+    fields = "".join(f", {name}: {value}" for name, value in sent.items())
+    key = target, tuple(sorted(sent.items()))
+    if (earlier := _running.pop(key, None)) is not None:
+        earlier.stop()
+    _running[key] = made = Traffic(f"GET {target}{fields}", page.get, page.close, rate)
+    return made
 
 
 class _Page:
@@ -195,7 +288,7 @@ class _Page:
         self._headers = {**headers, "Connection": "keep-alive"}
         self._connections = Connections(parts.hostname or "", parts.port or 80, timeout)
 
-    def get(self) -> tuple[float, int, float, str, str]:
+    def get(self) -> Row:
         sent, begun = time.time(), time.perf_counter()
         try:
             # Each request counts once, so none is sent twice.

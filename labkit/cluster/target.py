@@ -24,6 +24,8 @@ __all__ = [
     "checked",
     "choosing",
     "current",
+    "end_lesson",
+    "ends_with_lesson",
     "ends_with_target",
     "leave",
     "require_no_refusal",
@@ -65,6 +67,7 @@ _UNFINISHED = _Nothing("no cluster is in use: choosing one was not finished", _B
 _state: Chosen | _Nothing = _NOTHING_YET
 _settled: Chosen | _Nothing = _NOTHING_YET
 _bound: weakref.WeakSet[_Bound] = weakref.WeakSet()
+_of_lesson: weakref.WeakSet[_Bound] = weakref.WeakSet()
 
 
 def use(target: Target) -> Chosen:
@@ -158,6 +161,18 @@ def leave() -> None:
 def ends_with_target(what: _Bound) -> None:
     """Have `what` ended when the cluster that is in use now no longer is."""
     _bound.add(what)
+
+
+def ends_with_lesson(what: _Bound) -> None:
+    """Have `what` ended when the next lesson begins, also on the same cluster."""
+    _of_lesson.add(what)
+
+
+def end_lesson() -> None:
+    """End what belongs to the lesson that was played here so far."""
+    for what in list(_of_lesson):
+        what.end()
+    _of_lesson.clear()
 
 
 def _why(error: BaseException) -> _Nothing:

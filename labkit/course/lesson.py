@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from labkit import cluster, display, istio, kernel
-from labkit.cluster.target import Chosen, choosing
+from labkit.cluster.target import Chosen, choosing, end_lesson
 from labkit.course import choice, clicks, rules, stages, targets
 from labkit.course.checks import Check, Checklist
 from labkit.course.choice import Choice
@@ -192,6 +192,7 @@ def begin(name: str, release: str = "", target: str = "", *, needs: Sequence[str
         ClusterError: The cluster does not answer.
         ReleaseError: The release cannot be had.
     """
+    end_lesson()
     with choosing():
         if name not in LESSONS:
             raise CheckError(f"there is no lesson {name!r}", next_step=f"The lessons: {', '.join(LESSONS)}.")

@@ -147,6 +147,79 @@ class Prometheus(PrometheusApi):
             time.sleep(0.1)
         return value
 
+    def counts(self, expression: str) -> pd.Series:
+        """What counters say now.
+
+        Args:
+            expression: PromQL; its series are told apart by one label or by several.
+
+        Returns:
+            The values (float64) by that label (index of that name; of several labels a MultiIndex); "all" where there
+            is none.
+        """
+        table = self.query(expression)
+        labels = [column for column in table.columns if column != "value"]
+        if not labels:
+            return table.assign(series="all").set_index("series")["value"]
+        return table.set_index(labels)["value"].sort_index()
+
+    def settled(self, expression: str, *, timeout: float = 120.0) -> pd.Series:
+        """As `counts`, once they stand still: nothing has changed while each proxy was asked twice.
+
+        Args:
+            expression: PromQL that returns counters.
+            timeout: Seconds. On Istio's own clock it takes half a minute.
+
+        Raises:
+            NotReadyError: They still grow then, or Prometheus cannot ask all proxies.
+            ClusterError: Prometheus cannot be reached, or the PromQL is wrong.
+        """
+        from labkit.observe.settling import settled
+
+        jobs = self.jobs()
+        bring = set(jobs.index[jobs["mesh"]]) or set(jobs.index)
+        targets = [("state", "active")]
+        return settled(
+            lambda: self.counts(expression), lambda: self.get("targets", targets), bring, "the counters", timeout
+        )
+
+    def jobs(self) -> pd.DataFrame:
+        """Whom Prometheus asks, and how often.
+
+        Returns:
+            A DataFrame, a row a job: index `job` (str), `every` (str, as its configuration has it), `seconds`
+            (float64, the same), `mesh` (bool: whether it brings istio_requests_total).
+        """
+        import pandas as pd
+        import yaml
+
+        found = yaml.safe_load(self.get("status/config")["yaml"]).get("scrape_configs") or []
+        bring = {
+            labels["job"] for labels, _ in self.instant("count by (job) (istio_requests_total)") if "job" in labels
+        }
+        rows = [(one["job_name"], one["scrape_interval"], one["job_name"] in bring) for one in found]
+        table = pd.DataFrame(rows, columns=["job", "every", "mesh"]).astype({"mesh": "bool"})
+        table.insert(2, "seconds", table["every"].map(duration).astype("float64"))
+        return table.set_index("job")
+
+    def clock(self) -> float:
+        """Seconds between two scrapes of what brings the mesh's counters: the slowest job of those that do."""
+        jobs = self.jobs()
+        return float(jobs["seconds"][jobs["mesh"] | ~jobs["mesh"].any()].max())
+
+    def together(self, expressions: Mapping[str, str]) -> pd.DataFrame:
+        """Several expressions side by side.
+
+        Args:
+            expressions: PromQL by the name of its column; all with the same labels.
+
+        Returns:
+            A DataFrame, a row a value of these labels, as `counts` has them: a column (float64) an expression.
+        """
+        import pandas as pd
+
+        return pd.DataFrame({name: self.counts(expression) for name, expression in expressions.items()})
+
     def label_values(self, label: str, selector: str = "") -> list[str]:
         """The values that `label` has, of the series that `selector` picks, sorted."""
         return sorted(self.get(f"label/{label}/values", {"match[]": selector} if selector else None))
