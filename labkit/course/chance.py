@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What chance does to counts and times: bounds that a share may be held to, and intervals that say how sure one can be."""
+"""What chance does to counts and times: bounds that a share is held to, and intervals that say how sure one can be."""
 
 from __future__ import annotations
 
