@@ -31,6 +31,7 @@ __all__ = [
     "deploy",
     "load",
     "measure",
+    "pace",
     "page",
     "parse",
     "sign_in",
@@ -232,6 +233,11 @@ def load(
             return row
 
         return table(list(pool.map(one, range(n))))
+
+
+def pace(sent: pd.DataFrame) -> float:
+    """The requests a second at which a load of two or more was sent, as `load` returns it."""
+    return float((len(sent) - 1) / (sent["time"].iloc[-1] - sent["time"].iloc[0]).total_seconds())
 
 
 class Measured(NamedTuple):

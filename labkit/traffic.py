@@ -46,8 +46,8 @@ def table(rows: Iterable[Row]) -> pd.DataFrame:
 class Traffic(display.Shown):
     """Sends requests at a rate until it is stopped, and remembers the last 20 000 of them.
 
-    It ends with the kernel, with the next `course.begin`, and when the cluster in use is another or is lost. In a `with`
-    statement it ends with that.
+    It ends with the kernel, with the next `course.begin`, and when the cluster in use is another or is lost; in a
+    `with` statement, with that.
 
     Args:
         what: What is sent, as in "GET http://…".

@@ -13,9 +13,10 @@ from tools import spdx
 
 LIMIT = 400
 
-MOST = {"labkit": 11_850, "labkit/ground": 4_150}
+MOST = {"labkit": 13_400, "labkit/ground": 4_150}
 """Lines that a part may have. For what lessons call, labkit without its ground floor, the aim is 7 000 and the figure
-falls, save for what labkit did not do before; the ground floor, which all packages share, grows by what several of them
+falls, save for what labkit did not do before: traffic beside a lesson and the map of the mesh (1 100), and what lessons
+04 to 07 did by hand in cells (450). The ground floor, which all packages share, grows by what several of them
 need.
 """
 

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import grafana_figures
-from grafana_figures import ALL, Dashboard, Source
+from grafana_figures import ALL, Dashboard, Drawn, Source
 from grafana_figures.dashboard import dashboards_in, sources_in
 from grafana_figures.variables import Choices
 from labkit import cluster
@@ -94,6 +94,36 @@ class Grafana(grafana_figures.Grafana):
         if self._of_cluster:
             cluster.require_no_refusal()
         return super().variables(name, chosen, window=window, end=end)
+
+    def until(
+        self,
+        name: str,
+        condition: Callable[[Drawn], object],
+        chosen: Mapping[str, str | Sequence[str]] | None = None,
+        *,
+        window: str = "",
+        timeout: float = 120.0,
+    ) -> Drawn:
+        """Draw a dashboard again and again until something holds of it.
+
+        Args:
+            name: As for `draw`; so are `chosen` and `window`.
+            condition: What must hold.
+            chosen: Variables.
+            window: How far back.
+            timeout: Seconds.
+
+        Raises:
+            NotReadyError: It does not hold within `timeout`.
+        """
+        found: list[Drawn] = []
+
+        def look() -> str | None:
+            found[:] = [self.draw(name, chosen, window=window)]
+            return None if condition(found[0]) else "not so yet"
+
+        cluster.wait_for(cluster.Condition(f"the dashboard {name!r} to show it", look), timeout=timeout)
+        return found[0]
 
 
 def _all() -> list[Dashboard]:

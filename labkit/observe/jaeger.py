@@ -44,6 +44,28 @@ class Trace:
         """The services it passed through, in the order of their first span."""
         return list(dict.fromkeys(self.spans["service"]))
 
+    def passed(self, *services: str) -> bool:
+        """Whether all of these services took part; "details" is "details.bookinfo" as well."""
+        return set(services) <= {part for name in self.services for part in (name, name.partition(".")[0])}
+
+    def calls(self) -> pd.DataFrame:
+        """The spans that another one caused.
+
+        Returns:
+            A DataFrame, a row a span that has its parent here: `span`, `service`, `parent`, `caller` (str, the
+            parent's service), `within` (bool: whether it begins while its parent lasts).
+        """
+        by_id = self.spans.set_index("span")
+        found = self.spans[self.spans["parent"].isin(by_id.index)].reset_index(drop=True)
+        outer = by_id.loc[found["parent"]].reset_index(drop=True)
+        begins, last = found["start_ms"] - outer["start_ms"], outer["duration_ms"]
+        table = found[["span", "service", "parent"]]
+        return table.assign(caller=outer["service"], within=(begins >= 0) & (begins <= last))
+
+    def by_service(self) -> pd.Series:
+        """How long the trace's end was waiting for each service, in milliseconds, longest first: a Series (float64)."""
+        return self.critical_path().groupby("service")["self_ms"].sum().sort_values(ascending=False)
+
     def critical_path(self) -> pd.DataFrame:
         """Which span the trace's end was waiting for, at every moment.
 
@@ -195,6 +217,17 @@ class Jaeger:
         }
         found = self.get("traces", {key: value for key, value in given.items() if value})
         return sorted(map(_trace, found), key=lambda trace: trace.spans["start"].min(), reverse=True)
+
+    def since(self, start: pd.Timestamp, through: str = "istio-ingressgateway", *, limit: int = 200) -> list[Trace]:
+        """What has come through a service since `start`, newest first; nothing where it has sent no span yet.
+
+        Args:
+            start: Not before this time.
+            through: A service, with or without its namespace.
+            limit: At most this many, 1 to 1500.
+        """
+        names = [name for name in self.services() if through in (name, name.partition(".")[0])]
+        return self.traces(names[0], start=start, limit=limit) if names else []
 
     def trace(self, trace_id: str) -> Trace:
         """One trace by its id.

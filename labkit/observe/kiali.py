@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
@@ -43,6 +43,11 @@ class MeshGraph:
     edges: pd.DataFrame
     namespaces: tuple[str, ...]
     seconds: int
+
+    @property
+    def pairs(self) -> set[tuple[str, str]]:
+        """Who calls whom: the names of each edge's ends."""
+        return set(zip(self.edges["source"], self.edges["target"], strict=True))
 
     def figure(self) -> go.Figure:
         """The graph, callers left of those they call; the colour of an edge is its share of errors."""
@@ -163,6 +168,62 @@ class Kiali:
         }
         elements = self.get("namespaces/graph", given)["elements"]
         return _tables(elements.get("nodes") or [], elements.get("edges") or [], namespaces, seconds)
+
+    def until(
+        self,
+        what: str,
+        condition: Callable[[MeshGraph], object],
+        *namespaces: str,
+        seconds: int = 60,
+        services: bool = False,
+        timeout: float = 90.0,
+    ) -> MeshGraph:
+        """Look at the graph until something holds of it.
+
+        Args:
+            what: What is waited for, "an edge in red".
+            condition: What must hold.
+            namespaces: As for `graph`.
+            seconds: As for `graph`.
+            services: As for `graph`.
+            timeout: Seconds.
+
+        Raises:
+            NotReadyError: It does not hold within `timeout`.
+            ClusterError: As `graph`.
+        """
+        found: list[MeshGraph] = []
+
+        def look() -> str | None:
+            found[:] = [self.graph(*namespaces, seconds=seconds, services=services)]
+            return None if condition(found[0]) else repr(found[0])
+
+        cluster.wait_for(cluster.Condition(what, look), timeout=timeout)
+        return found[0]
+
+    def problems(self, namespace: str, kind: str, name: str, *, timeout: float = 30.0) -> list[str]:
+        """What Kiali says is wrong with an object of Istio's, as soon as it says something.
+
+        Args:
+            namespace: Its namespace.
+            kind: Its kind in small letters, "virtualservice".
+            name: Its name.
+            timeout: Seconds, as Kiali has to hear of it first.
+
+        Raises:
+            NotReadyError: Nothing is wrong with it, or Kiali does not know it within `timeout`.
+        """
+        found: list[str] = []
+
+        def look() -> str | None:
+            said = self.get(f"namespaces/{namespace}/istio", {"validate": "true"})["validations"].get(kind) or {}
+            # Newer ones put the namespace after the name.
+            mine = [one for key, one in said.items() if key in (name, f"{name}.{namespace}")]
+            found[:] = [check["message"] for one in mine for check in one["checks"]]
+            return None if found else "no complaint yet"
+
+        cluster.wait_for(cluster.Condition(f"Kiali to complain of {kind} {name}", look), timeout=timeout)
+        return found
 
     def _log_in(self, user: str, password: str) -> None:
         basic = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()

@@ -8,55 +8,16 @@ from typing import TYPE_CHECKING, Any
 import plotly.graph_objects as go
 
 from grafana_figures.theme import LIGHT
+from labkit.observe.layout import places
 from labkit.observe.looks import BAD, COLOURS, DEGRADED, GOOD, TCP, dress
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["draw", "layers"]
+__all__ = ["draw"]
 
 _COLOURS = {"service": COLOURS[5], "unknown": "#999999"}
 _ROW = 96
-
-
-def layers(names: list[str], edges: list[tuple[str, str]]) -> dict[str, int]:
-    """The column of each node: one more than its furthest caller; circles are cut where they come back."""
-    callers: dict[str, set[str]] = {name: set() for name in names}
-    for source, target in edges:
-        if source != target:
-            callers[target].add(source)
-    columns: dict[str, int] = {}
-
-    def column(name: str, path: tuple[str, ...]) -> int:
-        if name not in columns:
-            above = [column(one, (*path, name)) for one in callers[name] if one not in path and one != name]
-            found = 1 + max(above, default=-1)
-            if path:
-                # Inside a circle the column depends on where one came in: only the outermost call is final.
-                return found
-            columns[name] = found
-        return columns[name]
-
-    for name in names:
-        column(name, ())
-    return columns
-
-
-def _positions(nodes: pd.DataFrame, edges: pd.DataFrame) -> dict[str, tuple[float, float]]:
-    pairs = list(zip(edges["source"], edges["target"], strict=True))
-    columns = layers(list(nodes.index), pairs)
-    rows: dict[str, float] = {}
-    for number in sorted(set(columns.values())):
-        members = [name for name in nodes.index if columns[name] == number]
-
-        def wish(name: str) -> float:
-            # Near its callers, so that few edges cross.
-            above = [rows[source] for source, target in pairs if target == name and source in rows]
-            return sum(above) / len(above) if above else 0.0
-
-        for index, name in enumerate(sorted(members, key=lambda one: (wish(one), one))):
-            rows[name] = index - (len(members) - 1) / 2
-    return {name: (float(columns[name]), -rows[name]) for name in nodes.index}
 
 
 def _colour(edge: dict[str, Any]) -> str:
@@ -86,11 +47,11 @@ def draw(nodes: pd.DataFrame, edges: pd.DataFrame, title: str) -> go.Figure:
         edges: As `MeshGraph.edges`.
         title: What stands above it.
     """
-    places = _positions(nodes, edges)
+    at = places(list(nodes.index), list(zip(edges["source"], edges["target"], strict=True)))
     lines: list[dict[str, Any]] = [{str(key): value for key, value in row.items()} for row in edges.to_dict("records")]
     figure = go.Figure()
     for edge in lines:
-        (x0, y0), (x1, y1) = places[edge["source"]], places[edge["target"]]
+        (x0, y0), (x1, y1) = at[edge["source"]], at[edge["target"]]
         arrow = {"x": x1, "y": y1, "ax": x0, "ay": y0, "xref": "x", "yref": "y", "axref": "x", "ayref": "y"}
         style = {"arrowhead": 2, "arrowwidth": 1.8, "arrowcolor": _colour(edge), "standoff": 16, "startstandoff": 16}
         figure.add_annotation(text="", showarrow=True, **arrow, **style)
@@ -103,7 +64,7 @@ def draw(nodes: pd.DataFrame, edges: pd.DataFrame, title: str) -> go.Figure:
             font_size=13,
             **middle,
         )
-    middles = [(places[one["source"]], places[one["target"]]) for one in lines]
+    middles = [(at[one["source"]], at[one["target"]]) for one in lines]
     figure.add_scatter(
         x=[a[0] + 0.6 * (b[0] - a[0]) for a, b in middles],
         y=[a[1] + 0.6 * (b[1] - a[1]) for a, b in middles],
@@ -115,8 +76,8 @@ def draw(nodes: pd.DataFrame, edges: pd.DataFrame, title: str) -> go.Figure:
     )
     names = list(nodes.index)
     figure.add_scatter(
-        x=[places[name][0] for name in names],
-        y=[places[name][1] for name in names],
+        x=[at[name][0] for name in names],
+        y=[at[name][1] for name in names],
         mode="markers+text",
         text=names,
         textposition="bottom center",
@@ -130,8 +91,8 @@ def draw(nodes: pd.DataFrame, edges: pd.DataFrame, title: str) -> go.Figure:
         hoverinfo="text",
         name="nodes",
     )
-    tall = max((abs(y) for _, y in places.values()), default=0)
-    wide = max((x for x, _ in places.values()), default=0)
+    tall = max((abs(y) for _, y in at.values()), default=0)
+    wide = max((x for x, _ in at.values()), default=0)
     margin = {"l": 20, "r": 20, "t": 60, "b": 20}
     dress(figure, title, height=int(2 * tall * _ROW) + 240, showlegend=False, margin=margin)
     figure.update_xaxes(visible=False, range=[-0.5, wide + 0.5])

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["Explanation", "Prometheus", "chart", "duration"]
 
 
+_LATELY = "max_over_time(istio_requests_total[5m])"
+"""Also what was missed by the last scrape: its series has ended for now."""
+
+
 def duration(text: str) -> float:
     """Seconds of a Prometheus duration such as "5m", "1h30m" or "250ms".
 
@@ -177,10 +181,11 @@ class Prometheus(PrometheusApi):
         from labkit.observe.settling import settled
 
         jobs = self.jobs()
-        bring = set(jobs.index[jobs["mesh"]]) or set(jobs.index)
+        mesh = set(jobs.index[jobs["mesh"]]) or set(jobs.index)
+        bring = {labels.get("instance", "") for labels, _ in self.instant(f"count by (instance) ({_LATELY})")}
         targets = [("state", "active")]
         return settled(
-            lambda: self.counts(expression), lambda: self.get("targets", targets), bring, "the counters", timeout
+            lambda: self.counts(expression), lambda: self.get("targets", targets), mesh, bring, "the counters", timeout
         )
 
     def jobs(self) -> pd.DataFrame:
@@ -194,9 +199,7 @@ class Prometheus(PrometheusApi):
         import yaml
 
         found = yaml.safe_load(self.get("status/config")["yaml"]).get("scrape_configs") or []
-        bring = {
-            labels["job"] for labels, _ in self.instant("count by (job) (istio_requests_total)") if "job" in labels
-        }
+        bring = {labels["job"] for labels, _ in self.instant(f"count by (job) ({_LATELY})") if "job" in labels}
         rows = [(one["job_name"], one["scrape_interval"], one["job_name"] in bring) for one in found]
         table = pd.DataFrame(rows, columns=["job", "every", "mesh"]).astype({"mesh": "bool"})
         table.insert(2, "seconds", table["every"].map(duration).astype("float64"))

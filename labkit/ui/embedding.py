@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from labkit import cluster, display, istio
+from labkit import cluster, display, istio, kernel
+from labkit.ground.client import send
 from labkit.ground.errors import ClusterError, SettingError
 from labkit.ground.guard import new_secret
 from labkit.istio.model import Addon
@@ -26,7 +27,7 @@ from labkit.istio.releases import NAMESPACE
 if TYPE_CHECKING:
     from labkit.ui.embed_relay import Relay
 
-__all__ = ["Page", "address_of", "embed", "open_relay"]
+__all__ = ["Page", "address_of", "embed", "open_relay", "somebody_looks"]
 
 BOOKINFO = "bookinfo"
 _FIRST = "/productpage"
@@ -275,6 +276,22 @@ def _server() -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return said
+
+
+def somebody_looks() -> bool:
+    """Whether a page is connected to this kernel; of a kernel that no Jupyter server has started nobody can tell."""
+    server, shell = _server(), kernel.running()
+    if server is None or shell is None:
+        return False
+    from ipykernel.connect import get_connection_file
+
+    name = Path(get_connection_file()).stem.removeprefix("kernel-")
+    headers = {"Authorization": f"token {server['token']}"} if server.get("token") else {}
+    try:
+        said = json.loads(send(f"{server['url'].rstrip('/')}/api/kernels/{name}", headers=headers, timeout=5).body)
+        return bool(said.get("connections"))
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 @cache

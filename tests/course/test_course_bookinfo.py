@@ -146,6 +146,11 @@ def test_load_keeps_its_rate(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Non
     assert sent.tolist() == pytest.approx(expected)
 
 
+def test_the_pace_of_a_load() -> None:
+    sent = pd.DataFrame({"time": pd.to_datetime([0.0, 0.2, 0.5, 1.0], unit="s", utc=True)})
+    assert bookinfo.pace(sent) == 3.0
+
+
 def test_load_tells_failures_apart(shop: Shop) -> None:
     shop.fail_every = 5
     seen = bookinfo.load(shop.url, 20, rate=1000, workers=1)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from labkit.ground.errors import ClusterError, SettingError
-from labkit.observe import kiali_figure
+from labkit.ground.errors import ClusterError, NotReadyError, SettingError
+from labkit.observe import layout
 from labkit.observe.kiali import Kiali
-from tests.images.kiali_world import World, kiali
+from tests.images.kiali_world import World, kiali, to, virtual_service
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_the_figure_goes_from_left_to_right(mesh):
 @pytest.mark.parametrize("edges", [[("a", "b"), ("b", "a")], [("a", "a")], [("a", "b"), ("b", "c"), ("c", "b")]])
 def test_circles_have_columns_too(edges):
     names = sorted({name for edge in edges for name in edge})
-    columns = kiali_figure.layers(names, edges)
+    columns = layout.layers(names, edges)
     assert sorted(columns) == names
     assert columns["a"] == 0 or len(set(columns.values())) > 1
 
@@ -113,3 +113,29 @@ def test_what_cannot_be_drawn(mesh):
         mesh.graph("bookinfo", kind="mesh")
     with pytest.raises(ClusterError, match="is that Kiali"):
         Kiali(mesh.url.removesuffix("/kiali") + "/other").namespaces()
+
+
+def test_who_calls_whom_as_pairs(mesh):
+    assert ("reviews v2", "ratings v1") in mesh.graph("bookinfo").pairs
+    assert len(mesh.graph("bookinfo").pairs) == 7
+
+
+def test_a_graph_is_waited_for(mesh):
+    looks = iter([False, False, True])
+    found = mesh.until("three looks", lambda graph: len(graph.edges) == 7 and next(looks), "bookinfo", timeout=60)
+    assert next(looks, None) is None
+    assert len(found.edges) == 7
+    with pytest.raises(NotReadyError, match="an edge in red; seen last: MeshGraph"):
+        mesh.until("an edge in red", lambda graph: False, "bookinfo", timeout=0.1)
+
+
+def test_what_is_wrong_with_an_object_is_told():
+    wrong = virtual_service("mistake", to("ratings", "v99"), host="nobody")
+    world = World(istio={"virtualservices": [wrong, virtual_service("mistaken", to("nowhere"))]})
+    with kiali(world) as address:
+        found = Kiali(f"{address}/kiali")
+        problems = found.problems("bookinfo", "virtualservice", "mistake", timeout=60)
+        assert any("Subset not found" in text for text in problems)
+        assert not any("nowhere" in text for text in problems)
+        with pytest.raises(NotReadyError, match="to complain of virtualservice other"):
+            found.problems("bookinfo", "virtualservice", "other", timeout=0.1)

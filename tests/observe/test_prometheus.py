@@ -180,6 +180,36 @@ def test_label_values(api):
     assert api.label_values("destination_workload", "istio_requests_total") == ["reviews-v1", "reviews-v2"]
 
 
+def test_counters_by_their_labels(api):
+    still = 'istio_requests_total{destination_workload="reviews-v2"}'
+    assert api.counts(f"sum by (destination_workload) ({still})").to_dict() == {"reviews-v2": 5.0}
+    pairs = api.counts(f"sum by (destination_workload, reporter) ({still})")
+    assert pairs.to_dict() == {("reviews-v2", "destination"): 5.0}
+    assert api.counts(f"sum({still})").to_dict() == {"all": 5.0}
+    assert api.counts("nothing_at_all").empty
+
+
+def test_counters_that_stand_still_and_those_that_do_not(api):
+    settled = api.settled('sum by (destination_workload) (istio_requests_total{destination_workload="reviews-v2"})')
+    assert settled.to_dict() == {"reviews-v2": 5.0}
+    assert settled.attrs["changed_for"] == 0.0
+    with pytest.raises(NotReadyError, match="to stand still; seen last: they changed"):
+        api.settled("sum(istio_requests_total)", timeout=3)
+
+
+def test_whom_it_asks_and_how_often(api):
+    jobs = api.jobs()
+    assert jobs.loc["page"].to_dict() == {"every": "250ms", "seconds": 0.25, "mesh": True}
+    assert jobs["seconds"].dtype == "float64"
+    assert api.clock() == 0.25
+
+
+def test_expressions_side_by_side(api):
+    still = 'sum by (destination_workload) (istio_requests_total{destination_workload="reviews-v2"})'
+    table = api.together({"once": still, "twice": f"2 * {still}"})
+    assert table.loc["reviews-v2"].to_dict() == {"once": 5.0, "twice": 10.0}
+
+
 @pytest.mark.parametrize(("text", "seconds"), [("250ms", 0.25), ("5m", 300.0), ("1h30m", 5400.0)])
 def test_durations_are_prometheus_own(text, seconds):
     assert duration(text) == seconds
