@@ -132,11 +132,11 @@ def page(url: str, *, headers: Mapping[str, str] | None = None, timeout: float =
 
 
 def sign_in(url: str, user: str, *, timeout: float = 20.0) -> dict[str, str]:
-    """Sign in at the product page. From then on it passes the name on to the other services, in the header `end-user`.
+    """Sign in at the product page, which from then on passes the name on to other services, in the header `end-user`.
 
     Args:
         url: The gateway's address, http://HOST:PORT.
-        user: Any name; the sample asks for no password.
+        user: Any name.
         timeout: Seconds without a byte.
 
     Returns:
@@ -155,10 +155,8 @@ def sign_in(url: str, user: str, *, timeout: float = 20.0) -> dict[str, str]:
     except OSError as error:
         raise ClusterError(f"nobody answers at {where}: {error}", next_step="03-ingress opens the way in.") from None
     if not (cookie := answer.header("Set-Cookie")):
-        raise ClusterError(
-            f"POST {where} answers with status {answer.status} and no cookie",
-            next_step="The VirtualService bookinfo has to let /login in: `lesson.rules()` brings it back.",
-        )
+        said = f"POST {where} answers with status {answer.status} and no cookie"
+        raise ClusterError(said, next_step="The VirtualService bookinfo has to let /login in: see `lesson.rules()`.")
     return {"Cookie": cookie.partition(";")[0]}
 
 
