@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,10 +13,10 @@ from labkit import cluster, istio
 from labkit.course import Lesson, Progress
 from labkit.course.checks import Checklist
 from labkit.course.exercise import Played
-from tests.conftest import wait_until
+from tests.conftest import REPOSITORY, wait_until
 from tests.shops import Shop
 
-__all__ = ["found", "lesson_in", "solved", "wrong"]
+__all__ = ["found", "lesson_in", "solution", "solved", "wrong"]
 
 
 @contextmanager
@@ -30,6 +31,21 @@ def lesson_in(shop: Shop, name: str) -> Iterator[Lesson]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LABKIT_HOME", str(sandbox.labkit_home))
         yield Lesson(name, istio.release(sandbox.release), Progress(sandbox.labkit_home / "progress"))
+
+
+def solution(lesson: str, name: str) -> list[str]:
+    """The YAML of the cells that solve an exercise in the lesson's notebook."""
+    cells = json.loads((REPOSITORY / "notebooks" / f"{lesson}.ipynb").read_text(encoding="utf-8"))["cells"]
+    texts, now = [], ""
+    for cell in cells:
+        first, _, rest = "".join(cell["source"]).partition("\n")
+        if "lesson.exercise(" in first:
+            now = first.split('"')[1]
+        elif now == name and "solution" in cell["metadata"].get("tags", []):
+            assert first == "%%yaml"
+            texts.append(rest)
+    assert texts, f"{lesson} has no solution for {name}"
+    return texts
 
 
 def found(lesson: Lesson, name: str, *answer: str) -> Played:

@@ -10,7 +10,7 @@ import pytest
 from labkit import bookinfo
 from labkit.course import Lesson
 from labkit.ground.errors import ClusterError
-from tests.course.exercising import lesson_in, solved, wrong
+from tests.course.exercising import lesson_in, solution, solved, wrong
 from tests.shops import Shop
 
 # Rules are made anew, with labkit's marks.
@@ -54,7 +54,7 @@ def test_fail_for_one(lesson: Lesson) -> None:
     wrong(lesson, name, "on 0 of 30 pages", fault_for("{exact: Jason}"))
     late = "    fault: {delay: {percentage: {value: 100}, fixedDelay: 2.5s}}\n"
     wrong(lesson, name, "he is told at once: the slowest page took ", fault_for("{exact: jason}", late))
-    solved(lesson, name, fault_for("{exact: jason}"))
+    solved(lesson, name, everybody, *solution(lesson.name, name))
     solved(lesson, name, fault_for("{prefix: jas}", ABORT.replace("500", "404")))
 
 
@@ -66,7 +66,7 @@ def test_deadline(lesson: Lesson) -> None:
     slow = rule("ratings", f"  - route: [{{destination: {{host: ratings}}}}]\n{beside}")
     wrong(lesson, name, "none takes longer than 1.5 s: the slowest took 2.", slow)
     wrong(lesson, name, "has no delay any more", rule("ratings", OTHERS))
-    solved(lesson, name, reviews("    timeout: 0.4s\n"))
+    solved(lesson, name, reviews("    timeout: 1s\n"), *solution(lesson.name, name))
     # Version 1 never asks ratings.
     solved(lesson, name, reviews("", "v1"))
 
@@ -77,7 +77,7 @@ def test_calm_the_storm(lesson: Lesson) -> None:
     wrong(lesson, name, "30 for 5: 6.0 for each", way_in(""))
     wrong(lesson, name, "30 for 5: 6.0 for each", reviews("    timeout: 0.2s\n"))
     wrong(lesson, name, "has no delay any more", way_in(""), reviews(""), rule("ratings", OTHERS))
-    solved(lesson, name, way_in(""), reviews("    timeout: 0.4s\n"))
+    solved(lesson, name, way_in(""), *solution(lesson.name, name))
     careful = "    retries: {attempts: 1, perTryTimeout: 0.4s, retryOn: connect-failure}\n"
     solved(lesson, name, way_in("    retries: {attempts: 2, retryOn: connect-failure}\n"), reviews(careful))
 

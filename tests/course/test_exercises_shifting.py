@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from labkit.course import Lesson
-from tests.course.exercising import lesson_in, solved, wrong
+from tests.course.exercising import lesson_in, solution, solved, wrong
 from tests.shops import Shop
 
 # Rules are made anew, with labkit's marks.
@@ -43,7 +43,7 @@ def test_one_in_five(lesson: Lesson) -> None:
     wrong(lesson, name, "with a fifth, chance gives", shares(("v1", 20), ("v3", 80)))
     wrong(lesson, name, "one page in five is from v3: 0 of 250", shares(("v1", 80), ("v2", 20)))
     wrong(lesson, name, "no reviews: ", shares(("v1", 80), ("v4", 20)))
-    solved(lesson, name, shares(("v1", 80), ("v3", 20)))
+    solved(lesson, name, shares(("v2", 50), ("v3", 50)), *solution(lesson.name, name))
     solved(lesson, name, shares(("v1", 40), ("v3", 20), ("v1", 40)))
 
 
@@ -53,7 +53,7 @@ def test_which_is_worse(lesson: Lesson) -> None:
     wrong(lesson, name, "v2: ", all_to("v2"))
     wrong(lesson, name, "v2: ", shares(("v2", 20), ("v3", 80)))
     wrong(lesson, name, "has no fault any more", all_to("v3"), "delete virtualservice ratings")
-    solved(lesson, name, all_to("v3"))
+    solved(lesson, name, all_to("v1"), *solution(lesson.name, name))
     solved(lesson, name, shares(("v2", 0), ("v3", 100)))
 
 
@@ -63,6 +63,6 @@ def test_quiet_copies(lesson: Lesson) -> None:
     wrong(lesson, name, "visitors see v1 alone: ", shares(("v1", 50), ("v3", 50)))
     wrong(lesson, name, "v3 gets a copy of every request: 0 requests", all_to("v1"))
     wrong(lesson, name, "nobody else gets one: 40 requests", all_to("v1", "    mirror: {host: reviews, subset: v2}\n"))
-    solved(lesson, name, all_to("v1", "    mirror: {host: reviews, subset: v3}\n"))
+    solved(lesson, name, shares(("v1", 50), ("v3", 50)), *solution(lesson.name, name))
     by_path = "    match: [{uri: {prefix: /reviews}}]\n    mirror: {host: reviews, subset: v3}\n"
     solved(lesson, name, all_to("v1", by_path) + "  - route: [{destination: {host: reviews, subset: v1}}]\n")

@@ -16,6 +16,9 @@ _REACHED = (
     'istio_requests_total{reporter="destination", destination_workload_namespace="bookinfo"}[1m]))'
 )
 
+_STILL = 60.0
+"""Seconds that the counters have to stand still: two scrapes at Istio's own clock, and some more."""
+
 _forwards: dict[cluster.Chosen, cluster.PortForward] = {}
 
 
@@ -33,7 +36,7 @@ def reached(lesson: Any, n: int, *, path: str = "", rate: float = 100.0) -> book
         NotReadyError: The counters do not stand still: somebody else sends requests as well.
     """
     url = f"{istio.ingress(show=False).url}{path}"
-    return bookinfo.measure(url, n, _prometheus(lesson.release), _REACHED, rate=rate)
+    return bookinfo.measure(url, n, _prometheus(lesson.release), _REACHED, rate=rate, timeout=_STILL)
 
 
 def _prometheus(release: istio.Release) -> Prometheus:
