@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from labkit import cluster, display
-from labkit.ground.errors import SettingError
+from labkit.ground.errors import ClusterError, SettingError
 from labkit.traffic import Row, Traffic, table
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ __all__ = [
     "pace",
     "page",
     "parse",
+    "sign_in",
     "traffic",
     "version_of",
 ]
@@ -128,6 +129,35 @@ def page(url: str, *, headers: Mapping[str, str] | None = None, timeout: float =
     """
     answer = cluster.fetch(_page_url(url), headers=headers, timeout=timeout)
     return parse(answer.text, answer.status, answer.seconds)
+
+
+def sign_in(url: str, user: str, *, timeout: float = 20.0) -> dict[str, str]:
+    """Sign in at the product page, which from then on passes the name on to other services, in the header `end-user`.
+
+    Args:
+        url: The gateway's address, http://HOST:PORT.
+        user: Any name.
+        timeout: Seconds without a byte.
+
+    Returns:
+        The header fields by which the page knows this user again: for `page`, `load` and the others.
+
+    Raises:
+        ClusterError: Nobody answers there, or nobody is signed in there.
+    """
+    from labkit.ground.client import send
+
+    cluster.require_no_refusal()
+    where = f"http://{urlsplit(_page_url(url)).netloc}/login"
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    try:
+        answer = send(where, "POST", form, urlencode({"username": user, "passwd": user}), timeout=timeout)
+    except OSError as error:
+        raise ClusterError(f"nobody answers at {where}: {error}", next_step="03-ingress opens the way in.") from None
+    if not (cookie := answer.header("Set-Cookie")):
+        said = f"POST {where} answers with status {answer.status} and no cookie"
+        raise ClusterError(said, next_step="The VirtualService bookinfo has to let /login in: see `lesson.rules()`.")
+    return {"Cookie": cookie.partition(";")[0]}
 
 
 def parse(text: str, status: int = 200, seconds: float = 0.0) -> Page:

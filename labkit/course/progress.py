@@ -26,6 +26,8 @@ LESSONS = {
     "06-jaeger": "Traces: Jaeger",
     "07-kiali": "The graph of the mesh: Kiali",
     "08-routing": "Routing by request",
+    "09-shifting": "Shifting and mirroring",
+    "10-resilience": "Faults, timeouts, retries",
     "99-clean-up": "Clean up",
 }
 """The course: notebooks in their order, with their titles."""
