@@ -12,6 +12,7 @@ import html
 import importlib
 import itertools
 import os
+import re
 import sys
 import threading
 import time
@@ -26,6 +27,7 @@ __all__ = [
     "Live",
     "Rich",
     "Shown",
+    "box",
     "code",
     "command",
     "figures_without_internet",
@@ -34,7 +36,9 @@ __all__ = [
     "progress",
     "show",
     "style",
+    "symbol",
     "table",
+    "words",
 ]
 
 _FONT = "font-family:var(--jp-code-font-family,monospace);font-size:var(--jp-code-font-size,13px);line-height:1.35"
@@ -241,7 +245,7 @@ def _reached(label: str) -> str:
     return f' tabindex="0" role="region" aria-label="{html.escape(label)}"'
 
 
-def _symbol(text: str) -> str:
+def symbol(text: str) -> str:
     """A symbol, which is an image to those who hear it."""
     spoken = _SPOKEN.get(text)
     return f'<span role="img" aria-label="{spoken}">{text}</span>' if spoken else html.escape(text)
@@ -268,18 +272,20 @@ def code(text: str, language: str = "yaml", title: str = "") -> Rich:
 
 
 def command(line: str, output: str = "", *, failed: bool = False) -> Rich:
-    """A shell command and what it printed, as a terminal shows them."""
+    """A shell command and what it printed, as a terminal shows them; "" for the output alone."""
     edge = _EDGES["bad" if failed else "command"]
     prompt = "\n".join(("$ " if n == 0 else "> ") + part for n, part in enumerate(line.splitlines()))
-    head = f'<pre style="{_PRE};font-weight:600;white-space:pre-wrap">{html.escape(prompt, quote=False)}</pre>'
+    head = f'<pre style="{_PRE};font-weight:600;white-space:pre-wrap">{html.escape(prompt, quote=False)}</pre>' * bool(
+        line
+    )
     body = ""
     if output.strip("\n"):
         words = line.split()
         is_yaml = any(pair in (("-o", "yaml"), ("--output", "yaml")) for pair in itertools.pairwise(words))
         is_yaml = is_yaml or "-oyaml" in words
         shown = _highlight(output, "yaml") if is_yaml else html.escape(output.strip("\n"), quote=False)
-        body = _pre(shown, output, f"Output of {line.splitlines()[0]}", "26em")
-    text = f"{prompt}\n{output.strip(chr(10))}".rstrip("\n")
+        body = _pre(shown, output, f"Output of {line.splitlines()[0] if line else 'this cell'}", "26em")
+    text = f"{prompt}\n{output.strip(chr(10))}".strip("\n")
     return Rich(f'<div style="{_BOX.format(edge=edge)}">{head}{body}</div>', text)
 
 
@@ -293,9 +299,40 @@ def message(text: str, kind: str = "note", *, next_step: str = "") -> Rich:
     """
     style = _BOX.format(edge=_EDGES[kind]).replace(_FONT, "line-height:1.45")
     step = f"<div>→ {html.escape(next_step, quote=False)}</div>" if next_step else ""
-    body = f"<b>{_symbol(SYMBOLS[kind])}</b> {html.escape(text, quote=False)}{step}"
+    body = f"<b>{symbol(SYMBOLS[kind])}</b> {html.escape(text, quote=False)}{step}"
     plain = f"{SYMBOLS[kind]} {text}" + (f"\n  → {next_step}" if next_step else "")
     return Rich(f'<div style="{style};white-space:pre-line">{body}</div>', plain)
+
+
+def box(inside: Rich, kind: str = "note", name: str = "") -> Rich:
+    """Something in a frame of its own.
+
+    Args:
+        inside: What.
+        kind: "command", "good", "note", "warning" or "bad".
+        name: A class of CSS, by which it is found in the page.
+    """
+    style = _BOX.format(edge=_EDGES[kind]).replace(_FONT, "line-height:1.45")
+    return Rich(f'<div class="{html.escape(name)}" style="{style}">{inside.html}</div>', inside.text)
+
+
+def words(text: str) -> Rich:
+    """A few sentences, with `code`, **what matters**, paragraphs, and lists whose lines begin with "- "."""
+
+    def marked(line: str) -> str:
+        line = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(line, quote=False))
+        return re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", line)
+
+    parts = []
+    for paragraph in re.split(r"\n\s*\n", text.strip()):
+        lines = paragraph.splitlines()
+        first = next((number for number, line in enumerate(lines) if line.lstrip().startswith("- ")), len(lines))
+        if first:
+            parts.append(f'<p style="margin:4px 0">{marked(" ".join(lines[:first]))}</p>')
+        if items := " ".join(lines[first:]).split("- ")[1:]:
+            rows = "".join(f"<li>{marked(item.strip())}</li>" for item in items)
+            parts.append(f'<ul style="margin:4px 0">{rows}</ul>')
+    return Rich("".join(parts), text.strip())
 
 
 def table(rows: Iterable[Mapping[str, object]], columns: Sequence[str], *, caption: str = "") -> Rich:
@@ -314,7 +351,7 @@ def table(rows: Iterable[Mapping[str, object]], columns: Sequence[str], *, capti
     head = "".join(
         f'<th scope="col" style="{cell}">{html.escape(c)}</th>' if c else f'<td style="{cell}"></td>' for c in columns
     )
-    lines = ["".join(f'<td style="{cell if " " in c else name}">{_symbol(c)}</td>' for c in line) for line in cells]
+    lines = ["".join(f'<td style="{cell if " " in c else name}">{symbol(c)}</td>' for c in line) for line in cells]
     body = "".join(f"<tr>{line}</tr>" for line in lines)
     above = f"<div><b>{html.escape(caption)}</b></div>" if caption else ""
     label = caption or f"Table of {', '.join(filter(None, columns))}"

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a notebook's kernel is told before its first cell: how a cell ends that cannot go on; and when it is done with.
+"""What a notebook's kernel is told before its first cell: how a cell ends that cannot go on, what `%%yaml` and `%%sh`
+do, and when it is done with.
 
 An IPython extension, which a file below `labkit/ui/jupyter/etc/ipython` has every kernel of this Python load: in a
 kernel that was started anew in the middle of a lesson, nothing has imported labkit yet. It imports nothing that takes
@@ -9,12 +10,13 @@ time.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import linecache
 import os
 import symtable
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -27,13 +29,28 @@ ENDS_AFTER = "LABKIT_FINISHED_KERNELS_END_AFTER"
 """Tells kernels that their Jupyter server ends those of finished lessons, after so many seconds without use."""
 
 
+_MAGICS = {"yaml": "labkit.cluster.cells", "sh": "labkit.cluster.cells"}
+"""Cell magics, each with the module that has it: by name, as it is loaded when one is used, and is above this one."""
+
+
 def load_ipython_extension(shell: Any) -> None:
-    """Have `shell` say in one line that a cell was interrupted, or wants what a cell above defines."""
+    """Have `shell` say in one line that a cell was interrupted, or wants what a cell above defines; give it magics."""
     # Somebody's own way to show them stays.
     if not shell.custom_exceptions:
         shell.set_custom_exc((NameError, KeyboardInterrupt), _show)
+    for name, module in _MAGICS.items():
+        shell.register_magic_function(_magic(name, module), magic_kind="cell", magic_name=name)
     # A kernel that is started anew keeps its name.
     mark_finished(False)
+
+
+def _magic(name: str, module: str) -> Callable[[str, str], None]:
+    def run(line: str, cell: str) -> None:
+        getattr(importlib.import_module(module), name)(line, cell)
+
+    # IPython would put the values of Python's names in place of {name} and $name.
+    run._ipython_magic_no_var_expand = True  # type: ignore[attr-defined]
+    return run
 
 
 def prepare() -> None:

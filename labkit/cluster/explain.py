@@ -88,4 +88,4 @@ def explain(typed: str, said: str, code: int, target: str) -> ClusterError:
         step = "`kubectl describe` on the object and `kubectl get events` show what happened before."
     first = typed.splitlines()[0]
     shown = said if len(said) <= 4000 else said[:4000] + f"\n… ({len(said) - 4000} more characters)"
-    return ClusterError(f"{shown}\n(from `{first}` on {target})", next_step=step)
+    return ClusterError(f"{shown}\n(from `{first}` on {target})", next_step=step, code=code)

@@ -44,7 +44,12 @@ def command_line(command: str | Sequence[str]) -> tuple[list[str], str]:
 
 
 def kubectl(
-    command: str | Sequence[str], *, stdin: str | None = None, show: bool = True, timeout: float = 120.0
+    command: str | Sequence[str],
+    *,
+    stdin: str | None = None,
+    show: bool = True,
+    echo: bool = True,
+    timeout: float = 120.0,
 ) -> Output:
     """Run kubectl on the target in use, and show the command with what it prints.
 
@@ -52,6 +57,7 @@ def kubectl(
         command: As typed after "kubectl": `"get pods -n bookinfo"`, or a list of words.
         stdin: What it reads, for `-f -`.
         show: Whether to show the command and its output.
+        echo: Whether to show what it reads as well.
         timeout: Seconds before it is ended.
 
     Returns:
@@ -72,7 +78,7 @@ def kubectl(
         typed = typed.replace("kubectl", f"kubectl {shlex.join(target.arguments)}", 1)
     program = [kubectl_program(), *target.arguments, *words]
     ended = watch.ended if watch is not None else None
-    return run(program, typed, target, stdin=stdin, show=show, timeout=timeout, ended=ended)
+    return run(program, typed, target, stdin=stdin, show=show, echo=echo, timeout=timeout, ended=ended)
 
 
 def exec(  # kubectl's own verb
@@ -110,12 +116,13 @@ def delete_namespace(name: str, *, show: bool = True, timeout: float = 180.0) ->
     return kubectl(["delete", "namespace", name, "--ignore-not-found"], show=show, timeout=timeout)
 
 
-def shell(script: str, *, show: bool = True, timeout: float = 120.0) -> Output:
+def shell(script: str, *, show: bool = True, echo: bool = True, timeout: float = 120.0) -> Output:
     """Run shell lines (bash) with this target's kubectl first on the PATH, and show them with what they print.
 
     Args:
         script: The lines, as typed in a terminal; any of them failing fails the whole.
         show: Whether to show the lines and their output.
+        echo: Whether to show the lines as well, not their output alone.
         timeout: Seconds before it is ended.
 
     Returns:
@@ -133,7 +140,7 @@ def shell(script: str, *, show: bool = True, timeout: float = 120.0) -> Output:
     program = [bash, "-e", "-o", "pipefail", "-c", script]
     target = targets.checked(write=True)
     with watching.marking_shell(script) as ended:
-        return run(program, script, target, stdin=None, show=show, timeout=timeout, ended=ended)
+        return run(program, script, target, stdin=None, show=show, echo=echo, timeout=timeout, ended=ended)
 
 
 def _stay(words: Sequence[str], target: targets.Chosen) -> None:

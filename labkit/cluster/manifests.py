@@ -64,23 +64,40 @@ def read(path: str | Path) -> str:
         ) from None
 
 
-def apply(source: Source, *, namespace: str = "", show: bool = True, timeout: float = 120.0) -> Output:
+def apply(
+    source: Source,
+    *,
+    namespace: str = "",
+    server_side: bool = False,
+    show: bool = True,
+    echo: bool = True,
+    timeout: float = 120.0,
+) -> Output:
     """`kubectl apply -f` of a file, a folder of files, a URL, YAML text or objects.
 
     Args:
         source: What to apply.
         namespace: For objects that name none; "" for the context's own.
+        server_side: Whether the server is to work out what changes, and to keep who wrote which field.
         show: Whether to show the command and its output.
+        echo: Whether to show the YAML as well.
         timeout: Seconds.
 
     Raises:
         ClusterError: The source cannot be read (with file and line), or the cluster refused it (with its reason).
     """
-    return _send(["apply"], source, namespace, show=show, timeout=timeout)
+    verb = ["apply", *(["--server-side"] if server_side else [])]
+    return _send(verb, source, namespace, show=show, echo=echo, timeout=timeout)
 
 
 def delete(
-    source: Source, *, namespace: str = "", ignore_not_found: bool = True, show: bool = True, timeout: float = 180.0
+    source: Source,
+    *,
+    namespace: str = "",
+    ignore_not_found: bool = True,
+    show: bool = True,
+    echo: bool = True,
+    timeout: float = 180.0,
 ) -> Output:
     """`kubectl delete -f` of what `apply` takes; waits until the objects are gone.
 
@@ -89,15 +106,17 @@ def delete(
         namespace: For objects that name none; "" for the context's own.
         ignore_not_found: Whether objects that are not there are no fault.
         show: Whether to show the command and its output.
+        echo: Whether to show the YAML as well.
         timeout: Seconds.
 
     Raises:
         ClusterError: The source cannot be read, or the cluster refused.
     """
-    return _send(["delete", f"--ignore-not-found={str(ignore_not_found).lower()}"], source, namespace, show, timeout)
+    verb = ["delete", f"--ignore-not-found={str(ignore_not_found).lower()}"]
+    return _send(verb, source, namespace, show=show, echo=echo, timeout=timeout)
 
 
-def _send(verb: list[str], source: Source, namespace: str, show: bool, timeout: float) -> Output:
+def _send(verb: list[str], source: Source, namespace: str, *, show: bool, echo: bool, timeout: float) -> Output:
     targets.current()
     scope = ["-n", namespace] if namespace else []
     text: str | None = None
@@ -115,7 +134,7 @@ def _send(verb: list[str], source: Source, namespace: str, show: bool, timeout: 
     else:
         text = yaml.safe_dump_all(list(source), sort_keys=False)
     _check_yaml(text, "the text given")
-    return kubectl([*verb, *scope, "-f", "-"], stdin=text, show=show, timeout=timeout)
+    return kubectl([*verb, *scope, "-f", "-"], stdin=text, show=show, echo=echo, timeout=timeout)
 
 
 def _check_yaml(text: str, name: str) -> None:

@@ -49,6 +49,7 @@ def run(
     *,
     stdin: str | None = None,
     show: bool = False,
+    echo: bool = True,
     timeout: float = 120.0,
     ended: Callable[[str], None] | None = None,
 ) -> Output:
@@ -60,6 +61,7 @@ def run(
         target: The cluster.
         stdin: What it reads; None for nothing.
         show: Whether to show the command and its output.
+        echo: Whether to show what it reads as well, or where it reads nothing the command: a cell has it already.
         timeout: Seconds before it is ended.
         ended: Called with its standard output, also where it failed.
 
@@ -67,7 +69,8 @@ def run(
         ClusterError: It failed.
         KeyboardInterrupt: It was interrupted, and has ended.
     """
-    line = f"{typed} <<EOF\n{stdin.rstrip()}\nEOF" if stdin is not None else typed
+    line = typed if stdin is not None or echo else ""
+    line += f" <<EOF\n{stdin.rstrip()}\nEOF" if stdin is not None and echo else ""
     live = display.show(display.command(line)) if show else None
     process = subprocess.Popen(
         [*leash(), *program],

@@ -10,9 +10,11 @@ from pathlib import Path
 
 from labkit import cluster, display, istio, kernel
 from labkit.cluster.target import Chosen, choosing
-from labkit.course import choice, stages, targets
+from labkit.course import choice, clicks, rules, stages, targets
 from labkit.course.checks import Check, Checklist
 from labkit.course.choice import Choice
+from labkit.course.exercise import Played, only
+from labkit.course.prediction import Prediction
 from labkit.course.progress import LESSONS, Progress
 from labkit.ground import files
 from labkit.ground.errors import CheckError, LabError
@@ -33,6 +35,8 @@ class Lesson:
         self.name = name
         self.release = release
         self.progress = progress
+        self._played: Played | None = None
+        self._predictions: dict[str, Prediction] = {}
 
     def check(self, name: str, passed: object, *, seen: object = "", next_step: str = "") -> None:
         """Say that something is so, and go on only if it is.
@@ -52,6 +56,66 @@ class Lesson:
         display.show(one.rich())
         one.require()
         self.progress.passed(self.name, name)
+
+    def rules(self, *more: str) -> None:
+        """Have the course's base rules in namespace bookinfo, and no others of Istio's: what was made there goes.
+
+        The base is the Gateway and the VirtualService "bookinfo", and the DestinationRules with a subset a version.
+
+        Args:
+            more: Further manifests to begin with: paths below the release's folder, or YAML.
+
+        Raises:
+            CheckError: A manifest cannot be read.
+            ClusterError: The cluster refused something, or the rules there are somebody else's.
+        """
+        # Whatever exercise was being played, its state is gone.
+        self._played = None
+        display.show(rules.restore(self.release, more))
+
+    def predict(self, question: str, options: Sequence[str]) -> Prediction:
+        """Ask what will happen, before it is tried.
+
+        Args:
+            question: The question; what was said to it before in this lesson still counts.
+            options: Two to eight answers.
+        """
+        made = Prediction(question, options)
+        before = self._predictions.get(made.name)
+        if before is not None and before.options == made.options and not before.settled:
+            made.chosen = before.chosen
+        self._predictions[made.name] = made
+        clicks.offer(made.name, made)
+        display.show(made.rich())
+        return made
+
+    def exercise(self, name: str) -> Played:
+        """Show an exercise. Its start is brought, unless it is the one that is being played: then what was tried stays.
+
+        Args:
+            name: One of the lesson's exercises, in `labkit.course.exercises`.
+
+        Raises:
+            CheckError: The lesson has no such exercise.
+            ClusterError: The cluster refused something.
+        """
+        if self._played is None or self._played.exercise.name != name:
+            played = Played(only(self.name, name), self)
+            if played.offered:
+                self.start(played)
+            self._played = played
+            clicks.offer(name, played)
+        display.show(self._played.rich())
+        return self._played
+
+    def start(self, played: Played) -> None:
+        """Bring what an exercise begins with; from then on it is the one that is being played.
+
+        Raises:
+            ClusterError: The cluster refused something.
+        """
+        self.rules(*played.exercise.start)
+        self._played = played
 
     def done(self) -> None:
         """End the lesson: remember it, and show how far the course has come."""
@@ -133,6 +197,7 @@ def begin(name: str, release: str = "", target: str = "", *, needs: Sequence[str
             raise CheckError(f"there is no lesson {name!r}", next_step=f"The lessons: {', '.join(LESSONS)}.")
         display.figures_without_internet()
         kernel.prepare()
+        clicks.forget()
         said = choice.chosen(release, target)
         if said.note and not (release and target):
             display.show(display.message(said.note, "warning"))

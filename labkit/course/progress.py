@@ -25,6 +25,7 @@ LESSONS = {
     "05-grafana": "Dashboards: Grafana",
     "06-jaeger": "Traces: Jaeger",
     "07-kiali": "The graph of the mesh: Kiali",
+    "08-routing": "Routing by request",
     "99-clean-up": "Clean up",
 }
 """The course: notebooks in their order, with their titles."""
@@ -38,26 +39,26 @@ class _Ticks:
         of: A name that is new whenever all is forgotten: ticks of another one are of a cluster that was emptied since.
         finished: Lesson → when it was played to its end.
         lessons: Lesson → check → when it passed.
+        exercises: Lesson → exercise → when it was solved.
     """
 
     of: str = ""
     finished: dict[str, str] = field(default_factory=dict)
     lessons: dict[str, dict[str, str]] = field(default_factory=dict)
+    exercises: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path) -> _Ticks | None:
         """Those in a file; None where it is damaged."""
         try:
             kept = json.loads(files.read(path))
-            finished, lessons = dict(kept["finished"]), {name: dict(ticks) for name, ticks in kept["lessons"].items()}
             # Words only, whatever is in there: they are shown.
             return cls(
                 str(kept.get("of", "")),
-                {str(name): str(when) for name, when in finished.items()},
-                {
-                    str(name): {str(check): str(when) for check, when in ticks.items()}
-                    for name, ticks in lessons.items()
-                },
+                {str(name): str(when) for name, when in dict(kept["finished"]).items()},
+                _words(kept["lessons"]),
+                # Those who played before there were exercises have none.
+                _words(kept.get("exercises", {})),
             )
         except FileNotFoundError:
             return cls()
@@ -67,8 +68,13 @@ class _Ticks:
     def add(self, other: _Ticks) -> None:
         """Take over the ticks of another one."""
         self.finished |= other.finished
-        for lesson, ticks in other.lessons.items():
-            self.lessons[lesson] = self.lessons.get(lesson, {}) | ticks
+        for mine, theirs in ((self.lessons, other.lessons), (self.exercises, other.exercises)):
+            for lesson, ticks in theirs.items():
+                mine[lesson] = mine.get(lesson, {}) | ticks
+
+
+def _words(ticks: dict[object, dict[object, object]]) -> dict[str, dict[str, str]]:
+    return {str(lesson): {str(name): str(when) for name, when in of.items()} for lesson, of in ticks.items()}
 
 
 class Progress:
@@ -100,6 +106,11 @@ class Progress:
         """Lesson → check → when it passed."""
         return self._seen.lessons
 
+    @property
+    def exercises(self) -> dict[str, dict[str, str]]:
+        """Lesson → exercise → when it was solved."""
+        return self._seen.exercises
+
     @classmethod
     def of_target(cls) -> Progress:
         """The one of the cluster in use.
@@ -117,6 +128,10 @@ class Progress:
     def passed(self, lesson: str, check: str) -> None:
         """Remember that a check passed."""
         self._keep(_Ticks(lessons={lesson: {check: _now()}}))
+
+    def solved(self, lesson: str, exercise: str) -> None:
+        """Remember that an exercise was solved."""
+        self._keep(_Ticks(exercises={lesson: {exercise: _now()}}))
 
     def finish(self, lesson: str) -> None:
         """Remember that a lesson was played to its end."""

@@ -68,7 +68,17 @@ class MissingToolError(LabError):
 
 
 class ClusterError(LabError):
-    """A cluster refused a request or could not be reached."""
+    """A cluster refused a request or could not be reached.
+
+    Args:
+        message: What was seen.
+        next_step: What the reader can do about it.
+        code: The exit code of the command that found it; 0 where none did.
+    """
+
+    def __init__(self, message: str, *, next_step: str = "", code: int = 0) -> None:
+        super().__init__(message, next_step=next_step)
+        self.code = code
 
 
 class NotReadyError(ClusterError):

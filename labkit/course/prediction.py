@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A question before an experiment: what a learner says is kept until the experiment answers, and shown beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+from collections.abc import Sequence
+
+from labkit import display
+from labkit.course import clicks
+from labkit.ground.errors import CheckError
+
+__all__ = ["Prediction"]
+
+_LETTERS = "ABCDEFGH"
+
+
+class Prediction(display.Shown):
+    """What will happen? Made by `lesson.predict`.
+
+    Args:
+        question: The question.
+        options: Two to eight possible answers.
+    """
+
+    def __init__(self, question: str, options: Sequence[str]) -> None:
+        if not 2 <= len(options) <= len(_LETTERS):
+            raise CheckError(f"a question has 2 to {len(_LETTERS)} answers, not {len(options)}")
+        self.question, self.options = question, tuple(options)
+        self.chosen: int | None = None
+        """Which answer the learner has chosen, from 0; None for none."""
+        self.settled = False
+        """Whether the experiment has answered."""
+
+    @property
+    def name(self) -> str:
+        """What its buttons call it: it is known by its question."""
+        return f"q-{hashlib.sha256(self.question.encode()).hexdigest()[:12]}"
+
+    def rich(self) -> display.Rich:
+        """The question with its answers."""
+        lines = ""
+        for number, (letter, option) in enumerate(zip(_LETTERS, self.options, strict=False)):
+            button = clicks.buttons(self.name, ("predict", letter), choice=number)
+            words = display.words(option).html.replace("<p", "<span").replace("</p>", "</span>")
+            lines += f"<li>{button} <b>{letter}</b> {words}</li>"
+        text = "\n".join(
+            [self.question, *(f"  {letter}  {one}" for letter, one in zip(_LETTERS, self.options, strict=False))]
+        )
+        head = f"<div><b>{html.escape(self.question)}</b></div><ul class='labkit-options'>{lines}</ul>"
+        how = display.words(
+            'What do you think? `prediction.choose("A")` says it as well as a click. Nobody keeps a score.'
+        )
+        return display.box(display.Rich(head, text) + how, "command", "labkit-prediction")
+
+    def choose(self, which: int | str) -> None:
+        """Say what will happen; it may be said again until the experiment has answered.
+
+        Args:
+            which: The answer's letter, its words, or its number from 0.
+
+        Raises:
+            CheckError: There is no such answer.
+        """
+        number = self._number(which)
+        if self.settled:
+            display.show(display.message("The experiment has answered already; look below.", "note"))
+            return
+        self.chosen = number
+        display.show(display.message(f"You say {self._words(number)}", "note", next_step="Now see what happens."))
+
+    def settle(self, which: int | str, seen: object = "") -> None:
+        """What happened: shown beside what the learner has said.
+
+        Args:
+            which: The answer that turned out right: its number from 0, its letter or its words.
+            seen: What was seen.
+
+        Raises:
+            CheckError: There is no such answer.
+        """
+        number = self._number(which)
+        self.settled = True
+        happened = f"{self.question}\nIt was {self._words(number)}" + (f": {seen}" if seen else "")
+        if self.chosen == number:
+            happened += "\nThat is what you had said."
+        elif self.chosen is not None:
+            happened += f"\nYou had said {self._words(self.chosen)}."
+        display.show(display.message(happened, "good" if self.chosen == number else "note"))
+
+    def clicked(self, call: str, choice: int) -> None:
+        """A button of it was clicked."""
+        self.choose(choice)
+
+    def _number(self, which: int | str) -> int:
+        known = [
+            *range(len(self.options)),
+            *_LETTERS[: len(self.options)],
+            *_LETTERS[: len(self.options)].lower(),
+            *self.options,
+        ]
+        if which not in known:
+            raise CheckError(
+                f"{which!r} is none of the answers", next_step=f"They are {', '.join(_LETTERS[: len(self.options)])}."
+            )
+        return known.index(which) % len(self.options)
+
+    def _words(self, number: int) -> str:
+        return f"{_LETTERS[number]}, “{self.options[number].rstrip('.')}”"

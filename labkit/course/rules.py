@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rules of namespace bookinfo, made to be exactly those that a lesson or an exercise begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from labkit import cluster, display, istio
+from labkit.cluster import Obj
+from labkit.course.stages import DESTINATION_RULES, GATEWAY
+from labkit.ground.errors import CheckError
+from labkit.ground.reading import ReadingError, yaml_documents
+
+__all__ = ["BASE", "NAMESPACE", "restore"]
+
+NAMESPACE = "bookinfo"
+
+BASE = (GATEWAY, DESTINATION_RULES)
+"""What lessons begin with, below the release's folder: the way in, and a subset for each version."""
+
+_GROUPS = ("istio.io", "gateway.networking.k8s.io")
+"""API groups whose objects count as rules, by the ends of their names."""
+
+Key = tuple[str, str, str]
+"""An object's API group, kind and name."""
+
+
+def restore(release: istio.Release, more: Iterable[str] = ()) -> display.Rich:
+    """Have the base rules and `more` in the namespace, and no others of Istio's or the Gateway API's.
+
+    What is there as it is wanted is not touched. What differs, whoever wrote it by whatever means, is made anew, since
+    to apply something over it leaves what another manager has set.
+
+    Args:
+        release: Whose samples the base is.
+        more: Further manifests: paths below the release's folder, or YAML. Those of other kinds or namespaces are
+            applied as they are, and are not taken away by the next call.
+
+    Returns:
+        What was done, to show.
+
+    Raises:
+        CheckError: A manifest cannot be read.
+        ClusterError: The cluster refused something; so it does where the rules are somebody else's.
+    """
+    wanted = [one for source in (*BASE, *more) for one in _read(release, source)]
+    rules = {_key(one): one for one in wanted if _is_rule(one)}
+    there = {_key(one): one for one in _rules_there()}
+    gone = [key for key in there if key not in rules]
+    changed = [key for key in rules if key in there and not _same(there[key], rules[key])]
+    if old := [f"{kind.lower()}.{group}/{name}" for group, kind, name in (*gone, *changed)]:
+        cluster.kubectl(["delete", *old, "-n", NAMESPACE, "--ignore-not-found"], show=False)
+    new = [rules[key] for key in rules if key not in there or key in changed]
+    new += [one for one in wanted if not _is_rule(one)]
+    if new:
+        cluster.apply(new, namespace=NAMESPACE, show=False)
+    if not tuple(more):
+        cluster.wait_for(cluster.Answers(f"{istio.ingress(show=False).url}/productpage"), timeout=60)
+    return _told(rules, gone, changed)
+
+
+def _read(release: istio.Release, source: str) -> list[dict[str, Any]]:
+    text = source if "\n" in source else (release.path / source).read_text(encoding="utf-8")
+    try:
+        found = [one for one in yaml_documents(text) if one is not None]
+    except ReadingError as error:
+        raise CheckError(f"{source if source != text else 'a rule'} cannot be read: {error}") from None
+    for one in found:
+        if _group(one).endswith(_GROUPS):
+            one["metadata"].setdefault("namespace", NAMESPACE)
+    return found
+
+
+def _group(one: Obj) -> str:
+    return str(one["apiVersion"]).rpartition("/")[0]
+
+
+def _key(one: Obj) -> Key:
+    return _group(one), one["kind"], one["metadata"]["name"]
+
+
+def _is_rule(one: Obj) -> bool:
+    return _group(one).endswith(_GROUPS) and one["metadata"].get("namespace") == NAMESPACE
+
+
+def _rules_there() -> list[Obj]:
+    kinds = [one.name for one in cluster.served() if one.namespaced and one.group.endswith(_GROUPS)]
+    found = cluster.get(",".join(kinds), namespace=NAMESPACE) if kinds else []
+    # What a controller makes of another object goes with that one.
+    return [one for one in found if not one["metadata"].get("ownerReferences")]
+
+
+def _same(there: Obj, wanted: Obj) -> bool:
+    labels, notes = (
+        {
+            key: value
+            for key, value in (there["metadata"].get(field) or {}).items()
+            if not key.startswith(("labkit.dev/", "kubectl.kubernetes.io/"))
+        }
+        for field in ("labels", "annotations")
+    )
+    about = wanted["metadata"]
+    return (there.get("spec"), labels, notes) == (
+        wanted.get("spec"),
+        about.get("labels", {}),
+        about.get("annotations", {}),
+    )
+
+
+def _told(rules: dict[Key, Obj], gone: list[Key], changed: list[Key]) -> display.Rich:
+    def named(keys: Iterable[Key]) -> str:
+        by_kind: dict[str, list[str]] = {}
+        for _group, kind, name in keys:
+            by_kind.setdefault(kind, []).append(name)
+        return "; ".join(f"{kind} {', '.join(sorted(names))}" for kind, names in by_kind.items())
+
+    lines = [f"Rules of namespace {NAMESPACE}: {named(rules)}."]
+    if gone:
+        lines.append(f"Removed: {named(gone)}.")
+    if changed:
+        lines.append(f"Put back as it was: {named(changed)}.")
+    return display.message("\n".join(lines), "note")
