@@ -13,7 +13,7 @@ from labkit import sandbox
 from labkit.cluster.kubeconfig import Target, contexts, sandbox_in_environment
 from labkit.course.choice import SANDBOX, choose, chosen
 from labkit.course.folder import notebooks
-from labkit.course.progress import LESSONS, Progress
+from labkit.course.progress import Progress, lessons
 from labkit.ground import config, files, sandboxes
 from labkit.ground.errors import LabError
 
@@ -43,7 +43,7 @@ def facts() -> dict[str, Any]:
         "releases": list(reversed(config.RELEASES)),
         "target": what.target,
         "note": what.note,
-        "next": following(done, passed),
+        "next": following(done, passed, what.release),
         "lessons": [
             {
                 "name": name,
@@ -52,21 +52,22 @@ def facts() -> dict[str, Any]:
                 "done": done.get(name, ""),
                 "passed": len(passed.get(name, {})),
             }
-            for name, title in LESSONS.items()
+            for name, title in lessons(what.release).items()
         ],
     }
 
 
-def following(done: dict[str, str], passed: dict[str, dict[str, str]]) -> str:
+def following(done: dict[str, str], passed: dict[str, dict[str, str]], release: str = config.DEFAULT_RELEASE) -> str:
     """The lesson to go on with: the one that something was last done in, if it has not ended; else the first after it
     that has not; "" when there is none.
 
     Args:
         done: When which lessons ended.
         passed: When which checks of which lessons passed.
+        release: Of Istio: only lessons that it has.
     """
-    last = {name: max([done.get(name, ""), *passed.get(name, {}).values()]) for name in LESSONS}
-    names = list(LESSONS)
+    names = list(lessons(release))
+    last = {name: max([done.get(name, ""), *passed.get(name, {}).values()]) for name in names}
     # Of those with the same second, the later lesson.
     latest = max(names, key=lambda name: (last[name], names.index(name))) if any(last.values()) else names[0]
     return next((name for name in names[names.index(latest) :] if name not in done), "")

@@ -127,7 +127,7 @@ def draw(seen: Mapping[str, pd.DataFrame], title: str = "Who was let in") -> go.
         amber for what failed on the way (500 and above).
     """
     import plotly.graph_objects as go
-    from plotly.subplots import make_subplots  # type: ignore[import-untyped]
+    from plotly.subplots import make_subplots
 
     rows = max((len(table) for table in seen.values()), default=0)
     figure = make_subplots(

@@ -155,7 +155,7 @@ EXERCISES = (
         "- `partner` gets an answer from `details`; the page is whole;\n"
         "- `legacy`, without a sidecar, is still refused.",
         hints=(
-            "503 with the flag UC comes from the *caller's* sidecar: it connected, and was cut off. So the server "
+            "503 with the flag UC comes from the **caller's** sidecar: it connected, and was cut off. So the server "
             "demands something that the caller does not do. `kubectl get destinationrules -n bookinfo -o yaml`",
             "The DestinationRule `details` says `tls: {mode: DISABLE}`. `ISTIO_MUTUAL` in its place says what the "
             "server demands; today, without any `tls`, sidecars find that out by themselves.",
