@@ -121,7 +121,7 @@ def _own_name(lesson: Lesson) -> Iterator[Check]:
         return
     asked_for = cluster.get("deployments.apps", "auditor", namespace="bookinfo")
     account = asked_for[0]["spec"]["template"]["spec"].get("serviceAccountName", "default") if asked_for else "nobody"
-    seen = f"its certificate says {', '.join(names)}; its Deployment asks for the ServiceAccount {account}"
+    seen = f"its certificate says {', '.join(names) or 'nothing yet'}; its Deployment asks for the ServiceAccount {account}"
     if account == "auditor":
         step = "Is there such a ServiceAccount in this namespace? A pod that asks for another one is never made."
     else:
@@ -178,6 +178,7 @@ EXERCISES = (
             "auditor -n bookinfo`: the new pod's sidecar asks for a new certificate.",
         ),
         judge=_own_name,
-        start=(_AUDITOR,),
+        # In 1.2.2 a proxy shows its certificate once a rule has it use one.
+        start={"1.2.2": (_ALL_MUTUAL, _AUDITOR), "1.30.3": (_AUDITOR,)},
     ),
 )
