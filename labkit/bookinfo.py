@@ -7,6 +7,7 @@ import contextlib
 import html
 import re
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from labkit.ground.errors import SettingError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["MANIFEST", "TITLE", "WORKLOADS", "Page", "deploy", "load", "page", "parse"]
+__all__ = ["MANIFEST", "TITLE", "WORKLOADS", "Page", "ask", "deploy", "load", "page", "parse", "version_of"]
 
 TITLE = "Simple Bookstore App"
 MANIFEST = "samples/bookinfo/platform/kube/bookinfo.yaml"
@@ -30,6 +31,7 @@ _SORRY = re.compile(r"(?:Sorry, product [^<]*|Ratings service is currently unava
 # Around its stars the page of 2019 has <font color="red">, today's an element of class text-red-500.
 _COLOUR = re.compile(r"""(?:<font color=["']?|\btext-)(red|black)\b""")
 _SERVED_BY = re.compile(r"reviews-(v\d+)-")
+_ANSWER = re.compile(r"(.*?)\n=(\d{3})\n", re.S)
 
 
 class _Release(Protocol):
@@ -182,6 +184,54 @@ def load(
     frame = pd.DataFrame(rows, columns=["time", "status", "latency", "reviews", "error"])
     frame["time"] = pd.to_datetime(frame["time"], unit="s", utc=True).astype("datetime64[ns, UTC]")
     return frame.sort_values("time", ignore_index=True)
+
+
+def ask(
+    n: int = 30,
+    *,
+    headers: Mapping[str, str] | None = None,
+    path: str = "/reviews/0",
+    caller: str = "ratings-v1",
+    show: bool = False,
+) -> dict[str, int]:
+    """Ask reviews from inside the mesh, and count who answers: the sidecar beside the caller decides that.
+
+    Args:
+        n: How many times, 1 to 1000, one after the other.
+        headers: Further header fields, such as {"end-user": "jason"}.
+        path: What is asked for.
+        caller: The Deployment whose pod asks, with the curl that it has.
+        show: Whether to show the command and each answer.
+
+    Returns:
+        How often each answered: "v1", "v2", "v3"; a status such as "404" or "503" for what was no 200, "?" for an
+        answer that does not tell its version.
+
+    Raises:
+        SettingError: `n` is out of its range.
+        ClusterError: The caller is not there, or nobody answers.
+    """
+    if not 1 <= n <= 1000:
+        raise SettingError(f"ask({n}) is out of range", next_step="n from 1 to 1000.")
+    fields = [word for name, value in (headers or {}).items() for word in ("-H", f"{name}: {value}")]
+    url = f"http://reviews:9080{path}{'&' if '?' in path else '?'}[1-{n}]"
+    command = ["curl", "-s", *fields, "-w", r"\n=%{http_code}\n", url]
+    said = cluster.exec(
+        f"deploy/{caller}", command, container=caller.partition("-")[0], namespace="bookinfo", show=show
+    )
+    found = Counter(version_of(text) if status == "200" else status for text, status in _ANSWER.findall(said))
+    return dict(sorted(found.items()))
+
+
+def version_of(text: str) -> str:
+    """Which version an answer of reviews' own API is from: "v1", "v2" or "v3"; "?" where it does not tell."""
+    if served_by := _SERVED_BY.search(text):
+        return served_by[1]
+    # Reviews of 2019 does not say who it is, but its stars do.
+    if '"reviewer"' not in text or '"error"' in text:
+        return "?"
+    colour = re.search(r'"color": *"(\w+)"', text)
+    return _STARS_OF.get(colour[1] if colour else "none", "?")
 
 
 class _Page:

@@ -133,6 +133,22 @@ class Played(display.Shown):
             "labkit-exercise",
         )
 
+    def look(self) -> Checklist:
+        """Judge it once, as it is at this moment.
+
+        Raises:
+            NoTargetError: No cluster is in use.
+        """
+        seen: list[Check] = []
+        try:
+            seen.extend(self.exercise.judge(self._lesson))
+        except NoTargetError:
+            raise
+        except LabError as error:
+            # A cluster that does not answer is no more a traceback here than elsewhere.
+            seen.append(Check("it can be judged", False, error.message, error.next_step))
+        return Checklist(seen)
+
     def findings(self) -> Checklist:
         """Judge it: look again for some seconds until all is so, and give the last look.
 
@@ -142,7 +158,7 @@ class Played(display.Shown):
         begun = time.monotonic()
         while True:
             looked = time.monotonic()
-            seen = self._look()
+            seen = self.look()
             if _solved(seen):
                 self._lesson.progress.solved(self._lesson.name, self.exercise.name)
                 return seen
@@ -191,17 +207,6 @@ class Played(display.Shown):
             display.show(_verdict(self.findings()))
         else:
             {"check": self.check, "hint": self.hint, "reset": self.reset}[call]()
-
-    def _look(self) -> Checklist:
-        seen: list[Check] = []
-        try:
-            seen.extend(self.exercise.judge(self._lesson))
-        except NoTargetError:
-            raise
-        except LabError as error:
-            # A cluster that does not answer is no more a traceback here than elsewhere.
-            seen.append(Check("it can be judged", False, error.message, error.next_step))
-        return Checklist(seen)
 
     def _hint(self) -> display.Rich:
         hints = self.exercise.hints

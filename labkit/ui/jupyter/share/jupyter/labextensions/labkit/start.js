@@ -3,7 +3,8 @@
  * learner's progress, and the consoles and BookInfo get tiles with icons.
  *
  * It is written as it is loaded, with no build in between: JupyterLab asks a prebuilt extension for a container with
- * `init` and `get` (module federation), and `init` hands it the modules that JupyterLab itself runs on.
+ * `init` and `get` (module federation), and `init` hands it the modules that JupyterLab itself runs on. The buttons in
+ * outputs are a module beside this file, loaded by the same sum.
  */
 (() => {
   "use strict";
@@ -14,6 +15,8 @@
   const CATEGORY = "Istio";
   const EVERY = 2000; // ms between two looks at the learner's progress
   const STATE_EVERY = 20000; // ms between two looks at the cluster, which take a process each
+
+  const OWN = document.currentScript.src;
 
   let shared;
 
@@ -449,11 +452,19 @@
       coreutils: "@jupyterlab/coreutils",
       docregistry: "@jupyterlab/docregistry",
       launcher: "@jupyterlab/launcher",
+      notebook: "@jupyterlab/notebook",
       services: "@jupyterlab/services",
       widgets: "@lumino/widgets",
     };
     const loaded = await Promise.all(Object.entries(names).map(async ([own, name]) => [own, await load(name)]));
-    const plugins = plugin(Object.fromEntries(loaded));
+    const lab = Object.fromEntries(loaded);
+    const beside = Object.assign(new URL("clicks.js", OWN), { search: new URL(OWN).search });
+    const plugins = plugin(lab);
+    // What keeps the buttons away is no reason to go without the start page.
+    await import(beside).then(
+      (clicks) => plugins.push(clicks.plugin(lab)),
+      (error) => console.warn("labkit: lessons have no buttons:", error),
+    );
     return () => ({ __esModule: true, default: plugins });
   }
 
