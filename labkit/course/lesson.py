@@ -205,7 +205,7 @@ def begin(name: str, release: str = "", target: str = "", *, needs: Sequence[str
             has = ", ".join(ONLY[name])
             raise CheckError(
                 f"{name} is about what Istio {said.release} does not have yet",
-                next_step=f'`RELEASE = "{ONLY[name][0]}"` plays it on {has}. On {said.release} go on with the next lesson.',
+                next_step=f'`RELEASE = "{ONLY[name][0]}"` plays it on {has}; the next lesson is for both.',
             )
         chosen = _go_to(said, told=bool(target))
         known = istio.release(said.release)

@@ -14,21 +14,21 @@ from labkit.ground.errors import CheckError
 from tests.course.exercising import begun, lesson_with_clients, solutions, solve, told
 from tests.shops import Shop
 
-pytestmark = [pytest.mark.long, pytest.mark.spoils]
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.spoils,
+    # The lesson is about what no other release has.
+    pytest.mark.parametrize("shop_release", ["1.30.3"], indirect=True, scope="session"),
+]
 
 NAME = "14-who-may"
 EXERCISES = ["page-again", "read-only", "by-token"]
 SA = "cluster.local/ns/bookinfo/sa/bookinfo-"
 
 
-@pytest.fixture(scope="module", params=["1.30.3"])
-def lesson(
-    request: pytest.FixtureRequest, shop_release: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Lesson]:
-    if shop_release != request.param:
-        pytest.skip("the lesson is about today's release")
-    shop: Shop = request.getfixturevalue("shared_shop")
-    with lesson_with_clients(NAME, shop, tmp_path_factory.mktemp("course")) as lesson:
+@pytest.fixture(scope="module")
+def lesson(shared_shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lesson]:
+    with lesson_with_clients(NAME, shared_shop, tmp_path_factory.mktemp("course")) as lesson:
         yield lesson
 
 

@@ -121,7 +121,8 @@ def _own_name(lesson: Lesson) -> Iterator[Check]:
         return
     asked_for = cluster.get("deployments.apps", "auditor", namespace="bookinfo")
     account = asked_for[0]["spec"]["template"]["spec"].get("serviceAccountName", "default") if asked_for else "nobody"
-    seen = f"its certificate says {', '.join(names) or 'nothing yet'}; its Deployment asks for the ServiceAccount {account}"
+    seen = f"its certificate says {', '.join(names) or 'nothing yet'}; "
+    seen += f"its Deployment asks for the ServiceAccount {account}"
     if account == "auditor":
         step = "Is there such a ServiceAccount in this namespace? A pod that asks for another one is never made."
     else:
