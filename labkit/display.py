@@ -32,6 +32,7 @@ __all__ = [
     "command",
     "figures_without_internet",
     "in_notebook",
+    "marked",
     "message",
     "progress",
     "show",
@@ -146,7 +147,7 @@ class Live:
 
             present: Any = front.display
             self._handle = present(what, display_id=True)
-        else:
+        elif what.text:
             print(what.text, flush=True)
 
     def update(self, what: Rich) -> None:
@@ -316,12 +317,14 @@ def box(inside: Rich, kind: str = "note", name: str = "") -> Rich:
     return Rich(f'<div class="{html.escape(name)}" style="{style}">{inside.html}</div>', inside.text)
 
 
+def marked(line: str) -> str:
+    """The HTML of a line with `code` and **what matters**."""
+    line = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(line, quote=False))
+    return re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", line)
+
+
 def words(text: str) -> Rich:
     """A few sentences, with `code`, **what matters**, paragraphs, and lists whose lines begin with "- "."""
-
-    def marked(line: str) -> str:
-        line = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(line, quote=False))
-        return re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", line)
 
     parts = []
     for paragraph in re.split(r"\n\s*\n", text.strip()):

@@ -89,10 +89,13 @@ def _options(line: str) -> argparse.Namespace:
 
 
 def _not_yaml(error: ReadingError, text: str) -> ClusterError:
-    rows = text.splitlines()
-    seen = f": `{rows[error.line - 1].strip()}`" if 0 < error.line <= len(rows) and rows[error.line - 1].strip() else ""
+    rows = ["", *text.splitlines()]
+    row = rows[error.line] if error.line < len(rows) else ""
+    seen = f": `{row.strip()}`" if row.strip() else ""
     where = f"line {error.line} of this cell{seen}" if error.line else "this cell"
+    tab = "\t" in row[: len(row) - len(row.lstrip())]
+    problem = "a tab indents it, where YAML takes blanks only" if tab else error.problem
     step = (
         "Look at that line and the one above it: an indent, a tab, or a colon inside plain text. Nothing was applied."
     )
-    return ClusterError(f"{where} is not YAML: {error.problem}", next_step=step)
+    return ClusterError(f"{where} is not YAML: {problem}", next_step=step)

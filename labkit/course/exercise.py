@@ -7,6 +7,7 @@ those call, and nothing here knows them.
 
 from __future__ import annotations
 
+import functools
 import html
 import importlib
 import time
@@ -71,6 +72,7 @@ class Playing(Protocol):
         """Bring what an exercise begins with."""
 
 
+@functools.cache
 def of_lesson(lesson: str) -> tuple[Exercise, ...]:
     """The exercises of lesson "08-routing", which are in `labkit.course.exercises.routing`; () where it has none."""
     module = f"labkit.course.exercises.{lesson.partition('-')[2].replace('-', '_')}"

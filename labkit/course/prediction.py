@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import hashlib
-import html
 from collections.abc import Sequence
 
 from labkit import display
@@ -14,6 +13,7 @@ from labkit.ground.errors import CheckError
 __all__ = ["Prediction"]
 
 _LETTERS = "ABCDEFGH"
+_LIST = "list-style:none;padding-left:.5em;margin:4px 0"
 
 
 class Prediction(display.Shown):
@@ -40,19 +40,18 @@ class Prediction(display.Shown):
 
     def rich(self) -> display.Rich:
         """The question with its answers."""
-        lines = ""
-        for number, (letter, option) in enumerate(zip(_LETTERS, self.options, strict=False)):
-            button = clicks.buttons(self.name, ("predict", letter), choice=number)
-            words = display.words(option).html.replace("<p", "<span").replace("</p>", "</span>")
-            lines += f"<li>{button} <b>{letter}</b> {words}</li>"
-        text = "\n".join(
-            [self.question, *(f"  {letter}  {one}" for letter, one in zip(_LETTERS, self.options, strict=False))]
+        lettered = list(zip(_LETTERS, self.options, strict=False))
+        rows = "".join(
+            f"<li>{clicks.buttons(self.name, ('predict', letter), choice=number)}"
+            f'<b class="labkit-letter">{letter} </b>{display.marked(option)}</li>'
+            for number, (letter, option) in enumerate(lettered)
         )
-        head = f"<div><b>{html.escape(self.question)}</b></div><ul class='labkit-options'>{lines}</ul>"
-        how = display.words(
-            'What do you think? `prediction.choose("A")` says it as well as a click. Nobody keeps a score.'
+        asked = display.Rich(
+            f'<div><b>{display.marked(self.question)}</b></div><ul class="labkit-options" style="{_LIST}">{rows}</ul>',
+            "\n".join([self.question, *(f"  {letter}  {option}" for letter, option in lettered)]),
         )
-        return display.box(display.Rich(head, text) + how, "command", "labkit-prediction")
+        how = display.words('What do you think? A click says it, or `prediction.choose("A")`. Nobody keeps a score.')
+        return display.box(asked + how, "command", "labkit-prediction")
 
     def choose(self, which: int | str) -> None:
         """Say what will happen; it may be said again until the experiment has answered.

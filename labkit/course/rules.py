@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from labkit import cluster, display, istio
-from labkit.cluster import Obj
+from labkit.cluster import Obj, manifests
 from labkit.course.stages import DESTINATION_RULES, GATEWAY
 from labkit.ground.errors import CheckError
 from labkit.ground.reading import ReadingError, yaml_documents
@@ -26,7 +26,7 @@ Key = tuple[str, str, str]
 """An object's API group, kind and name."""
 
 
-def restore(release: istio.Release, more: Iterable[str] = ()) -> display.Rich:
+def restore(release: istio.Release, more: Sequence[str] = ()) -> display.Rich:
     """Have the base rules and `more` in the namespace, and no others of Istio's or the Gateway API's.
 
     What is there as it is wanted is not touched. What differs, whoever wrote it by whatever means, is made anew, since
@@ -41,8 +41,9 @@ def restore(release: istio.Release, more: Iterable[str] = ()) -> display.Rich:
         What was done, to show.
 
     Raises:
-        CheckError: A manifest cannot be read.
-        ClusterError: The cluster refused something; so it does where the rules are somebody else's.
+        CheckError: A manifest is no YAML, or holds no objects.
+        ClusterError: There is no such file, or the cluster refused something; so does labkit where the rules are
+            somebody else's.
     """
     wanted = [one for source in (*BASE, *more) for one in _read(release, source)]
     rules = {_key(one): one for one in wanted if _is_rule(one)}
@@ -55,20 +56,25 @@ def restore(release: istio.Release, more: Iterable[str] = ()) -> display.Rich:
     new += [one for one in wanted if not _is_rule(one)]
     if new:
         cluster.apply(new, namespace=NAMESPACE, show=False)
-    if not tuple(more):
+    if not more:
         cluster.wait_for(cluster.Answers(f"{istio.ingress(show=False).url}/productpage"), timeout=60)
     return _told(rules, gone, changed)
 
 
 def _read(release: istio.Release, source: str) -> list[dict[str, Any]]:
-    text = source if "\n" in source else (release.path / source).read_text(encoding="utf-8")
+    text = source if "\n" in source else manifests.read(release.path / source)
+    name = "the YAML given" if source == text else source
     try:
         found = [one for one in yaml_documents(text) if one is not None]
+        for one in found:
+            if _group(one).endswith(_GROUPS):
+                one["metadata"].setdefault("namespace", NAMESPACE)
+            _key(one)
     except ReadingError as error:
-        raise CheckError(f"{source if source != text else 'a rule'} cannot be read: {error}") from None
-    for one in found:
-        if _group(one).endswith(_GROUPS):
-            one["metadata"].setdefault("namespace", NAMESPACE)
+        raise CheckError(f"{name} cannot be read: {error}", next_step="Correct that line.") from None
+    except (KeyError, TypeError, AttributeError):
+        step = "Each object has apiVersion, kind and metadata.name."
+        raise CheckError(f"{name} holds what is no object of Kubernetes", next_step=step) from None
     return found
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from labkit import sandbox
 from labkit.cluster.kubeconfig import Target, contexts, sandbox_in_environment
 from labkit.course.choice import SANDBOX, choose, chosen
+from labkit.course.exercise import of_lesson
 from labkit.course.folder import notebooks
 from labkit.course.progress import Progress, lessons
 from labkit.ground import config, files, sandboxes
@@ -31,13 +32,15 @@ def facts() -> dict[str, Any]:
     Returns:
         "release", "releases", "target", "note" (what is wrong with the kept choice; mostly ""), "lessons" (each with
         "name", "title", "minutes" (0 where it does not say), "done" (when, "" for not yet), "passed" (how many of its
-        checks), "next" (the name of the lesson to go on with; "" after the last).
+        checks), "exercises" (how many it has), "solved" (how many of them)), "next" (the name of the lesson to go on
+        with; "" after the last).
     """
     what = chosen()
     place = places(what.release, what.target)
     progress = Progress(place) if place else None
     done = progress.finished if progress else {}
     passed = progress.lessons if progress else {}
+    solved = progress.exercises if progress else {}
     return {
         "release": what.release,
         "releases": list(reversed(config.RELEASES)),
@@ -51,6 +54,8 @@ def facts() -> dict[str, Any]:
                 "minutes": minutes(name),
                 "done": done.get(name, ""),
                 "passed": len(passed.get(name, {})),
+                "exercises": len(of_lesson(name)),
+                "solved": len({one.name for one in of_lesson(name)} & set(solved.get(name, {}))),
             }
             for name, title in lessons(what.release).items()
         ],

@@ -20,6 +20,7 @@ ${BUTTON} { display: inline-block; font: inherit; line-height: 1.3; margin: 4px 
 ${BUTTON}[data-labkit-call="check"] { color: #fff; background: #1565c0; border-color: #1565c0; font-weight: 600; }
 ${BUTTON}:hover { filter: brightness(1.1); }
 ${BUTTON}:focus-visible { outline: 2px solid var(--jp-brand-color1); outline-offset: 2px; }
+.labkit-options .labkit-letter { display: none; }
 ${BUTTON}[aria-disabled="true"] { opacity: .6; cursor: default; }
 `;
 

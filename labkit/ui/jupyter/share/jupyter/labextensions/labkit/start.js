@@ -3,8 +3,8 @@
  * learner's progress, and the consoles and BookInfo get tiles with icons.
  *
  * It is written as it is loaded, with no build in between: JupyterLab asks a prebuilt extension for a container with
- * `init` and `get` (module federation), and `init` hands it the modules that JupyterLab itself runs on. The buttons in
- * outputs are a module beside this file, loaded by the same sum.
+ * `init` and `get` (module federation), and `init` hands it the modules that JupyterLab itself runs on. Buttons in
+ * outputs and cells of YAML are modules beside this file, loaded under the same sum.
  */
 (() => {
   "use strict";
@@ -17,6 +17,7 @@
   const STATE_EVERY = 20000; // ms between two looks at the cluster, which take a process each
 
   const OWN = document.currentScript.src;
+  const BESIDE = ["clicks.js", "typed.js"]; // modules beside this file, a plugin each
 
   let shared;
 
@@ -314,6 +315,7 @@
               this.link(lesson.name, lesson.title, { "data-name": lesson.name }),
               " ",
               element("span", { class: "name" }, lesson.name),
+              lesson.exercises ? element("span", { class: "name solved" }, ` · ${lesson.solved} of ${lesson.exercises} exercises solved`) : "",
             ),
             element("span", { class: "when" }, when || (lesson.passed ? passed : lesson.minutes ? `${lesson.minutes} min` : "")),
           );
@@ -458,13 +460,15 @@
     };
     const loaded = await Promise.all(Object.entries(names).map(async ([own, name]) => [own, await load(name)]));
     const lab = Object.fromEntries(loaded);
-    const beside = Object.assign(new URL("clicks.js", OWN), { search: new URL(OWN).search });
     const plugins = plugin(lab);
-    // What keeps the buttons away is no reason to go without the start page.
-    await import(beside).then(
-      (clicks) => plugins.push(clicks.plugin(lab)),
-      (error) => console.warn("labkit: lessons have no buttons:", error),
-    );
+    for (const name of BESIDE) {
+      const url = Object.assign(new URL(name, OWN), { search: new URL(OWN).search });
+      // What keeps one away is no reason to go without the start page.
+      await import(url).then(
+        (beside) => plugins.push(beside.plugin(lab)),
+        (error) => console.warn(`labkit: ${name} is not there:`, error),
+      );
+    }
     return () => ({ __esModule: true, default: plugins });
   }
 

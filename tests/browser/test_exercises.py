@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An exercise and a question by their buttons, in JupyterLab as a learner has it."""
+
+from __future__ import annotations
+
+import json
+import re
+import urllib.request
+from typing import Any
+
+import pytest
+
+from labkit.course.exercise import only
+from tests.browser.conftest import Window
+from tests.conftest import wait_until
+from tests.shops import Shop
+from tests.ui.test_ui_lab import Lab
+
+pytestmark = [pytest.mark.browser, pytest.mark.spoils]
+
+BEGIN = """from labkit import course
+lesson = course.begin("08-routing", "{release}", "sandbox", needs=["istio", "bookinfo"])"""
+QUESTION = 'prediction = lesson.predict("What will happen?", ["Nothing", "A `404`"])'
+RIGHT = """
+apiVersion: networking.istio.io/v1alpha3
+kind: VirtualService
+metadata: {name: reviews, namespace: bookinfo}
+spec:
+  hosts: [reviews]
+  http:
+  - match: [{headers: {end-user: {exact: jason}}}]
+    route: [{destination: {host: reviews, subset: v3}}]
+  - route: [{destination: {host: reviews, subset: v1}}]
+"""
+
+
+def test_buttons_judge_help_and_lead_back(shop: Shop, window: Window, lab: Lab) -> None:
+    first, second = only("08-routing", "jason-sees-red").hints
+    begin = BEGIN.format(release=shop.sandbox.release)
+    lab.play("exercises", begin, QUESTION, 'exercise = lesson.exercise("jason-sees-red")', "%%yaml\n# nothing yet")
+    lab.see(".jp-OutputArea-output", "only comments in this cell")
+    # A cell that is out of sight is not in the page.
+    cell = lab.page.locator(".jp-CodeCell").nth(2)
+    cell.scroll_into_view_if_needed()
+    button = {name: cell.get_by_role("button", name=name, exact=True) for name in ("Check", "Hint", "Reset")}
+    answer = cell.locator(".jp-OutputArea-child").last
+
+    button["Check"].click()
+    answer.get_by_text("Not yet").wait_for()
+    assert answer.get_by_text("of 30").count() == 3, "what was seen for each of three claims"
+    button["Hint"].click()
+    answer.get_by_text("Hint 1 of 2").wait_for()
+    assert plain(first) in answer.inner_text()
+    # By keyboard, which JupyterLab has other uses for.
+    button["Hint"].focus()
+    lab.page.keyboard.press("Enter")
+    answer.get_by_text("Hint 2 of 2").wait_for()
+    assert plain(second) in answer.inner_text()
+    window.picture(lab.page, "exercise")
+
+    shop.sandbox.kubectl("apply", "-f", "-", stdin=RIGHT)
+    button["Check"].click()
+    answer.get_by_text("Solved.").wait_for()
+    assert cell.locator(".jp-OutputArea-child").filter(has_text="Solved.").count() == 1, "in place of what was there"
+    button["Reset"].click()
+    answer.get_by_text("you are at its start").wait_for()
+    assert "Removed: VirtualService reviews" in answer.inner_text()
+    there = shop.sandbox.kubectl("get", "virtualservices", "-n", "bookinfo", "-o", "name").stdout.split()
+    assert there == ["virtualservice.networking.istio.io/bookinfo"]
+
+    question = lab.page.locator(".jp-CodeCell").nth(1)
+    question.get_by_role("button", name="B", exact=True).click()
+    question.get_by_text("You say B").wait_for()
+
+    # What a page says that is none of the calls there are is not asked of the kernel.
+    before = cell.locator(".jp-OutputArea-child").count()
+    for wrong in ({"labkitOf": 'x"); print("'}, {"labkitCall": "eval"}, {"labkitChoice": "1 + 1"}):
+        assert button["Check"].evaluate(FORGED, wrong) == "idle"
+    assert cell.locator(".jp-OutputArea-child").count() == before
+    assert "you are at its start" in answer.inner_text()
+
+    restart(lab, "exercises.ipynb")
+    button["Check"].click()
+    answer.get_by_text("This kernel has not run the cell above").wait_for()
+    assert "Run All Above Selected Cell" in answer.inner_text()
+    lab.page.keyboard.press("Control+s")
+    saved = lab.folder / "exercises.ipynb"
+    wait_until(lambda: "has not run the cell above" in saved.read_text(), 30, "the answer to be saved")
+
+
+FORGED = """(button, data) => {
+  const forged = button.cloneNode(true);
+  Object.assign(forged.dataset, data);
+  button.after(forged);
+  forged.click();
+  const state = forged.getAttribute("aria-disabled") === "true" ? "asked" : "idle";
+  forged.remove();
+  return state;
+}"""
+"""Clicks a button that says something else; the extension marks buttons at once when it asks."""
+
+
+def plain(hint: str) -> str:
+    """A hint's first words as the page shows them."""
+    return re.sub(r"[`*]", "", hint)[:40]
+
+
+def restart(lab: Lab, path: str) -> None:
+    """Start the kernel of a notebook anew, and wait until its page has it."""
+    sessions = json.loads(lab.page.evaluate(f"fetch('{lab.url}/api/sessions').then((a) => a.text())"))
+    (kernel,) = [session["kernel"]["id"] for session in sessions if session["path"] == path]
+    lab.page.evaluate(
+        f"fetch('{lab.url}/api/kernels/{kernel}/restart', {{method: 'POST', headers: {{'X-XSRFToken': "
+        "document.cookie.match('_xsrf=([^;]*)')[1]}})"
+    )
+
+    def idle() -> Any:
+        with urllib.request.urlopen(f"{lab.url}/api/kernels/{kernel}", timeout=60) as answer:
+            return json.load(answer)["execution_state"] == "idle"
+
+    wait_until(idle, what="the kernel to be idle")
+    lab.page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", state="attached")
