@@ -5,7 +5,7 @@ from labkit.course.checks import Check, Checklist
 from labkit.course.choice import Choice, choose, chosen
 from labkit.course.lesson import Lesson, begin
 from labkit.course.preflight import preflight
-from labkit.course.progress import LESSONS, Progress
+from labkit.course.progress import LESSONS, Progress, lessons
 from labkit.course.stages import STAGES, catch_up
 
 __all__ = [
@@ -20,5 +20,6 @@ __all__ = [
     "catch_up",
     "choose",
     "chosen",
+    "lessons",
     "preflight",
 ]

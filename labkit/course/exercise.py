@@ -11,7 +11,7 @@ import functools
 import html
 import importlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -43,7 +43,8 @@ class Exercise:
         judge: Gets the `Lesson`, yields a `Check` for each thing that is wanted. It looks at what the mesh does, so
             that any right solution passes, and raises for nothing that a learner may have done. It is asked again
             until all is so, so that nothing may pass by chance.
-        start: What there is at first beyond the course's base rules: paths below the release's folder, or YAML.
+        start: What there is at first beyond the course's base rules: paths below the release's folder, or YAML; by
+            release where that differs.
         releases: The Istio releases that have what it is about.
     """
 
@@ -52,8 +53,12 @@ class Exercise:
     task: str
     hints: tuple[str, ...]
     judge: Callable[[Any], Iterable[Check]]
-    start: tuple[str, ...] = ()
+    start: tuple[str, ...] | Mapping[str, tuple[str, ...]] = ()
     releases: tuple[str, ...] = config.RELEASES
+
+    def begins(self, release: str) -> tuple[str, ...]:
+        """What there is at first on a release of Istio."""
+        return self.start[release] if isinstance(self.start, Mapping) else self.start
 
 
 class Playing(Protocol):

@@ -15,7 +15,7 @@ from labkit.course.checks import Check, Checklist
 from labkit.course.choice import Choice
 from labkit.course.exercise import Played, only
 from labkit.course.prediction import Prediction
-from labkit.course.progress import LESSONS, Progress
+from labkit.course.progress import LESSONS, ONLY, Progress
 from labkit.ground import files
 from labkit.ground.errors import CheckError, LabError
 
@@ -114,13 +114,13 @@ class Lesson:
         Raises:
             ClusterError: The cluster refused something.
         """
-        self.rules(*played.exercise.start)
+        self.rules(*played.exercise.begins(self.release.version))
         self._played = played
 
     def done(self) -> None:
         """End the lesson: remember it, and show how far the course has come."""
         self.progress.finish(self.name)
-        display.show(self.progress.rich())
+        display.show(self.progress.rich(release=self.release.version))
         if seconds := kernel.mark_finished(True):
             text = f"Once nothing has run here for {seconds / 60:g} minutes this notebook's kernel ends, with its "
             text += "port-forwards: its memory is free then, and all that is shown stays."
@@ -202,6 +202,12 @@ def begin(name: str, release: str = "", target: str = "", *, needs: Sequence[str
         said = choice.chosen(release, target)
         if said.note and not (release and target):
             display.show(display.message(said.note, "warning"))
+        if said.release not in ONLY.get(name, (said.release,)):
+            has = ", ".join(ONLY[name])
+            raise CheckError(
+                f"{name} is about what Istio {said.release} does not have yet",
+                next_step=f'`RELEASE = "{ONLY[name][0]}"` plays it on {has}; the next lesson is for both.',
+            )
         chosen = _go_to(said, told=bool(target))
         known = istio.release(said.release)
     server = cluster.server_version()

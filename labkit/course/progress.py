@@ -14,7 +14,7 @@ from pathlib import Path
 from labkit import cluster, display
 from labkit.ground import files
 
-__all__ = ["LESSONS", "Progress"]
+__all__ = ["LESSONS", "ONLY", "Progress", "lessons"]
 
 LESSONS = {
     "00-kubernetes": "An empty Kubernetes",
@@ -28,9 +28,19 @@ LESSONS = {
     "08-routing": "Routing by request",
     "09-shifting": "Shifting and mirroring",
     "10-resilience": "Faults, timeouts, retries",
+    "13-identity": "Identity and mutual TLS",
+    "14-who-may": "Who may do what",
     "99-clean-up": "Clean up",
 }
 """The course: notebooks in their order, with their titles."""
+
+ONLY = {"14-who-may": ("1.30.3",)}
+"""Lessons on what not every release has, with the releases that have it."""
+
+
+def lessons(release: str) -> dict[str, str]:
+    """The course on a release of Istio: notebooks in their order, with their titles."""
+    return {name: title for name, title in LESSONS.items() if release in ONLY.get(name, (release,))}
 
 
 @dataclass
@@ -143,10 +153,10 @@ class Progress:
         """Forget all but the snapshot: the cluster is empty again."""
         self._keep(_Ticks(), forgotten=secrets.token_hex(6))
 
-    def rich(self, now: str = "") -> display.Rich:
-        """As a table to show; `now` is the lesson being played."""
+    def rich(self, now: str = "", release: str = "") -> display.Rich:
+        """As a table to show; `now` is the lesson being played, `release` the only one to show lessons of."""
         rows = []
-        for name, title in LESSONS.items():
+        for name, title in (lessons(release) if release else LESSONS).items():
             done, checks = self.finished.get(name, ""), len(self.lessons.get(name, {}))
             mark = display.SYMBOLS["good"] if done else "▶" if name == now else "○"
             when = f"done {done[:16].replace('T', ' ')} UTC" if done else "now" if name == now else ""

@@ -21,7 +21,7 @@ from labkit import display, sandbox
 from labkit.cluster import Target
 from labkit.course.folder import notebooks as delivered
 from labkit.course.kernels import ARGUMENTS, Ahead
-from labkit.course.progress import LESSONS
+from labkit.course.progress import LESSONS, lessons
 from labkit.course.report import write_junit, write_report
 from labkit.course.result import Result
 from labkit.course.targets import SANDBOX
@@ -37,8 +37,11 @@ CELL_TIMEOUT = 600
 CLEAN_UP = "99-clean-up"
 
 
-def course_notebooks() -> list[Path]:
+def course_notebooks(release: str = config.DEFAULT_RELEASE) -> list[Path]:
     """The course's notebooks, in order.
+
+    Args:
+        release: Those that this release of Istio has.
 
     Raises:
         NotebookError: They are neither here nor in the package.
@@ -47,7 +50,7 @@ def course_notebooks() -> list[Path]:
     for folder in (Path.cwd() / "notebooks", delivered()):
         found = [folder / f"{name}.ipynb" for name in LESSONS]
         if all(path.is_file() for path in found):
-            return found
+            return [path for path in found if path.stem in lessons(release)]
     raise NotebookError(f"{folder} does not hold the whole course", next_step="Install labkit anew.")
 
 
@@ -67,7 +70,7 @@ def main(*, release: str, target: str, out: Path, notebooks: Sequence[Path], con
     Raises:
         LabError: Nothing could be played.
     """
-    chosen = [_chosen(path) for path in notebooks] or course_notebooks()
+    chosen = [_chosen(path) for path in notebooks] or course_notebooks(release)
     if target != SANDBOX:
         # Each notebook chooses the context itself; this says where it is.
         named = Target.from_environment().kubeconfig

@@ -14,7 +14,7 @@ from labkit.cluster.kubeconfig import Target, contexts, sandbox_in_environment
 from labkit.course.choice import SANDBOX, choose, chosen
 from labkit.course.exercise import of_lesson
 from labkit.course.folder import notebooks
-from labkit.course.progress import LESSONS, Progress
+from labkit.course.progress import Progress, lessons
 from labkit.ground import config, files, sandboxes
 from labkit.ground.errors import LabError
 
@@ -46,7 +46,7 @@ def facts() -> dict[str, Any]:
         "releases": list(reversed(config.RELEASES)),
         "target": what.target,
         "note": what.note,
-        "next": following(done, passed),
+        "next": following(done, passed, what.release),
         "lessons": [
             {
                 "name": name,
@@ -57,21 +57,22 @@ def facts() -> dict[str, Any]:
                 "exercises": len(of_lesson(name)),
                 "solved": len({one.name for one in of_lesson(name)} & set(solved.get(name, {}))),
             }
-            for name, title in LESSONS.items()
+            for name, title in lessons(what.release).items()
         ],
     }
 
 
-def following(done: dict[str, str], passed: dict[str, dict[str, str]]) -> str:
+def following(done: dict[str, str], passed: dict[str, dict[str, str]], release: str = config.DEFAULT_RELEASE) -> str:
     """The lesson to go on with: the one that something was last done in, if it has not ended; else the first after it
     that has not; "" when there is none.
 
     Args:
         done: When which lessons ended.
         passed: When which checks of which lessons passed.
+        release: Of Istio: only lessons that it has.
     """
-    last = {name: max([done.get(name, ""), *passed.get(name, {}).values()]) for name in LESSONS}
-    names = list(LESSONS)
+    names = list(lessons(release))
+    last = {name: max([done.get(name, ""), *passed.get(name, {}).values()]) for name in names}
     # Of those with the same second, the later lesson.
     latest = max(names, key=lambda name: (last[name], names.index(name))) if any(last.values()) else names[0]
     return next((name for name in names[names.index(latest) :] if name not in done), "")

@@ -193,3 +193,11 @@ def test_the_command_goes_on_as_jupyterlab(home: Path, tmp_path: Path) -> None:
     assert said[-1] == metadata.version("jupyterlab")
     # A cluster of one's own needs no sandbox beside it.
     assert not (home / "sandboxes").exists()
+
+
+def test_a_lesson_that_a_release_lacks_is_not_of_its_course(home: Path) -> None:
+    start.change("1.2.2", "")
+    facts = start.facts()
+    assert [one["name"] for one in facts["lessons"]] == [name for name in NAMES if name != "14-who-may"]
+    assert start.following({"13-identity": "1"}, {}, "1.30.3") == "14-who-may"
+    assert start.following({"13-identity": "1"}, {}, "1.2.2") == "99-clean-up"

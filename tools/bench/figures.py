@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from labkit.course import LESSONS
+from labkit.course import lessons
 from tools.bench.bare import bare_envoy, bare_server, ending, routes_file
 from tools.bench.world import BIN, GENUINE, NOTEBOOKS, World, homes, status_of, wait_for, world
 
@@ -252,7 +252,7 @@ def notebooks(release: str) -> list[Figure]:
             "as many empty kernels",
             limit,
         )
-        for chosen, limit in ((WALK_THROUGH, 60.0), (tuple(LESSONS), 120.0))
+        for chosen, limit in ((WALK_THROUGH, 60.0), (tuple(lessons(release)), 120.0))
     ]
 
 
