@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -84,6 +83,8 @@ def ask(callers: Sequence[Caller], calls: Sequence[Call]) -> pd.DataFrame:
     Raises:
         ClusterError: A caller is not there, or has no curl.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     import pandas as pd
 
     # One shell for all calls of a caller: each `kubectl exec` costs more than a call. $? is read before printf runs.

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from labkit import cluster, display, istio, kernel
-from labkit.ground.client import send
 from labkit.ground.errors import ClusterError, SettingError
 from labkit.ground.guard import new_secret
 from labkit.istio.model import Addon
@@ -284,6 +283,8 @@ def somebody_looks() -> bool:
     if server is None or shell is None:
         return False
     from ipykernel.connect import get_connection_file
+
+    from labkit.ground.client import send
 
     name = Path(get_connection_file()).stem.removeprefix("kernel-")
     headers = {"Authorization": f"token {server['token']}"} if server.get("token") else {}

@@ -140,7 +140,7 @@ def test_a_container_of_ones_own_is_merged(shop: Shop, inside: str) -> None:
         "env": [{"name": "MINE", "value": "yes"}],
         "resources": {"requests": {"cpu": "11m"}},
     }
-    config = "proxyMetadata: {FOO: bar}\nconcurrency: 3\ngatewayTopology: {numTrustedProxies: 2}\n"
+    config = "proxyMetadata: {FOO: bar}\nconcurrency: 3\ngatewayTopology: {forwardClientCertDetails: SANITIZE}\n"
     annotations = {
         "sidecar.istio.io/proxyCPULimit": "222m",
         "sidecar.istio.io/userVolume": '{"notes": {"configMap": {"name": "notes"}}}',
@@ -149,7 +149,7 @@ def test_a_container_of_ones_own_is_merged(shop: Shop, inside: str) -> None:
     }
     notes = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "notes"}, "data": {"hello": "world"}}
     said = apply(shop, notes, pod("merged", [CURL, own], annotations))
-    assert "field gatewayTopology of annotation proxy.istio.io/config is not played by this sandbox" in said
+    assert "field gatewayTopology.forwardClientCertDetails of annotation proxy.istio.io/config is not played" in said
     ready(shop, "merged")
     spec = shown(shop, "merged")["spec"]
     assert [one["name"] for one in spec["containers"]] == ["curl"]
@@ -160,7 +160,7 @@ def test_a_container_of_ones_own_is_merged(shop: Shop, inside: str) -> None:
     assert server["command_line_options"]["concurrency"] == 3
     events = json.loads(shop.sandbox.kubectl("get", "events", "-n", "injected", "-o", "json").stdout)["items"]
     told = [one["message"] for one in events if one["reason"] == "NotPlayed"]
-    assert any("gatewayTopology" in text for text in told)
+    assert any("gatewayTopology.forwardClientCertDetails" in text for text in told)
 
 
 def test_a_job_ends_its_proxy(shop: Shop, inside: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import nbformat
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 from nbclient import NotebookClient
 
 from labkit import cluster
@@ -21,8 +22,10 @@ from tests.conftest import BIN, REPOSITORY
 
 pytestmark = pytest.mark.apart
 
-# What a reader may add; no notebook has such cells so far.
-_SHELL = ("!kubectl delete namespaces --all", "%%bash\nkubectl delete pods --all", "%%sh\nkubectl get pods")
+# What a reader may add that is outside of labkit.
+_SHELL = ("!kubectl delete namespaces --all", "%%bash\nkubectl delete pods --all")
+# What a reader may type into the cells that labkit reads.
+_TYPED = ("%%sh\nkubectl get pods", "%%yaml delete\n{apiVersion: v1, kind: Namespace, metadata: {name: bookinfo}}")
 
 SITUATIONS = {
     "sandbox": "the sandbox could not start: `labkit up --release 1.30.3` failed: cannot write to",
@@ -64,7 +67,7 @@ def test_it_sees_nobody(name: str, precious: ApiLike) -> None:
     cells: list[tuple[str, Any]] = []
     for target in SITUATIONS:
         # In one kernel, since its start takes longest; the second begin fails as the first has.
-        sources = [f'RELEASE = "1.30.3"\nTARGET = "{target}"', *(c.source for c in written[1:]), *_SHELL]
+        sources = [f'RELEASE = "1.30.3"\nTARGET = "{target}"', *(c.source for c in written[1:]), *_SHELL, *_TYPED]
         cells += [(target, nbformat.v4.new_code_cell(source)) for source in sources]  # type: ignore[no-untyped-call]
     assert written[0].metadata["tags"] == ["parameters"]
     assert "course.begin" in written[1].source
@@ -91,16 +94,24 @@ def test_it_sees_nobody(name: str, precious: ApiLike) -> None:
             assigned |= names_given(cell.source)
 
 
+def _python(source: str) -> str:
+    """A cell as Python reads it, magics and all."""
+    return str(TransformerManager().transform_cell(source))
+
+
 def names_given(source: str) -> set[str]:
     """The names that a cell gives a value, or a function."""
-    nodes = list(ast.walk(ast.parse(source)))
+    nodes = list(ast.walk(ast.parse(_python(source))))
     stored = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     return stored | {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
 
 
 def talks_to_a_cluster(source: str) -> bool:
     """Whether a cell calls a helper outside of a function it only defines."""
-    statements = [one for one in ast.parse(source).body if not isinstance(one, ast.FunctionDef)]
+    if source.startswith(("%%sh", "%%yaml")):
+        # A cell of comments asks for nothing.
+        return any(line.strip() and not line.startswith("#") for line in source.splitlines()[1:])
+    statements = [one for one in ast.parse(_python(source)).body if not isinstance(one, ast.FunctionDef)]
     called = {node.func.id for one in statements for node in ast.walk(one)
               if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}  # fmt: skip
     return bool(called & {"kubectl", "apply", "delete", "shell", "table", "get", "exists", "snapshot", "images"})

@@ -9,13 +9,11 @@ import json
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any
 
 from labkit import cluster
 from labkit.cluster import Obj
-from labkit.ground.client import Connections
 from labkit.ground.errors import ClusterError, SettingError
 from labkit.istio.releases import NAMESPACE
 
@@ -184,6 +182,9 @@ class Admin:
 
     def __init__(self, proxy: Proxy) -> None:
         self._proxy = proxy
+        # Imported when something is asked: it takes milliseconds, and labkit is imported by every command.
+        from labkit.ground.client import Connections
+
         self._forward = cluster.port_forward(f"pod/{proxy.pod}", _PORT, namespace=proxy.namespace, show=False)
         self._connections = Connections("127.0.0.1", self._forward.port, _PATIENCE)
         self.ahead = 0.0
@@ -218,6 +219,8 @@ class Admin:
 
     def _compare(self, date: str, asked: float) -> None:
         """Note how far its clock is ahead at least, since its answer was made after the question and before now."""
+        from email.utils import parsedate_to_datetime
+
         with contextlib.suppress(ValueError):
             said = parsedate_to_datetime(date).timestamp()
             self.ahead = max(said - time.time(), 0.0) + min(said + 1.0 - asked, 0.0)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import ssl
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -320,6 +319,9 @@ def _about(source: Obj | None, known: list[Obj]) -> Obj:
 
 
 def _der(source: Obj) -> str:
+    # Few ask for certificates, and labkit is imported by every command.
+    import ssl
+
     try:
         pem = base64.b64decode(source.get("inline_bytes", "")).decode("ascii") or source.get("inline_string", "")
         first = pem[pem.index(ssl.PEM_HEADER) : pem.index(ssl.PEM_FOOTER) + len(ssl.PEM_FOOTER)]
