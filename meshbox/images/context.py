@@ -136,7 +136,7 @@ class Image:
         cmd: The arguments where the pod gives neither command nor args.
         programs: Base name of each program inside the image → how it runs.
         env: The image's own variables.
-        modules: Modules that its runners' entries are in, to be loaded once for all pods.
+        modules: Modules that its runners' entries are in, to be loaded once for all pods where most sandboxes have it.
         size: Bytes, as the node's status shows it.
         stands_in: What the learner is told about it, e.g. "stand-in: health pages only".
     """

@@ -53,12 +53,18 @@ class ProgramNotFoundError(SandboxError):
 def _table() -> dict[str, Image]:
     table: dict[str, Image] = {}
     for name in _MODULES:
-        module = f"{__package__}.{name}"
-        if importlib.util.find_spec(module) is None:
-            continue
-        for image in importlib.import_module(module).IMAGES:
+        for image in _images(name):
             table.update(dict.fromkeys(image.repositories, image))
     return table
+
+
+def _images(name: str) -> tuple[Image, ...]:
+    """The images of a module of this package; () where the release that is installed has not got it."""
+    module = f"{__package__}.{name}"
+    if importlib.util.find_spec(module) is None:
+        return ()
+    found: tuple[Image, ...] = importlib.import_module(module).IMAGES
+    return found
 
 
 def find(reference: str) -> Image | None:
@@ -93,9 +99,24 @@ def known_as(name: str) -> str:
     return image.stands_in or "as it is"
 
 
+_SELDOM = (
+    "databases",
+    "echo",
+    "echoapp",
+    "extauthz",
+    "fortio",
+    "helloworld",
+    "nginx",
+    "otel",
+    "redis",
+    "websocket_sample",
+)
+"""Whose images few sandboxes run: what they need each of their pods loads by itself, and others have more memory."""
+
+
 def modules() -> list[str]:
-    """The modules of all Python-run programs, for the zygote to load once."""
-    images = _table().values()
+    """The modules of the Python-run programs that most sandboxes have, for the zygote to load once."""
+    images = [image for name in _MODULES if name not in _SELDOM for image in _images(name)]
     programs = [program for image in images for program in image.programs.values()]
     named = {module for image in images for module in image.modules}
     return sorted(named | {program.partition(":")[0] for program in programs if isinstance(program, str)})
