@@ -56,6 +56,11 @@ def restore(release: istio.Release, more: Sequence[str] = ()) -> display.Rich:
     new += [one for one in wanted if not _is_rule(one)]
     if new:
         cluster.apply(new, namespace=NAMESPACE, show=False)
+    # Pods as an attempt had left them would still be there for a moment, and be judged.
+    for one in new:
+        if one["kind"] == "Deployment":
+            where = ["-n", one["metadata"].get("namespace", NAMESPACE), "--timeout=60s"]
+            cluster.kubectl(["rollout", "status", f"deployment/{one['metadata']['name']}", *where], show=False)
     if not more:
         cluster.wait_for(cluster.Answers(f"{istio.ingress(show=False).url}/productpage"), timeout=60)
     return _told(rules, gone, changed)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import os
@@ -13,7 +14,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
 
@@ -71,32 +72,59 @@ def main(*, release: str, target: str, out: Path, notebooks: Sequence[Path], con
         LabError: Nothing could be played.
     """
     chosen = [_chosen(path) for path in notebooks] or course_notebooks(release)
-    if target != SANDBOX:
-        # Each notebook chooses the context itself; this says where it is.
-        named = Target.from_environment().kubeconfig
-        results = run(chosen, release=release, kubeconfig=named, target=target, out=out, confirm=confirm)
-    else:
-        _forget_killed_runs()
-        name = f"run-{release.replace('.', '-')}-{os.getpid()}"
-        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-        try:
-            with saying("starting a sandbox"):
-                sandbox.call("up", "--name", name, "--release", release, "--with-pid", str(os.getpid()))
-            now = sandbox.known(name)[0]
-            results = run(chosen, release=release, kubeconfig=now["kubeconfig"], target=target, out=out)
-            if any(result.outcome == "failed" for result in results):
-                with contextlib.suppress(OSError):
-                    shutil.copy(Path(now["kubeconfig"]).parent / "daemon.log", out / "sandbox.log")
-        finally:
-            # Also when told to end: nothing of the run outlives it.
-            with saying("removing the sandbox"):
-                sandbox.call("down", "--name", name, "--delete")
-            signal.signal(signal.SIGTERM, before)
+    try:
+        if target == SANDBOX:
+            results = _in_a_sandbox(chosen, release, out)
+        else:
+            # Each notebook chooses the context itself; this says where it is.
+            named = Target.from_environment().kubeconfig
+            results = run(chosen, release=release, kubeconfig=named, target=target, out=out, confirm=confirm)
+    except KeyboardInterrupt:
+        leave("labkit: interrupted", 130)
     failed = [result for result in results if result.outcome == "failed"]
     for result in failed:
         print(f"\n{result.notebook}, cell {result.cell}:\n{result.error.strip()}", file=sys.stderr)
     print(f"{'all passed' if not failed else f'{len(failed)} failed'}: {out / 'report.html'}")
     return 1 if failed else 0
+
+
+def leave(words: str, code: int) -> NoReturn:
+    """End this process at once, having done what is to be done at its end.
+
+    Where a run is told to end while a kernel begins, ZeroMQ's part of the kernel's client waits for ever when Python
+    takes itself down (`KeyboardInterrupt` in jupyter_client); the kernel itself ends when its parent is gone.
+
+    Args:
+        words: The last that is said, on stderr.
+        code: The exit code.
+    """
+    print(words, file=sys.stderr)
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
+
+
+def _in_a_sandbox(chosen: Sequence[Path], release: str, out: Path) -> list[Result]:
+    """Play notebooks on a sandbox that ends with them."""
+    _forget_killed_runs()
+    name = f"run-{release.replace('.', '-')}-{os.getpid()}"
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with saying("starting a sandbox"):
+            sandbox.call("up", "--name", name, "--release", release, "--with-pid", str(os.getpid()))
+        now = sandbox.known(name)[0]
+        results = run(chosen, release=release, kubeconfig=now["kubeconfig"], target=SANDBOX, out=out)
+        if any(result.outcome == "failed" for result in results):
+            with contextlib.suppress(OSError):
+                shutil.copy(Path(now["kubeconfig"]).parent / "daemon.log", out / "sandbox.log")
+        return results
+    finally:
+        # Also when told to end: nothing of the run outlives it.
+        with saying("removing the sandbox"):
+            sandbox.call("down", "--name", name, "--delete")
+        signal.signal(signal.SIGTERM, before)
 
 
 def _chosen(path: Path) -> Path:

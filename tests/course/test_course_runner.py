@@ -20,6 +20,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from labkit.course import runner
 from labkit.ground.errors import NotebookError
+from tests.conftest import REPOSITORY
 
 PARAMETERS = 'RELEASE = "1.2.2"\nTARGET = "sandbox"'
 
@@ -220,3 +221,27 @@ def test_a_kernel_that_died_before_its_turn_is_replaced(tmp_path: Path) -> None:
     results = runner.run(paths, release="1.2.2", kubeconfig="", out=tmp_path / "out", progress=False)
     assert [(r.outcome, r.error) for r in results] == [("passed", ""), ("passed", "")]
     assert kernels() == []
+
+
+def test_a_run_that_is_told_to_end_waits_for_no_finalizer(tmp_path: Path) -> None:
+    """As ZeroMQ's does where a kernel was just beginning: what is to be done at the end is done all the same."""
+    code = """
+import atexit, pathlib, sys, threading
+from labkit.course import runner
+
+class Waits:
+    def __del__(self):
+        threading.Event().wait()
+
+def interrupted(*_, **__):
+    raise KeyboardInterrupt
+
+kept = Waits()
+atexit.register(print, "done at the end")
+runner._in_a_sandbox = interrupted
+runner.main(release="1.30.3", target="sandbox", out=pathlib.Path(sys.argv[1]), notebooks=[])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "out")], capture_output=True, text=True, timeout=300, cwd=REPOSITORY
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "done at the end\n", "labkit: interrupted\n")

@@ -132,8 +132,10 @@ def test_tcp_echos_versions_are_applied_as_they_stand(stage: Shop) -> None:
     apply(stage, "tcp-echo/tcp-echo-20-v2.yaml")
     # Until a Gateway bears its name, the route holds nowhere: of inside calls each version is asked.
     loop = "for i in $(seq 60); do echo w | nc tcp-echo 9000; done"
-    said = set(inside(stage, "sh", "-c", loop).splitlines())
-    assert said == {"one w", "two w"}
+    # Pods of the sample without versions bear the same label, and go a moment after their Deployment.
+    wait_until(
+        lambda: set(inside(stage, "sh", "-c", loop).splitlines()) == {"one w", "two w"}, PATIENCE, "both to answer"
+    )
     remove(stage, "tcp-echo/tcp-echo-20-v2.yaml")
     remove(stage, "tcp-echo/tcp-echo-services.yaml")
 
@@ -148,6 +150,7 @@ def test_tcp_echo_on_the_ports_it_says_and_on_the_one_it_does_not(stage: Shop) -
         PATIENCE,
         "an answer at the port that nobody declares",
     )
+    remove(stage, "tcp-echo/tcp-echo.yaml")
 
 
 def test_fortio_loads_httpbin_through_both_sidecars(stage: Shop) -> None:

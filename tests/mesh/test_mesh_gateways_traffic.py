@@ -78,6 +78,9 @@ async def secured(border: Border, **tls: Any) -> AsyncIterator[Obj]:
             ("Gateway", "secure", made), ("VirtualService", "secure", to_books("secure", host="books.test"))
         ):
             yield made
+        # A listener that is drained serves on with its certificate, and so would the next one of that credential.
+        channel = border.mesh._proxies[SYSTEM, "ingress"].channel("secrets", "kubernetes://books-cert")
+        await border.until(lambda: channel.sent < 0, "the gateway has let go of the secret")
     finally:
         for secret in border.objects.list("secrets", SYSTEM):
             border.objects.drop("secrets", secret["metadata"]["name"], SYSTEM)
