@@ -121,8 +121,7 @@ def told(played: Played, seen: str, step: str) -> None:
     """Wait until the findings have one with these words of what was seen, and of what to do."""
     wait_until(
         lambda: any(seen in one and step in one for one in _amiss(played.look())),
-        120,
-        f"{seen!r} with {step!r} among what is found",
+        what=f"{seen!r} with {step!r} among what is found",
     )
 
 
@@ -130,7 +129,7 @@ def solve(played: Played, *answers: str) -> None:
     """Apply answers, and wait until nothing is amiss."""
     for answer in answers:
         cells.yaml("", answer)
-    wait_until(lambda: not _amiss(played.look()), 120, "a right answer to be right")
+    wait_until(lambda: not _amiss(played.look()), what="a right answer to be right")
 
 
 def _amiss(seen: Checklist) -> list[str]:

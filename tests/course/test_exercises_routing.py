@@ -8,39 +8,27 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from labkit import istio
 from labkit.cluster import cells
-from labkit.course import Progress
 from labkit.course import exercise as engine
-from labkit.course.checks import Checklist
 from labkit.course.exercise import Played
 from labkit.course.lesson import Lesson
 from labkit.ground.errors import CheckError
-from tests.conftest import REPOSITORY, wait_until
+from tests.course.exercising import begun, lesson_in, solutions, solve, told
 from tests.shops import Shop
 
 pytestmark = [pytest.mark.long, pytest.mark.spoils]
 
 
 @pytest.fixture(scope="module")
-def lesson(shared_shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lesson]:
-    release = istio.release(shared_shop.sandbox.release)
-    with pytest.MonkeyPatch.context() as patch:
-        # A sandbox is known by its place, and all in it is the reader's.
-        patch.setenv("LABKIT_HOME", str(shared_shop.sandbox.labkit_home))
-        yield Lesson("08-routing", release, Progress(tmp_path_factory.mktemp("course")))
+def lesson(shared_shop: Shop) -> Iterator[Lesson]:
+    with lesson_in(shared_shop, "08-routing") as lesson:
+        yield lesson
 
 
 @pytest.fixture
 def exercise(lesson: Lesson, request: pytest.FixtureRequest) -> Iterator[Callable[[str], Played]]:
     """An exercise at its start, whatever was tried before."""
-
-    def begin(name: str) -> Played:
-        played = lesson.exercise(name)
-        played.reset()
-        return played
-
-    yield begin
+    yield lambda name: begun(lesson, name)
     lesson.rules()
 
 
@@ -134,10 +122,6 @@ RIGHT = {
 }
 
 
-def failed(seen: Checklist) -> list[str]:
-    return [f"{one.seen} → {one.next_step}" for one in seen if not one.passed]
-
-
 OTHERS = """
 apiVersion: networking.istio.io/v1alpha3
 kind: DestinationRule
@@ -192,34 +176,13 @@ def test_a_wrong_answer_is_told_why(exercise: Callable[[str], Played], case: str
     name, answer, seen, step = WRONG[case]
     played = exercise(name)
     cells.yaml("", answer)
-
-    def told() -> bool:
-        return any(seen in one and step in one for one in failed(played.look()))
-
-    wait_until(told, what=f"{seen!r} with {step!r} among what is found")
+    told(played, seen, step)
 
 
 @pytest.mark.parametrize("case", RIGHT)
 def test_another_right_answer_is_right(exercise: Callable[[str], Played], case: str) -> None:
     name, answers = RIGHT[case]
-    played = exercise(name)
-    for answer in answers:
-        cells.yaml("", answer)
-    wait_until(lambda: failed(played.look()) == [], what="another right answer to be right")
-
-
-def solutions() -> dict[str, list[str]]:
-    """The cells with solutions, by the exercise that was shown last above them."""
-    notebook = json.loads((REPOSITORY / "notebooks" / "08-routing.ipynb").read_text())
-    found: dict[str, list[str]] = {}
-    name = ""
-    for cell in notebook["cells"]:
-        text = "".join(cell["source"])
-        if "lesson.exercise(" in text:
-            name = text.split('lesson.exercise("')[1].split('"')[0]
-        if "solution" in cell["metadata"].get("tags", []):
-            found.setdefault(name, []).append(text)
-    return found
+    solve(exercise(name), *answers)
 
 
 @pytest.mark.parametrize("name", ["jason-sees-red", "beta-by-cookie", "trial-in-vain"])
@@ -230,11 +193,11 @@ def test_the_solution_is_right_also_after_a_half_done_attempt(
     for attempt in ("", rules(to("v2", JASON, TRIAL), to("v3"))):
         if attempt:
             cells.yaml("", attempt)
-        for cell in solutions()[name]:
+        for cell in solutions(lesson.name)[name]:
             first, _, text = cell.partition("\n")
             assert first.startswith("%%yaml")
             cells.yaml(first.removeprefix("%%yaml"), text)
-        wait_until(lambda: failed(played.look()) == [], what="the solution to be right")
+        solve(played)
     played.check()
     assert name in lesson.progress.exercises["08-routing"]
     assert str(played).startswith("✔")
