@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: ``labkit lab | up | down | status | env | report | setup | doctor | run``."""
+"""The command line: ``labkit lab | up | down | status | env | report | setup | doctor | run | course``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from labkit import __version__, sandbox
+from labkit.classroom import command as classroom
 from labkit.ground import command as commands
 from labkit.ground import config, sandboxes
 
@@ -99,6 +100,10 @@ def _parser() -> argparse.ArgumentParser:
     for name, help in sandbox.COMMANDS.items():
         # Here for the list of commands only: `main` hands them over with all their options.
         commands.add_parser(name, help=help, add_help=False)
+    # Its own commands have actions of their own.
+    course = commands.add_parser("course", help=(about := "how far you are, any lesson's start, seats for a class"))
+    course.description = about
+    classroom.add_to(course)
     doctor = command("doctor", _doctor, "say what is missing or broken, and the next step")
     doctor.add_argument(
         "--target", metavar="CONTEXT", help="say what the course would do on this context's cluster; only looks"

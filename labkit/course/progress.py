@@ -12,9 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from labkit import cluster, display
+from labkit.course import telling
 from labkit.ground import files
 
-__all__ = ["LESSONS", "ONLY", "Progress", "lessons"]
+__all__ = ["LESSONS", "ONLY", "Progress", "Ticks", "lessons"]
 
 LESSONS = {
     "00-kubernetes": "An empty Kubernetes",
@@ -44,7 +45,7 @@ def lessons(release: str) -> dict[str, str]:
 
 
 @dataclass
-class _Ticks:
+class Ticks:
     """What a file of progress says.
 
     Args:
@@ -60,7 +61,7 @@ class _Ticks:
     exercises: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, path: Path) -> _Ticks | None:
+    def read(cls, path: Path) -> Ticks | None:
         """Those in a file; None where it is damaged."""
         try:
             kept = json.loads(files.read(path))
@@ -77,7 +78,7 @@ class _Ticks:
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
 
-    def add(self, other: _Ticks) -> None:
+    def add(self, other: Ticks) -> None:
         """Take over the ticks of another one."""
         self.finished |= other.finished
         for mine, theirs in ((self.lessons, other.lessons), (self.exercises, other.exercises)):
@@ -104,9 +105,9 @@ class Progress:
         self.folder = folder
         self.cluster = cluster
         # A damaged file costs ticks, not a lesson.
-        self._seen = _Ticks.read(self._file) or _Ticks()
+        self._seen = Ticks.read(self._file) or Ticks()
         # What was reached here: the next change writes it once more, where the file was damaged or the disk full.
-        self._own = _Ticks(self._seen.of)
+        self._own = Ticks(self._seen.of)
 
     @property
     def finished(self) -> dict[str, str]:
@@ -139,19 +140,19 @@ class Progress:
 
     def passed(self, lesson: str, check: str) -> None:
         """Remember that a check passed."""
-        self._keep(_Ticks(lessons={lesson: {check: _now()}}))
+        self._keep(Ticks(lessons={lesson: {check: _now()}}))
 
     def solved(self, lesson: str, exercise: str) -> None:
         """Remember that an exercise was solved."""
-        self._keep(_Ticks(exercises={lesson: {exercise: _now()}}))
+        self._keep(Ticks(exercises={lesson: {exercise: _now()}}))
 
     def finish(self, lesson: str) -> None:
         """Remember that a lesson was played to its end."""
-        self._keep(_Ticks(finished={lesson: _now()}))
+        self._keep(Ticks(finished={lesson: _now()}))
 
     def forget(self) -> None:
         """Forget all but the snapshot: the cluster is empty again."""
-        self._keep(_Ticks(), forgotten=secrets.token_hex(6))
+        self._keep(Ticks(), forgotten=secrets.token_hex(6))
 
     def rich(self, now: str = "", release: str = "") -> display.Rich:
         """As a table to show; `now` is the lesson being played, `release` the only one to show lessons of."""
@@ -167,21 +168,23 @@ class Progress:
     def _file(self) -> Path:
         return self.folder / "progress.json"
 
-    def _keep(self, new: _Ticks, *, forgotten: str = "") -> None:
+    def _keep(self, new: Ticks, *, forgotten: str = "") -> None:
         try:
             with self._alone():
-                self._take(new, _Ticks.read(self._file), forgotten)
+                self._take(new, Ticks.read(self._file), forgotten)
                 files.write(self._file, json.dumps(vars(self._seen), indent=1).encode())
+                telling.tell(self.folder, vars(self._seen))
         except OSError as error:
             self._take(new, self._seen, forgotten)
             # As a damaged file does, this costs ticks, not a lesson.
-            display.show(display.message(f"Your progress cannot be kept: {self._file}: {error.strerror}.", "warning"))
+            where = error.filename or self._file
+            display.show(display.message(f"Your progress cannot be kept: {where}: {error.strerror}.", "warning"))
 
-    def _take(self, new: _Ticks, kept: _Ticks | None, forgotten: str) -> None:
+    def _take(self, new: Ticks, kept: Ticks | None, forgotten: str) -> None:
         """Put what is new, and what was reached here since all was last forgotten, into what is kept."""
-        there = _Ticks(forgotten) if forgotten else kept or _Ticks(self._own.of)
+        there = Ticks(forgotten) if forgotten else kept or Ticks(self._own.of)
         if there.of != self._own.of:
-            self._own = _Ticks(there.of)
+            self._own = Ticks(there.of)
         self._own.add(new)
         there.add(self._own)
         self._seen = there

@@ -30,7 +30,7 @@ PLAYED = {
     "test-thorough": ("tests/thorough/conftest.py", "make test-thorough"),
     "workshop": ("tests/notebooks/test_notebooks_play.py", '"run", "--release", release, "--out"'),
     "lab": ("tests/ui/test_ui_lab.py", "jupyterlab"),
-    "setup": ("tests/images/test_kiali_fetch.py", "setup"),
+    "setup": (".ci/run", "labkit setup"),
     "dist": ("tests/project/test_release.py", '"-m", "build"'),
     "clean": ("tests/e2e/test_lifecycle.py", "--delete"),
     "bench": ("tests/project/test_commands.py", "bench"),
@@ -47,6 +47,11 @@ ELSEWHERE = {
     "conda env": "tests/surroundings/test_installed.py",
     "conda activate": "conda's own",
     "pip install": "tests/surroundings/test_installed.py",
+    "/opt/tljh/user/bin/pip": "docs/teaching.md says that nobody has tried it",
+    "/opt/tljh/user/bin/labkit": "docs/teaching.md says that nobody has tried it",
+    "tljh-config": "JupyterHub's own",
+    "cp": "the system's own",
+    "install": "the system's own",
 }
 """Commands that are nothing of ours, and where what they bring is held."""
 
