@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`labkit course progress | reset | seats`."""
+"""`labkit course progress | reset | export | seats`."""
 
 from __future__ import annotations
 
@@ -39,6 +39,20 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     )
     reset.add_argument("--show", action="store_true", help="print each command and its answer")
     reset.set_defaults(action=_reset)
+
+    help = "the course in another shape: without solutions, with them and what to say, or as pages to read"
+    export = commands.add_parser("export", help=help, description=help)
+    export.add_argument("--edition", required=True, metavar="NAME", help="student, instructor or book")
+    export.add_argument("--release", default=config.DEFAULT_RELEASE, metavar="RELEASE", help=f"Istio {releases}")
+    export.add_argument("--out", type=Path, metavar="DIR", help="where to (default: build/EDITION)")
+    export.add_argument(
+        "--played",
+        type=Path,
+        default=Path("build/workshop"),
+        metavar="DIR",
+        help="for the book: what `labkit run` left there (default: %(default)s)",
+    )
+    export.set_defaults(action=_export)
 
     help = "seats for a class on this machine: to each a sandbox, a copy and a JupyterLab; until Ctrl-C"
     seats = commands.add_parser("seats", help=help, description=help)
@@ -104,6 +118,15 @@ def _reset(args: argparse.Namespace) -> int:
 
 def _quietly() -> contextlib.AbstractContextManager[object]:
     return contextlib.redirect_stdout(io.StringIO())
+
+
+def _export(args: argparse.Namespace) -> int:
+    from labkit.classroom import editions
+
+    out = args.out or Path("build") / args.edition
+    written = editions.export(args.edition, config.taught(args.release), out, args.played)
+    print(f"{len(written)} files; open {written[0]}")
+    return 0
 
 
 def _seats(args: argparse.Namespace) -> int:

@@ -8,9 +8,10 @@ import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from labkit import display
+from labkit.course.pages import Pages, plotly_script, style
 
 if TYPE_CHECKING:
     from labkit.course.result import Result
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["write_junit", "write_report"]
 
 _MARKS = {"passed": display.SYMBOLS["good"], "failed": display.SYMBOLS["bad"], "skipped": "○"}
-_PLOTLY = "application/vnd.plotly.v1+json"
 
 
 def write_report(results: Sequence[Result], path: Path, release: str) -> None:
@@ -29,15 +29,7 @@ def write_report(results: Sequence[Result], path: Path, release: str) -> None:
         path: The page.
         release: The Istio release, for its title.
     """
-    from nbconvert import HTMLExporter
-    from pygments.formatters import HtmlFormatter  # type: ignore[import-untyped]
-
-    exporter: Any = HTMLExporter(  # type: ignore[no-untyped-call]
-        template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True, embed_images=True
-    )
-    # No widget views: without a kernel they are blank, and their HTML stands beside them.
-    exporter.display_data_priority = ["text/html", "image/svg+xml", "image/png", "text/markdown", "text/plain"]
-    figures = _Figures()
+    pages = Pages()
     sections, rows = [], []
     for result in results:
         mark, title = _MARKS[result.outcome], html.escape(result.notebook)
@@ -48,58 +40,19 @@ def write_report(results: Sequence[Result], path: Path, release: str) -> None:
             f"<td>{result.seconds:.1f} s</td><td>{detail}</td></tr>"
         )
         if result.path is not None:
-            beside = {"metadata": {"path": str(result.path.parent)}}
-            body, _ = exporter.from_notebook_node(figures.drawn(_readable(result.path)), beside)
-            sections.append(f'<section id="{title}" class="{result.outcome}">{body}</section>')
+            sections.append(f'<section id="{title}" class="{result.outcome}">{pages.body(result.path)}</section>')
     passed = sum(result.outcome == "passed" for result in results)
     when = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-    style = Path(__file__).with_name("report.css").read_text()
-    code_style = HtmlFormatter().get_style_defs(".highlight")
+    script = f"<script>{plotly_script()}</script>" if pages.figures else ""
     path.write_text(
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>Istio {html.escape(release)}: {passed} of {len(results)} notebooks passed</title>"
-        f"<style>{style}\n{code_style}</style>{figures.script()}</head><body>"
+        f"<style>{style()}</style>{script}</head><body>"
         f"<header><h1>Workshop on Istio {html.escape(release)}</h1>"
         f"<p>{passed} of {len(results)} notebooks passed · {when}</p>"
         f"<table>{''.join(rows)}</table></header><main>{''.join(sections)}</main></body></html>\n"
     )
-
-
-def _readable(path: Path) -> Any:
-    import nbformat
-
-    notebook: Any = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
-    notebook.metadata.pop("widgets", None)
-    # papermill's own banner says less than the row above.
-    notebook.cells = [c for c in notebook.cells if "papermill-error-cell-tag" not in c.metadata.get("tags", [])]
-    return notebook
-
-
-class _Figures:
-    """Plotly's figures as HTML, with its script once for the whole page."""
-
-    def __init__(self) -> None:
-        self._any = False
-
-    def drawn(self, notebook: Any) -> Any:
-        for cell in notebook.cells:
-            for output in cell.get("outputs", []):
-                figure = output.get("data", {}).get(_PLOTLY)
-                if figure is not None:
-                    import plotly.io
-
-                    self._any = True
-                    given = {"data": figure["data"], "layout": figure["layout"]}
-                    output.data["text/html"] = plotly.io.to_html(given, include_plotlyjs=False, full_html=False)
-        return notebook
-
-    def script(self) -> str:
-        if not self._any:
-            return ""
-        from plotly.offline import get_plotlyjs
-
-        return f"<script>{get_plotlyjs()}</script>"
 
 
 def write_junit(results: Sequence[Result], path: Path, release: str) -> None:

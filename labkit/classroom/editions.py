@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The course in other shapes, all made from the same notebooks: for learners, for the instructor, and to read."""
+
+from __future__ import annotations
+
+import html
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from labkit.course.folder import notebooks
+from labkit.course.pages import Pages, plotly_script, style
+from labkit.course.progress import LESSONS, lessons
+from labkit.ground.errors import NotebookError, SettingError
+from labkit.lab.start import START, minutes
+
+__all__ = ["EDITIONS", "export", "speaker_notes"]
+
+_NOTES = Path(__file__).with_name("speaker_notes.md")
+_LINK = re.compile(r'<a href="(\d\d-[a-z-]+)\.ipynb">(.*?)</a>', re.DOTALL)
+
+
+def export(edition: str, release: str, out: Path, played: Path) -> list[Path]:
+    """Write one edition of the course.
+
+    Args:
+        edition: One of `EDITIONS`.
+        release: Of Istio: the book has only the lessons that it has, the others have all, as `labkit lab` has.
+        out: The folder to write into: a new one, or one that this has written before.
+        played: Where `labkit run` left the notebooks that it played; only the book is made from them.
+
+    Returns:
+        The files, first the one to open.
+
+    Raises:
+        SettingError: There is no such edition, or the folder holds something else.
+        NotebookError: The notebooks are not there, or were not played.
+        OSError: It cannot be written.
+    """
+    if edition not in EDITIONS:
+        raise SettingError(f"there is no edition {edition!r}", next_step=f"The editions: {', '.join(EDITIONS)}.")
+    mark = out / ".labkit-edition"
+    if out.exists() and not mark.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise SettingError(f"{out} holds something else", next_step="Name a folder that is not there yet: `--out DIR`.")
+    source = played if edition == "book" else notebooks()
+    lacking = [
+        name
+        for name in (lessons(release) if edition == "book" else LESSONS)
+        if not (source / f"{name}.ipynb").is_file()
+    ]
+    if lacking:
+        raise NotebookError(
+            f"{source} has no {lacking[0]}.ipynb" + (f", nor {len(lacking) - 1} others" if len(lacking) > 1 else ""),
+            next_step=f"`labkit run --release {release} --out {played}` plays them, in three minutes.",
+        )
+    if out.exists():
+        shutil.rmtree(out)
+    out.mkdir(parents=True)
+    mark.write_text(f"{edition}\n")
+    return EDITIONS[edition](source, release, out)
+
+
+def _student(source: Path, _release: str, out: Path) -> list[Path]:
+    """Without solutions: who needs one has the hints, and the instructor."""
+
+    def without(name: str, cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [cell for cell in cells if "solution" not in cell["metadata"].get("tags", [])]
+
+    return _rewritten(source, out, without)
+
+
+def _instructor(source: Path, _release: str, out: Path) -> list[Path]:
+    """With solutions unfolded, and what to say under each lesson's title."""
+    notes = speaker_notes()
+
+    def with_notes(name: str, cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        for cell in cells:
+            if "solution" in cell["metadata"].get("tags", []):
+                cell["metadata"].pop("jupyter", None)
+        said = "\n".join(f"> {line}".rstrip() for line in notes[name].splitlines())
+        note = {"cell_type": "markdown", "id": "speaker-notes", "metadata": {}, "source": f"> **To say.**\n>\n{said}"}
+        return [cells[0], note, *cells[1:]]
+
+    return _rewritten(source, out, with_notes)
+
+
+def _rewritten(
+    source: Path, out: Path, change: Callable[[str, list[dict[str, Any]]], list[dict[str, Any]]]
+) -> list[Path]:
+    import nbformat
+
+    written = [out / START]
+    shutil.copy(source / START, out / START)
+    shutil.copytree(source / "images", out / "images")
+    for name in LESSONS:
+        notebook: Any = nbformat.read(source / f"{name}.ipynb", as_version=4)  # type: ignore[no-untyped-call]
+        notebook.cells = [nbformat.from_dict(cell) for cell in change(name, notebook.cells)]  # type: ignore[no-untyped-call]
+        path = out / f"{name}.ipynb"
+        nbformat.write(notebook, path)  # type: ignore[no-untyped-call]
+        written.append(path)
+    return written
+
+
+def _book(source: Path, release: str, out: Path) -> list[Path]:
+    """A page a lesson, with what came out when it was played, and a table of contents: to read without running it."""
+    names = list(lessons(release))
+    title = f"Learn Istio {release}"
+    (out / "plotly.js").write_text(plotly_script(), encoding="utf-8")
+    rows = [
+        f'<tr><td>{number}</td><td><a href="{name}.html">{html.escape(lessons(release)[name])}</a></td>'
+        f"<td>{minutes(name)} minutes</td></tr>"
+        for number, name in ((name.partition("-")[0], name) for name in names)
+    ]
+    words = "Each lesson as it was played, with what came out. To play it yourself: <code>labkit lab</code>."
+    _page(out / "index.html", title, f"<h1>{title}</h1><p>{words}</p><table>{''.join(rows)}</table>", figures=False)
+    for number, name in enumerate(names):
+        pages = Pages()
+        body = _LINK.sub(_to_page(names), pages.body(source / f"{name}.ipynb"))
+        before = f'<a rel="prev" href="{names[number - 1]}.html">←</a> ' if number else ""
+        after = f' <a rel="next" href="{names[number + 1]}.html">→</a>' if number + 1 < len(names) else ""
+        way = f'<nav aria-label="Lessons">{before}<a href="index.html">{title}</a>{after}</nav>'
+        about = f"{lessons(release)[name]} · {title}"
+        _page(out / f"{name}.html", about, f"{way}<main>{body}</main>{way}", figures=pages.figures)
+    return [out / "index.html", *(out / f"{name}.html" for name in names)]
+
+
+def _to_page(names: Sequence[str]) -> Callable[[re.Match[str]], str]:
+    """How a link to a notebook reads in the book: to its page, to the contents, or, to what the release lacks, none."""
+    pages = {name: f"{name}.html" for name in names} | {Path(START).stem: "index.html"}
+    return lambda link: f'<a href="{pages[link[1]]}">{link[2]}</a>' if link[1] in pages else link[2]
+
+
+def _page(path: Path, title: str, body: str, *, figures: bool) -> None:
+    script = '<script src="plotly.js"></script>' if figures else ""
+    path.write_text(
+        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport"'
+        f' content="width=device-width, initial-scale=1"><title>{html.escape(title)}</title>'
+        f"<style>{style()}</style>{script}</head><body>{body}</body></html>\n",
+        encoding="utf-8",
+    )
+
+
+def speaker_notes() -> dict[str, str]:
+    """What an instructor may say in each lesson: Markdown, by the lesson's name."""
+    parts = re.split(r"^## (\S+)\n", _NOTES.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {name: text.strip() for name, text in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+EDITIONS = {"student": _student, "instructor": _instructor, "book": _book}
+"""The editions, and what writes each."""
