@@ -91,7 +91,7 @@ def test_from_wherever_one_is(sandbox: SandboxUnderTest, capsys: pytest.CaptureF
         return objects(sandbox)
 
     later = go("04")
-    rules = {one for one in later if one.startswith(("VirtualService", "DestinationRule"))}
+    rules = {one for one in later if one.startswith(("VirtualService bookinfo/", "DestinationRule bookinfo/"))}
     assert "VirtualService bookinfo/bookinfo" in rules
     assert "DestinationRule bookinfo/reviews" in rules
     sandbox.kubectl("scale", "deployment", "reviews-v1", "-n", "bookinfo", "--replicas=2")
