@@ -7,6 +7,7 @@ walk-through had no such command yet.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -139,9 +140,9 @@ class _Known:
             if selector and not chosen:
                 shown = written({"matchLabels": selector})
                 yield namespace(item), _missing(where, "selector", shown, f"kubectl get pods -A -l {shown}")
-            for credential in credentials(item) if self.secrets is not None else ():
-                # A gateway is given the Secrets of its pods' namespace, wherever the Gateway is.
-                for there in sorted(there for there in chosen if (there, credential) not in self.secrets):
+            # A gateway is given the Secrets of its pods' namespace, wherever the Gateway is.
+            for credential, there in itertools.product(credentials(item), sorted(chosen)):
+                if self.secrets is not None and (there, credential) not in self.secrets:
                     step = f"kubectl get secrets -n {there}"
                     yield namespace(item), _missing(where, "credentialName", credential, step)
 

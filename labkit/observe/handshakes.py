@@ -7,6 +7,7 @@ wants to read in the certificate, and the request's Host.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import socket
 import ssl
@@ -14,7 +15,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
 from labkit.cluster.target import ends_with_lesson, ends_with_target, require_no_refusal
@@ -25,23 +26,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Following", "shake"]
 
+Way: TypeAlias = tuple[str, int]
+"""Where the gateway speaks TLS: address and port, as `istio.ingress()` has them."""
+
 _LONGEST = 5.0
 """Seconds that a connection may be silent."""
 
 _PAUSE = 0.02
 """Seconds between two handshakes that follow each other."""
-
-
-class Way(Protocol):
-    """Where the gateway speaks TLS, as `istio.ingress()` says."""
-
-    @property
-    def host(self) -> str:
-        """Its address from here."""
-
-    @property
-    def secure_port(self) -> int:
-        """Its port."""
 
 
 class _Seen(NamedTuple):
@@ -57,7 +49,7 @@ def shake(urls: Sequence[str], way: Way, *, trust: Path, client: Path | None = N
 
     Args:
         urls: https://NAME/PATH.
-        way: Where the gateway is.
+        way: Where the gateway speaks TLS: its address and port.
         trust: The authority's certificate, PEM.
         client: The certificate that the client shows if it is asked, PEM, with its key beside it (`.key`); None: none.
 
@@ -76,7 +68,8 @@ def shake(urls: Sequence[str], way: Way, *, trust: Path, client: Path | None = N
     require_no_refusal()
     context = _context(trust, client)
     index = pd.Index(urls, name="url", dtype="str")
-    return pd.DataFrame([_ask(url, way, context) for url in urls], index, list(_Seen._fields), dtype="str")
+    rows = [_ask(_checked(url), way, context) for url in urls]
+    return pd.DataFrame(rows, index, list(_Seen._fields), dtype="str")
 
 
 class Following:
@@ -84,7 +77,7 @@ class Following:
 
     Args:
         url: https://NAME/PATH.
-        way: Where the gateway is.
+        way: Where the gateway speaks TLS.
         trust: The authority's certificate, PEM.
 
     Raises:
@@ -93,7 +86,7 @@ class Following:
 
     def __init__(self, url: str, way: Way, *, trust: Path) -> None:
         require_no_refusal()
-        self._url, self._way, self._context = url, way, _context(trust, None)
+        self._url, self._way, self._context = _checked(url), way, _context(trust, None)
         self._rows: list[tuple[float, _Seen]] = []
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._work, name=f"handshakes: {url}", daemon=True)
@@ -145,15 +138,19 @@ def _context(trust: Path, client: Path | None) -> ssl.SSLContext:
     return context
 
 
-def _ask(url: str, way: Way, context: ssl.SSLContext) -> _Seen:
+def _checked(url: str) -> str:
     parts = urlsplit(url)
-    name = parts.hostname or ""
-    if parts.scheme != "https" or not name:
+    if parts.scheme != "https" or not parts.hostname:
         raise SettingError(f"{url!r} is no https:// address", next_step="Give it as https://NAME/PATH.")
-    seen = _Seen("")
+    return url
+
+
+def _ask(url: str, way: Way, context: ssl.SSLContext) -> _Seen:
+    parts, seen = urlsplit(url), _Seen("")
+    name = parts.hostname or ""
     try:
         with (
-            socket.create_connection((way.host, way.secure_port), timeout=_LONGEST) as plain,
+            socket.create_connection(way, timeout=_LONGEST) as plain,
             context.wrap_socket(plain, server_hostname=name) as secured,
         ):
             shown = secured.getpeercert() or {}
@@ -161,7 +158,10 @@ def _ask(url: str, way: Way, context: ssl.SSLContext) -> _Seen:
             seen = _Seen("", ", ".join(names), str(shown.get("serialNumber", "")))
             if not any(_is_named(name, one) for one in names):
                 return seen._replace(answer="wrong name")
-            secured.sendall(f"GET {parts.path or '/'} HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode())
+            request = f"GET {parts.path or '/'} HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n"
+            with contextlib.suppress(ConnectionError, ssl.SSLEOFError):
+                # Who is refused for want of a certificate may have been hung up on by now; why is still to be read.
+                secured.sendall(request.encode())
             answer = http.client.HTTPResponse(secured)
             answer.begin()
             answer.read()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The exercises of 15-gateway-tls through real Envoys: untouched, two wrong answers, the solution, another right answer."""
+"""The exercises of 15-gateway-tls through real Envoys: untouched, wrong answers, the solution, another right answer."""
 
 from __future__ import annotations
 

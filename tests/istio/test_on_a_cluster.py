@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -132,7 +133,10 @@ def test_a_node_out_of_reach_means_a_port_forward(sandbox: SandboxUnderTest, mon
         assert (found.how, found.host) == ("port-forward", "127.0.0.1")
         assert f"{sandbox.node}:" in found.why
         cluster.wait_for(cluster.Answers(f"{found.url}/productpage"), timeout=120)
-        assert istio.ingress(show=False).port == found.port
+        again = istio.ingress(show=False)
+        assert (again.port, again.secure_port) == (found.port, found.secure_port)
+        with socket.create_connection((found.host, found.secure_port), timeout=60):
+            assert found.secure_port != found.port
     finally:
         ingress_module._close()
 
