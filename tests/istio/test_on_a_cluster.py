@@ -8,6 +8,7 @@ import importlib
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -158,6 +159,50 @@ def test_nothing_is_wrong(sandbox: SandboxUnderTest) -> None:
     found = istio.diagnose()
     assert found.ok, str(found)
     assert [f.where for f in found.findings if f.level != "Info"] == []
+
+
+SECURE = """
+apiVersion: networking.istio.io/v1alpha3
+kind: Gateway
+metadata: {name: secure}
+spec:
+  selector: {istio: ingressgateway}
+  servers:
+  - port: {number: 443, name: https, protocol: HTTPS}
+    hosts: [books.test]
+    tls: {mode: SIMPLE, credentialName: books-cert}
+"""
+
+
+def test_a_credential_is_looked_for_where_the_gateways_pods_are(
+    sandbox: SandboxUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told() -> list[tuple[str, str, str]]:
+        found = istio.diagnose(["bookinfo"], images=False).findings
+        return [(one.code, one.where, one.message) for one in found if one.level == "Error"]
+
+    missing = ("IST0101", "Gateway bookinfo/secure", 'Referenced credentialName not found: "books-cert"')
+    cluster.apply(SECURE, namespace="bookinfo")
+    try:
+        assert told() == [missing]
+        cluster.kubectl("create secret generic books-cert -n bookinfo")
+        assert told() == [missing]
+        cluster.kubectl("create secret generic books-cert -n istio-system")
+        assert told() == []
+        cluster.kubectl("delete secret books-cert -n istio-system")
+        real = cluster.get
+
+        def refusing(kind: str, *words: str, **options: Any) -> list[cluster.Obj]:
+            if kind == "secrets":
+                raise ClusterError("secrets is forbidden")
+            return real(kind, *words, **options)
+
+        monkeypatch.setattr(cluster, "get", refusing)
+        assert told() == []
+    finally:
+        cluster.kubectl("delete gateways.networking.istio.io secure -n bookinfo")
+        for namespace in ("bookinfo", "istio-system"):
+            cluster.kubectl(f"delete secret books-cert -n {namespace} --ignore-not-found")
 
 
 def image_refused() -> str | None:
