@@ -17,6 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from labkit.cluster.target import end_lesson
 from labkit.ground.errors import SettingError
 from labkit.observe.handshakes import Following, shake
 from tests.conftest import wait_until
@@ -178,6 +179,16 @@ def test_a_renewal_is_followed(authority: Authority) -> None:
         assert seen["time"].is_monotonic_increasing
         assert int(seen["serial"].iloc[-1], 16) == renewed.serial_number
         assert len(visitor.seen) == len(seen)
+
+
+def test_it_ends_with_its_lesson(authority: Authority) -> None:
+    context = authority.context("books")
+    with serving(lambda: context) as way:
+        visitor = Following("https://books.test/", way, trust=authority.file)
+        wait_until(lambda: visitor.serials, what="a first handshake")
+        end_lesson()
+        visitor._thread.join(timeout=60)
+        assert not visitor._thread.is_alive()
 
 
 def test_what_cannot_be_asked_is_told(authority: Authority, tmp_path: Path) -> None:
