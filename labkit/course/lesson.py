@@ -205,8 +205,8 @@ def begin(name: str, release: str = "", target: str = "", *, needs: Sequence[str
         if said.release not in ONLY.get(name, (said.release,)):
             has = ", ".join(ONLY[name])
             raise CheckError(
-                f"{name} is about what Istio {said.release} does not have yet",
-                next_step=f'`RELEASE = "{ONLY[name][0]}"` plays it on {has}; the next lesson is for both.',
+                f"{name} is about what Istio {said.release} does not have, as it was installed then",
+                next_step=f'`RELEASE = "{ONLY[name][0]}"` plays it on {has}; most other lessons are for both.',
             )
         chosen = _go_to(said, told=bool(target))
         known = istio.release(said.release)

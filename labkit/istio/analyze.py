@@ -7,7 +7,8 @@ walk-through had no such command yet.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from labkit.ground.typed.hosts import Gateway
     from labkit.ground.typed.virtual_services import VirtualService
 
-__all__ = ["KINDS", "Finding", "analyze", "by_kind"]
+__all__ = ["KINDS", "Finding", "analyze", "by_kind", "credentials"]
 
 KINDS = (
     "virtualservices.networking.istio.io",
@@ -70,23 +71,27 @@ def by_kind(objects: Iterable[Obj]) -> dict[str, list[Any]]:
     return found
 
 
-def analyze(objects: Iterable[Obj], namespaces: Iterable[str] = ()) -> list[Finding]:
+def analyze(
+    objects: Iterable[Obj], namespaces: Iterable[str] = (), *, secrets: Collection[tuple[str, str]] | None = None
+) -> list[Finding]:
     """What is wrong with objects as they refer to each other.
 
     Args:
         objects: All of the cluster's VirtualServices, DestinationRules, Gateways, ServiceEntries, Services, pods and
             Namespaces: what is not among them does not exist.
         namespaces: Only findings in these; all by default.
+        secrets: Namespace and name of each Secret; None where nobody knows them: then nothing is said of credentials.
     """
-    known = _Known(by_kind(objects))
+    known = _Known(by_kind(objects), secrets)
     found = [*known.virtual_services(), *known.destination_rules(), *known.gateways(), *known.injection()]
     wanted = set(namespaces)
     return list(dict.fromkeys(finding for namespace, finding in found if not wanted or namespace in wanted))
 
 
 class _Known:
-    def __init__(self, objects: dict[str, list[Any]]) -> None:
+    def __init__(self, objects: dict[str, list[Any]], secrets: Collection[tuple[str, str]] | None) -> None:
         self.objects = objects
+        self.secrets = secrets
         self.routes: list[VirtualService] = objects.get("VirtualService", [])
         self.rules: list[DestinationRule] = objects.get("DestinationRule", [])
         self.doors: list[Gateway] = objects.get("Gateway", [])
@@ -130,10 +135,16 @@ class _Known:
         pods = self.objects.get("Pod", [])
         for item in self.doors:
             selector = item["spec"].get("selector") or {}
-            if selector and not any(selects(selector, labels(pod)) for pod in pods):
+            where = f"Gateway {namespace(item)}/{name(item)}"
+            chosen = {namespace(pod) for pod in pods if selects(selector, labels(pod))}
+            if selector and not chosen:
                 shown = written({"matchLabels": selector})
-                where = f"Gateway {namespace(item)}/{name(item)}"
                 yield namespace(item), _missing(where, "selector", shown, f"kubectl get pods -A -l {shown}")
+            # A gateway is given the Secrets of its pods' namespace, wherever the Gateway is.
+            for credential, there in itertools.product(credentials(item), sorted(chosen)):
+                if self.secrets is not None and (there, credential) not in self.secrets:
+                    step = f"kubectl get secrets -n {there}"
+                    yield namespace(item), _missing(where, "credentialName", credential, step)
 
     def injection(self) -> Iterator[tuple[str, Finding]]:
         enabled = {}
@@ -153,6 +164,13 @@ class _Known:
                 step = f"`kubectl label namespace {there} istio-injection=enabled` (or =disabled if that is meant)."
                 message = "The namespace is not enabled for injection: its pods are outside the mesh."
                 yield there, Finding("Info", "IST0102", f"Namespace {there}", message, step)
+
+
+def credentials(gateway: Gateway) -> list[str]:
+    """The Secrets that the servers of a Gateway name for their certificates."""
+    tls = [server.get("tls") or {} for server in gateway["spec"].get("servers") or []]
+    named = [name for one in tls for name in one.get("credentialNames") or [one.get("credentialName") or ""]]
+    return list(dict.fromkeys(name for name in named if name and "://" not in name))
 
 
 def name(item: Named) -> str:

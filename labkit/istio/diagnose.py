@@ -6,10 +6,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from labkit import cluster, display
-from labkit.istio.analyze import KINDS, Finding, analyze
+from labkit.ground.errors import ClusterError
+from labkit.istio.analyze import KINDS, Finding, analyze, credentials
 from labkit.istio.releases import NAMESPACE
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ def diagnose(namespaces: Iterable[str] = (), *, images: bool = True) -> Diagnosi
     """Look for what usually is wrong.
 
     Pods that are not healthy, with reasons; Istio's images in several versions on the nodes, the walk-through's own
-    trouble; routes to hosts, subsets and gateways that are not there; Gateways no pod answers to; missing sidecars.
+    trouble; routes to hosts, subsets and gateways that are not there; Gateways no pod answers to, or whose Secrets are
+    not where the gateway's pods are; missing sidecars.
 
     Args:
         namespaces: Which namespaces to look at; by default istio-system and every one with sidecars or Istio's objects.
@@ -77,9 +79,22 @@ def diagnose(namespaces: Iterable[str] = (), *, images: bool = True) -> Diagnosi
     chosen = set(namespaces) or _concerned(objects)
     found = [finding for namespace in sorted(chosen) for finding in _unhealthy(namespace)]
     found += _mixed_images() if images else ()
-    found += analyze(objects, chosen)
+    found += analyze(objects, chosen, secrets=_secrets(objects))
     order = list(_LEVELS)
     return Diagnosis(tuple(sorted(found, key=lambda f: order.index(f.level))))
+
+
+def _secrets(objects: Iterable[cluster.Obj]) -> set[tuple[str, str]] | None:
+    """Which Secrets there are, if a Gateway names any; None where that may not be known."""
+    doors: list[Any] = [one for one in objects if one["kind"] == "Gateway"]
+    if not any(credentials(one) for one in doors):
+        return None
+    try:
+        found = cluster.get("secrets", all_namespaces=True)
+        return {(one["metadata"]["namespace"], one["metadata"]["name"]) for one in found}
+    except ClusterError:
+        # Not everybody who may read Gateways may list Secrets.
+        return None
 
 
 def _concerned(objects: Iterable[cluster.Obj]) -> set[str]:

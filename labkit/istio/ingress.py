@@ -89,7 +89,7 @@ def ingress(*, show: bool = True) -> Ingress:
             if state == wanted:
                 return way
     out_of_reach = [f"{way.host}:{way.port} cannot be reached from here" for way in ways]
-    return _forwarded("; ".join([why, *out_of_reach]), show)
+    return _forwarded(service, "; ".join([why, *out_of_reach]), show)
 
 
 def _ways(service: Obj, show: bool) -> tuple[list[Ingress], str]:
@@ -145,17 +145,22 @@ def _look(way: Ingress) -> Literal["open", "refused", "silent"]:
         return "silent"
 
 
-_forwards: dict[cluster.Chosen, cluster.PortForward] = {}
+_forwards: dict[tuple[cluster.Chosen, int], cluster.PortForward] = {}
 
 
-def _forwarded(why: str, show: bool) -> Ingress:
-    target = cluster.current()
-    forward = _forwards.get(target)
+def _forwarded(service: Obj, why: str, show: bool) -> Ingress:
+    https = _port(service, "https", "port")
+    return Ingress("127.0.0.1", _forward(80, show), _forward(https, show) if https else 0, "port-forward", why)
+
+
+def _forward(port: int, show: bool) -> int:
+    key = cluster.current(), port
+    forward = _forwards.get(key)
     if forward is None or forward.closed:
         if not _forwards:
             atexit.register(_close)
-        forward = _forwards[target] = cluster.port_forward(f"svc/{SERVICE}", 80, namespace=NAMESPACE, show=show)
-    return Ingress("127.0.0.1", forward.port, 0, "port-forward", why)
+        forward = _forwards[key] = cluster.port_forward(f"svc/{SERVICE}", port, namespace=NAMESPACE, show=show)
+    return forward.port
 
 
 def _close() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from labkit import display
 from labkit.course import runner
 from labkit.ground.errors import NotebookError
 from tests.conftest import REPOSITORY
@@ -89,6 +91,9 @@ def test_a_run_with_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "claims-too-much" in page
     assert "Plotly.newPlot" in page
     assert 'src="http' not in page, "the page needs nothing from elsewhere"
+    colours = set(re.findall(r"var\((--jp-[\w-]+)\)", display.style().html))
+    assert {name for name in colours if f"{name}: #" not in page} == set(), "figures take colours that are not there"
+    assert "--jp-layout-color2" in colours
     assert "An Exception was encountered" not in page
 
     suite = ET.parse(out / "junit.xml").getroot()
@@ -227,6 +232,7 @@ def test_a_run_that_is_told_to_end_waits_for_no_finalizer(tmp_path: Path) -> Non
     """As ZeroMQ's does where a kernel was just beginning: what is to be done at the end is done all the same."""
     code = """
 import atexit, pathlib, sys, threading
+from labkit import display
 from labkit.course import runner
 
 class Waits:

@@ -216,3 +216,23 @@ def test_all_samples_refer_to_what_is_there(version: str) -> None:
         rules = read("networking/destination-rule-all.yaml", version=version)
         shown = analyze([*objects, *rules, *read(f"networking/{file.name}", version=version)])
         assert shown == [], file.name
+
+
+def test_a_credential_has_to_be_where_the_gateways_pods_are() -> None:
+    servers: list[Obj] = [
+        {"port": {"number": 443}, "hosts": ["books.test"], "tls": {"credentialName": "books-cert"}},
+        {"port": {"number": 443}, "hosts": ["stars.test"], "tls": {"credentialNames": ["stars-rsa", "stars-cert"]}},
+        {"port": {"number": 443}, "hosts": ["own.test"], "tls": {"credentialName": "builtin://"}},
+        {"port": {"number": 80}, "hosts": ["books.test"], "tls": {"httpsRedirect": True}},
+    ]
+    selector = {"istio": "ingressgateway"}
+    door = an("Gateway", "secure", "bookinfo", spec={"selector": selector, "servers": servers})
+    objects = [*a_mesh(), door]
+    all_there = [("istio-system", name) for name in ("books-cert", "stars-rsa", "stars-cert")]
+    assert analyze(objects, secrets=all_there) == []
+    (finding,) = analyze(objects, secrets=[*all_there[:2], ("bookinfo", "stars-cert")])
+    assert (finding.level, finding.code, finding.where) == ("Error", "IST0101", "Gateway bookinfo/secure")
+    assert finding.message == 'Referenced credentialName not found: "stars-cert"'
+    assert finding.next_step.startswith("`kubectl get secrets -n istio-system`")
+    # Who may not list Secrets is told nothing of them.
+    assert analyze(objects) == []

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -132,7 +134,10 @@ def test_a_node_out_of_reach_means_a_port_forward(sandbox: SandboxUnderTest, mon
         assert (found.how, found.host) == ("port-forward", "127.0.0.1")
         assert f"{sandbox.node}:" in found.why
         cluster.wait_for(cluster.Answers(f"{found.url}/productpage"), timeout=120)
-        assert istio.ingress(show=False).port == found.port
+        again = istio.ingress(show=False)
+        assert (again.port, again.secure_port) == (found.port, found.secure_port)
+        with socket.create_connection((found.host, found.secure_port), timeout=60):
+            assert found.secure_port != found.port
     finally:
         ingress_module._close()
 
@@ -154,6 +159,50 @@ def test_nothing_is_wrong(sandbox: SandboxUnderTest) -> None:
     found = istio.diagnose()
     assert found.ok, str(found)
     assert [f.where for f in found.findings if f.level != "Info"] == []
+
+
+SECURE = """
+apiVersion: networking.istio.io/v1alpha3
+kind: Gateway
+metadata: {name: secure}
+spec:
+  selector: {istio: ingressgateway}
+  servers:
+  - port: {number: 443, name: https, protocol: HTTPS}
+    hosts: [books.test]
+    tls: {mode: SIMPLE, credentialName: books-cert}
+"""
+
+
+def test_a_credential_is_looked_for_where_the_gateways_pods_are(
+    sandbox: SandboxUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told() -> list[tuple[str, str, str]]:
+        found = istio.diagnose(["bookinfo"], images=False).findings
+        return [(one.code, one.where, one.message) for one in found if one.level == "Error"]
+
+    missing = ("IST0101", "Gateway bookinfo/secure", 'Referenced credentialName not found: "books-cert"')
+    cluster.apply(SECURE, namespace="bookinfo")
+    try:
+        assert told() == [missing]
+        cluster.kubectl("create secret generic books-cert -n bookinfo")
+        assert told() == [missing]
+        cluster.kubectl("create secret generic books-cert -n istio-system")
+        assert told() == []
+        cluster.kubectl("delete secret books-cert -n istio-system")
+        real = cluster.get
+
+        def refusing(kind: str, *words: str, **options: Any) -> list[cluster.Obj]:
+            if kind == "secrets":
+                raise ClusterError("secrets is forbidden")
+            return real(kind, *words, **options)
+
+        monkeypatch.setattr(cluster, "get", refusing)
+        assert told() == []
+    finally:
+        cluster.kubectl("delete gateways.networking.istio.io secure -n bookinfo")
+        for namespace in ("bookinfo", "istio-system"):
+            cluster.kubectl(f"delete secret books-cert -n {namespace} --ignore-not-found")
 
 
 def image_refused() -> str | None:
