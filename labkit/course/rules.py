@@ -59,8 +59,11 @@ def restore(release: istio.Release, more: Sequence[str] = ()) -> display.Rich:
         _wait_for_gateways(gateways)
     new = [rules[key] for key in rules if key not in there or key in changed]
     new += [one for one in wanted if not _is_rule(one)]
-    if new:
-        cluster.apply(new, namespace=NAMESPACE, show=False)
+    elsewhere = [one for one in new if one["metadata"].get("namespace", NAMESPACE) != NAMESPACE]
+    if here := [one for one in new if one not in elsewhere]:
+        cluster.apply(here, namespace=NAMESPACE, show=False)
+    if elsewhere:
+        cluster.apply(elsewhere, show=False)
     # Pods as an attempt had left them would still be there for a moment, and be judged.
     for one in new:
         if one["kind"] == "Deployment":

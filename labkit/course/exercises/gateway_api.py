@@ -217,8 +217,8 @@ EXERCISES = (
     Exercise(
         name="own-door",
         title="A door of your own",
-        task=f"""BookInfo gets a second door: a Gateway **`books`** of class `istio` in namespace `bookinfo`, that listens on port 80.
-For the host **`{_HOST}`**:
+        task=f"""BookInfo gets a second door: a Gateway **`books`** of class `istio` in namespace `bookinfo`,
+that listens on port 80. For the host **`{_HOST}`**:
 
 - `/productpage` shows the page, and `/details/0` (and all below `/details`) is answered by the Service `details`;
 - every other path gets 404, and so does every other host.
@@ -256,9 +256,9 @@ and knows what chance does.""",
     Exercise(
         name="two-consents",
         title="A reference across namespaces",
-        task="""The Gateway `shared` in `bookinfo` has a route of its own (`page`). Others stand ready elsewhere, and do nothing
-so far: `books` (to details) and `scores` (to ratings) in namespace `library`, `stall` in `bazaar`. **Let in exactly
-one**, and change no route for it:
+        task="""The Gateway `shared` in `bookinfo` has a route of its own (`page`). Others stand ready elsewhere,
+and do nothing so far: `books` (to details) and `scores` (to ratings) in namespace `library`, `stall` in `bazaar`.
+**Let in exactly one**; no route has to be changed for it:
 
 - through `shared`, `/books/0` is answered by details;
 - `/scores/0` is not answered by ratings, and the Gateway does not take `stall` at all (404);
