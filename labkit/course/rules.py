@@ -127,7 +127,8 @@ def _same(there: Obj, wanted: Obj) -> bool:
         {
             key: value
             for key, value in (there["metadata"].get(field) or {}).items()
-            if not key.startswith(("labkit.dev/", "kubectl.kubernetes.io/"))
+            # What labkit, kubectl and istiod add of their own.
+            if not key.startswith(("labkit.dev/", "kubectl.kubernetes.io/", "gateway.istio.io/"))
         }
         for field in ("labels", "annotations")
     )
