@@ -32,11 +32,12 @@ LESSONS = {
     "13-identity": "Identity and mutual TLS",
     "14-who-may": "Who may do what",
     "15-gateway-tls": "TLS at the gateway",
+    "16-gateway-api": "The Kubernetes Gateway API",
     "99-clean-up": "Clean up",
 }
 """The course: notebooks in their order, with their titles."""
 
-ONLY = {"14-who-may": ("1.30.3",), "15-gateway-tls": ("1.30.3",)}
+ONLY = {"14-who-may": ("1.30.3",), "15-gateway-tls": ("1.30.3",), "16-gateway-api": ("1.30.3",)}
 """Lessons on what not every release has, with the releases that have it."""
 
 

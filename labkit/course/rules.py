@@ -22,6 +22,9 @@ BASE = (GATEWAY, DESTINATION_RULES)
 _GROUPS = ("istio.io", "gateway.networking.k8s.io")
 """API groups whose objects count as rules, by the ends of their names."""
 
+_OF_GATEWAY = "gateway.networking.k8s.io/gateway-name"
+"""Label of what Istio deploys for a Gateway."""
+
 Key = tuple[str, str, str]
 """An object's API group, kind and name."""
 
@@ -52,10 +55,15 @@ def restore(release: istio.Release, more: Sequence[str] = ()) -> display.Rich:
     changed = [key for key in rules if key in there and not _same(there[key], rules[key])]
     if old := [f"{kind.lower()}.{group}/{name}" for group, kind, name in (*gone, *changed)]:
         cluster.kubectl(["delete", *old, "-n", NAMESPACE, "--ignore-not-found"], show=False)
+    if gateways := {name for group, kind, name in (*gone, *changed) if (group, kind) == (_GROUPS[1], "Gateway")}:
+        _wait_for_gateways(gateways)
     new = [rules[key] for key in rules if key not in there or key in changed]
     new += [one for one in wanted if not _is_rule(one)]
-    if new:
-        cluster.apply(new, namespace=NAMESPACE, show=False)
+    elsewhere = [one for one in new if one["metadata"].get("namespace", NAMESPACE) != NAMESPACE]
+    if here := [one for one in new if one not in elsewhere]:
+        cluster.apply(here, namespace=NAMESPACE, show=False)
+    if elsewhere:
+        cluster.apply(elsewhere, show=False)
     # Pods as an attempt had left them would still be there for a moment, and be judged.
     for one in new:
         if one["kind"] == "Deployment":
@@ -102,12 +110,25 @@ def _rules_there() -> list[Obj]:
     return [one for one in found if not one["metadata"].get("ownerReferences")]
 
 
+def _wait_for_gateways(gone: set[str]) -> None:
+    """Wait until what Istio had deployed for Gateways is gone: it ends a little later, and a Gateway of the same name
+    would meet what belongs to the one before."""
+
+    def left() -> str | None:
+        there = cluster.get("deployments.apps,services", namespace=NAMESPACE, labels=_OF_GATEWAY)
+        names = [one["metadata"]["name"] for one in there if one["metadata"]["labels"][_OF_GATEWAY] in gone]
+        return f"{', '.join(names)} still there" if names else None
+
+    cluster.wait_for(cluster.Condition("what was deployed for Gateways to go with them", left), timeout=60)
+
+
 def _same(there: Obj, wanted: Obj) -> bool:
     labels, notes = (
         {
             key: value
             for key, value in (there["metadata"].get(field) or {}).items()
-            if not key.startswith(("labkit.dev/", "kubectl.kubernetes.io/"))
+            # What labkit, kubectl and istiod add of their own.
+            if not key.startswith(("labkit.dev/", "kubectl.kubernetes.io/", "gateway.istio.io/"))
         }
         for field in ("labels", "annotations")
     )

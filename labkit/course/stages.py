@@ -57,7 +57,9 @@ def _bookinfo_seen(release: istio.Release) -> str | None:
     seen = _all_ready("bookinfo", bookinfo.WORKLOADS)
     if seen is not None:
         return seen
-    bare = [w.name for w in cluster.readiness("bookinfo").workloads if w.containers == "1/1"]
+    # What else is there, such as a gateway that Istio has deployed, needs none.
+    own = (w for w in cluster.readiness("bookinfo").workloads if w.name in bookinfo.WORKLOADS)
+    bare = [w.name for w in own if w.containers == "1/1"]
     return f"no sidecar in {', '.join(bare)}" if bare else None
 
 

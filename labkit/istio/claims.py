@@ -22,6 +22,9 @@ PARTS = ("rules", "applications", "istio")
 """What the course brings, in the order to take it away: from the outside in."""
 
 _Key = tuple[str, str, str]
+_RULES = (".istio.io", "gateway.networking.k8s.io")
+"""API groups whose objects are rules, by the ends of their names. Their kinds go last."""
+
 _CONTROL_PLANES = ("istiod", "istio-pilot")
 
 
@@ -116,9 +119,9 @@ def plan(release: Release, *parts: str, settle: bool = True) -> Plan:
 def _part(thing: Thing, named: frozenset[_Key], namespace: str) -> str:
     if thing.key in named or thing.namespace == namespace or any(one.fits(thing) for one in _byproducts()):
         return "istio"
-    if thing.kind == "CustomResourceDefinition" and thing.name.endswith(".istio.io"):
+    if thing.kind == "CustomResourceDefinition" and thing.name.endswith(_RULES):
         return "istio"
-    return "rules" if thing.group.endswith(".istio.io") else "applications"
+    return "rules" if thing.group.endswith(_RULES) else "applications"
 
 
 def _byproducts() -> Iterator[cluster.Byproduct]:

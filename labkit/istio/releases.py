@@ -346,6 +346,9 @@ _FACTS_1_30_3 = Facts(
         Byproduct("ConfigMap", "istio-leader", NAMESPACE, by="istiod", removed=True),
         Byproduct("ConfigMap", "istio-*-election", NAMESPACE, by="istiod", removed=True),
         Byproduct("ConfigMap", "istio-gateway-*-leader", NAMESPACE, by="istiod", removed=True),
+        # As soon as a cluster knows the Gateway API.
+        Byproduct("GatewayClass", "istio", by="istiod", removed=True),
+        Byproduct("GatewayClass", "istio-remote", by="istiod", removed=True),
     ),
 )
 

@@ -155,12 +155,12 @@ def trace_route(
 
     Args:
         way: "productpage → reviews" or with "->": a workload, and whom it calls: a Service or another host. From
-            "ingress" to a workload behind it: what comes from outside.
+            "ingress", or the Deployment of a Gateway, to a workload behind it: what comes from outside.
         path: The path, with its query.
         headers: Further headers. One that is not here is not there, save those that clients set by themselves.
         method: "GET", …
         port: The port that is called; None for the Service's first that speaks HTTP; at the ingress 80.
-        host: The Host header; "" for the name of the destination, at the ingress for its own address.
+        host: The Host header; "" for the name of the destination, at a gateway for its own address.
         namespace: That of the client, and of names without one.
 
     Raises:
@@ -175,13 +175,12 @@ def trace_route(
     if not path.startswith("/"):
         raise SettingError(f"the path {path!r} does not begin with /", next_step=f'Write "/{path}".')
     client = find(ends[0], namespace)
-    gateway = client.namespace == NAMESPACE and client.workload in GATEWAYS.values()
     given = {name.lower(): value for name, value in (headers or {}).items()}
     host = host or given.pop("host", "")
-    trace = _Tracer(f"{client.workload} → {ends[1]}", client, gateway=gateway)
-    if gateway:
+    trace = _Tracer(f"{client.workload} → {ends[1]}", client, gateway=client.gateway)
+    if client.gateway:
         number, tls = _gateway_port(client, port or 80)
-        authority = host or _own_address()
+        authority = host or _own_address(client)
         connection = Connection(client.ip, number, tls, ("h2", "http/1.1") if tls else (), _name_of(authority))
         wanted = resolve(ends[1], namespace, None)
     else:
@@ -193,9 +192,10 @@ def trace_route(
     return trace.follow(connection, request, wanted)
 
 
-def _own_address() -> str:
-    found = ingress(show=False)
-    return found.url.removeprefix("http://")
+def _own_address(gateway: Proxy) -> str:
+    if gateway.namespace != NAMESPACE or gateway.workload not in GATEWAYS.values():
+        return f"{gateway.workload}.{gateway.namespace}"
+    return ingress(show=False).url.removeprefix("http://")
 
 
 def _name_of(authority: str) -> str:

@@ -62,6 +62,13 @@ NAMESPACE = thing("Namespace", "", "istio-system", "u-ns", **MARKED)
 CRD = thing("CustomResourceDefinition", "", "gateways.networking.istio.io", "u-gw", defines="Gateway", **MARKED)
 GATEWAY = thing("Gateway", "team", "theirs", "u-9", api_version="networking.istio.io/v1")
 OTHERS_GATEWAY = thing("Gateway", "team", "theirs", "u-9", api_version="gateway.networking.k8s.io/v1")
+CLASSES = thing(
+    "CustomResourceDefinition", "", "gatewayclasses.gateway.networking.k8s.io", "u-gw", defines="GatewayClass", **MARKED
+)
+CLASS, OTHERS_CLASS = (
+    thing("GatewayClass", "", name, f"u-{name}", api_version="gateway.networking.k8s.io/v1")
+    for name in ("istio", "nginx")
+)
 SYSTEM = (
     thing("ServiceAccount", "istio-system", "default", "u-1"),
     thing("ConfigMap", "istio-system", "kube-root-ca.crt", "u-2"),
@@ -78,6 +85,8 @@ CITADELS = thing("Secret", "team", "istio.default", "u-4", type="istio.io/key-an
         pytest.param([CRD], ["gateways.networking.istio.io"], [], id="a kind that nobody uses"),
         pytest.param([CRD, GATEWAY], [], ["gateways.networking.istio.io"], id="a kind that they use"),
         pytest.param([CRD, OTHERS_GATEWAY], ["gateways.networking.istio.io"], [], id="another group's kind"),
+        pytest.param([CLASSES, CLASS], ["istio", CLASSES.name], [], id="a kind of which a component made one"),
+        pytest.param([CLASSES, OTHERS_CLASS], [], [CLASSES.name], id="a kind of which they have one"),
         pytest.param([CITADELS], ["istio.default"], [], id="made by a component"),
         pytest.param([thing("Secret", "team", "istio.default", "u-4", type="Opaque")], [], [], id="of that name only"),
         pytest.param([thing("Namespace", "", "bookinfo", "u-5", run="run-1", labels_before='{"a": [null, "b"]}')],

@@ -78,6 +78,21 @@ def test_the_samples_gateway_is_programmed_and_serves(gateway: Shop) -> None:
     assert gateway.status() == 200, "the ingress gateway goes on"
 
 
+def test_the_way_through_it_is_foretold(gateway: Shop) -> None:
+    kubectl = gateway.sandbox.kubectl
+    kubectl("wait", "-n", "bookinfo", "--for=condition=Available", f"deployment/{OWN}", "--timeout=240s")
+
+    def foretold(path: str) -> istio.Trace:
+        return istio.trace_route(f"{OWN} → productpage", path)
+
+    wait_until(lambda: foretold("/productpage").branches, PATIENCE, "the route to arrive")
+    (branch,) = foretold("/productpage").branches
+    assert (branch.workloads, branch.tls, branch.answer) == (("productpage-v1",), "mutual TLS", None)
+    refused = foretold("/nothing")
+    assert (refused.branches, refused.flag) == ((), "NR")
+    assert refused.request.authority == f"{OWN}.bookinfo"
+
+
 def test_httpbin_is_served_by_a_gateway_of_its_own(gateway: Shop) -> None:
     kubectl = gateway.sandbox.kubectl
     samples = istio.release("1.30.3").samples / "httpbin"

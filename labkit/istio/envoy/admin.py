@@ -27,6 +27,9 @@ _PORT = 15000
 _PATIENCE = 15.0
 """Seconds without a byte of an answer."""
 
+_OF_GATEWAY = "gateway.networking.k8s.io/gateway-name"
+"""Label of the pods that Istio makes for a Gateway of the Gateway API."""
+
 _KINDS = ("deploy", "deployment", "pod", "statefulset", "daemonset", "svc", "service")
 
 
@@ -44,6 +47,7 @@ class Proxy:
         uid: The pod's.
         ports: Its containers' ports by name.
         twins: How many other pods of this workload run with a proxy.
+        gateway: Whether it is a gateway, and no sidecar: what comes from outside comes to it.
     """
 
     namespace: str
@@ -55,6 +59,7 @@ class Proxy:
     uid: str
     ports: tuple[tuple[str, int], ...] = ()
     twins: int = 0
+    gateway: bool = False
 
     @property
     def identity(self) -> str:
@@ -81,18 +86,19 @@ def running(pod: Obj) -> bool:
 
 def of_pod(pod: Obj, twins: int = 0) -> Proxy:
     """The proxy of a pod."""
-    meta, spec = pod["metadata"], pod["spec"]
+    meta, spec, workload = pod["metadata"], pod["spec"], workload_of(pod)
     ports = [port for one in spec["containers"] for port in one.get("ports") or []]
     return Proxy(
         meta["namespace"],
         meta["name"],
-        workload_of(pod),
+        workload,
         _labels(pod).get("app", ""),
         pod.get("status", {}).get("podIP", ""),
         spec.get("serviceAccountName") or "default",
         meta.get("uid", ""),
         tuple((port.get("name", ""), int(port["containerPort"])) for port in ports),
         twins,
+        _OF_GATEWAY in _labels(pod) or (meta["namespace"] == NAMESPACE and workload in GATEWAYS.values()),
     )
 
 
