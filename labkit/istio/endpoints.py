@@ -28,8 +28,8 @@ def endpoints(workload: str, host: str, *, namespace: str = "bookinfo") -> pd.Da
 
     Returns:
         One row an endpoint (index "endpoint": its pod's name, or its address where no pod has that), in the order of
-        their names. Columns: requests (int64), errors (int64, of them: 5xx and those without an answer), ejected
-        (bool: left out by outlier detection); none where the Envoy knows of no such Service.
+        their names. Columns: requests (int64, tries that have ended), errors (int64, of them: 5xx and those without an
+        answer), ejected (bool: left out by outlier detection); no row where the Envoy knows of no such Service.
 
     Raises:
         SettingError: There is no such workload; says which there are.
@@ -52,7 +52,9 @@ def endpoints(workload: str, host: str, *, namespace: str = "bookinfo") -> pd.Da
             counted = {stat.get("name"): int(stat.get("value", 0)) for stat in end.get("stats") or []}
             left_out = bool((end.get("health_status") or {}).get("failed_outlier_check"))
             name = pods.get(where.rpartition(":")[0], where)
-            rows.append((name, counted.get("rq_total", 0), counted.get("rq_error", 0), left_out))
+            # Envoy's own total leaves out what found no connection.
+            errors = counted.get("rq_error", 0)
+            rows.append((name, counted.get("rq_success", 0) + errors, errors, left_out))
     frame = pd.DataFrame(rows, columns=["endpoint", "requests", "errors", "ejected"])
     types = {"endpoint": "str", "requests": "int64", "errors": "int64", "ejected": "bool"}
     found = frame.astype(types).groupby("endpoint", sort=True)

@@ -79,14 +79,18 @@ spec:
     metadata: {labels: {app: ratings, version: NAME}}
     spec:
       serviceAccountName: bookinfo-ratings
-      containers: [{name: ratings, image: 'docker.io/istio/examples-bookinfo-ratings-v1:1.20.3', COMMAND}]
+      containers:
+      - image: docker.io/istio/examples-bookinfo-ratings-v1:1.20.3
+        name: ratings
+        ports: [{containerPort: 9080}]
+        command: COMMAND
 """
 
 
 def _start(spare: int, broken: int, *more: str) -> tuple[str, ...]:
     """Further pods of the Service `ratings`; in the broken ones the program does not run, so that nobody answers."""
-    sleeps = "command: [sleep, infinity]"
-    pods = (_PODS.replace("NAME", _SPARE), spare, ""), (_PODS.replace("NAME", _BROKEN), broken, sleeps)
+    sleeps = "[sleep, infinity]"
+    pods = (_PODS.replace("NAME", _SPARE), spare, "[]"), (_PODS.replace("NAME", _BROKEN), broken, sleeps)
     return (*(one.replace("REPLICAS", str(n)).replace("COMMAND", command) for one, n, command in pods), _DOORS, *more)
 
 
