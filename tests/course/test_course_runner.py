@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -90,6 +91,10 @@ def test_a_run_with_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "Plotly.newPlot" in page
     assert 'src="http' not in page, "the page needs nothing from elsewhere"
     assert "An Exception was encountered" not in page
+    style = (REPOSITORY / "labkit" / "display.css").read_text()
+    wanted = set(re.findall(r"var\((--jp-[\w-]+)\)", style))
+    assert wanted, "figures take colours of JupyterLab's"
+    assert wanted <= set(re.findall(r"(--jp-[\w-]+):", page)), "which the page has to have itself"
 
     suite = ET.parse(out / "junit.xml").getroot()
     assert {k: suite.get(k) for k in ("tests", "failures", "skipped")} == {
