@@ -51,13 +51,16 @@ class Response:
             ) from None
 
 
-def fetch(url: str, *, headers: Mapping[str, str] | None = None, timeout: float = 15.0) -> Response:
-    """GET `url` over a connection of its own.
+def fetch(
+    url: str, *, headers: Mapping[str, str] | None = None, timeout: float = 15.0, post: str | None = None
+) -> Response:
+    """GET `url` over a connection of its own, or POST something there.
 
     Args:
         url: http://HOST:PORT/PATH.
         headers: Further header fields; "Host" replaces the URL's.
         timeout: Seconds without a byte.
+        post: What to POST; None for a GET.
 
     Raises:
         NoTargetError: Choosing a cluster has failed: the address may be the one of a cluster that was chosen before.
@@ -71,7 +74,7 @@ def fetch(url: str, *, headers: Mapping[str, str] | None = None, timeout: float 
         raise ClusterError(f"{url!r} is no http:// address", next_step="Give it as http://HOST:PORT/PATH.")
     begun = time.perf_counter()
     try:
-        answer = send(url, headers=headers, timeout=timeout)
+        answer = send(url, "GET" if post is None else "POST", headers, post, timeout=timeout)
     except OSError as error:
         why = str(error) or type(error).__name__
         raise ClusterError(

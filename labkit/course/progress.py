@@ -29,6 +29,7 @@ LESSONS = {
     "08-routing": "Routing by request",
     "09-shifting": "Shifting and mirroring",
     "10-resilience": "Faults, timeouts, retries",
+    "11-load-balancing": "Load balancing, circuit breaking",
     "13-identity": "Identity and mutual TLS",
     "14-who-may": "Who may do what",
     "15-gateway-tls": "TLS at the gateway",

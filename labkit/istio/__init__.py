@@ -4,6 +4,7 @@
 from labkit.istio.analyze import Finding
 from labkit.istio.claims import check_unclaimed, claimed, keys_in, manifest_keys, plan, uninstall
 from labkit.istio.diagnose import Diagnosis, diagnose
+from labkit.istio.endpoints import endpoints
 from labkit.istio.gateway_api import install_gateway_api, uninstall_gateway_api
 from labkit.istio.ingress import Ingress, ingress
 from labkit.istio.inside import Inside, inside
@@ -26,6 +27,7 @@ __all__ = [
     "claimed",
     "diagnose",
     "download",
+    "endpoints",
     "facts",
     "ingress",
     "inside",

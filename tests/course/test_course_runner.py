@@ -95,6 +95,10 @@ def test_a_run_with_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert {name for name in colours if f"{name}: #" not in page} == set(), "figures take colours that are not there"
     assert "--jp-layout-color2" in colours
     assert "An Exception was encountered" not in page
+    style = (REPOSITORY / "labkit" / "display.css").read_text()
+    wanted = set(re.findall(r"var\((--jp-[\w-]+)\)", style))
+    assert wanted, "figures take colours of JupyterLab's"
+    assert wanted <= set(re.findall(r"(--jp-[\w-]+):", page)), "which the page has to have itself"
 
     suite = ET.parse(out / "junit.xml").getroot()
     assert {k: suite.get(k) for k in ("tests", "failures", "skipped")} == {

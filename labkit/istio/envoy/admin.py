@@ -203,7 +203,8 @@ class Admin:
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._connections.close()
-        self._forward.close()
+        # Its port is closed at once; to wait until its thread has noticed would cost each look half a second.
+        self._forward.end()
 
     def bytes(self, page: str) -> bytes:
         """A page, as it comes.
