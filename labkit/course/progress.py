@@ -30,6 +30,7 @@ LESSONS = {
     "09-shifting": "Shifting and mirroring",
     "10-resilience": "Faults, timeouts, retries",
     "11-load-balancing": "Load balancing, circuit breaking",
+    "12-egress": "The way out",
     "13-identity": "Identity and mutual TLS",
     "14-who-may": "Who may do what",
     "15-gateway-tls": "TLS at the gateway",

@@ -225,10 +225,14 @@ def _resolved(snapshot: Snapshot, service: Service, port: Port) -> Iterable[Endp
     """
     for endpoint in service.endpoints.get(port.number, ()):
         inside = None if is_ip(endpoint.address) else snapshot.by_host.get(endpoint.address.rstrip("."))
-        if inside is None or not inside.kubernetes or inside.host == service.host:
+        # A ServiceEntry may have a Service's own name, where that one is not told of.
+        if inside is None or not inside.kubernetes or (inside.host == service.host and service.kubernetes):
             yield endpoint
-        else:
+        elif service.kubernetes:
             yield from inside.endpoints.get(endpoint.port, ())
+        else:
+            # Of what a name leads to a proxy knows the address, and nothing else.
+            yield from (Endpoint(one.address, one.port) for one in inside.endpoints.get(endpoint.port, ()))
 
 
 def _locality_endpoints(snapshot: Snapshot, group: Group, *, raw: bool) -> Json:
@@ -288,15 +292,12 @@ def standing(snapshot: Snapshot, scope: Scope) -> dict[str, Json]:
     limits = {"thresholds": [{"max_connections": policies.NO_LIMIT, "max_requests": policies.NO_LIMIT}]}
     connect_timeout = duration(snapshot.mesh.connect_timeout)
     common: Json = {"connect_timeout": connect_timeout, "circuit_breakers": limits, "lb_policy": "CLUSTER_PROVIDED"}
+    passing, refusing = (_outside(name, legacy=snapshot.legacy) for name in (PASSTHROUGH, BLACK_HOLE))
     forward = extension(*_FORWARD_PROXY, dns_cache_config=DNS_CACHE)
     found = {
-        PASSTHROUGH: typed(_CLUSTER, name=PASSTHROUGH, type="ORIGINAL_DST", metadata=_outside(PASSTHROUGH), **common),
-        HTTP_PROXY_PASSTHROUGH: typed(
-            _CLUSTER, name=HTTP_PROXY_PASSTHROUGH, cluster_type=forward, metadata=_outside(PASSTHROUGH), **common
-        ),
-        BLACK_HOLE: typed(
-            _CLUSTER, name=BLACK_HOLE, type="STATIC", connect_timeout=connect_timeout, metadata=_outside(BLACK_HOLE)
-        ),
+        PASSTHROUGH: typed(_CLUSTER, name=PASSTHROUGH, type="ORIGINAL_DST", **passing, **common),
+        HTTP_PROXY_PASSTHROUGH: typed(_CLUSTER, name=HTTP_PROXY_PASSTHROUGH, cluster_type=forward, **passing, **common),
+        BLACK_HOLE: typed(_CLUSTER, name=BLACK_HOLE, type="STATIC", connect_timeout=connect_timeout, **refusing),
     }
     for number, (real, _) in scope.shifted.items():
         name = passthrough_name(number)
@@ -309,9 +310,9 @@ def standing(snapshot: Snapshot, scope: Scope) -> dict[str, Json]:
     return found
 
 
-def _outside(name: str) -> Json:
-    """What telemetry says of a destination that is no Service."""
-    return {"filter_metadata": {"istio": {"service_name": name}}}
+def _outside(name: str, *, legacy: bool) -> Json:
+    """What telemetry says of a destination that is no Service: in Istio 1.2, nothing."""
+    return {} if legacy else {"metadata": {"filter_metadata": {"istio": {"service_name": name}}}}
 
 
 def inbound_cluster(name: str, local: str, port: int, protocol: str) -> Json:

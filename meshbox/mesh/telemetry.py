@@ -70,23 +70,25 @@ class Reporting:
 
 
 @functools.cache
-def _format(operator: str, *, legacy: bool) -> str:
-    """The value of one of Envoy's log operators, "unknown" where it has none.
+def _format(operator: str, *, legacy: bool, otherwise: str = "") -> str:
+    """The value of one of Envoy's log operators, else of another one, "unknown" where none has any.
 
     In Istio 1.2 Mixer makes "unknown" of the "-" that Envoy writes for nothing. In Istio 1.30 nobody stands between a
     proxy and Prometheus, and Envoy itself has to choose: that makes a sidecar's listeners half as long again.
     """
     if legacy:
         return f"%{operator}%"
-    command, _, parameter = operator.rstrip(")").partition("(")
-    asked: list[Json] = [{"command": command, **({"param": parameter} if parameter else {})}]
+    asked: list[Json] = []
+    for one in filter(None, (operator, otherwise)):
+        command, _, parameter = one.rstrip(")").partition("(")
+        asked.append({"command": command, **({"param": parameter} if parameter else {})})
     # An operator with a constant value; proxies are started with this variable.
     asked.append({"command": "ENVIRONMENT", "param": UNKNOWN_VARIABLE})
     return f"%COALESCE({json.dumps({'operators': asked}, separators=(',', ':'))})%"
 
 
-def _known(name: str, operator: str, *, legacy: bool) -> Json:
-    return {"name": name, "value_format": _format(operator, legacy=legacy)}
+def _known(name: str, operator: str, *, legacy: bool, otherwise: str = "") -> Json:
+    return {"name": name, "value_format": _format(operator, legacy=legacy, otherwise=otherwise)}
 
 
 def _literal(name: str, value: str) -> Json:
@@ -152,8 +154,15 @@ def _destination_of_host(*, legacy: bool) -> list[Json]:
     return [
         *tags,
         _known("destination_principal", "UPSTREAM_PEER_URI_SAN", legacy=legacy),
-        _known("destination_service", "METADATA(CLUSTER:istio:service)", legacy=legacy),
-        _known("destination_service_name", "METADATA(CLUSTER:istio:service_name)", legacy=legacy),
+        # Of what is no host of the mesh today's release tells the name that was asked for, and what became of it; a
+        # request that is refused gets to no cluster, its route has that word.
+        _known("destination_service", "METADATA(CLUSTER:istio:service)", legacy=legacy, otherwise="REQ(:AUTHORITY)"),
+        _known(
+            "destination_service_name",
+            "METADATA(CLUSTER:istio:service_name)",
+            legacy=legacy,
+            otherwise="METADATA(ROUTE:istio:service_name)",
+        ),
         _known("destination_service_namespace", "METADATA(CLUSTER:istio:service_namespace)", legacy=legacy),
     ]
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from labkit.ground.hosts import DOMAIN, names_of_service
 from labkit.ground.routing import MESH, VirtualService, most_specific
 from meshbox.mesh.clusters import BLACK_HOLE_TUNNEL, HTTP_PROXY_PASSTHROUGH, outbound_name, passthrough_name
-from meshbox.mesh.envoy import PASSTHROUGH, Json
+from meshbox.mesh.envoy import BLACK_HOLE, PASSTHROUGH, Json
 from meshbox.mesh.http_routes import Site, default_route, destination, http_routes
 from meshbox.mesh.model import Port, Service
 from meshbox.mesh.original import meant
@@ -214,7 +214,14 @@ def _forms(domain: str, number: int) -> list[str]:
 
 def _unknown(scope: Scope, cluster: str, filters: Json | None = None) -> Json:
     if scope.registry_only:
-        route: Json = {"name": "block_all", "match": {"prefix": "/"}, "direct_response": {"status": 502}}
+        # Telemetry finds the word here, as there is no cluster.
+        told = {"filter_metadata": {"istio": {"service_name": BLACK_HOLE}}}
+        route: Json = {
+            "name": "block_all",
+            "match": {"prefix": "/"},
+            "direct_response": {"status": 502},
+            "metadata": told,
+        }
         return {"name": "block_all", "domains": ["*"], "routes": [route]}
     return {
         "name": "allow_any",

@@ -39,6 +39,12 @@ def test_every_proxy_can_pass_on_and_refuse() -> None:
     assert found["BlackHoleCluster"] == {**common, "name": "BlackHoleCluster", "type": "STATIC", "metadata": nowhere}
 
 
+def test_the_old_release_says_nothing_of_what_it_passes_on() -> None:
+    found = clusters(legacy=True)
+    assert "metadata" not in found["PassthroughCluster"]
+    assert "metadata" not in found["BlackHoleCluster"]
+
+
 def test_the_old_release_names_what_comes_in_after_the_service_or_as_management() -> None:
     own = pod("own-v1", "127.99.64.60", ports=(7000, 7001), app="own")
     served = service("own", ports=[{"name": "http-own", "port": 80, "targetPort": 7000}])

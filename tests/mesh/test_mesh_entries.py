@@ -181,6 +181,20 @@ def test_how_a_name_is_resolved(resolution: str, kind: str) -> None:
     assert originated(service_entries=[entry(resolution=resolution)])["type"] == kind
 
 
+def test_a_name_that_is_a_services_own_leads_to_its_pods() -> None:
+    far = pod("far-1", "127.99.64.60", namespace="library", ports=(8080,), app="far")
+    ports = [{"name": "http", "port": 80, "targetPort": 8080}]
+    hidden = service("far", namespace="library", ports=ports)
+    hidden["metadata"]["annotations"] = {"networking.istio.io/exportTo": "."}
+    host = "far.library.svc.cluster.local"
+    known = entry(host=host, resolution="DNS")
+    cluster = clusters(pods=[far], services=[hidden], service_entries=[known])[f"outbound|80||{host}"]
+    assert addresses(cluster) == [("127.99.64.60", 8080)]
+    # A proxy knows no more of it than the address.
+    (group,) = cluster["load_assignment"]["endpoints"]
+    assert "metadata" not in group["lb_endpoints"][0]
+
+
 def test_a_wildcard_is_resolved_by_each_requests_own_name() -> None:
     ports = [HTTP, {"number": 443, "name": "tls", "protocol": "TLS"}]
     wild = entry(*ports, host="*.wild.test", resolution="DYNAMIC_DNS")

@@ -188,7 +188,12 @@ def test_unknown_hosts_pass_or_are_refused_as_the_mesh_says() -> None:
     }
     for table in ("9080", "http_proxy"):
         closed = hosts(table, mesh="outboundTrafficPolicy: {mode: REGISTRY_ONLY}")
-        blocked = {"name": "block_all", "match": {"prefix": "/"}, "direct_response": {"status": 502}}
+        blocked = {
+            "name": "block_all",
+            "match": {"prefix": "/"},
+            "direct_response": {"status": 502},
+            "metadata": {"filter_metadata": {"istio": {"service_name": "BlackHoleCluster"}}},
+        }
         *tunnel, last = closed["block_all"].pop("routes")
         assert closed["block_all"] == {"name": "block_all", "domains": ["*"]}
         assert last == blocked

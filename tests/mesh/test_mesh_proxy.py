@@ -339,3 +339,19 @@ def draining(shop: Bookshop, obj: dict):  # type: ignore[no-untyped-def,type-arg
     drain = launch(image, context).drain
     assert drain is not None
     return drain
+
+
+async def test_what_is_no_host_of_the_mesh_is_counted_in_the_releases_words(shop: Bookshop) -> None:
+    refused = {"egress": [{"hosts": ["./*"]}], "outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"}}
+    asked = {"host": "10.9.9.9", "port": 80, "headers": {"host": "casino.test"}}
+    async with shop.rules(("Sidecar", "closed", refused)):
+        assert (await shop.get(**asked)).status == 502
+
+        async def counted() -> bool:
+            return bool(labels_of(await stats(shop, "client"), "requests_total", response_code="502"))
+
+        await shop.until(counted, "the client's side has counted")
+        (seen,) = labels_of(await stats(shop, "client"), "requests_total", response_code="502")
+    names = seen["destination_service"], seen["destination_service_name"], seen["destination_workload"]
+    old = ("unknown", "unknown", "unknown")
+    assert names == (old if shop.settings.legacy else ("casino.test", "BlackHoleCluster", "unknown"))

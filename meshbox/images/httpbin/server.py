@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from labkit.ground.web import App, Request, Response, serve
 from meshbox.images.httpbin.answers import answer
+from meshbox.images.httpbin.secure import serve_securely
 
 __all__ = ["main", "main_go"]
 
@@ -30,7 +31,10 @@ def main() -> int:
 
 
 def main_go() -> int:
-    """The Go edition: port 8080, or what -port or $PORT says; it shows every value as a list."""
+    """The Go edition: port 8080, or what -port or $PORT says; it shows every value as a list.
+
+    With a certificate it speaks HTTPS there, and nothing else.
+    """
     text = os.environ.get("PORT", "8080")
     for flag, value in zip(sys.argv, sys.argv[1:], strict=False):
         if flag in ("-port", "--port"):
@@ -39,7 +43,11 @@ def main_go() -> int:
         print(f"invalid port {text!r}", file=sys.stderr)
         return 1
     print(f"go-httpbin on port {text}", flush=True)
-    return serve({int(text): _logged(functools.partial(answer, lists=True), _structured_line)})
+    app = _logged(functools.partial(answer, lists=True), _structured_line)
+    certificate, key = (os.environ.get(name, "") for name in ("HTTPS_CERT_FILE", "HTTPS_KEY_FILE"))
+    if certificate and key:
+        return serve_securely(int(text), app, certificate, key)
+    return serve({int(text): app})
 
 
 def _logged(app: App, line: Callable[[Request, Response, float], str]) -> App:
