@@ -28,6 +28,7 @@ LESSONS = {
     "08-routing": "Routing by request",
     "09-shifting": "Shifting and mirroring",
     "10-resilience": "Faults, timeouts, retries",
+    "12-egress": "The way out",
     "13-identity": "Identity and mutual TLS",
     "14-who-may": "Who may do what",
     "99-clean-up": "Clean up",
