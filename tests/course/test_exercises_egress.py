@@ -86,8 +86,8 @@ def test_what_is_no_deadline(lesson: Lesson) -> None:
     policy = f"{{host: {WEATHER}, trafficPolicy: {{connectionPool: {connection}}}}}"
     apply(rule("DestinationRule", "weather", policy), show=False)
     told(played, "who waits for a slow page is told 504: 1 × 200", "about the connection only")
-    apply(route(WEATHER, ", timeout: 3s"), show=False)
-    told(played, "within 2 s: 2 × 504, after 3.", "The task says one second")
+    apply(route(WEATHER, ", timeout: 2.5s"), show=False)
+    told(played, "within 2 s: 2 × 504, after 2.", "The task says one second")
 
 
 def test_the_patience_of_a_single_try_is_a_deadline_too(lesson: Lesson) -> None:
@@ -117,7 +117,7 @@ def test_the_solution_is_right_also_after_a_half_done_attempt(lesson: Lesson, na
     played = begun(lesson, name)
     attempt = {
         "only-the-weather": entry(WEATHER, CASINO),
-        "deadline-outside": route(WEATHER, ", timeout: 3s"),
+        "deadline-outside": route(WEATHER, ", timeout: 2.5s"),
         "one-way-out": route(WEATHER),
     }
     apply(attempt[name], show=False)

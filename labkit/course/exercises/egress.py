@@ -21,7 +21,7 @@ __all__ = ["EXERCISES"]
 _REQUESTS = 30
 """That many that all go one way: with a share of one half once in 10⁹ looks."""
 
-_DELAY = 4
+_DELAY = 3
 _PATIENCE = 2.0
 """Seconds that the slow page takes, and that a learner's answer may."""
 

@@ -26,7 +26,7 @@ WEATHER, CASINO, BANK = (f"{name}.{NAMESPACE}.svc.cluster.local" for name in ("w
 
 _PAGES = {"weather": f"http://{WEATHER}/get", "casino": f"http://{CASINO}/get", "bank": f"https://{BANK}/get"}
 
-_LONGEST = 6
+_LONGEST = 5
 """Seconds that one call may take."""
 
 _CUT = dict.fromkeys(("35", "52", "56"), "cut")
