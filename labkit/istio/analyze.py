@@ -105,7 +105,7 @@ class _Known:
             for gateway in item["spec"].get("gateways") or []:
                 reference = gateway_key(gateway, there)
                 if reference != MESH and reference not in self.gateway_names:
-                    step = f"kubectl get gateways -n {reference.split('/')[0]}"
+                    step = f"kubectl get gateways.networking.istio.io -n {reference.split('/')[0]}"
                     yield there, _missing(where, "gateway", gateway, step)
             for one in unused(item["spec"]):
                 # Istio's own words and levels: a rule that nobody reaches is worse than a match that says nothing new.
