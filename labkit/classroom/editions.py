@@ -53,7 +53,7 @@ def export(edition: str, release: str, out: Path, played: Path) -> list[Path]:
     if lacking:
         raise NotebookError(
             f"{source} has no {lacking[0]}.ipynb" + (f", nor {len(lacking) - 1} others" if len(lacking) > 1 else ""),
-            next_step=f"`labkit run --release {release} --out {played}` plays them, in three minutes.",
+            next_step=f"`labkit run --release {release} --out {played}` plays them, in five minutes.",
         )
     if out.exists():
         shutil.rmtree(out)
