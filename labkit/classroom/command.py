@@ -42,7 +42,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 
     help = "the course in another shape: without solutions, with them and what to say, or as pages to read"
     export = commands.add_parser("export", help=help, description=help)
-    export.add_argument("--edition", required=True, metavar="NAME", help="student, instructor or book")
+    export.add_argument("--edition", required=True, metavar="NAME", help="student, instructor, book or cheat-sheet")
     export.add_argument("--release", default=config.DEFAULT_RELEASE, metavar="RELEASE", help=f"Istio {releases}")
     export.add_argument("--out", type=Path, metavar="DIR", help="where to (default: build/EDITION)")
     export.add_argument(

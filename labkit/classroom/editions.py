@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from labkit.classroom.reference import glossary, learned
 from labkit.course.folder import notebooks
 from labkit.course.pages import Pages, plotly_script, style
-from labkit.course.progress import LESSONS, lessons
+from labkit.course.progress import CLEAN_UP, LESSONS, lessons
 from labkit.ground.errors import NotebookError, SettingError
 from labkit.lab.start import START, minutes
 
@@ -114,7 +115,8 @@ def _book(source: Path, release: str, out: Path) -> list[Path]:
         for number, name in ((name.partition("-")[0], name) for name in names)
     ]
     words = "Each lesson as it was played, with what came out. To play it yourself: <code>labkit lab</code>."
-    _page(out / "index.html", title, f"<h1>{title}</h1><p>{words}</p><table>{''.join(rows)}</table>", figures=False)
+    words += ' <a href="cheat-sheet.html">On a page</a> · <a href="glossary.html">Glossary</a>'
+    _page(out / "index.html", title, f"<h1>{title}</h1><p>{words}</p><table>{''.join(rows)}</table>")
     for number, name in enumerate(names):
         pages = Pages()
         body = _LINK.sub(_to_page(names), pages.body(source / f"{name}.ipynb"))
@@ -123,7 +125,43 @@ def _book(source: Path, release: str, out: Path) -> list[Path]:
         way = f'<nav aria-label="Lessons">{before}<a href="index.html">{title}</a>{after}</nav>'
         about = f"{lessons(release)[name]} · {title}"
         _page(out / f"{name}.html", about, f"{way}<main>{body}</main>{way}", figures=pages.figures)
-    return [out / "index.html", *(out / f"{name}.html" for name in names)]
+    further = _reference(source, names, out, way=f'<nav aria-label="Lessons"><a href="index.html">{title}</a></nav>')
+    return [out / "index.html", *(out / f"{name}.html" for name in names), *further]
+
+
+def _cheat_sheet(source: Path, release: str, out: Path) -> list[Path]:
+    """What the lessons say was learned, on one page, and what they say their terms are, on another."""
+    return _reference(source, list(lessons(release)), out)
+
+
+def _reference(source: Path, names: Sequence[str], out: Path, *, way: str = "") -> list[Path]:
+    """Both pages; with a way back to a book they lead to its lessons."""
+    from nbconvert.filters import markdown2html
+
+    def named(name: str) -> str:
+        words = f"{name.partition('-')[0]} {html.escape(LESSONS[name])}"
+        return f'<a href="{name}.html">{words}</a>' if way else words
+
+    parts = [
+        f"<section><h2>{named(name)}</h2><ul>"
+        + "".join(f"<li>{_inline(markdown2html(point))}</li>" for point in learned(source, name))
+        + "</ul></section>"
+        for name in names
+        if name != CLEAN_UP
+    ]
+    sheet, terms = out / "cheat-sheet.html", out / "glossary.html"
+    _page(sheet, "Istio on a page", f'{way}<h1>Istio on a page</h1><div class="sheet">{"".join(parts)}</div>{way}')
+    rows = [
+        f'<dt id="{html.escape(one.name, quote=True).replace(" ", "-")}">{html.escape(one.name)}</dt>'
+        f"<dd>{_inline(markdown2html(one.said))} <small>{named(one.lesson)}</small></dd>"
+        for one in glossary(source, names)
+    ]
+    _page(terms, "Glossary", f"{way}<h1>Glossary</h1><dl>{''.join(rows)}</dl>{way}")
+    return [sheet, terms]
+
+
+def _inline(markup: str) -> str:
+    return markup.strip().removeprefix("<p>").removesuffix("</p>")
 
 
 def _to_page(names: Sequence[str]) -> Callable[[re.Match[str]], str]:
@@ -132,7 +170,7 @@ def _to_page(names: Sequence[str]) -> Callable[[re.Match[str]], str]:
     return lambda link: f'<a href="{pages[link[1]]}">{link[2]}</a>' if link[1] in pages else link[2]
 
 
-def _page(path: Path, title: str, body: str, *, figures: bool) -> None:
+def _page(path: Path, title: str, body: str, *, figures: bool = False) -> None:
     script = '<script src="plotly.js"></script>' if figures else ""
     path.write_text(
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport"'
@@ -148,5 +186,5 @@ def speaker_notes() -> dict[str, str]:
     return {name: text.strip() for name, text in zip(parts[1::2], parts[2::2], strict=True)}
 
 
-EDITIONS = {"student": _student, "instructor": _instructor, "book": _book}
+EDITIONS = {"student": _student, "instructor": _instructor, "book": _book, "cheat-sheet": _cheat_sheet}
 """The editions, and what writes each."""

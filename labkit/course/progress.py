@@ -15,7 +15,7 @@ from labkit import cluster, display
 from labkit.course import telling
 from labkit.ground import files
 
-__all__ = ["LESSONS", "ONLY", "Progress", "Ticks", "lessons"]
+__all__ = ["CLEAN_UP", "LESSONS", "ONLY", "Progress", "Ticks", "lessons"]
 
 LESSONS = {
     "00-kubernetes": "An empty Kubernetes",
@@ -38,6 +38,9 @@ LESSONS = {
     "99-clean-up": "Clean up",
 }
 """The course: notebooks in their order, with their titles."""
+
+CLEAN_UP = "99-clean-up"
+"""The lesson that takes everything away again."""
 
 ONLY = {"14-who-may": ("1.30.3",), "15-gateway-tls": ("1.30.3",), "16-gateway-api": ("1.30.3",)}
 """Lessons on what not every release has, with the releases that have it."""

@@ -22,7 +22,7 @@ from labkit import display, sandbox
 from labkit.cluster import Target
 from labkit.course.folder import notebooks as delivered
 from labkit.course.kernels import ARGUMENTS, Ahead
-from labkit.course.progress import LESSONS, lessons
+from labkit.course.progress import CLEAN_UP, LESSONS, lessons
 from labkit.course.report import write_junit, write_report
 from labkit.course.result import Result
 from labkit.course.targets import SANDBOX
@@ -34,8 +34,6 @@ __all__ = ["Result", "course_notebooks", "main", "play", "run"]
 
 CELL_TIMEOUT = 600
 """Seconds that one cell may take: a real cluster pulls images for minutes."""
-
-CLEAN_UP = "99-clean-up"
 
 
 def course_notebooks(release: str = config.DEFAULT_RELEASE) -> list[Path]:

@@ -10,7 +10,7 @@ from typing import Any
 import nbformat
 import pytest
 
-from labkit.classroom import editions
+from labkit.classroom import editions, reference
 from labkit.cli import main
 from labkit.course import LESSONS, lessons
 from labkit.course.exercise import of_lesson
@@ -31,6 +31,7 @@ def solutions(path: Path) -> list[dict[str, Any]]:
     return [cell for cell in cells(path) if "solution" in cell["metadata"].get("tags", [])]
 
 
+@pytest.mark.long
 def test_learners_get_no_solutions(tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert main(["course", "export", "--edition", "student", "--out", str(out)]) == 0
@@ -44,6 +45,7 @@ def test_learners_get_no_solutions(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.long
 def test_the_instructor_sees_solutions_and_what_to_say(tmp_path: Path) -> None:
     editions.export("instructor", "1.30.3", tmp_path / "out", tmp_path)
     for name in LESSONS:
@@ -77,12 +79,13 @@ def played(folder: Path, release: str) -> Path:
     return folder
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("release", ["1.2.2", "1.30.3"])
 def test_the_book_reads_without_running_anything(tmp_path: Path, release: str) -> None:
     out = tmp_path / "book"
-    index, *pages = editions.export("book", release, out, played(tmp_path / "played", release))
+    index, *pages, sheet, terms = editions.export("book", release, out, played(tmp_path / "played", release))
     text = index.read_text()
-    assert re.findall(r'<a href="([\w-]+)\.html">', text) == list(lessons(release))
+    assert re.findall(r'<td><a href="([\w-]+)\.html">', text) == list(lessons(release))
     assert "25 minutes" in text
     for path, name in zip(pages, lessons(release), strict=True):
         text = path.read_text()
@@ -91,9 +94,39 @@ def test_the_book_reads_without_running_anything(tmp_path: Path, release: str) -
         assert not re.search(r'href="\d\d-[a-z-]+\.ipynb"', text)
         assert not re.search(r'<(?:script|img|link)[^>]+(?:src|href)="(?:https?:)?//', text), "nothing from elsewhere"
         assert ("Plotly.newPlot" in text) == ('src="plotly.js"' in text) == (name == "04-prometheus")
+    pages += [sheet, terms]
     linked = {one for path in [index, *pages] for one in re.findall(r'href="([\w-]+\.html)"', path.read_text())}
     assert linked == {path.name for path in [index, *pages]}
     assert len((out / "plotly.js").read_text()) > 1_000_000
+
+
+def test_the_cheat_sheet_and_the_glossary_are_the_lessons_own_words(tmp_path: Path) -> None:
+    sheet, terms = editions.export("cheat-sheet", "1.30.3", tmp_path / "out", tmp_path)
+    text = sheet.read_text()
+    assert "<h2>08 Routing by request</h2>" in text
+    assert text.count("<section>") == len(lessons("1.30.3")) - 1
+    assert all(text.count(f"<section><h2>{name[:2]} ") == 1 for name in list(lessons("1.30.3"))[:-1])
+    words = terms.read_text()
+    said = "A <strong>VirtualService</strong> is a list of rules for a host. <small>08 Routing by request</small>"
+    assert f'<dt id="VirtualService">VirtualService</dt><dd>{said}</dd>' in words
+    assert "<a " not in text + words, "there is no book to lead to"
+
+
+def test_each_term_is_said_in_whole_sentences() -> None:
+    found = reference.glossary(REPOSITORY / "notebooks")
+    assert [one.name for one in found] == sorted((one.name for one in found), key=str.lower)
+    assert len(found) == len({one.name for one in found}) == sum(map(len, reference.TERMS.values()))
+    for one in found:
+        assert re.fullmatch(r"[A-Z`*].*[.!…]\)?", one.said), one
+        assert one.said.count("`") % 2 == one.said.count("**") % 2 == 0, one
+        assert one.said.count("(") == one.said.count(")"), one
+
+
+def test_a_term_that_no_lesson_explains_is_told(tmp_path: Path) -> None:
+    for path in (REPOSITORY / "notebooks").glob("*.ipynb"):
+        (tmp_path / path.name).write_text(path.read_text().replace("**ring**", "ring"))
+    with pytest.raises(NotebookError, match=r"11-load-balancing does not say what \*\*ring\*\* is"):
+        reference.glossary(tmp_path)
 
 
 def test_a_book_of_what_was_not_played(tmp_path: Path) -> None:
@@ -115,4 +148,7 @@ def test_nothing_of_others_is_written_over(tmp_path: Path) -> None:
 
 def test_no_such_edition(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["course", "export", "--edition", "teacher", "--out", str(tmp_path / "out")]) == 1
-    assert "there is no edition 'teacher'\n→ The editions: student, instructor, book." in capsys.readouterr().err
+    assert (
+        "there is no edition 'teacher'\n→ The editions: student, instructor, book, cheat-sheet."
+        in capsys.readouterr().err
+    )
