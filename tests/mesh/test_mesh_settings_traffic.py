@@ -157,8 +157,11 @@ async def test_an_applications_own_connections_are_limited(shop: Bookshop) -> No
         before = app.count
         try:
             async with asyncio.TaskGroup() as group:
-                calls = [group.create_task(shop.get(host="ratings")) for _ in range(6)]
-                # One is under way, one waits; whoever comes then is turned away at once.
+                calls = [group.create_task(shop.get(host="ratings"))]
+                # Until its connection is there the first one is the one that may wait.
+                await shop.until(lambda: app.count == before + 1, "one is under way")
+                calls += [group.create_task(shop.get(host="ratings")) for _ in range(5)]
+                # One waits; whoever comes then is turned away at once.
                 await shop.until(lambda: sum(call.done() for call in calls) == 4, "four are turned away")
                 turned = [call.result() for call in calls if call.done()]
                 app.gate.set()
