@@ -33,7 +33,7 @@ from labkit.ground.saying import saying
 __all__ = ["A_SEAT", "Seat", "fit", "memory", "run"]
 
 A_SEAT = 1100 << 20
-"""Bytes of memory that a seat takes with a mesh and two notebooks open (measured: docs/teaching.md)."""
+"""Bytes of memory that are set aside for a seat: more than one with a mesh takes, for notebooks (docs/teaching.md)."""
 
 _STARTS = 180.0
 """Seconds that a seat may take to start."""
@@ -237,8 +237,8 @@ def _say(seats: Sequence[Seat], places: dict[str, str], folder: Path) -> None:
     rows = [{"Seat": seat.name, "Address": places[seat.name]} for seat in seats]
     print(display.table(rows, ["Seat", "Address"]))
     print(
-        f"{taken / 1e6 / len(seats):.0f} MB of memory a seat now, about {A_SEAT / 1e6:.0f} with a mesh and two"
-        f" notebooks; {max(0, fit(len(seats)))} more would fit.\n"
+        f"{taken / 1e6 / len(seats):.0f} MB of memory a seat now; {A_SEAT / 1e6:.0f} are set aside for each, for a"
+        f" mesh and notebooks; {max(0, fit(len(seats)))} more would fit.\n"
         f"The table is in {folder / 'seats.csv'}; who is how far: `labkit course progress --all --folder"
         f" {folder / 'progress'}`.\n"
         "All seats are your user's: who has one can read the others'. Ctrl-C ends them all; what was played stays.",

@@ -11,9 +11,10 @@ import pytest
 
 from labkit import cluster, istio
 from labkit.cluster import cells
-from labkit.course import Lesson, Progress, clients
+from labkit.course import Lesson, Progress, clients, exercise
 from labkit.course.checks import Checklist
 from labkit.course.exercise import Played
+from labkit.ground.errors import CheckError
 from tests.conftest import REPOSITORY, wait_until
 from tests.shops import Shop
 
@@ -27,6 +28,7 @@ __all__ = [
     "solve",
     "solved",
     "told",
+    "untouched",
     "wrong",
 ]
 
@@ -123,6 +125,14 @@ def told(played: Played, seen: str, step: str) -> None:
         lambda: any(seen in one and step in one for one in _amiss(played.look())),
         what=f"{seen!r} with {step!r} among what is found",
     )
+
+
+def untouched(played: Played) -> None:
+    """An exercise in which nothing was done is not solved; nobody waits for what does not come."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exercise, "PATIENCE", 0.0)
+        with pytest.raises(CheckError, match="not so: "):
+            played.check()
 
 
 def solve(played: Played, *answers: str) -> None:

@@ -4,11 +4,12 @@ finding, no error."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from labkit import bookinfo, istio
+from labkit.course.chance import expected
 from labkit.course.checks import Check
 from labkit.course.clients import CALLS
 from labkit.ground.errors import ClusterError
@@ -17,7 +18,7 @@ from labkit.observe.access import Call, Caller, ask
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Asked", "answers", "page"]
+__all__ = ["Asked", "answers", "page", "share", "told"]
 
 _PAGES = 6
 """Pages to look at: Envoy takes the three versions of reviews in turn, and only two of them ask for ratings."""
@@ -56,6 +57,27 @@ def answers(callers: Sequence[Caller], calls: Sequence[Call] = CALLS) -> tuple[A
     except ClusterError as error:
         step = "Play the cell near the lesson's top that makes the clients."
         return None, [Check("the clients can call", False, error.message.splitlines()[0], step)]
+
+
+def told(versions: Mapping[str, int]) -> str:
+    """Which version answered how often."""
+    return ", ".join(f"{version}: {count}" for version, count in versions.items())
+
+
+def share(claim: str, versions: Mapping[str, int], n: int, wanted: float, words: str, next_step: str) -> Check:
+    """Whether version 3 has its share of requests, as far as chance lets it.
+
+    Args:
+        claim: What is then so.
+        versions: Which version answered how often.
+        n: How many requests there were.
+        wanted: The share, 0 to 1.
+        words: The share in words, "a fifth".
+        next_step: What to look at if it is not so.
+    """
+    new, (low, high) = versions.get("v3", 0), expected(n, wanted)
+    seen = f"{new} of {n} ({new / n:.0%}); with {words}, chance gives {low} to {high}"
+    return Check(claim, low <= new <= high, seen, next_step)
 
 
 def page(claim: str, next_step: str) -> Iterator[Check]:

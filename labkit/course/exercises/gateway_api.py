@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from labkit import bookinfo, cluster
-from labkit.course.chance import expected
 from labkit.course.checks import Check
 from labkit.course.exercise import Exercise
-from labkit.course.exercises.asking import page
+from labkit.course.exercises.asking import page, share, told
 from labkit.ground.errors import LabError
 
 if TYPE_CHECKING:
@@ -144,22 +143,17 @@ def _mesh_canary(lesson: Lesson) -> Iterator[Check]:
     yield Check(
         "jason gets v3, every time",
         jason == {"v3": _FEW},
-        "; ".join([_counts(jason), *_objections("HTTPRoute")]),
+        "; ".join([told(jason), *_objections("HTTPRoute")]),
         "A rule with `matches` on the header `end-user`, in a route whose `parentRefs` name the Service `reviews`: one "
         "at a Gateway says nothing about calls inside the mesh.",
     )
     rest = bookinfo.ask(_MANY)
-    new, (low, high) = rest.get("v3", 0), expected(_MANY, 0.25)
-    yield Check(
-        "of the others one in four gets v3",
-        low <= new <= high,
-        f"{new} of {_MANY} ({new / _MANY:.0%}); with a quarter, chance gives {low} to {high}",
-        "Two `backendRefs` in one rule, whose weights are as 3 to 1.",
-    )
+    step = "Two `backendRefs` in one rule, whose weights are as 3 to 1."
+    yield share("of the others one in four gets v3", rest, _MANY, 0.25, "a quarter", step)
     yield Check(
         "and all the rest v1",
         rest.keys() <= {"v1", "v3"} and rest.get("v1", 0) > 0,
-        _counts(rest),
+        told(rest),
         "The Services `reviews-v1` and `reviews-v3`: `reviews` itself has all versions. 500 means that a Service that "
         "is named is not there.",
     )
@@ -171,10 +165,6 @@ def _mesh_canary(lesson: Lesson) -> Iterator[Check]:
         f"there is {', '.join(own)}" if own else "none is for reviews",
         "Say the same as an HTTPRoute, and take the VirtualService away.",
     )
-
-
-def _counts(answers: dict[str, int]) -> str:
-    return ", ".join(f"{version}: {count}" for version, count in answers.items())
 
 
 def _two_consents(lesson: Lesson) -> Iterator[Check]:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from labkit import bookinfo, istio
-from labkit.course.chance import expected
 from labkit.course.checks import Check
 from labkit.course.exercise import Exercise
+from labkit.course.exercises.asking import share, told
 from labkit.course.exercises.counters import has_fault, reached
 
 if TYPE_CHECKING:
@@ -59,10 +59,6 @@ def _versions(pages: pd.DataFrame) -> dict[str, int]:
     return {str(version): int(count) for version, count in counts.items()}
 
 
-def _told(versions: dict[str, int]) -> str:
-    return ", ".join(f"{version}: {count}" for version, count in versions.items())
-
-
 def _came(pages: pd.DataFrame) -> Check:
     good = int((pages["status"] == 200).sum())
     return Check(
@@ -77,17 +73,12 @@ def _fifth(lesson: Lesson) -> Iterator[Check]:
     pages = _pages(_MANY)
     yield _came(pages)
     versions = _versions(pages)
-    new, (low, high) = versions.get("v3", 0), expected(_MANY, 0.2)
-    yield Check(
-        "one page in five is from v3",
-        low <= new <= high,
-        f"{new} of {_MANY} ({new / _MANY:.0%}); with a fifth, chance gives {low} to {high}",
-        "The weights of one route: 20 for the subset v3.",
-    )
+    step = "The weights of one route: 20 for the subset v3."
+    yield share("one page in five is from v3", versions, _MANY, 0.2, "a fifth", step)
     yield Check(
         "all others are from v1",
         versions.keys() <= {"v1", "v3"} and versions.get("v1", 0) > 0,
-        _told(versions),
+        told(versions),
         "A rule for the host `reviews` names the two subsets, and nothing else: `no reviews` means that a "
         "subset is not defined.",
     )
@@ -100,7 +91,7 @@ def _better(lesson: Lesson) -> Iterator[Check]:
     yield Check(
         "only the better version answers",
         versions.keys() == {"v3"},
-        _told(versions),
+        told(versions),
         "Ask the counters who fails: calls to `ratings` by `source_workload` and `response_code`.",
     )
     yield Check(
@@ -119,7 +110,7 @@ def _copied(lesson: Lesson) -> Iterator[Check]:
     yield Check(
         "visitors see v1 alone",
         versions.keys() == {"v1"},
-        _told(versions),
+        told(versions),
         "The `route` says who answers: v1, and no other.",
     )
     copies = int(gained.get("reviews-v3", 0))
