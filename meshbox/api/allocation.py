@@ -29,6 +29,7 @@ class ServiceAllocator:
     def __init__(self, store: Store, settings: SandboxSettings) -> None:
         self._store = store
         self._cidr = settings.plan.service_cidr
+        self._legacy = settings.legacy
 
     def allocate(self, resource: Resource, obj: Obj, old: Obj | None) -> None:
         """Fill in `clusterIP` and `nodePort` of a Service, in place.
@@ -45,11 +46,13 @@ class ServiceAllocator:
                 spec.pop(field, None)
         else:
             self._cluster_ip(resource, name, spec, (old or {}).get("spec", {}), others)
-        if kind in ("NodePort", "LoadBalancer"):
+        wanted = kind == "LoadBalancer" and spec.get("allocateLoadBalancerNodePorts") is not False
+        if kind == "NodePort" or wanted:
             self._node_ports(resource, name, spec, (old or {}).get("spec", {}), others)
-        else:
+        elif kind != "LoadBalancer":
             for port in spec.get("ports") or []:
                 port.pop("nodePort", None)
+        self._health_check(resource, name, spec, others)
 
     def _cluster_ip(self, resource: Resource, name: str, spec: Obj, before: Obj, others: list[Obj]) -> None:
         asked = spec.get("clusterIP") or (spec.get("clusterIPs") or [""])[0] or before.get("clusterIP", "")
@@ -67,7 +70,7 @@ class ServiceAllocator:
                 self._check_address(resource, name, asked, taken)
         spec["clusterIP"] = asked
         spec["clusterIPs"] = [asked]
-        spec.setdefault("ipFamilies", ["IPv4"])
+        spec["ipFamilies"] = spec.get("ipFamilies") or ["IPv4"]
         spec.setdefault("ipFamilyPolicy", "SingleStack")
 
     def _check_address(self, resource: Resource, name: str, asked: str, taken: set[str]) -> None:
@@ -78,11 +81,10 @@ class ServiceAllocator:
             raise invalid(resource, name, [cause("spec.clusterIPs[0]", f'Invalid value: "{asked}": {words}')]) from None
         problem = ""
         if not inside:
-            problem = (
-                "failed to allocate IP "
-                f"{asked}: the provided IP ({asked}) is not in the valid range. "
-                f"The range of valid IPs is {self._cidr}"
-            )
+            why = "the provided network does not match the current range"
+            if self._legacy:
+                why = f"provided IP is not in the valid range. The range of valid IPs is {self._cidr}"
+            problem = f"failed to allocate IP {asked}: {why}"
         elif asked in taken:
             problem = f"failed to allocate IP {asked}: provided IP is already allocated"
         if problem:
@@ -102,12 +104,7 @@ class ServiceAllocator:
         raise ApiError(500, "InternalError", "failed to allocate a serviceIP: range is full")
 
     def _node_ports(self, resource: Resource, name: str, spec: Obj, before: Obj, others: list[Obj]) -> None:
-        taken = {
-            (port["nodePort"], port.get("protocol", "TCP"))
-            for other in others
-            for port in other["spec"].get("ports") or []
-            if port.get("nodePort")
-        }
+        taken = _taken(others)
         held = {
             (port.get("port"), port.get("protocol", "TCP")): port["nodePort"]
             for port in before.get("ports") or []
@@ -140,6 +137,19 @@ class ServiceAllocator:
                 port["nodePort"] = self._free_port(f"{name}:{port.get('port')}", protocol, taken | mine)
             mine.add((port["nodePort"], protocol))
 
+    def _health_check(self, resource: Resource, name: str, spec: Obj, others: list[Obj]) -> None:
+        """The port at which a balancer of traffic that stays on its node is told whether a pod is there."""
+        if spec.get("type") != "LoadBalancer" or spec.get("externalTrafficPolicy") != "Local":
+            return
+        taken = _taken(others)
+        asked = spec.get("healthCheckNodePort")
+        if not asked:
+            mine = {(port.get("nodePort"), port.get("protocol", "TCP")) for port in spec.get("ports") or []}
+            spec["healthCheckNodePort"] = self._free_port(f"{name}:health", "TCP", taken | mine)
+        elif (asked, "TCP") in taken:
+            why = f"failed to allocate requested HealthCheck NodePort {asked}: provided port is already allocated"
+            raise invalid(resource, name, [cause("spec.healthCheckNodePort", f"Invalid value: {asked}: {why}")])
+
     def _free_port(self, seed: str, protocol: str, taken: set[tuple[int, str]]) -> int:
         start = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:4], "big")
         # The lower half, Istio's own 31380 to 31400 in it, is left to Services that ask for a port.
@@ -149,3 +159,16 @@ class ServiceAllocator:
             if (port, protocol) not in taken:
                 return port
         raise ApiError(500, "InternalError", "failed to allocate a nodePort: range is full")
+
+
+def _taken(services: list[Obj]) -> set[tuple[int, str]]:
+    """The ports of the node that Services hold, with their protocols."""
+    ports = {
+        (port["nodePort"], port.get("protocol", "TCP"))
+        for one in services
+        for port in one["spec"].get("ports") or []
+        if port.get("nodePort")
+    }
+    return ports | {
+        (one["spec"]["healthCheckNodePort"], "TCP") for one in services if one["spec"].get("healthCheckNodePort")
+    }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""APIService objects: who serves which group and version. All are served here, so they are made when asked for."""
+"""APIService objects: who serves which group and version. Those of the sandbox itself are made when asked for."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from meshbox.api.crds import CRDS
 from meshbox.api.discovery import Discovery
+from meshbox.api.metrics_api import availability
 from meshbox.api.selectors import field_selector, label_selector
 from meshbox.api.store import Entry, dumps
 from meshbox.contracts import Obj
@@ -26,9 +27,13 @@ def apiservices(objects: ObjectStore, *, name: str = "", labels: str = "", field
     for entry in objects.store.entries(CRDS):
         definitions.setdefault(entry.obj["spec"]["group"], entry.obj)
     began = objects.get("namespaces", "default")["metadata"]["creationTimestamp"]
-    made = []
+    made: list[Obj] = []
+    stored = {entry.obj["metadata"]["name"]: entry.obj for entry in objects.store.entries(_RESOURCE)}
+    made += [_served_elsewhere(objects, one) for one in stored.values()]
     for served in Discovery(objects.registry).group_versions():
         group, _, version = served.rpartition("/")
+        if f"{version}.{group}" in stored:
+            continue
         crd = definitions.get(group)
         made.append(_service(group, version, crd["metadata"]["creationTimestamp"] if crd else began, crd is not None))
     found = sorted(
@@ -37,6 +42,19 @@ def apiservices(objects: ObjectStore, *, name: str = "", labels: str = "", field
     for match in (label_selector(labels), field_selector(fields, _RESOURCE)):
         found = [one for one in found if match is None or match(one)]
     return [Entry(one, dumps(one), 1) for one in found]
+
+
+def _served_elsewhere(objects: ObjectStore, service: Obj) -> Obj:
+    """One that names a Service, with what is to be said of that one now."""
+    well, reason, message = availability(objects, service["spec"].get("service") or {})
+    condition = {
+        "type": "Available",
+        "status": str(well),
+        "reason": reason,
+        "message": message,
+        "lastTransitionTime": service["metadata"]["creationTimestamp"],
+    }
+    return {**service, "status": {"conditions": [condition]}}
 
 
 def _service(group: str, version: str, since: str, custom: bool) -> Obj:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from labkit.ground import reading
@@ -62,8 +63,20 @@ def applied(
     for path in sorted(before - paths, key=len):
         if not any(_within(other, path) for other in (*owned_by_others, *paths)):
             remove(result, path, shape)
-    entries.set(manager, "Apply", subresource, wanted.get("apiVersion", ""), paths)
+    entries.set(manager, "Apply", subresource, wanted.get("apiVersion", ""), paths, timed=result != live)
+    if manager == "kubectl" and live is not None and _LAST_APPLIED in (result["metadata"].get("annotations") or {}):
+        # Whoever applies without the server's help next time begins from what kubectl has applied with it.
+        result["metadata"]["annotations"][_LAST_APPLIED] = _configuration(wanted)
     return result, entries.value()
+
+
+def _configuration(wanted: Obj) -> str:
+    """What `kubectl apply` notes of an object."""
+    meta = dict(wanted["metadata"])
+    annotations = {key: value for key, value in (meta.pop("annotations", None) or {}).items() if key != _LAST_APPLIED}
+    if annotations:
+        meta["annotations"] = annotations
+    return json.dumps({**wanted, "metadata": meta}, sort_keys=True, separators=(",", ":"), ensure_ascii=False) + "\n"
 
 
 def _last_applied(live: Obj, shape: Shape) -> set[Path]:

@@ -75,6 +75,7 @@ def _words(error: reading.ReadingError, content_type: str) -> str:
     if error.problem.startswith("it "):
         return f"the body of the request {error.problem.removeprefix('it ')}"
     if not content_type.endswith("yaml"):
-        return f"the body of the request is not valid JSON: {error.problem}"
+        begin = "" if "patch" in content_type else "the body of the request is not valid JSON: "
+        return f"{begin}{error.problem}"
     decoding = "error decoding YAML: " if content_type == APPLY_PATCH else ""
     return f"{decoding}error converting YAML to JSON: yaml: {error}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from meshbox.addresses import AddressPlan
 from meshbox.contracts import Obj, Objects
+from meshbox.rbac import defaults as rbac
 
 __all__ = ["API_PORT", "bootstrap"]
 
@@ -12,26 +13,15 @@ API_PORT = 6443
 """Port of the API server on the node, where it is free."""
 
 _NAMESPACES = ("default", "kube-node-lease", "kube-public", "kube-system")
-_ALL: list[Obj] = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}, {"nonResourceURLs": ["*"], "verbs": ["*"]}]
 
 
 def bootstrap(objects: Objects, plan: AddressPlan) -> None:
-    """Create what is missing of the namespaces, the `kubernetes` Service and the administrator's role."""
+    """Create what is missing of the namespaces, the `kubernetes` Service and the roles of every cluster."""
     for name in _NAMESPACES:
         if objects.find("namespaces", name) is None:
             objects.create("namespaces", {"metadata": {"name": name}})
     _service(objects, plan)
-    labels = {"kubernetes.io/bootstrapping": "rbac-defaults"}
-    if objects.find("clusterroles.rbac.authorization.k8s.io", "cluster-admin") is None:
-        role = {"metadata": {"name": "cluster-admin", "labels": labels}, "rules": _ALL}
-        objects.create("clusterroles.rbac.authorization.k8s.io", role)
-    if objects.find("clusterrolebindings.rbac.authorization.k8s.io", "cluster-admin") is None:
-        binding = {
-            "metadata": {"name": "cluster-admin", "labels": labels},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
-            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:masters"}],
-        }
-        objects.create("clusterrolebindings.rbac.authorization.k8s.io", binding)
+    rbac.bootstrap(objects)
 
 
 def _service(objects: Objects, plan: AddressPlan) -> None:

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 from meshbox.api.builtin.decoding import decode, prune
 from meshbox.api.builtin.types import OBJECT_META
-from meshbox.api.problems import Problems
+from meshbox.api.problems import Cause, Problems, invalid
 from meshbox.api.schema.node import Node
 from meshbox.api.schema.validate import ABSENT, list_problems, validate
 
@@ -19,6 +20,8 @@ _BLOCKING = frozenset(
     ("FieldValueNotSupported", "FieldValueRequired", "FieldValueTooLong", "FieldValueTooMany", "FieldValueTypeInvalid")
 )
 
+_MOST_REPLICAS = 2**31 - 1
+
 
 class CustomSchema:
     """The schema of one version of a CustomResourceDefinition; made ready when the first object comes.
@@ -26,10 +29,14 @@ class CustomSchema:
     Args:
         schema: Its ``openAPIV3Schema``; an empty one allows anything. It is not changed.
         preserve_unknown: Whether unknown fields are kept (``spec.preserveUnknownFields`` of v1beta1 CRDs).
+        scale: Its ``subresources.scale``: the fields that it names have to hold what a Scale can.
     """
 
-    def __init__(self, schema: dict[str, Any], *, preserve_unknown: bool) -> None:
+    def __init__(
+        self, schema: dict[str, Any], *, preserve_unknown: bool, scale: Mapping[str, Any] | None = None
+    ) -> None:
         self._schema = schema
+        self._scale = scale or {}
         self._preserve = preserve_unknown
 
     @functools.cached_property
@@ -37,7 +44,7 @@ class CustomSchema:
         return Node(self._schema)
 
     def admit(self, obj: Any, old: Any = None) -> Problems:
-        """Prune `obj`, write defaults into it, both in place, and validate it.
+        """Prune `obj`, also of nulls, write defaults into it, all in place, and validate it.
 
         `metadata` is pruned and checked for types; its names and labels are the caller's matter.
 
@@ -69,6 +76,7 @@ class CustomSchema:
             unknown: list[str] = []
             node.prune(rest, "", unknown)
             problems.unknown += [f'unknown field "{path}"' for path in sorted(unknown)]
+            node.drop_nulls(rest)
             node.fill(rest)
             for name in [name for name in obj if name not in own and name not in rest]:
                 del obj[name]
@@ -77,6 +85,7 @@ class CustomSchema:
             return
         before = old if isinstance(old, dict) else ABSENT
         validate(node, obj, "", problems.errors, before)
+        _scalable(self._scale, obj, problems.errors)
         list_problems(node, obj, "", problems.errors)
         if node.has_rules:
             # Rules are the slow part, and cel-python is slow to import.
@@ -86,3 +95,29 @@ class CustomSchema:
                 problems.errors.append(BLOCKED)
             else:
                 rule_problems(node, obj, "", problems.errors, before)
+
+
+_GO_TYPES = {str: "string", bool: "bool", int: "int64", float: "float64", dict: "map[string]interface {}"}
+
+
+def _scalable(scale: Mapping[str, Any], obj: dict[str, Any], causes: list[Cause]) -> None:
+    """Whether the fields that a Scale shows hold what it can show."""
+    for field, wanted, kind in (
+        ("specReplicasPath", int, "int64"),
+        ("statusReplicasPath", int, "int64"),
+        ("labelSelectorPath", str, "string"),
+    ):
+        path = str(scale.get(field) or "")
+        value: Any = obj
+        for step in path.strip(".").split(".") if path else ():
+            value = value.get(step) if isinstance(value, dict) else None
+        if not path or value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, wanted):
+            given = _GO_TYPES.get(type(value), "[]interface {}")
+            detail = f"{path} accessor error: {value} is of the type {given}, expected {kind}"
+            causes.append(invalid(path, wanted(), detail))
+        elif isinstance(value, int) and value < 0:
+            causes.append(invalid(path, value, "should be a non-negative integer"))
+        elif isinstance(value, int) and value > _MOST_REPLICAS:
+            causes.append(invalid(path, value, f"should be less than or equal to {_MOST_REPLICAS}"))

@@ -97,8 +97,9 @@ def _stateful_set(obj: Obj, settings: SandboxSettings) -> None:
     strategy = _part(spec, "updateStrategy")
     if not strategy.get("type"):
         strategy["type"] = "RollingUpdate"
-    if strategy["type"] == "RollingUpdate":
-        _fill(_part(strategy, "rollingUpdate"), partition=0)
+        _part(strategy, "rollingUpdate")
+    if strategy["type"] == "RollingUpdate" and isinstance(strategy.get("rollingUpdate"), dict):
+        _fill(strategy["rollingUpdate"], partition=0)
     if not settings.legacy:
         _fill(_part(spec, "persistentVolumeClaimRetentionPolicy"), whenDeleted="Retain", whenScaled="Retain")
     for claim in _parts(spec, "volumeClaimTemplates"):
@@ -144,6 +145,8 @@ def _service(obj: Obj, settings: SandboxSettings) -> None:
         spec["type"] = "ClusterIP"
     if not spec.get("sessionAffinity"):
         spec["sessionAffinity"] = "None"
+    if spec["sessionAffinity"] == "None":
+        spec.pop("sessionAffinityConfig", None)
     if spec["sessionAffinity"] == "ClientIP":
         _fill(_part(_part(spec, "sessionAffinityConfig"), "clientIP"), timeoutSeconds=10800)
     for port in _parts(spec, "ports"):
@@ -191,7 +194,10 @@ def _claim(obj: Obj, _settings: SandboxSettings) -> None:
 
 
 def _volume(obj: Obj, _settings: SandboxSettings) -> None:
-    _fill(_part(obj, "spec"), persistentVolumeReclaimPolicy="Retain", volumeMode="Filesystem")
+    spec = _part(obj, "spec")
+    _fill(spec, persistentVolumeReclaimPolicy="Retain", volumeMode="Filesystem")
+    if isinstance(spec.get("hostPath"), dict):
+        _fill(spec["hostPath"], type="")
 
 
 def _webhooks(obj: Obj, settings: SandboxSettings) -> None:
@@ -212,7 +218,7 @@ def _webhooks(obj: Obj, settings: SandboxSettings) -> None:
             _fill(service, port=443)
 
 
-def _definition(obj: Obj, _settings: SandboxSettings) -> None:
+def _definition(obj: Obj, settings: SandboxSettings) -> None:
     spec = _part(obj, "spec")
     names = _part(spec, "names")
     kind = names.get("kind")
@@ -222,8 +228,7 @@ def _definition(obj: Obj, _settings: SandboxSettings) -> None:
         if not names.get("listKind"):
             names["listKind"] = f"{kind}List"
     _fill(spec, conversion={"strategy": "None"})
-    _fill(_part(spec, "conversion"), strategy="None")
-    if not spec.get("scope"):
+    if settings.legacy and not spec.get("scope"):
         spec["scope"] = "Namespaced"
 
 
@@ -266,22 +271,58 @@ def _endpoint_slice(obj: Obj, _settings: SandboxSettings) -> None:
         _fill(port, name="", protocol="TCP")
 
 
-def _ingress(obj: Obj, settings: SandboxSettings) -> None:
-    if settings.legacy:
-        return
-    for rule in _parts(_part(obj, "spec"), "rules"):
-        for path in _parts(rule.get("http"), "paths"):
-            _fill(path, pathType="ImplementationSpecific")
+def _matched(resources: Any) -> None:
+    """What an admission policy or its binding matches."""
+    if isinstance(resources, dict):
+        _fill(resources, namespaceSelector={}, objectSelector={}, matchPolicy="Equivalent")
+        for rule in (*_parts(resources, "resourceRules"), *_parts(resources, "excludeResourceRules")):
+            _fill(rule, scope="*")
 
 
 def _admission_policy(obj: Obj, _settings: SandboxSettings) -> None:
     spec = _part(obj, "spec")
     _fill(spec, failurePolicy="Fail")
-    if isinstance(spec.get("matchConstraints"), dict):
-        _fill(spec["matchConstraints"], namespaceSelector={}, objectSelector={}, matchPolicy="Equivalent")
+    _matched(spec.get("matchConstraints"))
+
+
+def _policy_binding(obj: Obj, _settings: SandboxSettings) -> None:
+    _matched(_part(obj, "spec").get("matchResources"))
+
+
+def _ingress_class(obj: Obj, _settings: SandboxSettings) -> None:
+    parameters = _part(obj, "spec").get("parameters")
+    if isinstance(parameters, dict):
+        _fill(parameters, scope="Cluster")
+
+
+def _limit_range(obj: Obj, _settings: SandboxSettings) -> None:
+    for item in _parts(_part(obj, "spec"), "limits"):
+        if item.get("type") == "Container":
+            most, least, usual = (item.get(name) or {} for name in ("max", "min", "default"))
+            usual = {**most, **usual}
+            item["default"], item["defaultRequest"] = usual, {**least, **usual, **(item.get("defaultRequest") or {})}
+
+
+def _node(obj: Obj, _settings: SandboxSettings) -> None:
+    spec = _part(obj, "spec")
+    if spec.get("podCIDR"):
+        _fill(spec, podCIDRs=[spec["podCIDR"]])
+
+
+def _runtime_class(obj: Obj, _settings: SandboxSettings) -> None:
+    if isinstance(obj.get("scheduling"), dict):
+        for toleration in _parts(obj["scheduling"], "tolerations"):
+            _fill(toleration, operator="Equal")
+
+
+def _api_service(obj: Obj, _settings: SandboxSettings) -> None:
+    service = _part(obj, "spec").get("service")
+    if isinstance(service, dict):
+        _fill(service, port=443)
 
 
 _DEFAULTS: dict[str, Default] = {
+    "apiservices.apiregistration.k8s.io": _api_service,
     "clusterrolebindings.rbac.authorization.k8s.io": _binding,
     "cronjobs.batch": _cron_job,
     "customresourcedefinitions.apiextensions.k8s.io": _definition,
@@ -290,10 +331,12 @@ _DEFAULTS: dict[str, Default] = {
     "endpoints": _endpoints,
     "endpointslices.discovery.k8s.io": _endpoint_slice,
     "horizontalpodautoscalers.autoscaling": _autoscaler,
-    "ingresses.networking.k8s.io": _ingress,
+    "ingressclasses.networking.k8s.io": _ingress_class,
     "jobs.batch": _job,
+    "limitranges": _limit_range,
     "mutatingwebhookconfigurations.admissionregistration.k8s.io": _webhooks,
     "networkpolicies.networking.k8s.io": _network_policy,
+    "nodes": _node,
     "persistentvolumeclaims": _claim,
     "persistentvolumes": _volume,
     "poddisruptionbudgets.policy": _budget,
@@ -302,10 +345,12 @@ _DEFAULTS: dict[str, Default] = {
     "replicasets.apps": _replica_set,
     "replicationcontrollers": _replication_controller,
     "rolebindings.rbac.authorization.k8s.io": _binding,
+    "runtimeclasses.node.k8s.io": _runtime_class,
     "secrets": _secret,
     "services": _service,
     "statefulsets.apps": _stateful_set,
     "storageclasses.storage.k8s.io": _storage_class,
+    "validatingadmissionpolicybindings.admissionregistration.k8s.io": _policy_binding,
     "validatingadmissionpolicies.admissionregistration.k8s.io": _admission_policy,
     "validatingwebhookconfigurations.admissionregistration.k8s.io": _webhooks,
 }

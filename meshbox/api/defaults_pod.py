@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import secrets
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +20,7 @@ TokenSecret = Callable[[str, str], str]
 TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105
 _TOKEN_VOLUME = "kube-api-access-"  # noqa: S105
 _NAME_SIGNS = "bcdfghjklmnpqrstvwxz2456789"
+_IMAGE = re.compile(r"([A-Za-z0-9][-.A-Za-z0-9]*(:[0-9]+)?/)?[a-z0-9]+([-._/]+[a-z0-9]+)*(:\w[-.\w]{0,127})?(@\S+)?")
 _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 _PROBE_COUNTS = {"timeoutSeconds": 1, "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3}
 _CONTAINERS = ("initContainers", "containers", "ephemeralContainers")
@@ -30,6 +33,8 @@ def _objects(value: Any) -> list[Obj]:
 def pull_policy(image: Any) -> str:
     """The pull policy of an image without one: "Always" for the tag latest (or none), else "IfNotPresent"."""
     name = image if isinstance(image, str) else ""
+    if len(name.partition(":")[0]) > 255 or not _IMAGE.fullmatch(name):
+        return "IfNotPresent"
     bare, _, digest = name.partition("@")
     _, colon, tag = bare.rpartition("/")[2].partition(":")
     return "Always" if not digest and (not colon or tag == "latest") else "IfNotPresent"
@@ -205,7 +210,9 @@ def _token_volume(pod: Obj, spec: Obj, settings: SandboxSettings, token_secret: 
         namespace = meta.get("namespace") if isinstance(meta, dict) else None
         name = token_secret(str(namespace or "default"), str(spec["serviceAccountName"])) if token_secret else ""
         return {"name": name, "secret": {"secretName": name, "defaultMode": 0o644}} if name else None
-    suffix = "".join(secrets.choice(_NAME_SIGNS) for _ in range(5))
+    # As random as its uid, and the same however often the write is tried.
+    drawn = hashlib.sha256(str((pod.get("metadata") or {}).get("uid") or secrets.token_hex(16)).encode()).digest()
+    suffix = "".join(_NAME_SIGNS[one % len(_NAME_SIGNS)] for one in drawn[:5])
     authority = {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}
     namespace_ref = {"apiVersion": "v1", "fieldPath": "metadata.namespace"}
     sources = [

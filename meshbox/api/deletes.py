@@ -6,6 +6,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from meshbox.api import refusals
+from meshbox.api.metadata import now
 from meshbox.api.options import DeleteOptions
 from meshbox.api.resources import Registry, Resource
 from meshbox.api.store import Entry, Store, clone
@@ -41,7 +42,7 @@ class Deletes:
         name = obj["metadata"]["name"]
         if resource.name == "namespaces" and name in _KEPT_NAMESPACES:
             raise refusals.forbidden(resource, name, "this namespace may not be deleted")
-        self._writes.delete_admitted(resource, obj, dry_run=options.dry_run)
+        self._writes.delete_admitted(resource, obj, options.write, dry_run=options.dry_run)
         changed: Obj = clone(obj)
         self._mark(resource, changed, options)
         if self.finished(resource, changed):
@@ -52,10 +53,12 @@ class Deletes:
             return changed, False
         if changed["metadata"].get("generation") and not obj["metadata"].get("deletionTimestamp"):
             changed["metadata"]["generation"] += 1
-        now = self._store.put(resource.name, key_of(obj), changed)
-        if resource.name == "customresourcedefinitions.apiextensions.k8s.io":
-            self._drain_crd(resource, now)
-        return now.obj, False
+        if resource.name == CRDS:
+            terminating(changed)
+        put = self._store.put(resource.name, key_of(obj), changed)
+        if resource.name == CRDS:
+            self._drain_crd(resource, put)
+        return put.obj, False
 
     @staticmethod
     def _check_preconditions(resource: Resource, obj: Obj, options: DeleteOptions) -> None:
@@ -126,6 +129,23 @@ class Deletes:
             self._store.put(definitions.name, ("", name), crd)
         else:
             self._store.remove(definitions.name, ("", name))
+
+
+CRDS = "customresourcedefinitions.apiextensions.k8s.io"
+
+
+def terminating(crd: Obj) -> None:
+    """Say in a CRD that its objects are being deleted, in place."""
+    status = crd.setdefault("status", {})
+    others = [one for one in status.get("conditions") or () if one["type"] != "Terminating"]
+    condition = {
+        "type": "Terminating",
+        "status": "True",
+        "reason": "InstanceDeletionInProgress",
+        "message": "CustomResource deletion is in progress",
+        "lastTransitionTime": now(),
+    }
+    status["conditions"] = [*others, condition]
 
 
 CRD_CLEANUP = "customresourcecleanup.apiextensions.k8s.io"

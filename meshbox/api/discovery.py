@@ -18,13 +18,17 @@ _OLD_GROUP = "extensions"
 
 # verb, kind and group/version of what a subresource is made of, where that is not the resource itself.
 _SUBRESOURCES: dict[str, tuple[tuple[str, ...], str, str, str]] = {
+    "approval": (("get", "patch", "update"), "", "", ""),
     "status": (("get", "patch", "update"), "", "", ""),
     "scale": (("get", "patch", "update"), "Scale", "autoscaling", "v1"),
+    "ephemeralcontainers": (("get", "patch", "update"), "", "", ""),
+    "resize": (("get", "patch", "update"), "", "", ""),
     "finalize": (("update",), "", "", ""),
     "log": (("get",), "", "", ""),
     "exec": (("create", "get"), "PodExecOptions", "", "v1"),
     "attach": (("create", "get"), "PodAttachOptions", "", "v1"),
     "portforward": (("create", "get"), "PodPortForwardOptions", "", "v1"),
+    "proxy": (("create", "delete", "get", "patch", "update"), "{}ProxyOptions", "", "v1"),
     "eviction": (("create",), "Eviction", "policy", "v1"),
     "binding": (("create",), "Binding", "", "v1"),
     "token": (("create",), "TokenRequest", "authentication.k8s.io", "v1"),
@@ -77,6 +81,12 @@ class Discovery:
         return [
             f"{group}/{version}" if group else version for group in self._ordered() for version in self._versions(group)
         ]
+
+    def paths(self) -> list[str]:
+        """The paths of all that discovery tells of."""
+        groups = {f"/apis/{group}" for group in self._fresh() if group}
+        versions = {f"/{'apis' if '/' in one else 'api'}/{one}" for one in self.group_versions()}
+        return sorted({"/api", "/apis", "/apis/", *groups, *versions})
 
     def aggregated(self, *, core: bool) -> Obj:
         """`/api` or `/apis` as an APIGroupDiscoveryList."""
@@ -138,7 +148,7 @@ def _subresources(resource: Resource, version: str) -> list[str]:
 def _nicknames(served: Served) -> Obj:
     """Short names and categories; only of a resource's own group, or kubectl warns of names that mean two things."""
     resource = served.resource
-    if served.group != resource.group:
+    if served.group not in (resource.group, "events.k8s.io"):
         return {}
     names = {"shortNames": list(resource.short_names), "categories": list(resource.categories)}
     return {field: value for field, value in names.items() if value}
@@ -158,6 +168,7 @@ def _aggregated(served: Served) -> Obj:
     subresources = []
     for name in _subresources(resource, served.version):
         verbs, kind, group, version = _SUBRESOURCES[name]
+        kind = kind.format(resource.kind)
         response = {"group": group, "version": version, "kind": kind} if kind else own
         subresources.append({"subresource": name, "responseKind": response, "verbs": list(verbs)})
     if subresources:
@@ -178,6 +189,7 @@ def _classic(served: Served) -> list[Obj]:
     items = [item]
     for name in _subresources(resource, served.version):
         verbs, kind, group, version = _SUBRESOURCES[name]
+        kind = kind.format(resource.kind)
         sub: Obj = {
             "name": f"{resource.plural}/{name}",
             "singularName": "",

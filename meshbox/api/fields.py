@@ -8,13 +8,27 @@ of a set. An item of a list is in a set by its own path; everything else by the 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from typing import Any
 
 from meshbox.api.merge_keys import Shape
 from meshbox.contracts import Obj
 
-__all__ = ["MISSING", "Path", "decode", "encode", "fields_of", "lookup", "remove", "step_of", "words"]
+__all__ = [
+    "MISSING",
+    "Path",
+    "collect",
+    "decode",
+    "encode",
+    "fields_of",
+    "lookup",
+    "own_fields",
+    "remove",
+    "step_of",
+    "told",
+    "words",
+]
 
 Path = tuple[str, ...]
 
@@ -38,31 +52,48 @@ def step_of(item: Any, shape: Shape) -> str:
     return "k:" + json.dumps(keys, separators=(",", ":"), sort_keys=True)
 
 
-def fields_of(obj: Obj, shape: Shape) -> set[Path]:
-    """The fields that an object sets, but for those that the server owns."""
+def fields_of(obj: Obj, shape: Shape, *, inner: bool = False) -> set[Path]:
+    """The fields that an object sets, but for those that the server owns.
+
+    Args:
+        obj: The object.
+        shape: How it is merged.
+        inner: Whether the maps and lists that hold others count as well: they do for who writes, not for who applies.
+    """
     found: set[Path] = set()
-    for name, value in obj.items():
-        if name in ("apiVersion", "kind"):
+    for name, value in own_fields(obj).items():
+        if name == "metadata" and not value:
             continue
-        if name == "metadata":
-            value = {key: inner for key, inner in value.items() if key not in _SERVER_OWNED}
-            if not value:
-                continue
-        _collect(value, shape.field(name), (f"f:{name}",), found)
+        collect(value, shape.field(name), (f"f:{name}",), found, inner=inner)
+    if inner:
+        found.discard(("f:metadata",))
     return found
 
 
-def _collect(value: Any, shape: Shape, path: Path, found: set[Path]) -> None:
+def own_fields(obj: Obj) -> Obj:
+    """An object without what the server owns of it."""
+    own = {name: value for name, value in obj.items() if name not in ("apiVersion", "kind")}
+    if isinstance(obj.get("metadata"), dict):
+        own["metadata"] = {name: value for name, value in obj["metadata"].items() if name not in _SERVER_OWNED}
+    return own
+
+
+def collect(value: Any, shape: Shape, path: Path, found: set[Path], *, inner: bool = True) -> None:
+    """Add to `found` the paths of `value`, which is at `path`; `inner` as in `fields_of`."""
     if isinstance(value, dict) and shape.kind != "atomic" and value:
-        for name, inner in value.items():
-            _collect(inner, shape.field(name), (*path, f"f:{name}"), found)
+        if inner:
+            found.add(path)
+        for name, inside in value.items():
+            collect(inside, shape.field(name), (*path, f"f:{name}"), found, inner=inner)
     elif isinstance(value, list) and shape.kind in ("list", "set") and value:
+        if inner:
+            found.add(path)
         item = shape.item()
-        for inner in value:
-            place = (*path, step_of(inner, shape))
+        for inside in value:
+            place = (*path, step_of(inside, shape))
             found.add(place)
-            if isinstance(inner, dict):
-                _collect(inner, item, place, found)
+            if isinstance(inside, dict):
+                collect(inside, item, place, found, inner=inner)
     else:
         found.add(path)
 
@@ -137,6 +168,23 @@ def remove(obj: Any, path: Path, shape: Shape) -> None:
             remove(obj[index], rest, shape.item())
         else:
             del obj[index]
+
+
+_STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
+
+
+def told(dotted: str, obj: Any, shape: Shape) -> str:
+    """A path with indexes ("spec.containers[0].foo") as `words` would say it, in `obj`."""
+    said = ""
+    for name, index in _STEP.findall(dotted):
+        if name:
+            said += f".{name}"
+            obj, shape = obj.get(name) if isinstance(obj, dict) else None, shape.field(name)
+            continue
+        item = obj[int(index)]
+        said += words((step_of(item, shape),)) if shape.kind == "list" else f"[{index}]"
+        obj, shape = item, shape.item()
+    return said
 
 
 def words(path: Path) -> str:

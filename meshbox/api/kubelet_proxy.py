@@ -89,7 +89,7 @@ class Kubelet:
             if request.host not in (f"{self._node}:{KUBELET_PORT}", self._node) or "Origin" in request.headers:
                 raise ApiError(403, "Forbidden", "only clients of this cluster are answered")
             scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-            if scheme.lower() != "bearer" or not self._tokens.user(token.strip()):
+            if scheme.lower() != "bearer" or self._tokens.holder(token.strip()) is None:
                 raise ApiError(401, "Unauthorized", "Unauthorized")
             if request.method not in ("GET", "HEAD"):
                 raise refusals.method_not_allowed()

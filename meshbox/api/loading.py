@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from meshbox.api.builtin import canonical_builtin
+from meshbox.api.builtin.typed import typed
 from meshbox.api.journal.format import Reading
 from meshbox.api.setting_aside import Aside
 from meshbox.contracts import Obj
@@ -108,8 +108,12 @@ def load(reading: Reading) -> Loaded:
         if why:
             loaded.aside.append(Aside(resource, *key, why, raw, obj if isinstance(obj, dict) else None))
         else:
-            # One kept before quantities had one form would differ from what is made of it from now on.
-            canonical_builtin(obj.get("apiVersion", ""), obj.get("kind", ""), obj)
+            # One kept before objects had one form would differ from what is made of it from now on.
+            bare = "spec" not in obj
+            typed(obj, obj.get("apiVersion", ""), obj.get("kind", ""))
+            if bare:
+                # Whether it can do without one is asked later.
+                obj.pop("spec", None)
             loaded.objects[resource, key] = obj, raw, version
     return loaded
 

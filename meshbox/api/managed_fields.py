@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`metadata.managedFields`: who set which field, the ground of server-side apply.
 
-Kept for clients' writes; the sandbox's own controllers never apply, so nobody asks what they own.
+Kept for whoever says who writes: all clients, and the controllers.
 """
 
 from __future__ import annotations
@@ -10,13 +10,46 @@ from typing import Any
 
 from meshbox.api import metadata
 from meshbox.api.conversion import from_hub
-from meshbox.api.fields import Path, decode, encode, fields_of, lookup
-from meshbox.api.merge_keys import Shape, shape_of
+from meshbox.api.fields import Path, collect, decode, encode, fields_of, own_fields, step_of
+from meshbox.api.merge_keys import BuiltIn, Shape, shape_of
 from meshbox.api.options import WriteOptions
 from meshbox.api.resources import Resource, Served
 from meshbox.contracts import Obj
 
 __all__ = ["Entries", "changed_fields", "entries_of", "track"]
+
+
+class _Entry:
+    """One manager's fields; taken apart only where somebody reckons with them."""
+
+    def __init__(self, head: Obj, tree: Any, paths: set[Path] | None = None) -> None:
+        self.head = head
+        self._tree = tree
+        self._paths = paths
+
+    @property
+    def paths(self) -> set[Path]:
+        if self._paths is None:
+            self._paths = decode(self._tree)
+        return self._paths
+
+    def lose(self, paths: set[Path]) -> None:
+        if self._paths is None and not any(_holds(self._tree, path) for path in paths):
+            return
+        self._paths = self.paths - paths
+        self._tree = None
+
+    @property
+    def tree(self) -> Any:
+        return encode(self.paths) if self._tree is None else self._tree
+
+
+def _holds(tree: Any, path: Path) -> bool:
+    for step in path:
+        if not isinstance(tree, dict) or step not in tree:
+            return False
+        tree = tree[step]
+    return True
 
 
 class Entries:
@@ -27,43 +60,53 @@ class Entries:
     """
 
     def __init__(self, given: Any) -> None:
-        self._entries: list[tuple[Obj, set[Path]]] = []
+        self._entries: list[_Entry] = []
         for one in given if isinstance(given, list) else []:
             if isinstance(one, dict) and one.get("manager"):
                 head = {key: value for key, value in one.items() if key != "fieldsV1"}
-                self._entries.append((head, decode(one.get("fieldsV1"))))
+                self._entries.append(_Entry(head, one.get("fieldsV1") or {}))
 
     def owned(self, manager: str, operation: str, subresource: str = "") -> set[Path]:
         """What `manager` owns by `operation`."""
-        for head, paths in self._entries:
-            if _is(head, manager, operation, subresource):
-                return paths
+        for one in self._entries:
+            if _is(one.head, manager, operation, subresource):
+                return one.paths
         return set()
 
     def others(self, manager: str, operation: str, subresource: str = "") -> list[tuple[Obj, set[Path]]]:
         """The entries of everybody else."""
-        return [(head, paths) for head, paths in self._entries if not _is(head, manager, operation, subresource)]
+        return [(one.head, one.paths) for one in self._entries if not _is(one.head, manager, operation, subresource)]
 
     def disown(self, paths: set[Path], manager: str, operation: str, subresource: str = "") -> None:
         """Take `paths` from everybody else."""
-        for _, owned in self.others(manager, operation, subresource):
-            owned -= paths
+        for one in self._entries:
+            if not _is(one.head, manager, operation, subresource):
+                one.lose(paths)
 
-    def set(self, manager: str, operation: str, subresource: str, api_version: str, paths: set[Path]) -> None:
-        """Make `paths` what `manager` owns by `operation`."""
-        for index, (head, owned) in enumerate(self._entries):
-            if _is(head, manager, operation, subresource):
-                if owned != paths or head.get("apiVersion") != api_version:
-                    self._entries[index] = ({**head, "apiVersion": api_version, "time": metadata.now()}, paths)
+    def set(
+        self, manager: str, operation: str, subresource: str, api_version: str, paths: set[Path], *, timed: bool = True
+    ) -> None:
+        """Make `paths` what `manager` owns by `operation`; `timed` says whether that happens now."""
+        now = {"time": metadata.now()} if timed else {}
+        for index, one in enumerate(self._entries):
+            if _is(one.head, manager, operation, subresource):
+                if timed or one.paths != paths or one.head.get("apiVersion") != api_version:
+                    self._entries[index] = _Entry({**one.head, "apiVersion": api_version, **now}, None, paths)
                 return
-        head = {"manager": manager, "operation": operation, "apiVersion": api_version, "time": metadata.now()}
+        head = {"manager": manager, "operation": operation, "apiVersion": api_version, **now}
         if subresource:
             head["subresource"] = subresource
-        self._entries.append((head, paths))
+        self._entries.append(_Entry(head, None, paths))
 
     def value(self) -> list[Obj]:
-        """As `metadata.managedFields` has it."""
-        return [{**head, "fieldsType": "FieldsV1", "fieldsV1": encode(paths)} for head, paths in self._entries if paths]
+        """As `metadata.managedFields` has it: who applied first, then by time."""
+        self._entries.sort(key=_rank)
+        return [{**one.head, "fieldsType": "FieldsV1", "fieldsV1": tree} for one in self._entries if (tree := one.tree)]
+
+
+def _rank(entry: _Entry) -> tuple[str, ...]:
+    fields = ("operation", "time", "manager", "apiVersion", "subresource")
+    return tuple(str(entry.head.get(field) or "") for field in fields)
 
 
 def _is(head: Obj, manager: str, operation: str, subresource: str) -> bool:
@@ -81,19 +124,49 @@ def entries_of(obj: Obj) -> Entries:
 
 def changed_fields(before: Obj | None, after: Obj, shape: Shape) -> tuple[set[Path], set[Path]]:
     """Which fields a write set to another value, and which it took away."""
-    now = fields_of(after, shape)
+    changed: set[Path] = set()
+    gone: set[Path] = set()
     if before is None:
-        return now, set()
-    known = fields_of(before, shape)
-    changed = {path for path in now if path not in known or _differs(before, after, path, shape)}
-    return changed, known - now
+        changed = fields_of(after, shape, inner=True)
+    else:
+        _compare(own_fields(before), own_fields(after), shape, (), changed, gone)
+    always = _ALWAYS if isinstance(shape, BuiltIn) else frozenset()
+    return {path for path in changed if not always.issuperset(path)}, gone - changed
 
 
-def _differs(before: Obj, after: Obj, path: Path, shape: Shape) -> bool:
-    if not path[-1].startswith("f:"):
-        # An item is in the set for being there; its fields have paths of their own.
-        return False
-    return bool(lookup(before, path, shape) != lookup(after, path, shape))
+def _compare(before: Any, after: Any, shape: Shape, path: Path, changed: set[Path], gone: set[Path]) -> None:
+    """What differs below `path`; parts that are equal are not looked into."""
+    if before == after:
+        return
+    if isinstance(before, dict) and isinstance(after, dict) and shape.kind != "atomic":
+        was = {f"f:{name}": (value, shape.field(name)) for name, value in before.items() if value != after.get(name)}
+        now = {f"f:{name}": (value, shape.field(name)) for name, value in after.items() if value != before.get(name)}
+    elif isinstance(before, list) and isinstance(after, list) and shape.kind in ("list", "set"):
+        item = shape.item()
+        was = {step_of(value, shape): (value, item) for value in before}
+        now = {step_of(value, shape): (value, item) for value in after}
+    else:
+        changed.add(path)
+        collect(after, shape, path, changed)
+        collect(before, shape, path, gone)
+        return
+    for step, (value, below) in now.items():
+        if step in was:
+            _compare(was[step][0], value, below, (*path, step), changed, gone)
+        else:
+            collect(value, below, (*path, step), changed)
+    for step, (value, below) in was.items():
+        if step not in now:
+            collect(value, below, (*path, step), gone)
+
+
+_ALWAYS = frozenset(
+    {
+        "f:containers", "f:jobTemplate", "f:loadBalancer", "f:metadata", "f:spec", "f:status", "f:strategy",
+        "f:template", "f:updateStrategy",
+    }
+)  # fmt: skip
+"""Maps and lists that are there in each built-in object, be they empty: nobody sets them."""
 
 
 def track(resource: Resource, before: Obj | None, obj: Obj, options: WriteOptions, subresource: str = "") -> None:
@@ -107,21 +180,30 @@ def track(resource: Resource, before: Obj | None, obj: Obj, options: WriteOption
         meta["managedFields"] = options.applied
         return
     given = meta.pop("managedFields", None)
-    if not options.validation or not options.manager:
+    if not options.manager:
         if kept is not None:
             meta["managedFields"] = kept
         return
-    cleared = given is not None and before is not None and given != kept
+    cleared = bool(options.validation) and given is not None and before is not None and given != kept
     if cleared and given in ([], [{}]):
         return
-    entries = Entries(given if cleared else kept)
     served = options.served or Served(resource, resource.group, resource.version)
     shape = shape_of(resource, served.version)
     after = from_hub(served, obj)
     changed, gone = changed_fields(from_hub(served, before) if before else None, after, shape)
+    if not subresource and "status" in resource.subresources:
+        # Whoever writes the object cannot write its status.
+        changed = {path for path in changed if path[0] != "f:status"}
+    if not (changed or gone or cleared):
+        if kept is not None:
+            meta["managedFields"] = kept
+        return
+    entries = Entries(given if cleared else kept)
     if changed or gone:
         own = entries.owned(options.manager, "Update", subresource)
         entries.disown(changed | gone, options.manager, "Update", subresource)
-        entries.set(options.manager, "Update", subresource, served.api_version, (own | changed) - gone)
+        owned = (own | changed) - gone
+        timed = subresource != "scale" and owned != own
+        entries.set(options.manager, "Update", subresource, served.api_version, owned, timed=timed)
     if value := entries.value():
         meta["managedFields"] = value

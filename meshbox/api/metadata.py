@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from labkit.ground.names import dns1123_label, label_value, qualified_name
 from meshbox.api.names import cannot_unmarshal, name_problems
+from meshbox.api.problems import shown
 from meshbox.api.refusals import bad_request, cause
 from meshbox.api.resources import Resource
 from meshbox.contracts import Obj
@@ -143,20 +144,53 @@ def check(resource: Resource, obj: Obj) -> list[Obj]:
     if sum(len(key) + len(value.encode()) for key, value in annotations.items()) > _ANNOTATIONS_LIMIT:
         causes.append(cause("metadata.annotations", f"Too long: may not be more than {_ANNOTATIONS_LIMIT} bytes"))
     causes += _owner_causes(meta.get("ownerReferences") or [])
+    causes += _finalizer_causes(resource, meta.get("finalizers") or [])
     for field in ("labels", "annotations", "ownerReferences", "finalizers"):
         if field in meta and not meta[field]:
             del meta[field]
     return causes
 
 
+_OWNER_FIELDS = ("apiVersion", "kind", "name", "uid", "controller", "blockOwnerDeletion")
+
+
 def _owner_causes(owners: list[Obj]) -> list[Obj]:
-    causes = []
-    for index, owner in enumerate(owners):
-        for field in ("apiVersion", "kind", "name", "uid"):
+    causes, path = [], "metadata.ownerReferences"
+    for owner in owners:
+        group, _, version = str(owner.get("apiVersion") or "").rpartition("/")
+        if not version:
+            causes.append(cause(f"{path}.apiVersion", 'Invalid value: "": version must not be empty'))
+        for field in ("kind", "name", "uid"):
             if not owner.get(field):
-                causes.append(cause(f"metadata.ownerReferences[{index}].{field}", "Required value: must not be empty"))
-    if sum(1 for owner in owners if owner.get("controller")) > 1:
-        causes.append(
-            cause("metadata.ownerReferences", "Invalid value: Only one reference can have Controller set to true")
-        )
+                causes.append(cause(f"{path}.{field}", 'Invalid value: "": must not be empty'))
+        if (group, version, owner.get("kind")) == ("", "v1", "Event"):
+            given = shown({field: owner[field] for field in _OWNER_FIELDS if field in owner})
+            words = f"Invalid value: {given}: /v1, Kind=Event is disallowed from being an owner"
+            causes.append(cause(path, words))
+    controllers = [owner.get("name") for owner in owners if owner.get("controller")]
+    if len(controllers) > 1:
+        listed = shown([{field: one[field] for field in _OWNER_FIELDS if field in one} for one in owners])
+        words = 'Only one reference can have Controller set to true. Found "true" in references for'
+        causes += [
+            cause(path, f"Invalid value: {listed}: {words} {controllers[0]} and {name}") for name in controllers[1:]
+        ]
+    return causes
+
+
+_FINALIZERS = frozenset({"kubernetes", "orphan", "foregroundDeletion"})
+_LENIENT = frozenset({"apiextensions.k8s.io", "admissionregistration.k8s.io"})
+"""Groups whose finalizers need no domain before their name; those of custom resources need none either."""
+
+
+def _finalizer_causes(resource: Resource, finalizers: list[str]) -> list[Obj]:
+    path = "metadata.finalizers"
+    causes = [one for text in finalizers for one in _invalid(path, text, qualified_name(text))]
+    if {"orphan", "foregroundDeletion"} <= set(finalizers):
+        words = "finalizer orphan and foregroundDeletion cannot be both set"
+        causes.append(cause(path, f"Invalid value: {shown(finalizers)}: {words}"))
+    if resource.crd is None and resource.group not in _LENIENT:
+        said = ["name is neither a standard finalizer name nor is it fully qualified"]
+        for index, text in enumerate(finalizers):
+            if "/" not in text and text not in _FINALIZERS:
+                causes += _invalid(f"{path}[{index}]", text, said)
     return causes

@@ -8,14 +8,16 @@ from meshbox.api.resources import Resource
 
 __all__ = ["cannot_unmarshal", "name_problems"]
 
-_PATH_SEGMENT = frozenset({"Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding", "Event"})
+_PATH_SEGMENT = frozenset({"Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"})
+_PATH_SEGMENT |= {"APIService", "CertificateSigningRequest", "Event", "PodDisruptionBudget"}
+_LABEL = frozenset({"namespaces", "statefulsets.apps"})
 
 
 def name_problems(resource: Resource, name: str) -> list[str]:
     """What is wrong with the name of an object."""
     if resource.kind in _PATH_SEGMENT and not resource.crd:
         return names.path_segment(name)
-    if resource.name == "namespaces":
+    if resource.name in _LABEL:
         return names.dns1123_label(name)
     return names.dns1035_label(name) if resource.name == "services" else names.dns1123_subdomain(name)
 

@@ -6,20 +6,28 @@ from __future__ import annotations
 import json
 
 from meshbox.api import refusals
-from meshbox.api.builtin import canonical_builtin, prune_builtin, validate_builtin, validate_update
+from meshbox.api.builtin import decode_builtin, prune_builtin, validate_builtin, validate_update
+from meshbox.api.builtin.typed import typed
+from meshbox.api.compiled import definition, expressions
 from meshbox.api.conversion import from_hub, to_hub
 from meshbox.api.custom_schema import CustomSchema
 from meshbox.api.defaults import TokenSecret, apply_defaults
+from meshbox.api.fields import told
+from meshbox.api.go_words import misfit
+from meshbox.api.merge_keys import shape_of
 from meshbox.api.names import cannot_unmarshal
 from meshbox.api.options import WriteOptions
 from meshbox.api.problems import Problems
 from meshbox.api.resources import Resource, Served
-from meshbox.contracts import Obj
+from meshbox.api.store import clone
+from meshbox.contracts import ApiError, Obj
 from meshbox.settings import SandboxSettings
 
 __all__ = ["Checks"]
 
 
+_CALLED = (definition, expressions)
+"""They say what some of the rules' calls mean."""
 _SEALED = frozenset({"configmaps", "secrets", "priorityclasses.scheduling.k8s.io"})
 """What controllers do not change against the rules either; of the rest they are trusted."""
 
@@ -50,16 +58,37 @@ class Checks:
         meta = obj.get("metadata")
         if meta is None:
             obj["metadata"] = {}
-        elif not isinstance(meta, dict):
+        elif not isinstance(meta, dict) and (resource.crd is not None or not options.validation):
             raise refusals.bad_request(cannot_unmarshal(meta, f"{resource.kind}.metadata", "v1.ObjectMeta"))
         if resource.crd is not None:
             self._custom(resource, served, obj, old, options, subresource)
         else:
             if options.validation:
-                self._report(resource, served, obj, validate_builtin(served.api_version, resource.kind, obj), options)
+                self._report(resource, served, obj, decode_builtin(served.api_version, resource.kind, obj), options)
                 prune_builtin(served.api_version, resource.kind, obj)
-            canonical_builtin(served.api_version, resource.kind, obj)
+            typed(obj, served.api_version, resource.kind, stored=False)
         return to_hub(served, obj)
+
+    def declared(self, resource: Resource, wanted: Obj, namespace: str | None, served: Served) -> None:
+        """Check that all fields of what is applied are those of its kind.
+
+        Raises:
+            ApiError: 500 where one is not: who applies must own what he says.
+        """
+        if resource.crd is None:
+            unknown = decode_builtin(served.api_version, resource.kind, clone(wanted)).unknown
+        else:
+            schema = self._schema(resource, served.version)
+            unknown = schema.admit(clone(wanted)).unknown if schema is not None else []
+        shape = shape_of(resource, served.version)
+        fields = [told(one.split('"')[1], wanted, shape) for one in unknown]
+        if not fields:
+            return
+        said = [f"{field}: field not declared in schema" for field in fields]
+        group = f"{served.group}/{served.version}, Kind={resource.kind}"
+        what = f"{wanted['metadata'].get('namespace') or namespace or ''}/{wanted['metadata'].get('name', '')}; {group}"
+        listed = said[0] if len(said) == 1 else "errors:\n" + "\n".join(f"  {one}" for one in said)
+        raise ApiError(500, "", f"failed to create typed patch object ({what}): {listed}")
 
     def _custom(
         self, resource: Resource, served: Served, obj: Obj, old: Obj | None, options: WriteOptions, subresource: str
@@ -84,7 +113,8 @@ class Checks:
         openapi = ((definition or {}).get("schema") or {}).get("openAPIV3Schema")
         if openapi is None:
             return None
-        schema = CustomSchema(openapi, preserve_unknown=bool(spec.get("preserveUnknownFields")))
+        scale = ((definition or {}).get("subresources") or spec.get("subresources") or {}).get("scale")
+        schema = CustomSchema(openapi, preserve_unknown=bool(spec.get("preserveUnknownFields")), scale=scale)
         self._schemas[resource.name, version] = (resource.crd, schema)
         return schema
 
@@ -93,6 +123,8 @@ class Checks:
         unknown = [*options.duplicates, *problems.unknown]
         if problems.decode or (unknown and options.validation == "Strict"):
             said = problems.decode or f"strict decoding error: {', '.join(unknown)}"
+            if options.patch:
+                raise refusals.bad_patch(options.patch, misfit(said) if options.patch.startswith("map[") else said)
             what = f'{resource.kind} in version "{served.version}" cannot be handled as a {resource.kind}'
             raise refusals.bad_request(f"{what}: {said}")
         if options.validation == "Warn":
@@ -109,15 +141,27 @@ class Checks:
     def completed(self, resource: Resource, obj: Obj) -> None:
         """What plugins have changed, given the form and the defaults of what clients send; in place."""
         if resource.crd is None:
-            canonical_builtin(resource.api_version, resource.kind, obj)
+            typed(obj, resource.api_version, resource.kind)
         self.defaults(resource, obj)
+
+    @staticmethod
+    def stored(resource: Resource, obj: Obj) -> None:
+        """Give `obj` the form in which it is kept, in place."""
+        if resource.crd is None:
+            typed(obj, resource.api_version, resource.kind)
 
     @staticmethod
     def errors(resource: Resource, obj: Obj, before: Obj | None, options: WriteOptions) -> list[Obj]:
         """What is wrong with a built-in object beyond its form: causes of an Invalid refusal."""
-        if resource.crd is not None or before is None or not (options.validation or resource.name in _SEALED):
+        if resource.crd is not None:
             return []
-        return [dict(one) for one in validate_update(resource.api_version, resource.kind, before, obj).errors]
+        found = []
+        if options.validation:
+            version = options.served.api_version if options.served else resource.api_version
+            found += validate_builtin(resource.api_version, resource.kind, obj, version).errors
+        if before is not None and (options.validation or resource.name in _SEALED):
+            found += validate_update(resource.api_version, resource.kind, before, obj).errors
+        return [dict(one) for one in found]
 
 
 def _check_kind(served: Served, obj: Obj) -> None:

@@ -15,6 +15,7 @@ from meshbox.api.crds import CRDS, Definitions
 from meshbox.api.deletes import Deletes
 from meshbox.api.managed_fields import Entries
 from meshbox.api.merge_keys import shape_of
+from meshbox.api.metrics_api import Registration
 from meshbox.api.moving import settle
 from meshbox.api.options import DeleteOptions, WriteOptions
 from meshbox.api.patching import PatchKind, patched, patched_scale
@@ -67,6 +68,7 @@ class ObjectStore:
         self.deletes = Deletes(self.store, self.registry, self.writes)
         self._definitions = Definitions(self.store, self.registry)
         self.writes.hooks[CRDS] = self._definitions.prepare
+        self._aggregated = Registration(self.store, self.registry)
         self._recorder = Recorder(self, settings.node_name)
         understanding.set_aside(self.store, self.registry)
         self.moved = settle(self.store, settings.plan)
@@ -174,7 +176,9 @@ class ObjectStore:
     ) -> Obj:
         """Create `obj`; returned as it is kept."""
         known = self.resource(resource)
-        return _copy(self.writes.create(known, clone(obj), namespace, options or WriteOptions(manager)))
+        options = options or WriteOptions(manager)
+        with self.writes.gate.waiting(options, "create", resource, obj, namespace):
+            return _copy(self.writes.create(known, clone(obj), namespace, options))
 
     def update(
         self,
@@ -239,17 +243,21 @@ class ObjectStore:
         live = None if entry is None else from_hub(served, entry.obj)
         if live is None and subresource:
             raise refusals.not_found(known, name)
+        if options.validation:
+            self.writes.checks.declared(known, wanted, namespace, served)
         shape = shape_of(known, served.version)
         entries = Entries(live["metadata"].get("managedFields") if live else None)
         result, options.applied = applied(
             live, wanted, entries, shape, manager=options.manager, subresource=subresource, force=force
         )
+        options.created = entry is None
         if entry is None:
             if wanted["metadata"]["name"] != name:
                 raise refusals.bad_request(
                     f"the name of the object ({wanted['metadata']['name']}) does not match the name on the URL ({name})"
                 )
-            return _copy(self.writes.create(known, result, namespace, options))
+            with self.writes.gate.waiting(options, "apply", resource, wanted, namespace):
+                return _copy(self.writes.create(known, result, namespace, options))
         return _copy(self._update(known, entry, result, options, subresource))
 
     def merged(self, resource: str, obj: Obj, patch: Obj) -> Obj:
@@ -262,7 +270,8 @@ class ObjectStore:
         if subresource == "scale":
             obj = scaled(resource, entry.obj, obj)
             options = replace(options, served=None)
-        result = self.writes.update(resource, entry, obj, options, subresource)
+        with self.writes.gate.waiting(options, "update", resource.name, obj, subresource):
+            result = self.writes.update(resource, entry, obj, options, subresource)
         self._after_removal(resource, entry)
         return result
 
@@ -283,7 +292,8 @@ class ObjectStore:
 
     def remove(self, resource: Resource, entry: Entry, options: DeleteOptions) -> tuple[Obj, bool]:
         """Delete the object in `entry`; the object (shared) and whether it is gone."""
-        result = self.deletes.delete(resource, entry, options)
+        with self.writes.gate.waiting(options.write, "delete", resource.name, entry.obj["metadata"]):
+            result = self.deletes.delete(resource, entry, options)
         self._after_removal(resource, entry)
         return result
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The OpenAPI v3 documents that kubectl reads before it applies or explains.
+"""The OpenAPI v3 documents that kubectl reads before it applies or explains, and the one of v2 made of them.
 
-Built-in kinds are described by their field tables (types, no prose); custom ones by their own schemas. Their PATCH
-operations name `fieldValidation`, which kubectl looks for, but no body types: with those kubectl would compute its
-strategic merge patches from these documents instead of from its own, better, tables.
+Built-in kinds are described by their field tables, with a few words of our own; custom ones by their own schemas. Their
+PATCH operations name `fieldValidation`, which kubectl looks for, but no body types: with those kubectl would compute
+its strategic merge patches from these documents instead of from its own, better, tables.
 """
 
 from __future__ import annotations
@@ -11,21 +11,25 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import resources
+from typing import TYPE_CHECKING, Any
 
-from meshbox.api.builtin.types import OBJECT_META, fields_of, go_name, kind_type, known_kinds
+from meshbox.api.builtin.types import OBJECT_META, all_kinds, enum_of, fields_of, go_name, kind_type, known_kinds
 from meshbox.api.resource_table import BUILTIN
 from meshbox.api.store import dumps
 from meshbox.contracts import Obj
 
-__all__ = ["V2_CONTENT_TYPE", "document", "encoded", "index"]
+if TYPE_CHECKING:
+    from meshbox.api.codec.fields import Field
+
+__all__ = ["V2_CONTENT_TYPE", "document", "encoded", "index", "swagger"]
 
 V2_CONTENT_TYPE = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
-"""Type of the (empty) reply to /openapi/v2."""
+"""Type of the (empty) reply to /openapi/v2 for who reads no JSON: kubectl has better tables of its own."""
 
 _GVK = "x-kubernetes-group-version-kind"
-_FORMAT = "1"
+_FORMAT = "2"
 """Changed when the documents change though the kinds do not, so that kubectl's cache lets go of the old ones."""
 
 _LEAVES: dict[str, Obj] = {
@@ -53,11 +57,23 @@ def index(group_versions: Iterable[str], crds: Iterable[Obj] = ()) -> Obj:
         crds: The CustomResourceDefinitions (v1) of now; the hash of a document changes with them.
     """
     known = list(crds)
-    paths = {}
+    own = {crd["spec"]["group"] for crd in known}
+    names = set(_OTHERS)
     for gv in group_versions:
-        path = f"{'apis' if '/' in gv else 'api'}/{gv}"
-        paths[path] = {"serverRelativeURL": f"/openapi/v3/{path}?hash={_hash(gv, _state(gv, known))}"}
-    return {"paths": paths}
+        names.add(f"{'apis' if '/' in gv else 'api'}/{gv}")
+        if "/" in gv and gv.partition("/")[0] not in own:
+            names.add(f"apis/{gv.partition('/')[0]}")
+    return {
+        "paths": {
+            name: {"serverRelativeURL": f"/openapi/v3/{name}?hash={_hash(gv, _state(gv, known))}"}
+            for name in sorted(names)
+            for gv in (name.partition("/")[2] or name,)
+        }
+    }
+
+
+_OTHERS = (".well-known/openid-configuration", "api", "apis", "openid/v1/jwks", "version")
+"""Paths that have documents of their own, though they serve no objects."""
 
 
 def document(gv: str, crds: Iterable[Obj] = ()) -> Obj:
@@ -81,6 +97,45 @@ def encoded(gv: str, crds: Iterable[Obj] = ()) -> tuple[bytes, str]:
 
 
 _bodies: dict[str, tuple[str, bytes]] = {}
+
+
+def swagger(group_versions: Iterable[str], crds: Iterable[Obj] = ()) -> bytes:
+    """The reply to /openapi/v2, as JSON (the last one is kept): it takes a second, so ask for it in a thread.
+
+    Args:
+        group_versions: As for `index`.
+        crds: As for `index`.
+    """
+    known, names = list(crds), sorted(group_versions)
+    state = hashlib.sha256("".join(_hash(gv, _state(gv, known)) for gv in names).encode()).hexdigest()
+    if "v2" not in _bodies or _bodies["v2"][0] != state:
+        paths: Obj = {}
+        definitions: Obj = {}
+        for gv in names:
+            found = document(gv, known)
+            paths |= {path: _older(item) for path, item in found["paths"].items()}
+            definitions |= {name: _older(one) for name, one in found["components"]["schemas"].items()}
+        info = {"title": "Kubernetes", "version": "labkit"}
+        whole = {"swagger": "2.0", "info": info, "paths": paths, "definitions": definitions}
+        _bodies["v2"] = (state, dumps(whole))
+    return _bodies["v2"][1]
+
+
+def _older(part: Any) -> Any:
+    """A part of a document in the words of OpenAPI v2, which has no media types and no references with defaults."""
+    if isinstance(part, list):
+        return [_older(one) for one in part]
+    if not isinstance(part, dict):
+        return part
+    if isinstance(part.get("allOf"), list) and part.get("default") == {} and "type" not in part:
+        return {**{name: text for name, text in part.items() if name == "description"}, **_older(part["allOf"][0])}
+    if isinstance(part.get("$ref"), str):
+        return {"$ref": part["$ref"].replace("#/components/schemas/", "#/definitions/")}
+    if isinstance(part.get("content"), dict) and "application/json" in part["content"]:
+        return {"description": part["description"], "schema": _older(part["content"]["application/json"]["schema"])}
+    if part.get("in") == "query":
+        return {"name": part["name"], "in": "query", **part["schema"]}
+    return {name: _older(one) for name, one in part.items()}
 
 
 def _of(gv: str, crd: Obj) -> bool:
@@ -149,16 +204,63 @@ def _reference(name: str) -> Obj:
 
 def _add(type_name: str, schemas: Obj) -> str:
     """Describe a type and all it refers to; returns its name among the schemas."""
-    name = f"io.k8s.api.{go_name(type_name)}"
+    name = _schema_names().get(type_name) or f"io.k8s.api.{go_name(type_name)}"
     if name not in schemas:
         fields = fields_of(type_name) or {}
         described: Obj = {"type": "object", "properties": {}}
         schemas[name] = described
-        described["properties"] = {field: _described(written, schemas) for field, written in sorted(fields.items())}
+        told = _descriptions()
+        if type_name in told:
+            described["description"] = told[type_name]
+        for field, written in sorted(fields.items()):
+            shown = described["properties"][field] = _described(written, schemas)
+            if words := enum_of(type_name, field):
+                shown["enum"] = words
+            if text := told.get(f"{type_name}.{field}") or ("metadata" in fields and told.get(field)):
+                shown["description"] = text
         required = sorted(field for field, written in fields.items() if written.endswith("!"))
         if required:
             described["required"] = required
     return name
+
+
+@functools.cache
+def _descriptions() -> Mapping[str, str]:
+    """What `kubectl explain` says of types and fields: of what a learner of the mesh meets, in our own words."""
+    text = resources.files("meshbox.api").joinpath("data/descriptions.json").read_text(encoding="utf-8")
+    found: dict[str, str] = json.loads(text)
+    return found
+
+
+@functools.cache
+def _schema_names() -> Mapping[str, str]:
+    """How Kubernetes names the schemas of types: "V1PodSpec" is "io.k8s.api.core.v1.PodSpec"."""
+    from meshbox.api.codec.fields import is_message, message_of
+
+    found: dict[str, str] = {}
+    waiting = [(kind_type(version, kind), message_of(version, kind)) for version, kind in all_kinds()]
+    while waiting:
+        model, message = waiting.pop()
+        if not message or model in found:
+            continue
+        found[model] = f"io.k8s.{message.replace('_', '-')}"
+        fields = fields_of(model) or {}
+        for one in _shown(message):
+            bare = fields.get(one.name, "").rstrip("!").lstrip("[]{}")
+            if is_message(one.type) and fields_of(bare) is not None:
+                waiting.append((bare, one.type))
+    return found
+
+
+def _shown(message: str) -> Iterator[Field]:
+    """The fields of a message, and those of others that JSON shows in it."""
+    from meshbox.api.codec.fields import fields_of as fields_of_message
+
+    for one in fields_of_message(message).values():
+        if one.name:
+            yield one
+        else:
+            yield from _shown(one.type)
 
 
 def _described(written: str, schemas: Obj) -> Obj:

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
 from meshbox.api.resources import Served
+from meshbox.api.webhook_answers import Reviews
 from meshbox.contracts import Obj
+from meshbox.rbac.users import User
 
 __all__ = ["DeleteOptions", "WriteOptions"]
 
@@ -23,7 +26,13 @@ class WriteOptions:
         served: The group and version the object is given in (default: the hub).
         warnings: Filled with what the client should be told.
         applied: The managedFields that a server-side apply has worked out.
+        patch: The patch that led to the object, as messages name it: Go's words for a strategic one, the whole patched
+            object as JSON for others; "" where the object came whole.
+        vet: Asked about the object as it would be stored, to refuse it.
+        created: Set where an apply made the object.
         duplicates: What decoding the body has already found (fields given twice).
+        user: Who asks; None for callers in this process.
+        reviews: What webhooks have said of the write until now; None: nobody waits for what they say.
     """
 
     manager: str = ""
@@ -33,6 +42,11 @@ class WriteOptions:
     warnings: list[str] = field(default_factory=list)
     duplicates: list[str] = field(default_factory=list)
     applied: list[Obj] | None = None
+    patch: str = ""
+    created: bool = False
+    vet: Callable[[Obj], None] | None = None
+    user: User | None = None
+    reviews: Reviews | None = None
 
 
 @dataclass
@@ -45,6 +59,7 @@ class DeleteOptions:
         uid: Delete only the object with this uid.
         resource_version: Delete only the object as it was then.
         dry_run: Whether to do everything but delete.
+        write: As whom, and with which answers of webhooks.
     """
 
     propagation: Literal["Background", "Foreground", "Orphan"] | None = None
@@ -52,3 +67,4 @@ class DeleteOptions:
     uid: str = ""
     resource_version: str = ""
     dry_run: bool = False
+    write: WriteOptions = field(default_factory=WriteOptions)

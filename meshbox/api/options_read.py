@@ -12,7 +12,7 @@ from meshbox.api import refusals
 from meshbox.api.options import DeleteOptions
 from meshbox.contracts import ApiError, Obj
 
-__all__ = ["delete_options", "dry_run", "invalid_option", "whole_option"]
+__all__ = ["delete_options", "dry_run", "invalid_option", "invalid_options", "whole_option"]
 
 _TYPES: dict[str, tuple[type, str]] = {
     "propagationPolicy": (str, "v1.DeletionPropagation"),
@@ -25,8 +25,15 @@ _TYPES: dict[str, tuple[type, str]] = {
 
 def invalid_option(field: str, words: str, kind: str = "CreateOptions") -> ApiError:
     """422 for an option that has no such value."""
-    details = {"group": "meta.k8s.io", "kind": kind, "causes": [refusals.cause(field, words)]}
-    return ApiError(422, "Invalid", f'{kind}.meta.k8s.io "" is invalid: {field}: {words}', details)
+    return invalid_options([(field, words)], kind)
+
+
+def invalid_options(wrong: Sequence[tuple[str, str]], kind: str) -> ApiError:
+    """422 for options that have no such values, or do not go together; each with the words about it."""
+    said = [f"{field}: {words}" for field, words in wrong]
+    details = {"group": "meta.k8s.io", "kind": kind, "causes": [refusals.cause(*one) for one in wrong]}
+    text = said[0] if len(said) == 1 else f"[{', '.join(said)}]"
+    return ApiError(422, "Invalid", f'{kind}.meta.k8s.io "" is invalid: {text}', details)
 
 
 def dry_run(values: Sequence[Any]) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
 __all__ = [
+    "OMITTED",
     "Cause",
     "Problems",
     "duplicate",
@@ -58,6 +59,10 @@ class Problems:
         return said[0] if len(said) == 1 else f"[{', '.join(said)}]"
 
 
+OMITTED = object()
+"""A value that the server does not print; what is wrong with it is said all the same."""
+
+
 def shown(value: Any) -> str:
     """`value` as the server prints a bad one: quoted strings, plain numbers, JSON for the rest."""
     if isinstance(value, str):
@@ -72,9 +77,13 @@ def _cause(reason: str, path: str, message: str, detail: str) -> Cause:
     return {"reason": reason, "message": f"{message}: {detail}" if detail else message, "field": path}
 
 
+def _after_colon(value: Any) -> str:
+    return "" if value is OMITTED else f": {shown(value)}"
+
+
 def invalid(path: str, value: Any, detail: str) -> Cause:
     """A malformed value."""
-    return _cause("FieldValueInvalid", path, f"Invalid value: {shown(value)}", detail)
+    return _cause("FieldValueInvalid", path, f"Invalid value{_after_colon(value)}", detail)
 
 
 def type_invalid(path: str, value: Any, detail: str) -> Cause:
@@ -94,7 +103,7 @@ def forbidden(path: str, detail: str) -> Cause:
 
 def duplicate(path: str, value: Any) -> Cause:
     """A value that must be unique and is not."""
-    return _cause("FieldValueDuplicate", path, f"Duplicate value: {shown(value)}", "")
+    return _cause("FieldValueDuplicate", path, f"Duplicate value{_after_colon(value)}", "")
 
 
 def not_supported(path: str, value: Any, supported: Iterable[str]) -> Cause:

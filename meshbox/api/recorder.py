@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from meshbox.api import metadata
 from meshbox.contracts import ApiError, View
@@ -21,6 +21,8 @@ _LASTING = 3600.0
 """Seconds an event is kept after it was last seen, as in Kubernetes."""
 
 _SWEEP_EVERY = 60.0
+_MODERN = "default-scheduler"
+"""Who reports by the events' newer API: with one time, no source, and a series where it happens again."""
 
 
 class Recorder:
@@ -64,7 +66,11 @@ class Recorder:
         self._swept = time.monotonic()
         oldest = (datetime.now(UTC) - timedelta(seconds=_LASTING)).strftime("%Y-%m-%dT%H:%M:%SZ")
         for event in self._objects.list("events"):
-            if (event.get("lastTimestamp") or event["metadata"]["creationTimestamp"]) < oldest:
+            series = event.get("series") or {}
+            seen = (
+                series.get("lastObservedTime") or event.get("lastTimestamp") or event["metadata"]["creationTimestamp"]
+            )
+            if seen < oldest:
                 self._objects.delete("events", event["metadata"]["name"], event["metadata"]["namespace"])
 
     def _again(self, identity: tuple[str, ...]) -> bool:
@@ -72,8 +78,13 @@ class Recorder:
         event = self._objects.find("events", known[1], known[0]) if known else None
         if event is None:
             return False
-        event["count"] = event.get("count", 1) + 1
-        event["lastTimestamp"] = metadata.now()
+        if event.get("eventTime"):
+            known_series = event.get("series") or {"count": 1}
+            moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+            event["series"] = {"count": known_series["count"] + 1, "lastObservedTime": moment}
+        else:
+            event["count"] = event.get("count", 1) + 1
+            event["lastTimestamp"] = metadata.now()
         self._objects.update("events", event)
         self._known.move_to_end(identity)
         return True
@@ -91,6 +102,13 @@ class Recorder:
         }
         source = {"component": component, "host": self._host} if component == "kubelet" else {"component": component}
         now = metadata.now()
+        times: dict[str, Any] = {"firstTimestamp": now, "lastTimestamp": now, "count": 1, "eventTime": None}
+        instance = self._host if component == "kubelet" else ""
+        if component == _MODERN:
+            source, instance = {}, f"{component}-{self._host}"
+            moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+            action = "Binding" if kind == "Normal" else "Scheduling"
+            times = {"firstTimestamp": None, "lastTimestamp": None, "eventTime": moment, "action": action}
         event = {
             "apiVersion": "v1",
             "kind": "Event",
@@ -100,12 +118,9 @@ class Recorder:
             "reason": reason,
             "message": message,
             "source": source,
-            "firstTimestamp": now,
-            "lastTimestamp": now,
-            "count": 1,
-            "eventTime": None,
+            **times,
             "reportingComponent": component,
-            "reportingInstance": self._host if component == "kubelet" else "",
+            "reportingInstance": instance,
         }
         created = self._objects.create("events", event, namespace)
         self._known[identity] = (namespace, created["metadata"]["name"])

@@ -14,7 +14,9 @@ from meshbox.api.resources import Resource
 from meshbox.contracts import ApiError, Obj
 
 __all__ = [
+    "NoSuchPathError",
     "already_exists",
+    "bad_patch",
     "bad_request",
     "cause",
     "conflict",
@@ -44,9 +46,13 @@ def not_found(resource: Resource, name: str) -> ApiError:
     return ApiError(404, "NotFound", f'{resource.name} "{name}" not found', _details(resource, name))
 
 
+class NoSuchPathError(ApiError):
+    """404 for a path that serves nothing."""
+
+
 def no_such_resource() -> ApiError:
     """404 for a path that serves nothing."""
-    return ApiError(404, "NotFound", "the server could not find the requested resource")
+    return NoSuchPathError(404, "NotFound", "the server could not find the requested resource")
 
 
 def already_exists(resource: Resource, name: str) -> ApiError:
@@ -87,6 +93,12 @@ def internal(error: Exception, what: str) -> ApiError:
 def bad_request(message: str) -> ApiError:
     """400 for a request that cannot be understood."""
     return ApiError(400, "BadRequest", message)
+
+
+def bad_patch(patch: str, why: str) -> ApiError:
+    """422 for a patch that leaves no object of the kind."""
+    one = cause("patch", f"Invalid value: {json.dumps(patch, ensure_ascii=False)}: {why}")
+    return ApiError(422, "Invalid", f' "" is invalid: patch: {one["message"]}', {"causes": [one]})
 
 
 def method_not_allowed() -> ApiError:

@@ -34,20 +34,25 @@ _BETA = ("v1", "v1beta1")
 _APPS = ("v1", "v1beta2", "v1beta1")
 _SCALE = ("status", "scale")
 _POD_SUB = (
-    "status", "log", "exec", "attach", "portforward", "eviction", "binding",
+    "status", "log", "exec", "attach", "portforward", "eviction", "binding", "proxy",
+    "ephemeralcontainers", "resize",
 )  # fmt: skip
 
 _ADMISSION = "admissionregistration.k8s.io"
 _RBAC = "rbac.authorization.k8s.io"
 _NET = "networking.k8s.io"
+_CERTIFICATES = "certificates.k8s.io"
+_FLOW, _CLAIMS, _STORAGE = "flowcontrol.apiserver.k8s.io", "resource.k8s.io", "storage.k8s.io"
 
 BUILTIN: tuple[Row, ...] = (
+    Row("", _V1, "bindings", "Binding", review=True),
+    Row("", _V1, "componentstatuses", "ComponentStatus", ("cs",), namespaced=False, computed=True),
     Row("", _V1, "configmaps", "ConfigMap", ("cm",)),
     Row("", _V1, "endpoints", "Endpoints", ("ep",)),
     Row("", _V1, "events", "Event", ("ev",)),
     Row("", _V1, "limitranges", "LimitRange", ("limits",)),
     Row("", _V1, "namespaces", "Namespace", ("ns",), ("status", "finalize"), namespaced=False),
-    Row("", _V1, "nodes", "Node", ("no",), ("status",), namespaced=False),
+    Row("", _V1, "nodes", "Node", ("no",), ("status", "proxy"), namespaced=False),
     Row("", _V1, "persistentvolumeclaims", "PersistentVolumeClaim", ("pvc",), ("status",)),
     Row("", _V1, "persistentvolumes", "PersistentVolume", ("pv",), ("status",), namespaced=False),
     Row("", _V1, "pods", "Pod", ("po",), _POD_SUB, all=True, generation=True),
@@ -56,7 +61,7 @@ BUILTIN: tuple[Row, ...] = (
     Row("", _V1, "resourcequotas", "ResourceQuota", ("quota",), ("status",)),
     Row("", _V1, "secrets", "Secret"),
     Row("", _V1, "serviceaccounts", "ServiceAccount", ("sa",), ("token",)),
-    Row("", _V1, "services", "Service", ("svc",), ("status",), all=True),
+    Row("", _V1, "services", "Service", ("svc",), ("status", "proxy"), all=True),
     Row(
         "apiregistration.k8s.io",
         _V1,
@@ -153,7 +158,45 @@ BUILTIN: tuple[Row, ...] = (
     ),
     Row("coordination.k8s.io", _V1, "leases", "Lease", legacy=_BETA),
     Row("discovery.k8s.io", _V1, "endpointslices", "EndpointSlice", generation=True),
-    Row("scheduling.k8s.io", _V1, "priorityclasses", "PriorityClass", ("pc",), namespaced=False, legacy=_BETA),
+    Row(
+        "scheduling.k8s.io",
+        _V1,
+        "priorityclasses",
+        "PriorityClass",
+        ("pc",),
+        namespaced=False,
+        generation=True,
+        legacy=_BETA,
+    ),
+    Row("node.k8s.io", _V1, "runtimeclasses", "RuntimeClass", namespaced=False, legacy=("v1beta1",)),
+    Row(
+        "certificates.k8s.io",
+        _V1,
+        "certificatesigningrequests",
+        "CertificateSigningRequest",
+        ("csr",),
+        ("approval", "status"),
+        namespaced=False,
+        legacy=("v1beta1",),
+    ),
+    *(
+        Row(group, _V1, plural, kind, short, sub, namespaced=namespaced, generation=generation, legacy=None)
+        for group, plural, kind, short, sub, namespaced, generation in (
+            (_FLOW, "flowschemas", "FlowSchema", (), ("status",), False, True),
+            (_FLOW, "prioritylevelconfigurations", "PriorityLevelConfiguration", (), ("status",), False, True),
+            (_NET, "ipaddresses", "IPAddress", ("ip",), (), False, False),
+            (_NET, "servicecidrs", "ServiceCIDR", (), ("status",), False, False),
+            (_CLAIMS, "deviceclasses", "DeviceClass", (), (), False, True),
+            (_CLAIMS, "resourceclaims", "ResourceClaim", (), ("status",), True, False),
+            (_CLAIMS, "resourceclaimtemplates", "ResourceClaimTemplate", (), (), True, False),
+            (_CLAIMS, "resourceslices", "ResourceSlice", (), (), False, True),
+            (_STORAGE, "csidrivers", "CSIDriver", (), (), False, False),
+            (_STORAGE, "csinodes", "CSINode", (), (), False, False),
+            (_STORAGE, "csistoragecapacities", "CSIStorageCapacity", (), (), True, False),
+            (_STORAGE, "volumeattachments", "VolumeAttachment", (), ("status",), False, False),
+            (_STORAGE, "volumeattributesclasses", "VolumeAttributesClass", ("vac",), (), False, False),
+        )
+    ),
     Row("authentication.k8s.io", _V1, "tokenreviews", "TokenReview", namespaced=False, review=True),
     Row("authentication.k8s.io", _V1, "selfsubjectreviews", "SelfSubjectReview", namespaced=False, review=True),
     Row(

@@ -13,6 +13,8 @@ from meshbox.contracts import Obj
 
 __all__ = ["Registry", "Resource", "Served", "custom_resource"]
 
+_YOUNG = frozenset({"ephemeralcontainers", "resize"})
+"""Subresources that Kubernetes 1.14 does not have."""
 STANDARD_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 
 
@@ -151,7 +153,7 @@ def _builtin(row: Row, legacy: bool) -> Resource:
         short_names=row.short,
         categories=("all",) if row.all else (),
         namespaced=row.namespaced,
-        subresources=frozenset(row.sub),
+        subresources=frozenset(row.sub) - (_YOUNG if legacy else frozenset()),
         verbs=("create",) if row.review else ("get", "list") if row.computed else STANDARD_VERBS,
         counts_generation=row.generation and not (legacy and row.kind == "Pod"),
         list_kind=row.kind + "List",
@@ -211,6 +213,17 @@ class Registry:
         """Every path."""
         return list(self._served.values())
 
+    def add(self, resource: Resource) -> None:
+        """Serve a resource that no table and no CRD tells of."""
+        self._add(resource)
+
+    def remove(self, name: str) -> None:
+        """Stop serving what `add` was given."""
+        self._by_name.pop(name, None)
+        for key in [key for key, served in self._served.items() if served.resource.name == name]:
+            del self._served[key]
+        self.revision += 1
+
     def add_custom(self, crd: Obj) -> Resource:
         """Serve what `crd` defines (again, if it changed)."""
         resource = custom_resource(crd)
@@ -223,7 +236,4 @@ class Registry:
         known = self._by_name.get(name)
         if known is None or known.crd is None:
             return
-        del self._by_name[name]
-        for key in [k for k, served in self._served.items() if served.resource.name == name]:
-            del self._served[key]
-        self.revision += 1
+        self.remove(name)

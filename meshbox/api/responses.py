@@ -3,16 +3,30 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from aiohttp import web
 
+from meshbox.api import refusals
 from meshbox.api.store import dumps
 from meshbox.contracts import ApiError, Obj
 
-__all__ = ["Form", "form_of", "json_response", "refusal", "success", "warned"]
+__all__ = [
+    "Form",
+    "as_yaml",
+    "form_of",
+    "in_yaml",
+    "indent",
+    "json_response",
+    "readable",
+    "refusal",
+    "success",
+    "warned",
+]
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _ALL_WARNINGS = 4096
@@ -34,7 +48,7 @@ _AS_GROUPS = {
     "PartialObjectMetadataList": "meta.k8s.io",
     "APIGroupDiscoveryList": "apidiscovery.k8s.io",
 }
-_PLAIN = ("application/json", "*/*", "application/*")
+_PLAIN = ("application/json", "application/yaml", "*/*", "application/*")
 
 
 def form_of(accept: str) -> Form:
@@ -70,6 +84,37 @@ def json_response(value: Any, status: int = 200, *, content_type: str = "applica
     )
 
 
+_READERS = ("curl", "Wget", "Mozilla/5.0")
+"""Clients behind which a person reads: they are sent JSON with line breaks."""
+
+
+def readable(headers: Mapping[str, str], query: Mapping[str, str]) -> bool:
+    """Whether the client would like JSON with line breaks."""
+    asked = query.get("pretty", "")
+    return asked in ("1", "true") if asked else headers.get("User-Agent", "").startswith(_READERS)
+
+
+def in_yaml(accept: str) -> bool:
+    """Whether the client would rather have YAML than JSON."""
+    first = next((one.split(";")[0].strip() for one in accept.split(",")), "")
+    return first in ("application/yaml", "application/vnd.kubernetes.yaml")
+
+
+def as_yaml(response: web.Response) -> None:
+    """Turn a JSON reply into YAML, in place."""
+    if response.content_type == "application/json" and isinstance(response.body, bytes):
+        import yaml
+
+        response.body = yaml.safe_dump(json.loads(response.body), allow_unicode=True).encode()
+        response.content_type = "application/yaml"
+
+
+def indent(response: web.Response) -> None:
+    """Break the lines of a JSON reply, in place."""
+    if response.content_type == "application/json" and isinstance(response.body, bytes):
+        response.body = json.dumps(json.loads(response.body), indent=2, ensure_ascii=False).encode()
+
+
 def warned(response: web.Response, warnings: list[str]) -> web.Response:
     """`response` with what the client should be told."""
     told = list(dict.fromkeys(warnings))
@@ -87,6 +132,9 @@ def warned(response: web.Response, warnings: list[str]) -> web.Response:
 
 def refusal(error: ApiError) -> web.Response:
     """An error as a `Status`."""
+    if isinstance(error, refusals.NoSuchPathError):
+        # No Status: a client then says itself what it had asked for.
+        return web.Response(text="404 page not found\n", status=404)
     response = json_response(error.status(), error.code)
     if error.code == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
@@ -95,8 +143,8 @@ def refusal(error: ApiError) -> web.Response:
     return response
 
 
-def success(details: Obj) -> web.Response:
-    """The `Status` of a deletion that is done."""
-    return json_response(
-        {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
-    )
+def success(details: Obj, code: int = 200) -> web.Response:
+    """The `Status` of a deletion that is done, or (201) of something that was made."""
+    status: Obj = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
+    more = {"details": details} if details else {"code": code}
+    return json_response({**status, **more}, code)

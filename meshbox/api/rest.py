@@ -3,28 +3,34 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
 
 from aiohttp import web
 
-from labkit.ground import reading
-from meshbox.api import bodies, refusals, reviews
+from meshbox.api import bodies, evictions, refusals, reviews
 from meshbox.api.apiservices import apiservices
+from meshbox.api.component_statuses import component_statuses
+from meshbox.api.lists import check_version, key_of, page
+from meshbox.api.metrics_api import API_SERVICE, METRICS, Metrics
 from meshbox.api.objects import ObjectStore
 from meshbox.api.options import DeleteOptions, WriteOptions
-from meshbox.api.options_read import delete_options, dry_run, invalid_option, whole_option
+from meshbox.api.options_read import delete_options, dry_run, invalid_option
 from meshbox.api.paths import Target
 from meshbox.api.representations import View
-from meshbox.api.resources import Resource, Served
+from meshbox.api.resources import Served
 from meshbox.api.responses import form_of, json_response, success, warned
 from meshbox.api.scale import scale_of
 from meshbox.api.serve_watch import Watches
-from meshbox.api.store import Entry
-from meshbox.contracts import Obj
+from meshbox.api.store import clone
+from meshbox.api.strategies import EPHEMERAL
+from meshbox.api.webhook_answers import Reviews
+from meshbox.contracts import ApiError, Obj, ReviewNeededError
+from meshbox.rbac import escalation
+from meshbox.rbac.asked import attributes, forbidden
+from meshbox.rbac.policy import Authorizer
+from meshbox.rbac.users import User
 from meshbox.tokens import Tokens
 
 __all__ = ["Rest"]
@@ -38,6 +44,32 @@ _PATCHES = {
 _RETURNS_DELETED = frozenset({"pods", "services", "serviceaccounts", "persistentvolumes", "persistentvolumeclaims"})
 """Resources whose deletion answers with the object instead of a Status."""
 
+_DEPRECATED = {
+    ("", "componentstatuses"): "v1 ComponentStatus is deprecated in v1.19+",
+    ("", "endpoints"): "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
+}
+"""What whoever asks for a resource is told (but for watches, whose answer is begun before)."""
+
+_T = TypeVar("_T")
+_MOST_TRIES = 100
+"""Of one write whose webhooks are asked: each time somebody may have changed its object, and they are asked anew."""
+
+
+async def _reviewed(write: Callable[[], _T], options: WriteOptions) -> _T:
+    """Do a write as soon as all webhooks that it meets have answered.
+
+    Raises:
+        ApiError: It is refused.
+    """
+    warnings = list(options.warnings)
+    for _ in range(_MOST_TRIES):
+        options.warnings[:] = warnings
+        try:
+            return write()
+        except ReviewNeededError as pending:
+            await pending.fetch()
+    raise ApiError(504, "Timeout", "Timeout: the object changes faster than its webhooks answer")
+
 
 class Rest:
     """The verbs.
@@ -46,19 +78,32 @@ class Rest:
         objects: What they act on.
         watches: For watches.
         tokens: For TokenReview and TokenRequest.
+        authorizer: Says who may grant what.
+        metrics: What nodes and pods use.
     """
 
-    def __init__(self, objects: ObjectStore, watches: Watches, tokens: Tokens) -> None:
+    def __init__(
+        self, objects: ObjectStore, watches: Watches, tokens: Tokens, authorizer: Authorizer, metrics: Metrics
+    ) -> None:
+        self._metrics = metrics
         self._objects = objects
         self._watches = watches
         self._tokens = tokens
+        self._authorizer = authorizer
 
-    async def serve(self, request: web.Request, target: Target, user: str) -> web.StreamResponse:
+    async def serve(self, request: web.Request, target: Target, user: User) -> web.StreamResponse:
         """Answer a request for `target` by `user`.
 
         Raises:
             ApiError: the refusal to send.
         """
+        response = await self._serve(request, target, user)
+        said = _DEPRECATED.get((target.group, target.plural))
+        if said and isinstance(response, web.Response) and not self._objects.settings.legacy:
+            warned(response, [said])
+        return response
+
+    async def _serve(self, request: web.Request, target: Target, user: User) -> web.StreamResponse:
         served = self._objects.registry.served(target.group, target.version, target.plural)
         if served is None:
             raise refusals.no_such_resource()
@@ -66,51 +111,76 @@ class Rest:
         if target.namespace is not None and not resource.namespaced:
             raise refusals.no_such_resource()
         if not resource.stored:
-            return await self._review(request, served, user)
+            return await self._review(request, served, target, user)
         if resource.computed:
-            return self._computed(request, served, target)
+            return await self._computed(request, served, target, user)
         if target.subresource and target.subresource not in resource.subresources:
             raise refusals.no_such_resource()
         if not target.name:
-            return await self._collection(request, served, target)
+            return await self._collection(request, served, target, user)
         if resource.namespaced and target.namespace is None:
             raise refusals.no_such_resource()
-        return await self._object(request, served, target)
+        return await self._object(request, served, target, user)
 
     # --- collections
 
-    async def _collection(self, request: web.Request, served: Served, target: Target) -> web.StreamResponse:
+    async def _collection(self, request: web.Request, served: Served, target: Target, user: User) -> web.StreamResponse:
         resource, query = served.resource, request.query
         if request.method == "GET":
             view = self._view(request, served)
             if query.get("watch") in ("true", "1"):
                 return await self._watches.serve(request, resource, target.namespace, "", view)
-            entries, meta = self._page(resource, target.namespace, query)
+            entries, meta = page(self._objects, resource, target.namespace, query)
             return json_response(view.many(entries, meta))
         if request.method == "POST":
             if resource.namespaced and target.namespace is None:
                 raise refusals.method_not_allowed()
-            options = self._write_options(request, served)
+            options = self._write_options(request, served, target, user)
             obj = await self._body(request, options)
-            created = self._objects.create(resource.name, obj, target.namespace, options=options)
+            create = partial(self._objects.create, resource.name, obj, target.namespace, options=options)
+            created = await _reviewed(create, options)
             return warned(json_response(self._view(request, served).one(created), 201), options.warnings)
         if request.method == "DELETE":
-            options_ = await self._delete_options(request)
-            entries, meta = self._page(resource, target.namespace, query)
+            options_ = await self._delete_options(request, user)
+            entries, meta = page(self._objects, resource, target.namespace, query)
             listed = self._view(request, served).many(entries, meta)
             for entry in entries:
-                if self._objects.store.entry(resource.name, _key(entry)) is not None:
-                    self._objects.remove(resource, entry, options_)
+                if self._objects.store.entry(resource.name, key_of(entry)) is not None:
+                    await _reviewed(partial(self._objects.remove, resource, entry, options_), options_.write)
             return json_response(listed)
         raise refusals.method_not_allowed()
 
-    def _computed(self, request: web.Request, served: Served, target: Target) -> web.Response:
+    async def _computed(self, request: web.Request, served: Served, target: Target, user: User) -> web.StreamResponse:
         """Objects that are made when they are asked for."""
         query, resource = request.query, served.resource
+        kept = self._objects.store.entry(resource.name, ("", target.name)) is not None
+        if kept and request.method in ("PUT", "PATCH", "DELETE"):
+            return await self._object(request, served, target, user)
+        if request.method == "POST" and not target.name:
+            options = self._write_options(request, served, target, user)
+            wanted, options.dry_run = options.dry_run, True
+            body = await self._body(request, options)
+            created = self._objects.writes.create(resource, clone(body), None, options)
+            name = created["metadata"]["name"]
+            if not wanted and created["spec"].get("service") is None:
+                raise refusals.method_not_allowed()
+            if not wanted and name != API_SERVICE:
+                why = f"the sandbox asks no other API server: it plays {API_SERVICE} only"
+                raise refusals.forbidden(resource, name, why)
+            if not wanted:
+                options.dry_run = False
+                created = self._objects.create(resource.name, body, options=options)
+            return json_response(created, 201)
         if request.method != "GET" or query.get("watch") in ("true", "1"):
             raise refusals.method_not_allowed()
         given = {"labels": query.get("labelSelector", ""), "fields": query.get("fieldSelector", "")}
-        found = apiservices(self._objects, name=target.name, **given)
+        if resource.name in METRICS:
+            self._metrics.check()
+            found = await self._metrics.answer(resource, target.namespace, target.name, given["labels"])
+        elif resource.name == "componentstatuses":
+            found = component_statuses(name=target.name, **given)
+        else:
+            found = apiservices(self._objects, name=target.name, **given)
         if target.name and not found:
             raise refusals.not_found(resource, target.name)
         view = self._view(request, served)
@@ -118,53 +188,38 @@ class Rest:
             return json_response(view.one(found[0].obj))
         return json_response(view.many(found, {"resourceVersion": str(self._objects.store.version)}))
 
-    def _page(self, resource: Resource, namespace: str | None, query: Mapping[str, str]) -> tuple[list[Entry], Obj]:
-        labels, fields = query.get("labelSelector", ""), query.get("fieldSelector", "")
-        entries = self._objects.select(resource, namespace, labels=labels, fields=fields)
-        meta: Obj = {"resourceVersion": str(self._objects.store.version)}
-        text = query.get("limit", "")
-        limit = max(0, whole_option(text)) if text else 0
-        if token := query.get("continue", ""):
-            version, after = _continuation(token)
-            entries = [entry for entry in entries if _key(entry) > after]
-            meta["resourceVersion"] = version
-        if limit and len(entries) > limit:
-            rest = len(entries) - limit
-            entries = entries[:limit]
-            last = json.dumps({"v": meta["resourceVersion"], "after": _key(entries[-1])})
-            meta["continue"] = base64.urlsafe_b64encode(last.encode()).decode()
-            if not labels and not fields:
-                meta["remainingItemCount"] = rest
-        return entries, meta
-
     # --- objects
 
-    async def _object(self, request: web.Request, served: Served, target: Target) -> web.StreamResponse:
+    async def _object(self, request: web.Request, served: Served, target: Target, user: User) -> web.StreamResponse:
         resource, method, sub = served.resource, request.method, target.subresource
         name, namespace = target.name, target.namespace
         view = self._view(request, served)
-        if method == "GET" and sub in ("", "status"):
+        if sub == "resize":
+            why = "the sandbox resizes no running pod: change the template of whatever made it"
+            raise refusals.forbidden(resource, name, why)
+        if method == "GET" and sub in ("", "status", EPHEMERAL):
             if request.query.get("watch") in ("true", "1"):
                 return await self._watches.serve(request, resource, namespace, name, view)
+            check_version(request.query.get("resourceVersion", ""), self._objects.store.version)
             entry = self._objects.entry(resource, name, namespace)
             return json_response(view.one(entry.obj))
         if sub == "scale" and method == "GET":
             return json_response(scale_of(resource, self._objects.entry(resource, name, namespace).obj))
-        if method == "PUT" and sub in ("", "status", "scale", "finalize"):
-            options = self._write_options(request, served)
+        if method == "PUT" and sub in ("", "status", "scale", "finalize", "approval", EPHEMERAL):
+            options = self._write_options(request, served, target, user)
             obj = await self._body(request, options)
-            updated = self._put(served, target, obj, options)
-        elif method == "PATCH" and sub in ("", "status", "scale"):
-            options = self._write_options(request, served)
-            updated = await self._patch(request, served, target, options)
+            updated = await _reviewed(partial(self._put, served, target, obj, options), options)
+        elif method == "PATCH" and sub in ("", "status", "scale", "approval", EPHEMERAL):
+            options = self._write_options(request, served, target, user)
+            updated = await self._patch(request, served, target, options, user)
         elif method == "DELETE" and not sub:
-            return await self._delete(request, served, target)
+            return await self._delete(request, served, target, user)
         elif method == "POST" and sub in ("eviction", "binding", "token"):
-            return await self._action(request, served, target)
+            return await self._action(request, served, target, user)
         else:
             raise refusals.method_not_allowed()
         shown = scale_of(resource, updated) if sub == "scale" else view.one(updated)
-        return warned(json_response(shown), options.warnings)
+        return warned(json_response(shown, 201 if options.created else 200), options.warnings)
 
     def _put(self, served: Served, target: Target, obj: Obj, options: WriteOptions) -> Obj:
         resource = served.resource
@@ -184,7 +239,9 @@ class Rest:
             raise refusals.invalid(resource, target.name, [refusals.cause("metadata.resourceVersion", words)])
         return self._objects.update(resource.name, obj, subresource=target.subresource, options=options)
 
-    async def _patch(self, request: web.Request, served: Served, target: Target, options: WriteOptions) -> Obj:
+    async def _patch(
+        self, request: web.Request, served: Served, target: Target, options: WriteOptions, user: User
+    ) -> Obj:
         kind = _PATCHES.get(request.content_type)
         if kind is None:
             raise refusals.unsupported_media_type(list(_PATCHES))
@@ -195,30 +252,28 @@ class Rest:
             if not request.query.get("fieldManager"):
                 words = "Required value: is required for apply patch"
                 raise invalid_option("fieldManager", words, "PatchOptions")
-            return self._objects.apply(
-                served.resource.name,
-                name,
-                patch,
-                namespace,
-                force=force,
-                subresource=target.subresource,
-                options=options,
-            )
-        return self._objects.patch(
-            served.resource.name,
-            name,
-            patch,
-            namespace,
-            kind=kind,  # type: ignore[arg-type]
-            subresource=target.subresource,
-            options=options,
-        )
+            write = partial(self._applied, user, target, force=force)
+        else:
+            write = partial(self._objects.patch, kind=kind)  # type: ignore[arg-type]
+        asked = partial(write, served.resource.name, name, patch, namespace)
+        return await _reviewed(partial(asked, subresource=target.subresource, options=options), options)
 
-    async def _delete(self, request: web.Request, served: Served, target: Target) -> web.Response:
-        options = await self._delete_options(request)
+    def _applied(self, user: User, target: Target, *arguments: Any, **options: Any) -> Obj:
+        """As `ObjectStore.apply`; who may change objects may not for that make them.
+
+        Raises:
+            ApiError: 403 where there is none, and the user may create none.
+        """
+        if self._objects.find(arguments[0], target.name, target.namespace) is None:
+            asked = attributes("POST", "", target, {})
+            if not self._authorizer.decide(user, asked).allowed:
+                raise forbidden(user, asked)
+        return self._objects.apply(*arguments, **options)
+
+    async def _delete(self, request: web.Request, served: Served, target: Target, user: User) -> web.Response:
+        options = await self._delete_options(request, user)
         resource = served.resource
-        entry = self._objects.entry(resource, target.name, target.namespace)
-        obj, gone = self._objects.remove(resource, entry, options)
+        obj, gone = await self._removed(served, target, options)
         if gone and resource.name not in _RETURNS_DELETED:
             details = {
                 "name": target.name,
@@ -226,35 +281,52 @@ class Rest:
                 "kind": resource.plural,
                 "uid": obj["metadata"]["uid"],
             }
-            return success({key: value for key, value in details.items() if value})
-        return json_response(self._view(request, served).one(obj))
+            done = success({key: value for key, value in details.items() if value})
+            return warned(done, options.write.warnings)
+        return warned(json_response(self._view(request, served).one(obj)), options.write.warnings)
 
-    async def _action(self, request: web.Request, served: Served, target: Target) -> web.Response:
+    async def _removed(self, served: Served, target: Target, options: DeleteOptions) -> tuple[Obj, bool]:
+        """Delete one object; what `ObjectStore.remove` returns."""
+
+        def remove() -> tuple[Obj, bool]:
+            entry = self._objects.entry(served.resource, target.name, target.namespace)
+            return self._objects.remove(served.resource, entry, options)
+
+        return await _reviewed(remove, options.write)
+
+    async def _action(self, request: web.Request, served: Served, target: Target, user: User) -> web.Response:
         body = await self._body(request, WriteOptions())
         resource, name, namespace = served.resource, target.name, target.namespace
         if target.subresource == "token":
             account = self._objects.get(resource.name, name, namespace)
-            return json_response(reviews.token_request(body, account, self._tokens), 201)
+            return json_response(reviews.token_request(body, account, self._tokens, self._objects), 201)
         if target.subresource == "eviction":
             options = delete_options(body.get("deleteOptions") or {}, request.query)
-            self._objects.remove(resource, self._objects.entry(resource, name, namespace), options)
+            evictions.admit(self._objects, self._objects.get(resource.name, name, namespace), dry_run=options.dry_run)
+            options.write = WriteOptions(user=user, reviews=Reviews())
+            await self._removed(served, target, options)
         else:
-            node = (body.get("target") or {}).get("name", "")
-            pod = self._objects.get(resource.name, name, namespace)
-            if pod["spec"].get("nodeName"):
-                why = f'pod {name} is already assigned to node "{pod["spec"]["nodeName"]}"'
-                raise refusals.conflict(resource, name, why)
-            self._objects.patch(resource.name, name, {"spec": {"nodeName": node}}, namespace)
-        return json_response(
-            {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}, 201
-        )
+            self._bind(body, name, namespace)
+        return success({}, 201)
 
-    async def _review(self, request: web.Request, served: Served, user: str) -> web.Response:
+    def _bind(self, body: Obj, name: str, namespace: str | None) -> None:
+        """Put a pod on a node, as a scheduler asks."""
+        node = (body.get("target") or {}).get("name", "")
+        pod = self._objects.get("pods", name, namespace)
+        if pod["spec"].get("nodeName"):
+            why = f'pod {name} is already assigned to node "{pod["spec"]["nodeName"]}"'
+            raise refusals.conflict(self._objects.resource("pods"), name, why)
+        self._objects.patch("pods", name, {"spec": {"nodeName": node}}, namespace)
+
+    async def _review(self, request: web.Request, served: Served, target: Target, user: User) -> web.Response:
         if request.method != "POST":
             raise refusals.method_not_allowed()
         body = await self._body(request, WriteOptions())
         body.setdefault("apiVersion", served.api_version)
-        return json_response(reviews.answer(served.resource.kind, body, user, self._tokens), 201)
+        if served.resource.kind == "Binding":
+            self._bind(body, str((body.get("metadata") or {}).get("name") or ""), target.namespace)
+            return success({}, 201)
+        return json_response(reviews.answer(served.resource, body, user, self._tokens, self._authorizer), 201)
 
     # --- what a request says
 
@@ -263,18 +335,22 @@ class Rest:
         include = request.query.get("includeObject", "")
         return View(served, form, include, legacy=self._objects.settings.legacy)
 
-    def _write_options(self, request: web.Request, served: Served) -> WriteOptions:
+    def _write_options(self, request: web.Request, served: Served, target: Target, user: User) -> WriteOptions:
         query = request.query
         validation = query.get("fieldValidation", "") or "Warn"
         if validation not in ("Ignore", "Warn", "Strict"):
             words = f'Unsupported value: "{validation}": supported values: "", "Ignore", "Strict", "Warn"'
             raise invalid_option("fieldValidation", words)
         manager = query.get("fieldManager", "") or request.headers.get("User-Agent", "").split("/")[0][:128]
+        asked = attributes(request.method, request.path, target, query)
         return WriteOptions(
             manager=manager,
             dry_run=dry_run(query.getall("dryRun", [])),
             validation=validation,  # type: ignore[arg-type]
             served=served,
+            user=user,
+            reviews=Reviews(),
+            vet=partial(escalation.check, user, asked, self._authorizer) if target.group == escalation.GROUP else None,
         )
 
     async def _body(self, request: web.Request, options: WriteOptions) -> Obj:
@@ -289,22 +365,10 @@ class Rest:
         options.duplicates = [f'duplicate field "{path}"' for path in duplicates or ()]
         return value
 
-    async def _delete_options(self, request: web.Request) -> DeleteOptions:
+    async def _delete_options(self, request: web.Request, user: User) -> DeleteOptions:
         body: Any = {}
         if content := await bodies.read(request):
             body = bodies.parse(content, request.content_type)
-        return delete_options(body, request.query)
-
-
-def _key(entry: Entry) -> tuple[str, str]:
-    meta = entry.obj["metadata"]
-    return meta.get("namespace", ""), meta["name"]
-
-
-def _continuation(token: str) -> tuple[str, tuple[str, str]]:
-    try:
-        content = reading.json_value(base64.urlsafe_b64decode(token))
-        namespace, name = content["after"]
-        return str(content["v"]), (str(namespace), str(name))
-    except (ValueError, KeyError, TypeError, binascii.Error):
-        raise refusals.bad_request(f"continue key is not valid: {token[:80]}") from None
+        options = delete_options(body, request.query)
+        options.write = WriteOptions(user=user, reviews=Reviews())
+        return options

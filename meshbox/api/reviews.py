@@ -1,57 +1,97 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Questions that are answered, never kept: who am I, may I. In a sandbox the one user may do everything."""
+"""Questions that are answered, never kept: who am I, may I."""
 
 from __future__ import annotations
 
-from meshbox.contracts import Obj
+from typing import Any
+
+from meshbox.api import refusals
+from meshbox.api.resources import Resource
+from meshbox.contracts import ApiError, Obj, Objects
+from meshbox.rbac.policy import Attributes, Authorizer
+from meshbox.rbac.users import User, user_of
 from meshbox.tokens import Tokens
 
 __all__ = ["answer", "token_request"]
 
-_GROUPS = ["system:masters", "system:authenticated"]
+
+def _user(user: User) -> Obj:
+    return {"username": user.name, "groups": list(user.groups)}
 
 
-def _user(name: str) -> Obj:
-    if name.startswith("system:serviceaccount:"):
-        namespace = name.split(":")[2]
-        groups = ["system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"]
-        return {"username": name, "groups": groups}
-    return {"username": name, "groups": _GROUPS}
-
-
-def answer(kind: str, review: Obj, user: str, tokens: Tokens) -> Obj:
+def answer(resource: Resource, review: Obj, user: User, tokens: Tokens, authorizer: Authorizer) -> Obj:
     """`review` with its status.
 
     Args:
-        kind: e.g. "SelfSubjectAccessReview".
+        resource: The kind of question, e.g. SelfSubjectAccessReview.
         review: What was sent.
         user: Who asks.
         tokens: For TokenReview.
+        authorizer: For the others.
+
+    Raises:
+        ApiError: 422 where it asks nothing.
     """
-    spec = review.get("spec") if isinstance(review.get("spec"), dict) else {}
-    assert isinstance(spec, dict)
+    kind, spec = resource.kind, review.get("spec")
+    spec = spec if isinstance(spec, dict) else {}
     if kind == "TokenReview":
-        name = tokens.user(str(spec.get("token", "")))
-        status: Obj = {"authenticated": bool(name), "user": _user(name)} if name else {"user": {}}
-        if name and spec.get("audiences"):
+        holder = tokens.holder(str(spec.get("token", "")))
+        status: Obj = {"authenticated": True, "user": _user(holder)} if holder else {"user": {}}
+        if holder and spec.get("audiences"):
             status["audiences"] = spec["audiences"]
-        if not name:
+        if not holder:
             status["error"] = "invalid bearer token"
     elif kind == "SelfSubjectReview":
         status = {"userInfo": _user(user)}
     elif kind == "SelfSubjectRulesReview":
+        rules = [rule for rule, _ in authorizer.rules(user, str(spec.get("namespace") or ""))]
         status = {
-            "resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}],
-            "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}],
+            "resourceRules": [_shown(rule, "resources") for rule in rules if rule.get("resources")],
+            "nonResourceRules": [_shown(rule, "nonResourceURLs") for rule in rules if rule.get("nonResourceURLs")],
             "incomplete": False,
         }
     else:
-        status = {"allowed": True, "reason": "the sandbox allows everything"}
+        status = _decided(resource, review, spec, user, authorizer)
     return {**review, "kind": kind, "metadata": review.get("metadata") or {}, "status": status}
 
 
-def token_request(request: Obj, account: Obj, tokens: Tokens) -> Obj:
-    """A TokenRequest for a ServiceAccount, answered."""
+def _shown(rule: Obj, what: str) -> Obj:
+    fields = ("verbs", what) if what == "nonResourceURLs" else ("verbs", "apiGroups", "resources", "resourceNames")
+    return {field: rule[field] for field in fields if rule.get(field)}
+
+
+def _decided(resource: Resource, review: Obj, spec: Obj, user: User, authorizer: Authorizer) -> Obj:
+    """The status of one of the three questions whether somebody may."""
+    about, path = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
+    causes = []
+    if bool(about) == bool(path):
+        words = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
+        causes.append(refusals.cause("spec.resourceAttributes", f"Invalid value: null: {words}"))
+    if not resource.kind.startswith("Self"):
+        if not spec.get("user") and not spec.get("groups"):
+            words = 'Invalid value: "": at least one of user or group must be specified'
+            causes.append(refusals.cause("spec.user", words))
+        user = user_of(str(spec.get("user") or ""), spec.get("groups") or ())
+    if causes:
+        raise refusals.invalid(resource, "", causes)
+    decision = authorizer.decide(user, _attributes(about or {}, path or {}))
+    status: Obj = {"allowed": decision.allowed}
+    return {**status, "reason": decision.reason} if decision.reason else status
+
+
+def _attributes(about: Any, path: Any) -> Attributes:
+    if path:
+        return Attributes(str(path.get("verb", "")).lower(), path=str(path.get("path", "")))
+    fields = ("verb", "group", "resource", "subresource", "namespace", "name")
+    return Attributes(**{field: str(about.get(field) or "") for field in fields})
+
+
+def token_request(request: Obj, account: Obj, tokens: Tokens, objects: Objects) -> Obj:
+    """A TokenRequest for a ServiceAccount, answered.
+
+    Raises:
+        ApiError: 404 or 409 where it is to be bound to an object that is not there, 422 where to one of another kind.
+    """
     from datetime import UTC, datetime, timedelta
 
     spec = request.get("spec") if isinstance(request.get("spec"), dict) else {}
@@ -60,7 +100,8 @@ def token_request(request: Obj, account: Obj, tokens: Tokens) -> Obj:
     seconds = asked if isinstance(asked, int) and asked >= 600 else 3600
     audiences = spec.get("audiences") or ["https://kubernetes.default.svc.cluster.local"]
     meta = account["metadata"]
-    token = tokens.issue(meta["namespace"], meta["name"], meta["uid"], seconds, audiences)
+    bound = _bound(spec.get("boundObjectRef"), meta["namespace"], account, objects)
+    token = tokens.issue(meta["namespace"], meta["name"], meta["uid"], seconds, audiences, bound=bound)
     expires = (datetime.now(UTC) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
         "kind": "TokenRequest",
@@ -69,3 +110,19 @@ def token_request(request: Obj, account: Obj, tokens: Tokens) -> Obj:
         "spec": {**spec, "expirationSeconds": seconds, "audiences": audiences},
         "status": {"token": token, "expirationTimestamp": expires},
     }
+
+
+def _bound(reference: Any, namespace: str, account: Obj, objects: Objects) -> tuple[str, str, str] | None:
+    """What a token is to end with, besides its account: kind, name and uid."""
+    if not isinstance(reference, dict):
+        return None
+    kind, name, uid = (str(reference.get(field) or "") for field in ("kind", "name", "uid"))
+    if kind not in ("Pod", "Secret"):
+        words = f'cannot bind token for serviceaccount "{account["metadata"]["name"]}" to object {kind!r}'
+        raise refusals.bad_request(words)
+    found = objects.get(f"{kind.lower()}s", name, namespace)["metadata"]["uid"]
+    if uid and uid != found:
+        why = f"the UID in the bound object reference ({uid}) does not match the UID in record. "
+        words = f"{why}The object might have been deleted and then recreated"
+        raise ApiError(409, "Conflict", f'Operation cannot be fulfilled on {kind.lower()}s "{name}": {words}')
+    return kind.lower(), name, found

@@ -8,14 +8,15 @@ from collections.abc import Callable
 from typing import Any
 
 from labkit.ground.labels import parse
-from meshbox.api.refusals import quoted
 from meshbox.contracts import ApiError, Obj
 
 __all__ = ["Match", "field_selector", "label_selector"]
 
 Match = Callable[[Obj], bool]
 
-_FIELD = re.compile(r"(?P<field>[^=!]+)(?P<op>==|!=|=)(?P<value>.*)", re.DOTALL)
+_TERM = re.compile(r"(?:[^,\\]|\\.)+", re.DOTALL)
+_FIELD = re.compile(r"(?P<field>.*?)(?P<op>!=|==|=)(?P<value>.*)", re.DOTALL)
+_ESCAPED = re.compile(r"\\(.?)|[,=]", re.DOTALL)
 
 
 def _bad_request(message: str) -> ApiError:
@@ -86,6 +87,16 @@ def _unknown(resource: str, field: str, *, custom: bool) -> str:
     return f'"{field}" is not a known field selector: only "metadata.name", "metadata.namespace"'
 
 
+def _plain(match: re.Match[str]) -> str:
+    """What an escaped character means; the two that have a meaning of their own must be escaped."""
+    escaped = match[1]
+    if escaped is None:
+        raise _bad_request(f"invalid field selector: unescaped character in value: {ord(match[0])}")
+    if escaped not in (",", "=", "\\"):
+        raise _bad_request(f"invalid field selector: invalid escape sequence: {match[0]}")
+    return str(escaped)
+
+
 def field_selector(text: str, resource: str, selectable: tuple[str, ...] | None = None) -> Match | None:
     """What `text` selects ("metadata.name=x,status.phase!=Running"); None where it selects everything.
 
@@ -98,11 +109,11 @@ def field_selector(text: str, resource: str, selectable: tuple[str, ...] | None 
         ApiError: 400 where `text` is no selector or names a field that cannot be selected on.
     """
     checks: list[tuple[list[str], bool, str, str]] = []
-    for part in filter(None, (part.strip() for part in text.split(","))):
+    for part in filter(None, (part.strip() for part in _TERM.findall(text))):
         match = _FIELD.fullmatch(part)
         if match is None:
-            raise _bad_request(f"invalid selector: {quoted(text)}; can't understand {quoted(part)}")
-        field, value = match["field"].rstrip(), match["value"].lstrip()
+            raise _bad_request(f"invalid selector: '{text[:300]}'; can't understand '{part[:300]}'")
+        field, value = match["field"].rstrip(), _ESCAPED.sub(_plain, match["value"].lstrip())
         if field not in (*_COMMON, *_FIELDS.get(resource, ()), *(selectable or ())):
             raise _bad_request(_unknown(resource, field, custom=selectable is not None))
         path = _RENAMED.get(field, field.split("."))

@@ -12,7 +12,9 @@ from aiohttp import web
 
 from labkit.ground.numbers import whole
 from meshbox.api import refusals
+from meshbox.api.lists import no_version, too_new
 from meshbox.api.objects import ObjectStore, selectable_fields
+from meshbox.api.options_read import invalid_options
 from meshbox.api.representations import View
 from meshbox.api.resources import Resource
 from meshbox.api.responses import json_response
@@ -25,6 +27,9 @@ __all__ = ["Watches"]
 
 _BOOKMARK_EVERY = 60.0
 """Seconds between bookmarks."""
+
+_LAST_BOOKMARK = 2.0
+"""Seconds before the end of a watch that is told of: what it has not seen by then it sees in its next."""
 
 
 class Watches:
@@ -52,7 +57,7 @@ class Watches:
         """Answer a watch of a collection (of one object, where `name` is given)."""
         query = request.query
         wanted = _Selection(resource, namespace, name, query)
-        begin = _Begin(query, self._objects.store.version)
+        begin = _Begin(resource, query, self._objects.store.version)
         backlog: list[Change] | None = []
         if begin.since is not None:
             backlog = self._objects.store.since(resource.name, begin.since)
@@ -100,16 +105,17 @@ class Watches:
         query: Mapping[str, str],
     ) -> None:
         bookmarks = query.get("allowWatchBookmarks") in ("true", "1")
-        end = time.monotonic() + _timeout(query)
-        while not stream.closed:
-            pause = min(_BOOKMARK_EVERY, end - time.monotonic())
-            if pause <= 0:
-                break
+        begun = time.monotonic()
+        end = begun + _timeout(query)
+        last = end - _LAST_BOOKMARK
+        mark = min(begun + _BOOKMARK_EVERY, last) if bookmarks and last > begun else end
+        while not stream.closed and (now := time.monotonic()) < end:
+            if now >= mark:
+                await response.write(view.bookmark(self._objects.store.version, initial_events_end=False))
+                mark = min(mark + _BOOKMARK_EVERY, last) if mark < last else end
             try:
-                await asyncio.wait_for(stream.wait(), pause)
+                await asyncio.wait_for(stream.wait(), max(0.0, mark - now))
             except TimeoutError:
-                if bookmarks:
-                    await response.write(view.bookmark(self._objects.store.version, initial_events_end=False))
                 continue
             lines = [line for change in stream.take() if (line := wanted.line(change, view))]
             if lines:
@@ -133,47 +139,32 @@ def _timeout(query: Mapping[str, str]) -> float:
 class _Begin:
     """Where a watch begins: with all there is, or after a resourceVersion."""
 
-    def __init__(self, query: Mapping[str, str], current: int) -> None:
+    def __init__(self, resource: Resource, query: Mapping[str, str], current: int) -> None:
         version = query.get("resourceVersion", "")
-        if version and (whole(version) is None or version.startswith("-")):
-            raise ApiError(
-                400, "BadRequest", f'Invalid value: "{version}": resourceVersion must be an unsigned integer'
-            )
+        if version and (words := no_version(version)):
+            raise refusals.invalid(resource, "", [refusals.cause("resourceVersion", words)])
         asked = query.get("sendInitialEvents")
-        match = query.get("resourceVersionMatch", "")
-        causes = _forbidden(asked, match)
-        if causes:
-            said = ", ".join(f"{one['field']}: {one['message']}" for one in causes)
-            message = f'ListOptions.meta.k8s.io "" is invalid: {said}'
-            details = {"group": "meta.k8s.io", "kind": "ListOptions", "causes": causes}
-            raise ApiError(422, "Invalid", message, details)
+        if wrong := _forbidden(asked, query.get("resourceVersionMatch", ""), query.get("continue", "")):
+            raise invalid_options(wrong, "ListOptions")
         exact = version not in ("", "0")
         self.initial = asked in ("true", "1") or (asked is None and not exact)
         self.marked = asked in ("true", "1") and query.get("allowWatchBookmarks") in ("true", "1")
         self.since = int(version) if exact and not self.initial else None
         if exact and int(version) > current:
-            # Of another life of this cluster: only a new list can help.
-            raise ApiError(
-                504,
-                "Timeout",
-                f"Too large resource version: {version}, current: {current}",
-                {
-                    "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}],
-                    "retryAfterSeconds": 1,
-                },
-            )
+            raise too_new(int(version), current)
 
 
-def _forbidden(asked: str | None, match: str) -> list[Obj]:
-    if asked is None and match:
-        return [
-            refusals.cause("resourceVersionMatch", "Forbidden: resourceVersionMatch is forbidden for watch")
-            | {"reason": "FieldValueForbidden"}
-        ]
-    if asked is not None and match != "NotOlderThan":
-        words = "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
-        return [refusals.cause("resourceVersionMatch", words)]
-    return []
+def _forbidden(asked: str | None, match: str, token: str) -> list[tuple[str, str]]:
+    field, wanted, wrong = "resourceVersionMatch", "NotOlderThan", []
+    if asked is not None and match != wanted:
+        wrong.append(f"Forbidden: sendInitialEvents requires setting {field} to {wanted}")
+    if match and asked is None:
+        wrong.append(f"Forbidden: {field} is forbidden for watch unless sendInitialEvents is provided")
+    if match and match != wanted:
+        wrong.append(f'Unsupported value: {refusals.quoted(match)}: supported values: "{wanted}"')
+    if (match or asked is not None) and token:
+        wrong.append(f"Forbidden: {field} is forbidden when continue is provided")
+    return [(field, words) for words in wrong]
 
 
 class _Selection:

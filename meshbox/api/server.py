@@ -15,20 +15,25 @@ from labkit.ground.errors import SandboxError
 from meshbox.api import bootstrap, openapi, refusals
 from meshbox.api.crds import CRDS
 from meshbox.api.discovery import AGGREGATED, Discovery
+from meshbox.api.http_proxy import proxied_to, relay
 from meshbox.api.identity import Identity
 from meshbox.api.kubelet_proxy import Kubelet, proxied
+from meshbox.api.metrics_api import Metrics
 from meshbox.api.objects import ObjectStore
 from meshbox.api.paths import Target, target_of
-from meshbox.api.responses import form_of, json_response, refusal
+from meshbox.api.responses import as_yaml, form_of, in_yaml, indent, json_response, readable, refusal
 from meshbox.api.rest import Rest
 from meshbox.api.serve_watch import Watches
 from meshbox.api.server_metrics import RequestMonitor
 from meshbox.contracts import ApiError, Obj, PodRuntime
 from meshbox.exposition import CONTENT_TYPE
 from meshbox.listening import Site
+from meshbox.rbac.asked import acting, attributes, forbidden
+from meshbox.rbac.policy import Attributes, Authorizer
+from meshbox.rbac.users import ANONYMOUS, User
 from meshbox.serving import application
 from meshbox.settings import SandboxSettings
-from meshbox.tokens import Tokens
+from meshbox.tokens import ISSUER, Tokens
 
 __all__ = ["IDENTITY_HEADER", "ApiServer"]
 
@@ -38,6 +43,7 @@ IDENTITY_HEADER = "X-Labkit-Identity"
 """Header of every reply: the nonce in the sandbox's `identity` file, which no other server can know."""
 
 _OPEN = frozenset({"/livez", "/readyz", "/healthz", "/version"})
+_KEYS = ("/.well-known/openid-configuration", "/openid/v1/jwks")
 _GO_NAMES = {"x86_64": "amd64", "aarch64": "arm64"}
 _STREAMS = frozenset({"log", "exec", "attach", "portforward"})
 
@@ -49,18 +55,27 @@ class ApiServer:
         objects: The cluster's objects.
         settings: Of the sandbox.
         runtime: The node, for logs, exec and port-forward; None where no pods run.
+        metrics: What nodes and pods use; None: of `runtime`'s.
 
     Raises:
         SandboxError: its keys cannot be written.
     """
 
-    def __init__(self, objects: ObjectStore, settings: SandboxSettings, runtime: PodRuntime | None) -> None:
+    def __init__(
+        self,
+        objects: ObjectStore,
+        settings: SandboxSettings,
+        runtime: PodRuntime | None,
+        metrics: Metrics | None = None,
+    ) -> None:
         self._objects = objects
         self._settings = settings
         self._runtime = runtime
-        self._tokens = Tokens(settings.token)
+        self._tokens = Tokens(settings.token, self._lives)
         self.watches = Watches(objects)
-        self._rest = Rest(objects, self.watches, self._tokens)
+        self._authorizer = Authorizer(objects)
+        metrics = metrics or Metrics(objects, runtime, settings.node_name)
+        self._rest = Rest(objects, self.watches, self._tokens, self._authorizer, metrics)
         self._discovery = Discovery(objects.registry)
         self._monitor = RequestMonitor(objects)
         self._kubelet = Kubelet(settings.plan.node, runtime, self._tokens) if runtime is not None else None
@@ -132,8 +147,8 @@ class ApiServer:
             response = await self._route(request)
         except ApiError as error:
             response = refusal(error)
-            if error.code == 401:
-                # Who may not ask may not keep a connection either.
+            if error.code == 401 or (error.code == 403 and "Authorization" not in request.headers):
+                # Whom nobody knows may not keep a connection either.
                 response.force_close()
         except RecursionError:
             response = refusal(refusals.bad_request("the request is nested too deeply"))
@@ -147,21 +162,34 @@ class ApiServer:
                 # What follows is read as another protocol's, which now nobody speaks.
                 response.force_close()
             response.headers[IDENTITY_HEADER] = self._identity.nonce
+            if isinstance(response, web.Response) and in_yaml(request.headers.get("Accept", "")):
+                as_yaml(response)
+            elif isinstance(response, web.Response) and readable(request.headers, request.query):
+                indent(response)
         return response
 
     async def _route(self, request: web.Request) -> web.StreamResponse:
         self._check_origin(request)
         path = request.path
         if path.rstrip("/") in _OPEN or path.startswith(("/livez/", "/readyz/", "/healthz/")):
-            return self._health(path)
+            return self._health(request, path)
         user = self._authenticate(request)
         raw_path = request.raw_path.partition("?")[0]
+        if (asked := proxied(raw_path)) is not None:
+            self._authorize(user, Attributes("get", "", "nodes", "proxy", "", asked[0]))
+            return await self._of_node(request, *asked)
+        if (behind := proxied_to(raw_path)) is not None:
+            named = Target("", "v1", behind.plural, behind.namespace, behind.name, "proxy")
+            self._authorize(user, attributes(request.method, path, named, {}))
+            await _invite(request)
+            return await relay(request, self._objects, self._settings.plan, behind)
+        target = target_of(raw_path)
+        self._authorize(user, attributes(request.method, path, target, request.query))
         if path == "/metrics" and request.method == "GET":
             return web.Response(body=self._monitor.page().encode(), headers={"Content-Type": CONTENT_TYPE})
-        if (asked := proxied(raw_path)) is not None:
-            return await self._of_node(request, *asked)
-        target = target_of(raw_path)
         if target is None:
+            if path.rstrip("/") == "/openapi/v2" and "protobuf" not in request.headers.get("Accept", ""):
+                return await self._swagger()
             return self._other(request, path)
         await _invite(request)
         if target.plural == "pods" and target.subresource in _STREAMS and not target.group:
@@ -179,24 +207,59 @@ class ApiServer:
         if request.headers.get("Origin", f"https://{request.host}") != f"https://{request.host}":
             raise ApiError(403, "Forbidden", "requests of web pages (with an Origin header) are not answered")
 
-    def _authenticate(self, request: web.Request) -> str:
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        user = self._tokens.user(token.strip()) if scheme.lower() == "bearer" else ""
-        if not user:
+    def _authenticate(self, request: web.Request) -> User:
+        given = request.headers.get("Authorization", "")
+        if not given:
+            return ANONYMOUS
+        scheme, _, token = given.partition(" ")
+        user = self._tokens.holder(token.strip()) if scheme.lower() == "bearer" else None
+        if user is None:
             raise ApiError(401, "Unauthorized", "Unauthorized")
-        return user
+        return acting(user, request.headers, request.headers.getall("Impersonate-Group", []), self._authorizer)
 
-    def _health(self, path: str) -> web.Response:
+    def _lives(self, resource: str, namespace: str, name: str, uid: str) -> bool:
+        """Whether what a token is bound to is still there."""
+        entry = self._objects.store.entry(resource, (namespace, name))
+        return entry is not None and uid in ("", entry.obj["metadata"]["uid"])
+
+    def _authorize(self, user: User, asked: Attributes) -> None:
+        if not self._authorizer.decide(user, asked).allowed:
+            raise forbidden(user, asked)
+
+    def _health(self, request: web.Request, path: str) -> web.Response:
         if path.rstrip("/") == "/version":
             return json_response(self._version())
-        return web.Response(text="ok", headers={"Cache-Control": "no-cache, private"})
+        text = "ok"
+        if "verbose" in request.query:
+            checks = "".join(f"[+]{name} ok\n" for name in ("ping", "log", "etcd"))
+            text = f"{checks}{path.split('/')[1]} check passed\n"
+        return web.Response(text=text, headers={"Cache-Control": "no-cache, private"})
+
+    def _issuer(self) -> Obj:
+        """Who signs the tokens of ServiceAccounts: the sandbox itself, with a key that it shows to nobody."""
+        return {
+            "issuer": ISSUER,
+            "jwks_uri": f"https://{self._settings.plan.node}:{self.port}/openid/v1/jwks",
+            "response_types_supported": ["id_token"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": ["HS256"],
+        }
 
     def _version(self) -> Obj:
         text = self._settings.kubernetes_version
         major, minor, _ = text.removeprefix("v").split(".", 2)
+        modern = {
+            "emulationMajor": major,
+            "emulationMinor": minor,
+            "minCompatibilityMajor": major,
+            "minCompatibilityMinor": str(int(minor) - 1),
+        }
+        if self._settings.legacy:
+            modern = {}
         return {
             "major": major,
             "minor": minor,
+            **modern,
             "gitVersion": text,
             "gitCommit": "0" * 40,
             "gitTreeState": "clean",
@@ -227,7 +290,12 @@ class ApiServer:
         elif parts[:1] == ["openapi"]:
             return self._openapi(parts[1:])
         elif not parts:
-            found = {"paths": ["/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v3", "/readyz", "/version"]}
+            own = (*_OPEN, "/metrics", "/openapi/v2", "/openapi/v3", "/version", *_KEYS)
+            response = json_response({"paths": sorted({*self._discovery.paths(), *own})})
+            indent(response)
+            return response
+        elif path in _KEYS:
+            found = {"keys": []} if path.endswith("jwks") else self._issuer()
         if found is None:
             raise refusals.no_such_resource()
         return json_response(found)
@@ -239,10 +307,15 @@ class ApiServer:
         versions = self._discovery.group_versions()
         if parts == ["v3"]:
             return json_response(openapi.index(versions, crds))
-        name = "/".join(parts[2:])
-        if parts[:1] != ["v3"] or name not in versions:
+        name = "/".join(parts[1:])
+        if parts[:1] != ["v3"] or name not in openapi.index(versions, crds)["paths"]:
             raise refusals.no_such_resource()
-        return json_response(openapi.document(name, crds))
+        return json_response(openapi.document(name.partition("/")[2] or name, crds))
+
+    async def _swagger(self) -> web.Response:
+        crds = [entry.obj for entry in self._objects.store.entries(CRDS)]
+        body = await asyncio.to_thread(openapi.swagger, self._discovery.group_versions(), crds)
+        return web.Response(body=body, content_type="application/json")
 
     async def _of_node(self, request: web.Request, node: str, path: str) -> web.Response:
         self._objects.get("nodes", node)

@@ -50,7 +50,11 @@ def _map(target: Any, patch: Obj, name: str, kind: str) -> Obj:
         elif isinstance(value, dict):
             result[key] = _map(result.get(key), value, key, kind)
         elif isinstance(value, list):
-            result[key] = _list(result.get(key), value, patch.get(_ORDER + key), key, name, kind)
+            before = result.get(key)
+            result[key] = _list(before, value, patch.get(_ORDER + key), key, name, kind)
+            if before and not result[key]:
+                # The last item is gone: the server keeps no empty list.
+                del result[key]
         else:
             result[key] = value
     for key, order in patch.items():
@@ -82,6 +86,9 @@ def _list(target: Any, patch: list[Any], order: Any, name: str, parent: str, kin
         kept = [{field: value for field, value in item.items() if field != "$patch"} for item in patch]
         return [strip(item) for item in kept if item]
     result = list(before)
+    if not isinstance(order, list):
+        # New items come where the patch has them among those that it names, and before those that it does not.
+        order = [item for item in patch if "$patch" not in item]
     for item in patch:
         if key not in item:
             raise bad_request(f"map: {strip(item)} does not contain declared merge key: {key}")

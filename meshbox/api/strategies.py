@@ -4,17 +4,22 @@
 from __future__ import annotations
 
 import base64
+import uuid
 from collections.abc import Callable
 
+from meshbox.api.metadata import now
+from meshbox.api.refusals import cause
+from meshbox.api.service_fields import carry
+from meshbox.api.store import clone
 from meshbox.contracts import Obj
 
-__all__ = ["first_status", "prepare"]
+__all__ = ["first_status", "prepare", "taint"]
 
 _FIRST_STATUS: dict[str, Callable[[], Obj]] = {
     "namespaces": lambda: {"phase": "Active"},
     "services": lambda: {"loadBalancer": {}},
     "pods": lambda: {"phase": "Pending"},
-    "persistentvolumes": lambda: {"phase": "Pending"},
+    "persistentvolumes": lambda: {"phase": "Pending", "lastPhaseTransitionTime": now()},
     "persistentvolumeclaims": lambda: {"phase": "Pending"},
     "replicationcontrollers": lambda: {"replicas": 0},
     "replicasets.apps": lambda: {"replicas": 0},
@@ -64,44 +69,100 @@ def _qos_class(spec: Obj) -> str:
     return "Guaranteed" if guaranteed else "Burstable"
 
 
-def _namespace(obj: Obj, old: Obj | None) -> list[Obj]:
+def _namespace(obj: Obj, old: Obj | None) -> None:
     meta = obj["metadata"]
     if old is None:
-        obj["spec"] = {"finalizers": ["kubernetes"]}
+        given = (obj.get("spec") or {}).get("finalizers") or []
+        obj["spec"] = {"finalizers": given if "kubernetes" in given else [*given, "kubernetes"]}
     else:
         obj["spec"] = {**(obj.get("spec") or {}), "finalizers": (old.get("spec") or {}).get("finalizers", [])}
         if not obj["spec"]["finalizers"]:
             obj["spec"] = {}
-    meta["labels"] = {**(meta.get("labels") or {}), "kubernetes.io/metadata.name": meta["name"]}
-    return []
+    meta["labels"] = {**(meta.get("labels") or {}), "kubernetes.io/metadata.name": meta.get("name", "")}
 
 
-def _secret(obj: Obj, old: Obj | None) -> list[Obj]:
+def _secret(obj: Obj, old: Obj | None) -> None:
     plain = obj.pop("stringData", None)
     if plain:
         data = dict(obj.get("data") or {})
         data.update({key: base64.b64encode(str(value).encode()).decode() for key, value in plain.items()})
         obj["data"] = data
     obj.setdefault("type", "Opaque")
-    return []
 
 
-_PREPARE: dict[str, Callable[[Obj, Obj | None], list[Obj]]] = {
+def _daemon_set(obj: Obj, old: Obj | None) -> None:
+    """The server counts the templates of a DaemonSet in an annotation."""
+    counted = "deprecated.daemonset.template.generation"
+    count = 1
+    if old is not None:
+        count = int((old["metadata"].get("annotations") or {}).get(counted) or 1)
+        count += (obj.get("spec") or {}).get("template") != (old.get("spec") or {}).get("template")
+    meta = obj["metadata"]
+    meta["annotations"] = {**(meta.get("annotations") or {}), counted: str(count)}
+
+
+def taint(obj: Obj) -> None:
+    """Keep pods off a node that somebody has written: no kubelet has said that it is ready."""
+    spec = obj.get("spec") or {}
+    mark = {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}
+    if all(one.get("key") != mark["key"] for one in spec.get("taints") or []):
+        obj["spec"] = {**spec, "taints": [*(spec.get("taints") or []), mark]}
+
+
+def _limit_range(obj: Obj, old: Obj | None) -> None:
+    # The one kind that is given a name where it has none.
+    if old is None and not obj["metadata"].get("name"):
+        obj["metadata"]["name"] = str(uuid.uuid4())
+
+
+def _service(obj: Obj, old: Obj | None) -> None:
+    if old is not None:
+        carry(obj.setdefault("spec", {}), old.get("spec") or {})
+
+
+def _signing_request(obj: Obj, old: Obj | None) -> None:
+    # Who asked for what is written once: an update of it is taken, and changes nothing.
+    if old is not None:
+        obj["spec"] = clone(old.get("spec") or {})
+
+
+EPHEMERAL = "ephemeralcontainers"
+"""The subresource by which containers are added to a pod that runs."""
+
+
+def ephemeral_problems(old: Obj | None, new: Obj) -> list[Obj]:
+    """Why a pod's ephemeral containers may not be written so: they are added while it runs, and stay as they are."""
+    if old is None:
+        given = new["spec"].get("ephemeralContainers")
+        return [cause("spec.ephemeralContainers", "Forbidden: cannot be set on create")] if given else []
+    wanted = {one["name"]: one for one in new["spec"].get("ephemeralContainers") or ()}
+    found = []
+    for one in old["spec"].get("ephemeralContainers") or ():
+        name, what = one["name"], "removed" if one["name"] not in wanted else "changed"
+        if wanted.get(name) != one:
+            words = f'Forbidden: existing ephemeral containers "{name}" may not be {what}'
+            found.append(cause("spec.ephemeralContainers", words))
+    return found
+
+
+_PREPARE: dict[str, Callable[[Obj, Obj | None], None]] = {
+    "daemonsets.apps": _daemon_set,
+    "limitranges": _limit_range,
     "namespaces": _namespace,
     "secrets": _secret,
+    "certificatesigningrequests.certificates.k8s.io": _signing_request,
+    "services": _service,
 }
 
 
-def prepare(resource: str, obj: Obj, old: Obj | None) -> list[Obj]:
+def prepare(resource: str, obj: Obj, old: Obj | None) -> None:
     """Make `obj` what the server would keep, in place.
 
     Args:
         resource: Name of the resource.
         obj: The object, defaulted and admitted.
         old: The object before (None on create).
-
-    Returns:
-        Causes of an Invalid refusal, usually none.
     """
     step = _PREPARE.get(resource)
-    return step(obj, old) if step else []
+    if step:
+        step(obj, old)

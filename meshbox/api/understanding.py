@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from meshbox.api.builtin import validate_builtin
+from meshbox.api.builtin import decode_builtin, validate_builtin
 from meshbox.api.crds import CRDS, defined
 from meshbox.api.resources import Registry, Resource
 from meshbox.api.store import Store
@@ -70,10 +70,12 @@ def _problem(resource: Resource | None, obj: Obj, *, fields: bool) -> str:
         return "it has no spec"
     if not fields or resource.name not in _CHECKED:
         return ""
+    if why := decode_builtin(resource.api_version, resource.kind, obj).decode:
+        return why
     found = validate_builtin(resource.api_version, resource.kind, obj)
     # Rules may have become stricter since; what is not there at all is what nobody can do without.
     missing = [f"{cause['field']}: {cause['message']}" for cause in found.errors if _missing(obj, cause["field"])]
-    return found.decode or (missing[0] if missing else "")
+    return missing[0] if missing else found.decode
 
 
 def _missing(obj: Any, path: str) -> bool:
@@ -83,4 +85,5 @@ def _missing(obj: Any, path: str) -> bool:
             obj = obj[int(index)] if index else obj[name]
         except (KeyError, IndexError, TypeError):
             return True
-    return obj is None
+    # A port that says no number is kept as Go's types have it: zero.
+    return obj is None or (path.endswith(".port") and obj == 0)

@@ -7,17 +7,25 @@ from collections.abc import Callable
 from typing import Literal
 
 from meshbox.api import metadata, refusals
+from meshbox.api.admission.asked import Asked
+from meshbox.api.admission.gate import Gate, internal
 from meshbox.api.allocation import ServiceAllocator
 from meshbox.api.managed_fields import track
 from meshbox.api.object_checks import Checks
 from meshbox.api.options import WriteOptions
-from meshbox.api.resources import Registry, Resource
+from meshbox.api.resources import Registry, Resource, Served
+from meshbox.api.scale import scaled
 from meshbox.api.store import Entry, Key, Store, clone
-from meshbox.api.strategies import first_status, prepare
+from meshbox.api.strategies import EPHEMERAL, ephemeral_problems, first_status, prepare, taint
 from meshbox.contracts import AdmissionPlugin, AdmissionRequest, ApiError, Obj
 from meshbox.settings import SandboxSettings
 
 __all__ = ["Writes", "key_of"]
+
+
+_ADDRESS_FIELDS = ("metadata.", "spec.clusterIP", "spec.ipFamil")
+DEPLOYMENTS = "deployments.apps"
+"""Their revision is written with their status."""
 
 
 def key_of(obj: Obj) -> Key:
@@ -37,11 +45,12 @@ class Writes:
 
     def __init__(self, store: Store, registry: Registry, settings: SandboxSettings) -> None:
         self._store = store
-        self._checks = Checks(settings, self._token_secret)
+        self.checks = Checks(settings, self._token_secret)
         self._allocator = ServiceAllocator(store, settings)
         self._settings = settings
         self._registry = registry
         self.plugins: list[AdmissionPlugin] = []
+        self.gate = Gate(store, registry, settings)
         self.finish: Callable[[Resource, Obj], bool] = lambda _resource, _obj: False
         """Says whether an object that is being deleted has nothing left to wait for."""
         self.hooks: dict[str, Callable[[Obj, Obj | None], list[Obj]]] = {}
@@ -67,62 +76,93 @@ class Writes:
         if has_status and resource.crd is not None and isinstance(obj, dict):
             # Before it is completed: the first status of such an object is what its schema's defaults say.
             obj.pop("status", None)
-        obj = self._checks.incoming(resource, obj, None, options)
+        obj = self.checks.incoming(resource, obj, None, options)
+        generated = not obj["metadata"].get("name")
         metadata.begin(resource, obj, namespace)
+        if options.reviews is not None:
+            options.reviews.settle(obj["metadata"])
         if has_status and resource.crd is None:
             first_status(resource.name, obj)
-        causes = metadata.check(resource, obj)
-        if causes:
-            raise refusals.invalid(resource, obj["metadata"].get("name", ""), causes)
         self._require_namespace(resource, obj)
-        self._checks.defaults(resource, obj)
+        if resource.crd is not None and self._ends(resource):
+            why = "create not allowed while custom resource definition is terminating"
+            raise refusals.forbidden(resource, obj["metadata"].get("name", ""), why)
+        self.checks.defaults(resource, obj)
         request = self._request("CREATE", resource, obj, None, options)
         self._mutate(resource, request)
-        causes = self._prepare(resource, obj, None)
-        name = obj["metadata"]["name"]
+        asked = self.gate.asked("CREATE", resource, obj, None, options, generated=generated)
+        obj = self._changed(resource, request, asked, options)
+        if resource.name == "pods":
+            self._require_account(resource, obj)
+        # All that is wrong is said at once, of the object as it would be kept.
+        prepare(resource.name, obj, None)
+        if resource.name == "nodes" and options.validation:
+            taint(obj)
+        causes = metadata.check(resource, obj) + self.checks.errors(resource, obj, None, options)
+        if resource.name == "pods":
+            causes += ephemeral_problems(None, obj)
+        if resource.name == "services" and not any(one["field"].startswith(_ADDRESS_FIELDS) for one in causes):
+            # What a Service cannot be given is said before what else is wrong with it.
+            self._allocator.allocate(resource, obj, None)
+        causes = causes or self._hooked(resource, obj, None)
+        name = obj["metadata"].get("name", "")
         if causes:
             raise refusals.invalid(resource, name, causes)
         key = key_of(obj)
         if self._store.entry(resource.name, key) is not None:
             raise refusals.already_exists(resource, name)
         self._validate(request)
-        if resource.name == "services":
-            self._allocator.allocate(resource, obj, None)
+        self.gate.validate(asked and asked.about(obj), options)
+        options.warnings += self.gate.notes(resource, obj)
+        if options.vet is not None:
+            options.vet(obj)
+        self.checks.stored(resource, obj)
         track(resource, None, obj, options)
         if options.dry_run:
             return obj
-        return self._store.put(resource.name, key, obj).obj
+        return self._store.put(resource.name, key, _ordered(resource, obj)).obj
 
     def update(self, resource: Resource, old: Entry, obj: Obj, options: WriteOptions, subresource: str = "") -> Obj:
         """Replace the object in `old` by `obj` (given away); returns the stored object, shared."""
         before = old.obj
         name = before["metadata"]["name"]
-        obj = self._checks.incoming(resource, obj, before, options, subresource)
-        self._check_identity(resource, before, obj)
+        obj = self.checks.incoming(resource, obj, before, options, subresource)
+        self._check_identity(resource, before, obj, patch=bool(options.patch))
         obj = self._merge(resource, before, obj, subresource)
         metadata.carry_over(obj, before)
-        causes = metadata.check(resource, obj)
-        whole = subresource in ("", "scale")
+        whole = subresource in ("", "scale", EPHEMERAL)
         if whole:
-            self._checks.defaults(resource, obj)
+            self.checks.defaults(resource, obj)
         request = self._request("UPDATE", resource, obj, before, options, subresource)
         self._mutate(resource, request)
+        asked = self.gate.asked("UPDATE", resource, obj, before, options, subresource=subresource)
+        obj = self._changed(resource, request, asked, options)
         if whole:
-            causes += self._prepare(resource, obj, before)
-            causes += self._checks.errors(resource, obj, before, options)
+            prepare(resource.name, obj, before)
+        causes = metadata.check(resource, obj)
+        if whole:
+            causes += self.checks.errors(resource, obj, before, options)
             causes += self._new_finalizers(before, obj)
+            if subresource == EPHEMERAL:
+                causes += ephemeral_problems(before, obj)
+            causes = causes or self._hooked(resource, obj, before)
         if causes:
             raise refusals.invalid(resource, name, causes)
         self._validate(request)
+        self.gate.validate(asked and asked.about(obj), options)
+        options.warnings += self.gate.notes(resource, obj)
+        if options.vet is not None:
+            options.vet(obj)
         if resource.name == "services" and whole:
             self._allocator.allocate(resource, obj, before)
+        self.checks.stored(resource, obj)
         track(resource, before, obj, options, subresource)
         if same(before, obj):
             return before
-        self._count_generation(resource, before, obj)
+        self._count_generation(resource, before, obj, subresource)
         if options.dry_run:
             return obj
-        key = key_of(before)
+        key, obj = key_of(before), _ordered(resource, obj)
         if self.finish(resource, obj):
             # Kept once more, so that a watch sees what the last write changed.
             self._store.put(resource.name, key, obj)
@@ -147,8 +187,24 @@ class Writes:
             ]
             raise refusal
 
+    def _require_account(self, resource: Resource, pod: Obj) -> None:
+        """A pod runs as a ServiceAccount that exists; "default" is there a moment after its namespace."""
+        namespace, name = pod["metadata"]["namespace"], (pod.get("spec") or {}).get("serviceAccountName")
+        if name in (None, "", "default") or self._store.entry("serviceaccounts", (namespace, name)) is not None:
+            return
+        problem = f'serviceaccount "{name}" not found'
+        if "/" in name:
+            problem = f"invalid resource name {refusals.quoted(name)}: [may not contain '/']"
+        why = f"error looking up service account {namespace}/{name}: {problem}"
+        raise refusals.forbidden(resource, pod["metadata"].get("name", ""), why)
+
+    def _ends(self, resource: Resource) -> bool:
+        """Whether the definition of a custom resource is being deleted."""
+        definition = self._store.entry("customresourcedefinitions.apiextensions.k8s.io", ("", resource.name))
+        return definition is not None and "deletionTimestamp" in definition.obj["metadata"]
+
     @staticmethod
-    def _check_identity(resource: Resource, before: Obj, obj: Obj) -> None:
+    def _check_identity(resource: Resource, before: Obj, obj: Obj, *, patch: bool) -> None:
         meta, known = obj["metadata"], before["metadata"]
         name = known["name"]
         if (given := meta.get("name", name)) != name:
@@ -158,6 +214,9 @@ class Writes:
                 "the namespace of the provided object does not match the namespace sent on the request"
             )
         if (uid := meta.get("uid")) and uid != known["uid"]:
+            if patch:
+                words = f"Invalid value: {refusals.quoted(uid)}: field is immutable"
+                raise refusals.invalid(resource, name, [refusals.cause("metadata.uid", words)])
             why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {known['uid']}"
             raise refusals.conflict(resource, name, why)
         if (version := meta.get("resourceVersion")) and version != known["resourceVersion"]:
@@ -167,14 +226,15 @@ class Writes:
     @staticmethod
     def _merge(resource: Resource, before: Obj, obj: Obj, subresource: str) -> Obj:
         """What the request may change: all but the status, or (a subresource) only its part."""
-        if subresource == "status":
+        if subresource in ("status", "approval"):
             merged: Obj = clone(before)
             if "status" in obj:
                 merged["status"] = obj["status"]
             else:
                 merged.pop("status", None)
-            if "managedFields" in obj["metadata"]:
-                merged["metadata"]["managedFields"] = obj["metadata"]["managedFields"]
+            for field in ("managedFields", *(("annotations",) if resource.name == DEPLOYMENTS else ())):
+                if field in obj["metadata"]:
+                    merged["metadata"][field] = obj["metadata"][field]
             return merged
         if subresource == "finalize":
             merged = clone(before)
@@ -182,6 +242,15 @@ class Writes:
                 {"finalizers": finalizers} if (finalizers := (obj.get("spec") or {}).get("finalizers")) else {}
             )
             return merged
+        if subresource == EPHEMERAL:
+            merged = clone(before)
+            merged["spec"]["ephemeralContainers"] = (obj.get("spec") or {}).get("ephemeralContainers") or []
+            return merged
+        if resource.name == "pods" and isinstance(obj.get("spec"), dict):
+            # They are written by the subresource only.
+            obj["spec"].pop("ephemeralContainers", None)
+            if added := before["spec"].get("ephemeralContainers"):
+                obj["spec"]["ephemeralContainers"] = clone(added)
         if "status" in resource.subresources:
             if "status" in before:
                 obj["status"] = clone(before["status"])
@@ -189,10 +258,9 @@ class Writes:
                 obj.pop("status", None)
         return obj
 
-    def _prepare(self, resource: Resource, obj: Obj, before: Obj | None) -> list[Obj]:
-        causes = prepare(resource.name, obj, before)
+    def _hooked(self, resource: Resource, obj: Obj, before: Obj | None) -> list[Obj]:
         hook = self.hooks.get(resource.name)
-        return causes + hook(obj, before) if hook else causes
+        return hook(obj, before) if hook else []
 
     @staticmethod
     def _new_finalizers(before: Obj, obj: Obj) -> list[Obj]:
@@ -202,14 +270,24 @@ class Writes:
         if not added:
             return []
         words = "Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers "
-        return [refusals.cause("metadata.finalizers", f"{words}{sorted(added)}")]
+        listed = ", ".join(refusals.quoted(one) for one in sorted(added))
+        return [refusals.cause("metadata.finalizers", f"{words}[]string{{{listed}}}")]
 
     @staticmethod
-    def _count_generation(resource: Resource, before: Obj, obj: Obj) -> None:
+    def _count_generation(resource: Resource, before: Obj, obj: Obj, subresource: str) -> None:
         if not resource.counts_generation:
             return
         ignored = {"metadata", "status"} if resource.crd is None or "status" in resource.subresources else {"metadata"}
         fields = (set(before) | set(obj)) - ignored
+        if resource.name == "pods" and {**before["spec"], "nodeName": obj["spec"].get("nodeName")} == obj["spec"]:
+            # To be put on a node is no change of what was asked for.
+            return
+        if resource.name == DEPLOYMENTS and subresource == "":
+            # The one kind that counts changes of its annotations too.
+            annotations = [(one["metadata"].get("annotations") or {}) for one in (before, obj)]
+            if annotations[0] != annotations[1]:
+                obj["metadata"]["generation"] = before["metadata"].get("generation", 0) + 1
+                return
         if any(before.get(field) != obj.get(field) for field in fields):
             obj["metadata"]["generation"] = before["metadata"].get("generation", 0) + 1
 
@@ -239,18 +317,47 @@ class Writes:
         for plugin in self.plugins:
             plugin.mutate(request)
         if self.plugins and resource.name == "pods" and request.operation == "CREATE":
-            self._checks.completed(resource, request.object)
+            self.checks.completed(resource, request.object)
+
+    def _changed(
+        self, resource: Resource, request: AdmissionRequest, asked: Asked | None, options: WriteOptions
+    ) -> Obj:
+        """The object of `request` after users' webhooks, with the form and the defaults of what clients send."""
+        before: Obj = request.object
+
+        def change(shown: Obj, served: Served) -> Obj:
+            if request.subresource == "scale":
+                return scaled(resource, before, shown)
+            given = WriteOptions(validation="Ignore", served=served)
+            try:
+                obj = self.checks.incoming(resource, shown, request.old_object, given, request.subresource)
+            except ApiError as error:
+                raise internal(error) from error
+            for owned in ("name", "namespace", "uid", "creationTimestamp", "resourceVersion"):
+                if owned in before["metadata"]:
+                    obj["metadata"][owned] = before["metadata"][owned]
+            self.checks.completed(resource, obj)
+            return obj
+
+        changed = self.gate.mutate(asked, options, change)
+        request.object = before if changed is None else changed
+        return request.object
 
     def _validate(self, request: AdmissionRequest) -> None:
         for plugin in self.plugins:
             plugin.validate(request)
 
-    def delete_admitted(self, resource: Resource, obj: Obj, *, dry_run: bool) -> None:
-        """Ask the plugins whether `obj` may be deleted.
+    def delete_admitted(self, resource: Resource, obj: Obj, options: WriteOptions, *, dry_run: bool) -> None:
+        """Ask the plugins, users' webhooks and policies whether `obj` may be deleted.
 
         Raises:
-            ApiError: as a plugin refuses.
+            ApiError: as one of them refuses.
+            ReviewNeededError: a webhook is to be asked first.
         """
+        options.dry_run = dry_run
+        if (asked := self.gate.asked("DELETE", resource, None, obj, options)) is not None:
+            self.gate.mutate(asked, options, lambda shown, _served: shown)
+            self.gate.validate(asked, options)
         if not self.plugins:
             return
         meta = obj["metadata"]
@@ -258,6 +365,24 @@ class Writes:
             "DELETE", resource.name, meta.get("namespace"), meta["name"], clone(obj), clone(obj), dry_run=dry_run
         )
         self._validate(request)
+
+
+_FIRST = ("kind", "apiVersion", "metadata")
+_META = (
+    "name", "generateName", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp",
+    "deletionTimestamp", "deletionGracePeriodSeconds", "labels", "annotations", "ownerReferences", "finalizers",
+    "managedFields",
+)  # fmt: skip
+
+
+def _ordered(resource: Resource, obj: Obj) -> Obj:
+    """`obj` with its fields in the order in which the server writes them: who cuts a line of JSON finds its name."""
+    meta = obj["metadata"]
+    if resource.crd is not None:
+        return {field: obj[field] for field in sorted(obj)} | {"metadata": dict(sorted(meta.items()))}
+    named = {field: meta.get(field, "") for field in _META if field in meta or field == "resourceVersion"}
+    first = {field: obj[field] for field in _FIRST if field in obj}
+    return {**first, **obj, "metadata": {**named, **meta}}
 
 
 def same(before: Obj, obj: Obj) -> bool:

@@ -68,15 +68,17 @@ def _one_of(fields: dict[int, Field], value: Any) -> bytes:
         return number(1, value)
     listed = isinstance(value, list)
     at = next(
-        at for at, field in fields.items() if (field.mark == "[]") == listed and is_message(field.type) >= (not listed)
+        at
+        for at, field in fields.items()
+        if (field.mark.endswith("[]")) == listed and is_message(field.type) >= (not listed)
     )
     return _field(at, fields[at], value)
 
 
 def _field(at: int, field: Field, value: Any) -> bytes:
-    if field.mark == "[]":
+    if field.mark.endswith("[]"):
         return b"".join(_single(at, field.type, one) for one in value)
-    if field.mark == "{}":
+    if field.mark.endswith("{}"):
         return b"".join(item(at, item(1, key) + _single(2, field.type, one)) for key, one in value.items())
     return _single(at, field.type, value)
 

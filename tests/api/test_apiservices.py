@@ -42,7 +42,14 @@ async def test_a_custom_group_comes_and_goes_with_its_definition(cluster: Cluste
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
 async def test_they_can_only_be_read(cluster: Cluster, method: str) -> None:
     path = PATH if method == "POST" else f"{PATH}/v1.apps"
-    assert (await cluster.request(method, path, {})).status == 405
+    spec = {"group": "a.io", "version": "v1", "groupPriorityMinimum": 1, "versionPriority": 1}
+    body = {"metadata": {"name": "v1.a.io"}, "spec": spec} if method == "POST" else {}
+    assert (await cluster.request(method, path, body)).status == 405
+
+
+async def test_a_malformed_one_is_told_what_is_wrong_with_it(cluster: Cluster) -> None:
+    said = (await cluster.request("POST", PATH, {"metadata": {"name": "v1.a.io"}, "spec": {"group": "a.io"}})).body
+    assert "spec.groupPriorityMinimum: Invalid value: 0: must be positive and less than 20000" in said["message"]
 
 
 @pytest.mark.parametrize("release", ["1.2.2"])

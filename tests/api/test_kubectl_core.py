@@ -118,7 +118,9 @@ async def test_quantities_are_stored_in_one_form_and_applied_again_change_nothin
     await cluster.kubectl("apply", *side, "-f", "-", stdin=stored)
     run = await cluster.kubectl("apply", *side, "-f", "-", stdin=stored)
     assert run.out == f"deployment.apps/web {'serverside-applied' if side else 'unchanged'}\n"
-    assert cluster.objects.get("deployments.apps", "web")["metadata"]["generation"] == 1
+    # A Deployment's generation counts its annotations too, and kubectl keeps what it has applied in one.
+    generation = cluster.objects.get("deployments.apps", "web")["metadata"]["generation"]
+    assert generation == (1 if side else 2)
 
 
 async def test_server_side_apply_and_its_conflicts(cluster: Cluster) -> None:
@@ -237,7 +239,7 @@ async def test_get_watch_prints_rows(cluster: Cluster) -> None:
     [
         (["auth", "can-i", "delete", "nodes"], "yes\n"),
         (["api-versions"], "apps/v1\n"),
-        (["version"], "Server Version: v1.35.0+labkit"),
+        (["version"], "Server Version: v1.35.4"),
         (["get", "--raw", "/readyz"], "ok"),
         (["cluster-info"], "control plane"),
         (["get", "events", "-A"], ""),

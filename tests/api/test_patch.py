@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from meshbox.api.json_patch import json_patch
 from meshbox.api.objects import ObjectStore
 from meshbox.api.options import WriteOptions
-from meshbox.api.patch import json_patch, merge_patch
+from meshbox.api.patch import merge_patch
 from meshbox.api.strategic import strategic_patch
 from meshbox.contracts import ApiError
 
@@ -41,8 +42,8 @@ def test_json_patch_follows_its_rfc() -> None:
     [
         ({"op": "add"}, 400),
         ([1], 400),
-        ([{"op": "dance", "path": "/a"}], 400),
-        ([{"path": "/a"}], 400),
+        ([{"op": "dance", "path": "/a"}], 422),
+        ([{"path": "/a"}], 422),
         ([{"op": "add", "path": "a", "value": 1}], 422),
         ([{"op": "remove", "path": "/nothing"}], 422),
         ([{"op": "test", "path": "/a", "value": 2}], 422),
@@ -234,11 +235,15 @@ class TestApply:
         ann_none = ann({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}})
         assert [one["name"] for one in ann_none["spec"]["template"]["spec"]["containers"]] == ["b"]
 
-    def test_a_clients_write_is_tracked_and_an_own_controllers_is_not(self, objects: ObjectStore) -> None:
+    def test_who_names_himself_is_tracked(self, objects: ObjectStore) -> None:
         created = objects.create("configmaps", data(a="1"), options=WriteOptions("kubectl-create", validation="Warn"))
         assert created["metadata"]["managedFields"][0]["manager"] == "kubectl-create"
+        assert created["metadata"]["managedFields"][0]["fieldsV1"] == {"f:data": {".": {}, "f:a": {}}}
         patched = objects.patch("configmaps", "c", {"data": {"b": "2"}}, manager="some-controller")
-        assert patched["metadata"]["managedFields"] == created["metadata"]["managedFields"]
+        entries = {one["manager"]: one["fieldsV1"] for one in patched["metadata"]["managedFields"]}
+        assert entries["some-controller"] == {"f:data": {"f:b": {}}}
+        patched = objects.patch("configmaps", "c", {"data": {"d": "3"}})
+        assert len(patched["metadata"]["managedFields"]) == 2
 
     def test_entries_can_be_cleared(self, objects: ObjectStore, ann: Applier) -> None:
         ann(data(a="1"))

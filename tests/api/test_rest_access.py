@@ -27,10 +27,17 @@ class TestAccess:
 
     async def test_the_version_is_that_of_the_time(self, cluster: Cluster) -> None:
         version = (await cluster.request("GET", "/version")).body
-        assert (version["gitVersion"], version["major"], version["minor"]) == ("v1.35.0+labkit", "1", "35")
+        assert (version["gitVersion"], version["major"], version["minor"]) == ("v1.35.4", "1", "35")
 
-    @pytest.mark.parametrize("authorization", [None, "Bearer wrong", "Basic YTpi", "Bearer a.b.c", "Bearer ä.b.c"])
-    async def test_all_else_needs_the_token(self, cluster: Cluster, authorization: str | None) -> None:
+    async def test_whom_nobody_knows_may_nothing_else(self, cluster: Cluster) -> None:
+        for path, words in ((MAPS, 'configmaps is forbidden: User "system:anonymous" cannot list'), ("/api", "path")):
+            reply = await cluster.request("GET", path, headers={"Authorization": None})
+            assert (reply.status, reply.body["reason"]) == (403, "Forbidden")
+            assert words in reply.body["message"]
+            assert reply.headers["Connection"] == "close"
+
+    @pytest.mark.parametrize("authorization", ["Bearer wrong", "Basic YTpi", "Bearer a.b.c", "Bearer ä.b.c"])
+    async def test_a_wrong_token_opens_nothing(self, cluster: Cluster, authorization: str) -> None:
         for path in (MAPS, "/api", "/openapi/v3", "/nothing"):
             reply = await cluster.request("GET", path, headers={"Authorization": authorization})
             assert reply.status == 401
@@ -51,6 +58,9 @@ class TestAccess:
         review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token}}
         headers = {"Authorization": f"Bearer {token}"}
         reply = await cluster.request("POST", "/apis/authentication.k8s.io/v1/tokenreviews", review, headers=headers)
+        assert reply.status == 403
+        assert 'User "system:serviceaccount:default:robot" cannot create' in reply.body["message"]
+        reply = await cluster.request("POST", "/apis/authentication.k8s.io/v1/tokenreviews", review)
         assert reply.body["status"]["authenticated"] is True
         assert reply.body["status"]["user"]["username"] == "system:serviceaccount:default:robot"
         forged = {"Authorization": f"Bearer {token[:-4]}AAAA"}

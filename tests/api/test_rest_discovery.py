@@ -102,7 +102,23 @@ class TestDiscovery:
         url = index["apis/apps/v1"]["serverRelativeURL"]
         assert (await cluster.request("GET", url)).body["openapi"].startswith("3.")
         assert (await cluster.request("GET", "/openapi/v3/apis/none/v1")).status == 404
-        assert (await cluster.request("GET", "/openapi/v2")).text == ""
+
+    async def test_the_older_openapi(self, cluster: Cluster) -> None:
+        found = (await cluster.request("GET", "/openapi/v2")).body
+        assert found["swagger"] == "2.0"
+        spec = found["definitions"]["io.k8s.api.apps.v1.Deployment"]["properties"]["spec"]
+        assert spec["$ref"] == "#/definitions/io.k8s.api.apps.v1.DeploymentSpec"
+        created = found["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments"]["post"]
+        assert created["responses"]["200"]["schema"] == {"$ref": "#/definitions/io.k8s.api.apps.v1.Deployment"}
+        parameter = {"name": "fieldValidation", "in": "query", "type": "string", "uniqueItems": True}
+        assert created["parameters"] == [parameter]
+        # Custom kinds are there as soon as they are served.
+        cluster.objects.create(CRDS, crd())
+        found = (await cluster.request("GET", "/openapi/v2")).body
+        assert "com.example.v1.Widget" in found["definitions"]
+        # kubectl has better tables of its own than it would make of this.
+        accept = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+        assert (await cluster.request("GET", "/openapi/v2", headers={"Accept": accept})).text == ""
 
 
 class TestVersions:
@@ -167,14 +183,20 @@ class TestVersions:
 
 
 class TestReviews:
-    async def test_everything_is_allowed(self, cluster: Cluster) -> None:
+    async def test_the_administrator_may_all_and_others_what_they_have(self, cluster: Cluster) -> None:
         spec = {"resourceAttributes": {"verb": "delete", "resource": "nodes"}}
         reply = await cluster.request("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", {"spec": spec})
         assert (reply.status, reply.body["status"]["allowed"]) == (201, True)
         reply = await cluster.request("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", {})
         assert reply.body["status"]["userInfo"]["username"] == "kubernetes-admin"
         path = "/apis/authorization.k8s.io/v1/namespaces/default/localsubjectaccessreviews"
-        assert (await cluster.request("POST", path, {"spec": spec | {"user": "a"}})).body["status"]["allowed"] is True
+        assert (await cluster.request("POST", path, {"spec": spec | {"user": "a"}})).body["status"] == {
+            "allowed": False
+        }
+        masters = {"user": "a", "groups": ["system:masters"]}
+        assert (await cluster.request("POST", path, {"spec": spec | masters})).body["status"] == {"allowed": True}
+        reply = await cluster.request("POST", path, {"spec": {"user": "a"}})
+        assert (reply.status, "exactly one of" in reply.text) == (422, True)
 
     async def test_a_wrong_token_is_nobody(self, cluster: Cluster) -> None:
         review = {"spec": {"token": "wrong"}}

@@ -65,7 +65,7 @@ class TestService:
         error = refused(objects.create, "services", self.service("b", clusterIP=address))
         assert f"failed to allocate IP {address}: provided IP is already allocated" in error.message
         error = refused(objects.create, "services", self.service("c", clusterIP="10.0.0.1"))
-        assert "the provided IP (10.0.0.1) is not in the valid range" in error.message
+        assert "10.0.0.1: the provided network does not match the current range" in error.message
         error = refused(
             objects.patch, "services", "a", {"spec": {"clusterIP": str(objects.settings.plan.service_cidr[11])}}
         )

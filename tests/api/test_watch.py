@@ -177,7 +177,8 @@ class TestHTTP:
         assert reply.status == 504
         assert reply.body["details"]["causes"][0]["reason"] == "ResourceVersionTooLarge"
         reply = await cluster.request("GET", f"{PODS}?watch=true&resourceVersion=abc")
-        assert reply.status == 400
+        words = 'Pod "" is invalid: resourceVersion: Invalid value: "abc": strconv.ParseUint: parsing "abc": invalid'
+        assert (reply.status, words in reply.body["message"]) == (422, True)
 
     async def test_it_ends_when_asked_to(self, cluster: Cluster) -> None:
         async with watching(cluster, PODS, timeoutSeconds=1) as lines:

@@ -10,8 +10,8 @@ from typing import Any
 import mypy.api
 import pytest
 
-from meshbox.api.builtin import validate_builtin
 from meshbox.mesh.istio_validation.fields import messages
+from tests.schema.whole import problems_of
 from tools import generate_kind_tables, generate_typed_istio, generate_typed_kinds
 
 
@@ -68,6 +68,6 @@ def test_a_misspelt_field_is_seen(tmp_path: Path) -> None:
     ],
 )
 def test_numbers_are_as_wide_as_in_kubernetes(kind: str, obj: dict[str, Any], problem: str) -> None:
-    said = validate_builtin("v1", kind, {"apiVersion": "v1", "kind": kind, **obj}).decode
+    said = problems_of("v1", kind, {"apiVersion": "v1", "kind": kind, **obj}).decode
     assert problem in said
     assert bool(said) == bool(problem)

@@ -127,6 +127,13 @@ def test_defaults_replace_null_but_nothing_else(schema: CustomSchema) -> None:
     assert obj["spec"] == {"mode": "ON", "deep": {"on": False}, "since": None}
 
 
+def test_a_null_that_nothing_replaces_is_dropped(schema: CustomSchema) -> None:
+    obj = thing(names=None, labels={"a": None}, ports=[{"number": 1, "protocol": None}], any={"kept": None})
+    assert not schema.admit(obj)
+    wanted = thing(labels={}, ports=[{"number": 1, "protocol": "TCP"}], any={"kept": None}, **DEFAULTS)
+    assert obj == wanted
+
+
 def test_defaults_are_not_shared(schema: CustomSchema) -> None:
     first, second = thing(), thing()
     schema.admit(first)
@@ -152,7 +159,11 @@ def test_defaults_are_not_shared(schema: CustomSchema) -> None:
             {"weight": True},
             ['spec.weight: Invalid value: "boolean": spec.weight in body must be of type integer: "boolean"'],
         ),
-        ({"names": None}, ['spec.names: Invalid value: "null": spec.names in body must be of type array: "null"']),
+        ({"names": None}, []),
+        (
+            {"names": ["ab", None]},
+            ['spec.names[1]: Invalid value: "null": spec.names[1] in body must be of type string: "null"'],
+        ),
         ({"weight": 101}, ["spec.weight: Invalid value: 101: spec.weight in body should be less than or equal to 100"]),
         ({"weight": -1}, ["spec.weight: Invalid value: -1: spec.weight in body should be greater than or equal to 0"]),
         ({"ratio": 0}, ["spec.ratio: Invalid value: 0: spec.ratio in body should be greater than 0"]),

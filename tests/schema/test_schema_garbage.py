@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from meshbox.addresses import AddressPlan
-from meshbox.api.builtin import prune_builtin, validate_builtin, validate_update
+from meshbox.api.builtin import prune_builtin, validate_update
 from meshbox.api.builtin.decoding import decode
 from meshbox.api.builtin.types import fields_of, kind_type, known_kinds
 from meshbox.api.custom_schema import CustomSchema
@@ -23,6 +23,7 @@ from meshbox.api.defaults import _DEFAULTS, apply_defaults
 from meshbox.api.problems import Problems
 from meshbox.settings import SandboxSettings
 from tests.conftest import TOKEN
+from tests.schema.whole import problems_of
 
 from .test_schema_custom import SCHEMA
 
@@ -100,7 +101,7 @@ def test_built_in_kinds_take_anything(which: tuple[str, str], data: st.DataObjec
     api_version, kind = which
     obj = data.draw(shaped(kind_type(api_version, kind)) | anything)
     before = copy.deepcopy(obj)
-    problems = validate_builtin(api_version, kind, obj)
+    problems = problems_of(api_version, kind, obj)
     assert isinstance(problems, Problems)
     assert repr(obj) == repr(before)
     assert all(cause["reason"] and cause["message"] for cause in problems.errors)
@@ -108,13 +109,13 @@ def test_built_in_kinds_take_anything(which: tuple[str, str], data: st.DataObjec
     assert isinstance(validate_update(api_version, kind, data.draw(anything), obj), Problems)
     if not problems.decode:
         other = data.draw(shaped(kind_type(api_version, kind)))
-        if not validate_builtin(api_version, kind, other).decode:
+        if not problems_of(api_version, kind, other).decode:
             assert isinstance(validate_update(api_version, kind, other, obj), Problems)
     prune_builtin(api_version, kind, obj)
     pruned = copy.deepcopy(obj)
     prune_builtin(api_version, kind, obj)
     assert repr(obj) == repr(pruned)
-    assert validate_builtin(api_version, kind, obj).unknown == []
+    assert problems_of(api_version, kind, obj).unknown == []
 
 
 @quick

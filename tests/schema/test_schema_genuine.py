@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from meshbox.api.builtin import validate_builtin, validate_update
+from meshbox.api.builtin import validate_update
 from meshbox.api.custom_schema import CustomSchema
 from meshbox.api.defaults import apply_defaults
 from meshbox.settings import SandboxSettings
+from tests.schema.whole import problems_of
 
 pytestmark = pytest.mark.genuine
 Genuine = Callable[[str], list[dict[str, Any]]]
@@ -39,12 +40,12 @@ def test_built_in_objects(
         seen += 1
         obj = copy.deepcopy(genuine)
         where = obj["kind"], obj["metadata"]["name"]
-        assert (where, validate_builtin(obj["apiVersion"], obj["kind"], obj)) == (where, validate_builtin("", "", {}))
+        assert (where, problems_of(obj["apiVersion"], obj["kind"], obj)) == (where, problems_of("", "", {}))
         assert obj == genuine, "validation changes nothing"
         if obj["apiVersion"].endswith("beta1"):
             continue
         apply_defaults(resource_of(obj), obj, settings)
-        assert not validate_builtin(obj["apiVersion"], obj["kind"], obj), where
+        assert not problems_of(obj["apiVersion"], obj["kind"], obj), where
         assert not validate_update(obj["apiVersion"], obj["kind"], obj, copy.deepcopy(obj)), where
     assert seen == count
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from meshbox.api.builtin import validate_builtin
+from tests.schema.whole import problems_of
 
 LABEL = (
     "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with "
@@ -22,7 +22,7 @@ LABEL_VALUE = (
 
 
 def said(api_version: str, kind: str, obj: Any) -> list[str]:
-    problems = validate_builtin(api_version, kind, obj)
+    problems = problems_of(api_version, kind, obj)
     assert problems.decode == ""
     assert problems.unknown == []
     return [f"{cause['field']}: {cause['message']}" for cause in problems.errors]
@@ -129,7 +129,10 @@ def pod(container: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
         ),
         (
             {"resources": {"limits": {"cpu": "-1"}}},
-            ['spec.containers[0].resources.limits[cpu]: Invalid value: "-1": must be greater than or equal to 0'],
+            [
+                f'spec.containers[0].resources.{kind}[cpu]: Invalid value: "-1": must be greater than or equal to 0'
+                for kind in ("limits", "requests")
+            ],
         ),
     ],
 )
@@ -156,7 +159,8 @@ def test_containers(container: dict[str, Any], wanted: list[str]) -> None:
         (
             {"volumes": [{"name": "a"}, {"name": "a", "secret": {}, "configMap": {"name": "x"}}]},
             [
-                "spec.volumes[1].secret: Forbidden: may not specify more than 1 volume type",
+                "spec.volumes[1].secret.secretName: Required value",
+                "spec.volumes[1].configMap: Forbidden: may not specify more than 1 volume type",
                 'spec.volumes[1].name: Duplicate value: "a"',
             ],
         ),
@@ -173,10 +177,16 @@ def test_containers(container: dict[str, Any], wanted: list[str]) -> None:
             ],
         ),
         (
-            {"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{}]}}},
+            {
+                "affinity": {
+                    "podAntiAffinity": {
+                        "preferredDuringSchedulingIgnoredDuringExecution": [{"podAffinityTerm": {"topologyKey": "k"}}]
+                    }
+                }
+            },
             [
-                "spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].topologyKey: Required "
-                "value: can not be empty"
+                "spec.affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].weight: Invalid "
+                "value: 0: must be in the range 1-100"
             ],
         ),
     ],

@@ -84,7 +84,7 @@ def test_a_pod_may_change_its_images_and_little_else() -> None:
             "RoleBinding",
             {"roleRef": {"kind": "Role", "name": "a"}},
             {"roleRef": {"kind": "Role", "name": "b"}},
-            ['roleRef: Invalid value: {"kind":"Role","name":"b"}: cannot change roleRef'],
+            ['roleRef: Invalid value: {"APIGroup":"","Kind":"Role","Name":"b"}: cannot change roleRef'],
         ),
         (
             "apps/v1",
@@ -114,4 +114,83 @@ def test_a_stored_version_must_stay() -> None:
         "and must remain in spec.versions until a storage migration ensures no data remains persisted in v1 and "
         "removes "
         "v1 from status.storedVersions"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "api_version", "path", "old", "new", "words"),
+    [
+        ("StorageClass", "storage.k8s.io/v1", "reclaimPolicy", "Delete", "Retain",
+         "Forbidden: updates to reclaimPolicy are forbidden."),
+        ("StorageClass", "storage.k8s.io/v1", "volumeBindingMode", "Immediate", "WaitForFirstConsumer",
+         'Invalid value: "WaitForFirstConsumer": field is immutable'),
+        ("PriorityClass", "scheduling.k8s.io/v1", "value", 1, 2, "Forbidden: may not be changed in an update."),
+        ("IngressClass", "networking.k8s.io/v1", "spec.controller", "a/b", "a/c",
+         'Invalid value: "a/c": field is immutable'),
+        ("RuntimeClass", "node.k8s.io/v1", "handler", "a", "b", 'Invalid value: "b": field is immutable'),
+        ("PersistentVolume", "v1", "spec.volumeMode", "Block", "Filesystem",
+         'Invalid value: "Filesystem": field is immutable'),
+        ("Node", "v1", "spec.providerID", "a", "b",
+         'Forbidden: node updates may not change providerID except from "" to valid'),
+        ("ResourceQuota", "v1", "spec.scopes", ["BestEffort"], ["Terminating"],
+         'Invalid value: ["Terminating"]: field is immutable'),
+        ("Job", "batch/v1", "spec.successPolicy", {"rules": [{"succeededCount": 1}]}, None,
+         "Invalid value: null: field is immutable"),
+    ],
+)  # fmt: skip
+def test_fields_that_never_change(kind: str, api_version: str, path: str, old: Any, new: Any, words: str) -> None:
+    def at(value: Any) -> Any:
+        for step in reversed(path.split(".")):
+            value = {step: value}
+        return value
+
+    assert changed(api_version, kind, at(old), at(old)) == []
+    assert changed(api_version, kind, at(old), at(new)) == [f"{path}: {words}"]
+
+
+def test_a_volume_keeps_what_it_is_made_from() -> None:
+    old = {"spec": {"hostPath": {"path": "/a"}, "capacity": {"storage": "1Gi"}}}
+    assert changed("v1", "PersistentVolume", old, {"spec": {**old["spec"], "capacity": {"storage": "2Gi"}}}) == []
+    assert changed("v1", "PersistentVolume", old, {"spec": {"hostPath": {"path": "/b"}}}) == [
+        "spec.persistentvolumesource: Forbidden: spec.persistentvolumesource is immutable after creation"
+    ]
+
+
+def test_a_bound_claim_may_grow_and_not_shrink_below_what_it_holds() -> None:
+    def claim(size: str, phase: str = "Bound") -> dict[str, Any]:
+        status = {"phase": phase, "capacity": {"storage": "2Gi"}}
+        return {"spec": {"volumeName": "v", "resources": {"requests": {"storage": size}}}, "status": status}
+
+    assert changed("v1", "PersistentVolumeClaim", claim("2Gi"), claim("3Gi")) == []
+    assert changed("v1", "PersistentVolumeClaim", claim("2Gi"), claim("1Gi")) == [
+        "spec.resources.requests.storage: Forbidden: field can not be less than status.capacity"
+    ]
+    [said] = changed("v1", "PersistentVolumeClaim", claim("2Gi", "Pending"), claim("3Gi", "Pending"))
+    assert said.startswith("spec: Forbidden: spec is immutable after creation except resources.requests")
+
+
+def test_a_job_that_has_not_begun_may_go_elsewhere() -> None:
+    def job(suspend: bool, **spec: Any) -> dict[str, Any]:
+        return {"spec": {"suspend": suspend, "template": {"spec": {"containers": [], **spec}}}}
+
+    assert changed("batch/v1", "Job", job(True), job(True, nodeSelector={"a": "b"})) == []
+    [said] = changed("batch/v1", "Job", job(False), job(False, nodeSelector={"a": "b"}))
+    assert said.startswith("spec.template: Invalid value: ")
+    assert said.endswith(": field is immutable")
+    indexed = {"spec": {"completionMode": "Indexed", "completions": 2, "parallelism": 2}}
+    assert changed("batch/v1", "Job", indexed, {"spec": {**indexed["spec"], "completions": 3}}) == [
+        "spec.completions: Invalid value: 3: can only be modified in tandem with spec.parallelism"
+    ]
+
+
+def test_a_pod_may_tolerate_more_and_not_less() -> None:
+    mark = {"key": "a", "operator": "Exists", "tolerationSeconds": 5}
+    assert changed("v1", "Pod", pod(tolerations=[mark]), pod(tolerations=[{**mark, "tolerationSeconds": 6}])) == []
+    assert changed("v1", "Pod", pod(tolerations=[mark]), pod(tolerations=[])) == [
+        "spec.tolerations: Forbidden: existing toleration can not be modified except its tolerationSeconds"
+    ]
+    gates = [{"name": "x.example.com/g"}]
+    assert changed("v1", "Pod", pod(schedulingGates=gates), pod()) == []
+    assert changed("v1", "Pod", pod(), pod(schedulingGates=gates)) == [
+        "spec.schedulingGates[0]: Forbidden: only deletion is allowed, but found new scheduling gate 'x.example.com/g'"
     ]

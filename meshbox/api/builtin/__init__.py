@@ -5,44 +5,55 @@ from __future__ import annotations
 
 from typing import Any
 
-from meshbox.api.builtin.cluster import CLUSTER
-from meshbox.api.builtin.core import CORE
-from meshbox.api.builtin.decoding import canonical, decode, prune
+from meshbox.api.builtin import admission, cluster, network, storage, workloads
+from meshbox.api.builtin.decoding import decode, prune
+from meshbox.api.builtin.rules import Context, check
 from meshbox.api.builtin.types import kind_type
-from meshbox.api.builtin.updates import UPDATES
-from meshbox.api.builtin.workloads import WORKLOADS
+from meshbox.api.builtin.updates import check_update
+from meshbox.api.codec.fields import message_of
 from meshbox.api.problems import Problems
 
-__all__ = ["canonical_builtin", "prune_builtin", "validate_builtin", "validate_update"]
+__all__ = ["decode_builtin", "prune_builtin", "validate_builtin", "validate_update"]
 
-_CHECKS: dict[str, Any] = {**CLUSTER, **CORE, **WORKLOADS}
+# They say what the rules' calls mean.
+_CALLED = (admission, cluster, network, storage, workloads)
 _TOO_DEEP = "json: exceeded max depth"
 
 
-def validate_builtin(api_version: str, kind: str, obj: Any) -> Problems:
-    """Check a built-in object, whether or not defaults were applied to it.
-
-    `metadata` is checked for unknown fields and types only; its names and labels are the caller's matter, but for the
-    rules of single kinds (a CRD's name, a CronJob's length).
+def decode_builtin(api_version: str, kind: str, obj: Any) -> Problems:
+    """What decoding a built-in object says of it: `decode` and `unknown`; of a kind that is not known, nothing.
 
     Args:
         api_version: The version that the object is written in, e.g. "extensions/v1beta1".
-        kind: Its kind; of one that is not known, nothing is said.
+        kind: Its kind.
         obj: Anything that JSON can be; it is not changed.
-
-    Returns:
-        `decode` or `unknown` from decoding; `errors` only where it decodes.
     """
     type_name = kind_type(api_version, kind)
     if not type_name:
         return Problems()
     try:
-        problems = decode(obj, type_name)
-        check = _CHECKS.get(kind)
-        if check is not None and not problems.decode:
-            check(obj, api_version, problems.errors)
+        return decode(obj, type_name, message=message_of(api_version, kind))
     except RecursionError:
         return Problems(decode=_TOO_DEEP)
+
+
+def validate_builtin(api_version: str, kind: str, obj: Any, written: str = "") -> Problems:
+    """Check a built-in object that decodes and has its defaults.
+
+    `metadata` is the caller's matter, but for the rules of single kinds (a CRD's name, a CronJob's length).
+
+    Args:
+        api_version: The version that the object is in.
+        kind: Its kind; of one that is not known, nothing is said.
+        obj: The object; it is not changed.
+        written: The version in which a client wrote it, where that is another one.
+    """
+    problems = Problems()
+    if type_name := kind_type(api_version, kind):
+        try:
+            check(type_name, obj, "", problems.errors, Context(obj, written or api_version))
+        except RecursionError:
+            return Problems(decode=_TOO_DEEP)
     return problems
 
 
@@ -51,13 +62,6 @@ def prune_builtin(api_version: str, kind: str, obj: Any) -> None:
     type_name = kind_type(api_version, kind)
     if type_name:
         prune(obj, type_name)
-
-
-def canonical_builtin(api_version: str, kind: str, obj: Any) -> None:
-    """Write, in place, the quantities of a built-in object in the one form that Kubernetes stores; others stay."""
-    type_name = kind_type(api_version, kind)
-    if type_name:
-        canonical(obj, type_name)
 
 
 def validate_update(api_version: str, kind: str, old: Any, new: Any) -> Problems:
@@ -70,10 +74,9 @@ def validate_update(api_version: str, kind: str, old: Any, new: Any) -> Problems
         new: The object as it is to be, decoded without problems.
     """
     problems = Problems()
-    check = UPDATES.get(kind)
-    if check is not None and isinstance(old, dict) and isinstance(new, dict) and kind_type(api_version, kind):
+    if isinstance(old, dict) and isinstance(new, dict) and kind_type(api_version, kind):
         try:
-            check(old, new, api_version, problems.errors)
+            check_update(kind, old, new, api_version, problems.errors)
         except RecursionError:
             return Problems(decode=_TOO_DEEP)
     return problems

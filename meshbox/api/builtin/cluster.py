@@ -1,281 +1,230 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Validation of roles, webhook configurations, CustomResourceDefinitions, Ingresses and the like."""
+"""What no table tells of roles, certificates, nodes, events, scaling and the rest of a cluster's own objects."""
 
 from __future__ import annotations
 
+import base64
+import re
 from typing import Any
 
-from labkit.ground.names import dns1035_label, dns1123_label, dns1123_subdomain, path_segment
-from meshbox.api.builtin.well_formed import as_dict, as_list, label_selector, named, supported
-from meshbox.api.problems import Cause, forbidden, invalid, not_supported, required
+from labkit.ground import quantity as quantities
+from labkit.ground.names import dns1035_label, dns1123_subdomain, label_value, qualified_name
+from meshbox.api.builtin.rules import Context, call, check
+from meshbox.api.builtin.well_formed import as_dict, as_list, label_selector
+from meshbox.api.problems import Cause, duplicate, forbidden, invalid, required
 from meshbox.contracts import Obj
 
-__all__ = ["CLUSTER"]
+__all__: list[str] = []
 
-_RBAC = "rbac.authorization.k8s.io"
-_OPERATIONS = ("*", "CONNECT", "CREATE", "DELETE", "UPDATE")
-
-
-def _role(obj: Obj, _version: str, causes: list[Cause]) -> None:
-    for index, one in enumerate(as_list(obj.get("rules"))):
-        where, rule = f"rules[{index}]", as_dict(one)
-        if not as_list(rule.get("verbs")):
-            causes.append(required(f"{where}.verbs", "verbs must contain at least one value"))
-        if as_list(rule.get("nonResourceURLs")):
-            if as_list(rule.get("apiGroups")) or as_list(rule.get("resources")):
-                detail = "rules cannot apply to both regular resources and non-resource URLs"
-                causes.append(invalid(f"{where}.nonResourceURLs", rule["nonResourceURLs"], detail))
-            elif obj.get("kind") == "Role":
-                detail = "namespaced rules cannot apply to non-resource URLs"
-                causes.append(invalid(f"{where}.nonResourceURLs", rule["nonResourceURLs"], detail))
-            continue
-        for field, word in (("apiGroups", "api groups"), ("resources", "resources")):
-            if not as_list(rule.get(field)):
-                detail = f"resource rules must supply at least one {word.rstrip('s')}"
-                causes.append(required(f"{where}.{field}", detail))
+_PEM = b"-----BEGIN CERTIFICATE REQUEST-----"
+_LEVELS = ("privileged", "baseline", "restricted")
+_SIGNER = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+/[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 
 
-def _binding(obj: Obj, _version: str, causes: list[Cause]) -> None:
-    reference = as_dict(obj.get("roleRef"))
-    if reference.get("apiGroup") not in (None, "", _RBAC):
-        causes.append(not_supported("roleRef.apiGroup", reference["apiGroup"], [_RBAC]))
-    kinds = ["ClusterRole"] if obj.get("kind") == "ClusterRoleBinding" else ["ClusterRole", "Role"]
-    if reference.get("kind") not in kinds:
-        causes.append(not_supported("roleRef.kind", reference.get("kind") or "", kinds))
-    named(reference.get("name"), "roleRef.name", path_segment, causes)
-    for index, one in enumerate(as_list(obj.get("subjects"))):
-        where, subject = f"subjects[{index}]", as_dict(one)
-        kind = subject.get("kind")
-        if kind not in ("ServiceAccount", "User", "Group"):
-            causes.append(not_supported(f"{where}.kind", kind or "", ["ServiceAccount", "User", "Group"]))
-        rule = dns1123_subdomain if kind == "ServiceAccount" else _anything
-        named(subject.get("name"), f"{where}.name", rule, causes)
-        if kind == "ServiceAccount" and not subject.get("namespace") and obj.get("kind") == "ClusterRoleBinding":
-            causes.append(required(f"{where}.namespace"))
-
-
-def _anything(_text: str) -> list[str]:
-    return []
-
-
-def _three_segments(text: str) -> list[str]:
-    said = dns1123_subdomain(text)
-    if not said and text.count(".") < 2:
-        return ["should be a domain with at least three segments separated by dots"]
-    return said
-
-
-def _webhooks(obj: Obj, version: str, causes: list[Cause]) -> None:
-    modern = version == "admissionregistration.k8s.io/v1"
-    seen: set[str] = set()
-    for index, one in enumerate(as_list(obj.get("webhooks"))):
-        where, hook = f"webhooks[{index}]", as_dict(one)
-        name = hook.get("name")
-        named(name, f"{where}.name", _three_segments, causes)
-        if modern and name in seen:
-            causes.append(
-                {"reason": "FieldValueDuplicate", "message": f'Duplicate value: "{name}"', "field": f"{where}.name"}
-            )
-        seen.add(name or "")
-        for field in ("namespaceSelector", "objectSelector"):
-            label_selector(hook.get(field), f"{where}.{field}", causes)
-        supported(hook.get("failurePolicy"), f"{where}.failurePolicy", ("Fail", "Ignore"), causes)
-        supported(hook.get("matchPolicy"), f"{where}.matchPolicy", ("Equivalent", "Exact"), causes)
-        timeout = hook.get("timeoutSeconds")
-        if timeout is not None and not 1 <= timeout <= 30:
-            detail = "the timeout value must be between 1 and 30 seconds"
-            causes.append(invalid(f"{where}.timeoutSeconds", timeout, detail))
-        if modern:
-            _reviewed(hook, where, causes)
-        _client(as_dict(hook.get("clientConfig")), f"{where}.clientConfig", causes)
-        for position, rule in enumerate(as_list(hook.get("rules"))):
-            _operations(as_dict(rule), f"{where}.rules[{position}]", causes)
-
-
-def _reviewed(hook: Obj, path: str, causes: list[Cause]) -> None:
-    versions = as_list(hook.get("admissionReviewVersions"))
-    if not versions:
-        causes.append(required(f"{path}.admissionReviewVersions", "must specify one of v1, v1beta1"))
-    elif not {"v1", "v1beta1"} & {one for one in versions if isinstance(one, str)}:
-        detail = "must include at least one of v1, v1beta1"
-        causes.append(invalid(f"{path}.admissionReviewVersions", versions, detail))
-    effects = hook.get("sideEffects")
-    if not effects:
-        causes.append(required(f"{path}.sideEffects", "must specify one of None, NoneOnDryRun"))
-    supported(effects, f"{path}.sideEffects", ("None", "NoneOnDryRun"), causes)
-
-
-def _client(config: Obj, path: str, causes: list[Cause]) -> None:
-    url, service = config.get("url"), config.get("service")
-    if (url is None) == (service is None):
-        causes.append(required(path, "exactly one of url or service is required"))
-    elif service is not None:
-        for field in ("name", "namespace"):
-            if not as_dict(service).get(field):
-                causes.append(required(f"{path}.service.{field}", f"service {field} is required"))
-    elif not str(url).startswith("https://"):
-        causes.append(
-            invalid(f"{path}.url", url, "'https' is the only allowed URL scheme; desired format: https://host[/path]")
-        )
-
-
-def _operations(rule: Obj, path: str, causes: list[Cause]) -> None:
-    for field in ("operations", "apiGroups", "apiVersions", "resources"):
-        if not as_list(rule.get(field)):
-            causes.append(required(f"{path}.{field}"))
-    for index, one in enumerate(as_list(rule.get("operations"))):
-        supported(one, f"{path}.operations[{index}]", _OPERATIONS, causes)
-
-
-def _definition(obj: Obj, version: str, causes: list[Cause]) -> None:
-    spec, name = as_dict(obj.get("spec")), as_dict(obj.get("metadata")).get("name")
-    names = as_dict(spec.get("names"))
-    group, plural = spec.get("group") or "", names.get("plural") or ""
-    if name and name != f"{plural}.{group}":
-        causes.append(invalid("metadata.name", name, 'must be spec.names.plural+"."+spec.group'))
-    named(group, "spec.group", dns1123_subdomain, causes)
-    if group and "." not in group:
-        causes.append(invalid("spec.group", group, "should be a domain with at least one dot"))
-    scope = spec.get("scope")
-    if scope:
-        supported(scope, "spec.scope", ("Cluster", "Namespaced"), causes)
-    elif version.endswith("/v1"):
-        causes.append(required("spec.scope"))
-    named(plural, "spec.names.plural", dns1035_label, causes)
-    named(names.get("singular"), "spec.names.singular", dns1035_label, causes, needed=False)
-    named((names.get("kind") or "").lower(), "spec.names.kind", dns1035_label, causes)
-    for index, one in enumerate(as_list(names.get("shortNames"))):
-        named(one, f"spec.names.shortNames[{index}]", dns1035_label, causes)
-    if names.get("kind") and names.get("kind") == names.get("listKind"):
-        detail = "kind and listKind may not be the same"
-        causes.append(invalid("spec.names.listKind", names["listKind"], detail))
-    _versions(spec, version, causes)
-    conversion = as_dict(spec.get("conversion"))
-    supported(conversion.get("strategy"), "spec.conversion.strategy", ("None", "Webhook"), causes)
-
-
-def _versions(spec: Obj, version: str, causes: list[Cause]) -> None:
-    listed = [as_dict(one) for one in as_list(spec.get("versions"))]
-    modern = version.endswith("/v1")
-    if not listed:
-        if modern or not spec.get("version"):
-            causes.append(required("spec.versions"))
+@call("resource_rule")
+def _resource_rule(rule: Obj, path: str, causes: list[Cause], context: Context) -> None:
+    urls = as_list(rule.get("nonResourceURLs"))
+    if urls:
+        if as_list(rule.get("apiGroups")) or as_list(rule.get("resources")) or as_list(rule.get("resourceNames")):
+            detail = "rules cannot apply to both regular resources and non-resource URLs"
+            causes.append(invalid(f"{path}.nonResourceURLs", urls, detail))
+        elif context.whole.get("kind") == "Role":
+            detail = "namespaced rules cannot apply to non-resource URLs"
+            causes.append(invalid(f"{path}.nonResourceURLs", urls, detail))
         return
-    seen: set[str] = set()
-    for index, one in enumerate(listed):
-        where = f"spec.versions[{index}]"
-        named(one.get("name"), f"{where}.name", dns1035_label, causes)
-        if one.get("name") in seen:
-            detail = "must contain unique version names"
-            causes.append(invalid("spec.versions", [each.get("name") for each in listed], detail))
-        seen.add(one.get("name") or "")
-        schema = as_dict(one.get("schema")).get("openAPIV3Schema")
-        if modern and schema is None:
-            causes.append(required(f"{where}.schema.openAPIV3Schema", "schemas are required"))
-        elif modern and schema is not None and as_dict(schema).get("type") != "object":
-            if not as_dict(schema).get("type"):
-                causes.append(required(f"{where}.schema.openAPIV3Schema.type", "must not be empty at the root"))
-            else:
-                detail = "must be object at the root"
-                causes.append(invalid(f"{where}.schema.openAPIV3Schema.type", schema["type"], detail))
-    if sum(1 for one in listed if one.get("storage")) != 1:
-        detail = "must have exactly one version marked as storage version"
-        causes.append(invalid("spec.versions", [one.get("name") for one in listed], detail))
+    for field, word in (("apiGroups", "api group"), ("resources", "resource")):
+        if not as_list(rule.get(field)):
+            causes.append(required(f"{path}.{field}", f"resource rules must supply at least one {word}"))
 
 
-def _ingress(obj: Obj, version: str, causes: list[Cause]) -> None:
-    spec = as_dict(obj.get("spec"))
-    rules = as_list(spec.get("rules"))
-    modern = version == "networking.k8s.io/v1"
-    if not rules and spec.get("defaultBackend") is None and spec.get("backend") is None:
-        causes.append(invalid("spec", rules, "either `defaultBackend` or `rules` must be specified"))
-    for index, one in enumerate(rules):
-        where, rule = f"spec.rules[{index}]", as_dict(one)
-        host = rule.get("host")
-        named((host or "").removeprefix("*."), f"{where}.host", dns1123_subdomain, causes, needed=False)
-        for position, path in enumerate(as_list(as_dict(rule.get("http")).get("paths"))):
-            _ingress_path(as_dict(path), f"{where}.http.paths[{position}]", modern, causes)
+@call("aggregated")
+def _aggregated(selector: Any, path: str, causes: list[Cause], _context: Context) -> None:
+    before = len(causes)
+    label_selector(selector, path, causes)
+    if len(causes) > before:
+        causes.append(invalid(path, None, "invalid label selector."))
 
 
-def _ingress_path(path: Obj, where: str, modern: bool, causes: list[Cause]) -> None:
-    kind, text = path.get("pathType"), path.get("path")
-    kinds = ("Exact", "ImplementationSpecific", "Prefix")
-    if modern and not kind:
-        causes.append(required(f"{where}.pathType", "pathType must be specified"))
-    supported(kind, f"{where}.pathType", kinds, causes)
-    if text and not text.startswith("/") and kind != "ImplementationSpecific":
-        causes.append(invalid(f"{where}.path", text, "must be an absolute path"))
-    backend = as_dict(path.get("backend"))
-    if modern and backend.get("service") is not None:
-        service = as_dict(backend["service"])
-        named(service.get("name"), f"{where}.backend.service.name", dns1035_label, causes)
-        port = as_dict(service.get("port"))
-        if not port.get("name") and not port.get("number"):
-            causes.append(required(f"{where}.backend", "port name or number is required"))
-    elif modern and backend.get("resource") is None:
-        causes.append(required(f"{where}.backend", "either service or resource is required"))
+@call("anywhere")
+def _anywhere(subject: Obj, path: str, causes: list[Cause], _context: Context) -> None:
+    if subject.get("kind") == "ServiceAccount" and not subject.get("namespace"):
+        causes.append(required(f"{path}.namespace"))
 
 
-def _network_policy(obj: Obj, _version: str, causes: list[Cause]) -> None:
-    spec = as_dict(obj.get("spec"))
-    label_selector(spec.get("podSelector"), "spec.podSelector", causes)
-    for index, one in enumerate(as_list(spec.get("policyTypes"))):
-        supported(one, f"spec.policyTypes[{index}]", ("Egress", "Ingress"), causes)
+@call("finalizer")
+def _finalizer(text: str, path: str, causes: list[Cause], _context: Context) -> None:
+    said = qualified_name(text)
+    if "/" not in text and text not in ("kubernetes", "orphan"):
+        said.append("name is neither a standard finalizer name nor is it fully qualified")
+    causes += [invalid(path, text, words) for words in said]
 
 
-def _priority(obj: Obj, _version: str, causes: list[Cause]) -> None:
+@call("pod_security")
+def _pod_security(obj: Obj, _path: str, causes: list[Cause], _context: Context) -> None:
+    labels, path = as_dict(as_dict(obj.get("metadata")).get("labels")), "metadata.labels"
+    if any(label_value(text) for text in labels.values()):
+        # The server asks this of labels that are sound.
+        return
+    for mode in ("enforce", "audit", "warn"):
+        name = f"pod-security.kubernetes.io/{mode}"
+        level, version = labels.get(name), labels.get(f"{name}-version")
+        if level is not None and level not in _LEVELS:
+            causes.append(invalid(f"{path}[{name}]", level, f"must be one of {', '.join(_LEVELS)}"))
+        if version is not None and not re.fullmatch(r"latest|v1\.(0|[1-9][0-9]*)", version):
+            causes.append(invalid(f"{path}[{name}-version]", version, 'must be "latest" or "v1.x"'))
+
+
+@call("event")
+def _event(event: Obj, _path: str, causes: list[Cause], _context: Context) -> None:
+    namespace = as_dict(event.get("metadata")).get("namespace")
+    involved = as_dict(event.get("involvedObject")).get("namespace") or ""
+    if involved != namespace and (involved or namespace != "default"):
+        causes.append(invalid("involvedObject.namespace", involved, "does not match event.namespace"))
+
+
+@call("taints")
+def _taints(taints: list[Any], path: str, causes: list[Cause], context: Context) -> None:
+    seen: list[tuple[Any, Any]] = []
+    for index, one in enumerate(taints):
+        check("V1Taint", one, f"{path}[{index}]", causes, context)
+        pair = one.get("key"), one.get("effect")
+        if pair in seen:
+            # An internal type of the server without JSON names: it prints Go's.
+            shown = {
+                "Key": pair[0],
+                "Value": one.get("value", ""),
+                "Effect": pair[1],
+                "TimeAdded": one.get("timeAdded"),
+            }
+            cause = duplicate(f"{path}[{index}]", shown)
+            causes.append({**cause, "message": f"{cause['message']}: taints must be unique by key and effect pair"})
+        seen.append(pair)
+
+
+@call("priority")
+def _priority(obj: Obj, _path: str, causes: list[Cause], _context: Context) -> None:
     name = as_dict(obj.get("metadata")).get("name") or ""
     if not name.startswith("system-") and (obj.get("value") or 0) > 10**9:
         detail = "maximum allowed value of a user defined priority is 1000000000"
         causes.append(forbidden("value", detail))
-    supported(obj.get("preemptionPolicy"), "preemptionPolicy", ("Never", "PreemptLowerPriority"), causes)
 
 
-def _storage_class(obj: Obj, _version: str, causes: list[Cause]) -> None:
-    if not obj.get("provisioner"):
-        causes.append(required("provisioner"))
-    supported(obj.get("reclaimPolicy"), "reclaimPolicy", ("Delete", "Recycle", "Retain"), causes)
+@call("certificate_request")
+def _certificate_request(text: Any, path: str, causes: list[Cause], _context: Context) -> None:
+    if _PEM not in base64.b64decode(text or ""):
+        causes.append(invalid(path, text, "PEM block type must be CERTIFICATE REQUEST"))
 
 
-def _lease(obj: Obj, _version: str, causes: list[Cause]) -> None:
-    seconds = as_dict(obj.get("spec")).get("leaseDurationSeconds")
-    if seconds is not None and seconds <= 0:
-        causes.append(invalid("spec.leaseDurationSeconds", seconds, "must be greater than 0"))
+@call("signer")
+def _signer(text: str, path: str, causes: list[Cause], _context: Context) -> None:
+    if not _SIGNER.fullmatch(text):
+        detail = "must be a fully qualified domain and path of the form 'example.com/signer-name'"
+        causes.append(invalid(path, text, detail))
 
 
-def _namespace(obj: Obj, _version: str, causes: list[Cause]) -> None:
-    for index, one in enumerate(as_list(as_dict(obj.get("spec")).get("finalizers"))):
-        if one and "/" not in one and one not in ("kubernetes", "orphan"):
-            causes.append(
-                invalid(
-                    f"spec.finalizers[{index}]",
-                    one,
-                    "name is neither a standard finalizer name nor is it fully qualified",
-                )
-            )
+@call("lifetime")
+def _lifetime(seconds: int, path: str, causes: list[Cause], _context: Context) -> None:
+    if seconds < 600:
+        causes.append(invalid(path, seconds, "may not specify a duration less than 600 seconds (10 minutes)"))
 
 
-def _ingress_class(obj: Obj, _version: str, causes: list[Cause]) -> None:
-    parameters = as_dict(as_dict(obj.get("spec")).get("parameters"))
-    for field in ("kind", "name"):
-        named(parameters.get(field), f"spec.parameters.{field}", path_segment, causes, needed=bool(parameters))
-    named(parameters.get("namespace"), "spec.parameters.namespace", dns1123_label, causes, needed=False)
+@call("api_service")
+def _api_service(obj: Obj, _path: str, causes: list[Cause], _context: Context) -> None:
+    spec, name = as_dict(obj.get("spec")), as_dict(obj.get("metadata")).get("name") or ""
+    group, version = spec.get("group") or "", spec.get("version") or ""
+    if name and name != f"{version}.{group}":
+        detail = f'must be `spec.version+"."+spec.group`: "{version}.{group}"'
+        causes.append(invalid("metadata.name", name, detail))
+    if group:
+        causes += [invalid("spec.group", group, words) for words in dns1123_subdomain(group)]
+    elif version != "v1":
+        causes.append(required("spec.group", "only v1 may have an empty group and it better be legacy kube"))
+    causes += [invalid("spec.version", version, words) for words in dns1035_label(version)]
+    for field, most in (("groupPriorityMinimum", 20000), ("versionPriority", 1000)):
+        value = spec.get(field) or 0
+        if not 0 < value <= most:
+            causes.append(invalid(f"spec.{field}", value, f"must be positive and less than {most}"))
+    service, where = spec.get("service"), "spec.service"
+    if service is None:
+        if spec.get("insecureSkipTLSVerify"):
+            detail = "local APIServices may not have insecureSkipTLSVerify"
+            causes.append(invalid("spec.insecureSkipTLSVerify", True, detail))
+        return
+    causes += [required(f"{where}.{field}") for field in ("namespace", "name") if not service.get(field)]
+    port = service.get("port") or 0
+    if not 1 <= port <= 65535:
+        causes.append(invalid(f"{where}.port", port, "port is not valid: must be between 1 and 65535, inclusive"))
+    if spec.get("insecureSkipTLSVerify") and spec.get("caBundle"):
+        causes.append(invalid("spec.insecureSkipTLSVerify", True, "may not be true if caBundle is present"))
 
 
-CLUSTER: dict[str, Any] = {
-    "ClusterRole": _role,
-    "ClusterRoleBinding": _binding,
-    "CustomResourceDefinition": _definition,
-    "Ingress": _ingress,
-    "IngressClass": _ingress_class,
-    "Lease": _lease,
-    "MutatingWebhookConfiguration": _webhooks,
-    "Namespace": _namespace,
-    "NetworkPolicy": _network_policy,
-    "PriorityClass": _priority,
-    "Role": _role,
-    "RoleBinding": _binding,
-    "StorageClass": _storage_class,
-    "ValidatingWebhookConfiguration": _webhooks,
-}
-"""Kind → its validation: called with the object, its apiVersion and where to add causes."""
+@call("budget")
+def _budget(spec: Obj, path: str, causes: list[Cause], _context: Context) -> None:
+    if spec.get("minAvailable") is not None and spec.get("maxUnavailable") is not None:
+        # As Go names the fields of an internal type of the server.
+        given = {
+            "MinAvailable": spec["minAvailable"],
+            "Selector": spec.get("selector"),
+            "MaxUnavailable": spec["maxUnavailable"],
+            "UnhealthyPodEvictionPolicy": spec.get("unhealthyPodEvictionPolicy"),
+        }
+        causes.append(invalid(path, given, "minAvailable and maxUnavailable cannot be both set"))
+
+
+@call("replicas")
+def _replicas(spec: Obj, path: str, causes: list[Cause], _context: Context) -> None:
+    least, most = spec.get("minReplicas"), spec.get("maxReplicas") or 0
+    if least is not None and least < 1:
+        causes.append(invalid(f"{path}.minReplicas", least, "must be greater than or equal to 1"))
+    if most < 1:
+        causes.append(invalid(f"{path}.maxReplicas", most, "must be greater than 0"))
+    if least is not None and most < least:
+        causes.append(invalid(f"{path}.maxReplicas", most, "must be greater than or equal to `minReplicas`"))
+
+
+@call("scaling_to_zero")
+def _scaling_to_zero(spec: Obj, path: str, causes: list[Cause], _context: Context) -> None:
+    kinds = {as_dict(one).get("type") for one in as_list(spec.get("metrics"))}
+    if spec.get("minReplicas") == 0 and not kinds & {"Object", "External"}:
+        detail = "must specify at least one Object or External metric to support scaling to zero replicas"
+        causes.append(forbidden(f"{path}.metrics", detail))
+
+
+@call("api_group")
+def _api_group(text: Any, path: str, causes: list[Cause], context: Context) -> None:
+    text = text or ""
+    old = "beta" in context.version or (text == "v1" and "ReplicationController" in str(context.whole.get("spec")))
+    if text.count("/") > 1:
+        causes.append(invalid(path, text, f"unexpected GroupVersion string: {text}"))
+    elif not text.partition("/")[2] and not old:
+        causes.append(invalid(path, text, "apiVersion must specify API group"))
+
+
+@call("metric")
+def _metric(metric: Obj, path: str, causes: list[Cause], _context: Context) -> None:
+    kind = metric.get("type") or ""
+    field = kind[:1].lower() + kind[1:]
+    fields = ("containerResource", "external", "object", "pods", "resource")
+    if field in fields and metric.get(field) is None:
+        causes.append(required(f"{path}.{field}", "must populate information for the given metric source"))
+    others = [name for name in fields if metric.get(name) is not None and name != field]
+    if field in fields:
+        causes += [forbidden(f"{path}.{name}", "must populate the given metric source only") for name in others]
+
+
+@call("resource_target")
+def _resource_target(metric: Obj, path: str, causes: list[Cause], _context: Context) -> None:
+    target, where = as_dict(metric.get("target")), f"{path}.target"
+    share, amount = target.get("averageUtilization"), target.get("averageValue")
+    if share is None and amount is None:
+        detail = "must set either a target raw value or a target utilization"
+        causes.append(required(f"{where}.averageUtilization", detail))
+    elif share is not None and amount is not None:
+        detail = "may not set both a target raw value and a target utilization"
+        causes.append(forbidden(f"{where}.averageValue", detail))
+
+
+@call("positive_amount")
+def _positive_amount(value: Any, path: str, causes: list[Cause], _context: Context) -> None:
+    if quantities.parse(value) <= 0:
+        causes.append(invalid(path, value, "must be positive"))

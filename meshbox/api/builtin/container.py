@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from labkit.ground.names import config_key, dns1123_label, env_name, port_name
+from labkit.ground.names import config_key, dns1123_label, dns1123_subdomain, env_name, port_name
 from meshbox.api.builtin.resources import resources
+from meshbox.api.builtin.rules import Context, check
+from meshbox.api.builtin.vocabulary import VOCABULARY
 from meshbox.api.builtin.well_formed import (
     as_dict,
     as_list,
@@ -17,10 +19,10 @@ from meshbox.api.builtin.well_formed import (
     port_or_name,
     supported,
 )
-from meshbox.api.problems import Cause, duplicate, forbidden, invalid, not_supported, required
+from meshbox.api.problems import Cause, duplicate, forbidden, invalid, not_supported, required, shown
 from meshbox.contracts import Obj
 
-__all__ = ["containers", "init_containers"]
+__all__ = ["containers", "ephemeral_containers", "field_path", "init_containers", "resource_field"]
 
 _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 _COUNTS = ("initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold")
@@ -38,10 +40,17 @@ _FIELD_PATHS = (
     "status.podIPs",
 )
 _MESSAGE_POLICIES = ("File", "FallbackToLogsOnError")
+_RESTARTS = ("Always", "Never", "OnFailure")
+_RESOURCE_FIELDS = tuple(
+    f"{kind}.{name}" for kind in ("limits", "requests") for name in ("cpu", "ephemeral-storage", "memory")
+)
+_NOT_EPHEMERAL = ("ports", "resources", "lifecycle", *_PROBES, "resizePolicy")
 _HIGHEST_ID = 2**31 - 1
 
 
-def containers(given: list[Any], volume_names: frozenset[str], path: str, causes: list[Cause]) -> None:
+def containers(
+    given: list[Any], volume_names: frozenset[str], path: str, causes: list[Cause], context: Context
+) -> None:
     """Check the containers of a pod; `volume_names` are those that mounts may name."""
     if not given:
         causes.append(required(path))
@@ -51,12 +60,12 @@ def containers(given: list[Any], volume_names: frozenset[str], path: str, causes
         if container.get("name") and container["name"] in seen:
             causes.append(duplicate(f"{where}.name", container["name"]))
         seen.add(container.get("name") or "")
-        _container(container, volume_names, where, causes)
+        _container(container, volume_names, where, causes, context)
     _host_ports(given, path, causes)
 
 
 def init_containers(
-    given: list[Any], others: list[Any], volume_names: frozenset[str], path: str, causes: list[Cause]
+    given: list[Any], others: list[Any], volume_names: frozenset[str], path: str, causes: list[Cause], context: Context
 ) -> None:
     """Check init containers; names are unique among all containers, and only sidecars may have probes."""
     seen = {as_dict(one).get("name") for one in others}
@@ -66,17 +75,37 @@ def init_containers(
             causes.append(duplicate(f"{where}.name", container["name"]))
         seen.add(container.get("name"))
         policy = container.get("restartPolicy")
-        if policy and policy not in ("Always", "Never", "OnFailure"):
-            causes.append(not_supported(f"{where}.restartPolicy", policy, ["Always"]))
+        if policy is not None and policy not in _RESTARTS:
+            causes.append(not_supported(f"{where}.restartPolicy", policy, _RESTARTS))
         if policy != "Always":
             for name in ("lifecycle", *_PROBES):
                 if container.get(name) is not None:
                     detail = "may not be set for init containers without restartPolicy=Always"
                     causes.append(forbidden(f"{where}.{name}", detail))
-        _container(container, volume_names, where, causes)
+        _container(container, volume_names, where, causes, context)
 
 
-def _container(container: Obj, volume_names: frozenset[str], path: str, causes: list[Cause]) -> None:
+def ephemeral_containers(
+    given: list[Any], others: list[Any], volume_names: frozenset[str], path: str, causes: list[Cause], context: Context
+) -> None:
+    """Check containers that were added to a running pod: names are unique, and much that others have they may not."""
+    names = [as_dict(one).get("name") for one in others]
+    for index, one in enumerate(given):
+        where, container = f"{path}[{index}]", as_dict(one)
+        if container.get("name") and container["name"] in names:
+            causes.append(duplicate(f"{where}.name", container["name"]))
+        names.append(container.get("name"))
+        _container(container, volume_names, where, causes, context)
+        for name in _NOT_EPHEMERAL:
+            if container.get(name):
+                causes.append(forbidden(f"{where}.{name}", "cannot be set for an Ephemeral Container"))
+        target = container.get("targetContainerName")
+        if target and target not in [as_dict(other).get("name") for other in others]:
+            words = f'Not found: "{target}"'
+            causes.append({"reason": "FieldValueNotFound", "message": words, "field": f"{where}.targetContainerName"})
+
+
+def _container(container: Obj, volume_names: frozenset[str], path: str, causes: list[Cause], context: Context) -> None:
     named(container.get("name"), f"{path}.name", dns1123_label, causes)
     image = container.get("image")
     if not image:
@@ -92,8 +121,7 @@ def _container(container: Obj, volume_names: frozenset[str], path: str, causes: 
             _probe(as_dict(container[name]), f"{path}.{name}", causes, once=name != "readinessProbe")
     policy = container.get("terminationMessagePolicy")
     if policy and policy not in _MESSAGE_POLICIES:
-        detail = "must be 'File' or 'FallbackToLogsOnError'"
-        causes.append(invalid(f"{path}.terminationMessagePolicy", policy, detail))
+        causes.append(not_supported(f"{path}.terminationMessagePolicy", policy, _MESSAGE_POLICIES))
     _ports(as_list(container.get("ports")), f"{path}.ports", causes)
     _env(as_list(container.get("env")), f"{path}.env", causes)
     _env_from(as_list(container.get("envFrom")), f"{path}.envFrom", causes)
@@ -109,6 +137,8 @@ def _container(container: Obj, volume_names: frozenset[str], path: str, causes: 
     if security.get("allowPrivilegeEscalation") is False and security.get("privileged"):
         detail = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true"
         causes.append(invalid(f"{path}.securityContext", security, detail))
+    if security.get("seccompProfile") is not None:
+        check("V1SeccompProfile", security["seccompProfile"], f"{path}.securityContext.seccompProfile", causes, context)
 
 
 def _ports(given: list[Any], path: str, causes: list[Cause]) -> None:
@@ -156,10 +186,9 @@ def _value_from(variable: Obj, source: Obj, path: str, causes: list[Cause]) -> N
     for name in given:
         where, reference = f"{path}.{name}", as_dict(source[name])
         if name == "fieldRef":
-            _field_path(reference.get("fieldPath"), f"{where}.fieldPath", causes)
+            field_path(reference.get("fieldPath"), f"{where}.fieldPath", causes, _FIELD_PATHS)
         elif name == "resourceFieldRef":
-            if not reference.get("resource"):
-                causes.append(required(f"{where}.resource"))
+            resource_field(reference.get("resource"), f"{where}.resource", causes)
         elif name != "fileKeyRef":
             _key_reference(reference, where, causes)
     if not given:
@@ -171,19 +200,29 @@ def _value_from(variable: Obj, source: Obj, path: str, causes: list[Cause]) -> N
         causes.append(invalid(path, "", "may not have more than one field specified at a time"))
 
 
-def _field_path(text: Any, path: str, causes: list[Cause]) -> None:
+def field_path(text: Any, path: str, causes: list[Cause], known: tuple[str, ...]) -> None:
+    """A field of the pod, one of those `known` or a label or annotation of it."""
     if not text:
         causes.append(required(path))
-    elif text not in _FIELD_PATHS and not text.startswith(("metadata.labels['", "metadata.annotations['")):
+    elif text not in known and not text.startswith(("metadata.labels['", "metadata.annotations['")):
         if text.split(".")[0] in ("metadata", "spec", "status"):
-            causes.append(not_supported(path, text, _FIELD_PATHS))
+            causes.append(not_supported(path, text, known))
         else:
             causes.append(invalid(path, text, f"error converting fieldPath: field label not supported: {text}"))
 
 
+def resource_field(text: Any, path: str, causes: list[Cause]) -> None:
+    """A resource that a container has requests and limits of."""
+    kind, _, name = (text or "").partition(".")
+    if not text:
+        causes.append(required(path))
+    elif text not in _RESOURCE_FIELDS and not (kind in ("limits", "requests") and name.startswith("hugepages-")):
+        causes.append(not_supported(path, text, _RESOURCE_FIELDS))
+
+
 def _key_reference(reference: Obj, path: str, causes: list[Cause]) -> None:
-    if not reference.get("name"):
-        causes.append(required(f"{path}.name"))
+    name = reference.get("name") or ""
+    causes += [invalid(f"{path}.name", name, words) for words in dns1123_subdomain(name)]
     named(reference.get("key"), f"{path}.key", config_key, causes)
 
 
@@ -193,8 +232,7 @@ def _env_from(given: list[Any], path: str, causes: list[Cause]) -> None:
         named(source.get("prefix"), f"{where}.prefix", env_name, causes, needed=False)
         references = [name for name in ("configMapRef", "secretRef") if source.get(name) is not None]
         for name in references:
-            if not as_dict(source[name]).get("name"):
-                causes.append(required(f"{where}.{name}.name"))
+            named(as_dict(source[name]).get("name"), f"{where}.{name}.name", dns1123_subdomain, causes)
         if not references:
             causes.append(invalid(path, "", "must specify one of: `configMapRef` or `secretRef`"))
         elif len(references) > 1:
@@ -208,8 +246,9 @@ def _mounts(given: list[Any], volume_names: frozenset[str], path: str, causes: l
         name, target = mount.get("name"), mount.get("mountPath")
         if not name:
             causes.append(required(f"{where}.name"))
-        elif name not in volume_names:
-            causes.append({"reason": "FieldValueNotFound", "message": f'Not found: "{name}"', "field": f"{where}.name"})
+        if name not in volume_names:
+            told = f"Not found: {shown(name or '')}"
+            causes.append({"reason": "FieldValueNotFound", "message": told, "field": f"{where}.name"})
         if not target:
             causes.append(required(f"{where}.mountPath"))
         elif target in seen:
@@ -241,8 +280,7 @@ def _handler(handler: Obj, path: str, causes: list[Cause], more: tuple[str, ...]
     elif kind in ("httpGet", "tcpSocket"):
         port_or_name(action.get("port"), f"{where}.port", causes)
         supported(action.get("scheme"), f"{where}.scheme", ("HTTP", "HTTPS"), causes)
-        for index, one in enumerate(as_list(action.get("httpHeaders"))):
-            if not as_dict(one).get("name"):
-                causes.append(required(f"{where}.httpHeaders[{index}].name"))
+        for one in as_list(action.get("httpHeaders")):
+            causes += VOCABULARY["header"](as_dict(one).get("name"), f"{where}.httpHeaders", ())
     elif kind == "grpc":
         port_number(action.get("port"), f"{where}.port", causes)

@@ -3,31 +3,34 @@
 
 from __future__ import annotations
 
-import datetime
 import functools
 import json
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 from labkit.ground import quantity as quantities
 from labkit.ground.reading.json_text import json_kind
-from meshbox.api.builtin.types import fields_of, go_name
+from meshbox.api.builtin.times import time_error
+from meshbox.api.builtin.types import OBJECT_META, fields_of, go_name
+from meshbox.api.codec.fields import Shown, shown_fields
 from meshbox.api.problems import Problems
 
-__all__ = ["base64_error", "canonical", "decode", "prune", "quantity_error"]
+__all__ = ["base64_error", "decode", "prune", "quantity_error"]
 
+_META_MESSAGE = "apimachinery.pkg.apis.meta.v1.ObjectMeta"
 _INT_LIMITS = {"int32": 2**31, "int64": 2**63}
 _BASE64 = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
 _BASE64_TEXT = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 
 
-def decode(obj: Any, type_name: str, root: str = "") -> Problems:
+def decode(obj: Any, type_name: str, root: str = "", message: str = "") -> Problems:
     """What a strict decoder says about `obj`.
 
     Args:
         obj: Anything that JSON can be.
         type_name: A type of the field tables, e.g. "V1Deployment".
         root: Where `obj` is in the whole object, e.g. "metadata"; "" for the whole object.
+        message: The protobuf message of the type, which knows the names of Go's types; "" where there is none.
 
     Returns:
         `unknown` and `decode` filled; `decode` is about the first value that does not fit.
@@ -36,8 +39,19 @@ def decode(obj: Any, type_name: str, root: str = "") -> Problems:
     if not isinstance(obj, dict):
         walk.error = f"json: cannot unmarshal {json_kind(obj)} into Go value of type {go_name(type_name)}"
     else:
-        walk.struct(obj, type_name, root, root)
+        walk.struct(obj, type_name, message, root, root)
     return Problems(unknown=walk.unknown, decode=walk.error)
+
+
+class _Place(NamedTuple):
+    """Where a value is, as Go's decoder says it."""
+
+    struct: str
+    path: str
+    go_type: str
+
+
+_UNNAMED = Shown("", "", "")
 
 
 class _Walk:
@@ -45,8 +59,8 @@ class _Walk:
         self.unknown: list[str] = []
         self.error = ""
 
-    def struct(self, obj: dict[str, Any], type_name: str, path: str, go_path: str) -> None:
-        fields = _parsed_fields(type_name)
+    def struct(self, obj: dict[str, Any], type_name: str, message: str, path: str, go_path: str) -> None:
+        fields, names = _parsed_fields(type_name), shown_fields(message) if message else {}
         for name, value in obj.items():
             known = fields.get(name)
             if known is None:
@@ -55,88 +69,92 @@ class _Walk:
                 kind, inner = known
                 if kind == "leaf" and type(value) is str and inner == "string":
                     continue
-                self.value(
-                    value,
-                    kind,
-                    inner,
-                    f"{path}.{name}" if path else name,
-                    f"{go_path}.{name}" if go_path else name,
-                    type_name,
-                )
+                shown = names.get(name, _UNNAMED)
+                go_name_ = f"{go_path}.{shown.within}{name}" if go_path else shown.within + name
+                place = _Place(type_name, go_name_, shown.go_type)
+                self.value(value, kind, inner, shown.message, f"{path}.{name}" if path else name, place)
 
-    def value(self, value: Any, kind: str, inner: str, path: str, go_path: str, struct: str) -> None:
+    def value(self, value: Any, kind: str, inner: str, message: str, path: str, at: _Place) -> None:
         if kind == "struct":
             if isinstance(value, dict):
-                self.struct(value, inner, path, go_path)
+                if inner == OBJECT_META:
+                    message = message or _META_MESSAGE
+                self.struct(value, inner, message, path, at.path)
             else:
-                self.wrong(value, inner, go_path, struct)
+                self.wrong(value, inner, at)
         elif kind == "list":
             if isinstance(value, list):
                 inner_kind, inner_type = _parse(inner)
+                below = at._replace(go_type=at.go_type.removeprefix("[]") if at.go_type.startswith("[]") else "")
                 for index, one in enumerate(value):
                     if one is not None:
-                        self.value(one, inner_kind, inner_type, f"{path}[{index}]", go_path, struct)
+                        self.value(one, inner_kind, inner_type, message, f"{path}[{index}]", below)
             else:
-                self.wrong(value, f"[]{inner}", go_path, struct)
+                self.wrong(value, f"[]{inner}", at)
         elif kind == "map":
             if isinstance(value, dict):
                 inner_kind, inner_type = _parse(inner)
                 for key, one in value.items():
                     if one is not None:
-                        self.value(one, inner_kind, inner_type, f"{path}.{key}", go_path, struct)
+                        self.value(one, inner_kind, inner_type, message, f"{path}.{key}", at._replace(go_type=""))
             else:
-                self.wrong(value, f"{{}}{inner}", go_path, struct)
+                self.wrong(value, f"{{}}{inner}", at)
         elif inner in ("schemaOrBool", "schemaOrArray"):
-            self.schema(value, inner, path, go_path, struct)
+            self.schema(value, inner, message, path, at)
         else:
-            self.leaf(value, inner, go_path, struct)
+            self.leaf(value, inner, at)
 
-    def schema(self, value: Any, inner: str, path: str, go_path: str, struct: str) -> None:
-        model = struct if struct.startswith("V1JSONSchemaProps") else "V1JSONSchemaProps"
+    def schema(self, value: Any, inner: str, message: str, path: str, at: _Place) -> None:
+        model = at.struct if at.struct.startswith("V1JSONSchemaProps") else "V1JSONSchemaProps"
+        message = next((one.message for one in shown_fields(message).values() if one.message), "") if message else ""
         if isinstance(value, dict):
-            self.struct(value, model, path, go_path)
-        elif inner == "schemaOrArray" and isinstance(value, list):
-            for index, one in enumerate(value):
-                self.value(one, "struct", model, f"{path}[{index}]", go_path, struct)
-        elif inner == "schemaOrArray" or not isinstance(value, bool):
-            wanted = "boolean or JSON schema" if inner == "schemaOrBool" else "schema or array of schemas"
-            self.fail(f"{wanted} expected")
+            # A decoder of its own reads what is below: it does not ask for fields that it does not know.
+            known = len(self.unknown)
+            self.struct(value, model, message, path, at.path)
+            del self.unknown[known:]
+        elif inner == "schemaOrArray":
+            for index, one in enumerate(value if isinstance(value, list) else ()):
+                self.value(one, "struct", model, message, f"{path}[{index}]", at._replace(go_type=""))
+        elif not isinstance(value, bool):
+            self.fail("boolean or JSON schema expected")
 
-    def leaf(self, value: Any, wanted: str, go_path: str, struct: str) -> None:
+    def leaf(self, value: Any, wanted: str, at: _Place) -> None:
         if wanted == "any":
             return
         if wanted == "string" or wanted.startswith("string:"):
             if not isinstance(value, str):
-                self.wrong(value, wanted, go_path, struct)
+                self.wrong(value, wanted, at)
         elif wanted == "bool":
             if not isinstance(value, bool):
-                self.wrong(value, wanted, go_path, struct)
+                self.wrong(value, wanted, at)
         elif wanted in _INT_LIMITS:
             limit = _INT_LIMITS[wanted]
             if type(value) is not int:
-                self.wrong(value, wanted, go_path, struct, literal=isinstance(value, float))
+                self.wrong(value, wanted, at, literal=isinstance(value, float))
             elif not -limit <= value < limit:
-                self.wrong(value, wanted, go_path, struct, literal=True)
+                self.wrong(value, wanted, at, literal=True)
         elif wanted == "float64":
             if isinstance(value, bool) or not isinstance(value, int | float):
-                self.wrong(value, wanted, go_path, struct)
+                self.wrong(value, wanted, at)
         elif wanted == "IntOrString":
             if not isinstance(value, str) and (type(value) is not int or not -(2**31) <= value < 2**31):
-                number = f" {json.dumps(value)}" if type(value) in (int, float) else ""
-                self.fail(f"json: cannot unmarshal {json_kind(value)}{number} into Go value of type int32")
+                self.wrong(value, "int32", at._replace(go_type=""), literal=type(value) in (int, float))
         elif wanted == "Quantity":
             self.fail(quantity_error(value))
         elif wanted in ("Time", "MicroTime"):
-            self.fail(_time_error(value, micro=wanted == "MicroTime"))
+            if isinstance(value, str):
+                self.fail(time_error(value, micro=wanted == "MicroTime"))
+            else:
+                self.wrong(value, "string", at)
         elif wanted == "bytes":
             if isinstance(value, str):
                 self.fail(base64_error(value))
             else:
-                self.wrong(value, wanted, go_path, struct)
+                self.wrong(value, wanted, at)
 
-    def wrong(self, value: Any, wanted: str, go_path: str, struct: str, *, literal: bool = False) -> None:
+    def wrong(self, value: Any, wanted: str, at: _Place, *, literal: bool = False) -> None:
         number = f" {json.dumps(value)}" if literal else ""
-        place = f"{go_name(struct).split('.', 1)[-1]}.{go_path} of type {go_name(wanted)}"
+        place = f"{go_name(at.struct).split('.', 1)[-1]}.{at.path} of type {at.go_type or go_name(wanted)}"
         self.fail(f"json: cannot unmarshal {json_kind(value)}{number} into Go struct field {place}")
 
     def fail(self, message: str) -> None:
@@ -166,19 +184,6 @@ def quantity_error(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return f"json: cannot unmarshal {json_kind(value)} into Go value of type string"
     return quantities.problem(value)
-
-
-def _time_error(value: Any, *, micro: bool) -> str:
-    if not isinstance(value, str):
-        return f"json: cannot unmarshal {json_kind(value)} into Go value of type string"
-    layout = "2006-01-02T15:04:05.000000Z07:00" if micro else "2006-01-02T15:04:05Z07:00"
-    try:
-        parsed = datetime.datetime.fromisoformat(value)
-    except ValueError:
-        parsed = None
-    if parsed is None or "T" not in value or (parsed.tzinfo is None):
-        return f"parsing time {json.dumps(value)} as {json.dumps(layout)}: cannot parse {json.dumps(value)}"
-    return ""
 
 
 def base64_error(text: str) -> str:
@@ -234,38 +239,3 @@ def _prune_value(value: Any, kind: str, inner: str, struct: str) -> None:
         model = struct if struct.startswith("V1JSONSchemaProps") else "V1JSONSchemaProps"
         for one in value if isinstance(value, list) else [value]:
             prune(one, model)
-
-
-def canonical(obj: Any, type_name: str) -> None:
-    """Write, in place, each quantity of `obj` as Kubernetes keeps it: 0.5 is "500m", and 1024Mi "1Gi"."""
-    if isinstance(obj, dict):
-        for name, (kind, inner) in _amounts(type_name).items():
-            if (value := obj.get(name)) is not None:
-                obj[name] = _canonical_value(value, kind, inner)
-
-
-def _canonical_value(value: Any, kind: str, inner: str) -> Any:
-    if kind == "struct":
-        canonical(value, inner)
-    elif kind == "list" and isinstance(value, list):
-        value[:] = [_canonical_value(one, *_parse(inner)) for one in value]
-    elif kind == "map" and isinstance(value, dict):
-        for key, one in value.items():
-            # Nothing is an amount of nothing where it has a name.
-            value[key] = "0" if one is None and inner == "Quantity" else _canonical_value(one, *_parse(inner))
-    elif inner == "Quantity" and value is not None and not quantity_error(value):
-        return str(quantities.Quantity.of(value))
-    return value
-
-
-@functools.cache
-def _amounts(type_name: str) -> dict[str, tuple[str, str]]:
-    """The fields of a type that are quantities, or have some inside."""
-    return {name: parsed for name, parsed in _parsed_fields(type_name).items() if _has_amounts(parsed[1], ())}
-
-
-def _has_amounts(written: str, outer: tuple[str, ...]) -> bool:
-    bare = written.lstrip("[]{}")
-    if bare == "Quantity":
-        return True
-    return bare not in outer and any(_has_amounts(inner, (*outer, bare)) for _, inner in _parsed_fields(bare).values())

@@ -18,16 +18,16 @@ def resources(wanted: Obj, path: str, causes: list[Cause]) -> None:
     """Check `requests` and `limits` of a container."""
     limits, requests = as_dict(wanted.get("limits")), as_dict(wanted.get("requests"))
     for field, listed in (("limits", limits), ("requests", requests)):
-        for name, value in listed.items():
+        for name, value in sorted(listed.items()):
             where = f"{path}.{field}[{name}]"
-            _resource_name(name, f"{path}.{field}", causes)
+            # Only of requests the server names the one it means.
+            _resource_name(name, where if field == "requests" else f"{path}.{field}", causes)
             if value is not None and quantities.parse(value) < 0:
                 causes.append(invalid(where, str(value), NON_NEGATIVE))
-    for name, value in requests.items():
-        limit = limits.get(name)
-        if limit is not None and value is not None and quantities.parse(value) > quantities.parse(limit):
-            detail = f"must be less than or equal to {name} limit of {limit}"
-            causes.append(invalid(f"{path}.requests", str(value), detail))
+            limit = limits.get(name) if field == "requests" else None
+            if limit is not None and value is not None and quantities.parse(value) > quantities.parse(limit):
+                detail = f"must be less than or equal to {name} limit of {limit}"
+                causes.append(invalid(f"{path}.requests", str(value), detail))
 
 
 def _resource_name(name: str, path: str, causes: list[Cause]) -> None:

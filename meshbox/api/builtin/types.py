@@ -13,7 +13,7 @@ from typing import Any
 
 from meshbox.api.builtin.legacy import ADDED_FIELDS, ADDED_TYPES, MODERN_KINDS
 
-__all__ = ["OBJECT_META", "fields_of", "go_name", "kind_type", "known_kinds"]
+__all__ = ["OBJECT_META", "all_kinds", "enum_of", "fields_of", "go_name", "kind_type", "known_kinds", "known_types"]
 
 OBJECT_META = "V1ObjectMeta"
 
@@ -40,6 +40,29 @@ def kind_type(api_version: str, kind: str) -> str:
         return "V1DeleteOptions" if kind == "DeleteOptions" else ""
     model = kinds.get(modern, modern)
     return f"{model}@{api_version}" if api_version in ADDED_FIELDS else model
+
+
+@functools.cache
+def _enums() -> dict[str, list[str]]:
+    text = resources.files("meshbox.api").joinpath("data/enums.json").read_text(encoding="utf-8")
+    found: dict[str, list[str]] = json.loads(text)
+    return found
+
+
+def enum_of(type_name: str, field: str) -> list[str]:
+    """The words that a field of a type may hold; none where it may hold others."""
+    return _enums().get(f"{type_name.partition('@')[0]}.{field}", [])
+
+
+def all_kinds() -> list[tuple[str, str]]:
+    """Group and version, and kind, of all that have tables."""
+    kinds, _ = _tables()
+    return [(name.rsplit("/", 1)[0], name.rsplit("/", 1)[1]) for name in kinds]
+
+
+def known_types() -> frozenset[str]:
+    """The names of all types that have fields."""
+    return frozenset(_tables()[1])
 
 
 def known_kinds(api_version: str) -> list[str]:

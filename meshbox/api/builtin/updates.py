@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from labkit.ground import quantity as quantities
+from meshbox.api.builtin.types import fields_of
 from meshbox.api.builtin.well_formed import as_dict, as_list
 from meshbox.api.problems import Cause, forbidden, invalid, shown
 from meshbox.contracts import Obj
 
-__all__ = ["UPDATES", "same"]
+__all__ = ["check_update", "same"]
 
 _IMMUTABLE = "field is immutable"
 _SELECTOR_MUTABLE = ("extensions/v1beta1", "apps/v1beta1", "v1")
@@ -45,14 +48,53 @@ def _fixed(old: Any, new: Any, path: str, causes: list[Cause], detail: str = _IM
         causes.append(invalid(path, new, detail))
 
 
+_TABLE: dict[str, tuple[str, ...]] = {
+    "ControllerRevision": ("data",),
+    "DaemonSet": ("spec.selector",),
+    "Deployment": ("spec.selector",),
+    "EndpointSlice": ("addressType",),
+    "IPAddress": ("spec.parentRef",),
+    "IngressClass": ("spec.controller",),
+    "PersistentVolume": ("spec.volumeMode",),
+    "PriorityClass": ("value! may not be changed in an update.", "preemptionPolicy"),
+    "ReplicaSet": ("spec.selector",),
+    "ResourceClaim": ("spec",),
+    "ResourceClaimTemplate": ("spec",),
+    "RuntimeClass": ("handler",),
+    "ServiceCIDR": ("spec.cidrs",),
+    "StorageClass": (
+        "parameters! updates to parameters are forbidden.",
+        "provisioner! updates to provisioner are forbidden.",
+        "reclaimPolicy! updates to reclaimPolicy are forbidden.",
+        "volumeBindingMode",
+    ),
+    "VolumeAttachment": ("spec",),
+    "VolumeAttributesClass": (
+        "driverName! updates to driverName are forbidden.",
+        "parameters! updates to parameters are forbidden.",
+    ),
+}
+"""Kind → its fields that never change; after "!" the words where that is forbidden rather than invalid."""
+
+
+def _table(kind: str, old: Obj, new: Obj, version: str, causes: list[Cause]) -> None:
+    for line in _TABLE.get(kind, ()):
+        path, _, words = line.partition("! ")
+        if path == "spec.selector" and version in _SELECTOR_MUTABLE:
+            continue
+        was, now = (_at(one, path) for one in (old, new))
+        if not same(was, now):
+            causes.append(forbidden(path, words) if words else invalid(path, now, _IMMUTABLE))
+
+
+def _at(obj: Any, path: str) -> Any:
+    for step in path.split("."):
+        obj = as_dict(obj).get(step)
+    return obj
+
+
 def _specs(old: Obj, new: Obj) -> tuple[Obj, Obj]:
     return as_dict(old.get("spec")), as_dict(new.get("spec"))
-
-
-def _selector(old: Obj, new: Obj, version: str, causes: list[Cause]) -> None:
-    if version not in _SELECTOR_MUTABLE:
-        before, after = _specs(old, new)
-        _fixed(before.get("selector"), after.get("selector"), "spec.selector", causes)
 
 
 def _stateful_set(old: Obj, new: Obj, _version: str, causes: list[Cause]) -> None:
@@ -64,22 +106,51 @@ def _stateful_set(old: Obj, new: Obj, _version: str, causes: list[Cause]) -> Non
         causes.append(forbidden("spec", detail))
 
 
+_SCHEDULING = ("nodeSelector", "affinity", "tolerations", "schedulingGates")
+
+
 def _job(old: Obj, new: Obj, _version: str, causes: list[Cause]) -> None:
     before, after = _specs(old, new)
+    completions = after.get("completions")
     if after.get("completionMode") != "Indexed":
-        _fixed(before.get("completions"), after.get("completions"), "spec.completions", causes)
-    for name in ("selector", "template", "completionMode"):
+        _fixed(before.get("completions"), completions, "spec.completions", causes)
+    elif not same(before.get("completions"), completions) and completions != after.get("parallelism"):
+        causes.append(invalid("spec.completions", completions, "can only be modified in tandem with spec.parallelism"))
+    _fixed(before.get("selector"), after.get("selector"), "spec.selector", causes)
+    template = before.get("template")
+    if before.get("suspend") and not as_dict(old.get("status")).get("startTime"):
+        # Where its pods go may change as long as there are none.
+        template = _rescheduled(as_dict(template), as_dict(after.get("template")))
+    _fixed(template, after.get("template"), "spec.template", causes)
+    for name in ("completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"):
         _fixed(before.get(name), after.get(name), f"spec.{name}", causes)
+
+
+def _rescheduled(template: Obj, wanted: Obj) -> Obj:
+    """A template with the metadata of another one, and its wishes about nodes."""
+    given = dict(template)
+    for part, names in (("spec", _SCHEDULING), ("metadata", ("labels", "annotations"))):
+        kept = {name: value for name, value in as_dict(template.get(part)).items() if name not in names}
+        taken = {name: value for name, value in as_dict(wanted.get(part)).items() if name in names}
+        given[part] = {**kept, **taken}
+    return given
 
 
 def _service(old: Obj, new: Obj, _version: str, causes: list[Cause]) -> None:
     before, after = _specs(old, new)
-    if "ExternalName" in (before.get("type"), after.get("type")):
-        return
-    given, kept = after.get("clusterIP"), before.get("clusterIP")
-    # An empty one is given the old address by the server.
-    if kept and given and given != kept:
-        causes.append(invalid("spec.clusterIPs[0]", [given], "may not change once set"))
+    for name in ("clusterIPs", "ipFamilies"):
+        given, kept = (as_list(one.get(name)) for one in (after, before))
+        if name == "clusterIPs":
+            given, kept = given or [after.get("clusterIP")], kept or [before.get("clusterIP")]
+        outside = "ExternalName" in (before.get("type"), after.get("type"))
+        if not outside and given and kept and given[0] and kept[0] and given[0] != kept[0]:
+            causes.append(invalid(f"spec.{name}[0]", given, "may not change once set"))
+    if before.get("type") == after.get("type") == "LoadBalancer":
+        was, now = before.get("loadBalancerClass"), after.get("loadBalancerClass")
+        _fixed(was, now, "spec.loadBalancerClass", causes, "may not change once set")
+    was, now = before.get("healthCheckNodePort"), after.get("healthCheckNodePort")
+    if was and now and was != now:
+        causes.append(forbidden("spec.healthCheckNodePort", "field is immutable"))
 
 
 def _pod(old: Obj, new: Obj, _version: str, causes: list[Cause]) -> None:
@@ -92,9 +163,11 @@ def _pod(old: Obj, new: Obj, _version: str, causes: list[Cause]) -> None:
         before[name] = [{**as_dict(one), "image": ""} for one in mine]
         after[name] = [{**as_dict(one), "image": ""} for one in others]
     _deadline(before, after, causes)
-    for name in ("tolerations", "terminationGracePeriodSeconds", "ephemeralContainers", "schedulingGates"):
-        before.pop(name, None)
-        after.pop(name, None)
+    _additions(before, after, causes)
+    if (before.get("terminationGracePeriodSeconds") or 0) < 0 and after.get("terminationGracePeriodSeconds") == 1:
+        before["terminationGracePeriodSeconds"] = 1
+    before.pop("ephemeralContainers", None)
+    after.pop("ephemeralContainers", None)
     if not before.get("nodeName"):
         # The scheduler binds a pod to its node once.
         after.pop("nodeName", None)
@@ -104,6 +177,22 @@ def _pod(old: Obj, new: Obj, _version: str, causes: list[Cause]) -> None:
             f"\n- {name}: {shown(before.get(name))}\n+ {name}: {shown(after.get(name))}" for name in changed
         )
         causes.append(forbidden("spec", f"pod updates may not change fields other than {_POD_FIELDS}{differences}"))
+
+
+def _additions(before: Obj, after: Obj, causes: list[Cause]) -> None:
+    """A pod may be made to tolerate more, and to wait for less."""
+    known, wanted = (as_list(spec.pop("tolerations", None)) for spec in (before, after))
+    timeless = [{**as_dict(one), "tolerationSeconds": None} for one in wanted]
+    if any(not any(same({**as_dict(one), "tolerationSeconds": None}, other) for other in timeless) for one in known):
+        detail = "existing toleration can not be modified except its tolerationSeconds"
+        causes.append(forbidden("spec.tolerations", detail))
+    held, gates = (
+        [as_dict(one).get("name") for one in as_list(spec.pop("schedulingGates", None))] for spec in (before, after)
+    )
+    for index, gate in enumerate(gates):
+        if gate not in held:
+            detail = f"only deletion is allowed, but found new scheduling gate '{gate}'"
+            causes.append(forbidden(f"spec.schedulingGates[{index}]", detail))
 
 
 def _deadline(before: Obj, after: Obj, causes: list[Cause]) -> None:
@@ -135,11 +224,16 @@ def _secret(old: Obj, new: Obj, _version: str, causes: list[Cause]) -> None:
     _sealed(("data",), old, new, causes)
 
 
+_STORAGE = "spec.resources.requests.storage"
+
+
 def _claim(old: Obj, new: Obj, _version: str, causes: list[Cause]) -> None:
     before, after = (dict(spec) for spec in _specs(old, new))
-    for spec in (before, after):
-        spec.pop("resources", None)
-        spec.pop("volumeAttributesClassName", None)
+    had, wants = (_at(spec, "resources.requests.storage") for spec in (before, after))
+    if as_dict(old.get("status")).get("phase") == "Bound":
+        for spec in (before, after):
+            spec.pop("resources", None)
+            spec.pop("volumeAttributesClassName", None)
     if not before.get("volumeName"):
         after.pop("volumeName", None)
     if not same(before, after):
@@ -147,10 +241,50 @@ def _claim(old: Obj, new: Obj, _version: str, causes: list[Cause]) -> None:
             "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
         )
         causes.append(forbidden("spec", detail))
+    if had is not None and wants is not None and quantities.parse(wants) < quantities.parse(had):
+        holds = _at(old, "status.capacity.storage")
+        if holds is not None and quantities.parse(wants) <= quantities.parse(holds):
+            causes.append(forbidden(_STORAGE, "field can not be less than status.capacity"))
+
+
+def _volume(old: Obj, new: Obj, _version: str, causes: list[Cause]) -> None:
+    before, after = _specs(old, new)
+    others = {name for name in fields_of("V1PersistentVolumeSpec") or {} if name not in _NO_SOURCE}
+    if any(not same(before.get(name), after.get(name)) for name in others):
+        words = "spec.persistentvolumesource is immutable after creation"
+        causes.append(forbidden("spec.persistentvolumesource", words))
+    if before.get("nodeAffinity") is not None:
+        detail = f"{_IMMUTABLE}, except for updating from beta label to GA"
+        _fixed(before["nodeAffinity"], after.get("nodeAffinity"), "nodeAffinity", causes, detail)
+
+
+_NO_SOURCE = frozenset(
+    {"accessModes", "capacity", "claimRef", "mountOptions", "nodeAffinity", "persistentVolumeReclaimPolicy"}
+    | {"storageClassName", "volumeAttributesClassName", "volumeMode"}
+)
+"""What a volume's spec has beside what it is made from."""
+
+
+def _node(old: Obj, new: Obj, _version: str, causes: list[Cause]) -> None:
+    before, after = _specs(old, new)
+    for name, told in (("podCIDR", "podCIDRs"), ("providerID", "providerID")):
+        if before.get(name) and before[name] != after.get(name):
+            detail = f'node updates may not change {name} except from "" to valid'
+            causes.append(forbidden(f"spec.{told}", detail))
+
+
+def _quota(old: Obj, new: Obj, _version: str, causes: list[Cause]) -> None:
+    before, after = (as_list(spec.get("scopes")) for spec in _specs(old, new))
+    if set(before) != set(after):
+        causes.append(invalid("spec.scopes", after or None, _IMMUTABLE))
 
 
 def _role_reference(old: Obj, new: Obj, _version: str, causes: list[Cause]) -> None:
-    _fixed(old.get("roleRef"), new.get("roleRef"), "roleRef", causes, "cannot change roleRef")
+    if not same(old.get("roleRef"), new.get("roleRef")):
+        role = as_dict(new.get("roleRef"))
+        # As Go names the fields of an internal type of the server.
+        given = {"APIGroup": role.get("apiGroup", ""), "Kind": role.get("kind", ""), "Name": role.get("name", "")}
+        causes.append(invalid("roleRef", given, "cannot change roleRef"))
 
 
 def _definition(old: Obj, new: Obj, _version: str, causes: list[Cause]) -> None:
@@ -177,37 +311,34 @@ def _stored(status: Obj, spec: Obj, causes: list[Cause]) -> None:
             causes.append(invalid(f"status.storedVersions[{index}]", name, detail))
 
 
-def _endpoint_slice(old: Obj, new: Obj, _version: str, causes: list[Cause]) -> None:
-    _fixed(old.get("addressType"), new.get("addressType"), "addressType", causes)
-
-
-def _priority(old: Obj, new: Obj, _version: str, causes: list[Cause]) -> None:
-    if not same(old.get("value"), new.get("value")):
-        causes.append(forbidden("value", "may not be changed in an update."))
-
-
-def _storage_class(old: Obj, new: Obj, _version: str, causes: list[Cause]) -> None:
-    for name in ("parameters", "provisioner"):
-        if not same(old.get(name), new.get(name)):
-            causes.append(forbidden(name, f"updates to {name} are forbidden."))
-
-
-UPDATES: dict[str, Any] = {
+_FURTHER: dict[str, Callable[[Obj, Obj, str, list[Cause]], None]] = {
     "ClusterRoleBinding": _role_reference,
     "ConfigMap": _config_map,
     "CustomResourceDefinition": _definition,
-    "DaemonSet": _selector,
-    "Deployment": _selector,
-    "EndpointSlice": _endpoint_slice,
     "Job": _job,
+    "Node": _node,
+    "PersistentVolume": _volume,
     "PersistentVolumeClaim": _claim,
     "Pod": _pod,
-    "PriorityClass": _priority,
-    "ReplicaSet": _selector,
+    "ResourceQuota": _quota,
     "RoleBinding": _role_reference,
     "Secret": _secret,
     "Service": _service,
     "StatefulSet": _stateful_set,
-    "StorageClass": _storage_class,
 }
-"""Kind → what it checks on update: called with the old object, the new one, its apiVersion and where to add causes."""
+"""What no table tells, by kind."""
+
+
+def check_update(kind: str, old: Obj, new: Obj, version: str, causes: list[Cause]) -> None:
+    """Add what has changed in an object and may not.
+
+    Args:
+        kind: Of the object.
+        old: As it is stored.
+        new: As it is to be.
+        version: The apiVersion that both are in.
+        causes: Where to add what is wrong.
+    """
+    _table(kind, old, new, version, causes)
+    if kind in _FURTHER:
+        _FURTHER[kind](old, new, version, causes)

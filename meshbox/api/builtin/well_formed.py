@@ -131,6 +131,8 @@ def label_selector(selector: Any, path: str, causes: list[Cause]) -> None:
         else:
             causes.append(invalid(f"{where}.operator", operator or "", "not a valid selector operator"))
         causes += [invalid(f"{where}.key", key, words) for words in qualified_name(key)]
+        for position, value in enumerate(values):
+            causes += [invalid(f"{where}.values[{position}]", value, words) for words in label_value(value or "")]
 
 
 def matches(selector: Any, given: Any) -> bool:

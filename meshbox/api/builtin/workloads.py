@@ -1,223 +1,271 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Validation of what runs pods: Deployment, ReplicaSet, DaemonSet, StatefulSet, Job, CronJob, autoscalers, budgets."""
+"""What no table tells of what runs pods: Deployment, ReplicaSet, DaemonSet, StatefulSet, Job, CronJob."""
 
 from __future__ import annotations
 
+import zoneinfo
 from typing import Any
 
-from labkit.ground.names import at_most, dns1123_label, path_segment
-from meshbox.api.builtin.pod import pod_spec, pod_template
-from meshbox.api.builtin.well_formed import (
-    as_dict,
-    as_list,
-    int_or_percent,
-    label_selector,
-    matches,
-    named,
-    non_negative,
-    selector_text,
-    supported,
-)
-from meshbox.api.problems import Cause, forbidden, invalid, not_supported, required
+from labkit.ground.names import at_most, dns1123_label
+from meshbox.api.builtin.pod import pod_template
+from meshbox.api.builtin.rules import Context, call
+from meshbox.api.builtin.well_formed import as_dict, as_list, int_or_percent, label_selector, matches, selector_text
+from meshbox.api.problems import Cause, duplicate, forbidden, invalid, not_supported, required
 from meshbox.contracts import Obj
 
-__all__ = ["WORKLOADS"]
+__all__: list[str] = []
 
 _SELECTOR_OPTIONAL = ("extensions/v1beta1", "apps/v1beta1", "v1")
 """Versions that take an absent selector from the template's labels."""
+_MISFIT = "`selector` does not match template `labels`"
 
 
-def _pod(obj: Obj, _version: str, causes: list[Cause]) -> None:
-    pod_spec(as_dict(obj.get("spec")), "spec", causes)
+def _own_labels(spec: Obj) -> Any:
+    return as_dict(as_dict(spec.get("template")).get("metadata")).get("labels")
 
 
-def _pod_template_kind(obj: Obj, _version: str, causes: list[Cause]) -> None:
-    pod_template(obj.get("template"), "template", causes)
+def _shown_selector(selector: Obj) -> Obj:
+    return {name: selector[name] for name in ("matchLabels", "matchExpressions") if selector.get(name)}
 
 
-def _selected_template(obj: Obj, version: str, causes: list[Cause], what: str) -> Obj:
-    """Selector, template and their fit, which all workloads share."""
-    spec = as_dict(obj.get("spec"))
-    selector, template = spec.get("selector"), as_dict(spec.get("template"))
-    own = as_dict(as_dict(template.get("metadata")).get("labels"))
+def _selected_template(obj: Obj, causes: list[Cause], context: Context, what: str, *, detail: str = "") -> None:
+    """Selector, template and their fit, which all workloads share; `detail` is what a malformed selector is called."""
+    spec, version = as_dict(obj.get("spec")), context.version
+    selector, own = spec.get("selector"), _own_labels(spec)
     if selector is None and version in _SELECTOR_OPTIONAL:
-        selector = {"matchLabels": own}
+        selector = {"matchLabels": as_dict(own)}
     if version == "v1" and isinstance(selector, dict):
         selector = {"matchLabels": selector}
+    before = len(causes)
     if selector is None:
         causes.append(required("spec.selector"))
     else:
         label_selector(selector, "spec.selector", causes)
-        if not as_dict(selector.get("matchLabels")) and not as_list(selector.get("matchExpressions")):
-            detail = f"empty selector is invalid for {what}"
-            causes.append(invalid("spec.selector", selector_text(selector), detail))
+        if len(causes) > before:
+            causes.append(invalid("spec.selector", _shown_selector(selector), detail))
+            return
+        if not _shown_selector(selector):
+            causes.append(invalid("spec.selector", {}, f"empty selector is invalid for {what}"))
     if not matches(selector, own):
-        detail = "`selector` does not match template `labels`"
-        causes.append(invalid("spec.template.metadata.labels", selector_text(own), detail))
-    claims = {as_dict(as_dict(one).get("metadata")).get("name") for one in as_list(spec.get("volumeClaimTemplates"))}
-    pod_template(template, "spec.template", causes, frozenset(name for name in claims if name))
+        causes.append(invalid("spec.template.metadata.labels", own and selector_text(own), _MISFIT))
+    _always(spec, causes, context, what)
+
+
+def _always(spec: Obj, causes: list[Cause], context: Context, what: str) -> None:
+    """A template of pods that are to run for ever."""
+    template = as_dict(spec.get("template"))
+    pod_template(template, "spec.template", causes, context)
     policy = as_dict(template.get("spec")).get("restartPolicy")
     if policy in ("OnFailure", "Never"):
         causes.append(not_supported("spec.template.spec.restartPolicy", policy, ["Always"]))
     if as_dict(template.get("spec")).get("activeDeadlineSeconds") is not None:
-        causes.append(
-            forbidden("spec.template.spec.activeDeadlineSeconds", f"activeDeadlineSeconds in {what} is not supported")
-        )
-    non_negative(spec, ("replicas", "minReadySeconds", "revisionHistoryLimit"), "spec", causes)
-    return spec
+        words = f"activeDeadlineSeconds in {what} is not supported"
+        causes.append(forbidden("spec.template.spec.activeDeadlineSeconds", words))
 
 
-def _deployment(obj: Obj, version: str, causes: list[Cause]) -> None:
-    spec = _selected_template(obj, version, causes, "deployment")
-    strategy = as_dict(spec.get("strategy"))
+@call("deployment")
+def _deployment(obj: Obj, _path: str, causes: list[Cause], context: Context) -> None:
+    _selected_template(obj, causes, context, "deployment", detail="invalid label selector")
+
+
+@call("replica_set")
+def _replica_set(obj: Obj, _path: str, causes: list[Cause], context: Context) -> None:
+    # The server calls it a deployment here.
+    _selected_template(obj, causes, context, "deployment", detail="invalid label selector")
+
+
+@call("replication_controller")
+def _replication_controller(obj: Obj, _path: str, causes: list[Cause], context: Context) -> None:
+    _selected_template(obj, causes, context, "replication controller", detail="invalid label selector")
+
+
+@call("deployment_strategy")
+def _deployment_strategy(strategy: Obj, path: str, causes: list[Cause], _context: Context) -> None:
     kind, rolling = strategy.get("type") or "RollingUpdate", strategy.get("rollingUpdate")
+    where = f"{path}.rollingUpdate"
     if kind == "Recreate":
         if rolling is not None:
-            detail = "may not be specified when strategy `type` is 'Recreate'"
-            causes.append(forbidden("spec.strategy.rollingUpdate", detail))
-    elif kind == "RollingUpdate":
-        _rolling(as_dict(rolling), "spec.strategy.rollingUpdate", causes)
-    else:
-        causes.append(not_supported("spec.strategy", kind, ["Recreate", "RollingUpdate"]))
+            causes.append(forbidden(where, "may not be specified when strategy `type` is 'Recreate'"))
+    elif kind != "RollingUpdate":
+        causes.append(not_supported(path, _shown_strategy(strategy), ["Recreate", "RollingUpdate"]))
+    elif rolling is not None:
+        counts = _counts(rolling, where, causes)
+        if counts == (0, 0):
+            causes.append(
+                invalid(f"{where}.maxUnavailable", rolling["maxUnavailable"], "may not be 0 when `maxSurge` is 0")
+            )
+        _most(rolling, "maxUnavailable", counts[0], where, causes)
+
+
+def _counts(rolling: Obj, path: str, causes: list[Cause]) -> tuple[int, int]:
+    values = [(rolling.get(name), f"{path}.{name}") for name in ("maxUnavailable", "maxSurge")]
+    first, second = (1 if value is None else int_or_percent(value, where, causes) for value, where in values)
+    return first, second
+
+
+def _most(rolling: Obj, name: str, count: int, path: str, causes: list[Cause]) -> None:
+    if count > 100 and isinstance(rolling.get(name), str):
+        causes.append(invalid(f"{path}.{name}", rolling[name], "must not be greater than 100%"))
+
+
+def _shown_strategy(strategy: Obj, *fields: str) -> Obj:
+    """A strategy as the server prints it: an internal type without JSON names."""
+    rolling = strategy.get("rollingUpdate")
+    names = fields or ("MaxUnavailable", "MaxSurge")
+    told = {name: rolling.get(name[0].lower() + name[1:]) for name in names} if rolling is not None else None
+    return {"Type": strategy.get("type"), "RollingUpdate": told}
+
+
+@call("progress_deadline")
+def _progress_deadline(spec: Obj, path: str, causes: list[Cause], _context: Context) -> None:
     deadline = spec.get("progressDeadlineSeconds")
-    if deadline is not None:
-        non_negative(spec, ("progressDeadlineSeconds",), "spec", causes)
-        if deadline <= (spec.get("minReadySeconds") or 0):
-            detail = "must be greater than minReadySeconds"
-            causes.append(invalid("spec.progressDeadlineSeconds", deadline, detail))
+    if deadline is not None and deadline <= (spec.get("minReadySeconds") or 0):
+        causes.append(invalid(f"{path}.progressDeadlineSeconds", deadline, "must be greater than minReadySeconds"))
 
 
-def _rolling(rolling: Obj, path: str, causes: list[Cause]) -> None:
-    counts = {}
-    for name in ("maxUnavailable", "maxSurge"):
-        value = rolling.get(name)
-        counts[name] = 1 if value is None else int_or_percent(value, f"{path}.{name}", causes)
-    if counts == {"maxUnavailable": 0, "maxSurge": 0}:
-        detail = "may not be 0 when `maxSurge` is 0"
-        causes.append(invalid(f"{path}.maxUnavailable", rolling["maxUnavailable"], detail))
-    if counts["maxUnavailable"] > 100 and isinstance(rolling.get("maxUnavailable"), str):
-        causes.append(invalid(f"{path}.maxUnavailable", rolling["maxUnavailable"], "must not be greater than 100%"))
+@call("daemon_set")
+def _daemon_set(obj: Obj, _path: str, causes: list[Cause], context: Context) -> None:
+    spec = as_dict(obj.get("spec"))
+    selector, own = spec.get("selector"), _own_labels(spec)
+    before = len(causes)
+    label_selector(selector, "spec.selector", causes)
+    if selector is None and context.version in _SELECTOR_OPTIONAL:
+        selector = {"matchLabels": as_dict(own)}
+    if len(causes) == before and not matches(selector, own):
+        causes.append(invalid("spec.template.metadata.labels", own and selector_text(own), _MISFIT))
+    if selector is not None and not _shown_selector(selector):
+        causes.append(invalid("spec.selector", {}, "empty selector is invalid for daemonset"))
+    _always(spec, causes, context, "daemonset")
 
 
-def _replica_set(obj: Obj, version: str, causes: list[Cause]) -> None:
-    _selected_template(obj, version, causes, "replicaset")
+@call("daemon_set_strategy")
+def _daemon_set_strategy(strategy: Obj, path: str, causes: list[Cause], _context: Context) -> None:
+    kind, where = strategy.get("type"), f"{path}.rollingUpdate"
+    rolling: Any = strategy.get("rollingUpdate")
+    if kind not in ("RollingUpdate", "OnDelete"):
+        shown = _shown_strategy({"type": kind, "rollingUpdate": rolling and {"maxSurge": 0, **rolling}})
+        causes.append(not_supported(path, shown, ["RollingUpdate", "OnDelete"]))
+    elif kind == "RollingUpdate" and rolling is None:
+        causes.append(required(where))
+    elif kind == "RollingUpdate":
+        before = len(causes)
+        gone, more = _counts({"maxSurge": 0, **rolling}, where, causes)
+        malformed = len(causes) > before and isinstance(rolling.get("maxUnavailable"), str)
+        if gone and more:
+            detail = "may not be set when maxUnavailable is non-zero"
+            causes.append(invalid(f"{where}.maxSurge", rolling["maxSurge"], detail))
+        elif malformed or not (gone or more):
+            causes.append(required(f"{where}.maxUnavailable", "cannot be 0 when maxSurge is 0"))
+        _most(rolling, "maxUnavailable", gone, where, causes)
+        _most(rolling, "maxSurge", more, where, causes)
 
 
-def _replication_controller(obj: Obj, version: str, causes: list[Cause]) -> None:
-    _selected_template(obj, version, causes, "replication controller")
+@call("stateful_set_strategy")
+def _stateful_set_strategy(strategy: Obj, path: str, causes: list[Cause], _context: Context) -> None:
+    kind, rolling, where = strategy.get("type") or "", strategy.get("rollingUpdate"), f"{path}.rollingUpdate"
+    if kind not in ("RollingUpdate", "OnDelete"):
+        shown = _shown_strategy(strategy, "Partition", "MaxUnavailable")
+        causes.append(invalid(path, shown, "must be 'RollingUpdate' or 'OnDelete'"))
+    elif rolling is not None and kind == "OnDelete":
+        causes.append(invalid(where, rolling, "only allowed for updateStrategy 'RollingUpdate'"))
+    elif rolling is not None and (rolling.get("partition") or 0) < 0:
+        causes.append(invalid(f"{where}.partition", rolling["partition"], "must be greater than or equal to 0"))
 
 
-def _daemon_set(obj: Obj, version: str, causes: list[Cause]) -> None:
-    spec = _selected_template(obj, version, causes, "daemonset")
-    kind = as_dict(spec.get("updateStrategy")).get("type")
-    supported(kind, "spec.updateStrategy", ("RollingUpdate", "OnDelete"), causes)
-
-
-def _stateful_set(obj: Obj, version: str, causes: list[Cause]) -> None:
-    named(as_dict(obj.get("metadata")).get("name"), "metadata.name", dns1123_label, causes, needed=False)
-    spec = _selected_template(obj, version, causes, "statefulset")
-    policy = spec.get("podManagementPolicy")
-    if policy and policy not in ("OrderedReady", "Parallel"):
-        detail = "must be 'OrderedReady' or 'Parallel'"
-        causes.append(invalid("spec.podManagementPolicy", policy, detail))
-    strategy = as_dict(spec.get("updateStrategy"))
-    if strategy.get("type") not in (None, "", "RollingUpdate", "OnDelete"):
-        causes.append(invalid("spec.updateStrategy", strategy, "must be 'RollingUpdate' or 'OnDelete'"))
-    elif strategy.get("type") == "OnDelete" and strategy.get("rollingUpdate") is not None:
-        detail = "only allowed for updateStrategy 'RollingUpdate'"
-        causes.append(invalid("spec.updateStrategy.rollingUpdate", strategy["rollingUpdate"], detail))
-
-
-def _job_spec(spec: Obj, path: str, causes: list[Cause]) -> None:
-    counts = ("parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished")
-    non_negative(spec, counts, path, causes)
-    supported(spec.get("completionMode"), f"{path}.completionMode", ("NonIndexed", "Indexed"), causes)
-    if spec.get("completionMode") == "Indexed" and spec.get("completions") is None:
-        causes.append(required(f"{path}.completions", "when completion mode is Indexed"))
+@call("stateful_set")
+def _stateful_set(obj: Obj, _path: str, causes: list[Cause], context: Context) -> None:
+    spec = as_dict(obj.get("spec"))
+    # Its pods mount the claims as if they were volumes.
+    names = [
+        as_dict(as_dict(one).get("metadata")).get("name") or "" for one in as_list(spec.get("volumeClaimTemplates"))
+    ]
     template = as_dict(spec.get("template"))
-    pod_template(template, f"{path}.template", causes)
-    policy = as_dict(template.get("spec")).get("restartPolicy")
-    if policy in (None, "", "Always"):
-        causes.append(required(f"{path}.template.spec.restartPolicy", 'valid values: "OnFailure", "Never"'))
-    selector = spec.get("selector")
+    inner = as_dict(template.get("spec"))
+    claims = [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in names]
+    others = [one for one in as_list(inner.get("volumes")) if as_dict(one).get("name") not in names]
+    whole = {**spec, "template": {**template, "spec": {**inner, "volumes": [*claims, *others]}}}
+    _selected_template({**obj, "spec": whole}, causes, context, "statefulset")
+
+
+@call("job_template")
+def _job_template(spec: Obj, path: str, causes: list[Cause], context: Context) -> None:
+    template, where = as_dict(spec.get("template")), f"{path}.template"
+    selector, own = spec.get("selector"), as_dict(template.get("metadata")).get("labels")
     if selector is not None:
         label_selector(selector, f"{path}.selector", causes)
-        own = as_dict(as_dict(template.get("metadata")).get("labels"))
         if not matches(selector, own):
-            detail = "`selector` does not match template `labels`"
-            causes.append(invalid(f"{path}.template.metadata.labels", selector_text(own), detail))
+            causes.append(invalid(f"{where}.metadata.labels", own and selector_text(own), _MISFIT))
+    pod_template(template, where, causes, context)
+    policy = as_dict(template.get("spec")).get("restartPolicy")
+    if policy in (None, "", "Always"):
+        causes.append(required(f"{where}.spec.restartPolicy", 'valid values: "OnFailure", "Never"'))
+    elif policy not in ("OnFailure", "Never"):
+        causes.append(not_supported(f"{where}.spec.restartPolicy", policy, ("OnFailure", "Never")))
+    elif policy == "OnFailure" and spec.get("podFailurePolicy") is not None:
+        detail = 'only "Never" is supported when podFailurePolicy is specified'
+        causes.append(invalid(f"{where}.spec.restartPolicy", policy, detail))
 
 
-def _job(obj: Obj, _version: str, causes: list[Cause]) -> None:
-    _job_spec(as_dict(obj.get("spec")), "spec", causes)
+@call("job_name")
+def _job_name(obj: Obj, _path: str, causes: list[Cause], _context: Context) -> None:
+    spec, name = as_dict(obj.get("spec")), as_dict(obj.get("metadata")).get("name") or ""
+    count = spec.get("completions")
+    if spec.get("completionMode") == "Indexed" and count:
+        pod = f"{name}-{count - 1}"
+        if dns1123_label(pod):
+            causes.append(invalid("metadata.name", name, f"will not able to create pod with invalid DNS label: {pod}"))
 
 
-def _cron_job(obj: Obj, _version: str, causes: list[Cause]) -> None:
+@call("failure_rule")
+def _failure_rule(rule: Obj, path: str, causes: list[Cause], _context: Context) -> None:
+    codes, conditions = rule.get("onExitCodes") is not None, bool(rule.get("onPodConditions"))
+    if codes == conditions:
+        words = (
+            "both OnExitCodes and OnPodConditions is not supported"
+            if codes
+            else "one of OnExitCodes and OnPodConditions is required"
+        )
+        causes.append({"reason": "FieldValueInvalid", "message": f"Invalid value: specifying {words}", "field": path})
+
+
+@call("exit_codes")
+def _exit_codes(codes: Obj, path: str, causes: list[Cause], _context: Context) -> None:
+    values, where = codes.get("values"), f"{path}.values"
+    if not values:
+        causes.append(invalid(where, values, "at least one value is required"))
+        return
+    for index, one in enumerate(values):
+        if codes.get("operator") == "In" and not one:
+            causes.append(invalid(f"{where}[{index}]", 0, "must not be 0 for the In operator"))
+        if one in values[:index]:
+            causes.append(duplicate(f"{where}[{index}]", one))
+    if sorted(values) != values:
+        causes.append(invalid(where, values, "must be ordered"))
+
+
+@call("cron_job_name")
+def _cron_job_name(obj: Obj, _path: str, causes: list[Cause], _context: Context) -> None:
     name = as_dict(obj.get("metadata")).get("name") or ""
     # The server leaves room for the 11 characters that it adds to the names of the Jobs.
     causes += [invalid("metadata.name", name, words) for words in at_most(name, 52)]
-    spec = as_dict(obj.get("spec"))
-    schedule = spec.get("schedule")
-    if not schedule:
-        causes.append(required("spec.schedule"))
-    elif not schedule.startswith("@") and len(schedule.split()) != 5:
-        fields = schedule.split()
+
+
+@call("schedule")
+def _schedule(text: str, path: str, causes: list[Cause], _context: Context) -> None:
+    fields = text.split()
+    if not text.startswith("@") and len(fields) != 5:
         detail = f"expected exactly 5 fields, found {len(fields)}: [{' '.join(fields)}]"
-        causes.append(invalid("spec.schedule", schedule, detail))
-    supported(spec.get("concurrencyPolicy"), "spec.concurrencyPolicy", ("Allow", "Forbid", "Replace"), causes)
-    counts = ("startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit")
-    non_negative(spec, counts, "spec", causes)
-    _job_spec(as_dict(as_dict(spec.get("jobTemplate")).get("spec")), "spec.jobTemplate.spec", causes)
+        causes.append(invalid(path, text, detail))
 
 
-def _autoscaler(obj: Obj, _version: str, causes: list[Cause]) -> None:
-    spec = as_dict(obj.get("spec"))
-    least, most = spec.get("minReplicas"), spec.get("maxReplicas") or 0
-    if least is not None and least < 1:
-        causes.append(invalid("spec.minReplicas", least, "must be greater than or equal to 1"))
-    if most < 1:
-        causes.append(invalid("spec.maxReplicas", most, "must be greater than 0"))
-    if least is not None and most < least:
-        causes.append(invalid("spec.maxReplicas", most, "must be greater than or equal to `minReplicas`"))
-    target = as_dict(spec.get("scaleTargetRef"))
-    for name in ("kind", "name"):
-        named(target.get(name), f"spec.scaleTargetRef.{name}", path_segment, causes)
-    kinds = ("ContainerResource", "External", "Object", "Pods", "Resource")
-    for index, one in enumerate(as_list(spec.get("metrics"))):
-        where, metric = f"spec.metrics[{index}]", as_dict(one)
-        kind = metric.get("type")
-        if not kind:
-            causes.append(required(f"{where}.type", "must specify a metric source type"))
-        elif kind not in kinds:
-            causes.append(not_supported(f"{where}.type", kind, kinds))
-        elif metric.get(kind[0].lower() + kind[1:]) is None:
-            field = kind[0].lower() + kind[1:]
-            detail = "must populate information for the given metric source"
-            causes.append(required(f"{where}.{field}", detail))
-
-
-def _budget(obj: Obj, _version: str, causes: list[Cause]) -> None:
-    spec = as_dict(obj.get("spec"))
-    least, most = spec.get("minAvailable"), spec.get("maxUnavailable")
-    if least is not None and most is not None:
-        causes.append(invalid("spec", spec, "minAvailable and maxUnavailable cannot be both set"))
-    for name in ("minAvailable", "maxUnavailable"):
-        if spec.get(name) is not None:
-            int_or_percent(spec[name], f"spec.{name}", causes)
-    label_selector(spec.get("selector"), "spec.selector", causes)
-
-
-WORKLOADS: dict[str, Any] = {
-    "CronJob": _cron_job,
-    "DaemonSet": _daemon_set,
-    "Deployment": _deployment,
-    "HorizontalPodAutoscaler": _autoscaler,
-    "Job": _job,
-    "Pod": _pod,
-    "PodDisruptionBudget": _budget,
-    "PodTemplate": _pod_template_kind,
-    "ReplicaSet": _replica_set,
-    "ReplicationController": _replication_controller,
-    "StatefulSet": _stateful_set,
-}
-"""Kind → its validation: called with the object, its apiVersion and where to add causes."""
+@call("time_zone")
+def _time_zone(text: str, path: str, causes: list[Cause], _context: Context) -> None:
+    if not text:
+        causes.append(invalid(path, text, "must be nil or non-empty string"))
+        return
+    try:
+        known = text.lower() != "local" and zoneinfo.ZoneInfo(text) is not None
+    except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError):
+        known = False
+    if not known:
+        causes.append(invalid(path, text, f"unknown time zone {text}"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The CEL rules (`x-kubernetes-validations`) of CustomResourceDefinitions.
+"""CEL: the rules (`x-kubernetes-validations`) of CustomResourceDefinitions, and any other expression.
 
 cel-python is imported when the first rule is met: it takes 0.2 s and 20 MB. A rule that it cannot compile, or that uses
 a function nobody here knows, is left out with a line in the log; it never refuses an object.
@@ -13,15 +13,15 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any
 
-from meshbox.api.problems import Cause, duplicate, forbidden, invalid, required
+from meshbox.api.problems import OMITTED, Cause, duplicate, forbidden, invalid, required
 from meshbox.api.schema.node import Node
 from meshbox.api.schema.validate import ABSENT, identical
 from meshbox.contracts import Obj
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Mapping
 
-__all__ = ["BLOCKED", "rule_problems", "supported"]
+__all__ = ["BLOCKED", "UnsupportedError", "environment", "escaped", "evaluated", "rule_problems", "supported", "to_cel"]
 
 log = logging.getLogger(__name__)
 
@@ -45,13 +45,13 @@ _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ESCAPES = (("__", "__underscores__"), (".", "__dot__"), ("-", "__dash__"), ("/", "__slash__"))
 
 
-class _UnsupportedError(Exception):
+class UnsupportedError(Exception):
     """A rule that cannot be evaluated here."""
 
 
 def supported(rule: str) -> bool:
     """Whether a rule can be compiled and all its functions are known."""
-    return _program(rule) is not None
+    return _runner(rule) is not None
 
 
 def rule_problems(node: Node, value: Any, path: str, causes: list[Cause], old: Any = ABSENT) -> None:
@@ -102,17 +102,16 @@ def _check(node: Node, rule: Obj, value: Any, path: str, causes: list[Cause], ol
         return
     if not with_old and old is not ABSENT and identical(value, old):
         return
-    program = _program(text)
-    if program is None:
+    if _runner(text) is None:
         return
     said = str(rule.get("message") or "").strip()
     try:
-        result, problem = program(value, old, node)
-    except _UnsupportedError as error:
+        result, problem = _of_rule(text, value, old, node)
+    except UnsupportedError as error:
         _skip(text, str(error))
         return
     if problem:
-        causes.append(invalid(path, node.type_name, f"{problem} evaluating rule: {said or text.strip()}"))
+        causes.append(invalid(path, OMITTED, f"{problem} evaluating rule: {said or text.strip()}"))
     elif result is not True:
         causes.append(_cause(node, rule, value, old, path, said or f"failed rule: {text.strip()}"))
 
@@ -127,17 +126,16 @@ def _cause(node: Node, rule: Obj, value: Any, old: Any, path: str, detail: str) 
     if reason == "FieldValueRequired":
         return required(place, detail)
     if reason == "FieldValueDuplicate":
-        return duplicate(place, node.type_name)
-    return invalid(place, node.type_name, detail)
+        return duplicate(place, OMITTED)
+    return invalid(place, OMITTED, detail)
 
 
 def _message(text: str, value: Any, old: Any, node: Node) -> str:
-    program = _program(text)
-    if program is None:
+    if _runner(text) is None:
         return ""
     try:
-        result, problem = program(value, old, node)
-    except _UnsupportedError as error:
+        result, problem = _of_rule(text, value, old, node)
+    except UnsupportedError as error:
         _skip(text, str(error))
         return ""
     good = not problem and isinstance(result, str) and "\n" not in result
@@ -150,50 +148,71 @@ def _skip(rule: str, why: str) -> None:
 
 
 @functools.cache
-def _environment() -> Any:
+def environment() -> Any:
+    """cel-python's parser."""
     import celpy
 
     limit = sys.getrecursionlimit()
-    environment = celpy.Environment()
+    made = celpy.Environment()
     # It raises the limit for the whole process.
     sys.setrecursionlimit(limit)
-    return environment
+    return made
 
 
 @functools.lru_cache(maxsize=_KEPT)
-def _program(rule: str) -> Callable[[Any, Any, Node], tuple[Any, str]] | None:
-    """The rule as a function of value, old value and schema: its result, and "" or why there is none."""
+def _runner(text: str) -> Any:
+    """An expression, compiled; None, with a line in the log, where it cannot be evaluated here."""
     from celpy.celparser import CELParseError
-    from celpy.evaluation import CELEvalError, CELUnsupportedError
+    from celpy.evaluation import CELUnsupportedError
 
     from meshbox.api.cel.functions import FUNCTIONS, unknown_functions
 
-    environment = _environment()
+    parser = environment()
     try:
-        tree = environment.compile(rule)
-        runner = environment.program(tree, functions=FUNCTIONS)
+        tree = parser.compile(text)
+        runner = parser.program(tree, functions=FUNCTIONS)
     except (CELParseError, CELUnsupportedError, RecursionError) as error:
-        _skip(rule, f"it does not compile: {error}")
+        _skip(text, f"it does not compile: {error}")
         return None
-    missing = unknown_functions(tree)
-    if missing:
-        _skip(rule, f"unknown function {', '.join(missing)}")
+    if missing := unknown_functions(tree):
+        _skip(text, f"unknown function {', '.join(missing)}")
         return None
+    return runner
 
-    def run(value: Any, old: Any, node: Node) -> tuple[Any, str]:
-        activation = {"self": to_cel(value, node)}
-        if old is not ABSENT:
-            activation["oldSelf"] = to_cel(old, node)
-        try:
-            result = runner.evaluate(activation)
-        except CELEvalError as error:
-            return None, _problem(error)
-        except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
-            # cel-python lets some of Python's own errors through, where CEL would say "no such overload".
-            raise _UnsupportedError(f"{type(error).__name__}: {error}") from error
-        return (bool(result) if isinstance(result, int) else result), ""
 
-    return run
+def evaluated(text: str, names: Mapping[str, Any]) -> tuple[Any, str]:
+    """The value of an expression and "", or None and why it has none, in the words of cel-go.
+
+    Args:
+        text: The expression.
+        names: Its variables (`to_cel`).
+
+    Raises:
+        UnsupportedError: It cannot be evaluated here.
+    """
+    from celpy import celtypes
+    from celpy.evaluation import CELEvalError
+
+    runner = _runner(text)
+    if runner is None:
+        raise UnsupportedError("it does not compile in the sandbox")
+    try:
+        result = runner.evaluate(dict(names))
+    except CELEvalError as error:
+        return None, _problem(error)
+    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+        # cel-python lets some of Python's own errors through, where CEL would say "no such overload".
+        raise UnsupportedError(f"{type(error).__name__}: {error}") from error
+    return (bool(result) if isinstance(result, celtypes.BoolType) else result), ""
+
+
+def _of_rule(text: str, value: Any, old: Any, node: Node) -> tuple[Any, str]:
+    """A rule's result for a value, the stored one, and their schema; as `evaluated`."""
+    names = {"self": to_cel(value, node)}
+    if old is not ABSENT:
+        names["oldSelf"] = to_cel(old, node)
+    result, problem = evaluated(text, names)
+    return (bool(result) if isinstance(result, int) else result), problem
 
 
 def _problem(error: Any) -> str:
@@ -209,7 +228,7 @@ def _problem(error: Any) -> str:
     if said == "modulus or divide by zero":
         return "division by zero"
     if "undeclared" in said or "unbound" in said or "overload" in said:
-        raise _UnsupportedError(said[:200])
+        raise UnsupportedError(said[:200])
     return said[:200]
 
 
@@ -236,7 +255,7 @@ def to_cel(value: Any, node: Node | None) -> Any:
     additional = node.additional if node is not None else None
     return celtypes.MapType(
         {
-            celtypes.StringType(_escaped(name) if name in properties else name): to_cel(
+            celtypes.StringType(escaped(name) if name in properties else name): to_cel(
                 one, properties.get(name, additional)
             )
             for name, one in value.items()
@@ -245,7 +264,7 @@ def to_cel(value: Any, node: Node | None) -> Any:
 
 
 @functools.lru_cache(maxsize=_KEPT)
-def _escaped(name: str) -> str:
+def escaped(name: str) -> str:
     """A field's name as rules write it: `self.__namespace__`, `self.x__dash__y`."""
     if name in _KEYWORDS:
         return f"__{name}__"

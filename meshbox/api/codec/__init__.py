@@ -90,9 +90,9 @@ class _Reader:
             field = fields.get(number)
             if field is None:
                 self._unknown(name, number, raw)
-            elif field.mark == "[]":
+            elif field.mark.endswith("[]"):
                 found.setdefault(number, []).extend(self._items(field, raw))
-            elif field.mark == "{}":
+            elif field.mark.endswith("{}"):
                 pair = dict(wire(data_of(raw)))
                 value = pair.get(2, zero(field.type))
                 found.setdefault(number, {})[data_of(pair.get(1, b"")).decode()] = self._value(field, value)
@@ -114,7 +114,7 @@ class _Reader:
             elif value is not None and (field.mark or value):
                 result[field.name] = value
         if any(field.name == "=" for field in fields.values()):
-            return result.get("=", [] if fields[1].mark == "[]" else None)
+            return result.get("=", [] if fields[1].mark.endswith("[]") else None)
         return result
 
     def _items(self, field: Field, raw: Raw) -> list[Any]:

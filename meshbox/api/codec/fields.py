@@ -11,7 +11,7 @@ from functools import cache
 from importlib import resources
 from typing import NamedTuple
 
-__all__ = ["Field", "fields_of", "is_message", "message_of"]
+__all__ = ["Field", "Shown", "fields_of", "is_message", "message_of", "shown_fields"]
 
 _DELETE_OPTIONS = "apimachinery.pkg.apis.meta.v1.DeleteOptions"
 
@@ -27,10 +27,21 @@ class Field(NamedTuple):
     """"[]" a list, "{}" a map, "*" a zero value was set, "+" a zero value is shown, "" a zero value means not set."""
 
 
+class Shown(NamedTuple):
+    """A field as it stands in JSON, which also shows the fields of embedded messages."""
+
+    message: str
+    """Its type, where that is a message."""
+    go_type: str
+    """How Go prints its type, where that has a name of its own."""
+    within: str
+    """The embedded structs on the way to it, e.g. "VolumeSource."."""
+
+
 @cache
-def _tables() -> tuple[dict[str, str], dict[str, str]]:
+def _tables() -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
     tables = json.loads(resources.files("meshbox.api").joinpath("data/protobuf.json").read_text(encoding="utf-8"))
-    return tables["kinds"], tables["messages"]
+    return tables["kinds"], tables["messages"], tables["named"]
 
 
 def message_of(api_version: str, kind: str) -> str:
@@ -56,4 +67,19 @@ def fields_of(message: str) -> dict[int, Field]:
         kind = written.lstrip("[]{}*+")
         own = f"{package}.{kind}"
         found[int(number)] = Field(name, own if is_message(own) else kind, written[: len(written) - len(kind)])
+    return found
+
+
+@cache
+def shown_fields(message: str) -> dict[str, Shown]:
+    """The fields of a message by their names in JSON."""
+    named = dict(text.split(":", 1) for text in _tables()[2].get(message, "").split())
+    found = {}
+    for field in fields_of(message).values():
+        if field.name:
+            inner = field.type if is_message(field.type) else ""
+            found[field.name] = Shown(inner, named.get(field.name, ""), "")
+        else:
+            within = field.type.rpartition(".")[2] + "."
+            found |= {name: one._replace(within=within + one.within) for name, one in shown_fields(field.type).items()}
     return found

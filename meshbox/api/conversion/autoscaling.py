@@ -33,6 +33,8 @@ def from_v2(obj: Obj, version: str) -> None:
     """To v1, v2beta1 or v2beta2, in place."""
     if version == "autoscaling/v1":
         _to_annotations(obj)
+        if isinstance(obj.get("status"), dict):
+            obj["status"].setdefault("currentReplicas", 0)
     elif version == "autoscaling/v2beta1":
         _each_metric(obj.get("spec"), "metrics", _metric_from_v2)
         _each_metric(obj.get("status"), "currentMetrics", _current_from_v2)

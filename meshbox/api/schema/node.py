@@ -155,6 +155,21 @@ class Node:
             unknown += [text.removeprefix('unknown field "').removesuffix('"') for text in found]
             prune(meta, OBJECT_META)
 
+    def drop_nulls(self, value: Any) -> None:
+        """Drop, in place, what is null in a map where the schema allows no null, and has no default to put there."""
+        if isinstance(value, dict):
+            for name, one in list(value.items()):
+                child = self.properties.get(name) or self.additional
+                if child is None:
+                    continue
+                if one is None and not child.nullable and child.default is None:
+                    del value[name]
+                elif isinstance(one, dict | list):
+                    child.drop_nulls(one)
+        elif isinstance(value, list) and self.items is not None:
+            for one in value:
+                self.items.drop_nulls(one)
+
     def fill(self, value: Any) -> None:
         """Write defaults into `value`, in place; they also replace a null that the schema does not allow."""
         if not self.has_defaults:

@@ -63,9 +63,12 @@ async def serve_attach(request: web.Request, runtime: PodRuntime, pod: Obj) -> w
     return await converse(request, streams, _Attached(output, skip or 0))
 
 
+_KINDS = ("container", "initContainer", "ephemeralContainer")
+
+
 def _interactive(pod: Obj, name: str) -> bool:
     spec = pod["spec"]
-    everyone = [*(spec.get("containers") or []), *(spec.get("initContainers") or [])]
+    everyone = [one for kind in _KINDS for one in spec.get(f"{kind}s") or ()]
     container: Obj = next((one for one in everyone if one.get("name") == name), {})
     return bool(container.get("stdin") or container.get("tty"))
 
@@ -94,7 +97,7 @@ def _skipped(runtime: PodRuntime, pod: Obj, container: str, *, interactive: bool
 
 def _status(pod: Obj, container: str) -> Obj:
     status = pod.get("status") or {}
-    entries = [*(status.get("containerStatuses") or []), *(status.get("initContainerStatuses") or [])]
+    entries = [one for kind in _KINDS for one in status.get(f"{kind}Statuses") or ()]
     return next((entry for entry in entries if entry.get("name") == container), {})
 
 

@@ -24,6 +24,9 @@ _FIRST_WORD = 0.1
 """Seconds in which the node may still refuse; then the answer begins, though there may be no log line for long."""
 
 
+_LEAST = ((0, "tail_lines", "tailLines"), (1, "limit_bytes", "limitBytes"), (1, "since_seconds", "sinceSeconds"))
+
+
 def _integer(request: web.Request, name: str) -> int | None:
     text = request.query.get(name, "")
     if not text:
@@ -31,7 +34,7 @@ def _integer(request: web.Request, name: str) -> int | None:
     return whole_option(text)
 
 
-def _options(request: web.Request) -> dict[str, Any]:
+def _options(request: web.Request, pod: str) -> dict[str, Any]:
     options: dict[str, Any] = {
         "follow": flag(request, "follow"),
         "previous": flag(request, "previous"),
@@ -41,27 +44,22 @@ def _options(request: web.Request) -> dict[str, Any]:
         "since_time": request.query.get("sinceTime", ""),
         "limit_bytes": _integer(request, "limitBytes"),
     }
-    _at_least(0, options["tail_lines"], "tailLines", "must be greater than or equal to 0")
-    _at_least(1, options["limit_bytes"], "limitBytes", "must be greater than 0")
-    _at_least(1, options["since_seconds"], "sinceSeconds", "must be greater than 0")
+    for least, field, name in _LEAST:
+        if (value := options[field]) is not None and value < least:
+            words = "must be greater than 0" if least else "must be greater than or equal to 0"
+            raise _invalid(pod, name, f"Invalid value: {value}: {words}", "FieldValueInvalid")
     if options["since_seconds"] is not None and options["since_time"]:
-        raise _invalid(
-            "", "Forbidden: at most one of `sinceTime` or `sinceSeconds` may be specified", "FieldValueForbidden"
-        )
+        words = "Forbidden: at most one of `sinceTime` or `sinceSeconds` may be specified"
+        raise _invalid(pod, "", words, "FieldValueForbidden")
     return options
 
 
-def _at_least(least: int, value: int | None, field: str, rule: str) -> None:
-    if value is not None and value < least:
-        raise _invalid(field, f"Invalid value: {value}: {rule}", "FieldValueInvalid")
-
-
-def _invalid(field: str, message: str, cause: str) -> ApiError:
+def _invalid(pod: str, field: str, message: str, cause: str) -> ApiError:
     return ApiError(
         422,
         "Invalid",
-        f'PodLogOptions "" is invalid: {field}: {message}',
-        {"kind": "PodLogOptions", "causes": [{"reason": cause, "message": message, "field": field}]},
+        f'PodLogOptions "{pod}" is invalid: {field}: {message}',
+        {"name": pod, "kind": "PodLogOptions", "causes": [{"reason": cause, "message": message, "field": field}]},
     )
 
 
@@ -71,7 +69,7 @@ async def serve_log(request: web.Request, runtime: PodRuntime, pod: Obj) -> web.
     Raises:
         ApiError: 400 or 422 for the query, and what the node says.
     """
-    options = _options(request)
+    options = _options(request, pod["metadata"]["name"])
     container = chosen_container(pod, request.query.get("container", ""))
     if not pod["spec"].get("nodeName"):
         return web.Response(text="", content_type="text/plain")

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What no table tells of webhooks' configurations and admission policies."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+from labkit.ground.names import dns1035_label, dns1123_subdomain
+from meshbox.api.builtin.rules import Context, call
+from meshbox.api.builtin.well_formed import as_dict, as_list
+from meshbox.api.problems import Cause, invalid, required
+from meshbox.contracts import Obj
+
+__all__: list[str] = []
+
+_FORM = "; desired format: https://host[/path]"
+
+
+@call("webhook_name")
+def _webhook_name(text: str, path: str, causes: list[Cause], _context: Context) -> None:
+    said = dns1123_subdomain(text)
+    if not said and text.count(".") < 2:
+        said = ["should be a domain with at least three segments separated by dots"]
+    causes += [invalid(path, text, words) for words in said]
+
+
+@call("webhook_client")
+def webhook_client(config: Obj, path: str, causes: list[Cause], _context: Context) -> None:
+    """Check who is asked: a URL or a Service (a CRD's conversion asks in the same words)."""
+    url, service = config.get("url"), config.get("service")
+    if (url is None) == (service is None):
+        causes.append(required(path, "exactly one of url or service is required"))
+    elif service is not None:
+        _webhook_service(as_dict(service), f"{path}.service", causes)
+    else:
+        _webhook_url(str(url), f"{path}.url", causes)
+
+
+def _webhook_url(url: str, path: str, causes: list[Cause]) -> None:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        causes.append(required(path, f"url must be a valid URL{_FORM}"))
+        return
+    if parts.scheme != "https":
+        causes.append(invalid(path, parts.scheme, f"'https' is the only allowed URL scheme{_FORM}"))
+    if not parts.netloc:
+        causes.append(invalid(path, "", f"host must be specified{_FORM}"))
+    for value, words in (
+        (parts.username, "user information is not permitted in the URL"),
+        (parts.fragment, "fragments are not permitted in the URL"),
+        (parts.query, "query parameters are not permitted in the URL"),
+    ):
+        if value:
+            causes.append(invalid(path, value, words))
+
+
+def _webhook_service(service: Obj, path: str, causes: list[Cause]) -> None:
+    # The server takes the one for the other here.
+    for field, told in (("name", "namespace"), ("namespace", "name")):
+        if not service.get(field):
+            causes.append(required(f"{path}.{told}"))
+    port = service.get("port")
+    if port is not None and not 1 <= port <= 65535:
+        causes.append(invalid(f"{path}.port", port, "port is not valid: must be between 1 and 65535, inclusive"))
+    text = service.get("path")
+    if not text or text == "/":
+        return
+    where = f"{path}.path"
+    if not text.startswith("/"):
+        causes.append(invalid(where, text, "must start with a '/'"))
+    for index, step in enumerate(text[1:].removesuffix("/").split("/")):
+        if not step:
+            causes.append(invalid(where, text, f"segment[{index}] may not be empty"))
+        else:
+            causes += [invalid(where, text, f"segment[{index}]: {words}") for words in dns1123_subdomain(step)]
+
+
+@call("review_versions")
+def _review_versions(versions: list[Any], path: str, causes: list[Cause], _context: Context) -> None:
+    for index, one in enumerate(versions):
+        causes += [invalid(f"{path}[{index}]", one, words) for words in dns1035_label(one)]
+        if one in versions[:index]:
+            causes.append(invalid(f"{path}[{index}]", one, "duplicate version"))
+    if versions and not {"v1", "v1beta1"} & set(versions):
+        causes.append(invalid(path, versions, "must include at least one of v1, v1beta1"))
+
+
+@call("wildcard")
+def _wildcard(values: list[Any], path: str, causes: list[Cause], _context: Context) -> None:
+    if len(values) < 2:
+        return
+    if path.endswith(".resources"):
+        if "*/*" in values:
+            detail = "if '*/*' is present, must not specify other resources"
+            causes.append(invalid(path, values, detail))
+    elif "*" in values:
+        what = {"operations": "operations", "apiGroups": "API groups", "apiVersions": "API versions"}[
+            path.rpartition(".")[2]
+        ]
+        causes.append(invalid(path, values, f"if '*' is present, must not specify other {what}"))
+
+
+@call("identifier")
+def _identifier(text: str, path: str, causes: list[Cause], _context: Context) -> None:
+    if not re.fullmatch("[_a-zA-Z][_a-zA-Z0-9]*", text):
+        causes.append(invalid(path, text, "must be a valid CEL identifier"))
+
+
+@call("one_line")
+def _one_line(text: str, path: str, causes: list[Cause], _context: Context) -> None:
+    if text and not text.strip():
+        causes.append(invalid(path, text, "message must be non-empty if specified"))
+    elif "\n" in text or "\r" in text:
+        causes.append(invalid(path, text, "message must not contain line breaks"))
+
+
+@call("some_validations")
+def _some_validations(spec: Obj, path: str, causes: list[Cause], _context: Context) -> None:
+    fields = ("validations", "auditAnnotations")
+    if not any(as_list(spec.get(field)) for field in fields):
+        detail = "validations or auditAnnotations must contain at least one item"
+        causes += [required(f"{path}.{field}", detail) for field in fields]

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What no table tells of ConfigMaps, Secrets, volumes and their claims, quotas and limits."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+from labkit.ground import quantity as quantities
+from labkit.ground.names import config_key, dns1123_subdomain, qualified_name
+from meshbox.api.builtin.rules import Context, call
+from meshbox.api.builtin.types import fields_of
+from meshbox.api.builtin.volume import volume_source
+from meshbox.api.builtin.well_formed import NON_NEGATIVE, as_dict, as_list, one_of
+from meshbox.api.problems import Cause, duplicate, forbidden, invalid, not_supported, required, too_long
+from meshbox.contracts import Obj
+
+__all__: list[str] = []
+
+_MOST_BYTES = 1024 * 1024
+_SECRET_KEYS = {
+    "kubernetes.io/dockercfg": (".dockercfg",),
+    "kubernetes.io/dockerconfigjson": (".dockerconfigjson",),
+    "kubernetes.io/ssh-auth": ("ssh-privatekey",),
+    "kubernetes.io/tls": ("tls.crt", "tls.key"),
+}
+_STANDARD_HARD = frozenset(
+    {"cpu", "memory", "ephemeral-storage", "requests", "limits", "pods", "services", "secrets", "configmaps", "storage"}
+    | {"replicationcontrollers", "resourcequotas", "persistentvolumeclaims", "hugepages-2Mi", "hugepages-1Gi"}
+)
+"""What quotas may count, before the first point of its name."""
+_WHOLE = frozenset(
+    {"pods", "services", "secrets", "configmaps", "replicationcontrollers", "resourcequotas", "persistentvolumeclaims"}
+    | {"services.nodeports", "services.loadbalancers"}
+)
+"""What quotas count one by one."""
+_SCOPES = frozenset(
+    {"BestEffort", "CrossNamespacePodAffinity", "NotBestEffort", "NotTerminating", "PriorityClass", "Terminating"}
+    | {"VolumeAttributesClass"}
+)
+
+
+@call("config_map")
+def _config_map(obj: Obj, _path: str, causes: list[Cause], _context: Context) -> None:
+    data, binary = as_dict(obj.get("data")), as_dict(obj.get("binaryData"))
+    for field, listed in (("data", data), ("binaryData", binary)):
+        for key in listed:
+            causes += [invalid(f"{field}[{key}]", key, words) for words in config_key(key)]
+    for key in data.keys() & binary.keys():
+        causes.append(invalid(f"data[{key}]", key, "duplicate of key present in binaryData"))
+    size = sum(len(value.encode(errors="replace")) for value in data.values())
+    size += sum(len(value) * 3 // 4 for value in binary.values())
+    if size > _MOST_BYTES:
+        causes.append(too_long("", _MOST_BYTES))
+
+
+@call("secret")
+def _secret(obj: Obj, _path: str, causes: list[Cause], _context: Context) -> None:
+    data, kind = as_dict(obj.get("data")), obj.get("type") or ""
+    for key in data:
+        causes += [invalid(f"data[{key}]", key, words) for words in config_key(key)]
+    if sum(len(value) * 3 // 4 for value in data.values()) > _MOST_BYTES:
+        causes.append(too_long("data", _MOST_BYTES))
+    for key in _SECRET_KEYS.get(kind, ()):
+        if key not in data:
+            causes.append(required(f"data[{key}]"))
+        elif "docker" in key and (why := _no_json(data[key])):
+            causes.append(invalid(f"data[{key}]", "<secret contents redacted>", why))
+    if kind == "kubernetes.io/basic-auth" and not {"username", "password"} & data.keys():
+        causes += [required(f"data[{key}]") for key in ("username", "password")]
+    if kind == "kubernetes.io/service-account-token":
+        name = "kubernetes.io/service-account.name"
+        if not as_dict(as_dict(obj.get("metadata")).get("annotations")).get(name):
+            causes.append(required(f"metadata.annotations[{name}]"))
+
+
+def _no_json(text: str) -> str:
+    """Why what `text` encodes is no JSON object, in the words of Go's decoder; "" where it is one."""
+    content = base64.b64decode(text).decode(errors="replace").lstrip()
+    if not content:
+        return "unexpected end of JSON input"
+    try:
+        return "" if isinstance(json.loads(content), dict) else "json: cannot unmarshal it into a map"
+    except (ValueError, RecursionError):
+        begins = content[0] in '{["-tfn' or content[0].isdigit()
+        return (
+            "unexpected end of JSON input"
+            if begins
+            else f"invalid character '{content[0]}' looking for beginning of value"
+        )
+
+
+@call("above_zero")
+def _above_zero(value: Any, path: str, causes: list[Cause], _context: Context) -> None:
+    if quantities.parse(value) <= 0:
+        causes.append(invalid(path, value, "must be greater than zero"))
+
+
+@call("capacity")
+def _capacity(value: Any, path: str, causes: list[Cause], _context: Context) -> None:
+    if set(value or {}) != {"storage"}:
+        causes.append(not_supported(path, value, ["storage"]))
+    for name, amount in as_dict(value).items():
+        if quantities.parse(amount) <= 0:
+            causes.append(invalid(f"{path}[{name}]", amount, "must be greater than zero"))
+
+
+@call("volume_sources")
+def _volume_sources(spec: Obj, path: str, causes: list[Cause], _context: Context) -> None:
+    sources = [name for name, kind in (fields_of("V1PersistentVolumeSpec") or {}).items() if "VolumeSource" in kind]
+    if kind := one_of(spec, sources, path, "volume", causes):
+        volume_source(kind, as_dict(spec[kind]), f"{path}.{kind}", causes)
+
+
+@call("limits")
+def _limits(limits: list[Any], path: str, causes: list[Cause], _context: Context) -> None:
+    seen: set[str] = set()
+    for index, one in enumerate(limits):
+        where, item = f"{path}[{index}]", as_dict(one)
+        kind = item.get("type") or ""
+        said = qualified_name(kind)
+        causes += [invalid(f"{where}.type", kind, words) for words in said]
+        if not said and "/" not in kind and kind not in ("Container", "PersistentVolumeClaim", "Pod"):
+            causes.append(invalid(f"{where}.type", kind, "must be a standard limit type or fully qualified"))
+        if kind and kind in seen:
+            causes.append(duplicate(f"{where}.type", kind))
+        seen.add(kind)
+        if kind == "Pod":
+            detail = "may not be specified when `type` is 'Pod'"
+            causes += [forbidden(f"{where}.{name}", detail) for name in ("default", "defaultRequest") if item.get(name)]
+        if kind == "PersistentVolumeClaim" and "storage" not in {**(item.get("min") or {}), **(item.get("max") or {})}:
+            detail = "either minimum or maximum storage value is required, but neither was provided"
+            causes.append(required(where, detail))
+        names = {key for field in item.values() if isinstance(field, dict) for key in field}
+        for name in sorted(names):
+            _limited(item, name, where, causes)
+
+
+def _limited(item: Obj, name: str, path: str, causes: list[Cause]) -> None:
+    """How the values for one resource fit together."""
+    fields = ("min", "max", "default", "defaultRequest", "maxLimitRequestRatio")
+    words = {
+        "min": "min value",
+        "max": "max value",
+        "default": "default value",
+        "defaultRequest": "default request value",
+    }
+    given = {field: as_dict(item.get(field)).get(name) for field in fields}
+    for field, low, high, shown in (
+        ("min", "min", "max", "min"),
+        ("defaultRequest", "min", "defaultRequest", "defaultRequest"),
+        ("defaultRequest", "defaultRequest", "max", "defaultRequest"),
+        ("defaultRequest", "defaultRequest", "default", "defaultRequest"),
+        ("default", "min", "default", "min"),
+        ("default", "default", "max", "max"),
+    ):
+        low_value, high_value = given[low], given[high]
+        if low_value is None or high_value is None or quantities.parse(low_value) <= quantities.parse(high_value):
+            continue
+        of = "default limit value" if (low, high) == ("defaultRequest", "default") else words[high]
+        detail = f"{words[low]} {low_value} is greater than {of} {high_value}"
+        causes.append(invalid(f"{path}.{field}[{name}]", given[shown], detail))
+    ratio = given["maxLimitRequestRatio"]
+    if ratio is not None and quantities.parse(ratio) < 1:
+        causes.append(invalid(f"{path}.maxLimitRequestRatio[{name}]", ratio, f"ratio {ratio} is less than 1"))
+
+
+@call("quota")
+def _quota(spec: Obj, path: str, causes: list[Cause], _context: Context) -> None:
+    for name, value in sorted(as_dict(spec.get("hard")).items()):
+        where = f"{path}.hard[{name}]"
+        said = qualified_name(name)
+        causes += [invalid(where, name, words) for words in said]
+        if not said and "/" not in name and name.split(".")[0] not in _STANDARD_HARD:
+            causes.append(invalid(where, name, "must be a standard resource type or fully qualified"))
+            causes.append(invalid(where, name, "must be a standard resource for quota"))
+        amount = quantities.parse(value)
+        if amount < 0:
+            causes.append(invalid(where, value, NON_NEGATIVE))
+        if name in _WHOLE and amount % 1:
+            causes.append(invalid(where, value, "must be an integer"))
+    for scope in as_list(spec.get("scopes")):
+        if scope not in _SCOPES:
+            causes.append(invalid(f"{path}.scopes", as_list(spec["scopes"]), "unsupported scope"))
+    where = f"{path}.scopeSelector.matchExpressions"
+    for one in as_list(as_dict(spec.get("scopeSelector")).get("matchExpressions")):
+        scope, operator, values = one.get("scopeName") or "", one.get("operator") or "", as_list(one.get("values"))
+        if scope not in _SCOPES:
+            causes.append(invalid(f"{where}.scopeName", scope, "unsupported scope"))
+        if operator in ("In", "NotIn"):
+            if not values:
+                detail = "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector"
+                causes.append(required(f"{where}.values", detail))
+        elif operator in ("Exists", "DoesNotExist"):
+            if values:
+                detail = "must be no value when `operator` is 'Exists' or 'DoesNotExist' for scope selector"
+                causes.append(invalid(f"{where}.values", values, detail))
+        else:
+            causes.append(invalid(f"{where}.operator", operator, "not a valid selector operator"))
+
+
+@call("driver")
+def _driver(text: str, path: str, causes: list[Cause], _context: Context) -> None:
+    causes += [invalid(path, text.lower(), words) for words in qualified_name(text.lower())]
+
+
+@call("no_group")
+def _no_group(text: str, path: str, causes: list[Cause], _context: Context) -> None:
+    if text:
+        causes.append(not_supported(path, text, [""]))
+
+
+@call("domain_path")
+def _domain_path(text: str, path: str, causes: list[Cause], _context: Context) -> None:
+    head, slash, rest = text.partition("/")
+    if not slash or not head or not rest:
+        causes.append(invalid(path, text, 'must be a domain-prefixed path (such as "acme.io/foo")'))
+        return
+    causes += [invalid(path, head, words) for words in dns1123_subdomain(head)]

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a CEL expression compiles where certain names are known, in the words of cel-go."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from meshbox.api.cel import environment, escaped
+
+__all__ = ["POLICY_NAMES", "compile_error", "constant_type"]
+
+POLICY_NAMES = frozenset({"object", "oldObject", "request", "authorizer"})
+"""What conditions of webhooks know; admission policies know more."""
+
+_TYPES = frozenset(
+    {"bool", "bytes", "double", "duration", "dyn", "int", "list", "map", "null_type", "string", "timestamp"}
+)
+_TYPES |= {"type", "uint", "optional", "google"}
+_MACROS = frozenset({"all", "exists", "exists_one", "filter", "map", "transformList", "transformMap", "existsOne"})
+_NEWER = re.compile(r"[?'\"`]")
+_EXPRESSION = (
+    "'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER"
+)
+"""What may begin an expression, as the grammar of cel-go lists it."""
+_ALWAYS = frozenset({"apiVersion", "kind", "metadata"})
+_WORD = re.compile(r"\s*([A-Za-z_]\w*|\d+|\S)")
+
+
+@functools.lru_cache(maxsize=512)
+def compile_error(text: str, names: frozenset[str], fields: frozenset[str] | None = None) -> str:
+    """Why an expression does not compile; "" where it does, or uses what nobody here knows.
+
+    Args:
+        text: The expression.
+        names: The variables that it may use.
+        fields: The fields of `self`; None where it may have any.
+    """
+    from celpy.celparser import CELParseError
+
+    try:
+        tree = environment().compile(text)
+    except CELParseError as error:
+        if _NEWER.search(text):
+            # What cel-python does not read may be sound.
+            return ""
+        if _breaks_off(text):
+            end = f"Syntax error: mismatched input '<EOF>' expecting {{{_EXPRESSION}}}"
+            return _said(text, text.count("\n") + 1, len(text.split("\n")[-1]) + 1, end)
+        line, column = int(error.line or 1), int(error.column or 1)
+        word = _WORD.match(text.split("\n")[line - 1][column - 1 :]) if text else None
+        return _said(
+            text, line, column, f"Syntax error: mismatched input '{word[1] if word else '<EOF>'}' expecting <EOF>"
+        )
+    except RecursionError:
+        return ""
+    found = [
+        (one.line, one.column, f"undeclared reference to '{one}' (in container '')")
+        for one in _undeclared(tree, names | _TYPES)
+    ]
+    known = {escaped(name) for name in fields or ()} | _ALWAYS
+    for one in _fields(tree) if fields is not None else ():
+        if str(one) not in known:
+            found.append((one.line, one.column - 1, f"undefined field '{one}'"))
+    return "\n".join(_said(text, *one) for one in sorted(found))
+
+
+def _breaks_off(text: str) -> bool:
+    """Whether an expression would be one if only its last operand were there."""
+    from celpy.celparser import CELParseError
+
+    open_ones = [sign for sign in text if sign in "([{"]
+    if len(open_ones) < sum(sign in ")]}" for sign in text):
+        return False
+    closed = "".join({"(": ")", "[": "]", "{": "}"}[sign] for sign in reversed(open_ones))
+    try:
+        environment().compile(f"{text} x{closed}")
+    except (CELParseError, RecursionError):
+        return False
+    return True
+
+
+@functools.lru_cache(maxsize=512)
+def constant_type(text: str) -> str:
+    """The type of an expression (that compiles) in which nothing varies, as cel-go calls it; "" of any other."""
+    from celpy import celtypes
+    from celpy.celparser import CELParseError
+    from celpy.evaluation import CELEvalError
+
+    parser = environment()
+    try:
+        tree = parser.compile(text)
+        if any(tree.find_data("ident")) or any(tree.find_data("ident_arg")):
+            return ""
+        value = parser.program(tree).evaluate({})
+    except (CELParseError, CELEvalError, TypeError, ValueError, ArithmeticError, LookupError, RecursionError):
+        return ""
+    names = (
+        (celtypes.BoolType, "bool"),
+        (celtypes.IntType, "int"),
+        (celtypes.UintType, "uint"),
+        (celtypes.DoubleType, "double"),
+        (celtypes.StringType, "string"),
+        (celtypes.BytesType, "bytes"),
+    )
+    return next((name for kind, name in names if isinstance(value, kind)), "")
+
+
+def _fields(tree: Any) -> Iterator[Any]:
+    """The fields of `self` that an expression names."""
+    for one in tree.find_data("member_dot"):
+        base = one.children[0]
+        while len(base.children) == 1 and hasattr(base.children[0], "data"):
+            base = base.children[0]
+        if base.data == "ident" and str(base.children[0]) == "self":
+            yield one.children[1]
+
+
+def _said(text: str, line: int, column: int, problem: str) -> str:
+    shown = text.split("\n")[line - 1]
+    return f"ERROR: <input>:{line}:{column}: {problem}\n | {shown}\n | {'.' * (column - 1)}^"
+
+
+def _undeclared(tree: Any, names: frozenset[str]) -> Iterator[Any]:
+    if tree.data == "ident":
+        if str(tree.children[0]) not in names:
+            yield tree.children[0]
+        return
+    children = tree.children
+    if tree.data == "member_dot_arg" and str(children[1]) in _MACROS and len(children) > 2:
+        yield from _undeclared(children[0], names)
+        variables = {str(token) for token in children[2].children[0].scan_values(lambda _: True)}
+        for one in children[2].children[1:]:
+            yield from _undeclared(one, names | variables)
+        return
+    for one in children:
+        if hasattr(one, "data"):
+            yield from _undeclared(one, names)

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How Go prints a JSON value in a message, and what it says where one does not fit the type of its field."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+__all__ = ["misfit", "printed"]
+
+_UNMARSHAL = re.compile(
+    r"json: cannot unmarshal (?P<given>\w+) into Go (?:struct field|value).* of type (?P<type>\S+)$"
+)
+_KINDS = {"object": "map", "array": "slice", "number": "int64"}
+
+
+def printed(value: Any) -> str:
+    """`value` as `%+v` prints it: ``map[spec:map[replicas:three]]``."""
+    if isinstance(value, dict):
+        return "map[" + " ".join(f"{key}:{printed(value[key])}" for key in sorted(value)) + "]"
+    if isinstance(value, list):
+        return "[" + " ".join(map(printed, value)) + "]"
+    if value is None:
+        return "<nil>"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def misfit(unmarshal: str) -> str:
+    """What is said of a value that a strategic merge patch sets, where decoding it would say `unmarshal`.
+
+    The two ways differ: a patch is not decoded from text, but its maps are turned into the object.
+    """
+    match = _UNMARSHAL.search(unmarshal)
+    if match is None:
+        return unmarshal
+    given = _KINDS.get(match["given"], match["given"])
+    wanted = match["type"]
+    if wanted.startswith("[]"):
+        return f"cannot restore slice from {given}"
+    if wanted.startswith("map["):
+        return f"cannot restore map from {given}"
+    if "." in wanted:
+        return f"cannot restore struct from: {given}"
+    return f"unrecognized type: {wanted}"

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of rules: that it can be read whole, and what its lines mean."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from meshbox.api.builtin import rules
+from meshbox.api.builtin.rules import Context
+from meshbox.api.builtin.types import fields_of
+from meshbox.api.builtin.vocabulary import VOCABULARY
+from meshbox.api.cel.compiling import compile_error
+from meshbox.api.problems import Cause
+from tests.schema.whole import problems_of
+
+
+def said(type_name: str, obj: Any, version: str = "v1") -> list[str]:
+    causes: list[Cause] = []
+    rules.check(type_name, obj, "at", causes, Context(obj, version))
+    return [f"{cause['field']}: {cause['message']}" for cause in causes]
+
+
+def test_every_line_of_the_table_means_something() -> None:
+    texts = rules._texts()
+    assert len(texts) > 100
+    for type_name in texts:
+        # Of requirements of nodes, those about fields have rules of their own.
+        assert fields_of(type_name) is not None or type_name == "V1NodeFieldRequirement"
+        for line in rules._lines(type_name):
+            for rule in line.rules:
+                if rule.name == "call":
+                    assert rule.arguments[0] in rules._CALLS, (type_name, rule)
+                elif rule.name[0].isupper():
+                    assert rule.name in texts, (type_name, rule)
+                else:
+                    assert rule.name in VOCABULARY, (type_name, rule)
+
+
+def test_a_field_is_asked_where_its_conditions_hold_and_in_order() -> None:
+    assert said("V1NodeSelectorRequirement", {"key": "a", "operator": "In"}) == [
+        "at.values: Required value: must be specified when `operator` is 'In' or 'NotIn'"
+    ]
+    assert said("V1NodeSelectorRequirement", {"key": "a", "operator": "Exists", "values": ["x"]}) == [
+        "at.values: Forbidden: may not be specified when `operator` is 'Exists' or 'DoesNotExist'"
+    ]
+    assert said("V1NodeSelectorRequirement", {"key": "a", "operator": "Is"}) == [
+        'at.operator: Invalid value: "Is": not a valid selector operator'
+    ]
+
+
+def test_what_is_missing_is_told_once() -> None:
+    assert said("V1Taint", {"key": "a", "effect": ""}) == ["at.effect: Required value"]
+    assert said("V1Taint", {"key": "a", "effect": "No"}) == [
+        'at.effect: Unsupported value: "No": supported values: "NoSchedule", "PreferNoSchedule", "NoExecute"'
+    ]
+
+
+def test_items_and_names_of_other_paths() -> None:
+    node = {"spec": {"taints": [{"key": "a b", "effect": "NoSchedule"}], "podCIDRs": ["10.0.0.0/8", "x"]}}
+    found = problems_of("v1", "Node", node).errors
+    assert [cause["field"] for cause in found] == ["metadata.taints[0].key", "spec.podCIDRs[1]"]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("self.a > 0 && self.b.all(x, x == oldSelf.c)", ""),
+        ("a/b", "ERROR: <input>:1:1: undeclared reference to 'a' (in container '')\n | a/b\n | ^\n"
+                "ERROR: <input>:1:3: undeclared reference to 'b' (in container '')\n | a/b\n | ..^"),
+        ("self.z", "ERROR: <input>:1:5: undefined field 'z'\n | self.z\n | ....^"),
+        ("1 2", "ERROR: <input>:1:3: Syntax error: mismatched input '2' expecting <EOF>\n | 1 2\n | ..^"),
+        # What is newer than the parser may be sound.
+        ("self.?a.orValue('x') == 'x'", ""),
+    ],
+)  # fmt: skip
+def test_expressions_are_compiled(text: str, problem: str) -> None:
+    assert compile_error(text, frozenset({"self", "oldSelf"}), frozenset({"a", "b", "c"})) == problem
+
+
+@pytest.mark.parametrize(
+    ("schema", "wanted"),
+    [
+        (
+            {"properties": {"a": {}}},
+            ["properties[a].type: Required value: must not be empty for specified object fields"],
+        ),
+        (
+            {"properties": {"a": {"type": "integer", "minimum": 1, "default": 0}}},
+            ["properties[a].default: Invalid value: 0: in body should be greater than or equal to 1"],
+        ),
+        (
+            {"properties": {"a": {"type": "array", "x-kubernetes-list-type": "map", "items": {"type": "object"}}}},
+            [
+                "properties[a].x-kubernetes-list-map-keys: Required value: must not be empty if x-kubernetes-list-type "
+                "is map"
+            ],
+        ),
+        (
+            {"x-kubernetes-validations": [{"rule": " "}]},
+            ["x-kubernetes-validations[0].rule: Required value: rule is not specified"],
+        ),
+    ],
+)  # fmt: skip
+def test_schemas_are_structural(schema: dict[str, Any], wanted: list[str]) -> None:
+    version = {"name": "v1", "served": True, "storage": True}
+    version["schema"] = {"openAPIV3Schema": {"type": "object", **schema}}
+    names = {"plural": "foos", "kind": "Foo"}
+    spec = {"group": "a.io", "scope": "Namespaced", "names": names, "versions": [version]}
+    crd = {"metadata": {"name": "foos.a.io"}, "spec": spec}
+    found = problems_of("apiextensions.k8s.io/v1", "CustomResourceDefinition", crd).errors
+    root = "spec.validation.openAPIV3Schema."
+    assert [f"{cause['field'].removeprefix(root)}: {cause['message']}" for cause in found] == wanted
