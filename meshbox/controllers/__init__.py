@@ -5,25 +5,29 @@ from __future__ import annotations
 
 import time
 
-from meshbox.contracts import Clock, Objects
+from meshbox.contracts import Clock, Objects, ResourceMetrics
+from meshbox.controllers.aggregation import AggregationController
 from meshbox.controllers.autoscaler import AutoscalerController
 from meshbox.controllers.bootstrap import bootstrap
 from meshbox.controllers.cronjob import CronJobController
-from meshbox.controllers.daemonset import DaemonSetController
+from meshbox.controllers.daemonset import DaemonSetController, TemplateGeneration
 from meshbox.controllers.deployment import DeploymentController
 from meshbox.controllers.disruption import DisruptionController
 from meshbox.controllers.endpoints import EndpointsController
 from meshbox.controllers.events import EventExpiry
 from meshbox.controllers.garbage import GarbageCollector
 from meshbox.controllers.job import JobController, JobSelector
+from meshbox.controllers.limits import LimitAdmission
 from meshbox.controllers.loadbalancer import LoadBalancerController
 from meshbox.controllers.meta import Context
 from meshbox.controllers.namespace import NamespaceController
+from meshbox.controllers.persistent import ClaimController, StorageAdmission, VolumeController
 from meshbox.controllers.quota import QuotaAdmission, QuotaController
 from meshbox.controllers.replicaset import ReplicaSetController
 from meshbox.controllers.scheduler import Scheduler
 from meshbox.controllers.serviceaccount import ServiceAccountController
 from meshbox.controllers.statefulset import StatefulSetController
+from meshbox.controllers.unplayed import UnplayedKinds
 from meshbox.settings import SandboxSettings
 
 __all__ = ["Controllers"]
@@ -36,11 +40,21 @@ class Controllers:
         objects: The cluster's objects.
         settings: The sandbox's settings.
         clock: Seconds since the epoch.
+        metrics: Whom autoscalers ask what pods use; None: nobody.
     """
 
-    def __init__(self, objects: Objects, settings: SandboxSettings, clock: Clock = time.time) -> None:
+    def __init__(
+        self,
+        objects: Objects,
+        settings: SandboxSettings,
+        clock: Clock = time.time,
+        metrics: ResourceMetrics | None = None,
+    ) -> None:
         self._context = context = Context(objects, settings, clock)
         objects.add_admission(JobSelector(settings))
+        objects.add_admission(TemplateGeneration())
+        objects.add_admission(UnplayedKinds())
+        objects.add_admission(StorageAdmission(objects))
         objects.add_admission(QuotaAdmission(objects, settings))
         self._endpoints = EndpointsController(context)
         self._garbage = GarbageCollector(context)
@@ -48,18 +62,22 @@ class Controllers:
         self._reconcilers = [
             controller.reconciler
             for controller in (
+                AggregationController(context),
                 DeploymentController(context),
                 ReplicaSetController(context),
+                ReplicaSetController(context, "replicationcontrollers", "v1", "ReplicationController", plain=True),
                 StatefulSetController(context),
                 DaemonSetController(context),
                 JobController(context),
                 CronJobController(context),
+                ClaimController(context),
+                VolumeController(context),
                 Scheduler(context),
                 self._endpoints,
                 LoadBalancerController(context),
                 NamespaceController(context),
                 ServiceAccountController(context),
-                AutoscalerController(context),
+                AutoscalerController(context, metrics),
                 DisruptionController(context),
                 QuotaController(context),
                 self._garbage,
@@ -68,6 +86,8 @@ class Controllers:
 
     async def start(self) -> None:
         """Create what every cluster has, then begin; needs a running event loop."""
+        # After the mesh's, which adds containers.
+        self._context.objects.add_admission(LimitAdmission(self._context.objects))
         bootstrap(self._context)
         self._endpoints.prepare()
         self._garbage.prepare()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the scheduler's side of a cluster has before anybody asks: the priority classes of the system.
+"""What the controllers' side of a cluster has before anybody asks: priority classes, and a class of storage.
 
 The namespaces and the `kubernetes` Service belong to the API server, which creates them itself.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from meshbox.controllers.meta import MANAGER, Context
+from meshbox.controllers.persistent import CLASSES, PROVISIONER
 
 __all__ = ["bootstrap"]
 
@@ -25,8 +26,18 @@ _PRIORITIES = {
 }
 
 
+_STANDARD: dict[str, Any] = {
+    "metadata": {"name": "standard", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+    "provisioner": PROVISIONER,
+    "reclaimPolicy": "Delete",
+    "volumeBindingMode": "WaitForFirstConsumer",
+}
+
+
 def bootstrap(context: Context) -> None:
     """Create what is missing."""
+    if context.objects.find(CLASSES, "standard") is None:
+        context.objects.create(CLASSES, _STANDARD, manager=MANAGER)
     for name, (value, description) in _PRIORITIES.items():
         if context.objects.find(_RESOURCE, name) is not None:
             continue

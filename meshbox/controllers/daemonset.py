@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from labkit.ground.int_or_string import scaled
-from meshbox.contracts import ApiError, Event, Obj
+from meshbox.contracts import AdmissionRequest, ApiError, Event, Obj
 from meshbox.controllers.meta import Context, write_status
 from meshbox.controllers.owned import Owned, OwnerKind
 from meshbox.controllers.pods import (
@@ -22,7 +22,7 @@ from meshbox.controllers.revisions import HASH, current_revision
 from meshbox.controllers.scheduler import placement_changed, refusal
 from meshbox.reconcile import Key, Reconciler, object_key
 
-__all__ = ["DaemonSetController"]
+__all__ = ["DaemonSetController", "TemplateGeneration"]
 
 RESOURCE = "daemonsets.apps"
 
@@ -45,6 +45,27 @@ def _node_of(pod: Obj) -> str:
     terms = affinity.get("requiredDuringSchedulingIgnoredDuringExecution", {}).get("nodeSelectorTerms") or [{}]
     names = [field["values"][0] for field in terms[0].get("matchFields") or () if field["key"] == "metadata.name"]
     return pod["spec"].get("nodeName") or (names[0] if names else "")
+
+
+class TemplateGeneration:
+    """Admission: counts the templates of each DaemonSet in an annotation, as the API server still does."""
+
+    annotation = "deprecated.daemonset.template.generation"
+
+    def mutate(self, request: AdmissionRequest) -> None:
+        """Set the count."""
+        if request.resource != RESOURCE or request.subresource or request.operation == "DELETE":
+            return
+        count, before = 1, request.old_object
+        if before is not None:
+            known = (before["metadata"].get("annotations") or {}).get(self.annotation, "1")
+            changed = request.object["spec"].get("template") != before["spec"].get("template")
+            count = (int(known) if known.isdigit() else 1) + changed
+        meta = request.object["metadata"]
+        meta["annotations"] = {**(meta.get("annotations") or {}), self.annotation: str(count)}
+
+    def validate(self, request: AdmissionRequest) -> None:
+        """Refuse nothing."""
 
 
 class DaemonSetController:

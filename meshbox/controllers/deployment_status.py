@@ -64,6 +64,10 @@ def counted(
             status[field] = value
         else:
             status.pop(field, None)
+    if not context.settings.legacy:
+        status["terminatingReplicas"] = sum(
+            (item.get("status") or {}).get("terminatingReplicas", 0) for item in replica_sets
+        )
     status["observedGeneration"] = deployment["metadata"].get("generation", 1)
     if available >= replicas(deployment) - max_unavailable(deployment):
         put(context, status, "Available", "True", "MinimumReplicasAvailable", "Deployment has minimum availability.")

@@ -53,6 +53,12 @@ class DisruptionController:
         expected, desired = self._wanted(budget["spec"], pods)
         healthy = sum(is_active(pod) and is_ready(pod) for pod in pods)
         allowed = max(0, healthy - desired) if expected else 0
+        # Who was evicted a moment ago counts as gone, though nobody has told it yet.
+        there = {pod["metadata"]["name"] for pod in pods if is_active(pod)}
+        going = {
+            name: at for name, at in ((budget.get("status") or {}).get("disruptedPods") or {}).items() if name in there
+        }
+        allowed = max(0, allowed - len(going))
         status: dict[str, Any] = {
             **(budget.get("status") or {}),
             "currentHealthy": healthy,
@@ -61,6 +67,9 @@ class DisruptionController:
             "expectedPods": expected,
             "observedGeneration": budget["metadata"].get("generation", 1),
         }
+        status.pop("disruptedPods", None)
+        if going:
+            status["disruptedPods"] = going
         if not self._context.settings.legacy:
             status["conditions"] = [dict(item) for item in status.get("conditions") or ()]
             put_condition(

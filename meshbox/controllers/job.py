@@ -42,6 +42,8 @@ class JobSelector:
         for prefix in self._prefixes:
             labels[f"{prefix}controller-uid"] = meta["uid"]
             labels[f"{prefix}job-name"] = meta.get("name", "")
+        if not meta.get("labels"):
+            meta["labels"] = dict(labels)
         spec.setdefault("selector", {"matchLabels": {f"{self._prefixes[0]}controller-uid": meta["uid"]}})
 
     def validate(self, request: AdmissionRequest) -> None:

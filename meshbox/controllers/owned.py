@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from labkit.ground.labels import matches, written
-from meshbox.contracts import ApiError, Event, Obj
+from meshbox.contracts import ApiError, Event, Obj, View
 from meshbox.controllers.meta import MANAGER, Context, controller_of, owner_reference
 from meshbox.controllers.selecting import SelectorIndex
 from meshbox.reconcile import Key, object_key
@@ -26,13 +26,20 @@ class OwnerKind:
         resource: Its resource, e.g. "replicasets.apps".
         api_version: e.g. "apps/v1".
         kind: e.g. "ReplicaSet".
+        plain: Whether its selector is a map of labels.
     """
 
-    def __init__(self, resource: str, api_version: str, kind: str) -> None:
+    def __init__(self, resource: str, api_version: str, kind: str, *, plain: bool = False) -> None:
         self.resource = resource
         self.api_version = api_version
         self.kind = kind
-        self._selectors = SelectorIndex(lambda obj: obj["spec"].get("selector"))
+        self._plain = plain
+        self._selectors = SelectorIndex(self.selector)
+
+    def selector(self, owner: View) -> Obj | None:
+        """What an object of this kind selects, as a selector object."""
+        given = owner["spec"].get("selector")
+        return {"matchLabels": given} if self._plain and given else given
 
     def keys(self, event: Event) -> list[Key]:
         """Learn from an event about an object of this kind; returns its key."""
@@ -103,7 +110,7 @@ class Owned:
         """
         objects = self._context.objects
         meta = owner["metadata"]
-        selector = owner["spec"]["selector"] if selector is None else selector
+        selector = (self._owner.selector(owner) or {}) if selector is None else selector
         ending = "deletionTimestamp" in meta
         claimed = []
         for candidate in objects.list(self._resource, meta["namespace"], labels=written(selector)):

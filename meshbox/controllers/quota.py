@@ -12,7 +12,7 @@ from meshbox.controllers.meta import Context
 from meshbox.reconcile import Key, Reconciler
 from meshbox.settings import SandboxSettings
 
-__all__ = ["QuotaAdmission", "QuotaController"]
+__all__ = ["QuotaAdmission", "QuotaController", "pod_usage"]
 
 QUOTAS = "resourcequotas"
 _COUNTED = (
@@ -40,7 +40,7 @@ def usage_of(resource: str, obj: Obj) -> Usage:
         used[resource] = Quantity(1)
     spec = obj.get("spec") or {}
     if resource == "pods":
-        for name, value in _of_pod(spec).items():
+        for name, value in pod_usage(spec).items():
             used[name] = value
         for plain, request in _PLAIN.items():
             if request in used:
@@ -54,7 +54,7 @@ def usage_of(resource: str, obj: Obj) -> Usage:
     return used
 
 
-def _of_pod(spec: Obj) -> dict[str, Quantity]:
+def pod_usage(spec: Obj) -> dict[str, Quantity]:
     """Requests and limits: of all containers that run together, or of the largest that runs before them."""
     together: dict[str, Quantity] = defaultdict(Quantity)
     before: dict[str, Quantity] = defaultdict(Quantity)
@@ -155,6 +155,7 @@ class QuotaController:
         for resource in _COUNTED:
             if resource != QUOTAS:
                 self.reconciler.watches(resource, self._quotas)
+        self._watched = set(_COUNTED)
 
     def _quotas(self, obj: Obj) -> list[Key]:
         namespace = obj["metadata"].get("namespace")
@@ -166,6 +167,9 @@ class QuotaController:
         if quota is None or "deletionTimestamp" in quota["metadata"]:
             return
         hard = quota["spec"].get("hard") or {}
+        for resource in sorted({_counted(one) for one in hard} - self._watched):
+            self._watched.add(resource)
+            self.reconciler.watches(resource, self._quotas)
         used = _used(self._objects, namespace or "", hard)
         status = {"hard": hard, "used": {one: str(used[one]) for one in hard}}
         if status != quota.get("status"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ReplicaSet: as many pods of a template as wanted."""
+"""ReplicaSet, and the ReplicationController before it: as many pods of a template as wanted."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from meshbox.controllers.pods import (
     available_after,
     deletion_rank,
     is_active,
+    is_finished,
     is_ready,
     namespace_is_ending,
 )
@@ -21,29 +22,48 @@ from meshbox.reconcile import Key, Reconciler
 
 __all__ = ["ReplicaSetController"]
 
-RESOURCE = "replicasets.apps"
-
 
 class ReplicaSetController:
-    """Keeps each ReplicaSet's number of pods."""
+    """Keeps each object's number of pods.
 
-    def __init__(self, context: Context) -> None:
+    Args:
+        context: Shared by all controllers.
+        resource: Of the objects.
+        api_version: Of the objects.
+        kind: Of the objects.
+        plain: Whether their selector is a map of labels.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        resource: str = "replicasets.apps",
+        api_version: str = "apps/v1",
+        kind: str = "ReplicaSet",
+        *,
+        plain: bool = False,
+    ) -> None:
         self._context = context
-        kind = OwnerKind(RESOURCE, "apps/v1", "ReplicaSet")
-        self._pods = Owned(context, "pods", kind)
-        self._control = PodControl(context, kind, "replicaset-controller")
+        self._resource = resource
+        owner = OwnerKind(resource, api_version, kind, plain=plain)
+        self._pods = Owned(context, "pods", owner)
+        name = resource.partition(".")[0].removesuffix("s")
+        component = "replication-controller" if plain else f"{name}-controller"
+        self._control = PodControl(context, owner, component)
         self.reconciler = (
-            Reconciler("replicaset", context.objects, self._reconcile)
-            .watches_events(RESOURCE, kind.keys)
+            Reconciler(name, context.objects, self._reconcile)
+            .watches_events(resource, owner.keys)
             .watches_events("pods", self._pods.keys)
         )
 
     async def _reconcile(self, key: Key) -> float | None:
         namespace, name = key
-        replica_set = self._context.objects.find(RESOURCE, name, namespace)
+        replica_set = self._context.objects.find(self._resource, name, namespace)
         if replica_set is None:
             return None
-        pods = [pod for pod in self._pods.claim(replica_set, adopts=is_active) if is_active(pod)]
+        claimed = self._pods.claim(replica_set, adopts=is_active)
+        pods = [pod for pod in claimed if is_active(pod)]
+        ending = sum("deletionTimestamp" in pod["metadata"] and not is_finished(pod) for pod in claimed)
         failure: ApiError | None = None
         missing = replica_set["spec"].get("replicas", 1) - len(pods)
         if "deletionTimestamp" not in replica_set["metadata"]:
@@ -57,13 +77,13 @@ class ReplicaSetController:
                         pods.remove(pod)
             except ApiError as error:
                 failure = error
-        soon = self._write_status(replica_set, pods, failure, "FailedCreate" if missing > 0 else "FailedDelete")
+        soon = self._write_status(replica_set, pods, ending, failure, "FailedCreate" if missing > 0 else "FailedDelete")
         if failure is not None and not namespace_is_ending(failure):
             raise failure
         return soon
 
     def _write_status(
-        self, replica_set: Obj, pods: list[Obj], failure: ApiError | None, failure_reason: str
+        self, replica_set: Obj, pods: list[Obj], ending: int, failure: ApiError | None, failure_reason: str
     ) -> float | None:
         """Write the status; returns seconds until one more ready pod counts as available."""
         spec = replica_set["spec"]
@@ -76,6 +96,8 @@ class ReplicaSetController:
             "availableReplicas": sum(delay == 0 for delay in delays),
         }
         status["replicas"] = len(pods)
+        if self._resource == "replicasets.apps" and not self._context.settings.legacy:
+            status["terminatingReplicas"] = ending
         for name, count in counts.items():
             if count:
                 status[name] = count
@@ -97,5 +119,5 @@ class ReplicaSetController:
             status["conditions"] = [item for item in status["conditions"] if item["type"] != "ReplicaFailure"]
             if not status["conditions"]:
                 del status["conditions"]
-        write_status(self._context, RESOURCE, replica_set, status)
+        write_status(self._context, self._resource, replica_set, status)
         return min((delay for delay in delays if delay), default=None)

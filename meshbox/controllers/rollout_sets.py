@@ -74,9 +74,11 @@ class RolloutSets:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    def _patch(self, resource: str, obj: Deployment | ReplicaSet, patch: dict[str, Any]) -> None:
+    def _patch(self, resource: str, obj: Deployment | ReplicaSet, patch: dict[str, Any], part: str = "") -> None:
         meta = obj["metadata"]
-        written = self._context.objects.patch(resource, meta["name"], patch, meta["namespace"], manager=MANAGER)
+        written = self._context.objects.patch(
+            resource, meta["name"], patch, meta["namespace"], subresource=part, manager=MANAGER
+        )
         obj["metadata"], obj["spec"] = written["metadata"], written["spec"]
 
     def _say_scaled(self, deployment: Deployment, name: str, before: int, size: int) -> None:
@@ -165,7 +167,7 @@ class RolloutSets:
         """Write the revision of the newest ReplicaSet on the Deployment."""
         number = str(rollout.revision(newest))
         if _annotations(deployment).get(rollout.REVISION) != number:
-            self._patch(DEPLOYMENTS, deployment, {"metadata": {"annotations": {rollout.REVISION: number}}})
+            self._patch(DEPLOYMENTS, deployment, {"metadata": {"annotations": {rollout.REVISION: number}}}, "status")
 
     def forget_old(self, deployment: Deployment, old: list[ReplicaSet]) -> None:
         """Delete the oldest ReplicaSets beyond `revisionHistoryLimit`, if they have no pods any more."""

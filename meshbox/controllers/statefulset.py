@@ -135,11 +135,17 @@ class StatefulSetController:
         except ApiError as error:
             if not namespace_is_ending(error):
                 self._control.say(
-                    stateful_set, "Warning", "FailedCreate", f"create {said} failed error: {error.message}"
+                    stateful_set,
+                    "Warning",
+                    "FailedCreate",
+                    f"{self._verb('create')} {said} failed error: {error.message}",
                 )
             raise
-        self._control.say(stateful_set, "Normal", "SuccessfulCreate", f"create {said} successful")
+        self._control.say(stateful_set, "Normal", "SuccessfulCreate", f"{self._verb('create')} {said} successful")
         return created
+
+    def _verb(self, word: str) -> str:
+        return word if self._context.settings.legacy else word.capitalize()
 
     def _claim_volume(self, stateful_set: Obj, template: Obj, name: str) -> None:
         namespace = stateful_set["metadata"]["namespace"]
@@ -164,7 +170,8 @@ class StatefulSetController:
         except ApiError as error:
             if error.code != 404:
                 raise
-        message = f"delete Pod {meta['name']} in StatefulSet {stateful_set['metadata']['name']} successful"
+        said = f"Pod {meta['name']} in StatefulSet {stateful_set['metadata']['name']}"
+        message = f"{self._verb('delete')} {said} successful"
         self._control.say(stateful_set, "Normal", "SuccessfulDelete", message)
         # The copy is marked as well, so that what is counted next sees it.
         meta.setdefault("deletionTimestamp", self._context.now())

@@ -51,6 +51,7 @@ class Container:
         pod: Gives the current Pod object.
         spec: The container's spec.
         init: Whether it is an init container.
+        ephemeral: Whether it was added to the running pod.
         before: Its entry in the pod's status from before this daemon started, if any.
         changed: Called when what the pod's status shows of it has changed.
     """
@@ -65,10 +66,10 @@ class Container:
         init: bool,
         before: ContainerStatus | None,
         changed: Callable[[], None],
+        ephemeral: bool = False,
     ) -> None:
-        self.spec = spec
-        self.name = str(spec["name"])
-        self.init = init
+        self.spec, self.name = spec, str(spec["name"])
+        self.init, self.ephemeral = init, ephemeral
         self.state: ContainerState = {"waiting": {"reason": "PodInitializing" if init else "ContainerCreating"}}
         self.last_state: ContainerState = {}
         self.ready = self.started = self._faultless = False
@@ -108,7 +109,7 @@ class Container:
     @property
     def field_path(self) -> str:
         """Where it stands in the Pod, as events say it."""
-        return f"spec.{'initContainers' if self.init else 'containers'}{{{self.name}}}"
+        return f"spec.{'initC' if self.init else 'ephemeralC' if self.ephemeral else 'c'}ontainers{{{self.name}}}"
 
     @property
     def pid(self) -> int:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from labkit.ground import quantity as quantities
 from meshbox import failures
-from meshbox.contracts import ApiError, Objects, View
+from meshbox.contracts import ApiError, Objects, Used, View
 from meshbox.exposition import exposition, gauge
 from meshbox.node.container import Container
 from meshbox.node.pod import PodWorker
@@ -77,6 +77,21 @@ class Monitoring:
         for pod, error in left_out:
             failures.report(self._objects, pod, error, "FailedMetrics", "kubelet")
         return page
+
+    async def usage(self) -> Used:
+        """What all that runs has used until now; see `PodRuntime`."""
+        running = [
+            found for worker in self._workers() for one in worker.containers if (found := self._seen(worker, one))
+        ]
+        async with self._lock:
+            read = await asyncio.to_thread(self._reader.read, {one.pid: one.identity for one in running})
+        used: dict[tuple[str, str, str, str], tuple[float, int]] = {}
+        for one in running:
+            if one.identity in read:
+                seen, labels = read[one.identity], one.labels
+                key = labels["namespace"], labels["pod"], labels["container"], one.identity
+                used[key] = (seen.user + seen.system, seen.working_set)
+        return {**used, ("", "", "", ""): (time.process_time(), _own_memory())}
 
     def _kubelet(self) -> Iterator[str]:
         legacy = self._settings.legacy
@@ -142,6 +157,13 @@ class Monitoring:
             except Exception as error:
                 left_out.append((one.pod, error))
         return exposition(_machine(), *_pages(seen)), left_out
+
+
+def _own_memory() -> int:
+    """Bytes of this process' resident memory that belong to no file."""
+    with open("/proc/self/statm") as file:
+        _, resident, shared, *_ = map(int, file.read().split())
+    return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _machine() -> Iterator[str]:

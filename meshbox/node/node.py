@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from labkit.ground.errors import LabError
 from meshbox import failures, images
-from meshbox.contracts import ApiError, ByteStream, Event, ExecSession, Obj, Objects, View
+from meshbox.contracts import ApiError, ByteStream, Event, ExecSession, Obj, Objects, Used, View
 from meshbox.following import follow
 from meshbox.node.connections import connect
 from meshbox.node.container import Container
@@ -264,7 +264,8 @@ class Node:
         else:
             # It had ended for good before this daemon started; its folder is there until it is deleted.
             status = stored.get("status") or {}
-            entries = [*(status.get("containerStatuses") or []), *(status.get("initContainerStatuses") or [])]
+            kinds = ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
+            entries = [one for kind in kinds for one in status.get(kind) or ()]
             entry: Obj = next((item for item in entries if item["name"] == name), {})
             state, run, live = entry.get("state") or {}, entry.get("restartCount", 0), None
         folder = self._settings.pods_dir / uid / "logs" / name
@@ -322,6 +323,10 @@ class Node:
             ApiError: there is no such page.
         """
         return await self._monitoring.page(path)
+
+    async def usage(self) -> Used:
+        """What all that runs has used until now; see `PodRuntime`."""
+        return await self._monitoring.usage()
 
 
 def _finished(pod: Pod) -> bool:

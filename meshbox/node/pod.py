@@ -57,6 +57,9 @@ class PodWorker:
         spec, status = pod["spec"], pod.get("status") or {}
         self.init = self._containers(spec.get("initContainers") or [], status.get("initContainerStatuses"), init=True)
         self.main = self._containers(spec["containers"], status.get("containerStatuses"), init=False)
+        self.ephemeral: list[Container] = []
+        self._mounted = asyncio.Event()
+        self._add_ephemeral(status.get("ephemeralContainerStatuses"))
         for container in self.main if self.init else ():
             if "waiting" in container.state:
                 container.state = _INITIALIZING
@@ -66,7 +69,12 @@ class PodWorker:
         return {**pod, "status": {**(pod.get("status") or {}), "podIP": self.pod_ip, "hostIP": self._host_ip}}
 
     def _containers(
-        self, specs: list[api.Container], before: list[ContainerStatus] | None, *, init: bool
+        self,
+        specs: list[api.Container],
+        before: list[ContainerStatus] | None,
+        *,
+        init: bool = False,
+        ephemeral: bool = False,
     ) -> list[Container]:
         known = {item["name"]: item for item in before or [] if item.get("containerID")}
         return [
@@ -79,18 +87,35 @@ class PodWorker:
                 # The pod's network is new after a restart of the node: what has prepared it runs again.
                 before=None if init else known.get(spec["name"]),
                 changed=self.changed,
+                ephemeral=ephemeral,
             )
             for spec in specs
         ]
 
+    def _add_ephemeral(self, before: list[ContainerStatus] | None) -> list[Container]:
+        """Take note of containers that were added to the pod meanwhile; those that have never run."""
+        known = {one.name for one in self.ephemeral}
+        # Each is a container, with what else an ephemeral one has.
+        specs = cast("list[api.Container]", self.pod["spec"].get("ephemeralContainers") or [])
+        added = self._containers([one for one in specs if one["name"] not in known], before, ephemeral=True)
+        self.ephemeral += added
+        return [one for one in added if "waiting" in one.state]
+
+    async def _run_ephemeral(self, container: Container) -> None:
+        await self._mounted.wait()
+        await container.run("Never")
+
     @property
     def containers(self) -> list[Container]:
-        """All containers, those of the initialization first."""
-        return [*self.init, *self.main]
+        """All containers, those of the initialization first, those added to the running pod last."""
+        return [*self.init, *self.main, *self.ephemeral]
 
     def start(self) -> None:
         """Begin to run the pod."""
         self._running = self._spawn(self._run())
+        for container in self.ephemeral:
+            if "waiting" in container.state:
+                self._spawn(self._run_ephemeral(container))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -108,6 +133,9 @@ class PodWorker:
     def update(self, pod: Pod) -> None:
         """Take note of a change of the Pod object; begin to end it once it is marked for deletion."""
         self.pod = self._addressed(pod)
+        for container in self._add_ephemeral(None):
+            self._spawn(self._run_ephemeral(container))
+            self.changed()
         if "deletionTimestamp" in pod["metadata"]:
             grace = pod["metadata"].get("deletionGracePeriodSeconds")
             self.end(30.0 if grace is None else float(grace))
@@ -171,6 +199,7 @@ class PodWorker:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
                 await self._volumes.set_up(self.pod)
+                self._mounted.set()
                 return
             except Exception as error:
                 self._report(error, "FailedMount")
@@ -218,8 +247,8 @@ class PodWorker:
             self._finish("Failed" if any(codes) else "Succeeded")
 
     async def _stop_sidecars(self, grace: float) -> None:
-        """End native sidecars, the last one first."""
-        for container in reversed(self.init):
+        """End native sidecars, the last one first, and whatever was added to the pod."""
+        for container in (*self.ephemeral, *reversed(self.init)):
             await container.stop(grace)
 
     def _finish(self, phase: str, reason: str = "", message: str = "") -> None:
@@ -240,12 +269,13 @@ class PodWorker:
             )
 
     async def _end_containers(self) -> None:
-        for container in self.main:
+        outer = (*self.main, *self.ephemeral)
+        for container in outer:
             if "running" in container.state:
                 container.normal("Killing", f"Stopping container {container.name}")
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._grace
-        await asyncio.gather(*(container.stop(self._grace) for container in self.main))
+        await asyncio.gather(*(container.stop(self._grace) for container in outer))
         for container in reversed(self.init):
             if "running" in container.state:
                 container.normal("Killing", f"Stopping container {container.name}")
@@ -281,6 +311,7 @@ class PodWorker:
                 host_ip=self._host_ip,
                 pod_ip=self.pod_ip,
                 final=self._final,
+                ephemeral=self.ephemeral,
             )
             if status != stored.get("status"):
                 objects.update("pods", {**stored, "status": status}, subresource="status", manager="kubelet")

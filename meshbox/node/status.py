@@ -76,6 +76,7 @@ def pod_status(
     host_ip: str,
     pod_ip: str,
     final: PodStatus | None = None,
+    ephemeral: Sequence[ContainerView] = (),
 ) -> PodStatus:
     """The pod's whole status.
 
@@ -86,6 +87,7 @@ def pod_status(
         host_ip: The node's address.
         pod_ip: Its own.
         final: Phase, reason and message, where they no longer follow from what the containers do.
+        ephemeral: Those that were added while it ran; nothing else follows from them.
     """
     old: PodStatus = pod.get("status") or {}
     policy = pod["spec"].get("restartPolicy", "Always")
@@ -100,10 +102,21 @@ def pod_status(
     if pod_ip:
         status |= {"podIP": pod_ip, "podIPs": [{"ip": pod_ip}]}
     if init:
-        status["initContainerStatuses"] = [container.status() for container in init]
+        status["initContainerStatuses"] = [_initial(container) for container in init]
     status["containerStatuses"] = [container.status() for container in main]
+    if ephemeral:
+        status["ephemeralContainerStatuses"] = [container.status() for container in ephemeral]
     status["conditions"] = _conditions(old.get("conditions") or [], status["phase"], init, main, bool(pod_ip), pod)
     return status
+
+
+def _initial(container: ContainerView) -> ContainerStatus:
+    """The entry of an init container: one that has done its work counts as ready, as the kubelet has it."""
+    found = container.status()
+    ended = container.state.get("terminated")
+    if ended is not None and ended["exitCode"] == 0 and not is_sidecar(container.spec):
+        found["ready"] = True
+    return found
 
 
 def _conditions(

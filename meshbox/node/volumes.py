@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from meshbox.typed.volumes import (
         ConfigMapProjection,
         ConfigMapVolumeSource,
+        HostPathVolumeSource,
         SecretProjection,
         SecretVolumeSource,
         Volume,
@@ -40,7 +41,7 @@ __all__ = ["MountError", "Volumes", "references"]
 
 _T = TypeVar("_T")
 
-_SOURCES = {"emptyDir", "configMap", "secret", "projected", "downwardAPI", "hostPath"}
+_SOURCES = {"emptyDir", "configMap", "secret", "projected", "downwardAPI", "hostPath", "persistentVolumeClaim"}
 
 
 class MountError(ConfigError):
@@ -129,9 +130,10 @@ class Volumes:
         if kind not in _SOURCES:
             raise ConfigError(f"this node has no volumes of type {kind}; it has {', '.join(sorted(_SOURCES))}")
         path = self.path(volume["name"])
-        if kind == "hostPath":
-            real = self._host / _inside(volume["hostPath"]["path"])
-            is_file = volume["hostPath"].get("type") in ("File", "FileOrCreate")
+        if kind in ("hostPath", "persistentVolumeClaim"):
+            folder = volume["hostPath"] if kind == "hostPath" else self._claimed(pod, volume)
+            real = self._host / _inside(folder["path"])
+            is_file = folder.get("type") in ("File", "FileOrCreate")
             return partial(_link_to_host, path, real, is_file=is_file)
         if kind == "emptyDir":
             return partial(path.mkdir, parents=True, exist_ok=True, mode=0o700)
@@ -139,6 +141,20 @@ class Volumes:
         if kind == "projected":
             sources = volume["projected"].get("sources") or []
         return partial(_write_all, path, {name: data for item in sources for name, data in self._files(pod, item)})
+
+    def _claimed(self, pod: Pod, volume: Volume) -> HostPathVolumeSource:
+        """The folder of the PersistentVolume that a claim is bound to."""
+        name = volume["persistentVolumeClaim"]["claimName"]
+        claim = self._objects.find("persistentvolumeclaims", name, pod["metadata"].get("namespace"))
+        if claim is None:
+            raise ConfigError(f'persistentvolumeclaim "{name}" not found')
+        if (claim.get("status") or {}).get("phase") != "Bound":
+            raise ConfigError(f'PVC "{name}" is not bound')
+        spec = (self._objects.find("persistentvolumes", claim["spec"]["volumeName"]) or {}).get("spec") or {}
+        found: HostPathVolumeSource | None = spec.get("hostPath") or spec.get("local")
+        if found is None:
+            raise ConfigError("this node has no PersistentVolumes but those of type hostPath and local")
+        return found
 
     def path(self, volume: str) -> Path:
         """Where the volume is."""

@@ -14,7 +14,7 @@ import pytest
 
 from meshbox.addresses import AddressPlan
 from meshbox.api.objects import ObjectStore
-from meshbox.contracts import ApiError, Event, Obj
+from meshbox.contracts import ApiError, Event, Obj, ResourceMetrics
 from meshbox.controllers import Controllers
 from meshbox.settings import SandboxSettings
 from tests.conftest import PATIENCE, TOKEN
@@ -99,6 +99,9 @@ class Cluster:
         release: The Istio release whose Kubernetes is played.
     """
 
+    metrics: ResourceMetrics | None = None
+    """Whom autoscalers ask."""
+
     def __init__(self, home: Path, release: str = "1.30.3", **options: Any) -> None:
         self.settings = SandboxSettings("test", home, release, AddressPlan(77), TOKEN, **options)
         home.mkdir(exist_ok=True)
@@ -110,12 +113,19 @@ class Cluster:
         self.controllers = self._controllers()
 
     def _controllers(self) -> Controllers:
-        return Controllers(self.objects, self.settings, clock=lambda: time.time() + self.ahead)
+        clock = lambda: time.time() + self.ahead  # noqa: E731
+        return Controllers(self.objects, self.settings, clock, self.metrics)
 
     def touch(self, resource: str, name: str, namespace: str = "default") -> None:
         """Make the controllers look at an object again."""
         annotations = {"looked-at": str(self.objects.store.version)}
         self.objects.patch(resource, name, {"metadata": {"annotations": annotations}}, namespace)
+
+    async def look(self, resource: str, name: str) -> None:
+        """Let a controller look that looks every quarter of a minute."""
+        await self.settled()
+        self.ahead += 16
+        self.touch(resource, name)
 
     async def start(self, *, node: bool = True) -> Cluster:
         if node:

@@ -38,6 +38,7 @@ def words(cluster: Cluster, type_: str) -> tuple[str, str, str]:
 async def test_an_autoscaler_says_that_there_are_no_metrics(cluster: Cluster) -> None:
     cluster.objects.create(DEPLOYMENTS, deployment("web", 2))
     cluster.objects.create(AUTOSCALERS, autoscaler(1, 5))
+    await cluster.look(AUTOSCALERS, "web")
     await cluster.until(lambda: status(cluster).get("currentReplicas") == 2)
     await cluster.settled()
     message = "the HPA controller was able to get the target's current scale"
@@ -62,7 +63,8 @@ async def test_an_autoscaler_says_that_there_are_no_metrics(cluster: Cluster) ->
 async def test_an_autoscaler_keeps_its_bounds(cluster: Cluster, size: int, expected: int, reason: str) -> None:
     cluster.objects.create(DEPLOYMENTS, deployment("web", size))
     cluster.objects.create(AUTOSCALERS, autoscaler(2, 4))
-    await cluster.until(lambda: status(cluster).get("currentReplicas") == expected)
+    await cluster.look(AUTOSCALERS, "web")
+    await cluster.until(lambda: status(cluster).get("desiredReplicas") == expected)
     await cluster.settled()
     assert cluster.objects.get(DEPLOYMENTS, "web", "default")["spec"]["replicas"] == expected
     assert cluster.events("SuccessfulRescale") == [reason]
@@ -71,6 +73,7 @@ async def test_an_autoscaler_keeps_its_bounds(cluster: Cluster, size: int, expec
 async def test_an_autoscaler_leaves_zero_alone(cluster: Cluster) -> None:
     cluster.objects.create(DEPLOYMENTS, deployment("web", 0))
     cluster.objects.create(AUTOSCALERS, autoscaler(2, 4))
+    await cluster.look(AUTOSCALERS, "web")
     await cluster.until(lambda: words(cluster, "ScalingActive")[1] == "ScalingDisabled")
     await cluster.settled()
     assert cluster.objects.get(DEPLOYMENTS, "web", "default")["spec"]["replicas"] == 0
@@ -78,6 +81,7 @@ async def test_an_autoscaler_leaves_zero_alone(cluster: Cluster) -> None:
 
 async def test_an_autoscaler_without_its_target(cluster: Cluster) -> None:
     cluster.objects.create(AUTOSCALERS, autoscaler(1, 2, target="none"))
+    await cluster.look(AUTOSCALERS, "web")
     await cluster.until(lambda: words(cluster, "AbleToScale")[0] == "False")
     message = 'the HPA controller was unable to get the target\'s current scale: deployments.apps "none" not found'
     assert words(cluster, "AbleToScale") == ("False", "FailedGetScale", message)

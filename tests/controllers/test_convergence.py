@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import tempfile
 from collections.abc import Coroutine
 from pathlib import Path
@@ -21,6 +22,9 @@ from meshbox.controllers.rollout import revision
 from .conftest import DEPLOYMENTS, REPLICA_SETS, Cluster, deployment
 
 SECONDS_TO_CONVERGE = 60.0
+
+EXAMPLES = 60 if os.environ.get("LABKIT_LONG") else 20
+"""Histories of a Deployment, of 25 steps each; `make test-thorough` plays all of them."""
 
 
 class DeploymentUnderStress(RuleBasedStateMachine):
@@ -180,7 +184,7 @@ class DeploymentUnderStress(RuleBasedStateMachine):
 
 
 DeploymentUnderStress.TestCase.settings = settings(
-    max_examples=60,
+    max_examples=EXAMPLES,
     stateful_step_count=25,
     derandomize=True,
     deadline=None,

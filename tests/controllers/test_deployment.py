@@ -88,6 +88,7 @@ async def test_status_and_conditions_of_a_finished_rollout(cluster: Cluster) -> 
         "updatedReplicas": 2,
         "readyReplicas": 2,
         "availableReplicas": 2,
+        "terminatingReplicas": 0,
     }
     name = sets(cluster)[0]["metadata"]["name"]
     assert progress(cluster) == ("True", "NewReplicaSetAvailable", f'ReplicaSet "{name}" has successfully progressed.')

@@ -53,7 +53,7 @@ async def test_a_stateful_set_starts_in_order(cluster: Cluster) -> None:
     assert pod["spec"]["subdomain"] == "db"
     assert pod["metadata"]["labels"]["statefulset.kubernetes.io/pod-name"] == "db-2"
     assert pod["metadata"]["labels"]["apps.kubernetes.io/pod-index"] == "2"
-    assert "create Pod db-0 in StatefulSet db successful" in cluster.events("SuccessfulCreate")
+    assert "Create Pod db-0 in StatefulSet db successful" in cluster.events("SuccessfulCreate")
 
 
 async def test_a_stateful_set_shrinks_from_the_top_and_keeps_its_names(cluster: Cluster) -> None:

@@ -172,6 +172,7 @@ async def test_init_containers_run_one_after_the_other_and_first(cluster: Cluste
         "Completed",
         "Completed",
     ]
+    assert [item["ready"] for item in cluster.status()["initContainerStatuses"]] == [True, True]
 
 
 async def test_an_init_container_that_fails_fails_the_pod(cluster: Cluster) -> None:
@@ -179,6 +180,7 @@ async def test_an_init_container_that_fails_fails_the_pod(cluster: Cluster) -> N
     cluster.pod(container={"command": ["sh", "-c", FOREVER]}, initContainers=[init], restartPolicy="Never")
     await cluster.until(lambda: cluster.status().get("phase") == "Failed")
     assert cluster.status()["initContainerStatuses"][0]["state"]["terminated"]["exitCode"] == 4
+    assert cluster.status()["initContainerStatuses"][0]["ready"] is False
     assert "waiting" in cluster.container()["state"]
 
 

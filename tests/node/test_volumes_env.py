@@ -226,6 +226,7 @@ async def test_volumes_follow_their_objects(cluster: Cluster) -> None:
         ({"nfs": {"server": "s", "path": "/"}}, "this node has no volumes of type nfs"),
         ({"configMap": {"name": "absent"}}, 'configmap "absent" not found'),
         ({"hostPath": {"path": "/a/../../etc"}}, 'must not contain ".."'),
+        ({"persistentVolumeClaim": {"claimName": "absent"}}, 'persistentvolumeclaim "absent" not found'),
     ],
 )
 async def test_a_volume_that_cannot_be_is_told(cluster: Cluster, volume: dict[str, Any], problem: str) -> None:
@@ -234,6 +235,24 @@ async def test_a_volume_that_cannot_be_is_told(cluster: Cluster, volume: dict[st
     )
     await cluster.until(lambda: cluster.messages("FailedMount"))
     assert problem in cluster.messages("FailedMount")[0]
+
+
+async def test_a_claim_is_the_folder_of_its_volume(cluster: Cluster) -> None:
+    spec = {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/data/one"}}
+    cluster.objects.create("persistentvolumes", {"metadata": {"name": "one"}, "spec": spec})
+    asked = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}, "volumeName": "one"}
+    claim = cluster.objects.create("persistentvolumeclaims", {"metadata": {"name": "mine"}, "spec": asked}, "default")
+    mounted = {
+        "volumeMounts": [{"name": "v", "mountPath": "/v"}],
+        "command": ["sh", "-c", "echo kept > /v/file; sleep 9999"],
+    }
+    cluster.pod(container=mounted, volumes=[{"name": "v", "persistentVolumeClaim": {"claimName": "mine"}}])
+    await cluster.until(lambda: cluster.messages("FailedMount"))
+    assert 'PVC "mine" is not bound' in cluster.messages("FailedMount")[0]
+    cluster.objects.update("persistentvolumeclaims", {**claim, "status": {"phase": "Bound"}}, subresource="status")
+    await cluster.until(cluster.ready)
+    file = cluster.settings.home / "host" / "data" / "one" / "file"
+    await cluster.until(lambda: file.exists() and file.read_text() == "kept\n")
 
 
 async def test_a_container_starts_each_run_with_a_clean_root_but_keeps_its_volumes(cluster: Cluster) -> None:

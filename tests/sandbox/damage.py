@@ -61,7 +61,9 @@ def is_sound(sandbox: SandboxUnderTest) -> None:
     token = (sandbox.home / "token").read_text()
     assert len(token) >= 43
     assert asked(sandbox, f"Bearer {token}") == 200
-    assert {asked(sandbox, one) for one in (None, "Bearer", "Bearer ", "Bearer  ", f"Bearer {token[:-1]}")} == {401}
+    assert {asked(sandbox, one) for one in ("Bearer", "Bearer ", "Bearer  ", f"Bearer {token[:-1]}")} == {401}
+    # Who shows nothing is anonymous, and may not read this.
+    assert asked(sandbox, None) == 403
     kept = sandbox.kubectl("get", "configmap", "note", "-o", "jsonpath={.data.a}").stdout
     assert kept == "1"
 

@@ -100,7 +100,7 @@ PLACES = {
     "job": Place(f"{C}.job:JobController._advance", "jobs.batch", {"spec": {"template": JOB}}, has_status),
     "cronjob": Place(f"{C}.cronjob:CronJobController._run_due", "cronjobs.batch", CRON, scheduled),
     "autoscaler": Place(
-        f"{C}.autoscaler:AutoscalerController._scale", "horizontalpodautoscalers.autoscaling", SCALER, has_status
+        f"{C}.autoscaler:AutoscalerController._target", "horizontalpodautoscalers.autoscaling", SCALER, has_status
     ),
     "autoscaler's watch": Place(
         f"{C}.autoscaler:object_key", "horizontalpodautoscalers.autoscaling", SCALER, has_status
