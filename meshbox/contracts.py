@@ -8,7 +8,8 @@ server reaches running pods only through `PodRuntime` (implemented by `meshbox.n
 from __future__ import annotations
 
 import builtins
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -24,8 +25,14 @@ __all__ = [
     "Obj",
     "Objects",
     "PodRuntime",
+    "PodUsage",
+    "Reading",
+    "ResourceMetrics",
+    "ReviewNeededError",
+    "Used",
     "View",
     "Watch",
+    "working_for",
 ]
 
 Obj = dict[str, Any]
@@ -63,6 +70,24 @@ class ApiError(LabError):
             "details": self.details,
             "code": self.code,
         }
+
+
+class ReviewNeededError(Exception):
+    """A write that a user's webhook is to be asked about first: nothing was written.
+
+    Who is in no hurry calls `fetch`, which returns when the webhooks have answered, and tries the same write again.
+
+    Args:
+        fetch: Asks them; never raises for what they say or fail to say.
+    """
+
+    def __init__(self, fetch: Callable[[], Awaitable[None]]) -> None:
+        super().__init__("webhooks are to be asked first")
+        self.fetch = fetch
+
+
+working_for: ContextVar[str] = ContextVar("working_for", default="")
+"""The controller whose work this is, which can wait for webhooks; "" elsewhere: who cannot wait asks none."""
 
 
 @dataclass(frozen=True)
@@ -291,6 +316,53 @@ class PodRuntime(Protocol):
 
     async def metrics(self, path: str) -> str:
         """The kubelet's page at "/metrics" or "/metrics/cadvisor", in Prometheus' text format."""
+
+    async def usage(self) -> Used:
+        """What all that runs has used until now."""
+
+
+Used = Mapping[tuple[str, str, str, str], tuple[float, int]]
+"""By namespace, pod, container and the container's id: seconds of CPU since its start, bytes of its working set.
+
+The sandbox's own process, which plays what is on a node besides, has the namespace, pod and container "".
+"""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was used at one moment.
+
+    Args:
+        at: On a clock that never goes back, in seconds.
+        when: Seconds since the epoch.
+        used: Until then.
+    """
+
+    at: float
+    when: float
+    used: Used
+
+
+@dataclass(frozen=True)
+class PodUsage:
+    """What a pod uses.
+
+    Args:
+        when: Seconds since the epoch.
+        window: Over how many seconds before.
+        containers: By name: CPU in cores, memory in bytes.
+    """
+
+    when: float
+    window: float
+    containers: dict[str, tuple[float, int]]
+
+
+class ResourceMetrics(Protocol):
+    """The Metrics API, as controllers ask it."""
+
+    async def pods(self) -> dict[tuple[str, str], PodUsage]:
+        """What each pod uses, by namespace and name; ApiError (404, 503) where nobody serves it."""
 
 
 Clock = Callable[[], float]

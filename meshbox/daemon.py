@@ -54,6 +54,7 @@ class Sandbox:
         # process calls nobody who has a certificate of theirs.
         authorities = os.environ.get("SSL_CERT_FILE")
         os.environ["SSL_CERT_FILE"] = os.devnull
+        from meshbox.api.metrics_api import Metrics
         from meshbox.api.objects import ObjectStore
         from meshbox.api.server import ApiServer
         from meshbox.controllers import Controllers
@@ -69,8 +70,9 @@ class Sandbox:
         self.mesh = Mesh(self.objects, settings)
         self.objects.add_admission(self.mesh.admission)
         self.node = Node(self.objects, settings)
-        self.controllers = Controllers(self.objects, settings)
-        self.api = ApiServer(self.objects, settings, self.node)
+        metrics = Metrics(self.objects, self.node, settings.node_name)
+        self.controllers = Controllers(self.objects, settings, metrics=metrics)
+        self.api = ApiServer(self.objects, settings, self.node, metrics)
         store = self.objects.store
         tell = self.telling("memory of what is gone was not given back", "tidy")
         self.tidy = Tidy(store.count, lambda: store.version, forget=store.forget_most, tell=tell)

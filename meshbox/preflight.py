@@ -26,7 +26,7 @@ _DESCRIPTORS = 256
 
 _PATIENCE = 2.0
 
-_LIBRARIES = ("aiohttp", "bcrypt", "celpy", "croniter", "cryptography", "jsonpatch", "msgspec", "re2")
+_LIBRARIES = ("aiohttp", "bcrypt", "celpy", "croniter", "cryptography", "msgspec", "re2")
 """What the extra `sandbox` brings, besides the programs that `meshbox doctor` looks for."""
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from labkit.ground.errors import LabError
 from meshbox import failures
-from meshbox.contracts import ApiError, Event, Obj, Objects, View
+from meshbox.contracts import ApiError, Event, Obj, Objects, ReviewNeededError, View, working_for
 from meshbox.following import follow
 
 __all__ = ["Key", "Reconciler", "object_key"]
@@ -137,6 +137,8 @@ class Reconciler:
         await follow(self._objects, resource, act, self.name, "FailedReconcile")
 
     async def _work(self, key: Key) -> None:
+        # Of this task only, and of those that it starts.
+        working_for.set(self.name)
         try:
             while key in self._pending:
                 self._pending.discard(key)
@@ -167,6 +169,10 @@ class Reconciler:
             again = await self._reconcile(key)
         except asyncio.CancelledError:
             raise
+        except ReviewNeededError as pending:
+            # No failure: what was decided is decided again, of what there is once the webhooks have answered.
+            await pending.fetch()
+            self.enqueue(key)
         except Exception as error:
             # A controller outlives any single failure: it says so and tries again later.
             count = self._failures[key] = self._failures.get(key, 0) + 1

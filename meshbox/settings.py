@@ -12,10 +12,13 @@ from labkit.ground.errors import SandboxError
 from labkit.ground.guard import LEAST_SECRET
 from meshbox.addresses import AddressPlan
 
-__all__ = ["XDS_PORT", "SandboxSettings", "proxies_token"]
+__all__ = ["ADS_PORT", "XDS_PORT", "SandboxSettings", "proxies_token"]
 
 XDS_PORT = 15010
 """Port of the mesh's xDS server on the node address: istio-pilot's own grpc-xds port."""
+
+ADS_PORT = 15012
+"""Port on the node address where proxies hear of endpoints, over gRPC: istiod's own port of that protocol."""
 
 
 def proxies_token(token: str) -> str:
@@ -71,8 +74,8 @@ class SandboxSettings:
 
     @property
     def kubernetes_version(self) -> str:
-        """What ``kubectl version`` shows for the server."""
-        return "v1.14.10+labkit" if self.legacy else "v1.35.0+labkit"
+        """What ``kubectl version`` shows for the server, beside a compiler of "none": the version that is played."""
+        return "v1.14.10" if self.legacy else "v1.35.4"
 
     @property
     def xds_token(self) -> str:

@@ -151,6 +151,7 @@ def examine() -> Iterator[Finding]:
             f"{program()} setup; without it lessons on metrics stop at their first check",
         ),
         "curl": (["--version"], True, "install the package curl: the lessons call it inside pods"),
+        "openssl": (["version"], True, "install the package openssl: 15-gateway-tls makes its certificates with it"),
     }
     for name, (arguments, optional, next_step) in needed.items():
         path = config.tool(name)

@@ -11,9 +11,11 @@ from meshbox.mesh.ingress_status import ignored
 from meshbox.mesh.inject import inject, warn
 from meshbox.mesh.istio_validation import validate
 from meshbox.mesh.istio_validation.verdicts import Verdicts
-from meshbox.mesh.kinds import GATEWAYS, INGRESSES
+from meshbox.mesh.kinds import CONFIG_MAPS, GATEWAYS, INGRESSES, TELEMETRIES
 from meshbox.mesh.notices import notices
 from meshbox.mesh.pilot_metrics import MeshMonitor
+from meshbox.mesh.settings import settings_warnings
+from meshbox.mesh.telemetry_notices import telemetry_warnings
 from meshbox.settings import SandboxSettings
 
 __all__ = ["MeshAdmission"]
@@ -62,5 +64,9 @@ class MeshAdmission:
             request.warnings += route_warnings(self._objects, request.resource, request.object)
         if request.resource == INGRESSES:
             request.warnings += ignored(self._objects, request.object, legacy=legacy)
+        if request.resource == CONFIG_MAPS:
+            request.warnings += settings_warnings(request.object)
+        if request.resource == TELEMETRIES and not legacy:
+            request.warnings += telemetry_warnings(self._objects, request.object)
         if request.resource == GATEWAYS:
             request.warnings += gateway_warnings(self._objects, request.object, legacy=legacy)

@@ -7,6 +7,7 @@ it; Services, ServiceEntries and GatewayClasses are targets of waypoints, of whi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from meshbox.contracts import View
@@ -24,7 +25,7 @@ def target_refs(spec: View) -> list[View]:
     return [target or {} for target in found]
 
 
-def is_for_targets(targets: list[View], namespace: str, workload: Workload) -> bool:
+def is_for_targets(targets: Sequence[View], namespace: str, workload: Workload) -> bool:
     """Whether `workload` stands for one of the targets of a policy in `namespace`."""
     gateway = workload.labels.get(GATEWAY_NAME)
     return (

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 
 from labkit.ground.hosts import within
 from meshbox.mesh.authorization import network_filters
-from meshbox.mesh.clusters import outbound_name
+from meshbox.mesh.clusters import Outbound, outbound_name
 from meshbox.mesh.envoy import Json, encode
 from meshbox.mesh.gateway_servers import Served
 from meshbox.mesh.managers import Proxy, tcp_proxy
@@ -38,29 +38,38 @@ def passing_chains(proxy: Proxy, scope: Scope, server: Served) -> Iterator[Json]
                 }
 
 
-def passing_clusters(clusters: Mapping[str, bytes], listeners: Mapping[str, Json]) -> dict[str, bytes]:
-    """The clusters of such chains by name: as in `clusters`, with no TLS of their own, and only sidecars in them."""
+def passing_clusters(found: Outbound, listeners: Mapping[str, Json]) -> None:
+    """Add the clusters of such chains by name: as they are in `found`, with no TLS of their own, and only sidecars in
+    them.
+    """
     wanted = {
         made["filter_chain_match"]["server_names"][0]
         for one in listeners.values()
         for made in one["filter_chains"]
         if made.get("filter_chain_match", {}).get("application_protocols")
     }
-    return {name: _plain(name, clusters) for name in sorted(wanted)}
+    for name in sorted(wanted):
+        _add_plain(name, found)
 
 
-def _plain(name: str, clusters: Mapping[str, bytes]) -> bytes:
+def _add_plain(name: str, found: Outbound) -> None:
     _, port, subset, host = (part.strip(".") for part in name.split("_", 3))
-    made: Json = json.loads(clusters[outbound_name(host, int(port), subset)])
+    like = outbound_name(host, int(port), subset)
+    made: Json = json.loads(found.clusters[like])
     mutual = "transport_socket_matches" in made
     for key in ("transport_socket", "transport_socket_matches"):
         made.pop(key, None)
     made |= {"name": name, "alt_stat_name": f"{name};"}
-    if "load_assignment" in made:
-        made["load_assignment"]["cluster_name"] = name
-        for group in made["load_assignment"]["endpoints"] if mutual else ():
+    told = like in found.endpoints
+    assignment: Json | None = json.loads(found.endpoints[like]) if told else made.get("load_assignment")
+    if assignment is not None:
+        assignment["cluster_name"] = name
+        for group in assignment["endpoints"] if mutual else ():
             group["lb_endpoints"] = [one for one in group["lb_endpoints"] if _is_sidecar(one)]
-    return encode(made)
+    if told:
+        made["eds_cluster_config"]["service_name"] = name
+        found.endpoints[name] = encode(assignment or {})
+    found.clusters[name] = encode(made)
 
 
 def _is_sidecar(endpoint: Json) -> bool:

@@ -58,7 +58,7 @@ class Authority:
         self._lifetime = lifetime
         self._key: ec.EllipticCurvePrivateKey | None = None
         self._certificate: x509.Certificate | None = None
-        self._identities: dict[str, Identity] = {}
+        self._identities: dict[tuple[str, tuple[str, ...]], Identity] = {}
 
     def load(self) -> None:
         """Read the key and certificate, or make them.
@@ -131,20 +131,21 @@ class Authority:
         assert self._certificate is not None, "load() comes first"
         return self._certificate.public_bytes(serialization.Encoding.PEM).decode()
 
-    def identity(self, spiffe: str, now: datetime.datetime | None = None) -> Identity:
-        """The current certificate for `spiffe`, the same one until it is time for the next."""
+    def identity(self, spiffe: str, now: datetime.datetime | None = None, *names: str) -> Identity:
+        """The current certificate for `spiffe` and for DNS `names`, the same one until it is time for the next."""
         now = now or datetime.datetime.now(datetime.UTC)
-        known = self._identities.get(spiffe)
+        known = self._identities.get((spiffe, names))
         if known is None or now >= known.renew:
-            known = self._identities[spiffe] = self.issue(spiffe, now)
+            known = self._identities[spiffe, names] = self.issue(spiffe, now, *names)
         return known
 
-    def issue(self, spiffe: str, now: datetime.datetime | None = None) -> Identity:
-        """A new certificate for `spiffe`."""
+    def issue(self, spiffe: str, now: datetime.datetime | None = None, *names: str) -> Identity:
+        """A new certificate for `spiffe` and for DNS `names`."""
         assert self._certificate is not None, "load() comes first"
         assert self._key is not None, "load() comes first"
         now = now or datetime.datetime.now(datetime.UTC)
         key = ec.generate_private_key(ec.SECP256R1())
+        known_as = [x509.UniformResourceIdentifier(spiffe), *map(x509.DNSName, names)]
         usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         certificate = (
             x509.CertificateBuilder()
@@ -157,7 +158,7 @@ class Authority:
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
             # Critical, because the subject is empty (RFC 5280, 4.2.1.6).
-            .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(spiffe)]), critical=True)
+            .add_extension(x509.SubjectAlternativeName(known_as), critical=True)
             .sign(self._key, hashes.SHA256())
         )
         chain = certificate.public_bytes(serialization.Encoding.PEM).decode() + self.root

@@ -3,22 +3,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from labkit.ground.labels import selects
 from labkit.ground.names import is_ip
 from labkit.ground.numbers import whole
 from meshbox.doors import CAPTURE_SOCKET
 from meshbox.mesh import policies, transport
-from meshbox.mesh.envoy import BLACK_HOLE, PASSTHROUGH, Json, address, encode, extension, typed
+from meshbox.mesh.endpoints import UNIX, lb_endpoint, locality_endpoints, resolved
+from meshbox.mesh.envoy import BLACK_HOLE, PASSTHROUGH, Json, address, encode, extension, made_by, typed
 from meshbox.mesh.field_values import duration
-from meshbox.mesh.locality import Group, Place, envoy_locality, grouped
+from meshbox.mesh.locality import Place, grouped
 from meshbox.mesh.model import Endpoint, Port, Service, Workload
 from meshbox.mesh.scope import Scope
 from meshbox.mesh.security import mtls_mode
 from meshbox.mesh.snapshot import Snapshot
-from meshbox.mesh.tracing import OPENTELEMETRY, Collector
+from meshbox.mesh.tracing import Collector
 from meshbox.port_protocols import is_raw
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ __all__ = [
     "BLACK_HOLE_TUNNEL",
     "DNS_CACHE",
     "HTTP_PROXY_PASSTHROUGH",
+    "Outbound",
     "by_name",
     "collector",
     "inbound_cluster",
@@ -45,15 +46,14 @@ _FORWARD_PROXY = (
     "envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig",
 )
 
-UNIX = "unix://"
-"""What the address of an endpoint at a Unix socket begins with."""
-
 HTTP_PROXY_PASSTHROUGH = "PassthroughCluster_by_name"
 """Where a request to an unknown host goes that came to the HTTP proxy port: by its name, since no address was captured.
 """
 
 BLACK_HOLE_TUNNEL = "BlackHoleCluster_by_tunnel"
 """Where a tunnel goes that came to the HTTP proxy port and must lead nowhere."""
+
+_TOLD = {"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"}
 
 DNS_CACHE = {"name": "http_proxy", "dns_lookup_family": "V4_ONLY"}
 
@@ -77,32 +77,55 @@ def inbound_name(port: int, service: tuple[Service, Port] | None, *, legacy: boo
     return f"inbound|{service[1].number}|{service[1].name}|{service[0].host}"
 
 
-def outbound(snapshot: Snapshot, scope: Scope, client: Workload) -> dict[str, bytes]:
-    """All outbound clusters of a scope, by name, as JSON, for proxies such as that of `client`."""
-    found: dict[str, bytes] = {}
+class Outbound(NamedTuple):
+    """What proxies call: name → JSON, for each kind.
+
+    Args:
+        clusters: How each is called.
+        endpoints: Where those lead that are told of it (EDS), by the clusters' names.
+    """
+
+    clusters: dict[str, bytes]
+    endpoints: dict[str, bytes]
+
+    def take(self, name: str, other: Outbound) -> None:
+        """Add a cluster of another one, with its endpoints."""
+        self.clusters[name] = other.clusters[name]
+        if name in other.endpoints:
+            self.endpoints[name] = other.endpoints[name]
+
+
+def outbound(snapshot: Snapshot, scope: Scope, client: Workload) -> Outbound:
+    """All outbound clusters of a scope for proxies such as that of `client`."""
+    found = Outbound({}, {})
     place = snapshot.place(client)
     for service in (*scope.services, *scope.reached):
-        for name, body in _of_service(snapshot, service, scope.destination_rule(service), place, client.proxy).items():
-            found.setdefault(name, body)
+        made = _of_service(snapshot, scope, service, place, client.proxy)
+        for name in made.clusters.keys() - found.clusters.keys():
+            found.take(name, made)
     return found
 
 
-def _of_service(
-    snapshot: Snapshot, service: Service, rule: DestinationRuleSpec | None, place: Place, proxy: str
-) -> dict[str, bytes]:
+def _of_service(snapshot: Snapshot, scope: Scope, service: Service, place: Place, proxy: str) -> Outbound:
+    rule, name = scope.destination_rule(service), scope.rule_name(service)
+    # Which rule it is, as istioctl looks for it.
+    origin = {"config": made_by("destination-rule", *name, legacy=snapshot.legacy)} if name else {}
     credentials = not rule or proxy == "router" or bool(rule.get("workloadSelector")) or not _named(rule)
 
-    def build() -> dict[str, bytes]:
-        found: dict[str, bytes] = {}
+    def build() -> Outbound:
+        found = Outbound({}, {})
         subsets: list[Subset] = [{"name": ""}, *((rule or {}).get("subsets") or [])]
         for port in service.ports:
             if port.protocol == "UDP" or not _reached(service, port):
                 continue
             for subset in subsets:
                 name = outbound_name(service.host, port.number, subset["name"])
-                if name not in found:
+                if name not in found.clusters:
                     made = _outbound(snapshot, service, port, subset, rule, place, credentials=credentials)
-                    found[name] = encode(made)
+                    made["metadata"]["filter_metadata"]["istio"] |= origin
+                    if made.get("type") == "EDS":
+                        found.endpoints[name] = encode(made.pop("load_assignment"))
+                    found.clusters[name] = encode(made)
         return found
 
     endpoints = [endpoint for port in service.ports for endpoint in service.endpoints.get(port.number, ())]
@@ -111,9 +134,10 @@ def _of_service(
         return build()
     modes = tuple(mtls_mode(snapshot, e.workload, e.port) if e.workload else "" for e in endpoints)
     # Most changes leave most Services as they were.
-    made: dict[str, bytes] = snapshot.memo(
-        ("clusters", service, encode(rule) if rule else b"", snapshot.mesh, modes, place, credentials), build
-    )
+    told = encode({"rule": rule, "origin": origin}) if rule else b""
+    accounts = snapshot.accounts.get((service.namespace, service.host))
+    key = ("clusters", service, told, snapshot.mesh, modes, place, credentials, accounts)
+    made: Outbound = snapshot.memo(key, build)
     return made
 
 
@@ -126,6 +150,23 @@ def _named(rule: DestinationRuleSpec) -> bool:
 def _reached(service: Service, port: Port) -> bool:
     """Whether anything tells, of what is sent to a Service's port, where it is to go."""
     return service.resolution != "DYNAMIC_DNS" or port.http or port.protocol in ("AUTO", "TLS")
+
+
+def _told(service: Service, subset: str, *, legacy: bool) -> Json:
+    """What telemetry and istioctl are told of a cluster for a Service."""
+    found: Json = {
+        # Envoy's format strings reach no element of a list, and our telemetry is written with them.
+        "service": service.host,
+        "service_name": service.name,
+        "service_namespace": service.namespace if service.kubernetes or not legacy else "unknown",
+    }
+    if not legacy:
+        found["services"] = [_summary(service)]
+    return found | ({"subset": subset} if subset else {})
+
+
+def _summary(service: Service) -> Json:
+    return {"host": service.host, "name": service.name, "namespace": service.namespace}
 
 
 def _outbound(
@@ -144,24 +185,13 @@ def _outbound(
     by_request = transport.names_by_request(service, policy) if not legacy and not is_raw(port.protocol) else {}
     fields = policies.cluster_fields(policy, port, snapshot.mesh, legacy=legacy, names=by_request)
     wanted = subset.get("labels") or {}
-    endpoints = [e for e in _resolved(snapshot, service, port) if selects(wanted, e.labels)]
+    endpoints = [e for e in resolved(snapshot, service, port) if selects(wanted, e.labels)]
     cluster: Json = typed(
         _CLUSTER,
         name=name,
         # Envoy's tag rules end a cluster's name at the semicolon, dots and bars inside it notwithstanding.
         alt_stat_name=f"{name};",
-        metadata={
-            "filter_metadata": {
-                "istio": {
-                    "service": service.host,
-                    "service_name": service.name,
-                    "service_namespace": service.namespace if service.kubernetes or not legacy else "unknown",
-                    "protocol": "grpc" if port.protocol.startswith("GRPC") else "http",
-                    "default_original_port": port.number,
-                    "subset": subset_name,
-                }
-            }
-        },
+        metadata={"filter_metadata": {"istio": _told(service, subset_name, legacy=legacy)}},
         **fields,
         **_transport(snapshot, service, port, subset_name, policy, credentials=credentials),
     )
@@ -188,9 +218,13 @@ def _outbound(
     raw = is_raw(port.protocol)
     cluster["load_assignment"] = {
         "cluster_name": name,
-        "endpoints": [_locality_endpoints(snapshot, group, raw=raw) for group in groups],
+        "endpoints": [locality_endpoints(snapshot, group, raw=raw) for group in groups],
     }
-    if cluster["type"] in ("STRICT_DNS", "LOGICAL_DNS"):
+    if cluster["type"] == "EDS":
+        cluster["eds_cluster_config"] = {"eds_config": _TOLD, "service_name": name}
+        # What is new of an endpoint (its weight, whether it speaks mTLS) holds at once, and not up to a second later.
+        cluster["common_lb_config"] = {**cluster.get("common_lb_config", {}), "update_merge_window": "0s"}
+    else:
         cluster |= {"dns_lookup_family": "V4_ONLY", "dns_refresh_rate": "60s", "respect_dns_ttl": True}
     return cluster
 
@@ -199,7 +233,10 @@ def _transport(
     snapshot: Snapshot, service: Service, port: Port, subset: str, policy: TrafficPolicy, *, credentials: bool
 ) -> Json:
     legacy = snapshot.legacy
-    fields = transport.upstream(service, port, subset, policy, snapshot.mesh, legacy=legacy, credentials=credentials)
+    accounts = snapshot.accounts.get((service.namespace, service.host), ())
+    fields = transport.upstream(
+        service, port, subset, policy, snapshot.mesh, legacy=legacy, credentials=credentials, accounts=accounts
+    )
     if is_raw(port.protocol):
         fields = transport.introduced(fields)
     header = policy.get("proxyProtocol")
@@ -208,7 +245,7 @@ def _transport(
 
 def _discovery(service: Service, endpoints: list[Endpoint]) -> str:
     if all(is_ip(e.address) or e.address.startswith(UNIX) for e in endpoints):
-        return "STATIC"
+        return "EDS"
     # A connection to any one address of a name, as of old; it is for one name only.
     return "LOGICAL_DNS" if service.resolution == "DNS_ROUND_ROBIN" and len(endpoints) == 1 else "STRICT_DNS"
 
@@ -216,75 +253,6 @@ def _discovery(service: Service, endpoints: list[Endpoint]) -> str:
 def by_name(host: str) -> Json:
     """The DNS cache of a wildcard host, whose requests go wherever their own host is."""
     return {"name": f"{host}_dfp_dns_cache", "dns_lookup_family": "V4_ONLY"}
-
-
-def _resolved(snapshot: Snapshot, service: Service, port: Port) -> Iterable[Endpoint]:
-    """The endpoints of a port; a DNS name that is a Service of this cluster is answered by its endpoints.
-
-    The machine's resolver, which Envoy asks, does not know the cluster's names.
-    """
-    for endpoint in service.endpoints.get(port.number, ()):
-        inside = None if is_ip(endpoint.address) else snapshot.by_host.get(endpoint.address.rstrip("."))
-        # A ServiceEntry may have a Service's own name, where that one is not told of.
-        if inside is None or not inside.kubernetes or (inside.host == service.host and service.kubernetes):
-            yield endpoint
-        elif service.kubernetes:
-            yield from inside.endpoints.get(endpoint.port, ())
-        else:
-            # Of what a name leads to a proxy knows the address, and nothing else.
-            yield from (Endpoint(one.address, one.port) for one in inside.endpoints.get(endpoint.port, ()))
-
-
-def _locality_endpoints(snapshot: Snapshot, group: Group, *, raw: bool) -> Json:
-    found: Json = {"lb_endpoints": [_lb_endpoint(snapshot, endpoint, raw=raw) for endpoint in group.endpoints]}
-    if where := envoy_locality(group.locality):
-        found["locality"] = where
-    if group.priority:
-        found["priority"] = group.priority
-    if group.weight:
-        found["load_balancing_weight"] = group.weight
-    return found
-
-
-def _lb_endpoint(snapshot: Snapshot, endpoint: Endpoint, *, raw: bool = False) -> Json:
-    workload = endpoint.workload
-    metadata: Json = {}
-    if workload is not None:
-        metadata["istio"] = peer_metadata(workload)
-        if workload.proxy == "sidecar":
-            match = {"tlsMode": "istio"} if mtls_mode(snapshot, workload, endpoint.port) != "DISABLE" else {}
-            if raw:
-                match["proxy"] = "sidecar"
-            if match:
-                metadata["envoy.transport_socket_match"] = match
-    if endpoint.hostname:
-        metadata["envoy.lb"] = {"hostname": endpoint.hostname}
-    return {
-        "endpoint": {"address": _where(snapshot, endpoint)},
-        "load_balancing_weight": max(endpoint.weight, 1),
-        **({"metadata": {"filter_metadata": metadata}} if metadata else {}),
-    }
-
-
-def _where(snapshot: Snapshot, endpoint: Endpoint) -> Json:
-    if endpoint.address.startswith(UNIX):
-        return {"pipe": {"path": endpoint.address.removeprefix(UNIX)}}
-    own = endpoint.workload is not None or snapshot.plan.of_pods(endpoint.address)
-    return address(endpoint.address, snapshot.plan.port(endpoint.port) if own else endpoint.port)
-
-
-def peer_metadata(workload: Workload) -> Mapping[str, str]:
-    """What telemetry says of a workload, as metadata of its endpoints."""
-    return {
-        "workload": workload.name,
-        "namespace": workload.namespace,
-        "canonical_service": workload.canonical_service,
-        "canonical_revision": workload.canonical_revision,
-        "app": workload.app,
-        "version": workload.version,
-        "cluster": "Kubernetes",
-        "principal": workload.principal,
-    }
 
 
 def standing(snapshot: Snapshot, scope: Scope) -> dict[str, Json]:
@@ -315,8 +283,16 @@ def _outside(name: str, *, legacy: bool) -> Json:
     return {} if legacy else {"metadata": {"filter_metadata": {"istio": {"service_name": name}}}}
 
 
-def inbound_cluster(name: str, local: str, port: int, protocol: str) -> Json:
-    """The cluster for the application's own port on its localhost, where `protocol` is spoken."""
+def inbound_cluster(name: str, local: str, port: int, protocol: str, service: Service | None = None) -> Json:
+    """The cluster for the application's own port on its localhost, where `protocol` is spoken.
+
+    Args:
+        name: The cluster's.
+        local: The application's address.
+        port: The application's port.
+        protocol: What is spoken there.
+        service: Whose port it is, where that is told.
+    """
     cluster: Json = typed(
         _CLUSTER,
         name=name,
@@ -337,6 +313,8 @@ def inbound_cluster(name: str, local: str, port: int, protocol: str) -> Json:
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(local, port)}}]}],
         },
     )
+    if service is not None:
+        cluster["metadata"] = {"filter_metadata": {"istio": {"services": [_summary(service)]}}}
     if protocol in ("HTTP2", "GRPC", "GRPC-WEB"):
         options: Json = {"explicit_http_config": {"http2_protocol_options": {}}}
     elif protocol == "AUTO":
@@ -348,8 +326,20 @@ def inbound_cluster(name: str, local: str, port: int, protocol: str) -> Json:
     return cluster
 
 
-def collector(snapshot: Snapshot, taker: Collector) -> Json:
-    """The cluster that spans go to: the Service that `taker` names, empty while there is none."""
+def collector(snapshot: Snapshot, scope: Scope, client: Workload, taker: Collector) -> Outbound:
+    """The cluster that spans go to, by name: one of the mesh's own, with the rules for it, though the proxy is told of
+    no others of that Service.
+    """
+    if not taker.cluster:
+        return Outbound({taker.form: encode(_starting(snapshot, taker))}, {})
+    service = snapshot.by_host[taker.cluster.rpartition("|")[2]]
+    found = Outbound({}, {})
+    found.take(taker.cluster, _of_service(snapshot, scope, service, snapshot.place(client), client.proxy))
+    return found
+
+
+def _starting(snapshot: Snapshot, taker: Collector) -> Json:
+    """The cluster that a proxy starts with: the Service of that address, empty while there is none."""
     host, _, port = taker.where.partition(":")
     # "zipkin.istio-system", or any longer form of a Service's name.
     name, _, rest = host.partition(".")
@@ -359,10 +349,5 @@ def collector(snapshot: Snapshot, taker: Collector) -> Json:
         if service.name == name and service.namespace == namespace:
             endpoints = service.endpoints.get(whole(port or "9411") or 0, ())
             if endpoints:
-                assignment["endpoints"] = [{"lb_endpoints": [_lb_endpoint(snapshot, e) for e in endpoints]}]
-    found = typed(_CLUSTER, name=taker.form, type="STATIC", connect_timeout="1s", load_assignment=assignment)
-    if taker.form == OPENTELEMETRY and not taker.path:
-        kind = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-        options: Json = {"explicit_http_config": {"http2_protocol_options": {}}}
-        found["typed_extension_protocol_options"] = {kind: typed(kind, **options)}
-    return found
+                assignment["endpoints"] = [{"lb_endpoints": [lb_endpoint(snapshot, e) for e in endpoints]}]
+    return typed(_CLUSTER, name=taker.form, type="STATIC", connect_timeout="1s", load_assignment=assignment)

@@ -21,6 +21,7 @@ __all__ = [
     "cidr",
     "encode",
     "extension",
+    "made_by",
     "string_match",
     "typed",
     "xds_source",
@@ -48,6 +49,19 @@ def extension(name: str, type_name: str, **fields: Any) -> Json:
     return {"name": name, "typed_config": typed(type_name, **fields)}
 
 
+def made_by(kind: str, namespace: str, name: str, *, legacy: bool) -> str:
+    """Which object something is made by, as Istio writes it in `metadata`, where istioctl and Kiali look for it.
+
+    Args:
+        kind: "virtual-service" or "destination-rule".
+        namespace: The object's.
+        name: The object's.
+        legacy: Whether Istio 1.2's rules apply: its API has another version.
+    """
+    version = "v1alpha3" if legacy else "v1"
+    return f"/apis/networking.istio.io/{version}/namespaces/{namespace}/{kind}/{name}"
+
+
 def encode(resource: Mapping[str, Any]) -> bytes:
     """A resource as it goes over the wire."""
     return msgspec.json.encode(resource)
@@ -70,7 +84,7 @@ def xds_source(timeout: str = "0s") -> Json:
             "transport_api_version": "V3",
             "cluster_names": [XDS_CLUSTER],
             "refresh_delay": "0.01s",
-            "request_timeout": "30s",
+            "request_timeout": "90s",
         },
     }
 

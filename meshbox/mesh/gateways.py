@@ -142,8 +142,9 @@ def _virtual_hosts(proxy: Proxy, scope: Scope, servers: list[Served]) -> list[Js
                 entry = hosts.setdefault(host, _virtual_host(proxy, host, server.number))
                 entry["require_tls"] = "ALL"
     if not hosts:
-        missing: Json = {"match": {"prefix": "/"}, "direct_response": {"status": 404}}
-        return [{"name": f"blackhole:{servers[0].number}", "domains": ["*"], "routes": [missing]}]
+        # In 2019 this was an answer of the route's; today there is no route, so that Envoy logs NR.
+        missing: list[Json] = [{"match": {"prefix": "/"}, "direct_response": {"status": 404}}] if proxy.legacy else []
+        return [{"name": f"blackhole:{servers[0].number}", "domains": ["*"], "routes": missing}]
     return unique_domains(hosts.values())
 
 

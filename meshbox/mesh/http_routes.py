@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from labkit.ground.routing import MESH, VirtualService, applies, shares
 from meshbox.mesh import policies
 from meshbox.mesh.clusters import outbound_name
-from meshbox.mesh.envoy import Json, string_match, typed
+from meshbox.mesh.envoy import Json, made_by, string_match, typed
 from meshbox.mesh.field_values import duration, fractional_percent, percentage
 from meshbox.mesh.headers import headers_fields, set_authority
 from meshbox.mesh.matches import catches_all, route_match
@@ -107,12 +107,9 @@ def _route(site: Site, virtual_service: VirtualService, rule: api.HTTPRoute, mat
     if filters:
         route["typed_per_filter_config"] = filters
     route["decorator"] = {"operation": _operation(route, virtual_service.name, site.port)}
-    route["metadata"] = {"filter_metadata": {"istio": {"config": _origin(virtual_service)}}}
+    origin = made_by("virtual-service", virtual_service.namespace, virtual_service.name, legacy=site.legacy)
+    route["metadata"] = {"filter_metadata": {"istio": {"config": origin}}}
     return route
-
-
-def _origin(one: VirtualService) -> str:
-    return f"/apis/networking.istio.io/v1alpha3/namespaces/{one.namespace}/virtual-service/{one.name}"
 
 
 def _operation(route: Json, name: str, port: int) -> str:

@@ -7,6 +7,7 @@ What asks for no certificate takes connections of this user's processes only.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from meshbox.mesh.authorization import network_filters
 from meshbox.mesh.envoy import Json, encode
 from meshbox.mesh.listeners import HTTP_INSPECTOR, TLS_INSPECTOR, listener
 from meshbox.mesh.managers import Proxy, bytes_proxy, http_manager, inbound_rules, tcp_proxy
+from meshbox.mesh.memo import Identity
 from meshbox.mesh.model import Port, Service
 from meshbox.mesh.peers import Inbound, peer_reader
 from meshbox.mesh.scope import Scope
@@ -26,7 +28,7 @@ from meshbox.port_protocols import is_raw
 if TYPE_CHECKING:
     from labkit.ground.typed.destination_rules import ConnectionPool
 
-__all__ = ["Entry", "entries", "inbound"]
+__all__ = ["Entry", "entries", "inbound", "made_of"]
 
 _RESERVED = frozenset({15000, 15001, 15006, 15008, 15020, 15021, 15053, 15090})
 """The proxy's own ports, which no application may have."""
@@ -105,6 +107,18 @@ def _raw_ports(proxy: Proxy) -> set[int]:
     return found | proxy.snapshot.raw_entries.get(key, set())
 
 
+def made_of(proxy: Proxy, scope: Scope) -> Hashable:
+    """All that the listeners, clusters and tables of what calls an application are made of, but for Istio 1.2, where
+    policies are for Services' endpoints.
+    """
+    snapshot, key = proxy.snapshot, (proxy.workload.namespace, proxy.workload.pod)
+    services = snapshot.services_of.get(key, ())
+    behind = tuple(tuple(snapshot.target_ports(service, port, key)) for service in services for port in service.ports)
+    sidecar = Identity((scope.sidecar,)) if scope.sidecar is not None else None
+    raw = frozenset(snapshot.raw_entries.get(key, ()))
+    return proxy.same, Identity((snapshot.pods[key],)), snapshot.judging, Identity(services), behind, sidecar, raw
+
+
 def inbound(proxy: Proxy, scope: Scope) -> tuple[dict[str, bytes], dict[str, bytes]]:
     """The listeners for what calls the application, and the clusters behind them, by name."""
     listeners: dict[str, bytes] = {}
@@ -134,7 +148,8 @@ def _name(proxy: Proxy, port: int) -> str:
 
 def _cluster(proxy: Proxy, entry: Entry) -> Json:
     behind = proxy.snapshot.plan.port(entry.behind)
-    made = clusters.inbound_cluster(entry.cluster, proxy.local, behind, entry.protocol)
+    service = entry.owner[0] if entry.owner and not proxy.legacy else None
+    made = clusters.inbound_cluster(entry.cluster, proxy.local, behind, entry.protocol, service)
     if entry.pool is None:
         return made
     port = Port(entry.port, "", entry.protocol)

@@ -16,7 +16,6 @@ from meshbox.reconcile import Key, Reconciler, object_key
 
 if TYPE_CHECKING:
     from meshbox.typed.pods import Pod
-    from meshbox.typed.services import ConfigMap
 
 __all__ = ["IngressWriter", "ignored"]
 
@@ -62,7 +61,7 @@ class IngressWriter:
         if ingress is None:
             self._told.pop(key, None)
             return
-        mesh = _settings(self._objects, legacy=self._legacy)
+        mesh = MeshConfig.now(self._objects, legacy=self._legacy)
         if not self._ready() or not _ours(self._objects, ingress, mesh, legacy=self._legacy):
             return
         self._tell(key, ingress)
@@ -90,11 +89,6 @@ class IngressWriter:
         return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
-def _settings(objects: Objects, *, legacy: bool) -> MeshConfig:
-    config_maps = cast("list[ConfigMap]", objects.view(CONFIG_MAPS, NAMESPACE, fields="metadata.name=istio"))
-    return MeshConfig.of(config_maps, (), legacy=legacy)
-
-
 def _ours(objects: Objects, ingress: View, mesh: MeshConfig, *, legacy: bool) -> bool:
     classes = {one["metadata"]["name"]: one for one in objects.view(INGRESS_CLASSES)}
     return chosen(ingress, classes, mesh, legacy=legacy)
@@ -108,7 +102,7 @@ def ignored(objects: Objects, ingress: View, *, legacy: bool) -> list[str]:
         ingress: The Ingress.
         legacy: Whether Istio 1.2 is played.
     """
-    mesh = _settings(objects, legacy=legacy)
+    mesh = MeshConfig.now(objects, legacy=legacy)
     if not _ours(objects, ingress, mesh, legacy=legacy):
         annotated = f"annotation kubernetes.io/ingress.class: {mesh.ingress_class}"
         classed = "" if legacy else f" or the name of an IngressClass whose controller is {CONTROLLER}"

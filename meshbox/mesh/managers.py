@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -13,11 +14,12 @@ from meshbox.mesh import telemetry
 from meshbox.mesh.authorization import asking_filters, judging_filters, network_filters
 from meshbox.mesh.envoy import Json, extension, typed, xds_source
 from meshbox.mesh.jwt import ORIGIN_REFUSED, jwt_filters
+from meshbox.mesh.memo import Known
 from meshbox.mesh.model import Port, Service, Workload, annotations_of
 from meshbox.mesh.peers import Inbound, peer_filters, peer_headers, peer_tlvs
+from meshbox.mesh.reporting import Reports
 from meshbox.mesh.settings import number
 from meshbox.mesh.snapshot import Snapshot
-from meshbox.mesh.telemetry import Reporting
 from meshbox.mesh.tracing import tracing
 
 __all__ = ["Proxy", "bytes_proxy", "http_manager", "inbound_rules", "tcp_proxy"]
@@ -66,23 +68,25 @@ class Proxy:
     Args:
         snapshot: All objects.
         workload: The pod it serves.
-        reporting: What it reports.
+        reports: What it reports.
     """
 
     snapshot: Snapshot
     workload: Workload
-    reporting: Reporting
+    reports: Reports
 
     @property
     def legacy(self) -> bool:
         """Whether Istio 1.2's rules apply."""
         return self.snapshot.legacy
 
-    @property
+    @functools.cached_property
     def same(self) -> Hashable:
         """What all of its listeners are made of: a part of the key of each that is kept."""
         mesh = self.snapshot.mesh
-        return self.workload, self.reporting, self.legacy, mesh.normalization, mesh.http10
+        return self.snapshot.memo.same(
+            Known((self.workload, self.reports, self.legacy, mesh.normalization, mesh.http10))
+        )
 
     @property
     def local(self) -> str:
@@ -91,9 +95,10 @@ class Proxy:
 
 
 def _logs(proxy: Proxy, inbound: Inbound | None) -> list[Json]:
-    logs = telemetry.access_logs(proxy.reporting, legacy=proxy.legacy)
-    if proxy.reporting.metrics:
-        logs.append(telemetry.http_stats(proxy.workload, inbound, legacy=proxy.legacy))
+    told = proxy.reports.server if inbound else proxy.reports.client
+    logs = telemetry.access_logs(told, legacy=proxy.legacy)
+    if told.metrics:
+        logs.append(telemetry.http_stats(proxy.workload, inbound, told, legacy=proxy.legacy))
     return logs
 
 
@@ -178,8 +183,8 @@ def http_manager(
         fields["set_current_client_cert_details"] = {"subject": True, "cert": True, "dns": True, "uri": True}
     if proxy.legacy and tokens:
         fields["local_reply_config"] = _REFUSED_ORIGIN
-    told = proxy.reporting
-    spans = tracing(told.collector, told.sampling, dict(told.tags), proxy.workload)
+    told = proxy.reports.server if inbound else proxy.reports.client
+    spans = tracing(told.collector, told.sampling, told.tags, proxy.workload)
     if spans is not None:
         fields["tracing"] = spans
     return {"name": _HCM, "typed_config": typed(_HCM_TYPE, **fields)}
@@ -219,13 +224,17 @@ def tcp_proxy(
         fields["cluster"] = clusters[0][0]
     else:
         fields["weighted_clusters"] = {"clusters": [{"name": name, "weight": weight} for name, weight in clusters]}
-    logs = telemetry.access_logs(proxy.reporting, legacy=proxy.legacy)
-    if proxy.reporting.metrics:
-        logs += telemetry.tcp_stats(proxy.workload, inbound, legacy=proxy.legacy)
+    told = proxy.reports.server if inbound else proxy.reports.client
+    logs = telemetry.access_logs(told, legacy=proxy.legacy)
+    if told.metrics:
+        logs += telemetry.tcp_stats(proxy.workload, inbound, told, legacy=proxy.legacy)
         fields["access_log_options"] = {"flush_access_log_on_connected": True}
     for log in logs:
         # A line a connection, written at its end, as Istio writes it.
-        log.setdefault("filter", {"log_type_filter": {"types": ["TcpConnectionEnd"]}})
+        ended: Json = {"log_type_filter": {"types": ["TcpConnectionEnd"]}}
+        asked = log.setdefault("filter", ended)
+        if "log_type_filter" not in asked:
+            log["filter"] = {"and_filter": {"filters": [ended, asked]}}
     if logs:
         fields["access_log"] = logs
     return {"name": _TCP, "typed_config": typed(_TCP_TYPE, **fields)}

@@ -6,14 +6,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 from functools import partial
 
 from meshbox import failures
 from meshbox.contracts import AdmissionPlugin, Objects
 from meshbox.mesh.admission import MeshAdmission
+from meshbox.mesh.ads import EndpointServer
 from meshbox.mesh.allocation import Allocator
 from meshbox.mesh.cache import ObjectCache
 from meshbox.mesh.certificates import LEGACY_LIFETIME, LIFETIME, Authority
+from meshbox.mesh.control_plane import ControlPlane
 from meshbox.mesh.envoy_filters import EnvoyFilters
 from meshbox.mesh.galley import Galley
 from meshbox.mesh.gateway_api.controller import GatewayApi
@@ -22,8 +25,9 @@ from meshbox.mesh.identities import IdentityWriter
 from meshbox.mesh.ingress_status import IngressWriter
 from meshbox.mesh.istio_validation.verdicts import Verdicts
 from meshbox.mesh.jwks import KeyFetcher
-from meshbox.mesh.kinds import REQUEST_AUTHENTICATIONS
+from meshbox.mesh.kinds import CONFIG_MAPS, REQUEST_AUTHENTICATIONS, SECRETS
 from meshbox.mesh.memo import Memo
+from meshbox.mesh.mesh_config import MeshConfig
 from meshbox.mesh.metrics_pages import page
 from meshbox.mesh.model import labels
 from meshbox.mesh.open_ports import OpenPorts
@@ -32,9 +36,11 @@ from meshbox.mesh.refusals import ingredients, named
 from meshbox.mesh.secrets import SecretSource
 from meshbox.mesh.security_notices import denying
 from meshbox.mesh.snapshot import Snapshot
+from meshbox.mesh.telemetry_notices import unheard_telemetries
 from meshbox.mesh.translate import Config, translate
+from meshbox.mesh.webhook_trust import WebhookTrust
 from meshbox.mesh.xds import ProxyState, XdsServer
-from meshbox.settings import XDS_PORT, SandboxSettings
+from meshbox.settings import ADS_PORT, XDS_PORT, SandboxSettings
 
 __all__ = ["Mesh"]
 
@@ -48,6 +54,9 @@ s: it spares thousands of proxies, while a learner waits for a dozen.
 
 AGAIN, LONGEST_PAUSE = 2.0, 60.0
 """Seconds until what could not be translated, or told to a proxy, is tried again; doubled each time."""
+
+BESIDE = frozenset({str(SECRETS), str(CONFIG_MAPS)})
+"""Resources of which most objects are no part of what proxies are configured with."""
 
 ROTATION = 600.0
 """Seconds between looks at identities that are to be renewed."""
@@ -85,6 +94,9 @@ class Mesh:
         self._pause = AGAIN
         self._filters = EnvoyFilters(objects, self._component, self._once_tried, self._not_computed)
         self._dirty_since = self._dirty_moment = 0.0
+        # Which resources changed since the objects were last taken, and whether these could all be translated.
+        self._moved: set[str] = set()
+        self._whole = False
         self._pressed = False
         self._authority = Authority(settings.home / "mesh", LEGACY_LIFETIME if settings.legacy else LIFETIME)
         self._secrets = SecretSource(self._authority, lambda: self._snapshot)
@@ -97,18 +109,29 @@ class Mesh:
             self._secrets.get,
             monitor=self._monitor,
             page=self._page,
+            others=ControlPlane(
+                objects, settings, lambda: self._snapshot, lambda: self._proxies, self._authority
+            ).answer,
+        )
+        tell_of_ads = partial(
+            failures.report_here, objects, what="endpoints do not reach a proxy", component=self._component
+        )
+        self._streams = EndpointServer(
+            settings.plan.node, ADS_PORT, settings.xds_token, lambda key: self._state(key).endpoints, tell_of_ads
         )
         self._identities = IdentityWriter(objects, self._authority, legacy=settings.legacy)
         # What each release does besides telling proxies.
         self._chore = Galley(objects) if settings.legacy else Allocator(objects, self._pilot_ready)
         self._ingresses = IngressWriter(objects, legacy=settings.legacy)
         self._gateway_api = None if settings.legacy else GatewayApi(objects, settings.release)
+        self._trust = None if settings.legacy else WebhookTrust(objects, self._authority)
         self.admission: AdmissionPlugin = MeshAdmission(objects, settings, self._monitor, verdicts)
 
     async def start(self) -> None:
         """Serve proxies and follow the objects."""
         self._authority.load()
         await self._server.start()
+        await self._streams.start()
         self._cache.start()
         self._open_ports.start()
         self._identities.start()
@@ -116,6 +139,8 @@ class Mesh:
         self._ingresses.start()
         if self._gateway_api is not None:
             self._gateway_api.start()
+        if self._trust is not None:
+            self._trust.start()
         self._rotation = asyncio.get_running_loop().create_task(self._rotate())
 
     async def stop(self) -> None:
@@ -131,6 +156,8 @@ class Mesh:
             await asyncio.gather(self._rotation, return_exceptions=True)
         if self._gateway_api is not None:
             await self._gateway_api.stop()
+        if self._trust is not None:
+            await self._trust.stop()
         await asyncio.gather(
             self._chore.stop(),
             self._cache.stop(),
@@ -139,7 +166,18 @@ class Mesh:
             self._ingresses.stop(),
             self._keys.stop(),
         )
+        await self._streams.stop()
         await self._server.stop()
+
+    @property
+    def proxies(self) -> Mapping[_Name, ProxyState]:
+        """The proxies that are told something, by namespace and name of their pods."""
+        return self._proxies
+
+    async def settled(self) -> None:
+        """Wait until all changes that were noticed are acted on, and every proxy is told."""
+        while self._timer is not None or any(state.rolling for state in self._proxies.values()):
+            await asyncio.sleep(QUIET / 10)
 
     def _take(self) -> Snapshot:
         return Snapshot(
@@ -163,6 +201,7 @@ class Mesh:
         loop = asyncio.get_running_loop()
         now = loop.time()
         self._monitor.changed(resource, again=self._timer is not None)
+        self._moved.add(resource)
         if self._timer is None:
             self._dirty_since = now
             self._dirty_moment = time.monotonic()
@@ -174,8 +213,26 @@ class Mesh:
 
     def _recompute(self) -> None:
         self._timer = None
+        moved, self._moved = self._moved, set()
         with failures.spared(self._not_computed):
-            self._compute()
+            if not self._credentials_only(moved):
+                self._compute()
+
+    def _credentials_only(self, moved: set[str]) -> bool:
+        """Whether nothing is another but Secrets and ConfigMaps that only those proxies see which ask for them: then
+        these are told, and nothing is translated.
+        """
+        if not moved or not moved <= BESIDE or not self._whole:
+            return False
+        snapshot = self._snapshot.beside(self._cache.current())
+        if snapshot is None:
+            return False
+        self._monitor.gathered(longest=self._pressed)
+        self._snapshot = snapshot
+        if self._pilot_ready():
+            self._refresh_secrets()
+            self._gateways.tell(snapshot)
+        return True
 
     def _once_tried(self) -> None:
         """Envoy has said what it takes: who waited for that is told."""
@@ -190,7 +247,9 @@ class Mesh:
     def _compute(self) -> None:
         self._monitor.gathered(longest=self._pressed)
         began, since = time.monotonic(), self._dirty_moment
+        self._whole = False
         configs = self._translated()
+        self._whole = configs is not None
         for key in [key for key in self._proxies if key not in self._snapshot.pods]:
             self._proxies.pop(key).stop()
         if self._gateway_api is not None:
@@ -206,16 +265,17 @@ class Mesh:
         self._filters.finish(self._snapshot)
         self._refresh_secrets()
         self._keys.follow()
-        self._say_what_denies()
+        self._say_what_is_not_so()
         self._gateways.tell(self._snapshot)
         log.debug("%d proxies computed in %.1f ms", len(configs), (time.monotonic() - began) * 1000)
 
     def _keys_changed(self) -> None:
         self._changed(REQUEST_AUTHENTICATIONS)
 
-    def _say_what_denies(self) -> None:
-        """Tell of each policy that denies all, once for each reason."""
-        found = {obj["metadata"]["uid"]: (obj, problem) for obj, problem in denying(self._snapshot)}
+    def _say_what_is_not_so(self) -> None:
+        """Tell of each policy that denies all, and of each Telemetry of which nothing comes, once for each reason."""
+        speaking = (*denying(self._snapshot), *unheard_telemetries(self._snapshot))
+        found = {obj["metadata"]["uid"]: (obj, problem) for obj, problem in speaking}
         for uid, (obj, problem) in found.items():
             if self._told.get(uid) != problem:
                 self._objects.event(obj, "Warning", "ConfigRejected", problem, self._component)
@@ -280,9 +340,9 @@ class Mesh:
             self._pause = AGAIN
 
     def _pilot_ready(self) -> bool:
-        root = self._snapshot.mesh.root_namespace
+        # Pilot stays where it was installed, wherever the mesh's settings look for what holds everywhere.
         for pod in self._snapshot.pods.values():
-            if labels(pod).get("istio") == "pilot" and pod["metadata"]["namespace"] == root:
+            if labels(pod).get("istio") == "pilot" and pod["metadata"]["namespace"] == MeshConfig.root_namespace:
                 conditions = pod.get("status", {}).get("conditions") or []
                 if any(c["type"] == "Ready" and c["status"] == "True" for c in conditions):
                     return True

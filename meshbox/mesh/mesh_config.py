@@ -5,18 +5,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from meshbox.mesh.kinds import CONFIG_MAPS
 from meshbox.mesh.model import TRUST_DOMAIN
 from meshbox.mesh.settings import mesh_settings, number
 
 if TYPE_CHECKING:
     from labkit.ground.typed.destination_rules import LocalityLoadBalancerSetting, TcpKeepalive
     from labkit.ground.typed.virtual_services import HTTPRetry
+    from meshbox.contracts import Objects
     from meshbox.typed.pods import Pod
     from meshbox.typed.services import ConfigMap
 
-__all__ = ["MeshConfig"]
+__all__ = ["MeshConfig", "is_mesh"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class MeshConfig:
         zipkin: Where spans go, "host:port".
         sampling: Percentage of requests traced unless a Telemetry object says otherwise.
         providers: Extension providers by name.
+        default_providers: Which of them are meant where a Telemetry object names none, by its section.
         connect_timeout: How long to wait for a TCP connection: seconds, or a duration.
         retries: When requests are sent again where a route says nothing; None: as the release does it.
         service_export: Who sees Services and ServiceEntries that do not say it; empty: all.
@@ -64,6 +67,7 @@ class MeshConfig:
     zipkin: str = ""
     sampling: float = 1.0
     providers: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    default_providers: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     connect_timeout: float | str = 10.0
     retries: HTTPRetry | None = field(default=None, hash=False)
     service_export: tuple[str, ...] = ()
@@ -82,12 +86,17 @@ class MeshConfig:
     ingress_selector: str = "ingressgateway"
 
     @classmethod
+    def now(cls, objects: Objects, *, legacy: bool) -> MeshConfig:
+        """What the mesh's ConfigMap says at this moment, whether or not pilot has taken it."""
+        config_maps = objects.view(CONFIG_MAPS, cls.root_namespace, fields="metadata.name=istio")
+        return cls.of(cast("list[ConfigMap]", config_maps), (), legacy=legacy)
+
+    @classmethod
     def of(cls, config_maps: Iterable[ConfigMap], pilots: Iterable[Pod], *, legacy: bool) -> MeshConfig:
         """Read ConfigMap `istio` in `istio-system`, and what pilot's own pods are told by variables."""
         text = ""
-        for config_map in config_maps:
-            if config_map["metadata"]["name"] == "istio" and config_map["metadata"]["namespace"] == cls.root_namespace:
-                text = (config_map.get("data") or {}).get("mesh", "")
+        for config_map in filter(is_mesh, config_maps):
+            text = (config_map.get("data") or {}).get("mesh", "")
         mesh = mesh_settings(text)
         # What Istio 1.2 did not have.
         today = {} if legacy else mesh
@@ -113,6 +122,11 @@ class MeshConfig:
             zipkin=zipkin,
             sampling=number(tracing.get("sampling"), sampling),
             providers={str(p["name"]): p for p in mesh.get("extensionProviders") or [] if "name" in p},
+            default_providers={
+                section: tuple(map(str, names))
+                for section, names in (today.get("defaultProviders") or {}).items()
+                if isinstance(names, list)
+            },
             connect_timeout=mesh.get("connectTimeout") or cls.connect_timeout,
             retries=today.get("defaultHttpRetryPolicy"),
             service_export=tuple(today.get("defaultServiceExportTo") or ()),
@@ -134,3 +148,9 @@ class MeshConfig:
             ingress_service=mesh.get("ingressService") or cls.ingress_service,
             ingress_selector=mesh.get("ingressSelector") or cls.ingress_selector,
         )
+
+
+def is_mesh(config_map: ConfigMap) -> bool:
+    """Whether a ConfigMap holds the mesh's settings."""
+    meta = config_map["metadata"]
+    return meta["name"] == "istio" and meta["namespace"] == MeshConfig.root_namespace

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from meshbox.contracts import View
 from meshbox.mesh import security_notices
 from meshbox.mesh.envoy_filters import patches
-from meshbox.mesh.kinds import ENVOY_FILTERS
+from meshbox.mesh.kinds import ENVOY_FILTERS, GATEWAYS
 
 __all__ = ["notices"]
 
@@ -22,6 +22,14 @@ def notices(resource: str, obj: View, *, legacy: bool) -> Iterator[str]:
         legacy: Whether Istio 1.2's rules apply.
     """
     yield from security_notices.unplayed(resource, obj)
+    if legacy and resource == GATEWAYS:
+        for index, server in enumerate((obj.get("spec") or {}).get("servers") or []):
+            if ((server or {}).get("tls") or {}).get("credentialName"):
+                # The demo profile's gateways have none; a learner takes what works here to a cluster where it does not.
+                yield (
+                    f"servers[{index}].tls.credentialName is served here; Istio 1.2's own gateways serve it only with "
+                    "gateways.istio-ingressgateway.sds.enabled=true"
+                )
     if resource == ENVOY_FILTERS:
         for words in patches.unplayed(obj.get("spec"), legacy=legacy):
             yield f"{words} in the sandbox"

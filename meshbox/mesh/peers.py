@@ -49,7 +49,7 @@ def peer_keys(*, legacy: bool) -> dict[str, str]:
     return keys
 
 
-def _values(workload: Workload) -> dict[str, str]:
+def said_of(workload: Workload) -> dict[str, str]:
     """What a proxy says of the workload it speaks for."""
     return {
         "workload": workload.name,
@@ -66,7 +66,7 @@ def peer_tlvs(workload: Workload) -> list[Json]:
     """The same for connections that carry no HTTP: additions to the PROXY header that goes before their bytes."""
     return [
         {"type": kind, "value": base64.b64encode(value.encode()).decode()}
-        for kind, value in zip(_TLV_TYPES, _values(workload).values(), strict=True)
+        for kind, value in zip(_TLV_TYPES, said_of(workload).values(), strict=True)
         if value
     ]
 
@@ -88,7 +88,7 @@ def peer_reader() -> Json:
 
 def peer_headers(workload: Workload, *, legacy: bool) -> Json:
     """The filter by which a proxy tells the next one whom it speaks for; what came from elsewhere is overwritten."""
-    values = _values(workload)
+    values = said_of(workload)
     mutations: list[Json] = [
         {
             "append": {

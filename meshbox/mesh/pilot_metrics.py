@@ -15,7 +15,7 @@ from meshbox.mesh.kinds import NAMESPACES
 
 __all__ = ["MeshMonitor"]
 
-_TYPES = {"clusters": "cds", "listeners": "lds", "routes": "rds"}
+_TYPES = {"clusters": "cds", "listeners": "lds", "routes": "rds", "endpoints": "eds"}
 _REGISTRY = {
     "services": "Services",
     "endpoints": "Endpoints",

@@ -12,7 +12,7 @@ from labkit.ground.labels import selects
 from labkit.ground.routing import destinations, rule_host
 from meshbox.contracts import View
 from meshbox.mesh.credentials import secret_of
-from meshbox.mesh.envoy import Json
+from meshbox.mesh.envoy import Json, made_by
 from meshbox.mesh.gateway_servers import served_gateways
 from meshbox.mesh.kinds import (
     AUTHORIZATION_POLICIES,
@@ -57,7 +57,7 @@ def ingredients(
     Args:
         snapshot: All objects, as they were when it was made.
         workload: Whose proxy refused it.
-        what: What was asked for: "clusters", "listeners", "routes NAME" or "secrets NAME".
+        what: What was asked for: "clusters", "endpoints NAME", "listeners", "routes NAME" or "secrets NAME".
         resources: The part of it that the proxy did not have before.
     """
     kind, _, name = what.partition(" ")
@@ -70,14 +70,15 @@ def ingredients(
     made: list[Json] = [json.loads(one) for one in resources]
     texts = {text for one in made for text in _texts(one)}
     for obj in snapshot.all(VIRTUAL_SERVICES):
-        if _origin(obj) in texts:
+        meta = obj["metadata"]
+        if made_by("virtual-service", meta["namespace"], meta["name"], legacy=snapshot.legacy) in texts:
             yield VIRTUAL_SERVICES, obj
     for policy in snapshot.all(AUTHORIZATION_POLICIES):
         mark = "ns[{namespace}]-policy[{name}]-".format(**policy["metadata"])
         if any(text.startswith(mark) for text in texts):
             yield AUTHORIZATION_POLICIES, policy
-    if kind == "clusters":
-        yield from _of_hosts(snapshot, {str(one["name"]).rpartition("|")[2] for one in made})
+    if kind in ("clusters", "endpoints"):
+        yield from _of_hosts(snapshot, {str(one.get("name") or one["cluster_name"]).rpartition("|")[2] for one in made})
     elif workload.proxy == "router":
         yield from _of_gateways(snapshot, workload, {str(one["name"]) for one in made})
     if kind == "listeners":
@@ -103,11 +104,6 @@ def named(found: Iterable[tuple[str, View]], recent: Collection[str]) -> dict[st
     }
     chosen = {name: obj for name, obj in names.items() if name in recent} or names
     return dict(list(chosen.items())[:_FEW])
-
-
-def _origin(obj: View) -> str:
-    meta = obj["metadata"]
-    return f"/apis/networking.istio.io/v1alpha3/namespaces/{meta['namespace']}/virtual-service/{meta['name']}"
 
 
 def _of_hosts(snapshot: Snapshot, hosts: set[str]) -> Iterator[tuple[str, View]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from labkit.ground.hosts import fqdn, specificity, visible, within
 from labkit.ground.routing import MESH, DestinationRules, VirtualService
 from meshbox.addresses import AddressPlan
+from meshbox.mesh.by_host import ByHost
 from meshbox.mesh.memo import Known, Memo
 from meshbox.mesh.mesh_config import MeshConfig
 from meshbox.mesh.model import Port, Service
@@ -78,6 +79,25 @@ class Scope:
         return by_host((*self.services, *self.reached))
 
     @functools.cached_property
+    def at_port(self) -> dict[int, list[Service]]:
+        """Port number → the visible hosts that have it, in their order."""
+        found: dict[int, list[Service]] = defaultdict(list)
+        for service in self.services:
+            for number in dict.fromkeys(port.number for port in service.ports):
+                found[number].append(service)
+        return found
+
+    @functools.cached_property
+    def routed(self) -> ByHost[VirtualService]:
+        """The visible VirtualServices that route HTTP inside the mesh, by their hosts."""
+        found = ByHost[VirtualService]()
+        for one in self.virtual_services:
+            if one.http and MESH in one.gateways:
+                for host in dict.fromkeys(one.hosts):
+                    found.add(host, one)
+        return found
+
+    @functools.cached_property
     def shifted(self) -> dict[int, tuple[int, tuple[str, ...]]]:
         """Ports of what is beyond that this user may not bind → where they really are, and at which addresses."""
         found: dict[int, tuple[int, tuple[str, ...]]] = {}
@@ -113,6 +133,14 @@ class Scope:
         if key not in self.cache:
             self.cache[key] = self.rules.spec_for(service.host, service.namespace)
         found: DestinationRuleSpec | None = self.cache[key]
+        return found
+
+    def rule_name(self, service: Service) -> tuple[str, str] | None:
+        """Namespace and name of the rule for `service`."""
+        key = ("rule's name", service.host, service.namespace)
+        if key not in self.cache:
+            self.cache[key] = self.rules.named_for(service.host, service.namespace)
+        found: tuple[str, str] | None = self.cache[key]
         return found
 
 

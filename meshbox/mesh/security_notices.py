@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What of policies and of TLS is not played, or denies because it cannot be: in words for whoever wrote it.
+"""What of policies, TLS and tags is not played, or denies because it cannot be: in words for whoever wrote it.
 
 Two kinds: what is plain from the object alone, said when it is applied, and what depends on all objects.
 """
@@ -24,6 +24,7 @@ from meshbox.mesh.kinds import (
     REQUEST_AUTHENTICATIONS,
     TELEMETRIES,
 )
+from meshbox.mesh.metric_overrides import unread
 from meshbox.mesh.snapshot import Snapshot
 
 __all__ = ["denying", "unplayed"]
@@ -41,6 +42,8 @@ def unplayed(resource: str, obj: View) -> Iterator[str]:
     spec: View = obj.get("spec") or {}
     if resource in (AUTHORIZATION_POLICIES, REQUEST_AUTHENTICATIONS, TELEMETRIES):
         yield from _targets(spec)
+    if resource == TELEMETRIES:
+        yield from unread(spec.get("metrics") or [])
     if resource == AUTHORIZATION_POLICIES:
         action = spec.get("action") or "ALLOW"
         if action == "AUDIT":

@@ -50,17 +50,24 @@ def kubernetes_services(
         memo: Keeps what snapshots have in common.
         legacy: Whether Istio 1.2's rules apply.
     """
-    by_service = _from_endpoints(endpoints, workloads)
-    # A Kubernetes that has slices is believed; Endpoints are the mirror it keeps for old clients.
-    by_service.update(_from_slices(slices, workloads))
-    found = []
-    for obj in services:
-        addresses = by_service.get((obj["metadata"]["namespace"], obj["metadata"]["name"]), {})
-        if outside:
-            addresses = _with_machines(obj, addresses, outside)
-        key = ("service", Identity((obj,)), tuple(addresses.items()))
-        service: Service = memo(key, partial(_service, obj, addresses, legacy=legacy))
-        found.append(service)
+    all_services, all_slices, all_endpoints = tuple(services), tuple(slices), tuple(endpoints)
+
+    def made() -> list[Service]:
+        by_service = _from_endpoints(all_endpoints, workloads, memo)
+        # A Kubernetes that has slices is believed; Endpoints are the mirror it keeps for old clients.
+        by_service.update(_from_slices(all_slices, workloads, memo))
+
+        def behind(obj: api.Service) -> _Addresses:
+            addresses = by_service.get((obj["metadata"]["namespace"], obj["metadata"]["name"]), {})
+            return _with_machines(obj, addresses, outside) if outside else addresses
+
+        return memo.each("services", all_services, partial(_service, legacy=legacy), behind)
+
+    if outside:
+        # Machines are few, and hold what cannot be hashed.
+        return made()
+    seen = Identity(all_services), Identity(all_slices), Identity(all_endpoints), Identity(workloads.values())
+    found: list[Service] = memo(("kubernetes", seen, legacy), made)
     return found
 
 
@@ -139,48 +146,71 @@ def _service(obj: api.Service, known: _Addresses, *, legacy: bool) -> Service:
     )
 
 
+_Workloads = Mapping[tuple[str, str], Workload]
+
+
+def _named(obj: View, entries: Iterable[View], workloads: _Workloads) -> tuple[Workload | None, ...]:
+    """The pods that entries of an object name, in their order."""
+    namespace = obj["metadata"]["namespace"]
+    return tuple(workloads.get((namespace, (entry.get("targetRef") or {}).get("name", ""))) for entry in entries)
+
+
 def _from_slices(
-    slices: Iterable[api.EndpointSlice], workloads: Mapping[tuple[str, str], Workload]
+    slices: Iterable[api.EndpointSlice], workloads: _Workloads, memo: Memo
 ) -> dict[tuple[str, str], _Addresses]:
-    found: dict[tuple[str, str], dict[str, list[Endpoint]]] = defaultdict(lambda: defaultdict(list))
-    for obj in slices:
-        service = labels(obj).get("kubernetes.io/service-name")
-        if not service:
+    owned = [obj for obj in slices if labels(obj).get("kubernetes.io/service-name")]
+    made = memo.each("slices", owned, _of_slice, lambda obj: _named(obj, obj.get("endpoints") or (), workloads))
+    found: dict[tuple[str, str], list[_Addresses]] = defaultdict(list)
+    for obj, addresses in zip(owned, made, strict=True):
+        found[obj["metadata"]["namespace"], labels(obj)["kubernetes.io/service-name"]].append(addresses)
+    return {key: parts[0] if len(parts) == 1 else _together(parts) for key, parts in found.items()}
+
+
+def _of_slice(obj: api.EndpointSlice, behind: tuple[Workload | None, ...]) -> _Addresses:
+    ports: dict[str, list[Endpoint]] = defaultdict(list)
+    for port in obj.get("ports") or []:
+        if port.get("port") is None:
             continue
-        namespace = obj["metadata"]["namespace"]
-        ports = found[namespace, service]
-        for port in obj.get("ports") or []:
-            if port.get("port") is None:
+        for entry, workload in zip(obj.get("endpoints") or [], behind, strict=True):
+            if (entry.get("conditions") or {}).get("ready") is False:
                 continue
-            for entry in obj.get("endpoints") or []:
-                if (entry.get("conditions") or {}).get("ready") is False:
-                    continue
-                pod = (entry.get("targetRef") or {}).get("name", "")
-                workload = workloads.get((namespace, pod))
-                for address in entry.get("addresses") or []:
-                    ports[port.get("name") or ""].append(
-                        _endpoint(address, port["port"], workload, entry.get("hostname"))
-                    )
-    return {key: {name: tuple(_sorted(entries)) for name, entries in ports.items()} for key, ports in found.items()}
+            for address in entry.get("addresses") or []:
+                ports[port.get("name") or ""].append(_endpoint(address, port["port"], workload, entry.get("hostname")))
+    return {name: tuple(_sorted(entries)) for name, entries in ports.items()}
+
+
+def _together(parts: Iterable[_Addresses]) -> _Addresses:
+    """What several slices of one Service say."""
+    ports: dict[str, list[Endpoint]] = defaultdict(list)
+    for part in parts:
+        for name, entries in part.items():
+            ports[name] += entries
+    return {name: tuple(_sorted(entries)) for name, entries in ports.items()}
 
 
 def _from_endpoints(
-    endpoints: Iterable[api.Endpoints], workloads: Mapping[tuple[str, str], Workload]
+    endpoints: Iterable[api.Endpoints], workloads: _Workloads, memo: Memo
 ) -> dict[tuple[str, str], _Addresses]:
-    found: dict[tuple[str, str], _Addresses] = {}
-    for obj in endpoints:
-        namespace = obj["metadata"]["namespace"]
-        ports: dict[str, list[Endpoint]] = defaultdict(list)
-        for subset in obj.get("subsets") or []:
-            for port in subset.get("ports") or []:
-                for entry in subset.get("addresses") or []:
-                    pod = (entry.get("targetRef") or {}).get("name", "")
-                    workload = workloads.get((namespace, pod))
-                    ports[port.get("name") or ""].append(
-                        _endpoint(entry["ip"], port["port"], workload, entry.get("hostname"))
-                    )
-        found[namespace, obj["metadata"]["name"]] = {name: tuple(_sorted(entries)) for name, entries in ports.items()}
-    return found
+    def behind(obj: api.Endpoints) -> tuple[Workload | None, ...]:
+        return _named(
+            obj, (one for subset in obj.get("subsets") or [] for one in subset.get("addresses") or []), workloads
+        )
+
+    objects = list(endpoints)
+    made = memo.each("endpoints", objects, _of_endpoints, behind)
+    return {(o["metadata"]["namespace"], o["metadata"]["name"]): a for o, a in zip(objects, made, strict=True)}
+
+
+def _of_endpoints(obj: api.Endpoints, behind: tuple[Workload | None, ...]) -> _Addresses:
+    ports: dict[str, list[Endpoint]] = defaultdict(list)
+    pods = iter(behind)
+    for subset in obj.get("subsets") or []:
+        addresses = [(entry, next(pods)) for entry in subset.get("addresses") or []]
+        for port in subset.get("ports") or []:
+            ports[port.get("name") or ""] += [
+                _endpoint(entry["ip"], port["port"], workload, entry.get("hostname")) for entry, workload in addresses
+            ]
+    return {name: tuple(_sorted(entries)) for name, entries in ports.items()}
 
 
 def _endpoint(address: str, port: int, workload: Workload | None, hostname: str | None = None) -> Endpoint:
@@ -199,6 +229,7 @@ def service_entries(
     entries: Iterable[ServiceEntry],
     workloads: Iterable[Workload],
     outside: Sequence[Machine],
+    memo: Memo,
     *,
     legacy: bool,
     trust_domain: str,
@@ -209,16 +240,42 @@ def service_entries(
         entries: They, oldest first.
         workloads: The pods.
         outside: What WorkloadEntries tell of.
+        memo: Keeps what snapshots have in common.
         legacy: Whether Istio 1.2's rules apply.
         trust_domain: The mesh's own.
     """
-    pods = list(workloads)
-    found: dict[tuple[str, str, str, bool, tuple[str, ...]], Service] = {}
+    objects, pods = list(entries), list(workloads)
+    key = ("service entries", Identity(objects), Identity(pods), legacy, trust_domain)
+    found: dict[_Alike, Service] = (
+        _hosts(objects, pods, outside, legacy=legacy, trust_domain=trust_domain)
+        if outside
+        else memo(key, lambda: _hosts(objects, pods, outside, legacy=legacy, trust_domain=trust_domain))
+    )
+    return memo.each("hosts", found.values(), lambda one, _: one, key=_alike)
+
+
+_Alike = tuple[str, str, str, bool, tuple[str, ...]]
+
+
+def _alike(service: Service) -> _Alike:
+    """What ServiceEntries of one host have in common that are put together."""
+    return service.host, service.namespace, service.resolution, service.external, service.exported_to
+
+
+def _hosts(
+    entries: Iterable[ServiceEntry],
+    pods: list[Workload],
+    outside: Sequence[Machine],
+    *,
+    legacy: bool,
+    trust_domain: str,
+) -> dict[_Alike, Service]:
+    found: dict[_Alike, Service] = {}
     for entry in entries:
         for service in _entry(entry, pods, outside, legacy=legacy, trust_domain=trust_domain):
-            alike = (service.host, service.namespace, service.resolution, service.external, service.exported_to)
+            alike = _alike(service)
             found[alike] = _merged(found[alike], service) if alike in found else service
-    return list(found.values())
+    return found
 
 
 def _merged(one: Service, other: Service) -> Service:

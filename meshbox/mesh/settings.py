@@ -10,9 +10,10 @@ from typing import Any
 from labkit.ground import reading
 from meshbox.contracts import Obj
 from meshbox.mesh.field_values import ConfigError, nanoseconds
+from meshbox.mesh.providers import settings_unplayed
 from meshbox.mesh.proxy_fields import fields_unplayed
 
-__all__ = ["mesh_problem", "mesh_settings", "not_played", "number"]
+__all__ = ["mesh_problem", "mesh_settings", "not_played", "number", "settings_warnings"]
 
 _ROOT = "istio-system"
 _KNOWN = """
@@ -158,7 +159,15 @@ def not_played(config_map: Obj) -> list[str]:
         return []
     settings = mesh_settings((config_map.get("data") or {}).get("mesh", ""))
     found = sorted(name for name, value in settings.items() if name not in _QUIET and value not in (None, "", [], {}))
+    found += settings_unplayed(settings.get("extensionProviders") or [])
     return [*found, *(f"defaultConfig.{name}" for name, _ in fields_unplayed(settings.get("defaultConfig") or {}))]
+
+
+def settings_warnings(config_map: Obj) -> list[str]:
+    """What whoever writes `config_map` is told of the mesh's settings in it."""
+    if problem := mesh_problem(config_map):
+        return [f"the mesh's settings cannot be read, and change nothing: {problem}"]
+    return [f"the mesh's setting {name} has no effect in the sandbox" for name in not_played(config_map)]
 
 
 def number(text: Any, default: float) -> float:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping
@@ -16,8 +17,9 @@ from meshbox.addresses import AddressPlan
 from meshbox.contracts import View
 from meshbox.mesh import ingresses
 from meshbox.mesh.attachment import is_for_targets, target_refs
-from meshbox.mesh.gateway_api.convert import convert
+from meshbox.mesh.gateway_api.convert import NOTHING, convert
 from meshbox.mesh.kinds import (
+    AUTHORIZATION_POLICIES,
     CONFIG_MAPS,
     DESTINATION_RULES,
     ENDPOINT_SLICES,
@@ -26,7 +28,9 @@ from meshbox.mesh.kinds import (
     GATEWAYS,
     ISTIO_RESOURCES,
     NODES,
+    PEER_AUTHENTICATIONS,
     PODS,
+    REQUEST_AUTHENTICATIONS,
     RESOURCES,
     SECRETS,
     SERVICE_ENTRIES,
@@ -38,9 +42,10 @@ from meshbox.mesh.kinds import (
 )
 from meshbox.mesh.locality import Place, labels_at, located, of_pod, priority_labels
 from meshbox.mesh.memo import Identity, Known, Memo
-from meshbox.mesh.mesh_config import MeshConfig
+from meshbox.mesh.mesh_config import MeshConfig, is_mesh
 from meshbox.mesh.model import Port, Service, Workload, labels
 from meshbox.mesh.policies import every_policy
+from meshbox.mesh.providers import hosts_in
 from meshbox.mesh.scope import Everything, Scope, by_host, seen_from
 from meshbox.mesh.service_registry import kubernetes_services, service_entries
 from meshbox.mesh.workload_entries import machines
@@ -49,8 +54,8 @@ from meshbox.port_protocols import is_raw
 if TYPE_CHECKING:
     from labkit.ground.typed.destination_rules import DestinationRule
     from labkit.ground.typed.hosts import Sidecar
+    from meshbox.typed.pods import Pod
     from meshbox.typed.services import Secret
-    from meshbox.typed.services import Service as KubernetesService
 
 __all__ = ["Snapshot", "by_age"]
 
@@ -67,10 +72,6 @@ def by_age(objects: Iterable[_T]) -> list[_T]:
             o["metadata"].get("namespace") or "",
         ),
     )
-
-
-def _is(obj: KubernetesService, service: Service) -> bool:
-    return obj["metadata"]["name"] == service.name and obj["metadata"]["namespace"] == service.namespace
 
 
 class Snapshot:
@@ -117,14 +118,12 @@ class Snapshot:
         self.mesh = MeshConfig.of(self._of(CONFIG_MAPS), pilots, legacy=legacy)
         domain = self.mesh.trust_domains[0]
         nodes = {node["metadata"]["name"]: labels(node) for node in self._of(NODES) if located(labels(node))}
-        self.workloads = {
-            key: self.memo.same(Workload.of(pod, of_pod(pod, nodes, legacy=legacy), listening, domain))
-            for key, pod in self.pods.items()
-        }
+        self.workloads = dict(zip(self.pods, self._workloads(nodes, listening, domain), strict=True))
         outside = self.machines = machines(self.all(WORKLOAD_ENTRIES), domain)
         self.services = (
+            # Of two that claim a host the older one has it, also after a restart, when they are met by their names.
             *kubernetes_services(
-                self._of(SERVICES),
+                self.all(SERVICES),
                 self._of(ENDPOINT_SLICES),
                 self._of(ENDPOINTS),
                 self.workloads,
@@ -133,7 +132,12 @@ class Snapshot:
                 legacy=legacy,
             ),
             *service_entries(
-                self.all(SERVICE_ENTRIES), self.workloads.values(), outside, legacy=legacy, trust_domain=domain
+                self.all(SERVICE_ENTRIES),
+                self.workloads.values(),
+                outside,
+                self.memo,
+                legacy=legacy,
+                trust_domain=domain,
             ),
         )
         ways_in = ingresses.played(self._objects, self.mesh, self.memo, legacy=legacy)
@@ -141,6 +145,41 @@ class Snapshot:
         self._objects[VIRTUAL_SERVICES] += ways_in.virtual_services
         self.modes: dict[tuple[Workload, int], str] = {}
         self._scopes: dict[Any, Scope] = {}
+
+    def _workloads(
+        self, nodes: Mapping[str, Mapping[str, str]], listening: Mapping[str, tuple[int, ...]], domain: str
+    ) -> list[Workload]:
+        def beside(pod: Pod) -> tuple[str, tuple[int, ...], str]:
+            ip = (pod.get("status") or {}).get("podIP", "")
+            return of_pod(pod, nodes, legacy=self.legacy), listening.get(ip, ()), domain
+
+        def made(pod: Pod, known: tuple[str, tuple[int, ...], str]) -> Workload:
+            place, ports, domain = known
+            return Workload.of(pod, place, {pod.get("status", {}).get("podIP", ""): ports}, domain)
+
+        pods = self.pods.values()
+        key = ("workloads", Identity(pods), Identity(self._of(NODES)), Identity((listening,)), domain)
+        found: list[Workload] = self.memo(key, lambda: self.memo.each("workloads", pods, made, beside))
+        return found
+
+    def beside(self, objects: Mapping[str, Iterable[View]]) -> Snapshot | None:
+        """This snapshot with other Secrets and ConfigMaps, which most proxies' configuration is not made of; None where
+        something else may be another for them: the mesh's settings, or what the Gateway API's objects become.
+
+        Args:
+            objects: Resource → its objects, as stored; all but Secrets and ConfigMaps the same as this snapshot's.
+        """
+        if self.converted is not NOTHING:
+            return None
+        fresh: dict[str, list[Any]] = {resource: list(objects.get(resource, ())) for resource in (SECRETS, CONFIG_MAPS)}
+        before, now = ([one for one in maps if is_mesh(one)] for maps in (self._of(CONFIG_MAPS), fresh[CONFIG_MAPS]))
+        if Identity(before) != Identity(now):
+            return None
+        found = copy.copy(self)
+        found._objects = self._objects | fresh
+        found._sorted = {resource: known for resource, known in self._sorted.items() if resource not in fresh}
+        found.__dict__.pop("secrets", None)
+        return found
 
     def _of(self, kind: Kind[_T]) -> list[_T]:
         return self._objects[kind]
@@ -181,7 +220,8 @@ class Snapshot:
     def routing(self) -> Hashable:
         """What the routes of a scope are made of besides VirtualServices: no endpoints, which change most."""
         resources = (SERVICES, SERVICE_ENTRIES, DESTINATION_RULES, SIDECARS)
-        return Identity(obj for resource in resources for obj in self._objects[resource]), self.mesh
+        objects = Identity(obj for resource in resources for obj in self._objects[resource])
+        return self.memo.same(Known((objects, self.mesh)))
 
     @functools.cached_property
     def capturing(self) -> Hashable:
@@ -193,7 +233,18 @@ class Snapshot:
             for endpoints in service.endpoints.values()
             for endpoint in endpoints
         )
-        return self.routing, headless
+        return self.memo.same(Known((self.routing, headless)))
+
+    @functools.cached_property
+    def judging(self) -> Hashable:
+        """What is made of the calls that arrive at an application, besides what its own Services say of it: today's
+        policies, keys, and the Services of whoever is asked.
+        """
+        resources = (PEER_AUTHENTICATIONS, REQUEST_AUTHENTICATIONS, AUTHORIZATION_POLICIES)
+        policies = Identity(obj for resource in resources for obj in self._objects[resource])
+        hosts = hosts_in(self.mesh.providers)
+        asked = Identity(service for service in self.services if service.host in hosts) if hosts else None
+        return self.memo.same(Known((policies, asked, self.mesh, tuple(sorted(self.keys.items())))))
 
     @functools.cached_property
     def surroundings(self) -> Hashable:
@@ -201,7 +252,8 @@ class Snapshot:
         resources = [resource for resource in ISTIO_RESOURCES if resource not in (VIRTUAL_SERVICES, ENVOY_FILTERS)]
         objects = (obj for resource in (SERVICES, *resources) for obj in self._objects[resource])
         keys = tuple(sorted(self.keys.items()))
-        return self.memo.same(Known((Identity(objects), self.services, self.mesh, keys)))
+        accounts = tuple(self.accounts.items())
+        return self.memo.same(Known((Identity(objects), Identity(self.services), self.mesh, keys, accounts)))
 
     def place(self, workload: Workload) -> Place:
         """Where a client is, as far as load balancing asks: the same for all where nothing does."""
@@ -242,14 +294,32 @@ class Snapshot:
     @functools.cached_property
     def services_of(self) -> dict[tuple[str, str], list[Service]]:
         """Namespace and pod name → the Services whose selector chooses that pod."""
+        labelled: dict[tuple[str, str, str], list[Workload]] = defaultdict(list)
+        for workload in self.workloads.values():
+            for label, value in workload.labels.items():
+                labelled[workload.namespace, label, value].append(workload)
         found: dict[tuple[str, str], list[Service]] = defaultdict(list)
         for service in self.services:
             if not service.selector:
                 continue
-            for key, workload in self.workloads.items():
-                if workload.namespace == service.namespace and selects(service.selector, workload.labels):
-                    found[key].append(service)
+            # Who has all of its labels is among the few that have the rarest.
+            having = (labelled.get((service.namespace, *one), []) for one in service.selector.items())
+            for workload in min(having, key=len):
+                if selects(service.selector, workload.labels):
+                    found[workload.namespace, workload.pod].append(service)
         return found
+
+    @functools.cached_property
+    def accounts(self) -> dict[tuple[str, str], frozenset[str]]:
+        """Namespace and host of each Service → the identities of the pods that its selector chooses.
+
+        Ready or not: who may answer is known before anybody does, so that a pod that becomes ready changes no cluster.
+        """
+        found: dict[tuple[str, str], set[str]] = defaultdict(set)
+        for key, services in self.services_of.items():
+            for service in services:
+                found[service.namespace, service.host].add(self.workloads[key].principal)
+        return {name: frozenset(found[name]) for name in sorted(found)}
 
     @functools.cached_property
     def raw_entries(self) -> dict[tuple[str, str], set[int]]:
@@ -262,10 +332,19 @@ class Snapshot:
                         found[endpoint.workload.namespace, endpoint.workload.pod].add(endpoint.port)
         return found
 
+    @functools.cached_property
+    def _ports(self) -> dict[tuple[str, str], dict[int, View]]:
+        """The ports of Kubernetes' Services by number, the first of each, by namespace and name."""
+        return {
+            (one["metadata"]["namespace"], one["metadata"]["name"]): {
+                port["port"]: port for port in reversed(one["spec"].get("ports") or [])
+            }
+            for one in self._of(SERVICES)
+        }
+
     def target_ports(self, service: Service, port: Port, key: tuple[str, str]) -> set[int]:
         """The ports of pod `key` behind a Service's `port`, whether or not the pod is ready yet."""
-        ports = next((s["spec"].get("ports") for s in self._of(SERVICES) if _is(s, service)), None)
-        entry: View = next((p for p in ports or [] if p["port"] == port.number), {})
+        entry: View = self._ports.get((service.namespace, service.name), {}).get(port.number, {})
         number = target_port({"port": port.number, **entry}, self.pods[key]["spec"])
         return set() if number is None else {number}
 

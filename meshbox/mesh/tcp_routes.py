@@ -10,7 +10,7 @@ from labkit.ground.hosts import within
 from labkit.ground.routing import MESH, VirtualService, shares
 from meshbox.mesh import policies
 from meshbox.mesh.clusters import by_name, outbound_name
-from meshbox.mesh.envoy import Json, cidr, extension
+from meshbox.mesh.envoy import Json, cidr, extension, made_by
 from meshbox.mesh.field_values import duration
 from meshbox.mesh.http_routes import Site, destination
 from meshbox.mesh.managers import Proxy, tcp_proxy
@@ -43,6 +43,7 @@ class TcpRoute:
         by_source: Whether one client's connections stay with one endpoint.
         resolving: The wildcard host whose server names are resolved as clients ask for them; empty for fixed servers.
         port: The port there.
+        origin: The VirtualService that says so, as Istio's metadata names it; empty for none.
     """
 
     clusters: tuple[tuple[str, int], ...]
@@ -55,6 +56,7 @@ class TcpRoute:
     by_source: bool = False
     resolving: str = ""
     port: int = 0
+    origin: str = ""
 
     @property
     def way(self) -> Json:
@@ -88,6 +90,8 @@ def chain(proxy: Proxy, route: TcpRoute) -> Json:
         )
     if route.match:
         found["filter_chain_match"] = route.match
+    if route.origin:
+        found["metadata"] = {"filter_metadata": {"istio": {"config": route.origin}}}
     return found
 
 
@@ -140,6 +144,7 @@ def _on_its_way(site: Site, route: TcpRoute, service: Service | None, port: Port
 
 def _routed(
     site: Site,
+    virtual_service: VirtualService,
     rule: TCPRoute | TLSRoute,
     *,
     names: tuple[str, ...] = (),
@@ -149,7 +154,9 @@ def _routed(
     """The route to a rule's targets; on what is said of connections as a whole, the first of several decides."""
     targets = shares(rule.get("route") or [])
     ways = [(destination(site, target["destination"]), target["destination"], weight) for target, weight in targets]
-    route = TcpRoute(tuple((found[0], weight) for found, _, weight in ways), names, subnets, tls)
+    origin = made_by("virtual-service", virtual_service.namespace, virtual_service.name, legacy=site.legacy)
+    clusters = tuple((found[0], weight) for found, _, weight in ways)
+    route = TcpRoute(clusters, names, subnets, tls, origin=origin)
     if not ways:
         return route
     (_, service, port), first, _ = ways[0]
@@ -164,7 +171,7 @@ def tcp_rules(site: Site, virtual_service: VirtualService) -> list[TcpRoute]:
         for match in rule.get("match") or [{}]:
             if not site.takes(match):
                 continue
-            route = _routed(site, rule, subnets=tuple(match.get("destinationSubnets") or ()))
+            route = _routed(site, virtual_service, rule, subnets=tuple(match.get("destinationSubnets") or ()))
             found.append(route)
             if not route.match:
                 return found
@@ -180,5 +187,5 @@ def tls_rules(site: Site, virtual_service: VirtualService) -> list[TcpRoute]:
                 continue
             names = tuple(name for name in match.get("sniHosts") or [] if name != "*")
             subnets = tuple(match.get("destinationSubnets") or ())
-            found.append(_routed(site, rule, names=names, subnets=subnets, tls=True))
+            found.append(_routed(site, virtual_service, rule, names=names, subnets=subnets, tls=True))
     return found

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from meshbox.mesh.envoy import Json, extension
+from meshbox.mesh.attributes import UNKNOWN_VARIABLE
+from meshbox.mesh.envoy import Json, extension, typed
+from meshbox.mesh.metric_overrides import STANDARD, Override, tags_of
 from meshbox.mesh.model import Workload
 from meshbox.mesh.peers import PEER_SPACE, Inbound, peer_keys
-from meshbox.mesh.tracing import Collector
+from meshbox.mesh.tracing import Collector, SpanTag
 
 __all__ = [
+    "FileLog",
     "Reporting",
     "access_logs",
     "http_stats",
@@ -26,9 +30,10 @@ __all__ = [
 
 
 UNKNOWN = "unknown"
-UNKNOWN_VARIABLE = "ISTIO_UNKNOWN"
 
 _STATS = "envoy.extensions.access_loggers.stats.v3.Config"
+_CEL_FILTER = "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter"
+_CEL_FILTER_NAME = "envoy.access_loggers.extension_filters.cel"
 
 TEXT_LEGACY = (
     '[%START_TIME%] "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%" %RESPONSE_CODE% %RESPONSE_FLAGS% '
@@ -47,26 +52,61 @@ TEXT_CURRENT = (
 
 
 @dataclass(frozen=True)
+class FileLog:
+    """The log of a provider that Telemetry objects name.
+
+    Args:
+        path: "/dev/stdout" or "/dev/stderr".
+        text: The format of a line; empty for the release's own.
+        labels: The format of each field of a line of JSON, as JSON; empty for lines of text.
+        omit_empty: Whether nothing is written for what has no value.
+        filter: Which requests are logged, in CEL; empty for all.
+    """
+
+    path: str
+    text: str = ""
+    labels: str = ""
+    omit_empty: bool = False
+    filter: str = ""
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any], expression: str = "") -> FileLog:
+        """As it is written below `envoyFileAccessLog`."""
+        written = settings.get("logFormat")
+        written = written if isinstance(written, dict) else {}
+        labels = written.get("labels")
+        told = json.dumps(labels, sort_keys=True) if isinstance(labels, dict) and labels else ""
+        omit = settings.get("omitEmptyValues") is True
+        return cls(str(settings.get("path")), str(written.get("text") or ""), told, omit, expression)
+
+
+@dataclass(frozen=True)
 class Reporting:
-    """What one proxy reports, once mesh settings and Telemetry objects are taken together.
+    """What one side of a proxy reports, once mesh settings and Telemetry objects are taken together.
 
     Args:
         access_log: Whether requests are logged to stdout.
         access_log_format: The text of a line; empty for the release's own.
         access_log_json: Whether lines are JSON.
+        access_log_filter: Which requests are logged, in CEL; empty for all.
+        files: The logs of other providers.
         metrics: Whether metrics are emitted.
+        overrides: What is changed of them: Istio's name of a metric, and how.
         collector: Where spans are sent; None for nowhere.
         sampling: Percentage of requests traced.
-        tags: More tags of each span, as Envoy's custom tags.
+        tags: More tags of each span.
     """
 
     access_log: bool = False
     access_log_format: str = ""
     access_log_json: bool = False
+    access_log_filter: str = ""
+    files: tuple[FileLog, ...] = ()
     metrics: bool = True
+    overrides: tuple[tuple[str, Override], ...] = ()
     collector: Collector | None = None
     sampling: float = 100.0
-    tags: tuple[tuple[str, str], ...] = ()
+    tags: tuple[SpanTag, ...] = ()
 
 
 @functools.cache
@@ -95,11 +135,22 @@ def _literal(name: str, value: str) -> Json:
     return {"name": name, "value_format": value.replace("%", "%%") or UNKNOWN}
 
 
-def _protocol(inbound: Inbound | None, *, legacy: bool) -> Json:
-    if inbound is None:
-        return _known("request_protocol", "METADATA(CLUSTER:istio:protocol)", legacy=legacy)
-    grpc = inbound.service is not None and inbound.service[1].protocol.startswith("GRPC")
-    return _literal("request_protocol", "grpc" if grpc else "http")
+_TYPE = "request.headers['content-type']"
+_PROTOCOLS = (
+    # Each of the four metrics asks for itself, and what is dear is to reach for a header, dearest for one that is not
+    # there: so first whether it is, as in most requests it is not, then whether it begins as it has to.
+    f"'content-type' in request.headers && {_TYPE}.startsWith('application/grpc') && "
+    f"({_TYPE} == 'application/grpc' || {_TYPE}.startsWith('application/grpc+')) ? 'grpc' : 'http'",
+    # Where there are no headers.
+    "'http'",
+)
+_PROTOCOL = {
+    "name": "request_protocol",
+    "value_format": "%COALESCE("
+    + json.dumps({"operators": [{"command": "CEL", "param": one} for one in _PROTOCOLS]}, separators=(",", ":"))
+    + ")%",
+}
+"""By what the request says it is, as in Istio: a port's name has no part in it, nor what becomes of the request."""
 
 
 def _tags(workload: Workload, inbound: Inbound | None, *, legacy: bool, raw: bool = False) -> list[Json]:
@@ -178,29 +229,38 @@ def _destination(workload: Workload, inbound: Inbound, *, legacy: bool) -> list[
     ]
 
 
-def _counter(name: str, tags: list[Json], **value: Any) -> Json:
-    return {"stat": {"name": name, "tags": tags}, **value}
+def _metrics(reporting: Reporting, tags: list[Json], values: Mapping[str, Json]) -> list[Json]:
+    """Metrics with these tags and values, by Istio's names, without those that a Telemetry object drops."""
+    overrides = dict(reporting.overrides)
+    return [
+        {"stat": {"name": STANDARD[name], "tags": tags_of(tags, overrides.get(name))}, **value}
+        for name, value in values.items()
+        if not overrides.get(name, Override()).dropped
+    ]
 
 
-def http_stats(workload: Workload, inbound: Inbound | None, *, legacy: bool) -> Json:
+def http_stats(workload: Workload, inbound: Inbound | None, reporting: Reporting, *, legacy: bool) -> Json:
     """The logger that turns each request into Istio's HTTP metrics."""
     tags = _tags(workload, inbound, legacy=legacy)
-    tags += [_protocol(inbound, legacy=legacy), {"name": "response_code", "value_format": "%RESPONSE_CODE%"}]
+    tags += [_PROTOCOL, {"name": "response_code", "value_format": "%RESPONSE_CODE%"}]
     if legacy:
         tags += [_literal("permissive_response_code", "none"), _literal("permissive_response_policyid", "none")]
     else:
-        tags.append(_known("grpc_response_status", "GRPC_STATUS_NUMBER", legacy=legacy))
-    histograms = (
-        ("request_duration_milliseconds", "%DURATION%", "Milliseconds"),
-        ("request_bytes", "%BYTES_RECEIVED%", "Bytes"),
-        ("response_bytes", "%BYTES_SENT%", "Bytes"),
-    )
+        # Empty for what is no gRPC, which Prometheus takes for no label at all.
+        tags.append({"name": "grpc_response_status", "value_format": "%GRPC_STATUS_NUMBER%"})
+    # Mixer took a body's size; Istio's own filter counts what is on the wire, with headers and framing.
+    bytes_of = "BYTES" if legacy else "DOWNSTREAM_WIRE_BYTES"
+    histograms: dict[str, Json] = {
+        "REQUEST_DURATION": {"unit": "Milliseconds", "value_format": "%DURATION%"},
+        "REQUEST_SIZE": {"unit": "Bytes", "value_format": f"%{bytes_of}_RECEIVED%"},
+        "RESPONSE_SIZE": {"unit": "Bytes", "value_format": f"%{bytes_of}_SENT%"},
+    }
     logged = extension(
         "envoy.access_loggers.stats",
         _STATS,
         stats_scope={"prefix": "istio"},
-        counters=[_counter("requests_total", tags, value_fixed=1)],
-        histograms=[_counter(name, tags, unit=unit, value_format=value) for name, value, unit in histograms],
+        counters=_metrics(reporting, tags, {"REQUEST_COUNT": {"value_fixed": 1}}),
+        histograms=_metrics(reporting, tags, histograms),
     )
     if legacy and inbound is not None:
         # Mixer's rule: what the kubelet asks is no traffic.
@@ -209,7 +269,7 @@ def http_stats(workload: Workload, inbound: Inbound | None, *, legacy: bool) -> 
     return logged
 
 
-def tcp_stats(workload: Workload, inbound: Inbound | None, *, legacy: bool) -> list[Json]:
+def tcp_stats(workload: Workload, inbound: Inbound | None, reporting: Reporting, *, legacy: bool) -> list[Json]:
     """The loggers that turn each TCP connection into Istio's TCP metrics.
 
     Bytes are counted once, at a connection's end: a logger that also flushes in between would count them twice.
@@ -218,34 +278,48 @@ def tcp_stats(workload: Workload, inbound: Inbound | None, *, legacy: bool) -> l
     if not legacy:
         tags.append(_literal("request_protocol", "tcp"))
 
-    def logger(kind: str, counters: list[Json]) -> Json:
+    def logger(kind: str, values: Mapping[str, Json]) -> Json:
+        counters = _metrics(reporting, tags, values)
         logged = extension("envoy.access_loggers.stats", _STATS, stats_scope={"prefix": "istio"}, counters=counters)
         return {**logged, "filter": {"log_type_filter": {"types": [kind]}}}
 
     return [
-        logger("TcpUpstreamConnected", [_counter("tcp_connections_opened_total", tags, value_fixed=1)]),
+        logger("TcpUpstreamConnected", {"TCP_OPENED_CONNECTIONS": {"value_fixed": 1}}),
         logger(
             "TcpConnectionEnd",
-            [
-                _counter("tcp_connections_closed_total", tags, value_fixed=1),
+            {
+                "TCP_CLOSED_CONNECTIONS": {"value_fixed": 1},
                 # Istio counts from the client: what it received is what the server sent.
-                _counter("tcp_sent_bytes_total", tags, value_format="%BYTES_SENT%"),
-                _counter("tcp_received_bytes_total", tags, value_format="%BYTES_RECEIVED%"),
-            ],
+                "TCP_SENT_BYTES": {"value_format": "%BYTES_SENT%"},
+                "TCP_RECEIVED_BYTES": {"value_format": "%BYTES_RECEIVED%"},
+            },
         ),
     ]
 
 
 def access_logs(reporting: Reporting, *, legacy: bool) -> list[Json]:
-    """The logger to the container's stdout, in the release's format; none where logging is off."""
-    if not reporting.access_log:
-        return []
-    text = reporting.access_log_format or (TEXT_LEGACY if legacy else TEXT_CURRENT)
+    """The loggers to the container's own output, in the release's format or their own; none where logging is off."""
+    logs = list(reporting.files)
+    if reporting.access_log:
+        labels = json.dumps(_JSON_FIELDS) if reporting.access_log_json else ""
+        own = FileLog("/dev/stdout", reporting.access_log_format, labels, filter=reporting.access_log_filter)
+        logs.insert(0, own)
+    return [_logger(log, legacy=legacy) for log in logs]
+
+
+def _logger(log: FileLog, *, legacy: bool) -> Json:
+    text = log.text or (TEXT_LEGACY if legacy else TEXT_CURRENT)
     fields: Json = {"text_format_source": {"inline_string": text if text.endswith("\n") else f"{text}\n"}}
-    if reporting.access_log_json:
-        fields = {"json_format": _JSON_FIELDS}
+    if log.labels:
+        fields = {"json_format": json.loads(log.labels)}
+    if log.omit_empty:
+        fields["omit_empty_values"] = True
     kind = "envoy.extensions.access_loggers.file.v3.FileAccessLog"
-    return [extension("envoy.access_loggers.file", kind, path="/dev/stdout", log_format=fields)]
+    logged = extension("envoy.access_loggers.file", kind, path=log.path, log_format=fields)
+    if log.filter:
+        told = typed(_CEL_FILTER, expression=log.filter)
+        logged["filter"] = {"extension_filter": {"name": _CEL_FILTER_NAME, "typed_config": told}}
+    return logged
 
 
 _JSON_FIELDS = {

@@ -14,7 +14,7 @@ from meshbox.mesh.envoy import Json, encode, typed
 from meshbox.mesh.managers import Proxy
 from meshbox.mesh.memo import Identity
 from meshbox.mesh.model import Port, Service, Workload
-from meshbox.mesh.reporting import reporting_of
+from meshbox.mesh.reporting import reports_of
 from meshbox.mesh.scope import Scope
 from meshbox.mesh.snapshot import Snapshot
 from meshbox.mesh.virtual_hosts import outbound_tables
@@ -35,6 +35,7 @@ class Config:
     clusters: dict[str, bytes] = field(default_factory=dict)
     listeners: dict[str, bytes] = field(default_factory=dict)
     routes: dict[str, bytes] = field(default_factory=dict)
+    endpoints: dict[str, bytes] = field(default_factory=dict)
 
 
 def translate(snapshot: Snapshot, workload: Workload) -> Config:
@@ -55,44 +56,64 @@ def _config(snapshot: Snapshot, workload: Workload, scope: Scope) -> Config:
     if workload.proxy == "router":
         proxy, found = _proxy(snapshot, workload, scope)
         made, tables = gateways.gateway(proxy, scope)
-        found |= passing_clusters(found, made)
-        return Config(found, {n: encode(v) for n, v in made.items()}, _tables(tables, **_rules(proxy)))
+        passing_clusters(found, made)
+        listening = {n: encode(v) for n, v in made.items()}
+        return Config(found.clusters, listening, _tables(tables, **_rules(proxy)), found.endpoints)
     own = snapshot.memo(
         ("own", _own(snapshot, workload), scope.key, scope.inside_tcp), lambda: _without_http(snapshot, workload, scope)
     )
     labels = tuple(sorted(workload.labels.items())) if _asks_for_source(scope) else ()
     outgoing = snapshot.memo(
         ("tables", scope.key, snapshot.routing, scope.inside, labels),
-        lambda: _tables(outbound_tables(scope, workload.labels, legacy=snapshot.legacy)),
+        lambda: {
+            # Most tables are as before: the same bytes, of which nobody asks what is in them.
+            name: snapshot.memo.same(table)
+            for name, table in _tables(outbound_tables(scope, workload.labels, legacy=snapshot.legacy)).items()
+        },
     )
-    return Config(own.clusters, own.listeners, {**outgoing, **own.routes})
+    return Config(own.clusters, own.listeners, {**outgoing, **own.routes}, own.endpoints)
 
 
-def _proxy(snapshot: Snapshot, workload: Workload, scope: Scope) -> tuple[Proxy, dict[str, bytes]]:
+def _proxy(snapshot: Snapshot, workload: Workload, scope: Scope) -> tuple[Proxy, clusters.Outbound]:
     """A proxy, with the clusters for what it calls."""
-    proxy = Proxy(snapshot, workload, reporting_of(snapshot, workload))
+    proxy = Proxy(snapshot, workload, reports_of(snapshot, workload))
     key = ("clusters", scope.key, snapshot.surroundings, snapshot.place(workload), workload.proxy)
-    found: dict[str, bytes] = dict(snapshot.memo(key, lambda: _clusters(snapshot, scope, workload)))
-    if (taker := proxy.reporting.collector) is not None:
-        found[taker.form] = encode(clusters.collector(snapshot, taker))
+    shared: clusters.Outbound = snapshot.memo(key, lambda: _clusters(snapshot, scope, workload))
+    found = clusters.Outbound(dict(shared.clusters), dict(shared.endpoints))
+    for told in (proxy.reports.server, proxy.reports.client):
+        if (taker := told.collector) is not None:
+            where = clusters.collector(snapshot, scope, workload, taker)
+            for name in where.clusters:
+                found.take(name, where)
     return proxy, found
 
 
-def _clusters(snapshot: Snapshot, scope: Scope, workload: Workload) -> dict[str, bytes]:
-    standing = {name: encode(cluster) for name, cluster in clusters.standing(snapshot, scope).items()}
-    return {**clusters.outbound(snapshot, scope, workload), **standing}
+def _clusters(snapshot: Snapshot, scope: Scope, workload: Workload) -> clusters.Outbound:
+    found = clusters.outbound(snapshot, scope, workload)
+    found.clusters.update((name, encode(cluster)) for name, cluster in clusters.standing(snapshot, scope).items())
+    return found
 
 
 def _without_http(snapshot: Snapshot, workload: Workload, scope: Scope) -> Config:
     """What a sidecar is told besides the HTTP routes of its application's calls."""
     proxy, found = _proxy(snapshot, workload, scope)
+    if snapshot.legacy:
+        own = _incoming(proxy, scope)
+    else:
+        own = snapshot.memo(("incoming", inbound.made_of(proxy, scope)), lambda: _incoming(proxy, scope))
+    listening = {**listeners.outbound(proxy, scope), **own.listeners}
+    return Config({**found.clusters, **own.clusters}, listening, own.routes, found.endpoints)
+
+
+def _incoming(proxy: Proxy, scope: Scope) -> Config:
+    """What a sidecar is told for what calls its application."""
     incoming, behind = inbound.inbound(proxy, scope)
     routes = {
         entry.cluster: encode(_inbound_table(proxy, entry.cluster, entry.port, entry.owner))
         for entry in inbound.entries(proxy, scope)
         if not entry.bare
     }
-    return Config({**found, **behind}, {**listeners.outbound(proxy, scope), **incoming}, routes)
+    return Config(behind, incoming, routes, {})
 
 
 def _asks_for_source(scope: Scope) -> bool:

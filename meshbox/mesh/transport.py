@@ -119,6 +119,7 @@ def upstream(
     *,
     legacy: bool,
     credentials: bool = True,
+    accounts: Iterable[str] = (),
 ) -> Json:
     """The transport fields of a cluster.
 
@@ -133,10 +134,11 @@ def upstream(
         legacy: Whether Istio 1.2's rules apply.
         credentials: Whether the proxy looks at `credentialName`. A sidecar does where the rule was written for some
             workloads: else every sidecar would have to be given the secret, and Istio leaves out TLS as a whole.
+        accounts: The identities of the pods behind it, those included that are not ready.
     """
     tls = policy.get("tls") or {}
     mode = tls.get("mode") or ("DISABLE" if tls else "")
-    names = list(tls.get("subjectAltNames") or []) or _identities(service, port)
+    names = list(tls.get("subjectAltNames") or []) or _identities(service, port, accounts)
     http2 = speaks_http2(port, policy, mesh)
     if mode == "ISTIO_MUTUAL":
         return {"transport_socket": _istio_mutual(service, port, subset, names, tls.get("sni") or "", http2=http2)}
@@ -223,11 +225,11 @@ def _headed(socket: Json, config: Json) -> Json:
     )
 
 
-def _identities(service: Service, port: Port) -> list[str]:
+def _identities(service: Service, port: Port, accounts: Iterable[str]) -> list[str]:
     if service.subject_alt_names:
         return list(service.subject_alt_names)
     found = {e.workload.principal for e in service.endpoints.get(port.number, ()) if e.workload}
-    return sorted(found - {""})
+    return sorted(found.union(accounts) - {""})
 
 
 def _originate(service: Service, port: Port, tls: ClientTLS, *, legacy: bool, http2: bool) -> Json:

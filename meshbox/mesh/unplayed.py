@@ -26,6 +26,7 @@ _CODES = "Envoy redirects with 301, 302, 303, 307 or 308, and this one with 301"
 _SAME_IN_ISTIO = "Istio's proxies make nothing of it either"
 _ERRORS = "as in Istio, consecutive5xxErrors and consecutiveGatewayErrors are counted"
 _ROOTS = "as in Istio, the server's own caCertificates count"
+_PEERS = "what a proxy knows of the other side is no attribute here"
 _NETWORK = "there is one network, and it counts in `failoverPriority` only"
 
 _SIDECAR = {
@@ -62,19 +63,13 @@ _TODAY: _Table = {
     "WorkloadEntry": {"network": _NETWORK},
     "WorkloadGroup": {"": "no machine registers itself here (write WorkloadEntries)"},
     "Telemetry": {
-        "accessLogging[].filter": "every request is logged",
-        "accessLogging[].match": "both sides log",
-        "accessLogging[].providers": "the mesh's own log is meant",
-        "metrics[].overrides[].match.customMetric": "",
-        "metrics[].overrides[].match.metric=[!A]*": "all metrics, or none, are reported",
-        "metrics[].overrides[].match.mode": "both sides report",
-        "metrics[].overrides[].tagOverrides": "",
-        "metrics[].providers": "Prometheus is meant",
+        "accessLogging[].filter.expression={*_peer*,*filter_state*}": f"{_PEERS}: nothing is logged",
+        "metrics[].overrides[].match.customMetric": _SAME_IN_ISTIO,
+        "metrics[].overrides[].match.metric=GRPC_*": "messages of gRPC are not counted",
+        "metrics[].overrides[].tagOverrides{}.value={*_peer*,*filter_state*}": f'{_PEERS}: the tag says "unknown"',
         "metrics[].reportingInterval": "",
-        "tracing[].customTags{}.{environment,formatter,header}": "only a literal is set as a tag",
         "tracing[].disableContextPropagation": "",
         "tracing[].enableIstioTags?": "",
-        "tracing[].match": "both sides report spans",
         "tracing[].useRequestIdForTraceSampling?": "",
     },
 }

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from labkit.ground.hosts import DOMAIN, names_of_service
-from labkit.ground.routing import MESH, VirtualService, most_specific
+from labkit.ground.routing import MESH
 from meshbox.mesh.clusters import BLACK_HOLE_TUNNEL, HTTP_PROXY_PASSTHROUGH, outbound_name, passthrough_name
 from meshbox.mesh.envoy import BLACK_HOLE, PASSTHROUGH, Json
 from meshbox.mesh.http_routes import Site, default_route, destination, http_routes
@@ -25,10 +25,13 @@ HTTP_PROXY = "http_proxy"
 def service_domains(service: Service, namespace: str) -> list[str]:
     """The names under which proxies in `namespace` know a Service, without ports."""
     names = [service.host]
-    if service.kubernetes:
-        names = names_of_service(service.name, service.namespace)
-        if service.namespace == namespace:
-            names.append(service.name)
+    # A ServiceEntry may add a port to a Service: what counts is the host's form, whoever says it.
+    name, _, rest = service.host.partition(".")
+    where = rest.removesuffix(f".{DOMAIN}")
+    if where != rest and "." not in where and name != "*":
+        names = names_of_service(name, where)
+        if where == namespace:
+            names.append(name)
     return [*names, *(a for a in (*service.addresses, *service.allocated) if "/" not in a and ":" not in a)]
 
 
@@ -42,13 +45,6 @@ def unique_domains(hosts: Iterable[Json]) -> list[Json]:
         if domains:
             kept.append({**host, "domains": domains})
     return kept
-
-
-def _virtual_services_for(scope: Scope, host: str) -> list[VirtualService]:
-    """The VirtualServices that speak for `host` inside the mesh: the most specific ones, the oldest first."""
-    bound = [one for one in scope.virtual_services if one.http and MESH in one.gateways]
-    best = most_specific((pattern for one in bound for pattern in one.hosts), host)
-    return [one for one in bound if best in one.hosts]
 
 
 def outbound_tables(scope: Scope, labels: Mapping[str, str], *, legacy: bool) -> dict[str, list[Json]]:
@@ -133,7 +129,7 @@ def _hosts_of_port(site: Site) -> list[Json]:
     # Today another name of a Service is routed as the Service is, on all of its ports; Istio 1.2 knew it as a host.
     aliases = {} if site.legacy else scope.aliases
     others = {id(alias) for each in aliases.values() for alias in each}
-    for service in scope.services:
+    for service in scope.at_port.get(site.port, ()):
         port = service.port(site.port)
         if id(service) in others or port is None or not (port.http or port.protocol == "AUTO"):
             continue
@@ -150,7 +146,7 @@ def _hosts_of_port(site: Site) -> list[Json]:
 
 def _service_host(site: Site, service: Service, port: Port) -> Json:
     # A VirtualService of which nothing applies here (other gateways, callers, ports) leaves it to the next one.
-    applying = (found for one in _virtual_services_for(site.scope, service.host) if (found := http_routes(site, one)))
+    applying = (found for one in site.scope.routed.of(service.host) if (found := http_routes(site, one)))
     routes = next(applying, [default_route(site, service, port)])
     return {
         "name": f"{service.host}:{port.number}",

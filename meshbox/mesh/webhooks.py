@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from labkit.ground.labels import matches
+from meshbox.admission_rules import rule_met
 from meshbox.contracts import AdmissionRequest, ApiError, Obj, Objects
 
 __all__ = ["available", "matching", "unavailable"]
@@ -19,27 +20,17 @@ def matching(objects: Objects, resource: str, request: AdmissionRequest) -> Iter
     """The stored webhooks (of MUTATING or VALIDATING `resource`) that `request` meets, in the API server's order."""
     namespace = objects.find("namespaces", request.namespace or "") if request.namespace else None
     namespace_labels = ((namespace or {}).get("metadata") or {}).get("labels") or {}
+    plural, _, group = request.resource.partition(".")
     own_labels = request.object["metadata"].get("labels") or {}
     for configuration in sorted(objects.list(resource), key=lambda c: str(c["metadata"]["name"])):
         for webhook in configuration.get("webhooks") or []:
+            rules = webhook.get("rules") or []
             if (
-                _rules_match(webhook, request)
+                any(rule_met(rule, request.operation, group, plural, request.subresource) for rule in rules)
                 and matches(webhook.get("namespaceSelector"), namespace_labels)
                 and matches(webhook.get("objectSelector"), own_labels)
             ):
                 yield webhook
-
-
-def _rules_match(webhook: Obj, request: AdmissionRequest) -> bool:
-    plural, _, group = request.resource.partition(".")
-    for rule in webhook.get("rules") or []:
-        operations, groups, resources = rule.get("operations") or [], rule.get("apiGroups") or [], rule.get("resources")
-        if not {"*", request.operation}.intersection(operations) or not {"*", group}.intersection(groups):
-            continue
-        wanted = f"{plural}/{request.subresource}" if request.subresource else plural
-        if {wanted, "*" if not request.subresource else "*/*", "*/*"}.intersection(resources or []):
-            return True
-    return False
 
 
 def available(objects: Objects, webhook: Obj) -> bool:

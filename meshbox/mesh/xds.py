@@ -13,9 +13,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -24,23 +24,25 @@ from labkit.ground.guard import same_secret
 from meshbox import failures
 from meshbox.exposition import CONTENT_TYPE
 from meshbox.listening import Site
+from meshbox.mesh.assignments import Assignments
+from meshbox.mesh.channels import Channel
 from meshbox.mesh.envoy import XDS_CLUSTER
 from meshbox.mesh.pilot_metrics import MeshMonitor
 from meshbox.mesh.translate import Config
 from meshbox.serving import BoundedServer
 
-__all__ = ["Channel", "ProxyState", "XdsServer"]
+__all__ = ["ProxyState", "XdsServer"]
 
 log = logging.getLogger(__name__)
 
-HOLD = 20.0
-"""Seconds a request waits for news; Envoy itself gives up after 30."""
+HOLD = 60.0
+"""Seconds a request waits for news, of a proxy that has all there is; Envoy itself gives up after 90."""
+
+TRY_AGAIN = 20.0
+"""The same of one that has refused what there is, and is then given it again."""
 
 _MOMENT = 2.0
 """Seconds after its last answer until a proxy that asks for nothing counts as gone."""
-
-STEP = 1.0
-"""Seconds to wait for a proxy to take one step of a change before the next is taken all the same."""
 
 _KINDS = ("clusters", "listeners", "routes", "secrets")
 
@@ -61,96 +63,6 @@ class _Request(msgspec.Struct):
 _read = msgspec.json.Decoder(_Request).decode
 
 
-class Channel:
-    """One kind of resource (or one named route table or secret) on its way to one proxy."""
-
-    def __init__(self) -> None:
-        self.version = 0
-        self.body = b""
-        self.acknowledged = -1
-        self.refused = -1
-        self.sent = -1
-        self.repeated = -1
-        self.began = 0.0
-        self.there = True
-        self._parts: tuple[bytes, ...] = ()
-        self._taken_parts: tuple[bytes, ...] = ()
-        self._changed = asyncio.Event()
-        self._taken = asyncio.Event()
-
-    def offer(self, resources: Iterable[bytes]) -> bool:
-        """Set what the proxy should have; whether that is new."""
-        parts = tuple(resources)
-        joined = b",".join(parts)
-        if self.version and joined == self.body and self.there:
-            return False
-        self.version += 1
-        self.body, self.there, self._parts = joined, True, parts
-        self._changed.set()
-        self._changed = asyncio.Event()
-        self._taken = asyncio.Event()
-        return True
-
-    def withdraw(self) -> None:
-        """There is nothing any more: who has it may keep it, and nobody else gets it."""
-        self.there = False
-
-    def restart(self) -> None:
-        """Another Envoy asks, or one that has let go of it: it has nothing yet."""
-        self.sent = self.acknowledged = self.refused = self.repeated = -1
-        self._taken_parts = ()
-
-    def asked(self, held: int) -> Literal["new", "again", "refused"]:
-        """What a request means that comes with another version than the one there is.
-
-        Args:
-            held: The version that the proxy says it has; 0 for none.
-        """
-        if self.sent != self.version:
-            return "new"
-        if not held and self.acknowledged > 0:
-            # It had taken one, so it has let go of it since: a listener went, and came back.
-            self.restart()
-            return "new"
-        if self.repeated != self.version:
-            self.repeated = self.version
-            return "again"
-        return "refused"
-
-    def suspects(self) -> tuple[bytes, ...]:
-        """What the proxy is offered and has not taken before."""
-        known = set(self._taken_parts)
-        return tuple(part for part in self._parts if part not in known)
-
-    def settle(self, version: int, *, refused: bool) -> None:
-        """The proxy has taken, or refused, `version`."""
-        if refused:
-            self.refused = version
-        else:
-            self.acknowledged = version
-        if version == self.version:
-            if not refused:
-                self._taken_parts = self._parts
-            self._taken.set()
-
-    async def taken(self, timeout: float = STEP) -> None:
-        """Wait until the proxy has taken or refused what was offered, or `timeout` seconds."""
-        if self.sent < 0 or self.version in (self.acknowledged, self.refused):
-            return
-        try:
-            await asyncio.wait_for(self._taken.wait(), timeout)
-        except TimeoutError:
-            log.debug("version %s is still on its way", self.version)
-
-    async def change(self, timeout: float) -> bool:
-        """Wait for something new; whether it came."""
-        try:
-            await asyncio.wait_for(self._changed.wait(), timeout)
-        except TimeoutError:
-            return False
-        return True
-
-
 @dataclass
 class ProxyState:
     """What one proxy has, and what it should have.
@@ -167,7 +79,10 @@ class ProxyState:
     monitor: MeshMonitor = field(default_factory=MeshMonitor)
     failed: failures.Tell = field(default_factory=lambda: failures.in_log("a proxy is not told"))
     channels: dict[tuple[str, str], Channel] = field(default_factory=dict)
+    endpoints: Assignments = field(init=False)
     instance: str = ""
+    node: str = ""
+    metadata: dict[str, Any] = field(default_factory=dict)
     config: Config | None = None
     asking: int = 0
     asked: float = float("-inf")
@@ -176,15 +91,32 @@ class ProxyState:
     _behind: float = 0.0
     _target: Config | None = None
     _rolling: asyncio.Task[None] | None = None
+    _offered: Mapping[str, bytes] = field(default_factory=dict)
+    _sent: Mapping[str, bytes] = field(default_factory=dict)
+    _made: Mapping[str, bytes] = field(default_factory=dict)
+    _anew: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        def refused(name: str, suspects: tuple[bytes, ...]) -> None:
+            self.monitor.rejected("endpoints", self.node)
+            self.refused(self.name, f"endpoints {name}", suspects)
+
+        def pushed(size: int) -> None:
+            self.monitor.pushed("endpoints", size, time.monotonic() - self._began if self._began else 0.0)
+
+        self.endpoints = Assignments(refused, pushed)
 
     def channel(self, kind: str, name: str = "") -> Channel:
         """The channel for `kind`, and for a named resource of it."""
-        return self.channels.setdefault((kind, name), Channel())
+        found = self.channels.get((kind, name))
+        if found is None:
+            found = self.channels[kind, name] = Channel()
+        return found
 
     def seen(self, instance: str) -> None:
         """A request came from this Envoy process; a new one starts from nothing."""
         if instance != self.instance:
-            self.instance = instance
+            self.instance, self._sent, self._made, self._anew = instance, {}, {}, set()
             for channel in self.channels.values():
                 channel.restart()
 
@@ -210,6 +142,11 @@ class ProxyState:
         self.config, self._behind = None, 0.0
         self.failed(error)
 
+    @property
+    def rolling(self) -> bool:
+        """Whether it is still being told."""
+        return self._rolling is not None and not self._rolling.done()
+
     def stop(self) -> None:
         """End the work on this proxy."""
         if self._rolling is not None:
@@ -221,22 +158,54 @@ class ProxyState:
             self.config = target
             clusters = self.channel("clusters")
             if before is None:
-                self._offer(clusters, target.clusters.values())
+                self.endpoints.offer(target.endpoints)
+                self._offer_clusters(target.clusters)
                 self._offer_rest(target)
                 continue
             leaving = {name: body for name, body in before.clusters.items() if name not in target.clusters}
-            if self._offer(clusters, [*target.clusters.values(), *leaving.values()]):
+            # Whoever asks for a new cluster's endpoints finds them there, and a cluster that goes keeps its own until
+            # then.
+            kept = {name: body for name, body in before.endpoints.items() if name in leaving}
+            self.endpoints.offer({**target.endpoints, **kept} if kept else target.endpoints)
+            if self._offer_clusters({**target.clusters, **leaving}):
                 await clusters.taken()
                 if clusters.refused == clusters.version:
                     # Routes to clusters that the proxy will not have would only break what works.
                     self.config, self._behind = before, 0.0
                     return
-            rest = self._offer_rest(target)
+                # A cluster without endpoints is not there yet.
+                await self.endpoints.taken(
+                    [name for name in target.endpoints if target.clusters[name] != before.clusters.get(name)]
+                )
+            rest = self._offer_rest(target, before)
             if leaving:
                 await asyncio.gather(*(channel.taken() for channel in rest))
-                self._offer(clusters, target.clusters.values())
+                self._offer_clusters(target.clusters)
+                self.endpoints.offer(target.endpoints)
         self._rolling = None
         self.settled()
+
+    def _offer_clusters(self, wanted: Mapping[str, bytes]) -> bool:
+        self._offered = wanted
+        return self._offer(self.channel("clusters"), wanted.values())
+
+    def sends_clusters(self) -> None:
+        """The proxy is sent what it is offered, and has the clusters of before, or of any that it was sent since."""
+        for known in (self._made, self._sent):
+            self._anew.update(name for name, body in self._offered.items() if known.get(name, body) != body)
+        self._sent = self._offered
+
+    def made_clusters(self, *, all_of_them: bool) -> None:
+        """The proxy asks for clusters, and so has made of the last answer what it could. Those that it had otherwise
+        before need endpoints again: it goes on asking for these by the same names, and so asks for nothing.
+
+        Args:
+            all_of_them: Whether it says that it has what it is offered.
+        """
+        if self._anew:
+            self.endpoints.again(self._anew)
+        if all_of_them:
+            self._made, self._anew = self._offered, set()
 
     def _offer(self, channel: Channel, resources: Iterable[bytes]) -> bool:
         if not channel.offer(resources):
@@ -254,9 +223,12 @@ class ProxyState:
             self.monitor.converged(time.monotonic() - self._behind)
             self._behind = 0.0
 
-    def _offer_rest(self, target: Config) -> list[Channel]:
+    def _offer_rest(self, target: Config, before: Config | None = None) -> list[Channel]:
         changed = []
+        known = before.routes if before is not None else {}
         for name, body in target.routes.items():
+            if known.get(name) is body:
+                continue
             channel = self.channel("routes", name)
             if self._offer(channel, [body]):
                 changed.append(channel)
@@ -277,6 +249,7 @@ class XdsServer:
         secret: Gives a secret of that proxy by name as JSON bytes, or None while there is none.
         monitor: Counts what is sent.
         page: Gives the metrics of a component of the control plane to one of its pods (namespace, name).
+        others: Answers what else these pods ask.
     """
 
     def __init__(
@@ -289,13 +262,14 @@ class XdsServer:
         *,
         monitor: MeshMonitor | None = None,
         page: Callable[[str, tuple[str, str]], str] | None = None,
+        others: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]] | None = None,
     ) -> None:
         self._where = host, port
         self._token = f"Bearer {token}"
         self._state = state
         self._secret = secret
         self._monitor = monitor or MeshMonitor()
-        self._page = page
+        self._page, self._others = page, others
         self._runner: web.ServerRunner | None = None
 
     async def start(self) -> None:
@@ -321,6 +295,8 @@ class XdsServer:
             return self._metrics(request, self._page)
         kind = request.path.removeprefix("/v3/discovery:")
         if request.method != "POST" or kind not in _KINDS:
+            if self._others is not None:
+                return await self._others(request)
             return web.Response(status=404, text="no such resource\n")
         try:
             asked = _read(await request.read())
@@ -331,6 +307,7 @@ class XdsServer:
         name, _, namespace = pod.rpartition(".")
         state = self._state((namespace, name))
         state.seen(str(asked.node.metadata.get("INSTANCE", "")))
+        state.node, state.metadata = asked.node.id, asked.node.metadata
         names = asked.resource_names or [""]
         state.asking += 1
         try:
@@ -355,6 +332,8 @@ class XdsServer:
             if body is not None:
                 channel.offer([body])
         wait = held == channel.version
+        if kind == "clusters":
+            state.made_clusters(all_of_them=wait)
         if wait:
             channel.settle(held, refused=False)
         elif not channel.there:
@@ -366,7 +345,9 @@ class XdsServer:
                 self._monitor.rejected(kind, node)
             wait = True
         instance = state.instance
-        idle = (wait or not channel.version) and not await self._news(channel)
+        refuses = wait and channel.there and held != channel.version
+        news = wait or not channel.version
+        idle = news and not await self._news(channel, TRY_AGAIN if refuses else HOLD)
         # What was refused is tried again then: an address may be free by now.
         if idle and (held == channel.version or not channel.there):
             return web.Response(status=304)
@@ -375,17 +356,19 @@ class XdsServer:
         if not channel.version or state.instance != instance:
             return web.Response(status=304)
         channel.sent = channel.version
-        self._monitor.pushed(kind, len(channel.body), time.monotonic() - max(came, channel.began))
+        if kind == "clusters":
+            state.sends_clusters()
+        self._monitor.pushed(kind, channel.size, time.monotonic() - max(came, channel.began))
         state.settled()
         log.debug("%s %s %s: %d", state.name, kind, name, channel.version)
         body = b'{"version_info":"%d","resources":[%s]}' % (channel.version, channel.body)
         return web.Response(body=body, content_type="application/json")
 
     @staticmethod
-    async def _news(channel: Channel) -> bool:
+    async def _news(channel: Channel, hold: float) -> bool:
         """Wait until there is something for a proxy that has, or has refused, what there is; whether it came."""
         try:
-            return await channel.change(HOLD)
+            return await channel.change(hold)
         except asyncio.CancelledError:
             # Who stops waiting before the time has let go of it; when it is wanted again, that is from the beginning.
             channel.restart()

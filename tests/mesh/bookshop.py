@@ -95,7 +95,8 @@ class Bookshop(World):
         await self.until(self._settled, "every proxy has taken what it was offered")
 
     def _settled(self) -> bool:
-        return all(
+        streams = [state.endpoints for state in self.mesh._proxies.values()]
+        return all(one.sent in (-1, one.acknowledged, one.refused) for one in streams) and all(
             channel.version in (channel.acknowledged, channel.refused)
             for state in self.mesh._proxies.values()
             for (kind, _), channel in state.channels.items()

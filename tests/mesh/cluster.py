@@ -92,6 +92,12 @@ class Cluster(ObjectStore):
         return self.create(resource, obj, options=options)
 
     def _as_client(self, obj: Obj, resource: str) -> WriteOptions:
+        account = (obj.get("spec") or {}).get("serviceAccountName") if resource == "pods" else None
+        namespace = obj["metadata"].get("namespace") or "default"
+        if account and self.find("namespaces", namespace) and not self.find("serviceaccounts", account, namespace):
+            # A pod runs as one that exists; these tests are about others.
+            token = [{"name": f"{account}-token-abcde"}] if self.settings.legacy else []
+            self.create("serviceaccounts", {"metadata": {"name": account}, "secrets": token}, namespace)
         known = self.resource(resource)
         group, _, version = str(obj.get("apiVersion") or known.api_version).rpartition("/")
         served = self.registry.served(group, version, known.plural)

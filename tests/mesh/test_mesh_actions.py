@@ -312,7 +312,7 @@ def test_filters_of_a_route_say_of_which_kind_they_are() -> None:
 def test_a_route_says_what_it_is_and_whose(rule: Json, operation: str) -> None:
     (found,) = routes(rule)
     assert found["decorator"] == {"operation": operation}
-    config = "/apis/networking.istio.io/v1alpha3/namespaces/bookinfo/virtual-service/reviews"
+    config = "/apis/networking.istio.io/v1/namespaces/bookinfo/virtual-service/reviews"
     assert found["metadata"] == {"filter_metadata": {"istio": {"config": config}}}
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from meshbox.mesh.translate import translate
 
 from .objects import istio, pod, service, snapshot, workload
+from .whole import whole_clusters
 
 Json = dict[str, Any]
 
@@ -21,8 +21,7 @@ DATABASE = "outbound|5432||db.bookinfo.svc.cluster.local"
 
 def clusters(*, legacy: bool = False, source: str = "productpage-v1", **objects: Any) -> dict[str, Json]:
     snap = snapshot(legacy=legacy, **objects)
-    found = translate(snap, workload(snap, source, "bookinfo")).clusters
-    return {name: json.loads(body) for name, body in found.items()}
+    return whole_clusters(translate(snap, workload(snap, source, "bookinfo")))
 
 
 def test_every_proxy_can_pass_on_and_refuse() -> None:
@@ -110,7 +109,7 @@ def test_grpc_from_browsers_comes_in_as_http2() -> None:
 def test_a_name_that_is_a_service_leads_to_its_endpoints(name: str) -> None:
     alias = service("alias", ("http", 9080), type="ExternalName", externalName=name)
     found = clusters(services=[alias])["outbound|9080||alias.bookinfo.svc.cluster.local"]
-    assert found["type"] == "STATIC"
+    assert found["type"] == "EDS"
     (endpoint,) = found["load_assignment"]["endpoints"][0]["lb_endpoints"]
     assert endpoint["endpoint"]["address"]["socket_address"]["address"] == "127.99.64.2"
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from meshbox.mesh.model import protocol_of
 from meshbox.mesh.translate import translate
 
 from .objects import SLICES, bookinfo, endpoints, istio, pod, service, snapshot, stored, workload
+from .whole import whole_clusters
 
 Json = dict[str, Any]
 
@@ -24,8 +24,7 @@ def clusters(
     *, legacy: bool = False, source: str = "productpage-v1", namespace: str = "bookinfo", **objects: Any
 ) -> dict[str, Json]:
     snap = snapshot(legacy=legacy, **objects)
-    found = translate(snap, workload(snap, source, namespace)).clusters
-    return {name: json.loads(body) for name, body in found.items()}
+    return whole_clusters(translate(snap, workload(snap, source, namespace)))
 
 
 def rule(spec: Json, *, namespace: str = "bookinfo", name: str = "reviews", age: int = 0) -> Json:
@@ -60,8 +59,8 @@ def test_pods_that_are_not_ready_get_nothing() -> None:
     held["endpoints"][1]["conditions"] = {"ready": False}
     held["endpoints"][2]["conditions"] = {"ready": True}
     snap = snapshot(kept={SLICES: [stored(SLICES, held)]})
-    body = translate(snap, workload(snap, "details-v1")).clusters[REVIEWS]
-    assert addresses(json.loads(body)) == ["127.99.64.4", "127.99.64.6"]
+    found = whole_clusters(translate(snap, workload(snap, "details-v1")))
+    assert addresses(found[REVIEWS]) == ["127.99.64.4", "127.99.64.6"]
 
 
 def test_istio_lifts_envoys_limits() -> None:
@@ -215,7 +214,7 @@ def test_a_rule_can_switch_mtls_off_or_originate_tls() -> None:
 
 @pytest.mark.parametrize(
     ("resolution", "kind", "endpoints"),
-    [("DNS", "STRICT_DNS", []), ("NONE", "ORIGINAL_DST", None), ("STATIC", "STATIC", [{"address": "10.1.2.3"}])],
+    [("DNS", "STRICT_DNS", []), ("NONE", "ORIGINAL_DST", None), ("STATIC", "EDS", [{"address": "10.1.2.3"}])],
 )
 def test_service_entries(resolution: str, kind: str, endpoints: list[Json] | None) -> None:
     spec = {
@@ -228,7 +227,7 @@ def test_service_entries(resolution: str, kind: str, endpoints: list[Json] | Non
     assert cluster["type"] == kind
     # What lies outside the mesh is never asked for an identity of it.
     assert "transport_socket_matches" not in cluster
-    if kind == "STATIC":
+    if kind == "EDS":
         assert addresses(cluster) == ["10.1.2.3"]
 
 
@@ -280,8 +279,8 @@ def test_protocols_are_told_by_the_ports_name(
 def test_endpoints_serve_where_there_are_no_slices() -> None:
     snap = snapshot(legacy=True)
     assert snap.all(SLICES) == []
-    body = translate(snap, workload(snap, "details-v1")).clusters[REVIEWS]
-    assert addresses(json.loads(body)) == ["127.99.64.4", "127.99.64.5", "127.99.64.6"]
+    found = whole_clusters(translate(snap, workload(snap, "details-v1")))
+    assert addresses(found[REVIEWS]) == ["127.99.64.4", "127.99.64.5", "127.99.64.6"]
     assert endpoints([], []) == {SLICES: []}
 
 
@@ -311,6 +310,13 @@ def test_an_applications_own_port_speaks_what_its_service_says(port: str, option
         "type": "STATIC",
         "connect_timeout": "10s",
         "circuit_breakers": {"thresholds": [limits]},
+        "metadata": {
+            "filter_metadata": {
+                "istio": {
+                    "services": [{"host": "own.bookinfo.svc.cluster.local", "name": "own", "namespace": "bookinfo"}]
+                }
+            }
+        },
         "load_assignment": {
             "cluster_name": "inbound|7000||",
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": where}}]}],
@@ -332,13 +338,16 @@ def test_what_is_passed_through_goes_by_address_or_by_name() -> None:
 def test_a_cluster_and_its_pods_say_whose_they_are() -> None:
     found = clusters()["outbound|9080||details.bookinfo.svc.cluster.local"]
     istio_says = found["metadata"]["filter_metadata"]["istio"]
-    assert {key: istio_says[key] for key in ("service", "service_name", "service_namespace", "protocol")} == {
+    assert {key: istio_says[key] for key in ("service", "service_name", "service_namespace")} == {
         "service": "details.bookinfo.svc.cluster.local",
         "service_name": "details",
         "service_namespace": "bookinfo",
-        "protocol": "http",
     }
-    assert istio_says["default_original_port"] == 9080
+    assert istio_says["services"] == [
+        {"host": "details.bookinfo.svc.cluster.local", "name": "details", "namespace": "bookinfo"}
+    ]
+    assert "subset" not in istio_says
+    assert "config" not in istio_says
     (endpoint,) = found["load_assignment"]["endpoints"][0]["lb_endpoints"]
     assert endpoint["metadata"]["filter_metadata"]["istio"] == {
         "workload": "details-v1",

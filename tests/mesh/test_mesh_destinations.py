@@ -21,6 +21,7 @@ from meshbox.mesh.secrets import SecretSource
 from meshbox.mesh.translate import translate
 
 from .objects import istio, pod, service, snapshot, workload
+from .whole import whole_clusters
 
 Json = dict[str, Any]
 
@@ -32,8 +33,7 @@ TCP = {"number": 7000, "name": "tcp", "protocol": "TCP"}
 
 def clusters(source: str = "productpage-v1", namespace: str = "bookinfo", **objects: Any) -> dict[str, Json]:
     snap = snapshot(**objects)
-    found = translate(snap, workload(snap, source, namespace)).clusters
-    return {name: json.loads(body) for name, body in found.items()}
+    return whole_clusters(translate(snap, workload(snap, source, namespace)))
 
 
 def under(*, mesh: str = "", legacy: bool = False, subsets: list[Json] | None = None, **policy: Any) -> dict[str, Json]:
@@ -297,6 +297,10 @@ def test_rules_are_seen_where_the_mesh_says_unless_they_say_it() -> None:
     assert cluster["lb_policy"] == "LEAST_REQUEST"
 
 
+def inline(text: str) -> Json:
+    return {"inline_bytes": base64.b64encode(text.encode()).decode()}
+
+
 def revocations() -> str:
     """A list of revoked certificates, of some authority."""
     now = datetime.datetime.now(datetime.UTC)
@@ -327,9 +331,9 @@ def test_the_list_of_revoked_certificates_comes_with_whom_to_trust(tmp_path: Pat
         body = source.get(("bookinfo", "client-v1"), name)
         return body and json.loads(body)["validation_context"]
 
-    both = {"trusted_ca": {"inline_string": roots}, "crl": {"inline_string": revoked}}
+    both = {"trusted_ca": inline(roots), "crl": inline(revoked)}
     assert trusted("kubernetes://api-cacert") == both
-    assert trusted("kubernetes://old-cacert") == {"trusted_ca": {"inline_string": roots}}
+    assert trusted("kubernetes://old-cacert") == {"trusted_ca": inline(roots)}
     assert trusted("file-root:/etc/tls/ca.crt~/etc/tls/ca.crl") == both
     # Without the list nobody is trusted.
     assert trusted("file-root:/etc/tls/ca.crt~/etc/tls/none.crl") is None

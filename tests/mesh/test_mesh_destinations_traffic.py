@@ -244,6 +244,8 @@ class Raw:
         self.lines.append(await reader.readline())
         writer.write(self.greeting)
         await writer.drain()
+        # Whoever closes while something is unread resets the connection, and what was sent may be lost with it.
+        await reader.read()
         writer.close()
 
 

@@ -21,6 +21,7 @@ from meshbox.node.names import Names
 
 from .cluster import Cluster
 from .objects import istio, pod, service, snapshot, workload
+from .whole import whole_clusters
 
 Json = dict[str, Any]
 
@@ -31,7 +32,7 @@ TCP = {"number": 7000, "name": "tcp", "protocol": "TCP"}
 
 def clusters(source: str = "productpage-v1", **objects: Any) -> dict[str, Json]:
     snap = snapshot(**objects)
-    return {n: json.loads(body) for n, body in translate(snap, workload(snap, source)).clusters.items()}
+    return whole_clusters(translate(snap, workload(snap, source)))
 
 
 def originated(**objects: Any) -> Json:
@@ -216,7 +217,7 @@ def test_an_endpoint_may_be_a_socket_in_the_proxys_files() -> None:
     local = entry(resolution="STATIC", endpoints=[{"address": "unix:///var/run/api.sock"}])
     kept = {"serviceentries.networking.istio.io": [local]}
     cluster = originated(kept=kept)
-    assert cluster["type"] == "STATIC"
+    assert cluster["type"] == "EDS"
     (endpoint,) = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
     assert endpoint["endpoint"]["address"] == {"pipe": {"path": "/var/run/api.sock"}}
 

@@ -131,7 +131,7 @@ GATEWAY = Site(
         ({"name": "http.443"}, False),
         ({"portNumber": 8080}, True),
         ({"portNumber": 443}, False),
-        ({"gateway": "bookinfo/any"}, True),
+        ({"gateway": "bookinfo/any"}, False),
         ({"vhost": {"name": "a.test:8080"}}, True),
         ({"vhost": {"name": "a.test:80"}}, True),
         ({"vhost": {"name": "b.test:80"}}, False),

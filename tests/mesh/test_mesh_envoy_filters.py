@@ -74,13 +74,17 @@ def test_what_is_not_played_is_said() -> None:
     spec = {
         "filters": [{}],
         "configPatches": [{"applyTo": "BOOTSTRAP"}, {"applyTo": "CLUSTER", "match": {"waypoint": {"portNumber": 1}}}],
-        "targetRefs": [{"kind": "Service", "name": "x"}],
+        "targetRefs": [
+            {"kind": "Service", "name": "x"},
+            {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "x", "namespace": "other"},
+        ],
     }
     assert list(unplayed(spec, legacy=False)) == [
         "filters, which Istio took away (use configPatches and workloadSelector), has no effect",
         "configPatches[0]: applyTo BOOTSTRAP has no effect",
         "configPatches[1]: match.waypoint has no effect",
-        "targetRefs[0]: kind Service has no effect: only Gateways are found",
+        "targetRefs[0]: Service of group core has no effect: only a Gateway of gateway.networking.k8s.io is found",
+        "targetRefs[1]: namespace has no effect: Gateways of the object's own are found",
     ]
     assert list(unplayed({"configPatches": [{}]}, legacy=True)) == [
         "configPatches, which Istio 1.2 does not know, has no effect"

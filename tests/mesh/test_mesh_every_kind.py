@@ -19,7 +19,7 @@ Obj = dict[str, Any]
 
 HERE = {"ProxyConfig", "EnvoyFilter"}
 """ProxyConfigs are told to pods as they are created (below); EnvoyFilters change what others have made
-(test_mesh_envoy_filters and its neighbours)."""
+(test_mesh_envoy_filter_fields)."""
 SAID = sorted(kind for kind, lines in TABLES[False].items() if "" in lines)
 PROXY_CONFIGS: list[Obj] = [
     {

@@ -87,11 +87,16 @@ async def secured(border: Border, **tls: Any) -> AsyncIterator[Obj]:
         border.objects.forget_events()
 
 
+def of_secrets(border: Border) -> list[str]:
+    """What is told of the Gateway, but for what Istio 1.2 needs to serve credentials at all."""
+    return [one for one in border.objects.warnings("secure") if "Istio 1.2's own gateways" not in one]
+
+
 async def test_a_secure_gateway_may_go_and_come_and_so_may_its_secret(border: Border) -> None:
     own = border.authority.issue("https://books.test")
     async with secured(border) as made:
         assert await border.secure() == 0
-        (said,) = border.objects.warnings("secure")
+        (said,) = of_secrets(border)
         assert "there is no Secret istio-system/books-cert" in said
         border.secret("books-cert", **pair(own))
         await border.becomes(border.secure, 200, "TLS is served when the Secret comes after the Gateway")
@@ -139,7 +144,7 @@ async def test_a_secret_that_cannot_be_used_changes_nothing_and_is_told(border: 
         border.secret("books-cert", tls_crt=good.chain, tls_key=stranger.key)
         await border.until(lambda: border.objects.warnings("secure"), "the Gateway says what is wrong")
         await border.follow()
-        (said,) = border.objects.warnings("secure")
+        (said,) = of_secrets(border)
         assert said.startswith(
             "servers[0].tls.credentialName: Secret istio-system/books-cert has a key at tls.key that"
         )
@@ -156,7 +161,7 @@ async def test_clients_are_asked_for_certificates_once_it_is_known_whose(border:
     async with secured(border, mode="MUTUAL", credentialName=name):
         caller = border.authority.issue("https://caller.test")
         assert await border.secure(caller) == 0
-        (said,) = border.objects.warnings("secure")
+        (said,) = of_secrets(border)
         assert f"Secret istio-system/{name} has no ca.crt" in said
         if separate:
             border.secret(f"{name}-cacert", cacert=border.authority.root)

@@ -56,6 +56,19 @@ def test_a_service_of_another_namespace_has_no_short_name() -> None:
     assert "books.library" in domains
 
 
+@pytest.mark.parametrize(
+    ("host", "short"),
+    [("reviews.bookinfo", True), ("books.library", False), ("*.bookinfo", None), ("a.reviews.bookinfo", None)],
+)
+def test_a_port_that_a_service_entry_adds_has_the_services_names(host: str, short: bool | None) -> None:
+    whole = f"{host}.svc.cluster.local"
+    ports = [{"number": 9090, "name": "http", "protocol": "HTTP"}]
+    entry = {"hosts": [whole], "ports": ports, "resolution": "NONE" if host[0] == "*" else "STATIC"}
+    domains = hosts("9090", kept={"serviceentries.networking.istio.io": [istio("more", entry)]})[f"{whole}:9090"]
+    assert (host in domains["domains"]) == (short is not None)
+    assert (host.partition(".")[0] in domains["domains"]) == bool(short)
+
+
 def test_a_pod_of_a_headless_service_is_a_host_by_the_name_it_has() -> None:
     db = service("db", clusterIP="None", selector={"app": "reviews"})
     (held,) = endpoints([db], bookinfo()[1])[SLICES]
@@ -242,6 +255,15 @@ def test_a_host_that_only_a_virtual_service_knows_is_served_on_port_80() -> None
     assert set(hosts("9080", virtual_services=given)) == set(hosts("9080"))
     # There is a table for port 80 even where nothing else is served there.
     assert set(hosts("80")) == {"allow_any"}
+
+
+def test_a_host_that_a_service_has_keeps_no_other_of_its_virtual_service_from_being_served() -> None:
+    given = istio("r", {"hosts": ["reviews", "shop.test"], "http": [{"route": [V1]}]})
+    assert set(hosts("80", virtual_services=[given], services=[service("reviews", ("http", 80))])) == {
+        "reviews.bookinfo.svc.cluster.local:80",
+        "shop.test:80",
+        "allow_any",
+    }
 
 
 @pytest.mark.parametrize(

@@ -276,5 +276,7 @@ def test_what_no_sidecar_takes_is_neither_judged_nor_counted() -> None:
         "envoy.filters.network.tcp_proxy"
     }
     assert not filters[8080] & {"envoy.filters.network.http_connection_manager", "envoy.filters.network.rbac"}
+    # Nobody asks for a certificate there either.
+    assert [chain["name"] for chain in chains[8080]] == ["8080_plain", "8080_tls"]
     assert not any("access_log" in one["typed_config"] for chain in chains[8080] for one in chain["filters"])
     assert ("inbound|8080||" in found.routes, "inbound|8081||" in found.routes) == (False, True)

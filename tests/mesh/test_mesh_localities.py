@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from meshbox.mesh.settings import mesh_problem
 from meshbox.mesh.translate import translate
 
 from .objects import PLAN, istio, pod, service, snapshot, workload
+from .whole import whole_clusters
 
 Json = dict[str, Any]
 Seen = list[tuple[str, list[str], int, int]]
@@ -57,7 +57,7 @@ def seen(
     shop = service("shop", **(fields or {}))
     written = {"destination_rules": rules} if looked_at else {"kept": {RULES: rules}}
     snap = snapshot(legacy=legacy, mesh=mesh, pods=pods, services=[shop], **written)
-    cluster = json.loads(translate(snap, workload(snap, "caller-v1")).clusters[SHOP])
+    cluster = whole_clusters(translate(snap, workload(snap, "caller-v1")))[SHOP]
     names = {f"127.99.64.{number}": name for number, name in enumerate(places, 20)}
     found = []
     for group in cluster["load_assignment"]["endpoints"]:
@@ -229,10 +229,13 @@ def test_clients_at_one_place_are_told_the_same_bytes() -> None:
     spread = [("one-v1", near), ("one-v2", {"istio-locality": "eu.north"})]
     pods += [pod(f"{name}-x", f"127.99.64.{40 + n}", app="one", **labels) for n, (name, labels) in enumerate(spread)]
     snap = snapshot(pods=pods, services=[service("one")], destination_rules=[rule])
-    one, two, far = (translate(snap, workload(snap, f"{name}-v1")).clusters for name in ("one", "two", "far"))
+    one, two, far = (translate(snap, workload(snap, f"{name}-v1")) for name in ("one", "two", "far"))
     name = "outbound|9080||one.bookinfo.svc.cluster.local"
-    assert one[name] is two[name]
-    assert one[name] != far[name]
+    assert one.clusters[name] is two.clusters[name]
+    assert one.endpoints[name] is two.endpoints[name]
+    # The cluster is the same: only where it leads first depends on where one is.
+    assert one.clusters[name] == far.clusters[name]
+    assert one.endpoints[name] != far.endpoints[name]
     assert PLAN.of_pods("127.99.64.30")
     assert not PLAN.of_pods("127.99.16.30")
 

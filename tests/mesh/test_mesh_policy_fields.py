@@ -14,7 +14,8 @@ from meshbox.contracts import AdmissionRequest
 from meshbox.mesh.admission import MeshAdmission
 from meshbox.mesh.authorization import asking_filters, judging_filters, network_filters, route_config
 from meshbox.mesh.jwt import jwt_filters, nobodys_keys
-from meshbox.mesh.kinds import AUTHORIZATION_POLICIES, REQUEST_AUTHENTICATIONS, RESOURCES, Kind
+from meshbox.mesh.kinds import AUTHORIZATION_POLICIES, GATEWAYS, REQUEST_AUTHENTICATIONS, RESOURCES, Kind
+from meshbox.mesh.notices import notices
 from meshbox.mesh.security import mtls_mode
 from meshbox.mesh.security_notices import denying, unplayed
 from meshbox.mesh.snapshot import Snapshot
@@ -295,6 +296,13 @@ def test_an_audit_is_no_judgement_and_says_so() -> None:
     assert told(snap) == told(snapshot())
     (said,) = unplayed("authorizationpolicies.security.istio.io", {"spec": {"action": "AUDIT", "rules": [{}]}})
     assert "no audit back-end" in said
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_a_credential_that_istio_1_2_has_no_agent_for_is_served_and_said(legacy: bool) -> None:
+    tls = {"mode": "SIMPLE", "credentialName": "shop"}
+    found = list(notices(GATEWAYS, istio("g", {"servers": [{}, {"tls": tls}]}), legacy=legacy))
+    assert [one.partition(" is served here; ")[0] for one in found] == ["servers[1].tls.credentialName"] * legacy
 
 
 def test_a_warning_is_said_when_it_is_applied(tmp_path: Path) -> None:

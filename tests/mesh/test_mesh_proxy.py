@@ -52,6 +52,10 @@ HTTP_ONLY = {
 }
 
 
+EMPTY = {True: [], False: ["grpc_response_status"]}
+"""Labels without a value where a request is no gRPC."""
+
+
 @pytest_asyncio.fixture(loop_scope="module", scope="module", params=RELEASES)
 async def shop(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, plan: AddressPlan
@@ -87,7 +91,11 @@ async def test_the_admin_interface_answers_the_pods_own_localhost_only(shop: Boo
     assert "BEGIN PRIVATE KEY" not in dump
     assert (await shop.http(local, 15000, "/logging?level=warning", headers=own, method="POST")).status == 200
     assert (await shop.http(local, 15000, "/quitquitquit", headers=own, method="POST")).status == 403
-    assert (await shop.http(local, 15000, "/ready", headers={"host": "evil.example:15000"})).status == 404
+    # By a port-forward, which has any port.
+    for name in ("localhost:40123", "127.0.0.1:8080", "localhost"):
+        assert (await shop.http(local, 15000, "/ready", headers={"host": name})).body == b"LIVE\n"
+    for name in ("evil.example:15000", "localhost.evil.example", "127.0.0.1.evil.example:15000"):
+        assert (await shop.http(local, 15000, "/ready", headers={"host": name})).status == 404
     assert (await shop.http(local, 15000, "/ready")).status == 404
     from_page = {**own, "origin": "http://evil.example"}
     assert (await shop.http(local, 15000, "/ready", headers=from_page)).status == 403
@@ -122,7 +130,8 @@ async def test_http_metrics_have_the_releases_labels_on_both_sides(shop: Booksho
         assert len(series) == 1
         assert set(series[0]) - {""} == expected
         assert int(series[0][""]) >= 7
-        assert "" not in {value for key, value in series[0].items() if key}
+        assert [key for key, value in series[0].items() if not value] == EMPTY[shop.settings.legacy]
+        assert series[0]["request_protocol"] == "http"
         assert series[0]["destination_workload"] == "ratings-v1"
         assert series[0]["destination_service"] == "ratings.bookinfo.svc.cluster.local"
     assert source[0]["connection_security_policy"] == "unknown"
@@ -352,6 +361,7 @@ async def test_what_is_no_host_of_the_mesh_is_counted_in_the_releases_words(shop
 
         await shop.until(counted, "the client's side has counted")
         (seen,) = labels_of(await stats(shop, "client"), "requests_total", response_code="502")
+    assert seen["request_protocol"] == "http"
     names = seen["destination_service"], seen["destination_service_name"], seen["destination_workload"]
     old = ("unknown", "unknown", "unknown")
     assert names == (old if shop.settings.legacy else ("casino.test", "BlackHoleCluster", "unknown"))

@@ -86,6 +86,18 @@ def test_what_is_out_of_sight_is_passed_on_to_the_port_where_it_really_is() -> N
     assert not [name for name in plain.clusters if name.startswith("PassthroughCluster_8")]
 
 
+def test_of_what_is_out_of_sight_a_port_has_only_what_listens_there() -> None:
+    low = service("low", ("http", 80), namespace="library", ip="127.99.16.78")
+    unnamed = service("any", ("", 7000), namespace="library", ip="127.99.16.79")
+    plan = AddressPlan(99, low_ports=False)
+    made = config(services=[FAR, low, unnamed], plan=plan, sidecars=sidecar(egress=[{"hosts": ["./*"]}]))
+    on_80 = {"allow_any|low.library.svc.cluster.local:80"}
+    assert {name for name in names(made, "80") if "|" in name} == on_80
+    # What a port without a protocol carries may be HTTP, and is asked of the HTTP proxy port by its name.
+    by_name = {f"allow_any|{FAR_HOST}:9080", "allow_any|any.library.svc.cluster.local:7000", *on_80}
+    assert {name for name in names(made, "http_proxy") if "|" in name} == by_name
+
+
 def test_a_port_of_egress_is_the_only_way_to_that_port() -> None:
     two = service("two", ("http", 9080), ("http-more", 9090), namespace="library", ip="127.99.16.78")
     egress = [

@@ -16,6 +16,7 @@ from meshbox.api.options import WriteOptions
 from meshbox.contracts import ApiError
 from meshbox.mesh import security_notices
 from meshbox.mesh.istio_validation.texts import listing
+from meshbox.mesh.telemetry_notices import telemetry_warnings
 
 from .cluster import Cluster
 from .conftest import REPOSITORY
@@ -23,8 +24,8 @@ from .conftest import REPOSITORY
 Obj = dict[str, Any]
 
 HERE = Path(__file__).parent
-VERDICTS: dict[str, list[Obj]] = yaml.safe_load((HERE / "verdicts.yaml").read_text())
-OLD_VERDICTS: dict[str, list[Obj]] = yaml.safe_load((HERE / "verdicts_1_2.yaml").read_text())
+VERDICTS: dict[str, list[Obj]] = yaml.load((HERE / "verdicts.yaml").read_text(), yaml.CSafeLoader)
+OLD_VERDICTS: dict[str, list[Obj]] = yaml.load((HERE / "verdicts_1_2.yaml").read_text(), yaml.CSafeLoader)
 SHARED = REPOSITORY.parent / "shared" / "cases" / "istio-validation-1.30.3.jsonl"
 DENIED = 'admission webhook "validation.istio.io" denied the request: '
 OURS = "the sandbox does not play "
@@ -58,7 +59,7 @@ def asked(cluster: Cluster, kind: str, obj: Obj) -> tuple[str, list[str]]:
         cluster.create(resource, obj, options=options)
     except ApiError as error:
         return error.message, []
-    ours = set(security_notices.unplayed(resource, obj))
+    ours = {*security_notices.unplayed(resource, obj), *telemetry_warnings(cluster, obj)}
     return "", [warning for warning in options.warnings if warning not in ours and not warning.startswith(OURS)]
 
 

@@ -12,6 +12,7 @@ import re2  # type: ignore[import-untyped]
 from labkit.ground.config import DEFAULT_RELEASE, RELEASES
 from labkit.ground.labels import selects
 from meshbox.contracts import View
+from meshbox.mesh.attachment import GATEWAY_API, is_for_targets
 from meshbox.mesh.envoy import Json, typed
 from meshbox.mesh.envoy_filters.merging import normal
 from meshbox.mesh.kinds import ENVOY_FILTERS
@@ -39,7 +40,6 @@ _OLD_NAMES = {
 }
 """What filters were called when Istio was at 1.2."""
 
-_GATEWAY = "gateway.networking.k8s.io/gateway-name"
 _QUIET = re2.Options()
 _QUIET.log_errors = False
 
@@ -154,11 +154,17 @@ def unplayed(spec: Any, *, legacy: bool) -> Iterator[str]:
         place = one.get("applyTo")
         if place not in PLACES:
             yield f"configPatches[{index}]: applyTo {place or 'INVALID'} has no effect"
-        if _map(one.get("match")).get("waypoint"):
+        match = _map(one.get("match"))
+        if match.get("waypoint"):
             yield f"configPatches[{index}]: match.waypoint has no effect"
+        if _map(match.get("listener")).get("portName"):
+            yield f"configPatches[{index}]: match.listener.portName has no effect: its number counts, in Istio as"
     for index, target in enumerate(_maps(spec.get("targetRefs"))):
-        if target.get("kind") != "Gateway":
-            yield f"targetRefs[{index}]: kind {target.get('kind')} has no effect: only Gateways are found"
+        if (target.get("group"), target.get("kind")) != (GATEWAY_API, "Gateway"):
+            what = f"{target.get('kind')} of group {target.get('group') or 'core'}"
+            yield f"targetRefs[{index}]: {what} has no effect: only a Gateway of {GATEWAY_API} is found"
+        if target.get("namespace"):
+            yield f"targetRefs[{index}]: namespace has no effect: Gateways of the object's own are found"
 
 
 def chosen(snapshot: Snapshot, workload: Workload) -> list[View]:
@@ -179,9 +185,7 @@ def _chooses(obj: View, workload: Workload, root: str, *, legacy: bool) -> bool:
         return False
     targets = [] if legacy else _maps(spec.get("targetRefs"))
     if targets:
-        # A sidecar is never a target.
-        name = workload.labels.get(_GATEWAY) if namespace == workload.namespace else None
-        return any(one.get("kind") == "Gateway" and one.get("name") == name for one in targets)
+        return is_for_targets(targets, namespace, workload)
     wanted = spec.get("workloadLabels") if legacy else _map(spec.get("workloadSelector")).get("labels")
     return selects(_map(wanted), workload.labels)
 

@@ -103,19 +103,12 @@ def patched(snapshot: Snapshot, workload: Workload, site: Site, config: Config, 
         put("clusters", clusters, name, {}, typed("envoy.config.cluster.v3.Cluster", **made))
     candidate = Candidate(
         tuple(tried["listeners"]),
-        tuple(_without_endpoints(one) for one in tried["clusters"]),
+        tuple(tried["clusters"]),
         tuple(tried["tables"]),
         tuple(clusters),
     )
     told = replace(config, clusters=clusters, listeners=listeners, routes=tables)
     return Made(told, candidate, frozenset(hits))
-
-
-def _without_endpoints(cluster: Json) -> Json:
-    """Endpoints come and go, and would be another cluster to try each time."""
-    if cluster.get("type") != "STATIC" or not str(cluster.get("name")).startswith(("outbound|", "inbound|")):
-        return cluster
-    return {key: value for key, value in cluster.items() if key != "load_assignment"}
 
 
 @dataclass

@@ -58,15 +58,18 @@ def _meant(patch: Patch, name: str, shown: str, site: Site) -> bool:
 
 
 def _gateway_meant(patch: Patch, name: str, site: Site) -> bool:
+    """Whether a patch asks for this table of a gateway: one of HTTPS names its server's port and its Gateway; one of
+    plain HTTP is shared by all Gateways of a port and names none, so whoever asks for one does not get it, as in Istio.
+    """
+    if not site.gateway:
+        return True
     asked = patch.about("routeConfiguration")
-    if asked.get("gateway") and site.gateway:
-        # A table of HTTPS names its Gateway; those of plain HTTP are shared by all Gateways of a port.
-        namespace, _, gateway = str(asked["gateway"]).rpartition("/")
-        ends = f".{gateway}.{namespace}"
-        return name.startswith("http.") or name.endswith(ends)
-    if asked.get("portName") and site.gateway:
-        return f".{asked['portName']}." in name
-    return True
+    kind, _, port_name, gateway, namespace = (*name.split(".", 4), *[""] * 4)[:5]
+    secure = kind == "https"
+    return asked.get("portName") in (None, "", port_name if secure else None) and asked.get("gateway") in (
+        *(None, ""),
+        f"{namespace}/{gateway}" if secure else None,
+    )
 
 
 def _host_meant(patch: Patch, host: Json, site: Site) -> bool:

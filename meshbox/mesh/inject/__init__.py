@@ -19,7 +19,7 @@ from meshbox.mesh.inject.template import Template
 from meshbox.mesh.pilot_metrics import MeshMonitor
 from meshbox.settings import SandboxSettings
 
-__all__ = ["Template", "inject", "wanted", "warn"]
+__all__ = ["Template", "fill", "inject", "wanted", "warn"]
 
 _NEVER = {"kube-system", "kube-public", "kube-node-lease", "local-path-storage"}
 _YES = {"y", "yes", "true", "on"}
@@ -94,7 +94,7 @@ def inject(
             annotations = request.object["metadata"].get("annotations") or {}
             _tell(objects, request, "NotPlayed", list(unplayed(annotations, legacy=settings.legacy)))
             try:
-                _apply(objects, request, template, legacy=settings.legacy)
+                fill(objects, request, template, legacy=settings.legacy)
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 raise _failed(request, webhook, error) from error
             # What was written is in part the installation's own values: the pod gets a copy.
@@ -103,7 +103,12 @@ def inject(
         _tell(objects, request, "NotInjected", [problem])
 
 
-def _apply(objects: Objects, request: AdmissionRequest, template: Template, *, legacy: bool) -> None:
+def fill(objects: Objects, request: AdmissionRequest, template: Template, *, legacy: bool) -> None:
+    """Give the pod in `request` what the installation's template makes of it.
+
+    Raises:
+        ValueError: Its annotations, or the installation's values, are nothing that a template could be filled with.
+    """
     namespace = request.namespace or "default"
     check(request.object["metadata"].get("annotations") or {}, legacy=legacy)
     if legacy:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from meshbox.contracts import Obj
+from meshbox.mesh.attributes import parse_problem
 from meshbox.mesh.envoy import Json
 from meshbox.mesh.istio_validation.attachment import attached
 from meshbox.mesh.istio_validation.problems import Problems
@@ -26,6 +27,9 @@ def check(obj: Obj, problems: Problems) -> None:
         _tracing(one or {}, problems)
     for log in spec.get("accessLogging") or []:
         _providers(log or {}, problems)
+        expression = ((log or {}).get("filter") or {}).get("expression")
+        if expression and (why := parse_problem(str(expression))):
+            problems.error(f"must be a valid CEL expression, {why}")
 
 
 def _providers(section: Json, problems: Problems) -> None:

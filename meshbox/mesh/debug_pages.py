@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""istiod's debug pages, as far as the mesh has what they show: with Istio's names for pages and fields."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from meshbox.contracts import Objects
+from meshbox.mesh.assignments import Assignments
+from meshbox.mesh.channels import Channel
+from meshbox.mesh.kinds import GATEWAY_API_RESOURCES, ISTIO_RESOURCES
+from meshbox.mesh.settings import mesh_settings
+from meshbox.mesh.snapshot import Snapshot
+from meshbox.mesh.xds import ProxyState
+
+__all__ = ["PAGES", "About"]
+
+_Query = Mapping[str, str]
+_TYPES = {"CDS": "clusters", "LDS": "listeners", "EDS": "endpoints", "RDS": "routes"}
+_FIELDS = {"CDS": "cluster", "LDS": "listener", "EDS": "endpoint", "RDS": "route"}
+_PREFIX = "type.googleapis.com/envoy.admin.v3."
+
+
+@dataclass(frozen=True)
+class About:
+    """What the pages are about.
+
+    Args:
+        objects: The cluster's objects.
+        snapshot: The mesh as it is now.
+        proxies: What each proxy has, by namespace and name of its pod.
+        release: Istio's.
+    """
+
+    objects: Objects
+    snapshot: Snapshot
+    proxies: Mapping[tuple[str, str], ProxyState]
+    release: str
+
+    def connected(self) -> Iterator[tuple[str, ProxyState]]:
+        """The proxies that are connected, by "POD.NAMESPACE"."""
+        for (namespace, name), state in sorted(self.proxies.items(), key=lambda one: (one[0][1], one[0][0])):
+            if state.connected:
+                yield f"{name}.{namespace}", state
+
+
+def _asked(state: ProxyState, kind: str) -> Sequence[Channel | Assignments]:
+    """What a proxy has asked for of a kind."""
+    if kind == "endpoints":
+        return [state.endpoints] if state.endpoints.sent >= 0 else []
+    return [one for (of, _), one in sorted(state.channels.items()) if of == kind and one.sent >= 0 and one.there]
+
+
+def _status(state: ProxyState) -> dict[str, dict[str, str]]:
+    """For each type that a proxy asks for, what it was sent last, and what it has taken."""
+    found = {}
+    for short, kind in _TYPES.items():
+        if channels := _asked(state, kind):
+            # Of all tables of routes together: no proxy has taken a later version than there is.
+            sent = str(sum(one.version for one in channels))
+            acked = str(sum(max(one.acknowledged, 0) for one in channels))
+            refused = any(one.refused == one.version for one in channels)
+            found[short] = {"sent": sent, "acked": acked, **({"refused": "true"} if refused else {})}
+    return found
+
+
+def _syncz(about: About, _: _Query) -> Any:
+    rows = []
+    for proxy, state in about.connected():
+        status = _status(state)
+        row = {
+            "cluster_id": "Kubernetes",
+            "proxy": proxy,
+            "proxy_type": state.node.partition("~")[0],
+            "istio_version": str(state.metadata.get("ISTIO_VERSION") or about.release),
+        }
+        for short, field in _FIELDS.items():
+            if short in status:
+                row |= {f"{field}_sent": status[short]["sent"], f"{field}_acked": status[short]["acked"]}
+        row["refused"] = ",".join(short for short, one in status.items() if "refused" in one)
+        rows.append({key: value for key, value in row.items() if value})
+    return rows
+
+
+def _connections(about: About, _: _Query) -> Any:
+    rows = [{"connectionId": proxy, "node": state.node} for proxy, state in about.connected()]
+    return {"totalClients": len(rows), "clients": rows}
+
+
+def _config_dump(about: About, query: _Query) -> Any:
+    """What a proxy should have, in the form of its own config dump; None where it is not connected."""
+    state = next((one for proxy, one in about.connected() if proxy == query.get("proxyID")), None)
+    if state is None or state.config is None:
+        return None
+    config = state.config
+    parts = (
+        ("ClustersConfigDump", "dynamic_active_clusters", "cluster", config.clusters),
+        ("ListenersConfigDump", "dynamic_listeners", "listener", config.listeners),
+        ("RoutesConfigDump", "dynamic_route_configs", "route_config", config.routes),
+        ("EndpointsConfigDump", "dynamic_endpoint_configs", "endpoint_config", config.endpoints),
+    )
+    found = []
+    for name, field, one, bodies in parts:
+        items = [{one: json.loads(body)} for body in bodies.values()]
+        if one == "listener":
+            items = [{"name": item[one].get("name", ""), "active_state": item} for item in items]
+        found.append({"@type": f"{_PREFIX}{name}", field: items})
+    return {"configs": found}
+
+
+def _configz(about: About, _: _Query) -> Any:
+    resources = [*ISTIO_RESOURCES, *GATEWAY_API_RESOURCES]
+    return [one for resource in resources for one in about.objects.list(resource)]
+
+
+def _registryz(about: About, _: _Query) -> Any:
+    return [
+        {
+            "hostname": service.host,
+            "ports": [{"name": port.name, "port": port.number, "protocol": port.protocol} for port in service.ports],
+            "endpoints": {
+                str(port): [f"{one.address}:{one.port}" for one in ends] for port, ends in service.endpoints.items()
+            },
+        }
+        for service in about.snapshot.services
+    ]
+
+
+def _mesh(about: About, _: _Query) -> Any:
+    root = about.snapshot.mesh.root_namespace
+    given = (about.objects.find("configmaps", "istio", root) or {}).get("data") or {}
+    return mesh_settings(given.get("mesh", ""))
+
+
+def _list(_: About, __: _Query) -> Any:
+    return [{"name": f"debug/{name}", "description": text} for name, (text, _) in sorted(PAGES.items())]
+
+
+PAGES: dict[str, tuple[str, Callable[[About, _Query], Any]]] = {
+    "config_dump": ("What the proxy ?proxyID=POD.NAMESPACE should have, as a config dump", _config_dump),
+    "configz": ("All objects of Istio and of the Gateway API", _configz),
+    "connections": ("The proxies that are connected", _connections),
+    "list": ("These pages", _list),
+    "mesh": ("The mesh's settings", _mesh),
+    "registryz": ("All services with their endpoints", _registryz),
+    "syncz": ("What each proxy was sent, and has taken", _syncz),
+}
+"""By name: what a page shows, and how it is made."""
