@@ -11,7 +11,7 @@ import promql_parser as promql
 
 from labkit.ground.errors import SettingError
 
-__all__ = ["nodes", "selectors", "unit_of", "written"]
+__all__ = ["inside", "nodes", "parsed", "selector_of", "selectors", "written"]
 
 Matcher = tuple[str, str, str]
 """Label, operator ("=", "!=", "=~", "!~") and value, without quotes and escapes."""
@@ -22,12 +22,10 @@ _MOST = 1000
 _TEXT = re.compile(r"""("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\#[^\n]*)|`([^`]*)`""")
 _PIECE = re.compile(r"\w+|[^\w\s]")
 _PLAIN = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
-_UNITS = (("_milliseconds", "ms"), ("_seconds", "s"), ("_bytes", "bytes"))
-_RATES = ("rate", "irate")
 
 
-def nodes(expression: str) -> Iterator[promql.Expr]:
-    """The parts of an expression, each before those inside it, in their order.
+def parsed(expression: str) -> promql.Expr:
+    """An expression as the parser has it.
 
     Raises:
         SettingError: it cannot be read; Prometheus itself may know more of PromQL.
@@ -38,19 +36,25 @@ def nodes(expression: str) -> Iterator[promql.Expr]:
     # The parser looks for escapes between backticks, where there are none.
     plain = _TEXT.sub(lambda found: found[1] or json.dumps(found[2], ensure_ascii=False), expression)
     try:
-        ahead: list[promql.Expr] = [promql.parse(plain)]
+        return promql.parse(plain)
     except ValueError as error:
         raise SettingError(
             f"{expression} cannot be read as PromQL: {error}", next_step="Prometheus' own page shows where it is wrong"
         ) from None
+
+
+def nodes(expression: str) -> Iterator[promql.Expr]:
+    """The parts of an expression, each before those inside it, in their order; raises as `parsed`."""
+    ahead = [parsed(expression)]
     while ahead:
         node = ahead.pop()
         yield node
         # The parser's own walk copies what is below each part, at each.
-        ahead += reversed(_inside(node))
+        ahead += reversed(inside(node))
 
 
-def _inside(node: promql.Expr) -> list[promql.Expr]:
+def inside(node: promql.Expr) -> list[promql.Expr]:
+    """The parts that a part of an expression is made of."""
     match node:
         case promql.BinaryExpr():
             return [node.lhs, node.rhs]
@@ -73,10 +77,15 @@ def selectors(expression: str) -> Iterator[tuple[str, list[Matcher]]]:
     """
     for node in nodes(expression):
         if isinstance(node, promql.VectorSelector):
-            matchers = [(one.name, _operator(one.op), one.value) for one in node.matchers.matchers]
-            names = [value for label, operator, value in matchers if (label, operator) == ("__name__", "=")]
-            name = node.name or (names[0] if len(names) == 1 else "")
-            yield name, [one for one in matchers if not name or one != ("__name__", "=", name)]
+            yield selector_of(node)
+
+
+def selector_of(node: promql.VectorSelector) -> tuple[str, list[Matcher]]:
+    """Which metric a selector names, and its label matchers; "" where no single metric is named."""
+    matchers = [(one.name, _operator(one.op), one.value) for one in node.matchers.matchers]
+    names = [value for label, operator, value in matchers if (label, operator) == ("__name__", "=")]
+    name = node.name or (names[0] if len(names) == 1 else "")
+    return name, [one for one in matchers if not name or one != ("__name__", "=", name)]
 
 
 def _operator(given: promql.MatchOp) -> str:
@@ -99,37 +108,3 @@ def written(name: str, matchers: list[Matcher]) -> str:
     if name and not _PLAIN.fullmatch(name):
         return f"{{{','.join(filter(None, (json.dumps(name, ensure_ascii=False), inside)))}}}"
     return f"{name}{{{inside}}}" if inside else name
-
-
-def unit_of(expression: str) -> str:
-    """The unit of what `expression` returns, read off its metrics' names: "ms", "s", "bytes", "…/s", or "" if unclear.
-
-    Prometheus itself knows no units; its naming convention puts them last in a metric's name.
-    """
-    try:
-        found = list(nodes(expression))
-        names = [name for name, _ in selectors(expression)]
-    except SettingError:
-        return ""
-    calls = {node.func.name for node in found if isinstance(node, promql.Call)}
-    unit = next((unit for part, unit in _UNITS for name in names if part in name), "")
-    if "histogram_quantile" in calls:
-        return unit
-    if any(isinstance(node, promql.BinaryExpr) and str(node.op) == "/" and _rates(node) for node in found):
-        return ""
-    if calls.intersection(_RATES):
-        return f"{unit or ('requests' if any('_requests_total' in name for name in names) else 'events')}/s"
-    return unit
-
-
-def _rates(quotient: promql.BinaryExpr) -> bool:
-    """Whether a rate is divided by a rate."""
-    sides = []
-    for side in (quotient.lhs, quotient.rhs):
-        ahead, found = [side], False
-        while ahead and not found:
-            node = ahead.pop()
-            found = isinstance(node, promql.Call) and node.func.name in _RATES
-            ahead += _inside(node)
-        sides.append(found)
-    return all(sides)

@@ -12,7 +12,7 @@ from grafana_figures.series import Series, reduced
 from grafana_figures.theme import Theme, color, layout, series_color, series_dash, translucent
 from grafana_figures.units import ticks, written
 
-__all__ = ["areas", "graph", "nothing", "times"]
+__all__ = ["areas", "graph", "hover_name", "nothing", "times"]
 
 _CALCS = {"last": "last", "lastNotNull": "last", "max": "max", "min": "min", "mean": "mean", "sum": "total"}
 
@@ -110,7 +110,7 @@ def _trace(one: Series, index: int, theme: Theme) -> Json:
         "x": times([at for at, _ in one.points]),
         "y": values,
         "text": [written(value, shown.unit, shown.decimals) for value in one.values],
-        "hovertemplate": "%{text}" + (f"<extra>{_plain(one.name)}</extra>"),
+        "hovertemplate": "%{text}" + (f"<extra>{hover_name(one.name)}</extra>"),
         "showlegend": shown.in_legend,
     }
     if shown.axis == "right":
@@ -167,7 +167,7 @@ def areas(trace: Json) -> list[Json]:
     return [{**kept, **drawn, "x": x, "y": y}]
 
 
-def _plain(name: str) -> str:
+def hover_name(name: str) -> str:
     """A name inside a hover template, where % { would begin a variable."""
     return name.replace("%{", "% {").replace("<", "&lt;")
 

@@ -43,6 +43,20 @@ function bar() {
   every.onchange = () => { remember("refresh", every.value); schedule(); };
   element("again").onclick = () => draw();
   for (const id of ["time", "every", "again"]) element(id).hidden = given.page === "solo";
+  if (given.page === "explore") ask();
+}
+
+function ask() {
+  const text = element("expression");
+  text.value = given.expr || "";
+  for (const name of ["left", "panes", "schemaVersion", "orgId"]) address.delete(name);
+  for (const name of ["expr", "from", "to"]) if (given[name]) address.set(name, given[name]);
+  element("ask").hidden = false;
+  element("ask").onsubmit = (event) => { event.preventDefault(); remember("expr", text.value.trim()); draw(); };
+  text.onkeydown = (event) => {
+    if (event.key === "Enter" && (event.shiftKey || event.ctrlKey)) { event.preventDefault(); element("ask").requestSubmit(); }
+  };
+  text.focus();
 }
 
 function remember(name, value) {
@@ -148,6 +162,9 @@ function frame(one) {
   box.dataset.title = one.title;
   if (one.title) {
     const title = make("h2", { textContent: one.title, title: one.title });
+    if (one.queries.length && given.page !== "explore") {
+      title.append(make("a", { textContent: "explore", title: "Its PromQL in Explore" }));
+    }
     if (one.description) title.append(make("span", { className: "info", textContent: "i", title: one.description }));
     box.append(title);
   }
@@ -163,6 +180,8 @@ async function show(one) {
   if (one.kind === "row" || mine.box.hidden || mine.text === text) return;
   mine.text = text;
   mine.box.title = one.reason;
+  const link = mine.box.querySelector("h2 a");
+  if (link) link.href = `${given.base}explore?${new URLSearchParams({ expr: one.queries[0], from: address.get("from") || given.from })}`;
   if (one.html) { mine.plot.innerHTML = one.html; return; } // cleaned by the server
   const figure = JSON.parse(JSON.stringify(one.figure).replaceAll('href=\\"/', `href=\\"${given.base}`));
   const layout = figure.layout;
@@ -195,6 +214,7 @@ function legend(mine, figure) {
 
 async function draw() {
   clearTimeout(timer);
+  if (given.page === "explore" && !address.get("expr")) return; // nothing is asked yet
   drawing?.abort();
   drawing = new AbortController();
   const own = drawing;
@@ -203,11 +223,13 @@ async function draw() {
   if (given.page === "solo") query.append("panel", address.get("panelId") || address.get("viewPanel") || "");
   let problem = "";
   try {
-    const response = await fetch(`${given.base}api/labkit/draw/${encodeURIComponent(given.uid)}?${query}`, { signal: own.signal });
+    const where = given.page === "explore" ? "explore" : `draw/${encodeURIComponent(given.uid)}`;
+    const response = await fetch(`${given.base}api/labkit/${where}?${query}`, { signal: own.signal });
     const answer = await response.json();
     if (!response.ok) throw new Error(answer.message || response.statusText);
     variables(answer.variables);
     await panels(answer.panels);
+    problem = answer.problem || "";
   } catch (error) {
     if (error.name === "AbortError") return;
     problem = `${error.message}`;

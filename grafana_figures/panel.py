@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from grafana_figures import heat, lines, numbers, texts
 from grafana_figures.cells import Column, columns, table
-from grafana_figures.expressions import selectors, written
+from grafana_figures.expressions import selector_of, written
 from grafana_figures.model import Grid, Json, Spec
 from grafana_figures.promql import Api, Window
+from grafana_figures.reasons import causes
 from grafana_figures.series import Asked, Series, ask, clock, named, reduced
 from grafana_figures.theme import DARK, Theme, layout
 from grafana_figures.variables import Choices
@@ -27,7 +28,7 @@ __all__ = ["Panel", "Pen", "as_json", "draw"]
 
 _FEW = "its series are there, with too few samples in this time"
 _MOST_MISSING = 3
-"""How many missing metrics a panel names."""
+"""How many missing metrics a panel names, and how many reasons it tells."""
 
 
 @dataclass(frozen=True)
@@ -201,16 +202,25 @@ def _noted(panel: Panel, pen: Pen) -> Panel:
 
 def _missing(panel: Panel, pen: Pen) -> str:
     """Which metrics, or which series of them, a panel asks for and Prometheus does not have."""
-    asked = [found for query in panel.queries for found in selectors(query)]
+
+    def empty(expression: str) -> bool:
+        return not pen.api.query(expression, pen.window.end)
+
+    found = [cause for query in panel.queries for cause in causes(query, empty)]
+    asked = [one if isinstance(one, str) else selector_of(one) for one in dict.fromkeys(found)]
     known = pen.api.names()
-    missing = list(dict.fromkeys(name for name, _ in asked if name and name not in known))
+    missing = list(dict.fromkeys(one[0] for one in asked if not isinstance(one, str) and one[0] not in {"", *known}))
+    reasons = []
     if missing:
         shown = [*missing[:_MOST_MISSING], *(["…"] if len(missing) > _MOST_MISSING else [])]
-        return "there is no metric " + ", ".join(shown)
-    for name, matchers in asked:
-        if matchers and not pen.api.query(f"count({written(name, matchers)})", pen.window.end):
-            return f"no series{f' of {name}' if name else ''} has {written('', matchers)[1:-1]}"
-    return _FEW if asked else ""
+        reasons.append("there is no metric " + ", ".join(shown))
+    for one in asked:
+        if isinstance(one, str):
+            reasons.append(one)
+        elif one[0] not in missing and one[1] and empty(f"count({written(*one)})"):
+            name, matchers = one
+            reasons.append(f"no series{f' of {name}' if name else ''} has {written('', matchers)[1:-1]}")
+    return "; ".join(dict.fromkeys(reasons[:_MOST_MISSING])) or (_FEW if asked else "")
 
 
 def _figure(spec: Spec, title: str, series: Sequence[Series], pen: Pen, window: Window) -> Json:

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from labkit.ground.duration import PROMETHEUS_UNITS
-from labkit.ground.prometheus import PrometheusApi
+from labkit.ground.errors import ClusterError
+from labkit.ground.prometheus import PrometheusApi, Result
 
 __all__ = ["Api", "Sample", "Window", "seconds"]
 
@@ -78,14 +79,20 @@ class Api(PrometheusApi):
         """An instant query.
 
         Raises:
-            ClusterError: no answer, or the PromQL is refused; the message carries Prometheus' own words.
+            ClusterError: no answer, or the PromQL is refused; the message carries Prometheus' own words. Or all that
+                comes back is native histograms.
         """
-        return [_sample(*one) for one in self.instant(expression, at)]
+        return _samples(self.instant(expression, at))
 
     def range(self, expression: str, start: float, end: float, step: float) -> list[Sample]:
         """A range query; as `query`."""
-        return [_sample(*one) for one in self.over(expression, start, end, step)]
+        return _samples(self.over(expression, start, end, step))
 
 
-def _sample(labels: Mapping[str, str], points: list[tuple[float, float]]) -> Sample:
-    return Sample(labels, tuple((at, value if math.isfinite(value) else None) for at, value in points))
+def _samples(found: Result) -> list[Sample]:
+    if found.histograms and not found.series:
+        raise ClusterError(found.warnings[-1])
+    return [
+        Sample(labels, tuple((at, value if math.isfinite(value) else None) for at, value in points))
+        for labels, points in found
+    ]

@@ -16,12 +16,14 @@ from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 from grafana_figures import Grafana
-from grafana_figures.dashboard import Dashboard, slug
+from grafana_figures.dashboard import Dashboard, Drawn, slug
+from grafana_figures.explore import asked, explore
 from grafana_figures.model import Json
 from grafana_figures.panel import as_json
+from grafana_figures.picture import png
 from grafana_figures.promql import seconds
 from grafana_figures.variables import Choices
-from labkit.ground.errors import LabError, SettingError
+from labkit.ground.errors import LabError, MissingToolError, SettingError
 from labkit.ground.guard import refusal
 
 __all__ = ["Answer", "Site"]
@@ -78,6 +80,7 @@ class Site:
             ("/", self._home),
             ("/login", self._home),
             ("/dashboards", self._home),
+            ("/explore", self._explore_page),
             ("/healthz", self._ok),
             ("/metrics", self._metrics),
             ("/api/health", self._health),
@@ -86,6 +89,9 @@ class Site:
             ("/api/dashboards/uid/([^/]+)", self._dashboard_json),
             ("/api/dashboards/db/([^/]+)", self._dashboard_json),
             ("/api/labkit/draw/([^/]+)", self._draw),
+            ("/api/labkit/explore", self._explore),
+            ("/render/d-solo/([^/]+)(?:/[^/]+)?", self._render),
+            ("/render/.*", self._render_whole),
             ("/dashboard/db/([^/]+)", self._redirect),
             ("/d/([^/]+)/?", self._redirect_uid),
             ("/d/([^/]+)/([^/]+)", self._page),
@@ -116,6 +122,8 @@ class Site:
                     return handler(*match.groups(), path=parts.path, query=query)
                 except SettingError as error:
                     return _json({"message": str(error)}, 404 if "dashboard" in error.message else 400)
+                except MissingToolError as error:
+                    return _json({"message": str(error)}, 501)
                 except LabError as error:
                     return _json({"message": str(error)}, 502)
         return _json({"message": "Not found"}, 404)
@@ -130,6 +138,10 @@ class Site:
         given = {"page": "solo" if path.startswith("/d-solo/") else "dashboard", "uid": dashboard.uid}
         given |= {"from": f"now-{dashboard.length}", "refresh": dashboard.refresh or "10s"}
         return self._html(dashboard.title, path, given)
+
+    def _explore_page(self, *, path: str, query: Mapping[str, Sequence[str]]) -> Answer:
+        given = {"from": "now-1h", "refresh": ""} | asked(query)
+        return self._html("Explore", path, {"page": "explore", **given})
 
     def _html(self, title: str, path: str, given: Json) -> Answer:
         up = "../" * (path.count("/") - 1) or "./"
@@ -208,21 +220,63 @@ class Site:
     # -- figures
 
     def _draw(self, uid: str, *, path: str, query: Mapping[str, Sequence[str]]) -> Answer:
+        drawn = self._drawn(uid, query)
+        panels = [as_json(panel) for panel in drawn]
+        title = self._now().dashboard(uid).title
+        return _json({"title": title, "variables": _described(drawn.variables), "panels": panels})
+
+    def _drawn(self, uid: str, query: Mapping[str, Sequence[str]]) -> Drawn:
         grafana = self._now()
         dashboard = grafana.dashboard(uid)
-        now = time.time()
-        start = moment((query.get("from") or [f"now-{dashboard.length}"])[-1], now)
-        end = moment((query.get("to") or ["now"])[-1], now)
-        if not start < end:
-            raise SettingError("the time range ends before it starts", next_step="swap from and to")
+        start, end = _times(query, f"now-{dashboard.length}")
         chosen = {name.removeprefix("var-"): values for name, values in query.items() if name.startswith("var-")}
         known = {one.get("name") for one in (dashboard.raw.get("templating") or {}).get("list") or ()}
         chosen = {name: values for name, values in chosen.items() if name in known}
         choices = grafana.variables(dashboard.uid, chosen, window=f"{end - start}s", end=end)
         only = [int(one) for one in query.get("panel") or () if one.isdigit()]
-        drawn = dashboard.draw(grafana.pen(dashboard, choices, start, end), only)
-        panels = [as_json(panel) for panel in drawn]
-        return _json({"title": dashboard.title, "variables": _described(choices), "panels": panels})
+        return dashboard.draw(grafana.pen(dashboard, choices, start, end), only)
+
+    def _explore(self, *, path: str, query: Mapping[str, Sequence[str]]) -> Answer:
+        given = asked(query)
+        start, end = _times({name: [text] for name, text in given.items()}, "now-1h")
+        expression = given.get("expr", "").strip()
+        if not expression:
+            raise SettingError("no PromQL is given", next_step="write an expression, such as sum(istio_requests_total)")
+        graph, table = explore(self._now(), expression, start, end)
+        shown = [as_json(panel) for panel in (graph, table) if panel.drawn]
+        problem = "" if graph.drawn else f"{expression}: {graph.reason}"
+        return _json({"title": "Explore", "variables": [], "panels": shown, "problem": problem})
+
+    def _render(self, uid: str, *, path: str, query: Mapping[str, Sequence[str]]) -> Answer:
+        wanted = (query.get("panelId") or query.get("viewPanel") or [""])[-1].removeprefix("panel-")
+        if not wanted.isdigit():
+            raise SettingError("no panel is named", next_step="give panelId=NUMBER; a panel's JSON has it as its id")
+        found = self._drawn(uid, {**query, "panel": [wanted]})
+        if not len(found):
+            raise SettingError(f"no panel has the number {wanted}", next_step="a panel's JSON has it as its id")
+        width, height = (_pixels(query, name, default) for name, default in (("width", 1000), ("height", 500)))
+        scale = _pixels(query, "scale", _pixels(query, "deviceScaleFactor", 1))
+        return Answer(200, png(found[0].figure, width=width, height=height, scale=scale), "image/png")
+
+    def _render_whole(self, *, path: str, query: Json) -> Answer:
+        raise SettingError("a picture is one of a panel", next_step="ask for /render/d-solo/UID/NAME?panelId=NUMBER")
+
+
+def _times(query: Mapping[str, Sequence[str]], first: str) -> tuple[float, float]:
+    """The first and the last moment, in seconds since 1970."""
+    now = time.time()
+    start = moment((query.get("from") or [first])[-1], now)
+    end = moment((query.get("to") or ["now"])[-1], now)
+    if not start < end:
+        raise SettingError("the time range ends before it starts", next_step="swap from and to")
+    return start, end
+
+
+def _pixels(query: Mapping[str, Sequence[str]], name: str, default: int) -> int:
+    text = (query.get(name) or [str(default)])[-1]
+    if not text.isdigit():
+        raise SettingError(f"{name}={text} is no number", next_step=f"write it as {name}={default}")
+    return int(text)
 
 
 def _described(choices: Choices) -> list[Json]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from grafana_figures.model import Json
 
-__all__ = ["DARK", "LIGHT", "Theme", "color", "layout", "series_color", "series_dash", "translucent"]
+__all__ = ["COLOURS", "DARK", "LIGHT", "Theme", "color", "layout", "series_color", "series_dash", "translucent"]
 
 _NAMED = {
     "green": "#73bf69",
@@ -34,8 +34,16 @@ _NAMED = {
     "transparent": "rgba(0,0,0,0)",
 }
 # Okabe and Ito's palette (2008), which those who are colour-blind tell apart; without its black and its yellow, which
-# one of the two themes would swallow.
-_SERIES = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9")
+# one of the two themes would swallow. Then, farthest from all before it first, what was found by search to stay apart
+# from them under each of the three kinds of colour-blindness, and to stand out from both themes.
+COLOURS = (
+    *("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9"),
+    *("#8400f0", "#784824", "#a8b460", "#485460", "#9078fc", "#8400c0"),
+    *("#a80090", "#904800", "#f000c0", "#f00048", "#c01878", "#849cfc"),
+    *("#609054", "#9054fc", "#cc9c3c", "#c09c9c", "#6cc084", "#007848"),
+)
+_EASY = 6
+"""Colours that are told apart at a glance; after so many a line is drawn in another way as well."""
 _DASHES = ("solid", "dash", "dot", "dashdot")
 
 
@@ -61,12 +69,12 @@ def color(name: str) -> str:
 
 def series_color(index: int) -> str:
     """The colour of the series with this number, readable on dark and on light."""
-    return _SERIES[index % len(_SERIES)]
+    return COLOURS[index % len(COLOURS)]
 
 
 def series_dash(index: int) -> str:
-    """How its line is drawn: where colours begin again, another way."""
-    return _DASHES[index // len(_SERIES) % len(_DASHES)]
+    """How its line is drawn: another way after every six, whose colours alone are easy to tell apart."""
+    return _DASHES[index // _EASY % len(_DASHES)]
 
 
 def translucent(css: str, opacity: float) -> str:

@@ -19,6 +19,9 @@ ALL = "$__all"
 _NAME = re.compile(r"\$\{(\w+)(?:\.\w+)?(?::(\w+))?\}|\[\[(\w+)(?::(\w+))?\]\]|\$(\w+)")
 _QUERY = re.compile(r"\s*(label_values|label_names|metrics|query_result)\((.*)\)\s*$", re.DOTALL)
 
+_SHOP, _PAGE = "bookinfo", "productpage"
+"""BookInfo's namespace in the course, and its first service, wherever it is."""
+
 Given = Mapping[str, "str | Sequence[str]"]
 
 
@@ -180,7 +183,21 @@ def _chosen(raw: Json, options: tuple[str, ...], given: tuple[str, ...]) -> tupl
     kept = tuple(value for value in before if value in options)
     if kept:
         return kept if raw.get("multi") else kept[:1]
-    return (ALL,) if everything else options[:1]
+    return (ALL,) if everything else _first(options)
+
+
+def _first(options: tuple[str, ...]) -> tuple[str, ...]:
+    """What a reader sees who has chosen nothing: the page that the course is about, where it is among the options.
+
+    Grafana takes the first by letter, which in a mesh is now a host that somebody asked for, now the control plane.
+    """
+
+    def distance(option: str) -> int:
+        name = re.split(r"[.-]", option, maxsplit=1)[0]
+        here = option == _SHOP or f".{_SHOP}." in option
+        return 0 if name == _PAGE and here else 1 if name == _PAGE else 2 if here else 3
+
+    return tuple(sorted(options, key=distance)[:1])
 
 
 def _options(

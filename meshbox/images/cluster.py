@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -35,6 +36,7 @@ class Cluster:
         self._token = token
         self._authority = authority
         self._objects: dict[str, dict[str, Json]] = {name: {} for name in resources}
+        self._heard = dict.fromkeys(resources, 0)
         self._lock = threading.Lock()
         self._listed = {name: threading.Event() for name in resources}
         for name, path in resources.items():
@@ -55,6 +57,11 @@ class Cluster:
         with self._lock:
             return {name: list(found.values()) for name, found in self._objects.items()}
 
+    def heard(self) -> dict[str, int]:
+        """How often each resource has changed, to be compared with what was told before."""
+        with self._lock:
+            return dict(self._heard)
+
     def _follow(self, name: str, path: str) -> None:
         while True:
             try:
@@ -64,6 +71,12 @@ class Cluster:
                 pass
             time.sleep(0.5)
 
+    def _refused(self, name: str, path: str, body: bytes) -> None:
+        """The pod's account has no right to it, or it is not served: there are none, and the log says so once."""
+        if not self._listed[name].is_set():
+            print(f"{path} cannot be listed: {json.loads(body).get('message')}", file=sys.stderr, flush=True)
+        self._listed[name].set()
+
     def _trust(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=self._authority or None)
 
@@ -71,9 +84,15 @@ class Cluster:
         return {"Authorization": f"Bearer {self._token.read_text().strip()}", "Connection": "close"}
 
     def _list_and_watch(self, name: str, path: str) -> None:
-        listed = json.loads(self._connections.request("GET", path, self._headers()).body)
+        answer = self._connections.request("GET", path, self._headers())
+        if answer.status in (403, 404):
+            self._refused(name, path, answer.body)
+            return
+        listed = json.loads(answer.body)
         found = {one["metadata"]["uid"]: one for one in listed["items"]}
         with self._lock:
+            # A watch ends every few minutes; that it is begun anew is no news.
+            self._heard[name] += found != self._objects[name]
             self._objects[name] = found
         self._listed[name].set()
         version = listed["metadata"]["resourceVersion"]
@@ -84,8 +103,11 @@ class Cluster:
                 if event["type"] == "ERROR":
                     return
                 item = event["object"]
+                if event["type"] == "BOOKMARK":
+                    continue
                 with self._lock:
+                    self._heard[name] += 1
                     if event["type"] == "DELETED":
                         found.pop(item["metadata"]["uid"], None)
-                    elif event["type"] != "BOOKMARK":
+                    else:
                         found[item["metadata"]["uid"]] = item

@@ -29,6 +29,11 @@ def _curl(context: ContainerContext) -> Launch:
     return machine_program(dataclasses.replace(context, argv=argv))
 
 
+def _python(context: ContainerContext) -> Launch:
+    """The machine's Python, whichever of its names is called."""
+    return machine_program(dataclasses.replace(context, argv=("python3", *context.argv[1:])))
+
+
 IMAGES = (
     Image(
         repositories=("curlimages/curl", "curl/curl", "governmentpaas/curl-ssl", "tutum/curl", "pstauffer/curl"),
@@ -36,6 +41,13 @@ IMAGES = (
         programs={"entrypoint.sh": _curl},
         size=9_500_000,
         stands_in="runs this machine's programs",
+    ),
+    Image(
+        repositories=("library/python",),
+        cmd=("python3",),
+        programs=dict.fromkeys(("python", "python3"), _python),
+        size=45_000_000,
+        stands_in="runs this machine's Python",
     ),
     Image(
         repositories=("library/busybox", "library/alpine"),

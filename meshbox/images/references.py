@@ -33,6 +33,7 @@ _MODULES = (
     "httpbin",
     "istio",
     "kiali",
+    "metrics_server",
     "nginx",
     "otel",
     "programs",

@@ -90,7 +90,8 @@ WORKLOADS = [("productpage", "v1"), ("details", "v1"), ("ratings", "v1")] + [("r
 
 
 def service(app: str) -> Json:
-    return {"metadata": meta(app), "spec": {"selector": {"app": app}, "ports": [{"name": "http", "port": 9080}]}}
+    ports = [{"name": "http", "port": 9080}]
+    return {"metadata": meta(app, labels={"app": app}), "spec": {"selector": {"app": app}, "ports": ports}}
 
 
 def virtual_service(name: str, *routes: Json, gateways: tuple[str, ...] = (), host: str = "reviews") -> Json:
@@ -103,6 +104,16 @@ def to(host: str, subset: str = "", weight: int | None = None) -> Json:
     return {"destination": destination} | ({} if weight is None else {"weight": weight})
 
 
+GROUPS = {
+    "networking.istio.io": (
+        "v1alpha3",
+        ("virtualservices", "destinationrules", "gateways", "serviceentries", "sidecars"),
+    ),
+    "security.istio.io": ("v1beta1", ("authorizationpolicies", "peerauthentications", "requestauthentications")),
+}
+"""The fake API server's groups of Istio's: version, and plurals."""
+
+
 @dataclass
 class World:
     """What the fakes answer with; change it in a test."""
@@ -111,6 +122,12 @@ class World:
     istio: dict[str, list[Json]] = field(default_factory=dict)
     queries: list[str] = field(default_factory=list)
     patches: list[tuple[str, Json]] = field(default_factory=list)
+    created: list[tuple[str, Json]] = field(default_factory=list)
+    deleted: list[str] = field(default_factory=list)
+    rules: list[Json] | None = field(default_factory=lambda: [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}])
+    """What the pod's account may do; None where it may not ask."""
+    mesh_config: str = ""
+    """What Istio's ConfigMap says of the mesh."""
 
     def objects(self) -> dict[str, list[Json]]:
         made = [deployed(*one) for one in WORKLOADS]
@@ -149,14 +166,26 @@ class World:
         if request.method == "PATCH":
             self.patches.append((path, json.loads(request.body)))
             return web.json_response({"metadata": meta("changed")})
-        group = "networking.istio.io"
+        if path.endswith("/selfsubjectrulesreviews") and self.rules is None:
+            return web.json_response({"message": "forbidden"}, 403)
+        if path.endswith("/selfsubjectrulesreviews"):
+            return web.json_response({"status": {"resourceRules": self.rules}}, 201)
+        if request.method == "POST":
+            self.created.append((path, json.loads(request.body)))
+            return web.json_response(self.created[-1][1], 201)
+        if request.method == "DELETE":
+            self.deleted.append(path)
+            return web.json_response({"status": "Success"})
         answers = self.objects()
-        answers |= {f"/apis/{group}/v1alpha3/{plural}": items for plural, items in self.istio.items()}
-        if path == f"/apis/{group}":
-            return web.json_response({"versions": [{"groupVersion": f"{group}/v1alpha3"}]})
-        if path == f"/apis/{group}/v1alpha3":
-            names = ("virtualservices", "destinationrules", "gateways", "serviceentries")
-            return web.json_response({"resources": [{"name": name} for name in names]})
+        for group, (version, plurals) in GROUPS.items():
+            served = {plural: items for plural, items in self.istio.items() if plural in plurals}
+            answers |= {f"/apis/{group}/{version}/{plural}": items for plural, items in served.items()}
+            if path == f"/apis/{group}":
+                return web.json_response({"versions": [{"groupVersion": f"{group}/{version}"}]})
+            if path == f"/apis/{group}/{version}":
+                return web.json_response({"resources": [{"name": plural} for plural in plurals]})
+        if path.endswith("/configmaps/istio"):
+            return web.json_response({"metadata": meta("istio", "istio-system"), "data": {"mesh": self.mesh_config}})
         if path.endswith("/log"):
             lines = "2026-01-01T00:00:00.123456Z GET /reviews/0 200\n2026-01-01T00:00:01Z ERROR no ratings\n"
             return web.Response(200, lines, content_type="text/plain")
@@ -172,8 +201,23 @@ class World:
 
 
 @contextlib.contextmanager
-def kiali(world: World, console: Path = Path("/nowhere"), secret: Path | None = None) -> Iterator[str]:
-    """Kiali over `world`; its address without a path. With a `secret` it asks for the password."""
+def kiali(
+    world: World,
+    console: Path = Path("/nowhere"),
+    secret: Path | None = None,
+    *,
+    view_only: bool = False,
+    first: web.App | None = None,
+) -> Iterator[str]:
+    """Kiali over `world`; its address without a path.
+
+    Args:
+        world: What the API server and Prometheus say.
+        console: Where the console's files are.
+        secret: The folder of the password that it asks for; None for none.
+        view_only: Whether nothing may be written.
+        first: Who answers in Kiali's place, unless the answer is 404.
+    """
     with contextlib.ExitStack() as stack:
 
         def at(app: web.App) -> int:
@@ -185,6 +229,11 @@ def kiali(world: World, console: Path = Path("/nowhere"), secret: Path | None = 
         prometheus = Prometheus(f"http://127.0.0.1:{at(world.prometheus)}")
         stack.callback(kubernetes.close)
         stack.callback(prometheus.close)
-        settings = Settings(login=secret is not None, secret=secret)
+        settings = Settings(login=secret is not None, secret=secret, view_only=view_only)
         app = site(settings, Api(settings, kubernetes, prometheus, Tracing(())), Console(console))
-        yield f"http://127.0.0.1:{at(app)}"
+
+        def both(request: web.Request) -> web.Response:
+            answer = first(request) if first else web.Response(404)
+            return app(request) if answer.status == 404 else answer
+
+        yield f"http://127.0.0.1:{at(both)}"

@@ -11,6 +11,7 @@ import pytest
 
 from labkit.ground.web import Request, listen
 from meshbox.images import find
+from meshbox.images.echoapp import caller
 from meshbox.images.echoapp.answers import ECHO, HEALTH, Settings, echo_method, health_method, http_app
 from meshbox.images.echoapp.forward import FORWARD, forward
 from meshbox.images.echoapp.server import _arguments, _numbers, _raw
@@ -149,3 +150,35 @@ def test_the_image_is_known(reference: str) -> None:
     image = find(reference)
     assert image is not None
     assert image.stands_in
+
+
+def called(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str) -> str:
+    """What the image's client prints."""
+    monkeypatch.setattr("sys.argv", ["client", *words])
+    caller.main()
+    return capsys.readouterr().out
+
+
+def test_the_client_calls_from_where_it_runs(
+    where: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = called(capsys, monkeypatch, "--count", "2", "-H", "x-who: jason", "--msg", "good day", f"grpc://{where}")
+    assert "[0] grpcecho.Echo(good day)" in said
+    assert "[1 body] RequestHeader=x-who:jason" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("--http2", "http://a"), "--http2 is not played by the sandbox"),
+        (("-H", "x", "http://a"), 'invalid header format: "x" (want name:value)'),
+        (("--timeout", "soon", "http://a"), "argument --timeout: invalid from_go value: 'soon'"),
+        (("grpc://127.0.0.1:1",), "Error 0/1 requests had errors; first error: "),
+    ],
+)
+def test_what_the_client_cannot_do_it_says(
+    words: tuple[str, ...], why: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        called(capsys, monkeypatch, *words)
+    assert why in f"{capsys.readouterr().err}{ended.value.code}"

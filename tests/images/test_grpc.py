@@ -12,7 +12,7 @@ import pytest
 
 from meshbox.images.grpc import client, hpack, wire
 from meshbox.images.grpc import server as grpc
-from meshbox.images.grpc.frames import PREFACE
+from meshbox.images.grpc.frames import PREFACE, Connection, Stream
 
 ECHO = "/test.Service/Twice"
 
@@ -152,3 +152,59 @@ def test_a_body_that_holds_no_message(body: bytes, encoding: str, code: int) -> 
     with pytest.raises(grpc.CallError) as failed:
         grpc.unframed(body, encoding)
     assert failed.value.code == code
+
+
+# --- conversations: messages are answered while the other side goes on asking ------------------------------
+
+
+@pytest.fixture
+def talk() -> Iterator[tuple[Connection, Stream]]:
+    """A stream to a method that converses, of which nothing has ended yet."""
+    server = grpc.listen(0, {}, "127.0.0.1", conversations={ECHO: twice})
+    with socket.create_connection(("127.0.0.1", server.server_address[1]), timeout=60) as plain:
+        connection = Connection(plain, accepts=False)
+        plain.sendall(PREFACE)
+        connection.begin()
+        about = [(":method", "POST"), (":scheme", "http"), (":path", ECHO), ("content-type", "application/grpc")]
+        yield connection, connection.open(1, about)
+    server.shutdown()
+    server.server_close()
+
+
+def answer(connection: Connection, stream: Stream) -> bytes:
+    while (message := grpc.taken(stream.body)) is None:
+        assert connection.step()
+    return message
+
+
+def test_each_message_of_a_conversation_is_answered_as_it_comes(talk: tuple[Connection, Stream]) -> None:
+    connection, stream = talk
+    connection.data(stream, grpc.framed(b"a"), end=False)
+    assert answer(connection, stream) == b"aa"
+    both = grpc.framed(b"b") + grpc.framed(b"c")
+    connection.data(stream, both[:3], end=False)
+    connection.data(stream, both[3:], end=False)
+    assert [answer(connection, stream), answer(connection, stream)] == [b"bb", b"cc"]
+    assert not stream.ended
+    connection.data(stream, b"", end=True)
+    while not stream.ended:
+        assert connection.step()
+    assert dict(stream.trailers) == {"grpc-status": "0"}
+
+
+def test_a_conversation_ends_with_what_is_refused(talk: tuple[Connection, Stream]) -> None:
+    connection, stream = talk
+    connection.data(stream, grpc.framed(b"a"), end=False)
+    connection.data(stream, grpc.framed(b"no"), end=False)
+    while not stream.ended:
+        assert connection.step()
+    assert grpc.taken(stream.body) == b"aa"
+    assert dict(stream.trailers)["grpc-status"] == "3"
+
+
+def test_packed_messages_are_not_taken_in_a_conversation(talk: tuple[Connection, Stream]) -> None:
+    connection, stream = talk
+    connection.data(stream, b"\x01" + grpc.framed(b"a")[1:], end=False)
+    while not stream.ended:
+        assert connection.step()
+    assert dict(stream.headers)["grpc-status"] == "12"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from labkit.ground import config, web
 from labkit.ground.client import send
 from meshbox.kiali_console import console
 from tests.images.kiali_world import World, kiali, to, virtual_service
+from tests.images.test_kiali_envoy import DUMP, leading_to, proxied, said
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -106,6 +108,24 @@ def test_istio_config_shows_what_is_wrong(page, address):
 def test_workload_log(page, address):
     page.goto(f"{address}/kiali/console/namespaces/bookinfo/workloads/reviews-v1?tab=logs")
     page.get_by_text("ERROR no ratings").first.wait_for(timeout=WAIT)
+
+
+def test_what_a_proxy_was_told(browser):
+    folder = console()
+    assert folder is not None
+    with kiali(proxied(leading_to(said(json.dumps(DUMP)))), folder) as address:
+        page = browser.new_page(viewport={"width": 1400, "height": 900})
+        page.goto(f"{address}/kiali/console/namespaces/bookinfo/workloads/reviews-v1")
+        page.get_by_text("reviews-v1-1-a").first.wait_for(timeout=WAIT)
+        page.locator("button:has-text('Actions')").first.click(timeout=WAIT)
+        page.get_by_text("Show Envoy Details").click(timeout=WAIT)
+        shown = page.locator(".pf-c-modal-box")
+        for part, row in (("clusters", "reviews.bookinfo.svc.cluster.local"), ("routes", "regex /[a-z]+")):
+            # The first list is of pods, the second of what may be shown.
+            shown.locator("button[id^=pf-toggle]").nth(1).click(timeout=WAIT)
+            shown.locator(f"button:has-text('{part}')").last.click(timeout=WAIT)
+            shown.get_by_text(row).first.wait_for(timeout=WAIT)
+        page.close()
 
 
 @pytest.mark.parametrize("path", ["applications", "workloads", "services"])

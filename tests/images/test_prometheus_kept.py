@@ -3,9 +3,14 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 from labkit.ground import web
 from labkit.ground.web import Request, Response
-from meshbox.images.proxy.kept_counts import Kept, scrapes
+from meshbox.images.prometheus.scrapes import Scrapes
+from meshbox.images.proxy.kept_counts import Kept
 
 A, B = b'envoy_istio_requests_total{response_code="200"}', b'envoy_istio_requests_total{response_code="503"}'
 
@@ -45,11 +50,59 @@ def test_an_envoy_that_was_started_anew_counts_from_nothing() -> None:
     assert read(kept.whole(page(0, a=1))) == read(page(0, a=1))
 
 
+def test_a_page_that_was_asked_for_before_another_one_and_comes_after_it_replaces_nothing() -> None:
+    kept = Kept()
+    kept.whole(page(10, a=200, b=3))
+    asked = time.monotonic()
+    newer = page(12, a=240, b=5)
+    assert kept.whole(newer, time.monotonic()) == newer
+    # Its own words, as of the uptime, with the counts that are known.
+    assert read(kept.whole(page(11, a=220, b=4), asked)) == read(page(11, a=240, b=5))
+    assert read(kept.whole(page(9, a=199), asked)) == read(page(9, a=240, b=5))
+    assert read(kept.whole(page(13, a=250, b=5), time.monotonic())) == read(page(13, a=250, b=5))
+    assert read(kept.whole(page(14, a=1), time.monotonic())) == read(page(14, a=251, b=5))
+
+
+def test_two_scrapes_of_one_sidecar_at_a_time_count_nothing_twice() -> None:
+    """The first one waits for its answer until the second one has had a newer one."""
+    first, second = threading.Event(), threading.Event()
+    counted = iter(((first, page(10, a=100)), (None, page(11, a=150)), (None, page(12, a=160))))
+
+    def pod(request: Request) -> Response:
+        waits, text = next(counted)
+        if waits is not None:
+            waits.set()
+            assert second.wait(60)
+        return Response(200, text, content_type="text/plain")
+
+    (server,) = web.listen({0: pod}, "127.0.0.1")
+    try:
+        app = Scrapes("127.0.")
+        target = f"http://127.0.0.1:{server.server_address[1]}/stats/prometheus"
+
+        def ask() -> dict[bytes, float]:
+            request = Request("GET", target, {"host": "127.0.0.1"}, b"", "127.0.0.1", [("Host", "127.0.0.1")])
+            body = app(request).body
+            assert isinstance(body, bytes)
+            return read(body)
+
+        with ThreadPoolExecutor(1) as pool:
+            late = pool.submit(ask)
+            assert first.wait(60)
+            assert ask()[A] == 150
+            second.set()
+            assert late.result(60)[A] == 150
+        assert ask()[A] == 160
+    finally:
+        second.set()
+        server.server_close()
+
+
 def test_the_proxy_asks_the_sandboxes_own_pods_only() -> None:
     counted = iter((page(10, a=4), page(11)))
     (pod,) = web.listen({0: lambda request: Response(200, next(counted), content_type="text/plain")}, "127.0.0.1")
     try:
-        app = scrapes("127.0.")
+        app = Scrapes("127.0.")
         target = f"http://127.0.0.1:{pod.server_address[1]}/stats/prometheus"
 
         def ask(target: str, method: str = "GET") -> Response:
@@ -67,6 +120,8 @@ def test_the_proxy_asks_the_sandboxes_own_pods_only() -> None:
         assert ask(target, "POST").status == 403
     finally:
         pod.server_close()
+    # A connection of its own: one that is kept outlives the listener.
+    app = Scrapes("127.0.")
     assert ask(target).status == 503
 
 

@@ -12,7 +12,7 @@ from meshbox.images.proxy.bootstrap import Agent, bootstrap
 from tests.images.test_registry import context
 
 
-@pytest.mark.parametrize(("real", "stats", "spans"), [(False, "0.25s", (250, 10)), (True, "5s", (5000, 5))])
+@pytest.mark.parametrize(("real", "stats", "spans"), [(False, "0.5s", (250, 10)), (True, "5s", (5000, 5))])
 def test_metrics_and_spans_have_the_same_clock(tmp_path: Path, real: bool, stats: str, spans: tuple[int, int]) -> None:
     quick = context(tmp_path, "pilot-agent", "proxy", "sidecar", image="istio/proxyv2:1.30.3")
     given = replace(quick, settings=replace(quick.settings, real_clocks=real))

@@ -9,9 +9,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
+from grafana_figures import Grafana
+from grafana_figures.explore import asked
 from grafana_figures.pod import Pod
 from grafana_figures.server import app
 from grafana_figures.site import Site, moment
@@ -102,6 +105,108 @@ def test_figures_follow_the_time_range_and_the_variables(port):
         assert (status, "message" in json.loads(body)) == (400, True)
 
 
+def asking(**given: str) -> str:
+    return urlencode(given)
+
+
+def test_explore_draws_what_is_asked_as_a_graph_and_as_a_table(port):
+    rate = "sum by (destination_workload) (rate(istio_requests_total[$__rate_interval]))"
+    answer = json.loads(ask(port, f"/api/labkit/explore?{asking(expr=rate)}&from=now-5m")[2])
+    assert answer["problem"] == ""
+    graph, table = answer["panels"]
+    assert [graph["kind"], table["kind"]] == ["timeseries", "table"]
+    assert graph["queries"] == table["queries"]
+    assert graph["queries"] == ["sum by (destination_workload) (rate(istio_requests_total[1m]))"]
+    (line,) = graph["figure"]["data"]
+    assert line["y"][-1] == 42
+    assert line["text"][-1] == "42 req/s"
+    cells = table["figure"]["data"][0]
+    assert [["details-v1"] in cells["cells"]["values"], ["42"] in cells["cells"]["values"]] == [True, True]
+
+
+def test_explore_says_what_it_needs(port):
+    status, _, body = ask(port, "/api/labkit/explore?expr=")
+    assert (status, json.loads(body)["message"].partition("\n")[0]) == (400, "no PromQL is given")
+    status, _, body = ask(port, f"/api/labkit/explore?{asking(expr='up')}&from=now&to=now-5m")
+    assert (status, "ends before it starts" in json.loads(body)["message"]) == (400, True)
+
+
+def test_explore_tells_prometheus_words_and_why_nothing_comes_back():
+    def answer(path: str, given: dict[str, str]) -> Any:
+        if path == "label/__name__/values":
+            return ["up"]
+        return 'parse error: "("' if given.get("query") == "sum(" else {"resultType": "vector", "result": []}
+
+    with fake(answer) as url:
+        site = Site(lambda: Grafana(url, []), "6.1.6")
+        wrong = json.loads(site.answer("GET", f"/api/labkit/explore?{asking(expr='sum(')}", "localhost", "").body)
+        empty = json.loads(site.answer("GET", f"/api/labkit/explore?{asking(expr='gone')}", "localhost", "").body)
+    assert 'sum(: Prometheus refused the query (bad_data): parse error: "("' in wrong["problem"]
+    assert wrong["panels"] == []
+    assert [one["note"] for one in empty["panels"]] == ["there is no metric gone"] * 2
+
+
+LEFT = {"datasource": "Prometheus", "queries": [{"refId": "A", "expr": "up"}], "range": {"from": "now-5m", "to": "now"}}
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"expr": ["up"], "from": ["now-5m"], "to": ["now"]},
+        {"left": [json.dumps(["now-5m", "now", "Prometheus", {"expr": "up"}])]},
+        {"left": [json.dumps(LEFT)]},
+        {"schemaVersion": ["1"], "panes": [json.dumps({"abc": LEFT})]},
+    ],
+)
+def test_explores_addresses_are_grafanas(query):
+    assert asked(query) == {"expr": "up", "from": "now-5m", "to": "now"}
+
+
+@pytest.mark.parametrize("text", ["", "[", "1", "[]", "{}", '{"queries": 1, "range": 2}', '["now"]', "null"])
+def test_an_address_that_says_nothing_asks_nothing(text):
+    assert "expr" not in asked({"left": [text]})
+    assert "expr" not in asked({"panes": [text]})
+
+
+def test_a_picture_of_a_panel_is_rendered_where_kaleido_is(port, monkeypatch):
+    sizes: list[dict[str, Any]] = []
+
+    def png(figure: dict[str, Any], **given: Any) -> bytes:
+        sizes.append({"title": figure["layout"]["title"]["text"], **given})
+        return b"\x89PNG"
+
+    monkeypatch.setattr("grafana_figures.site.png", png)
+    found = json.loads(ask(port, "/api/labkit/draw/istio-mesh-dashboard")[2])["panels"]
+    panel = next(one for one in found if one["kind"] == "stat")
+    uid = json.loads(ask(port, "/api/search?query=mesh")[2])[0]["uid"]
+    path = f"/render/d-solo/{uid}/mesh?panelId={panel['id']}&width=400&height=200&scale=2&from=now-5m"
+    status, headers, body = ask(port, path)
+    assert (status, headers["Content-Type"], body) == (200, "image/png", b"\x89PNG")
+    assert sizes == [{"title": panel["title"], "width": 400, "height": 200, "scale": 2}]
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "words"),
+    [
+        ("/render/d-solo/istio-mesh-dashboard/x", 400, "no panel is named"),
+        ("/render/d-solo/istio-mesh-dashboard/x?panelId=99999", 400, "no panel has the number 99999"),
+        ("/render/d/istio-mesh-dashboard/x", 400, "a picture is one of a panel"),
+        ("/render/d-solo/nothing/x?panelId=1", 404, "no dashboard is called 'nothing'"),
+    ],
+)
+def test_a_picture_that_cannot_be_rendered_says_why(port, path, status, words):
+    found, _, body = ask(port, path)
+    assert (found, words in json.loads(body)["message"]) == (status, True)
+
+
+def test_a_picture_without_kaleido_says_how_to_get_it(port, monkeypatch):
+    monkeypatch.setattr("grafana_figures.picture.find_spec", lambda _: None)
+    found = json.loads(ask(port, "/api/labkit/draw/istio-mesh-dashboard")[2])["panels"]
+    panel = next(one for one in found if one["kind"] == "stat")
+    status, _, body = ask(port, f"/render/d-solo/istio-mesh-dashboard/x?panelId={panel['id']}")
+    assert (status, "mesh-workshop[png]" in json.loads(body)["message"]) == (501, True)
+
+
 def test_plotly_is_served_from_here_for_a_year(port):
     status, headers, body = ask(port, "/public/plotly.min.js")
     assert (status, headers["Cache-Control"]) == (200, "public, max-age=31536000, immutable")
@@ -154,6 +259,7 @@ def test_the_page_in_a_browser(port):
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        page.set_default_timeout(240_000)
         own = f"http://127.0.0.1:{port}/"
         page.route(
             lambda url: not url.startswith((own, "data:", "blob:")), lambda route: faults.append(route.request.url)
@@ -175,5 +281,16 @@ def test_the_page_in_a_browser(port):
         page.wait_for_selector("body[data-drawn]")
         assert page.locator(".variable").count() >= 4
         assert page.locator(".legend button").count() >= 1
+        page.locator("h2 a").first.click()
+        page.wait_for_selector("body[data-drawn]")
+        assert "/explore?expr=" in page.url
+        assert page.input_value("#expression") != ""
+        page.fill("#expression", "sum(istio_requests_total)")
+        page.keyboard.press("Shift+Enter")
+        page.wait_for_selector("body[data-drawn='2']")
+        assert "expr=sum%28istio_requests_total%29" in page.url
+        assert page.locator("article[data-kind=timeseries] .main-svg").count() >= 1
+        assert page.locator("article[data-kind=table]", has_text="42").count() == 1
+        assert page.is_hidden("#problem")
         browser.close()
     assert faults == []

@@ -14,7 +14,7 @@ from meshbox.images.echoapp.answers import ECHO
 from meshbox.images.grpc import client, wire
 from meshbox.images.grpc.server import INTERNAL, INVALID_ARGUMENT, UNIMPLEMENTED, Call, CallError
 
-__all__ = ["FORWARD", "Asked", "forward"]
+__all__ = ["FORWARD", "Asked", "answers", "forward"]
 
 FORWARD = "/proto.EchoTestService/ForwardEcho"
 _NUMBERS: Mapping[int, str] = {1: "count", 2: "qps", 3: "timeout_micros"}
@@ -86,7 +86,15 @@ def forward(call: Call) -> bytes:
     Raises:
         CallError: whoever was called did not answer.
     """
-    asked = Asked.read(call.message)
+    return b"".join(wire.length(1, one.encode()) for one in answers(Asked.read(call.message)))
+
+
+def answers(asked: Asked) -> list[str]:
+    """What was answered to each of the calls.
+
+    Raises:
+        CallError: whoever was called did not answer.
+    """
     scheme = urlsplit(asked.url).scheme
     if scheme not in _CALLS:
         words = "proxyless gRPC (xds:///) is not played by the sandbox: use grpc://" if scheme == "xds" else ""
@@ -102,7 +110,7 @@ def forward(call: Call) -> bytes:
         output.append("".join(f"{line}\n" for line in lines))
         if asked.qps > 0 and number + 1 < asked.count:
             time.sleep(max(0.0, 1 / asked.qps - (time.monotonic() - began)))
-    return b"".join(wire.length(1, one.encode()) for one in output)
+    return output
 
 
 _Answer = tuple[Iterable[str], Iterable[str]]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HTTP/2 (RFC 9113) for one side of a connection that carries single calls: frames, windows and streams."""
+"""HTTP/2 (RFC 9113) for one side of a connection that carries calls: frames, windows and streams."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from labkit.ground.framing import Incoming
 from meshbox.images.grpc.hpack import Decoder, HeaderError, encoded
 
-__all__ = ["PREFACE", "Connection", "ProtocolError", "Stream"]
+__all__ = ["PREFACE", "Connection", "ProtocolError", "Stream", "unpadded"]
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -41,6 +41,7 @@ class Stream:
         trailers: What came after the body.
         body: What came.
         ended: Whether nothing more comes.
+        answered: Whether headers were sent on it.
     """
 
     number: int
@@ -49,6 +50,7 @@ class Stream:
     trailers: list[tuple[str, str]] = field(default_factory=list)
     body: bytearray = field(default_factory=bytearray)
     ended: bool = False
+    answered: bool = False
 
 
 class Connection:
@@ -164,7 +166,7 @@ class Connection:
         stream = self.streams.get(number)
         if stream is None or stream.ended:
             return
-        stream.body += _unpadded(payload, flags)
+        stream.body += unpadded(payload, flags)
         if len(stream.body) > _MOST_BODY:
             raise ProtocolError(f"a message of more than {_MOST_BODY} bytes")
         stream.ended = bool(flags & _END_STREAM)
@@ -172,7 +174,7 @@ class Connection:
             self._send(_WINDOW, 0, number, struct.pack(">I", len(payload)))
 
     def _take_headers(self, number: int, flags: int, payload: bytes) -> None:
-        block = bytearray(_unpadded(payload, flags)[5 if flags & _PRIORITY else 0 :])
+        block = bytearray(unpadded(payload, flags)[5 if flags & _PRIORITY else 0 :])
         end = flags & _END_HEADERS
         while not end:
             head = self.incoming.read(9)
@@ -200,7 +202,12 @@ class Connection:
         stream.ended = stream.ended or bool(flags & _END_STREAM)
 
 
-def _unpadded(payload: bytes, flags: int) -> bytes:
+def unpadded(payload: bytes, flags: int) -> bytes:
+    """The payload of a frame of data or headers.
+
+    Raises:
+        ProtocolError: it says that it has more padding than there is.
+    """
     if not flags & _PADDED:
         return payload
     if not payload or payload[0] >= len(payload):

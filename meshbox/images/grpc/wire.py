@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator
+import struct as packing
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-__all__ = ["WireError", "double", "fields", "fixed64", "length", "number", "signed", "text", "varint"]
+__all__ = ["WireError", "double", "fields", "fixed64", "length", "number", "signed", "struct", "text", "varint"]
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 _SIZES = {FIXED64: 8, FIXED32: 4}
@@ -88,9 +89,18 @@ def number(field: int, value: int) -> bytes:
 
 def fixed64(field: int, value: int) -> bytes:
     """A field that holds eight bytes of a whole number that is not negative."""
-    return varint(field << 3 | FIXED64) + struct.pack("<Q", value & (1 << 64) - 1)
+    return varint(field << 3 | FIXED64) + packing.pack("<Q", value & (1 << 64) - 1)
 
 
 def double(field: int, value: float) -> bytes:
     """A field that holds a double."""
-    return varint(field << 3 | FIXED64) + struct.pack("<d", value)
+    return varint(field << 3 | FIXED64) + packing.pack("<d", value)
+
+
+def struct(value: Mapping[str, Any]) -> bytes:
+    """A google.protobuf.Struct of texts and further structs."""
+    found = b""
+    for key, one in value.items():
+        inner = length(5, struct(one)) if isinstance(one, Mapping) else length(3, str(one).encode())
+        found += length(1, text(1, key) + length(2, inner))
+    return found

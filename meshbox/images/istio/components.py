@@ -5,22 +5,32 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
+from labkit.ground import web
+from labkit.ground.client import send
 from labkit.ground.web import App, Request, Response, serve
+from meshbox.images.grpc import server as grpc
+from meshbox.images.istio import pages
+from meshbox.images.istio.callers import Shown, namespace_of
 from meshbox.images.istio.telemetry import Collector
 from meshbox.images.istio.work import work_of
+from meshbox.images.istio.xds import STREAM, answerer
 from meshbox.images.standin import app, healthy, tag
 
 __all__ = ["citadel", "galley", "injector", "mixer", "pilot"]
 
 _MONITORING = 15014
+_SECURED, _WEBHOOKS, _CONTROLZ = 15012, 15017, 9876
 _PROMETHEUS = 42422
 _MESH = "The sandbox's mesh does its work: what you apply becomes Envoy configuration there."
 
 
 def _version() -> Response:
-    return Response(200, f"{tag()}-labkit-stand-in\n", content_type="text/plain; charset=utf-8")
+    """As Istio's programs say it: the version, which sources it was built from, and in what state they were."""
+    return Response(200, f"{tag()}-labkit-Modified", content_type="text/plain; charset=utf-8")
 
 
 def _monitoring(name: str, text: str, component: str) -> App:
@@ -41,7 +51,7 @@ def _inside(path: str) -> Path:
     return Path(os.environ.get("LABKIT_ROOT", "/")) / path.lstrip("/")
 
 
-def _start(name: str, apps: dict[int, App], *health_files: str) -> int:
+def _start(name: str, apps: dict[int, App], *health_files: str, started: Callable[[], None] = lambda: None) -> int:
     """Serve, with the health files that probes look for while it lasts."""
     print(f"{name} {tag()}: the workshop's stand-in, on ports {', '.join(map(str, apps))}", flush=True)
     files = [_inside(file) for file in health_files if file]
@@ -49,7 +59,7 @@ def _start(name: str, apps: dict[int, App], *health_files: str) -> int:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"{name} is healthy (the workshop's stand-in)\n")
     try:
-        return serve(apps)
+        return serve(apps, started=started)
     finally:
         for file in files:
             file.unlink(missing_ok=True)
@@ -65,10 +75,49 @@ def _probe() -> int:
 
 
 def pilot() -> int:
-    """pilot-discovery: istio-pilot of Istio 1.2, istiod of today."""
-    name = "istiod" if tag() and not tag().startswith("1.2.") else "istio-pilot"
+    """pilot-discovery: istio-pilot of Istio 1.2, istiod of today; and its command `request`."""
+    if "request" in sys.argv[1:2]:
+        return _request()
+    today = bool(tag()) and not tag().startswith("1.2.")
+    name = "istiod" if today else "istio-pilot"
     ready = {"/ready": healthy(name), "/healthz": healthy(name), "/version": _version()}
-    return _start(name, {8080: app(name, _MESH, ready), _MONITORING: _monitoring(name, _MESH, "pilot")})
+    monitoring = pages.cleaned(pages.debug(_monitoring(name, _MESH, "pilot")))
+    apps = {8080: pages.cleaned(pages.debug(app(name, _MESH, ready))), _MONITORING: monitoring}
+    if not today:
+        return _start(name, apps)
+    apps[_CONTROLZ] = pages.controlz(app(name, _MESH, {}))
+    return _start(name, apps, started=_secured)
+
+
+def _secured() -> None:
+    """istiod's ports that speak TLS: what istioctl asks by xDS, and the injector's page."""
+    bind, system = os.environ.get("LABKIT_BIND", "127.0.0.1"), os.environ.get("LABKIT_NAMESPACE", "")
+    stream = {STREAM: answerer(namespace_of, system)}
+    try:
+        grpc.listen(_SECURED, {}, bind, conversations=stream, tls=Shown("h2"))
+        webhooks = web.Server((bind, _WEBHOOKS), pages.injector(app("istiod", _MESH, {})))
+    except OSError as error:
+        # The mesh does without: this is for istioctl alone.
+        print(f"istioctl will find no istiod: {error}", file=sys.stderr, flush=True)
+        return
+    webhooks.tls = Shown("http/1.1")
+    threading.Thread(target=webhooks.run, daemon=True).start()
+
+
+def _request() -> int:
+    """``pilot-discovery request METHOD PATH``: asks this pod's own pages."""
+    if len(sys.argv) != 4:
+        print("Error: accepts 2 arg(s): METHOD PATH", file=sys.stderr)
+        return 1
+    method, path = sys.argv[2:]
+    bind = os.environ.get("LABKIT_BIND", "127.0.0.1")
+    try:
+        answer = send(f"http://{bind}:8080/{path.lstrip('/')}", method, {"Host": "localhost:8080"}, timeout=10)
+    except OSError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    sys.stdout.write(answer.text)
+    return 0 if answer.status < 400 else 1
 
 
 def mixer() -> int:

@@ -1,82 +1,61 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Jaeger's query API: what each path and parameter means."""
+"""Jaeger's query API, the one of its own pages: what each path and parameter means."""
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Mapping
 from urllib.parse import unquote
 
-from labkit.ground import duration as durations
-from labkit.ground import reading
+from meshbox.images.jaeger.parameters import BadQueryError, duration, first, hexadecimal, tags, whole
 from meshbox.images.jaeger.spans import Json
 from meshbox.images.jaeger.store import Query, TraceStore
 
 __all__ = ["BadQueryError", "answer", "duration"]
 
-_MAX_LIMIT = 10_000
+_LIMIT, _MAX_LIMIT = 100, 10_000
+_LOOKBACK = 48 * 3600 * 1_000_000
+"""Microseconds that a search goes back which does not say its start."""
+_DAY = 24 * 3600 * 1000
 
 
-class BadQueryError(ValueError):
-    """A parameter that cannot be understood."""
-
-
-def duration(text: str) -> int:
-    """Microseconds of a Go duration such as "1.5s", "100ms" or "1m30s"; 0 for an empty text.
-
-    Raises:
-        BadQueryError: `text` is none.
-    """
+def _named(values: Mapping[str, list[str]], name: str, default: int) -> int:
+    """A whole number, in whose message Jaeger names the parameter."""
+    text = first(values, name)
     try:
-        return durations.from_go(text) // 1000 if text else 0
-    except ValueError:
-        raise BadQueryError(f"{text!r} is not a duration such as 100ms or 1.2s") from None
+        return whole(text) if text else default
+    except BadQueryError as error:
+        raise BadQueryError(f"unable to parse param '{name}': {error}") from None
 
 
-def _integer(values: Mapping[str, list[str]], name: str, default: int) -> int:
-    text = values.get(name, [""])[0]
+def _lasting(values: Mapping[str, list[str]], name: str) -> int:
     try:
-        return int(text) if text else default
-    except ValueError:
-        raise BadQueryError(f"parameter {name!r} must be a whole number, not {text!r}") from None
-
-
-def _tags(values: Mapping[str, list[str]]) -> tuple[tuple[str, str], ...]:
-    pairs = dict(text.split(":", 1) for text in values.get("tag", []) if ":" in text)
-    for text in values.get("tags", []):
-        try:
-            given = reading.json_value(text)
-        except reading.ReadingError:
-            given = None
-        if not isinstance(given, dict):
-            raise BadQueryError(f'parameter \'tags\' must be a JSON object such as {{"error":"true"}}, not {text!r}')
-        pairs |= {str(key): value if isinstance(value, str) else json.dumps(value) for key, value in given.items()}
-    return tuple(sorted(pairs.items()))
+        return duration(first(values, name))
+    except BadQueryError as error:
+        raise BadQueryError(f"unable to parse param '{name}': {error}") from None
 
 
 def _query(values: Mapping[str, list[str]]) -> Query:
-    service = values.get("service", [""])[0]
+    now = int(time.time() * 1e6)
+    start, end = _named(values, "start", now - _LOOKBACK), _named(values, "end", 0)
+    wanted = tags(values)
+    limit = whole(first(values, "limit"), bits=32) if first(values, "limit") else _LIMIT
+    least, most = _lasting(values, "minDuration"), _lasting(values, "maxDuration")
+    service = first(values, "service")
     if not service:
         raise BadQueryError("parameter 'service' is required")
-    now = int(time.time() * 1e6)
-    lookback = values.get("lookback", [""])[0]
-    start = _integer(values, "start", 0)
-    if not start and lookback and lookback != "custom":
-        start = now - duration(lookback)
-    limit = _integer(values, "limit", 100)
-    if not 1 <= limit <= _MAX_LIMIT:
-        raise BadQueryError(f"parameter 'limit' must be from 1 to {_MAX_LIMIT}, not {limit}")
+    if least and most and most < least:
+        raise BadQueryError("'maxDuration' should be greater than 'minDuration'")
     return Query(
         service=service,
-        operation=values.get("operation", [""])[0],
-        tags=_tags(values),
+        operation=first(values, "operation"),
+        tags=wanted,
         start=start,
-        end=_integer(values, "end", 0),
-        min_duration=duration(values.get("minDuration", [""])[0]),
-        max_duration=duration(values.get("maxDuration", [""])[0]),
-        limit=limit,
+        end=end,
+        min_duration=least,
+        max_duration=most,
+        limit=min(limit if limit > 0 else _LIMIT, _MAX_LIMIT),
     )
 
 
@@ -102,7 +81,7 @@ def answer(store: TraceStore, path: str, values: Mapping[str, list[str]]) -> tup
     try:
         return _answer(store, path, values)
     except BadQueryError as error:
-        return _error(400, f"unable to parse param: {error}")
+        return _error(400, str(error))
 
 
 def _answer(store: TraceStore, path: str, values: Mapping[str, list[str]]) -> tuple[int, Json]:
@@ -111,20 +90,34 @@ def _answer(store: TraceStore, path: str, values: Mapping[str, list[str]]) -> tu
     if match := re.fullmatch(r"services/([^/]+)/operations", path):
         return 200, _list(sorted({name for name, _ in store.operations(unquote(match[1]))}))
     if path == "operations":
-        service, kind = values.get("service", [""])[0], values.get("spanKind", [""])[0]
+        service, kind = first(values, "service"), first(values, "spanKind")
         if not service:
             raise BadQueryError("parameter 'service' is required")
         found = store.operations(service)
         return 200, _list([{"name": name, "spanKind": of} for name, of in found if not kind or of == kind])
     if path == "traces":
         if ids := values.get("traceID"):
-            return 200, _list([trace for one in ids if (trace := store.trace(one.lower()))], 0)
+            return _several(store, ids)
         return 200, _list(store.find(_query(values)), 0)
-    if match := re.fullmatch(r"traces/([0-9a-fA-F]{1,32})", path):
-        trace = store.trace(match[1].lower())
+    if match := re.fullmatch(r"traces/([^/]+)", path):
+        try:
+            trace = store.trace(hexadecimal(unquote(match[1])))
+        except BadQueryError as error:
+            raise BadQueryError(f"unable to parse param 'traceID': {error}") from None
         return (200, _list([trace], 0)) if trace else _error(404, "trace not found")
     if path == "dependencies":
-        end = _integer(values, "endTs", int(time.time() * 1000))
-        start = end - _integer(values, "lookback", 24 * 3600 * 1000)
+        end = _named(values, "endTs", int(time.time() * 1000))
+        start = end - _named(values, "lookback", _DAY)
         return 200, _list(store.dependencies(start * 1000, end * 1000), 0)
     return _error(404, f"no such page: /api/{path}")
+
+
+def _several(store: TraceStore, ids: list[str]) -> tuple[int, Json]:
+    """The traces with these ids; of those that are not there an error each beside them, as in Jaeger."""
+    try:
+        asked = [hexadecimal(one) for one in ids]
+    except BadQueryError as error:
+        raise BadQueryError(f"cannot parse traceID param: {error}") from None
+    found = {one: store.trace(one) for one in asked}
+    lost = [{"msg": "trace not found", "traceID": one} for one, trace in found.items() if trace is None]
+    return 200, _list([trace for trace in found.values() if trace], 0) | {"errors": lost or None}

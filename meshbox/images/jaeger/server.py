@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -14,8 +15,9 @@ from labkit.ground.web import App, Request, Response, json_response, serve
 from meshbox.exposition import CONTENT_TYPE, exposition, gauge, process
 from meshbox.images.grpc import server as grpc
 from meshbox.images.guarded import guarded
+from meshbox.images.jaeger import api_v3
 from meshbox.images.jaeger.query import answer
-from meshbox.images.jaeger.spans import BadSpanError
+from meshbox.images.jaeger.spans import BadSpanError, sent_from
 from meshbox.images.jaeger.store import TraceStore
 from meshbox.images.otlp.receiving import otlp_http, otlp_methods
 from meshbox.images.otlp.spans import Span, to_zipkin
@@ -84,7 +86,7 @@ def collector(store: TraceStore) -> App:
             spans = reading.json_value(request.body)
             if not isinstance(spans, list):
                 raise BadSpanError("a list of spans in Zipkin's v2 JSON is expected")
-            store.add(spans, len(request.body))
+            store.add([sent_from(span, request.client) for span in spans], len(request.body))
         except ValueError as error:
             return _plain(400, str(error))
         return Response(202)
@@ -92,12 +94,22 @@ def collector(store: TraceStore) -> App:
     return guarded(app)
 
 
-def query(store: TraceStore, base: str = "") -> App:
-    """The query API, the page and metrics.
+def _api_v3(store: TraceStore, path: str, query: str, version: str) -> Response:
+    if not api_v3.has_v3(version):
+        return _plain(404, f"Jaeger {version} has no API v3; its own pages ask for /api/traces")
+    status, content = api_v3.answer(store, path, parse_qs(query))
+    found = json_response(content, status)
+    # Go's http.Error, by which Jaeger says them, calls all errors text.
+    return found if status == 200 else replace(found, content_type="text/plain; charset=utf-8")
+
+
+def query(store: TraceStore, base: str = "", version: str = "") -> App:
+    """The query APIs, the page and metrics.
 
     Args:
         store: What was sent.
         base: The path that all is below, such as "/jaeger"; "" for none.
+        version: Which Jaeger is played, such as "1.9"; "" for today's.
     """
 
     def app(request: Request) -> Response:
@@ -112,6 +124,8 @@ def query(store: TraceStore, base: str = "") -> App:
         path = url.path.removeprefix(base)
         if path == "/metrics":
             return _metrics(store)
+        if path.startswith("/api/v3/"):
+            return _api_v3(store, path.removeprefix("/api/v3/"), url.query, version)
         if path.startswith("/api/"):
             status, content = answer(store, path.removeprefix("/api/"), parse_qs(url.query))
             return json_response(content, status)
@@ -139,7 +153,8 @@ def main() -> int:
     print(
         "the workshop's stand-in for Jaeger: spans at 9411 (Zipkin), 4317 and 4318 (OTLP), pages at 16686", flush=True
     )
-    apps = {QUERY_PORT: query(store, os.environ.get("LABKIT_BASE_PATH", "")), COLLECTOR_PORT: collector(store)}
+    pages = query(store, os.environ.get("LABKIT_BASE_PATH", ""), os.environ.get("LABKIT_IMAGE", "").rpartition(":")[2])
+    apps = {QUERY_PORT: pages, COLLECTOR_PORT: collector(store)}
     apps[OTLP_HTTP_PORT] = guarded(otlp_http(taking(store)))
     try:
         grpc.listen(OTLP_GRPC_PORT, otlp_methods(taking(store)), os.environ.get("LABKIT_BIND", "127.0.0.1"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["BadSpanError", "Json", "process_of", "span_of", "trace_id_of"]
+__all__ = ["BadSpanError", "Json", "process_of", "sent_from", "span_of", "trace_id_of"]
 
 Json = dict[str, Any]
 
@@ -47,6 +47,27 @@ def _tag(key: str, value: object) -> Json:
     if isinstance(value, str) and value in ("true", "false") and key == "error":
         return {"key": key, "type": "bool", "value": value == "true"}
     return {"key": key, "type": "string", "value": value if isinstance(value, str) else str(value)}
+
+
+def sent_from(zipkin: Any, client: str) -> Any:
+    """A span as posted, with the address of the pod that sent it where its Envoy could not know that.
+
+    An Envoy takes the machine's first address for its own. In a pod that is the pod's; here all pods share a machine,
+    and each connects from its own address.
+
+    Args:
+        zipkin: What was posted, whatever it is.
+        client: Where the connection comes from.
+    """
+    local = zipkin.get("localEndpoint") if isinstance(zipkin, dict) else None
+    told = local.get("ipv4") if isinstance(local, dict) else None
+    if not isinstance(told, str) or _of_a_pod(told) or not _of_a_pod(client):
+        return zipkin
+    return {**zipkin, "localEndpoint": {**local, "ipv4": client}} if isinstance(local, dict) else zipkin
+
+
+def _of_a_pod(address: str) -> bool:
+    return address.startswith("127.") and address != "127.0.0.1"
 
 
 def process_of(zipkin: Json) -> Json:

@@ -5,17 +5,18 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from labkit.ground.labels import parse
 from labkit.ground.web import Request, Response, json_response
+from meshbox.images.kiali import checks, envoy, health, istio, lists, logs, metrics, writing
 from meshbox.images.kiali import graph_pages as pictures
-from meshbox.images.kiali import health, istio, lists, logs, metrics
-from meshbox.images.kiali import istio_checks as validation
 from meshbox.images.kiali.mesh import SYSTEM, Json, Mesh, mesh_of
+from meshbox.images.kiali.parameters import choice, graph_options, label_name, value_of
+from meshbox.images.kiali.permissions import Permissions
 from meshbox.images.kiali.settings import Settings
 from meshbox.images.kiali.sources import Kubernetes, Prometheus, SourceError
 from meshbox.images.kiali.telemetry import Flow, TrafficQuery, flows, seconds_of
@@ -25,7 +26,7 @@ __all__ = ["Api"]
 
 Query = dict[str, list[str]]
 _SUBJECTS = {"apps": "app", "services": "service", "workloads": "workload"}
-_MAY = {"create": True, "update": True, "delete": True}
+_HEALTH_TYPES = "Bad request, query parameter 'type' must be one of ['app','service','workload']"
 
 
 @dataclass
@@ -43,73 +44,74 @@ class Api:
     kubernetes: Kubernetes
     prometheus: Prometheus
     tracing: Tracing
-    _routes: list[tuple[str, re.Pattern[str], Callable[..., Any]]] = field(default_factory=list)
+    may: Permissions = field(init=False)
+    _routes: list[tuple[str, re.Pattern[str], Callable[..., Any]]] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.may = Permissions(self.kubernetes, self.settings.view_only)
+        self._routes = [(method, re.compile(path), answer) for method, path, answer in self._table()]
+
+    def _table(self) -> Iterable[tuple[str, str, Callable[..., Any]]]:
+        """Method, path and answer: which is given the query, of what writes the request, and the parts of the path."""
         name, subject = r"([^/]+)", "(apps|services|workloads)"
         within = rf"namespaces/{name}"
-        table: Sequence[tuple[str, Callable[..., Any]]] = (
-            ("auth/info", lambda query: {"strategy": "anonymous", "sessionInfo": {}}),
-            ("config", lambda query: self.settings.console()),
-            ("status", lambda query: self.settings.status()),
-            ("grafana", lambda query: {"externalLinks": []}),
-            ("clusters", lambda query: {}),
-            ("iter8", lambda query: {"enabled": False}),
-            ("jaeger", lambda query: self.tracing.info()),
-            ("istio/status", self._istio_status),
-            ("istio/permissions", self._permissions),
-            ("mesh/tls", self._mesh_tls),
-            ("namespaces", self._namespaces),
-            ("namespaces/graph", self._graph),
-            (rf"{within}", self._namespace),
-            (rf"{within}/health", self._namespace_health),
-            (rf"{within}/tls", self._namespace_tls),
-            (rf"{within}/validations", self._validations),
-            (rf"{within}/metrics", self._namespace_metrics),
-            (rf"{within}/istio", self._istio_list),
-            (rf"{within}/istio/{name}/{name}", self._istio_one),
-            (rf"{within}/(apps|services|workloads)", self._list),
-            (rf"{within}/{subject}/{name}", self._detail),
-            (rf"{within}/{subject}/{name}/health", self._health),
-            (rf"{within}/{subject}/{name}/metrics", self._metrics),
-            (rf"{within}/{subject}/{name}/dashboard", self._dashboard),
-            (rf"{within}/{subject}/{name}/traces", self._traces),
-            (rf"{within}/{subject}/{name}/spans", self._spans),
-            (rf"{within}/apps/{name}/errortraces", self._error_traces),
-            (rf"{within}/(applications|services|workloads)/{name}(?:/versions/{name})?/graph", self._mini_graph),
-            (rf"{within}/pods/{name}", self._pod),
-            (rf"{within}/pods/{name}/logs", self._logs),
-            (rf"traces/{name}", lambda query, identity: self.tracing.trace(identity)),
-        )
-        self._routes = [("GET", re.compile(path), answer) for path, answer in table]
-        self._routes.append(("POST", re.compile("stats/metrics"), lambda query: {"stats": {}}))
+        yield "GET", "auth/info", lambda query: {"strategy": "anonymous", "sessionInfo": {}}
+        yield "GET", "config", self._console
+        yield "GET", "status", lambda query: self.settings.status()
+        yield "GET", "grafana", lambda query: {"externalLinks": []}
+        yield "GET", "clusters", lambda query: {}
+        yield "GET", "iter8", lambda query: {"enabled": False}
+        yield "GET", "jaeger", lambda query: self.tracing.info()
+        yield "GET", "istio/status", self._istio_status
+        yield "GET", "istio/permissions", self._permissions
+        yield "GET", "mesh/tls", self._mesh_tls
+        yield "GET", "namespaces", self._namespaces
+        yield "GET", "namespaces/graph", self._graph
+        yield "GET", within, self._namespace
+        yield "PATCH", within, self._patch_namespace
+        yield "GET", rf"{within}/health", self._namespace_health
+        yield "GET", rf"{within}/tls", self._namespace_tls
+        yield "GET", rf"{within}/validations", self._validations
+        yield "GET", rf"{within}/metrics", self._namespace_metrics
+        yield "GET", rf"{within}/istio", self._istio_list
+        yield "GET", rf"{within}/istio/{name}/{name}", self._istio_one
+        yield "POST", rf"{within}/istio/{name}", self._create
+        yield "PATCH", rf"{within}/istio/{name}/{name}", self._patch
+        yield "DELETE", rf"{within}/istio/{name}/{name}", self._delete
+        yield "GET", rf"{within}/{subject}", self._list
+        yield "GET", rf"{within}/{subject}/{name}", self._detail
+        yield "PATCH", rf"{within}/workloads/{name}", self._patch_workload
+        yield "GET", rf"{within}/{subject}/{name}/health", self._health
+        yield "GET", rf"{within}/{subject}/{name}/metrics", self._metrics
+        yield "GET", rf"{within}/{subject}/{name}/dashboard", self._dashboard
+        yield "GET", rf"{within}/{subject}/{name}/traces", self._traces
+        yield "GET", rf"{within}/{subject}/{name}/spans", self._spans
+        yield "GET", rf"{within}/apps/{name}/errortraces", self._error_traces
+        around = rf"{within}/(applications|services|workloads)/{name}(?:/versions/{name})?/graph"
+        yield "GET", around, self._mini_graph
+        yield "GET", rf"{within}/aggregates/{name}/{name}(?:/{name})?/graph", self._aggregate_graph
+        yield "GET", rf"{within}/aggregates/{name}/{name}/metrics", self._aggregate_metrics
+        yield "GET", rf"{within}/pods/{name}", self._pod
+        yield "GET", rf"{within}/pods/{name}/logs", self._logs
+        yield "GET", rf"{within}/pods/{name}/config_dump", self._config_dump
+        yield "GET", rf"{within}/pods/{name}/config_dump/{name}", self._config_resource
+        yield "GET", rf"traces/{name}", lambda query, identity: self.tracing.trace(identity)
+        yield "POST", "stats/metrics", lambda request: {"stats": {}}
 
     def __call__(self, request: Request, path: str) -> Response:
         """Answer `request`, whose path below api/ is `path` (still encoded)."""
         query = parse_qs(urlsplit(request.target).query, keep_blank_values=True)
+        wanted = request.method.replace("HEAD", "GET")
         try:
-            changed = self._change(request, path)
-            if changed is not None:
-                return json_response(changed)
             for method, pattern, answer in self._routes:
-                if method == request.method.replace("HEAD", "GET") and (match := pattern.fullmatch(path)):
+                if method == wanted and (match := pattern.fullmatch(path)):
                     parts = (unquote(part) if part else "" for part in match.groups())
-                    return json_response(answer(query, *parts))
+                    return json_response(answer(query if method == "GET" else request, *parts))
         except SourceError as error:
             return json_response({"error": str(error)}, error.status)
         except ValueError as error:
             return json_response({"error": str(error)}, 400)
         return json_response({"error": f"there is no {request.method} {path} in this API"}, 404)
-
-    def _change(self, request: Request, path: str) -> Any:
-        match = re.fullmatch(r"namespaces/([^/]+)/istio/([^/]+)/([^/]+)", path)
-        if request.method not in ("PATCH", "DELETE") or match is None:
-            return None
-        namespace, plural, name = (unquote(part) for part in match.groups())
-        kind = istio.kind_of(plural)
-        if kind is None:
-            raise SourceError(f"there is no kind {plural}", 404)
-        return istio.change(self.kubernetes, kind, namespace, name, request.method, request.body)
 
     def _mesh(self, namespace: str = "") -> Mesh:
         mesh = mesh_of(self.kubernetes)
@@ -120,11 +122,25 @@ class Api:
     def _config(self) -> istio.Config:
         return istio.config_of(self.kubernetes)
 
+    def _registry(self, namespace: str) -> checks.Registry:
+        return checks.Registry(self._mesh(namespace), self._config(), istio.auto_mtls(self.kubernetes))
+
     def _flows(self, namespace: str, query: Query) -> list[Flow]:
-        seconds = max(1, seconds_of((query.get("rateInterval") or ["60s"])[0]))
+        seconds = max(1, seconds_of(value_of(query, "rateInterval", "60s")))
         return list(flows(self.prometheus, TrafficQuery((namespace,), seconds)))
 
     # every page
+
+    def _console(self, query: Query) -> Json:
+        return self.settings.console(self.may.of(SYSTEM, "apps", "deployments")["update"])
+
+    def _patch_namespace(self, request: Request, name: str) -> Json:
+        return _namespace(writing.patch_namespace(self.kubernetes, name, request.body))
+
+    def _patch_workload(self, request: Request, namespace: str, name: str) -> Json:
+        query = parse_qs(urlsplit(request.target).query)
+        writing.patch_workload(self.kubernetes, namespace, name, value_of(query, "type", "Deployment"), request.body)
+        return self._detail(query, namespace, "workloads", name)
 
     def _namespaces(self, query: Query) -> list[Json]:
         return [_namespace(one) for one in self._mesh().namespaces()]
@@ -145,52 +161,77 @@ class Api:
 
     def _permissions(self, query: Query) -> Json:
         names = filter(None, (query.get("namespaces") or [""])[0].split(","))
-        return {name: {kind.plural: _MAY for kind in istio.KINDS} for name in names}
+        return {
+            name: {kind.plural: self.may.of(name, kind.group, kind.plural) for kind in istio.KINDS} for name in names
+        }
 
     def _mesh_tls(self, query: Query) -> Json:
-        return istio.mesh_tls(self._config(), self._mesh())
+        return istio.mesh_tls(self._config(), istio.auto_mtls(self.kubernetes))
 
     # graph
 
     def _graph(self, query: Query) -> Json:
-        return pictures.graph(self.prometheus, self._mesh(), self._config(), query)
+        asked, mesh = graph_options(query), self._mesh()
+        known = {one["metadata"]["name"] for one in mesh.namespaces()}
+        for name in asked.namespaces:
+            if name not in known:
+                raise SourceError(f"Requested namespace [{name}] is not accessible.", 403)
+        return pictures.graph(self.prometheus, mesh, self._config(), asked)
 
     def _mini_graph(self, query: Query, namespace: str, kind: str, name: str, version: str) -> Json:
-        mesh = self._mesh(namespace)
-        return pictures.around(self.prometheus, mesh, self._config(), query, namespace, kind, name, version)
+        asked, mesh = graph_options(query, namespace, app=kind == "applications"), self._mesh(namespace)
+        return pictures.around(self.prometheus, mesh, self._config(), asked, (kind, name, version))
+
+    def _aggregate_graph(self, query: Query, namespace: str, label: str, value: str, service: str) -> Json:
+        asked = graph_options({**query, "aggregate": [label]}, namespace)
+        asked = replace(asked, appenders=asked.appenders | {"aggregateNode"})
+        centre = ("aggregates", f"{label}={value}", service)
+        return pictures.around(self.prometheus, self._mesh(namespace), self._config(), asked, centre)
 
     # a namespace
 
     def _namespace_health(self, query: Query, namespace: str) -> Json:
-        kind = (query.get("type") or ["app"])[0]
+        kind = choice(query, "type", ("app", "service", "workload"), _HEALTH_TYPES)
         return health.namespace_health(self._mesh(namespace), namespace, kind, self._flows(namespace, query))
 
     def _namespace_tls(self, query: Query, namespace: str) -> Json:
         return istio.namespace_tls(self._config(), self._mesh(namespace), namespace)
 
     def _validations(self, query: Query, namespace: str) -> Json:
-        return validation.summary(validation.validate(self._config(), self._mesh(namespace), namespace))
+        return checks.summary(checks.validate(self._registry(namespace), namespace))
 
     def _namespace_metrics(self, query: Query, namespace: str) -> Json:
         return metrics.series(self.prometheus, metrics.Subject("namespace", namespace), metrics.asked(query))
 
     def _istio_list(self, query: Query, namespace: str) -> Json:
-        mesh, config = self._mesh(namespace), self._config()
-        found = validation.validate(config, mesh, namespace) if _true(query, "validate") else {}
+        config = self._config()
+        found = checks.validate(self._registry(namespace), namespace) if _true(query, "validate") else {}
         wanted = filter(None, (query.get("objects") or [""])[0].split(","))
         if selector := (query.get("workloadSelector") or [""])[0]:
             labels = {one.key: next(iter(one.values)) for one in parse(selector) if one.operator == "In"}
             config = istio.for_workload(config, labels)
-        return istio.page(config, namespace, wanted, found)
+        return istio.page(config, namespace, wanted, found, self.may)
 
     def _istio_one(self, query: Query, namespace: str, plural: str, name: str) -> Json:
-        kind = istio.kind_of(plural)
-        if kind is None:
-            raise SourceError(f"there is no kind {plural}", 404)
-        found = None
+        kind = _kind(plural)
+        one = self.kubernetes.get(writing.object_path(self.kubernetes, kind, namespace, name))
+        if one is None:
+            raise SourceError(f"there is no {kind.single} {namespace}/{name}", 404)
+        found = istio.details(self.may, kind, namespace, one)
         if _true(query, "validate"):
-            found = validation.validate(self._config(), self._mesh(namespace), namespace).get(kind.type, {}).get(name)
-        return istio.one(self.kubernetes, kind, namespace, name, found)
+            checked = checks.validate(self._registry(namespace), namespace)
+            found["validation"] = checked.get(kind.type, {}).get(name)
+        return found
+
+    def _create(self, request: Request, namespace: str, plural: str) -> Json:
+        return writing.create(self.kubernetes, self.may, _kind(plural), namespace, request.body)
+
+    def _patch(self, request: Request, namespace: str, plural: str, name: str) -> Json:
+        return writing.patch(self.kubernetes, self.may, _kind(plural), namespace, name, request.body)
+
+    def _delete(self, request: Request, namespace: str, plural: str, name: str) -> Json:
+        writing.delete(self.kubernetes, _kind(plural), namespace, name)
+        return {}
 
     def _list(self, query: Query, namespace: str, kind: str) -> Json:
         mesh = self._mesh(namespace)
@@ -198,7 +239,7 @@ class Api:
             return lists.apps(mesh, namespace)
         if kind == "workloads":
             return lists.workloads(mesh, namespace)
-        return lists.services(mesh, namespace, {"service": validation.of_services(mesh, namespace)})
+        return lists.services(mesh, namespace, {"service": checks.of_services(mesh, namespace)})
 
     # one app, Service or workload
 
@@ -210,10 +251,11 @@ class Api:
             found = lists.workload(mesh, namespace, name, {})
         else:
             config = self._config()
-            found = lists.service(mesh, namespace, name, config, istio.namespace_tls(config, mesh, namespace))
+            tls = istio.namespace_tls(config, mesh, namespace)
+            found = lists.service(mesh, namespace, name, config, tls, self.may)
             if found is not None:
-                services = {"service": validation.of_services(mesh, namespace)}
-                found["validations"] = validation.validate(config, mesh, namespace) | services
+                services = {"service": checks.of_services(mesh, namespace)}
+                found["validations"] = checks.validate(self._registry(namespace), namespace) | services
         if found is None:
             raise SourceError(f"there is no {_SUBJECTS[kind]} {namespace}/{name}", 404)
         return found | ({} if kind == "workloads" else {"health": self._health(query, namespace, kind, name)})
@@ -232,6 +274,14 @@ class Api:
     def _metrics(self, query: Query, namespace: str, kind: str, name: str) -> Json:
         subject = metrics.Subject(_SUBJECTS[kind], namespace, name)
         return metrics.series(self.prometheus, subject, metrics.asked(query))
+
+    def _aggregate_metrics(self, query: Query, namespace: str, label: str, value: str) -> Json:
+        asked = metrics.asked(query)
+        if asked.direction != "inbound":
+            about = "as the metrics are associated with inbound traffic to the destination workload."
+            raise ValueError(f"AggregateMetrics 'direction' must be 'inbound' {about}")
+        subject = metrics.Subject(label_name(label), namespace, value)
+        return metrics.series(self.prometheus, subject, asked)
 
     def _dashboard(self, query: Query, namespace: str, kind: str, name: str) -> Json:
         subject = metrics.Subject(_SUBJECTS[kind], namespace, name)
@@ -259,12 +309,29 @@ class Api:
             raise SourceError(f"there is no pod {namespace}/{name}", 404)
         return lists.pod(found[0])
 
+    def _config_dump(self, query: Query, namespace: str, name: str) -> Json:
+        self._mesh(namespace)
+        return self.kubernetes.proxy_page(namespace, name, "/config_dump")
+
+    def _config_resource(self, query: Query, namespace: str, name: str, part: str) -> Json:
+        if part not in envoy.RESOURCES:
+            raise SourceError(f"a proxy's configuration has {', '.join(envoy.RESOURCES)}, but no {part}", 404)
+        known = {one["metadata"]["name"] for one in self._mesh().namespaces()}
+        return envoy.resource(self._config_dump(query, namespace, name), part, known)
+
     def _logs(self, query: Query, namespace: str, name: str) -> Json:
         return logs.log(self.kubernetes, namespace, name, query, time.time())
 
 
 def _namespace(one: Json) -> Json:
     return {"name": one["metadata"]["name"], "labels": one["metadata"].get("labels") or {}}
+
+
+def _kind(plural: str) -> istio.Kind:
+    kind = istio.kind_of(plural)
+    if kind is None:
+        raise SourceError(f"Object type not managed: {plural}", 400)
+    return kind
 
 
 def _true(query: Query, name: str) -> bool:

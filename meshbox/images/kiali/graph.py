@@ -6,12 +6,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
-from meshbox.images.kiali.telemetry import UNKNOWN, Flow, Party
+from meshbox.images.kiali.telemetry import UNKNOWN, Flow, Party, Secured
 
-__all__ = ["GRAPH_TYPES", "Edge", "Graph", "GraphBuilder", "Key", "Node", "failed"]
-
-GRAPH_TYPES = ("versionedApp", "app", "workload", "service")
+__all__ = ["Edge", "Graph", "GraphBuilder", "Key", "Node", "failed"]
 
 Key = tuple[str, ...]
 """What makes two nodes the same: kind, namespace, then names."""
@@ -29,15 +28,17 @@ class Node:
     """A node.
 
     Args:
-        kind: "app", "workload", "service" or "unknown".
+        kind: "app", "workload", "service", "aggregate", or "unknown" for callers of whom nothing is known.
         namespace: Its namespace.
         workload: A workload of it.
         app: Its app.
         version: Its version; "" where it stands for all of them.
-        service: The Service's name, for kind "service".
+        service: The Service's name, for kind "service"; "unknown" where a request found none.
+        aggregate: Label and value that its requests have in common, "request_operation=Details".
         services: The Services through which it was reached: namespace, name.
         received: Protocol → code → rate.
         sent: Likewise.
+        marks: What else is shown of it, as the console calls it: "isIdle", "hasVS", …
     """
 
     kind: str
@@ -46,9 +47,16 @@ class Node:
     app: str = ""
     version: str = ""
     service: str = ""
+    aggregate: str = ""
     services: set[tuple[str, str]] = field(default_factory=set)
     received: dict[str, dict[str, float]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(float)))
     sent: dict[str, dict[str, float]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(float)))
+    marks: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything came or went in the time looked at."""
+        return any(rate for side in (self.received, self.sent) for codes in side.values() for rate in codes.values())
 
 
 @dataclass
@@ -63,6 +71,7 @@ class Edge:
         milliseconds: The response time; None if not known.
         secure: Rate of mutual TLS, as the receivers count it.
         counted: Rate of all, as the receivers count it.
+        principals: Who the sender and the receiver are by their certificates; "" where not known.
     """
 
     source: Key
@@ -74,6 +83,7 @@ class Edge:
     milliseconds: float | None = None
     secure: float = 0.0
     counted: float = 0.0
+    principals: tuple[str, str] = ("", "")
 
     def by_code(self) -> dict[str, float]:
         """Code → rate."""
@@ -115,7 +125,7 @@ class GraphBuilder:
     """Makes a graph of flows.
 
     Args:
-        graph_type: One of GRAPH_TYPES.
+        graph_type: "app", "service", "versionedApp" or "workload".
         inject: Whether a Service stands between those who ask for it and those who answer.
     """
 
@@ -141,11 +151,35 @@ class GraphBuilder:
             if edge.protocol != "tcp":
                 edge.milliseconds = max(milliseconds, edge.milliseconds or 0.0)
 
-    def add_security(self, source: Party, target: Party, service: tuple[str, str], policy: str, rate: float) -> None:
-        """Count traffic secured by `policy` on the edges of this pair."""
-        for edge in self._edges(source, target, service):
-            edge.counted += rate
-            edge.secure += rate if policy == "mutual_tls" else 0.0
+    def add_security(self, found: Secured) -> None:
+        """Count how traffic was secured on the edges of its pair; who came first gives them their principals."""
+        for edge in self._edges(found.source, found.target, found.service):
+            edge.counted += found.rate
+            edge.secure += found.rate if found.policy == "mutual_tls" else 0.0
+            if not any(edge.principals):
+                edge.principals = found.principals
+
+    def add_class(self, flow: Flow, label: str, value: str) -> None:
+        """Put a node between the ends of a flow for what its requests have in common: `label` is `value`.
+
+        It takes the place of the edge that it splits. Who sends or receives is left as it is counted already.
+        """
+        source = self._homes.get(flow.source) or self._party(flow.source)
+        if self._inject and flow.service[1] != UNKNOWN:
+            target, about = self._service(flow.service), flow.service[1]
+            namespace = flow.service[0]
+        else:
+            target, about, namespace = self._party(flow.target, flow.service), "", flow.target.namespace
+        key = ("aggregate", namespace, label, value, about)
+        app = _named(flow.target.app) if about else ""
+        node = Node("aggregate", namespace, app=app, service=about, aggregate=f"{label}={value}")
+        node = self.graph.nodes.setdefault(key, node)
+        for protocol in ("http", "grpc", "tcp"):
+            self.graph.edges.pop((source, target, protocol), None)
+        self._edge(source, key, flow).codes[flow.code][flow.flags][flow.host] += flow.rate
+        self._edge(key, target, flow).codes[flow.code][flow.flags][flow.host] += flow.rate
+        node.received[flow.protocol][flow.code] += flow.rate
+        node.sent[flow.protocol][flow.code] += flow.rate
 
     def _edges(self, source: Party, target: Party, service: tuple[str, str]) -> list[Edge]:
         steps = self._path(source, target, service)
@@ -161,10 +195,10 @@ class GraphBuilder:
         """The edges that a request from `source` to `target` passes."""
         begin = self._homes.get(source) or self._party(source)
         named = service[1] != UNKNOWN
-        if self._type == "service":
-            return [(begin, self._service(service) if named else self._party(target))]
-        if not target.known:
-            return [(begin, self._service(service) if named else self._party(target))]
+        if self._type == "service" or not target.known:
+            # Nobody answered: a Service's node is where it ends, also where there is no such Service.
+            direct = self._type == "service" and not named and target.known
+            return [(begin, self._party(target) if direct else self._service(service))]
         end = self._party(target, service)
         if not (self._inject and named):
             return [(begin, end)]
@@ -174,7 +208,8 @@ class GraphBuilder:
     def _service(self, service: tuple[str, str]) -> Key:
         key = ("service", *service)
         if key not in self.graph.nodes:
-            self.graph.nodes[key] = Node("service", service[0], service=service[1], services={service})
+            reached = {service} if service[1] != UNKNOWN else set()
+            self.graph.nodes[key] = Node("service", service[0], service=service[1], services=reached)
         return key
 
     def _party(self, party: Party, service: tuple[str, str] | None = None) -> Key:
@@ -187,18 +222,22 @@ class GraphBuilder:
         elif self._type == "app":
             node, key = Node("app", party.namespace, app=party.app), ("app", party.namespace, party.app)
         else:
-            node = Node("app", party.namespace, party.workload, party.app, _named(party.version))
-            key = ("app", party.namespace, party.app, party.version)
+            node = Node("app", party.namespace, _named(party.workload), party.app, _named(party.version))
+            # Labels may be wrong: two workloads that say the same of themselves stay two.
+            known = party.workload != UNKNOWN
+            key = ("app", party.namespace, *((party.workload,) if known else ("", party.app, party.version)))
         node = self.graph.nodes.setdefault(key, node)
         if service is not None and service[1] != UNKNOWN:
             node.services.add(service)
         return key
 
     def _add_edge(self, source: Key, target: Key, flow: Flow) -> None:
-        edge = self.graph.edges.setdefault((source, target, flow.protocol), Edge(source, target, flow.protocol))
-        edge.codes[flow.code][flow.flags][flow.host] += flow.rate
+        self._edge(source, target, flow).codes[flow.code][flow.flags][flow.host] += flow.rate
         self.graph.nodes[source].sent[flow.protocol][flow.code] += flow.rate
         self.graph.nodes[target].received[flow.protocol][flow.code] += flow.rate
+
+    def _edge(self, source: Key, target: Key, flow: Flow) -> Edge:
+        return self.graph.edges.setdefault((source, target, flow.protocol), Edge(source, target, flow.protocol))
 
 
 def _named(value: str) -> str:

@@ -4,140 +4,91 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
-from labkit.ground.hosts import fqdn
-from labkit.ground.routing import VirtualService, rule_host
+from meshbox.images.kiali import appenders
 from meshbox.images.kiali.elements import elements
-from meshbox.images.kiali.graph import GRAPH_TYPES, Graph, GraphBuilder, Key
+from meshbox.images.kiali.graph import Graph, GraphBuilder, Key
 from meshbox.images.kiali.istio import Config
-from meshbox.images.kiali.mesh import SYSTEM, Json, Mesh
+from meshbox.images.kiali.mesh import Json, Mesh
+from meshbox.images.kiali.parameters import GraphOptions
 from meshbox.images.kiali.sources import Prometheus
-from meshbox.images.kiali.telemetry import TrafficQuery, flows, mutual_tls, response_times, seconds_of
+from meshbox.images.kiali.telemetry import TrafficQuery, classified, flows, mutual_tls, response_times
 
-if TYPE_CHECKING:
-    from labkit.ground.typed.destination_rules import DestinationRule
+__all__ = ["Centre", "around", "graph"]
 
-__all__ = ["around", "graph"]
-
-Query = dict[str, list[str]]
-_QUANTILES = ("0.5", "0.95", "0.99", "avg")
+Centre = tuple[str, str, str]
+"""The node whose neighbours are asked for: "applications", "workloads", "services" or "aggregates"; its name; and an
+app's version, or the Service of an aggregate, "" for any."""
 
 
-def _one(query: Query, name: str, default: str) -> str:
-    return (query.get(name) or [default])[0] or default
-
-
-def _traffic(query: Query, namespaces: tuple[str, ...]) -> TrafficQuery:
-    at = float(_one(query, "queryTime", "0"))
-    duration = seconds_of(_one(query, "duration", "60s"))
-    if not duration:
-        raise ValueError("duration must be more than 0")
-    return TrafficQuery(namespaces, duration, at or None)
-
-
-def _build(prometheus: Prometheus, asked: TrafficQuery, query: Query, graph_type: str) -> Graph:
-    if graph_type not in GRAPH_TYPES:
-        raise ValueError(f"graphType is one of {', '.join(GRAPH_TYPES)}, not {graph_type!r}")
-    builder = GraphBuilder(graph_type, _one(query, "injectServiceNodes", "true") == "true")
-    builder.add(flows(prometheus, asked))
-    appenders = query.get("appenders")
-    wanted = set(appenders[0].split(",")) if appenders else {"responseTime", "securityPolicy"}
-    if "responseTime" in wanted and builder.graph.edges:
-        quantile = _one(query, "responseTimeQuantile", _one(query, "responseTime", "0.95"))
-        quantile = quantile if quantile in _QUANTILES else "0.95"
-        for source, target, service, milliseconds in response_times(prometheus, asked, quantile):
+def _build(prometheus: Prometheus, mesh: Mesh, config: Config, asked: GraphOptions, *, whole: bool) -> Graph:
+    """The graph with what the request's appenders add, in Kiali's order."""
+    traffic = TrafficQuery(asked.namespaces, asked.duration, asked.at or None, asked.idle_edges)
+    builder = GraphBuilder(asked.graph_type, asked.inject)
+    builder.add(flows(prometheus, traffic))
+    found = builder.graph
+    if "responseTime" in asked.appenders and found.edges:
+        for source, target, service, milliseconds in response_times(prometheus, traffic, f"{asked.quantile:g}"):
             builder.add_time(source, target, service, milliseconds)
-    if "securityPolicy" in wanted and builder.graph.edges:
-        for source, target, service, policy, rate in mutual_tls(prometheus, asked):
-            builder.add_security(source, target, service, policy, rate)
-    return builder.graph
+    if "securityPolicy" in asked.appenders and found.edges:
+        for secured in mutual_tls(prometheus, traffic):
+            builder.add_security(secured)
+    if "aggregateNode" in asked.appenders and found.edges:
+        for flow, value in classified(prometheus, traffic, asked.aggregate):
+            builder.add_class(flow, asked.aggregate, value)
+    # These know nodes only by what the traffic calls them: it has to be on the graph before they change it.
+    if "serviceEntry" in asked.appenders:
+        appenders.service_entries(found, config, asked.namespaces)
+    if "deadNode" in asked.appenders:
+        appenders.remove_dead(found, mesh)
+    if "idleNode" in asked.appenders and whole:
+        appenders.idle_nodes(found, mesh, asked.namespaces, asked.graph_type, asked.inject)
+    if "istio" in asked.appenders:
+        appenders.badge(found, mesh, config, asked.namespaces)
+    if "sidecarsCheck" in asked.appenders:
+        appenders.check_sidecars(found, mesh, asked.namespaces)
+    if "healthConfig" in asked.appenders:
+        appenders.check_health(found, mesh, asked.namespaces)
+    return found
 
 
-def _answer(found: Graph, asked: TrafficQuery, graph_type: str, boxes: str, mesh: Mesh, config: Config) -> Json:
-    drawn = elements(found, asked.namespaces, [box for box in boxes.split(",") if box])
-    _badges(drawn["nodes"], mesh, config)
-    moment = int(asked.at or time.time())
-    return {"timestamp": moment, "duration": asked.duration, "graphType": graph_type, "elements": drawn}
+def _answer(found: Graph, asked: GraphOptions, mesh: Mesh) -> Json:
+    seen = [one["metadata"]["name"] for one in mesh.namespaces()]
+    # Apps are boxed in their graphs also where nobody asks for it.
+    boxes = {*asked.boxes, "app"} if asked.graph_type in ("app", "versionedApp") else set(asked.boxes)
+    drawn = elements(found, asked.namespaces, seen, boxes)
+    moment = asked.at or int(time.time())
+    return {"timestamp": moment, "duration": asked.duration, "graphType": asked.graph_type, "elements": drawn}
 
 
-def graph(prometheus: Prometheus, mesh: Mesh, config: Config, query: Query) -> Json:
+def graph(prometheus: Prometheus, mesh: Mesh, config: Config, asked: GraphOptions) -> Json:
     """The graph of some namespaces.
 
     Raises:
-        ValueError: no namespace is asked for, or a parameter is wrong.
         SourceError: Prometheus cannot be reached.
     """
-    names = tuple(dict.fromkeys(name for name in _one(query, "namespaces", "").split(",") if name))
-    if not names:
-        raise ValueError("namespaces is missing: ?namespaces=bookinfo")
-    graph_type = _one(query, "graphType", "workload")
-    asked = _traffic(query, names)
-    found = _build(prometheus, asked, query, graph_type)
-    boxes = _one(query, "boxBy", "app" if graph_type in ("app", "versionedApp") else "none")
-    return _answer(found, asked, graph_type, boxes, mesh, config)
+    return _answer(_build(prometheus, mesh, config, asked, whole=True), asked, mesh)
 
 
-def around(
-    prometheus: Prometheus, mesh: Mesh, config: Config, query: Query, namespace: str, kind: str, name: str, version: str
-) -> Json:
-    """The part of a namespace's graph next to one app, Service or workload.
+def around(prometheus: Prometheus, mesh: Mesh, config: Config, asked: GraphOptions, centre: Centre) -> Json:
+    """The part of a namespace's graph next to one app, Service, workload or aggregate.
 
     Raises:
-        ValueError: a parameter is wrong.
         SourceError: Prometheus cannot be reached.
     """
-    default = {"applications": "app", "workloads": "workload"}.get(kind, "workload")
-    graph_type = _one(query, "graphType", default)
-    if kind == "workloads" or (kind == "services" and graph_type == "service"):
-        graph_type = default
-    asked = _traffic(query, (namespace,))
-    whole = _build(prometheus, asked, query, graph_type)
-    centre = {key for key in whole.nodes if _is(whole, key, namespace, kind, name, version)}
-    return _answer(whole.around(centre), asked, graph_type, _one(query, "boxBy", "none"), mesh, config)
+    whole = _build(prometheus, mesh, config, asked, whole=False)
+    around = {key for key in whole.nodes if _is(whole, key, asked.namespaces[0], centre)}
+    return _answer(whole.around(around), asked, mesh)
 
 
-def _is(whole: Graph, key: Key, namespace: str, kind: str, name: str, version: str) -> bool:
-    node = whole.nodes[key]
+def _is(whole: Graph, key: Key, namespace: str, centre: Centre) -> bool:
+    node, (kind, name, part) = whole.nodes[key], centre
     if node.namespace != namespace:
         return False
     if kind == "services":
         return (namespace, name) in node.services if node.kind != "service" else node.service == name
+    if kind == "aggregates":
+        return node.aggregate == name and part in ("", node.service)
     if kind == "workloads":
         return node.workload == name
-    return node.app == name and version in ("", node.version)
-
-
-def _badges(nodes: list[Json], mesh: Mesh, config: Config) -> None:
-    """Mark what Istio's objects or a missing sidecar say about the nodes."""
-    services = _hosts(config)
-    rules: list[DestinationRule] = config.get("destinationRules", [])
-    broken = {rule_host(rule) for rule in rules if _breaks(rule)}
-    for wrapped in nodes:
-        data = wrapped["data"]
-        place = data["namespace"]
-        if service := data.get("service"):
-            host = fqdn(service, place)
-            if host in services:
-                data["hasVS"] = True
-            if host in broken:
-                data["hasCB"] = True
-        elif data.get("isBox") is None and place not in ("unknown", SYSTEM):
-            found = [mesh.workload(place, data["workload"])] if data.get("workload") else []
-            found = found or list(mesh.apps(place).get(data.get("app", ""), []))
-            if any(one and one.pods and not one.sidecar for one in found):
-                data["hasMissingSC"] = True
-
-
-def _hosts(config: Config) -> set[str]:
-    return {host for one in config.get("virtualServices", []) for host in VirtualService.of(one).hosts}
-
-
-def _breaks(rule: DestinationRule) -> bool:
-    """Whether a DestinationRule limits connections or ejects outliers."""
-    spec = rule.get("spec") or {}
-    policies = [
-        spec.get("trafficPolicy") or {},
-        *((one.get("trafficPolicy") or {}) for one in spec.get("subsets") or []),
-    ]
-    return any("connectionPool" in policy or "outlierDetection" in policy for policy in policies)
+    return node.kind == "app" and node.app == name and part in ("", node.version)

@@ -3,27 +3,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from labkit.ground import reading
-from labkit.ground.names import dns1123_label, dns1123_subdomain
 from meshbox.images.kiali.mesh import SYSTEM, Json, Mesh, selects
+from meshbox.images.kiali.permissions import Permissions
 from meshbox.images.kiali.sources import Kubernetes, SourceError
 
 __all__ = [
     "KINDS",
+    "NETWORKING",
     "Config",
     "Kind",
-    "change",
+    "auto_mtls",
     "config_of",
+    "details",
     "for_workload",
     "kind_of",
     "mesh_tls",
     "namespace_tls",
-    "one",
     "page",
     "whole",
     "within",
@@ -54,22 +54,26 @@ class Kind:
         """Its name in validations, e.g. "virtualservice"."""
         return self.single.lower()
 
+    @property
+    def kind(self) -> str:
+        """Its name in objects, e.g. "VirtualService"."""
+        return self.single[0].upper() + self.single[1:]
 
-_NETWORK, _SECURITY = "networking.istio.io", "security.istio.io"
+
+NETWORKING, _SECURITY = "networking.istio.io", "security.istio.io"
 KINDS = (
-    Kind("gateways", "gateway", _NETWORK),
-    Kind("virtualServices", "virtualService", _NETWORK),
-    Kind("destinationRules", "destinationRule", _NETWORK),
-    Kind("serviceEntries", "serviceEntry", _NETWORK),
-    Kind("workloadEntries", "workloadEntry", _NETWORK),
-    Kind("envoyFilters", "envoyFilter", _NETWORK),
-    Kind("sidecars", "sidecar", _NETWORK),
+    Kind("gateways", "gateway", NETWORKING),
+    Kind("virtualServices", "virtualService", NETWORKING),
+    Kind("destinationRules", "destinationRule", NETWORKING),
+    Kind("serviceEntries", "serviceEntry", NETWORKING),
+    Kind("workloadEntries", "workloadEntry", NETWORKING),
+    Kind("envoyFilters", "envoyFilter", NETWORKING),
+    Kind("sidecars", "sidecar", NETWORKING),
     Kind("authorizationPolicies", "authorizationPolicy", _SECURITY),
     Kind("peerAuthentications", "peerAuthentication", _SECURITY),
     Kind("requestAuthentications", "requestAuthentication", _SECURITY),
 )
 _WITH_PERMISSIONS = {"virtualServices", "destinationRules"}
-_MAY = {"create": True, "update": True, "delete": True}
 
 Config = dict[str, list[Any]]
 """A kind's key in lists → all its objects, of every namespace."""
@@ -123,7 +127,7 @@ def for_workload(config: Config, labels: dict[str, str]) -> Config:
     return {listed: [item for item in items if names_it(item)] for listed, items in config.items()}
 
 
-def page(config: Config, namespace: str, wanted: Iterable[str], validations: Json) -> Json:
+def page(config: Config, namespace: str, wanted: Iterable[str], validations: Json, may: Permissions) -> Json:
     """The list of a namespace's objects.
 
     Args:
@@ -131,54 +135,27 @@ def page(config: Config, namespace: str, wanted: Iterable[str], validations: Jso
         namespace: Which namespace.
         wanted: Plurals as paths name them; none for all.
         validations: Type → name → validation.
+        may: What may be done with them.
+
+    Raises:
+        SourceError: the API server cannot be reached.
     """
     names = set(wanted)
-    answer: Json = {"namespace": {"name": namespace}, "permissions": {kind.plural: _MAY for kind in KINDS}}
+    allowed = {kind.plural: may.of(namespace, kind.group, kind.plural) for kind in KINDS}
+    answer: Json = {"namespace": {"name": namespace}, "permissions": allowed}
     for kind in KINDS:
         items = within(config, kind, namespace) if not names or kind.plural in names else []
-        answer[kind.listed] = {"permissions": _MAY, "items": items} if kind.listed in _WITH_PERMISSIONS else items
+        listed = {"permissions": allowed[kind.plural], "items": items}
+        answer[kind.listed] = listed if kind.listed in _WITH_PERMISSIONS else items
     return answer | {"validations": validations}
 
 
-def _path(kubernetes: Kubernetes, kind: Kind, namespace: str, name: str) -> str:
-    base = kubernetes.resources(kind.group).get(kind.plural)
-    if base is None or dns1123_subdomain(name) or dns1123_label(namespace):
-        raise SourceError(f"there is no {kind.single} {namespace}/{name}", 404)
-    return f"{base}/namespaces/{namespace}/{kind.plural}/{name}"
-
-
-def one(kubernetes: Kubernetes, kind: Kind, namespace: str, name: str, validation: Json | None) -> Json:
-    """One object's page.
-
-    Raises:
-        SourceError: there is none, or the API server cannot be reached.
-    """
-    found = kubernetes.get(_path(kubernetes, kind, namespace, name))
-    if found is None:
-        raise SourceError(f"there is no {kind.single} {namespace}/{name}", 404)
-    answer: Json = {"namespace": {"name": namespace}, "objectType": kind.plural, "permissions": _MAY}
+def details(may: Permissions, kind: Kind, namespace: str, found: Json) -> Json:
+    """One object's page: every kind has a place in it, and one is filled."""
+    answer: Json = {"namespace": {"name": namespace}, "objectType": kind.plural}
+    answer["permissions"] = may.of(namespace, kind.group, kind.plural)
     answer |= {item.single: None for item in KINDS}
-    return answer | {kind.single: found, "validation": validation, "references": None}
-
-
-def change(kubernetes: Kubernetes, kind: Kind, namespace: str, name: str, method: str, body: bytes) -> Json:
-    """Save (PATCH: a merge patch) or delete an object.
-
-    Raises:
-        SourceError: the API server refuses; Istio's own words if it is Istio that does.
-    """
-    path = _path(kubernetes, kind, namespace, name)
-    if method == "DELETE":
-        kubernetes.delete(path)
-        return {}
-    try:
-        content = reading.json_value(body)
-    except reading.ReadingError:
-        raise SourceError("the change is not JSON", 400) from None
-    if not isinstance(content, dict):
-        raise SourceError("the change is not an object", 400)
-    saved = kubernetes.patch(path, json.dumps(content).encode())
-    return {"namespace": {"name": namespace}, "objectType": kind.plural, "permissions": _MAY, kind.single: saved}
+    return answer | {kind.single: found, "validation": None, "references": None}
 
 
 def _mode(spec: Json) -> str:
@@ -204,14 +181,35 @@ def _wide(items: Iterable[Json]) -> list[str]:
     return found
 
 
-def mesh_tls(config: Config, mesh: Mesh) -> Json:
-    """Whether the whole mesh demands mutual TLS."""
+def auto_mtls(kubernetes: Kubernetes) -> bool:
+    """Whether proxies use mutual TLS by themselves, as the mesh's configuration says; Istio 1.2 did not have that.
+
+    Raises:
+        SourceError: the API server cannot be reached.
+    """
+    if not kubernetes.resources(_SECURITY):
+        return False
+    found = kubernetes.get(f"/api/v1/namespaces/{SYSTEM}/configmaps/istio") or {}
+    try:
+        mesh = reading.yaml_value(str((found.get("data") or {}).get("mesh") or "").encode())
+    except reading.ReadingError:
+        mesh = None
+    return not isinstance(mesh, dict) or mesh.get("enableAutoMtls") is not False
+
+
+def mesh_tls(config: Config, auto: bool) -> Json:
+    """Whether the whole mesh demands mutual TLS.
+
+    Args:
+        config: All objects.
+        auto: Whether proxies use it by themselves.
+    """
     peers = [item for item in config["peerAuthentications"] if item["metadata"]["namespace"] == SYSTEM]
     modes = _wide([*peers, *config.get("meshpolicies", [])])
     known = [_ENABLED[mode] for mode in modes if mode in _ENABLED]
     # Without a word from the user the proxies take both; Kiali calls that not enabled.
     status = known[0] if known else "MTLS_NOT_ENABLED"
-    return {"status": "MTLS_NOT_ENABLED" if modes == ["PERMISSIVE"] else status, "autoMTLSEnabled": True}
+    return {"status": "MTLS_NOT_ENABLED" if modes == ["PERMISSIVE"] else status, "autoMTLSEnabled": auto}
 
 
 def namespace_tls(config: Config, mesh: Mesh, namespace: str) -> Json:

@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING
 
 from labkit.ground.hosts import fqdn
 from labkit.ground.routing import VirtualService, destinations, rule_host
-from meshbox.images.kiali.istio import Config, whole
+from meshbox.images.kiali.istio import NETWORKING, Config, whole
 from meshbox.images.kiali.mesh import Json, Mesh, Workload, has_proxy
+from meshbox.images.kiali.permissions import Permissions
 
 if TYPE_CHECKING:
     from labkit.ground.typed import virtual_services as api
     from labkit.ground.typed.destination_rules import DestinationRule
 
 __all__ = ["app", "apps", "pod", "service", "services", "workload", "workloads"]
-
-_MAY = {"create": True, "update": True, "delete": True}
 
 
 def _labels_of(workloads: list[Workload]) -> dict[str, str]:
@@ -75,7 +74,14 @@ def _overview(one: Workload) -> Json:
         "healthAnnotations": {},
         "istioReferences": [],
         "serviceAccountNames": _accounts(one),
-    }
+    } | _injection(one)
+
+
+def _injection(one: Workload) -> Json:
+    """What a workload says of its own sidecar; nothing where it leaves that to the namespace."""
+    template = (one.object.get("spec") or {}).get("template") or one.object
+    said = ((template.get("metadata") or {}).get("annotations") or {}).get("sidecar.istio.io/inject")
+    return {} if said is None else {"istioInjectionAnnotation": said == "true"}
 
 
 def workloads(mesh: Mesh, namespace: str) -> Json:
@@ -167,8 +173,12 @@ def services(mesh: Mesh, namespace: str, validations: Json) -> Json:
     return {"namespace": {"name": namespace}, "services": found, "validations": validations}
 
 
-def service(mesh: Mesh, namespace: str, name: str, config: Config, tls: Json) -> Json | None:
-    """One Service with its endpoints, workloads and Istio's objects for it; None if there is none."""
+def service(mesh: Mesh, namespace: str, name: str, config: Config, tls: Json, may: Permissions) -> Json | None:
+    """One Service with its endpoints, workloads and Istio's objects for it; None if there is none.
+
+    Raises:
+        SourceError: the API server does not say what may be done with those objects.
+    """
     one = mesh.service(namespace, name)
     if one is None:
         return None
@@ -180,8 +190,14 @@ def service(mesh: Mesh, namespace: str, name: str, config: Config, tls: Json) ->
         "endpoints": _endpoints(mesh.endpoints(namespace, name)),
         "istioSidecar": shown["istioSidecar"],
         "workloads": [_overview(item) for item in mesh.workloads_of(one)],
-        "virtualServices": {"items": _rules_for(config, host), "permissions": _MAY},
-        "destinationRules": {"items": _policies_for(config, host), "permissions": _MAY},
+        "virtualServices": {
+            "items": _rules_for(config, host),
+            "permissions": may.of(namespace, NETWORKING, "virtualservices"),
+        },
+        "destinationRules": {
+            "items": _policies_for(config, host),
+            "permissions": may.of(namespace, NETWORKING, "destinationrules"),
+        },
         "serviceEntries": [],
         "namespaceMTLS": tls,
         "additionalDetails": [],

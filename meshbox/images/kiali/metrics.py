@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from labkit.ground.duration import from_prometheus
+from meshbox.images.kiali.parameters import Query, choice, flag, value_of, whole_number
 from meshbox.images.kiali.sources import Labels, Prometheus, Series
 
 __all__ = ["Asked", "Subject", "asked", "dashboard", "series"]
@@ -23,9 +23,9 @@ class Subject:
     """Whose metrics.
 
     Args:
-        kind: "namespace", "app", "workload" or "service".
+        kind: "namespace", "app", "workload", "service", or for an aggregate the name of its label.
         namespace: Its namespace.
-        name: Its name; "" for a namespace.
+        name: Its name, or the label's value; "" for a namespace.
     """
 
     kind: str
@@ -36,7 +36,9 @@ class Subject:
         """The label matchers of its series."""
         side = "source" if direction == "outbound" else "destination"
         found = {"reporter": reporter}
-        if self.kind == "service":
+        if self.kind not in ("namespace", "app", "workload", "service"):
+            found |= {"destination_service_namespace": self.namespace, self.kind: self.name}
+        elif self.kind == "service":
             found |= {"destination_service_namespace": self.namespace, "destination_service_name": self.name}
         else:
             found[f"{side}_workload_namespace"] = self.namespace
@@ -82,39 +84,55 @@ class Asked:
     interval: str
 
 
-def asked(query: Mapping[str, Sequence[str]]) -> Asked:
+def asked(query: Query) -> Asked:
     """Read a request's query.
 
     Raises:
-        ValueError: a number is none, or out of range.
+        ValueError: Kiali refuses it; the words are its own.
     """
-
-    def one(name: str, default: str) -> str:
-        return (query.get(name) or [default])[0]
-
-    duration, step = float(one("duration", "1800")), float(one("step", "15"))
-    end = float(one("queryTime", "0")) or time.time()
+    bad = "bad request, "
+    directions = f"{bad}query parameter 'direction' must be either 'inbound' or 'outbound'"
+    reporters = f"{bad}query parameter 'reporter' must be either 'source' or 'destination'"
+    choice(query, "rateFunc", ("rate", "irate"), f"{bad}query parameter 'rateFunc' must be either 'rate' or 'irate'")
+    duration = whole_number(query, "duration", 1800, f"{bad}cannot parse query parameter 'duration'")
+    step = whole_number(query, "step", 15, f"{bad}cannot parse query parameter 'step'")
+    end = whole_number(query, "queryTime", 0, f"{bad}cannot parse query parameter 'queryTime'") or time.time()
+    # Prometheus gives no more points of a series.
     if not (0 < duration <= 400 * 86400 and step >= 1 and duration / step <= 11_000):
-        raise ValueError("duration or step is out of range")
-    interval = one("rateInterval", "60s")
-    if not from_prometheus(interval):
-        raise ValueError("rateInterval must be more than 0")
-    direction = "inbound" if one("direction", "outbound") == "inbound" else "outbound"
-    reporter = "destination" if one("reporter", "source") == "destination" else "source"
-    quantiles = tuple(f"{float(value):g}" for value in query.get("quantiles[]", ()))
+        raise ValueError(f"{bad}'duration' or 'step' is out of range")
     return Asked(
         filters=tuple(query.get("filters[]", ())),
-        quantiles=quantiles,
-        average=one("avg", "true") == "true",
+        quantiles=tuple(_quantile(text) for text in query.get("quantiles[]", ())),
+        average=flag(query, "avg", True, f"{bad}cannot parse query parameter 'avg'"),
         by=tuple(name for name in query.get("byLabels[]", ()) if _LABEL.fullmatch(name)),
-        direction=direction,
-        reporter=reporter,
-        protocol=re.sub(r"\W", "", one("requestProtocol", "")),
+        direction=choice(query, "direction", ("outbound", "inbound"), directions),
+        reporter=choice(query, "reporter", ("source", "destination"), reporters),
+        protocol=re.sub(r"\W", "", value_of(query, "requestProtocol")),
         start=end - duration,
         end=end,
         step=step,
-        interval=interval,
+        interval=_interval(value_of(query, "rateInterval", "1m")),
     )
+
+
+def _quantile(text: str) -> str:
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError("bad request, cannot parse query parameter 'quantiles', float expected") from None
+    if not 0 <= value <= 1:
+        raise ValueError("bad request, invalid quantile(s): should be between 0 and 1")
+    return f"{value:g}"
+
+
+def _interval(text: str) -> str:
+    try:
+        found = from_prometheus(text)
+    except ValueError:
+        found = 0
+    if not found:
+        raise ValueError(f"bad request, query parameter 'rateInterval' is no duration: {text!r}")
+    return text
 
 
 _RATES = {

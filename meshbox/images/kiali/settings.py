@@ -36,6 +36,7 @@ class Settings:
         root: The path that the console is served below, e.g. "/kiali".
         port: Where to listen.
         metrics_port: Where to tell metrics.
+        view_only: Whether nothing may be written (`deployment.view_only_mode`).
     """
 
     version: str = "v1.31.0"
@@ -48,6 +49,7 @@ class Settings:
     root: str = "/kiali"
     port: int = 20001
     metrics_port: int = 9090
+    view_only: bool = False
 
     def credentials(self) -> tuple[str, str] | None:
         """The user and password of the Secret as it is now; None without a Secret."""
@@ -58,8 +60,12 @@ class Settings:
         except OSError:
             return None
 
-    def console(self) -> Json:
-        """What the console asks for first."""
+    def console(self, injects: bool) -> Json:
+        """What the console asks for first.
+
+        Args:
+            injects: Whether it offers to switch sidecars on and off; a workload's menu, with its proxy, hangs on that.
+        """
         tolerances = [
             {"code": code, "degraded": degraded, "failure": failure, "protocol": protocol, "direction": ".*"}
             for code, degraded, failure, protocol in _TOLERANCES
@@ -77,7 +83,7 @@ class Settings:
             "istioComponentNamespaces": {},
             "istioLabels": labels,
             "istioConfigMap": "istio",
-            "kialiFeatureFlags": {"istioInjectionAction": False, "uiDefaults": defaults},
+            "kialiFeatureFlags": {"istioInjectionAction": injects, "uiDefaults": defaults},
             "prometheus": {"globalScrapeInterval": self.scrape, "storageTsdbRetention": 21600},
         }
 
@@ -126,6 +132,7 @@ def read(config: Path, environment: Mapping[str, str], secret: Path, version: st
         root="/" + str(server.get("web_root") or "/kiali").strip("/"),
         port=_port(server, 20001),
         metrics_port=_port(observability, 9090),
+        view_only=_map(content.get("deployment")).get("view_only_mode") is True,
     )
 
 

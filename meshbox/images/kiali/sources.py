@@ -11,10 +11,12 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from labkit.ground.client import Connections
 from labkit.ground.errors import ClusterError
 from labkit.ground.prometheus import PrometheusApi
+from meshbox.images.kiali import forward
 
 __all__ = ["Kubernetes", "Prometheus", "Sample", "Series", "SourceError"]
 
@@ -27,6 +29,8 @@ _FRESH = 1.0
 """Seconds for which a list is used again: one page of the console asks for the same lists many times."""
 
 _DISCOVERY_FRESH = 10.0
+_PROXY_ADMIN = 15000
+"""Where each of Istio's proxies has its own pages."""
 
 
 class SourceError(Exception):
@@ -53,6 +57,7 @@ class Kubernetes:
     """
 
     def __init__(self, host: str, port: int, token: Path, authority: str = "") -> None:
+        self._address = host, port
         self._where = f"{host}:{port}"
         self._authority = authority
         self._connections = Connections(host, port, 20.0, trust=self._trust if authority else None)
@@ -77,7 +82,8 @@ class Kubernetes:
 
     def _send(self, method: str, path: str, headers: Labels, body: bytes | None = None) -> tuple[int, bytes]:
         try:
-            answer = self._connections.request(method, path, headers, body)
+            # Also what writes: done twice it is refused, merged or gone; and idle connections are closed soon.
+            answer = self._connections.request(method, path, headers, body, again=True)
         except OSError as error:
             raise SourceError(f"{self._where} does not answer: {error}") from error
         return answer.status, answer.body
@@ -108,14 +114,24 @@ class Kubernetes:
             self._checked(status, content)
         return content.decode(errors="replace")
 
+    def post(self, path: str, body: bytes) -> Json:
+        """Create what `body` says, or ask what it asks; the API server's answer.
+
+        Raises:
+            SourceError: the API server refuses; the message is its own.
+        """
+        return self._write("POST", path, body, "application/json")
+
     def patch(self, path: str, body: bytes) -> Json:
         """Merge `body` into the object at `path`.
 
         Raises:
             SourceError: the API server refuses; the message is its own.
         """
-        headers = self._headers | {"Content-Type": "application/merge-patch+json"}
-        status, content = self._send("PATCH", path, headers, body)
+        return self._write("PATCH", path, body, "application/merge-patch+json")
+
+    def _write(self, method: str, path: str, body: bytes, content_type: str) -> Json:
+        status, content = self._send(method, path, self._headers | {"Content-Type": content_type}, body)
         self._lists.clear()
         return self._checked(status, content)
 
@@ -128,6 +144,22 @@ class Kubernetes:
         status, content = self._send("DELETE", path, self._headers)
         self._lists.clear()
         self._checked(status, content)
+
+    def proxy_page(self, namespace: str, pod: str, path: str) -> Json:
+        """What a pod's proxy has at `path` of its own pages, as JSON.
+
+        Raises:
+            SourceError: the API server does not lead there, or the proxy does not answer.
+        """
+        where = f"/api/v1/namespaces/{quote(namespace, safe='')}/pods/{quote(pod, safe='')}"
+        trust = self._trust if self._authority else None
+        try:
+            content = forward.ask(self._address, trust, self._headers, where, _PROXY_ADMIN, path)
+        except forward.RefusedError as refused:
+            return self._checked(refused.status, refused.body)
+        except OSError as error:
+            raise SourceError(f"the proxy of pod {namespace}/{pod} does not answer: {error}") from error
+        return self._checked(200, content)
 
     def list(self, path: str) -> list[Json]:
         """The objects listed at `path`; none if the API has no such kind. At most a second old.

@@ -19,7 +19,9 @@ __all__ = [
     "UNKNOWN",
     "Flow",
     "Party",
+    "Secured",
     "TrafficQuery",
+    "classified",
     "flows",
     "mutual_tls",
     "response_times",
@@ -52,11 +54,13 @@ class TrafficQuery:
         namespaces: Traffic from, to and within these.
         duration: Seconds over which rates are taken.
         at: The end, in seconds since 1970; None for now.
+        idle: Whether what had no request in that time counts as well, with the rate 0.
     """
 
     namespaces: tuple[str, ...]
     duration: int = 60
     at: float | None = None
+    idle: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,27 @@ class Flow:
     rate: float
 
 
+@dataclass(frozen=True)
+class Secured:
+    """How requests between two parties were secured, as the receiver saw it.
+
+    Args:
+        source: Who sent.
+        target: Who received.
+        service: Namespace and name of the Service asked for.
+        policy: "mutual_tls", "none", …
+        principals: The sender's and the receiver's, by their certificates; "" where there is none.
+        rate: Requests, or bytes, a second.
+    """
+
+    source: Party
+    target: Party
+    service: tuple[str, str]
+    policy: str
+    principals: tuple[str, str]
+    rate: float
+
+
 def seconds_of(text: str) -> int:
     """Whole seconds of a duration in a query: "10m", or "600".
 
@@ -119,9 +144,14 @@ def seconds_of(text: str) -> int:
         raise ValueError(f"{text!r} is no duration") from None
 
 
+def _pattern(namespaces: Iterable[str]) -> str:
+    """These namespaces as a regular expression within a PromQL string."""
+    return "|".join(re.escape(name).replace("\\", "\\\\") for name in sorted(set(namespaces)))
+
+
 def selectors(namespaces: Iterable[str]) -> tuple[str, str, str]:
     """The label matchers of three sets of series that together hold each request from or to `namespaces` once."""
-    names = "|".join(re.escape(name).replace("\\", "\\\\") for name in sorted(set(namespaces)))
+    names = _pattern(namespaces)
     return (
         f'reporter="destination", source_workload="unknown", destination_workload_namespace=~"{names}"',
         f'reporter="source", source_workload_namespace!~"{names}", source_workload!="unknown", '
@@ -145,25 +175,52 @@ def _service(labels: Labels) -> tuple[tuple[str, str], str]:
     host = labels.get("destination_service") or UNKNOWN
     namespace = labels.get("destination_service_namespace") or UNKNOWN
     name = labels.get("destination_service_name") or UNKNOWN
-    if name == UNKNOWN and host != UNKNOWN:
-        name = host
     if name == fqdn(name.split(".")[0], namespace):
         name = name.split(".")[0]
     return (namespace, name), host
 
 
+_ADDRESS = re.compile(r"\d+\.\d+\.\d+\.\d+(:\d+)?", re.ASCII)
+
+
+def _usable(labels: Labels) -> bool:
+    """Whether a series names both ends: what was counted while a pod came or went may not."""
+    source, (service, host) = _party(labels, "source"), _service(labels)
+    if source.namespace != UNKNOWN and not source.known:
+        return False
+    nobody = (labels.get("destination_workload") or UNKNOWN) == UNKNOWN
+    return not (nobody and host == service[1] and _ADDRESS.fullmatch(host))
+
+
 def flows(prometheus: Prometheus, query: TrafficQuery) -> Iterator[Flow]:
-    """All traffic of `query` that is not zero.
+    """All traffic of `query`.
 
     Raises:
         SourceError: Prometheus cannot be reached.
     """
     for labels, rate in prometheus.query(_rates("istio_requests_total", query, _HTTP), query.at):
-        if rate > 0:
+        if (rate > 0 or query.idle) and _usable(labels):
             yield _flow(labels, rate, "grpc" if labels.get("request_protocol") == "grpc" else "http")
     for labels, rate in prometheus.query(_rates("istio_tcp_sent_bytes_total", query, _TCP), query.at):
-        if rate > 0:
+        if (rate > 0 or query.idle) and _usable(labels):
             yield _flow(labels, rate, "tcp")
+
+
+def classified(prometheus: Prometheus, query: TrafficQuery, label: str) -> Iterator[tuple[Flow, str]]:
+    """The requests of `query` that have a value of `label`, each with that value, as receivers count them.
+
+    Raises:
+        SourceError: Prometheus cannot be reached.
+    """
+    names = _pattern(query.namespaces)
+    expression = " or ".join(
+        f'sum(rate(istio_requests_total{{reporter="destination", {side}=~"{names}", {label}!~"|unknown"}}'
+        f"[{query.duration}s])) by ({_HTTP}, {label})"
+        for side in ("source_workload_namespace", "destination_service_namespace")
+    )
+    for labels, rate in prometheus.query(expression, query.at):
+        if rate > 0 and labels.get(label) and _usable(labels):
+            yield _flow(labels, rate, "grpc" if labels.get("request_protocol") == "grpc" else "http"), labels[label]
 
 
 def _flow(labels: Labels, rate: float, protocol: str) -> Flow:
@@ -200,25 +257,27 @@ def response_times(
         yield _party(labels, "source"), _party(labels, "destination"), _service(labels)[0], value * milliseconds
 
 
-def mutual_tls(
-    prometheus: Prometheus, query: TrafficQuery
-) -> Iterator[tuple[Party, Party, tuple[str, str], str, float]]:
-    """How connections were secured: source, target, service, policy ("mutual_tls", "none", …), rate.
-
-    Only the receiver knows; both sides' namespaces are looked at.
+def mutual_tls(prometheus: Prometheus, query: TrafficQuery) -> Iterator[Secured]:
+    """How connections were secured. Only the receiver knows; both sides' namespaces are looked at.
 
     Raises:
         SourceError: Prometheus cannot be reached.
     """
-    names = "|".join(re.escape(name).replace("\\", "\\\\") for name in sorted(query.namespaces))
+    names = _pattern(query.namespaces)
     sides = ("source_workload_namespace", "destination_workload_namespace")
     for metric in ("istio_requests_total", "istio_tcp_sent_bytes_total"):
         expression = " or ".join(
             f'sum(rate({metric}{{reporter="destination", {side}=~"{names}"}}[{query.duration}s])) '
-            f"by ({_PAIR}, connection_security_policy)"
+            f"by ({_PAIR}, source_principal, destination_principal, connection_security_policy)"
             for side in sides
         )
         for labels, rate in prometheus.query(expression, query.at):
-            if rate > 0:
-                policy = labels.get("connection_security_policy") or UNKNOWN
-                yield _party(labels, "source"), _party(labels, "destination"), _service(labels)[0], policy, rate
+            if rate > 0 and _usable(labels):
+                yield Secured(
+                    _party(labels, "source"),
+                    _party(labels, "destination"),
+                    _service(labels)[0],
+                    labels.get("connection_security_policy") or UNKNOWN,
+                    (labels.get("source_principal") or "", labels.get("destination_principal") or ""),
+                    rate,
+                )

@@ -19,7 +19,10 @@ __all__ = ["Surroundings", "adapt"]
 Json = dict[str, Any]
 
 QUICK = "500ms"
-"""How often the mesh's own metrics are scraped: what a learner did a moment ago shows in the next query."""
+"""How often the mesh's own metrics are scraped: what a learner did a moment ago shows in the next query.
+
+While nobody asks or sends anything, `pace` stops Prometheus between two of its rounds.
+"""
 
 SLOW = "5s"
 """How often everything else is, unless the configuration says less."""
@@ -43,7 +46,7 @@ class Surroundings:
         api: Host and port of the API server.
         own: Host and port at which this Prometheus itself is reached.
         quick: Whether to scrape at the sandbox's clock; otherwise at the configuration's own.
-        scrapes: URL of the HTTP proxy that keeps sidecars' counts, e.g. "http://127.20.64.9:9090".
+        scrapes: URL of the HTTP proxy that keeps sidecars' counts and sees what flows, e.g. "http://127.20.64.9:9090".
         from_mixer: Whether Mixer serves Istio's metrics (1.2), so that the sidecars' own are left out.
         shift: What is added to ports below 1024 where this user may not bind them, in thousands; else 0.
         version: Of the Prometheus that reads it, e.g. (3, 10); (0, 0) where it does not say.
@@ -95,7 +98,7 @@ def _job(job: Json, here: Surroundings) -> Json:
         made.pop("scrape_timeout", None)
         quick = job.get("job_name") in _MESH_JOBS[here.from_mixer]
         made["scrape_interval"] = made["scrape_timeout"] = QUICK if quick else SLOW
-    if here.scrapes and not here.from_mixer and job.get("job_name") in _MESH_JOBS[False]:
+    if here.scrapes and job.get("job_name") in _MESH_JOBS[here.from_mixer]:
         made["proxy_url"] = here.scrapes
     if here.version >= (3, 0):
         # Until 2 a page that does not say what it is was taken for text; 3 has to be told, and 2 knows no such word.

@@ -8,7 +8,6 @@ through which Prometheus itself goes out: to what there is to scrape, and to sid
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import re
@@ -21,26 +20,29 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from labkit.ground import config, files, reading
-from labkit.ground.client import send
 from labkit.ground.guard import new_secret
 from labkit.ground.web import App, Request, Response, json_response, serve
 from meshbox.images.children import end_with, started
 from meshbox.images.cluster import Cluster
 from meshbox.images.guarded import guarded
 from meshbox.images.prometheus.adapt import Surroundings, adapt
+from meshbox.images.prometheus.pace import Pace
+from meshbox.images.prometheus.program import USER, Program
+from meshbox.images.prometheus.scrapes import Scrapes
 from meshbox.images.prometheus.targets import RESOURCES, targets
-from meshbox.images.proxy.kept_counts import scrapes
 from meshbox.images.standin import about
 from meshbox.program import program
 
 __all__ = ["discovery", "door", "forward", "main", "version"]
 
 PORT = 9090
-_USER = "pod"
 _HOP_HEADERS = {"connection", "keep-alive", "transfer-encoding", "upgrade", "te", "trailer", "content-length", "date"}
 
 
 _DISCOVERY = "/sd"
+_PROBES = ("/-/healthy", "/-/ready")
+_ITSELF = "/metrics"
+"""What Prometheus itself scrapes of itself; whoever else reads it wants to know of Prometheus, not of the mesh."""
 
 
 def door(inside: App, discovery: App, scrapes: App) -> App:
@@ -65,20 +67,38 @@ def discovery(cluster: Cluster) -> App:
     return app
 
 
-def forward(host: str, port: int, password: str) -> App:
-    """Hand requests on to the Prometheus behind the password."""
-    credentials = base64.b64encode(f"{_USER}:{password}".encode()).decode()
-    url = f"http://{host}:{port}"
+def forward(program: Program, pace: Pace | None = None) -> App:
+    """Hand requests on to the Prometheus behind the password.
 
-    def app(request: Request) -> Response:
+    Args:
+        program: That Prometheus.
+        pace: Has it go on where it is stopped; None where it never is.
+    """
+    health: dict[str, Response] = {}
+
+    def handed_on(request: Request) -> Response:
         headers = {name: value for name, value in request.items if name.lower() not in {*_HOP_HEADERS, "authorization"}}
-        headers["Authorization"] = f"Basic {credentials}"
         try:
-            answer = send(f"{url}{request.target}", request.method, headers, request.body or None, timeout=120)
+            answer = program.ask(request.target, request.method, headers, request.body or None)
         except OSError as error:
             return Response(503, f"Prometheus does not answer: {error}\n", content_type="text/plain")
         kept = [(name, value) for name, value in answer.headers if name.lower() not in _HOP_HEADERS]
         return Response(answer.status, answer.body, kept, content_type="")
+
+    def app(request: Request) -> Response:
+        if pace is None:
+            return handed_on(request)
+        probe = request.path if request.method == "GET" and request.path in _PROBES else ""
+        if probe in health and pace.resting:
+            # It ends with this process, so it is there; what it said when it was asked last still holds.
+            return health[probe]
+        if not probe and request.path != _ITSELF:
+            pace.fresh()
+        with pace.using():
+            answer = handed_on(request)
+        if probe:
+            health[probe] = answer
+        return answer
 
     return app
 
@@ -110,6 +130,7 @@ class _Pod:
         source = self.flags.get("config.file", "/etc/prometheus/prometheus.yml")
         # What the node put into the command line is a real path already.
         self.source = Path(source) if source.startswith(str(self.root)) else self.root / source.lstrip("/")
+        self.quick = os.environ["LABKIT_CLOCKS"] == "quick"
         self.adapted = self.root / "prometheus.adapted.yml"
         self.address = os.environ["LABKIT_BIND"]
         self.hidden = os.environ["LABKIT_LOCAL_IP"]
@@ -122,7 +143,7 @@ class _Pod:
             api=self.api,
             own=f"{self.address}:{PORT}",
             scrapes=f"http://{self.address}:{PORT}",
-            quick=os.environ["LABKIT_CLOCKS"] == "quick",
+            quick=self.quick,
             from_mixer=os.environ["LABKIT_METRICS"] == "mixer",
             shift=int(os.environ.get("LABKIT_LOW_PORT_SHIFT") or 0),
             version=self.version,
@@ -137,7 +158,7 @@ class _Pod:
         # Four rounds: the password is random and lives no longer than the pod, and each check costs time.
         hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode()
         web = self.root / "web.yml"
-        files.write(web, json.dumps({"basic_auth_users": {_USER: hashed}}).encode(), lasting=False)
+        files.write(web, json.dumps({"basic_auth_users": {USER: hashed}}).encode(), lasting=False)
         retention = self.flags.get("storage.tsdb.retention.time") or self.flags.get("storage.tsdb.retention") or "6h"
         data = self.flags.get("storage.tsdb.path", "/prometheus")
         data = data if data.startswith(str(self.root)) else str(self.root / data.lstrip("/"))
@@ -161,6 +182,12 @@ def _adapted(text: str, here: Surroundings) -> str:
     except (reading.ReadingError, AttributeError, TypeError):
         # No configuration of Prometheus: what is wrong with it is best said by Prometheus itself.
         return text
+
+
+def _scraped_objects(cluster: Cluster) -> tuple[int, ...]:
+    """What changes with the pods that are scraped."""
+    heard = cluster.heard()
+    return tuple(heard[name] for name in ("pod", "endpoints"))
 
 
 def _free_port(address: str) -> int:
@@ -206,17 +233,25 @@ def main() -> int:
     pod.write_config()
     password, port = new_secret(), _free_port(pod.hidden)
     command = pod.command(port, password)
+    behind = Program(pod.hidden, port, password)
+    cluster = Cluster.of_pod(RESOURCES)
+    scrapes = Scrapes(".".join(pod.hidden.split(".")[:2]) + ".")
+    pace = Pace(behind, scrapes, lambda: _scraped_objects(cluster)) if pod.quick else None
     children = []
 
     def start() -> None:
         # Not before the door is open: what Prometheus cannot find at once it looks for a second later.
         children.append(started(command))
+        behind.runs_as(children[0])
         threading.Thread(target=_watch_source, args=(pod,), daemon=True).start()
+        if pace is not None:
+            scrapes.told = pace.touch
+            threading.Thread(target=pace.run, daemon=True).start()
         end_with(children[0], "prometheus")
 
-    block = ".".join(pod.hidden.split(".")[:2]) + "."
-    app = door(forward(pod.hidden, port, password), discovery(Cluster.of_pod(RESOURCES)), scrapes(block))
-    code = serve({PORT: app}, started=start)
+    code = serve({PORT: door(forward(behind, pace), discovery(cluster), scrapes)}, started=start)
+    if pace is not None:
+        pace.end()
     for child in children:
         child.terminate()
         child.wait()

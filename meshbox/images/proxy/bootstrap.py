@@ -10,7 +10,7 @@ from meshbox.doors import peer_check
 from meshbox.images.context import ContainerContext
 from meshbox.images.proxy.agent import Agent
 from meshbox.images.proxy.status_port import agent_route, filters, inside_routes, looks_itself, status
-from meshbox.settings import XDS_PORT
+from meshbox.settings import ADS_PORT, XDS_PORT
 
 __all__ = ["ADMIN_SOCKET", "Agent", "bootstrap"]
 
@@ -25,7 +25,10 @@ _ROUTER = "envoy.extensions.filters.http.router.v3.Router"
 _CREDENTIALS = "envoy.extensions.filters.http.credential_injector.v3.CredentialInjector"
 _GENERIC = "envoy.extensions.http.injected_credentials.generic.v3.Generic"
 _OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-_XDS = "xds-grpc"
+_XDS, _ADS = "xds-grpc", "xds-stream"
+_OWN_NAMES = ["localhost", "localhost:*", "127.0.0.1", "127.0.0.1:*"]
+"""What a pod calls itself. A port-forward asks by these names too, with whichever port it was given."""
+_SELDOM = {"miss_timeout": "60s", "megamiss_timeout": "60s"}
 
 _MILLISECONDS = (
     0.5,
@@ -49,7 +52,8 @@ _MILLISECONDS = (
     3600000,
 )
 _LEGACY_MILLISECONDS = (5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000)
-_LEGACY_BYTES = (1, 10, 100, 1000, 10000, 100000, 1000000, 10000000)
+_LEGACY_BYTES = (1, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000)
+"""Mixer makes one finite bucket more than its configuration says: from 1, eight times ten."""
 
 
 def _typed(kind: str, **fields: Any) -> Json:
@@ -116,13 +120,13 @@ def _admin_routes() -> list[Json]:
 
 def _own_listeners(context: ContainerContext, agent: Agent) -> tuple[list[Json], list[Json]]:
     pod, local = context.pod_ip, context.local_ip
-    admin = {"name": "admin", "domains": ["localhost:15000", "127.0.0.1:15000"], "routes": _admin_routes()}
+    admin = {"name": "admin", "domains": _OWN_NAMES, "routes": _admin_routes()}
     stats = [agent_route({"prefix": "/stats/prometheus"}, "/stats/prometheus")]
     routes, clusters, answers = status(context)
     merging, metrics = filters(context, agent)
     inside = {
         "name": "local",
-        "domains": ["localhost", "localhost:*", "127.0.0.1", "127.0.0.1:*"],
+        "domains": _OWN_NAMES,
         "routes": _refuse_origin([*inside_routes(), *routes]),
     }
     outside = {"name": "status", "domains": ["*"], "routes": routes}
@@ -151,7 +155,8 @@ def _fixed_listeners(context: ContainerContext) -> list[Json]:
     return [_listener(f"fixed_{port}", [_address(context.pod_ip, plan.port(port))], hosts) for port in sorted(ports)]
 
 
-def _xds_cluster(context: ContainerContext) -> Json:
+def _control_plane(context: ContainerContext, name: str, port: int, protocol: str) -> Json:
+    """The cluster of one of the mesh's ports, where this proxy proves that it is one of the sandbox's."""
     credential = {
         "name": "envoy.http.injected_credentials.generic",
         "typed_config": _typed(_GENERIC, credential={"name": "xds"}),
@@ -166,10 +171,10 @@ def _xds_cluster(context: ContainerContext) -> Json:
             "typed_config": _typed("envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec"),
         },
     ]
-    options = _typed(_OPTIONS, explicit_http_config={"http_protocol_options": {}}, http_filters=filters)
+    options = _typed(_OPTIONS, explicit_http_config={protocol: {}}, http_filters=filters)
     return _static(
-        _XDS,
-        _address(context.settings.plan.node, XDS_PORT),
+        name,
+        _address(context.settings.plan.node, port),
         typed_extension_protocol_options={_OPTIONS: options},
         upstream_bind_config={},
     )
@@ -184,8 +189,20 @@ def _source() -> Json:
             "transport_api_version": "V3",
             "cluster_names": [_XDS],
             "refresh_delay": "0.01s",
-            "request_timeout": "30s",
+            "request_timeout": "90s",
         },
+    }
+
+
+def _stream() -> Json:
+    """Where endpoints come from: each proxy says once who it is, and then hears of what changes."""
+    again = {"base_interval": "0.1s", "max_interval": "1s"}
+    service = {"cluster_name": _ADS, "authority": _XDS, "retry_policy": {"retry_back_off": again}}
+    return {
+        "api_type": "DELTA_GRPC",
+        "transport_api_version": "V3",
+        "set_node_on_first_message_only": True,
+        "grpc_services": [{"envoy_grpc": service}],
     }
 
 
@@ -237,6 +254,11 @@ def bootstrap(context: ContainerContext, agent: Agent) -> Json:
     admin = {"pipe": {"path": ADMIN_SOCKET, "mode": 0o600}}
     secret = {"inline_string": f"Bearer {context.settings.xds_token}"}
     real = context.settings.real_clocks
+    sources = {"lds_config": _source(), "cds_config": _source(), "ads_config": _stream()}
+    told_by = [
+        _control_plane(context, _XDS, XDS_PORT, "http_protocol_options"),
+        _control_plane(context, _ADS, ADS_PORT, "http2_protocol_options"),
+    ]
     runtime = {
         "re2.max_program_size.error_level": 32768,
         "re2.max_program_size.warn_level": 32768,
@@ -267,14 +289,17 @@ def bootstrap(context: ContainerContext, agent: Agent) -> Json:
         "deferred_stat_options": {"enable_deferred_creation_stats": True},
         "cluster_manager": manager,
         "stats_config": _stats(context, agent),
-        "stats_flush_interval": "5s" if real else "0.25s",
-        **({} if fixed else {"dynamic_resources": {"lds_config": _source(), "cds_config": _source()}}),
+        # What the histograms show is as old as the last one; each wakes all threads, also where nothing came.
+        "stats_flush_interval": "5s" if real else "0.5s",
+        # They count how often a thread was late and do nothing else; their looks wake each thread ten times a second.
+        "watchdogs": {"main_thread_watchdog": _SELDOM, "worker_watchdog": _SELDOM},
+        **({} if fixed else {"dynamic_resources": sources}),
         "static_resources": {
             "listeners": [*listeners, *(_fixed_listeners(context) if fixed else [])],
             "clusters": [
                 _static("agent", {"pipe": {"path": ADMIN_SOCKET}}, upstream_bind_config={}),
                 *clusters,
-                *([] if fixed else [_xds_cluster(context)]),
+                *([] if fixed else told_by),
             ],
             "secrets": [{"name": "xds", "generic_secret": {"secret": secret}}],
         },

@@ -9,20 +9,17 @@ is added.
 
 from __future__ import annotations
 
+import math
 import re
 import threading
-from urllib.parse import urlsplit
+import time
 
-from labkit.ground.client import send
-from labkit.ground.web import App, Request, Response
-
-__all__ = ["Kept", "scrapes"]
+__all__ = ["Kept"]
 
 _COUNTS = b"envoy_istio_"
 _SERIES = re.compile(rb"^(envoy_istio_[^\n]*\}) (\S+)$", re.MULTILINE)
 _RUNS = b"envoy_server_uptime"
 _UPTIME = re.compile(rb"^envoy_server_uptime\S* (\d+)$", re.MULTILINE)
-_SECONDS = 10.0
 
 
 class Kept:
@@ -30,19 +27,29 @@ class Kept:
 
     def __init__(self) -> None:
         self._uptime = 0
+        self._taken = -math.inf
         self._read = self._shown = b""
         self._last: dict[bytes, float] = {}
         self._before: dict[bytes, float] = {}
         self._lock = threading.Lock()
 
-    def whole(self, page: bytes) -> bytes:
+    def whole(self, page: bytes, asked: float = math.inf) -> bytes:
         """A page of Envoy's statistics with Istio's counts as they would be had no listener been replaced.
 
         A proxy that was started anew counts from nothing, as anywhere.
+
+        Args:
+            page: What the Envoy has answered.
+            asked: When it was asked, on the monotonic clock. Where a scrape was given up and another is under way, the
+                older page may come last; its counts are smaller, and nothing was replaced all the same.
         """
         begin = page.rfind(b"\n", 0, max(page.find(_COUNTS), 0)) + 1
         end = page.find(b"\n", page.rfind(_COUNTS)) + 1 or len(page)
         with self._lock:
+            if asked < self._taken:
+                # Its counts are those of the page that was taken up, or older ones.
+                return page[:begin] + self._shown + page[end:]
+            self._taken = time.monotonic()
             found = _UPTIME.match(page, max(page.rfind(_RUNS), 0))
             uptime = int(found[1]) if found else 0
             if uptime < self._uptime:
@@ -70,29 +77,3 @@ class Kept:
 
         gone = [b"%s %.10g\n" % (series, value) for series, value in before.items() if series not in now]
         return _SERIES.sub(added, counts) + b"".join(gone)
-
-
-def scrapes(block: str) -> App:
-    """What Prometheus' door does as an HTTP proxy, for scrapes of sidecars.
-
-    Args:
-        block: What the sandbox's addresses begin with, e.g. "127.20."; others are not asked.
-    """
-    own = re.compile(rf"{re.escape(block)}\d+(\.\d+)*")
-    kept: dict[str, Kept] = {}
-
-    def app(request: Request) -> Response:
-        url = urlsplit(request.target)
-        if request.method != "GET" or url.scheme != "http" or not own.fullmatch(url.hostname or ""):
-            return Response(403, "this proxy leads to the sandbox's own pods only\n", content_type="text/plain")
-        headers = {name: value for name, value in request.items if name.lower() in ("accept", "user-agent")}
-        try:
-            answer = send(request.target, headers=headers, timeout=_SECONDS)
-        except OSError as error:
-            return Response(503, f"{url.netloc} does not answer: {error}\n", content_type="text/plain")
-        page = answer.body
-        if answer.status == 200:
-            page = kept.setdefault(url.netloc, Kept()).whole(page)
-        return Response(answer.status, page, content_type=answer.header("Content-Type") or "text/plain")
-
-    return app
