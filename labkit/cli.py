@@ -13,6 +13,7 @@ from labkit import __version__, sandbox
 from labkit.classroom import command as classroom
 from labkit.ground import command as commands
 from labkit.ground import config, sandboxes
+from labkit.ground.language import LANGUAGES
 
 __all__ = ["main"]
 
@@ -71,7 +72,12 @@ def _lab(args: argparse.Namespace) -> int:
     from labkit.lab.command import main as lab
 
     return lab(
-        folder=args.folder, fresh=args.fresh, release=args.release, target=args.target, arguments=args.jupyter_arguments
+        folder=args.folder,
+        fresh=args.fresh,
+        release=args.release,
+        target=args.target,
+        arguments=args.jupyter_arguments,
+        language=args.lang,
     )
 
 
@@ -88,12 +94,16 @@ def _parser() -> argparse.ArgumentParser:
     releases = " or ".join(config.RELEASES)
     lab = command("lab", _lab, "open the course in JupyterLab, on a copy of the notebooks that is yours")
     lab.add_argument(
-        "folder", nargs="?", type=Path, default=Path("workshop"), metavar="DIR", help="your copy (default: %(default)s)"
+        "folder", nargs="?", type=Path, metavar="DIR", help="your copy (default: workshop; in Chinese workshop-zh)"
     )
     lab.add_argument("--fresh", action="store_true", help="start anew; the copy before is kept beside it")
     lab.add_argument("--release", default="", metavar="RELEASE", help=f"Istio {releases}, from now on")
     lab.add_argument(
         "--target", default="", metavar="CONTEXT", help="'sandbox', or a context of your kubeconfig, from now on"
+    )
+    languages = ", ".join(f"{name} ({own})" for name, own in LANGUAGES.items())
+    lab.add_argument(
+        "--lang", default="", metavar="LANGUAGE", help=f"{languages}: of a new copy; each copy keeps its own"
     )
     lab.epilog = "What follows -- is for JupyterLab: labkit lab -- --no-browser --port=8890"
     lab.set_defaults(jupyter_arguments=[])

@@ -22,6 +22,7 @@ from importlib import resources
 from typing import Any
 
 from labkit import kernel
+from labkit.ground.language import translated
 
 __all__ = [
     "Live",
@@ -46,7 +47,7 @@ __all__ = [
 _FONT = "font-family:var(--jp-code-font-family,monospace);font-size:var(--jp-code-font-size,13px);line-height:1.35"
 _BOX = (
     "margin:2px 0;padding:6px 10px;border-left:3px solid {edge};background:var(--jp-layout-color2,#f4f5f7);"
-    "color:var(--jp-content-font-color1,#1f2328);" + _FONT
+    "color:var(--jp-content-font-color1,#1f2328);overflow-wrap:anywhere;" + _FONT
 )
 _PRE = "margin:0;padding:0;white-space:pre;background:transparent;color:inherit;" + _FONT
 _EDGES = {
@@ -60,8 +61,8 @@ SYMBOLS = {"good": "✔", "note": "ℹ", "warning": "⚠", "bad": "✘"}
 """What stands for a state besides its colour."""
 
 _SPOKEN = {symbol: kind for kind, symbol in SYMBOLS.items()} | {"○": "to do", "▶": "now", "…": "not yet"}
-_WIDE, _LONG = 72, 18
-"""Columns and lines of text from which on it may have to be scrolled."""
+_WIDE, _LONG = 48, 18
+"""Columns and lines of text from which on it may have to be scrolled: in a window that is enlarged to 150 %, too."""
 
 _TOKENS = (
     ("Comment", "var(--jp-mirror-editor-comment-color,#5f7d7d)"),
@@ -150,6 +151,9 @@ class Live:
             self._handle = present(what, display_id=True)
         elif what.text:
             print(what.text, flush=True)
+
+    def _ipython_display_(self) -> None:
+        """As a cell's last line it shows nothing more: what it shows stands there already."""
 
     def update(self, what: Rich) -> None:
         """Show `what` instead."""
@@ -244,13 +248,13 @@ def _pre(content: str, text: str, label: str, height: str) -> str:
 
 def _reached(label: str) -> str:
     """Attributes by which what scrolls can be reached and scrolled by keyboard, and says what it is."""
-    return f' tabindex="0" role="region" aria-label="{html.escape(label)}"'
+    return f' tabindex="0" role="group" aria-label="{html.escape(label.replace("`", ""))}"'
 
 
 def symbol(text: str) -> str:
-    """A symbol, which is an image to those who hear it."""
+    """A symbol, which is an image to those who hear it; of other text, its HTML."""
     spoken = _SPOKEN.get(text)
-    return f'<span role="img" aria-label="{spoken}">{text}</span>' if spoken else html.escape(text)
+    return f'<span role="img" aria-label="{spoken}">{text}</span>' if spoken else _coded(text)
 
 
 def style() -> Rich:
@@ -275,6 +279,8 @@ def code(text: str, language: str = "yaml", title: str = "") -> Rich:
 
 def command(line: str, output: str = "", *, failed: bool = False) -> Rich:
     """A shell command and what it printed, as a terminal shows them; "" for the output alone."""
+    if not line and not output.strip("\n"):
+        return Rich("", "")
     edge = _EDGES["bad" if failed else "command"]
     prompt = "\n".join(("$ " if n == 0 else "> ") + part for n, part in enumerate(line.splitlines()))
     head = f'<pre style="{_PRE};font-weight:600;white-space:pre-wrap">{html.escape(prompt, quote=False)}</pre>' * bool(
@@ -299,9 +305,10 @@ def message(text: str, kind: str = "note", *, next_step: str = "") -> Rich:
         kind: "good", "note", "warning" or "bad".
         next_step: What to do about it; shown on its own line.
     """
+    text, next_step = translated(text), translated(next_step)
     style = _BOX.format(edge=_EDGES[kind]).replace(_FONT, "line-height:1.45")
-    step = f"<div>→ {html.escape(next_step, quote=False)}</div>" if next_step else ""
-    body = f"<b>{symbol(SYMBOLS[kind])}</b> {html.escape(text, quote=False)}{step}"
+    step = f"<div>→ {_coded(next_step)}</div>" if next_step else ""
+    body = f"<b>{symbol(SYMBOLS[kind])}</b> {_coded(text)}{step}"
     plain = f"{SYMBOLS[kind]} {text}" + (f"\n  → {next_step}" if next_step else "")
     return Rich(f'<div style="{style};white-space:pre-line">{body}</div>', plain)
 
@@ -320,14 +327,19 @@ def box(inside: Rich, kind: str = "note", name: str = "") -> Rich:
 
 def marked(line: str) -> str:
     """The HTML of a line with `code` and **what matters**."""
-    line = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(line, quote=False))
-    return re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", line)
+    return re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", _coded(line))
+
+
+def _coded(text: str) -> str:
+    """The HTML of text with `code`, which stands for itself in a terminal."""
+    return re.sub(r"`([^`\n]+)`", r"<code>\1</code>", html.escape(text, quote=False))
 
 
 def words(text: str) -> Rich:
     """A few sentences, with `code`, **what matters**, paragraphs, and lists whose lines begin with "- "."""
 
     parts = []
+    text = translated(text)
     for paragraph in re.split(r"\n\s*\n", text.strip()):
         lines = paragraph.splitlines()
         first = next((number for number, line in enumerate(lines) if line.lstrip().startswith("- ")), len(lines))
@@ -347,7 +359,8 @@ def table(rows: Iterable[Mapping[str, object]], columns: Sequence[str], *, capti
         columns: The columns in order; a row may lack some.
         caption: Shown above it.
     """
-    cells = [[str(row.get(column, "")) for column in columns] for row in rows]
+    cells = [[translated(str(row.get(column, ""))) for column in columns] for row in rows]
+    columns, caption = [translated(column) for column in columns], translated(caption)
     cell = "text-align:left;padding:3px 10px;vertical-align:top;white-space:pre-wrap"
     # A name is never broken at its hyphens; only sentences wrap.
     name = cell.replace("pre-wrap", "pre")
@@ -357,7 +370,7 @@ def table(rows: Iterable[Mapping[str, object]], columns: Sequence[str], *, capti
     )
     lines = ["".join(f'<td style="{cell if " " in c else name}">{symbol(c)}</td>' for c in line) for line in cells]
     body = "".join(f"<tr>{line}</tr>" for line in lines)
-    above = f"<div><b>{html.escape(caption)}</b></div>" if caption else ""
+    above = f"<div><b>{_coded(caption)}</b></div>" if caption else ""
     label = caption or f"Table of {', '.join(filter(None, columns))}"
     made = f'<table style="border-collapse:collapse"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
     markup = f'{above}<div{_reached(label)} style="overflow-x:auto">{made}</div>'

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a notebook's kernel is told before its first cell: how a cell ends that cannot go on, what `%%yaml` and `%%sh`
-do, and when it is done with.
+"""What a notebook's kernel is told before its first cell: how a cell ends that cannot go on, what `%%yaml`, `%%sh` and
+`%%promql` do, and when it is done with.
 
 An IPython extension, which a file below `labkit/ui/jupyter/etc/ipython` has every kernel of this Python load: in a
 kernel that was started anew in the middle of a lesson, nothing has imported labkit yet. It imports nothing that takes
@@ -9,16 +9,21 @@ time.
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import importlib
 import json
 import linecache
 import os
+import re
+import signal
 import symtable
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 from labkit.ground import files
@@ -29,7 +34,7 @@ ENDS_AFTER = "LABKIT_FINISHED_KERNELS_END_AFTER"
 """Tells kernels that their Jupyter server ends those of finished lessons, after so many seconds without use."""
 
 
-_MAGICS = {"yaml": "labkit.cluster.cells", "sh": "labkit.cluster.cells"}
+_MAGICS = {"yaml": "labkit.cluster.cells", "sh": "labkit.cluster.cells", "promql": "labkit.ui.cells"}
 """Cell magics, each with the module that has it: by name, as it is loaded when one is used, and is above this one."""
 
 
@@ -37,20 +42,52 @@ def load_ipython_extension(shell: Any) -> None:
     """Have `shell` say in one line that a cell was interrupted, or wants what a cell above defines; give it magics."""
     # Somebody's own way to show them stays.
     if not shell.custom_exceptions:
-        shell.set_custom_exc((NameError, KeyboardInterrupt), _show)
+        shell.set_custom_exc((NameError, TypeError, KeyboardInterrupt), _show)
+    shell.events.register("pre_execute", _spare_imports)
     for name, module in _MAGICS.items():
         shell.register_magic_function(_magic(name, module), magic_kind="cell", magic_name=name)
     # A kernel that is started anew keeps its name.
     mark_finished(False)
 
 
-def _magic(name: str, module: str) -> Callable[[str, str], None]:
-    def run(line: str, cell: str) -> None:
-        getattr(importlib.import_module(module), name)(line, cell)
+def _magic(name: str, module: str) -> Callable[[str, str], object]:
+    def run(line: str, cell: str) -> object:
+        return getattr(importlib.import_module(module), name)(line, cell)
 
     # IPython would put the values of Python's names in place of {name} and $name.
     run._ipython_magic_no_var_expand = True  # type: ignore[attr-defined]
     return run
+
+
+_LONGEST_IMPORT = 60.0
+"""Seconds that an import may go on after an interrupt: one that takes longer waits for something."""
+
+
+def _spare_imports() -> None:
+    """Have an interrupt of the cell that begins wait for the end of an import.
+
+    A package with parts in C, as numpy, cannot be imported again in a kernel where that was cut short.
+    """
+    since = float("inf")
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal since
+        since = min(since, time.monotonic())
+        if _importing(frame) and time.monotonic() < since + _LONGEST_IMPORT:
+            threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
+        else:
+            signal.default_int_handler(number, frame)
+
+    # A cell with `await` has a way of its own; and what runs beside a cell is told of no signals.
+    here = threading.current_thread() is threading.main_thread()
+    if here and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupt)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None and "importlib._bootstrap" not in frame.f_code.co_filename:
+        frame = frame.f_back
+    return frame is not None
 
 
 def prepare() -> None:
@@ -94,15 +131,22 @@ def _interrupted(shell: Any, trace: TracebackType | None) -> str:
     own = [one for one in _frames(trace) if one.tb_frame.f_globals is shell.user_ns]
     where = ""
     if own and (line := linecache.getline(own[0].tb_frame.f_code.co_filename, own[0].tb_lineno).strip()):
-        where = f" at `{line}`"
+        # IPython makes one line of a cell that begins with %%: its reader knows only the first word of it.
+        magic = re.match(r"get_ipython\(\)\.run_cell_magic\('(\w+)'", line)
+        where = f" at `%%{magic[1]}`" if magic else f" at `{line}`"
     return f"interrupted{where}. What was done before stays; run the cell again to go on."
 
 
 def _undefined(shell: Any, error: BaseException, trace: TracebackType | None) -> str:
     """That a cell above defines the name; "" where none does, as of a slip of the pen."""
-    name = getattr(error, "name", "")
     last = [*_frames(trace)][-1:]
-    if type(error) is not NameError or not name or not last or last[0].tb_frame.f_globals is not shell.user_ns:
+    if type(error) not in (NameError, TypeError) or not last or last[0].tb_frame.f_globals is not shell.user_ns:
+        return ""
+    name = getattr(error, "name", "")
+    # Python has an `exec` of its own, which says that it is asked for something else than it does.
+    if type(error) is TypeError and (called := re.search(r"\b(\w+)\(\)", str(error))):
+        name = called[1] if hasattr(builtins, called[1]) and called[1] not in shell.user_ns else ""
+    if not name:
         return ""
     if not any(name in _names(shell, source) for source in _above(shell)):
         return ""

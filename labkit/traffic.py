@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, TypeAlias
 
-from labkit import cluster, display
+from labkit import clicks, cluster, display
 from labkit.cluster.target import ends_with_lesson, ends_with_target
-from labkit.ground.errors import NoTargetError, SettingError
+from labkit.ground.errors import NoTargetError, NotReadyError, SettingError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,6 +26,9 @@ KEPT = 20_000
 """Requests that are remembered: a quarter of an hour at 20 a second, some 5 MB."""
 
 FASTEST = 1000.0
+_OFFERED = (1, 5, 20, 50)
+"""Requests a second that buttons offer."""
+
 _CONNECTIONS = 8
 _MADE_UP = 5.0
 """Seconds' worth of requests that are made up for after the page was slow; what is older is left out."""
@@ -98,6 +102,37 @@ class Traffic(display.Shown):
         """What was answered so far, the last 20 000: one row a request, columns as `bookinfo.load` has them."""
         return table(self._kept())
 
+    def more(self, n: int, *, timeout: float = 600.0) -> pd.DataFrame:
+        """Wait for the answers to the next n requests, from this moment on.
+
+        Args:
+            n: How many, 1 to 20 000.
+            timeout: Seconds.
+
+        Returns:
+            These n, columns as `bookinfo.load` has them, in the order sent.
+
+        Raises:
+            SettingError: `n` is out of its range.
+            NotReadyError: It stands still, or the page is too slow for that.
+        """
+        if not 1 <= n <= KEPT:
+            raise SettingError(f"{n} more answers are out of range", next_step=f"From 1 to {KEPT}.")
+        now, deadline = time.time(), time.monotonic() + timeout
+        with self._changed:
+            answered = self._sent
+            while True:
+                # What was under way before does not count, so it may take a few answers more.
+                if self._sent - answered >= n and len(new := [row for row in self._rows if row[0] >= now]) >= n:
+                    return table(new).head(n)
+                left = deadline - time.monotonic()
+                if self._why or left <= 0:
+                    raise NotReadyError(
+                        f"{n} more answers were waited for, and {self._sent - answered} came: {self._state()}",
+                        next_step="`traffic.start()` goes on with what was stopped; a slow page needs more time.",
+                    )
+                self._changed.wait(left)
+
     def start(self) -> None:
         """Send requests, again if it was stopped.
 
@@ -133,8 +168,7 @@ class Traffic(display.Shown):
     def rich(self) -> display.Rich:
         """Its state, and what can be done with it."""
         rows, now = self._kept(), time.time()
-        state = f"{self._rate:g} requests a second" if self.running else f"stands still ({self._why})"
-        said = [f"{self._what}: {state}; {self._sent} answered or given up on so far"]
+        said = [f"{self._state()}; {self._sent} answered or given up on so far"]
         if recent := [row for row in rows if row[0] > now - _RECENT]:
             counts = Counter(f"status {row[1]}" if row[1] else "no answer" for row in recent)
             counts += Counter(f"reviews {row[3]}" for row in recent if row[3])
@@ -142,11 +176,43 @@ class Traffic(display.Shown):
             said.append(f"the last {_RECENT:g} s: {told}")
         calls = "`.rate = 20`, `.stop()`, `.start()`; `.seen` is a table of what was answered"
         kind = "note" if self.running else "warning"
-        return display.message("\n".join(said), kind, next_step=calls)
+        state = display.message("\n".join(said), kind, next_step=calls)
+        return display.Rich(state.html + self._buttons(), state.text)
+
+    def clicked(self, call: str, choice: int) -> None:
+        """A button of it was clicked.
+
+        Args:
+            call: "start", "stop" or "rate".
+            choice: With "rate", requests a second.
+        """
+        if call == "rate":
+            self.rate = choice
+        else:
+            {"start": self.start, "stop": self.stop}[call]()
+        display.show(display.message(self._state(), "note"))
 
     def _ipython_display_(self) -> None:
         """Shown where a cell ends with it, and from then on with its state whenever that changes."""
+        clicks.offer(self._name, self)
         self._live = display.show(self.rich())
+
+    @property
+    def _name(self) -> str:
+        """What its buttons call it: there is one traffic for an address and its header fields."""
+        return f"t-{hashlib.sha256(self._what.encode()).hexdigest()[:12]}"
+
+    def _state(self) -> str:
+        state = f"{self._rate:g} requests a second" if self.running else f"stands still ({self._why})"
+        return f"{self._what}: {state}"
+
+    def _buttons(self) -> str:
+        """Nothing begins it again once it has ended for good."""
+        if self._ended:
+            return ""
+        turned = ("stop", "Stop") if self.running else ("start", "Start")
+        rates = (clicks.buttons(self._name, ("rate", f"{rate} a second"), choice=rate) for rate in _OFFERED)
+        return f"<div>{clicks.buttons(self._name, turned)}{''.join(rates)}</div>"
 
     def _draw(self) -> None:
         if self._live is not None:
@@ -171,6 +237,7 @@ class Traffic(display.Shown):
                 with self._changed:
                     self._rows.append(row)
                     self._sent += 1
+                    self._changed.notify_all()
         except Exception as error:
             # Nobody waits for this thread: the state is where it can be told.
             self._stop(repr(error))

@@ -9,6 +9,7 @@ import io
 from pathlib import Path
 
 from labkit.ground import config
+from labkit.ground.language import LANGUAGES, SOURCE, told
 from labkit.ground.saying import saying
 
 __all__ = ["add_to"]
@@ -40,10 +41,18 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     reset.add_argument("--show", action="store_true", help="print each command and its answer")
     reset.set_defaults(action=_reset)
 
-    help = "the course in another shape: without solutions, with them and what to say, or as pages to read"
+    help = (
+        "the course in another shape or language: without solutions, with them and what to say, slides, pages to read"
+    )
     export = commands.add_parser("export", help=help, description=help)
-    export.add_argument("--edition", required=True, metavar="NAME", help="student, instructor, book or cheat-sheet")
+    export.add_argument(
+        "--edition", required=True, metavar="NAME", help="student, instructor, book, slides or cheat-sheet"
+    )
     export.add_argument("--release", default=config.DEFAULT_RELEASE, metavar="RELEASE", help=f"Istio {releases}")
+    languages = ", ".join(f"{name} ({own})" for name, own in LANGUAGES.items())
+    export.add_argument(
+        "--lang", default=told() or SOURCE, metavar="LANGUAGE", help=f"{languages}; default: $LABKIT_LANG"
+    )
     export.add_argument("--out", type=Path, metavar="DIR", help="where to (default: build/EDITION)")
     export.add_argument(
         "--played",
@@ -123,8 +132,8 @@ def _quietly() -> contextlib.AbstractContextManager[object]:
 def _export(args: argparse.Namespace) -> int:
     from labkit.classroom import editions
 
-    out = args.out or Path("build") / args.edition
-    written = editions.export(args.edition, config.taught(args.release), out, args.played)
+    out = args.out or Path("build") / (args.edition if args.lang == SOURCE else f"{args.edition}-{args.lang}")
+    written = editions.export(args.edition, config.taught(args.release), out, args.played, args.lang)
     print(f"{len(written)} files; open {written[0]}")
     return 0
 

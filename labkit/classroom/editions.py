@@ -6,42 +6,49 @@ from __future__ import annotations
 import html
 import re
 import shutil
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from labkit.classroom.reference import glossary, learned
-from labkit.course.folder import notebooks
+from labkit.classroom import slides
+from labkit.classroom.reference import learned, terms
+from labkit.course import translations
+from labkit.course.folder import GLOSSARY, notebooks
 from labkit.course.pages import Pages, plotly_script, style
 from labkit.course.progress import CLEAN_UP, LESSONS, lessons
 from labkit.ground.errors import NotebookError, SettingError
+from labkit.ground.language import SOURCE, current, speaking, translated
 from labkit.lab.start import START, minutes
 
 __all__ = ["EDITIONS", "export", "speaker_notes"]
 
 _NOTES = Path(__file__).with_name("speaker_notes.md")
-_LINK = re.compile(r'<a href="(\d\d-[a-z-]+)\.ipynb">(.*?)</a>', re.DOTALL)
+_LINK = re.compile(rf'<a href="(\d\d-[a-z-]+\.ipynb|{GLOSSARY}(?:#[^"]+)?)">(.*?)</a>', re.DOTALL)
 
 
-def export(edition: str, release: str, out: Path, played: Path) -> list[Path]:
+def export(edition: str, release: str, out: Path, played: Path, language: str = SOURCE) -> list[Path]:
     """Write one edition of the course.
 
     Args:
         edition: One of `EDITIONS`.
-        release: Of Istio: the book has only the lessons that it has, the others have all, as `labkit lab` has.
+        release: Of Istio: pages have only the lessons that it has, notebooks are all, as `labkit lab` has them.
         out: The folder to write into: a new one, or one that this has written before.
         played: Where `labkit run` left the notebooks that it played; only the book is made from them.
+        language: One of `labkit.ground.language.LANGUAGES`; what has no translation stays English.
 
     Returns:
         The files, first the one to open.
 
     Raises:
-        SettingError: There is no such edition, or the folder holds something else.
+        SettingError: There is no such edition or language, or the folder holds something else.
         NotebookError: The notebooks are not there, or were not played.
+        MissingToolError: Slides need what is not installed.
         OSError: It cannot be written.
     """
     if edition not in EDITIONS:
         raise SettingError(f"there is no edition {edition!r}", next_step=f"The editions: {', '.join(EDITIONS)}.")
+    translations.known(language)
     mark = out / ".labkit-edition"
     if out.exists() and not mark.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SettingError(f"{out} holds something else", next_step="Name a folder that is not there yet: `--out DIR`.")
@@ -60,7 +67,11 @@ def export(edition: str, release: str, out: Path, played: Path) -> list[Path]:
         shutil.rmtree(out)
     out.mkdir(parents=True)
     mark.write_text(f"{edition}\n")
-    return EDITIONS[edition](source, release, out)
+    if language == SOURCE:
+        return EDITIONS[edition](source, release, out)
+    with speaking(language), tempfile.TemporaryDirectory() as folder:
+        translations.write(language, source, Path(folder))
+        return EDITIONS[edition](Path(folder), release, out)
 
 
 def _student(source: Path, _release: str, out: Path) -> list[Path]:
@@ -81,7 +92,8 @@ def _instructor(source: Path, _release: str, out: Path) -> list[Path]:
             if "solution" in cell["metadata"].get("tags", []):
                 cell["metadata"].pop("jupyter", None)
         said = "\n".join(f"> {line}".rstrip() for line in notes[name].splitlines())
-        note = {"cell_type": "markdown", "id": "speaker-notes", "metadata": {}, "source": f"> **To say.**\n>\n{said}"}
+        source = f"> **{translated('To say.')}**\n>\n{said}"
+        note = {"cell_type": "markdown", "id": "speaker-notes", "metadata": {}, "source": source}
         return [cells[0], note, *cells[1:]]
 
     return _rewritten(source, out, with_notes)
@@ -94,6 +106,7 @@ def _rewritten(
 
     written = [out / START]
     shutil.copy(source / START, out / START)
+    shutil.copy(translations.words_page(current()), out)
     shutil.copytree(source / "images", out / "images")
     for name in LESSONS:
         notebook: Any = nbformat.read(source / f"{name}.ipynb", as_version=4)  # type: ignore[no-untyped-call]
@@ -107,25 +120,31 @@ def _rewritten(
 def _book(source: Path, release: str, out: Path) -> list[Path]:
     """A page a lesson, with what came out when it was played, and a table of contents: to read without running it."""
     names = list(lessons(release))
-    title = f"Learn Istio {release}"
+    words = [_anchor(word) for word, _, lesson in terms(current()) if lesson in names]
+    title = translated(f"Learn Istio {release}")
     (out / "plotly.js").write_text(plotly_script(), encoding="utf-8")
     rows = [
-        f'<tr><td>{number}</td><td><a href="{name}.html">{html.escape(lessons(release)[name])}</a></td>'
-        f"<td>{minutes(name)} minutes</td></tr>"
+        f'<tr><td>{number}</td><td><a href="{name}.html">{html.escape(translated(lessons(release)[name]))}</a></td>'
+        f"<td>{translated(f'{minutes(name)} minutes')}</td></tr>"
         for number, name in ((name.partition("-")[0], name) for name in names)
     ]
-    words = "Each lesson as it was played, with what came out. To play it yourself: <code>labkit lab</code>."
-    words += ' <a href="cheat-sheet.html">On a page</a> · <a href="glossary.html">Glossary</a>'
-    _page(out / "index.html", title, f"<h1>{title}</h1><p>{words}</p><table>{''.join(rows)}</table>")
+    about = (
+        translated("Each lesson as it was played, with what came out. To play it yourself:")
+        + " <code>labkit lab</code> · "
+    )
+    about += f'<a href="cheat-sheet.html">{translated("On a page")}</a> · '
+    about += f'<a href="glossary.html">{translated("Glossary")}</a>'
+    _page(out / "index.html", title, f"<h1>{title}</h1><p>{about}</p><table>{''.join(rows)}</table>")
     for number, name in enumerate(names):
         pages = Pages()
-        body = _LINK.sub(_to_page(names), pages.body(source / f"{name}.ipynb"))
+        body = _LINK.sub(_to_page(names, words), pages.body(source / f"{name}.ipynb"))
         before = f'<a rel="prev" href="{names[number - 1]}.html">←</a> ' if number else ""
         after = f' <a rel="next" href="{names[number + 1]}.html">→</a>' if number + 1 < len(names) else ""
-        way = f'<nav aria-label="Lessons">{before}<a href="index.html">{title}</a>{after}</nav>'
-        about = f"{lessons(release)[name]} · {title}"
+        way = f'<nav aria-label="{translated("Lessons")}">{before}<a href="index.html">{title}</a>{after}</nav>'
+        about = f"{translated(lessons(release)[name])} · {title}"
         _page(out / f"{name}.html", about, f"{way}<main>{body}</main>{way}", figures=pages.figures)
-    further = _reference(source, names, out, way=f'<nav aria-label="Lessons"><a href="index.html">{title}</a></nav>')
+    way = f'<nav aria-label="{translated("Lessons")}"><a href="index.html">{title}</a></nav>'
+    further = _reference(source, names, out, way=way)
     return [out / "index.html", *(out / f"{name}.html" for name in names), *further]
 
 
@@ -139,7 +158,7 @@ def _reference(source: Path, names: Sequence[str], out: Path, *, way: str = "") 
     from nbconvert.filters import markdown2html
 
     def named(name: str) -> str:
-        words = f"{name.partition('-')[0]} {html.escape(LESSONS[name])}"
+        words = f"{name.partition('-')[0]} {html.escape(translated(LESSONS[name]))}"
         return f'<a href="{name}.html">{words}</a>' if way else words
 
     parts = [
@@ -149,42 +168,77 @@ def _reference(source: Path, names: Sequence[str], out: Path, *, way: str = "") 
         for name in names
         if name != CLEAN_UP
     ]
-    sheet, terms = out / "cheat-sheet.html", out / "glossary.html"
-    _page(sheet, "Istio on a page", f'{way}<h1>Istio on a page</h1><div class="sheet">{"".join(parts)}</div>{way}')
+    sheet, words = out / "cheat-sheet.html", out / "glossary.html"
+    title, other = translated("Istio on a page"), translated("Glossary")
+    _page(sheet, title, f'{way}<h1>{title}</h1><div class="sheet">{"".join(parts)}</div>{way}')
     rows = [
-        f'<dt id="{html.escape(one.name, quote=True).replace(" ", "-")}">{html.escape(one.name)}</dt>'
-        f"<dd>{_inline(markdown2html(one.said))} <small>{named(one.lesson)}</small></dd>"
-        for one in glossary(source, names)
+        f'<dt id="{_anchor(word)}">{html.escape(word)}</dt>'
+        f"<dd>{_inline(markdown2html(said))} <small>{named(lesson)}</small></dd>"
+        for word, said, lesson in terms(current())
+        if lesson in names
     ]
-    _page(terms, "Glossary", f"{way}<h1>Glossary</h1><dl>{''.join(rows)}</dl>{way}")
-    return [sheet, terms]
+    _page(words, other, f"{way}<h1>{other}</h1><dl>{''.join(rows)}</dl>{way}")
+    return [sheet, words]
+
+
+def _anchor(word: str) -> str:
+    return word.replace(" ", "-")
 
 
 def _inline(markup: str) -> str:
     return markup.strip().removeprefix("<p>").removesuffix("</p>")
 
 
-def _to_page(names: Sequence[str]) -> Callable[[re.Match[str]], str]:
-    """How a link to a notebook reads in the book: to its page, to the contents, or, to what the release lacks, none."""
-    pages = {name: f"{name}.html" for name in names} | {Path(START).stem: "index.html"}
+def _to_page(names: Sequence[str], words: Collection[str]) -> Callable[[re.Match[str]], str]:
+    """How a link reads in the book, to a notebook or a word: to its page, or, to what the release lacks, none."""
+    pages = {f"{name}.ipynb": f"{name}.html" for name in names} | {START: "index.html", GLOSSARY: "glossary.html"}
+    pages |= {f"{GLOSSARY}#{word}": f"glossary.html#{word}" for word in words}
     return lambda link: f'<a href="{pages[link[1]]}">{link[2]}</a>' if link[1] in pages else link[2]
 
 
 def _page(path: Path, title: str, body: str, *, figures: bool = False) -> None:
     script = '<script src="plotly.js"></script>' if figures else ""
     path.write_text(
-        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport"'
+        f'<!DOCTYPE html><html lang="{current()}"><head><meta charset="utf-8"><meta name="viewport"'
         f' content="width=device-width, initial-scale=1"><title>{html.escape(title)}</title>'
         f"<style>{style()}</style>{script}</head><body>{body}</body></html>\n",
         encoding="utf-8",
     )
 
 
+def _slides(source: Path, release: str, out: Path) -> list[Path]:
+    """Slides a lesson, with what to say in the notes: to show, with no network."""
+    import nbformat
+
+    slides.bring_reveal(out / "reveal")
+    shutil.copytree(source / "images", out / "images")
+    notes, title, rows = speaker_notes(), translated(f"Learn Istio {release}"), []
+    for name, about in lessons(release).items():
+        notebook: Any = nbformat.read(source / f"{name}.ipynb", as_version=4)  # type: ignore[no-untyped-call]
+        points = learned(source, name) if name != CLEAN_UP else []
+        body = slides.deck(name, notebook.cells, points, notes[name], release)
+        (out / f"{name}.html").write_text(slides.page(f"{translated(about)} · {title}", body), encoding="utf-8")
+        rows.append(f'<li><a href="{name}.html">{html.escape(translated(about))}</a></li>')
+    words = translated("Arrows lead on: → to the next section, ↓ within one. S opens the notes, Esc shows all slides.")
+    body = f'<div class="decks"><h1>{title}</h1><p>{words}</p><ol start="0">{"".join(rows)}</ol></div>'
+    index = out / "index.html"
+    index.write_text(slides.page(title, body), encoding="utf-8")
+    return [index, *(out / f"{name}.html" for name in lessons(release))]
+
+
 def speaker_notes() -> dict[str, str]:
     """What an instructor may say in each lesson: Markdown, by the lesson's name."""
     parts = re.split(r"^## (\S+)\n", _NOTES.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    return {name: text.strip() for name, text in zip(parts[1::2], parts[2::2], strict=True)}
+    own = translations.said(current(), "speaker-notes")
+    english = {name: text.strip() for name, text in zip(parts[1::2], parts[2::2], strict=True)}
+    return {name: translations.current_text(own.get(name), text) for name, text in english.items()}
 
 
-EDITIONS = {"student": _student, "instructor": _instructor, "book": _book, "cheat-sheet": _cheat_sheet}
+EDITIONS = {
+    "student": _student,
+    "instructor": _instructor,
+    "book": _book,
+    "slides": _slides,
+    "cheat-sheet": _cheat_sheet,
+}
 """The editions, and what writes each."""

@@ -9,7 +9,7 @@ from labkit.cluster.kubeconfig import Chosen, Target, kubectl_program
 from labkit.cluster.kubectl import Output, delete_namespace, exec, kubectl, last_write, shell
 from labkit.cluster.listing import Thing, served
 from labkit.cluster.manifests import apply, delete
-from labkit.cluster.objects import api_versions, exists, get, may, server_version, table
+from labkit.cluster.objects import api_versions, exists, get, log, may, server_version, table
 from labkit.cluster.ownership import Byproduct, Ownership
 from labkit.cluster.readiness import Readiness, Workload, readiness
 from labkit.cluster.record import is_sandbox
@@ -59,6 +59,7 @@ __all__ = [
     "kubectl_program",
     "last_write",
     "leave",
+    "log",
     "look",
     "may",
     "mixed_versions",

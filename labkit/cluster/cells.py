@@ -37,7 +37,7 @@ def yaml(line: str, cell: str) -> None:
     wanted = _options(line)
     # One more line: then lines are counted as the editor counts those of the cell.
     text = f"\n{cell.rstrip()}\n"
-    if not any(row.strip() and not row.lstrip().startswith("#") and row.rstrip() != "---" for row in cell.splitlines()):
+    if _only_comments(cell):
         display.show(display.message("There are only comments in this cell: nothing was applied.", "note"))
         return
     try:
@@ -63,6 +63,9 @@ def sh(line: str, cell: str) -> None:
     """
     if line.strip():
         raise ClusterError(f"`%%sh {line.strip()}` is not understood", next_step="The first line is `%%sh` alone.")
+    if _only_comments(cell):
+        display.show(display.message("There are only comments in this cell: nothing was run.", "note"))
+        return
     try:
         shell(cell, echo=False)
     except ClusterError as error:
@@ -70,6 +73,11 @@ def sh(line: str, cell: str) -> None:
             raise
         # What it printed is shown above already.
         raise ClusterError(f"exit code {error.code}", next_step=error.next_step, code=error.code) from None
+
+
+def _only_comments(cell: str) -> bool:
+    """Whether nothing was typed yet."""
+    return all(not row.strip() or row.lstrip().startswith("#") or row.rstrip() == "---" for row in cell.splitlines())
 
 
 def _options(line: str) -> argparse.Namespace:

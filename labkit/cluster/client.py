@@ -242,7 +242,11 @@ def _content(data: bytes, plain: bool = False) -> Obj:
     if not plain:
         with contextlib.suppress(ValueError):
             found = json.loads(data)
-    return found if isinstance(found, dict) else {"message": data.decode(errors="replace")[:4000]}
+    if isinstance(found, dict):
+        return found
+    text = data.decode(errors="replace")
+    # A log was asked for by the number of its lines; a page that came in place of an object is only shown.
+    return {"message": text if plain else text[:4000]}
 
 
 _kept: Client | None = None

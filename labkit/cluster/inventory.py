@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from labkit import display
@@ -18,6 +18,8 @@ from labkit.ground.errors import NotReadyError
 
 __all__ = ["NodeImage", "images", "mixed_versions", "remove_images", "snapshot"]
 
+_MOST_REPORTED = 50
+"""How many images a kubelet reports by default."""
 _REMOVE = "labkit.dev/remove-images"
 
 
@@ -55,7 +57,10 @@ class NodeImage:
 
 
 def images(match: str = "") -> list[NodeImage]:
-    """The images on the nodes, as the nodes report them (a node reports its largest 50).
+    """The images on the nodes, as the nodes report them.
+
+    A node reports its largest fifty, and some report none: of such a node those count as well that its pods run, with
+    size 0, since nobody says it.
 
     Args:
         match: Only those whose name contains this.
@@ -63,18 +68,42 @@ def images(match: str = "") -> list[NodeImage]:
     Raises:
         ClusterError: The cluster does not answer.
     """
-    return _images(get("nodes"), match)
+    nodes = list(get("nodes"))
+    found = set(_images(nodes, match))
+    partial = {one["metadata"]["name"] for one in nodes if not 0 < len(_reported(one)) < _MOST_REPORTED}
+    if partial:
+        known = {(one.node, one.reference) for one in found}
+        found |= {one for one in _running(partial, match) if (one.node, one.reference) not in known}
+    return sorted(found)
+
+
+def _reported(node: Obj) -> list[Obj]:
+    return node.get("status", {}).get("images") or []
+
+
+def _running(nodes: set[str], match: str) -> Iterator[NodeImage]:
+    """The images that pods of these nodes run."""
+    for pod in get("pods", all_namespaces=True):
+        node, status = pod.get("spec", {}).get("nodeName", ""), pod.get("status", {})
+        for kind in ("containerStatuses", "initContainerStatuses") if node in nodes else ():
+            for container in status.get(kind) or ():
+                if container.get("imageID") and (named := _named(container.get("image", ""), match)):
+                    yield NodeImage(node, *named, 0)
+
+
+def _named(name: str, match: str) -> tuple[str, str] | None:
+    """Repository and tag of an image's name; None of one without a tag, or that does not match."""
+    repository, colon, tag = name.rpartition(":")
+    return None if "@" in name or not colon or "/" in tag or match not in name else (repository, tag)
 
 
 def _images(nodes: Iterable[Obj], match: str = "") -> list[NodeImage]:
     found = set()
     for node in nodes:
-        for image in node.get("status", {}).get("images", []):
-            for name in image.get("names", []):
-                repository, colon, tag = name.rpartition(":")
-                if "@" in name or not colon or "/" in tag or match not in name:
-                    continue
-                found.add(NodeImage(node["metadata"]["name"], repository, tag, image.get("sizeBytes", 0)))
+        for image in _reported(node):
+            for name in image.get("names") or []:
+                if named := _named(name, match):
+                    found.add(NodeImage(node["metadata"]["name"], *named, image.get("sizeBytes", 0)))
     return sorted(found)
 
 

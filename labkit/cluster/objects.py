@@ -23,6 +23,7 @@ __all__ = [
     "exists",
     "get",
     "items",
+    "log",
     "may",
     "patch",
     "selection",
@@ -183,6 +184,24 @@ def _answers(
         if status >= 400:
             raise client.refusal(typed, status, answer)
         yield answer
+
+
+def log(pod: str, container: str, *, namespace: str, last: int) -> str:
+    """The last lines that a container of a pod has written, as `kubectl logs --tail` gives them.
+
+    Args:
+        pod: The pod's name.
+        container: The container's.
+        namespace: The pod's.
+        last: How many lines, from 1.
+
+    Raises:
+        ClusterError: There is no such container, or it has not begun.
+    """
+    typed = f"kubectl logs {pod} -c {container} -n {namespace} --tail={last}"
+    path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
+    query = {"container": container, "tailLines": str(last)}
+    return str(connected().ask(typed, path, query=query, plain=True)["message"])
 
 
 def patch(change: Obj, *which: tuple[str, str, str], gone: bool = False) -> None:

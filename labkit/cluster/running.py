@@ -70,7 +70,10 @@ def run(
         KeyboardInterrupt: It was interrupted, and has ended.
     """
     line = typed if stdin is not None or echo else ""
-    line += f" <<EOF\n{stdin.rstrip()}\nEOF" if stdin is not None and echo else ""
+    if stdin is not None and echo:
+        # As it would be typed: a text in a notebook often begins with an empty line.
+        read = stdin.lstrip("\n").rstrip()
+        line += f" <<EOF\n{read}\nEOF"
     live = display.show(display.command(line)) if show else None
     process = subprocess.Popen(
         [*leash(), *program],

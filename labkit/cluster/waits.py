@@ -20,6 +20,13 @@ from labkit.ground.errors import ClusterError, NotReadyError
 
 __all__ = ["Answers", "Condition", "Gone", "Objects", "Ready", "Wait", "wait_for"]
 
+_LONGEST, _GROWTH = 1.25, 1.3
+"""Seconds of the longest pause between two looks, and how pauses grow to that. A rule is in force after a blink, and is
+looked for in small steps; looking costs the machine something too, and what takes long rarely ends within a blink."""
+
+_REST = 0.25
+"""Seconds that a look which takes so long is followed by at least."""
+
 _FIRST = 5.0
 """Seconds that the first look may take, however short the wait."""
 
@@ -162,14 +169,13 @@ class Condition:
     look: Callable[[], str | None]
 
 
-def wait_for(wait: Wait, *, timeout: float = 120.0, every: float = 0.25) -> float:
+def wait_for(wait: Wait, *, timeout: float = 120.0, every: float = 0.05) -> float:
     """Wait until it is so.
 
     Args:
         wait: What to wait for.
         timeout: Seconds until giving up; it is looked at once in any case.
-        every: Seconds between the first two looks at what nobody tells of by itself; the pauses grow to five times
-            that, since looking costs the machine something too, and what takes long rarely ends within a blink.
+        every: Seconds between the first two looks at what nobody tells of by itself, above 0; pauses grow to 1.25 s.
 
     Returns:
         The seconds it took.
@@ -198,8 +204,10 @@ def _polled(wait: Wait, begun: float, timeout: float, every: float) -> Iterator[
         looked = time.monotonic()
         yield wait.look()
         now = time.monotonic()
-        time.sleep(max(0.02, min(pause - (now - looked), begun + timeout - now)))
-        pause = min(pause * 1.15, every * 5)
+        # What is expensive to look at is left alone for as long as the look took.
+        rest = max(pause - (now - looked), min(now - looked, _REST))
+        time.sleep(max(0.02, min(rest, begun + timeout - now)))
+        pause = min(pause * _GROWTH, max(_LONGEST, every))
 
 
 def _told(wait: Objects, begun: float, timeout: float) -> Iterator[str | None]:

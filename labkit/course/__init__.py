@@ -7,6 +7,7 @@ from labkit.course.lesson import Lesson, begin
 from labkit.course.preflight import preflight
 from labkit.course.progress import LESSONS, Progress, lessons
 from labkit.course.stages import STAGES, catch_up
+from labkit.course.translations import speak
 
 __all__ = [
     "LESSONS",
@@ -22,4 +23,5 @@ __all__ = [
     "chosen",
     "lessons",
     "preflight",
+    "speak",
 ]

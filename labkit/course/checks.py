@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from labkit import display
 from labkit.ground.errors import CheckError
+from labkit.ground.language import translated
 
 __all__ = ["Check", "Checklist"]
 
@@ -35,9 +36,15 @@ class Check:
         """How it is shown: "good", "warning" or "bad"."""
         return "good" if self.passed else "bad" if self.needed else "warning"
 
+    @property
+    def complaint(self) -> str:
+        """What is said where it is not so."""
+        return f"not so: {self.name}; seen: {self.seen}" if self.seen else f"not so: {self.name}"
+
     def rich(self) -> display.Rich:
         """As one line to show."""
-        text = f"{self.name}: {self.seen}" if self.seen else self.name
+        name = translated(self.name)
+        text = f"{name}: {translated(self.seen)}" if self.seen else name
         return display.message(text, self.kind, next_step="" if self.passed else self.next_step)
 
     def require(self) -> None:
@@ -47,8 +54,7 @@ class Check:
             CheckError: It is not.
         """
         if self.needed and not self.passed:
-            seen = f"; seen: {self.seen}" if self.seen else ""
-            raise CheckError(f"not so: {self.name}{seen}", next_step=self.next_step)
+            raise CheckError(self.complaint, next_step=self.next_step)
 
 
 class Checklist(display.Shown, Sequence[Check]):
@@ -85,6 +91,6 @@ class Checklist(display.Shown, Sequence[Check]):
         failed = [c for c in self._checks if c.needed and not c.passed]
         if failed:
             display.show(self.rich())
-            lines = "\n".join(f"not so: {c.name}" + (f"; seen: {c.seen}" if c.seen else "") for c in failed)
+            lines = "\n".join(c.complaint for c in failed)
             raise CheckError(lines, next_step=failed[0].next_step)
         return self

@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from labkit import display, istio
-from labkit.course import clicks
+from labkit import clicks, display, istio
 from labkit.course.checks import Check, Checklist
 from labkit.course.progress import Progress
 from labkit.ground import config
 from labkit.ground.errors import CheckError, LabError, NoTargetError
+from labkit.ground.language import translated
 
 __all__ = ["PATIENCE", "Exercise", "Played", "Playing", "of_lesson", "only"]
 
@@ -45,6 +45,8 @@ class Exercise:
             until all is so, so that nothing may pass by chance.
         start: What there is at first beyond the course's base rules: paths below the release's folder, or YAML; by
             release where that differs.
+        brings: What is applied over what there is where it goes on from another exercise of its lesson: what a learner
+            has made there stays. None for one that always begins with its start.
         releases: The Istio releases that have what it is about.
     """
 
@@ -54,6 +56,7 @@ class Exercise:
     hints: tuple[str, ...]
     judge: Callable[[Any], Iterable[Check]]
     start: tuple[str, ...] | Mapping[str, tuple[str, ...]] = ()
+    brings: tuple[str, ...] | None = None
     releases: tuple[str, ...] = config.RELEASES
 
     def begins(self, release: str) -> tuple[str, ...]:
@@ -126,11 +129,12 @@ class Played(display.Shown):
         sign = display.SYMBOLS["good"] if done else "○"
         asked = clicks.buttons(one.name, ("check", "Check"), ("hint", "Hint"), ("reset", "Reset"))
         calls = "`exercise.check()` looks whether it is so, `exercise.hint()` helps, `exercise.reset()` begins anew."
-        head = f"<div><b>{display.symbol(sign)} {html.escape(one.title)}</b></div>"
+        title = translated(one.title)
+        head = f"<div><b>{display.symbol(sign)} {html.escape(title)}</b></div>"
         task = display.words(one.task)
         said = display.words(calls)
         return display.box(
-            display.Rich(head, f"{sign} {one.title}") + task + display.Rich(asked, "") + said,
+            display.Rich(head, f"{sign} {title}") + task + display.Rich(asked, "") + said,
             "command",
             "labkit-exercise",
         )
@@ -182,7 +186,7 @@ class Played(display.Shown):
         display.show(_verdict(seen))
         failed = [one for one in seen if one.needed and not one.passed]
         if failed or not len(seen):
-            words = "\n".join(f"not so: {one.name}" + (f"; seen: {one.seen}" if one.seen else "") for one in failed)
+            words = "\n".join(one.complaint for one in failed)
             step = failed[0].next_step if failed else ""
             raise CheckError(words or "nothing was found", next_step=step or "`exercise.hint()` helps.")
 

@@ -3,11 +3,22 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from labkit.ground.errors import NotebookError
 
-__all__ = ["notebooks"]
+__all__ = ["GLOSSARY", "notebooks", "unlinked"]
+
+GLOSSARY = "glossary.md"
+"""The page with the course's words, beside the notebooks; `tools/glossary.py` writes it, and what leads there."""
+
+_LED = re.compile(rf"\[([^]]+)\]\({re.escape(GLOSSARY)}#[^)]*\)")
+
+
+def unlinked(text: str) -> str:
+    """Markdown without what leads its words to the glossary."""
+    return _LED.sub(r"\1", text)
 
 
 def notebooks() -> Path:

@@ -15,7 +15,12 @@ __all__ = ["ARGUMENTS", "Ahead", "quiet"]
 ARGUMENTS = ["--log-level=ERROR", "--HistoryManager.hist_file=:memory:"]
 """Of every kernel: the history of a learner's own sessions is left alone."""
 
-_WARM = "import labkit.bookinfo, labkit.course, labkit.ui; del labkit"
+_WARM = (
+    "import labkit.display; labkit.display.import_without_grammars(); "
+    "import labkit.bookinfo, labkit.cluster.login, labkit.course, labkit.ui, nbformat, pandas, plotly.express; "
+    "del labkit, nbformat, pandas, plotly"
+)
+"""What a lesson's first cells, and its first figure, would load: over a second of CPU."""
 
 
 def quiet(log: Path) -> Any:

@@ -8,15 +8,15 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from labkit import cluster, display, istio, kernel
+from labkit import clicks, cluster, display, istio, kernel
 from labkit.cluster.target import Chosen, choosing, end_lesson
-from labkit.course import choice, clicks, rules, stages, targets
+from labkit.course import choice, rules, stages, targets
 from labkit.course.checks import Check, Checklist
 from labkit.course.choice import Choice
 from labkit.course.exercise import Played, only
 from labkit.course.prediction import Prediction
 from labkit.course.progress import LESSONS, ONLY, Progress
-from labkit.ground import files
+from labkit.ground import files, language
 from labkit.ground.errors import CheckError, LabError
 
 __all__ = ["Lesson", "begin"]
@@ -92,6 +92,8 @@ class Lesson:
     def exercise(self, name: str) -> Played:
         """Show an exercise. Its start is brought, unless it is the one that is being played: then what was tried stays.
 
+        One that goes on from the exercise before it leaves as it is what was made there.
+
         Args:
             name: One of the lesson's exercises, in `labkit.course.exercises`.
 
@@ -101,8 +103,11 @@ class Lesson:
         """
         if self._played is None or self._played.exercise.name != name:
             played = Played(only(self.name, name), self)
-            if played.offered:
+            if played.offered and (self._played is None or played.exercise.brings is None):
                 self.start(played)
+            elif played.offered:
+                for more in played.exercise.brings or ():
+                    cluster.apply(more, namespace=rules.NAMESPACE, show=False)
             self._played = played
             clicks.offer(name, played)
         display.show(self._played.rich())
@@ -199,6 +204,9 @@ def begin(name: str, release: str = "", target: str = "", *, needs: Sequence[str
         display.figures_without_internet()
         kernel.prepare()
         clicks.forget()
+        if (asked := language.told()) and asked not in language.LANGUAGES:
+            text = f"LABKIT_LANG asks for the language {asked!r}, which the course is not in: it goes on in English."
+            display.show(display.message(text, "warning"))
         said = choice.chosen(release, target)
         if said.note and not (release and target):
             display.show(display.message(said.note, "warning"))

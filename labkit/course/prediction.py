@@ -6,9 +6,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from labkit import display
-from labkit.course import clicks
+from labkit import clicks, display
 from labkit.ground.errors import CheckError
+from labkit.ground.language import translated
 
 __all__ = ["Prediction"]
 
@@ -40,15 +40,16 @@ class Prediction(display.Shown):
 
     def rich(self) -> display.Rich:
         """The question with its answers."""
-        lettered = list(zip(_LETTERS, self.options, strict=False))
+        question = translated(self.question)
+        lettered = list(zip(_LETTERS, map(translated, self.options), strict=False))
         rows = "".join(
             f"<li>{clicks.buttons(self.name, ('predict', letter), choice=number)}"
             f'<b class="labkit-letter">{letter} </b>{display.marked(option)}</li>'
             for number, (letter, option) in enumerate(lettered)
         )
         asked = display.Rich(
-            f'<div><b>{display.marked(self.question)}</b></div><ul class="labkit-options" style="{_LIST}">{rows}</ul>',
-            "\n".join([self.question, *(f"  {letter}  {option}" for letter, option in lettered)]),
+            f'<div><b>{display.marked(question)}</b></div><ul class="labkit-options" style="{_LIST}">{rows}</ul>',
+            "\n".join([question, *(f"  {letter}  {option}" for letter, option in lettered)]),
         )
         how = display.words('What do you think? A click says it, or `prediction.choose("A")`. Nobody keeps a score.')
         return display.box(asked + how, "command", "labkit-prediction")
@@ -81,12 +82,13 @@ class Prediction(display.Shown):
         """
         number = self._number(which)
         self.settled = True
-        happened = f"{self.question}\nIt was {self._words(number)}" + (f": {seen}" if seen else "")
+        words = f"It was {self._words(number)}"
+        happened = [self.question, f"{translated(words)}: {translated(str(seen))}" if seen else words]
         if self.chosen == number:
-            happened += "\nThat is what you had said."
+            happened.append("That is what you had said.")
         elif self.chosen is not None:
-            happened += f"\nYou had said {self._words(self.chosen)}."
-        display.show(display.message(happened, "good" if self.chosen == number else "note"))
+            happened.append(f"You had said {self._words(self.chosen)}.")
+        display.show(display.message("\n".join(happened), "good" if self.chosen == number else "note"))
 
     def clicked(self, call: str, choice: int) -> None:
         """A button of it was clicked."""
@@ -106,4 +108,4 @@ class Prediction(display.Shown):
         return known.index(which) % len(self.options)
 
     def _words(self, number: int) -> str:
-        return f"{_LETTERS[number]}, “{self.options[number].rstrip('.')}”"
+        return f"{_LETTERS[number]}, “{translated(self.options[number]).rstrip('.。')}”"

@@ -35,6 +35,9 @@ LESSONS = {
     "14-who-may": "Who may do what",
     "15-gateway-tls": "TLS at the gateway",
     "16-gateway-api": "The Kubernetes Gateway API",
+    "17-telemetry": "Telemetry, shaped",
+    "18-troubleshooting": "When it does not work",
+    "19-exam": "The exam: out it goes, under load",
     "99-clean-up": "Clean up",
 }
 """The course: notebooks in their order, with their titles."""
@@ -42,7 +45,7 @@ LESSONS = {
 CLEAN_UP = "99-clean-up"
 """The lesson that takes everything away again."""
 
-ONLY = {"14-who-may": ("1.30.3",), "15-gateway-tls": ("1.30.3",), "16-gateway-api": ("1.30.3",)}
+ONLY = dict.fromkeys(("14-who-may", "15-gateway-tls", "16-gateway-api", "17-telemetry"), ("1.30.3",))
 """Lessons on what not every release has, with the releases that have it."""
 
 

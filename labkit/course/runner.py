@@ -20,6 +20,7 @@ import psutil
 
 from labkit import display, sandbox
 from labkit.cluster import Target
+from labkit.course.folder import GLOSSARY
 from labkit.course.folder import notebooks as delivered
 from labkit.course.kernels import ARGUMENTS, Ahead
 from labkit.course.progress import CLEAN_UP, LESSONS, lessons
@@ -183,6 +184,8 @@ def run(
             else:
                 if (pictures := path.parent / "images").is_dir():
                     shutil.copytree(pictures, out / "images", dirs_exist_ok=True)
+                if (words := path.parent / GLOSSARY).is_file():
+                    shutil.copy(words, out)
                 if following is not None and not broken:
                     kernels.prepare(following, _kernel_log(out / following.name))
                 parameters: dict[str, object] = {"RELEASE": release, "TARGET": target}
@@ -227,6 +230,8 @@ def play(
     from papermill.exceptions import PapermillException, PapermillExecutionError
     from papermill.execute import execute_notebook
 
+    from labkit.course import engine
+
     logging.getLogger("papermill").setLevel(logging.CRITICAL)
     live = progress and seen_live()
     bar: Any = {"desc": path.stem, "leave": False, "dynamic_ncols": True} if live else False
@@ -241,6 +246,7 @@ def play(
                 path,
                 out,
                 parameters,
+                engine.NAME,
                 cwd=path.parent,
                 progress_bar=bar,
                 extra_arguments=ARGUMENTS,

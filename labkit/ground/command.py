@@ -17,13 +17,16 @@ from labkit.ground.errors import LabError
 __all__ = ["run"]
 
 
-def run(program: str, action: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+def run(
+    program: str, action: Callable[[argparse.Namespace], int], args: argparse.Namespace, *, doctor: str = ""
+) -> int:
     """Do what a command line asks for; an error becomes one message with the next step.
 
     Args:
         program: The command's name, for messages.
         action: What to do; may raise anything.
         args: What it is given.
+        doctor: The command that says what a machine lacks; "" for the program itself.
 
     Returns:
         The action's exit code; 1 after an error, 130 after an interrupt, 141 if nobody reads what it prints.
@@ -44,7 +47,7 @@ def run(program: str, action: Callable[[argparse.Namespace], int], args: argpars
         if sys.stdout is not None:
             sys.stdout.flush()
     except LabError as error:
-        return failed(str(error))
+        return failed(error.told())
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         return 130
@@ -56,11 +59,11 @@ def run(program: str, action: Callable[[argparse.Namespace], int], args: argpars
         where = f"{error.filename}: " if error.filename else ""
         if error.errno == errno.ENOSPC:
             _write_nowhere()
-        return failed(f"{where}{error.strerror or error}\n→ {config.advice(program)}")
+        return failed(f"{where}{error.strerror or error}\n→ {config.advice(doctor or program)}")
     except Exception as error:
         return failed(
             f"unexpected {type(error).__name__}: {error}\n"
-            f"→ {config.advice(program)}; LABKIT_LOG=DEBUG shows where it was"
+            f"→ {config.advice(doctor or program)}; LABKIT_LOG=DEBUG shows where it was"
         )
     return code
 

@@ -17,6 +17,8 @@ A learner reads these messages, so each says which object, what was seen, and th
 
 from __future__ import annotations
 
+from labkit.ground.language import translated
+
 __all__ = [
     "CheckError",
     "ClusterError",
@@ -49,7 +51,12 @@ class LabError(Exception):
 
     def _render_traceback_(self) -> list[str]:
         """What Jupyter shows in place of a traceback: the message is the whole story."""
-        return [f"{type(self).__name__}: {self}"]
+        return [f"{type(self).__name__}: {self.told()}"]
+
+    def told(self) -> str:
+        """The message as the reader is told it, in their language."""
+        step = f"\n→ {translated(self.next_step)}" if self.next_step else ""
+        return f"{translated(self.message)}{step}"
 
 
 class SettingError(LabError):

@@ -14,9 +14,12 @@ import socket
 import socketserver
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = ["FramingError", "Head", "Incoming", "LimitedThreads", "body_length", "read_body", "read_head"]
 
@@ -267,6 +270,8 @@ class LimitedThreads(socketserver.ThreadingMixIn):
     """
 
     most_connections = _MOST_CONNECTIONS
+    tls: Callable[[], ssl.SSLContext] | None = None
+    """Makes the TLS settings of each connection; None for plain text."""
 
     @contextlib.contextmanager
     def idling(self, connection: socket.socket) -> Iterator[None]:
@@ -306,6 +311,14 @@ class LimitedThreads(socketserver.ThreadingMixIn):
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """What the thread does."""
         try:
+            if self.tls is not None:
+                try:
+                    request.settimeout(HEAD_SECONDS)
+                    request = self.tls().wrap_socket(request, server_side=True)
+                except OSError:
+                    # No certificate for it, or nobody who speaks TLS.
+                    self.shutdown_request(request)  # type: ignore[attr-defined]
+                    return
             super().process_request_thread(request, client_address)
         finally:
             self.__dict__["_room"].release()

@@ -5,18 +5,40 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from labkit.ground.client import Connections
 from labkit.ground.errors import ClusterError
 
-__all__ = ["PrometheusApi"]
+__all__ = ["PrometheusApi", "Result"]
 
 Points = list[tuple[float, float]]
 """Times, in seconds since 1970, and values, NaN and infinities among them."""
 
+Series = tuple[dict[str, str], Points]
+"""Labels, and points."""
+
 _FORWARD = "forward a port to it: kubectl -n istio-system port-forward svc/prometheus 9090"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a query returns; to go through it is to go through its series.
+
+    Args:
+        series: Those that are numbers.
+        warnings: What Prometheus says of the expression or of its answer, and what is left out here.
+        histograms: Which series are native histograms: labels. They are no single numbers, so no points are told.
+    """
+
+    series: tuple[Series, ...]
+    warnings: tuple[str, ...] = ()
+    histograms: tuple[dict[str, str], ...] = ()
+
+    def __iter__(self) -> Iterator[Series]:
+        return iter(self.series)
 
 
 class PrometheusApi:
@@ -45,7 +67,7 @@ class PrometheusApi:
         self._connections.close()
 
     def get(self, path: str, parameters: Mapping[str, str] | list[tuple[str, str]] | None = None) -> Any:
-        """The `data` of one answer of /api/v1.
+        """The `data` of one answer of /api/v1; of a query with the answer's `warnings` (list of str) in it.
 
         Raises:
             ClusterError: it cannot be reached or refuses; a mistake in PromQL carries Prometheus' own words.
@@ -79,10 +101,13 @@ class PrometheusApi:
                 f"Prometheus refused the query ({content.get('errorType')}): {content.get('error')}",
                 next_step="a position such as 1:12 counts lines and characters of the PromQL",
             )
-        return content.get("data")
+        data = content.get("data")
+        if post and isinstance(data, dict):
+            data["warnings"] = [str(one) for key in ("warnings", "infos") for one in content.get(key) or ()]
+        return data
 
-    def instant(self, expression: str, at: float | None = None) -> Iterator[tuple[dict[str, str], Points]]:
-        """The series of an instant query: labels, and one point.
+    def instant(self, expression: str, at: float | None = None) -> Result:
+        """The series of an instant query: labels, and one point; of a range such as `up[1m]` all that it holds.
 
         Args:
             expression: PromQL.
@@ -95,12 +120,10 @@ class PrometheusApi:
         if data.get("resultType") == "string":
             raise ClusterError(f"{expression} returns a text, not numbers", next_step="ask for a metric")
         if data.get("resultType") == "scalar":
-            data = {"result": [{"metric": {}, "value": data["result"]}]}
-        for one in data["result"]:
-            if "value" in one:
-                yield one["metric"], [_point(one["value"])]
+            data |= {"result": [{"metric": {}, "value": data["result"]}]}
+        return _result(expression, data)
 
-    def over(self, expression: str, start: float, end: float, step: float) -> Iterator[tuple[dict[str, str], Points]]:
+    def over(self, expression: str, start: float, end: float, step: float) -> Result:
         """The series of a range query, labels and points.
 
         Args:
@@ -113,8 +136,26 @@ class PrometheusApi:
             ClusterError: as `get`.
         """
         given = {"query": expression, "start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{step:g}"}
-        for one in self.get("query_range", given)["result"]:
-            yield one["metric"], list(map(_point, one.get("values", ())))
+        return _result(expression, self.get("query_range", given))
+
+
+def _result(expression: str, data: Mapping[str, Any]) -> Result:
+    series: list[Series] = []
+    histograms: list[dict[str, str]] = []
+    for one in data["result"]:
+        if "histogram" in one or "histograms" in one:
+            histograms.append(one["metric"])
+        points = one.get("values") or ([one["value"]] if "value" in one else [])
+        if points:
+            series.append((one["metric"], list(map(_point, points))))
+    warnings = [str(one) for one in data.get("warnings") or ()]
+    if histograms:
+        count = f"{len(histograms)} series" if len(histograms) > 1 else "one series"
+        warnings.append(
+            f"{count} of {expression}: native histograms, which are no single numbers and are left out; ask for "
+            "histogram_quantile(0.9, …), histogram_avg(…) or histogram_count(…) of them"
+        )
+    return Result(tuple(series), tuple(warnings), tuple(histograms))
 
 
 def _point(pair: list[Any]) -> tuple[float, float]:

@@ -62,6 +62,7 @@ class Destination:
         written: The host as the object has it.
         path: Where it stands, "spec/http[0]/route[1]/destination".
         mirror: Whether only copies go there.
+        port: The port's number; 0 for none.
     """
 
     host: str
@@ -69,6 +70,7 @@ class Destination:
     written: str
     path: str
     mirror: bool = False
+    port: int = 0
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,10 @@ def destinations(obj: api.VirtualService) -> Iterator[Destination]:
 
     def one(target: api.Destination | None, path: str, *, mirror: bool) -> Destination:
         written = str((target or {}).get("host") or "")
-        return Destination(fqdn(written, namespace), str((target or {}).get("subset") or ""), written, path, mirror)
+        port = int(((target or {}).get("port") or {}).get("number") or 0)
+        return Destination(
+            fqdn(written, namespace), str((target or {}).get("subset") or ""), written, path, mirror, port
+        )
 
     def listed(targets: Sequence[_Target] | None, path: str, *, mirror: bool = False) -> Iterator[Destination]:
         for index, target in enumerate(targets or []):
@@ -304,10 +309,10 @@ class DestinationRules:
         self, rules: Iterable[rules_api.DestinationRule], client: str, root: str, export: Collection[str] = ()
     ) -> None:
         self._client, self._root = client, root
-        self._own: list[tuple[str, rules_api.DestinationRuleSpec]] = []
-        self._exported: dict[str, list[tuple[str, rules_api.DestinationRuleSpec]]] = {}
+        self._own: list[tuple[str, rules_api.DestinationRuleSpec, tuple[str, str]]] = []
+        self._exported: dict[str, list[tuple[str, rules_api.DestinationRuleSpec, tuple[str, str]]]] = {}
         for rule in rules:
-            namespace, entry = _key(rule)[0], (rule_host(rule), rule.get("spec") or {})
+            namespace, entry = _key(rule)[0], (rule_host(rule), rule.get("spec") or {}, _key(rule))
             if namespace == client:
                 self._own.append(entry)
             if visible(entry[1].get("exportTo") or export, namespace, client):
@@ -318,16 +323,25 @@ class DestinationRules:
 
         The client's namespace is asked first, then the Service's, then the root namespace.
         """
+        found = self._found(host, namespace)
+        return _joined([spec for spec, _ in found]) if found else None
+
+    def named_for(self, host: str, namespace: str) -> tuple[str, str] | None:
+        """Namespace and name of the oldest object that `spec_for` is made of."""
+        found = self._found(host, namespace)
+        return found[0][1] if found else None
+
+    def _found(self, host: str, namespace: str) -> list[tuple[rules_api.DestinationRuleSpec, tuple[str, str]]]:
         own = self._own if self._client != self._root else []
         for group in (own, self._exported.get(namespace, ()), self._exported.get(self._root, ())):
-            best = most_specific((about for about, _ in group), host)
+            best = most_specific((about for about, _, _ in group), host)
             if best is not None:
-                specs = [spec for about, spec in group if about == best]
+                every = [(spec, name) for about, spec, name in group if about == best]
                 # What was written for some workloads only stands alone, before what is for all.
-                chosen = [spec for spec in specs if (spec.get("workloadSelector") or {}).get("matchLabels")]
-                same = [one for one in chosen if one["workloadSelector"] == chosen[0]["workloadSelector"]]
-                return _joined(same or specs)
-        return None
+                chosen = [one for one in every if (one[0].get("workloadSelector") or {}).get("matchLabels")]
+                same = [one for one in chosen if one[0]["workloadSelector"] == chosen[0][0]["workloadSelector"]]
+                return same or every
+        return []
 
 
 def _joined(specs: list[rules_api.DestinationRuleSpec]) -> rules_api.DestinationRuleSpec:

@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from labkit import cluster, display
 from labkit.ground.errors import ClusterError
-from labkit.istio.analyze import KINDS, Finding, analyze, credentials
+from labkit.istio.analyze import KINDS, OPTIONAL, Finding, analyze, credentials
 from labkit.istio.releases import NAMESPACE
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["Diagnosis", "diagnose"]
 
 _LEVELS = {"Error": "bad", "Warning": "warning", "Info": "note"}
+_TODAYS = ("IST0002", "IST0107", "IST0108", "IST0125", "IST0135")
+"""What today's Istio says of fields and annotations, which says nothing of an old one's."""
+
 _ISTIO_IMAGE = re.compile(r"(?:^|/)istio/(?!examples-)[^/]+$")
 
 
@@ -61,8 +65,8 @@ def diagnose(namespaces: Iterable[str] = (), *, images: bool = True) -> Diagnosi
     """Look for what usually is wrong.
 
     Pods that are not healthy, with reasons; Istio's images in several versions on the nodes, the walk-through's own
-    trouble; routes to hosts, subsets and gateways that are not there; Gateways no pod answers to, or whose Secrets are
-    not where the gateway's pods are; missing sidecars.
+    trouble; and all that `istioctl analyze` would say of the objects (`labkit.istio.analyze`): routes to hosts, subsets
+    and gateways that are not there, Gateways in each other's way, policies that select nothing, missing sidecars …
 
     Args:
         namespaces: Which namespaces to look at; by default istio-system and every one with sidecars or Istio's objects.
@@ -71,27 +75,34 @@ def diagnose(namespaces: Iterable[str] = (), *, images: bool = True) -> Diagnosi
     Raises:
         ClusterError: The cluster does not answer.
     """
-    objects = cluster.get("namespaces,services,pods", all_namespaces=True)
     served = {one.name for one in cluster.served()}
-    kinds = [kind for kind in KINDS if kind in served]
-    if kinds:
-        objects += cluster.get(",".join(kinds), all_namespaces=True)
+    kinds = ["namespaces", "services", "pods", *(kind for kind in KINDS if kind in served)]
+    objects = cluster.get(",".join(kinds), all_namespaces=True)
+    for kind in OPTIONAL:
+        # Not everybody may list what is the cluster's own.
+        with contextlib.suppress(ClusterError):
+            objects += cluster.get(kind, all_namespaces=True)
     chosen = set(namespaces) or _concerned(objects)
     found = [finding for namespace in sorted(chosen) for finding in _unhealthy(namespace)]
     found += _mixed_images() if images else ()
-    found += analyze(objects, chosen, secrets=_secrets(objects))
+    secrets = _secrets(objects)
+    named = {name for one in objects if one["kind"] == "Gateway" for name in credentials(one)}
+    # Of no other Secret more is asked than whether it is there.
+    objects += [one for one in secrets or () if one["metadata"]["name"] in named]
+    names = None if secrets is None else [(s["metadata"]["namespace"], s["metadata"]["name"]) for s in secrets]
+    told = analyze(objects, chosen, secrets=names)
+    old = "authorizationpolicies.security.istio.io" not in served
+    found += [one for one in told if not (old and one.code in _TODAYS)]
     order = list(_LEVELS)
     return Diagnosis(tuple(sorted(found, key=lambda f: order.index(f.level))))
 
 
-def _secrets(objects: Iterable[cluster.Obj]) -> set[tuple[str, str]] | None:
+def _secrets(objects: Iterable[cluster.Obj]) -> list[cluster.Obj] | None:
     """Which Secrets there are, if a Gateway names any; None where that may not be known."""
-    doors: list[Any] = [one for one in objects if one["kind"] == "Gateway"]
-    if not any(credentials(one) for one in doors):
+    if not any(credentials(one) for one in objects if one["kind"] == "Gateway"):
         return None
     try:
-        found = cluster.get("secrets", all_namespaces=True)
-        return {(one["metadata"]["namespace"], one["metadata"]["name"]) for one in found}
+        return cluster.get("secrets", all_namespaces=True)
     except ClusterError:
         # Not everybody who may read Gateways may list Secrets.
         return None

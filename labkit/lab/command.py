@@ -5,14 +5,18 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from labkit import sandbox
 from labkit.cluster.kubeconfig import NO_CLUSTER, Target, environment, sandbox_in_environment
+from labkit.course import translations
 from labkit.course.choice import SANDBOX, Choice, choose, chosen
+from labkit.course.folder import notebooks
 from labkit.ground import sandboxes
 from labkit.ground.errors import SettingError
+from labkit.ground.language import LANGUAGES, SOURCE, speaking, told, translated
 from labkit.lab import copies
 from labkit.lab.start import START
 
@@ -28,28 +32,52 @@ looks, and no such folder.
 """
 
 
-def main(*, folder: Path, fresh: bool, release: str, target: str, arguments: Sequence[str]) -> int:
+def main(
+    *, folder: Path | None, fresh: bool, release: str, target: str, arguments: Sequence[str], language: str = ""
+) -> int:
     """`labkit lab`: prepare the copy and the sandbox, then go on as JupyterLab.
 
     Args:
-        folder: Of the learner's copy.
+        folder: Of the learner's copy; None for `workshop`, or `workshop-zh` in the language zh.
         fresh: Whether to begin it anew.
         release: An Istio release to choose for the course; "" leaves the choice as it is.
         target: "sandbox" or a context of the user's kubeconfig; "" leaves the choice as it is.
         arguments: Of JupyterLab.
+        language: Of the copy; "" for the one that it is in, or that `$LABKIT_LANG` asks for.
 
     Raises:
-        LabError: The choice or the folder cannot be used.
+        LabError: The choice, the language or the folder cannot be used.
         OSError: The copy cannot be written.
     """
     what = choose(release, target) if release or target else chosen()
-    copy = copies.prepare(folder, fresh=fresh)
-    print(*copy.lines(), what, sep="\n", flush=True)
+    copy, language = _copy(folder, fresh, language)
+    with speaking(language):
+        print(*map(translated, copy.lines()), what, sep="\n", flush=True)
     kubeconfig = _sandbox(what) if what.target == SANDBOX else ""
     if os.geteuid() == 0:
         print(_as_root(arguments), flush=True)
     sys.stdout.flush()
-    os.execve(sys.executable, command(copy.folder, arguments), surroundings(kubeconfig))
+    around = surroundings(kubeconfig) | {"LABKIT_LANG": language}
+    os.execve(sys.executable, command(copy.folder, arguments), around)
+
+
+def _copy(folder: Path | None, fresh: bool, language: str) -> tuple[copies.Copy, str]:
+    """The learner's copy, and what it is in."""
+    asked = translations.known(language or told() or SOURCE)
+    folder = folder or Path("workshop" if asked == SOURCE else f"workshop-{asked}")
+    own = copies.language(folder)
+    if not own or fresh:
+        own = asked
+    elif language and own != asked:
+        raise SettingError(
+            f"{folder} is a copy in {LANGUAGES[own]}, and stays one",
+            next_step=f"`labkit lab DIR --lang {asked}` makes another; `--fresh` starts anew and keeps yours aside.",
+        )
+    if own == SOURCE:
+        return copies.prepare(folder, fresh=fresh), own
+    with tempfile.TemporaryDirectory() as made:
+        translations.write(own, notebooks(), Path(made))
+        return copies.prepare(folder, fresh=fresh, source=Path(made), language=own), own
 
 
 def command(folder: Path, arguments: Sequence[str]) -> list[str]:

@@ -9,16 +9,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from labkit.course.folder import notebooks
+from labkit.course.folder import GLOSSARY, notebooks
 from labkit.ground import files
 from labkit.ground.errors import SettingError
+from labkit.ground.language import LANGUAGES, SOURCE
 
-__all__ = ["KEEPING", "Copy", "prepare"]
+__all__ = ["KEEPING", "Copy", "language", "prepare"]
 
 KEEPING = ".labkit"
 """Folder in a copy with what labkit keeps of it: what was copied, and how JupyterLab is arranged."""
 
 _RECORD = f"{KEEPING}/copied.json"
+_LANGUAGE = f"{KEEPING}/language"
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,19 @@ class Copy:
         return said
 
 
-def prepare(folder: Path, *, fresh: bool = False, source: Path | None = None) -> Copy:
+def language(folder: Path) -> str:
+    """What the copy in a folder is in: one of `labkit.ground.language.LANGUAGES`; "" where there is no copy."""
+    folder = folder.expanduser()
+    if not (folder / _RECORD).exists():
+        return ""
+    try:
+        said = files.read(folder / _LANGUAGE).decode().strip()
+    except (OSError, ValueError):
+        said = ""
+    return said if said in LANGUAGES else SOURCE
+
+
+def prepare(folder: Path, *, fresh: bool = False, source: Path | None = None, language: str = SOURCE) -> Copy:
     """Make a copy of the course's notebooks, or bring one up to date; what the learner has touched is never changed.
 
     A notebook counts as touched once it has been edited or played.
@@ -69,6 +83,7 @@ def prepare(folder: Path, *, fresh: bool = False, source: Path | None = None) ->
         folder: Where the copy is or shall be.
         fresh: Whether to begin anew; the copy before is then kept beside it, with the date in its name.
         source: What to copy; None for the notebooks that came with labkit.
+        language: What that is in; written down in a new copy.
 
     Raises:
         SettingError: The folder holds something else.
@@ -87,6 +102,7 @@ def prepare(folder: Path, *, fresh: bool = False, source: Path | None = None) ->
     if new:
         (folder / KEEPING).mkdir(parents=True, exist_ok=True)
         # First of all: what is cut short now is a copy all the same, and completed the next time.
+        files.write(folder / _LANGUAGE, f"{language}\n".encode(), mode=0o644)
         _keep(folder / _RECORD, {})
     done: dict[str, list[str]] = {"added": [], "updated": [], "removed": [], "kept": []}
     there = {path.relative_to(source).as_posix(): path for path in _delivered(source)}
@@ -130,7 +146,8 @@ def _dated(folder: Path) -> Path:
 
 
 def _delivered(source: Path) -> list[Path]:
-    return sorted([*source.glob("*.ipynb"), *(path for path in (source / "images").glob("*") if path.is_file())])
+    words = [source / GLOSSARY, *(source / "images").glob("*")]
+    return sorted([*source.glob("*.ipynb"), *(path for path in words if path.is_file())])
 
 
 def _bring(path: Path, own: Path, before: list[str]) -> tuple[str, list[str]]:

@@ -17,6 +17,7 @@ from jupyter_server.utils import url_path_join
 from tornado import web
 
 from labkit.ground.errors import LabError
+from labkit.ground.language import translated
 from labkit.lab import start
 from labkit.lab.copies import KEEPING
 
@@ -27,15 +28,18 @@ _FOLDERS = ("", "notebooks", "workshop")
 
 
 class StartHandler(APIHandler):
-    """`GET labkit/start`: the page's facts; with `?state` those that take longer, with `?icons` the tiles' pictures.
+    """`GET labkit/start`: the page's facts; with `?state` those that take longer, with `?icons` the tiles' pictures,
+    with `?words` what the reader's language has for English.
     `POST` chooses what the course runs on.
     """
 
     @web.authenticated
     async def get(self) -> None:
         """The facts, as JSON."""
-        asked = next((name for name in ("state", "icons") if self.get_query_argument(name, None) is not None), "")
-        await self._answer({"state": start.state, "icons": icons}.get(asked, start.facts))
+        asked = next(
+            (name for name in ("state", "icons", "words") if self.get_query_argument(name, None) is not None), ""
+        )
+        await self._answer({"state": start.state, "icons": icons, "words": start.words}.get(asked, start.facts))
 
     @web.authenticated
     async def post(self) -> None:
@@ -55,7 +59,7 @@ class StartHandler(APIHandler):
             said = await asyncio.get_running_loop().run_in_executor(None, ask)
         except LabError as error:
             self.set_status(400)
-            said = {"message": error.message, "next_step": error.next_step}
+            said = {"message": translated(error.message), "next_step": translated(error.next_step)}
         root = Path(self.settings.get("server_root_dir", ".")).expanduser()
         page = start_in(root)
         copied = bool(page) and (root / page).with_name(KEEPING).is_dir()

@@ -17,8 +17,9 @@ from labkit.course.folder import notebooks
 from labkit.course.progress import Progress, lessons
 from labkit.ground import config, files, sandboxes
 from labkit.ground.errors import LabError
+from labkit.ground.language import current, entries, translated
 
-__all__ = ["START", "change", "facts", "following", "places", "state"]
+__all__ = ["START", "change", "facts", "following", "places", "state", "words"]
 
 START = "00-start.ipynb"
 """The start page: a notebook of words, which JupyterLab shows as a page of its own where labkit's extension is."""
@@ -45,12 +46,12 @@ def facts() -> dict[str, Any]:
         "release": what.release,
         "releases": list(reversed(config.RELEASES)),
         "target": what.target,
-        "note": what.note,
+        "note": translated(what.note),
         "next": following(done, passed, what.release),
         "lessons": [
             {
                 "name": name,
-                "title": title,
+                "title": translated(title),
                 "minutes": minutes(name),
                 "done": done.get(name, ""),
                 "passed": len(passed.get(name, {})),
@@ -111,15 +112,25 @@ def state() -> dict[str, Any]:
     own = [name for name in contexts(Target.from_environment()) if not name.startswith("labkit-")]
     said: dict[str, Any] = {"contexts": own, "good": False}
     if what.target != SANDBOX:
-        return said | {"state": "where the lessons install Istio"}
+        return said | {"state": translated("where the lessons install Istio")}
     name = sandboxes.named(what.release, sandbox_in_environment())
     try:
         now = next((one["state"] for one in sandbox.known() if one["name"] == name), "")
     except LabError as error:
-        return said | {"state": str(error)}
+        return said | {"state": error.told()}
     if now == "running":
-        return said | {"state": "which is running", "good": True}
-    return said | {"state": "which starts with the lesson" if now in ("", "stopped", "absent") else f"which is {now}"}
+        return said | {"state": translated("which is running"), "good": True}
+    words = "which starts with the lesson" if now in ("", "stopped", "absent") else f"which is {now}"
+    return said | {"state": translated(words)}
+
+
+def words() -> dict[str, Any]:
+    """What the page says in the reader's language.
+
+    Returns:
+        "words": English → its translation; empty for English.
+    """
+    return {"words": {english: own for english, own in entries(current()).items() if own}}
 
 
 def change(release: str, target: str) -> None:

@@ -204,15 +204,18 @@ class Jaeger:
             end: Not after this time; None for now.
             limit: At most this many, 1 to 1500.
         """
+        import pandas as pd
+
+        since = start if start is not None else pd.Timestamp.now(tz="UTC") - pd.Timedelta(hours=1)
         given = {
             "service": service,
             "operation": operation,
             "tags": json.dumps(dict(tags)) if tags else "",
             "minDuration": min_duration,
             "maxDuration": max_duration,
-            "start": str(start.value // 1000) if start is not None else "",
+            # Jaeger itself would go back two days; what a lookback says counts on its pages only.
+            "start": str(since.value // 1000),
             "end": str(end.value // 1000) if end is not None else "",
-            "lookback": "" if start is not None else "1h",
             "limit": str(limit),
         }
         found = self.get("traces", {key: value for key, value in given.items() if value})

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["Kiali", "MeshGraph"]
 
 GRAPH_TYPES = ("versionedApp", "app", "workload", "service")
+_APPENDERS = "deadNode,responseTime,securityPolicy,serviceEntry"
+"""What the tables are made of. Kiali answers 400 to a name, or a value of another parameter, that its version does not
+know, so nothing is sent that is not in all of them: to have no boxes, for one, is to leave boxBy out."""
 
 
 @dataclass(frozen=True)
@@ -163,8 +166,7 @@ class Kiali:
             "duration": f"{seconds}s",
             "graphType": kind,
             "injectServiceNodes": "true" if services else "false",
-            "appenders": "deadNode,istio,responseTime,securityPolicy,serviceEntry,sidecarsCheck",
-            "boxBy": "none",
+            "appenders": _APPENDERS,
         }
         elements = self.get("namespaces/graph", given)["elements"]
         return _tables(elements.get("nodes") or [], elements.get("edges") or [], namespaces, seconds)
@@ -216,9 +218,10 @@ class Kiali:
         found: list[str] = []
 
         def look() -> str | None:
-            said = self.get(f"namespaces/{namespace}/istio", {"validate": "true"})["validations"].get(kind) or {}
-            # Newer ones put the namespace after the name.
-            mine = [one for key, one in said.items() if key in (name, f"{name}.{namespace}")]
+            said = self.get(f"namespaces/{namespace}/istio", {"validate": "true"})["validations"]
+            # Newer ones say "networking.istio.io/v1, Kind=VirtualService", and put the namespace after the name.
+            of_kind = [found for key, found in said.items() if key.rpartition("Kind=")[2].lower() == kind]
+            mine = [one for by_name in of_kind for key, one in by_name.items() if key in (name, f"{name}.{namespace}")]
             found[:] = [check["message"] for one in mine for check in one["checks"]]
             return None if found else "no complaint yet"
 
@@ -287,7 +290,8 @@ def _tables(
 ) -> MeshGraph:
     import pandas as pd
 
-    data = [one["data"] for one in raw_nodes if not one["data"].get("isBox")]
+    # Kiali 0.20 calls what it draws around others a group.
+    data = [one["data"] for one in raw_nodes if not one["data"].get("isBox") and not one["data"].get("isGroup")]
     names = _names(data)
     nodes = pd.DataFrame(
         [

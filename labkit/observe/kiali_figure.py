@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 __all__ = ["draw"]
 
 _COLOURS = {"service": COLOURS[5], "unknown": "#999999"}
-_ROW = 96
+_ROW = 140
+_WORDS = 0.58
+"""How far along an edge its words stand."""
+
+_LETTERS = 14
+"""Of a node's name in a line: names of neighbours stand in a row."""
 
 
 def _colour(edge: dict[str, Any]) -> str:
@@ -39,6 +44,12 @@ def _told(edge: dict[str, Any]) -> str:
     return f"{edge['source']} → {edge['target']} ({edge['protocol']})<br>{_label(edge)}{share}{time}{secure}"
 
 
+def _named(name: str) -> str:
+    """A node's name in lines."""
+    first, blank, rest = name.partition(" ")
+    return (first.replace("-", "-<br>", 1) if len(first) > _LETTERS else first) + ("<br>" + rest if blank else "")
+
+
 def draw(nodes: pd.DataFrame, edges: pd.DataFrame, title: str) -> go.Figure:
     """The figure of a graph.
 
@@ -56,9 +67,9 @@ def draw(nodes: pd.DataFrame, edges: pd.DataFrame, title: str) -> go.Figure:
         style = {"arrowhead": 2, "arrowwidth": 1.8, "arrowcolor": _colour(edge), "standoff": 16, "startstandoff": 16}
         figure.add_annotation(text="", showarrow=True, **arrow, **style)
         # Not in the middle, where edges that cross would have their words on top of each other.
-        middle = {"x": x0 + 0.6 * (x1 - x0), "y": y0 + 0.6 * (y1 - y0)}
+        middle = {"x": x0 + _WORDS * (x1 - x0), "y": y0 + _WORDS * (y1 - y0)}
         figure.add_annotation(
-            text=_label(edge).replace(", ", "<br>"),
+            text=_label(edge).replace(", ", "<br>").replace("% ", "%<br>").replace(" · ", "<br>"),
             showarrow=False,
             bgcolor="rgba(255,255,255,.85)",
             font_size=13,
@@ -66,8 +77,8 @@ def draw(nodes: pd.DataFrame, edges: pd.DataFrame, title: str) -> go.Figure:
         )
     middles = [(at[one["source"]], at[one["target"]]) for one in lines]
     figure.add_scatter(
-        x=[a[0] + 0.6 * (b[0] - a[0]) for a, b in middles],
-        y=[a[1] + 0.6 * (b[1] - a[1]) for a, b in middles],
+        x=[a[0] + _WORDS * (b[0] - a[0]) for a, b in middles],
+        y=[a[1] + _WORDS * (b[1] - a[1]) for a, b in middles],
         mode="markers",
         marker={"opacity": 0, "size": 18},
         hovertext=[_told(edge) for edge in lines],
@@ -79,7 +90,7 @@ def draw(nodes: pd.DataFrame, edges: pd.DataFrame, title: str) -> go.Figure:
         x=[at[name][0] for name in names],
         y=[at[name][1] for name in names],
         mode="markers+text",
-        text=names,
+        text=[_named(name) for name in names],
         textposition="bottom center",
         marker={
             "size": 24,
@@ -95,6 +106,6 @@ def draw(nodes: pd.DataFrame, edges: pd.DataFrame, title: str) -> go.Figure:
     wide = max((x for x, _ in at.values()), default=0)
     margin = {"l": 20, "r": 20, "t": 60, "b": 20}
     dress(figure, title, height=int(2 * tall * _ROW) + 240, showlegend=False, margin=margin)
-    figure.update_xaxes(visible=False, range=[-0.5, wide + 0.5])
-    figure.update_yaxes(visible=False, range=[-tall - 0.8, tall + 0.6])
+    figure.update_xaxes(visible=False, range=[-0.6, wide + 0.6])
+    figure.update_yaxes(visible=False, range=[-tall - 0.9, tall + 0.6])
     return figure

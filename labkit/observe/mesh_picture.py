@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from labkit.display import Rich
+from labkit.display import Rich, marked
 from labkit.observe.flows import OUTSIDE, Call
 from labkit.observe.layout import places
 from labkit.observe.looks import BAD, DEGRADED, GOOD, TCP
@@ -144,7 +144,7 @@ def draw(boxes: list[Box], calls: list[Call], known: set[tuple[str, str]], sente
         f'style="max-width:100%;height:auto" xmlns="http://www.w3.org/2000/svg"><style>{_STYLE}</style>'
         f"{''.join(parts)}</svg>"
     )
-    below = f'<div style="white-space:pre-line">{html.escape(sentence, quote=False)}</div>'
+    below = f'<div style="white-space:pre-line">{marked(sentence)}</div>'
     return Rich(f"<div>{svg}{below}</div>", "\n".join((*words, sentence)))
 
 

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import difflib
+import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from labkit import cluster
 from labkit.ground import duration as durations
 from labkit.ground.errors import ClusterError, NotReadyError, SettingError
 from labkit.ground.prometheus import PrometheusApi
+from labkit.observe.samples import table_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,6 +22,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Explanation", "Prometheus", "chart", "duration"]
 
+
+_HISTOGRAM = re.compile(r"_(bucket|count|sum)\b")
+
+_ANSWERED = "max_over_time((timestamp(up) and up == 1)[2s:250ms])"
+"""When the last scrapes began that were answered, also where one since was not: on a busy machine many are too slow."""
 
 _LATELY = "max_over_time(istio_requests_total[5m])"
 """Also what was missed by the last scrape: its series has ended for now."""
@@ -86,13 +93,15 @@ class Prometheus(PrometheusApi):
             at: When; None for now.
 
         Returns:
-            A DataFrame, a row a series: index `time` (datetime64, UTC), a column (str) a label, `value` (float64).
-            `attrs` hold `promql` and `unit`.
+            A DataFrame, a row a series, or a sample of a range such as `up[1m]`: index `time` (datetime64[ns, UTC]), a
+            column (str) a label, `value` (float64). A label called `time` or `value` is the column `exported_time` or
+            `exported_value`. `attrs` hold `promql`, `unit` ("" for none, or if unclear) and `warnings` (list of str):
+            what Prometheus says of the question, and what of the answer is not in the table.
 
         Raises:
-            ClusterError: Prometheus cannot be reached, or the PromQL is wrong.
+            ClusterError: Prometheus cannot be reached, the PromQL is wrong, or the answer is a text.
         """
-        return _table(self.instant(expression, at.timestamp() if at is not None else None), expression)
+        return table_of(self.instant(expression, at.timestamp() if at is not None else None), expression)
 
     def range(
         self,
@@ -114,15 +123,21 @@ class Prometheus(PrometheusApi):
         """
         last = end.timestamp() if end is not None else time.time()
         span, distance = duration(window), duration(step)
-        return _table(self.over(expression, last - span, last, distance), expression)
+        return table_of(self.over(expression, last - span, last, distance), expression)
 
     def value(self, expression: str) -> float:
         """The one number that `expression` returns; 0.0 if it returns nothing.
 
         Raises:
-            ClusterError: it returns several series.
+            ClusterError: it returns several series, or native histograms.
         """
-        table = self.query(expression)
+        found = self.instant(expression)
+        if found.histograms:
+            raise ClusterError(
+                f"{expression} returns a native histogram, not one number",
+                next_step="ask for its histogram_quantile(0.9, …), histogram_avg(…) or histogram_count(…)",
+            )
+        table = table_of(found, expression)
         if len(table) > 1:
             raise ClusterError(
                 f"{expression} returns {len(table)} series, not one number", next_step="wrap it in sum(…)"
@@ -168,11 +183,11 @@ class Prometheus(PrometheusApi):
         return table.set_index(labels)["value"].sort_index()
 
     def settled(self, expression: str, *, timeout: float = 120.0) -> pd.Series:
-        """As `counts`, once they stand still: nothing has changed while each proxy was asked twice.
+        """As `counts`, once they stand still: each proxy was asked again since, and nothing has changed by that.
 
         Args:
             expression: PromQL that returns counters.
-            timeout: Seconds. On Istio's own clock it takes half a minute.
+            timeout: Seconds. On Istio's own clock it takes a quarter of a minute, or twice that.
 
         Raises:
             NotReadyError: They still grow then, or Prometheus cannot ask all proxies.
@@ -182,11 +197,31 @@ class Prometheus(PrometheusApi):
 
         jobs = self.jobs()
         mesh = set(jobs.index[jobs["mesh"]]) or set(jobs.index)
+        # An Envoy tells histograms anew every five seconds at most; Istio has it asked less often.
+        held = float(jobs["seconds"][list(mesh)].max()) if _HISTOGRAM.search(expression) else 0.0
         bring = {labels.get("instance", "") for labels, _ in self.instant(f"count by (instance) ({_LATELY})")}
         targets = [("state", "active")]
         return settled(
-            lambda: self.counts(expression), lambda: self.get("targets", targets), mesh, bring, "the counters", timeout
+            lambda: self.counts(expression),
+            self._scrapes,
+            lambda: self.get("targets", targets),
+            mesh,
+            bring,
+            "the counters",
+            timeout,
+            held,
         )
+
+    def _scrapes(self) -> tuple[float, dict[tuple[str, str], float]]:
+        """Prometheus' time, and when the last scrape of each job and instance began that was answered."""
+        clock, found = 0.0, dict[tuple[str, str], float]()
+        # The last part is there in any case: each sample has the time of the question.
+        for labels, points in self.instant(f"{_ANSWERED} or vector(0)"):
+            clock, began = points[0]
+            if "job" in labels:
+                place = labels["job"], labels.get("instance", "")
+                found[place] = min(began, found.get(place, began))
+        return clock, found
 
     def jobs(self) -> pd.DataFrame:
         """Whom Prometheus asks, and how often.
@@ -228,19 +263,28 @@ class Prometheus(PrometheusApi):
         return sorted(self.get(f"label/{label}/values", {"match[]": selector} if selector else None))
 
     def explain(self, expression: str) -> Explanation:
-        """Why `expression` returns nothing: no such metric, no traffic yet, a wrong label, or too few samples."""
-        from grafana_figures.expressions import selectors
+        """Why `expression` returns nothing: no such metric, no traffic yet, a wrong label, or too few samples.
+
+        Only what is the reason: of `a or b` both, of `a unless b` what `a` lacks.
+        """
+        from grafana_figures.expressions import selector_of
+        from grafana_figures.reasons import causes
 
         reasons: list[str] = []
         closest: list[str] = []
         try:
-            asked = list(selectors(expression))
+            asked = causes(expression, lambda part: not self.instant(part).series)
         except SettingError as error:
             return Explanation(expression, (error.message,))
-        for name, matchers in asked:
-            found, near = self._explain_selector(name, matchers)
+        for cause in asked:
+            if isinstance(cause, str):
+                reasons.append(cause)
+                continue
+            found, near = self._explain_selector(*selector_of(cause))
             reasons += found
             closest += near
+        if not reasons and (histograms := self.instant(expression)).histograms:
+            reasons = [histograms.warnings[-1]]
         if not reasons:
             reasons = ["every metric in it has series: a window such as [5s] may hold fewer than two samples yet"]
         return Explanation(expression, tuple(dict.fromkeys(reasons)), tuple(dict.fromkeys(closest))[:5])
@@ -280,24 +324,8 @@ class Prometheus(PrometheusApi):
         return len(self.get("series", [("match[]", written(name, matchers))]))
 
 
-def _table(series: Iterator[tuple[dict[str, str], list[tuple[float, float]]]], expression: str) -> pd.DataFrame:
-    import pandas as pd
-
-    from grafana_figures.expressions import unit_of
-
-    rows = [{"time": at, **labels, "value": value} for labels, points in series for at, value in points]
-    table = pd.DataFrame(rows, columns=None if rows else ["time", "value"])
-    table["time"] = pd.to_datetime(table["time"].astype("float64"), unit="s", utc=True)
-    table["value"] = table["value"].astype("float64")
-    labels = [column for column in table.columns if column not in ("time", "value")]
-    table[labels] = table[labels].fillna("")
-    table = table.set_index("time")[[*labels, "value"]]
-    table.attrs = {"promql": expression, "unit": unit_of(expression)}
-    return table
-
-
 def chart(table: pd.DataFrame, title: str = "", unit: str | None = None) -> go.Figure:
-    """A line a series over time.
+    """A line a series over time; a pointer on it shows values with their unit.
 
     Args:
         table: What `Prometheus.range` returned.
@@ -306,16 +334,27 @@ def chart(table: pd.DataFrame, title: str = "", unit: str | None = None) -> go.F
     """
     import plotly.graph_objects as go
 
+    from grafana_figures.lines import hover_name
+    from grafana_figures.theme import series_color, series_dash
     from labkit.observe.looks import dress
 
     labels = [column for column in table.columns if column != "value"]
+    shown = table.attrs.get("unit", "") if unit is None else unit
     figure = go.Figure()
     groups = table.groupby(labels, sort=True) if labels else [((), table)]
-    for names, part in groups:
+    for index, (names, part) in enumerate(groups):
         values = names if isinstance(names, tuple) else (names,)
         legend = ", ".join(str(value) for value in values) or "value"
-        figure.add_scatter(x=part.index, y=part["value"], name=legend, mode="lines+markers")
-    shown = table.attrs.get("unit", "") if unit is None else unit
+        colour = series_color(index)
+        figure.add_scatter(
+            x=part.index,
+            y=part["value"],
+            name=legend,
+            mode="lines+markers",
+            line={"color": colour, "dash": series_dash(index)},
+            marker={"color": colour},
+            hovertemplate=f"%{{y:,.5~r}} {hover_name(shown)}".rstrip() + f"<extra>{hover_name(legend)}</extra>",
+        )
     dress(
         figure,
         title or table.attrs.get("promql", ""),
@@ -324,5 +363,6 @@ def chart(table: pd.DataFrame, title: str = "", unit: str | None = None) -> go.F
         yaxis_title=shown or "value",
         legend_title=", ".join(labels),
         showlegend=True,
+        hovermode="x unified" if len(figure.data) > 1 else "x",
     )
     return figure.update_yaxes(rangemode="tozero")

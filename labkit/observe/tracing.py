@@ -63,7 +63,7 @@ def seen(jaeger: Jaeger, since: pd.Timestamp, *, within: float) -> list[Trace]:
 def until_whole(
     jaeger: Jaeger, send: Callable[[], object], services: tuple[str, ...], *, timeout: float = 90.0
 ) -> float:
-    """Send requests until six in a row are traced by all services that a request passes through.
+    """Send requests, six at a time, until six in a row are traced by all services that a request passes through.
 
     Args:
         jaeger: Where to ask.
@@ -80,7 +80,8 @@ def until_whole(
     since = _now()
 
     def lacks() -> str | None:
-        send()
+        for _ in range(_IN_A_ROW):
+            send()
         # The spans of the newest may still be on their way.
         newest = itertools.dropwhile(lambda trace: not trace.passed(*services), jaeger.since(since))
         row = sum(1 for _ in itertools.takewhile(lambda trace: trace.passed(*services), newest))

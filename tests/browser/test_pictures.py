@@ -16,7 +16,8 @@ from tests.browser.views import GRAPH, MESH_PAGE, see_graph, see_mesh, sign_in
 from tests.conftest import REPOSITORY
 from tests.shops import Shop
 
-pytestmark = pytest.mark.browser
+# What is on these pages test_consoles.py and test_dashboards_and_graph.py look at as well.
+pytestmark = [pytest.mark.browser, pytest.mark.again]
 
 SIZE = {"width": 1280, "height": 800}
 

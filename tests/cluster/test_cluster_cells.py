@@ -41,6 +41,11 @@ def test_only_comments_apply_nothing_and_say_so(
     assert not [one for one in kubectl.commands if "apply" in one]
 
 
+def test_a_shell_of_comments_runs_nothing_and_says_so(kubectl: FakeKubectl, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cells.sh("", "# kubectl logs ...\n\n") is None
+    assert capsys.readouterr().out == "ℹ There are only comments in this cell: nothing was run.\n"
+
+
 def test_a_mistake_is_one_line_with_the_number_that_the_editor_shows(kubectl: FakeKubectl) -> None:
     with pytest.raises(ClusterError) as caught:
         cells.yaml("", "kind: A\nspec:\n  a: b: c\n")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -85,3 +86,25 @@ def test_images_and_mixed_versions(kubectl: FakeKubectl) -> None:
     assert found[0].reference == "docker.io/istio/galley:1.2.2"
     assert cluster.mixed_versions(found) == {"docker.io/istio/pilot": ["1.2.0", "1.2.2"]}
     assert cluster.images("galley") == found[:1]
+
+
+@pytest.mark.parametrize("reported", [0, 50])
+def test_of_a_node_that_does_not_report_all_its_pods_tell(kubectl: FakeKubectl, reported: int) -> None:
+    images = [{"names": [f"docker.io/istio/a{n}:1"], "sizeBytes": 9} for n in range(reported)]
+    node = {"kind": "Node", "metadata": {"name": "n1"}, "status": {"images": images}}
+    statuses = [
+        {"image": "docker.io/istio/pilot:1.2.2", "imageID": "x"},
+        {"image": "docker.io/istio/a0:1", "imageID": "x"},
+        {"image": "docker.io/istio/waits:1"},
+        {"image": "docker.io/other:1", "imageID": "x"},
+    ]
+
+    def pod(name: str, where: str) -> dict[str, Any]:
+        spec, status = {"nodeName": where}, {"containerStatuses": statuses}
+        return {"kind": "Pod", "metadata": {"name": name, "namespace": "d"}, "spec": spec, "status": status}
+
+    kubectl.api.items = [node, pod("p", "n1"), pod("q", "n2")]
+    found = cluster.images("istio")
+    assert NodeImage("n1", "docker.io/istio/pilot", "1.2.2", 0) in found
+    assert NodeImage("n1", "docker.io/istio/a0", "1", 9 if reported else 0) in found
+    assert len(found) == max(reported, 1) + 1

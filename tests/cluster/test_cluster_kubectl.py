@@ -14,6 +14,7 @@ from labkit.cluster import target
 from labkit.cluster.explain import explain
 from labkit.cluster.kubeconfig import NO_CLUSTER
 from labkit.cluster.kubectl import _writes
+from labkit.ground import config
 from labkit.ground.errors import ClusterError, MissingToolError
 from tests.cluster.conftest import chosen
 from tests.cluster.fake_kubectl import FakeKubectl
@@ -105,7 +106,7 @@ def test_the_real_kubectl_at_an_unreachable_cluster(unreachable: cluster.Target)
         cluster.kubectl("get pods")
     message = str(caught.value)
     assert "The connection to the server 127.255.255.254:6443 was refused" in message
-    assert "`labkit up`" in caught.value.next_step
+    assert f"is the cluster of {unreachable.kubeconfig} started" in caught.value.next_step
     assert unreachable.kubeconfig in message
     assert "memcache.go" not in message, "the client's own log lines are no news to a learner"
 
@@ -144,6 +145,28 @@ def test_shell_fails_when_any_part_of_a_pipe_fails(kubectl: FakeKubectl) -> None
         ("Unable to connect to the server: x509: certificate signed by unknown authority", "certificate"),
         ("error: You must be logged in to the server (Unauthorized)", "labkit env"),
         ("command terminated with exit code 7", "the command in it failed"),
+        ("dial tcp 10.0.0.9:80: i/o timeout\ncommand terminated with exit code 1", "the command in it failed"),
+        ("Error from server: error dialing backend: dial tcp 10.0.0.5:10250: i/o timeout", "the node's kubelet"),
+        (
+            'Error from server: Get "https://10.0.0.5:10250/containerLogs/d/p/c": dial tcp 10.0.0.5:10250: '
+            "connect: connection refused",
+            "the node's kubelet",
+        ),
+        (
+            'Error from server (InternalError): Internal error occurred: failed calling webhook "v.example.com": '
+            'failed to call webhook: Post "https://hook.shop.svc:443/v?timeout=10s": dial tcp 10.1.1.1:443: '
+            "connect: connection refused",
+            "cannot ask its webhook v.example.com: do the pods behind it run? `kubectl get pods -n shop`",
+        ),
+        ('admission webhook "v.example.com" denied the request: no', "The webhook v.example.com refused"),
+        (
+            "Error from server (ServiceUnavailable): the server is currently unable to handle the request",
+            "kubectl get apiservices",
+        ),
+        ("Error from server: etcdserver: request timed out", "busy"),
+        ("error: getting credentials: exec: executable gke-gcloud-auth-plugin not found", "logs in by that program"),
+        ("Unable to connect to the server: net/http: TLS handshake timeout", "VPN and proxy"),
+        ("The connection to the server 10.0.0.1:6443 was refused", "is the cluster of /kubeconfig started"),
         ("a thing never seen before", "kubectl get events"),
     ],
 )
@@ -151,6 +174,14 @@ def test_every_failure_has_its_next_step(said: str, step: str) -> None:
     error = explain("kubectl get pods -n bookinfo", said, 1, "/kubeconfig")
     assert said in error.message
     assert step in error.next_step
+
+
+def test_who_has_a_sandbox_is_told_of_it() -> None:
+    target = str(config.home() / "sandboxes" / "default" / "kubeconfig")
+    said = "The connection to the server 127.0.7.1:6443 was refused"
+    assert "`labkit up` starts the sandbox" in explain("kubectl get pods", said, 1, target).next_step
+    said = "Unable to connect to the server: dial tcp 127.0.7.1:6443: i/o timeout"
+    assert "VPN" not in explain("kubectl get pods", said, 1, f"context x of {target}").next_step
 
 
 PODS = {

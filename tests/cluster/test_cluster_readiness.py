@@ -9,7 +9,7 @@ import pytest
 
 from labkit import cluster
 from labkit.cluster.readiness import judge
-from labkit.ground.errors import NotReadyError
+from labkit.ground.errors import ClusterError, NotReadyError
 from tests.cluster.fake_kubectl import FakeKubectl
 
 Obj = dict[str, Any]
@@ -222,3 +222,11 @@ def test_any_condition_is_polled() -> None:
     answers = iter(["no", "nearly", None])
     cluster.wait_for(cluster.Condition("it", lambda: next(answers)), timeout=5, every=0.02)
     assert list(answers) == []
+
+
+def test_a_log_is_had_whole_and_a_refusal_in_its_words(kubectl: FakeKubectl) -> None:
+    text = "".join(f"line {number}\n" for number in range(2000))
+    kubectl.api.answers["/api/v1/namespaces/web/pods/a/log"] = text
+    assert cluster.log("a", "app", namespace="web", last=2000) == text
+    with pytest.raises(ClusterError, match="kubectl logs b -c app -n web --tail=1"):
+        cluster.log("b", "app", namespace="web", last=1)

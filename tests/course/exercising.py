@@ -115,7 +115,7 @@ def solved(lesson: Lesson, name: str, *answer: str) -> None:
 def wrong(lesson: Lesson, name: str, words: str, *answer: str) -> None:
     """The answer is a wrong one: soon a claim that is not so says why, in these words."""
     played = found(lesson, name, *answer)
-    wait_until(lambda: any(words in one for one in _amiss(played.findings())), what=f"{name} to find {words!r}")
+    wait_until(lambda: any(words in one for one in _amiss(played.look())), what=f"{name} to find {words!r}")
     played.reset()
 
 

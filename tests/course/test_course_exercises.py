@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from labkit import istio
-from labkit.course import LESSONS, Progress, clicks, exercises, rules
+from labkit import clicks, cluster, istio
+from labkit.course import LESSONS, Progress, exercises, rules
 from labkit.course import exercise as engine
 from labkit.course import lesson as lessons
 from labkit.course.checks import Check
@@ -165,6 +165,26 @@ def test_what_was_tried_stays_until_another_exercise_or_rules_come(
     lesson.rules("b.yaml")
     assert lesson.exercise("x") is not played
     assert brought == [("a.yaml",), ("a.yaml",), ("b.yaml",), ("a.yaml",)]
+
+
+def test_an_exercise_that_goes_on_keeps_what_was_made_before_it(
+    lesson: Lesson, monkeypatch: pytest.MonkeyPatch, brought: list[tuple[str, ...]]
+) -> None:
+    applied: list[tuple[str, str]] = []
+    monkeypatch.setattr(cluster, "apply", lambda what, namespace, show: applied.append((what, namespace)))
+    both = [
+        Exercise(name, name, "Do it.", ("First.", "Second."), lambda _: iter([]), start=start, brings=brings)
+        for name, start, brings in (("one", ("1.yaml",), None), ("two", ("2.yaml",), ("new.yaml", "newer.yaml")))
+    ]
+    monkeypatch.setattr(engine, "of_lesson", lambda name: tuple(both))
+    lesson.exercise("one")
+    lesson.exercise("two")
+    assert (brought, applied) == ([("1.yaml",)], [("new.yaml", "bookinfo"), ("newer.yaml", "bookinfo")])
+    # Shown once more it is left as it is; its start is its own, and what it begins with where nothing came before.
+    lesson.exercise("two").reset()
+    lesson.rules()
+    lesson.exercise("two")
+    assert (brought[1:], len(applied)) == ([("2.yaml",), (), ("2.yaml",)], 2)
 
 
 def test_a_release_without_it_says_so_and_judges_nothing(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import nbformat
@@ -20,6 +21,7 @@ pytestmark = pytest.mark.long
 CELLS = {
     "begin": "from labkit import course as lessons, ui\nlesson = 1",
     "define": "%precision 3\ndef measure():\n    local = 1\n    return typo_in_function\nfor row in []:\n    pass",
+    "verb": "from labkit.cluster import exec",
     "broken": "this is no Python",
     "now": "",
     "below": "later = 1",
@@ -76,6 +78,18 @@ def test_what_a_cell_above_defines_is_said_to_be_there(kernel: Kernel, name: str
     assert error["evalue"] == f"{ABOVE.format(name)}{MENU}"
 
 
+@pytest.mark.parametrize(
+    "call", ["exec('deploy/a', 'ls')", "exec('deploy/a', 'ls', container='b')", "exec('deploy/a', container='b')"]
+)
+def test_what_a_cell_above_puts_in_the_place_of_pythons_own_is_said_to_be_there(kernel: Kernel, call: str) -> None:
+    error = kernel.error(kernel.begin(call))
+    assert error["traceback"] == [f"TypeError: {ABOVE.format('exec')}{MENU}"]
+    assert (
+        kernel.error(kernel.begin("print('a', sepp='')"))["evalue"]
+        == "'sepp' is an invalid keyword argument for print()"
+    )
+
+
 @pytest.mark.parametrize("name", ["lessom", "later", "local", "course"])
 def test_a_slip_of_the_pen_is_an_ordinary_error(kernel: Kernel, name: str) -> None:
     error = kernel.error(kernel.begin(f"print({name})"))
@@ -106,6 +120,47 @@ def test_an_interrupted_cell_says_where_it_was(kernel: Kernel, line: str) -> Non
     assert kernel.error(asked)["traceback"] == [
         f"KeyboardInterrupt: interrupted at `{line}`. What was done before stays; run the cell again to go on."
     ]
+
+
+def test_an_interrupt_waits_for_the_end_of_an_import(kernel: Kernel, tmp_path: Path) -> None:
+    """A package with parts in C cannot be imported again where that was cut short."""
+    again = "import sys\nsys.path.insert(0, {!r})\nimport slow_to_load\nslow_to_load.whole"
+    (tmp_path / "slow_to_load.py").write_text(
+        f"import pathlib, time\nfolder = pathlib.Path({str(tmp_path)!r})\n"
+        "with open(folder / 'loaded', 'a') as count:\n    count.write('once')\nprint('begun', flush=True)\n"
+        "while not (folder / 'go').exists():\n    time.sleep(0.01)\nwhole = True\n"
+    )
+    asked = kernel.begin(f"{again.format(str(tmp_path))}\nimport time\ntime.sleep(600)")
+    while kernel.client.get_iopub_msg(timeout=60)["msg_type"] != "stream":
+        pass
+    kernel.manager.interrupt_kernel()
+    (tmp_path / "go").touch()
+    assert kernel.error(asked)["evalue"].startswith("interrupted at `")
+    assert kernel.error(kernel.begin(again.format(str(tmp_path)))) == {}
+    assert (tmp_path / "loaded").read_text() == "once"
+
+
+def test_an_interrupted_cell_of_a_shell_is_called_by_its_first_line(kernel: Kernel) -> None:
+    """Not by the call that IPython makes of it."""
+    begin = "from IPython import get_ipython\ndef told(line, cell):\n    print('begun', flush=True)\n"
+    begin += "    import time; time.sleep(60)\nget_ipython().register_magic_function(told, 'cell', 'told')"
+    kernel.begin(begin)
+    asked = kernel.begin("%%told\nkubectl get pods\n")
+    while kernel.client.get_iopub_msg(timeout=60)["msg_type"] != "stream":
+        pass
+    kernel.manager.interrupt_kernel()
+    assert kernel.error(asked)["traceback"] == [
+        "KeyboardInterrupt: interrupted at `%%told`. What was done before stays; run the cell again to go on."
+    ]
+
+
+def test_what_is_shown_already_is_not_shown_again_as_a_value(kernel: Kernel) -> None:
+    asked = kernel.begin("from labkit import display\ndisplay.show(display.message('here', 'note'))")
+    shown = []
+    while (message := kernel.client.get_iopub_msg(timeout=60))["content"].get("execution_state") != "idle":
+        if message["parent_header"].get("msg_id") == asked and "data" in message["content"]:
+            shown.append(message["content"]["data"]["text/plain"])
+    assert shown == ["ℹ here"]
 
 
 def test_a_bar_is_plain_html_that_stays(kernel: Kernel) -> None:

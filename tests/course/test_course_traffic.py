@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import threading
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -11,9 +12,9 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from labkit import bookinfo, display, traffic
+from labkit import bookinfo, clicks, display, traffic
 from labkit.cluster import target
-from labkit.ground.errors import NoTargetError, SettingError
+from labkit.ground.errors import NoTargetError, NotReadyError, SettingError
 from labkit.traffic import Row, Traffic
 from tests.conftest import wait_until
 from tests.course.test_course_bookinfo import Shop, shop
@@ -66,6 +67,33 @@ def test_without_an_answer_there_is_a_table_too(made) -> None:
     assert list(seen.columns) == ["time", "status", "latency", "reviews", "error"]
     assert isinstance(seen["time"].dtype, pd.DatetimeTZDtype)
     assert (seen["status"].dtype, seen["latency"].dtype, len(seen)) == ("int64", "float64", 0)
+
+
+def test_the_next_answers_are_waited_for_and_no_earlier_ones(made) -> None:
+    sent = itertools.count(1)
+
+    def send() -> Row:
+        # The first fifty were under way before anybody waited, whenever they are answered.
+        number = next(sent)
+        return 0.0 if number <= 50 else traffic.time.time(), 200, 0.01, f"v{number}", ""
+
+    run = made(send)
+    more = run.more(20)
+    assert len(more) == 20
+    assert {int(version[1:]) for version in more["reviews"]}.isdisjoint(range(1, 51))
+    assert more["time"].is_monotonic_increasing
+    for wrong in (0, traffic.KEPT + 1):
+        with pytest.raises(SettingError, match="out of range"):
+            run.more(wrong)
+
+
+def test_answers_that_do_not_come_are_told(made) -> None:
+    run = made(rate=0.001)
+    with pytest.raises(NotReadyError, match=r"5 more answers were waited for, and [01] came: GET x: 0\.001 requests"):
+        run.more(5, timeout=0.05)
+    threading.Timer(0.05, run.stop).start()
+    with pytest.raises(NotReadyError, match=r"stands still \(stopped\)"):
+        run.more(5)
 
 
 class Clock(threading.Condition):
@@ -242,3 +270,40 @@ def test_what_was_sent_and_what_was_counted_of_it(shop: Shop) -> None:
     assert measured.gained.dtype == "int64"
     assert (len(measured.sent), measured.seconds) == (12, 0.5)
     assert counters.asked == ["sum by (w) (x)"] * 2
+
+
+def test_buttons_stop_it_start_it_and_change_its_rate(made, capsys: pytest.CaptureFixture[str]) -> None:
+    run = made(rate=5)
+    run._ipython_display_()
+    shown = run.rich().html
+    (name,) = set(re.findall(r'data-labkit-of="([a-z][a-z0-9-]{0,59})"', shown))
+    assert re.findall(r'call="(\w+)" data-labkit-of="[\w-]+"(?: data-labkit-choice="(\d{1,2})")?', shown) == [
+        ("stop", ""),
+        *(("rate", str(rate)) for rate in traffic._OFFERED),
+    ]
+    assert "data-labkit" not in run.rich().text
+    clicks.clicked("rate", name, 50)
+    assert (run.rate, run.running) == (50, True)
+    clicks.clicked("stop", name)
+    assert not run.running
+    assert 'data-labkit-call="start"' in run.rich().html
+    assert "stands still (stopped)" in capsys.readouterr().out
+    clicks.clicked("start", name)
+    assert run.running
+    assert "GET x: 50 requests a second" in capsys.readouterr().out
+    clicks.clicked("rate", name, -1)
+    assert "a rate of -1 is out of range" in capsys.readouterr().out
+    assert run.rate == 50
+
+
+def test_what_has_ended_with_its_lesson_has_no_buttons(made, capsys: pytest.CaptureFixture[str]) -> None:
+    run = made(rate=5)
+    run._ipython_display_()
+    run.end()
+    assert "data-labkit-call" not in run.rich().html
+    clicks.clicked("start", run._name)
+    assert "its lesson is over" in capsys.readouterr().out
+    clicks.forget()
+    clicks.clicked("start", run._name)
+    assert "another lesson has begun in it" in capsys.readouterr().out
+    assert not run.running

@@ -16,7 +16,7 @@ from tests.course.exercising import begun, lesson_in, solution, solve, told, unt
 from tests.shops import Shop
 
 # Rules are made anew, with labkit's marks.
-pytestmark = [pytest.mark.long, pytest.mark.spoils]
+pytestmark = [pytest.mark.long, pytest.mark.restored]
 
 NAME = "12-egress"
 EXERCISES = ["only-the-weather", "deadline-outside", "one-way-out"]

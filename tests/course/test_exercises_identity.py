@@ -13,7 +13,7 @@ from labkit.course.lesson import Lesson
 from tests.course.exercising import begun, lesson_with_clients, solutions, solve, told, untouched
 from tests.shops import Shop
 
-pytestmark = [pytest.mark.long, pytest.mark.spoils]
+pytestmark = [pytest.mark.long, pytest.mark.restored]
 
 NAME = "13-identity"
 EXERCISES = ["one-door", "mend-details", "own-name"]

@@ -15,7 +15,7 @@ from tests.course.exercising import begun, found, lesson_in, solution, solved, t
 from tests.shops import Shop
 
 # Rules and pods are made, with labkit's marks.
-pytestmark = [pytest.mark.long, pytest.mark.spoils, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.long, pytest.mark.restored, pytest.mark.timeout(1200)]
 
 SUBSETS = "  subsets: [{name: v1, labels: {version: v1}}, {name: v2, labels: {version: v2}}]\n"
 

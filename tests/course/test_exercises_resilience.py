@@ -15,7 +15,7 @@ from tests.course.exercising import lesson_in, solution, solved, wrong
 from tests.shops import Shop
 
 # Rules are made anew, with labkit's marks.
-pytestmark = [pytest.mark.long, pytest.mark.spoils, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.long, pytest.mark.restored, pytest.mark.timeout(1200)]
 
 ABORT = "    fault: {abort: {percentage: {value: 100}, httpStatus: 500}}\n"
 OTHERS = "  - route: [{destination: {host: ratings, subset: v1}}]\n"

@@ -14,7 +14,7 @@ from labkit.course.lesson import Lesson
 from tests.course.exercising import begun, lesson_in, solutions, solve, told, untouched
 from tests.shops import Shop
 
-pytestmark = [pytest.mark.long, pytest.mark.spoils]
+pytestmark = [pytest.mark.long, pytest.mark.restored]
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from tests.course.exercising import lesson_in, solution, solved, wrong
 from tests.shops import Shop
 
 # Rules are made anew, with labkit's marks.
-pytestmark = [pytest.mark.long, pytest.mark.spoils, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.long, pytest.mark.restored, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")

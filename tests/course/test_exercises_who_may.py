@@ -14,7 +14,7 @@ from tests.shops import Shop
 
 pytestmark = [
     pytest.mark.long,
-    pytest.mark.spoils,
+    pytest.mark.restored,
     # The lesson is about what no other release has.
     pytest.mark.parametrize("shop_release", ["1.30.3"], indirect=True, scope="session"),
 ]

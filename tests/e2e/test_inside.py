@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from labkit import cluster, istio
+from labkit.ground.errors import SettingError
 from labkit.istio.trace_route import Trace
 from tests.chance import likely
 from tests.conftest import wait_until
@@ -184,10 +185,9 @@ def test_what_envoy_answers_itself(shop: Shop) -> None:
         assert set(sent("http://reviews:9080/reviews/0?all=yes")) == {(200, "-", OF_REVIEWS.format("v3"))}
 
 
-def test_a_host_outside_by_a_service_entry(shop: Shop) -> None:
-    details = next(one for one in cluster.get("pods", namespace=NAMESPACE, labels="app=details"))
-    host = "books.example.com"
-    entry = {
+def leading(host: str, number: int, address: str) -> dict[str, Any]:
+    """A ServiceEntry: this host and port lead to port 9080 of an address."""
+    return {
         "apiVersion": "networking.istio.io/v1alpha3",
         "kind": "ServiceEntry",
         "metadata": {"name": "books", "namespace": NAMESPACE},
@@ -195,11 +195,33 @@ def test_a_host_outside_by_a_service_entry(shop: Shop) -> None:
             "hosts": [host],
             "location": "MESH_EXTERNAL",
             "resolution": "STATIC",
-            "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}],
-            "endpoints": [{"address": details["status"]["podIP"], "ports": {"http": 9080}}],
+            "ports": [{"number": number, "name": "http", "protocol": "HTTP"}],
+            "endpoints": [{"address": address, "ports": {"http": 9080}}],
         },
     }
-    with applied(entry):
+
+
+def test_a_port_that_a_service_entry_adds_to_a_service(shop: Shop) -> None:
+    details = next(one for one in cluster.get("pods", namespace=NAMESPACE, labels="app=details"))
+    with pytest.raises(SettingError, match="Service reviews has no port 9090"):
+        istio.trace_route("ratings → reviews", port=9090)
+    host = "reviews.bookinfo.svc.cluster.local"
+    with applied(leading(host, 9090, details["status"]["podIP"])):
+        trace = foretold(
+            "ratings → reviews",
+            "/details/0",
+            port=9090,
+            when=lambda trace: bool(trace.branches) and trace.branches[0].cluster == f"outbound|9090||{host}",
+        )
+        (branch,) = trace.branches
+        assert [one.address for one in branch.endpoints] == [f"{details['status']['podIP']}:9080"]
+        assert set(sent("http://reviews:9090/details/0")) == {(200, "-", branch.cluster)}
+
+
+def test_a_host_outside_by_a_service_entry(shop: Shop) -> None:
+    details = next(one for one in cluster.get("pods", namespace=NAMESPACE, labels="app=details"))
+    host = "books.example.com"
+    with applied(leading(host, 80, details["status"]["podIP"])):
         trace = foretold(f"ratings → {host}", "/details/0", when=lambda trace: host in trace.branches[0].cluster)
         (branch,) = trace.branches
         assert (branch.cluster, branch.tls) == (f"outbound|80||{host}", "plain")

@@ -21,6 +21,7 @@ OURS = re.compile(
 MOST_OTHER_WORDS = 5
 
 
+@pytest.mark.again
 def test_each_verdict_warning_and_message_is_istios_own(start_sandbox: Callable[..., SandboxUnderTest]) -> None:
     script = CASES / "validate.py"
     if not script.is_file():

@@ -78,7 +78,7 @@ def test_what_is_no_duration_of_go_is_told_as_kubectl_tells_it(text: str, words:
 
 
 def test_endless_numbers_are_out_of_range() -> None:
-    for text in ("9" * 5000 + "s", "9" * 5000 + "ns", "1h" * 3_000_000):
+    for text in ("9" * 5000 + "s", "9" * 5000 + "ns", "1000h" * 3000):
         with pytest.raises(ValueError, match="time: invalid duration"):
             from_go(text)
 

@@ -59,11 +59,40 @@ def test_a_text_is_no_number():
         list(api.instant('"a"'))
 
 
-def test_native_histograms_are_left_out_and_what_is_no_number_stays():
-    found = [{"metric": {"a": "b"}, "value": [1, "NaN"]}, {"metric": {}, "histogram": [1, {}]}]
+def test_native_histograms_are_left_out_with_a_word_and_what_is_no_number_stays():
+    found = [{"metric": {"a": "b"}, "value": [1, "NaN"]}, {"metric": {"c": "d"}, "histogram": [1, {}]}]
     with answering(data(resultType="vector", result=found)) as api:
-        ((labels, ((at, value),)),) = api.instant("a")
+        result = api.instant("a")
+    ((labels, ((at, value),)),) = result
     assert (labels, at, math.isnan(value)) == ({"a": "b"}, 1.0, True)
+    assert result.histograms == ({"c": "d"},)
+    (warning,) = result.warnings
+    assert warning.startswith("one series of a: native histograms, which are no single numbers and are left out")
+
+
+def test_native_histograms_over_time_are_left_out_too():
+    found = [
+        {"metric": {"a": "b"}, "histograms": [[1, {}], [2, {}]]},
+        {"metric": {}, "values": [[1, "2"]], "histograms": [[2, {}]]},
+    ]
+    with answering(data(resultType="matrix", result=found)) as api:
+        result = api.over("a", 0, 2, 1)
+    assert list(result) == [({}, [(1.0, 2.0)])]
+    assert result.histograms == ({"a": "b"}, {})
+
+
+def test_a_range_is_all_that_it_holds():
+    found = [{"metric": {"a": "b"}, "values": [[1, "2"], [2, "+Inf"]]}]
+    with answering(data(resultType="matrix", result=found)) as api:
+        assert list(api.instant("a[5m]")) == [({"a": "b"}, [(1.0, 2.0), (2.0, math.inf)])]
+
+
+def test_what_prometheus_warns_of_comes_along():
+    body = {"status": "success", "warnings": ["slow"], "infos": ["not a counter?"]}
+    body["data"] = {"resultType": "vector", "result": []}
+    with answering(json.dumps(body).encode()) as api:
+        assert api.instant("rate(a[1m])").warnings == ("slow", "not a counter?")
+        assert api.over("rate(a[1m])", 0, 1, 1).warnings == ("slow", "not a counter?")
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b'"x"', b"{}", b""])

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import datetime
 import json
 from pathlib import Path
@@ -72,6 +73,16 @@ def test_every_part_is_read(client: Dump) -> None:
     assert [(end["weight"], end["trouble"], end["metadata"]["istio"]["workload"]) for end in one] == [
         (1, "", "reviews-v1")
     ]
+
+
+def test_how_connections_are_wrapped_is_said_once(client: Dump) -> None:
+    """Whatever is known of the endpoints that a way to wrap them is for."""
+    name = REVIEWS.format("v1")
+    matches = [{"name": one, "match": {"tlsMode": one}, "transport_socket": {}} for one in ("istio", "disabled")]
+    changed = copy.deepcopy(client)
+    changed.clusters[name].body["transport_socket_matches"] = matches
+    columns, rows = states.rows(changed, "clusters")
+    assert [row[columns.index("tls")] for row in rows if row[0] == name] == ["plain"]
 
 
 def test_it_is_kept_small_and_whole(client: Dump) -> None:

@@ -188,7 +188,9 @@ def test_a_credential_is_looked_for_where_the_gateways_pods_are(
         cluster.kubectl("create secret generic books-cert -n bookinfo")
         assert told() == [missing]
         cluster.kubectl("create secret generic books-cert -n istio-system")
-        assert told() == []
+        ((code, where, message),) = told()
+        assert (code, where) == ("IST0161", "Gateway bookinfo/secure")
+        assert message.startswith("The credential referenced by the Gateway secure in namespace istio-system is inv")
         cluster.kubectl("delete secret books-cert -n istio-system")
         real = cluster.get
 

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.documents import documents
+
 REPOSITORY = Path(__file__).parents[2]
 OURS = REPOSITORY / "labkit/istio/manifests"
 GENUINE = REPOSITORY.parent / "shared/releases"
 
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 RENDERED = {"release", "app.kubernetes.io/instance", "app.kubernetes.io/version", "helm.sh/chart"}
 """Labels that say how a chart was rendered (under which Helm release name), not what it is."""
@@ -30,9 +31,7 @@ NOT_IN_THE_COURSE = (
 
 
 def objects(path: Path) -> Iterator[dict[str, Any]]:
-    for document in yaml.load_all(path.read_text(), LOADER):
-        if not document:
-            continue
+    for document in documents(path):
         if document["kind"] == "List":
             yield {**document, "items": None}
             yield from document["items"]
@@ -262,7 +261,7 @@ def test_same_schema(plural: str) -> None:
 
 def prometheus_config(path: Path) -> dict[str, Any]:
     config = next(o for o in objects(path) if o["kind"] == "ConfigMap" and o["metadata"]["name"] == "prometheus")
-    found: dict[str, Any] = yaml.load(config["data"]["prometheus.yml"], LOADER)
+    found: dict[str, Any] = yaml.safe_load(config["data"]["prometheus.yml"])
     return found
 
 

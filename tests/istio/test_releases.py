@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from labkit.ground import config
 from labkit.ground.errors import ReleaseError, SettingError
 from labkit.istio import Release, facts, release
+from tests.documents import documents
 
 GENUINE = Path(__file__).parents[3] / "shared/releases"
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @pytest.fixture(
@@ -37,9 +36,8 @@ def a_release(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 def objects(files: tuple[Path, ...]) -> Iterator[dict[str, Any]]:
     for file in files:
-        for document in yaml.load_all(file.read_text(), LOADER):
-            if document:
-                yield from document.get("items", [document]) if document["kind"] == "List" else [document]
+        for document in documents(file):
+            yield from document.get("items", [document]) if document["kind"] == "List" else [document]
 
 
 def everything(a_release: Release) -> list[dict[str, Any]]:

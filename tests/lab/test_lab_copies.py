@@ -147,4 +147,5 @@ def test_the_course_itself_is_copied_whole(tmp_path: Path) -> None:
     names = {path.name for path in notebooks().glob("*.ipynb")}
     assert {path.name for path in made.folder.glob("*.ipynb")} == names
     assert (made.folder / "00-start.ipynb").is_file()
+    assert (made.folder / "glossary.md").read_text() == (notebooks() / "glossary.md").read_text()
     assert any((made.folder / "images").iterdir())

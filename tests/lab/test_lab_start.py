@@ -17,7 +17,8 @@ import pytest
 from labkit.cluster.kubeconfig import NO_CLUSTER
 from labkit.course.choice import choose
 from labkit.course.progress import LESSONS, ONLY, Progress
-from labkit.lab import command, server, start
+from labkit.ground.errors import SettingError
+from labkit.lab import command, copies, server, start
 from tests.cluster.api_like import kubeconfig
 
 NAMES = list(LESSONS)
@@ -200,4 +201,40 @@ def test_a_lesson_that_a_release_lacks_is_not_of_its_course(home: Path) -> None:
     facts = start.facts()
     assert [one["name"] for one in facts["lessons"]] == [name for name in NAMES if name not in ONLY]
     assert start.following({"13-identity": "1"}, {}, "1.30.3") == "14-who-may"
-    assert start.following({"13-identity": "1"}, {}, "1.2.2") == "99-clean-up"
+    assert start.following({"13-identity": "1"}, {}, "1.2.2") == "18-troubleshooting"
+
+
+def test_a_copy_is_in_a_language_and_stays_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    became: list[Any] = []
+    monkeypatch.setattr("os.execve", lambda *all: became.append(all))
+    monkeypatch.setattr(command, "_sandbox", lambda what: "")
+    monkeypatch.chdir(tmp_path)
+
+    def spoken(folder: str = "", asked: str = "", *, fresh: bool = False) -> str:
+        where = Path(folder) if folder else None
+        command.main(folder=where, fresh=fresh, release="", target="", arguments=[], language=asked)
+        return str(became.pop()[2]["LABKIT_LANG"])
+
+    assert spoken(asked="zh") == "zh"
+    own = tmp_path / "workshop-zh"
+    assert "# 按请求路由" in (own / "08-routing.ipynb").read_text()
+    assert copies.language(own) == "zh"
+    assert spoken("workshop-zh") == "zh", "it goes on in its own"
+    assert spoken() == "en"
+    assert copies.language(tmp_path / "workshop") == "en"
+    with pytest.raises(SettingError, match="is a copy in 中文, and stays one"):
+        spoken("workshop-zh", "en")
+    assert spoken("workshop-zh", "en", fresh=True) == "en"
+    assert copies.language(own) == "en"
+    assert copies.language(tmp_path / "nowhere") == ""
+    with pytest.raises(SettingError, match="the course is not in the language 'tlh'"):
+        spoken("new", "tlh")
+
+
+def test_the_page_is_told_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert start.words() == {"words": {}}
+    monkeypatch.setenv("LABKIT_LANG", "zh")
+    assert start.words()["words"]["Begin"] == "开始"
+    assert start.facts()["lessons"][0]["title"] == "一个空的 Kubernetes"

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from grafana_figures.expressions import selectors, unit_of, written
+from grafana_figures.expressions import selectors, written
+from grafana_figures.quantities import unit_of
 from labkit.ground.errors import SettingError
 
 
@@ -23,6 +24,66 @@ from labkit.ground.errors import SettingError
         ("# histogram_quantile(\nrate(a_seconds_sum[1m])", "s/s"),
         ("rate(a_seconds_sum[1m]) / 60", "s/s"),
         ("irate(a_bytes[1m])\n/ ignoring (b) rate(c_bytes[1m])", ""),
+        # What counts has no unit of what it counts.
+        ("istio_request_duration_milliseconds_count", ""),
+        ("sum by (le) (istio_request_bytes_bucket)", ""),
+        ("rate(istio_request_duration_milliseconds_count[1m])", "requests/s"),
+        ("rate(a_seconds_count[1m])", "events/s"),
+        ("count(process_resident_memory_bytes)", ""),
+        ('count_values("v", a_bytes)', ""),
+        ("count_over_time(a_seconds[5m])", ""),
+        ("changes(a_seconds[5m])", ""),
+        ("absent(a_bytes)", ""),
+        # What grew is in the unit of what grows.
+        ("increase(istio_requests_total[5m])", "requests"),
+        ("sum(increase(istio_tcp_sent_bytes_total[5m]))", "bytes"),
+        ("increase(a_seconds_sum[5m])", "s"),
+        ("delta(a_bytes[5m])", "bytes"),
+        ("deriv(a_bytes[5m])", "bytes/s"),
+        ("istio_requests_total", "requests"),
+        ("max_over_time(istio_requests_total[5m])", "requests"),
+        # A comparison that filters keeps what it compares; one that asks is 0 or 1.
+        ("a_bytes > 1000", "bytes"),
+        ("1000 < a_bytes", "bytes"),
+        ("a_bytes > bool 1000", ""),
+        ("rate(istio_requests_total[1m]) > 0", "requests/s"),
+        ("a_bytes and b_seconds", "bytes"),
+        ("a_bytes or vector(0)", "bytes"),
+        ("a_bytes or b_seconds", ""),
+        ("sum(rate(istio_requests_total[1m])) or vector(0)", "requests/s"),
+        # The mean of an observation, and shares.
+        ("rate(a_milliseconds_sum[1m]) / rate(a_milliseconds_count[1m])", "ms"),
+        ("a_bytes_sum / a_bytes_count", "bytes"),
+        ("sum(rate(istio_request_bytes_sum[1m])) / sum(rate(istio_requests_total[1m]))", "bytes"),
+        ("sum(rate(a_total[1m])) / sum(rate(b_total[1m])) * 100", "%"),
+        ("100 * sum(istio_requests_total) / sum(istio_requests_total)", ""),
+        ("rate(a_bucket[1m]) / ignoring (le) rate(a_count[1m])", ""),
+        # Constants that lead to another unit, and those that do not.
+        ("a_seconds * 1000", "ms"),
+        ("a_bytes / 1024 / 1024", "MiB"),
+        ("a_bytes / (1024 * 1024)", "MiB"),
+        ("a_bytes / 1024 ^ 2", "MiB"),
+        ("rate(istio_requests_total[1m]) * 60", "requests/min"),
+        ("2 * a_bytes", "bytes"),
+        ("-a_seconds", "s"),
+        ("time() - process_start_time_seconds", "s"),
+        ("a_bytes * b_bytes", ""),
+        ("stdvar(a_seconds)", ""),
+        ("stddev(a_seconds)", "s"),
+        ("quantile_over_time(0.9, a_seconds[5m])", "s"),
+        ("max_over_time(rate(a_bytes_total[1m])[30m:10s])", "bytes/s"),
+        # Native histograms have no suffix.
+        ("histogram_quantile(0.9, rate(a_seconds[1m]))", "s"),
+        ("histogram_count(a_seconds)", ""),
+        ("histogram_fraction(0, 0.2, rate(a_seconds[1m]))", ""),
+        # Names that do not say their unit.
+        ("histogram_quantile(0.5, rate(envoy_cluster_upstream_rq_time_bucket[1m]))", "ms"),
+        ("histogram_quantile(0.5, rate(pilot_proxy_convergence_time_bucket[1m]))", "s"),
+        ("a_seconds:rate5m", ""),
+        ('{__name__="a_bytes"}', "bytes"),
+        ("vector(1)", ""),
+        ('"a text"', ""),
+        ("rate(", ""),
     ],
 )
 def test_units_are_read_off_names(expression, unit):

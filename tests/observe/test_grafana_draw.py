@@ -342,6 +342,41 @@ def test_an_empty_panel_says_which_series_are_missing():
     assert absent("sum(rate(up[1m]))", "up").note == few
 
 
+@pytest.mark.parametrize(
+    ("expression", "there", "note"),
+    [
+        # Of one or the other both are the reason.
+        ("a or b", {}, "there is no metric a, b"),
+        ('known{x="1"} or b', {}, 'there is no metric b; no series of known has x="1"'),
+        # A part without an answer is none where another one has one.
+        (
+            "(count(known) or b) / c",
+            {"count(known)", "count(known) or b", "(count(known) or b)"},
+            "there is no metric c",
+        ),
+        ("sum(known or b) > 5", {"sum(known or b)"}, "no value of sum(known or b) is above 5"),
+        ("5 < known", {"count(known)"}, "for no value of known it holds that 5 < it"),
+        ("a unless known", {"count(known)"}, "there is no metric a"),
+        ("known unless other", {"count(known)", "count(other)"}, "each series of known is in other as well"),
+        ("known / other", {"count(known)", "count(other)"}, "no series of known has the labels of one of other"),
+        ("known * scalar(b)", {"scalar(b)"}, "its series are there, with too few samples in this time"),
+        ("absent(known)", {"count(known)"}, "absent(known) has an answer only where known has none, which is there"),
+        ("sum(rate(known[1m])) or sum(rate(b[1m]))", {"count_over_time(known[1m])"}, "there is no metric b"),
+    ],
+)
+def test_an_empty_panel_says_what_is_the_reason_and_nothing_else(expression, there, note):
+    def answer(path: str, given: dict[str, str]) -> Any:
+        if path == "label/__name__/values":
+            return ["known", "other"]
+        asked = path == "query" and given["query"] in there
+        return {"resultType": "vector", "result": [series([1.0])] if asked else []}
+
+    panel = {"id": 1, "type": "timeseries", "targets": [{"expr": expression, "refId": "A"}]}
+    with fake(answer) as url:
+        (found,) = Grafana(url, [Dashboard({"title": "One", "panels": [panel]})], sources=[]).draw("One", end=END)
+    assert found.note == note
+
+
 def test_the_summary_has_the_note():
     def answer(path: str, given: dict[str, str]) -> Any:
         return [] if path.startswith("label/") else {"resultType": "vector", "result": []}

@@ -9,9 +9,9 @@ import pytest
 
 from grafana_figures import ALL, Dashboard, Grafana
 from grafana_figures.dashboard import sources_in
-from grafana_figures.promql import Window
+from grafana_figures.promql import Api, Window
 from grafana_figures.units import ticks, written
-from grafana_figures.variables import duration, macros
+from grafana_figures.variables import duration, macros, resolve
 from labkit.ground.errors import SettingError
 from tests.observe.grafana_numbers import fake
 
@@ -164,3 +164,28 @@ def test_marks_of_an_axis_are_round(low, high, unit, texts):
     values, found = ticks(low, high, unit)
     assert found == texts
     assert len(values) == len(texts)
+
+
+@pytest.mark.parametrize(
+    ("options", "first"),
+    [
+        (
+            ["*", "10.0.0.1:80", "details.bookinfo.svc.cluster.local", "productpage.bookinfo.svc.cluster.local"],
+            "productpage.bookinfo.svc.cluster.local",
+        ),
+        (["productpage.default.svc.cluster.local", "productpage.bookinfo.svc.cluster.local"], None),
+        (["details.default.svc.cluster.local", "productpage.default.svc.cluster.local"], None),
+        (["grafana.istio-system.svc.cluster.local", "reviews.bookinfo.svc.cluster.local"], None),
+        (["bookinfo", "default"], "bookinfo"),
+        (["bar", "bookinfo", "istio-system"], "bookinfo"),
+        (["details-v1", "productpage-v1"], "productpage-v1"),
+        (["a", "b"], "a"),
+        (["a.b.svc", "bookinfo-like.c.svc"], "a.b.svc"),
+    ],
+)
+def test_where_nothing_was_chosen_the_shop_is(options: list[str], first: str | None) -> None:
+    raw = [{"name": "service", "type": "custom", "query": ",".join(options)}]
+    choices = resolve(raw, Api("http://127.0.0.1:9"), Window(0.0, 60.0), {}, {})
+    assert choices["service"].chosen == (first or options[-1],)
+    chosen = resolve(raw, Api("http://127.0.0.1:9"), Window(0.0, 60.0), {"service": options[0]}, {})
+    assert chosen["service"].chosen == (options[0],)

@@ -5,19 +5,67 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
+from labkit.ground import web
 from labkit.ground.errors import ClusterError, NotReadyError, SettingError
 from labkit.observe import layout
 from labkit.observe.kiali import Kiali
 from tests.images.kiali_world import World, kiali, to, virtual_service
 
+APPENDERS = {"deadNode", "istio", "responseTime", "securityPolicy", "serviceEntry", "sidecarsCheck"}
+TYPES = {"app", "service", "versionedApp", "workload"}
+SWITCH = {"true", "false"}
+BOTH = {"graphType": TYPES, "injectServiceNodes": SWITCH, "duration": None, "namespaces": None, "queryTime": None}
+TAKEN: dict[str, dict[str, set[str] | None]] = {
+    "0.20": {**BOTH, "appenders": APPENDERS | {"unusedNode"}, "groupBy": {"app", "none", "version"}},
+    "1.31": {
+        **BOTH,
+        "appenders": APPENDERS | {"aggregateNode", "healthConfig", "idleNode"},
+        "boxBy": {"app", "cluster", "namespace"},
+        "includeIdleEdges": SWITCH,
+    },
+    "2.26": {
+        **BOTH,
+        "appenders": APPENDERS | {"aggregateNode", "idleNode", "meshCheck", "throughput", "workloadEntry"},
+        "boxBy": {"app", "cluster", "namespace"},
+        "includeIdleEdges": SWITCH,
+        "responseTime": {"avg", "50", "95", "99"},
+    },
+}
+"""Each Kiali's parameters of a graph, with their values where it refuses others; all but namespaces may be missing."""
 
-@pytest.fixture
-def mesh() -> Iterator[Kiali]:
-    with kiali(World()) as address:
+
+def refusing(version: str) -> web.App:
+    """What a Kiali of that version says to a request before it looks at the mesh; 404 where it takes it."""
+
+    def answer(request: web.Request) -> web.Response:
+        if not request.path.endswith("/namespaces/graph"):
+            return web.Response(404)
+        for name, value in parse_qsl(urlsplit(request.target).query):
+            known = TAKEN[version].get(name, set())
+            if known is not None and not set(value.split(",")) <= known:
+                return web.json_response({"error": f"Invalid {name} [{value}]"}, 400)
+        return web.Response(404)
+
+    return answer
+
+
+@pytest.fixture(params=TAKEN)
+def mesh(request: pytest.FixtureRequest) -> Iterator[Kiali]:
+    """Kiali's API as the stand-in has it, of which each version takes what it knows."""
+    with kiali(World(), first=refusing(request.param)) as address:
         yield Kiali(f"{address}/kiali")
+
+
+@pytest.mark.parametrize("version", TAKEN)
+def test_a_request_that_no_kiali_takes_is_refused(version):
+    with kiali(World(), first=refusing(version)) as address:
+        query = {"namespaces": "bookinfo", "boxBy": "none"}
+        with pytest.raises(ClusterError, match=r"Invalid boxBy \[none\]"):
+            Kiali(f"{address}/kiali").get("namespaces/graph", query)
 
 
 def test_edges_become_a_table(mesh):
@@ -61,8 +109,11 @@ def test_the_figure_goes_from_left_to_right(mesh):
     graph = mesh.graph("bookinfo")
     figure = graph.figure()
     nodes = next(trace for trace in figure.data if trace.name == "nodes")
+    # Names of neighbours stand in a row: in short lines they do not meet.
+    assert max(len(line) for name in nodes.text for line in name.split("<br>")) <= 14
     column = dict(zip(nodes.text, nodes.x, strict=True))
-    assert [column[name] for name in ("istio-ingressgateway", "productpage v1", "reviews v2", "ratings v1")] == [
+    names = ("istio-<br>ingressgateway", "productpage<br>v1", "reviews<br>v2", "ratings<br>v1")
+    assert [column[name] for name in names] == [
         0,
         1,
         2,
@@ -71,7 +122,7 @@ def test_the_figure_goes_from_left_to_right(mesh):
     arrows = [note for note in figure.layout.annotations if note.showarrow]
     assert len(arrows) == len(graph.edges)
     assert [note.text for note in figure.layout.annotations if "errors" in (note.text or "")] == [
-        "2.00/s<br>25.0% errors · mTLS"
+        "2.00/s<br>25.0%<br>errors<br>mTLS"
     ]
     places = list(zip(nodes.x, nodes.y, strict=True))
     assert len(set(places)) == len(places)
@@ -127,6 +178,19 @@ def test_a_graph_is_waited_for(mesh):
     assert len(found.edges) == 7
     with pytest.raises(NotReadyError, match="an edge in red; seen last: MeshGraph"):
         mesh.until("an edge in red", lambda graph: False, "bookinfo", timeout=0.1)
+
+
+def test_what_newer_ones_say_is_wrong_is_told_as_well():
+    check = {"code": "KIA1107", "message": "Subset not found", "severity": "warning", "path": "spec/http[0]"}
+    said = {"networking.istio.io/v1, Kind=VirtualService": {"mistake.bookinfo": {"checks": [check]}}}
+
+    def newer(request: web.Request) -> web.Response:
+        about = request.path.endswith("/namespaces/bookinfo/istio")
+        return web.json_response({"validations": said}) if about else web.Response(404)
+
+    with kiali(World(), first=newer) as address:
+        found = Kiali(f"{address}/kiali").problems("bookinfo", "virtualservice", "mistake", timeout=60)
+    assert found == ["Subset not found"]
 
 
 def test_what_is_wrong_with_an_object_is_told():

@@ -29,7 +29,7 @@ CALLS = [
 
 
 def svg(boxes: list[Box], calls: list[Call], *, moving: bool = False, known: set[tuple[str, str]] | None = None):
-    shown = draw(boxes, calls, known if known is not None else set(), "It is so & so.", moving=moving)
+    shown = draw(boxes, calls, known if known is not None else set(), "It is so & `so`.", moving=moving)
     root = ET.fromstring(shown.html)
     picture = root.find("{http://www.w3.org/2000/svg}svg")
     assert picture is not None
@@ -69,13 +69,14 @@ def test_services_that_nobody_calls_are_there_too(count: int):
         assert x1 < u0 or u1 < x0 or y1 < v0 or v1 < y0
     wide, tall = map(float, picture.get("viewBox", "").split()[2:])
     assert all(right <= wide and bottom <= tall for _, _, right, bottom in at)
-    assert "It is so & so." in shown.text
+    assert "It is so & `so`." in shown.text
 
 
 def test_an_empty_mesh_is_a_sentence():
     picture, shown = svg([], [])
     assert places(picture) == {}
-    assert shown.text == "It is so & so."
+    assert shown.text == "It is so & `so`."
+    assert ">It is so &amp; <code>so</code>.<" in shown.html
 
 
 def test_rates_errors_security_and_rules_are_in_it():

@@ -12,9 +12,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from grafana_figures.promql import Api
 from labkit.ground import config
 from labkit.ground.errors import ClusterError, NotReadyError, SettingError
 from labkit.observe.prometheus import Prometheus, chart, duration
+from labkit.ui import cells
+from tests.observe.grafana_numbers import fake
 
 BOTH = 'reporter="destination",response_code="200"'
 
@@ -115,6 +118,87 @@ def test_an_empty_answer_is_an_empty_table_and_zero(api):
     assert api.value("nothing_at_all") == 0.0
 
 
+INDEX = "datetime64[ns, UTC]"
+
+
+def test_every_table_has_the_same_index(api):
+    asked = (
+        api.query("istio_requests_total"),
+        api.query("nothing_at_all"),
+        api.query("1"),
+        api.query("istio_requests_total[1s]"),
+        api.range("istio_requests_total", "3s", "500ms"),
+        api.range("nothing_at_all", "3s", "500ms"),
+    )
+    assert {str(table.index.dtype) for table in asked} == {INDEX}
+    assert {str(table["value"].dtype) for table in asked} == {"float64"}
+
+
+def test_labels_with_the_names_of_columns_are_columns_of_another_name(api):
+    still = 'istio_requests_total{destination_workload="reviews-v2"}'
+    asked = f'label_replace(label_replace({still}, "value", "a", "", ""), "time", "b", "", "")'
+    table = api.query(asked)
+    assert table[["exported_value", "exported_time", "value"]].values.tolist() == [["a", "b", 5.0]]
+    assert sorted(table.attrs["warnings"]) == [
+        "the label time is the column exported_time",
+        "the label value is the column exported_value",
+    ]
+    both = api.query(f'label_replace({asked}, "exported_value", "c", "", "")')
+    assert both[["exported_exported_value", "exported_value"]].values.tolist() == [["a", "c"]]
+    assert [line.name for line in chart(api.range(f"sum by (value) ({asked})", "1s", "500ms")).data] == ["a"]
+    assert api.counts(f"sum by (value) ({asked})").to_dict() == {"a": 5.0}
+
+
+def test_a_range_is_a_row_a_sample(api):
+    table = api.query('istio_requests_total{destination_workload="reviews-v2"}[1m]')
+    assert len(table) >= 2
+    assert set(table["value"]) == {5.0}
+    assert table.index.is_monotonic_increasing
+
+
+def test_a_text_is_told_and_no_traceback(api):
+    with pytest.raises(ClusterError, match=r'^"a" returns a text, not numbers'):
+        api.query('"a"')
+    with pytest.raises(ClusterError, match="refused the query"):
+        api.range('"a"')
+
+
+def histograms(path: str, given: dict[str, str]):
+    """A native histogram beside a number, and alone for a query that says "alone"."""
+    counted = {"count": "3", "sum": "1.5", "buckets": [[0, "0.25", "0.5", "3"]]}
+    one, two = {"metric": {"pod": "a"}}, {"metric": {"pod": "b"}}
+    if path == "query":
+        found = [one | {"histogram": [1, counted]}, two | {"value": [1, "2"]}]
+    else:
+        found = [one | {"histograms": [[1, counted]]}, two | {"values": [[1, "2"]]}]
+    kind = "vector" if path == "query" else "matrix"
+    return {"resultType": kind, "result": found[:1] if "alone" in given["query"] else found}
+
+
+def test_native_histograms_are_no_numbers_and_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    with fake(histograms) as url:
+        api = Prometheus(url)
+        for table in (api.query("a_seconds"), api.range("a_seconds")):
+            assert table[["pod", "value"]].values.tolist() == [["b", 2.0]]
+            (warning,) = table.attrs["warnings"]
+            assert warning.startswith("one series of a_seconds: native histograms")
+        assert api.query("alone").empty
+        with pytest.raises(ClusterError, match="alone returns a native histogram, not one number"):
+            api.value("alone")
+        with pytest.raises(ClusterError, match="native histograms, which are no single numbers"):
+            Api(url).query("alone", 1.0)
+        monkeypatch.setattr(cells, "address_of", lambda name, *, show: url)
+        assert len(cells.promql("", "a_seconds")) == 1
+        assert "one series of a_seconds: native histograms" in capsys.readouterr().out
+
+
+def test_what_prometheus_says_of_a_question_comes_along(api):
+    # Since 2.53; one that says nothing has nothing to add.
+    said = api.get("query", {"query": "rate(up[1m])"})["warnings"]
+    assert api.query("rate(up[1m])").attrs["warnings"] == said
+    assert api.query("up").attrs["warnings"] == []
+
+
 def test_wrong_promql_is_told_in_prometheus_words(api):
     with pytest.raises(ClusterError, match=r"refused the query \(bad_data\).*parse error"):
         api.query("sum(rate(")
@@ -170,6 +254,17 @@ def test_explain_of_a_window_without_two_samples(api):
     assert "fewer than two samples" in str(api.explain("rate(istio_requests_total[1ms])"))
 
 
+def test_explain_names_what_is_the_reason_and_nothing_else(api):
+    assert api.explain("gone_total or also_gone").reasons == (
+        "there is no metric gone_total",
+        "there is no metric also_gone",
+    )
+    assert api.explain("(istio_requests_total or gone_total) / also_gone").reasons == ("there is no metric also_gone",)
+    assert api.explain("istio_request_bytes_sum > 5000").reasons == (
+        "no value of istio_request_bytes_sum is above 5000",
+    )
+
+
 def test_waiting_ends_with_the_value_or_with_the_reason(api):
     assert api.wait_for("count(istio_requests_total)", lambda value: value == 2) == 2
     with pytest.raises(NotReadyError, match="there is no metric nothing_at_all"):
@@ -193,6 +288,7 @@ def test_counters_that_stand_still_and_those_that_do_not(api):
     settled = api.settled('sum by (destination_workload) (istio_requests_total{destination_workload="reviews-v2"})')
     assert settled.to_dict() == {"reviews-v2": 5.0}
     assert settled.attrs["changed_for"] == 0.0
+    assert api.settled("sum(istio_request_bytes_sum)").to_dict() == {"all": 700.0}
     with pytest.raises(NotReadyError, match="to stand still; seen last: they changed"):
         api.settled("sum(istio_requests_total)", timeout=3)
 
@@ -218,3 +314,33 @@ def test_durations_are_prometheus_own(text, seconds):
 def test_a_bad_duration_is_told():
     with pytest.raises(SettingError, match="'five' is not a duration"):
         duration("five")
+
+
+@pytest.fixture
+def typed(api, monkeypatch: pytest.MonkeyPatch):
+    """The API, as cells find it that begin with %%promql."""
+    monkeypatch.setattr(cells, "address_of", lambda name, *, show: {"prometheus": api.url}[name])
+    return api
+
+
+def test_a_typed_question_is_asked_without_its_comments(typed):
+    table = cells.promql("", "# how many\nsum by (destination_workload)\n  # of each\n  (istio_requests_total)\n")
+    assert sorted(table["destination_workload"]) == ["reviews-v1", "reviews-v2"]
+    assert table.attrs["promql"] == "sum by (destination_workload)\n  (istio_requests_total)"
+
+
+def test_a_typed_window_draws_lines(typed):
+    figure = cells.promql(" 3s ", "sum by (destination_workload) (rate(istio_requests_total[2s]))")
+    assert [line.name for line in figure.data] == ["reviews-v1", "reviews-v2"]
+    assert all(len(line.x) <= 4 for line in figure.data), "no two points are closer than a second"
+    with pytest.raises(SettingError, match="'long' is not a duration"):
+        cells.promql("long", "up")
+
+
+def test_a_typed_question_without_an_answer_says_why(typed, capsys: pytest.CaptureFixture[str]):
+    assert cells.promql("", "sum(istio_request_total)") is None
+    assert "did you mean istio_requests_total?" in capsys.readouterr().out
+    assert cells.promql("", "# sum(istio_requests_total)\n") is None
+    assert "only comments in this cell: nothing was asked" in capsys.readouterr().out
+    with pytest.raises(ClusterError, match="parse error"):
+        cells.promql("", "sum(rate(")

@@ -55,6 +55,29 @@ def test_live_text_prints_only_what_is_new(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().out == "$ kubectl get pods\nNAME\n"
 
 
+def test_code_is_shown_as_code_and_stays_as_it_is_in_a_terminal() -> None:
+    said = display.message("`a<b` is not", "bad", next_step="Say `a` or 'b")
+    assert "<code>a&lt;b</code> is not" in said.html
+    assert "<div>→ Say <code>a</code> or 'b</div>" in said.html
+    assert said.text == "✘ `a<b` is not\n  → Say `a` or 'b"
+    table = display.table([{"Seen": "`x` of 3"}], ["Seen"], caption="`f()` has them all")
+    assert "<code>x</code> of 3</td>" in table.html
+    assert "<b><code>f()</code> has them all</b>" in table.html
+    assert "`" not in said.html + table.html
+
+
+def test_what_prints_nothing_leaves_no_frame() -> None:
+    assert display.command("", "\n") == display.Rich("", "")
+    assert display.command("true").text == "$ true"
+
+
+def test_what_may_have_to_be_scrolled_is_a_group_and_no_landmark() -> None:
+    """Landmarks lead through a page; a lesson shows hundreds of outputs, many with the same words."""
+    wide = display.command("", "x" * 60)
+    assert '<pre tabindex="0" role="group" aria-label="Output of this cell"' in wide.html
+    assert "tabindex" not in display.command("", "x" * 40).html
+
+
 def test_nothing_shown_needs_the_internet() -> None:
     parts = [display.code("kind: A"), display.command("x", "y"), display.message("m"), display.table([{"a": 1}], ["a"])]
     for part in parts:

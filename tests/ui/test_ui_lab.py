@@ -17,6 +17,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from nbformat.v4 import new_code_cell, new_notebook
 
+from labkit.course.folder import notebooks
 from tests.conftest import SandboxUnderTest, wait_until
 from tests.ui.jupyter import CHOOSE, jupyterlab
 
@@ -93,6 +94,7 @@ def lab(
     with jupyterlab(sandbox, folder, home) as url, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        page.set_default_timeout(240_000)
         made = Lab(url, folder, sandbox, page)
         page.on("pageerror", lambda error: made.faults.append(f"error: {error}"))
         page.route(re.compile(r"^https?://(?!127\.)"), lambda route: _refuse(made, route))
@@ -196,6 +198,25 @@ def test_what_was_seen_last_is_there_when_a_notebook_is_opened_again(lab: Lab) -
     lab.page.goto(f"{lab.url}/lab/tree/kept.ipynb?reset")
     lab.see(".labkit-readiness", "0 of 1 ready")
     assert "Loading widget" not in lab.page.inner_text(".jp-NotebookPanel")
+
+
+def test_a_word_leads_to_its_entry_in_the_glossary(lab: Lab) -> None:
+    """A page that needs no kernel, beside the lesson."""
+    for name in ("08-routing.ipynb", "glossary.md"):
+        shutil.copy(notebooks() / name, lab.folder / name)
+    lab.page.goto(f"{lab.url}/lab/tree/08-routing.ipynb?reset")
+    lab.page.click(".jp-RenderedMarkdown a:has-text('subset')")
+    lab.page.wait_for_selector(".jp-MarkdownViewer [data-jupyter-id='subset']")
+    seen = "() => document.querySelector(\".jp-MarkdownViewer [data-jupyter-id='subset']\").getBoundingClientRect().top"
+    place = "() => document.querySelector('.jp-MarkdownViewer').getBoundingClientRect()"
+    wait_until(
+        lambda: lab.page.evaluate(f"({place})().top <= ({seen})() + 1 && ({seen})() < ({place})().bottom"),
+        60,
+        "the entry to be scrolled to",
+    )
+    with urllib.request.urlopen(f"{lab.url}/api/sessions", timeout=5) as answer:
+        assert "glossary.md" not in [one["path"] for one in json.load(answer)]
+    assert lab.faults == []
 
 
 def test_an_error_is_a_message_and_no_traceback(lab: Lab) -> None:

@@ -124,12 +124,14 @@ def test_the_colours_that_are_replaced_are_those_of_our_frame() -> None:
     for colour in (LIGHT.text, LIGHT.faint, LIGHT.grid, LIGHT.header, LIGHT.panel):
         red, green, blue = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
         assert f"rgb({red}, {green}, {blue})" in css, colour
+    # A line across a figure (`add_hline`) without a colour of its own has that of plotly's words.
+    assert '.shapelayer path[style*="stroke: rgb(42, 63, 95)"]' in css
 
 
 @pytest.mark.parametrize("ground", [LIGHT.panel, DARK.panel])
 def test_lines_stand_out_and_words_can_be_read(ground: str) -> None:
     """Contrasts as WCAG 2 counts them: for words 4.5; a line is told from others by its name and its dashes too."""
-    assert min(contrast(series_color(index), ground) for index in range(6)) >= 2.2
+    assert min(contrast(series_color(index), ground) for index in range(24)) >= 2.2
     for theme in (LIGHT, DARK):
         assert contrast(theme.text, theme.panel) >= 7
         assert contrast(theme.faint, theme.panel) >= 4.5

@@ -3,13 +3,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from labkit import bookinfo, cluster, istio
 from labkit.istio.releases import NAMESPACE
+from labkit.observe.jaeger import Jaeger
 from labkit.observe.prometheus import Prometheus
 
-__all__ = ["has_fault", "reached"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["gained", "has_fault", "jaeger_of", "prometheus", "reached"]
 
 _REACHED = (
     "sum by (destination_workload) (max_over_time("
@@ -19,7 +24,7 @@ _REACHED = (
 _STILL = 60.0
 """Seconds that the counters have to stand still: two scrapes at Istio's own clock, and some more."""
 
-_forwards: dict[cluster.Chosen, cluster.PortForward] = {}
+_forwards: dict[tuple[cluster.Chosen, str], cluster.PortForward] = {}
 
 
 def reached(lesson: Any, n: int, *, path: str = "", rate: float = 100.0) -> bookinfo.Measured:
@@ -36,18 +41,57 @@ def reached(lesson: Any, n: int, *, path: str = "", rate: float = 100.0) -> book
         NotReadyError: The counters do not stand still: somebody else sends requests as well.
     """
     url = f"{istio.ingress(show=False).url}{path}"
-    return bookinfo.measure(url, n, _prometheus(lesson.release), _REACHED, rate=rate, timeout=_STILL)
+    return bookinfo.measure(url, n, prometheus(lesson.release), _REACHED, rate=rate, timeout=_STILL)
 
 
-def _prometheus(release: istio.Release) -> Prometheus:
-    addon = next(one for one in release.facts.addons if one.name == "prometheus")
-    target = cluster.current()
-    found = _forwards.get(target)
+def gained(lesson: Any, expression: str, labels: Sequence[str], send: Callable[[], object]) -> pd.DataFrame:
+    """What counters have gained by what is sent.
+
+    Args:
+        lesson: The lesson that is played.
+        expression: PromQL that returns counters.
+        labels: What tells them apart; one that no counter has is "" in all of them.
+        send: Sends requests.
+
+    Returns:
+        A row a counter that has gained something: a column (str) a label, and `value` (int64).
+
+    Raises:
+        ClusterError: Prometheus does not answer.
+        NotReadyError: The counters do not stand still: somebody else sends requests as well.
+    """
+    counted = prometheus(lesson.release)
+
+    def look() -> pd.Series:
+        seen = counted.settled(expression, timeout=_STILL).rename("value").reset_index()
+        return seen.reindex(columns=[*labels, "value"], fill_value="").set_index([*labels])["value"]
+
+    before = look()
+    send()
+    grown = look().sub(before, fill_value=0).round().astype("int64").reset_index()
+    return grown[grown["value"] > 0]
+
+
+def prometheus(release: istio.Release) -> Prometheus:
+    """The mesh's Prometheus."""
+    return Prometheus(_address(release, "prometheus"))
+
+
+def jaeger_of(release: istio.Release) -> Jaeger:
+    """Who has the traces."""
+    return Jaeger(f"{_address(release, 'jaeger')}/jaeger")
+
+
+def _address(release: istio.Release, name: str) -> str:
+    """Of an add-on's page, by a port-forward that is kept."""
+    addon = next(one for one in release.facts.addons if one.name == name)
+    key = cluster.current(), name
+    found = _forwards.get(key)
     if found is None or found.closed:
         found = cluster.port_forward(f"svc/{addon.service}", addon.port, namespace=NAMESPACE, show=False)
-        _forwards[target] = found
+        _forwards[key] = found
     found.wait_until_bound()
-    return Prometheus(found.url)
+    return found.url
 
 
 def has_fault(host: str, field: str) -> bool:

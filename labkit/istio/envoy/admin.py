@@ -206,8 +206,8 @@ class Admin:
         # Its port is closed at once; to wait until its thread has noticed would cost each look half a second.
         self._forward.end()
 
-    def bytes(self, page: str) -> bytes:
-        """A page, as it comes.
+    def bytes(self, page: str, *, method: str = "GET") -> bytes:
+        """A page, as it comes; "POST" for one that changes something.
 
         Raises:
             ClusterError: Envoy does not answer, or not with this page.
@@ -216,7 +216,7 @@ class Admin:
         step = f"`kubectl get pod {self._proxy.pod} -n {self._proxy.namespace}`: is its container {CONTAINER} ready?"
         asked = time.time()
         try:
-            answer = self._connections.request("GET", page, {"Host": f"localhost:{_PORT}"})
+            answer = self._connections.request(method, page, {"Host": f"localhost:{_PORT}"})
         except OSError as error:
             raise ClusterError(f"{where} does not answer at its port {_PORT}: {error}", next_step=step) from None
         if answer.status != 200:

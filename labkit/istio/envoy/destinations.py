@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from labkit import cluster
 from labkit.cluster import Obj
@@ -79,12 +79,14 @@ def _of_service(service: Obj, typed: str, port: int | None) -> Destination:
     spoken = next((one for one in ports if str(one.get("name", "")).startswith("http")), None)
     first = spoken or (ports[0] if ports else None)
     chosen = first if port is None else next((one for one in ports if one["port"] == port), None)
+    host = f"{meta['name']}.{meta['namespace']}.{DOMAIN}"
+    if chosen is None and port is not None and (added := _in_entries(host, port)):
+        return replace(added, namespace=meta["namespace"])
     if chosen is None:
         there = ", ".join(str(one["port"]) for one in ports) or "none"
         raise SettingError(f"Service {meta['name']} has no port {port}", next_step=f"It has {there}.")
     tls = _begins_tls(str(chosen.get("name", "")), str(chosen.get("appProtocol", "")))
     address = spec.get("clusterIP", "")
-    host = f"{meta['name']}.{meta['namespace']}.{DOMAIN}"
     number = int(chosen["port"])
     authority = _authority(typed, number, tls=tls)
     return Destination(host, authority, "" if address in ("None", "") else address, number, tls, meta["namespace"])
@@ -95,6 +97,14 @@ def _begins_tls(*names: str) -> bool:
 
 
 def _outside(host: str, port: int | None) -> Destination:
+    number = port or 80
+    return _in_entries(host, port) or Destination(
+        host, _authority(host, number, tls=number == 443), "", number, number == 443, ""
+    )
+
+
+def _in_entries(host: str, port: int | None) -> Destination | None:
+    """What ServiceEntries say of a host and a port, the first if it is None; they may also add a port to a Service."""
     for entry in _entries():
         spec = entry["spec"]
         if not any(within(host, known) for known in spec.get("hosts") or []):
@@ -110,8 +120,7 @@ def _outside(host: str, port: int | None) -> Destination:
             (one for one in [*(spec.get("addresses") or []), *given] if "/" not in one and ":" not in one), ""
         )
         return Destination(host, _authority(host, number, tls=tls), address, number, tls, "")
-    number = port or 80
-    return Destination(host, _authority(host, number, tls=number == 443), "", number, number == 443, "")
+    return None
 
 
 def _entries() -> Iterator[Obj]:

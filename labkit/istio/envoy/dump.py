@@ -188,6 +188,12 @@ class Dump:
         return next((name for name in every if name.startswith("spiffe://")), "")
 
     @property
+    def node(self) -> Obj:
+        """What the proxy says of itself to the control plane."""
+        found: Obj = (self._part("Bootstrap").get("bootstrap") or {}).get("node") or {}
+        return found
+
+    @property
     def refused(self) -> tuple[str, ...]:
         """What Envoy was given and did not take, with its words."""
         found = []

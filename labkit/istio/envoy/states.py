@@ -138,7 +138,7 @@ def _context(socket: Mapping[str, Any] | None) -> Obj | None:
 
 def _clusters(dump: Dump) -> Iterator[list[Any]]:
     for name, one in dump.clusters.items():
-        kinds = [_tls_words(match, context) for match, context in tls_of(one.body)]
+        kinds = dict.fromkeys(_tls_words(match, context) for match, context in tls_of(one.body))
         kind = one.body.get("type") or str((one.body.get("cluster_type") or {}).get("name", "")).rpartition(".")[2]
         yield [name, kind or "STATIC", one.body.get("lb_policy", "ROUND_ROBIN"), ", ".join(kinds), origin(one.body)]
 

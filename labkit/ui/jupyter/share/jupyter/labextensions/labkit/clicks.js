@@ -6,7 +6,7 @@
  * An output of a notebook that JupyterLab does not trust has lost its attributes, and so asks for nothing.
  */
 
-const CALLS = ["check", "hint", "reset", "predict"]; // labkit.course.clicks has the same
+const CALLS = ["check", "hint", "reset", "predict", "start", "stop", "rate"]; // labkit.clicks has the same
 const NAME = /^[a-z][a-z0-9-]{0,59}$/;
 const NUMBER = /^\d{1,2}$/;
 const BUTTON = "button[data-labkit-call]";
@@ -29,7 +29,7 @@ function called({ labkitCall, labkitOf, labkitChoice = "" }) {
   const known = CALLS.includes(labkitCall) && NAME.test(labkitOf) && (labkitChoice === "" || NUMBER.test(labkitChoice));
   if (!known) return null;
   const words = `"${labkitCall}", "${labkitOf}", ${labkitChoice === "" ? -1 : Number(labkitChoice)}`;
-  return `__import__("labkit.course.clicks", fromlist=["clicked"]).clicked(${words})`;
+  return `__import__("labkit.clicks", fromlist=["clicked"]).clicked(${words})`;
 }
 
 const escaped = (text) => text.replace(/[&<>]/g, (sign) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;" })[sign]);
@@ -91,7 +91,7 @@ async function answer(tracker, button) {
 export function plugin(lab) {
   return {
     id: "labkit:clicks",
-    description: "Buttons of the workshop's exercises and questions.",
+    description: "Buttons of the workshop's exercises, questions and traffic.",
     autoStart: true,
     requires: [lab.notebook.INotebookTracker],
     activate: (app, tracker) => {

@@ -48,6 +48,13 @@
     return made;
   }
 
+  let words = {}; // English → what the reader speaks, as the server knows it; empty for English
+
+  /* A text in the reader's language, with values for {0}, {1}. */
+  function say(text, ...values) {
+    return (words[text] ?? text).replace(/\{(\d+)\}/g, (part, number) => values[number] ?? part);
+  }
+
   const code = (text) => element("code", {}, text);
   const key = (text) => element("kbd", {}, text);
 
@@ -119,7 +126,7 @@
         this.drawn = "";
         this.node.tabIndex = 0;
         this.node.setAttribute("role", "region");
-        this.node.setAttribute("aria-label", "Start page of the workshop");
+        this.node.setAttribute("aria-label", say("Start page of the workshop"));
         this.main = element("div");
         this.node.append(this.main);
         this.draw();
@@ -151,6 +158,7 @@
 
       async look() {
         try {
+          if (!this.spoken) [words, this.spoken] = [(await this.ask("?words=1")).words, true];
           this.facts = await this.ask();
           if (this.lost) [this.lost, this.said] = [false, { text: "", bad: false }];
         } catch (error) {
@@ -177,18 +185,18 @@
         try {
           answer = await ServerConnection.makeRequest(url, init, settings);
         } catch {
-          throw new Error("Jupyter's server does not answer: does `labkit lab` still run?");
+          throw new Error(say("Jupyter's server does not answer: does `labkit lab` still run?"));
         }
         const said = await answer.json().catch(() => ({}));
         if (answer.ok) return said;
-        if (answer.status === 404) throw new Error("Jupyter's server knows nothing of the workshop: start it with `labkit lab`.");
-        throw new Error([said.message ?? `The server answered ${answer.status}.`, said.next_step].filter(Boolean).join("\n→ "));
+        if (answer.status === 404) throw new Error(say("Jupyter's server knows nothing of the workshop: start it with `labkit lab`."));
+        throw new Error([said.message ?? say("The server answered {0}.", answer.status), said.next_step].filter(Boolean).join("\n→ "));
       }
 
       async choose(what) {
         try {
           this.facts = await this.ask("", what);
-          this.said = { text: "The next lesson that begins runs on it; one that has begun goes on as it is.", bad: false };
+          this.said = { text: say("The next lesson that begins runs on it; one that has begun goes on as it is."), bad: false };
         } catch (error) {
           this.said = { text: error.message, bad: true };
         }
@@ -221,16 +229,18 @@
         this.drawn = now;
         const focus = this.main.contains(document.activeElement) ? document.activeElement.dataset.name : null;
         this.main.replaceChildren(
-          element("h1", {}, "Learn Istio, by playing it"),
+          element("h1", {}, say("Learn Istio, by playing it")),
           element(
             "p",
             { class: "lead" },
-            "From an empty Kubernetes to a real application in a service mesh: its ingress, its metrics, dashboards, traces and " +
-              "graph, and cleanly back. Each lesson is a notebook: read it, and run its cells one after the other with ",
+            say(
+              "From an empty Kubernetes to a real application in a service mesh: its ingress, its metrics, dashboards, traces and " +
+                "graph, and cleanly back. Each lesson is a notebook: read it, and run its cells one after the other with ",
+            ),
             key("Shift"),
             " + ",
             key("Enter"),
-            ".",
+            say("."),
           ),
           this.next(),
           this.runsOn(),
@@ -245,15 +255,15 @@
           return element(
             "p",
             { class: "quiet", role: "status" },
-            this.said.text || "Looking how far you are …",
+            this.said.text || say("Looking how far you are …"),
             " ",
-            this.lost ? this.link("00-start", "The map of the course, as a notebook", {}, "Notebook") : "",
+            this.lost ? this.link("00-start", say("The map of the course, as a notebook"), {}, "Notebook") : "",
           );
         const { lessons, next } = this.facts;
         const done = lessons.filter((lesson) => lesson.done).length;
         const lesson = lessons.find((one) => one.name === next);
         const begun = lessons.some((one) => one.done || one.passed);
-        const words = begun ? "Continue where you were" : "Begin";
+        const words = begun ? say("Continue where you were") : say("Begin");
         const left = lessons.filter((one) => !one.done).reduce((sum, one) => sum + one.minutes, 0);
         return element(
           "div",
@@ -263,8 +273,8 @@
             "span",
             { class: "quiet", role: "status" },
             lesson
-              ? `${done} of ${lessons.length} lessons done, about ${left} minutes to go`
-              : "You have played the last lesson.",
+              ? say("{0} of {1} lessons done, about {2} minutes to go", done, lessons.length, left)
+              : say("You have played the last lesson."),
           ),
         );
       }
@@ -287,10 +297,10 @@
         const said = this.said.text || this.facts.note;
         return element(
           "section",
-          { class: "on", "aria-label": "What the course runs on" },
-          choice("Istio", "release", release, releases, (one) => (one === "1.2.2" ? "1.2.2, of 2019" : `${one}, today’s`)),
-          choice("on", "target", target, targets, (one) =>
-            one === "sandbox" ? "the sandbox of this machine" : `your cluster: ${one}`,
+          { class: "on", "aria-label": say("What the course runs on") },
+          choice("Istio", "release", release, releases, (one) => (one === "1.2.2" ? say("1.2.2, of 2019") : say("{0}, today’s", one))),
+          choice(say("on"), "target", target, targets, (one) =>
+            one === "sandbox" ? say("the sandbox of this machine") : say("your cluster: {0}", one),
           ),
           element("span", { class: "quiet", role: "status" }, this.state.state),
           said ? element("p", { class: this.said.bad || this.facts.note ? "said bad" : "said quiet", role: "status" }, said) : "",
@@ -300,40 +310,40 @@
       map() {
         if (!this.facts) return [];
         const row = (lesson) => {
-          const passed = lesson.passed === 1 ? "1 check passed" : `${lesson.passed} checks passed`;
-          const when = lesson.done ? `done ${new Date(lesson.done).toLocaleString([], { dateStyle: "medium", timeStyle: "short" })}` : "";
+          const passed = lesson.passed === 1 ? say("1 check passed") : say("{0} checks passed", lesson.passed);
+          const when = lesson.done ? say("done {0}", new Date(lesson.done).toLocaleString([], { dateStyle: "medium", timeStyle: "short" })) : "";
           return element(
             "li",
             {
               class: [lesson.done && "done", lesson.name === this.facts.next && "next"].filter(Boolean).join(" "),
               "data-lesson": lesson.name,
             },
-            element("span", { class: "tick", role: "img", "aria-label": lesson.done ? "done" : "not done yet" }, lesson.done ? "✔" : "○"),
+            element("span", { class: "tick", role: "img", "aria-label": lesson.done ? say("done") : say("not done yet") }, lesson.done ? "✔" : "○"),
             element(
               "span",
               {},
               this.link(lesson.name, lesson.title, { "data-name": lesson.name }),
               " ",
               element("span", { class: "name" }, lesson.name),
-              lesson.exercises ? element("span", { class: "name solved" }, ` · ${lesson.solved} of ${lesson.exercises} exercises solved`) : "",
+              lesson.exercises ? element("span", { class: "name solved" }, say(" · {0} of {1} exercises solved", lesson.solved, lesson.exercises)) : "",
             ),
-            element("span", { class: "when" }, when || (lesson.passed ? passed : lesson.minutes ? `${lesson.minutes} min` : "")),
+            element("span", { class: "when" }, when || (lesson.passed ? passed : lesson.minutes ? say("{0} min", lesson.minutes) : "")),
           );
         };
-        return [element("h2", {}, "The course"), element("ol", {}, ...this.facts.lessons.map(row))];
+        return [element("h2", {}, say("The course")), element("ol", {}, ...this.facts.lessons.map(row))];
       }
 
       howTo() {
         const rows = [
-          [[key("Shift"), " + ", key("Enter")], ["runs the cell you are in and goes to the next. Begin at the top; ", code("[*]"), " beside a cell means that it still runs."]],
-          [["A cell says ✘ or an error"], ["It says what was seen and what to do next. Nothing breaks for good: every cell can be run again."]],
-          [["After a kernel’s restart"], [element("b", {}, "Run ▸ Run All Above Selected Cell"), " brings back what the lesson had."]],
-          [["In a terminal"], [code("kubectl"), " speaks to the sandbox that was started with JupyterLab. Try ", code("kubectl get pods -A"), "."]],
+          [[key("Shift"), " + ", key("Enter")], [say("runs the cell you are in and goes to the next. Begin at the top; "), code("[*]"), say(" beside a cell means that it still runs.")]],
+          [[say("A cell says ✘ or an error")], [say("It says what was seen and what to do next. Nothing breaks for good: every cell can be run again.")]],
+          [[say("After a kernel’s restart")], [element("b", {}, say("Run ▸ Run All Above Selected Cell")), say(" brings back what the lesson had.")]],
+          [[say("In a terminal")], [code("kubectl"), say(" speaks to the sandbox that was started with JupyterLab. Try "), code("kubectl get pods -A"), say(".")]],
         ];
         if (this.facts?.copy)
-          rows.push([["These notebooks"], ["are your copy: change what you like. ", code("labkit lab --fresh"), " starts anew and keeps yours aside."]]);
+          rows.push([[say("These notebooks")], [say("are your copy: change what you like. "), code("labkit lab --fresh"), say(" starts anew and keeps yours aside.")]]);
         return [
-          element("h2", {}, "How to play"),
+          element("h2", {}, say("How to play")),
           element("dl", {}, ...rows.flatMap(([what, how]) => [element("dt", {}, ...what), element("dd", {}, ...how)])),
         ];
       }

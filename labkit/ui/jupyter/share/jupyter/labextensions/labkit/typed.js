@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Cells that are typed in YAML or as shell lines (`%%yaml`, `%%sh`) are coloured, indented and completed as such. */
+/* Cells that are typed in YAML or as shell lines (`%%yaml`, `%%sh`) are coloured, indented and completed as such;
+ * PromQL (`%%promql`), which JupyterLab does not know, is not coloured as Python. */
 
 const KINDS = [
   [/^%%yaml\b/, "text/x-yaml"],
   [/^%%sh\b/, "text/x-sh"],
+  [/^%%promql\b/, "text/plain"],
 ];
 
 /* Keep the editor of a cell's model to the kind that its first line names. */

@@ -13,10 +13,11 @@ from typing import Protocol
 
 from labkit import display
 from labkit.ground.errors import LabError
+from labkit.ground.language import translated
 
 __all__ = ["CALLS", "Clickable", "buttons", "clicked", "forget", "offer"]
 
-CALLS = ("check", "hint", "reset", "predict")
+CALLS = ("check", "hint", "reset", "predict", "start", "stop", "rate")
 """All that a button can ask for; `clicks.js` has the same list."""
 
 
@@ -56,7 +57,7 @@ def buttons(name: str, *which: tuple[str, str], choice: int = -1) -> str:
     chosen = f' data-labkit-choice="{choice}"' if choice >= 0 else ""
     made = (
         f'<button type="button" hidden data-labkit-call="{call}" data-labkit-of="{html.escape(name)}"{chosen}>'
-        f"{html.escape(label)}</button>"
+        f"{html.escape(translated(label))}</button>"
         for call, label in which
     )
     return "".join(made)
