@@ -14,6 +14,7 @@ import nbformat
 import pytest
 import yaml
 
+from labkit.course.folder import unlinked
 from labkit.ground import config
 from tests.conftest import REPOSITORY, genuine
 
@@ -25,8 +26,9 @@ NUMBERS = {"five": 5, "seven": 7, "fifteen": 15}
 
 
 def text(notebook: str, cell: str) -> str:
+    """What a cell says, without where its words lead."""
     cells = nbformat.read(REPOSITORY / "notebooks" / f"{notebook}.ipynb", 4).cells
-    return next(str(one.source) for one in cells if one.id == cell)
+    return unlinked(next(str(one.source) for one in cells if one.id == cell))
 
 
 def kinds(release: str) -> dict[str, dict[str, set[str]]]:

@@ -17,11 +17,15 @@ from labkit import course
 from labkit.course import LESSONS, STAGES
 from tests.conftest import REPOSITORY
 from tools import check_notebooks, link_notebooks
-from tools.steering_notebooks import steering_faults
+from tools.steering_notebooks import OWN, lesson_faults, steering_faults
 
 START = REPOSITORY / "notebooks" / link_notebooks.START
 NOTEBOOKS = sorted(set(START.parent.glob("*.ipynb")) - {START})
 Notebook = dict[str, Any]
+
+QUESTION = "<details><summary>Why?</summary>So.</details>\n"
+READ = "https://istio.io/ https://kubernetes.io/ https://www.envoyproxy.io/ https://prometheus.io/"
+CLOSING = f"## What was learned\n{QUESTION * 3}{READ}"
 
 
 def source(cell: Notebook) -> str:
@@ -53,7 +57,7 @@ def test_links_and_pictures_lead_somewhere(path: Path) -> None:
     cells = json.loads(path.read_text())["cells"]
     targets = [t for c in cells if c["cell_type"] == "markdown" for t in re.findall(r"\]\(([^)]+)\)", source(c))]
     here = [target for target in targets if not target.startswith("https://")]
-    missing = [target for target in here if not (path.parent / target).is_file()]
+    missing = [target for target in here if not (path.parent / target.partition("#")[0]).is_file()]
     assert missing == []
 
 
@@ -175,7 +179,12 @@ def test_every_fault_of_form_is_found(tmp_path: Path, change: Callable[[Notebook
             cell("code", "parameters", 'RELEASE = ""  # x\nTARGET = ""', tags=["parameters"]),
             cell("code", "begin", "lesson = course.begin()"),
             cell("code", "claim", "check(1)"),
-            cell("markdown", "closing", "## What was learned\n**What next.** [05](05-grafana.ipynb) does d"),
+            cell("code", "predict", "prediction = lesson.predict()"),
+            cell("code", "look", "%%promql\nup"),
+            cell("code", "settle", "prediction.settle()"),
+            cell("code", "your-turn", "%%sh\n# Write here."),
+            cell("code", "solution-x", "# One way to do it\nx = 1", tags=["solution"], jupyter={"source_hidden": True}),
+            cell("markdown", "closing", f"{CLOSING}\n**What next.** [05](05-grafana.ipynb) does d"),
             cell("code", "done", "lesson.done()"),
             cell("markdown", "links", link_notebooks.links("04-prometheus")),
         ],
@@ -191,18 +200,83 @@ def test_every_fault_of_form_is_found(tmp_path: Path, change: Callable[[Notebook
         assert found == []
 
 
+def looking_lesson() -> list[tuple[str, Notebook]]:
+    """The cells of a lesson that looks at the mesh, and nothing wrong with them."""
+    written = {
+        "begin": "lesson = course.begin()",
+        "predict": 'prediction = lesson.predict("?", ["a", "b"])',
+        "look": "prediction.settle(1)",
+        "ask": "seen = 1",
+        "your-turn-x": "%%promql\n# Write here.",
+        "solution-x": "%%promql\n# One way to do it\nup",
+        "done": "lesson.done()",
+    }
+    cells: list[tuple[str, Notebook]] = [(CLOSING, {"cell_type": "markdown", "id": "closing", "metadata": {}})]
+    for name, text in written.items():
+        tags = ["solution"] if name == "solution-x" else []
+        cells.append((text, {"cell_type": "code", "id": name, "metadata": {"tags": tags}}))
+    return cells
+
+
+def test_every_lesson_has_rules_to_keep() -> None:
+    assert list(lesson_faults("04-prometheus", looking_lesson())) == []
+    cells = looking_lesson()
+    # Two cells to write in, one below the other, are one task.
+    turn = next(number for number, (_, cell) in enumerate(cells) if cell["id"] == "your-turn-x")
+    cells.insert(turn, ("%%yaml\n# Here too.", cells[turn][1] | {"id": "your-turn-y"}))
+    assert list(lesson_faults("04-prometheus", cells)) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ("lesson.predict(", "ask(", "it asks for no prediction"),
+        (".settle(", ".end(", "or settles none"),
+        ("<details>", "", "it asks 0 questions"),
+        ("https://istio.io/", "https://example.org/", "it links no page of istio.io"),
+        ("kubernetes.io/", "example.org/", "it links no page of kubernetes.io"),
+        ("www.envoyproxy.io/", "example.org/", "it links no page of envoyproxy.io"),
+        ("prometheus.io/", "example.org/", "it links no page of prometheus.io"),
+        ("%%promql\n# Write here.", "# Write here.", "0 of 3 cells are typed"),
+        ("# Write here.", "up", "cell your-turn-x: only comments may be in a cell to write in"),
+        ("# One way to do it", "# One way: the solution", "cell your-turn-x: its solution has to open with"),
+        ("# One way to do it", "# Nothing", "cell your-turn-x: no solution follows"),
+    ],
+)
+def test_every_fault_of_a_lesson_is_found(old: str, new: str, fault: str) -> None:
+    cells = []
+    for text, cell in looking_lesson():
+        tags = [] if new == "# Nothing" else cell["metadata"].get("tags", [])
+        cells.append((text.replace(old, new), cell | {"metadata": {"tags": tags}}))
+    assert any(fault in one for one in lesson_faults("04-prometheus", cells)), cells
+
+
+def test_a_solution_without_a_cell_to_write_in_is_found() -> None:
+    cells = [(text, cell) for text, cell in looking_lesson() if cell["id"] != "your-turn-x"]
+    found = list(lesson_faults("04-prometheus", cells))
+    assert "nobody has to write anything (a cell your-turn-…)" in found
+    assert "cell solution-x: a cell to write in, its id your-turn-…, has to come before it" in found
+
+
+def test_which_site_a_lesson_is_about() -> None:
+    assert {path.stem for path in NOTEBOOKS if path.stem[:2] in OWN} == {
+        "04-prometheus",
+        "05-grafana",
+        "06-jaeger",
+        "07-kiali",
+    }
+    (fault,) = lesson_faults("07-kiali", looking_lesson())
+    assert fault == "it links no page of kiali.io"
+
+
 def steering_lesson() -> list[tuple[str, Notebook]]:
     """The cells of a lesson that steers the mesh, and nothing wrong with them."""
 
     def cell(text: str, cell_id: str = "", *tags: str, kind: str = "code") -> tuple[str, Notebook]:
         return text, {"cell_type": kind, "id": cell_id, "metadata": {"tags": list(tags)}}
 
-    question = "<details><summary>Why?</summary>So.</details>\n"
-    words = (
-        f"![A](images/a.svg)\n{question * 3}[a](https://istio.io/a) https://kubernetes.io/ https://www.envoyproxy.io/"
-    )
     return [
-        cell(words, kind="markdown"),
+        cell(f"![A](images/a.svg)\n{CLOSING}", kind="markdown"),
         cell('RELEASE = ""', "parameters", "parameters"),
         cell("lesson = course.begin()", "begin"),
         cell('prediction = lesson.predict("?", ["a", "b"])', "predict"),
@@ -218,23 +292,18 @@ def steering_lesson() -> list[tuple[str, Notebook]]:
 
 def test_a_lesson_that_steers_the_mesh_has_more_rules_to_keep() -> None:
     assert list(steering_faults(steering_lesson())) == []
+    assert list(lesson_faults("08-routing", steering_lesson())) == []
 
 
 @pytest.mark.parametrize(
     ("old", "new", "fault"),
     [
-        ("lesson.predict(", "ask(", "it asks for no prediction"),
-        (".settle(", ".end(", "or settles none"),
         ("](images/", "](x/", "it explains nothing by a picture"),
-        ("<details>", "", "it asks 0 questions"),
-        ("https://istio.io/", "https://example.org/", "it links no page of istio.io"),
-        ("www.envoyproxy.io/", "example.org/", "it links no page of envoyproxy.io"),
         ('lesson.exercise("x")', "None", "it has no exercise"),
         ("exercise = lesson", "played = lesson", "exercise x: it is to be shown by"),
         ("# Write here.", "kind: A", "exercise x: an empty cell to write in has to follow"),
         ("exercise.check()", "exercise.look()", "exercise x: it is not checked"),
-        ("# One way to do it", "# The solution", "exercise x: its solution has to open with"),
-        ("%%yaml\n# Write here.", "# Write here.", "0 of 3 cells are typed"),
+        ("%%yaml\n# Write here.", "# Write here.", "exercise x: an empty cell to write in has to follow"),
     ],
 )
 def test_every_fault_of_a_lesson_that_steers_is_found(old: str, new: str, fault: str) -> None:
@@ -244,11 +313,12 @@ def test_every_fault_of_a_lesson_that_steers_is_found(old: str, new: str, fault:
 
 def test_links_are_written_as_the_lessons_are_ordered(tmp_path: Path) -> None:
     names = list(course.LESSONS)
-    assert link_notebooks.links(names[0]).count("](") == 2, "none before the first"
-    assert link_notebooks.links(names[-1]).count("](") == 2, "none after the last"
+    assert link_notebooks.links(names[0]).count("](") == 3, "none before the first"
+    assert link_notebooks.links(names[-1]).count("](") == 3, "none after the last"
     assert re.findall(r"\]\((.*?)\)", link_notebooks.links("03-ingress")) == [
         "02-bookinfo.ipynb",
         link_notebooks.START,
+        link_notebooks.GLOSSARY,
         "04-prometheus.ipynb",
     ]
     path = tmp_path / "03-ingress.ipynb"

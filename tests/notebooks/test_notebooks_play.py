@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import html
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,10 +19,12 @@ import psutil
 import pytest
 
 from labkit.course import choose, chosen, lessons, runner
+from tests.classroom.book import is_a_book
 from tests.conftest import REPOSITORY, SandboxUnderTest
 
 pytestmark = pytest.mark.apart
 
+FIGURE = "application/vnd.plotly.v1+json"
 RELEASES = ["1.2.2", "1.30.3"]
 
 
@@ -72,8 +76,31 @@ def test_the_whole_course(tmp_path: Path, release: str) -> None:
         assert stderr == [], name
     assert still_running(tmp_path) == []
     assert not (tmp_path / "home" / ".kube").exists()
+    the_book_of_what_was_played(tmp_path / "book", out, release)
 
 
+def the_book_of_what_was_played(book: Path, out: Path, release: str) -> None:
+    """What a reader has who runs nothing: each page has all that its lesson showed, and no lesson is played for it."""
+    command = ["course", "export", "--edition", "book", "--release", release, "--played", str(out), "--out", str(book)]
+    subprocess.run([sys.executable, "-m", "labkit", *command], cwd=REPOSITORY, check=True, timeout=600)
+    for name, text in is_a_book(book, release).items():
+        executed = nbformat.read(out / f"{name}.ipynb", as_version=4)
+        outputs = [one for cell in executed.cells for one in cell.get("outputs", [])]
+        assert len(outputs) > 5, name
+        shown, said = [one.data for one in outputs if "data" in one], words(text)
+        assert text.count("Plotly.newPlot(") == sum(FIGURE in data for data in shown), name
+        for markup in (data["text/html"] for data in shown if "text/html" in data and FIGURE not in data):
+            assert words(markup) in said, name
+        assert 'class="ansi-red' not in text, "no error"
+
+
+def words(markup: str) -> str:
+    """What is read of it: nbconvert's cleaner puts attributes into another order, and leaves some out."""
+    bare = re.sub(r"<(style|script)\b.*?</\1>|<[^>]*>", " ", "".join(markup), flags=re.DOTALL)
+    return " ".join(html.unescape(bare).split())
+
+
+@pytest.mark.again
 @pytest.mark.timeout(2400)
 @pytest.mark.parametrize("release", [pytest.param("1.2.2", marks=pytest.mark.thorough), "1.30.3"])
 def test_each_lesson_can_be_played_again(

@@ -25,7 +25,11 @@ pytestmark = pytest.mark.apart
 # What a reader may add that is outside of labkit.
 _SHELL = ("!kubectl delete namespaces --all", "%%bash\nkubectl delete pods --all")
 # What a reader may type into the cells that labkit reads.
-_TYPED = ("%%sh\nkubectl get pods", "%%yaml delete\n{apiVersion: v1, kind: Namespace, metadata: {name: bookinfo}}")
+_TYPED = (
+    "%%sh\nkubectl get pods",
+    "%%yaml delete\n{apiVersion: v1, kind: Namespace, metadata: {name: bookinfo}}",
+    "%%promql\nup",
+)
 
 SITUATIONS = {
     "sandbox": "the sandbox could not start: `labkit up --release 1.30.3` failed: cannot write to",
@@ -108,7 +112,7 @@ def names_given(source: str) -> set[str]:
 
 def talks_to_a_cluster(source: str) -> bool:
     """Whether a cell calls a helper outside of a function it only defines."""
-    if source.startswith(("%%sh", "%%yaml")):
+    if source.startswith(("%%sh", "%%yaml", "%%promql")):
         # A cell of comments asks for nothing.
         return any(line.strip() and not line.startswith("#") for line in source.splitlines()[1:])
     statements = [one for one in ast.parse(_python(source)).body if not isinstance(one, ast.FunctionDef)]
