@@ -20,7 +20,7 @@ $(error this course does not teach Istio "$(RELEASE)": choose $(subst $() , or ,
 endif
 endif
 
-.PHONY: help workshop lab fresh test test-quick test-thorough coverage check bench dist pictures setup clean
+.PHONY: help workshop lab fresh test test-again test-quick test-thorough coverage check bench dist pictures looks person setup clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -48,11 +48,19 @@ lab: setup ## the course in JupyterLab, on a copy of your own in workshop/; RELE
 fresh: setup ## the same on a new copy; the one before is kept beside it
 	$(LABKIT) lab --fresh $(CHOICE)
 
+# Many a container says that Python is to keep nothing it has compiled: then each worker would rewrite the assertions of
+# 500 files, and each sandbox and each pod compile our modules anew.
+test test-again test-quick test-thorough coverage: export PYTHONDONTWRITEBYTECODE :=
+
 test: $(VENV)/.made-dev ## the test suite, side by side (LABKIT_TEST_WORKERS=3)
 	$(LABKIT) setup --tests
-	$(PYTEST) $(TESTS)
+	$(PYTEST) -m 'not thorough and not again' $(TESTS)
 
-test-quick: $(VENV)/.made-dev ## what needs no pods, Envoys, kernels or browsers: two minutes
+test-again: $(VENV)/.made-dev ## the rest of it: what `make test` plays in Istio 1.30.3, in 1.2.2, and lessons a second time
+	$(LABKIT) setup --tests
+	$(PYTEST) -m 'again and not thorough' $(TESTS)
+
+test-quick: $(VENV)/.made-dev ## what needs no pods, Envoys, kernels or browsers: two to three minutes
 	LABKIT_MOST_CPU=5 $(PYTEST) -m 'not long and not thorough' --timeout 300 $(TESTS)
 
 test-thorough: $(VENV)/.made-dev ## endurance, fuzz and faults: minutes each, figures at the end
@@ -62,15 +70,17 @@ test-thorough: $(VENV)/.made-dev ## endurance, fuzz and faults: minutes each, fi
 coverage: $(VENV)/.made-dev ## the test suite again, and which lines and branches of each package no test has run
 	$(LABKIT) setup --tests
 	mkdir -p build/coverage && rm -f build/coverage/data*
-	$(PYTEST) --cov --cov-report= $(TESTS)
+	$(PYTEST) -m 'not thorough' --cov --cov-report= $(TESTS)
 	$(BIN)/python -m tools.coverage
 
-check: $(VENV)/.made-dev ## lint, types, layers, notebooks
+check: $(VENV)/.made-dev ## lint, types, layers, notebooks, translations
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --cache-dir $(VENV)/.import-linter
 	$(BIN)/python tools/check_notebooks.py
+	$(BIN)/python -m tools.glossary --check
+	$(BIN)/python -m tools.translations
 	$(BIN)/python tools/check_files.py
 
 bench: $(VENV)/.made-dev ## the figures of docs/benchmarks.md, each beside its floor
@@ -84,6 +94,14 @@ pictures: $(VENV)/.made-dev ## the README's pictures anew, from the real pages
 	$(LABKIT) setup --tests
 	LABKIT_PICTURES="$(CURDIR)/build/pictures" $(BIN)/python -m pytest tests/browser/test_pictures.py -k 1.30.3
 	cp build/pictures/1.30.3/*.png docs/images/
+
+looks: $(VENV)/.made-dev ## each lesson run in JupyterLab: pictures in build/looks (LABKIT_LESSONS="01-install-istio 02-bookinfo")
+	$(LABKIT) setup --tests
+	$(BIN)/python -m pytest -m thorough --timeout 7200 tests/thorough/test_lessons_look.py $(if $(RELEASE),-k $(RELEASE))
+
+person: $(VENV)/.made-dev ## all lessons as people play them: wrong answers, interrupts, restarts (LABKIT_SEED=1)
+	$(LABKIT) setup --tests
+	$(BIN)/python -m pytest -m thorough --timeout 7200 tests/thorough/test_person.py $(if $(RELEASE),-k $(RELEASE))
 
 clean: ## stop and remove all: sandboxes, results, the virtual environment
 	@if [ -x $(BIN)/labkit ]; then $(LABKIT) down --all --delete; fi

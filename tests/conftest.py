@@ -18,6 +18,7 @@ import pytest
 
 from labkit.cluster import target
 from meshbox.reach import access
+from tests.compiling import pytest_collection
 from tests.groups import pytest_configure_node, pytest_xdist_make_scheduler
 from tests.suite import (
     pytest_collection_modifyitems,
@@ -27,6 +28,7 @@ from tests.suite import (
 )
 
 __all__ = [
+    "pytest_collection",
     "pytest_collection_modifyitems",
     "pytest_configure",
     "pytest_configure_node",

@@ -19,6 +19,7 @@ from labkit.cluster import Target
 from labkit.ground.errors import MissingToolError
 from meshbox.kiali_console import fetch_console
 from tests.conftest import SandboxUnderTest, sandboxes, wait_until
+from tests.restoring import put_back
 from tests.written import written
 
 __all__ = ["Shop", "Shops", "open_shop", "pytest_runtest_teardown", "shared_shop", "shop_release"]
@@ -83,19 +84,16 @@ def open_shop(start: Callable[..., SandboxUnderTest], release: str, *, traced: b
     files = istio.release(release)
     if release != "1.2.2":
         sandbox.kubectl("create", "namespace", "istio-system")
-    for file in (*files.crd_files, *files.demo_files, *files.addon_files):
-        sandbox.kubectl("apply", "-f", str(file))
+    # Each kubectl costs as much as what it asks for.
+    sandbox.kubectl("apply", *(f"--filename={file}" for file in files.crd_files))
+    sandbox.kubectl("apply", *(f"--filename={file}" for file in (*files.demo_files, *files.addon_files)))
     if traced and release != "1.2.2":
         sandbox.kubectl("apply", "-f", "-", stdin=TELEMETRY)
     sandbox.kubectl("create", "namespace", "bookinfo")
     sandbox.kubectl("label", "namespace", "bookinfo", "istio-injection=enabled")
     samples = files.samples / "bookinfo"
-    for name in (
-        "platform/kube/bookinfo.yaml",
-        "networking/bookinfo-gateway.yaml",
-        "networking/destination-rule-all.yaml",
-    ):
-        sandbox.kubectl("apply", "-n", "bookinfo", "-f", str(samples / name))
+    names = ("platform/kube/bookinfo.yaml", "networking/bookinfo-gateway.yaml", "networking/destination-rule-all.yaml")
+    sandbox.kubectl("apply", "-n", "bookinfo", *(f"--filename={samples / name}" for name in names))
     for namespace in ("istio-system", "bookinfo"):
         sandbox.kubectl("wait", DEPLOYED, "deployment", "--all", "-n", namespace, "--timeout=120s")
     service = json.loads(
@@ -195,18 +193,26 @@ def shop_release(request: pytest.FixtureRequest) -> str:
 def shared_shop(
     shop_release: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Shop]:
-    """A shop that other modules use before and after: who changes it puts it back, or `spoils` it and says so."""
+    """A shop that other modules use before and after.
+
+    Who changes it puts it back; or says that it is to be `restored`, or that the module `spoils` it.
+    """
     shops = shops_of(request.session, tmp_path_factory)
     opened = shops.take(shop_release)
-    spoils = request.node.get_closest_marker("spoils") is not None
-    before = {} if spoils else written(opened.sandbox)
+    marks = {mark.name for mark in request.node.iter_markers()}
+    before = {} if "spoils" in marks else written(opened.sandbox)
     cluster.use(Target(str(opened.sandbox.kubeconfig)))
     yield opened
     cluster.leave()
     after: dict[str, dict[str, Any]] = {"nothing": {}}
     try:
-        after = {} if spoils else written(opened.sandbox)
+        if "restored" in marks:
+            put_back(opened.sandbox, before)
+            wait_until(lambda: opened.status() == 200, what="the page of the mesh that was put back")
+        after = {} if "spoils" in marks else written(opened.sandbox)
     finally:
-        shops.give_back(shop_release, spoilt=spoils or before != after)
+        shops.give_back(shop_release, spoilt="spoils" in marks or before != after)
     changed = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
-    assert changed == [], f"{request.node.name} does not leave the mesh of Istio {shop_release} as it found it"
+    assert changed == [], (
+        f"{request.node.name} does not leave the mesh of Istio {shop_release} as it found it: {', '.join(changed)}"
+    )

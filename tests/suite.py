@@ -7,7 +7,7 @@ import ctypes
 import os
 import signal
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import hypothesis
@@ -15,6 +15,7 @@ import pytest
 from hypothesis.internal.conjecture import providers
 
 from labkit import display
+from labkit.ground.config import DEFAULT_RELEASE
 from tests.groups import tell
 
 # The same examples in each run, so that what fails here fails everywhere; LABKIT_LONG=1 looks for others. Nothing is
@@ -45,9 +46,10 @@ STARTING = {"start_sandbox", "start_shared_sandbox", "plan", "second_plan"}
 LONG = (
     *("browser", "e2e", "node", "notebooks", "streams", "surroundings", "ui", "walkthrough"),
     *("api/test_kubectl_core", "api/test_mutations", "api/test_journal_recovery", "api/test_rest_python_client"),
+    "classroom/test_seats",
     *("course/test_course_interrupt", "course/test_course_runner", "course/test_course_shared_istio"),
     *("images/test_httpbin", "images/test_kiali_console", "images/test_low_ports", "images/test_prometheus_image"),
-    *("images/test_web", "istio/test_on_a_cluster", "mesh/test_doors", "mesh/test_mesh_memo"),
+    *("images/test_web", "istio/test_on_a_cluster", "mesh/test_doors", "mesh/test_mesh_growth", "mesh/test_mesh_memo"),
     *("observe/test_grafana_genuine", "observe/test_grafana_image", "observe/test_prometheus"),
     *(
         "controllers/test_convergence",
@@ -55,6 +57,10 @@ LONG = (
         "api/test_rest_bad_input",
         "sandbox/test_full_disk",
     ),
+    "ground/test_labels.py::test_kubectl_reads_the_same_or_refuses_it_in_the_same_words",
+    "ground/test_quantity.py::test_kubectl_reads_and_writes_the_same",
+    "mesh/test_mesh_fields.py::test_every_field_is_played_or_refused_or_said_not_to_be[VirtualService-False]",
+    "schema/test_kind_tables.py::test_the_tables_are_what_their_tool_makes",
     "cluster/test_cluster_pinning.py::test_a_context_that_is_switched_or_led_elsewhere_changes_nothing",
     "cluster/test_cluster_target.py::test_in_a_notebook_labkit_alone_keeps_cells_from_the_readers_cluster",
     "cluster/test_cluster_target.py::test_what_leads_nowhere_never_leads_somewhere_else",
@@ -66,22 +72,39 @@ LONG = (
 well say so itself: `pytest.mark.long`."""
 
 LONGEST_FIRST = (
-    "notebooks/test_notebooks_play.py",
-    "walkthrough",
-    "notebooks",
+    "notebooks/test_notebooks_play.py::test_each_lesson_can_be_played_again",
+    "notebooks/test_notebooks_play.py::test_the_whole_course",
+    # And all that shares its mesh, since a group is where its first test is.
+    "e2e/test_control_plane.py",
+    "course/test_exercises_resilience.py",
+    "e2e/test_kubernetes_answers.py",
+    "course/test_exercises_exam.py",
+    "notebooks/test_notebooks_precious.py",
+    "course/test_exercises_telemetry.py",
+    "course/test_exercises_shifting.py",
+    "browser",
     "e2e",
+    "course/test_course_shared_istio.py",
+    "course/test_course_reset.py",
+    "walkthrough",
+    "course/test_exercises",
     "istio/test_on_a_cluster.py",
+    "controllers/test_convergence.py",
+    "notebooks",
     "course",
     "surroundings",
-    "browser",
     "ui",
+    "classroom",
     "mesh",
     "sandbox",
     "cluster",
     "node",
     "images",
 )
-"""What begins first where tests run side by side, so that no long file is left over at the end; the rest is short."""
+"""What begins first where tests run side by side, so that no long group is left over at the end; the rest is short."""
+
+OLDER = "1.2.2"
+"""Where a long test plays the same in this release as in today's, `make test-again` has it."""
 
 MOST_CPU = float(os.environ.get("LABKIT_MOST_CPU") or "inf")
 """Seconds of its process's time that a test may take, set-up aside: a quick one stays quick on whatever machine."""
@@ -96,15 +119,26 @@ def _place(item: pytest.Item) -> str:
 def group(item: pytest.Item) -> str:
     """What shares a worker, and so what was started: a file, and there each value of a module's parameter.
 
-    A value of a session's parameter is a group across files. The tests of a file marked `apart` share nothing, and each
-    may run in another worker.
+    A value of a session's parameter is a group across the files of a folder; but exercises wait most of their time, so
+    that of these each file is one, and a worker that has a mesh goes on with the next of them. The tests of a file
+    marked `apart` share nothing: each may run in another worker.
     """
     path = _place(item)
     if item.get_closest_marker("apart"):
         return f"{path} {item.name}"
     if wide := _values(item, "session"):
-        return " ".join(["across files", *wide])
+        folder = path.partition("/")[0]
+        return " ".join([path if folder == "course" else f"across {folder}", *wide])
     return " ".join([path, *_values(item, "module")])
+
+
+def _mark_again(items: Sequence[pytest.Item]) -> None:
+    """Mark what plays in the older release what today's release plays as well."""
+    known = {item.nodeid for item in items}
+    for item in items:
+        newer = item.nodeid.replace(OLDER, DEFAULT_RELEASE)
+        if newer != item.nodeid and newer in known and item.get_closest_marker("long") is not None:
+            item.add_marker("again")
 
 
 def _values(item: pytest.Item, scope: str) -> list[str]:
@@ -115,12 +149,11 @@ def _values(item: pytest.Item, scope: str) -> list[str]:
 
 
 def _rank(item: pytest.Item) -> tuple[int, bool]:
-    """What goes across files is longest; and there what spoils the mesh comes last, so that none is made again."""
-    if _values(item, "session"):
-        return -1, item.get_closest_marker("spoils") is not None
-    place = _place(item)
+    """A group is where its first test is; there what spoils a shared mesh comes last, so that none is made again."""
+    place = f"{_place(item)}::{item.name}"
     found = (number for number, what in enumerate(LONGEST_FIRST) if place.startswith(what))
-    return next(found, len(LONGEST_FIRST)), False
+    shared = bool(_values(item, "session"))
+    return next(found, len(LONGEST_FIRST)), shared and item.get_closest_marker("spoils") is not None
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -129,9 +162,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         names = set(getattr(item, "fixturenames", ()))
         if f"{_place(item)}::{item.name}".startswith(LONG) or names & STARTING:
             item.add_marker("long")
+    _mark_again(items)
     if hasattr(config, "workerinput"):
         items.sort(key=_rank)
-        tell(config.workerinput, ((item.nodeid, group(item)) for item in items))
+        mesh = {group(item): " ".join(wide) for item in items if (wide := _values(item, "session"))}
+        tell(config.workerinput, ((item.nodeid, group(item)) for item in items), mesh)
 
 
 @pytest.hookimpl(wrapper=True)
