@@ -12,7 +12,7 @@ from typing import Any
 
 from labkit.course import LESSONS
 from tools.link_notebooks import CELL, START, links
-from tools.steering_notebooks import steering_faults
+from tools.steering_notebooks import lesson_faults, steering_faults
 
 MOST_LINES = 15
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
@@ -20,7 +20,7 @@ PARAMETERS = ('RELEASE = ""', 'TARGET = ""')
 """What the course runs on, in every notebook alike."""
 
 STEERING, CLEAN_UP = "08", "99"
-"""Lessons from the one number on, and before the other, steer the mesh, and have more rules to keep."""
+"""Lessons from the one number on steer the mesh, and have more rules to keep; the other only takes away."""
 
 _NAME = re.compile(r"\d\d(-[a-z]+)+")
 _ID = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -52,6 +52,8 @@ def faults(path: Path) -> Iterator[str]:
         seen.add(cell.get("id", ""))
     yield from _shape(cells)
     yield from _links(path.stem, cells)
+    if path.stem[:2] < CLEAN_UP:
+        yield from lesson_faults(path.stem, cells)
     if STEERING <= path.stem[:2] < CLEAN_UP:
         yield from steering_faults(cells)
 

@@ -29,7 +29,7 @@ TARGET = Path(__file__).parent.parent / "meshbox/api/data/kinds.json"
 # Kinds the sandbox may serve, by group and version. A name that differs from "<Version><Kind>" follows the colon.
 KINDS = {
     "v1": "ConfigMap Endpoints Event:CoreV1Event LimitRange Namespace Node PersistentVolume PersistentVolumeClaim Pod "
-    "PodTemplate ReplicationController ResourceQuota Secret Service ServiceAccount Binding",
+    "PodTemplate ReplicationController ResourceQuota Secret Service ServiceAccount Binding ComponentStatus",
     "admissionregistration.k8s.io/v1": "MutatingWebhookConfiguration ValidatingWebhookConfiguration "
     "ValidatingAdmissionPolicy ValidatingAdmissionPolicyBinding",
     "apiextensions.k8s.io/v1": "CustomResourceDefinition",
@@ -45,12 +45,14 @@ KINDS = {
     "coordination.k8s.io/v1": "Lease",
     "discovery.k8s.io/v1": "EndpointSlice",
     "events.k8s.io/v1": "Event:EventsV1Event",
-    "networking.k8s.io/v1": "Ingress IngressClass NetworkPolicy",
+    "flowcontrol.apiserver.k8s.io/v1": "FlowSchema PriorityLevelConfiguration",
+    "networking.k8s.io/v1": "Ingress IngressClass IPAddress NetworkPolicy ServiceCIDR",
     "node.k8s.io/v1": "RuntimeClass",
     "policy/v1": "Eviction PodDisruptionBudget",
     "rbac.authorization.k8s.io/v1": "ClusterRole ClusterRoleBinding Role RoleBinding",
+    "resource.k8s.io/v1": "DeviceClass ResourceClaim:ResourceV1ResourceClaim ResourceClaimTemplate ResourceSlice",
     "scheduling.k8s.io/v1": "PriorityClass",
-    "storage.k8s.io/v1": "CSIDriver CSINode StorageClass VolumeAttachment",
+    "storage.k8s.io/v1": "CSIDriver CSINode CSIStorageCapacity StorageClass VolumeAttachment VolumeAttributesClass",
 }
 
 # Facts of the API that neither the client's models nor the field numbers carry.

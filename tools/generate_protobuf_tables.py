@@ -9,12 +9,13 @@ updating the kinds' tables:
 
 FOLDER is the module cache's `k8s.io` (default: Go's own place). What is missing there is downloaded if Go is installed.
 
-The result holds two tables. `kinds` maps "apps/v1/Deployment" to a message; `messages` maps a message to its fields,
+The result holds three tables. `kinds` maps "apps/v1/Deployment" to a message; `messages` maps a message to its fields,
 each as `number:name:type` with a space between two. A type is one of protobuf's, one of `VALUES`, or another message
 (of the same package where it has no dot), with a mark before it: "[]" for a list, "{}" for a map from strings, "*"
-where a zero value is one that the client has set, "+" where it stands in JSON although it is zero. Without a mark, zero
-means "not set". The name "" says that JSON shows the message's fields in their parent, "=" that it shows the field in
-place of the message.
+where a zero value is one that the client has set, "+" where it stands in JSON although it is zero ("+[]": as null).
+Without a mark, zero means "not set". The name "" says that JSON shows the message's fields in their parent, "=" that it
+shows the field in place of the message. `named` maps a message to those of its fields for which Go has a type of its
+own that the others do not tell, as `name:type`: a decoder names it in its errors.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ from tools.generate_kind_tables import KINDS
 
 TARGET = Path(__file__).parent.parent / "meshbox/api/data/protobuf.json"
 
-# Newest first: what a version no longer has, an older kubectl still sends.
-VERSIONS = ("v0.37.2", "v0.36.6", "v0.35.0", "v0.29.15", "v0.26.15", "v0.23.17", "v0.17.17")
+# First the version that is played, then newest first: what it does not have, another kubectl still sends.
+VERSIONS = ("v0.35.0", "v0.37.2", "v0.36.6", "v0.29.15", "v0.26.15", "v0.23.17", "v0.17.17")
 MODULES = {
     **{f"api@{version}": "" for version in VERSIONS},
     **{f"apimachinery@{version}": "pkg" for version in VERSIONS},
@@ -72,6 +73,13 @@ _TAGGED = re.compile(r"^\t(?:\w+\s+)?(\S+)\s+`([^`]*)`", re.MULTILINE)
 _JSON_TAG = re.compile(r'json:"([^"]*)"')
 _NUMBER_TAG = re.compile(r'protobuf:"\w+,(\d+)')
 
+_KNOWN_ALIASES = re.compile(r"types|\w*v\d\w*")
+# Types with a name, of other packages than the field's.
+_NAMED_ABROAD = frozenset(
+    {"UID", "StatusReason", "ConditionStatus", "ResourceName", "ResourceList", "TaintEffect", "Protocol"}
+    | {"PersistentVolumeAccessMode", "PersistentVolumeReclaimPolicy", "LabelSelectorOperator", "NodeSelectorOperator"}
+)
+
 Fields = dict[int, tuple[str, str]]
 
 
@@ -80,6 +88,7 @@ class Tag(NamedTuple):
 
     name: str
     mark: str
+    go_type: str = ""
 
 
 def unpacked(folder: Path | None) -> Path:
@@ -113,7 +122,8 @@ def tags_of(folder: Path) -> dict[str, dict[int, Tag]]:
                 if shown is not None and number is not None:
                     json_name, *options = shown[1].split(",")
                     mark = "*" if go_type.startswith("*") else "" if "omitempty" in options else "+"
-                    found.setdefault(name, {})[int(number[1])] = Tag(json_name, mark)
+                    mark = "0" if "omitzero" in options and mark != "*" else mark
+                    found.setdefault(name, {})[int(number[1])] = Tag(json_name, mark, go_type)
     return found
 
 
@@ -137,14 +147,35 @@ def read(folder: Path) -> dict[str, Fields]:
     return messages
 
 
+def named_types(folder: Path) -> dict[str, dict[str, str]]:
+    """Message → field → how Go prints its type, of the fields whose type has a name that is no message's."""
+    found: dict[str, dict[str, str]] = {}
+    for module, below in MODULES.items():
+        for path in sorted((folder / module / below).rglob("generated.proto")):
+            package = _PACKAGE.findall(path.read_text(encoding="utf-8"))[0]
+            structs = tags_of(path.parent)
+            for struct, tags in structs.items():
+                for tag in tags.values():
+                    bare = tag.go_type.removeprefix("*")
+                    marks = bare[: len(bare) - len(bare.lstrip("[]"))]
+                    alias, _, name = bare[len(marks) :].rpartition(".")
+                    known = alias or name[:1].islower() or name in structs or "{" in bare or "map[" in bare
+                    if known and not (alias and _KNOWN_ALIASES.fullmatch(alias) and name in _NAMED_ABROAD):
+                        continue
+                    version = "types" if name == "UID" else package.rpartition(".")[2] if not alias else "v1"
+                    found.setdefault(f"{package}.{struct}", {}).setdefault(tag.name, f"{marks}{version}.{name}")
+    return found
+
+
 def mark_of(label: str, tag: Tag, kind: str, retired: bool) -> str:
     """The mark before the type of a field."""
     if label in ("repeated", ""):
-        return "[]" if label else "{}"
+        shown = "+" if tag.mark == "+" and not retired else ""
+        return shown + ("[]" if label else "{}")
     if tag.mark == "*":
         return "*"
     # Old clients send what has gone as nothing, which must not count as said.
-    if retired:
+    if retired or tag.mark == "0":
         return ""
     # Go writes a struct's zero even where empty fields are to be omitted.
     return "+" if "." in kind or kind in VALUES.values() else tag.mark
@@ -182,9 +213,14 @@ def tables(folder: Path) -> str:
         if message not in messages and message in known:
             messages[message] = known[message]
             waiting.extend(kind.lstrip("[]{}*+") for _, kind in known[message].values())
-    return (
-        f'{{"kinds":{_lines(kinds)},"messages":{_lines({name: written(name, messages[name]) for name in messages})}}}\n'
-    )
+    types = named_types(folder)
+    named = {
+        name: " ".join(f"{field}:{go}" for field, go in sorted(types[name].items()))
+        for name in messages
+        if name in types
+    }
+    fields = {name: written(name, messages[name]) for name in messages}
+    return f'{{"kinds":{_lines(kinds)},"messages":{_lines(fields)},"named":{_lines(named)}}}\n'
 
 
 def written(message: str, fields: Fields) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write the last cell of each notebook: links to the lesson before, the start page and the next, as LESSONS says."""
+"""Write the last cell of each notebook: links to its neighbours in LESSONS, the start page and the glossary."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit.course import LESSONS
+from labkit.course.folder import GLOSSARY
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
 START = "00-start.ipynb"
@@ -20,7 +21,7 @@ def links(name: str) -> str:
     names = list(LESSONS)
     place = names.index(name)
     parts = [f"← [{LESSONS[before]}]({before}.ipynb)" for before in names[max(place - 1, 0) : place]]
-    parts.append(f"[Start page]({START})")
+    parts += [f"[Start page]({START})", f"[Glossary]({GLOSSARY})"]
     parts += [f"[{LESSONS[after]}]({after}.ipynb) →" for after in names[place + 1 : place + 2]]
     return " · ".join(parts)
 

@@ -13,7 +13,11 @@ import psutil
 
 from labkit.ground import config
 from tools.bench import figures
+from tools.bench.data_path import hop, throughput
+from tools.bench.desk import desk
 from tools.bench.figures import Figure
+from tools.bench.growing import growing
+from tools.bench.idle import idle
 from tools.bench.parts import parts
 from tools.bench.telemetry import telemetry
 from tools.bench.world import world
@@ -23,15 +27,19 @@ def measure(release: str) -> list[Figure]:
     """Every figure, each in a sandbox that starts from nothing."""
     rows: list[Figure] = []
     with world(release) as here:
-        rows.append(figures.zero_to_200(here))
+        rows += figures.zero_to_200(here)
         here.kubectl("wait", "--for=condition=Available", "deployment", "--all", "-A", "--timeout=60s")
         rows.append(figures.rule_applied(here))
-        rows += figures.hop(here)
-        rows += figures.memory(here)
+        rows += hop(here)
+        rows += throughput(here)
         rows += figures.kubectl_times(here)
         rows += telemetry(here)
+        rows += figures.memory(here)
+        rows += desk(here)
+        rows.append(idle(here))
         rows += figures.growth(here)
         rows.append(figures.down(here))
+    rows += growing()
     rows += parts()
     rows += figures.genuine_apply()
     rows += figures.notebooks(release)

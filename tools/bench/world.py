@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -94,12 +94,7 @@ class World:
 
     def pss(self) -> dict[str, float]:
         """Proportional set size in MiB by program, and "all"."""
-        sizes: dict[str, float] = {}
-        for process in self.processes():
-            with contextlib.suppress(psutil.Error):
-                size = process.memory_full_info().pss / 2**20
-                sizes[process.name()] = sizes.get(process.name(), 0.0) + size
-        return {**sizes, "all": sum(sizes.values())}
+        return pss(self.processes())
 
 
 def homes() -> Path:
@@ -119,6 +114,26 @@ def world(release: str) -> Iterator[World]:
     finally:
         made.run(str(BIN / "labkit"), "down", "--name", "bench", "--delete")
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def pss(processes: Sequence[psutil.Process]) -> dict[str, float]:
+    """Proportional set size in MiB by program, and "all"."""
+    sizes: dict[str, float] = {}
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            size = process.memory_full_info().pss / 2**20
+            sizes[process.name()] = sizes.get(process.name(), 0.0) + size
+    return {**sizes, "all": sum(sizes.values())}
+
+
+def spent(processes: Sequence[psutil.Process]) -> float:
+    """Seconds of CPU that these have taken by now; what has ended counts no more."""
+    total = 0.0
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            times = process.cpu_times()
+            total += times.user + times.system
+    return total
 
 
 def status_of(host: str, port: int, path: str, headers: dict[str, str] | None = None) -> int:

@@ -47,7 +47,7 @@ RELATED = {
     "labkit/ground/hosts.py": ["tests/ground/test_hosts.py", "tests/test_routing.py"],
     "labkit/ground/prometheus.py": ["tests/ground/test_prometheus_api.py"],
     "labkit/ground/reading/": ["tests/test_reading.py", "tests/ground/test_numbers.py"],
-    "labkit/ground/transfer.py": ["tests/istio/test_fetch.py"],
+    "labkit/ground/transfer.py": ["tests/ground/test_transfer.py", "tests/istio/test_fetch.py"],
     "labkit/ground/web.py": ["tests/test_web.py", "tests/test_framing.py"],
 }
 """The test files to run for a module or a folder; for any other those of its name. What is not there is left out."""
