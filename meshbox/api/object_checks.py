@@ -62,10 +62,10 @@ class Checks:
             raise refusals.bad_request(cannot_unmarshal(meta, f"{resource.kind}.metadata", "v1.ObjectMeta"))
         if resource.crd is not None:
             self._custom(resource, served, obj, old, options, subresource)
-        else:
-            if options.validation:
-                self._report(resource, served, obj, decode_builtin(served.api_version, resource.kind, obj), options)
-                prune_builtin(served.api_version, resource.kind, obj)
+        elif options.validation:
+            self._report(resource, served, obj, decode_builtin(served.api_version, resource.kind, obj), options)
+            prune_builtin(served.api_version, resource.kind, obj)
+            # What controllers write was made of what is kept, and gets its form when it is kept.
             typed(obj, served.api_version, resource.kind, stored=False)
         return to_hub(served, obj)
 

@@ -193,7 +193,10 @@ class ObjectStore:
         known = self.resource(resource)
         meta = obj.get("metadata") or {}
         entry = self.entry(known, meta.get("name", ""), meta.get("namespace"))
-        return _copy(self._update(known, entry, clone(obj), options or WriteOptions(manager), subresource))
+        chosen = options or WriteOptions(manager)
+        if not chosen.validation and isinstance(obj, dict):
+            obj = _written(obj, subresource)
+        return _copy(self._update(known, entry, clone(obj), chosen, subresource))
 
     def patch(
         self,
@@ -338,6 +341,15 @@ def selectable_fields(resource: Resource) -> tuple[str, ...] | None:
 
 def _key(resource: Resource, name: str, namespace: str | None) -> tuple[str, str]:
     return ((namespace or "default") if resource.namespaced else "", name)
+
+
+def _written(obj: Obj, subresource: str) -> Obj:
+    """What of an object is written by parts of the sandbox: no managedFields, and with a status nothing else."""
+    of_status = ("apiVersion", "kind", "metadata", "status")
+    own = {field: obj[field] for field in of_status if field in obj} if subresource == "status" else {**obj}
+    if "managedFields" in (own.get("metadata") or {}):
+        own["metadata"] = {name: value for name, value in own["metadata"].items() if name != "managedFields"}
+    return own
 
 
 def _copy(obj: Obj) -> Obj:

@@ -23,14 +23,12 @@ from meshbox.contracts import Obj
 if TYPE_CHECKING:
     from meshbox.api.codec.fields import Field
 
-__all__ = ["V2_CONTENT_TYPE", "document", "encoded", "index", "swagger"]
+__all__ = ["V2_CONTENT_TYPE", "document", "encoded", "index", "names", "swagger"]
 
 V2_CONTENT_TYPE = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 """Type of the (empty) reply to /openapi/v2 for who reads no JSON: kubectl has better tables of its own."""
 
 _GVK = "x-kubernetes-group-version-kind"
-_FORMAT = "2"
-"""Changed when the documents change though the kinds do not, so that kubectl's cache lets go of the old ones."""
 
 _LEAVES: dict[str, Obj] = {
     "any": {"x-kubernetes-preserve-unknown-fields": True},
@@ -57,19 +55,24 @@ def index(group_versions: Iterable[str], crds: Iterable[Obj] = ()) -> Obj:
         crds: The CustomResourceDefinitions (v1) of now; the hash of a document changes with them.
     """
     known = list(crds)
-    own = {crd["spec"]["group"] for crd in known}
-    names = set(_OTHERS)
-    for gv in group_versions:
-        names.add(f"{'apis' if '/' in gv else 'api'}/{gv}")
-        if "/" in gv and gv.partition("/")[0] not in own:
-            names.add(f"apis/{gv.partition('/')[0]}")
     return {
         "paths": {
             name: {"serverRelativeURL": f"/openapi/v3/{name}?hash={_hash(gv, _state(gv, known))}"}
-            for name in sorted(names)
+            for name in sorted(names(group_versions, known))
             for gv in (name.partition("/")[2] or name,)
         }
     }
+
+
+def names(group_versions: Iterable[str], crds: Iterable[Obj] = ()) -> set[str]:
+    """The documents that `index` names, such as "apis/apps/v1"."""
+    own = {crd["spec"]["group"] for crd in crds}
+    found = set(_OTHERS)
+    for gv in group_versions:
+        found.add(f"{'apis' if '/' in gv else 'api'}/{gv}")
+        if "/" in gv and gv.partition("/")[0] not in own:
+            found.add(f"apis/{gv.partition('/')[0]}")
+    return found
 
 
 _OTHERS = (".well-known/openid-configuration", "api", "apis", "openid/v1/jwks", "version")
@@ -85,7 +88,7 @@ def document(gv: str, crds: Iterable[Obj] = ()) -> Obj:
 def encoded(gv: str, crds: Iterable[Obj] = ()) -> tuple[bytes, str]:
     """As `document`, as JSON (cached), and the hash that `index` gives its address.
 
-    The reply to a request with that hash may be cached for ever: ``Cache-Control: public, immutable`` and an ``ETag``.
+    The reply to a request with that hash may be kept for ever.
     """
     known = list(crds)
     state = _state(gv, known)
@@ -106,12 +109,12 @@ def swagger(group_versions: Iterable[str], crds: Iterable[Obj] = ()) -> bytes:
         group_versions: As for `index`.
         crds: As for `index`.
     """
-    known, names = list(crds), sorted(group_versions)
-    state = hashlib.sha256("".join(_hash(gv, _state(gv, known)) for gv in names).encode()).hexdigest()
+    known, versions = list(crds), sorted(group_versions)
+    state = hashlib.sha256("".join(_hash(gv, _state(gv, known)) for gv in versions).encode()).hexdigest()
     if "v2" not in _bodies or _bodies["v2"][0] != state:
         paths: Obj = {}
         definitions: Obj = {}
-        for gv in names:
+        for gv in versions:
             found = document(gv, known)
             paths |= {path: _older(item) for path, item in found["paths"].items()}
             definitions |= {name: _older(one) for name, one in found["components"]["schemas"].items()}
@@ -152,7 +155,18 @@ def _state(gv: str, crds: list[Obj]) -> str:
 
 @functools.lru_cache(maxsize=256)
 def _hash(gv: str, state: str) -> str:
-    return hashlib.sha256(f"{_FORMAT}/{gv}/{state}".encode()).hexdigest().upper()
+    return hashlib.sha256(f"{_made_of()}/{gv}/{state}".encode()).hexdigest().upper()
+
+
+@functools.cache
+def _made_of() -> str:
+    """Another one where documents may be others: clients keep them by it, also from an older labkit to a newer."""
+    package = resources.files("meshbox.api")
+    files = ("openapi.py", "builtin/legacy.py", "builtin/types.py", "data/descriptions.json", "data/enums.json")
+    whole = hashlib.sha256()
+    for name in (*files, "data/kinds.json", "data/protobuf.json", "resource_table.py"):
+        whole.update(package.joinpath(name).read_bytes())
+    return whole.hexdigest()
 
 
 def _document(gv: str, crds: list[Obj]) -> Obj:

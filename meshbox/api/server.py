@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime
 import errno
 import logging
 import platform
+from email.utils import format_datetime
 
 from aiohttp import web
 
@@ -288,7 +290,7 @@ class ApiServer:
         elif parts[:1] == ["apis"] and len(parts) == 3:
             found = self._discovery.resources(parts[1], parts[2])
         elif parts[:1] == ["openapi"]:
-            return self._openapi(parts[1:])
+            return self._openapi(request, parts[1:])
         elif not parts:
             own = (*_OPEN, "/metrics", "/openapi/v2", "/openapi/v3", "/version", *_KEYS)
             response = json_response({"paths": sorted({*self._discovery.paths(), *own})})
@@ -300,7 +302,7 @@ class ApiServer:
             raise refusals.no_such_resource()
         return json_response(found)
 
-    def _openapi(self, parts: list[str]) -> web.Response:
+    def _openapi(self, request: web.Request, parts: list[str]) -> web.Response:
         crds = [entry.obj for entry in self._objects.store.entries(CRDS)]
         if parts == ["v2"]:
             return web.Response(body=b"", headers={"Content-Type": openapi.V2_CONTENT_TYPE})
@@ -308,9 +310,18 @@ class ApiServer:
         if parts == ["v3"]:
             return json_response(openapi.index(versions, crds))
         name = "/".join(parts[1:])
-        if parts[:1] != ["v3"] or name not in openapi.index(versions, crds)["paths"]:
+        if parts[:1] != ["v3"] or name not in openapi.names(versions, crds):
             raise refusals.no_such_resource()
-        return json_response(openapi.document(name.partition("/")[2] or name, crds))
+        body, state = openapi.encoded(name.partition("/")[2] or name, crds)
+        response = json_response(body)
+        response.headers.update({"Etag": f'"{state}"', "Vary": "Accept"})
+        asked = request.query.get("hash")
+        if asked == state:
+            # Clients keep it then: each `kubectl apply` asks for the documents of all kinds that it writes.
+            response.headers.update({"Cache-Control": "public, immutable", "Expires": _in_a_year()})
+        elif asked:
+            return web.Response(status=301, headers={"Location": f"/openapi/v3/{name}?hash={state}"})
+        return response
 
     async def _swagger(self) -> web.Response:
         crds = [entry.obj for entry in self._objects.store.entries(CRDS)]
@@ -332,6 +343,10 @@ class ApiServer:
         from meshbox.api import streams
 
         return await streams.handle(request, self._runtime, pod, target.subresource)
+
+
+def _in_a_year() -> str:
+    return format_datetime(datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=365), usegmt=True)
 
 
 async def _invite(request: web.Request) -> None:

@@ -227,7 +227,8 @@ class Writes:
     def _merge(resource: Resource, before: Obj, obj: Obj, subresource: str) -> Obj:
         """What the request may change: all but the status, or (a subresource) only its part."""
         if subresource in ("status", "approval"):
-            merged: Obj = clone(before)
+            # The rest has its form already, and is not changed on the way.
+            merged: Obj = {**before, "metadata": {**before["metadata"]}}
             if "status" in obj:
                 merged["status"] = obj["status"]
             else:

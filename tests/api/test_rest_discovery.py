@@ -103,6 +103,28 @@ class TestDiscovery:
         assert (await cluster.request("GET", url)).body["openapi"].startswith("3.")
         assert (await cluster.request("GET", "/openapi/v3/apis/none/v1")).status == 404
 
+    async def test_an_openapi_document_is_kept_until_it_changes(self, cluster: Cluster) -> None:
+        async def index() -> str:
+            paths = (await cluster.request("GET", "/openapi/v3")).body["paths"]
+            return paths["apis/example.com/v1"]["serverRelativeURL"] if "apis/example.com/v1" in paths else ""
+
+        cluster.objects.create(CRDS, crd())
+        url = await index()
+        name = url.partition("?hash=")[2]
+        kept = await cluster.request("GET", url)
+        assert (kept.headers["Cache-Control"], kept.headers["Etag"]) == ("public, immutable", f'"{name}"')
+        assert "GMT" in kept.headers["Expires"]
+        plain = await cluster.request("GET", "/openapi/v3/apis/example.com/v1")
+        assert (plain.text, plain.headers["Cache-Control"]) == (kept.text, "no-cache, private")
+        # Who asks with the hash of what is no more is sent to what is.
+        definition = cluster.objects.get(CRDS, crd()["metadata"]["name"])
+        definition["spec"]["names"]["shortNames"] = ["wd"]
+        cluster.objects.update(CRDS, definition)
+        newer = await index()
+        assert newer != url
+        sent_on = await cluster.request("GET", url, allow_redirects=False)
+        assert (sent_on.status, sent_on.headers["Location"]) == (301, newer)
+
     async def test_the_older_openapi(self, cluster: Cluster) -> None:
         found = (await cluster.request("GET", "/openapi/v2")).body
         assert found["swagger"] == "2.0"

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
-from functools import cache
-from typing import Any
+from functools import cache, lru_cache, partial
+from typing import Any, NamedTuple
 
 from labkit.ground import quantity as quantities
 from meshbox.api.builtin.decoding import quantity_error
@@ -20,7 +20,9 @@ __all__ = ["typed"]
 
 _ZEROS: dict[str, Any] = {"string": "", "bool": False, "Quantity": "0", "IntOrString": 0, "bytes": "", "double": 0}
 _ZEROS |= {"int32": 0, "int64": 0}
-_Form = Callable[[Any], Any]
+_NONE = object()
+_Form = Callable[[Any, bool], Any]
+"""From a value, and whether it is to be stored, to how it is written."""
 
 
 def typed(obj: Any, api_version: str, kind: str, *, stored: bool = True) -> None:
@@ -40,55 +42,64 @@ def typed(obj: Any, api_version: str, kind: str, *, stored: bool = True) -> None
         _struct(obj, message, stored)
 
 
+class _Slot(NamedTuple):
+    """What becomes of one field that JSON shows in a message."""
+
+    kind: str
+    many: str
+    """"[]" a list, "{}" a map, "" neither."""
+    shown: bool
+    """Whether Go shows the field where it has nothing to say."""
+    form: _Form | None
+    """How a value of it is written; None where it stays as it is."""
+    zero: Any
+    """The value that JSON leaves out; `_NONE` where it leaves none out."""
+
+
 @cache
-def _plan(message: str) -> tuple[tuple[str, str, str], ...]:
-    """Of each field that JSON shows in a message: its name, mark and type."""
-    found: list[tuple[str, str, str]] = []
+def _plan(message: str) -> tuple[dict[str, _Slot], tuple[str, ...]]:
+    """Of each field that JSON shows in a message by its name: what becomes of it; and which stand in any case."""
+    found: dict[str, _Slot] = {}
     for field in fields_of(message).values():
         if field.name:
-            found.append((field.name, field.mark, field.type))
+            many = field.mark[-2:] if field.mark.endswith(("[]", "{}")) else ""
+            zero = _NONE if field.mark else _ZEROS.get(field.type, _NONE)
+            found[field.name] = _Slot(field.type, many, field.mark.startswith("+"), _form(field.type), zero)
         else:
-            found += _plan(field.type)
-    return tuple(found)
+            found |= _plan(field.type)[0]
+    return found, tuple(name for name, slot in found.items() if slot.shown)
 
 
 def _struct(obj: dict[str, Any], message: str, stored: bool) -> dict[str, Any]:
-    for name, mark, kind in _plan(message):
-        value = obj.get(name)
+    slots, shown = _plan(message)
+    # By what there is, not by what there could be: a pod has a tenth of the fields that its type has.
+    for name in [name for name in obj if name in slots]:
+        slot, value = slots[name], obj[name]
         if value is None:
-            if mark == "+" and kind != "bytes":
-                obj[name] = _zero(kind, stored)
-            elif mark.startswith("+"):
-                obj[name] = None
-            else:
-                obj.pop(name, None)
-        elif mark.endswith("[]"):
-            if isinstance(value, list):
-                value[:] = [
-                    _zero(kind, stored) if one is None and kind != "JSON" else _value(one, kind, stored)
-                    for one in value
-                ]
-            if stored:
-                _drop(obj, name, mark)
-        elif mark.endswith("{}"):
-            if isinstance(value, dict):
-                for key, one in value.items():
-                    value[key] = _zero(kind, stored) if one is None and kind != "JSON" else _value(one, kind, stored)
-            if stored:
-                _drop(obj, name, mark)
-        else:
-            value = obj[name] = _value(value, kind, stored)
-            if not mark and kind in _ZEROS and value == _ZEROS[kind] and type(value) is type(_ZEROS[kind]):
+            del obj[name]
+        elif slot.many:
+            if value and isinstance(value, list if slot.many == "[]" else dict):
+                _each(value, slot, stored)
+            if stored and value in ([], {}):
                 del obj[name]
+        else:
+            if slot.form:
+                value = obj[name] = slot.form(value, stored)
+            if slot.zero is not _NONE and value == slot.zero and type(value) is type(slot.zero):
+                del obj[name]
+    for name in shown:
+        if name not in obj:
+            slot = slots[name]
+            obj[name] = None if slot.many or slot.kind == "bytes" else _zero(slot.kind, stored)
     return obj
 
 
-def _drop(obj: dict[str, Any], name: str, mark: str) -> None:
-    if obj[name] in ([], {}):
-        if mark.startswith("+"):
-            obj[name] = None
-        else:
-            del obj[name]
+def _each(values: Any, slot: _Slot, stored: bool) -> None:
+    for key, one in values.items() if isinstance(values, dict) else enumerate(values):
+        if one is None and slot.kind != "JSON":
+            values[key] = _zero(slot.kind, stored)
+        elif slot.form:
+            values[key] = slot.form(one, stored)
 
 
 def _zero(kind: str, stored: bool) -> Any:
@@ -103,40 +114,43 @@ def _stands_for_one(message: str) -> bool:
     return any(field.name == "=" for field in fields_of(message).values())
 
 
-def _value(value: Any, kind: str, stored: bool) -> Any:
+def _form(kind: str) -> _Form | None:
+    """How values of a type are written; None where they stay as they are."""
     if kind in _FORMS:
-        return _FORMS[kind](value)
+        return _FORMS[kind]
     if not is_message(kind):
-        return value
+        return None
     if not _stands_for_one(kind):
-        return _struct(value, kind, stored) if isinstance(value, dict) else value
+        return lambda value, stored: _struct(value, kind, stored) if isinstance(value, dict) else value
     inner = next((one.type for one in fields_of(kind).values() if is_message(one.type)), "")
+    return partial(_one, inner) if inner else None
+
+
+def _one(inner: str, value: Any, stored: bool) -> Any:
     for one in value if isinstance(value, list) else [value]:
-        if inner and isinstance(one, dict):
+        if isinstance(one, dict):
             _struct(one, inner, stored)
     return value
 
 
-def _quantity(value: Any) -> Any:
-    return value if quantity_error(value) else str(quantities.Quantity.of(value))
+def _text(write: Callable[[str], str]) -> _Form:
+    """A form of texts: the same few are written again and again. What is no text stays."""
+    known = lru_cache(maxsize=4096)(write)
+    return lambda value, _: known(value) if isinstance(value, str) else value
 
 
-def _bytes(value: Any) -> Any:
-    return value.replace("\n", "").replace("\r", "") if isinstance(value, str) else value
-
-
-def _moment(value: Any, timespec: str) -> Any:
+def _moment(timespec: str, value: str) -> str:
     try:
         moment = datetime.datetime.fromisoformat(value).astimezone(datetime.UTC)
-    except (ValueError, TypeError, OverflowError):
+    except (ValueError, OverflowError):
         return value
     return moment.replace(tzinfo=None).isoformat(timespec=timespec) + "Z"
 
 
 _FORMS: dict[str, _Form] = {
-    "Quantity": _quantity,
-    "bytes": _bytes,
-    "Time": lambda value: _moment(value, "seconds"),
-    "MicroTime": lambda value: _moment(value, "microseconds"),
+    "Quantity": lambda value, _: value if quantity_error(value) else str(quantities.Quantity.of(value)),
+    "bytes": _text(lambda value: value.replace("\n", "").replace("\r", "")),
+    "Time": _text(partial(_moment, "seconds")),
+    "MicroTime": _text(partial(_moment, "microseconds")),
 }
 """How values are written that JSON can write in more than one way."""

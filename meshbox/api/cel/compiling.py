@@ -10,10 +10,12 @@ from typing import Any
 
 from meshbox.api.cel import environment, escaped
 
-__all__ = ["POLICY_NAMES", "compile_error", "constant_type"]
+__all__ = ["POLICY_NAMES", "RULE_NAMES", "compile_error", "constant_type"]
 
 POLICY_NAMES = frozenset({"object", "oldObject", "request", "authorizer"})
 """What conditions of webhooks know; admission policies know more."""
+RULE_NAMES = frozenset({"self", "oldSelf"})
+"""What rules of CustomResourceDefinitions know."""
 
 _TYPES = frozenset(
     {"bool", "bytes", "double", "duration", "dyn", "int", "list", "map", "null_type", "string", "timestamp"}

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 from meshbox.api.builtin.well_formed import as_dict, as_list
-from meshbox.api.cel.compiling import compile_error
+from meshbox.api.cel.compiling import RULE_NAMES, compile_error
+from meshbox.api.cel.sound import known
 from meshbox.api.problems import Cause, invalid, not_supported, required
 from meshbox.api.schema.node import Node
 from meshbox.api.schema.validate import validate
 
-__all__ = ["schema_problems"]
+__all__ = ["rule_fields", "schema_problems"]
 
 _TYPES = ("array", "boolean", "integer", "number", "object", "string")
 _LISTS = ("atomic", "set", "map")
@@ -142,18 +143,23 @@ def _items(schema: _Schema, path: str, keys: list[Any], where: str, causes: list
             causes.append(required(f"{at}.properties[{key}].default", detail))
 
 
-def _rules(schema: _Schema, path: str, causes: list[Cause]) -> None:
+def rule_fields(schema: _Schema) -> frozenset[str] | None:
+    """The fields of `self` in a schema's rules; None where it may have any."""
     open_ = schema.get("type") != "object" or schema.get("x-kubernetes-preserve-unknown-fields") is True
     open_ = (
         open_ or schema.get("additionalProperties") is not None or bool(schema.get("x-kubernetes-embedded-resource"))
     )
-    fields = None if open_ else frozenset(as_dict(schema.get("properties")))
+    return None if open_ else frozenset(as_dict(schema.get("properties")))
+
+
+def _rules(schema: _Schema, path: str, causes: list[Cause]) -> None:
+    fields = rule_fields(schema)
     for index, one in enumerate(as_list(schema.get("x-kubernetes-validations"))):
         rule, where = as_dict(one), f"{path}.x-kubernetes-validations[{index}].rule"
         text = rule.get("rule") or ""
         if not text.strip():
             causes.append(required(where, "rule is not specified"))
-        elif said := compile_error(text, frozenset({"self", "oldSelf"}), fields):
+        elif not known(text, fields) and (said := compile_error(text, RULE_NAMES, fields)):
             zeros = {"Reason": None, "OptionalOldSelf": None}
             shown = {name: rule.get(field, zeros.get(name, "")) for name, field in _RULE_FIELDS.items()}
             causes.append(invalid(where, shown, f"compilation failed: {said}"))
