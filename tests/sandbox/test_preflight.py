@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -34,3 +36,19 @@ def test_openssl_is_looked_for_and_can_be_done_without(tmp_path: Path, monkeypat
     program.chmod(0o755)
     there = {one.subject: one for one in tools.examine()}["openssl"]
     assert (there.ok, there.seen) == (True, f"OpenSSL 3.5.1 of a test ({program})")
+
+
+def test_setup_compiles_what_a_start_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the shell says of keeping what is compiled; a folder that cannot be written in is no mishap."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    files = {name: tmp_path / name / "inner" / "module.py" for name in ("ours_of_a_test", "read_only_of_a_test")}
+    for name, file in files.items():
+        file.parent.mkdir(parents=True)
+        (tmp_path / name / "__init__.py").touch()
+        file.write_text("answer = 42\n")
+    # A file where the folder for what is compiled would be: not even root can write there.
+    (files["read_only_of_a_test"].parent / "__pycache__").touch()
+    tools._compile(files)
+    kept = {name: Path(importlib.util.cache_from_source(str(file))).exists() for name, file in files.items()}
+    assert kept == {"ours_of_a_test": True, "read_only_of_a_test": False}
