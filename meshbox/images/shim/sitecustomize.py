@@ -27,12 +27,12 @@ import weakref
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["install"]
+__all__ = ["Names", "install"]
 
 _FLAG = "_labkit_shim"
 
 
-class _Names:
+class Names:
     """The cluster's names, read again when the file is replaced."""
 
     def __init__(self, file: str, namespace: str, *, captured: bool = False) -> None:
@@ -129,7 +129,7 @@ def install(environ: Mapping[str, str] | None = None) -> None:
     setattr(socket, _FLAG, True)
     capture = env.get("LABKIT_CAPTURE_SOCKET", "")
     captured = bool(capture) and env.get("LABKIT_DNS_CAPTURE") == "true"
-    names = _Names(env.get("LABKIT_DNS", ""), env.get("LABKIT_NAMESPACE", "default"), captured=captured)
+    names = Names(env.get("LABKIT_DNS", ""), env.get("LABKIT_NAMESPACE", "default"), captured=captured)
     bind = env.get("LABKIT_BIND") or pod
     shift = int(env.get("LABKIT_LOW_PORT_SHIFT") or 0)
     _Network(names, local, pod, bind, capture, shift, env.get("LABKIT_INTERCEPTION", "")).put_in_place()
@@ -142,7 +142,7 @@ def _connections() -> Any:
 
 class _Network:
     def __init__(
-        self, names: _Names, local: str, pod: str, bind: str, capture: str, shift: int, exceptions: str = ""
+        self, names: Names, local: str, pod: str, bind: str, capture: str, shift: int, exceptions: str = ""
     ) -> None:
         self._names = names
         self._local = local
