@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from meshbox.api import metadata
+from meshbox.api.event_budget import EventBudget
+from meshbox.api.similar_events import COMBINED, SimilarEvents
 from meshbox.contracts import ApiError, View
 
 if TYPE_CHECKING:
@@ -17,12 +20,21 @@ if TYPE_CHECKING:
 __all__ = ["Recorder"]
 
 _REMEMBERED = 1024
-_LASTING = 3600.0
-"""Seconds an event is kept after it was last seen, as in Kubernetes."""
-
-_SWEEP_EVERY = 60.0
 _MODERN = "default-scheduler"
 """Who reports by the events' newer API: with one time, no source, and a series where it happens again."""
+
+_LIMITED = ("-controller", "controllermanager", "horizontal-pod-autoscaler")
+_COMBINED = (*_LIMITED, "kubelet")
+"""Whose events are held back as Kubernetes' own recorders do. The kubelet and istiod speak for the sandbox as well."""
+
+
+@dataclass
+class _Told:
+    """An event that was written, and how often it happened."""
+
+    namespace: str
+    name: str
+    count: int = 1
 
 
 class Recorder:
@@ -36,8 +48,9 @@ class Recorder:
     def __init__(self, objects: Objects, host: str) -> None:
         self._objects = objects
         self._host = host
-        self._known: OrderedDict[tuple[str, ...], tuple[str, str]] = OrderedDict()
-        self._swept = time.monotonic()
+        self._known: OrderedDict[tuple[str, ...], _Told] = OrderedDict()
+        self._similar = SimilarEvents()
+        self._budget = EventBudget()
 
     def record(
         self,
@@ -50,69 +63,61 @@ class Recorder:
     ) -> None:
         """As `Objects.event`."""
         meta = involved["metadata"]
-        namespace = meta.get("namespace") or "default"
-        identity = (meta.get("uid", ""), namespace, meta["name"], type, reason, message, component, field_path)
+        about = (involved.get("kind", ""), meta.get("uid", ""), meta.get("namespace", ""), meta["name"], component)
+        group: tuple[str, ...] = (*about, type, reason)
+        identity = (*group, message, field_path)
+        if component.endswith(_COMBINED) and self._similar.combined(group, message):
+            identity, message = group, COMBINED + message
+        if known := self._known.get(identity):
+            # Those that are not written are counted.
+            known.count += 1
+        if component.endswith(_LIMITED) and not self._budget.take(about):
+            return
         try:
-            if not self._again(identity):
-                self._first(involved, identity)
-            if time.monotonic() > self._swept + _SWEEP_EVERY:
-                self._sweep()
+            if known is None or not self._again(known, message):
+                self._known[identity] = self._first(involved, type, reason, message, component, field_path)
+            self._known.move_to_end(identity)
+            while len(self._known) > _REMEMBERED:
+                self._known.popitem(last=False)
         except ApiError:
             # About something that is gone, in a namespace that is going, or on a full disk: nobody to tell.
             return
 
-    def _sweep(self) -> None:
-        """Delete what is too old to matter."""
-        self._swept = time.monotonic()
-        oldest = (datetime.now(UTC) - timedelta(seconds=_LASTING)).strftime("%Y-%m-%dT%H:%M:%SZ")
-        for event in self._objects.list("events"):
-            series = event.get("series") or {}
-            seen = (
-                series.get("lastObservedTime") or event.get("lastTimestamp") or event["metadata"]["creationTimestamp"]
-            )
-            if seen < oldest:
-                self._objects.delete("events", event["metadata"]["name"], event["metadata"]["namespace"])
-
-    def _again(self, identity: tuple[str, ...]) -> bool:
-        known = self._known.get(identity)
-        event = self._objects.find("events", known[1], known[0]) if known else None
+    def _again(self, known: _Told, message: str) -> bool:
+        event = self._objects.find("events", known.name, known.namespace)
         if event is None:
             return False
         if event.get("eventTime"):
-            known_series = event.get("series") or {"count": 1}
-            moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-            event["series"] = {"count": known_series["count"] + 1, "lastObservedTime": moment}
+            event["series"] = {"count": known.count, "lastObservedTime": _moment()}
         else:
-            event["count"] = event.get("count", 1) + 1
-            event["lastTimestamp"] = metadata.now()
+            event |= {"count": known.count, "lastTimestamp": metadata.now(), "message": message}
         self._objects.update("events", event)
-        self._known.move_to_end(identity)
         return True
 
-    def _first(self, involved: View, identity: tuple[str, ...]) -> None:
-        uid, namespace, name, kind, reason, message, component, field_path = identity
+    def _first(self, involved: View, kind: str, reason: str, message: str, component: str, field_path: str) -> _Told:
+        meta = involved["metadata"]
         reference = {
             "kind": involved.get("kind", ""),
-            "namespace": involved["metadata"].get("namespace", ""),
-            "name": name,
-            "uid": uid,
+            "namespace": meta.get("namespace", ""),
+            "name": meta["name"],
+            "uid": meta.get("uid", ""),
             "apiVersion": involved.get("apiVersion", ""),
-            "resourceVersion": involved["metadata"].get("resourceVersion", ""),
+            "resourceVersion": meta.get("resourceVersion", ""),
             "fieldPath": field_path,
         }
+        namespace = meta.get("namespace") or "default"
         source = {"component": component, "host": self._host} if component == "kubelet" else {"component": component}
         now = metadata.now()
         times: dict[str, Any] = {"firstTimestamp": now, "lastTimestamp": now, "count": 1, "eventTime": None}
         instance = self._host if component == "kubelet" else ""
         if component == _MODERN:
             source, instance = {}, f"{component}-{self._host}"
-            moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
             action = "Binding" if kind == "Normal" else "Scheduling"
-            times = {"firstTimestamp": None, "lastTimestamp": None, "eventTime": moment, "action": action}
+            times = {"firstTimestamp": None, "lastTimestamp": None, "eventTime": _moment(), "action": action}
         event = {
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"name": f"{name}.{time.time_ns():x}", "namespace": namespace},
+            "metadata": {"name": f"{meta['name']}.{time.time_ns():x}", "namespace": namespace},
             "involvedObject": {key: value for key, value in reference.items() if value},
             "type": kind,
             "reason": reason,
@@ -123,6 +128,8 @@ class Recorder:
             "reportingInstance": instance,
         }
         created = self._objects.create("events", event, namespace)
-        self._known[identity] = (namespace, created["metadata"]["name"])
-        while len(self._known) > _REMEMBERED:
-            self._known.popitem(last=False)
+        return _Told(namespace, created["metadata"]["name"])
+
+
+def _moment() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

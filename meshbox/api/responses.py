@@ -77,8 +77,10 @@ def form_of(accept: str) -> Form:
 
 
 def json_response(value: Any, status: int = 200, *, content_type: str = "application/json") -> web.Response:
-    """`value` as JSON (bytes are JSON already)."""
+    """`value` as a line of JSON (bytes are JSON already)."""
     body = value if isinstance(value, bytes) else dumps(value)
+    # As Go's encoder ends what it writes: a shell's prompt begins on a line of its own.
+    body = body if body.endswith(b"\n") else body + b"\n"
     return web.Response(
         body=body, status=status, headers={"Content-Type": content_type, "Cache-Control": "no-cache, private"}
     )

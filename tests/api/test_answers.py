@@ -131,6 +131,9 @@ async def test_forms_of_an_answer(cluster: Cluster) -> None:
     assert "name: apps\n" in reply.text
     reply = await cluster.request("GET", "/apis/apps", headers={"User-Agent": "curl/8"})
     assert reply.text.startswith('{\n  "kind": "APIGroup"')
+    assert reply.text.endswith("}")
+    for path in ("/apis/apps", "/api/v1/pods", "/api/v1/namespaces/default", "/api/v1/namespaces/nope"):
+        assert (await cluster.request("GET", path)).text.endswith("}\n"), path
     reply = await cluster.request("GET", "/api/v1/endpoints")
     assert "v1 Endpoints is deprecated in v1.33+" in reply.headers["Warning"]
 

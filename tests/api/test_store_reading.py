@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import pytest
 
+from meshbox.api.event_budget import EventBudget
 from meshbox.api.objects import ObjectStore
+from meshbox.api.similar_events import SimilarEvents
 
 from .conftest import deployment, pod, refused
 
@@ -28,16 +30,53 @@ class TestEvents:
         objects.event(involved, "Normal", "A", "b", "test")
         assert objects.list("events") == []
 
-    def test_an_hour_old_one_is_swept_away(self, objects: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_ten_that_differ_in_words_become_one(self, objects: ObjectStore) -> None:
         involved = objects.create("pods", pod())
-        objects.event(involved, "Normal", "Old", "words", "test")
-        old = objects.list("events")[0]
-        objects.update("events", {**old, "lastTimestamp": "2020-01-01T00:00:00Z"})
-        objects.event(involved, "Normal", "Newer", "words", "test")
-        assert {one["reason"] for one in objects.list("events")} == {"Old", "Newer"}, "swept at every event"
-        monkeypatch.setattr("meshbox.api.recorder._SWEEP_EVERY", 0.0)
-        objects.event(involved, "Normal", "Newest", "words", "test")
-        assert {one["reason"] for one in objects.list("events")} == {"Newer", "Newest"}
+        for number in range(13):
+            objects.event(involved, "Warning", "FailedCreate", f"refused: {number}", "a-controller")
+        objects.event(involved, "Warning", "Other", "refused", "a-controller")
+        told = {one["message"]: one["count"] for one in objects.list("events") if one["reason"] == "FailedCreate"}
+        combined = "(combined from similar events): refused: 12"
+        assert told == {f"refused: {number}": 1 for number in range(9)} | {combined: 4}
+        assert len(objects.list("events")) == 11
+
+    @pytest.mark.parametrize("component", ["default-scheduler", "istiod"])
+    def test_others_are_told_one_by_one(self, objects: ObjectStore, component: str) -> None:
+        involved = objects.create("pods", pod())
+        for number in range(12):
+            objects.event(involved, "Warning", "FailedScheduling", f"no room: {number}", component)
+        assert {one["message"] for one in objects.list("events")} == {f"no room: {number}" for number in range(12)}
+
+    @pytest.mark.parametrize(("component", "told"), [("a-controller", 25), ("kubelet", 40)])
+    def test_a_controller_says_twenty_five_things_of_an_object(
+        self, objects: ObjectStore, component: str, told: int
+    ) -> None:
+        involved = objects.create("pods", pod())
+        for number in range(40):
+            objects.event(involved, "Warning", "FailedCreate", f"refused: {number}", component)
+        assert sum(one["count"] for one in objects.list("events")) == told
+        objects.event(involved, "Normal", "Other", "another reason", "b-controller")
+        assert {one["reason"] for one in objects.list("events")} == {"FailedCreate", "Other"}
+
+    def test_one_more_is_said_in_five_minutes(self) -> None:
+        now = [0.0]
+        budget = EventBudget(lambda: now[0])
+        assert [budget.take(("a",)) for _ in range(27)] == [True] * 25 + [False] * 2
+        assert budget.take(("b",))
+        now[0] = 299.0
+        assert not budget.take(("a",))
+        now[0] = 301.0
+        assert [budget.take(("a",)) for _ in range(2)] == [True, False]
+
+    def test_ten_minutes_without_any_begin_anew(self) -> None:
+        now = [0.0]
+        similar = SimilarEvents(lambda: now[0])
+        assert [similar.combined(("a",), str(number)) for number in range(11)] == [False] * 9 + [True] * 2
+        assert not similar.combined(("b",), "0")
+        now[0] += 600
+        assert similar.combined(("a",), "next")
+        now[0] += 601
+        assert not similar.combined(("a",), "next")
 
     def test_one_about_a_cluster_scoped_object_is_in_default(self, objects: ObjectStore) -> None:
         node = objects.create("nodes", {"metadata": {"name": "n"}})

@@ -164,3 +164,26 @@ async def test_nothing_happens_after_the_end(cluster: Cluster) -> None:
     assert len(seen.calls) == count
     await other.stop()
     assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
+
+
+async def test_ten_tries_fit_into_the_first_three_seconds(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+
+    def act(_key: Key) -> None:
+        raise ApiError(403, "Forbidden", "no")
+
+    reconciler = Reconciler("test", cluster.objects, Recorder(act))
+    enqueue = reconciler.enqueue
+
+    def at_once(key: Key, after: float = 0.0) -> None:
+        pauses.append(after)
+        if len(pauses) < 14:
+            enqueue(key)
+
+    monkeypatch.setattr(reconciler, "enqueue", at_once)
+    reconciler.start()
+    reconciler.enqueue((None, "a"))
+    await cluster.until(lambda: len(pauses) == 14)
+    # As the work queues of Kubernetes' controllers; only their longest pause is longer.
+    assert pauses == [0.0, *(0.005 * 2**number for number in range(10)), 5.0, 5.0, 5.0]
+    await reconciler.stop()
