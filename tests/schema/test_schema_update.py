@@ -40,6 +40,11 @@ def test_a_pod_may_change_its_images_and_little_else() -> None:
         "`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing "
         "tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)"
     )
+    assert refused.partition("negative)\n")[2] == (
+        '@@ -5,7 +5,9 @@\n     {\n       "Name": "c",\n       "Image": "b",\n'
+        '-      "Command": null,\n+      "Command": [\n+        "x"\n+      ],\n'
+        '       "Args": null,\n       "WorkingDir": "",\n       "Ports": null,\n'
+    )
     assert changed("v1", "Pod", old, pod(nodeName="other"))[0].startswith("spec: Forbidden: pod updates")
     new["spec"]["containers"].append({"name": "b", "image": "b"})
     assert changed("v1", "Pod", old, new) == [
@@ -61,9 +66,12 @@ def test_a_pod_may_change_its_images_and_little_else() -> None:
         (
             "batch/v1",
             "Job",
-            {"spec": {"template": {"metadata": {"labels": {"a": "b"}}}}},
-            {"spec": {"template": {"metadata": {"labels": {"a": "c"}}}}},
-            ['spec.template: Invalid value: {"metadata":{"labels":{"a":"c"}}}: field is immutable'],
+            {"spec": {}},
+            {"spec": {"podFailurePolicy": {"rules": [{"action": "Ignore", "onPodConditions": [{"type": "x"}]}]}}},
+            [
+                'spec.podFailurePolicy: Invalid value: {"Rules":[{"Action":"Ignore","OnExitCodes":null,'
+                '"OnPodConditions":[{"Type":"x","Status":""}]}]}: field is immutable'
+            ],
         ),
         (
             "v1",

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from labkit.ground import quantity as quantities
+from meshbox.api.builtin.internal import difference, internal
 from meshbox.api.builtin.types import fields_of
 from meshbox.api.builtin.well_formed import as_dict, as_list
-from meshbox.api.problems import Cause, forbidden, invalid, shown
+from meshbox.api.problems import Cause, forbidden, invalid
 from meshbox.contracts import Obj
 
 __all__ = ["check_update", "same"]
@@ -43,9 +44,10 @@ def same(a: Any, b: Any) -> bool:
     return type(a) is type(b) and bool(a == b)
 
 
-def _fixed(old: Any, new: Any, path: str, causes: list[Cause], detail: str = _IMMUTABLE) -> None:
+def _fixed(old: Any, new: Any, path: str, causes: list[Cause], detail: str = _IMMUTABLE, *, message: str = "") -> None:
+    """With `message`, its type in protobuf, a value is shown as the server itself holds it."""
     if not same(old, new):
-        causes.append(invalid(path, new, detail))
+        causes.append(invalid(path, internal(message, new) if message and new is not None else new, detail))
 
 
 _TABLE: dict[str, tuple[str, ...]] = {
@@ -106,6 +108,13 @@ def _stateful_set(old: Obj, new: Obj, _version: str, causes: list[Cause]) -> Non
         causes.append(forbidden("spec", detail))
 
 
+_JOB_FIELDS = (
+    ("completionMode", ""),
+    ("podFailurePolicy", "api.batch.v1.PodFailurePolicy"),
+    ("backoffLimitPerIndex", ""),
+    ("managedBy", ""),
+    ("successPolicy", "api.batch.v1.SuccessPolicy"),
+)
 _SCHEDULING = ("nodeSelector", "affinity", "tolerations", "schedulingGates")
 
 
@@ -121,9 +130,9 @@ def _job(old: Obj, new: Obj, _version: str, causes: list[Cause]) -> None:
     if before.get("suspend") and not as_dict(old.get("status")).get("startTime"):
         # Where its pods go may change as long as there are none.
         template = _rescheduled(as_dict(template), as_dict(after.get("template")))
-    _fixed(template, after.get("template"), "spec.template", causes)
-    for name in ("completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"):
-        _fixed(before.get(name), after.get(name), f"spec.{name}", causes)
+    _fixed(template, after.get("template"), "spec.template", causes, message="api.core.v1.PodTemplateSpec")
+    for name, message in _JOB_FIELDS:
+        _fixed(before.get(name), after.get(name), f"spec.{name}", causes, message=message)
 
 
 def _rescheduled(template: Obj, wanted: Obj) -> Obj:
@@ -156,38 +165,39 @@ def _service(old: Obj, new: Obj, _version: str, causes: list[Cause]) -> None:
 def _pod(old: Obj, new: Obj, _version: str, causes: list[Cause]) -> None:
     before, after = (dict(spec) for spec in _specs(old, new))
     for name in ("containers", "initContainers"):
-        mine, others = as_list(before.pop(name, None)), as_list(after.pop(name, None))
+        mine, others = as_list(before.get(name)), as_list(after.get(name))
         if len(mine) != len(others):
             causes.append(forbidden(f"spec.{name}", "pod updates may not add or remove containers"))
             return
-        before[name] = [{**as_dict(one), "image": ""} for one in mine]
-        after[name] = [{**as_dict(one), "image": ""} for one in others]
+        if not mine:
+            continue
+        after[name] = [
+            {**as_dict(two), "image": as_dict(one).get("image")} for one, two in zip(mine, others, strict=True)
+        ]
     _deadline(before, after, causes)
     _additions(before, after, causes)
+    kept = ["activeDeadlineSeconds", "ephemeralContainers", "schedulingGates", "tolerations"]
     if (before.get("terminationGracePeriodSeconds") or 0) < 0 and after.get("terminationGracePeriodSeconds") == 1:
-        before["terminationGracePeriodSeconds"] = 1
-    before.pop("ephemeralContainers", None)
-    after.pop("ephemeralContainers", None)
+        kept.append("terminationGracePeriodSeconds")
     if not before.get("nodeName"):
         # The scheduler binds a pod to its node once.
-        after.pop("nodeName", None)
-    changed = [name for name in sorted(before.keys() | after.keys()) if not same(before.get(name), after.get(name))]
-    if changed:
-        differences = "".join(
-            f"\n- {name}: {shown(before.get(name))}\n+ {name}: {shown(after.get(name))}" for name in changed
-        )
-        causes.append(forbidden("spec", f"pod updates may not change fields other than {_POD_FIELDS}{differences}"))
+        kept.append("nodeName")
+    # What may change is shown as it was.
+    after |= {name: before.get(name) for name in kept}
+    if not same(before, after):
+        differences = difference("api.core.v1.PodSpec", before, after)
+        causes.append(forbidden("spec", f"pod updates may not change fields other than {_POD_FIELDS}\n{differences}"))
 
 
 def _additions(before: Obj, after: Obj, causes: list[Cause]) -> None:
     """A pod may be made to tolerate more, and to wait for less."""
-    known, wanted = (as_list(spec.pop("tolerations", None)) for spec in (before, after))
+    known, wanted = (as_list(spec.get("tolerations")) for spec in (before, after))
     timeless = [{**as_dict(one), "tolerationSeconds": None} for one in wanted]
     if any(not any(same({**as_dict(one), "tolerationSeconds": None}, other) for other in timeless) for one in known):
         detail = "existing toleration can not be modified except its tolerationSeconds"
         causes.append(forbidden("spec.tolerations", detail))
     held, gates = (
-        [as_dict(one).get("name") for one in as_list(spec.pop("schedulingGates", None))] for spec in (before, after)
+        [as_dict(one).get("name") for one in as_list(spec.get("schedulingGates"))] for spec in (before, after)
     )
     for index, gate in enumerate(gates):
         if gate not in held:
@@ -196,7 +206,7 @@ def _additions(before: Obj, after: Obj, causes: list[Cause]) -> None:
 
 
 def _deadline(before: Obj, after: Obj, causes: list[Cause]) -> None:
-    old, new = before.pop("activeDeadlineSeconds", None), after.pop("activeDeadlineSeconds", None)
+    old, new = (spec.get("activeDeadlineSeconds") for spec in (before, after))
     if old is not None and new is None:
         detail = "must not update from a positive integer to nil value"
         causes.append(invalid("spec.activeDeadlineSeconds", None, detail))
@@ -255,7 +265,8 @@ def _volume(old: Obj, new: Obj, _version: str, causes: list[Cause]) -> None:
         causes.append(forbidden("spec.persistentvolumesource", words))
     if before.get("nodeAffinity") is not None:
         detail = f"{_IMMUTABLE}, except for updating from beta label to GA"
-        _fixed(before["nodeAffinity"], after.get("nodeAffinity"), "nodeAffinity", causes, detail)
+        was, now = before["nodeAffinity"], after.get("nodeAffinity")
+        _fixed(was, now, "nodeAffinity", causes, detail, message="api.core.v1.VolumeNodeAffinity")
 
 
 _NO_SOURCE = frozenset(
@@ -280,11 +291,8 @@ def _quota(old: Obj, new: Obj, _version: str, causes: list[Cause]) -> None:
 
 
 def _role_reference(old: Obj, new: Obj, _version: str, causes: list[Cause]) -> None:
-    if not same(old.get("roleRef"), new.get("roleRef")):
-        role = as_dict(new.get("roleRef"))
-        # As Go names the fields of an internal type of the server.
-        given = {"APIGroup": role.get("apiGroup", ""), "Kind": role.get("kind", ""), "Name": role.get("name", "")}
-        causes.append(invalid("roleRef", given, "cannot change roleRef"))
+    was, now = old.get("roleRef"), new.get("roleRef")
+    _fixed(was, now, "roleRef", causes, "cannot change roleRef", message="api.rbac.v1.RoleRef")
 
 
 def _definition(old: Obj, new: Obj, _version: str, causes: list[Cause]) -> None:
