@@ -41,7 +41,7 @@ def test_a_pod_may_change_its_images_and_little_else() -> None:
         "tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)"
     )
     assert refused.partition("negative)\n")[2] == (
-        '@@ -5,7 +5,9 @@\n     {\n       "Name": "c",\n       "Image": "b",\n'
+        '@@ -5,7 +5,9 @@\n     {\n       "Name": "a",\n       "Image": "b",\n'
         '-      "Command": null,\n+      "Command": [\n+        "x"\n+      ],\n'
         '       "Args": null,\n       "WorkingDir": "",\n       "Ports": null,\n'
     )
