@@ -47,25 +47,16 @@ def apiservices(objects: ObjectStore, *, name: str = "", labels: str = "", field
 def _served_elsewhere(objects: ObjectStore, service: Obj) -> Obj:
     """One that names a Service, with what is to be said of that one now."""
     well, reason, message = availability(objects, service["spec"].get("service") or {})
-    condition = {
-        "type": "Available",
-        "status": str(well),
-        "reason": reason,
-        "message": message,
-        "lastTransitionTime": service["metadata"]["creationTimestamp"],
-    }
-    return {**service, "status": {"conditions": [condition]}}
+    return {**service, "status": _status(well, reason, message, service["metadata"]["creationTimestamp"])}
+
+
+def _status(well: bool, reason: str, message: str, since: str) -> Obj:
+    told = {"status": str(well), "reason": reason, "message": message, "lastTransitionTime": since}
+    return {"conditions": [{"type": "Available", **told}]}
 
 
 def _service(group: str, version: str, since: str, custom: bool) -> Obj:
     name = f"{version}.{group}"
-    condition = {
-        "type": "Available",
-        "status": "True",
-        "reason": "Local",
-        "message": "Local APIServices are always available",
-        "lastTransitionTime": since,
-    }
     priority = (1000, 100) if custom else (17800, 15) if group else (18000, 1)
     return {
         "apiVersion": "apiregistration.k8s.io/v1",
@@ -83,5 +74,5 @@ def _service(group: str, version: str, since: str, custom: bool) -> Obj:
             "groupPriorityMinimum": priority[0],
             "versionPriority": priority[1],
         },
-        "status": {"conditions": [condition]},
+        "status": _status(True, "Local", "Local APIServices are always available", since),
     }

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 __all__ = ["BUILTIN", "EXTENSIONS", "Row"]
@@ -29,212 +30,128 @@ class Row(NamedTuple):
     computed: bool = False
 
 
-_V1 = ("v1",)
-_BETA = ("v1", "v1beta1")
-_APPS = ("v1", "v1beta2", "v1beta1")
-_SCALE = ("status", "scale")
-_POD_SUB = (
-    "status", "log", "exec", "attach", "portforward", "eviction", "binding", "proxy",
-    "ephemeralcontainers", "resize",
-)  # fmt: skip
+_TABLE = """
+core v1
+  bindings Binding review
+  componentstatuses ComponentStatus short=cs cluster computed
+  configmaps ConfigMap short=cm
+  endpoints Endpoints short=ep
+  events Event short=ev
+  limitranges LimitRange short=limits
+  namespaces Namespace short=ns sub=status,finalize cluster
+  nodes Node short=no sub=status,proxy cluster
+  persistentvolumeclaims PersistentVolumeClaim short=pvc sub=status
+  persistentvolumes PersistentVolume short=pv sub=status cluster
+  pods Pod short=po all generation \
+    sub=status,log,exec,attach,portforward,eviction,binding,proxy,ephemeralcontainers,resize
+  podtemplates PodTemplate
+  replicationcontrollers ReplicationController short=rc sub=status,scale all generation
+  resourcequotas ResourceQuota short=quota sub=status
+  secrets Secret
+  serviceaccounts ServiceAccount short=sa sub=token
+  services Service short=svc sub=status,proxy all
+apiregistration.k8s.io v1
+  apiservices APIService sub=status cluster computed legacy=v1,v1beta1
+apps v1
+  controllerrevisions ControllerRevision legacy=v1,v1beta2,v1beta1
+  daemonsets DaemonSet short=ds sub=status all generation legacy=v1,v1beta2
+  deployments Deployment short=deploy sub=status,scale all generation legacy=v1,v1beta2,v1beta1
+  replicasets ReplicaSet short=rs sub=status,scale all generation legacy=v1,v1beta2
+  statefulsets StatefulSet short=sts sub=status,scale all generation legacy=v1,v1beta2,v1beta1
+batch v1
+  jobs Job sub=status all generation
+  cronjobs CronJob short=cj sub=status all generation legacy=v1,v1beta1
+autoscaling v2,v1
+  horizontalpodautoscalers HorizontalPodAutoscaler short=hpa sub=status all legacy=v1,v2beta1,v2beta2,v2
+policy v1
+  poddisruptionbudgets PodDisruptionBudget short=pdb sub=status generation legacy=v1beta1,v1
+networking.k8s.io v1
+  networkpolicies NetworkPolicy short=netpol generation
+  ingresses Ingress short=ing sub=status generation legacy=v1,v1beta1
+  ingressclasses IngressClass cluster generation
+rbac.authorization.k8s.io v1
+  clusterroles ClusterRole cluster legacy=v1,v1beta1
+  clusterrolebindings ClusterRoleBinding cluster legacy=v1,v1beta1
+  roles Role legacy=v1,v1beta1
+  rolebindings RoleBinding legacy=v1,v1beta1
+storage.k8s.io v1
+  storageclasses StorageClass short=sc cluster legacy=v1,v1beta1
+admissionregistration.k8s.io v1
+  mutatingwebhookconfigurations MutatingWebhookConfiguration cluster generation legacy=v1beta1,v1
+  validatingwebhookconfigurations ValidatingWebhookConfiguration cluster generation legacy=v1beta1,v1
+  validatingadmissionpolicies ValidatingAdmissionPolicy sub=status cluster generation legacy=-
+  validatingadmissionpolicybindings ValidatingAdmissionPolicyBinding cluster generation legacy=-
+apiextensions.k8s.io v1
+  customresourcedefinitions CustomResourceDefinition short=crd,crds sub=status cluster generation legacy=v1beta1,v1
+coordination.k8s.io v1
+  leases Lease legacy=v1,v1beta1
+discovery.k8s.io v1
+  endpointslices EndpointSlice generation
+scheduling.k8s.io v1
+  priorityclasses PriorityClass short=pc cluster generation legacy=v1,v1beta1
+node.k8s.io v1
+  runtimeclasses RuntimeClass cluster legacy=v1beta1
+certificates.k8s.io v1
+  certificatesigningrequests CertificateSigningRequest short=csr sub=approval,status cluster legacy=v1beta1
+flowcontrol.apiserver.k8s.io v1
+  flowschemas FlowSchema sub=status cluster generation legacy=-
+  prioritylevelconfigurations PriorityLevelConfiguration sub=status cluster generation legacy=-
+networking.k8s.io v1
+  ipaddresses IPAddress short=ip cluster legacy=-
+  servicecidrs ServiceCIDR sub=status cluster legacy=-
+resource.k8s.io v1
+  deviceclasses DeviceClass cluster generation legacy=-
+  resourceclaims ResourceClaim sub=status legacy=-
+  resourceclaimtemplates ResourceClaimTemplate legacy=-
+  resourceslices ResourceSlice cluster generation legacy=-
+storage.k8s.io v1
+  csidrivers CSIDriver cluster legacy=-
+  csinodes CSINode cluster legacy=-
+  csistoragecapacities CSIStorageCapacity legacy=-
+  volumeattachments VolumeAttachment sub=status cluster legacy=-
+  volumeattributesclasses VolumeAttributesClass short=vac cluster legacy=-
+authentication.k8s.io v1
+  tokenreviews TokenReview cluster review
+  selfsubjectreviews SelfSubjectReview cluster review
+authorization.k8s.io v1
+  selfsubjectaccessreviews SelfSubjectAccessReview cluster review legacy=v1,v1beta1
+  selfsubjectrulesreviews SelfSubjectRulesReview cluster review legacy=v1,v1beta1
+  subjectaccessreviews SubjectAccessReview cluster review legacy=v1,v1beta1
+  localsubjectaccessreviews LocalSubjectAccessReview review legacy=v1,v1beta1
+"""
+"""A line for each group and its versions, and one for each of its resources: plural, kind, and what is not usual of it.
 
-_ADMISSION = "admissionregistration.k8s.io"
-_RBAC = "rbac.authorization.k8s.io"
-_NET = "networking.k8s.io"
-_CERTIFICATES = "certificates.k8s.io"
-_FLOW, _CLAIMS, _STORAGE = "flowcontrol.apiserver.k8s.io", "resource.k8s.io", "storage.k8s.io"
+"cluster" is one without namespaces, "all" one of `kubectl get all`; the rest is named as in `Row`. "legacy=-" was not
+there in 1.14.
+"""
 
-BUILTIN: tuple[Row, ...] = (
-    Row("", _V1, "bindings", "Binding", review=True),
-    Row("", _V1, "componentstatuses", "ComponentStatus", ("cs",), namespaced=False, computed=True),
-    Row("", _V1, "configmaps", "ConfigMap", ("cm",)),
-    Row("", _V1, "endpoints", "Endpoints", ("ep",)),
-    Row("", _V1, "events", "Event", ("ev",)),
-    Row("", _V1, "limitranges", "LimitRange", ("limits",)),
-    Row("", _V1, "namespaces", "Namespace", ("ns",), ("status", "finalize"), namespaced=False),
-    Row("", _V1, "nodes", "Node", ("no",), ("status", "proxy"), namespaced=False),
-    Row("", _V1, "persistentvolumeclaims", "PersistentVolumeClaim", ("pvc",), ("status",)),
-    Row("", _V1, "persistentvolumes", "PersistentVolume", ("pv",), ("status",), namespaced=False),
-    Row("", _V1, "pods", "Pod", ("po",), _POD_SUB, all=True, generation=True),
-    Row("", _V1, "podtemplates", "PodTemplate"),
-    Row("", _V1, "replicationcontrollers", "ReplicationController", ("rc",), _SCALE, all=True, generation=True),
-    Row("", _V1, "resourcequotas", "ResourceQuota", ("quota",), ("status",)),
-    Row("", _V1, "secrets", "Secret"),
-    Row("", _V1, "serviceaccounts", "ServiceAccount", ("sa",), ("token",)),
-    Row("", _V1, "services", "Service", ("svc",), ("status", "proxy"), all=True),
-    Row(
-        "apiregistration.k8s.io",
-        _V1,
-        "apiservices",
-        "APIService",
-        sub=("status",),
-        namespaced=False,
-        legacy=_BETA,
-        computed=True,
-    ),
-    Row("apps", _V1, "controllerrevisions", "ControllerRevision", legacy=_APPS),
-    Row("apps", _V1, "daemonsets", "DaemonSet", ("ds",), ("status",), all=True, generation=True, legacy=_APPS[:2]),
-    Row("apps", _V1, "deployments", "Deployment", ("deploy",), _SCALE, all=True, generation=True, legacy=_APPS),
-    Row("apps", _V1, "replicasets", "ReplicaSet", ("rs",), _SCALE, all=True, generation=True, legacy=_APPS[:2]),
-    Row("apps", _V1, "statefulsets", "StatefulSet", ("sts",), _SCALE, all=True, generation=True, legacy=_APPS),
-    Row("batch", _V1, "jobs", "Job", (), ("status",), all=True, generation=True),
-    Row("batch", _V1, "cronjobs", "CronJob", ("cj",), ("status",), all=True, generation=True, legacy=_BETA),
-    Row(
-        "autoscaling",
-        ("v2", "v1"),
-        "horizontalpodautoscalers",
-        "HorizontalPodAutoscaler",
-        ("hpa",),
-        ("status",),
-        all=True,
-        legacy=("v1", "v2beta1", "v2beta2", "v2"),
-    ),
-    Row(
-        "policy",
-        _V1,
-        "poddisruptionbudgets",
-        "PodDisruptionBudget",
-        ("pdb",),
-        ("status",),
-        generation=True,
-        legacy=("v1beta1", "v1"),
-    ),
-    Row(_NET, _V1, "networkpolicies", "NetworkPolicy", ("netpol",), generation=True),
-    Row(_NET, _V1, "ingresses", "Ingress", ("ing",), ("status",), generation=True, legacy=_BETA),
-    Row(_NET, _V1, "ingressclasses", "IngressClass", namespaced=False, generation=True),
-    Row(_RBAC, _V1, "clusterroles", "ClusterRole", namespaced=False, legacy=_BETA),
-    Row(_RBAC, _V1, "clusterrolebindings", "ClusterRoleBinding", namespaced=False, legacy=_BETA),
-    Row(_RBAC, _V1, "roles", "Role", legacy=_BETA),
-    Row(_RBAC, _V1, "rolebindings", "RoleBinding", legacy=_BETA),
-    Row("storage.k8s.io", _V1, "storageclasses", "StorageClass", ("sc",), namespaced=False, legacy=_BETA),
-    Row(
-        _ADMISSION,
-        _V1,
-        "mutatingwebhookconfigurations",
-        "MutatingWebhookConfiguration",
-        namespaced=False,
-        generation=True,
-        legacy=("v1beta1", "v1"),
-    ),
-    Row(
-        _ADMISSION,
-        _V1,
-        "validatingwebhookconfigurations",
-        "ValidatingWebhookConfiguration",
-        namespaced=False,
-        generation=True,
-        legacy=("v1beta1", "v1"),
-    ),
-    Row(
-        _ADMISSION,
-        _V1,
-        "validatingadmissionpolicies",
-        "ValidatingAdmissionPolicy",
-        (),
-        ("status",),
-        namespaced=False,
-        generation=True,
-        legacy=None,
-    ),
-    Row(
-        _ADMISSION,
-        _V1,
-        "validatingadmissionpolicybindings",
-        "ValidatingAdmissionPolicyBinding",
-        namespaced=False,
-        generation=True,
-        legacy=None,
-    ),
-    Row(
-        "apiextensions.k8s.io",
-        _V1,
-        "customresourcedefinitions",
-        "CustomResourceDefinition",
-        ("crd", "crds"),
-        ("status",),
-        namespaced=False,
-        generation=True,
-        legacy=("v1beta1", "v1"),
-    ),
-    Row("coordination.k8s.io", _V1, "leases", "Lease", legacy=_BETA),
-    Row("discovery.k8s.io", _V1, "endpointslices", "EndpointSlice", generation=True),
-    Row(
-        "scheduling.k8s.io",
-        _V1,
-        "priorityclasses",
-        "PriorityClass",
-        ("pc",),
-        namespaced=False,
-        generation=True,
-        legacy=_BETA,
-    ),
-    Row("node.k8s.io", _V1, "runtimeclasses", "RuntimeClass", namespaced=False, legacy=("v1beta1",)),
-    Row(
-        "certificates.k8s.io",
-        _V1,
-        "certificatesigningrequests",
-        "CertificateSigningRequest",
-        ("csr",),
-        ("approval", "status"),
-        namespaced=False,
-        legacy=("v1beta1",),
-    ),
-    *(
-        Row(group, _V1, plural, kind, short, sub, namespaced=namespaced, generation=generation, legacy=None)
-        for group, plural, kind, short, sub, namespaced, generation in (
-            (_FLOW, "flowschemas", "FlowSchema", (), ("status",), False, True),
-            (_FLOW, "prioritylevelconfigurations", "PriorityLevelConfiguration", (), ("status",), False, True),
-            (_NET, "ipaddresses", "IPAddress", ("ip",), (), False, False),
-            (_NET, "servicecidrs", "ServiceCIDR", (), ("status",), False, False),
-            (_CLAIMS, "deviceclasses", "DeviceClass", (), (), False, True),
-            (_CLAIMS, "resourceclaims", "ResourceClaim", (), ("status",), True, False),
-            (_CLAIMS, "resourceclaimtemplates", "ResourceClaimTemplate", (), (), True, False),
-            (_CLAIMS, "resourceslices", "ResourceSlice", (), (), False, True),
-            (_STORAGE, "csidrivers", "CSIDriver", (), (), False, False),
-            (_STORAGE, "csinodes", "CSINode", (), (), False, False),
-            (_STORAGE, "csistoragecapacities", "CSIStorageCapacity", (), (), True, False),
-            (_STORAGE, "volumeattachments", "VolumeAttachment", (), ("status",), False, False),
-            (_STORAGE, "volumeattributesclasses", "VolumeAttributesClass", ("vac",), (), False, False),
+
+def _rows() -> Iterator[Row]:
+    group = ""
+    versions: tuple[str, ...] = ()
+    for line in _TABLE.strip().splitlines():
+        first, second, *words = line.split()
+        if not line.startswith(" "):
+            group, versions = first.removeprefix("core"), tuple(second.split(","))
+            continue
+        lists = {key: tuple(listed.split(",")) for key, is_list, listed in (w.partition("=") for w in words) if is_list}
+        yield Row(
+            group,
+            versions,
+            first,
+            second,
+            lists.get("short", ()),
+            lists.get("sub", ()),
+            namespaced="cluster" not in words,
+            all="all" in words,
+            generation="generation" in words,
+            legacy=None if lists.get("legacy") == ("-",) else lists.get("legacy", ()),
+            review="review" in words,
+            computed="computed" in words,
         )
-    ),
-    Row("authentication.k8s.io", _V1, "tokenreviews", "TokenReview", namespaced=False, review=True),
-    Row("authentication.k8s.io", _V1, "selfsubjectreviews", "SelfSubjectReview", namespaced=False, review=True),
-    Row(
-        "authorization.k8s.io",
-        _V1,
-        "selfsubjectaccessreviews",
-        "SelfSubjectAccessReview",
-        namespaced=False,
-        legacy=_BETA,
-        review=True,
-    ),
-    Row(
-        "authorization.k8s.io",
-        _V1,
-        "selfsubjectrulesreviews",
-        "SelfSubjectRulesReview",
-        namespaced=False,
-        legacy=_BETA,
-        review=True,
-    ),
-    Row(
-        "authorization.k8s.io",
-        _V1,
-        "subjectaccessreviews",
-        "SubjectAccessReview",
-        namespaced=False,
-        legacy=_BETA,
-        review=True,
-    ),
-    Row(
-        "authorization.k8s.io",
-        _V1,
-        "localsubjectaccessreviews",
-        "LocalSubjectAccessReview",
-        legacy=_BETA,
-        review=True,
-    ),
-)
+
+
+BUILTIN: tuple[Row, ...] = tuple(_rows())
 
 EXTENSIONS: tuple[str, ...] = (
     "daemonsets.apps",

@@ -9,6 +9,7 @@ from typing import Any
 
 from labkit.ground import quantity as quantities
 from labkit.ground.names import dns1035_label, dns1123_subdomain, label_value, qualified_name
+from meshbox.api.builtin.internal import internal
 from meshbox.api.builtin.rules import Context, call, check
 from meshbox.api.builtin.well_formed import as_dict, as_list, label_selector
 from meshbox.api.problems import Cause, duplicate, forbidden, invalid, required
@@ -89,14 +90,7 @@ def _taints(taints: list[Any], path: str, causes: list[Cause], context: Context)
         check("V1Taint", one, f"{path}[{index}]", causes, context)
         pair = one.get("key"), one.get("effect")
         if pair in seen:
-            # An internal type of the server without JSON names: it prints Go's.
-            shown = {
-                "Key": pair[0],
-                "Value": one.get("value", ""),
-                "Effect": pair[1],
-                "TimeAdded": one.get("timeAdded"),
-            }
-            cause = duplicate(f"{path}[{index}]", shown)
+            cause = duplicate(f"{path}[{index}]", internal("api.core.v1.Taint", one))
             causes.append({**cause, "message": f"{cause['message']}: taints must be unique by key and effect pair"})
         seen.append(pair)
 
@@ -161,13 +155,7 @@ def _api_service(obj: Obj, _path: str, causes: list[Cause], _context: Context) -
 @call("budget")
 def _budget(spec: Obj, path: str, causes: list[Cause], _context: Context) -> None:
     if spec.get("minAvailable") is not None and spec.get("maxUnavailable") is not None:
-        # As Go names the fields of an internal type of the server.
-        given = {
-            "MinAvailable": spec["minAvailable"],
-            "Selector": spec.get("selector"),
-            "MaxUnavailable": spec["maxUnavailable"],
-            "UnhealthyPodEvictionPolicy": spec.get("unhealthyPodEvictionPolicy"),
-        }
+        given = internal("api.policy.v1.PodDisruptionBudgetSpec", spec)
         causes.append(invalid(path, given, "minAvailable and maxUnavailable cannot be both set"))
 
 

@@ -46,6 +46,7 @@ _ORDER = {
     "workloadRef",
     "SecurityContext": "capabilities privileged seLinuxOptions windowsOptions runAsUser runAsGroup runAsNonRoot "
     "readOnlyRootFilesystem allowPrivilegeEscalation procMount seccompProfile appArmorProfile",
+    "ServicePort": "name protocol appProtocol port targetPort nodePort",
     "VolumeMount": "name readOnly recursiveReadOnly mountPath subPath mountPropagation subPathExpr",
     "VolumeSource": "hostPath emptyDir gcePersistentDisk awsElasticBlockStore gitRepo secret nfs iscsi glusterfs "
     "persistentVolumeClaim rbd quobyte flexVolume cinder cephfs flocker downwardAPI fc azureFile configMap "

@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 from labkit.ground.names import dns1035_label, dns1123_label, dns1123_subdomain, is_ip, port_name, qualified_name
+from meshbox.api.builtin.internal import internal
 from meshbox.api.builtin.rules import Context, call
 from meshbox.api.builtin.vocabulary import CIDR, IP, is_cidr
 from meshbox.api.builtin.well_formed import as_dict, as_list, labels, named, port_number, port_or_name, supported
@@ -118,9 +119,8 @@ def _port_sets(ports: list[Obj], kind: str, path: str, causes: list[Cause]) -> N
     for index, port in enumerate(ports):
         protocol, number = port.get("protocol"), port.get("port")
         if (protocol, number) in taken:
-            # An internal type of the server without JSON names: it prints Go's.
-            zero = {"AppProtocol": None, "Port": number or 0, "TargetPort": 0, "NodePort": 0}
-            causes.append(duplicate(f"{path}.ports[{index}]", {"Name": "", "Protocol": protocol, **zero}))
+            given = internal("api.core.v1.ServicePort", {"protocol": protocol, "port": number})
+            causes.append(duplicate(f"{path}.ports[{index}]", given))
         taken.add((protocol, number))
 
 

@@ -7,6 +7,7 @@ import zoneinfo
 from typing import Any
 
 from labkit.ground.names import at_most, dns1123_label
+from meshbox.api.builtin.internal import internal
 from meshbox.api.builtin.pod import pod_template
 from meshbox.api.builtin.rules import Context, call
 from meshbox.api.builtin.well_formed import as_dict, as_list, int_or_percent, label_selector, matches, selector_text
@@ -87,7 +88,9 @@ def _deployment_strategy(strategy: Obj, path: str, causes: list[Cause], _context
         if rolling is not None:
             causes.append(forbidden(where, "may not be specified when strategy `type` is 'Recreate'"))
     elif kind != "RollingUpdate":
-        causes.append(not_supported(path, _shown_strategy(strategy), ["Recreate", "RollingUpdate"]))
+        causes.append(
+            not_supported(path, internal("api.apps.v1.DeploymentStrategy", strategy), ["Recreate", "RollingUpdate"])
+        )
     elif rolling is not None:
         counts = _counts(rolling, where, causes)
         if counts == (0, 0):
@@ -106,14 +109,6 @@ def _counts(rolling: Obj, path: str, causes: list[Cause]) -> tuple[int, int]:
 def _most(rolling: Obj, name: str, count: int, path: str, causes: list[Cause]) -> None:
     if count > 100 and isinstance(rolling.get(name), str):
         causes.append(invalid(f"{path}.{name}", rolling[name], "must not be greater than 100%"))
-
-
-def _shown_strategy(strategy: Obj, *fields: str) -> Obj:
-    """A strategy as the server prints it: an internal type without JSON names."""
-    rolling = strategy.get("rollingUpdate")
-    names = fields or ("MaxUnavailable", "MaxSurge")
-    told = {name: rolling.get(name[0].lower() + name[1:]) for name in names} if rolling is not None else None
-    return {"Type": strategy.get("type"), "RollingUpdate": told}
 
 
 @call("progress_deadline")
@@ -143,7 +138,8 @@ def _daemon_set_strategy(strategy: Obj, path: str, causes: list[Cause], _context
     kind, where = strategy.get("type"), f"{path}.rollingUpdate"
     rolling: Any = strategy.get("rollingUpdate")
     if kind not in ("RollingUpdate", "OnDelete"):
-        shown = _shown_strategy({"type": kind, "rollingUpdate": rolling and {"maxSurge": 0, **rolling}})
+        given = {"type": kind, "rollingUpdate": rolling and {"maxSurge": 0, **rolling}}
+        shown = internal("api.apps.v1.DaemonSetUpdateStrategy", given)
         causes.append(not_supported(path, shown, ["RollingUpdate", "OnDelete"]))
     elif kind == "RollingUpdate" and rolling is None:
         causes.append(required(where))
@@ -164,7 +160,7 @@ def _daemon_set_strategy(strategy: Obj, path: str, causes: list[Cause], _context
 def _stateful_set_strategy(strategy: Obj, path: str, causes: list[Cause], _context: Context) -> None:
     kind, rolling, where = strategy.get("type") or "", strategy.get("rollingUpdate"), f"{path}.rollingUpdate"
     if kind not in ("RollingUpdate", "OnDelete"):
-        shown = _shown_strategy(strategy, "Partition", "MaxUnavailable")
+        shown = internal("api.apps.v1.StatefulSetUpdateStrategy", strategy)
         causes.append(invalid(path, shown, "must be 'RollingUpdate' or 'OnDelete'"))
     elif rolling is not None and kind == "OnDelete":
         causes.append(invalid(where, rolling, "only allowed for updateStrategy 'RollingUpdate'"))

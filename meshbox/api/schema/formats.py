@@ -91,6 +91,6 @@ _CHECKS: dict[str, Callable[[str], bool]] = {
 
 
 def fits(name: str, text: str) -> bool:
-    """Whether `text` has the format `name`; one that is not known fits everything."""
+    """Whether `text` has the format `name`; one that is not known (int32, double …) fits everything."""
     check = _CHECKS.get(name)
     return check is None or check(text)

@@ -10,26 +10,7 @@ from meshbox.api.builtin.decoding import decode, prune
 from meshbox.api.builtin.types import OBJECT_META
 from meshbox.contracts import Obj
 
-__all__ = ["FORMATS", "Node"]
-
-FORMATS = frozenset(
-    (
-        "byte",
-        "cidr",
-        "date",
-        "date-time",
-        "datetime",
-        "duration",
-        "email",
-        "hostname",
-        "ipv4",
-        "ipv6",
-        "mac",
-        "uri",
-        "uuid",
-    )
-)
-"""Formats that are checked; the server ignores those it does not know (int32, double …) in custom resources."""
+__all__ = ["Node"]
 
 _CONDITIONS = (
     "enum",
@@ -97,7 +78,7 @@ class Node:
         )
         self.nullable = schema.get("nullable") is True
         wanted = schema.get("format")
-        self.format: str = wanted if wanted in FORMATS else ""
+        self.format: str = wanted if isinstance(wanted, str) else ""
         self.preserve = schema.get("x-kubernetes-preserve-unknown-fields") is True
         self.embedded = schema.get("x-kubernetes-embedded-resource") is True
         self.properties = {name: Node(one) for name, one in _dict(schema.get("properties")).items()}
