@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 __all__ = ["BUILTIN", "EXTENSIONS", "Row"]
 
@@ -134,21 +134,14 @@ def _rows() -> Iterator[Row]:
         if not line.startswith(" "):
             group, versions = first.removeprefix("core"), tuple(second.split(","))
             continue
-        lists = {key: tuple(listed.split(",")) for key, is_list, listed in (w.partition("=") for w in words) if is_list}
-        yield Row(
-            group,
-            versions,
-            first,
-            second,
-            lists.get("short", ()),
-            lists.get("sub", ()),
-            namespaced="cluster" not in words,
-            all="all" in words,
-            generation="generation" in words,
-            legacy=None if lists.get("legacy") == ("-",) else lists.get("legacy", ()),
-            review="review" in words,
-            computed="computed" in words,
-        )
+        given: dict[str, Any] = {"namespaced": "cluster" not in words}
+        for word in words:
+            key, is_list, listed = word.partition("=")
+            given[key] = tuple(listed.split(",")) if is_list else True
+        given.pop("cluster", None)
+        if given.get("legacy") == ("-",):
+            given["legacy"] = None
+        yield Row(group, versions, first, second, **given)
 
 
 BUILTIN: tuple[Row, ...] = tuple(_rows())

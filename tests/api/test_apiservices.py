@@ -50,6 +50,12 @@ async def test_they_can_only_be_read(cluster: Cluster, method: str) -> None:
 async def test_a_malformed_one_is_told_what_is_wrong_with_it(cluster: Cluster) -> None:
     said = (await cluster.request("POST", PATH, {"metadata": {"name": "v1.a.io"}, "spec": {"group": "a.io"}})).body
     assert "spec.groupPriorityMinimum: Invalid value: 0: must be positive and less than 20000" in said["message"]
+    spec = {"group": "a.io", "version": "v1", "groupPriorityMinimum": 1, "versionPriority": 1}
+    told = []
+    for name in ("v1.b.io", "a/b"):
+        body = (await cluster.request("POST", PATH, {"metadata": {"name": name}, "spec": spec})).body
+        told += [one["message"].partition(": ")[2] for one in body["details"]["causes"]]
+    assert told == ['"v1.b.io": must be `spec.version+"."+spec.group`: "v1.a.io"', "\"a/b\": may not contain '/'"]
 
 
 @pytest.mark.parametrize("release", ["1.2.2"])

@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from labkit.ground import quantity as quantities
-from labkit.ground.names import dns1035_label, dns1123_subdomain, label_value, qualified_name
+from labkit.ground.names import dns1035_label, dns1123_subdomain, label_value, path_segment, qualified_name
 from meshbox.api.builtin.internal import internal
 from meshbox.api.builtin.rules import Context, call, check
 from meshbox.api.builtin.well_formed import as_dict, as_list, label_selector
@@ -126,7 +126,7 @@ def _lifetime(seconds: int, path: str, causes: list[Cause], _context: Context) -
 def _api_service(obj: Obj, _path: str, causes: list[Cause], _context: Context) -> None:
     spec, name = as_dict(obj.get("spec")), as_dict(obj.get("metadata")).get("name") or ""
     group, version = spec.get("group") or "", spec.get("version") or ""
-    if name and name != f"{version}.{group}":
+    if name and not path_segment(name) and name != f"{version}.{group}":
         detail = f'must be `spec.version+"."+spec.group`: "{version}.{group}"'
         causes.append(invalid("metadata.name", name, detail))
     if group:

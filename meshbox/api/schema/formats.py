@@ -11,7 +11,7 @@ from collections.abc import Callable
 from labkit.ground import duration
 from meshbox.api.builtin.decoding import base64_error
 
-__all__ = ["fits"]
+__all__ = ["FORMATS", "fits"]
 
 _HOSTNAME = re.compile(
     r"[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?)*\.?"
@@ -73,7 +73,7 @@ def _uri(text: str) -> bool:
     return re.match(r"[A-Za-z][-+.A-Za-z0-9]*:\S|/", text) is not None and not re.search(r"[\s\x00-\x1f]", text)
 
 
-_CHECKS: dict[str, Callable[[str], bool]] = {
+FORMATS: dict[str, Callable[[str], bool]] = {
     "byte": lambda text: not base64_error(text),
     "cidr": _cidr,
     "date": _date,
@@ -91,6 +91,6 @@ _CHECKS: dict[str, Callable[[str], bool]] = {
 
 
 def fits(name: str, text: str) -> bool:
-    """Whether `text` has the format `name`; one that is not known (int32, double …) fits everything."""
-    check = _CHECKS.get(name)
+    """Whether `text` has the format `name`; one that is not known fits everything."""
+    check = FORMATS.get(name)
     return check is None or check(text)

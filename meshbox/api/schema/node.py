@@ -8,6 +8,7 @@ from typing import Any
 
 from meshbox.api.builtin.decoding import decode, prune
 from meshbox.api.builtin.types import OBJECT_META
+from meshbox.api.schema.formats import FORMATS
 from meshbox.contracts import Obj
 
 __all__ = ["Node"]
@@ -78,7 +79,8 @@ class Node:
         )
         self.nullable = schema.get("nullable") is True
         wanted = schema.get("format")
-        self.format: str = wanted if isinstance(wanted, str) else ""
+        # The server leaves others (int32, double …) out before it looks at custom resources.
+        self.format: str = wanted if wanted in FORMATS else ""
         self.preserve = schema.get("x-kubernetes-preserve-unknown-fields") is True
         self.embedded = schema.get("x-kubernetes-embedded-resource") is True
         self.properties = {name: Node(one) for name, one in _dict(schema.get("properties")).items()}
