@@ -16,7 +16,7 @@ from meshbox.api.options import WriteOptions
 from meshbox.api.resources import Resource, Served
 from meshbox.contracts import Obj
 
-__all__ = ["Entries", "changed_fields", "entries_of", "track"]
+__all__ = ["Entries", "changed_fields", "track"]
 
 
 class _Entry:
@@ -115,11 +115,6 @@ def _is(head: Obj, manager: str, operation: str, subresource: str) -> bool:
         operation,
         subresource,
     )
-
-
-def entries_of(obj: Obj) -> Entries:
-    """The entries in an object."""
-    return Entries(obj["metadata"].get("managedFields"))
 
 
 def changed_fields(before: Obj | None, after: Obj, shape: Shape) -> tuple[set[Path], set[Path]]:

@@ -18,7 +18,6 @@ __all__ = [
     "not_supported",
     "required",
     "shown",
-    "too_few",
     "too_long",
     "too_many",
     "type_invalid",
@@ -126,11 +125,4 @@ def too_many(path: str, count: int, most: int) -> Cause:
     """A list or map with too many entries."""
     return _cause(
         "FieldValueTooMany", path, f"Too many: {count}", f"must have at most {most} item{'' if most == 1 else 's'}"
-    )
-
-
-def too_few(path: str, count: int, least: int) -> Cause:
-    """A list with too few entries."""
-    return _cause(
-        "FieldValueTooFew", path, f"Too few: {count}", f"must have at least {least} item{'' if least == 1 else 's'}"
     )

@@ -60,10 +60,6 @@ def _named_choices(value: Any, path: str, arguments: Arguments) -> list[Cause]:
     return [] if (value or "") in arguments[0].split("|") else [invalid(path, value or "", arguments[1])]
 
 
-def _keys(value: Any, path: str, arguments: Arguments) -> list[Cause]:
-    return [cause for key in value for cause in VOCABULARY[arguments[0]](key, f"{path}[{key}]", ())]
-
-
 def _labels(value: Any, path: str, _arguments: Arguments) -> list[Cause]:
     found = []
     for key, text in value.items():
@@ -88,10 +84,6 @@ def _unique(value: Any, path: str, arguments: Arguments) -> list[Cause]:
     return found
 
 
-def _port_or_name(value: Any, path: str, _arguments: Arguments) -> list[Cause]:
-    return VOCABULARY["portname" if isinstance(value, str) else "port"](value, path, ())
-
-
 def _amount(value: Any, path: str, _arguments: Arguments) -> list[Cause]:
     if not isinstance(value, str):
         return VOCABULARY["nonneg"](value, path, ())
@@ -101,15 +93,9 @@ def _amount(value: Any, path: str, _arguments: Arguments) -> list[Cause]:
     return [invalid(path, value, words)] if words else []
 
 
-def _matches(value: Any, path: str, arguments: Arguments) -> list[Cause]:
-    return [] if re.fullmatch(arguments[0], value or "") else [invalid(path, value or "", arguments[1])]
-
-
 _TEXTS: dict[str, Callable[[str], list[str]]] = {
     "cidr": lambda text: [] if is_cidr(text) else [CIDR],
-    "configkey": names.config_key,
     "dns1035": names.dns1035_label,
-    "envname": names.env_name,
     "header": lambda text: [] if re.fullmatch("[-A-Za-z0-9]+", text) else [_HEADER],
     "ip": lambda text: [] if names.is_ip(text) else [IP],
     "kind": lambda text: [
@@ -118,7 +104,6 @@ _TEXTS: dict[str, Callable[[str], list[str]]] = {
     ],
     "label": names.dns1123_label,
     "labelvalue": names.label_value,
-    "portname": names.port_name,
     "qualified": names.qualified_name,
     "segment": names.path_segment,
     "subdomain": names.dns1123_subdomain,
@@ -131,13 +116,10 @@ VOCABULARY: dict[str, Check] = {
     "between": _number(lambda value, b: b[0] <= value <= b[1], "must be between {0} and {1}, inclusive"),
     "forbidden": lambda _value, path, arguments: [forbidden(path, arguments[0])],
     "in": _choices,
-    "keys": _keys,
     "labels": _labels,
-    "like": _matches,
     "nonneg": _number(lambda value, _: value >= 0, NON_NEGATIVE),
     "one-of": _named_choices,
     "port": _number(lambda value, _: 1 <= value <= 65535, "must be between 1 and 65535, inclusive"),
-    "portorname": _port_or_name,
     "positive": _number(lambda value, _: value > 0, "must be greater than 0"),
     "required": lambda value, path, arguments: [] if value not in (None, "", [], {}) else [required(path, *arguments)],
     "selector": _selector,

@@ -160,10 +160,6 @@ class SpdyConnection:
                 stream._end()
             self._streams.clear()
 
-    async def go_away(self) -> None:
-        """Tell the client that the connection ends now."""
-        await self._control(_GOAWAY, struct.pack(">II", 0, 0))
-
     async def _fill(self, size: int) -> bool:
         while len(self._buffer) < size:
             data = await self._wire.read()
