@@ -13,7 +13,6 @@ from meshbox.contracts import ApiError, Obj
 __all__ = ["json_patch"]
 
 _MOST = 10_000
-_MISSING: Any = object()
 
 
 def json_patch(target: Obj, operations: Any) -> Any:

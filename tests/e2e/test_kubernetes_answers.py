@@ -18,7 +18,7 @@ CASES = REPOSITORY.parent / "shared" / "cases" / "kubectl"
 TIMED = re.compile(r"\b(sleep|timeout|wait|status)\b")
 """What a slow machine may answer otherwise: commands that wait for so many seconds and no longer."""
 
-MOST_ALIKE = 360
+MOST_ALIKE = 390
 EXPLAINED = REPOSITORY / "docs" / "kubernetes-differences.md"
 
 
