@@ -6,7 +6,6 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 __all__ = ["COMBINED", "SimilarEvents"]
 
@@ -21,12 +20,6 @@ _SILENCE = 600.0
 _REMEMBERED = 1024
 
 
-@dataclass
-class _Group:
-    seen: float
-    messages: set[str] = field(default_factory=set)
-
-
 class SimilarEvents:
     """Counts the messages of each reason: a pod that is refused under a new name each time is one story, not hundreds.
 
@@ -36,7 +29,7 @@ class SimilarEvents:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._groups: OrderedDict[tuple[str, ...], _Group] = OrderedDict()
+        self._groups: OrderedDict[tuple[str, ...], tuple[float, set[str]]] = OrderedDict()
 
     def combined(self, group: tuple[str, ...], message: str) -> bool:
         """Whether `message` is to be told as one with those before it.
@@ -46,15 +39,14 @@ class SimilarEvents:
             message: The words.
         """
         now = self._clock()
-        known = self._groups.get(group)
-        if known is None or now - known.seen > _SILENCE:
-            known = self._groups[group] = _Group(now)
-        known.seen = now
-        known.messages.add(message)
-        self._groups.move_to_end(group)
+        seen, messages = self._groups.pop(group, (now, set()))
+        if now - seen > _SILENCE:
+            messages = set()
+        messages.add(message)
+        self._groups[group] = now, messages
         while len(self._groups) > _REMEMBERED:
             self._groups.popitem(last=False)
-        if len(known.messages) < _DIFFERENT:
+        if len(messages) < _DIFFERENT:
             return False
-        known.messages.pop()
+        messages.pop()
         return True
