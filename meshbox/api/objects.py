@@ -248,6 +248,9 @@ class ObjectStore:
             raise refusals.not_found(known, name)
         if options.validation:
             self.writes.checks.declared(known, wanted, namespace, served)
+        if not subresource and "status" in known.subresources:
+            # Whoever writes the object cannot write its status, so nobody owns what of it stands in a manifest.
+            wanted.pop("status", None)
         shape = shape_of(known, served.version)
         entries = Entries(live["metadata"].get("managedFields") if live else None)
         result, options.applied = applied(

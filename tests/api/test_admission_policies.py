@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -204,3 +206,19 @@ async def test_what_cannot_be_evaluated_does_not_pass_and_is_said(cluster: Clust
     assert said.headers["Warning"] == f"299 - \"the sandbox cannot evaluate '{text}': it is left out\""
     assert (await cluster.request("POST", DEPLOYMENTS, _many())).status == 422
     assert (await cluster.request("POST", DEPLOYMENTS, _many(5))).status == 201
+
+
+async def test_the_gateway_apis_own_policy_lets_its_definitions_be_applied_again(
+    cluster: Cluster, genuine: Callable[[str], Path]
+) -> None:
+    """It asks whether there was an object before: `oldObject == null`."""
+    file = str(genuine("1.30.3").parent / "gateway-api-1.5.1" / "crds.yaml")
+    first = await cluster.kubectl("apply", "--server-side", "-f", file)
+    assert "Warning" not in first.err
+    again = await cluster.kubectl("apply", "--server-side", "--force-conflicts", "--field-manager=other", "-f", file)
+    assert "gatewayclasses.gateway.networking.k8s.io serverside-applied" in again.out
+    place = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/tcproutes.gateway.networking.k8s.io"
+    headers = {"Content-Type": "application/merge-patch+json"}
+    for channel, status in (("standard", 200), ("experimental", 422)):
+        body = {"metadata": {"annotations": {"gateway.networking.k8s.io/channel": channel}}}
+        assert (await cluster.request("PATCH", place, body, headers=headers)).status == status

@@ -274,3 +274,17 @@ class TestApply:
         assert both["spec"]["ports"] == [{"number": 80, "name": "a"}, {"number": 81, "name": "b"}]
         with pytest.raises(ApiError, match=r"\.spec\.hosts"):
             ben(widget(hosts=["b"]))
+
+    def test_nobody_owns_what_a_manifest_says_of_a_status(self, objects: ObjectStore) -> None:
+        """As in the Gateway API's definitions: each has an empty status."""
+        empty = {"acceptedNames": {"kind": "", "plural": ""}, "conditions": [], "storedVersions": []}
+        objects.create(CRDS, crd(subresources={"status": {}}))
+        widget = {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": {"a": 1}}
+        for manager in ("ann", "ben"):
+            made = Applier(objects, manager, CRDS)({**crd(subresources={"status": {}}), "status": empty})
+            assert made["status"]["acceptedNames"]["kind"] == "Widget"
+            played = Applier(objects, manager, "widgets.example.com")({**widget, "status": {"by": manager}})
+            assert "status" not in played
+            for one in (made, played):
+                owned = next(each for each in one["metadata"]["managedFields"] if each["manager"] == manager)
+                assert list(owned["fieldsV1"]) == ["f:spec"]

@@ -198,3 +198,37 @@ def test_every_rule_of_istio_is_right_about_good_and_bad(
         cel.rule_problems(node, bad, "a", causes)
         assert [one["message"] for one in causes] == ["Invalid value: wrong"], (rule, bad)
     assert seen == {piece for piece, _, _ in ISTIO_RULES}
+
+
+NAMES = {"o": {"a": 1, "s": "x", "l": [1, 2], "m": {"k": "v"}, "b": True, "f": 1.5, "n": None}}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("o == null", False), ("o != null", True), ("null == o.l", False), ("o.a == null", False),
+        ("o.n == null", True),
+        ("o.a == o.s", False), ("o.a != o.s", True), ("o.a == o.b", False), ("o.b == 'true'", False),
+        ("o.m == o.l", False), ("o == o.s", False), ("o.l == ['a', 'b']", False), ("o.l == [1, 2.0]", True),
+        ("o.m == {'k': null}", False), ("o.m == {'k': 'v'}", True), ("{1: 2} == {1.0: 2}", True),
+        ("o.a == 1.0", True), ("o.a < o.f", True), ("2u >= o.f", True), ("duration('1h') > duration('1s')", True),
+        ("1.0 in o.l", True), ("'x' in o.l", False), ("'k' in o.m", True), ("null in [1, null]", True),
+        ("o.l.exists(x, x == null)", False), ("o.l.all(x, x != 'a')", True),
+        ("type(o.a) == int", True), ("type(o.s) == int", False), ("type(duration('1s')) == duration", True),
+        ("o.zz in o.l || true", True),
+    ],
+)  # fmt: skip
+def test_values_of_any_two_types_can_be_compared(text: str, value: bool) -> None:
+    """As Kubernetes' environment has it: heterogeneous equality, and numbers across their kinds."""
+    assert cel.evaluated(text, {"o": cel.to_cel(NAMES["o"], None)}) == (value, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("o.zz == 1", "no such key: zz"), ("o.zz in o.l", "no such key: zz"), ("o.n.x == 1", "no such overload"),
+        ("o.a.x == 1", "no such overload"), ("o.l[5] == 1", "index out of bounds"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_had_of_a_value_is_told_in_cels_words(text: str, problem: str) -> None:
+    assert cel.evaluated(text, {"o": cel.to_cel(NAMES["o"], None)}) == (None, problem)

@@ -197,7 +197,9 @@ def evaluated(text: str, names: Mapping[str, Any]) -> tuple[Any, str]:
     if runner is None:
         raise UnsupportedError("it does not compile in the sandbox")
     try:
-        result = runner.evaluate(dict(names))
+        # Functions of ours hide two names of types, which rules compare `type(self)` with.
+        types = {"int": celtypes.IntType, "duration": celtypes.DurationType}
+        result = runner.evaluate({**types, **names})
     except CELEvalError as error:
         return None, _problem(error)
     except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
@@ -227,6 +229,10 @@ def _problem(error: Any) -> str:
         return inner[0]
     if said == "modulus or divide by zero":
         return "division by zero"
+    if said.endswith("does not support field selection"):
+        return "no such overload"
+    if said == "invalid_argument":
+        return "index out of bounds"
     if "undeclared" in said or "unbound" in said or "overload" in said:
         raise UnsupportedError(said[:200])
     return said[:200]

@@ -15,6 +15,7 @@ from celpy.evaluation import CELEvalError, base_functions
 from labkit.ground import duration
 from labkit.ground import quantity as quantities
 from meshbox.api.builtin.decoding import quantity_error
+from meshbox.api.cel.comparing import COMPARISONS
 from meshbox.api.refusals import quoted
 
 __all__ = ["FUNCTIONS", "unknown_functions"]
@@ -206,6 +207,7 @@ def _quantity(value: Any) -> Any:
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
+    **COMPARISONS,
     # cel-python's own raise where both sides are errors.
     "_&&_": _and,
     "_||_": _or,

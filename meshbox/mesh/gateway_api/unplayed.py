@@ -14,9 +14,6 @@ _KINDS = {
     f"udproutes.{GATEWAY_API}": "UDPRoute",
     "xbackendtrafficpolicies.gateway.networking.x-k8s.io": "XBackendTrafficPolicy",
     "xmeshes.gateway.networking.x-k8s.io": "XMesh",
-    # They come with the Gateway API's definitions.
-    "validatingadmissionpolicies.admissionregistration.k8s.io": "ValidatingAdmissionPolicy",
-    "validatingadmissionpolicybindings.admissionregistration.k8s.io": "ValidatingAdmissionPolicyBinding",
 }
 _FIELDS = (("allowedListeners",), ("defaultScope",), ("tls", "backend"))
 """The fields of a Gateway's `spec` that nothing comes of."""
