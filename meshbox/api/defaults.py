@@ -125,7 +125,8 @@ def _job(obj: Obj, settings: SandboxSettings) -> None:
     _template(spec)
     if spec.get("completions") is None and spec.get("parallelism") is None:
         spec["completions"] = 1
-    _fill(spec, parallelism=1, backoffLimit=6)
+    # Where each index has a limit of its own, the one for all is as good as none.
+    _fill(spec, parallelism=1, backoffLimit=6 if spec.get("backoffLimitPerIndex") is None else 2**31 - 1)
     if not settings.legacy:
         _fill(spec, completionMode="NonIndexed", suspend=False, podReplacementPolicy="TerminatingOrFailed")
         if spec.get("podFailurePolicy") is not None:

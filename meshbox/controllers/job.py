@@ -6,10 +6,28 @@ from __future__ import annotations
 from typing import Any
 
 from meshbox.contracts import AdmissionRequest, ApiError, Obj
-from meshbox.controllers.job_accounting import FINALIZER, JOBS, account, finished, release, retry_delay, set_condition
+from meshbox.controllers.job_accounting import (
+    FINALIZER,
+    JOBS,
+    account,
+    finished,
+    release,
+    replaces_late,
+    retry_delay,
+    set_condition,
+)
+from meshbox.controllers.job_indexes import allot, every, failed_in, failures_of, free, index_of, indexed
+from meshbox.controllers.job_policies import matched_failure, matched_success
 from meshbox.controllers.meta import Context, condition, controller_of, parse_time, write_status
 from meshbox.controllers.owned import Owned, OwnerKind
-from meshbox.controllers.pods import PodControl, deletion_rank, is_active, namespace_is_ending
+from meshbox.controllers.pods import (
+    PodControl,
+    deletion_rank,
+    is_active,
+    is_finished,
+    is_terminating,
+    namespace_is_ending,
+)
 from meshbox.reconcile import Key, Reconciler
 from meshbox.settings import SandboxSettings
 
@@ -125,8 +143,11 @@ class JobController:
             set_condition(self._context, status, "Suspended", "False", "JobResumed", "Job resumed")
             self._control.say(job, "Normal", "Resumed", "Job resumed")
         status.setdefault("startTime", self._context.now())
-        if failed := self._why_failed(spec, pods, status):
+        if failed := self._why_failed(job, pods, status):
             self._end(job, pods, status, "Failed", "FailureTarget", *failed)
+            return None
+        if matched := matched_success(job, status):
+            self._end(job, pods, status, "Complete", "SuccessCriteriaMet", "SuccessPolicy", matched)
             return None
         succeeded, completions = status.get("succeeded", 0), spec.get("completions")
         active = [pod for pod in pods if is_active(pod)]
@@ -148,17 +169,52 @@ class JobController:
         else:
             wanted = min(parallelism, completions - succeeded)
         deadline = self._to_deadline(spec, status)
-        delay = retry_delay(self._context, pods) if len(active) < wanted else 0.0
+        leaving = [pod for pod in pods if is_terminating(pod) and not is_finished(pod)] if replaces_late(job) else []
+        wanted = max(0, wanted - len(leaving))
+        if indexed(job):
+            return self._fill_indexes(job, pods, active, leaving, status, wanted)
+        counted = [pod for pod in pods if matched_failure(job, pod)[0] != "Ignore"]
+        delay = retry_delay(self._context, counted) if len(active) < wanted else 0.0
         if delay:
             return delay if deadline is None else min(delay, deadline)
         for pod in sorted(active, key=deletion_rank)[: max(0, len(active) - wanted)]:
             self._delete(job, pod)
         for _ in range(wanted - len(active)):
-            pod = self._control.pod(job)
-            if not self._context.settings.legacy:
-                pod["metadata"]["finalizers"] = [*(pod["metadata"].get("finalizers") or ()), FINALIZER]
-            pods.append(self._control.create(job, pod))
+            self._create(job, pods, self._control.pod(job))
         return deadline
+
+    def _create(self, job: Obj, pods: list[Obj], pod: Obj) -> None:
+        if not self._context.settings.legacy:
+            pod["metadata"]["finalizers"] = [*(pod["metadata"].get("finalizers") or ()), FINALIZER]
+        pods.append(self._control.create(job, pod))
+
+    def _fill_indexes(
+        self, job: Obj, pods: list[Obj], active: list[Obj], leaving: list[Obj], status: dict[str, Any], wanted: int
+    ) -> float | None:
+        """Have `wanted` indexes worked on, the lowest first, each by one pod; returns when to look again.
+
+        Nobody takes over the index of a pod that is `leaving`.
+        """
+        again = [found] if (found := self._to_deadline(job["spec"], status)) is not None else []
+        open_ones = set(free(job, status, ()))
+        kept: dict[int, Obj] = {}
+        for pod in sorted(active, key=lambda pod: (index_of(pod), pod["metadata"]["name"])):
+            if index_of(pod) in open_ones and index_of(pod) not in kept and len(kept) < wanted:
+                kept[index_of(pod)] = pod
+            else:
+                self._delete(job, pod)
+        each_for_itself = job["spec"].get("backoffLimitPerIndex") is not None
+        for index in list(free(job, status, [*kept.values(), *leaving]))[: max(0, wanted - len(kept))]:
+            former = [pod for pod in pods if index_of(pod) == index and pod not in active]
+            counted = [pod for pod in (former if each_for_itself else pods) if matched_failure(job, pod)[0] != "Ignore"]
+            if delay := retry_delay(self._context, counted):
+                again.append(delay)
+                continue
+            tries = [failures_of(pod) + (pod in counted) for pod in former]
+            pod = self._control.pod(job)
+            allot(job, pod, index, max(tries, default=0))
+            self._create(job, pods, pod)
+        return min(again, default=None)
 
     def _delete(self, job: Obj, pod: Obj, *, counts: bool = False) -> None:
         """Delete a pod that still runs; it `counts` as failed or is not counted at all."""
@@ -174,10 +230,15 @@ class JobController:
             return None
         return max(0.0, parse_time(status["startTime"]) + float(limit) - self._context.clock())
 
-    def _why_failed(self, spec: Obj, pods: list[Obj], status: Obj) -> tuple[str, str] | None:
+    def _why_failed(self, job: Obj, pods: list[Obj], status: Obj) -> tuple[str, str] | None:
+        spec = job["spec"]
         known = condition(status, "FailureTarget")
         if known is not None and known["status"] == "True":
             return known["reason"], known["message"]
+        for pod in pods:
+            action, words = matched_failure(job, pod) if pod["status"].get("phase") == "Failed" else ("", "")
+            if action == "FailJob":
+                return "PodFailurePolicy", words
         limit = spec.get("backoffLimit", 6)
         too_often = status.get("failed", 0) > limit
         if spec["template"]["spec"].get("restartPolicy") == "OnFailure":
@@ -193,6 +254,11 @@ class JobController:
             return "BackoffLimitExceeded", "Job has reached the specified backoff limit"
         if self._to_deadline(spec, status) == 0:
             return "DeadlineExceeded", "Job was active longer than specified deadline"
+        lost, most = failed_in(job, status), spec.get("maxFailedIndexes")
+        if most is not None and len(lost) > most:
+            return "MaxFailedIndexesExceeded", "Job has exceeded the specified maximal number of failed indexes"
+        if lost and len(lost) + status.get("succeeded", 0) >= len(every(job)):
+            return "FailedIndexes", "Job has failed indexes"
         return None
 
     def _end(

@@ -11,10 +11,12 @@ from __future__ import annotations
 from typing import Any
 
 from meshbox.contracts import ApiError, Obj
+from meshbox.controllers.job_indexes import every, failed_in, failures_of, index_of, indexed, read, written
+from meshbox.controllers.job_policies import matched_failure
 from meshbox.controllers.meta import MANAGER, Context, condition, parse_time, write_status
 from meshbox.controllers.pods import is_active, is_finished, is_ready, is_terminating
 
-__all__ = ["FINALIZER", "JOBS", "account", "finished", "release", "retry_delay", "set_condition"]
+__all__ = ["FINALIZER", "JOBS", "account", "finished", "release", "replaces_late", "retry_delay", "set_condition"]
 
 JOBS = "jobs.batch"
 FINALIZER = "batch.kubernetes.io/job-tracking"
@@ -90,29 +92,64 @@ def account(context: Context, job: Obj, pods: list[Obj]) -> Obj:
     return status
 
 
-def _outcome(pod: Obj) -> str | None:
+def replaces_late(job: Obj) -> bool:
+    """Whether a pod that is being deleted is waited for, and only then replaced."""
+    return bool(job["spec"].get("podReplacementPolicy") == "Failed")
+
+
+def _outcome(job: Obj, pod: Obj) -> str | None:
     phase = pod["status"].get("phase")
     if phase == "Succeeded":
         return "succeeded"
     # A pod that is being deleted may never reach an end of its own.
-    return "failed" if phase == "Failed" or is_terminating(pod) else None
+    return "failed" if phase == "Failed" or (is_terminating(pod) and not replaces_late(job)) else None
+
+
+def _count_indexes(job: Obj, status: dict[str, Any], tracked: list[Obj]) -> None:
+    """Put down which indexes have succeeded, and which are given up."""
+    done, lost = read(status.get("completedIndexes"), job), failed_in(job, status)
+    limit = job["spec"].get("backoffLimitPerIndex")
+    for pod in tracked:
+        outcome, index = _outcome(job, pod), index_of(pod)
+        if outcome is None or index not in every(job):
+            continue
+        if outcome == "succeeded":
+            done.add(index)
+        elif limit is not None and index not in done:
+            action, _ = matched_failure(job, pod)
+            if action == "FailIndex" or (action != "Ignore" and failures_of(pod) >= limit):
+                lost.add(index)
+    status["completedIndexes"] = written(done)
+    if not done:
+        del status["completedIndexes"]
+    if limit is not None:
+        status["failedIndexes"] = written(lost - done)
+    status["succeeded"] = len(done)
 
 
 def _count_tracked(context: Context, job: Obj, status: dict[str, Any], pods: list[Obj]) -> None:
     uncounted = {field: list((status.get("uncountedTerminatedPods") or {}).get(field) or ()) for field, _ in _COUNTS}
     tracked = [pod for pod in pods if FINALIZER in (pod["metadata"].get("finalizers") or ())]
+    if indexed(job):
+        _count_indexes(job, status, tracked)
+    passed_over = []
     for pod in tracked:
-        outcome, uid = _outcome(pod), pod["metadata"]["uid"]
-        if outcome and not any(uid in uids for uids in uncounted.values()):
+        outcome, uid = _outcome(job, pod), pod["metadata"]["uid"]
+        if (outcome == "succeeded" and indexed(job)) or (
+            outcome == "failed" and matched_failure(job, pod)[0] == "Ignore"
+        ):
+            # Indexes are counted, not the pods that worked on them; and what a policy ignores never was.
+            passed_over.append(pod)
+        elif outcome and not any(uid in uids for uids in uncounted.values()):
             uncounted[outcome].append(uid)
     # First who is to be counted is written, then the finalizers go, then the counts are written: a controller that
     # dies in between finds out where it was.
     status["uncountedTerminatedPods"] = {field: uids for field, uids in uncounted.items() if uids}
-    if status["uncountedTerminatedPods"]:
+    if status["uncountedTerminatedPods"] or passed_over:
         if write_status(context, JOBS, job, status):
             job.update(context.objects.get(JOBS, job["metadata"]["name"], job["metadata"]["namespace"]))
         for pod in tracked:
-            if any(pod["metadata"]["uid"] in uids for uids in uncounted.values()):
+            if pod in passed_over or any(pod["metadata"]["uid"] in uids for uids in uncounted.values()):
                 release(context, pod)
     for field, uids in uncounted.items():
         status[field] = status.get(field, 0) + len(uids)
