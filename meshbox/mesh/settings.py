@@ -72,6 +72,12 @@ _FORMS: dict[str, type | tuple[type, ...]] = {
 """What each setting that is looked at must be, the outer before the inner ones."""
 
 
+_NUMBERS = frozenset(
+    {"attempts", "concurrency", "maxRequestBytes", "maxTagLength", "numTrustedProxies", "port", "probes"}
+    | {"proxyAdminPort", "proxyHttpPort", "proxyInboundListenPort", "proxyListenPort", "sampling", "statNameLength"}
+)
+"""Fields of the mesh's settings, at whatever depth, that hold a number."""
+
 _NUMBER = (int, float)
 _WORDS: dict[Any, str] = {
     str: "a string",
@@ -98,6 +104,7 @@ def _read(text: str) -> Obj:
         return {}
     if not isinstance(found, dict):
         raise reading.ReadingError("a map of settings is expected")
+    found = {name: _with_numbers(value, name) for name, value in found.items()}
     for path, form in _FORMS.items():
         value = _at(found, path)
         numeric = form in (_NUMBER, int)
@@ -122,6 +129,20 @@ def _read(text: str) -> Obj:
                 f"localityLbSetting.distribute[{number}].to must give each locality a percentage"
             )
     return found
+
+
+def _with_numbers(value: Any, name: str = "") -> Any:
+    """Settings with numbers where they give strings: protobuf's JSON takes either, and Istio's pages do so."""
+    if isinstance(value, dict):
+        return {key: _with_numbers(one, key) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_with_numbers(one) for one in value]
+    if name in _NUMBERS and isinstance(value, str):
+        if value.isascii() and value.isdecimal():
+            return int(value)
+        # What is no number stays, and is refused where it is looked at.
+        return number(value, math.nan) if math.isfinite(number(value, math.nan)) else value
+    return value
 
 
 def _at(found: Obj, path: str) -> Any:

@@ -10,7 +10,7 @@ import pytest
 
 from labkit.ground.typed import hosts as api
 from meshbox.addresses import AddressPlan
-from meshbox.mesh.settings import mesh_problem, not_played
+from meshbox.mesh.settings import mesh_problem, mesh_settings, not_played
 from meshbox.mesh.translate import Config, translate
 from meshbox.mesh.unplayed import unplayed
 
@@ -352,3 +352,23 @@ def test_pilot_says_whether_http_1_0_is_taken(value: str) -> None:
     made = config(pods=[pilot])
     for name in ("0.0.0.0_9080", "http_proxy", "virtualInbound_9080"):
         assert (b'"accept_http_10":true' in made.listeners[name]) is (value in ("1", "true"))
+
+
+def test_a_number_of_the_meshs_settings_may_be_a_string() -> None:
+    """Protobuf's JSON takes both, and Istio's task on external authorization writes its ports so."""
+    text = """
+        extensionProviders: [{name: asked, envoyExtAuthzGrpc: {service: asker.shop.svc, port: "9000"}}]
+        tcpKeepalive: {probes: "3"}
+        defaultConfig: {tracing: {sampling: "12.5"}}
+        trustDomain: "9000"
+        defaultHttpRetryPolicy: {retryOn: "503"}
+    """
+    assert mesh_problem(settings(text)) == ""
+    assert mesh_settings(text) == {
+        "extensionProviders": [{"name": "asked", "envoyExtAuthzGrpc": {"service": "asker.shop.svc", "port": 9000}}],
+        "tcpKeepalive": {"probes": 3},
+        "defaultConfig": {"tracing": {"sampling": 12.5}},
+        "trustDomain": "9000",
+        "defaultHttpRetryPolicy": {"retryOn": "503"},
+    }
+    assert mesh_problem(settings("tcpKeepalive: {probes: many}")) == "tcpKeepalive.probes must be a whole number"
