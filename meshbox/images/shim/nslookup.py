@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`nslookup` in a pod: what the cluster's names lead to, in the form of BIND's.
+"""`nslookup` in a pod, in the form of busybox': what this pod's programs find behind a name of the cluster.
 
-There is no DNS server in the sandbox: programs in pods are given the names (`sitecustomize`, `curl_config`), and this
-one says so where another says which server it has asked.
+nslookup NAME: the search domains are tried first, as a pod's resolver does. A name of the world outside is asked of the
+machine. No server is asked for the cluster's names, and that is said where another says which one it has asked.
 """
 
 from __future__ import annotations
@@ -18,39 +18,39 @@ __all__ = ["main"]
 def main() -> int:
     """The program; its exit code."""
     words = [word for word in sys.argv[1:] if not word.startswith("-")]
-    if not words:
-        print("usage: nslookup NAME  (in this sandbox there is no DNS server to be asked)", file=sys.stderr)
+    if not words or any(word.startswith("-") and word[1:5] != "type" for word in sys.argv[1:]):
+        print("usage: nslookup [-type=A] NAME  (in this sandbox)", file=sys.stderr)
         return 1
-    host = words[0]
-    space = os.environ.get("LABKIT_NAMESPACE", "default")
-    full, addresses = _found(host, space)
+    name = words[0]
     print("Server:\t\tthe sandbox\nAddress:\tnone: it gives pods the cluster's names without a DNS server\n")
+    found, addresses = _looked_up(name)
     if not addresses:
-        print(f"** server can't find {host}: NXDOMAIN\n")
+        print(f"** server can't find {name}: NXDOMAIN\n")
         return 1
     for address in addresses:
-        print(f"Name:\t{full}\nAddress: {address}")
+        print(f"Name:\t{found}\nAddress: {address}")
     print()
     return 0
 
 
-def _found(host: str, space: str) -> tuple[str, list[str]]:
-    """The whole name behind one, and its addresses."""
-    entries = os.environ.get("LABKIT_DNS_CAPTURE") == "true"
-    # Which of that name there is depends on the folder that Python was given first: here it is the one beside this.
-    shim = importlib.import_module("sitecustomize")
-    names = shim.Names(os.environ.get("LABKIT_DNS", ""), space, captured=entries)
-    bare = host.rstrip(".")
-    if addresses := names.addresses(bare):
-        whole = bare.removesuffix(".cluster.local").removesuffix(".svc")
-        # A search domain completes what is not whole: within a namespace the Service's name is enough.
-        if names.addresses(f"{whole}.{space}.svc.cluster.local") == addresses and "." not in whole:
-            whole += f".{space}"
-        return f"{whole}.svc.cluster.local", addresses
+def _looked_up(name: str) -> tuple[str, list[str]]:
+    """The whole name, and its addresses; none where nobody knows it."""
+    namespace = os.environ.get("LABKIT_NAMESPACE", "default")
+    whole = name.rstrip(".").lower()
+    # Python has loaded it already, and by this name.
+    names = importlib.import_module("sitecustomize").pod_names(os.environ)
+    ends = (
+        ("",) if name.endswith(".") else (f".{namespace}.svc.cluster.local", ".svc.cluster.local", ".cluster.local", "")
+    )
+    for end in ends:
+        if f"{whole}{end}".endswith(".cluster.local") and (found := names.addresses(f"{whole}{end}")):
+            return f"{whole}{end}", sorted(found)
+    if whole.endswith(".cluster.local"):
+        return name, []
     try:
-        return bare, sorted({str(one[4][0]) for one in socket.getaddrinfo(bare, None, socket.AF_INET)})
-    except OSError:
-        return bare, []
+        return name, sorted({str(one[4][0]) for one in socket.getaddrinfo(whole, None, socket.AF_INET)})
+    except (OSError, UnicodeError):
+        return name, []
 
 
 if __name__ == "__main__":

@@ -27,12 +27,12 @@ import weakref
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["Names", "install"]
+__all__ = ["install", "pod_names"]
 
 _FLAG = "_labkit_shim"
 
 
-class Names:
+class _Names:
     """The cluster's names, read again when the file is replaced."""
 
     def __init__(self, file: str, namespace: str, *, captured: bool = False) -> None:
@@ -116,6 +116,16 @@ def _is_localhost(host: object) -> bool:
     return host in ("localhost", "127.0.0.1", "::1", "ip6-localhost")
 
 
+def pod_names(env: Mapping[str, str]) -> _Names:
+    """The names that a pod finds.
+
+    Args:
+        env: Where the LABKIT_ variables are.
+    """
+    captured = bool(env.get("LABKIT_CAPTURE_SOCKET")) and env.get("LABKIT_DNS_CAPTURE") == "true"
+    return _Names(env.get("LABKIT_DNS", ""), env.get("LABKIT_NAMESPACE", "default"), captured=captured)
+
+
 def install(environ: Mapping[str, str] | None = None) -> None:
     """Put the pod's view of the network in place, once; nothing happens outside a pod.
 
@@ -128,8 +138,7 @@ def install(environ: Mapping[str, str] | None = None) -> None:
         return
     setattr(socket, _FLAG, True)
     capture = env.get("LABKIT_CAPTURE_SOCKET", "")
-    captured = bool(capture) and env.get("LABKIT_DNS_CAPTURE") == "true"
-    names = Names(env.get("LABKIT_DNS", ""), env.get("LABKIT_NAMESPACE", "default"), captured=captured)
+    names = pod_names(env)
     bind = env.get("LABKIT_BIND") or pod
     shift = int(env.get("LABKIT_LOW_PORT_SHIFT") or 0)
     _Network(names, local, pod, bind, capture, shift, env.get("LABKIT_INTERCEPTION", "")).put_in_place()
@@ -142,7 +151,7 @@ def _connections() -> Any:
 
 class _Network:
     def __init__(
-        self, names: Names, local: str, pod: str, bind: str, capture: str, shift: int, exceptions: str = ""
+        self, names: _Names, local: str, pod: str, bind: str, capture: str, shift: int, exceptions: str = ""
     ) -> None:
         self._names = names
         self._local = local
