@@ -14,7 +14,7 @@ from meshbox.contracts import ApiError
 from meshbox.node.container import Container
 from meshbox.node.services import NodeServices
 from meshbox.node.status import is_sidecar, pod_status
-from meshbox.node.volumes import MountError, Volumes, references
+from meshbox.node.volumes import ITSELF, MountError, Volumes, references
 
 if TYPE_CHECKING:
     from meshbox.typed import containers as api
@@ -132,7 +132,9 @@ class PodWorker:
 
     def update(self, pod: Pod) -> None:
         """Take note of a change of the Pod object; begin to end it once it is marked for deletion."""
-        self.pod = self._addressed(pod)
+        before, self.pod = self.pod["metadata"], self._addressed(pod)
+        if any(before.get(field) != pod["metadata"].get(field) for field in ("labels", "annotations")):
+            self.refresh(*ITSELF)
         for container in self._add_ephemeral(None):
             self._spawn(self._run_ephemeral(container))
             self.changed()

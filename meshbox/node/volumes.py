@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     _Keys = ConfigMapVolumeSource | ConfigMapProjection | SecretVolumeSource | SecretProjection
 
-__all__ = ["MountError", "Volumes", "references"]
+__all__ = ["ITSELF", "MountError", "Volumes", "references"]
 
 _T = TypeVar("_T")
 
@@ -51,9 +51,12 @@ class MountError(ConfigError):
 _Reference = tuple[str, str]
 """Resource and name, e.g. ("configmaps", "istio")."""
 
+ITSELF: _Reference = ("pods", "")
+"""The pod that a volume of the downward API shows."""
+
 
 def references(pod: Pod) -> set[_Reference]:
-    """The ConfigMaps and Secrets that the pod's volumes show."""
+    """The ConfigMaps and Secrets that the pod's volumes show, and `ITSELF` where they show the pod's own fields."""
     return {reference for volume in _volumes(pod) for reference in _shown(volume)}
 
 
@@ -64,6 +67,8 @@ def _shown(volume: Volume) -> Iterator[_Reference]:
             yield "configmaps", config.get("name", "")
         if secret := source.get("secret"):
             yield "secrets", _secret_name(secret)
+        if source.get("downwardAPI"):
+            yield ITSELF
 
 
 def _secret_name(secret: SecretVolumeSource | SecretProjection) -> str:
@@ -93,6 +98,7 @@ class Volumes:
         self._writing = threading.Lock()
         self._plans = 0
         self._written: dict[str, int] = {}
+        self._shows: set[str] = set()
 
     async def set_up(self, pod: Pod) -> None:
         """Make every volume of `pod`.
@@ -137,6 +143,7 @@ class Volumes:
             return partial(_link_to_host, path, real, is_file=is_file)
         if kind == "emptyDir":
             return partial(path.mkdir, parents=True, exist_ok=True, mode=0o700)
+        self._shows.add(volume["name"])
         sources: Sequence[Volume | VolumeProjection] = [volume]
         if kind == "projected":
             sources = volume["projected"].get("sources") or []
@@ -223,14 +230,17 @@ class Volumes:
         for mount in sorted(
             container.get("volumeMounts") or [], key=lambda item: len(PurePosixPath(item["mountPath"]).parts)
         ):
-            target = self.path(mount["name"])
+            target, where = self.path(mount["name"]), "/" + str(_inside(mount["mountPath"]))
             if not target.exists():
                 raise MountError(f'cannot find volume "{mount["name"]}" to mount into container "{container["name"]}"')
             if sub := mount.get("subPath"):
                 target = target / _inside(sub)
+                if mount["name"] in self._shows and target.exists():
+                    target = _copied(
+                        target, self._folder / "containers" / container["name"] / "subpaths" / str(len(mounts))
+                    )
                 if not target.exists():
                     target.mkdir(parents=True, mode=0o700)
-            where = "/" + str(_inside(mount["mountPath"]))
             mounts[where] = target
             if where != "/.":
                 _link(root / where.lstrip("/"), target)
@@ -294,6 +304,18 @@ def _link(path: Path, target: Path) -> None:
     elif path.is_dir():
         shutil.rmtree(path)
     path.symlink_to(target)
+
+
+def _copied(shown: Path, copy: Path) -> Path:
+    """A container's own copy of a part of what objects show: that never follows them while the container runs."""
+    if copy.is_dir():
+        shutil.rmtree(copy)
+    copy.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if shown.is_dir():
+        shutil.copytree(shown, copy)
+    else:
+        shutil.copy2(shown, copy)
+    return copy
 
 
 def _write_all(folder: Path, files: Mapping[str, tuple[bytes, int]]) -> None:

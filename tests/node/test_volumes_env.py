@@ -220,6 +220,44 @@ async def test_volumes_follow_their_objects(cluster: Cluster) -> None:
     await cluster.until(lambda: not (folder / "more").exists())
 
 
+async def test_a_part_that_is_mounted_alone_stays_while_the_container_runs(cluster: Cluster) -> None:
+    """As with the kubelet: what is mounted by subPath is not brought up to date."""
+    cluster.objects.create("configmaps", {"metadata": {"name": "cm"}, "data": {"k": "old"}}, "default")
+    items = [{"key": "k", "path": "k"}, {"key": "k", "path": "below/k"}]
+    mounts = [{"name": "v", "mountPath": "/all"}, {"name": "v", "mountPath": "/one/k", "subPath": "k"}]
+    mounts.append({"name": "v", "mountPath": "/below", "subPath": "below"})
+    cluster.pod(
+        container={**SLEEP, "volumeMounts": mounts},
+        volumes=[{"name": "v", "configMap": {"name": "cm", "items": items}}],
+    )
+    await cluster.until(cluster.ready)
+
+    async def told(path: str) -> str:
+        return (await cluster.exec(["cat", path]))[1]
+
+    assert [await told(path) for path in ("/all/k", "/one/k", "/below/k")] == ["old", "old", "old"]
+    cluster.objects.patch("configmaps", "cm", {"data": {"k": "new"}}, "default")
+    folder = cluster.settings.pods_dir / cluster.objects.list("pods")[0]["metadata"]["uid"] / "volumes" / "v"
+    await cluster.until(lambda: (folder / "below" / "k").read_text() == "new")
+    assert [await told(path) for path in ("/all/k", "/one/k", "/below/k")] == ["new", "old", "old"]
+
+
+async def test_a_volume_follows_the_pods_own_labels(cluster: Cluster) -> None:
+    item = {"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}
+    pod = cluster.pod(
+        container={**SLEEP, "volumeMounts": [{"name": "v", "mountPath": "/v"}, {"name": "p", "mountPath": "/p"}]},
+        volumes=[
+            {"name": "v", "downwardAPI": {"items": [item]}},
+            {"name": "p", "projected": {"sources": [{"downwardAPI": {"items": [item]}}]}},
+        ],
+    )
+    await cluster.until(cluster.ready)
+    cluster.objects.patch("pods", pod["metadata"]["name"], {"metadata": {"labels": {"late": "yes"}}}, "default")
+    folder = cluster.settings.pods_dir / pod["metadata"]["uid"] / "volumes"
+    for name in ("v", "p"):
+        await cluster.until(lambda name=name: 'late="yes"' in (folder / name / "labels").read_text())
+
+
 @pytest.mark.parametrize(
     ("volume", "problem"),
     [
