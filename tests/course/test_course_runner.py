@@ -219,7 +219,7 @@ import os, psutil, signal, time
 begun, others = time.monotonic(), []
 while not others and time.monotonic() < begun + 30:
     seen = [p for p in psutil.process_iter(["cmdline", "ppid"]) if p.info["ppid"] == os.getppid()]
-    others = [p for p in seen if p.pid != os.getpid() and "ipykernel_launcher" in (p.info["cmdline"] or [])]
+    others = [p for p in seen if p.pid != os.getpid() and "ipykernel_launcher" in " ".join(p.info["cmdline"] or [])]
 others[0].send_signal(signal.SIGKILL)
 len(others)
 """
@@ -230,6 +230,25 @@ def test_a_kernel_that_died_before_its_turn_is_replaced(tmp_path: Path) -> None:
     results = runner.run(paths, release="1.2.2", kubeconfig="", out=tmp_path / "out", progress=False)
     assert [(r.outcome, r.error) for r in results] == [("passed", ""), ("passed", "")]
     assert kernels() == []
+
+
+ENDS = """
+import atexit, json, pathlib
+
+class Torn:
+    def __del__(self, touch=pathlib.Path("torn").touch):
+        touch()
+
+json.kept = Torn()
+atexit.register(pathlib.Path("in order").touch)
+"""
+
+
+def test_a_kernel_puts_all_in_order_and_takes_nothing_apart(tmp_path: Path) -> None:
+    paths = [notebook(tmp_path, name, ("ends", ENDS.replace("in order", name))) for name in ("a", "b")]
+    results = runner.run(paths, release="1.2.2", kubeconfig="", out=tmp_path / "out", progress=False)
+    assert [r.outcome for r in results] == ["passed", "passed"]
+    assert [(tmp_path / name).exists() for name in ("a", "b", "torn")] == [True, True, False]
 
 
 def test_a_run_that_is_told_to_end_waits_for_no_finalizer(tmp_path: Path) -> None:
