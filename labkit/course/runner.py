@@ -27,7 +27,7 @@ from labkit.course.progress import CLEAN_UP, LESSONS, lessons
 from labkit.course.report import write_junit, write_report
 from labkit.course.result import Result
 from labkit.course.targets import SANDBOX
-from labkit.ground import config, errors
+from labkit.ground import config, errors, sandboxes
 from labkit.ground.errors import NotebookError
 from labkit.ground.saying import saying, seen_live
 
@@ -113,11 +113,11 @@ def _in_a_sandbox(chosen: Sequence[Path], release: str, out: Path) -> list[Resul
     try:
         with saying("starting a sandbox"):
             sandbox.call("up", "--name", name, "--release", release, "--with-pid", str(os.getpid()))
-        now = sandbox.known(name)[0]
-        results = run(chosen, release=release, kubeconfig=now["kubeconfig"], target=SANDBOX, out=out)
+        kubeconfig = sandboxes.kubeconfig(name)
+        results = run(chosen, release=release, kubeconfig=str(kubeconfig), target=SANDBOX, out=out)
         if any(result.outcome == "failed" for result in results):
             with contextlib.suppress(OSError):
-                shutil.copy(Path(now["kubeconfig"]).parent / "daemon.log", out / "sandbox.log")
+                shutil.copy(kubeconfig.with_name("daemon.log"), out / "sandbox.log")
         return results
     finally:
         # Also when told to end: nothing of the run outlives it.

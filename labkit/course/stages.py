@@ -66,7 +66,7 @@ def _bookinfo_seen(release: istio.Release) -> str | None:
 def _gateway_seen(release: istio.Release) -> str | None:
     if not cluster.exists("gateways.networking.istio.io", "bookinfo-gateway", namespace="bookinfo"):
         return "no Gateway bookinfo-gateway in namespace bookinfo"
-    return cluster.Answers(f"{istio.ingress().url}/productpage").look()
+    return cluster.Answers(f"{istio.ingress(show=False).url}/productpage").look()
 
 
 def _rules_seen(release: istio.Release) -> str | None:

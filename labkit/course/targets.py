@@ -38,5 +38,4 @@ def _sandbox(release: str) -> str:
     command = ["up", *(["--name", name] if name != sandboxes.DEFAULT else []), "--release", release]
     live = display.show(display.command(f"labkit {' '.join(command)}"))
     live.update(display.command(f"labkit {' '.join(command)}", sandbox.call(*command)))
-    kubeconfig: str = sandbox.known(name)[0]["kubeconfig"]
-    return kubeconfig
+    return str(sandboxes.kubeconfig(name))

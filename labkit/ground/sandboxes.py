@@ -10,7 +10,7 @@ from pathlib import Path
 
 from labkit.ground import config, files
 
-__all__ = ["DEFAULT", "folder", "named", "release"]
+__all__ = ["DEFAULT", "folder", "kubeconfig", "named", "release"]
 
 DEFAULT = "default"
 """The name of the first sandbox; one of another release beside it has a name of its own."""
@@ -23,6 +23,15 @@ def folder(name: str) -> Path:
         SettingError: as `config.home`.
     """
     return config.home() / "sandboxes" / name
+
+
+def kubeconfig(name: str) -> Path:
+    """The kubeconfig of sandbox `name`, which is there once it has run.
+
+    Raises:
+        SettingError: as `config.home`.
+    """
+    return folder(name) / "kubeconfig"
 
 
 def release(name: str) -> str:

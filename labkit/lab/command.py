@@ -129,7 +129,7 @@ def _sandbox(what: Choice) -> str:
             sandbox.call("up", *options, "--release", what.release).partition("\n")[0] + "; `labkit down` ends it",
             flush=True,
         )
-        return str(sandbox.known(name)[0]["kubeconfig"])
+        return str(sandboxes.kubeconfig(name))
     except SettingError as error:
         print(f"labkit: {error}\n  JupyterLab starts without it.", file=sys.stderr, flush=True)
         return ""

@@ -98,7 +98,7 @@ class _Sandbox:
         with self._lock:
             # What the course runs on may change at any time, and the releases have a sandbox each.
             name = sandboxes.named(chosen().release, sandbox_in_environment())
-            kubeconfig = sandboxes.folder(name) / "kubeconfig"
+            kubeconfig = sandboxes.kubeconfig(name)
             try:
                 seen = kubeconfig.stat()
             except OSError:

@@ -17,6 +17,7 @@ import pytest
 from labkit.cluster.kubeconfig import NO_CLUSTER
 from labkit.course.choice import choose
 from labkit.course.progress import LESSONS, ONLY, Progress
+from labkit.ground import sandboxes
 from labkit.ground.errors import SettingError
 from labkit.lab import command, copies, server, start
 from tests.cluster.api_like import kubeconfig
@@ -125,13 +126,12 @@ def test_the_lab_is_told_in_a_few_lines_and_becomes_jupyterlab(
     monkeypatch.setattr("os.execve", lambda *all: became.append(all))
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr(command.sandbox, "call", call)
-    monkeypatch.setattr(command.sandbox, "known", lambda name: [{"kubeconfig": f"/{name}/kubeconfig"}])
     command.main(folder=tmp_path / "mine", fresh=False, release="1.2.2", target="", arguments=["--no-browser"])
     assert asked == [("up", "--release", "1.2.2")]
     ((program, words, environment),) = became
     assert (program, words[:3]) == (sys.executable, [sys.executable, "-m", "jupyterlab"])
     assert words[-1] == "--no-browser"
-    assert environment["KUBECONFIG"] == f"/default/kubeconfig:{NO_CLUSTER}"
+    assert environment["KUBECONFIG"] == f"{sandboxes.kubeconfig('default')}:{NO_CLUSTER}"
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith("your copy of the notebooks: ")
     assert "Istio 1.2.2" in said[1]

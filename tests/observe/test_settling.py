@@ -80,6 +80,32 @@ def test_counts_stand_still_once_all_were_asked_again(monkeypatch):
     assert proxies.asked_for_targets == 1
 
 
+def test_a_change_is_of_the_time_when_its_scrape_began(monkeypatch):
+    proxies = Proxies(monkeypatch, [0.0, 0.0, 0.0, 10.0], every=0.6)
+    assert proxies.settled().to_dict() == {"productpage-v1": 10.0}
+    # It came with the scrape of a at 100.2 s, and is seen at 100.3 s. That of b at 100.5 s is late enough.
+    assert (proxies.last("a"), proxies.last("b")) == pytest.approx((AHEAD + 100.8, AHEAD + 100.5))
+    assert proxies.now == pytest.approx(100.85, abs=0.051)
+
+
+def test_a_change_that_comes_between_the_two_questions_is_waited_for_once_more(monkeypatch):
+    proxies = Proxies(monkeypatch, [0.0], every=0.6)
+    asked = 0
+
+    def look() -> pd.Series:
+        nonlocal asked
+        asked += 1
+        # The scrape of a at 100.8 s has come since Prometheus was asked which there were.
+        if asked == 6:
+            proxies.now = 100.85
+            proxies.counts = [10.0]
+        return pd.Series({"productpage-v1": proxies.counts[0]})
+
+    monkeypatch.setattr(proxies, "look", look)
+    assert proxies.settled().to_dict() == {"productpage-v1": 10.0}
+    assert proxies.last("a") == pytest.approx(AHEAD + 101.4)
+
+
 def test_a_change_that_comes_with_the_last_scrape_is_waited_for_again(monkeypatch):
     proxies = Proxies(monkeypatch, [5.0] * 8 + [6.0])
     assert proxies.settled().to_dict() == {"productpage-v1": 6.0}
