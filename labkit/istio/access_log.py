@@ -37,6 +37,10 @@ _LATE = 12.0
 
 _REST = 0.1
 
+_REACHED = {"DI", "UT", "URX"}
+"""Flags that leave no doubt that the other side got the request; with UF beside it URX is no such flag."""
+
+
 _HEAD = ("start_time", "request", "response_code", "response_flags")
 _TAIL = [
     *("upstream_transport_failure_reason", "bytes_received", "bytes_sent", "duration", "upstream_service_time"),
@@ -280,8 +284,8 @@ def _about(gateway: Proxy, mark: str, namespaces: Sequence[str]) -> list[Line]:
             pods = [of_pod(one) for one in there if has_proxy(one) and running(one)]
             found = {pod.ip: [one for one in _lines(pod, _MANY) if one.request_id == known] for pod in pods}
             lines = [*at_gate, *(one for of in found.values() for one in of)]
-            # Whoever is said to have answered has a line of its own, which may come later.
-            asked = {_address(one) for one in lines if one.way == "out" and not one.own}
+            # Whoever was reached has a line of its own, which may come later, also where nobody waited for the answer.
+            asked = {_address(one) for one in lines if one.way == "out" and one.upstream and {*one.flags} <= _REACHED}
             if all(found.get(ip, True) for ip in asked) or time.monotonic() >= deadline:
                 names = {pod.ip: pod.workload for pod in pods}
                 return [replace(one, peer=names.get(_address(one), "")) for one in lines]

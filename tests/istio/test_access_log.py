@@ -162,6 +162,17 @@ def test_a_line_of_whoever_answered_is_waited_for(monkeypatch: pytest.MonkeyPatc
     assert mesh.asked == 8
 
 
+@pytest.mark.parametrize(("flag", "asked"), [("UT", 8), ("URX", 8), ("UF,URX", 2), ("UO", 2)])
+def test_a_line_of_whoever_was_given_up_on_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, flag: str, asked: int
+) -> None:
+    mesh = Mesh(monkeypatch)
+    mesh.late, mesh.flag = 3, flag
+    found = istio.follow("/productpage", until=flag.split(",")[-1])
+    assert len(found) == (2 if asked == 8 else 1), "who was never reached writes nothing"
+    assert mesh.asked == asked
+
+
 def test_a_request_is_sent_again_until_a_flag_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     mesh = Mesh(monkeypatch)
     assert istio.follow("/", until="-").died is None
