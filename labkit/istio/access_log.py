@@ -97,6 +97,11 @@ class Line:
         return bool(set(self.flags) - {"DI"}) or not self.upstream
 
     @property
+    def left(self) -> bool:
+        """Whether its caller had gone away before there was an answer."""
+        return "DC" in self.flags
+
+    @property
     def says(self) -> str:
         """In words."""
         words = [f"{flag}: {FLAGS[flag].says}" if flag in FLAGS else flag for flag in self.flags]
@@ -152,8 +157,9 @@ class Lines(display.Shown, Sequence[Line]):
     """
 
     def __init__(self, lines: Iterable[Line], status: int = 0) -> None:
-        # Of two that began in the same millisecond, the one that waited for the other took longer.
-        self._lines = sorted(lines, key=lambda line: (line.time, -line.seconds, line.way == "in"))
+        # Of two that began in the same millisecond, the one that waited for the other took longer; unless it gave up,
+        # which the other hears of a moment later.
+        self._lines = sorted(lines, key=lambda line: (line.time, line.left, -line.seconds, line.way == "in"))
         self.status = status
 
     def __len__(self) -> int:
@@ -164,8 +170,12 @@ class Lines(display.Shown, Sequence[Line]):
 
     @property
     def died(self) -> Line | None:
-        """The first line in which a proxy answered with an error itself: there the request died. None: in no proxy."""
-        return next((one for one in self if one.own and (one.status >= 400 or (not one.status and one.flags))), None)
+        """The first line in which a proxy answered with an error itself: there the request died. None: in no proxy.
+
+        Where somebody's caller has gone away the request had died before: that counts only if nothing else is known.
+        """
+        found = [one for one in self if one.own and (one.status >= 400 or (not one.status and one.flags))]
+        return min(found, key=lambda one: one.left, default=None)
 
     @property
     def flags(self) -> set[str]:

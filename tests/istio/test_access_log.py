@@ -94,6 +94,10 @@ REFUSED = {"status": 403, "details": "rbac_access_denied", "upstream": "-", "clu
         ([("a", {"status": 503, "flags": "NC", "upstream": "-"}), ("b", {"ms": 5})], "a"),
         ([("a", {"status": 403}), ("b", {**REFUSED, "ms": 1})], "b"),
         ([("a", {"status": 504, "flags": "UT"}), ("b", {"status": 0, "flags": "DC", "ms": 1})], "a"),
+        # Who was given up on may hear of it later, and clocks of two machines are never quite the same.
+        ([("a", {"status": 504, "flags": "UT", "took": 200}), ("b", {"status": 0, "flags": "DC", "took": 201})], "a"),
+        ([("a", {"status": 504, "flags": "UT", "ms": 1}), ("b", {"status": 0, "flags": "DC"})], "a"),
+        ([("b", {"status": 0, "flags": "DC"})], "b"),
         # A delay is no answer of the proxy's own; nor is an error of the application's.
         ([("a", {"status": 200, "flags": "DI"})], None),
         ([("a", {"status": 500}), ("b", {"status": 500, "cluster": INBOUND, "ms": 1})], None),
