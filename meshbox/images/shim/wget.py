@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`wget` in a pod, with the options and the words of busybox', led through the sidecar as every Python program here is.
 
-A machine's own wget finds no Service: it asks the machine's resolver. Kubernetes' pages test Services with this one. It asks
-once, however many tries it is given.
+A machine's own wget finds no Service: it asks the machine's resolver. Kubernetes' pages test Services with this one. It
+asks once, however many tries it is given.
 """
 
 from __future__ import annotations
