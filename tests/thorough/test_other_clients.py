@@ -128,30 +128,21 @@ def sandbox(start_shared_sandbox: Callable[..., SandboxUnderTest]) -> SandboxUnd
     return found
 
 
-def _said(sandbox: SandboxUnderTest, python: Path, program: str) -> list[str]:
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        pytest.param(
+            LIGHTKUBE,
+            ["{'a': '2'}", "['web']", "ADDED {'a': '2'}", '404 configmaps "by-lightkube" not found'],
+            id="lightkube",
+        ),
+        pytest.param(KR8S, ["{'a': '2'}", "['Running', 'Running']", "b'inside\\n'", "200", "2", "False"], id="kr8s"),
+    ],
+)
+def test_a_program(sandbox: SandboxUnderTest, python: Path, program: str, said: list[str]) -> None:
     done = subprocess.run([str(python), "-c", program], env=sandbox.env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout.splitlines()
-
-
-def test_lightkube(sandbox: SandboxUnderTest, python: Path) -> None:
-    assert _said(sandbox, python, LIGHTKUBE) == [
-        "{'a': '2'}",
-        "['web']",
-        "ADDED {'a': '2'}",
-        '404 configmaps "by-lightkube" not found',
-    ]
-
-
-def test_kr8s(sandbox: SandboxUnderTest, python: Path) -> None:
-    assert _said(sandbox, python, KR8S) == [
-        "{'a': '2'}",
-        "['Running', 'Running']",
-        "b'inside\\n'",
-        "200",
-        "2",
-        "False",
-    ]
+    assert done.stdout.splitlines() == said
 
 
 def test_kopf(sandbox: SandboxUnderTest, python: Path, tmp_path: Path) -> None:
