@@ -21,6 +21,8 @@ Obj = dict[str, Any]
 BY_THE_API = {
     "configmaps", "customresourcedefinitions.apiextensions.k8s.io", "namespaces", "secrets", "serviceaccounts",
     "mutatingwebhookconfigurations.admissionregistration.k8s.io",
+    "validatingadmissionpolicies.admissionregistration.k8s.io",
+    "validatingadmissionpolicybindings.admissionregistration.k8s.io",
     "validatingwebhookconfigurations.admissionregistration.k8s.io",
 }  # fmt: skip
 BY_CONTROLLERS = {
