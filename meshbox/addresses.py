@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 __all__ = ["LOW_PORT_SHIFT", "AddressPlan"]
 
@@ -37,8 +38,7 @@ def _can_bind_low_ports(address: str) -> bool:
     return True
 
 
-@dataclass(frozen=True)
-class AddressPlan:
+class AddressPlan(Struct, frozen=True):
     """The addresses of one sandbox.
 
     Args:

@@ -17,8 +17,9 @@ import os
 import pwd
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from labkit.ground.errors import SandboxError
 from meshbox import kept
@@ -38,8 +39,7 @@ HOLD_PORT = 29127
 _LISTENING = "0A"
 
 
-@dataclass(frozen=True)
-class _Socket:
+class _Socket(Struct, frozen=True):
     """A line of `/proc/net/tcp` or `udp`."""
 
     block: int

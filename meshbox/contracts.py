@@ -10,8 +10,9 @@ from __future__ import annotations
 import builtins
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
+
+from msgspec import Struct, field
 
 from labkit.ground.errors import LabError
 
@@ -90,8 +91,7 @@ working_for: ContextVar[str] = ContextVar("working_for", default="")
 """The controller whose work this is, which can wait for webhooks; "" elsewhere: who cannot wait asks none."""
 
 
-@dataclass(frozen=True)
-class Event:
+class Event(Struct, frozen=True):
     """One change seen by a watch. `object` is shared between all watchers: never change it."""
 
     type: Literal["ADDED", "MODIFIED", "DELETED"]
@@ -106,8 +106,7 @@ class Watch(Protocol):
         """End the stream; iteration stops."""
 
 
-@dataclass
-class AdmissionRequest:
+class AdmissionRequest(Struct):
     """One write on its way into the store. A mutating plugin changes `object` in place."""
 
     operation: Literal["CREATE", "UPDATE", "DELETE"]
@@ -149,6 +148,9 @@ class Objects(Protocol):
 
     def find(self, resource: str, name: str, namespace: str | None = None) -> Obj | None:
         """As `get`, but None where there is none (also where the resource itself is not served)."""
+
+    def see(self, resource: str, name: str, namespace: str | None = None) -> Obj | None:
+        """As `find`, but the object is the one that is stored, for reading only."""
 
     def list(self, resource: str, namespace: str | None = None, *, labels: str = "", fields: str = "") -> list[Obj]:
         """All objects of `resource` (an empty list where the resource is not served); selectors in kubectl's syntax."""
@@ -328,8 +330,7 @@ The sandbox's own process, which plays what is on a node besides, has the namesp
 """
 
 
-@dataclass(frozen=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """What was used at one moment.
 
     Args:
@@ -343,8 +344,7 @@ class Reading:
     used: Used
 
 
-@dataclass(frozen=True)
-class PodUsage:
+class PodUsage(Struct, frozen=True):
     """What a pod uses.
 
     Args:

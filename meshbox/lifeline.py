@@ -11,8 +11,9 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from labkit.ground.errors import SettingError
 from meshbox import failures
@@ -23,8 +24,7 @@ _LOOK_AGAIN = 0.5
 """Seconds between looks on kernels that give no handle of a process."""
 
 
-@dataclass(frozen=True)
-class Asker:
+class Asker(Struct, frozen=True):
     """The process that a sandbox ends with.
 
     Args:

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from urllib.parse import unquote
 
 import aiohttp
 from aiohttp import web
+from msgspec import Struct
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -27,8 +27,7 @@ _OWN = frozenset(
 """Headers that are of one connection, or of the API's own business: what is behind does not see them."""
 
 
-@dataclass(frozen=True)
-class Proxied:
+class Proxied(Struct, frozen=True):
     """What a request to a proxy subresource names.
 
     Args:

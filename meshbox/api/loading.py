@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+from msgspec import Struct, field
 
 from meshbox.api.builtin.typed import typed
 from meshbox.api.journal.format import Reading
@@ -70,8 +70,7 @@ def head_of(payload: bytes) -> tuple[Head, bytes]:
     return head, raw[:-1]
 
 
-@dataclass
-class Loaded:
+class Loaded(Struct):
     """What was brought back.
 
     Args:

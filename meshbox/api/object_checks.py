@@ -145,10 +145,11 @@ class Checks:
         self.defaults(resource, obj)
 
     @staticmethod
-    def stored(resource: Resource, obj: Obj) -> None:
-        """Give `obj` the form in which it is kept, in place."""
+    def stored(resource: Resource, obj: Obj, before: Obj | None = None) -> None:
+        """Give `obj` the form in which it is kept, in place; what it has of the one `before` it has that form."""
         if resource.crd is None:
-            typed(obj, resource.api_version, resource.kind)
+            kept = [name for name in obj if name in before and obj[name] == before[name]] if before else ()
+            typed(obj, resource.api_version, resource.kind, known=kept)
 
     @staticmethod
     def errors(resource: Resource, obj: Obj, before: Obj | None, options: WriteOptions) -> list[Obj]:

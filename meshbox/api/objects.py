@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import builtins
-from dataclasses import replace
 from typing import Any, Literal
+
+from msgspec.structs import replace
 
 from meshbox import failures
 from meshbox.api import bootstrap, refusals, understanding
@@ -122,11 +123,14 @@ class ObjectStore:
 
     def find(self, resource: str, name: str, namespace: str | None = None) -> Obj | None:
         """As `get`, but None where there is none."""
+        found = self.see(resource, name, namespace)
+        return None if found is None else _copy(found)
+
+    def see(self, resource: str, name: str, namespace: str | None = None) -> Obj | None:
+        """As `find`, but shared: never change it."""
         known = self.registry.get(resource)
-        if known is None:
-            return None
-        entry = self.store.entry(known.name, _key(known, name, namespace))
-        return None if entry is None else _copy(entry.obj)
+        entry = None if known is None else self.store.entry(known.name, _key(known, name, namespace))
+        return None if entry is None else entry.obj
 
     def select(
         self, resource: Resource, namespace: str | None = None, *, labels: str = "", fields: str = ""
@@ -356,5 +360,12 @@ def _written(obj: Obj, subresource: str) -> Obj:
 
 
 def _copy(obj: Obj) -> Obj:
-    copied: Obj = clone(obj)
+    """The caller's own; but managedFields, half of many an object, are replaced as a whole and never changed."""
+    meta = obj["metadata"]
+    managed = meta.get("managedFields")
+    if managed is None:
+        copied: Obj = clone(obj)
+        return copied
+    copied = clone({**obj, "metadata": {name: value for name, value in meta.items() if name != "managedFields"}})
+    copied["metadata"]["managedFields"] = managed
     return copied

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Literal
+
+from msgspec import Struct, field
 
 from meshbox.api.resources import Served
 from meshbox.api.webhook_answers import Reviews
@@ -15,8 +16,7 @@ from meshbox.rbac.users import User
 __all__ = ["DeleteOptions", "WriteOptions"]
 
 
-@dataclass
-class WriteOptions:
+class WriteOptions(Struct):
     """What a create, update or patch request says besides its object.
 
     Args:
@@ -49,8 +49,7 @@ class WriteOptions:
     reviews: Reviews | None = None
 
 
-@dataclass
-class DeleteOptions:
+class DeleteOptions(Struct):
     """What a delete request says besides the name.
 
     Args:

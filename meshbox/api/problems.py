@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any, TypedDict
+
+from msgspec import Struct, field
 
 __all__ = [
     "OMITTED",
@@ -32,8 +33,7 @@ class Cause(TypedDict):
     field: str
 
 
-@dataclass
-class Problems:
+class Problems(Struct):
     """What is wrong with one object; false when nothing is.
 
     Args:

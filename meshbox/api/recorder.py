@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
+
+from msgspec import Struct
 
 from meshbox.api import metadata
 from meshbox.api.event_budget import EventBudget
@@ -28,8 +29,7 @@ _COMBINED = (*_LIMITED, "kubelet")
 """Whose events are held back as Kubernetes' own recorders do. The kubelet and istiod speak for the sandbox as well."""
 
 
-@dataclass
-class _Told:
+class _Told(Struct):
     """An event that was written, and how often it happened."""
 
     namespace: str

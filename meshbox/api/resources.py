@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from meshbox.api.resource_table import BUILTIN, EXTENSIONS, Row
 from meshbox.contracts import Obj
 
@@ -71,8 +73,7 @@ class Resource:
         return "get" in self.verbs
 
 
-@dataclass(frozen=True)
-class Served:
+class Served(Struct, frozen=True):
     """A resource as one group and version serves it: `extensions/v1beta1` serves `deployments.apps` too."""
 
     resource: Resource

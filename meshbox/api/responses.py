@@ -6,10 +6,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from aiohttp import web
+from msgspec import Struct
 
 from meshbox.api import refusals
 from meshbox.api.store import dumps
@@ -34,8 +34,7 @@ _WARNING = 256
 """Characters of all warnings together, and of each where they would be more: the API server's own."""
 
 
-@dataclass(frozen=True)
-class Form:
+class Form(Struct, frozen=True):
     """How objects are to be shown: as they are, as a Table, or only their metadata."""
 
     kind: Literal["", "Table", "PartialObjectMetadata", "PartialObjectMetadataList", "APIGroupDiscoveryList"] = ""

@@ -6,9 +6,9 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from aiohttp import web
+from msgspec import Struct
 
 from meshbox.api.kubelet_proxy import proxied
 from meshbox.api.objects import ObjectStore
@@ -25,8 +25,7 @@ _SECONDS = (0.005, 0.025, 0.1, 0.5, 1, 5, 15, 60)
 """Fewer buckets than Kubernetes has: each is a series for every verb and resource."""
 
 
-@dataclass
-class Answered:
+class Answered(Struct):
     """How a request was answered; 0 while it was not."""
 
     code: int = 0

@@ -6,8 +6,10 @@ from __future__ import annotations
 import logging
 import os
 import re
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from labkit.ground.errors import SandboxError
 from meshbox.contracts import Obj
@@ -22,8 +24,7 @@ FOLDER = "set-aside"
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
-@dataclass(frozen=True)
-class Aside:
+class Aside(Struct, frozen=True):
     """An object that was set aside.
 
     Args:

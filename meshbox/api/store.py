@@ -7,11 +7,11 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+from msgspec import Struct
 
 from labkit import __version__
 from meshbox import failures
@@ -72,8 +72,7 @@ class Entry:
         self.version = version
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """One write. `previous` is the object before it (None for ADDED)."""
 
     version: int

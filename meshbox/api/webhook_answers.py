@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from meshbox.api.store import dumps
 from meshbox.contracts import Obj, ReviewNeededError
@@ -20,8 +21,7 @@ from meshbox.contracts import Obj, ReviewNeededError
 __all__ = ["Answer", "Call", "Reviews"]
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(Struct, frozen=True):
     """A webhook, and what it is asked.
 
     Args:
@@ -45,8 +45,7 @@ class Call:
         return hashlib.sha256(dumps(asked)).digest()
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """What a webhook said.
 
     Args:

@@ -155,7 +155,7 @@ class Writes:
             options.vet(obj)
         if resource.name == "services" and whole:
             self._allocator.allocate(resource, obj, before)
-        self.checks.stored(resource, obj)
+        self.checks.stored(resource, obj, before)
         track(resource, before, obj, options, subresource)
         if same(before, obj):
             return before

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from labkit.ground.labels import matches
 from meshbox.contracts import ApiError, Event, Obj, PodUsage, ResourceMetrics
@@ -27,8 +28,7 @@ _KINDS = {
 }
 
 
-@dataclass
-class _Looked:
+class _Looked(Struct):
     """What is remembered of an autoscaler between two looks."""
 
     next: float

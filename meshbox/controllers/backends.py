@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
+
+from msgspec import Struct
 
 from labkit.ground.int_or_string import target_port
 from labkit.ground.labels import written
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Backend", "Port", "backends", "publishes_not_ready"]
 
 
-@dataclass(frozen=True, order=True)
-class Port:
+class Port(Struct, frozen=True, order=True):
     """A port of a Service as one of its pods serves it."""
 
     name: str
@@ -30,8 +30,7 @@ class Port:
     app_protocol: str = ""
 
 
-@dataclass(frozen=True)
-class Backend:
+class Backend(Struct, frozen=True):
     """One pod behind a Service.
 
     Args:

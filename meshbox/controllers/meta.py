@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+
+from msgspec import Struct
 
 from meshbox.contracts import Clock, Obj, Objects, View
 from meshbox.settings import SandboxSettings
@@ -33,8 +34,7 @@ ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 """What Kubernetes makes name suffixes of: no vowels, so that none spells a word."""
 
 
-@dataclass(frozen=True)
-class Context:
+class Context(Struct, frozen=True):
     """What every controller is given.
 
     Args:

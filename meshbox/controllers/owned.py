@@ -103,6 +103,8 @@ class Owned:
     ) -> list[Obj]:
         """The dependents of `owner`, after adopting orphans that match and releasing what no longer matches.
 
+        They are the caller's own down to the fields of their metadata; what is deeper is for reading only.
+
         Args:
             owner: The controlling object; one that is being deleted neither adopts nor releases.
             selector: Which dependents it wants; default its `spec.selector`.
@@ -113,11 +115,11 @@ class Owned:
         selector = (self._owner.selector(owner) or {}) if selector is None else selector
         ending = "deletionTimestamp" in meta
         claimed = []
-        for candidate in objects.list(self._resource, meta["namespace"], labels=written(selector)):
+        for candidate in objects.view(self._resource, meta["namespace"], labels=written(selector)):
             reference = controller_of(candidate)
             if reference is not None:
                 if reference["uid"] == meta["uid"]:
-                    claimed.append(candidate)
+                    claimed.append({**candidate, "metadata": {**candidate["metadata"]}})
             elif not ending and "deletionTimestamp" not in candidate["metadata"] and adopts(candidate):
                 adopted = self._adopt(owner, candidate)
                 if adopted is not None:

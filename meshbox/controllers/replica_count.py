@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from labkit.ground import quantity as quantities
 from meshbox.contracts import Obj, PodUsage
@@ -25,8 +26,7 @@ class CountError(Exception):
     """No count can be told; the message is the autoscaler's own."""
 
 
-@dataclass(frozen=True)
-class Proposal:
+class Proposal(Struct, frozen=True):
     """What one metric asks for.
 
     Args:
@@ -126,8 +126,7 @@ def _request(pod: Obj, name: str, container: str) -> float:
     return total
 
 
-@dataclass(frozen=True)
-class _Groups:
+class _Groups(Struct, frozen=True):
     """Pods by whether their metrics count."""
 
     sound: tuple[str, ...]

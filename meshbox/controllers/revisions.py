@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from meshbox.contracts import ApiError, Obj
 from meshbox.controllers.meta import MANAGER, Context, controller_of, hash_text, owner_reference
@@ -16,8 +17,7 @@ HASH = "controller-revision-hash"
 _RESOURCE = "controllerrevisions.apps"
 
 
-@dataclass(frozen=True)
-class Revision:
+class Revision(Struct, frozen=True):
     """A template's name: "web-5d8f9c7b4", and the hash in it."""
 
     name: str

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 __all__ = ["Pace"]
 
@@ -32,8 +33,7 @@ def _rules(behavior: dict[str, Any], direction: str) -> dict[str, Any]:
     return {**_DEFAULTS[direction], **given}
 
 
-@dataclass
-class Pace:
+class Pace(Struct):
     """What one autoscaler has recommended and done lately, and what it may do next."""
 
     recommended: list[tuple[float, int]] = field(default_factory=list)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -152,7 +153,7 @@ class Scheduler:
 
     async def _reconcile(self, key: Key) -> None:
         namespace, name = key
-        pod = self._context.objects.find("pods", name, namespace)
+        pod = self._context.objects.see("pods", name, namespace)
         if pod is None or not _unbound(pod):
             self._waiting.discard(key)
             return
@@ -229,10 +230,9 @@ class Scheduler:
                 )
                 message += f" no new claims to deallocate, preemption: {none}{len(self._nodes)} {words}."
         objects = self._context.objects
-        status = pod.setdefault("status", {})
-        before = [dict(item) for item in status.get("conditions") or ()]
+        status = copy.deepcopy(pod.get("status") or {})
         observed = {} if self._context.settings.legacy else {"observedGeneration": pod["metadata"].get("generation", 1)}
         put_condition(status, {**self._scheduled("False"), **observed, "reason": "Unschedulable", "message": message})
-        if status["conditions"] != before:
-            objects.update("pods", pod, subresource="status", manager=MANAGER)
+        if status != pod.get("status"):
+            objects.update("pods", {**pod, "status": status}, subresource="status", manager=MANAGER)
             objects.event(pod, "Warning", "FailedScheduling", message, COMPONENT)

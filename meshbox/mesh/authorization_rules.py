@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from meshbox.addresses import AddressPlan
 from meshbox.mesh.envoy import Json, cidr, extension
@@ -41,8 +42,7 @@ _LITERAL = re.compile(r"[-A-Za-z0-9._~%!$&'()+,;:@=]*")
 _TEMPLATE = "envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig"
 
 
-@dataclass(frozen=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """What rules are read for.
 
     Args:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import datetime
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
@@ -13,6 +12,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from msgspec import Struct
 
 from labkit.ground import files
 from labkit.ground.errors import SandboxError
@@ -30,8 +30,7 @@ LEGACY_LIFETIME = datetime.timedelta(days=90)
 _SKEW = datetime.timedelta(minutes=1)
 
 
-@dataclass(frozen=True)
-class Identity:
+class Identity(Struct, frozen=True):
     """A workload's certificate and key.
 
     Args:

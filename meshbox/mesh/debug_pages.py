@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from meshbox.contracts import Objects
 from meshbox.mesh.assignments import Assignments
@@ -24,8 +25,7 @@ _FIELDS = {"CDS": "cluster", "LDS": "listener", "EDS": "endpoint", "RDS": "route
 _PREFIX = "type.googleapis.com/envoy.admin.v3."
 
 
-@dataclass(frozen=True)
-class About:
+class About(Struct, frozen=True):
     """What the pages are about.
 
     Args:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from meshbox.mesh.authorization_rules import Reading, policies_of_rules, text_match
 from meshbox.mesh.envoy import Json, extension
@@ -51,8 +52,7 @@ class _UnusableError(Exception):
     """Why nobody can be asked."""
 
 
-@dataclass(frozen=True)
-class _Asked:
+class _Asked(Struct, frozen=True):
     """Whom a policy asks.
 
     Args:

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from labkit.ground.hosts import fqdn, scoped
 from labkit.ground.int_or_string import target_port
@@ -44,8 +45,7 @@ _BOUND = "internal.istio.io/gateway-service"
 """The annotation of a Gateway that was made for one Deployment: its servers name the ports of the pods themselves."""
 
 
-@dataclass(frozen=True)
-class Served:
+class Served(Struct, frozen=True):
     """One server of a Gateway, at a proxy.
 
     Args:
@@ -146,8 +146,7 @@ class Served:
         return f"servers[{self.index}] of Gateway {self.key}"
 
 
-@dataclass(frozen=True)
-class LeftOut:
+class LeftOut(Struct, frozen=True):
     """A server that a proxy does not play.
 
     Args:
@@ -161,8 +160,7 @@ class LeftOut:
     why: str
 
 
-@dataclass
-class ServedGateways:
+class ServedGateways(Struct):
     """All that Gateways ask of one proxy.
 
     Args:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from labkit.ground.hosts import within
 from labkit.ground.routing import VirtualService

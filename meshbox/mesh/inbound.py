@@ -8,8 +8,9 @@ What asks for no certificate takes connections of this user's processes only.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from meshbox.doors import peer_check
 from meshbox.mesh import clusters, policies, transport
@@ -37,8 +38,7 @@ _Owner = tuple[Service, Port] | None
 """The Service and port that a port of the application belongs to."""
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """A port at the pod's address.
 
     Args:

@@ -8,8 +8,9 @@ and the Gateways that it makes itself select pods labelled istio=ingress, of whi
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from meshbox.contracts import View
 from meshbox.mesh.kinds import INGRESS_CLASSES, INGRESSES, SERVICES
@@ -33,8 +34,7 @@ _CLASS = "kubernetes.io/ingress.class"
 _FILES = "/etc/istio/ingress-certs"
 
 
-@dataclass(frozen=True)
-class Converted:
+class Converted(Struct, frozen=True):
     """What Ingresses become."""
 
     gateways: tuple[Gateway, ...] = ()
@@ -60,8 +60,7 @@ def chosen(ingress: View, classes: Mapping[str, View], mesh: MeshConfig, *, lega
     return mesh.ingress_mode == "DEFAULT"
 
 
-@dataclass(frozen=True)
-class _Rule:
+class _Rule(Struct, frozen=True):
     """One rule of an Ingress, with what tells its place among the others for its host."""
 
     ingress: View

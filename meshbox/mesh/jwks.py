@@ -15,9 +15,10 @@ import socket
 import ssl
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+from msgspec import Struct, field
 
 from labkit.ground import reading
 from labkit.ground.client import Answer, Connections
@@ -55,8 +56,7 @@ _PUBLISHED = re.compile(r"https://raw\.githubusercontent\.com/istio/istio/[^/]+/
 _DISCOVERY = "/.well-known/openid-configuration"
 
 
-@dataclass
-class _Source:
+class _Source(Struct):
     """One place that keys come from.
 
     Args:

@@ -10,8 +10,10 @@ localhost:15001.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from meshbox.doors import CAPTURE_SOCKET, peer_check
 from meshbox.mesh import clusters, transport
@@ -194,8 +196,7 @@ def _http(proxy: Proxy, table: str) -> Json:
     return http_manager(proxy, "outbound", f"outbound_0.0.0.0_{table}", table)
 
 
-@dataclass(frozen=True)
-class _TcpPlan:
+class _TcpPlan(Struct, frozen=True):
     """A virtual listener for bytes.
 
     Args:

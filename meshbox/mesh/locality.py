@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from meshbox.mesh.envoy import Json
 from meshbox.mesh.model import Endpoint
@@ -89,8 +91,7 @@ def priority_labels(setting: LocalityLoadBalancerSetting | None) -> set[str]:
     return {one for one in (setting or {}).get("failoverPriority") or [] if "=" not in one}
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(Struct, frozen=True):
     """Where a client is, as far as anything asks.
 
     Args:
@@ -102,8 +103,7 @@ class Place:
     labels: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True)
-class Group:
+class Group(Struct, frozen=True):
     """Endpoints of one locality that a client treats alike.
 
     Args:

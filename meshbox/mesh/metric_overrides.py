@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from meshbox.mesh.attributes import parse_problem, value_format
 from meshbox.mesh.envoy import Json
@@ -28,8 +30,7 @@ STANDARD = {
 """Istio's names of the metrics that proxies report, and what Prometheus calls them after `istio_`."""
 
 
-@dataclass(frozen=True)
-class Override:
+class Override(Struct, frozen=True):
     """What is changed of one metric.
 
     Args:

@@ -6,7 +6,8 @@ header. The caller's proxy sets them, the server's takes them off again and keep
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from meshbox.mesh.envoy import Json, extension
 from meshbox.mesh.model import Port, Service, Workload
@@ -22,8 +23,7 @@ _TLV_TYPES = range(0xE0, 0xE7)
 """Types that the PROXY protocol leaves to its users."""
 
 
-@dataclass(frozen=True)
-class Inbound:
+class Inbound(Struct, frozen=True):
     """A connection manager on the server's side.
 
     Args:

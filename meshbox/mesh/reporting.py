@@ -8,8 +8,10 @@ A gateway is a client.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from meshbox.mesh.kinds import TELEMETRIES
 from meshbox.mesh.metric_overrides import merged
@@ -28,8 +30,7 @@ _FILE = "envoy"
 """The provider that every mesh has without saying so: lines in the proxy's own log."""
 
 
-@dataclass(frozen=True)
-class Reports:
+class Reports(Struct, frozen=True):
     """What one proxy reports.
 
     Args:

@@ -9,6 +9,8 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct
+
 from labkit.ground.hosts import fqdn, specificity, visible, within
 from labkit.ground.routing import MESH, DestinationRules, VirtualService
 from meshbox.addresses import AddressPlan
@@ -144,8 +146,7 @@ class Scope:
         return found
 
 
-@dataclass(frozen=True)
-class Everything:
+class Everything(Struct, frozen=True):
     """What there is to be seen, and by which settings.
 
     Args:

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from labkit.ground.hosts import overlap, scoped
 from labkit.ground.routing import VirtualService
@@ -17,8 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Entrance", "Narrowed", "entrances", "narrowed"]
 
 
-@dataclass(frozen=True)
-class Narrowed:
+class Narrowed(Struct, frozen=True):
     """What is left of the mesh where a Sidecar says what its workloads call.
 
     Args:
@@ -32,8 +33,7 @@ class Narrowed:
     reached: list[Service]
 
 
-@dataclass(frozen=True)
-class _Egress:
+class _Egress(Struct, frozen=True):
     hosts: tuple[tuple[str, str], ...]
     port: int = 0
     protocol: str = ""
@@ -106,8 +106,7 @@ def _targets(virtual_service: VirtualService) -> Iterator[str]:
         yield from (target["destination"]["host"] for target in tcp.get("route") or [])
 
 
-@dataclass(frozen=True)
-class Entrance:
+class Entrance(Struct, frozen=True):
     """One `ingress` listener of a Sidecar.
 
     Args:

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from labkit.ground.hosts import within
 from labkit.ground.routing import MESH, VirtualService, shares
@@ -28,8 +30,7 @@ _BY_SERVER_NAME = (
 )
 
 
-@dataclass(frozen=True)
-class TcpRoute:
+class TcpRoute(Struct, frozen=True):
     """Where the connections of one filter chain go.
 
     Args:

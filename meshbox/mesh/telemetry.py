@@ -10,8 +10,9 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from meshbox.mesh.attributes import UNKNOWN_VARIABLE
 from meshbox.mesh.envoy import Json, extension, typed
@@ -51,8 +52,7 @@ TEXT_CURRENT = (
 )
 
 
-@dataclass(frozen=True)
-class FileLog:
+class FileLog(Struct, frozen=True):
     """The log of a provider that Telemetry objects name.
 
     Args:
@@ -80,8 +80,7 @@ class FileLog:
         return cls(str(settings.get("path")), str(written.get("text") or ""), told, omit, expression)
 
 
-@dataclass(frozen=True)
-class Reporting:
+class Reporting(Struct, frozen=True):
     """What one side of a proxy reports, once mesh settings and Telemetry objects are taken together.
 
     Args:

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from meshbox.mesh.envoy import Json, extension
 from meshbox.mesh.model import Workload
@@ -18,8 +20,7 @@ _ZIPKIN_PORT = 9411
 _TIMEOUT = "10s"
 
 
-@dataclass(frozen=True)
-class Collector:
+class Collector(Struct, frozen=True):
     """Who takes spans.
 
     Args:
@@ -43,8 +44,7 @@ class Collector:
     longest_path: int = 0
 
 
-@dataclass(frozen=True)
-class SpanTag:
+class SpanTag(Struct, frozen=True):
     """A tag that a Telemetry object adds to each span.
 
     Args:

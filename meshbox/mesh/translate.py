@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from meshbox.mesh import clusters, gateways, inbound, listeners
 from meshbox.mesh.authorization import route_config
@@ -25,8 +26,7 @@ __all__ = ["Config", "translate"]
 _ROUTES = "envoy.config.route.v3.RouteConfiguration"
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(Struct, frozen=True):
     """What a proxy is told: name → resource as JSON bytes, for each kind.
 
     Bytes, because most resources are the same for many proxies: they are built and compared once.

@@ -12,9 +12,10 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
+
+from msgspec import Struct, field
 
 from meshbox.contracts import Obj
 
@@ -136,8 +137,7 @@ def whole_kinds(*, legacy: bool) -> list[str]:
     return [*found, *(["authorizationpolicies.rbac.istio.io"] if legacy else [])]
 
 
-@dataclass
-class _Node:
+class _Node(Struct):
     """A step of the paths of one kind."""
 
     path: str = ""

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
+
+from msgspec import Struct
 
 from meshbox.contracts import View
 from meshbox.mesh.locality import of_labels
@@ -20,8 +21,7 @@ _TLS_MODE = "security.istio.io/tlsMode"
 _PROBED = "proxy.istio.io/health-checks-enabled"
 
 
-@dataclass(frozen=True)
-class Machine:
+class Machine(Struct, frozen=True):
     """A workload outside of Kubernetes.
 
     Args:

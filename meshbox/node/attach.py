@@ -11,7 +11,8 @@ import pty
 import struct
 import termios
 from collections import deque
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from meshbox.contracts import ExecSession
 from meshbox.node.feeding import Input
@@ -27,8 +28,7 @@ _MOST_WAITING = 8 * 1024 * 1024
 """Bytes that an attached client may be behind before it is cut off."""
 
 
-@dataclass(frozen=True)
-class Streams:
+class Streams(Struct, frozen=True):
     """The ends of a container's streams.
 
     Args:

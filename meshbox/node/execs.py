@@ -14,6 +14,8 @@ import struct
 import termios
 from typing import TYPE_CHECKING, Protocol
 
+from msgspec import Struct
+
 from meshbox import images
 from meshbox.contracts import ApiError, ExecSession
 from meshbox.images import ContainerContext, Image, Launch
@@ -226,8 +228,7 @@ async def start_command(
     return Command(process, streams.stdin, _Reader(streams.stdout), errors, streams.stdout if tty else None)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Streams:
+class _Streams(Struct, frozen=True):
     """The command's ends of its streams, and ours; no stderr with a tty."""
 
     theirs: tuple[int, int, int]

@@ -7,8 +7,9 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
+
+from msgspec import Struct
 
 from labkit.ground.errors import SandboxError
 from labkit.ground.int_or_string import named_port
@@ -30,8 +31,7 @@ class ActionError(SandboxError):
     """The action failed; the message is the kubelet's own."""
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(Struct, frozen=True):
     """Where a container's probes and hooks go.
 
     Args:

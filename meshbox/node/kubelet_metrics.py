@@ -11,9 +11,10 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+
+from msgspec import Struct
 
 from labkit.ground import quantity as quantities
 from meshbox import failures
@@ -29,8 +30,7 @@ __all__ = ["Monitoring"]
 _Labels = dict[str, str]
 
 
-@dataclass(frozen=True)
-class _Running:
+class _Running(Struct, frozen=True):
     """A container that runs, as it is when its processes are looked at in a thread of its own."""
 
     identity: str

@@ -13,10 +13,11 @@ import os
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Protocol
+
+from msgspec import Struct
 
 __all__ = ["LogFile", "Selection", "pump", "read_log", "remove_log"]
 
@@ -180,8 +181,7 @@ def pump(descriptor: int, sink: Sink, stream: str) -> asyncio.Future[None]:
     return ended
 
 
-@dataclass(frozen=True)
-class Selection:
+class Selection(Struct, frozen=True):
     """Which part of a log is asked for.
 
     Args:

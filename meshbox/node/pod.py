@@ -302,7 +302,7 @@ class PodWorker:
         if self._abandoned:
             return
         objects, metadata = self._services.objects, self.pod["metadata"]
-        stored = objects.find("pods", metadata["name"], metadata["namespace"])
+        stored = objects.see("pods", metadata["name"], metadata["namespace"])
         if stored is None or stored["metadata"].get("uid") != self.uid:
             return
         try:

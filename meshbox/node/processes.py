@@ -15,8 +15,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 import meshbox
 from labkit.ground.errors import SandboxError
@@ -39,8 +40,7 @@ class StartError(SandboxError):
 _LOST = "the keeper of the pods' processes has ended"
 
 
-@dataclass(frozen=True)
-class Exit:
+class Exit(Struct, frozen=True):
     """How a process ended.
 
     Args:

@@ -6,8 +6,9 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
+
+from msgspec import Struct, field
 
 from labkit.ground.errors import SandboxError
 from meshbox.contracts import Obj, Objects
@@ -70,8 +71,7 @@ def ready_pods(objects: Objects, key: Key) -> Iterator[tuple[str, str]]:
                 yield address["hostname"], address["ip"]
 
 
-@dataclass
-class _Backend:
+class _Backend(Struct):
     """Where the connections to one port of a Service go."""
 
     targets: list[Address] = field(default_factory=list)

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
+
+from msgspec import Struct
 
 import meshbox
 from meshbox.contracts import Objects, View
@@ -33,8 +34,7 @@ def image_id(image: ImageName) -> str:
     return f"{image.registry}/{image.repository}@{digest}"
 
 
-@dataclass(frozen=True)
-class Timing:
+class Timing(Struct, frozen=True):
     """The node's clocks, in seconds; the defaults are Kubernetes' own.
 
     Args:
@@ -53,8 +53,7 @@ class Timing:
     eager: bool = True
 
 
-@dataclass(frozen=True)
-class NodeServices:
+class NodeServices(Struct, frozen=True):
     """What a pod's worker needs of its node.
 
     Args:

@@ -6,8 +6,9 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from meshbox.node.keeper import processes, variable
 
@@ -16,8 +17,7 @@ __all__ = ["Usage", "UsageReader", "folder_size"]
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
-@dataclass
-class Usage:
+class Usage(Struct):
     """What a container's processes use.
 
     Args:
@@ -48,8 +48,7 @@ class Usage:
         return self.anonymous + self.shared
 
 
-@dataclass
-class _Clock:
+class _Clock(Struct):
     """What a container's processes had used when they were last seen, and what those that ended took with them."""
 
     user: float = 0.0

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 __all__ = ["ADMIN", "ANONYMOUS", "MASTERS", "User", "user_of"]
 
@@ -15,8 +16,7 @@ AUTHENTICATED, UNAUTHENTICATED = "system:authenticated", "system:unauthenticated
 _ACCOUNT = "system:serviceaccount:"
 
 
-@dataclass(frozen=True)
-class User:
+class User(Struct, frozen=True):
     """One who asks.
 
     Args:

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from meshbox.api.journal.format import HEADER_SIZE, Reading, encode, read
 from meshbox.api.loading import load

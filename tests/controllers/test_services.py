@@ -6,6 +6,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import force_setattr
+
 from meshbox.contracts import Obj
 
 from .conftest import DEPLOYMENTS, Cluster, deployment, pod_spec
@@ -233,7 +235,7 @@ async def test_load_balancers_get_addresses_on_request(tmp_path: Path) -> None:
 
 async def test_an_ordinary_user_is_told_where_a_load_balancers_low_ports_are(tmp_path: Path) -> None:
     cluster = Cluster(tmp_path / "home", loadbalancer=True)
-    object.__setattr__(cluster.settings.plan, "low_ports", False)
+    force_setattr(cluster.settings.plan, "low_ports", False)
     await cluster.start()
     ports = [{"name": "http", "port": 80}, {"name": "alt", "port": 8080}, {"name": "https", "port": 443}]
     cluster.objects.create("services", service("a", type="LoadBalancer", ports=ports))

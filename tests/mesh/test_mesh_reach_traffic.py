@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import dataclasses
 import hashlib
 import hmac
 import json
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from msgspec.structs import replace
 
 from meshbox.addresses import AddressPlan
 
@@ -36,7 +36,7 @@ async def shop(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, plan: AddressPlan
 ) -> AsyncIterator[Bookshop]:
     # As for an ordinary user, who may not bind ports below 1024.
-    ordinary = dataclasses.replace(plan, low_ports=False)
+    ordinary = replace(plan, low_ports=False)
     async with opened(tmp_path_factory.mktemp("mesh"), ordinary, request.param) as shop:
         yield shop
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import psutil
 import pytest
+from msgspec.structs import force_setattr
 
 from meshbox.node import keeper
 from meshbox.node.processes import sweep
@@ -224,7 +225,7 @@ def test_it_works_for_an_unprivileged_user(daemon: Any, until: Any) -> None:
 
 async def test_a_port_below_1024_is_served_where_it_can_be(tmp_path: Path) -> None:
     async with running(tmp_path / "home") as cluster:
-        object.__setattr__(cluster.settings.plan, "low_ports", False)
+        force_setattr(cluster.settings.plan, "low_ports", False)
         probe = {"httpGet": {"path": "/status/200", "port": 80}}
         cluster.pod(container={"image": "docker.io/kennethreitz/httpbin", "readinessProbe": probe})
         await cluster.until(cluster.ready)
@@ -334,7 +335,7 @@ async def test_a_full_disk_is_told_and_survived(tmp_path: Path, small_disk: Path
 
 async def test_curl_reaches_low_ports_where_they_are(tmp_path: Path) -> None:
     async with running(tmp_path / "home") as cluster:
-        object.__setattr__(cluster.settings.plan, "low_ports", False)
+        force_setattr(cluster.settings.plan, "low_ports", False)
         probe = {"httpGet": {"path": "/status/200", "port": 80}}
         cluster.pod(container={"image": "docker.io/kennethreitz/httpbin", "readinessProbe": probe})
         cluster.shell(FOREVER, name="client")

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any
+
+from msgspec import Struct
 
 from meshbox.api.builtin.vocabulary import VOCABULARY, Check
 from meshbox.api.problems import Cause
@@ -26,8 +27,7 @@ __all__ = ["Call", "Context", "call", "check"]
 _TOKEN = re.compile(r"\"[^\"]*\"|'[^']*'|\S+")
 
 
-@dataclass(frozen=True)
-class Context:
+class Context(Struct, frozen=True):
     """What all rules of one object may ask.
 
     Args:
@@ -55,8 +55,7 @@ def call(name: str) -> Callable[[Call], Call]:
     return register
 
 
-@dataclass(frozen=True)
-class _Rule:
+class _Rule(Struct, frozen=True):
     items: str
     """How many values it is about: "" for the value itself, else "each" or "every"."""
     mode: str
@@ -65,8 +64,7 @@ class _Rule:
     arguments: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Line:
+class _Line(Struct, frozen=True):
     field: tuple[str, ...]
     shown: str
     conditions: tuple[tuple[bool, tuple[str, ...], frozenset[str]], ...]

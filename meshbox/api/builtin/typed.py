@@ -8,7 +8,7 @@ a zero out. An object that has gone through `typed` is therefore what a real ser
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cache, lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ _Form = Callable[[Any, bool], Any]
 """From a value, and whether it is to be stored, to how it is written."""
 
 
-def typed(obj: Any, api_version: str, kind: str, *, stored: bool = True) -> None:
+def typed(obj: Any, api_version: str, kind: str, *, stored: bool = True, known: Collection[str] = ()) -> None:
     """Give `obj` the form of its kind's Go type, in place; one of a kind that no table knows is left as it is.
 
     Args:
@@ -34,12 +34,13 @@ def typed(obj: Any, api_version: str, kind: str, *, stored: bool = True) -> None
         kind: Its kind.
         stored: Whether to give it the form in which it is kept; else it is as decoding leaves it, where an empty list
             is not yet the same as none.
+        known: Its own fields that have that form already.
 
     Fields that the type does not have, and values of a wrong type, stay: to refuse or drop them is others' matter.
     """
     message = message_of(api_version, kind)
     if message and isinstance(obj, dict):
-        _struct(obj, message, stored)
+        _struct(obj, message, stored, known)
 
 
 class _Slot(NamedTuple):
@@ -70,10 +71,10 @@ def _plan(message: str) -> tuple[dict[str, _Slot], tuple[str, ...]]:
     return found, tuple(name for name, slot in found.items() if slot.shown)
 
 
-def _struct(obj: dict[str, Any], message: str, stored: bool) -> dict[str, Any]:
+def _struct(obj: dict[str, Any], message: str, stored: bool, known: Collection[str] = ()) -> dict[str, Any]:
     slots, shown = _plan(message)
     # By what there is, not by what there could be: a pod has a tenth of the fields that its type has.
-    for name in [name for name in obj if name in slots]:
+    for name in [name for name in obj if name in slots and name not in known]:
         slot, value = slots[name], obj[name]
         if value is None:
             del obj[name]

@@ -7,8 +7,9 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from meshbox.api.journal.format import HEADER_SIZE, Header, encode
 

@@ -15,8 +15,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from zlib import crc32
+
+from msgspec import Struct, field
 
 __all__ = ["FORMAT", "HEADER_SIZE", "Damage", "Header", "Reading", "encode", "read"]
 
@@ -33,8 +34,7 @@ _PAYLOAD = 27
 """Bytes of a record before what it says."""
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(Struct, frozen=True):
     """The first line.
 
     Args:
@@ -57,8 +57,7 @@ class Header:
         return b"%s %08x\n" % (text, crc32(text))
 
 
-@dataclass
-class Damage:
+class Damage(Struct):
     """A place in the file where something is not as it was written.
 
     Args:
@@ -80,8 +79,7 @@ class Damage:
         return f"{what if self.first else 'the header'} at byte {self.offset}: {self.why}"
 
 
-@dataclass
-class Reading:
+class Reading(Struct):
     """What a file holds.
 
     Args:

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+from msgspec import Struct
 
 from meshbox.api.tables.formats import NONE, dig, human_duration, items, timestamp
 from meshbox.api.tables.printer_columns import At, Cells, table
@@ -49,8 +50,7 @@ def pod(obj: Obj, at: At) -> Cells:
     }
 
 
-@dataclass
-class _Summary:
+class _Summary(Struct):
     reason: str
     total: int
     ready: int = 0

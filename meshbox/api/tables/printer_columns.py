@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+from msgspec import Struct
 
 from meshbox.contracts import Obj
 
@@ -25,8 +26,7 @@ __all__ = ["At", "Cells", "Table", "built_in", "column", "columns", "table"]
 Cells = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class At:
+class At(Struct, frozen=True):
     """When, and in which Kubernetes' time, a table is printed.
 
     Args:
@@ -38,8 +38,7 @@ class At:
     legacy: bool = False
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(Struct, frozen=True):
     """How one resource is printed."""
 
     current: list[Obj]

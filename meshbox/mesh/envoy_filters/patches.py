@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import re2  # type: ignore[import-untyped]
+from msgspec import Struct
 
 from labkit.ground.config import DEFAULT_RELEASE, RELEASES
 from labkit.ground.labels import selects
@@ -44,8 +44,7 @@ _QUIET = re2.Options()
 _QUIET.log_errors = False
 
 
-@dataclass(frozen=True)
-class Patch:
+class Patch(Struct, frozen=True):
     """One patch.
 
     Args:

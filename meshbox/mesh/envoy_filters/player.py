@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import msgspec
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from meshbox import failures
 from meshbox.contracts import Objects, View
@@ -111,8 +112,7 @@ def patched(snapshot: Snapshot, workload: Workload, site: Site, config: Config, 
     return Made(told, candidate, frozenset(hits))
 
 
-@dataclass
-class _Played:
+class _Played(Struct):
     """What was last made for one proxy, and of what."""
 
     config: Config
@@ -121,8 +121,7 @@ class _Played:
     made: Made
 
 
-@dataclass
-class _Told:
+class _Told(Struct):
     """What has been said of one version of an EnvoyFilter."""
 
     obj: View

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from meshbox.addresses import AddressPlan
 from meshbox.mesh.envoy import Json
@@ -17,8 +17,7 @@ CAPTURE, INBOUND = 15001, 15006
 _INBOUND = "virtualInbound"
 
 
-@dataclass(frozen=True)
-class ListenerPlace:
+class ListenerPlace(Struct, frozen=True):
     """One listener as Istio knows it.
 
     Args:
@@ -34,8 +33,7 @@ class ListenerPlace:
     shared: bool = False
 
 
-@dataclass(frozen=True)
-class Site:
+class Site(Struct, frozen=True):
     """A proxy.
 
     Args:

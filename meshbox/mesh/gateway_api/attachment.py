@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from labkit.ground.hosts import within
 from meshbox.contracts import View
@@ -20,8 +21,7 @@ _SEVEREST = ("NotAllowedByListeners", "NoMatchingListenerHostname", "NoMatchingP
 """Where listeners refuse a route for different reasons the first of these is reported."""
 
 
-@dataclass(frozen=True)
-class Attached:
+class Attached(Struct, frozen=True):
     """A route's place at one parent.
 
     Args:
@@ -37,8 +37,7 @@ class Attached:
         return tuple(dict.fromkeys(host for _, hosts in self.listeners for host in hosts))
 
 
-@dataclass(frozen=True)
-class Denied:
+class Denied(Struct, frozen=True):
     """Why a route is not taken by a parent.
 
     Args:

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from meshbox.contracts import Obj, View
 from meshbox.mesh.gateway_api.backends import name_of_service
@@ -33,8 +35,7 @@ _VALID = (
 )
 
 
-@dataclass(frozen=True)
-class Ancestor:
+class Ancestor(Struct, frozen=True):
     """What a policy's status says of one object that it holds for.
 
     Args:
@@ -48,8 +49,7 @@ class Ancestor:
     conditions: tuple[Condition, ...]
 
 
-@dataclass(frozen=True)
-class Targets:
+class Targets(Struct, frozen=True):
     """What BackendTLSPolicies may name.
 
     Args:

@@ -6,8 +6,9 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from msgspec import Struct, field
 
 from meshbox.contracts import View
 from meshbox.mesh import kinds
@@ -44,8 +45,7 @@ _ASKED: tuple[str, ...] = (
 """All that a conversion looks at."""
 
 
-@dataclass(frozen=True)
-class Converted:
+class Converted(Struct, frozen=True):
     """What the objects of the Gateway API become.
 
     Args:

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from msgspec import Struct
+from msgspec.structs import replace
 
 __all__ = ["Fault", "RouteFault", "joined"]
 
 
-@dataclass(frozen=True)
-class Fault:
+class Fault(Struct, frozen=True):
     """What a route names and cannot have: requests for it are answered with 500, the rest of the route is played.
 
     Args:

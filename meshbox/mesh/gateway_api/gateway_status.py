@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from meshbox.contracts import Obj, View
 from meshbox.mesh.gateway_api.binding import services_of, skipped
@@ -18,8 +19,7 @@ __all__ = ["gateway_status", "remote_status"]
 _ACCEPTED = Condition("Accepted", "Accepted", "Resource accepted")
 
 
-@dataclass(frozen=True)
-class _Places:
+class _Places(Struct, frozen=True):
     """Where a Gateway is reached.
 
     Args:

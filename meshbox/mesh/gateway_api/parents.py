@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from meshbox.contracts import View
 from meshbox.mesh.gateway_api.attachment import Denied, attach
@@ -17,8 +18,7 @@ __all__ = ["AtListener", "InMesh", "Parent", "parents"]
 _MESH_KINDS = frozenset({"HTTPRoute", "GRPCRoute", "TCPRoute", "TLSRoute"})
 
 
-@dataclass(frozen=True)
-class AtListener:
+class AtListener(Struct, frozen=True):
     """A route's place at a listener.
 
     Args:
@@ -30,8 +30,7 @@ class AtListener:
     hosts: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class InMesh:
+class InMesh(Struct, frozen=True):
     """What a route rules of the calls inside the mesh.
 
     Args:
@@ -43,8 +42,7 @@ class InMesh:
     port: int
 
 
-@dataclass(frozen=True)
-class Parent:
+class Parent(Struct, frozen=True):
     """What one `parentRef` comes to.
 
     Args:

@@ -8,8 +8,9 @@ all routes are put together, in the order that the Gateway API gives their match
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from labkit.ground.hosts import overlap
 from labkit.ground.routing import MESH
@@ -80,8 +81,7 @@ def _age(route: View) -> tuple[str, str, str]:
     return meta.get("creationTimestamp") or "", meta["namespace"], meta["name"]
 
 
-@dataclass
-class _Merged:
+class _Merged(Struct):
     """The rules of one kind of route for one host at one place.
 
     Args:

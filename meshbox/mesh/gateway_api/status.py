@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
+
+from msgspec import Struct
 
 from meshbox.contracts import Obj, View
 from meshbox.mesh.gateway_api.classes import CONTROLLER
@@ -16,8 +17,7 @@ _NEVER = "1970-01-01T00:00:00Z"
 """The time of a condition that nobody has set yet: the schema's own default."""
 
 
-@dataclass(frozen=True)
-class Condition:
+class Condition(Struct, frozen=True):
     """One condition as the conversion found it; its time and generation are added when it is written.
 
     Args:
@@ -33,8 +33,7 @@ class Condition:
     status: bool = True
 
 
-@dataclass(frozen=True)
-class RouteStatus:
+class RouteStatus(Struct, frozen=True):
     """What one route's status says of each parent.
 
     Args:

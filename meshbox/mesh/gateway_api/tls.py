@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.x509 import load_pem_x509_certificates
+from msgspec import Struct, field
 
 from meshbox.contracts import View
 from meshbox.mesh.gateway_api.grants import permitted
@@ -29,8 +29,7 @@ _PAIRS = (("cert", "key"), ("tls.crt", "tls.key"))
 _ROOTS = ("cacert", "ca.crt")
 
 
-@dataclass(frozen=True)
-class Around:
+class Around(Struct, frozen=True):
     """What Gateways look at besides themselves.
 
     Args:

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from meshbox.contracts import Obj
 from meshbox.mesh.inject.annotations import integer
@@ -31,8 +32,7 @@ def _resource(key: str, what: str) -> Obj:
     return {"name": key, "valueFrom": {"resourceFieldRef": {"resource": what, "divisor": "1"}}}
 
 
-@dataclass(frozen=True)
-class Filling:
+class Filling(Struct, frozen=True):
     """A pod and the installation that it is injected by.
 
     Args:

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from labkit.ground import reading
 from meshbox.contracts import Obj, Objects
@@ -17,8 +18,7 @@ __all__ = ["Template"]
 _ROOT = "istio-system"
 
 
-@dataclass(frozen=True)
-class Template:
+class Template(Struct, frozen=True):
     """What the injector was installed with.
 
     Args:
