@@ -28,6 +28,7 @@ ROTATE_BYTES = 10 * 1024 * 1024
 
 _LONGEST_LINE = 16 * 1024
 _BLOCK = 64 * 1024
+_HOW = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 
 
 def _stamp() -> bytes:
@@ -39,7 +40,7 @@ class LogFile:
     """The log of one run of a container.
 
     Args:
-        path: Where it is; its folder is made.
+        path: Where it is; its folder is made where there is none.
         rotate_bytes: Size at which it is moved aside.
     """
 
@@ -89,8 +90,11 @@ class LogFile:
 
     def _open(self) -> None:
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            try:
+                self._file = os.open(self.path, _HOW, 0o600)
+            except FileNotFoundError:
+                self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                self._file = os.open(self.path, _HOW, 0o600)
             self._size = os.fstat(self._file).st_size
         except OSError as error:
             self._file = None

@@ -221,6 +221,8 @@ class Volumes:
         return await _beside(partial(self._laid_out, container))
 
     def _laid_out(self, container: Container) -> tuple[Path, dict[str, Path]]:
+        # Here, and not where the log is opened: a folder takes its time while all pods start.
+        (self._folder / "logs" / container["name"]).mkdir(parents=True, exist_ok=True, mode=0o700)
         root = self._folder / "containers" / container["name"] / "root"
         shutil.rmtree(root, ignore_errors=True)
         for folder in ("tmp", "root", "dev"):
