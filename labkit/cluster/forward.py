@@ -271,13 +271,7 @@ class _Connection(socketserver.BaseRequestHandler):
 
 
 def port_forward(
-    resource: str,
-    port: int,
-    *,
-    namespace: str = "",
-    local_port: int = 0,
-    timeout: float = 20.0,
-    show: bool = True,
+    resource: str, port: int, *, namespace: str = "", local_port: int = 0, timeout: float = 20.0, show: bool = True
 ) -> PortForward:
     """Forward a free port of 127.0.0.1 to a pod, until closed.
 

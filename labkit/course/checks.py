@@ -72,12 +72,7 @@ class Checklist(display.Shown, Sequence[Check]):
     def rich(self) -> display.Rich:
         """As a table to show."""
         rows = [
-            {
-                "": display.SYMBOLS[c.kind],
-                "Check": c.name,
-                "Seen": c.seen,
-                "Next step": "" if c.passed else c.next_step,
-            }
+            {"": display.SYMBOLS[c.kind], "Check": c.name, "Seen": c.seen, "Next step": "" if c.passed else c.next_step}
             for c in self._checks
         ]
         return display.table(rows, ["", "Check", "Seen", *(["Next step"] if any(not c.passed for c in self) else [])])

@@ -134,9 +134,7 @@ class Played(display.Shown):
         task = display.words(one.task)
         said = display.words(calls)
         return display.box(
-            display.Rich(head, f"{sign} {title}") + task + display.Rich(asked, "") + said,
-            "command",
-            "labkit-exercise",
+            display.Rich(head, f"{sign} {title}") + task + display.Rich(asked, "") + said, "command", "labkit-exercise"
         )
 
     def look(self) -> Checklist:

@@ -21,6 +21,7 @@ class Result:
         cells: Code cells played.
         cell: The id of the cell that failed; "" otherwise.
         error: What that cell said; of a skipped notebook, why.
+        shown: What it had shown by then, as text, or the end of that.
         path: The executed notebook; None if there is none.
     """
 
@@ -30,6 +31,7 @@ class Result:
     cells: int = 0
     cell: str = ""
     error: str = ""
+    shown: str = ""
     path: Path | None = None
 
     def line(self) -> str:
@@ -40,3 +42,7 @@ class Result:
             return f"○ {self.notebook:<18} not played: {self.error}"
         told = self.error.strip().splitlines() or ["?"]
         return f"✘ {self.notebook:<18} cell {self.cell or '?'}: {told[0]}"
+
+    def story(self) -> str:
+        """Where it failed, what the cell said, and what it had shown: enough to understand it from a log."""
+        return f"{self.notebook}, cell {self.cell or '?'}:\n{self.error.strip()}\n{self.shown}".rstrip()

@@ -7,6 +7,7 @@ import atexit
 import contextlib
 import logging
 import os
+import re
 import shutil
 import signal
 import sys
@@ -35,6 +36,9 @@ __all__ = ["Result", "course_notebooks", "main", "play", "run"]
 
 CELL_TIMEOUT = 600
 """Seconds that one cell may take: a real cluster pulls images for minutes."""
+
+_MOST_SHOWN = 4000
+"""Characters of what a failed cell had shown that are told, from the end."""
 
 
 def course_notebooks(release: str = config.DEFAULT_RELEASE) -> list[Path]:
@@ -82,7 +86,7 @@ def main(*, release: str, target: str, out: Path, notebooks: Sequence[Path], con
         leave("labkit: interrupted", 130)
     failed = [result for result in results if result.outcome == "failed"]
     for result in failed:
-        print(f"\n{result.notebook}, cell {result.cell}:\n{result.error.strip()}", file=sys.stderr)
+        print(f"\n{result.story()}", file=sys.stderr)
     print(f"{'all passed' if not failed else f'{len(failed)} failed'}: {out / 'report.html'}")
     return 1 if failed else 0
 
@@ -207,12 +211,7 @@ def _kernel_log(out: Path) -> Path:
 
 
 def play(
-    path: Path,
-    out: Path,
-    parameters: dict[str, object],
-    *,
-    progress: bool = False,
-    kernels: Ahead | None = None,
+    path: Path, out: Path, parameters: dict[str, object], *, progress: bool = False, kernels: Ahead | None = None
 ) -> Result:
     """Play one notebook in a kernel of its own, which is ended with it.
 
@@ -278,7 +277,15 @@ def play(
     ran = sum(cell.execution_count is not None for cell in code)
     if not error:
         return Result(path.stem, "passed", seconds, ran, path=out)
-    return Result(path.stem, "failed", seconds, ran, _failed_cell(code), error, out)
+    cell = _failed_cell(code)
+    shown = [_text(output) for one in code if one.id == cell for output in one.outputs]
+    return Result(path.stem, "failed", seconds, ran, cell, error, "\n".join(filter(None, shown))[-_MOST_SHOWN:], out)
+
+
+def _text(output: Any) -> str:
+    # What was raised is told anyway.
+    said = str(output.get("text") or output.get("data", {}).get("text/plain", ""))
+    return re.sub(r"\x1b\[[\d;]*m", "", said).strip("\n")
 
 
 def _failed_cell(code: list[Any]) -> str:
@@ -297,13 +304,11 @@ def _tells_itself(name: str) -> bool:
 def _environment(**added: str) -> Iterator[None]:
     """Kernels inherit this process's environment; it is put back afterwards."""
     added |= {"LABKIT_HOME": str(config.home())}
-    before = {name: os.environ.get(name) for name in added}
+    before = {name: os.environ[name] for name in added if name in os.environ}
     os.environ.update({name: value for name, value in added.items() if value})
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        for name in added:
+            os.environ.pop(name, None)
+        os.environ.update(before)

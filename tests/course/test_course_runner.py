@@ -57,7 +57,12 @@ def test_a_run_with_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     second = notebook(
         tmp_path, "01-second",
         ("goes-well", "1 + 1"),
-        ("claims-too-much", "from labkit.ground.errors import *\nraise CheckError('not so: 2/2', next_step='Look.')"),
+        (
+            "claims-too-much",
+            "import sys\nfrom labkit import display\nfrom labkit.ground.errors import *\n"
+            "print('\x1b[31mseen\x1b[0m: 1')\ndisplay.show(display.message('a table', 'note'))\n"
+            "print('late', file=sys.stderr)\nraise CheckError('not so: 2/2', next_step='Look.')",
+        ),
         ("never-reached", "print('no')"),
     )  # fmt: skip
     third = notebook(tmp_path, "02-third", ("is-skipped", "1"))
@@ -73,6 +78,9 @@ def test_a_run_with_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ]
     assert results[0].cells == 5, "the four cells and papermill's parameters"
     assert (results[1].cell, results[1].error) == ("claims-too-much", "not so: 2/2\n→ Look.")
+    told = results[1].story().splitlines()
+    assert told[:3] == ["01-second, cell claims-too-much:", "not so: 2/2", "→ Look."]
+    assert [line.strip() for line in told[3:]] == ["seen: 1", "ℹ a table", "late"], "what the cell had shown, each once"
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].startswith("✔ 00-first")
     assert printed[1] == "✘ 01-second          cell claims-too-much: not so: 2/2"

@@ -117,7 +117,7 @@ def test_each_lesson_can_be_played_again(
         out = tmp_path / f"{number}.ipynb"
         monkeypatch.setenv("KUBECONFIG", str(sandbox.kubeconfig))
         results.append(runner.play(path, out, {"RELEASE": release, "TARGET": "sandbox"}))
-        assert results[-1].outcome == "passed", results[-1].line() + results[-1].error
+        assert results[-1].outcome == "passed", results[-1].story()
     assert [r.notebook for r in results] == [name for name in lessons(release) for _ in range(2)]
 
 
