@@ -244,8 +244,8 @@ def follow(
 
     Args:
         path: What is asked for, "/productpage".
-        until: Send it again until one of the lines has this flag or status, "NC" or "403", or one of several, "NC 403":
-            a rule needs a moment to arrive. "-" until it dies nowhere; "" sends one.
+        until: Send it again until it dies with this flag, "NC", or one of the lines has this status, "403", or one of
+            several, "NC 403": a rule needs a moment to arrive. "-" until it dies nowhere; "" sends one.
         headers: Further header fields.
         namespaces: Where the proxies are, beside the gateway's.
         timeout: Seconds.
@@ -280,7 +280,9 @@ def follow(
 def _shows(lines: Lines, until: str) -> bool:
     if until == "-":
         return lines.died is None
-    return bool(set(until.split()) & {*lines.flags, *(str(one.status) for one in lines)})
+    # A flag of the rules before may still be there beside it, of another call for the same page.
+    flags = lines.died.flags if lines.died else lines.flags
+    return bool(set(until.split()) & {*flags, *(str(one.status) for one in lines)})
 
 
 def _about(gateway: Proxy, mark: str, namespaces: Sequence[str]) -> list[Line]:

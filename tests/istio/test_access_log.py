@@ -188,6 +188,14 @@ def test_a_request_is_sent_again_until_a_flag_is_seen(monkeypatch: pytest.Monkey
     assert istio.follow("/", until="UH NC", timeout=0).flags == {"NC"}
 
 
+@pytest.mark.parametrize(("until", "so"), [("NC", True), ("FI", False), ("503", True), ("200", True), ("-", False)])
+def test_a_flag_counts_where_the_request_died(until: str, so: bool) -> None:
+    """Two calls for a page: the rule that lets the second one die is there, and so is the one of before."""
+    text = line(flags="NC", status=503, upstream="-"), line(), line(flags="FI", status=503, ms=9, upstream="-")
+    seen = Lines(filter(None, (read(one, "productpage-v1") for one in text)))
+    assert (len(seen), log_module._shows(seen, until)) == (3, so)
+
+
 def test_a_mesh_without_access_logs_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     Mesh(monkeypatch).answers = False
     monkeypatch.setattr(log_module, "_LATE", 0.0)
