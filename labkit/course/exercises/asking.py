@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["Asked", "answers", "page", "share", "told"]
 
 _FEW, _PAGES = 6, 60
-"""Pages to look at, where something is missing at once, and else: a fault of one of the three versions of reviews, which
-Envoy chooses by chance, is missed less than once in 10¹⁰ looks."""
+"""Pages to look at, where something is missing at once, and else: a fault of one of the three versions of reviews, of
+which Envoy chooses by chance, is missed less than once in 10¹⁰ looks."""
 
 
 @dataclass(frozen=True)
