@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
-from labkit import clicks, cluster, istio
+from labkit import bookinfo, clicks, cluster, istio
 from labkit.course import LESSONS, Progress, exercises, rules
 from labkit.course import exercise as engine
 from labkit.course import lesson as lessons
 from labkit.course.checks import Check
 from labkit.course.exercise import Exercise, of_lesson, only
+from labkit.course.exercises import asking
 from labkit.course.lesson import Lesson
 from labkit.ground.errors import CheckError, ClusterError, NoTargetError
 from tests.conftest import REPOSITORY
@@ -263,3 +264,18 @@ def test_a_lesson_that_begins_has_no_buttons_of_another(monkeypatch: pytest.Monk
     with pytest.raises(CheckError, match="stop"):
         lessons.begin("08-routing")
     assert clicks._known == {}
+
+
+@pytest.mark.parametrize(
+    ("bad", "asked", "seen"), [(0, 6, "Sorry"), (40, 60, "Sorry"), (60, 60, "60 pages, all whole")]
+)
+def test_a_page_is_whole_when_no_version_spoils_it(
+    monkeypatch: pytest.MonkeyPatch, bad: int, asked: int, seen: str
+) -> None:
+    """One version may answer many times in a row before another one shows what is missing."""
+    pages = [bookinfo.Page(200, bookinfo.TITLE, "none", "v1", ("Sorry",) if n == bad else ()) for n in range(60)]
+    sent = iter(pages)
+    monkeypatch.setattr(istio, "ingress", lambda show: type("Way", (), {"url": "http://127.0.0.1:1"}))
+    monkeypatch.setattr(bookinfo, "page", lambda url: next(sent))
+    (one,) = asking.page("the page is whole", "")
+    assert (one.passed, one.seen, len([*sent])) == (bad == 60, seen, 60 - asked)
