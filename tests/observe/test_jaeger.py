@@ -203,9 +203,9 @@ def test_that_nothing_is_traced_is_an_answer(monkeypatch):
 
 def test_whole_traces_have_to_follow_each_other(monkeypatch):
     # The newest is on its way; at first one in the middle lacks a service.
-    jaeger = Arriving(monkeypatch, lambda look: ["a"] + ["ab"] * look + (["a"] if look < 5 else []) + ["ab"])
+    jaeger = Arriving(monkeypatch, lambda look: ["a"] + ["ab"] * 12 * look + (["a"] if look < 5 else []) + ["ab"])
     took = tracing.until_whole(jaeger, jaeger.send, ("a", "b"))
-    assert (jaeger.looks, jaeger.sent) == (5, 30)
+    assert (jaeger.looks, jaeger.sent) == (5, 100)
     assert took == jaeger.now > 0
     jaeger = Arriving(monkeypatch, lambda look: ["ab", "a"] * 9)
     with pytest.raises(NotReadyError, match="1 whole traces in a row"):
@@ -216,6 +216,7 @@ def test_silence_is_six_seconds_without_a_new_trace(monkeypatch):
     jaeger = Arriving(monkeypatch, lambda look: ["a"] * min(look, 4))
     tracing.until_silent(jaeger, jaeger.send)
     assert jaeger.looks > 4
+    assert jaeger.sent == 20 * jaeger.looks, "so many that none of three versions is left out"
     assert jaeger.now > 6
     jaeger = Arriving(monkeypatch, lambda look: ["a"] * look)
     with pytest.raises(NotReadyError, match=r"a request was traced 0\.0 s ago"):
