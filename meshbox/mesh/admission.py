@@ -65,7 +65,7 @@ class MeshAdmission:
         if request.resource == INGRESSES:
             request.warnings += ignored(self._objects, request.object, legacy=legacy)
         if request.resource == CONFIG_MAPS:
-            request.warnings += settings_warnings(request.object)
+            request.warnings += settings_warnings(request.object, legacy=legacy)
         if request.resource == TELEMETRIES and not legacy:
             request.warnings += telemetry_warnings(self._objects, request.object)
         if request.resource == GATEWAYS:

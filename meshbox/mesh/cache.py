@@ -216,7 +216,8 @@ class ObjectCache:
                 kept = "the settings before stay in force" if before is not None else "the defaults are in force"
                 self._warn(obj, f"the mesh's settings cannot be read, {kept}: {problem}")
             elif resource == "configmaps":
-                for name in not_played(obj) if before is None or before.get("data") != obj.get("data") else ():
+                changed = before is None or before.get("data") != obj.get("data")
+                for name in not_played(obj, legacy=self._legacy) if changed else ():
                     self._warn(obj, f"the mesh's setting {name} has no effect in the sandbox")
             return not problem
         problems = self._verdicts.of(obj)

@@ -28,6 +28,20 @@ _KNOWN = """
 """
 _QUIET = frozenset(_KNOWN.split())
 """Settings that are played, and those that say where things are which have their place here."""
+_TODAYS = frozenset(
+    {"defaultHttpRetryPolicy", "defaultProviders", "enableAutoMtls", "enablePrometheusMerge", "pathNormalization"}
+)
+"""What Istio 1.2 did not know, and is not played there."""
+_MIXERS = frozenset(
+    {"configSources", "disablePolicyChecks", "enableSdsTokenMount", "mixerCheckServer", "mixerReportServer"}
+    | {"policyCheckFailOpen", "sdsUdsPath", "sdsUseK8sSaJwt"}
+)
+"""What was for parts that only Istio 1.2 had."""
+_FIXED: dict[bool, dict[str, object]] = {
+    legacy: {"proxyListenPort": 15001, "proxyInboundListenPort": 15006, "proxyHttpPort": 0, "dnsRefreshRate": refresh}
+    for legacy, refresh in ((True, "300s"), (False, "60s"))
+}
+"""Settings of which no other value is played, by whether Istio 1.2's; its demo says how often names are asked."""
 _TEXTS = (
     *("rootNamespace", "accessLogFile", "accessLogFormat", "accessLogEncoding", "trustDomain"),
     *("ingressControllerMode", "ingressClass", "ingressService", "ingressSelector"),
@@ -173,22 +187,32 @@ def mesh_problem(config_map: Obj) -> str:
     return ""
 
 
-def not_played(config_map: Obj) -> list[str]:
-    """What `config_map` sets for the mesh that changes nothing here; nothing where it is about something else."""
+def not_played(config_map: Obj, *, legacy: bool) -> list[str]:
+    """What `config_map` sets for the mesh that changes nothing here; nothing where it is about something else.
+
+    Args:
+        config_map: The ConfigMap.
+        legacy: Whether the release is Istio 1.2.
+    """
     meta = config_map["metadata"]
     if meta["name"] != "istio" or meta.get("namespace") != _ROOT:
         return []
     settings = mesh_settings((config_map.get("data") or {}).get("mesh", ""))
-    found = sorted(name for name, value in settings.items() if name not in _QUIET and value not in (None, "", [], {}))
+    quiet, fixed = _QUIET - (_TODAYS if legacy else _MIXERS), _FIXED[legacy]
+    found = sorted(
+        name
+        for name, value in settings.items()
+        if value not in (None, "", [], {}) and (name not in quiet or fixed.get(name, value) != value)
+    )
     found += settings_unplayed(settings.get("extensionProviders") or [])
     return [*found, *(f"defaultConfig.{name}" for name, _ in fields_unplayed(settings.get("defaultConfig") or {}))]
 
 
-def settings_warnings(config_map: Obj) -> list[str]:
+def settings_warnings(config_map: Obj, *, legacy: bool) -> list[str]:
     """What whoever writes `config_map` is told of the mesh's settings in it."""
     if problem := mesh_problem(config_map):
         return [f"the mesh's settings cannot be read, and change nothing: {problem}"]
-    return [f"the mesh's setting {name} has no effect in the sandbox" for name in not_played(config_map)]
+    return [f"the mesh's setting {name} has no effect in the sandbox" for name in not_played(config_map, legacy=legacy)]
 
 
 def number(text: Any, default: float) -> float:

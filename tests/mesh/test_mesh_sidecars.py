@@ -255,8 +255,32 @@ def settings(text: str, name: str = "istio") -> Json:
     ],
 )
 def test_settings_that_change_nothing_are_named(text: str, said: list[str]) -> None:
-    assert not_played(settings(text)) == said
-    assert not_played(settings(text, "other")) == []
+    for legacy in (False, True):
+        assert not_played(settings(text), legacy=legacy) == said
+        assert not_played(settings(text, "other"), legacy=legacy) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "today", "old"),
+    [
+        ("mixerCheckServer: 'istio-policy:9091'", ["mixerCheckServer"], []),
+        ("disablePolicyChecks: true", ["disablePolicyChecks"], []),
+        ("pathNormalization: {normalization: NONE}", [], ["pathNormalization"]),
+        ("defaultHttpRetryPolicy: {attempts: 0}", [], ["defaultHttpRetryPolicy"]),
+        ("enableAutoMtls: false", [], ["enableAutoMtls"]),
+        ("defaultServiceExportTo: ['.']", [], []),
+        ("proxyListenPort: 15001", [], []),
+        ("proxyListenPort: 16001", ["proxyListenPort"], ["proxyListenPort"]),
+        ("proxyHttpPort: 15007", ["proxyHttpPort"], ["proxyHttpPort"]),
+        ("dnsRefreshRate: 60s", [], ["dnsRefreshRate"]),
+        ("dnsRefreshRate: 300s", ["dnsRefreshRate"], []),
+    ],
+)
+def test_settings_of_the_other_release_and_those_of_one_value_are_named(
+    text: str, today: list[str], old: list[str]
+) -> None:
+    assert not_played(settings(text), legacy=False) == today
+    assert not_played(settings(text), legacy=True) == old
 
 
 @pytest.mark.parametrize(
@@ -317,10 +341,10 @@ def test_the_mesh_says_who_sees_what_does_not_say_it() -> None:
     assert seen('defaultDestinationRuleExportTo: ["~"]') == [True, True, True, False]
     public = {**FAR, "metadata": {**FAR["metadata"], "annotations": {"networking.istio.io/exportTo": "*"}}}
     assert seen('defaultServiceExportTo: ["."]', services=[public]) == [True, False, True, True]
-    # Istio 1.2 did not know these settings.
-    old = config(mesh='defaultServiceExportTo: ["."]', service_entries=[entry], legacy=True)
-    assert f"outbound|9080||{FAR_HOST}" in old.clusters
-    assert "api.test:80" in names(old, "80")
+    for text in ("", 'defaultServiceExportTo: ["."]'):
+        old = config(mesh=text, service_entries=[entry], legacy=True)
+        assert (f"outbound|9080||{FAR_HOST}" in old.clusters) is (text == "")
+        assert ("api.test:80" in names(old, "80")) is (text == "")
 
 
 @pytest.mark.parametrize(
