@@ -25,6 +25,8 @@ Obj = dict[str, Any]
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+CLASSES = "ingressclasses.networking.k8s.io"
+
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module", params=RELEASES)
 async def shop(
@@ -96,6 +98,33 @@ async def test_an_ingress_may_be_met_with_tls(shop: Bookshop, tmp_path: Path) ->
         # Its certificate is fetched after the listener that names it.
         await shop.until(served, "an answer over TLS")
         assert answered(await shop.enter("/books", port=shop.settings.plan.port(80))) == "reviews-v1"
+
+
+@pytest.mark.parametrize("shop", ["1.30.3"], indirect=True)
+async def test_an_ingress_says_its_class_by_name(shop: Bookshop) -> None:
+    def of_class(name: str, controller: str) -> Given:
+        return CLASSES, {"metadata": {"name": name}, "spec": {"controller": controller}}
+
+    def asking(name: str) -> Given:
+        resource, obj = ingress(path("/books", "Prefix"), ingressClassName=name)
+        return resource, {**obj, "metadata": {"name": "shop", "namespace": "bookinfo"}}
+
+    port = shop.settings.plan.port(80)
+    classes = of_class("ours", "istio.io/ingress-controller"), of_class("theirs", "somebody.else/controller")
+    for resource, obj in classes:
+        shop.objects.put(resource, obj)
+    for name, wanted in (("ours", "reviews-v1"), ("theirs", ""), ("ours", "reviews-v1")):
+        async with applied(shop, asking(name)):
+            if wanted:
+                assert answered(await shop.enter("/books", port=port)) == wanted, name
+                await shop.until(lambda: balancer(shop) == {"ingress": [{"ip": ADDRESS}]}, "the gateway's address")
+            else:
+                # Without anything for that port, nobody listens there.
+                with pytest.raises(ConnectionRefusedError):
+                    await shop.enter("/books", port=port)
+                assert not (balancer(shop) or {}).get("ingress")
+    for resource, obj in classes:
+        shop.objects.drop(resource, obj["metadata"]["name"])
 
 
 @pytest.mark.parametrize("shop", ["1.2.2"], indirect=True)

@@ -165,6 +165,56 @@ async def test_the_settings_of_a_cluster_are_patched(shop: Bookshop) -> None:
     assert (await shop.get(host="ratings")).status == 200
 
 
+async def test_what_comes_in_is_logged_as_a_patch_of_the_listener_says(shop: Bookshop) -> None:
+    form = {"text_format_source": {"inline_string": "PATCHED %DOWNSTREAM_LOCAL_PORT%\n"}}
+    file = "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog"
+    log = {"name": "own", "typed_config": {"@type": file, "path": "/dev/stdout", "log_format": form}}
+    listener = {
+        "applyTo": "LISTENER",
+        "match": {"context": "SIDECAR_INBOUND", "listener": {"name": "virtualInbound"}},
+        "patch": {"operation": "MERGE", "value": {"access_log": [log]}},
+    }
+    told = shop.pods["ratings-v1"].log
+    other = shop.pods["reviews-v1"].log
+    assert told is not None
+    assert other is not None
+    async with shop.rules(envoy_filter(listener, workloadSelector={"labels": {"app": "ratings"}})):
+
+        async def logged() -> bool:
+            # A connection is logged when it ends.
+            for path in ("/one", "/two"):
+                await shop.http(shop.pods["ratings-v1"].ip, 9080, path, headers={"connection": "close"})
+                await shop.http(shop.pods["reviews-v1"].ip, 9080, path, headers={"connection": "close"})
+            return "PATCHED " in told.read_text()
+
+        await played(shop, logged, "the listener's own line is in the log")
+    assert f"PATCHED {shop.settings.plan.port(9080)}\n" in told.read_text()
+    assert "PATCHED " not in other.read_text()
+
+
+async def test_what_manages_connections_is_merged(shop: Bookshop) -> None:
+    """Istio's own example: settings of the connection manager, found by its name in a listener."""
+    config = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+    chain = {"filterChain": {"filter": {"name": MANAGER}}}
+    manager = {
+        "applyTo": "NETWORK_FILTER",
+        "match": {"context": "SIDECAR_INBOUND", "listener": chain},
+        "patch": {
+            "operation": "MERGE",
+            "value": {"name": MANAGER, "typed_config": {"@type": config, "server_name": "patched"}},
+        },
+    }
+    bare: Obj = {"headers": {"host": "reviews:9080"}}
+    async with shop.rules(envoy_filter(manager)):
+
+        async def renamed() -> bool:
+            reply = await shop.http(shop.pods["reviews-v1"].ip, 9080, **bare)
+            return reply.headers["server"] == "patched"
+
+        await played(shop, renamed, "the server's proxy calls itself what the patch says")
+        assert (await shop.http(shop.pods["ratings-v1"].ip, 9080, **bare)).headers["server"] == "istio-envoy"
+
+
 async def test_a_gateway_is_patched_from_the_root_namespace(shop: Bookshop) -> None:
     gateway = ("Gateway", "g", {"selector": {"istio": "ingressgateway"}, "servers": [gateway_server(8080)]})
     routed = {"hosts": ["*"], "gateways": ["g"], "http": [{"route": [to("v1")]}]}
