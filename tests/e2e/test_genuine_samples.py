@@ -6,11 +6,13 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.chance import likely
 from tests.conftest import genuine, wait_until
 from tests.shops import Shop
 
@@ -19,6 +21,19 @@ pytestmark = [pytest.mark.genuine, pytest.mark.parametrize("shop_release", ["1.3
 NAMESPACE = "samples"
 PATIENCE = 240
 SAMPLES = Path("samples")
+WAY_IN = """
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: tcp-echo-gateway}
+spec:
+  selector: {istio: ingressgateway}
+  servers: [{port: {number: 31400, name: tcp, protocol: TCP}, hosts: ["*"]}]
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: tcp-echo}
+spec: {host: tcp-echo, subsets: [{name: v1, labels: {version: v1}}, {name: v2, labels: {version: v2}}]}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -126,16 +141,31 @@ def test_bookinfo_by_kubernetes_own_gateway(stage: Shop) -> None:
         )
 
 
-def test_tcp_echos_versions_are_applied_as_they_stand(stage: Shop) -> None:
+def test_tcp_echos_versions_by_weight(stage: Shop) -> None:
     apply(stage, "tcp-echo/tcp-echo-services.yaml")
     available(stage, "tcp-echo-v1", "tcp-echo-v2")
     apply(stage, "tcp-echo/tcp-echo-20-v2.yaml")
     # Until a Gateway bears its name, the route holds nowhere: of inside calls each version is asked.
-    loop = "for i in $(seq 60); do echo w | nc tcp-echo 9000; done"
+    loop = "for i in $(seq 60); do echo w | nc {} {}; done"
     # Pods of the sample without versions bear the same label, and go a moment after their Deployment.
     wait_until(
-        lambda: set(inside(stage, "sh", "-c", loop).splitlines()) == {"one w", "two w"}, PATIENCE, "both to answer"
+        lambda: set(inside(stage, "sh", "-c", loop.format("tcp-echo", 9000)).splitlines()) == {"one w", "two w"},
+        PATIENCE,
+        "both to answer",
     )
+    # The sample's Gateway and subsets are in a file of their own, which the release folder lacks.
+    stage.sandbox.kubectl("apply", "-n", NAMESPACE, "-f", "-", stdin=WAY_IN)
+    where = stage.pod("istio-ingressgateway", "istio-system")["status"]["podIP"]
+    calls = 300
+
+    def answers() -> Counter[str]:
+        return Counter(inside(stage, "sh", "-c", loop.format(where, 31400).replace("60", str(calls))).splitlines())
+
+    wait_until(lambda: set(answers()) == {"one w", "two w"}, PATIENCE, "both to answer at the gateway")
+    seen = answers()
+    assert likely(seen["one w"], calls, 0.8), seen
+    assert seen.total() == calls
+    stage.sandbox.kubectl("delete", "-n", NAMESPACE, "-f", "-", stdin=WAY_IN)
     remove(stage, "tcp-echo/tcp-echo-20-v2.yaml")
     remove(stage, "tcp-echo/tcp-echo-services.yaml")
 
