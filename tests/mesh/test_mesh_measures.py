@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -13,6 +14,7 @@ from meshbox.addresses import AddressPlan
 from .bookshop import Bookshop, opened
 from .conftest import RELEASES
 from .test_mesh_proxy import labels_of, stats
+from .world import App
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -71,6 +73,60 @@ async def test_the_protocol_is_what_the_request_says_and_not_what_its_port_is_ca
     found = labels_of(text, "requests_total", destination_service_name="ratings", request_protocol="grpc")
     assert sum(int(one[""]) for one in found) == 2
     assert {one["request_protocol"] for one in labels_of(text, "requests_total")} == {"grpc", "http"}
+
+
+class Calls(App):
+    """Answers a call of gRPC whose status is in its head, and counts who asked."""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        self.count += 1
+        writer.write(
+            b"HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\ngrpc-status: 14\r\ncontent-length: 0\r\n\r\n"
+        )
+        await writer.drain()
+        writer.close()
+
+
+@pytest.mark.parametrize("shop", ["1.30.3"], indirect=True)
+async def test_only_calls_of_grpc_have_its_status(shop: Bookshop) -> None:
+    shop.service("calls", [{"name": "http", "port": 9080}])
+    await shop.pod("calls", {"app": "calls"}, app=Calls("calls"))
+    await shop.ready("calls")
+    await shop.follow()
+    await shop.get("/shop.Books/Get", host="calls", headers={"content-type": "application/grpc"})
+    await shop.get("/plain", host="ratings")
+
+    async def counted() -> bool:
+        return bool(labels_of(await stats(shop, "client"), "requests_total", destination_service_name="calls"))
+
+    await shop.until(counted, "the call is counted")
+    text = await stats(shop, "client")
+    (call,) = labels_of(text, "requests_total", destination_service_name="calls")
+    assert (call["request_protocol"], call["grpc_response_status"], call["response_code"]) == ("grpc", "14", "200")
+    plain = labels_of(text, "requests_total", destination_service_name="ratings", request_protocol="http")
+    assert plain
+    assert {one.get("grpc_response_status", "") for one in plain} == {""}
+
+
+async def test_what_is_passed_through_is_counted_in_the_releases_words(shop: Bookshop) -> None:
+    app = App("outside")
+    # At a port that Services have, requests are looked at; elsewhere there are only bytes to count.
+    address, port = shop.settings.plan.node, 9080
+    async with await asyncio.start_server(app.serve, address, shop.settings.plan.port(port)):
+        reply = await shop.get(host=address, port=port, headers={"host": "out.test"})
+        assert (reply.status, reply.headers["x-app"]) == (200, "outside")
+        old = {"destination_service": "unknown", "destination_service_name": "unknown"}
+        today = {"destination_service": "out.test", "destination_service_name": "PassthroughCluster"}
+        wanted = old if shop.settings.legacy else today
+
+        async def counted() -> bool:
+            return bool(labels_of(await stats(shop, "client"), "requests_total", response_code="200", **wanted))
+
+        await shop.until(counted, "the client's side has counted")
+    (seen,) = labels_of(await stats(shop, "client"), "requests_total", response_code="200", **wanted)
+    assert (seen["request_protocol"], seen["destination_workload"]) == ("http", "unknown")
+    assert seen[""] == "1"
 
 
 async def test_mixers_sizes_have_nine_finite_buckets(shop: Bookshop) -> None:

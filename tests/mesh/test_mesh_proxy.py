@@ -285,12 +285,16 @@ async def test_spans_go_to_zipkin_when_and_only_when_the_release_says(shop: Book
             return {s["localEndpoint"]["serviceName"] for s in spans} >= {"client.bookinfo", "ratings.bookinfo"}
 
         await shop.until(traced, "both sides sent spans")
+        heard = shop.apps["ratings-v1"].seen[-1][2]
         shop.mesh_config(accessLogFile="/dev/stdout")
         if not shop.settings.legacy:
             shop.objects.drop("telemetries.telemetry.istio.io", "mesh-default", "istio-system")
         await shop.follow()
     paths = {s["tags"]["http.url"].rsplit("/", 1)[1] for s in spans if "http.url" in s["tags"]}
     assert "untraced" not in paths
+    # Whoever is called gets the trace in Zipkin's headers, and in no others.
+    assert heard["x-b3-traceid"] in {s["traceId"] for s in spans}
+    assert (heard["x-b3-sampled"], "traceparent" in heard) == ("1", False)
     client = next(s for s in spans if s["kind"] == "CLIENT" and "traced" in s["tags"]["http.url"])
     assert client["name"] == "ratings.bookinfo.svc.cluster.local:9080/*"
 
