@@ -132,7 +132,7 @@ def test_a_provider_that_cannot_be_asked_is_told_of(section: str, name: str, why
 def test_a_provider_s_settings_that_change_nothing_are_told(provider: Obj, paths: list[str]) -> None:
     mesh = {"extensionProviders": [{"name": "p", **provider}]}
     config = {"metadata": {"name": "istio", "namespace": "istio-system"}, "data": {"mesh": yaml.safe_dump(mesh)}}
-    assert not_played(config) == [f"extensionProviders[p].{path}" for path in paths]
+    assert not_played(config, legacy=False) == [f"extensionProviders[p].{path}" for path in paths]
 
 
 def test_what_comes_to_nothing_is_said_when_it_is_applied(tmp_path: Path) -> None:
