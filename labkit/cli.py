@@ -26,8 +26,7 @@ def _hand_over(args: argparse.Namespace) -> int:
     words: list[str] = args.words
     said, command = _said(words), words[0]
     if command in _ONE_SANDBOX and not (said.help or said.all):
-        from labkit.cluster.kubeconfig import sandbox_in_environment
-        from labkit.course import choice
+        from labkit import choice, user
 
         release = choice.chosen(said.release or "").release
         if command == "up" and said.release and said.with_pid is None:
@@ -35,7 +34,7 @@ def _hand_over(args: argparse.Namespace) -> int:
             if before.release != release:
                 print(f"{replace(now, note='')} (kept in {choice.file()})")
         # An empty name is one that somebody gave, and the sandbox's to refuse.
-        name = sandboxes.named(release, sandbox_in_environment()) if said.name is None else said.name
+        name = sandboxes.named(release, user.sandbox()) if said.name is None else said.name
         words += ["--name", name] if said.name is None else []
         if command == "up" and not (said.release or sandboxes.release(name)):
             words += ["--release", release]
@@ -54,7 +53,7 @@ def _said(words: Sequence[str]) -> argparse.Namespace:
 
 def _doctor(args: argparse.Namespace) -> int:
     if args.target and args.target != "sandbox":
-        from labkit.course.choice import chosen
+        from labkit.choice import chosen
         from labkit.course.survey import survey
 
         return survey(args.target, chosen(args.release).release)

@@ -18,7 +18,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
 from labkit import kernel
@@ -259,6 +258,8 @@ def symbol(text: str) -> str:
 
 def style() -> Rich:
     """What has figures follow JupyterLab's theme and say what they are, to be shown once in a notebook."""
+    from importlib import resources  # Slow to import, and a command shows no figures.
+
     css, script = (resources.files(__package__).joinpath(f"display.{kind}").read_text() for kind in ("css", "js"))
     return Rich(f"<style>{css}</style><script>{script}</script>", "")
 

@@ -4,20 +4,17 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
-
-import psutil
 
 from labkit import __version__
 from labkit.ground import command as commands
 from labkit.ground import config, sandboxes
 from labkit.ground.errors import SandboxError
 from labkit.ground.saying import saying
-from meshbox import control, tools
+from meshbox import control
 from meshbox.program import program
 
 __all__ = ["main"]
@@ -67,12 +64,9 @@ def _tell_neighbours(name: str, does: str) -> None:
 
 def _memory(name: str) -> str:
     """What sandbox `name` takes; pages that its processes share count once."""
-    home, size = control.folder(name), 0
-    daemon = control.daemon_process(home)
-    for process in {*control.leftovers(home), *([daemon] if daemon else [])}:
-        with contextlib.suppress(psutil.Error, OSError):
-            size += process.memory_full_info().pss
-    return f"{size / 2**20:.0f} MB"
+    from meshbox import processes
+
+    return f"{processes.memory(control.folder(name)) / 2**20:.0f} MB"
 
 
 def _tell_set_aside(name: str) -> None:
@@ -168,7 +162,16 @@ def _image(args: argparse.Namespace) -> int:
 
 
 def _setup(args: argparse.Namespace) -> int:
+    # Knows how each tool is fetched.
+    from meshbox import tools
+
     return tools.setup(tests=args.tests)
+
+
+def _doctor(_args: argparse.Namespace) -> int:
+    from meshbox import tools
+
+    return tools.doctor()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -234,7 +237,7 @@ def _parser() -> argparse.ArgumentParser:
     on.add_parser("remove", help="forget one that was added").add_argument("image", metavar="NAME")
     setup = command("setup", _setup, "fetch what pip cannot bring")
     setup.add_argument("--tests", action="store_true", help="also what only the tests need (Chromium)")
-    command("doctor", lambda _args: tools.doctor(), "say what is missing or broken, and the next step")
+    command("doctor", _doctor, "say what is missing or broken, and the next step")
     return parser
 
 

@@ -12,21 +12,17 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
-import psutil
-
-from labkit.ground import config, files
+from labkit.ground import config
 from labkit.ground.errors import SandboxError, SettingError
 from labkit.ground.names import dns1123_label
-from meshbox import kept, reach
+from meshbox import kept
+from meshbox.asker import Asker
 from meshbox.launch import UP_DEADLINE, UnexplainedError, last_words, launch
-from meshbox.lifeline import Asker
 from meshbox.preflight import check, make_folder, unmake_folder
 from meshbox.program import program
 
@@ -39,8 +35,7 @@ DOWN_DEADLINE = 10.0
 State = Literal["running", "starting", "stopped", "crashed", "absent"]
 
 
-@dataclass(frozen=True)
-class Status:
+class Status(NamedTuple):
     """What is known of one sandbox.
 
     Args:
@@ -72,7 +67,7 @@ class Status:
 
     def as_dict(self) -> dict[str, object]:
         """The status for ``labkit status --json``; `note` and `advice` only where there is one."""
-        return {key: value for key, value in asdict(self).items() if key not in ("note", "advice") or value}
+        return {key: value for key, value in self._asdict().items() if key not in ("note", "advice") or value}
 
     def as_json(self) -> str:
         """The status as one JSON object, for ``labkit status --json``."""
@@ -104,55 +99,6 @@ def kubeconfig(name: str) -> Path:
     return folder(name) / "kubeconfig"
 
 
-def read_state(home: Path) -> dict[str, object]:
-    """What the daemon last wrote to `state.json`; empty if it never ran or the file is damaged."""
-    try:
-        state = json.loads(files.read(home / "state.json"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    sound = (
-        isinstance(state, dict)
-        and isinstance(state.get("pid"), int)
-        and isinstance(state.get("started"), float)
-        and state.get("release") in config.RELEASES
-        and state.get("state") in ("running", "starting", "stopped")
-    )
-    return state if sound else {}
-
-
-def daemon_process(home: Path) -> psutil.Process | None:
-    """The live daemon of the sandbox in `home`, or None."""
-    state = read_state(home)
-    if not state:
-        # Nothing says which it is: whoever was started for this folder.
-        return next(filter(None, (_alive(one.pid) for one in _daemons(home))), None)
-    process = _alive(int(str(state["pid"])))
-    if process is None or abs(process.create_time() - float(str(state["started"]))) < 2 or _serves(process, home):
-        return process
-    return None
-
-
-def _daemons(home: Path) -> Iterator[psutil.Process]:
-    return (process for process in psutil.process_iter() if _serves(process, home))
-
-
-def _serves(process: psutil.Process, home: Path) -> bool:
-    """Whether a process is a daemon that was started for the folder `home`."""
-    with contextlib.suppress(psutil.Error, OSError):
-        words = process.cmdline()
-        return "meshbox.daemon" in words and str(home) in words
-    return False
-
-
-def _alive(pid: int) -> psutil.Process | None:
-    with contextlib.suppress(psutil.Error, ValueError, OverflowError):
-        process = psutil.Process(pid)
-        # Asked for now, while it is there: a process that ends meanwhile is none.
-        if process.create_time() and process.status() != psutil.STATUS_ZOMBIE:
-            return process
-    return None
-
-
 def _advice(name: str, state: State, home: Path) -> str:
     """What to do about a sandbox that does not answer, and since when it is so."""
     option = "" if name == "default" else f" --name {name}"
@@ -176,7 +122,10 @@ def status(name: str, *, healing: bool = False) -> Status:
     home = folder(name)
     if not home.is_dir():
         return Status(name, "absent")
-    state, process, file = read_state(home), daemon_process(home), home / "kubeconfig"
+    # Slow to import: a start that has nobody to look for comes to it while the daemon starts.
+    from meshbox import processes, reach
+
+    state, process, file = kept.state(home), processes.daemon_process(home), home / "kubeconfig"
     current: State = "crashed" if state.get("state") in ("running", "starting") else "stopped"
     node, port, note = str(state.get("node", "")), state.get("port"), ""
     if process is not None and state.get("state") != "starting":
@@ -239,8 +188,9 @@ def up(
         )
     asker = Asker.of(with_pid) if with_pid is not None else None
     home = folder(name)
-    with _starting(home):
-        now = status(name)
+    with _starting(home) as made:
+        # Whoever had a folder of this name that is gone ends by itself.
+        now = Status(name, "absent") if home in made else status(name)
         made_with = now.release or None
         if release and made_with and made_with != release:
             raise SettingError(
@@ -267,8 +217,12 @@ def up(
 
 
 @contextlib.contextmanager
-def _starting(home: Path) -> Iterator[None]:
-    """Two `labkit up` at the same time start one sandbox, not two; what fails leaves no new folder."""
+def _starting(home: Path) -> Iterator[list[Path]]:
+    """Two `labkit up` at the same time start one sandbox, not two; what fails leaves no new folder.
+
+    Yields:
+        The folders that were made for it.
+    """
     try:
         made = make_folder(home)
         handle = _lock(home)
@@ -278,7 +232,7 @@ def _starting(home: Path) -> Iterator[None]:
             next_step="set LABKIT_HOME to a folder of yours with free space",
         ) from error
     try:
-        yield
+        yield made
     except UnexplainedError:
         # The log is all there is to find out with.
         raise
@@ -348,47 +302,13 @@ def down(name: str = "default", *, delete: bool = False) -> Status:
     Raises:
         SandboxError: a process of it could not be ended.
     """
+    from meshbox import processes
+
     home = folder(name)
-    process = daemon_process(home)
+    process = processes.daemon_process(home)
     if process is not None:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.send_signal(signal.SIGTERM)
-            try:
-                _wait_gone(process, DOWN_DEADLINE)
-            except psutil.TimeoutExpired:
-                process.kill()
-                psutil.wait_procs([process], timeout=5)
-    _end_leftovers(home)
+        processes.end(process, DOWN_DEADLINE)
+    processes.end_leftovers(home)
     if delete and home.exists():
         shutil.rmtree(home)
     return status(name)
-
-
-def _wait_gone(process: psutil.Process, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-        if time.monotonic() > deadline:
-            raise psutil.TimeoutExpired(seconds, process.pid)
-        time.sleep(0.01)
-
-
-def leftovers(home: Path) -> list[psutil.Process]:
-    """Processes that carry this sandbox's mark in their environment (``LABKIT_SANDBOX=<home>``)."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            if process.pid != os.getpid() and process.environ().get("LABKIT_SANDBOX") == str(home):
-                found.append(process)
-    return found
-
-
-def _end_leftovers(home: Path) -> None:
-    if not home.exists():
-        return
-    remaining = leftovers(home)
-    for process in remaining:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    _, alive = psutil.wait_procs(remaining, timeout=5)
-    if alive:
-        raise SandboxError(f"processes {[p.pid for p in alive]} of sandbox {home.name!r} could not be ended")

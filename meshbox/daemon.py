@@ -25,10 +25,11 @@ import psutil
 from labkit.ground import config, peers
 from labkit.ground.errors import LabError, SandboxError
 from meshbox import failures, kept
+from meshbox.asker import Asker
 from meshbox.blocks import claim
 from meshbox.contracts import Objects
 from meshbox.launch import Report
-from meshbox.lifeline import Asker
+from meshbox.lifeline import watched
 from meshbox.program import program
 from meshbox.settings import SandboxSettings
 from meshbox.tidy import Tidy
@@ -169,7 +170,7 @@ async def _serve(settings: SandboxSettings, running: Callable[[], None], asker: 
     gc.enable()
     upkeep = None
     try:
-        with asker.watched(ended.set) if asker is not None else contextlib.nullcontext():
+        with watched(asker, ended.set) if asker is not None else contextlib.nullcontext():
             await sandbox.start()
             _write_state(settings, "running", sandbox.api.port, sandbox.objects.moved, asker)
             tell = sandbox.telling("a small file of the sandbox was not looked after", "upkeep")

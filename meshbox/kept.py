@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import logging
 import os
 import re
@@ -24,10 +25,9 @@ from pathlib import Path
 
 from labkit.ground import config, files
 from labkit.ground.errors import SandboxError
-from labkit.ground.guard import new_secret
 from meshbox.program import program
 
-__all__ = ["alone", "nonce", "number", "release", "token", "write"]
+__all__ = ["alone", "nonce", "number", "release", "state", "token", "write"]
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +87,9 @@ def put(path: Path, line: str) -> None:
 def _secret(path: Path, what: str) -> str:
     found = text(path, lambda line: _SECRET.fullmatch(line) is not None)
     if not found:
+        # Only who makes one needs what it is made with.
+        from labkit.ground.guard import new_secret
+
         found = new_secret()
         put(path, found)
         log.info("%s: a new %s was made", path, what)
@@ -120,6 +123,22 @@ def number(home: Path) -> int | None:
 def release(home: Path) -> str:
     """The release that the sandbox was made with; "" where it is not known."""
     return text(home / "release", lambda line: line in config.RELEASES)
+
+
+def state(home: Path) -> dict[str, object]:
+    """What the daemon last wrote to `state.json`; empty if it never ran or the file is damaged."""
+    try:
+        found = json.loads(files.read(home / "state.json"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    sound = (
+        isinstance(found, dict)
+        and isinstance(found.get("pid"), int)
+        and isinstance(found.get("started"), float)
+        and found.get("release") in config.RELEASES
+        and found.get("state") in ("running", "starting", "stopped")
+    )
+    return found if sound else {}
 
 
 @contextlib.contextmanager

@@ -17,8 +17,6 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
-
 from labkit.ground import config, files
 from labkit.ground.errors import LabError, SandboxError
 from meshbox import kept
@@ -63,6 +61,7 @@ def launch(home: Path, name: str, release: str, *options: str) -> None:
             os.close(theirs)
         try:
             _note_start(home, process, release)
+            _import_meanwhile()
             _listen(ours, process, home, name)
         except BaseException:
             # Nobody waits for it any more; what it has started ends with it.
@@ -104,8 +103,15 @@ def _start(home: Path, options: list[str], told: int) -> subprocess.Popen[bytes]
         )
 
 
+def _import_meanwhile() -> None:
+    """What the next look at the sandbox needs, loaded while the daemon loads what it needs."""
+    from meshbox import processes, reach  # noqa: F401
+
+
 def _note_start(home: Path, process: subprocess.Popen[bytes], release: str) -> None:
     """Tell others that a start is under way; the daemon writes this itself once it is up."""
+    import psutil  # Slow as well.
+
     # A daemon that has ended already says why on the pipe, and so does one on a full disk.
     with contextlib.suppress(psutil.NoSuchProcess, OSError):
         started = psutil.Process(process.pid).create_time()

@@ -20,7 +20,8 @@ ROOT = Path(__file__).resolve().parents[1]
 START = ROOT / "labkit/ui/jupyter/share/jupyter/labextensions/labkit/start.js"
 
 COURSE = (
-    *(f"labkit/course/{name}.py" for name in ("checks", "choice", "exercise", "lesson", "prediction")),
+    "labkit/choice.py",
+    *(f"labkit/course/{name}.py" for name in ("checks", "exercise", "lesson", "prediction")),
     "labkit/clicks.py",
     *(f"labkit/course/{name}.py" for name in ("preflight", "progress", "reset", "rules", "stages", "translations")),
     *(f"labkit/classroom/{name}.py" for name in ("editions", "slides")),

@@ -113,7 +113,7 @@ def _progress(args: argparse.Namespace) -> int:
 
 
 def _reset(args: argparse.Namespace) -> int:
-    from labkit.course import choice
+    from labkit import choice
     from labkit.course.reset import reset
 
     # On a cluster of others what would go is shown, and asked about.

@@ -19,12 +19,13 @@ from typing import Any
 
 import yaml
 
+from labkit import user
 from labkit.cluster import scratch
 from labkit.ground import config, files
 from labkit.ground.errors import MissingToolError, SettingError
+from labkit.user import NAMED, NO_CLUSTER
 
 __all__ = [
-    "NO_CLUSTER",
     "Chosen",
     "Target",
     "contexts",
@@ -34,17 +35,10 @@ __all__ = [
     "minified",
     "nowhere",
     "point_to",
-    "sandbox_in_environment",
     "sandbox_of",
     "temporary",
     "variable",
 ]
-
-NO_CLUSTER = Path(__file__).with_name("no-cluster.yaml")
-"""Leads nowhere. A file of its name is the last in every `$KUBECONFIG` that labkit sets, and tells it from others."""
-
-_NAMED = "LABKIT_KUBECONFIG"
-"""Variable with what `$KUBECONFIG` said before labkit set it: where the contexts are that TARGET may name."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +56,7 @@ class Target:
     @classmethod
     def from_environment(cls, context: str = "") -> Target:
         """`context` of the kubeconfig that `$KUBECONFIG` names; of the user's own, where labkit has set another."""
-        said = os.environ.get("KUBECONFIG", "")
-        if _ours(said):
-            said = os.environ.get(_NAMED, said.rpartition(":")[0])
-        return cls(said, context)
+        return cls(user.kubeconfig(), context)
 
     def __str__(self) -> str:
         where = self.kubeconfig or "~/.kube/config"
@@ -254,23 +245,19 @@ def _sweep(folder: Path) -> None:
             file.unlink(missing_ok=True)
 
 
-def _ours(said: str) -> bool:
-    return Path(said.rpartition(":")[2]).name == NO_CLUSTER.name
-
-
 def point_to(variable: str) -> None:
     """Set `$KUBECONFIG` of this process, and of what it starts, for good; what a user had set is remembered."""
     said = os.environ.get("KUBECONFIG", "")
-    if not _ours(said):
+    if not user.ours(said):
         # A lesson changes its folder later.
-        os.environ[_NAMED] = ":".join(str(Path(part).absolute()) for part in said.split(":") if part)
+        os.environ[NAMED] = ":".join(str(Path(part).absolute()) for part in said.split(":") if part)
     os.environ["KUBECONFIG"] = variable
 
 
 def point_back() -> None:
     """Let `$KUBECONFIG` be what a user had set."""
     said = Target.from_environment().kubeconfig
-    os.environ.pop(_NAMED, None)
+    os.environ.pop(NAMED, None)
     os.environ.pop("KUBECONFIG", None)
     if said:
         os.environ["KUBECONFIG"] = said
@@ -302,13 +289,3 @@ def sandbox_of(target: Target) -> str:
     path = Path(target.kubeconfig or "~/.kube/config").expanduser().absolute()
     ours = not target.context and path.name == "kubeconfig" and path.parent.parent == config.home() / "sandboxes"
     return path.parent.name if ours else ""
-
-
-def sandbox_in_environment() -> str:
-    """The name of the sandbox whose kubeconfig `$KUBECONFIG` names first; "" if it is none.
-
-    A cluster of the reader's own is never taken just because KUBECONFIG names it: the course installs things.
-    """
-    first = Target.from_environment().kubeconfig.split(":", 1)[0]
-    folder = Path(first).absolute().parent if first else Path("/")
-    return folder.name if folder.parent == config.home() / "sandboxes" else ""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The course: lessons with what they need and claim, progress, and the runner that plays them headless."""
 
+from labkit.choice import Choice, choose, chosen
 from labkit.course.checks import Check, Checklist
-from labkit.course.choice import Choice, choose, chosen
 from labkit.course.lesson import Lesson, begin
 from labkit.course.preflight import preflight
 from labkit.course.progress import LESSONS, Progress, lessons

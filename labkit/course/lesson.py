@@ -8,11 +8,11 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from labkit import clicks, cluster, display, istio, kernel
+from labkit import choice, clicks, cluster, display, istio, kernel
+from labkit.choice import Choice
 from labkit.cluster.target import Chosen, choosing, end_lesson
-from labkit.course import choice, rules, stages, targets
+from labkit.course import rules, stages, targets
 from labkit.course.checks import Check, Checklist
-from labkit.course.choice import Choice
 from labkit.course.exercise import Played, only
 from labkit.course.prediction import Prediction
 from labkit.course.progress import LESSONS, ONLY, Progress

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from labkit import display, istio
-from labkit.course import choice, targets
+from labkit import choice, display, istio
+from labkit.course import targets
 from labkit.course.lesson import Lesson
 from labkit.course.progress import ONLY, Progress, lessons
 from labkit.course.stages import STAGES, Stage

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from labkit import bookinfo, cluster, display, istio
+from labkit.choice import chosen
 from labkit.course.checks import Check
-from labkit.course.choice import chosen
 from labkit.ground.errors import CheckError, ClusterError
 
 __all__ = ["STAGES", "Stage", "catch_up"]

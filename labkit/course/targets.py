@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-from labkit import cluster, display, sandbox
+from labkit import cluster, display, sandbox, user
+from labkit.choice import SANDBOX
 from labkit.cluster import Chosen, Target
-from labkit.cluster.kubeconfig import sandbox_in_environment
 from labkit.cluster.target import choosing
-from labkit.course.choice import SANDBOX
 from labkit.ground import sandboxes
 from labkit.ground.errors import SettingError
 
@@ -34,7 +33,7 @@ def choose(target: str, release: str) -> Chosen:
 
 
 def _sandbox(release: str) -> str:
-    name = sandboxes.named(release, sandbox_in_environment())
+    name = sandboxes.named(release, user.sandbox())
     command = ["up", *(["--name", name] if name != sandboxes.DEFAULT else []), "--release", release]
     live = display.show(display.command(f"labkit {' '.join(command)}"))
     live.update(display.command(f"labkit {' '.join(command)}", sandbox.call(*command)))

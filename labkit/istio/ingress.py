@@ -48,14 +48,6 @@ class Ingress(display.Shown):
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
 
-    @property
-    def exports(self) -> str:
-        """The walk-through's shell variables, as lines for a terminal."""
-        return (
-            f"export INGRESS_HOST={self.host}\nexport INGRESS_PORT={self.port}\n"
-            f"export SECURE_INGRESS_PORT={self.secure_port}\nexport GATEWAY_URL=$INGRESS_HOST:$INGRESS_PORT"
-        )
-
     def rich(self) -> display.Rich:
         """In words, to show."""
         return display.message(f"{self.url} by {self.how}" + (f": {self.why}" if self.why else ""), "good")

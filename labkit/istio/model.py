@@ -173,7 +173,6 @@ class Facts:
     Args:
         version: Its version.
         crds: Names of Istio's CRDs, sorted: what `kubectl get crd | grep istio.io` lists.
-        other_crds: Names of CRDs it brings that are not Istio's.
         components: Workloads in namespace istio-system, add-ons included.
         services: Services there, sorted by name.
         webhooks: Names of webhook configurations in its manifests.
@@ -189,7 +188,6 @@ class Facts:
 
     version: str
     crds: tuple[str, ...]
-    other_crds: tuple[str, ...]
     components: tuple[Component, ...]
     services: tuple[Service, ...]
     webhooks: tuple[str, ...]

@@ -87,10 +87,6 @@ _FACTS_1_2_2 = Facts(
         config="httpapispecbindings httpapispecs quotaspecbindings quotaspecs rules attributemanifests adapters"
         " instances templates handlers",
     ),
-    other_crds=tuple(
-        f"{plural}.certmanager.k8s.io"
-        for plural in ("certificates", "challenges", "clusterissuers", "issuers", "orders")
-    ),
     components=(
         Component("istio-citadel", _hub("citadel"), task="signs certificates"),
         Component("istio-egressgateway", _hub("proxyv2"), task="a way out of the mesh"),
@@ -246,7 +242,6 @@ _FACTS_1_30_3 = Facts(
         telemetry="telemetries",
         extensions="wasmplugins trafficextensions",
     ),
-    other_crds=(),
     components=(
         Component("istiod", ("docker.io/istio/pilot:1.30.3",), task="checks, signs, injects and configures"),
         Component("istio-egressgateway", (_PROXY_1_30_3,), task="a way out of the mesh"),

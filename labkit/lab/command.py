@@ -9,10 +9,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from labkit import sandbox
-from labkit.cluster.kubeconfig import NO_CLUSTER, Target, environment, sandbox_in_environment
+from labkit import sandbox, user
+from labkit.choice import SANDBOX, Choice, choose, chosen
+from labkit.cluster.kubeconfig import Target, environment
 from labkit.course import translations
-from labkit.course.choice import SANDBOX, Choice, choose, chosen
 from labkit.course.folder import notebooks
 from labkit.ground import sandboxes
 from labkit.ground.errors import SettingError
@@ -109,7 +109,7 @@ def surroundings(kubeconfig: str) -> dict[str, str]:
     # As sandboxes come and go, what an earlier `labkit env` has set may be there already.
     further = [part for part in own.split(":") if part not in first]
     return {
-        **environment(":".join([*first, str(NO_CLUSTER)])),
+        **environment(":".join([*first, str(user.NO_CLUSTER)])),
         "LABKIT_KUBECONFIG": ":".join([*first, *further]),
         **{
             name: os.pathsep.join(filter(None, [str(folder), os.environ.get(name, "")]))
@@ -121,7 +121,7 @@ def surroundings(kubeconfig: str) -> dict[str, str]:
 
 def _sandbox(what: Choice) -> str:
     """Its kubeconfig, once it runs; "" if it cannot start: the course can be read without it."""
-    name = sandboxes.named(what.release, sandbox_in_environment())
+    name = sandboxes.named(what.release, user.sandbox())
     options = [] if name == sandboxes.DEFAULT else ["--name", name]
     try:
         # What follows is for a terminal that knows nothing of the sandbox yet.

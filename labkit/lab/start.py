@@ -9,9 +9,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from labkit import sandbox
-from labkit.cluster.kubeconfig import Target, contexts, sandbox_in_environment
-from labkit.course.choice import SANDBOX, choose, chosen
+from labkit import sandbox, user
+from labkit.choice import SANDBOX, choose, chosen
+from labkit.cluster.kubeconfig import Target, contexts
 from labkit.course.exercise import of_lesson
 from labkit.course.folder import notebooks
 from labkit.course.progress import Progress, lessons
@@ -87,7 +87,7 @@ def places(release: str, target: str) -> Path | None:
         target: "sandbox", or a context.
     """
     if target == SANDBOX:
-        found = sandboxes.folder(sandboxes.named(release, sandbox_in_environment())) / "course"
+        found = sandboxes.folder(sandboxes.named(release, user.sandbox())) / "course"
         return found if found.is_dir() else None
     # A context's cluster is known by its uid: the last lesson that began there has written the context's name down.
     named = []
@@ -113,7 +113,7 @@ def state() -> dict[str, Any]:
     said: dict[str, Any] = {"contexts": own, "good": False}
     if what.target != SANDBOX:
         return said | {"state": translated("where the lessons install Istio")}
-    name = sandboxes.named(what.release, sandbox_in_environment())
+    name = sandboxes.named(what.release, user.sandbox())
     try:
         now = next((one["state"] for one in sandbox.known() if one["name"] == name), "")
     except LabError as error:

@@ -19,10 +19,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from labkit import cluster
-from labkit.cluster.kubeconfig import sandbox_in_environment
+from labkit import cluster, user
+from labkit.choice import chosen
 from labkit.cluster.leash import end_with_parent
-from labkit.course.choice import chosen
 from labkit.ground import sandboxes
 from labkit.ground.errors import NoTargetError
 from labkit.ground.guard import new_secret
@@ -97,7 +96,7 @@ class _Sandbox:
         """It, in use."""
         with self._lock:
             # What the course runs on may change at any time, and the releases have a sandbox each.
-            name = sandboxes.named(chosen().release, sandbox_in_environment())
+            name = sandboxes.named(chosen().release, user.sandbox())
             kubeconfig = sandboxes.kubeconfig(name)
             try:
                 seen = kubeconfig.stat()

@@ -12,10 +12,10 @@ import pytest
 from labkit import cluster
 from labkit.cluster import target
 from labkit.cluster.explain import explain
-from labkit.cluster.kubeconfig import NO_CLUSTER
 from labkit.cluster.kubectl import _writes
 from labkit.ground import config
 from labkit.ground.errors import ClusterError, MissingToolError
+from labkit.user import NO_CLUSTER
 from tests.cluster.conftest import chosen
 from tests.cluster.fake_kubectl import FakeKubectl
 

@@ -20,8 +20,8 @@ import pytest
 
 from labkit import cluster
 from labkit.cluster import Target, client, identity
-from labkit.cluster.kubeconfig import NO_CLUSTER
 from labkit.ground.errors import ClusterError, NoTargetError, SettingError
+from labkit.user import NO_CLUSTER
 from meshbox import reach
 from tests.cluster.api_like import ApiLike, kubeconfig
 from tests.cluster.conftest import plain_kubectl

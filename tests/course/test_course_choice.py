@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from labkit import cli, cluster, course, sandbox
-from labkit.course import choice, lesson, targets
-from labkit.course.choice import choose, chosen
+from labkit import choice, cli, cluster, course, sandbox
+from labkit.choice import choose, chosen
+from labkit.course import lesson, targets
 from labkit.ground import config, sandboxes
 from labkit.ground.errors import ClusterError, SettingError
 from tests.cluster.fake_kubectl import FakeKubectl

@@ -16,7 +16,8 @@ import psutil
 import pytest
 
 from labkit.ground.errors import SettingError
-from meshbox.lifeline import Asker
+from meshbox.asker import Asker
+from meshbox.lifeline import watched
 from tests.conftest import BIN, processes_of
 
 UP = "labkit up --name bound --with-pid $$ && labkit status --name bound --json && read -r _"
@@ -118,7 +119,7 @@ def handles(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 async def test_the_end_is_told_once(handles):
     process = await asyncio.create_subprocess_exec("sleep", "1000")
     ends = []
-    with Asker.of(process.pid).watched(lambda: ends.append(1)):
+    with watched(Asker.of(process.pid), lambda: ends.append(1)):
         await asyncio.sleep(0)
         assert ends == []
         process.kill()
@@ -135,7 +136,7 @@ async def test_a_pid_that_another_process_has_by_now_is_an_end(handles):
     before = Asker.parse(f"{me.pid}:{me.began - 1}")
     assert not before.alive
     ended = asyncio.Event()
-    with before.watched(ended.set):
+    with watched(before, ended.set):
         await asyncio.wait_for(ended.wait(), 120)
 
 

@@ -114,7 +114,6 @@ def test_the_way_in_is_the_node_port(release: istio.Release, sandbox: SandboxUnd
     if release.version == "1.2.2":
         assert (found.port, found.secure_port) == (31380, 31390)
     assert found.url == f"http://{sandbox.node}:{found.port}"
-    assert f"export INGRESS_PORT={found.port}\n" in found.exports
     cluster.wait_for(cluster.Answers(f"{found.url}/productpage"), timeout=120)
 
 

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from labkit.cluster.kubeconfig import NO_CLUSTER
-from labkit.course.choice import choose
+from labkit.choice import choose
 from labkit.course.progress import LESSONS, ONLY, Progress
 from labkit.ground import sandboxes
 from labkit.ground.errors import SettingError
 from labkit.lab import command, copies, server, start
+from labkit.user import NO_CLUSTER
 from tests.cluster.api_like import kubeconfig
 
 NAMES = list(LESSONS)

@@ -13,7 +13,7 @@ import pytest
 
 from labkit.ground.errors import SandboxError
 from meshbox import control
-from meshbox.control import daemon_process
+from meshbox.processes import daemon_process
 
 
 def test_a_daemon_is_known_though_the_clock_was_set(tmp_path: Path) -> None:

@@ -8,8 +8,7 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from labkit import display
-from labkit.cluster.kubeconfig import Target, minified, sandbox_in_environment
+from labkit import display, user
 from labkit.ground import config, files, sandboxes
 from labkit.ground.errors import SettingError
 
@@ -63,7 +62,7 @@ def chosen(release: str = "", target: str = "") -> Choice:
         SettingError: The course does not teach this release.
     """
     kept, note = _read()
-    there = (sandboxes.release(name) for name in (sandbox_in_environment(), sandboxes.DEFAULT) if name)
+    there = (sandboxes.release(name) for name in (user.sandbox(), sandboxes.DEFAULT) if name)
     return Choice(
         config.taught(release) if release else kept.get("release") or next(filter(None, there), config.DEFAULT_RELEASE),
         target or kept.get("target") or SANDBOX,
@@ -90,6 +89,9 @@ def choose(release: str = "", target: str = "") -> Choice:
     new = {"release": config.taught(release)} if release else {}
     if target:
         if target != SANDBOX:
+            # Asks kubectl; a sandbox needs nothing of it.
+            from labkit.cluster.kubeconfig import Target, minified
+
             minified(Target.from_environment(target))
         new["target"] = target
     if new:
