@@ -15,12 +15,14 @@ import psutil
 import meshbox
 from labkit.ground import config
 from tools.bench import figures
+from tools.bench.crowd import crowd
 from tools.bench.data_path import hop, throughput
 from tools.bench.desk import desk
 from tools.bench.figures import Figure
 from tools.bench.growing import growing
 from tools.bench.idle import idle
 from tools.bench.parts import parts
+from tools.bench.restored import restored
 from tools.bench.telemetry import telemetry
 from tools.bench.world import world
 
@@ -40,6 +42,8 @@ def measure(release: str) -> list[Figure]:
         rows += desk(here)
         rows.append(idle(here))
         rows += figures.growth(here)
+        rows += crowd(here)
+        rows.append(restored(here))
         rows.append(figures.down(here))
     rows += growing()
     rows += parts()

@@ -235,7 +235,8 @@ def _empty_kernel() -> None:
 
 
 def growth(here: World) -> list[Figure]:
-    """A rule's way to the gateway with more Services in the mesh."""
+    """A rule's way to the gateway with more Services in the mesh, and what these take as long as they are there."""
+    before = here.pss()["all"]
     rows = []
     known = 0
     for count in (10, 50, 100):
@@ -252,4 +253,12 @@ def growth(here: World) -> list[Figure]:
         here.kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": services}))
         figure = rule_applied(here, 5)
         rows.append(Figure(f"… with {count} more Services", figure.value, "ms", figure.floor, figure.floor_is, None))
+    rows.append(Figure("… all of it then, PSS", here.pss()["all"], "MiB", before, "before them", 700.0))
+    here.kubectl("delete", "service", "-n", "bookinfo", *(f"filler-{index}" for index in range(known)))
+    # What is given back comes little by little.
+    sizes = []
+    for _ in range(30):
+        time.sleep(2.0)
+        sizes.append(here.pss()["all"])
+    rows.append(Figure("… and within a minute of their end, PSS", min(sizes), "MiB", before, "before them", 520.0))
     return rows
