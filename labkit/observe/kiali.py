@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
 from labkit import cluster
-from labkit.ground.client import send
+from labkit.ground.client import Answer, send
 from labkit.ground.errors import ClusterError, SettingError
 
 if TYPE_CHECKING:
@@ -72,10 +72,10 @@ class Kiali:
         url: Where its console is, e.g. "http://127.0.0.1:20001/kiali".
         user: The user, where Kiali asks for a password (Istio 1.2.2: "admin" in the Secret `kiali`).
         password: Their password.
-        token: A bearer token, where Kiali asks for one.
+        token: A token of Kubernetes', where Kiali asks for one (`kubectl create token NAME`).
 
     Raises:
-        ClusterError: the user or password is wrong, or nobody answers.
+        ClusterError: the user, password or token is wrong, or nobody answers.
     """
 
     def __init__(self, url: str, *, user: str = "", password: str = "", token: str = "") -> None:
@@ -84,6 +84,8 @@ class Kiali:
         self._base = self.url
         if user:
             self._log_in(user, password)
+        elif token:
+            self._show(token)
 
     @classmethod
     def of_cluster(cls, url: str, namespace: str = "istio-system") -> Kiali:
@@ -126,7 +128,8 @@ class Kiali:
         """
         query = f"?{urlencode(parameters)}" if parameters else ""
         answer = cluster.fetch(f"{self._base}/api/{path}{query}", headers=self._headers)
-        if answer.status == 401:
+        # 520: it asks for a password, and has been told none.
+        if answer.status in (401, 520):
             raise ClusterError(
                 f"Kiali asks who you are (/api/{path})",
                 next_step="Kiali.of_cluster(url) takes user and password from the Secret `kiali`; or give a token",
@@ -230,21 +233,29 @@ class Kiali:
 
     def _log_in(self, user: str, password: str) -> None:
         basic = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-        url = f"{self.url}/api/authenticate"
-        status, text = _send("POST", url, {"Authorization": basic})
-        if status in (404, 405):
+        answer = _send("POST", url := f"{self.url}/api/authenticate", {"Authorization": basic})
+        if answer.status in (404, 405):
             # Kiali of Istio 1.2's time took the password with GET.
-            status, text = _send("GET", url, {"Authorization": basic})
-        if status == 401:
+            answer = _send("GET", url, {"Authorization": basic})
+        if answer.status == 401:
             raise ClusterError(
                 f"Kiali refuses the password of {user!r}",
                 next_step="it is in the Secret: kubectl -n istio-system get secret kiali -o yaml (base64)",
             )
-        content = _content(status, text, url)
+        content = _content(answer.status, answer.text, url)
         if path := content.get("path"):
             self._base = self.url.removesuffix(urlsplit(self.url).path) + _joined(self.url, path)
         elif token := content.get("token"):
             self._headers = {"Authorization": f"Bearer {token}"}
+
+    def _show(self, token: str) -> None:
+        """Kiali takes Kubernetes' token in a form, and knows its bearer by cookies; a proxy before it by the token."""
+        form = {"Content-Type": "application/x-www-form-urlencoded", **self._headers}
+        answer = _send("POST", f"{self.url}/api/authenticate", form, urlencode({"token": token}))
+        if answer.status == 401:
+            raise ClusterError("Kiali refuses the token", next_step="`kubectl create token NAME` makes one")
+        if found := [value.partition(";")[0] for name, value in answer.headers if name.lower() == "set-cookie"]:
+            self._headers["Cookie"] = "; ".join(found)
 
 
 def _joined(url: str, path: str) -> str:
@@ -255,16 +266,15 @@ def _joined(url: str, path: str) -> str:
     return before + path.rstrip("/")
 
 
-def _send(method: str, url: str, headers: Mapping[str, str]) -> tuple[int, str]:
+def _send(method: str, url: str, headers: Mapping[str, str], body: str | None = None) -> Answer:
     cluster.require_no_refusal()
     try:
-        answer = send(url, method, headers, timeout=15)
+        return send(url, method, headers, body, timeout=15)
     except OSError as error:
         raise ClusterError(
             f"no answer from {url}: {error}",
             next_step="forward a port to it: kubectl -n istio-system port-forward svc/kiali 20001",
         ) from None
-    return answer.status, answer.text
 
 
 def _content(status: int, text: str, url: str) -> Any:

@@ -216,7 +216,7 @@ def kiali(
         console: Where the console's files are.
         secret: The folder of the password that it asks for; None for none.
         view_only: Whether nothing may be written.
-        first: Who answers in Kiali's place, unless the answer is 404.
+        first: Who answers in Kiali's place, unless the answer is 404 without a word.
     """
     with contextlib.ExitStack() as stack:
 
@@ -234,6 +234,6 @@ def kiali(
 
         def both(request: web.Request) -> web.Response:
             answer = first(request) if first else web.Response(404)
-            return app(request) if answer.status == 404 else answer
+            return app(request) if answer.status == 404 and not answer.body else answer
 
         yield f"http://127.0.0.1:{at(both)}"

@@ -3,69 +3,124 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
 from labkit.ground import web
 from labkit.ground.errors import ClusterError, NotReadyError, SettingError
 from labkit.observe import layout
-from labkit.observe.kiali import Kiali
+from labkit.observe.kiali import GRAPH_TYPES, Kiali
 from tests.images.kiali_world import World, kiali, to, virtual_service
-
-APPENDERS = {"deadNode", "istio", "responseTime", "securityPolicy", "serviceEntry", "sidecarsCheck"}
-TYPES = {"app", "service", "versionedApp", "workload"}
-SWITCH = {"true", "false"}
-BOTH = {"graphType": TYPES, "injectServiceNodes": SWITCH, "duration": None, "namespaces": None, "queryTime": None}
-TAKEN: dict[str, dict[str, set[str] | None]] = {
-    "0.20": {**BOTH, "appenders": APPENDERS | {"unusedNode"}, "groupBy": {"app", "none", "version"}},
-    "1.31": {
-        **BOTH,
-        "appenders": APPENDERS | {"aggregateNode", "healthConfig", "idleNode"},
-        "boxBy": {"app", "cluster", "namespace"},
-        "includeIdleEdges": SWITCH,
-    },
-    "2.26": {
-        **BOTH,
-        "appenders": APPENDERS | {"aggregateNode", "idleNode", "meshCheck", "throughput", "workloadEntry"},
-        "boxBy": {"app", "cluster", "namespace"},
-        "includeIdleEdges": SWITCH,
-        "responseTime": {"avg", "50", "95", "99"},
-    },
-}
-"""Each Kiali's parameters of a graph, with their values where it refuses others; all but namespaces may be missing."""
+from tests.observe.kiali_refusals import NAMESPACES, PASSWORD, RULES, TOKEN, refusing
 
 
-def refusing(version: str) -> web.App:
-    """What a Kiali of that version says to a request before it looks at the mesh; 404 where it takes it."""
-
-    def answer(request: web.Request) -> web.Response:
-        if not request.path.endswith("/namespaces/graph"):
-            return web.Response(404)
-        for name, value in parse_qsl(urlsplit(request.target).query):
-            known = TAKEN[version].get(name, set())
-            if known is not None and not set(value.split(",")) <= known:
-                return web.json_response({"error": f"Invalid {name} [{value}]"}, 400)
-        return web.Response(404)
-
-    return answer
-
-
-@pytest.fixture(params=TAKEN)
+@pytest.fixture(params=RULES)
 def mesh(request: pytest.FixtureRequest) -> Iterator[Kiali]:
     """Kiali's API as the stand-in has it, of which each version takes what it knows."""
     with kiali(World(), first=refusing(request.param)) as address:
         yield Kiali(f"{address}/kiali")
 
 
-@pytest.mark.parametrize("version", TAKEN)
-def test_a_request_that_no_kiali_takes_is_refused(version):
-    with kiali(World(), first=refusing(version)) as address:
-        query = {"namespaces": "bookinfo", "boxBy": "none"}
-        with pytest.raises(ClusterError, match=r"Invalid boxBy \[none\]"):
-            Kiali(f"{address}/kiali").get("namespaces/graph", query)
+GRAPH = "namespaces/graph"
+BOOKINFO = {"namespaces": "bookinfo"}
+REFUSED: list[tuple[str, dict[str, str], str, str]] = [
+    (GRAPH, {}, "400.*At least one namespace must be specified", "0.20 1.31 2.26"),
+    (GRAPH, {"namespaces": "bookinfo,nowhere"}, "403.*nowhere. is not accessible", "0.20 1.31 2.26"),
+    (GRAPH, BOOKINFO | {"graphType": "mesh"}, "400.*Invalid graphType", "0.20 1.31 2.26"),
+    (GRAPH, BOOKINFO | {"duration": "60"}, "400.*Invalid duration", "0.20 1.31 2.26"),
+    (GRAPH, BOOKINFO | {"duration": "1h30m"}, "400.*Invalid duration", "0.20 1.31"),
+    (GRAPH, BOOKINFO | {"injectServiceNodes": "yes"}, "400.*Invalid injectServiceNodes", "0.20 1.31 2.26"),
+    (GRAPH, BOOKINFO | {"queryTime": "now"}, "400.*Invalid queryTime", "0.20 1.31 2.26"),
+    (GRAPH, BOOKINFO | {"boxBy": "none"}, r"400.*Invalid boxBy \[none\]", "1.31 2.26"),
+    (GRAPH, BOOKINFO | {"groupBy": "namespace"}, "400.*Invalid groupBy", "0.20"),
+    (GRAPH, BOOKINFO | {"includeIdleEdges": "2"}, "400.*Invalid includeIdleEdges", "1.31 2.26"),
+    (GRAPH, BOOKINFO | {"appenders": "unusedNode"}, "400.*Invalid appenders", "1.31 2.26"),
+    (GRAPH, BOOKINFO | {"appenders": "idleNode"}, "400.*Invalid appenders", "0.20"),
+    (GRAPH, BOOKINFO | {"appenders": "throughput"}, "400.*Invalid appenders", "0.20 1.31"),
+    (GRAPH, BOOKINFO | {"vendor": "common"}, "400.*Invalid vendor", "0.20"),
+    (GRAPH, BOOKINFO | {"configVendor": "cytoscape"}, "400.*Invalid configVendor", "2.26"),
+    (GRAPH, BOOKINFO | {"rateGrpc": "bytes"}, "400.*Invalid rateGrpc", "2.26"),
+    (GRAPH, BOOKINFO | {"responseTime": "90"}, "400.*Invalid responseTime", "2.26"),
+    ("namespaces/bookinfo/istio", {"validate": "yes"}, "400.*unsupported query parameter 'validate'", "2.26"),
+    ("namespaces/bookinfo/istio", {"check": "true"}, "400.*unsupported query parameter 'check'", "2.26"),
+    ("namespaces/bookinfo/services", {}, "404 without JSON", "2.26"),
+    ("clusters/services", BOOKINFO, "404 without JSON", "0.20 1.31"),
+    ("istio/config", {}, "404 without JSON", "0.20 1.31"),
+]
+"""What the server refuses, so that a client that asks for it fails: path, query, the answer, and whose it is."""
+
+
+@pytest.mark.parametrize("version", RULES)
+def test_the_server_refuses_what_its_version_refuses(version: str) -> None:
+    refuse = refusing(version)
+
+    def alone(request: web.Request) -> web.Response:
+        found = refuse(request)
+        return web.json_response({}) if found.status == 404 and not found.body else found
+
+    with kiali(World(), first=alone) as address:
+        api = Kiali(f"{address}/kiali")
+        said: dict[tuple[str, str], str] = {}
+        for path, query, words, whose in REFUSED:
+            try:
+                api.get(path, query)
+            except ClusterError as error:
+                if re.search(words, str(error)):
+                    said[path, str(query)] = whose
+    assert said == {(path, str(query)): whose for path, query, _, whose in REFUSED if version in whose.split()}
+
+
+@pytest.mark.parametrize("version", RULES)
+def test_nothing_is_asked_of_a_graph_that_a_version_does_not_read(version: str) -> None:
+    asked: set[str] = set()
+    refuse = refusing(version)
+
+    def read(request: web.Request) -> web.Response:
+        asked.update(name for name, _ in request.query)
+        return refuse(request)
+
+    with kiali(World(), first=read) as address:
+        for kind in GRAPH_TYPES:
+            Kiali(f"{address}/kiali").graph("bookinfo", "istio-system", kind=kind, services=kind == "app")
+    assert "appenders" in asked
+    assert asked <= {*RULES[version].graph, "namespaces"}
+
+
+LETS_IN = [
+    ("0.20", "login", {"user": PASSWORD[0], "password": PASSWORD[1]}, "refuses the password"),
+    ("1.31", "token", {"token": TOKEN}, "refuses the token"),
+    ("2.26", "token", {"token": TOKEN}, "refuses the token"),
+]
+
+
+@pytest.mark.parametrize(("version", "strategy", "given", "words"), LETS_IN)
+def test_who_has_what_a_version_asks_for_is_let_in(
+    version: str, strategy: str, given: dict[str, str], words: str
+) -> None:
+    with kiali(World(), first=refusing(version, strategy)) as address:
+        url = f"{address}/kiali"
+        assert Kiali(url, **given).namespaces() == sorted(NAMESPACES)
+        assert len(Kiali(url, **given).graph("bookinfo").edges) == 7
+        with pytest.raises(ClusterError, match="asks who you are"):
+            Kiali(url).namespaces()
+        with pytest.raises(ClusterError, match=words):
+            Kiali(url, **{**given, list(given)[-1]: "guess"})
+
+
+def test_a_kiali_without_its_secret_asks_who_one_is() -> None:
+    def nobody(request: web.Request) -> web.Response:
+        return web.Response(520, "Credentials are missing. Create a secret.\n", content_type="text/plain")
+
+    with kiali(World(), first=nobody) as address, pytest.raises(ClusterError, match="asks who you are"):
+        Kiali(f"{address}/kiali").namespaces()
+
+
+def test_a_token_harms_nobody_where_none_is_asked_for(mesh: Kiali) -> None:
+    assert Kiali(mesh.url, token=TOKEN).namespaces() == sorted(NAMESPACES)
+    assert Kiali(mesh.url).get("config")["prometheus"]["globalScrapeInterval"] > 0
 
 
 def test_edges_become_a_table(mesh):

@@ -73,9 +73,9 @@ class _Site:
         return self._console.file(path.lstrip("/")) or _plain(404, f"there is no {path}")
 
     def _login(self, request: Request, path: str) -> Response:
-        """POST of the form: a cookie; POST of Basic credentials: the session's name."""
-        if request.method != "POST":
-            return login_page() if path == "/login" else json_response({"error": "POST the credentials"}, 405)
+        """POST of the form: a cookie; Basic credentials, by GET or POST: the session's name."""
+        if path == "/login" and request.method != "POST":
+            return login_page()
         if path == "/login":
             form = request.form()
             session = self._sessions.begin(form.get("username", ""), form.get("password", ""))
@@ -83,6 +83,9 @@ class _Site:
                 return login_page("Incorrect username or password.")
             cookie = f"{COOKIE}={session}; Path=/; HttpOnly; SameSite=Strict"
             return Response(303, headers=[("Location", "./"), ("Set-Cookie", cookie)])
+        if not self._settings.login:
+            # Whom nobody asks for a password may give one, and is told nothing.
+            return Response(200)
         session = self._sessions.begin(*basic(request.headers.get("authorization", "")))
         if not session:
             return json_response({"error": "the user or the password is wrong"}, 401)
