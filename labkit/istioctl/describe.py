@@ -177,11 +177,7 @@ def _behind(told: Told, pod: Obj, services: list[Obj], labels: list[dict[str, st
             if route is not None:
                 yield from (indent + line for line in route_lines(told, route, host, rule, labels))
             if policies:
-                yield (
-                    f"{port['port']} RBAC policies: {', '.join(policies)}"
-                    if many
-                    else f"RBAC policies: {', '.join(policies)}"
-                )
+                yield f"{port['port']} " * many + f"RBAC policies: {', '.join(policies)}"
 
 
 def _policies(listeners: Any) -> list[str]:
@@ -279,6 +275,5 @@ def _exposed(pod: Obj) -> Iterator[str]:
         address = given[0].get("ip") or (pod.get("status") or {}).get("hostIP") or "unknown"
         for port in service["spec"].get("ports") or []:
             if port.get("name") in ("http", "http2"):
-                yield f"Exposed on Ingress Gateway http://{address}" + (
-                    "" if port["port"] == 80 else f":{port['port']}"
-                )
+                end = "" if port["port"] == 80 else f":{port['port']}"
+                yield f"Exposed on Ingress Gateway http://{address}{end}"

@@ -146,11 +146,8 @@ def _reaches(
             continue
         match = True
         if http and weight:
-            facts.append(
-                f'Route to host "{about["host"]}"'
-                + (f' subset "{subset}"' if subset else "")
-                + f" with weight {weight}%"
-            )
+            named = f' subset "{subset}"' if subset else ""
+            facts.append(f'Route to host "{about["host"]}"{named} with weight {weight}%')
     if match:
         asked = [f"Fault injection {fault_text(one['fault'])}"] if one.get("fault") else []
         asked += [_match(each) for each in one.get("match") or []] if http else []

@@ -20,7 +20,7 @@ from labkit.istio.envoy.dump import Dump
 from labkit.istioctl import summaries
 from labkit.istioctl.common import camel, choose, part_of, proxy_of, table
 
-__all__ = ["add_to"]
+__all__ = ["add_to", "whole"]
 
 _KINDS = {
     "all": ("a",),
@@ -98,7 +98,7 @@ def _run(args: argparse.Namespace) -> int:
 def _read(args: argparse.Namespace) -> tuple[Obj, Obj, Obj]:
     namespace = choose(args)
     with Admin(proxy_of(args.proxy, namespace)) as admin:
-        health = admin.json("/clusters?format=json") if args.kind_of in ("endpoint", "all") else {}
+        health = admin.json("/clusters?format=json") if args.kind_of == "endpoint" else {}
         certificates = admin.json("/certs") if args.kind_of in ("secret", "all") else {}
         return admin.json("/config_dump?include_eds"), health, certificates
 
@@ -131,26 +131,25 @@ def _summary(args: argparse.Namespace, config: Obj, health: Obj, dump: Dump) -> 
     if args.kind_of == "endpoint" and args.file:
         raise SettingError("endpoints are not in a config dump", next_step="Name the pod.")
     if args.kind_of == "all":
-        return _all(config, health, dump)
+        return whole(config, dump)
     return makers[args.kind_of]()
 
 
-def _all(config: Obj, health: Obj, dump: Dump) -> str:
+def whole(config: Obj, dump: Dump) -> str:
     """Everything in one, each thing's name with what it is before it."""
 
     def marked(kind: str, rows: Iterable[tuple[object, ...]]) -> Iterator[tuple[object, ...]]:
         head, *others = rows
         return iter([head, *((f"{kind}/{row[0]}", *row[1:]) for row in others)])
 
-    parts = [
+    parts = (
         summaries.bootstrap(config),
-        table(marked("cluster", summaries.clusters(dump, {}, named=True))),
+        table(summaries.clusters(dump, {}, named=True)),
         table(marked("listener", summaries.listeners(dump, {}, named=True)), gap=1),
         table(marked("route", summaries.routes(dump, {}))),
         table(marked("secret", summaries.secret_rows(config, dump))),
-    ]
-    if health:
-        parts.append(table(marked("endpoint", summaries.endpoints_of(health))))
+        table(summaries.endpoints_of(config)),
+    )
     return "\n\n".join(parts)
 
 

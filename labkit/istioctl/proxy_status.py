@@ -68,15 +68,8 @@ def _run(args: argparse.Namespace) -> int:
         about = node.get("metadata") or {}
         types = [short for short, (where, key) in _TYPES.items() if part_of(config, where).get(key) or short != "RDS"]
         version = about.get("ISTIO_VERSION") or version_of(pod, "istio-proxy")
-        rows.append(
-            (
-                name,
-                about.get("CLUSTER_ID") or "Kubernetes",
-                _istiod(told, istiods),
-                version,
-                f"{len(types)} ({','.join(types)})",
-            )
-        )
+        subscribed = f"{len(types)} ({','.join(types)})"
+        rows.append((name, about.get("CLUSTER_ID") or "Kubernetes", _istiod(told, istiods), version, subscribed))
     print(table(rows))
     return 0
 

@@ -78,17 +78,16 @@ def clusters(dump: Dump, wanted: Wanted, *, named: bool = False) -> Iterator[tup
     for one in sorted(dump.clusters.values(), key=lambda c: (*_key(c.name)[2:0:-1], _key(c.name)[3], _key(c.name)[0])):
         if not cluster_fits(one.body, wanted):
             continue
-        direction, subset, host, port = _key(one.name)
+        direction, subset, host, port = _key(f"cluster/{one.name}" if named and one.name.count("|") < 3 else one.name)
         row = host, port or "-", subset or "-", direction or "-", one.body.get("type") or "STATIC", _managed(one.body)
-        yield (one.name, *row) if named else row
+        yield (f"cluster/{one.name}", *row) if named else row
 
 
 def _socket(body: Obj) -> tuple[str, int]:
-    """Address and port; the path of a socket that is a file, else the name of who has no address."""
+    """Address and port; the path of a socket that is a file, and nothing of who is reached inside an Envoy only."""
     address = body.get("address") or {}
-    socket = address.get("socket_address") or {}
-    named = (address.get("pipe") or {}).get("path") or body.get("name", "")
-    return str(socket.get("address", named)), int(socket.get("port_value", 0))
+    socket = address.get("socket_address") or address.get("pipe") or {}
+    return str(socket.get("address") or socket.get("path") or ""), int(socket.get("port_value", 0))
 
 
 def _addresses(body: Obj) -> str:
@@ -197,7 +196,7 @@ def routes(dump: Dump, wanted: Wanted) -> Iterator[tuple[object, ...]]:
     found.sort(key=lambda one: (not one.name.isdigit(), int(one.name) if one.name.isdigit() else not one.version))
     for body in (one.body for one in found):
         for vhost in body.get("virtual_hosts") or []:
-            about = body["name"], vhost.get("name", ""), _domains(vhost.get("domains") or [])
+            about = body.get("name", ""), vhost.get("name", ""), _domains(vhost.get("domains") or [])
             given = vhost.get("routes") or []
             for route in given:
                 if (route.get("route") or {}).get("cluster") != "PassthroughCluster":
@@ -289,7 +288,8 @@ def secret_rows(config: Obj, dump: Dump) -> Iterator[tuple[object, ...]]:
             kind = "CA"
         after, before = body.get("expires", ""), body.get("valid_from", "")
         good = bool(after and before) and datetime.fromisoformat(before) <= now <= datetime.fromisoformat(after)
-        yield name, kind, "ACTIVE", str(good).lower(), body.get("serial", "").lstrip("0"), after, before
+        serial = body["serial"].lstrip("0").zfill(32) if body.get("serial") else ""
+        yield name, kind, "ACTIVE", str(good).lower(), serial, after, before
 
 
 def _of_authority(secret: Obj) -> bool:
@@ -314,17 +314,23 @@ def bootstrap(config: Obj) -> str:
     rows = [
         ("Istio Version:", str(said.get("ISTIO_VERSION") or "")),
         ("Istio Proxy Version:", str(said.get("ISTIO_PROXY_SHA") or "").rpartition(":")[2]),
-        ("Envoy Version:", "/".join([numbers, *built]) if version else ""),
+        ("Envoy Version:", "/".join([numbers, *built]) if build else ""),
     ]
     return table([row for row in rows if row[1]], gap=1)
 
 
-def endpoints_of(health: Obj) -> Iterator[tuple[object, ...]]:
+def endpoints_of(config: Obj) -> Iterator[tuple[object, ...]]:
     """Rows of endpoints as `proxy-config all` has them, by cluster."""
     yield "NAME", "STATUS", "LOCALITY", "CLUSTER"
-    for one in sorted(health.get("cluster_statuses") or [], key=lambda of: str(of.get("name", ""))):
-        for host in one.get("host_statuses") or []:
-            address, port = _end(host)
-            where = host.get("locality") or {}
-            locality = "/".join(str(where[key]) for key in ("region", "zone", "sub_zone") if where.get(key))
-            yield f"{address}:{port}" if port else address, _status(host), locality, str(one.get("name", ""))
+    part = part_of(config, "Endpoints")
+    every = [*(part.get("dynamic_endpoint_configs") or []), *(part.get("static_endpoint_configs") or [])]
+    found = [(str(one["endpoint_config"].get("cluster_name", "")), one["endpoint_config"]) for one in every]
+    for name, given in sorted(found, key=lambda of: (*_key(of[0])[2:0:-1], _key(of[0])[3], _key(of[0])[0])):
+        for group in given.get("endpoints") or []:
+            locality = "/".join(filter(None, map((group.get("locality") or {}).get, ("region", "zone", "sub_zone"))))
+            for one in group.get("lb_endpoints") or []:
+                address, port = _socket(one.get("endpoint") or {})
+                inside = ((one.get("endpoint") or {}).get("address") or {}).get("envoy_internal_address") or {}
+                own = f"envoy://{inside.get('server_listener_name', '')}/{inside.get('endpoint_id', '')}"
+                at = f"{address}:{port}" if port else own if inside else address
+                yield f"endpoint/{at}", one.get("health_status", "UNKNOWN"), locality, name

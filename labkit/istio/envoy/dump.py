@@ -259,10 +259,10 @@ def address_of(address: Mapping[str, Any]) -> str:
 
 
 def _resources(items: list[Obj], key: str) -> Iterator[tuple[str, Resource]]:
-    for one in items:
+    for row, one in enumerate(items):
         body = one.get(key) or {}
         name = str(body.get("name") or one.get("name") or body.get("cluster_name") or "")
-        yield name, _resource(name, body, one)
+        yield name or f"#{row}", _resource(name, body, one)
 
 
 def _resource(name: str, body: Obj, about: Obj) -> Resource:
