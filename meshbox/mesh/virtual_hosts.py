@@ -31,12 +31,15 @@ def service_domains(service: Service, namespace: str) -> list[str]:
     if where != rest and "." not in where and name != "*":
         names = names_of_service(name, where)
         if where == namespace:
-            names.append(name)
+            names.insert(1, name)
     return [*names, *(a for a in (*service.addresses, *service.allocated) if "/" not in a and ":" not in a)]
 
 
 def unique_domains(hosts: Iterable[Json]) -> list[Json]:
-    """The virtual hosts, each domain kept where it comes first: Envoy refuses a table that names one twice."""
+    """The virtual hosts, each domain kept where it comes first: Envoy refuses a table that names one twice.
+
+    They are by name, as Istio has them in both releases, and what no rule takes is last.
+    """
     seen: set[str] = set()
     kept = []
     for host in hosts:
@@ -44,7 +47,7 @@ def unique_domains(hosts: Iterable[Json]) -> list[Json]:
         seen.update(d.lower() for d in domains)
         if domains:
             kept.append({**host, "domains": domains})
-    return kept
+    return sorted(kept, key=lambda host: (host["name"] in ("allow_any", "block_all"), host["name"]))
 
 
 def outbound_tables(scope: Scope, labels: Mapping[str, str], *, legacy: bool) -> dict[str, list[Json]]:

@@ -76,7 +76,7 @@ def test_a_pod_of_a_headless_service_is_a_host_by_the_name_it_has() -> None:
         held["endpoints"][number] |= {"hostname": hostname} if hostname else {}
     found = hosts(services=[db], kept={SLICES: [stored(SLICES, held)]})
     whole = "db.bookinfo.svc.cluster.local"
-    assert [name for name in found if whole in name] == [f"{whole}:9080", f"db-0.{whole}:9080", f"db-1.{whole}:9080"]
+    assert [name for name in found if whole in name] == [f"db-0.{whole}:9080", f"db-1.{whole}:9080", f"{whole}:9080"]
     one = found[f"db-0.{whole}:9080"]
     known = (whole, "db.bookinfo.svc", "db.bookinfo", "db")
     assert sorted(one["domains"]) == sorted(f"db-0.{name}{port}" for name in known for port in ("", ":9080"))
@@ -87,6 +87,12 @@ def test_a_pod_of_a_headless_service_is_a_host_by_the_name_it_has() -> None:
     assert route["route"]["metadata_match"] == {"filter_metadata": {"envoy.lb": {"hostname": "db-0"}}}
     (plain,) = found[f"{whole}:9080"]["routes"]
     assert "metadata_match" not in plain["route"]
+
+
+def test_hosts_are_by_name_and_what_no_rule_takes_is_last() -> None:
+    names = list(hosts(services=[service("b"), service("zebra"), service("a")]))
+    assert names == [*sorted(names[:-1]), "allow_any"]
+    assert names[0] == "a.bookinfo.svc.cluster.local:9080"
 
 
 def test_another_name_of_a_service_is_routed_as_the_service_is() -> None:
@@ -295,7 +301,14 @@ def test_the_proxy_port_serves_every_port_of_every_host() -> None:
         **tunnel,
         "route": {**tunnel["route"], "cluster": "PassthroughCluster_by_name"},
     }
-    assert found["db.bookinfo.svc.cluster.local:5000"]["domains"][-2:] == ["db:5000", "127.99.16.198:5000"]
+    assert found["db.bookinfo.svc.cluster.local:5000"]["domains"] == [
+        # In the order in which istioctl tells them: two, and how many others.
+        "db.bookinfo.svc.cluster.local:5000",
+        "db:5000",
+        "db.bookinfo:5000",
+        "db.bookinfo.svc:5000",
+        "127.99.16.198:5000",
+    ]
     # A call to an address that nobody captured must never come back to the proxy itself.
     assert found["allow_any"]["routes"][-1]["route"]["cluster"] == "PassthroughCluster_by_name"
 
