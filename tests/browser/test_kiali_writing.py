@@ -147,10 +147,20 @@ NEW = {
 """What the pages make for each kind when the fields below are filled in."""
 
 
+def may_create(shop: Shop, kind: str) -> str:
+    """Whether Kiali's account may create objects of a kind: "yes" or "no"."""
+    plural = kind.removesuffix("y") + "ies" if kind.endswith("policy") else f"{kind}s"
+    group = "networking" if kind in ("gateway", "sidecar") else "security"
+    asked = ("auth", "can-i", "create", f"{plural}.{group}.istio.io", "-n", "bookinfo")
+    account = json.loads(shop.sandbox.kubectl("get", "deployment", "kiali", "-n", "istio-system", "-o", "json").stdout)[
+        "spec"
+    ]["template"]["spec"]["serviceAccountName"]
+    said = shop.sandbox.kubectl(*asked, f"--as=system:serviceaccount:istio-system:{account}", check=False)
+    return said.stdout.split()[0]
+
+
 @pytest.mark.parametrize("kind", NEW)
 def test_new_objects(console: Console, shop: Shop, kind: str) -> None:
-    if shop.sandbox.release == "1.2.2" and kind != "Gateway":
-        pytest.skip("Istio 1.2 has no such kind, or its Kiali's role does not let it write one")
     page, name = console.page, f"{NAME}-new"
     console.open("istio/new?namespaces=bookinfo")
     page.select_option("#istio-resource", kind)
@@ -163,7 +173,15 @@ def test_new_objects(console: Console, shop: Shop, kind: str) -> None:
     elif kind == "Sidecar":
         page.fill("#addEgressHost", "bookinfo/*")
         console.press("Add Egress Host")
+    if shop.sandbox.release == "1.2.2" and kind != "Gateway":
+        # Of what this page makes, the role `kiali` of its installation may create gateways only; in the group
+        # networking.istio.io it may destinationrules, serviceentries and virtualservices as well, and of
+        # security.istio.io (since Istio 1.4) it knows nothing. So the page says, too.
+        assert may_create(shop, kind.lower()) == "no"
+        page.get_by_role("button", name="Create", exact=True).and_(page.locator(":disabled")).wait_for()
+        return
     try:
+        assert may_create(shop, kind.lower()) == "yes"
         console.press("Create")
         found = console.made(kind.lower(), name)
     finally:

@@ -34,8 +34,10 @@ DIFFERS = (
     (r"\b(istiod|istio-pilot)-[0-9a-f]+-[0-9a-z]{5}\b", "ISTIOD"),
     (r"-[0-9a-f]{6,10}-[0-9a-z]{5}\b", "-POD"),
     (r"\S*bookinfo-gateway.yaml:\d+", "FILE:LINE"),
+    (r"\bmisc: \w+", "misc: LEVEL"),
 )
-"""What is another's in every mesh: addresses, releases, times, serial numbers, names of pods, and places in files."""
+"""What is another's in every mesh: addresses, releases, times, serial numbers, names of pods, places in files, and the
+level that an injector gives one logger."""
 
 Say = Callable[[str], str]
 
@@ -99,6 +101,14 @@ def test_what_runs_and_what_an_envoy_was_told(say: Say, shop: Shop) -> None:
     assert client.startswith("client version: ")
     assert words("\n".join(others)) == expected("version", shop)
     compare("", say, shop, "version", *([SECRETS] if shop.sandbox.release == "1.2.2" else []))
+
+
+def test_levels_of_loggers(say: Say, shop: Shop) -> None:
+    (title,) = BY_SITUATION["loggers"]
+    said, shown = words(say(title)), expected(title, shop)
+    assert [line for line in said if line in shown] == shown
+    # Those that came since are told as the others are.
+    assert all(re.fullmatch("  [a-z0-9_]+: [a-zA-Z]+", line) for line in said[2:])
 
 
 @pytest.mark.parametrize("shop_release", ["1.30.3"], indirect=True)

@@ -19,8 +19,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from labkit.ground.routing import read
 from labkit.istio.envoy.dump import Dump
-from labkit.istioctl import summaries
+from labkit.istioctl import describing, summaries
 from labkit.istioctl.commands import main
 from labkit.istioctl.common import table
 from labkit.istioctl.proxy_config import whole
@@ -144,6 +145,26 @@ def test_endpoints() -> None:
     others = [{"address": at("172.17.0.9", 9080), **healthy}]
     pages = {"cluster_statuses": [{"name": name, "host_statuses": hosts}, {"name": "x", "host_statuses": others}]}
     assert f"{table(summaries.endpoints(pages, {'cluster': name}))}\n" == DOCUMENTED["endpoints"]
+
+
+def test_a_service_that_is_one_of_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    def about(name: str, **spec: Any) -> Json:
+        return {"metadata": {"name": name, "namespace": "default"}, "spec": spec}
+
+    subsets = [{"name": "v1", "labels": {"version": "v1"}}]
+    rule = about("productpage", host="productpage", subsets=subsets)
+    shares = (("productpage", 30), ("productpage2", 20), ("productpage3", 50))
+    routes = [{"destination": {"host": name}, "weight": weight} for name, weight in shares]
+    one = {"match": [{"uri": {"prefix": "/prefix"}}], "route": routes}
+    service = about("bookinfo", hosts=["productpage"], gateways=["fake-gw"], http=[one])
+    kinds = {"destinationrules.networking.istio.io": [rule], "virtualservices.networking.istio.io": [service]}
+    monkeypatch.setattr(describing, "listed", kinds.__getitem__)
+    told = describing.Told("default", "istio-system")
+    (read_one,) = read(told.services)
+    labels = [{"app": "productpage"}]
+    host = "productpage.default.svc.cluster.local"
+    lines = [*describing.rule_lines(told, rule, labels), *describing.route_lines(told, read_one, host, rule, labels)]
+    assert "".join(f"{line}\n" for line in lines) == DOCUMENTED["describe"]
 
 
 def certificate(serial: int, before: datetime, after: datetime, *, authority: bool) -> bytes:
