@@ -200,6 +200,17 @@ def test_older_envoys_call_some_things_otherwise() -> None:
     assert (nothing.status, nothing.flag) == (404, "NR")
 
 
+def test_what_has_no_name_is_there_each_for_itself() -> None:
+    ports = (15021, 15090)
+    doors = [{"address": {"socket_address": {"address": "0.0.0.0", "port_value": port}}} for port in ports]
+    part = {"@type": "type.googleapis.com/envoy.admin.v3.ListenersConfigDump"}
+    config = {"configs": [part | {"static_listeners": [{"listener": one} for one in doors]}]}
+    found = Dump(config, {}, {}, NOW).listeners.values()
+    assert [(one.name, one.body["address"]["socket_address"]["port_value"]) for one in found] == [
+        ("", port) for port in ports
+    ]
+
+
 def test_what_envoy_refused_is_told() -> None:
     state = {"error_state": {"details": "Duplicate domain *"}, "name": "9080"}
     part = {"@type": "type.googleapis.com/envoy.admin.v3.ListenersConfigDump", "dynamic_listeners": [state]}

@@ -69,9 +69,12 @@ _ROUTES = (
     ("POST", r"/api/authenticate"),
     ("GET", r"/api/namespaces/graph"),
     ("GET", r"/api/namespaces/[^/]+/(istio|tls|validations)"),
-    ("GET", r"/api/namespaces/[^/]+/istio/[^/]+/[^/]+"),
     ("GET", r"/api/namespaces/[^/]+/(services|workloads|apps)/[^/]+(/health|/metrics|/dashboard|/graph)?"),
 )
+_OBJECT = ("GET", r"/api/namespaces/[^/]+/istio/[^/]+/[^/]+")
+_OBJECT_OF_GROUP = ("GET", r"/api/namespaces/[^/]+/istio/[^/]+/[^/]+/[^/]+/[^/]+")
+"""By plural and name; since 2.0 by group, version, kind and name."""
+
 _BY_NAMESPACE = ("GET", r"/api/namespaces/[^/]+/(services|workloads|apps|health|metrics)")
 _BY_CLUSTER = ("GET", r"/api/clusters/(services|workloads|apps|health|metrics)")
 _OPEN = ("/healthz", "/api", "/api/authenticate", "/api/auth/info", "/api/logout")
@@ -104,7 +107,7 @@ RULES = {
             "includeIstio": _SWITCH,
             "vendor": _one_of("cytoscape"),
         },
-        (*_ROUTES, _BY_NAMESPACE),
+        (*_ROUTES, _OBJECT, _BY_NAMESPACE),
         ("login", "anonymous"),
     ),
     "1.31": Rules(
@@ -117,7 +120,7 @@ RULES = {
             "responseTimeQuantile": _like(r"[+-]?[0-9]*\.?[0-9]+"),
             "telemetryVendor": _one_of("istio"),
         },
-        (*_ROUTES, _BY_NAMESPACE),
+        (*_ROUTES, _OBJECT, _BY_NAMESPACE),
         ("anonymous", "token"),
     ),
     "2.26": Rules(
@@ -140,7 +143,7 @@ RULES = {
             "throughputType": _one_of("request", "response"),
             "waypoints": _SWITCH,
         },
-        (*_ROUTES, _BY_CLUSTER, ("GET", r"/api/istio/config")),
+        (*_ROUTES, _OBJECT_OF_GROUP, _BY_CLUSTER, ("GET", r"/api/istio/(config|validations)")),
         ("anonymous", "token"),
         {
             "_": lambda given: True,

@@ -47,6 +47,7 @@ REFUSED: list[tuple[str, dict[str, str], str, str]] = [
     ("namespaces/bookinfo/istio", {"validate": "yes"}, "400.*unsupported query parameter 'validate'", "2.26"),
     ("namespaces/bookinfo/istio", {"check": "true"}, "400.*unsupported query parameter 'check'", "2.26"),
     ("namespaces/bookinfo/services", {}, "404 without JSON", "2.26"),
+    ("namespaces/bookinfo/istio/virtualservices/reviews", {}, "404 without JSON", "2.26"),
     ("clusters/services", BOOKINFO, "404 without JSON", "0.20 1.31"),
     ("istio/config", {}, "404 without JSON", "0.20 1.31"),
 ]
