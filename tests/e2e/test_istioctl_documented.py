@@ -16,7 +16,7 @@ import pytest
 
 from labkit import cluster, istio
 from labkit.istioctl.commands import main
-from tests.shops import Shop
+from tests.shops import DEPLOYED, Shop
 
 SHOWN = (Path(__file__).parent / "istioctl_outputs.txt").read_text()
 DOCUMENTED = dict(re.findall(r"^== (.+)\n((?:(?!== ).*\n)+)", SHOWN, re.M))
@@ -35,9 +35,10 @@ DIFFERS = (
     (r"-[0-9a-f]{6,10}-[0-9a-z]{5}\b", "-POD"),
     (r"\S*bookinfo-gateway.yaml:\d+", "FILE:LINE"),
     (r"\bmisc: \w+", "misc: LEVEL"),
+    (r"(?<=failed to execute command on sidecar: ).*", "WHY"),
 )
-"""What is another's in every mesh: addresses, releases, times, serial numbers, names of pods, places in files, and the
-level that an injector gives one logger."""
+"""What is another's in every mesh: addresses, releases, times, serial numbers, names of pods, places in files, the
+level that an injector gives one logger, and in which way a proxy that is not there does not answer."""
 
 Say = Callable[[str], str]
 
@@ -139,6 +140,39 @@ def test_what_bears_on_a_pod(situation: str, say: Say, shop: Shop) -> None:
         for file in APPLIED[situation][-1:]:
             kubectl("delete", "-f", str(samples / file), *here)
         kubectl("apply", "-f", str(samples / PLAIN), *here)
+
+
+COREDNS = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: coredns, namespace: bookinfo}
+spec:
+  selector: {matchLabels: {app: coredns}}
+  template:
+    metadata:
+      labels: {app: coredns, version: v1, sidecar.istio.io/inject: "false"}
+      annotations: {sidecar.istio.io/inject: "false"}
+    spec:
+      containers:
+      - name: coredns
+        image: docker.io/curlimages/curl:8.16.0
+        command: [sleep, infinity]
+        ports: [{containerPort: 53, protocol: UDP}, {containerPort: 53}, {containerPort: 9153}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: kube-dns, namespace: bookinfo}
+spec: {selector: {app: coredns}, ports: [{name: dns-tcp, port: 53}]}
+"""
+
+
+def test_a_pod_without_a_sidecar(say: Say, shop: Shop) -> None:
+    shop.sandbox.kubectl("apply", "-f", "-", stdin=COREDNS)
+    try:
+        shop.sandbox.kubectl("wait", DEPLOYED, "deployment/coredns", "-n", "bookinfo", "--timeout=120s")
+        compare("without a sidecar", say, shop)
+    finally:
+        shop.sandbox.kubectl("delete", "-f", "-", stdin=COREDNS)
 
 
 STRICT = """
