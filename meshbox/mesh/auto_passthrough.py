@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 
 from labkit.ground.hosts import within
 from meshbox.mesh.authorization import network_filters
-from meshbox.mesh.clusters import Outbound, outbound_name
+from meshbox.mesh.clusters import Outbound, named, outbound_name
 from meshbox.mesh.envoy import Json, encode
 from meshbox.mesh.gateway_servers import Served
 from meshbox.mesh.managers import Proxy, tcp_proxy
@@ -59,7 +59,7 @@ def _add_plain(name: str, found: Outbound) -> None:
     mutual = "transport_socket_matches" in made
     for key in ("transport_socket", "transport_socket_matches"):
         made.pop(key, None)
-    made |= {"name": name, "alt_stat_name": f"{name};"}
+    made |= {"name": name, **named(name, legacy="alt_stat_name" not in made)}
     told = like in found.endpoints
     assignment: Json | None = json.loads(found.endpoints[like]) if told else made.get("load_assignment")
     if assignment is not None:

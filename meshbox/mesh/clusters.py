@@ -33,6 +33,7 @@ __all__ = [
     "collector",
     "inbound_cluster",
     "inbound_name",
+    "named",
     "outbound",
     "outbound_name",
     "passthrough_name",
@@ -189,8 +190,7 @@ def _outbound(
     cluster: Json = typed(
         _CLUSTER,
         name=name,
-        # Envoy's tag rules end a cluster's name at the semicolon, dots and bars inside it notwithstanding.
-        alt_stat_name=f"{name};",
+        **named(name, legacy=legacy),
         metadata={"filter_metadata": {"istio": _told(service, subset_name, legacy=legacy)}},
         **fields,
         **_transport(snapshot, service, port, subset_name, policy, credentials=credentials),
@@ -280,10 +280,19 @@ def standing(snapshot: Snapshot, scope: Scope) -> dict[str, Json]:
 
 def _outside(name: str, *, legacy: bool) -> Json:
     """What telemetry says of a destination that is no Service: in Istio 1.2, nothing."""
-    return {} if legacy else {"metadata": {"filter_metadata": {"istio": {"service_name": name}}}}
+    if legacy:
+        return {}
+    return {"metadata": {"filter_metadata": {"istio": {"service_name": name}}}, **named(name, legacy=False)}
 
 
-def inbound_cluster(name: str, local: str, port: int, protocol: str, service: Service | None = None) -> Json:
+def named(name: str, *, legacy: bool) -> Json:
+    """A cluster's name in statistics: today's proxies end it at the semicolon, whatever dots and bars are in it."""
+    return {} if legacy else {"alt_stat_name": f"{name};"}
+
+
+def inbound_cluster(
+    name: str, local: str, port: int, protocol: str, service: Service | None = None, *, legacy: bool = False
+) -> Json:
     """The cluster for the application's own port on its localhost, where `protocol` is spoken.
 
     Args:
@@ -292,11 +301,12 @@ def inbound_cluster(name: str, local: str, port: int, protocol: str, service: Se
         port: The application's port.
         protocol: What is spoken there.
         service: Whose port it is, where that is told.
+        legacy: Whether for Istio 1.2.
     """
     cluster: Json = typed(
         _CLUSTER,
         name=name,
-        alt_stat_name=f"{name};",
+        **named(name, legacy=legacy),
         type="STATIC",
         connect_timeout="10s",
         circuit_breakers={

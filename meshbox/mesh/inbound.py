@@ -149,7 +149,7 @@ def _name(proxy: Proxy, port: int) -> str:
 def _cluster(proxy: Proxy, entry: Entry) -> Json:
     behind = proxy.snapshot.plan.port(entry.behind)
     service = entry.owner[0] if entry.owner and not proxy.legacy else None
-    made = clusters.inbound_cluster(entry.cluster, proxy.local, behind, entry.protocol, service)
+    made = clusters.inbound_cluster(entry.cluster, proxy.local, behind, entry.protocol, service, legacy=proxy.legacy)
     if entry.pool is None:
         return made
     port = Port(entry.port, "", entry.protocol)

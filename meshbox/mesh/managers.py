@@ -158,7 +158,8 @@ def http_manager(
         chain += [*asking_filters(snapshot, workload), *tokens, *judging_filters(snapshot, workload)]
     chain += [*(filters or []), _CORS, _FAULT, _ROUTER]
     fields: Json = {
-        "stat_prefix": stat_prefix,
+        # As with clusters, today's proxies end the name at the semicolon.
+        "stat_prefix": stat_prefix if proxy.legacy else f"{stat_prefix};",
         "rds": {"route_config_name": table, "config_source": xds_source("5s")},
         "http_filters": chain,
         "access_log": _logs(proxy, inbound),

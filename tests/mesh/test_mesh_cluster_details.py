@@ -29,13 +29,15 @@ def test_every_proxy_can_pass_on_and_refuse() -> None:
     outside = {"filter_metadata": {"istio": {"service_name": "PassthroughCluster"}}}
     common = {"@type": CLUSTER, "connect_timeout": "10s"}
     passing = {**common, "circuit_breakers": limits, "lb_policy": "CLUSTER_PROVIDED", "metadata": outside}
+    passing["alt_stat_name"] = "PassthroughCluster;"
     found = clusters()
     assert found["PassthroughCluster"] == {**passing, "name": "PassthroughCluster", "type": "ORIGINAL_DST"}
     by_name = found["PassthroughCluster_by_name"]
     assert by_name.pop("cluster_type")["typed_config"]["dns_cache_config"]["name"] == "http_proxy"
     assert by_name == {**passing, "name": "PassthroughCluster_by_name"}
     nowhere = {"filter_metadata": {"istio": {"service_name": "BlackHoleCluster"}}}
-    assert found["BlackHoleCluster"] == {**common, "name": "BlackHoleCluster", "type": "STATIC", "metadata": nowhere}
+    counted = {"metadata": nowhere, "alt_stat_name": "BlackHoleCluster;"}
+    assert found["BlackHoleCluster"] == {**common, "name": "BlackHoleCluster", "type": "STATIC", **counted}
 
 
 def test_the_old_release_says_nothing_of_what_it_passes_on() -> None:

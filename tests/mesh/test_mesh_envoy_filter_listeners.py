@@ -109,7 +109,7 @@ def test_filters_of_the_network() -> None:
     manager = read(made(envoy_filter(one)).config.listeners, "0.0.0.0_9080")["filter_chains"][0]["filters"][0]
     config = manager["typed_config"]
     assert (config["xff_num_trusted_hops"], config["stream_idle_timeout"]) == (2, "7s")
-    assert config["stat_prefix"] == "outbound_0.0.0.0_9080"
+    assert config["stat_prefix"] == "outbound_0.0.0.0_9080;"
     first = patch("NETWORK_FILTER", "INSERT_FIRST", OWN, "SIDECAR_INBOUND", listener={"portNumber": 9080})
     for chain in read(made(envoy_filter(first)).config.listeners, "virtualInbound_9080")["filter_chains"]:
         names = [one["name"] for one in chain["filters"]]

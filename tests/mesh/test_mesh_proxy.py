@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import re
 import sys
 from collections.abc import AsyncIterator
@@ -20,6 +19,7 @@ from meshbox.images.proxy import commands
 
 from .bookshop import Bookshop, opened
 from .conftest import RELEASES
+from .spans import collected
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -241,27 +241,6 @@ async def test_requests_are_logged_to_stdout_in_the_releases_form(shop: Bookshop
 
 
 async def test_spans_go_to_zipkin_when_and_only_when_the_release_says(shop: Bookshop) -> None:
-    spans: list[dict] = []  # type: ignore[type-arg]
-
-    async def collect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-                body = b""
-                if "chunked" in head:
-                    while size := int(await reader.readline(), 16):
-                        body += await reader.readexactly(size)
-                        await reader.readline()
-                    await reader.readline()
-                else:
-                    body = await reader.readexactly(int(head.split("content-length:")[1].split()[0]))
-                spans.extend(json.loads(body))
-                writer.write(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n")
-        writer.close()
-
-    pod = await shop.pod("jaeger", {"app": "jaeger"}, namespace="istio-system", ports=(9411,), role="")
-    shop.service("zipkin", [{"name": "http", "port": 9411}], namespace="istio-system", selector={"app": "jaeger"})
-    server = await asyncio.start_server(collect, pod.ip, 9411)
     mesh: dict = {"accessLogFile": "/dev/stdout"}  # type: ignore[type-arg]
     if shop.settings.legacy:
         mesh |= {
@@ -271,7 +250,7 @@ async def test_spans_go_to_zipkin_when_and_only_when_the_release_says(shop: Book
     else:
         service = {"service": "zipkin.istio-system.svc.cluster.local", "port": 9411}
         mesh |= {"extensionProviders": [{"name": "zipkin", "zipkin": service}]}
-    async with server:
+    async with collected(shop) as spans:
         shop.mesh_config(**mesh)
         await shop.follow()
         if not shop.settings.legacy:

@@ -18,6 +18,7 @@ from meshbox.addresses import AddressPlan
 from meshbox.doors import CAPTURE_SOCKET
 from meshbox.images import ContainerContext, ImageName, find, launch
 from meshbox.mesh import Mesh
+from meshbox.mesh.inject.proxy_config import effective, told
 
 from .cluster import Cluster
 
@@ -204,25 +205,30 @@ class World:
         account: str = "",
         app: App | None = None,
         unprivileged: bool = False,
+        annotations: dict[str, str] | None = None,
     ) -> Pod:
-        """A pod with an application and, unless `role` is "", a real Envoy."""
+        """A pod with an application and, unless `role` is "", a real Envoy; given `annotations`, set up as injected."""
         self._numbers += 1
         plan = self.settings.plan
         ip = str(plan.pod_cidr[self._numbers])
         containers = [{"name": "app", "image": "app", "ports": [{"containerPort": port} for port in ports]}]
         image = f"istio/proxyv2:{self.settings.release}"
-        proxy: Obj = {"name": "istio-proxy", "image": image, "args": ["proxy", role]}
+        proxy: Obj = {"name": "istio-proxy", "image": image, "args": ["proxy", role], "env": []}
         if unprivileged:
-            proxy["env"] = [{"name": "ISTIO_META_UNPRIVILEGED_POD", "value": "true"}]
+            proxy["env"].append({"name": "ISTIO_META_UNPRIVILEGED_POD", "value": "true"})
         if role == "router":
             containers = []
         if role:
             containers.append(proxy)
         obj = {
-            "metadata": {"name": name, "namespace": namespace, "labels": labels},
+            "metadata": {"name": name, "namespace": namespace, "labels": labels, "annotations": annotations or {}},
             "spec": {"serviceAccountName": account or f"{labels.get('app', name)}-sa", "containers": containers},
             "status": {"phase": "Running", "podIP": ip},
         }
+        if annotations is not None:
+            mesh = json.loads(self.objects.get("configmaps", "istio", "istio-system")["data"]["mesh"])
+            settings = told(effective(self.objects, mesh, namespace, obj, "istio-system"))
+            proxy["env"].append({"name": "PROXY_CONFIG", "value": settings})
         pod = Pod(self.objects.put("pods", obj), ip, plan.local(ip), app)
         self.pods[name] = pod
         for service in self.objects.list("services", namespace):
@@ -244,7 +250,7 @@ class World:
             container=proxy,
             image=ImageName.parse(proxy["image"]),
             argv=("pilot-agent", *proxy["args"]),
-            env={},
+            env={one["name"]: one["value"] for one in proxy.get("env", [])},
             settings=self.settings,
             pod_ip=pod.ip,
             local_ip=pod.local,

@@ -90,7 +90,7 @@ class Agent:
             drain=seconds(config.get("terminationDrainDuration"), 5.0),
             drain_time=1.0 if own == "45s" else seconds(own, 1.0),
             until_idle=context.env.get("EXIT_ON_ZERO_ACTIVE_CONNECTIONS", "").lower() == "true",
-            stats=tuple(_patterns(annotations, config.get("proxyStatsMatcher") or {})),
+            stats=tuple(_patterns(annotations, config.get("proxyStatsMatcher") or {}, context.pod_ip)),
             buckets=_map(annotations.get(_BUCKETS)),
             runtime=config.get("runtimeValues") or {},
             metrics=_map(context.env.get("ISTIO_PROMETHEUS_ANNOTATIONS")),
@@ -125,11 +125,13 @@ def _concurrency(said: object) -> int:
     return number or len(os.sched_getaffinity(0))
 
 
-def _patterns(annotations: Mapping[str, str], matcher: Json) -> list[Json]:
+def _patterns(annotations: Mapping[str, str], matcher: Json, ip: str) -> list[Json]:
+    """Of each kind the annotation's patterns, else those of the settings; in both the pod's address may be named."""
     kinds = (("prefix", "Prefixes"), ("suffix", "Suffixes"), ("safe_regex", "Regexps"))
     found: list[Json] = []
     for kind, name in kinds:
-        listed = [*(matcher.get(f"inclusion{name}") or []), *(annotations.get(_STATS + name) or "").split(",")]
-        texts = [str(text) for text in listed if text]
+        own = annotations.get(_STATS + name)
+        listed = own.split(",") if own else matcher.get(f"inclusion{name}") or []
+        texts = [str(text).replace("{pod_ip}", ip) for text in listed if text]
         found += [{kind: {"regex": text} if kind == "safe_regex" else text} for text in texts]
     return found

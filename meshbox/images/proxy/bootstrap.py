@@ -9,7 +9,8 @@ from typing import Any
 from meshbox.doors import peer_check
 from meshbox.images.context import ContainerContext
 from meshbox.images.proxy.agent import Agent
-from meshbox.images.proxy.status_port import agent_route, filters, inside_routes, looks_itself, status
+from meshbox.images.proxy.statistics import CONTROL_PLANE, named, statistics
+from meshbox.images.proxy.status_port import agent_route, filters, inside_routes, status
 from meshbox.settings import ADS_PORT, XDS_PORT
 
 __all__ = ["ADMIN_SOCKET", "Agent", "bootstrap"]
@@ -25,35 +26,10 @@ _ROUTER = "envoy.extensions.filters.http.router.v3.Router"
 _CREDENTIALS = "envoy.extensions.filters.http.credential_injector.v3.CredentialInjector"
 _GENERIC = "envoy.extensions.http.injected_credentials.generic.v3.Generic"
 _OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-_XDS, _ADS = "xds-grpc", "xds-stream"
+_XDS, _ADS = CONTROL_PLANE, "xds-stream"
 _OWN_NAMES = ["localhost", "localhost:*", "127.0.0.1", "127.0.0.1:*"]
 """What a pod calls itself. A port-forward asks by these names too, with whichever port it was given."""
 _SELDOM = {"miss_timeout": "60s", "megamiss_timeout": "60s"}
-
-_MILLISECONDS = (
-    0.5,
-    1,
-    5,
-    10,
-    25,
-    50,
-    100,
-    250,
-    500,
-    1000,
-    2500,
-    5000,
-    10000,
-    30000,
-    60000,
-    300000,
-    600000,
-    1800000,
-    3600000,
-)
-_LEGACY_MILLISECONDS = (5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000)
-_LEGACY_BYTES = (1, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000)
-"""Mixer makes one finite bucket more than its configuration says: from 1, eight times ten."""
 
 
 def _typed(kind: str, **fields: Any) -> Json:
@@ -177,6 +153,7 @@ def _control_plane(context: ContainerContext, name: str, port: int, protocol: st
         _address(context.settings.plan.node, port),
         typed_extension_protocol_options={_OPTIONS: options},
         upstream_bind_config={},
+        **named(name, legacy=context.settings.legacy),
     )
 
 
@@ -206,44 +183,6 @@ def _stream() -> Json:
     }
 
 
-def _stats(context: ContainerContext, agent: Agent) -> Json:
-    legacy = context.settings.legacy
-    times = _LEGACY_MILLISECONDS if legacy else _MILLISECONDS
-    buckets = [
-        *({"match": {"prefix": name}, "buckets": limits} for name, limits in agent.buckets.items()),
-        {"match": {"prefix": "istio.request_duration"}, "buckets": list(times)},
-        {"match": {"prefix": "istio"}, "buckets": list(_LEGACY_BYTES if legacy else _MILLISECONDS)},
-    ]
-    # As Istio's own: statistics of each cluster and listener would be 90 % of what Prometheus must keep.
-    kept = [
-        *({"prefix": p} for p in ("istio", "cluster_manager.", "listener_manager.", "server.")),
-        *({"suffix": s} for s in ("downstream_rq_active", "rbac.allowed", "rbac.denied")),
-        # What policies on a dry run would have done.
-        *({"suffix": f".shadow_{s}"} for s in ("allowed", "denied")),
-        *agent.stats,
-        # By these Envoy's own answer to a probe knows whether the application is there.
-        *([{"safe_regex": {"regex": r"cluster\.app-probe-[0-9]+\.membership_.*"}}] if looks_itself(context) else []),
-        *([{"suffix": "downstream_cx_active"}] if agent.until_idle else []),
-        # Of the connection to the control plane, which Istio's own dashboards show.
-        *({"exact": f"cluster.{_XDS}.{s}"} for s in ("upstream_cx_active", "update_attempt", "update_success")),
-    ]
-    ends = "upstream_|lb_|membership|circuit|outlier|ssl|max_host|retry|bind|assign|update|version|external|internal|"
-    ends += "health|default|tls|transport|.*tlsMode|dns|http|original|warming|init"
-    return {
-        "use_all_default_tags": True,
-        "stats_tags": [
-            {
-                "tag_name": "cluster_name",
-                "regex": r"^cluster\.((.+?(\..+?\.svc\.cluster\.local)?;?)\.)(?:" + ends + ")",
-            },
-            {"tag_name": "authz_dry_run_action", "regex": r"rbac(\.istio_dry_run_(allow|deny)_)"},
-            {"tag_name": "authz_dry_run_result", "regex": r"(\.shadow_(allowed|denied))$"},
-        ],
-        "stats_matcher": {"inclusion_list": {"patterns": kept}},
-        "histogram_bucket_settings": buckets,
-    }
-
-
 def bootstrap(context: ContainerContext, agent: Agent) -> Json:
     """Envoy's whole bootstrap."""
     pod = context.pod["metadata"]
@@ -254,6 +193,7 @@ def bootstrap(context: ContainerContext, agent: Agent) -> Json:
     admin = {"pipe": {"path": ADMIN_SOCKET, "mode": 0o600}}
     secret = {"inline_string": f"Bearer {context.settings.xds_token}"}
     real = context.settings.real_clocks
+    own = named("agent", legacy=context.settings.legacy)
     sources = {"lds_config": _source(), "cds_config": _source(), "ads_config": _stream()}
     told_by = [
         _control_plane(context, _XDS, XDS_PORT, "http_protocol_options"),
@@ -288,7 +228,7 @@ def bootstrap(context: ContainerContext, agent: Agent) -> Json:
         # Most clusters and listeners of a mesh are never used by one proxy.
         "deferred_stat_options": {"enable_deferred_creation_stats": True},
         "cluster_manager": manager,
-        "stats_config": _stats(context, agent),
+        "stats_config": statistics(context, agent),
         # What the histograms show is as old as the last one; each wakes all threads, also where nothing came.
         "stats_flush_interval": "5s" if real else "0.5s",
         # They count how often a thread was late and do nothing else; their looks wake each thread ten times a second.
@@ -297,7 +237,7 @@ def bootstrap(context: ContainerContext, agent: Agent) -> Json:
         "static_resources": {
             "listeners": [*listeners, *(_fixed_listeners(context) if fixed else [])],
             "clusters": [
-                _static("agent", {"pipe": {"path": ADMIN_SOCKET}}, upstream_bind_config={}),
+                _static("agent", {"pipe": {"path": ADMIN_SOCKET}}, upstream_bind_config={}, **own),
                 *clusters,
                 *([] if fixed else told_by),
             ],
