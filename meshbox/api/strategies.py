@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable
 
 from meshbox.api.metadata import now
+from meshbox.api.qos import qos_class
 from meshbox.api.refusals import cause
 from meshbox.api.service_fields import carry
 from meshbox.api.store import clone
@@ -48,25 +49,6 @@ def first_status(resource: str, obj: Obj) -> None:
         obj.setdefault("status", {})
         return
     obj["status"] = _FIRST_STATUS.get(resource, dict)()
-    if resource == "pods":
-        obj["status"]["qosClass"] = _qos_class(obj.get("spec") or {})
-
-
-def _qos_class(spec: Obj) -> str:
-    requests: set[str] = set()
-    limits: set[str] = set()
-    guaranteed = True
-    for container in [*(spec.get("containers") or []), *(spec.get("initContainers") or [])]:
-        resources = container.get("resources") or {}
-        asked = {name: v for name, v in (resources.get("requests") or {}).items() if name in ("cpu", "memory")}
-        most = {name: v for name, v in (resources.get("limits") or {}).items() if name in ("cpu", "memory")}
-        requests.update(asked)
-        limits.update(most)
-        if set(most) != {"cpu", "memory"} or any(str(asked.get(name, most[name])) != str(most[name]) for name in most):
-            guaranteed = False
-    if not requests and not limits:
-        return "BestEffort"
-    return "Guaranteed" if guaranteed else "Burstable"
 
 
 def _namespace(obj: Obj, old: Obj | None) -> None:
@@ -145,10 +127,18 @@ def ephemeral_problems(old: Obj | None, new: Obj) -> list[Obj]:
     return found
 
 
+def _pod(obj: Obj, old: Obj | None) -> None:
+    # Not before it is admitted: what was injected asks for something as well.
+    if old is None:
+        first_status("pods", obj)
+        obj["status"]["qosClass"] = qos_class(obj.get("spec") or {})
+
+
 _PREPARE: dict[str, Callable[[Obj, Obj | None], None]] = {
     "daemonsets.apps": _daemon_set,
     "limitranges": _limit_range,
     "namespaces": _namespace,
+    "pods": _pod,
     "secrets": _secret,
     "certificatesigningrequests.certificates.k8s.io": _signing_request,
     "services": _service,
