@@ -197,6 +197,27 @@ async def test_filters_change_requests_and_answers(shop: Bookshop) -> None:
             assert reply.headers.get("access-control-allow-origin") == allowed
 
 
+async def test_a_redirect_names_a_port_where_its_scheme_does_not(shop: Bookshop) -> None:
+    cases: list[tuple[Obj, str]] = [
+        ({"scheme": "https"}, "https://shop.test/0"),
+        ({"scheme": "https", "port": 443}, "https://shop.test/1"),
+        ({"scheme": "https", "port": 8443}, "https://shop.test:8443/2"),
+        ({"scheme": "http", "port": 80, "hostname": "far.test"}, "http://far.test/3"),
+        ({"hostname": "far.test"}, "http://far.test:8080/4"),
+        ({"port": 80, "hostname": "far.test"}, "http://far.test/5"),
+    ]
+    rules = [
+        {
+            "matches": [{"path": {"type": "Exact", "value": f"/{number}"}}],
+            "filters": [{"type": "RequestRedirect", "requestRedirect": redirect}],
+        }
+        for number, (redirect, _) in enumerate(cases)
+    ]
+    async with applied(shop, gateway({"name": "web"}), route(*rules)):
+        found = [(await shop.enter(f"/{number}")).headers["location"] for number in range(len(cases))]
+    assert found == [wanted for _, wanted in cases]
+
+
 async def test_what_cannot_be_reached_is_500_until_it_is_permitted(shop: Bookshop) -> None:
     shelf = {"metadata": {"name": "shelf", "namespace": "library"}, "spec": {"ports": [{"name": "http", "port": 9080}]}}
     rules = [

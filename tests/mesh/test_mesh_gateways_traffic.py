@@ -52,6 +52,53 @@ async def test_a_gateway_names_the_port_of_its_service(border: Border) -> None:
     assert border.objects.warnings("plain") == []
 
 
+async def test_a_low_port_that_no_service_names_is_left_out_where_pods_are_unprivileged(border: Border) -> None:
+    servers = [gateway_server(number) for number in (80, 81, 8090)]
+    ingress = border.pods["ingress"].ip
+    async with border.rules(
+        ("Gateway", "low", gateway(*servers)),
+        ("VirtualService", "low", to_books("low")),
+    ):
+        answered = []
+        for port in (border.port(80), border.settings.plan.port(81), 8090):
+            try:
+                answered.append((await border.http(ingress, port)).headers["x-app"])
+            except ConnectionRefusedError:
+                answered.append("refused")
+        if not border.settings.legacy:
+            await border.until(lambda: border.objects.warnings("low"), "the Gateway is told about")
+        told = border.objects.warnings("low")
+    if border.settings.legacy:
+        # Pods of Istio 1.2 run as root.
+        assert (answered, told) == (["books", "books", "books"], [])
+        return
+    assert answered == ["books", "refused", "books"]
+    assert told == [
+        "servers[1] (port 81) is not served: no Service of its pods (istio-system/istio-ingressgateway) has port 81, "
+        "and the gateway's pods run without privilege and may not listen on ports below 1024; "
+        "name one of the Service's ports (80, 443), or a port above 1023"
+    ]
+
+
+async def test_a_redirect_leads_to_the_port_of_the_service(border: Border) -> None:
+    if border.settings.legacy:
+        pytest.skip("Istio 1.2 knows no derived port")
+    redirects: dict[str, Obj] = {
+        "/plain": {"derivePort": "FROM_REQUEST_PORT"},
+        "/secure": {"derivePort": "FROM_REQUEST_PORT", "scheme": "https"},
+    }
+    rules = [{"match": [{"uri": {"exact": path}}], "redirect": one} for path, one in redirects.items()]
+    spec = {"hosts": ["*"], "gateways": ["away"], "http": rules}
+    async with border.rules(
+        ("Gateway", "away", gateway(gateway_server(80))),
+        ("VirtualService", "away", spec),
+    ):
+        where = border.pods["ingress"].ip, border.port(80)
+        headers = {"host": "books.test"}
+        found = [(await border.http(*where, path, headers=headers)).headers["location"] for path in redirects]
+    assert found == ["http://books.test/plain", "https://books.test:80/secure"]
+
+
 async def test_a_port_of_the_service_and_one_of_the_pods_are_one_listener(border: Border) -> None:
     if border.settings.legacy:
         pytest.skip("Istio 1.2 takes every number as it is written")

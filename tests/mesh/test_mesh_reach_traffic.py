@@ -311,28 +311,6 @@ async def test_without_a_header_means_also_that_it_is_missing(shop: Bookshop) ->
             assert [(await shop.get(headers=one)).headers["x-app"] for one in misses] == ["reviews-v1"] * len(misses)
 
 
-@TODAY
-async def test_redirects_know_the_port(shop: Bookshop) -> None:
-    rules = [
-        {"match": [{"uri": {"prefix": path}}], "redirect": {"authority": "other.test", **redirect}}
-        for path, redirect in (
-            ("/same", {"derivePort": "FROM_REQUEST_PORT"}),
-            ("/default", {"derivePort": "FROM_PROTOCOL_DEFAULT"}),
-            ("/secure", {"scheme": "https", "port": 443, "redirectCode": 308}),
-        )
-    ]
-    gateway = {"selector": {"istio": "ingressgateway"}, "servers": [gateway_server(8000)]}
-    spec = {"hosts": ["*"], "gateways": ["shop"], "http": rules}
-    async with shop.rules(("Gateway", "shop", gateway), ("VirtualService", "shop", spec)):
-        await shop.listening(shop.pods["ingress"].ip, 8000)
-        replies = [await shop.enter(path, port=8000) for path in ("/same", "/default", "/secure")]
-    assert [(one.status, one.headers["location"]) for one in replies] == [
-        (301, "http://other.test:8000/same"),
-        (301, "http://other.test/default"),
-        (308, "https://other.test/secure"),
-    ]
-
-
 def _text(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
