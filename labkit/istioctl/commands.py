@@ -18,12 +18,10 @@ _WRONG_USAGE = 64
 _REFUSED = {
     name: step
     for names, step in (
-        (("install", "uninstall", "upgrade", "manifest", "operator", "tag"), "Lesson 01 installs Istio."),
+        (("install", "uninstall", "upgrade", "manifest", "operator"), "Lesson 01 installs Istio."),
+        (("tag",), "A tag is a copy of the injector's MutatingWebhookConfiguration, with its own istio.io/rev."),
         (("waypoint", "ztunnel-config"), "The sandbox has sidecars, and no ambient mesh."),
-        (
-            ("validate", "x precheck"),
-            "`istioctl analyze FILE` and `kubectl apply --dry-run=server -f FILE` look at it.",
-        ),
+        (("validate", "x precheck"), "`istioctl analyze FILE`, `kubectl apply --dry-run=server -f FILE` look at it."),
         (("bug-report",), "`labkit report` packs what a fault is found with."),
         (("admin",), "istiod has one level of log here; `kubectl logs -n istio-system deploy/istiod` shows it."),
         (("create-remote-secret", "remote-clusters", "completion"), "It is not needed for the lessons."),

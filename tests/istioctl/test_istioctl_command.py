@@ -71,6 +71,7 @@ def test_it_says_that_it_is_ours(capsys: pytest.CaptureFixture[str]) -> None:
     ("words", "said"),
     [
         (["install", "--set", "profile=demo"], "Lesson 01 installs Istio"),
+        (["tag", "set", "prod", "--revision", "default"], "a copy of the injector's MutatingWebhookConfiguration"),
         (["x", "precheck"], "istioctl analyze"),
         (["waypoint", "apply"], "no ambient mesh"),
         (["bug-report"], "labkit report"),
