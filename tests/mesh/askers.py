@@ -63,11 +63,11 @@ def providers(shop: Bookshop) -> None:
         "headersToUpstreamOnAllow": ["x-ext-authz-*"],
         "headersToDownstreamOnDeny": ["x-ext-authz-check-result"],
         "headersToDownstreamOnAllow": ["x-ext-authz-check-result"],
-        "timeout": "5s",
+        "timeout": "60s",
     }
     known = [
         {"name": "http", "envoyExtAuthzHttp": http},
-        {"name": "grpc", "envoyExtAuthzGrpc": {"service": where, "port": 9000, "timeout": "5s"}},
+        {"name": "grpc", "envoyExtAuthzGrpc": {"service": where, "port": 9000, "timeout": "60s"}},
         {"name": "gone", "envoyExtAuthzHttp": {"service": "gone.bookinfo.svc.cluster.local", "port": 80}},
     ]
     shop.mesh_config(accessLogFile="/dev/stdout", extensionProviders=known)

@@ -41,14 +41,16 @@ async def shop(tmp_path_factory: Any, plan: AddressPlan) -> AsyncIterator[Agents
 
 
 async def test_what_the_agents_port_answers(shop: Agents) -> None:
-    probers = {
-        "/app-health/web/readyz": {"httpGet": {"path": "/ready?x=1", "port": 9080, "scheme": "HTTP"}},
+    # A second, as by default, is too little for an application on a busy machine.
+    patient = {"timeoutSeconds": 60}
+    probers: dict[str, Any] = {
+        "/app-health/web/readyz": {"httpGet": {"path": "/ready?x=1", "port": 9080, "scheme": "HTTP"}, **patient},
         "/app-health/web/livez": {"tcpSocket": {"port": 9080}},
         "/app-health/web/startupz": {"tcpSocket": {"port": 9999}},
         "/app-health/rpc/livez": {"grpc": {"port": 9999, "service": "a"}},
-        "/app-health/web/prestopz": {"httpGet": {"path": "stop", "port": 9080}, "timeoutSeconds": 2},
+        "/app-health/web/prestopz": {"httpGet": {"path": "stop", "port": 9080}, **patient},
     }
-    probers["/app-health/web/readyz"]["httpGet"]["httpHeaders"] = [  # type: ignore[index]
+    probers["/app-health/web/readyz"]["httpGet"]["httpHeaders"] = [
         {"name": "Host", "value": "books"},
         {"name": "x-asked-by", "value": "50%"},
     ]

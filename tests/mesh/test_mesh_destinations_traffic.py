@@ -116,7 +116,7 @@ EVERYTHING: list[Obj] = [
         "connectionPool": {
             "tcp": {
                 "maxConnections": 100,
-                "connectTimeout": "2s",
+                "connectTimeout": "60s",
                 "idleTimeout": "1h",
                 "maxConnectionDuration": "1h",
                 "tcpKeepalive": {"probes": 3, "time": "60s", "interval": "5s"},

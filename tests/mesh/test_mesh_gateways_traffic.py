@@ -189,7 +189,7 @@ async def test_a_secret_that_cannot_be_used_changes_nothing_and_is_told(border: 
         await border.becomes(border.secure, 200, "TLS is served")
         stranger = border.authority.issue("https://other.test")
         border.secret("books-cert", tls_crt=good.chain, tls_key=stranger.key)
-        await border.until(lambda: border.objects.warnings("secure"), "the Gateway says what is wrong")
+        await border.until(lambda: of_secrets(border), "the Gateway says what is wrong")
         await border.follow()
         (said,) = of_secrets(border)
         assert said.startswith(

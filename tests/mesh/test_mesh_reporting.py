@@ -197,14 +197,14 @@ async def test_envoys_log_and_count_as_they_are_told(shop: Bookshop) -> None:
 
         for pod in ("client", "ratings-v1"):
 
-            async def counted(pod: str = pod) -> bool:
+            async def counted(pod: str = pod) -> str:
                 text = await stats(shop, pod)
-                return bool(labels_of(text, "requests_total", who="unknown")) and bool(
-                    labels_of(text, "request_duration_milliseconds_count", destination_service_name="ratings")
-                )
+                requests = labels_of(text, "requests_total", destination_service_name="ratings")
+                durations = labels_of(text, "request_duration_milliseconds_count", destination_service_name="ratings")
+                every = [sum(int(one[""]) for one in found) for found in (requests, durations)]
+                return text if every == [3, 3] else ""
 
-            await shop.until(counted, f"{pod} has counted")
-            text = await stats(shop, pod)
+            text = await shop.until(counted, f"{pod} has counted the three calls")
             (of_jason,) = labels_of(text, "requests_total", who="jason")
             assert (of_jason["place"], of_jason["number"]) == ("(a)", "0")
             assert not {"source_principal", "broken"} & of_jason.keys()

@@ -62,10 +62,12 @@ async def test_an_opentelemetry_provider_gets_spans_of_both_sides(shop: Bookshop
         await shop.follow()
 
         async def traced() -> bool:
+            # The client's first spans may be of other calls: a server's whose caller is known has both its sides.
             await shop.get("/traced", host="ratings")
-            return {span.service for span in taken.spans} >= {"client.bookinfo", "ratings.bookinfo"}
+            known = {span.id for span in taken.spans}
+            return any(span.parent in known for span in taken.spans)
 
-        await shop.until(traced, "both sides sent spans")
+        await shop.until(traced, "both sides of a call sent their spans")
         heard = shop.apps["ratings-v1"].seen[-1][2]["traceparent"]
     finally:
         over_grpc.shutdown()
