@@ -145,7 +145,7 @@ def test_in_a_frame_below_a_prefix(page, address):
         headers = {name: request.headers[name] for name in ("accept", "content-type") if name in request.headers}
         target = request.target.removeprefix(prefix)
         url = f"http://127.0.0.1:{port}{target}"
-        answer = send(url, request.method, headers, request.body or None, timeout=20)
+        answer = send(url, request.method, headers, request.body or None, timeout=240)
         kind = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}.get(
             urlsplit(target).path.rpartition(".")[2], "text/html" if "/console" in target else "application/json"
         )

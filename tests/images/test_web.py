@@ -51,7 +51,7 @@ def raw(host: str, data: bytes, *, half: bool = False) -> bytes:
 
 async def test_a_connection_serves_many_requests(httpbin: Cluster) -> None:
     def many() -> list[int]:
-        connection = http.client.HTTPConnection(address(httpbin), PORT, timeout=5)
+        connection = http.client.HTTPConnection(address(httpbin), PORT, timeout=60)
         statuses = []
         for method, path, body in (("GET", "/get", None), ("POST", "/post", b"x" * 70000), ("HEAD", "/get", None)):
             connection.request(method, path, body)
@@ -68,7 +68,7 @@ async def test_a_connection_serves_many_requests(httpbin: Cluster) -> None:
 
 async def test_chunked_bodies_both_ways(httpbin: Cluster) -> None:
     def chunked() -> tuple[Any, bytes]:
-        connection = http.client.HTTPConnection(address(httpbin), PORT, timeout=5)
+        connection = http.client.HTTPConnection(address(httpbin), PORT, timeout=60)
         connection.request("POST", "/post", iter([b"abc", b"def"]), encode_chunked=True)
         echoed = json.loads(connection.getresponse().read())
         connection.request("GET", "/stream/2")
@@ -107,7 +107,7 @@ async def test_whatever_comes_is_answered_or_closed(httpbin: Cluster, request_: 
     got = await aside(lambda: raw(address(httpbin), request_, half=True))
     assert got.startswith(answer)
     # And the server lives on.
-    answer = await aside(lambda: send(f"http://{address(httpbin)}:{PORT}/status/200", timeout=5.0))
+    answer = await aside(lambda: send(f"http://{address(httpbin)}:{PORT}/status/200", timeout=60.0))
     assert (answer.status, answer.body) == (200, b"")
     assert httpbin.container("httpbin")["restartCount"] == 0
     assert "Traceback" not in await httpbin.log("httpbin")
@@ -115,21 +115,29 @@ async def test_whatever_comes_is_answered_or_closed(httpbin: Cluster, request_: 
 
 async def test_sigterm_lets_a_request_in_flight_finish(httpbin: Cluster) -> None:
     host = address(httpbin)
-    slow = asyncio.create_task(aside(lambda: send(f"http://{host}:{PORT}/delay/1", timeout=5.0)))
-    await httpbin.until(lambda: _connected(host))
+    connection = http.client.HTTPConnection(host, PORT, timeout=60)
+    await aside(connection.request, "GET", "/delay/1")
+    own = connection.sock.getsockname()[1]
+    await httpbin.until(lambda: _taken(host, own))
     httpbin.objects.delete("pods", "httpbin", "default")
-    answer = await slow
+    answer = await aside(connection.getresponse)
     assert answer.status == 200
-    assert json.loads(answer.body)["url"].endswith("/delay/1")
+    assert json.loads(await aside(answer.read))["url"].endswith("/delay/1")
+    connection.close()
     await httpbin.until(lambda: httpbin.gone("httpbin"))
 
 
-def _connected(host: str) -> bool:
-    """Whether somebody is connected to the server (in the kernel's own table: address, port, state 01)."""
+def _taken(host: str, port: int) -> bool:
+    """Whether the server has read what was sent from `port` (in the kernel's own table: both ends, state 01, queues);
+    a probe of the kubelet's is connected as well.
+    """
     octets = [int(part) for part in host.split(".")]
     local = f"{octets[3]:02X}{octets[2]:02X}{octets[1]:02X}{octets[0]:02X}:{PORT:04X}"
-    lines = Path("/proc/net/tcp").read_text().splitlines()
-    return any(line.split()[1] == local and line.split()[3] == "01" for line in lines[1:])
+    found = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
+    waiting = [
+        one[4].partition(":")[2] for one in found if (one[1], one[2][-4:], one[3]) == (local, f"{port:04X}", "01")
+    ]
+    return [int(size, 16) for size in waiting] == [0]
 
 
 async def test_a_port_in_use_is_told_in_the_log(httpbin: Cluster) -> None:

@@ -6,11 +6,13 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import time
 from typing import Any
 
 import pytest
 
 from meshbox.contracts import ApiError
+from tests.conftest import PATIENCE
 from tests.node.conftest import Cluster
 
 FOREVER = "while true; do sleep 0.05; done"
@@ -171,12 +173,13 @@ async def test_connect_reaches_the_pods_own_localhost_first(cluster: Cluster) ->
 
 async def _retry(cluster: Cluster, port: int, data: bytes, name: str) -> bytes:
     """The server may be a few milliseconds behind its container."""
-    for _ in range(500):
+    deadline = time.monotonic() + PATIENCE
+    while True:
         try:
             return await _speak(cluster, port, data, name)
         except ApiError:
+            assert time.monotonic() < deadline, f"nothing listens on {port} of {name}"
             await asyncio.sleep(0.01)
-    raise AssertionError(f"nothing listens on {port} of {name}")
 
 
 async def test_a_port_where_nothing_listens_is_refused(web: Cluster) -> None:

@@ -246,6 +246,10 @@ async def test_pods_come_back_after_a_stop_with_their_address_and_count(tmp_path
         cluster.shell("echo done; exit 0", name="job", restartPolicy="Never")
         await cluster.until(cluster.ready)
         await cluster.until(lambda: cluster.status("job").get("phase") == "Succeeded")
+        # It runs before it has said anything.
+        async for line in cluster.node.logs("default", "web", "c", follow=True):
+            assert line == b"run\n"
+            break
         address = cluster.status()["podIP"]
     assert processes_of(home) == []
     async with running(home) as cluster:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from meshbox.node.pod import PodWorker
 from tests.node.conftest import Cluster
 
 FOREVER = "while true; do sleep 0.05; done"
@@ -260,10 +261,11 @@ async def test_a_forced_deletion_kills_at_once(cluster: Cluster) -> None:
 
 async def test_pre_stop_runs_before_sigterm_and_post_start_before_ready(cluster: Cluster) -> None:
     hooks = {
-        "postStart": {"exec": {"command": ["sh", "-c", "sleep 0.2; touch started"]}},
+        # The container's own script is not at its trap when it begins.
+        "postStart": {"exec": {"command": ["sh", "-c", "until test -e trapped; do sleep 0.02; done; touch started"]}},
         "preStop": {"exec": {"command": ["touch", "stopping"]}},
     }
-    script = "trap 'test -e stopping && echo told; exit 0' TERM; " + FOREVER
+    script = "trap 'test -e stopping && echo told; exit 0' TERM; touch trapped; " + FOREVER
     pod = cluster.shell(script, lifecycle=hooks)
     await cluster.until(cluster.ready)
     root = cluster.settings.pods_dir / pod["metadata"]["uid"] / "containers" / "c" / "root"
@@ -317,7 +319,15 @@ async def test_the_last_words_of_a_container_are_kept(cluster: Cluster) -> None:
     assert cluster.container("file")["state"]["terminated"]["message"] == "why"
 
 
-async def test_a_pod_past_its_deadline_fails(cluster: Cluster) -> None:
+async def test_a_pod_past_its_deadline_fails(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = PodWorker._end_at_deadline
+
+    async def once_it_runs(worker: PodWorker, seconds: float) -> None:
+        # On a busy machine the deadline might come before the container.
+        await cluster.until(cluster.ready)
+        await ends(worker, seconds)
+
+    monkeypatch.setattr(PodWorker, "_end_at_deadline", once_it_runs)
     cluster.pod(container={"command": ["sh", "-c", FOREVER]}, activeDeadlineSeconds=1, restartPolicy="Never")
     await cluster.until(
         lambda: cluster.status().get("phase") == "Failed" and "terminated" in cluster.container()["state"]

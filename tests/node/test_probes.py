@@ -72,7 +72,7 @@ async def test_tcp_and_grpc_probes_only_connect(cluster: Cluster) -> None:
 
 async def test_a_liveness_probe_that_fails_restarts_the_container(cluster: Cluster) -> None:
     probe = {"exec": {"command": ["test", "-e", "alive"]}, "periodSeconds": 1, "failureThreshold": 1}
-    cluster.pod(container={"command": ["sh", "-c", FOREVER], "livenessProbe": probe}, terminationGracePeriodSeconds=1)
+    cluster.pod(container={"command": ["sh", "-c", FOREVER], "livenessProbe": probe})
     await cluster.until(lambda: cluster.container().get("restartCount", 0) >= 1)
     assert "Container c failed liveness probe, will be restarted" in cluster.messages("Killing")
     assert cluster.container()["lastState"]["terminated"]["exitCode"] == 143
@@ -93,11 +93,13 @@ async def test_readiness_is_lost_and_found_again(cluster: Cluster) -> None:
 
 
 async def test_a_startup_probe_holds_the_others_back(cluster: Cluster) -> None:
+    # Its end by a slow machine is not meant.
+    look = {"exec": {"command": ["test", "-e", "up"]}, "periodSeconds": 1, "timeoutSeconds": 60}
     cluster.pod(
         container={
             "command": ["sh", "-c", FOREVER],
-            "startupProbe": {"exec": {"command": ["test", "-e", "up"]}, "periodSeconds": 1, "failureThreshold": 10},
-            "livenessProbe": {"exec": {"command": ["test", "-e", "up"]}, "periodSeconds": 1, "failureThreshold": 1},
+            "startupProbe": {**look, "failureThreshold": 240},
+            "livenessProbe": {**look, "failureThreshold": 1},
         }
     )
     await cluster.until(lambda: "running" in cluster.container().get("state", {}))

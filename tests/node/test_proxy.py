@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from meshbox.addresses import AddressPlan
 from meshbox.blocks import claim
 from meshbox.node.ipam import PodAddresses
 from meshbox.node.relay import RelayServer
+from tests.conftest import PATIENCE
 from tests.node.conftest import Cluster, running
 
 # The daemon runs on uvloop, which has limits of its own; asyncio is what runs where there is none.
@@ -199,13 +201,10 @@ class Net:
 
     async def until(self, address: str, wanted: set[bytes], port: int = 9080) -> None:
         """Wait until exactly `wanted` answer."""
-        seen: set[bytes] = set()
-        for _ in range(300):
-            seen = {await self.says(address, port) for _ in range(20)}
-            if seen == wanted:
-                return
+        deadline = time.monotonic() + PATIENCE
+        while (seen := {await self.says(address, port) for _ in range(20)}) != wanted:
+            assert time.monotonic() < deadline, f"{address}:{port}: {seen}, not {wanted}"
             await asyncio.sleep(0.01)
-        raise AssertionError(f"{address}:{port}: {seen}, not {wanted}")
 
 
 @pytest.fixture
@@ -309,7 +308,8 @@ async def test_names_are_written_for_the_pods(net: Net) -> None:
     net.service("agents", clusterIP="None")
     net.service("books", type="ExternalName", externalName="www.example.com")
     net.endpoints(net.address(7), net.address(3), name="agents")
-    await net.cluster.until(lambda: names()["headless"].get("default/agents"))
+    # Services and their endpoints are followed apart.
+    await net.cluster.until(lambda: names()["headless"].get("default/agents") and names()["external"])
     assert names()["services"]["reviews.default"] == {"ip": ip, "ports": [9080], "raw": [9080]}
     assert names()["headless"] == {"default/agents": [net.address(3), net.address(7)]}
     assert names()["external"] == {"default/books": "www.example.com"}

@@ -296,15 +296,24 @@ async def test_a_claim_is_the_folder_of_its_volume(cluster: Cluster) -> None:
 async def test_a_container_starts_each_run_with_a_clean_root_but_keeps_its_volumes(cluster: Cluster) -> None:
     cluster.pod(
         container={
-            "command": ["sh", "-c", "ls; ls data; touch litter data/kept; sleep 0.05; exit 1"],
+            "command": [
+                "sh",
+                "-c",
+                "ls; ls data; test -e data/kept && exec sleep 1000; touch litter data/kept; exit 1",
+            ],
             "volumeMounts": [{"name": "v", "mountPath": "/data"}],
         },
         volumes=[{"name": "v", "emptyDir": {}}],
     )
     await cluster.until(
-        lambda: cluster.container().get("restartCount", 0) == 1 and "waiting" in cluster.container()["state"]
+        lambda: cluster.container().get("restartCount", 0) == 1 and "running" in cluster.container()["state"]
     )
-    assert (await cluster.log()).split() == ["data", "dev", "root", "tmp", "kept"]
+    said = b""
+    async for chunk in cluster.node.logs("default", "web", "c", follow=True):
+        said += chunk
+        if said.endswith(b"kept\n"):
+            break
+    assert said.decode().split() == ["data", "dev", "root", "tmp", "kept"]
 
 
 @pytest.mark.parametrize("folder", ["a b'c\"d $HOME", "süß;#&*", "plain"])
