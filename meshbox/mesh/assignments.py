@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
-from meshbox.mesh.channels import STEP
+from meshbox.mesh import channels
 
 __all__ = ["Assignments", "Mouth"]
 
@@ -110,9 +110,9 @@ class Assignments:
         self._settled = asyncio.Event()
         self._speak()
 
-    async def taken(self, names: Collection[str], timeout: float = STEP) -> None:
-        """Wait until the proxy has taken what these lead to, or `timeout` seconds; not at all where none listens."""
-        ends = asyncio.get_running_loop().time() + timeout
+    async def taken(self, names: Collection[str]) -> None:
+        """Wait until the proxy has taken what these lead to, or `STEP` seconds; not at all where none listens."""
+        ends = asyncio.get_running_loop().time() + channels.STEP
         while self._mouth is not None and self._wanted is not None:
             if all(self._taken.get(name) == self._wanted.get(name, _NOTHING) for name in names):
                 return

@@ -97,12 +97,12 @@ class Channel:
                 self._taken_parts = self._parts
             self._taken.set()
 
-    async def taken(self, timeout: float = STEP) -> None:
-        """Wait until the proxy has taken or refused what was offered, or `timeout` seconds."""
+    async def taken(self) -> None:
+        """Wait until the proxy has taken or refused what was offered, or `STEP` seconds."""
         if self.sent < 0 or self.version in (self.acknowledged, self.refused):
             return
         try:
-            await asyncio.wait_for(self._taken.wait(), timeout)
+            await asyncio.wait_for(self._taken.wait(), STEP)
         except TimeoutError:
             log.debug("version %s is still on its way", self.version)
 

@@ -74,7 +74,10 @@ def sample(name: str, *objects: str) -> list[Given]:
 
 def conditions(shop: Bookshop, name: str = "shop") -> dict[str, tuple[str, str]]:
     found = shop.objects.get(HTTP_ROUTES, name, "bookinfo")
-    (parent,) = found["status"]["parents"]
+    parents = found.get("status", {}).get("parents")
+    if not parents:
+        return {}
+    (parent,) = parents
     assert parent["controllerName"] == "istio.io/gateway-controller"
     return {one["type"]: (one["status"], one["reason"]) for one in parent["conditions"]}
 
@@ -231,13 +234,13 @@ async def test_what_cannot_be_reached_is_500_until_it_is_permitted(shop: Booksho
         for path in ("/gone", "/shelf", "/none"):
             assert (await shop.enter(path)).status == 500
         await shop.until(
-            lambda: conditions(shop)["ResolvedRefs"] == ("False", "RefNotPermitted"), "what is not permitted"
+            lambda: conditions(shop).get("ResolvedRefs") == ("False", "RefNotPermitted"), "what is not permitted"
         )
         async with applied(shop, (REFERENCE_GRANTS, grant("library"))):
             assert answered(await shop.enter("/shelf")) == "ratings-v1"
             assert (await shop.enter("/gone")).status == 500
             await shop.until(
-                lambda: conditions(shop)["ResolvedRefs"] == ("False", "BackendNotFound"), "what is not there"
+                lambda: conditions(shop).get("ResolvedRefs") == ("False", "BackendNotFound"), "what is not there"
             )
         assert (await shop.enter("/shelf")).status == 500
     shop.objects.drop("services", "shelf", "library")
@@ -273,7 +276,10 @@ async def test_tls_to_a_backend_is_spoken_as_its_policy_says(shop: Bookshop, sec
         return BACKEND_TLS_POLICIES, {"metadata": {"name": "secure", "namespace": "bookinfo"}, "spec": spec}
 
     def said() -> dict[str, tuple[str, str]]:
-        (ancestor,) = shop.objects.get(BACKEND_TLS_POLICIES, "secure", "bookinfo")["status"]["ancestors"]
+        found = shop.objects.get(BACKEND_TLS_POLICIES, "secure", "bookinfo").get("status", {}).get("ancestors")
+        if not found:
+            return {}
+        (ancestor,) = found
         assert ancestor["controllerName"] == "istio.io/mesh-controller"
         return {one["type"]: (one["status"], one["reason"]) for one in ancestor["conditions"]}
 
@@ -294,7 +300,7 @@ async def test_tls_to_a_backend_is_spoken_as_its_policy_says(shop: Bookshop, sec
         async with applied(shop, policy()):
             assert (await shop.get(host="secure", port=80)).status == 503
     async with applied(shop, policy(subjectAltNames=names)):
-        await shop.until(lambda: said()["Accepted"] == ("False", "NoValidCACertificate"), "that there is no CA")
+        await shop.until(lambda: said().get("Accepted") == ("False", "NoValidCACertificate"), "that there is no CA")
         assert (await shop.get(host="secure", port=80)).status == 503
 
 
@@ -365,9 +371,10 @@ async def test_time_and_tries_are_limited(shop: Bookshop) -> None:
         finally:
             app.gate.set()
             app.gate = None
-        before, app.status = app.count, 500
+        app.status = 500
         try:
             assert (await shop.enter("/again")).status == 500
         finally:
             app.status = 200
-        assert app.count - before == 3
+        # The call that was given up may still be on its way to the application.
+        assert [path for _, path, _ in app.seen].count("/again") == 3

@@ -119,6 +119,7 @@ async def settled(condition: Any) -> None:
             await asyncio.sleep(0.001)
 
 
+@pytest.mark.usefixtures("patient")
 async def test_routes_wait_for_a_new_clusters_endpoints() -> None:
     state, proxy = ProxyState(POD, lambda *_: None), Listener()
     state.endpoints.opened(proxy)

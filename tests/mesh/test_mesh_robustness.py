@@ -218,6 +218,7 @@ async def test_a_pod_that_goes_is_no_longer_called(shop: Bookshop) -> None:
             await shop.follow()
 
 
+@pytest.mark.usefixtures("patient")
 async def test_no_call_is_lost_while_rules_change(shop: Bookshop) -> None:
     seen: set[str] = set()
     stop = asyncio.Event()

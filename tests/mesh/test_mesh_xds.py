@@ -134,6 +134,7 @@ async def test_a_proxy_is_woken_by_its_own_changes_only(served: Served) -> None:
     assert (await waiting)[1]["resources"][0]["to"] == "z"
 
 
+@pytest.mark.usefixtures("patient")
 async def test_new_clusters_come_before_routes_and_old_ones_leave_after(served: Served) -> None:
     served.state.update(config("old", r="old"))
     clusters = (await served.ask("clusters"))[1]["version_info"]
