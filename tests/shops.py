@@ -49,7 +49,7 @@ class Shop:
         """Status of one request through the gateway; 0 if nobody answers."""
         try:
             with urllib.request.urlopen(
-                urllib.request.Request(self.url + path, headers=headers or {}), timeout=10
+                urllib.request.Request(self.url + path, headers=headers or {}), timeout=60
             ) as got:
                 got.read()
                 return got.status

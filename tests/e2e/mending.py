@@ -298,7 +298,7 @@ class _Whole:
     def _kubectl(self, verb: str, *more: str) -> bool:
         where = self.target.pod if self.target.pod[0] else next(key for key in self.before if key[2] == "details")
         command = [str(BIN / "kubectl"), verb, "-n", where[0], where[1], "-c", where[2], *more]
-        return subprocess.run(command, env=self.shop.sandbox.env, capture_output=True, timeout=20).returncode == 0
+        return subprocess.run(command, env=self.shop.sandbox.env, capture_output=True, timeout=120).returncode == 0
 
     def _exec(self) -> bool:
         return self._kubectl("exec", "--", "true")

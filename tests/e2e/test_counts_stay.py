@@ -18,7 +18,7 @@ RULE = """
 apiVersion: networking.istio.io/v1alpha3
 kind: VirtualService
 metadata: {name: details}
-spec: {hosts: [details], http: [{timeout: 5s, route: [{destination: {host: details, subset: v1}}]}]}
+spec: {hosts: [details], http: [{timeout: 60s, route: [{destination: {host: details, subset: v1}}]}]}
 """
 # Both make every sidecar of the namespace take up new listeners.
 POLICY = {

@@ -35,7 +35,14 @@ def test_a_killed_container_is_restarted_and_traffic_returns(shop, until, app, c
     (process,) = of_container(shop, app, container)
     process.kill()
     until(lambda: shop.restarts(app, container) == before + 1, 20, "one restart more")
-    shop.sandbox.kubectl("wait", "--for=condition=Ready", f"pod/{shop.pod(app)['metadata']['name']}", "-n", "bookinfo")
+    shop.sandbox.kubectl(
+        "wait",
+        "--for=condition=Ready",
+        f"pod/{shop.pod(app)['metadata']['name']}",
+        "-n",
+        "bookinfo",
+        "--timeout=240s",
+    )
     until(lambda: shop.status() == 200, 20, "the page")
     events = shop.sandbox.kubectl("get", "events", "-n", "bookinfo", "-o", "custom-columns=R:.reason").stdout
     assert "Started" in events

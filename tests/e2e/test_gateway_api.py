@@ -71,7 +71,8 @@ def test_the_samples_gateway_is_programmed_and_serves(gateway: Shop) -> None:
     address = service["status"]["loadBalancer"]["ingress"][0]["ip"]
     assert found["status"]["addresses"] == [{"type": "IPAddress", "value": address}]
     plan = AddressPlan.of(int(address.split(".")[1]))
-    assert Shop(gateway.sandbox, f"http://{address}:{plan.port(80)}").status() == 200
+    by_address = Shop(gateway.sandbox, f"http://{address}:{plan.port(80)}")
+    wait_until(lambda: by_address.status() == 200, PATIENCE, "a 200 at the Gateway's address")
     wait_until(lambda: attached(gateway) == 1, PATIENCE, "the route to be attached")
     shown = kubectl("get", "gtw", "-n", "bookinfo").stdout.split()
     assert shown[:9] == ["NAME", "CLASS", "ADDRESS", "PROGRAMMED", "AGE", "bookinfo-gateway", "istio", address, "True"]
@@ -85,8 +86,11 @@ def test_the_way_through_it_is_foretold(gateway: Shop) -> None:
     def foretold(path: str) -> istio.Trace:
         return istio.trace_route(f"{OWN} → productpage", path)
 
-    wait_until(lambda: foretold("/productpage").branches, PATIENCE, "the route to arrive")
-    (branch,) = foretold("/productpage").branches
+    def arrived() -> istio.Trace | None:
+        trace = foretold("/productpage")
+        return trace if any(one.workloads for one in trace.branches) else None
+
+    (branch,) = wait_until(arrived, PATIENCE, "the route and whom it leads to").branches
     assert (branch.workloads, branch.tls, branch.answer) == (("productpage-v1",), "mutual TLS", None)
     refused = foretold("/nothing")
     assert (refused.branches, refused.flag) == ((), "NR")

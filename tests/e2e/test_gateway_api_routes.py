@@ -8,6 +8,7 @@ import re
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,8 +60,14 @@ def test_routes_between_services_are_followed(shop: Shop, samples: Path) -> None
     wait_until(lambda: versions_seen(shop) == {"v1"}, PATIENCE, "reviews v1 alone")
     kubectl("apply", "-n", "bookinfo", "-f", str(folder / "route-reviews-50-v3.yaml"))
     wait_until(lambda: versions_seen(shop) == {"v1", "v3"}, PATIENCE, "reviews v1 and v3")
-    told = json.loads(kubectl("get", "httproute", "reviews", "-n", "bookinfo", "-o", "json").stdout)["status"]
-    (parent,) = told["parents"]
+
+    def parents() -> list[dict[str, Any]]:
+        told = json.loads(kubectl("get", "httproute", "reviews", "-n", "bookinfo", "-o", "json").stdout)
+        found: list[dict[str, Any]] = told.get("status", {}).get("parents", [])
+        return found
+
+    # Nobody who follows a route waits until its status is written.
+    (parent,) = wait_until(parents, PATIENCE, "a status")
     assert parent["parentRef"]["kind"] == "Service"
     assert {one["type"]: one["status"] for one in parent["conditions"]} == {"Accepted": "True", "ResolvedRefs": "True"}
     kubectl("delete", "-n", "bookinfo", "-f", every)

@@ -58,7 +58,7 @@ def status(url: str, context: ssl.SSLContext | None = None) -> int:
     """Of one request to host httpbin.test; 0 if nobody answers."""
     try:
         request = urllib.request.Request(url, headers={"Host": "httpbin.test"})
-        with urllib.request.urlopen(request, timeout=10, context=context) as got:
+        with urllib.request.urlopen(request, timeout=60, context=context) as got:
             return int(got.status)
     except urllib.error.HTTPError as error:
         with error:

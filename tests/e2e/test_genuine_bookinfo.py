@@ -78,9 +78,9 @@ def test_a_delay_for_one_user(rules: Shop) -> None:
         assert code == "200"
         return float(time)
 
-    # The sample's delay is of seven seconds; nobody else waits for a clock.
+    # The sample's delay is of seven seconds, and none that is delayed is quicker; on a busy machine others may be slow.
     wait_until(lambda: seconds(*JASON) >= 7, PATIENCE, "jason waits")
-    assert seconds() < 7
+    wait_until(lambda: seconds() < 7, PATIENCE, "somebody else does not wait")
 
 
 def test_every_sample_of_rules_is_taken_without_a_word(rules: Shop) -> None:

@@ -83,7 +83,7 @@ def inside(shop: Shop, *command: str, check: bool = True) -> str:
 def asked(shop: Shop, url: str, times: int) -> set[str]:
     """The versions that answer."""
     loop = f"for i in $(seq {times}); do curl -s {url}; done"
-    return set(re.findall(r"version: (v\d)", inside(shop, "sh", "-c", loop)))
+    return set(re.findall(r"version: (v\d)", inside(shop, "sh", "-c", loop, check=False)))
 
 
 def test_helloworld_by_istios_gateway_and_by_kubernetes(stage: Shop) -> None:
@@ -91,15 +91,16 @@ def test_helloworld_by_istios_gateway_and_by_kubernetes(stage: Shop) -> None:
     available(stage, "helloworld-v1", "helloworld-v2")
     apply(stage, "helloworld/helloworld-gateway.yaml")
     wait_until(lambda: stage.status("/hello") == 200, PATIENCE, "/hello at the ingress gateway")
-    assert asked(stage, "http://helloworld:5000/hello", 40) == {"v1", "v2"}
+    # The gateway's proxy and the client's hear of pods each by itself.
+    both = {"v1", "v2"}
+    wait_until(lambda: asked(stage, "http://helloworld:5000/hello", 40) == both, PATIENCE, "both versions inside")
     remove(stage, "helloworld/helloworld-gateway.yaml")
     with definitions(stage):
         apply(stage, "helloworld/gateway-api/helloworld-gateway.yaml")
         programmed = ("wait", "--for=condition=programmed", "gtw/helloworld-gateway", "-n", NAMESPACE)
         stage.sandbox.kubectl(*programmed, f"--timeout={PATIENCE}s")
         url = f"http://helloworld-gateway-istio.{NAMESPACE}/hello"
-        wait_until(lambda: asked(stage, url, 1) != set(), PATIENCE, "/hello at the Gateway's own Service")
-        assert asked(stage, url, 40) == {"v1", "v2"}
+        wait_until(lambda: asked(stage, url, 40) == both, PATIENCE, "both at the Gateway's own Service")
 
 
 def test_httpbin_by_istios_gateway_and_by_kubernetes(stage: Shop) -> None:
@@ -149,7 +150,10 @@ def test_tcp_echos_versions_by_weight(stage: Shop) -> None:
     loop = "for i in $(seq 60); do echo w | nc {} {}; done"
     # Pods of the sample without versions bear the same label, and go a moment after their Deployment.
     wait_until(
-        lambda: set(inside(stage, "sh", "-c", loop.format("tcp-echo", 9000)).splitlines()) == {"one w", "two w"},
+        lambda: (
+            set(inside(stage, "sh", "-c", loop.format("tcp-echo", 9000), check=False).splitlines())
+            == {"one w", "two w"}
+        ),
         PATIENCE,
         "both to answer",
     )
@@ -159,7 +163,8 @@ def test_tcp_echos_versions_by_weight(stage: Shop) -> None:
     calls = 300
 
     def answers() -> Counter[str]:
-        return Counter(inside(stage, "sh", "-c", loop.format(where, 31400).replace("60", str(calls))).splitlines())
+        command = loop.format(where, 31400).replace("60", str(calls))
+        return Counter(inside(stage, "sh", "-c", command, check=False).splitlines())
 
     wait_until(lambda: set(answers()) == {"one w", "two w"}, PATIENCE, "both to answer at the gateway")
     seen = answers()
@@ -173,7 +178,8 @@ def test_tcp_echos_versions_by_weight(stage: Shop) -> None:
 def test_tcp_echo_on_the_ports_it_says_and_on_the_one_it_does_not(stage: Shop) -> None:
     apply(stage, "tcp-echo/tcp-echo.yaml")
     available(stage, "tcp-echo")
-    assert inside(stage, "sh", "-c", "echo a | nc tcp-echo 9000") == "hello a\n"
+    said = ("sh", "-c", "echo a | nc tcp-echo 9000")
+    wait_until(lambda: inside(stage, *said, check=False) == "hello a\n", PATIENCE, "an answer at the Service's port")
     pod = stage.pod("tcp-echo", NAMESPACE)["status"]["podIP"]
     wait_until(
         lambda: inside(stage, "sh", "-c", f"echo b | nc -w 10 {pod} 9002", check=False) == "hello b\n",
@@ -189,9 +195,19 @@ def test_fortio_loads_httpbin_through_both_sidecars(stage: Shop) -> None:
     available(stage, "httpbin", "fortio-deploy")
     line = ("/usr/bin/fortio", "load", "-c", "2", "-qps", "0", "-n", "20", "-loglevel", "Warning")
     where = ("-n", NAMESPACE, "deploy/fortio-deploy", "-c", "fortio", "--")
-    said = stage.sandbox.kubectl("exec", *where, *line, "http://httpbin:8000/headers").stdout
+    url = "http://httpbin:8000/headers"
+
+    def answered(client: str, container: str) -> bool:
+        """Whether a client's proxy knows the way."""
+        into = ("exec", "-n", NAMESPACE, f"deploy/{client}", "-c", container, "--")
+        asks = ("/usr/bin/fortio", "curl") if client == "fortio-deploy" else ("curl", "-sf")
+        return '"headers"' in stage.sandbox.kubectl(*into, *asks, url, check=False).stdout
+
+    for client, container in (("fortio-deploy", "fortio"), ("curl", "curl")):
+        wait_until(lambda of=(client, container): answered(*of), PATIENCE, f"the way of {client}")
+    said = stage.sandbox.kubectl("exec", *where, *line, url).stdout
     assert "Code 200 : 20 (100.0 %)" in said
-    headers = json.loads(inside(stage, "curl", "-s", "http://httpbin:8000/headers"))["headers"]
+    headers = json.loads(inside(stage, "curl", "-s", url))["headers"]
     assert headers["X-Forwarded-Client-Cert"][0].endswith(f"spiffe://cluster.local/ns/{NAMESPACE}/sa/curl")
 
 
@@ -203,7 +219,8 @@ def test_an_external_authorizer_decides(stage: Shop) -> None:
     def code(*words: str) -> str:
         return inside(stage, "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", *words, check=False)
 
-    assert code("http://ext-authz:8000", "-H", "x-ext-authz: allow") == "200"
+    allowed = ("http://ext-authz:8000", "-H", "x-ext-authz: allow")
+    wait_until(lambda: code(*allowed) == "200", PATIENCE, "the authorizer's answer")
     assert code("http://ext-authz:8000", "-H", "x-ext-authz: deny") == "403"
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import urllib.request
 from collections.abc import Iterator
@@ -57,8 +58,23 @@ def ready(shop: Shop, *names: str) -> None:
         shop.sandbox.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "-n", "injected", f"--timeout={PATIENCE}s")
 
 
-def run(shop: Shop, name: str, container: str, *command: str) -> str:
-    return str(shop.sandbox.kubectl("exec", "-n", "injected", name, "-c", container, "--", *command).stdout)
+def run(shop: Shop, name: str, container: str, *command: str, check: bool = True) -> str:
+    into = ("exec", "-n", "injected", name, "-c", container, "--")
+    return str(shop.sandbox.kubectl(*into, *command, check=check).stdout)
+
+
+def headers(address: str) -> dict[str, str]:
+    """What go-httpbin in the pod at an address was asked with, as soon as it listens: without a probe a pod is ready
+    before it does."""
+
+    def answered() -> dict[str, str]:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{address}:8080/headers", timeout=60) as said:
+            found: dict[str, str] = json.loads(said.read())["headers"]
+            return found
+        return {}
+
+    found: dict[str, str] = wait_until(answered, what=f"an answer of {address}")
+    return found
 
 
 def unhealthy(shop: Shop, name: str) -> list[str]:
@@ -78,8 +94,11 @@ def strict(shop: Shop, app: str) -> dict[str, Any]:
 
 
 def test_the_kubelet_has_no_certificate(shop: Shop, inside: str) -> None:
-    probe = {"httpGet": {"path": "/status/200", "port": 8080}, "periodSeconds": 1, "initialDelaySeconds": 5}
-    probed = [{**WEB, "livenessProbe": probe}]
+    # Nobody is asked before the application itself is there, nor given up for being slow.
+    itself = {"exec": {"command": ["curl", "-sf", "-o", "/dev/null", "localhost:8080/get"]}, "timeoutSeconds": 30}
+    begun = {**itself, "periodSeconds": 1, "failureThreshold": 240}
+    probe = {"httpGet": {"path": "/status/200", "port": 8080}, "periodSeconds": 1, "timeoutSeconds": 30}
+    probed = [{**WEB, "startupProbe": begun, "livenessProbe": probe}]
     plain = {"tcpSocket": {"port": 8080}, "periodSeconds": 1}
     apply(
         shop,
@@ -115,16 +134,14 @@ def test_what_is_excluded_goes_past_the_sidecar(shop: Shop, inside: str) -> None
     )
     ready(shop, "open", "shut", "past")
     where = shown(shop, "open")["status"]["podIP"]
-    with urllib.request.urlopen(f"http://{where}:8080/headers", timeout=10) as answer:
-        assert "X-Forwarded-Proto" not in json.loads(answer.read())["headers"], "no proxy was in between"
+    assert "X-Forwarded-Proto" not in headers(where), "no proxy was in between"
     assert (
         run(shop, "open", "web", "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "localhost:8080/get") == "200"
     )
-    with urllib.request.urlopen(f"http://{shown(shop, 'shut')['status']['podIP']}:8080/headers", timeout=10) as answer:
-        assert "X-Request-Id" in json.loads(answer.read())["headers"], "a sidecar was in between"
+    assert "X-Request-Id" in headers(shown(shop, "shut")["status"]["podIP"]), "a sidecar was in between"
 
     def answered() -> bool:
-        return "headers" in run(shop, "past", "curl", "curl", "-s", "shut:8000/headers")
+        return "headers" in run(shop, "past", "curl", "curl", "-s", "shut:8000/headers", check=False)
 
     wait_until(answered, PATIENCE, "the Service's address leads to its pod")
     stats = run(shop, "past", "istio-proxy", "pilot-agent", "request", "GET", "stats?filter=istio.*shut")
@@ -158,9 +175,13 @@ def test_a_container_of_ones_own_is_merged(shop: Shop, inside: str) -> None:
     assert run(shop, "merged", "istio-proxy", "sh", "-c", script).split() == ["yes", "bar", "1", "world"]
     server = json.loads(run(shop, "merged", "curl", "curl", "-s", "localhost:15000/server_info"))
     assert server["command_line_options"]["concurrency"] == 3
-    events = json.loads(shop.sandbox.kubectl("get", "events", "-n", "injected", "-o", "json").stdout)["items"]
-    told = [one["message"] for one in events if one["reason"] == "NotPlayed"]
-    assert any("gatewayTopology.forwardClientCertDetails" in text for text in told)
+
+    def told() -> bool:
+        events = json.loads(shop.sandbox.kubectl("get", "events", "-n", "injected", "-o", "json").stdout)["items"]
+        words = [one["message"] for one in events if one["reason"] == "NotPlayed"]
+        return any("gatewayTopology.forwardClientCertDetails" in text for text in words)
+
+    wait_until(told, PATIENCE, "an event that says so")
 
 
 def test_a_job_ends_its_proxy(shop: Shop, inside: str) -> None:
@@ -206,7 +227,7 @@ def test_a_gateway_is_made_by_injection(shop: Shop, inside: str) -> None:
     def redirected() -> bool:
         with urllib.request.urlopen(f"http://{where}:15020/healthz/ready", timeout=10) as answer:
             assert answer.status == 200
-        code = run(shop, "gate", "istio-proxy", "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", f"{where}:8080/")
-        return code == "301"
+        asked = ("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", f"{where}:8080/")
+        return run(shop, "gate", "istio-proxy", *asked, check=False) == "301"
 
     wait_until(redirected, PATIENCE, "the gateway answers by its rule")

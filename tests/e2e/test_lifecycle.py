@@ -116,7 +116,8 @@ def test_kill_9_of_the_daemon_leaves_no_orphan_and_loses_no_object(sandbox, unti
     assert sandbox.labkit("up", "--name", "life").returncode == 0
     assert sandbox.kubectl("get", "pod", "box", "-o", "jsonpath={.metadata.uid}").stdout == uid
     sandbox.kubectl("wait", "--for=condition=Ready", "pod/box", "--timeout=120s")
-    assert "ready" in sandbox.kubectl("logs", "box").stdout
+    # Without a probe a pod is ready before it has said anything.
+    until(lambda: "ready" in sandbox.kubectl("logs", "box").stdout, what="the pod's word")
 
 
 def test_two_sandboxes_live_side_by_side(sandbox, start_sandbox):
@@ -173,7 +174,7 @@ def test_down_keeps_objects_and_delete_forgets_them(start_sandbox):
 def test_a_bad_name_is_told_in_one_line(tmp_path):
     env = {**os.environ, "LABKIT_HOME": str(tmp_path)}
     done = subprocess.run(
-        ["labkit", "up", "--name", "../x"], env={**env, "PATH": _path()}, capture_output=True, text=True, timeout=30
+        ["labkit", "up", "--name", "../x"], env={**env, "PATH": _path()}, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 1
     assert "cannot be the name of a sandbox" in done.stderr
@@ -191,7 +192,7 @@ def test_a_home_that_cannot_be_written_is_told(tmp_path):
     blocker = tmp_path / "file"
     blocker.write_text("")
     env = {**os.environ, "LABKIT_HOME": str(blocker), "PATH": _path()}
-    done = subprocess.run(["labkit", "up"], env=env, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(["labkit", "up"], env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1
     assert "cannot write to" in done.stderr
     assert "set LABKIT_HOME" in done.stderr

@@ -78,7 +78,7 @@ def test_a_killed_run_leaves_no_process_and_the_next_one_no_file(tmp_path, until
             until(begun.exists, 120, "the cell that does not end")
             name = f"run-1-30-3-{run.pid}"
             assert (home / "sandboxes" / name).is_dir()
-            assert len(marked(tmp_path)) >= 4, "the run, its daemon, two kernels"
+            until(lambda: len(marked(tmp_path)) >= 4, what="the run, its daemon, two kernels")
         finally:
             run.kill()
     until(lambda: marked(tmp_path) + processes_of(home / "sandboxes" / name) == [], 30, "the end of them all")

@@ -93,9 +93,15 @@ def test_a_collector_in_a_pod_takes_the_spans_of_calls_over_http_and_grpc(shop: 
         for namespace, name in (("observability", "opentelemetry-collector"), ("echoes", "echo-v1")):
             kubectl("rollout", "status", f"deployment/{name}", "-n", namespace, "--timeout=240s")
 
+        calls = ("http://echo/by-http", "grpc://echo:7070")
+        client = ("exec", "-n", "echoes", "deployment/echo-v1", "-c", "echo", "--", "client")
+        for url in calls:
+            # That its own pod is ready a sidecar hears later than kubectl.
+            wait_until(lambda url=url: kubectl(*client, url, check=False).returncode == 0, 240, f"an answer of {url}")
+
         def both() -> bool:
-            for url in ("http://echo/by-http", "grpc://echo:7070"):
-                kubectl("exec", "-n", "echoes", "deployment/echo-v1", "-c", "echo", "--", "client", url)
+            for url in calls:
+                kubectl(*client, url)
             told = kubectl("logs", "-n", "observability", "deployment/opentelemetry-collector").stdout
             names = ("echo.echoes.svc.cluster.local:80/*", "echo.echoes.svc.cluster.local:7070/*")
             return all(f"Name           : {name}" in told for name in names) and "Kind           : Server" in told

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.api.hooks import keys
-from tests.conftest import SandboxUnderTest
+from tests.conftest import SandboxUnderTest, wait_until
 
 SERVER = """
 import base64, json, ssl, sys
@@ -76,6 +76,7 @@ def _configurations(bundle: str) -> dict[str, Any]:
             "namespaceSelector": {"matchLabels": {"hooks": "on"}},
             "sideEffects": "None",
             "admissionReviewVersions": ["v1"],
+            "timeoutSeconds": 30,
         }
         meta = {"name": path}
         return {
@@ -101,6 +102,19 @@ def test_a_webhook_server_as_a_pod(start_sandbox: Callable[..., SandboxUnderTest
     sandbox.kubectl("-n", "tools", "create", "secret", "generic", "keys", f"--from-file=tls.pem={file}")
     sandbox.kubectl("-n", "tools", "apply", "-f", "-", stdin=json.dumps(_server()))
     sandbox.kubectl("-n", "tools", "wait", "--for=condition=Ready", "pod/hooks", "--timeout=120s")
+
+    def answering() -> list[Any]:
+        """Who is behind the Service: it hears of its pods later than kubectl."""
+        found = json.loads(sandbox.kubectl("-n", "tools", "get", "endpoints,endpointslices", "-o", "json").stdout)[
+            "items"
+        ]
+        subsets = [subset for one in found for subset in one.get("subsets") or []]
+        ends = [
+            end for one in found for end in one.get("endpoints") or [] if end["conditions"].get("ready") is not False
+        ]
+        return [*ends, *(address for subset in subsets for address in subset.get("addresses") or [])]
+
+    wait_until(answering, what="the pod behind its Service")
     told = sandbox.kubectl("apply", "-f", "-", stdin=json.dumps(_configurations(bundle)))
     assert told.stderr == ""
 
@@ -123,8 +137,9 @@ def test_a_webhook_server_as_a_pod(start_sandbox: Callable[..., SandboxUnderTest
 
     # Nobody answers: all is refused, until somebody says that it does not matter.
     sandbox.kubectl("-n", "tools", "delete", "pod", "hooks", "--now")
+    wait_until(lambda: not answering(), what="nobody behind the Service")
     gone = sandbox.kubectl("-n", "shop", "run", "late", "--image=nginx:1.29", check=False)
-    call = 'Post "https://hooks.tools.svc:443/mutate?timeout=10s": no endpoints available for service "hooks"'
+    call = 'Post "https://hooks.tools.svc:443/mutate?timeout=30s": no endpoints available for service "hooks"'
     failed = f'failed calling webhook "mutate.hooks.example.com": failed to call webhook: {call}'
     assert gone.stderr == f"Error from server (InternalError): Internal error occurred: {failed}\n"
     ignore = json.dumps([{"op": "replace", "path": "/webhooks/0/failurePolicy", "value": "Ignore"}])

@@ -17,6 +17,7 @@ import pytest
 from labkit.observe.jaeger import Jaeger
 from labkit.observe.prometheus import Prometheus
 from tests.conftest import processes_of, wait_until
+from tests.e2e.settling import settled
 from tests.e2e.steady import steady
 from tests.shops import Shop
 
@@ -70,7 +71,7 @@ def gained(prometheus: Prometheus, metric: str, before: dict[tuple[str, ...], fl
 
 
 def page(url: str) -> list[str]:
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=60) as answer:
         return answer.read().decode().splitlines()
 
 
@@ -136,16 +137,12 @@ def test_nothing_is_lost_under_steady_load(shop, prometheus, jaeger, facts, reco
     duration = next(m.name for m in facts.metrics if m.name.startswith("istio_request_duration"))
     metrics = ("istio_requests_total", f"{duration}_count", "istio_response_bytes_count")
     warm(shop, jaeger)
-    history: list[tuple[float, dict[str, Any]]] = []
 
-    def still() -> bool:
+    def look() -> dict[str, Any]:
         now: dict[str, Any] = {metric: counts(prometheus, metric) for metric in metrics}
-        now["spans"] = said_by_jaeger(shop)["spans_accepted_total"]
-        history.append((time.monotonic(), now))
-        return history[-1][0] - min(at for at, seen in history if seen == now) > 3
+        return {**now, "spans": said_by_jaeger(shop)["spans_accepted_total"]}
 
-    wait_until(still, 40, "counters that stand still")
-    before, jaeger_before = history[-1][1], said_by_jaeger(shop)
+    before, jaeger_before = settled(prometheus, look, lambda seen: True), said_by_jaeger(shop)
     memory_before = keepers(shop)
 
     began = time.time()
