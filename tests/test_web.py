@@ -19,7 +19,7 @@ from labkit.ui.embed_relay import Relay
 def serving(app: web.App) -> Iterator[http.client.HTTPConnection]:
     """A connection to a server of `app`."""
     (served,) = web.listen({0: app}, "127.0.0.1")
-    connection = http.client.HTTPConnection("127.0.0.1", int(served.server_address[1]), timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", int(served.server_address[1]), timeout=120)
     try:
         yield connection
     finally:
@@ -43,7 +43,7 @@ def test_who_is_somebody_else_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> 
     relay = Relay(lambda: "http://127.0.0.1:1")
     monkeypatch.setattr(peers, "ours", lambda _: False)
     try:
-        with socket.create_connection(("127.0.0.1", relay.port), timeout=20) as connection:
+        with socket.create_connection(("127.0.0.1", relay.port), timeout=120) as connection:
             assert connection.recv(1000) == b""
     finally:
         relay.close()
@@ -55,7 +55,7 @@ def test_an_error_that_nobody_foresaw_is_told_in_the_page_and_nowhere_else(capfd
 
     relay = Relay(upstream)
     try:
-        connection = http.client.HTTPConnection("127.0.0.1", relay.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", relay.port, timeout=120)
         connection.request("GET", f"{relay.path}/")
         answer = connection.getresponse()
         assert answer.status == 500

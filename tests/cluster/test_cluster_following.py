@@ -31,7 +31,7 @@ def api(kubectl: FakeKubectl) -> Iterator[ApiLike]:
     yield kubectl.api
     for thread in set(threading.enumerate()) - before:
         if thread.name.startswith("kubectl get"):
-            thread.join(10)
+            thread.join(120)
             assert not thread.is_alive()
 
 
@@ -102,17 +102,17 @@ def test_a_watch_that_ends_is_begun_again(api: ApiLike, until_watched: Callable[
 
 def test_changes_are_followed_from_one_watch_to_the_next(api: ApiLike, until_watched: Callable[[int], None]) -> None:
     with Following("deployments", namespace="ns") as following:
-        following.wait(20)
+        following.wait(120)
         assert [one["metadata"]["name"] for one in following.objects() or ()] == ["web"]
         following.wait(0)
         until_watched(1)
         api.change(deployment("other"), "ADDED")
-        following.wait(20)
+        following.wait(120)
         assert [one["metadata"]["name"] for one in following.objects() or ()] == ["web", "other"]
         api.drop()
         until_watched(2)
         api.change(deployment("web"), "DELETED")
-        following.wait(20)
+        following.wait(120)
         assert [one["metadata"]["name"] for one in following.objects() or ()] == ["other"]
     assert api.requests.count(LISTS) == 3, "the second watch begins where the first one ended"
 
@@ -121,7 +121,7 @@ def test_a_server_that_starts_again_is_waited_for(
     api: ApiLike, until_watched: Callable[[int], None], until: Callable[..., Any]
 ) -> None:
     with Following("deployments", namespace="ns") as following:
-        following.wait(20)
+        following.wait(120)
         following.wait(0)
         until_watched(1)
         api.leave()
@@ -130,7 +130,7 @@ def test_a_server_that_starts_again_is_waited_for(
         api.items = [deployment("new")]
         following.objects()
         api.listen(api.server.server_address[1])
-        following.wait(20)
+        following.wait(120)
         assert [one["metadata"]["name"] for one in following.objects() or ()] == ["new"]
         assert following.silence == ""
 

@@ -220,7 +220,7 @@ def test_gone(kubectl: FakeKubectl) -> None:
 
 def test_any_condition_is_polled() -> None:
     answers = iter(["no", "nearly", None])
-    cluster.wait_for(cluster.Condition("it", lambda: next(answers)), timeout=5, every=0.02)
+    cluster.wait_for(cluster.Condition("it", lambda: next(answers)), timeout=120, every=0.02)
     assert list(answers) == []
 
 

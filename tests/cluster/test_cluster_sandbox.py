@@ -67,12 +67,23 @@ def httpbin(namespace: str) -> None:
 def reason(namespace: str, state: str) -> cluster.Workload:
     """The one workload of `namespace`, once it is in `state`."""
 
+    seen: list[cluster.Workload] = []
+
     def look() -> str | None:
-        seen = cluster.readiness(namespace).workloads
+        # Looked at again, it may be in another one: what crashes is started anew.
+        seen[:] = cluster.readiness(namespace).workloads
         return None if len(seen) == 1 and seen[0].state == state else str(seen)
 
     cluster.wait_for(cluster.Condition(f"the workload to be {state}", look), timeout=120, every=0.2)
-    return cluster.readiness(namespace).workloads[0]
+    return seen[0]
+
+
+def answers(forward: cluster.PortForward, status: int) -> bool:
+    """Whether httpbin answers; it is ready a moment before it listens."""
+    try:
+        return cluster.fetch(f"{forward.url}/status/{status}", timeout=60).status == status
+    except ClusterError:
+        return False
 
 
 def test_an_image_that_is_not_there(namespace: str) -> None:
@@ -121,18 +132,12 @@ def test_the_cluster_ends_a_wait(namespace: str, monkeypatch: pytest.MonkeyPatch
 def test_a_pod_is_replaced_and_the_forward_heals(namespace: str, until: Callable[..., Any]) -> None:
     httpbin(namespace)
     with cluster.port_forward("svc/httpbin", 8000, namespace=namespace, show=False) as forward:
-        assert cluster.fetch(f"{forward.url}/status/418").status == 418
+        until(lambda: answers(forward, 418), what="httpbin to answer")
         port = forward.port
         cluster.kubectl(f"delete pods --all -n {namespace}", show=False)
         cluster.wait_for(cluster.Ready(namespace), timeout=120)
 
-        def answers() -> bool:
-            try:
-                return cluster.fetch(f"{forward.url}/status/201", timeout=2).status == 201
-            except ClusterError:
-                return False
-
-        until(answers, 30, "the forward to be back")
+        until(lambda: answers(forward, 201), 30, "the forward to be back")
         assert forward.port == port
 
 
@@ -211,7 +216,7 @@ def test_a_forward_ends_with_its_target(namespace: str, until: Callable[..., Any
     httpbin(namespace)
     chosen = cluster.current()
     with cluster.port_forward("svc/httpbin", 8000, namespace=namespace, show=False) as forward:
-        assert cluster.fetch(f"{forward.url}/status/201").status == 201
+        until(lambda: answers(forward, 201), what="httpbin to answer")
         assert cluster.use(chosen.named) == chosen
         assert not forward.closed, "the same cluster, chosen again"
         with pytest.raises(SettingError):

@@ -174,5 +174,5 @@ def test_fetch_is_one_plain_request(shop: Shop) -> None:
     answer = cluster.fetch(f"{shop.url}/other")
     assert (answer.status, answer.text) == (503, "no healthy upstream")
     assert answer.headers["content-length"] == "19"
-    cluster.wait_for(cluster.Answers(f"{shop.url}/productpage", successive=3), timeout=5)
+    cluster.wait_for(cluster.Answers(f"{shop.url}/productpage", successive=3), timeout=120)
     assert cluster.Answers(f"{shop.url}/other").look() == "status 503: no healthy upstream"

@@ -225,7 +225,7 @@ def test_a_gateway_is_made_by_injection(shop: Shop, inside: str) -> None:
     where = shown(shop, "gate")["status"]["podIP"]
 
     def redirected() -> bool:
-        with urllib.request.urlopen(f"http://{where}:15020/healthz/ready", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://{where}:15020/healthz/ready", timeout=60) as answer:
             assert answer.status == 200
         asked = ("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", f"{where}:8080/")
         return run(shop, "gate", "istio-proxy", *asked, check=False) == "301"

@@ -80,7 +80,7 @@ def serving(script: Script) -> Iterator[Server]:
 
 
 def test_a_connection_is_kept_and_its_answers_are_whole():
-    with serving(lambda *_: OK) as server, Connections("127.0.0.1", server.port, 5) as api:
+    with serving(lambda *_: OK) as server, Connections("127.0.0.1", server.port, 120) as api:
         answers = [api.request("GET", f"/{number}") for number in range(3)]
     assert [(one.status, one.text, one.header("x-SEEN"), one.header("none")) for one in answers] == [
         (200, "ok", "yes", "")
@@ -91,7 +91,7 @@ def test_a_connection_is_kept_and_its_answers_are_whole():
 def test_one_that_lay_idle_and_was_closed_is_replaced_for_what_may_be_sent_again():
     # Of each connection but the last the second request is not answered any more.
     once = serving(lambda _, request: OK if request == 0 else None)
-    with once as server, Connections("127.0.0.1", server.port, 5) as api:
+    with once as server, Connections("127.0.0.1", server.port, 120) as api:
         assert [api.request("GET", "/").text for _ in range(2)] == ["ok", "ok"]
         with pytest.raises(ConnectionError):
             api.request("POST", "/", body="x")
@@ -103,7 +103,7 @@ def test_one_that_lay_idle_and_was_closed_is_replaced_for_what_may_be_sent_again
 
 def test_nothing_is_sent_again_on_a_new_connection():
     with serving(lambda *_: None) as server, pytest.raises(ConnectionError):
-        Connections("127.0.0.1", server.port, 5).request("GET", "/")
+        Connections("127.0.0.1", server.port, 120).request("GET", "/")
     assert len(server.seen) == 1
 
 
@@ -118,8 +118,8 @@ def test_nothing_is_sent_again_on_a_new_connection():
 def test_a_longer_answer_than_is_wanted_is_refused(head):
     with serving(lambda *_: b"HTTP/1.1 200 OK\r\n" + head) as server:
         with pytest.raises(ConnectionError, match="an answer of more than 100 bytes"):
-            send(f"http://127.0.0.1:{server.port}/", timeout=5, most=100)
-        assert send(f"http://127.0.0.1:{server.port}/", "HEAD", timeout=5, most=100).body == b""
+            send(f"http://127.0.0.1:{server.port}/", timeout=120, most=100)
+        assert send(f"http://127.0.0.1:{server.port}/", "HEAD", timeout=120, most=100).body == b""
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_a_longer_answer_than_is_wanted_is_refused(head):
 )
 def test_what_is_no_whole_answer_is_an_error_of_the_connection(answer):
     with serving(lambda *_: answer) as server, pytest.raises(ConnectionError) as raised:
-        send(f"http://127.0.0.1:{server.port}/", timeout=5)
+        send(f"http://127.0.0.1:{server.port}/", timeout=120)
     assert str(raised.value)
 
 
@@ -147,7 +147,7 @@ def test_a_proxy_of_the_environment_is_not_asked(monkeypatch):
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setitem(os.environ, name, "http://127.0.0.1:1")
     with serving(lambda *_: OK) as server:
-        assert send(f"http://127.0.0.1:{server.port}/a?b=c#d", headers={"Host": "x"}, timeout=5).text == "ok"
+        assert send(f"http://127.0.0.1:{server.port}/a?b=c#d", headers={"Host": "x"}, timeout=120).text == "ok"
     request, *headers = server.seen[0][1].decode().splitlines()
     assert request == "GET /a?b=c HTTP/1.1"
     assert "Host: x" in headers
@@ -157,7 +157,7 @@ def test_a_proxy_of_the_environment_is_not_asked(monkeypatch):
 def test_lines_come_as_they_are_sent():
     body = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\na\nb\n\r\n0\r\n\r\n"
     server = serving(lambda *_: body)
-    with server as one, Connections("127.0.0.1", one.port, 5).stream("/watch") as (status, readline):
+    with server as one, Connections("127.0.0.1", one.port, 120).stream("/watch") as (status, readline):
         assert (status, readline(), readline(), readline()) == (200, b"a\n", b"b\n", b"")
 
 
@@ -171,13 +171,13 @@ def test_lines_come_as_they_are_sent():
 )
 def test_an_answer_just_as_long_as_is_wanted_is_whole(framed):
     with serving(lambda *_: b"HTTP/1.1 200 OK\r\n" + framed) as server:
-        assert send(f"http://127.0.0.1:{server.port}/", timeout=5, most=100).body == b"x" * 100
+        assert send(f"http://127.0.0.1:{server.port}/", timeout=120, most=100).body == b"x" * 100
 
 
 def test_by_itself_it_takes_a_long_answer_and_shows_what_is_no_text():
     body = b"\xff" + b"x" * 1_000_000
     answer = b"HTTP/1.1 200 OK\r\nSet-Cookie: secret\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
-    with serving(lambda *_: answer) as server, Connections("127.0.0.1", server.port, 5) as api:
+    with serving(lambda *_: answer) as server, Connections("127.0.0.1", server.port, 120) as api:
         found = api.request("GET", "")
         with api.stream("/watch") as (status, _):
             assert status == 200
@@ -190,7 +190,7 @@ def test_by_itself_it_takes_a_long_answer_and_shows_what_is_no_text():
 def test_what_was_cut_off_says_how_much_came():
     cut = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nx"
     with serving(lambda *_: cut) as server, pytest.raises(ConnectionError, match="1 bytes read, 4 more expected"):
-        send(f"http://127.0.0.1:{server.port}/", timeout=5)
+        send(f"http://127.0.0.1:{server.port}/", timeout=120)
 
 
 def test_without_a_port_it_is_80(monkeypatch):
@@ -207,7 +207,7 @@ def test_without_a_port_it_is_80(monkeypatch):
 
 
 def test_who_is_interrupted_leaves_no_connection_with_half_an_answer(monkeypatch):
-    with serving(lambda *_: OK) as server, Connections("127.0.0.1", server.port, 5) as api:
+    with serving(lambda *_: OK) as server, Connections("127.0.0.1", server.port, 120) as api:
         with monkeypatch.context() as patched:
             patched.setattr(Connections, "_content", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
             with pytest.raises(KeyboardInterrupt):
@@ -218,7 +218,7 @@ def test_who_is_interrupted_leaves_no_connection_with_half_an_answer(monkeypatch
 
 def test_at_the_end_idle_connections_are_closed_though_somebody_holds_them():
     with serving(lambda *_: OK) as server:
-        with Connections("127.0.0.1", server.port, 5) as api:
+        with Connections("127.0.0.1", server.port, 120) as api:
             api.request("GET", "/")
             (kept,) = api._idle
         assert kept.sock is None

@@ -43,7 +43,7 @@ def secured(tmp_path: Path) -> Iterator[int]:
 
     def listening() -> bool:
         try:
-            socket.create_connection(("127.0.0.1", port), timeout=20).close()
+            socket.create_connection(("127.0.0.1", port), timeout=120).close()
         except OSError:
             return False
         return True

@@ -239,7 +239,7 @@ async def test_nginx_shows_a_volumes_files_or_says_what_it_is(tmp_path: Path) ->
             await cluster.until(lambda name=name: cluster.ready(name))
             for path in ("/", "/style.css", "/../../../../etc/passwd", "/nope"):
                 url = f"http://{cluster.status(name)['podIP']}:{cluster.settings.plan.port(80)}{path}"
-                answer = await asyncio.to_thread(send, url, timeout=5.0)
+                answer = await asyncio.to_thread(send, url, timeout=60.0)
                 answers[name, path] = answer.status, answer.body
         # The machine's own, or the stand-in where it has none.
         assert re.search(rb"Welcome to nginx|stand-in</b> for nginx", answers["plain", "/"][1])

@@ -59,7 +59,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
     thread = threading.Thread(target=serve)
     thread.start()
-    assert started.wait(20)
+    assert started.wait(120)
     yield f"http://127.0.0.1:{socket.getsockname()[1]}/labkit/start"
     loops[0].add_callback(loops[0].stop)
     thread.join()
@@ -69,7 +69,7 @@ def ask(url: str, *, token: str = TOKEN, body: object = None, headers: dict[str,
     data = None if body is None else json.dumps(body).encode()
     sent = ({"Authorization": f"token {token}"} if token else {}) | (headers or {})
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, data, sent), timeout=20) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, data, sent), timeout=120) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:

@@ -53,7 +53,7 @@ def _get(url: str) -> bytes:
     deadline = time.monotonic() + 120
     while True:
         try:
-            with urllib.request.urlopen(url, timeout=5) as answer:
+            with urllib.request.urlopen(url, timeout=60) as answer:
                 return bytes(answer.read())
         except urllib.error.URLError:
             assert time.monotonic() < deadline

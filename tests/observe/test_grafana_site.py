@@ -282,6 +282,7 @@ def test_the_page_in_a_browser(port):
         assert page.locator(".variable").count() >= 4
         assert page.locator(".legend button").count() >= 1
         page.locator("h2 a").first.click()
+        page.wait_for_url("**/explore?expr=*")
         page.wait_for_selector("body[data-drawn]")
         assert "/explore?expr=" in page.url
         assert page.input_value("#expression") != ""

@@ -47,7 +47,7 @@ def asked(sandbox: SandboxUnderTest, authorization: str | None) -> int:
     url = f"https://{found.node}:{found.port}/api/v1/namespaces"
     headers = {} if authorization is None else {"Authorization": authorization}
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), context=context, timeout=10) as got:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), context=context, timeout=60) as got:
             return int(got.status)
     except urllib.error.HTTPError as error:
         with error:

@@ -18,9 +18,16 @@ from typing import Any
 import psutil
 import pytest
 
+from meshbox.api.streams import attach
 from meshbox.contracts import Obj
 from tests.conftest import PATIENCE
 from tests.streams.streams_server import Server, eventually
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is said to be recent is so for ten minutes: kubectl may take a while to come."""
+    monkeypatch.setattr(attach, "_FRESH", 600.0)
 
 
 def test_output_and_success(kubectl: Any) -> None:
@@ -127,7 +134,7 @@ def test_attach_goes_on_where_the_log_was_read_to(server: Server, kubectl: Any) 
     ("arguments", "state", "tail"),
     [
         (["-i"], {"running": {"startedAt": 1}}, None),
-        (["-i"], {"running": {"startedAt": 60}}, 0),
+        (["-i"], {"running": {"startedAt": 3600}}, 0),
         ([], {"running": {"startedAt": 1}}, 0),
         (["-i"], {"terminated": {"startedAt": 2, "finishedAt": 1}}, None),
     ],
@@ -139,7 +146,7 @@ def test_where_attach_begins(server: Server, kubectl: Any, arguments: list[str],
     assert server.runtime.log_requests[-1]["tail_lines"] == tail
 
 
-@pytest.mark.parametrize(("age", "skip"), [(1, 0), (60, None)])
+@pytest.mark.parametrize(("age", "skip"), [(1, 0), (3600, None)])
 def test_what_is_typed_goes_to_a_container_with_a_stdin(
     server: Server,
     kubectl_path: str,
@@ -155,7 +162,7 @@ def test_what_is_typed_goes_to_a_container_with_a_stdin(
         env=environment | transport,
         input=b"typed\nmore\n",
         capture_output=True,
-        timeout=30,
+        timeout=120,
     )
     assert (done.returncode, done.stdout) == (0, b"typed\nmore\n")
     assert server.runtime.attached == [("app", skip)]
@@ -163,7 +170,7 @@ def test_what_is_typed_goes_to_a_container_with_a_stdin(
 
 
 def test_attach_to_a_container_that_ended_long_ago_is_refused(server: Server, kubectl: Any) -> None:
-    _state(server, terminated={"startedAt": _ago(60), "finishedAt": _ago(30)})
+    _state(server, terminated={"startedAt": _ago(3600), "finishedAt": _ago(1800)})
     done = kubectl("attach", "one")
     assert done.returncode == 1
     assert b"container app not found in pod one_default" in done.stderr

@@ -58,7 +58,7 @@ def test_exec_with_stdin_and_exit_code(client: Any) -> None:
                       command=["sh", "-c", "read line; echo got:$line; exit 4"],
                       stdin=True, stdout=True, stderr=True, _preload_content=False)
         talk.write_stdin("hello\\n")
-        talk.run_forever(timeout=20)
+        talk.run_forever(timeout=120)
         print(talk.read_stdout().strip(), talk.returncode)
     """)
     assert said == "got:hello 4\n"
@@ -68,7 +68,7 @@ def test_port_forward(client: Any, pages: int) -> None:
     said = client(f"""
         forward = portforward(api.connect_get_namespaced_pod_portforward, "one", "default", ports="{pages}")
         with contextlib.closing(forward.socket({pages})) as socket:
-            socket.settimeout(30)
+            socket.settimeout(120)
             socket.sendall(b"GET / HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n")
             answer = b""
             while data := socket.recv(65536):
@@ -83,7 +83,7 @@ def test_port_forward_to_nothing(client: Any) -> None:
     said = client("""
         forward = portforward(api.connect_get_namespaced_pod_portforward, "one", "default", ports="1")
         with contextlib.closing(forward.socket(1)) as socket:
-            socket.settimeout(20)
+            socket.settimeout(120)
             print(socket.recv(1), forward.error(1))
     """)
     assert said.startswith("b'' error forwarding port 1 to pod one, uid uid-of-one: dial tcp4 127.0.0.1:1:")
