@@ -80,7 +80,8 @@ def test_jaeger_by_itself(shop: Shop, window: Window) -> None:
         window.picture(page, "jaeger-search")
         page.locator("#out a[href*='trace/']").first.click()
         page.locator("tr.row:has-text('reviews')").first.wait_for()
-        assert page.locator("tr.row").count() >= 6
+        # A trace that is still arriving completes itself.
+        wait_until(lambda: page.locator("tr.row").count() >= 6, 60, "the spans of a page")
         window.picture(page, "jaeger-trace")
         page.close()
 
@@ -146,7 +147,9 @@ def test_bookinfo_in_a_notebook_below_a_prefix(shop: Shop, window: Window, lab: 
     frame.locator(".user", has_text="jason").wait_for()
     assert frame.url.endswith(source)
     # Who has signed in is known after a reload, and to nobody else below this server.
+    frame.evaluate("window.before = true")
     lab.page.get_by_role("link", name="Reload").click()
+    frame.wait_for_function("() => window.before === undefined")
     frame.wait_for_load_state()
     frame.locator(".user", has_text="jason").wait_for()
     (session,) = (cookie for cookie in window.context.cookies() if cookie["name"] == "session")
@@ -169,7 +172,7 @@ def test_the_start_page_follows_the_lessons(shop: Shop, window: Window, lab: Lab
     # A lesson ends somewhere else while the page is open.
     lesson = f'from labkit import course; course.begin("00-kubernetes", "{shop.sandbox.release}").done()'
     command = [sys.executable, "-c", lesson]
-    done = subprocess.run(command, env=shop.sandbox.env, capture_output=True, text=True, timeout=90)
+    done = subprocess.run(command, env=shop.sandbox.env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     row.locator(".tick[aria-label=done]").wait_for()
     assert lab.page.locator("li.next").get_attribute("data-lesson") == "01-install-istio"
@@ -186,7 +189,7 @@ def test_the_start_page_follows_the_lessons(shop: Shop, window: Window, lab: Lab
     # Another site's page cannot: it does not know what stands in the cookie.
     request = urllib.request.Request(f"{lab.url}/labkit/start", b'{"release": "1.2.2"}', method="POST")
     with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(request, timeout=20)
+        urllib.request.urlopen(request, timeout=120)
     with refused.value as answer:
         assert answer.code == 403
     assert not kept.exists()

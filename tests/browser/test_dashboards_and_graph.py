@@ -59,7 +59,8 @@ def test_the_launcher_opens_them(shop: Shop, window: Window, lab: Lab, busy: Non
             section.locator(f".jp-LauncherCard:has-text('{title}')").click()
         page = opened.value
         begin = f"{PREFIX}/lab-{title.lower()}/"
-        assert begin in page.url
+        # A page is there before its address is.
+        page.wait_for_url(lambda url, begin=begin: begin in url)
         if title == "Grafana":
             page.get_by_text("Istio Mesh Dashboard").first.wait_for(state="attached")
         else:

@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from labkit import istio
 from labkit.course.exercise import only
 from tests.browser.conftest import Window
 from tests.conftest import wait_until
@@ -56,6 +57,13 @@ def test_buttons_judge_help_and_lead_back(shop: Shop, window: Window, lab: Lab) 
     window.picture(lab.page, "exercise")
 
     shop.sandbox.kubectl("apply", "-f", "-", stdin=RIGHT)
+
+    def followed() -> bool:
+        trace = istio.trace_route("productpage → reviews", headers={"end-user": "jason"})
+        return [branch.subset for branch in trace.branches] == ["v3"]
+
+    # Who checks looks for five seconds, which is enough where the machine is not busy with other tests.
+    wait_until(followed, what="productpage's proxy to hear of the rule")
     button["Check"].click()
     answer.get_by_text("Solved.").wait_for()
     assert cell.locator(".jp-OutputArea-child").filter(has_text="Solved.").count() == 1, "in place of what was there"
