@@ -259,12 +259,12 @@ async def test_a_rollout_that_stands_still_exceeds_its_deadline(cluster: Cluster
 
 
 async def test_min_ready_seconds_delay_availability(cluster: Cluster) -> None:
-    cluster.objects.create(DEPLOYMENTS, deployment("web", 1, minReadySeconds=1))
+    cluster.objects.create(DEPLOYMENTS, deployment("web", 1, minReadySeconds=600))
+    cluster.objects.create(DEPLOYMENTS, deployment("soon", 1, minReadySeconds=1))
     await cluster.until(lambda: get(cluster).get("status", {}).get("readyReplicas") == 1)
-    await cluster.settled()
+    await rolled_out(cluster, "soon")
     assert "availableReplicas" not in get(cluster)["status"]
     assert (condition(get(cluster)["status"], "Available") or {})["status"] == "False"
-    await rolled_out(cluster)
 
 
 async def test_a_taken_name_is_avoided(cluster: Cluster, tmp_path: Any) -> None:

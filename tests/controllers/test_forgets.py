@@ -70,6 +70,8 @@ async def test_nothing_is_kept_of_what_is_deleted(tmp_path: Path) -> None:
         for number in range(MANY):
             # There is no node to end them.
             objects.delete("pods", f"{MARK}-{number}", MARK, grace_period=0)
+        # What is written once the namespace ends is refused, and a refusal is kept until it is tried again.
+        await until(lambda: not any(one.get("subsets") for one in objects.list("endpoints", MARK)), "no endpoints left")
         objects.delete("namespaces", MARK)
         await until(lambda: not objects.find("namespaces", MARK) and mesh._timer is None, "the namespace is gone")
         assert (mesh._memo.size(), mesh._proxies) == (kept, {})

@@ -41,7 +41,7 @@ async def test_the_authority_of_a_namespace_is_put_back(cluster: Cluster) -> Non
 
 async def test_roles_are_made_of_others(cluster: Cluster) -> None:
     def verbs(name: str, resource: str) -> set[str]:
-        rules = cluster.objects.get(ROLES, name)["rules"]
+        rules = cluster.objects.get(ROLES, name)["rules"] or ()
         return {verb for rule in rules if resource in rule.get("resources", ()) for verb in rule["verbs"]}
 
     await cluster.until(lambda: verbs("admin", "roles"))

@@ -65,6 +65,8 @@ async def test_what_nothing_fits_waits_and_so_does_its_pod(cluster: Cluster) -> 
     cluster.objects.create("pods", pod("p", "data"))
     cluster.objects.create("pods", pod("q", "nothing"))
     await cluster.until(lambda: len(cluster.events("FailedScheduling")) == 2)
+    # Of claims another controller tells than of pods.
+    await cluster.settled()
     assert cluster.events("ProvisioningFailed") == ['storageclass.storage.k8s.io "manual" not found']
     said = sorted(message.partition(". ")[0] for message in cluster.events("FailedScheduling"))
     assert said == [

@@ -44,6 +44,7 @@ async def test_a_count_is_kept(cluster: Cluster) -> None:
     assert error.message == words
     assert error.details == {"name": "two", "kind": "pods"}
     await cluster.until(lambda: used(cluster) and used(cluster)["pods"] == "1")
+    await cluster.settled()
     maps = len(cluster.objects.list("configmaps", "default"))
     assert used(cluster)["configmaps"] == str(maps)
 
