@@ -15,11 +15,12 @@ from labkit.course import Lesson, Progress, clients, exercise
 from labkit.course.checks import Checklist
 from labkit.course.exercise import Played
 from labkit.ground.errors import CheckError
-from tests.conftest import REPOSITORY, wait_until
+from tests.conftest import PATIENCE, REPOSITORY, wait_until
 from tests.shops import Shop
 
 __all__ = [
     "begun",
+    "checked",
     "found",
     "lesson_in",
     "lesson_with_clients",
@@ -133,6 +134,13 @@ def untouched(played: Played) -> None:
         patch.setattr(exercise, "PATIENCE", 0.0)
         with pytest.raises(CheckError, match="not so: "):
             played.check()
+
+
+def checked(played: Played) -> None:
+    """Check what was solved; how soon a busy machine lets a look find all of it so is not the subject."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exercise, "PATIENCE", PATIENCE)
+        played.check()
 
 
 def solve(played: Played, *answers: str) -> None:

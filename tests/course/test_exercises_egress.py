@@ -12,7 +12,7 @@ from labkit.course import Lesson
 from labkit.course.exercises import outside
 from labkit.course.exercises.outside import BANK, CASINO, WEATHER
 from labkit.observe.access import Caller
-from tests.course.exercising import begun, lesson_in, solution, solve, told, untouched
+from tests.course.exercising import begun, checked, lesson_in, solution, solve, told, untouched
 from tests.shops import Shop
 
 # Rules are made anew, with labkit's marks.
@@ -118,7 +118,7 @@ def test_the_solution_is_right_also_after_a_half_done_attempt(lesson: Lesson, na
     }
     apply(attempt[name], show=False)
     solve(played, *solution(NAME, name))
-    played.check()
+    checked(played)
     assert name in lesson.progress.exercises[NAME]
 
 
@@ -130,8 +130,9 @@ def test_without_its_client_nothing_can_be_judged(lesson: Lesson, monkeypatch: p
 
 def test_the_hosts_outside_are_what_the_lesson_says(lesson: Lesson) -> None:
     lesson.rules()
-    kubectl("rollout status deployment world -n outside --timeout=60s", show=False)
-    assert outside.look(lesson.release).iloc[0].to_dict() == {"weather": "200", "casino": "200", "bank": "200"}
+    kubectl("rollout status deployment world -n outside --timeout=240s", show=False)
+    all_ = {"weather": "200", "casino": "200", "bank": "200"}
+    assert outside.look(lesson.release, all_, timeout=240).iloc[0].to_dict() == all_
     one, two = outside.ask(lesson.release, f"https://{BANK}/status/404", 2)
     assert (one.status, two.status) == ("404", "404")
     (nobody,) = outside.ask(lesson.release, f"http://{WEATHER.replace('weather', 'nobody')}/")

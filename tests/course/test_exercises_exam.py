@@ -14,7 +14,7 @@ from labkit.course.exercises import certificate, slo
 from labkit.course.exercises.exam import begin
 from labkit.ground.errors import CheckError
 from tests.conftest import wait_until
-from tests.course.exercising import begun, lesson_in, solutions, solve, told, untouched
+from tests.course.exercising import begun, checked, lesson_in, solutions, solve, told, untouched
 from tests.shops import Shop
 
 # Rules are made anew, with labkit's marks.
@@ -192,7 +192,7 @@ def test_the_solutions_one_after_the_other_keep_the_promise(lesson: Lesson) -> N
         if name == "harden":
             bring_the_broken_pod()
         solve(played)
-        played.check()
+        checked(played)
         if name == "harden":
             assert istio.endpoints("productpage-v1", "reviews")["ejected"].any()
     (rules,) = cluster.get("destinationrules.networking.istio.io", "reviews", namespace="bookinfo")

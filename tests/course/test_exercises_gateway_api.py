@@ -11,7 +11,7 @@ from labkit import cluster, istio
 from labkit.cluster import cells
 from labkit.course import clients
 from labkit.course.lesson import Lesson
-from tests.course.exercising import begun, lesson_in, solution, solve, told, untouched
+from tests.course.exercising import begun, checked, lesson_in, solution, solve, told, untouched
 from tests.shops import Shop
 
 pytestmark = [
@@ -207,7 +207,7 @@ def test_the_solution_is_right_also_after_a_half_done_attempt(lesson: Lesson, na
     played = begun(lesson, name)
     cells.yaml("", half_done)
     solve(played, *solution(NAME, name))
-    played.check()
+    checked(played)
     assert name in lesson.progress.exercises[NAME]
 
 

@@ -13,7 +13,7 @@ from labkit.course.exercise import Played
 from labkit.course.exercises.gateway_tls import keys
 from labkit.course.lesson import Lesson
 from tests.conftest import REPOSITORY
-from tests.course.exercising import begun, lesson_in, solutions, solve, told, untouched
+from tests.course.exercising import begun, checked, lesson_in, solutions, solve, told, untouched
 from tests.shops import Shop
 
 pytestmark = [
@@ -223,7 +223,7 @@ def test_the_solution_is_right_also_after_a_half_done_attempt(lesson: Lesson, na
     played = tried(lesson, name, gateway(server("half.test", credentialName="half-done")))
     typed(*solutions(NAME)[name])
     solve(played)
-    played.check()
+    checked(played)
     assert name in lesson.progress.exercises[NAME]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from labkit.cluster import apply, kubectl, shell
 from labkit.course.lesson import Lesson
-from tests.course.exercising import begun, lesson_with_clients, solutions, solve, told, untouched
+from tests.course.exercising import begun, checked, lesson_with_clients, solutions, solve, told, untouched
 from tests.shops import Shop
 
 pytestmark = [pytest.mark.long, pytest.mark.restored]
@@ -118,5 +118,5 @@ def test_the_solution_is_right_also_after_a_half_done_attempt(lesson: Lesson, na
     for cell in solutions(NAME)[name]:
         exec(cell, names)
     solve(played)
-    played.check()
+    checked(played)
     assert name in lesson.progress.exercises[NAME]

@@ -107,12 +107,14 @@ def test_what_an_envoy_has_sent_to_each_endpoint(shared_shop: Shop, lesson: Less
     url = f"{shared_shop.url}/ratings/0"
 
     def known() -> bool:
-        return len(istio.endpoints("ingress", "ratings")) == 4 and cluster.fetch(url).status in (200, 503)
+        pods = {pod["metadata"]["name"] for pod in cluster.get("pods", namespace="bookinfo")}
+        there = {name for name in pods if name.startswith("ratings-")}
+        to = set(istio.endpoints("ingress", "ratings").index)
+        return len(there) == 4 and to == there and cluster.fetch(url).status in (200, 503)
 
-    wait_until(known, what="the gateway to know all four pods")
+    # Those that an exercise before this one had are gone.
+    wait_until(known, what="the gateway to know all four pods, and no others")
     before = istio.endpoints("ingress", "ratings")
-    pods = {pod["metadata"]["name"] for pod in cluster.get("pods", namespace="bookinfo")}
-    assert set(before.index) == {name for name in pods if name.startswith("ratings-")}
     assert before.index.name == "endpoint"
     assert dict(before.dtypes.astype(str)) == {"requests": "int64", "errors": "int64", "ejected": "bool"}
     sent = bookinfo.load(url, 40, rate=200)
@@ -129,7 +131,9 @@ def test_what_an_envoy_has_sent_to_each_endpoint(shared_shop: Shop, lesson: Less
 
     wait_until(left_out, what="both broken pods to be left out")
     # Whoever does not call it knows of it as well, and has sent nothing; a Service that is not there has no endpoints.
-    assert list(istio.endpoints("details-v1", "ratings")["requests"]) == [0, 0, 0, 0]
+    wait_until(
+        lambda: list(istio.endpoints("details-v1", "ratings")["requests"]) == [0, 0, 0, 0], what="details to know them"
+    )
     assert istio.endpoints("ingress", "nobody").empty
     with pytest.raises(SettingError, match="no workload 'nobody'"):
         istio.endpoints("nobody", "ratings")

@@ -11,7 +11,7 @@ from labkit import cluster
 from labkit.cluster import cells
 from labkit.course import Lesson
 from labkit.course.exercise import Played
-from tests.course.exercising import begun, lesson_in, solutions, solve, told, untouched
+from tests.course.exercising import begun, checked, lesson_in, solutions, solve, told, untouched
 from tests.shops import Shop
 
 pytestmark = [
@@ -61,7 +61,7 @@ def half_done(lesson: Lesson, name: str, answer: str) -> None:
         else:
             exec(text, {"exercise": played, "kubectl": cluster.kubectl})
     solve(played)
-    played.check()
+    checked(played)
     assert name in lesson.progress.exercises[NAME]
 
 

@@ -12,7 +12,7 @@ from labkit.course.exercises.tickets import TICKETS, destination_rule, gateway, 
 from labkit.course.lesson import Lesson
 from labkit.ground.errors import SettingError
 from labkit.istio import follow
-from tests.course.exercising import begun, lesson_in, solutions, solve, told, untouched
+from tests.course.exercising import begun, checked, lesson_in, solutions, solve, told, untouched
 from tests.shops import Shop
 
 pytestmark = [pytest.mark.long, pytest.mark.restored]
@@ -163,5 +163,5 @@ def test_the_solution_is_right_also_after_a_half_done_attempt(lesson: Lesson, na
         first, _, rest = text.partition("\n")
         (cells.yaml if first == "%%yaml" else cells.sh)("", rest)
     solve(played)
-    played.check()
+    checked(played)
     assert name in lesson.progress.exercises[NAME]

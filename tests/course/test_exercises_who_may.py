@@ -9,7 +9,7 @@ import pytest
 
 from labkit.cluster import apply
 from labkit.course.lesson import Lesson
-from tests.course.exercising import begun, lesson_with_clients, solutions, solve, told, untouched
+from tests.course.exercising import begun, checked, lesson_with_clients, solutions, solve, told, untouched
 from tests.shops import Shop
 
 pytestmark = [
@@ -144,5 +144,5 @@ def test_the_solution_is_right_also_after_a_half_done_attempt(lesson: Lesson, na
     for cell in solutions(NAME)[name]:
         exec(cell, {"apply": apply})
     solve(played)
-    played.check()
+    checked(played)
     assert name in lesson.progress.exercises[NAME]

@@ -47,7 +47,7 @@ class Environment:
 
     @classmethod
     def make(cls, folder: Path) -> Environment:
-        subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=60)
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=240)
         (packages,) = folder.glob("lib/python*/site-packages")
         # Links of these packages are not followed: this checkout, installed as a link, stays away.
         (packages / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")

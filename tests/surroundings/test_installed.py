@@ -28,7 +28,7 @@ LISTED = ("git", "ls-files", "--cached", "--others", "--exclude-standard", "-z")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the checkout: a build writes into the folder that it builds."""
     copy = tmp_path_factory.mktemp("source") / ODD / "the course"
-    listed = subprocess.run(LISTED, cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=60).stdout
+    listed = subprocess.run(LISTED, cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=240).stdout
     for name in filter(None, listed.split("\0")):
         if (REPOSITORY / name).exists():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def wheel(source: Path) -> Path:
     target = source.parent / "dist"
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*command, f"--wheel-dir={target}", str(source)], check=True, timeout=120)
+    subprocess.run([*command, f"--wheel-dir={target}", str(source)], check=True, timeout=240)
     (built,) = target.glob("*.whl")
     return built
 

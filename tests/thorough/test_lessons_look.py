@@ -151,7 +151,7 @@ def play(url: str, page: Any, name: str) -> None:
 
 
 def sessions(url: str) -> list[dict[str, Any]]:
-    with urllib.request.urlopen(f"{url}/api/sessions", timeout=5) as answer:
+    with urllib.request.urlopen(f"{url}/api/sessions", timeout=60) as answer:
         found: list[dict[str, Any]] = json.load(answer)
     return found
 

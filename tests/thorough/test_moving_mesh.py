@@ -35,7 +35,7 @@ def test_a_whole_mesh_moves(start_sandbox, until, figure: Callable[[str, object,
         until(lambda: shop.status() == 200, 60, "the page")
         for namespace in ("istio-system", "bookinfo"):
             sandbox.kubectl(
-                "wait", "--for=condition=Available", "deployment", "--all", "-n", namespace, "--timeout=90s"
+                "wait", "--for=condition=Available", "deployment", "--all", "-n", namespace, "--timeout=240s"
             )
         assert sandbox.kubectl("get", "pods,services,secrets,configmaps", "-A", "-o", "name").stdout == names
         kinds = sandbox.kubectl("api-resources", "--verbs=list", "-o", "name").stdout.split()

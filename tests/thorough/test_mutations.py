@@ -102,7 +102,7 @@ def installed(start: Callable[..., SandboxUnderTest], release: str) -> SandboxUn
         sandbox.kubectl("create", "namespace", "istio-system")
     for file in (*files.crd_files, *files.demo_files):
         sandbox.kubectl("apply", "-f", str(file))
-    sandbox.kubectl("wait", "--for=condition=Available", "deployment", "--all", "-n", "istio-system", "--timeout=120s")
+    sandbox.kubectl("wait", "--for=condition=Available", "deployment", "--all", "-n", "istio-system", "--timeout=240s")
     sandbox.kubectl("create", "namespace", "fuzz")
     sandbox.kubectl("label", "namespace", "fuzz", "istio-injection=enabled")
     sandbox.kubectl("apply", "-n", "fuzz", "-f", "-", stdin=json.dumps(QUOTA))

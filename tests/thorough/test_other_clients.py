@@ -148,7 +148,7 @@ def test_a_program(sandbox: SandboxUnderTest, python: Path, program: str, said: 
 def test_kopf(sandbox: SandboxUnderTest, python: Path, tmp_path: Path) -> None:
     """An operator sees each change, writes a status and events, and is asked before its object goes."""
     sandbox.kubectl("apply", "-f", "-", stdin=KOPF_KIND)
-    sandbox.kubectl("wait", "--for=condition=Established", "crd/answers.of.a.test", "--timeout=60s")
+    sandbox.kubectl("wait", "--for=condition=Established", "crd/answers.of.a.test", "--timeout=240s")
     (tmp_path / "answering.py").write_text(KOPF)
     command = [str(python), "-m", "kopf", "run", "--standalone", "--namespace=default", "answering.py"]
     with (tmp_path / "log").open("w") as log:

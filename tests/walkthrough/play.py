@@ -36,7 +36,7 @@ class Step:
     command: str
     until: Callable[[Result], bool] | None = None
     typed: str = ""
-    seconds: float = 60.0
+    seconds: float = 240.0
 
 
 def release_folder(release: str, source: str, into: Path) -> Path:
