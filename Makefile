@@ -56,7 +56,7 @@ test: $(VENV)/.made-dev ## the test suite, side by side (LABKIT_TEST_WORKERS=3)
 	$(LABKIT) setup --tests
 	$(PYTEST) -m 'not thorough and not again' $(TESTS)
 
-test-again: $(VENV)/.made-dev ## the rest of it: what `make test` plays in Istio 1.30.3, in 1.2.2, and lessons a second time
+test-again: $(VENV)/.made-dev ## the rest of it: the whole course, each exercise, Istio 1.2.2, and lessons a second time
 	$(LABKIT) setup --tests
 	$(PYTEST) -m 'again and not thorough' $(TESTS)
 

@@ -74,6 +74,7 @@ well say so itself: `pytest.mark.long`."""
 LONGEST_FIRST = (
     "notebooks/test_notebooks_play.py::test_each_lesson_can_be_played_again",
     "notebooks/test_notebooks_play.py::test_the_whole_course",
+    "notebooks/test_notebooks_play.py::test_the_walk_through",
     # And all that shares its mesh, since a group is where its first test is.
     "e2e/test_control_plane.py",
     "course/test_exercises_resilience.py",
@@ -102,6 +103,19 @@ LONGEST_FIRST = (
     "images",
 )
 """What begins first where tests run side by side, so that no long group is left over at the end; the rest is short."""
+
+AGAIN = (
+    # The lessons play all solutions; here each exercise is judged four ways.
+    *("course/test_exercises", "browser/test_exercises.py", "notebooks/test_notebooks_precious.py"),
+    *("browser/test_kiali_writing.py", "course/test_course_shared_istio.py"),
+    *("e2e/test_genuine_bookinfo.py", "e2e/test_genuine_samples.py"),
+    # What waits for clocks or for much to be counted.
+    *("e2e/test_counts_stay.py", "e2e/test_steady_load.py", "e2e/test_tcp_telemetry.py"),
+    *("images/test_prometheus_rests.py", "mesh/test_mesh_warmup_traffic.py"),
+    "sandbox/test_faults_told.py::test_a_fault_about_one_object[autoscaler]",
+)
+"""What is long and depends on much that `make test` holds by itself: `make test-again` has it, so that who waits for
+`make test` waits ten minutes."""
 
 OLDER = "1.2.2"
 """Where a long test plays the same in this release as in today's, `make test-again` has it."""
@@ -133,9 +147,11 @@ def group(item: pytest.Item) -> str:
 
 
 def _mark_again(items: Sequence[pytest.Item]) -> None:
-    """Mark what plays in the older release what today's release plays as well."""
+    """Mark what is said to be, and what plays in the older release what today's release plays as well."""
     known = {item.nodeid for item in items}
     for item in items:
+        if f"{_place(item)}::{item.name}".startswith(AGAIN):
+            item.add_marker("again")
         newer = item.nodeid.replace(OLDER, DEFAULT_RELEASE)
         if newer != item.nodeid and newer in known and item.get_closest_marker("long") is not None:
             item.add_marker("again")

@@ -173,6 +173,7 @@ def test_who_asks_for_a_sandbox_or_lies_among_the_long_is_long() -> None:
         ("e2e/test_x.py", ("[1.2.2-a]", "[1.30.3-b]"), [False, False]),
         ("api/test_quick.py", ("[1.2.2]", "[1.30.3]"), [False, False]),
         ("notebooks/test_notebooks_play.py", ("[1.2.2]", "[1.30.3]"), [True, False]),
+        ("course/test_exercises_x.py", ("[1.2.2]", "[1.30.3]"), [True, True]),
     ],
 )
 def test_again_is_what_todays_release_plays_as_well(path: str, names: tuple[str, str], again: list[bool]) -> None:
@@ -188,7 +189,7 @@ def test_the_longest_begin_first_in_a_worker_only() -> None:
 
 
 def test_all_that_the_lists_name_is_there() -> None:
-    for said in (*suite.LONG, *suite.LONGEST_FIRST):
+    for said in (*suite.LONG, *suite.AGAIN, *suite.LONGEST_FIRST):
         path, _, test = said.partition("::")
         found = list(suite.HERE.glob(f"{path}*"))
         assert found, said
