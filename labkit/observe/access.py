@@ -68,12 +68,14 @@ class Call:
         return ["-X", self.method, *headers, self.url] if self.method != "GET" else [*headers, self.url]
 
 
-def ask(callers: Sequence[Caller], calls: Sequence[Call]) -> pd.DataFrame:
+def ask(callers: Sequence[Caller], calls: Sequence[Call], *, rounds: int = 1) -> pd.DataFrame:
     """Have each caller make each call, one after the other; the callers at the same time.
 
     Args:
         callers: Who calls.
         calls: What they ask for; each has a name of its own.
+        rounds: How often, 0.3 s apart; the last round counts. A proxy judges what comes by a connection from before a
+            rule by the rules of then, until it has closed that: 4 rounds are enough where a rule was just taken up.
 
     Returns:
         One row a caller (index "client": "namespace/deployment"), one column a call, in the order given. Each cell is
@@ -94,11 +96,11 @@ def ask(callers: Sequence[Caller], calls: Sequence[Call]) -> pd.DataFrame:
     )
 
     def one(caller: Caller) -> list[str]:
-        words = ["sh", "-c", script]
+        words = ["sh", "-c", f"for i in $(seq {rounds - 1}); do {script}; sleep 0.3; done; {script}"]
         container = caller.container or caller.deployment
         where = f"deploy/{caller.deployment}"
         said = cluster.exec(where, words, container=container, namespace=caller.namespace, show=False)
-        lines = [line.partition(" ") for line in said.splitlines()]
+        lines = [line.partition(" ") for line in said.splitlines()][-len(calls) :]
         if len(lines) != len(calls) or any(exit_code == "127" for exit_code, _, _ in lines):
             raise ClusterError(
                 f"{caller.name} did not make its {len(calls)} calls; it said: {said.strip()[:200]!r}",
