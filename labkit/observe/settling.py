@@ -76,7 +76,7 @@ def settled(
             seen, since, changed_for = found, now, now - begun
             # What a scrape brings is of the time when it began, however much later it is looked at. It may have come
             # between the two questions, so they are asked the other way round.
-            moment = max(moment, *(began for place, began in scrapes()[1].items() if place[0] in jobs))
+            moment = max((moment, *(began for place, began in scrapes()[1].items() if place[0] in jobs)))
         elif all(answered[place] > moment + late for place in lately if place[0] in jobs):
             # A target that has gone is asked no more; one that has come is waited for.
             there = _there(targets(), jobs, bring)

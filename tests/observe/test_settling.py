@@ -88,6 +88,21 @@ def test_a_change_is_of_the_time_when_its_scrape_began(monkeypatch):
     assert proxies.now == pytest.approx(100.85, abs=0.051)
 
 
+def test_counts_may_change_before_any_proxy_has_answered(monkeypatch):
+    """As in a mesh that has just come, or whose proxies are too busy to answer in time."""
+    proxies = Proxies(monkeypatch, [0.0, 10.0])
+    proxies.down = {"a", "b"}
+
+    def look() -> pd.Series:
+        if proxies.waits == 3:
+            proxies.down = set()
+        return Proxies.look(proxies)
+
+    monkeypatch.setattr(proxies, "look", look)
+    assert proxies.settled().to_dict() == {"productpage-v1": 10.0}
+    assert min(proxies.last("a"), proxies.last("b")) > AHEAD + 100.25
+
+
 def test_a_change_that_comes_between_the_two_questions_is_waited_for_once_more(monkeypatch):
     proxies = Proxies(monkeypatch, [0.0], every=0.6)
     asked = 0
