@@ -81,15 +81,16 @@ class PodSide:
 
 
 class ApiLike:
-    """A server at `https://127.0.0.1:PORT`.
+    """A server at `https://HOST:PORT`.
 
     Args:
         folder: Where its key goes.
         uid: Of its namespace kube-system.
+        host: Its address.
     """
 
-    def __init__(self, folder: Path, uid: str) -> None:
-        self.uid = uid
+    def __init__(self, folder: Path, uid: str, host: str = "127.0.0.1") -> None:
+        self.uid, self.host = uid, host
         self.connections = 0
         self.requests: list[str] = []
         self.asked: list[tuple[str, str]] = []
@@ -111,7 +112,7 @@ class ApiLike:
         """Whether all changes so far are too old to be told (410), as after a server's own restart."""
         self.silent = threading.Event()
         """While it is set nothing is answered."""
-        key, certificate = _certificate()
+        key, certificate = _certificate(host)
         (folder / f"{uid}.pem").write_bytes(key + certificate)
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.load_cert_chain(folder / f"{uid}.pem")
@@ -121,13 +122,13 @@ class ApiLike:
         self.pod: Callable[[PodSide], None] = lambda side: side.send(b"".join(iter(side.receive, b"")))
         """What a connection to a pod's port comes to."""
         self.listen()
-        self.url = f"https://127.0.0.1:{self.server.server_address[1]}"
+        self.url = f"https://{host}:{self.server.server_address[1]}"
         self.authority = certificate
         self.entry = {"server": self.url, "certificate-authority-data": base64.b64encode(certificate).decode()}
 
     def listen(self, port: int = 0) -> None:
         """Take connections."""
-        self.server = _Server(("127.0.0.1", port), _Handler)
+        self.server = _Server((self.host, port), _Handler)
         self.server.api = self
         self._serving = threading.Thread(target=self.server.serve_forever, args=(0.02,))
         self._serving.start()
@@ -158,9 +159,9 @@ class ApiLike:
 
 
 @contextlib.contextmanager
-def api_like(folder: Path, uid: str = "uid-a") -> Iterator[ApiLike]:
+def api_like(folder: Path, uid: str = "uid-a", host: str = "127.0.0.1") -> Iterator[ApiLike]:
     """One that ends with the block."""
-    api = ApiLike(folder, uid)
+    api = ApiLike(folder, uid, host)
     try:
         yield api
     finally:
@@ -333,12 +334,12 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _answer  # noqa: N815 (its names)
 
 
-def _certificate() -> tuple[bytes, bytes]:
+def _certificate(host: str) -> tuple[bytes, bytes]:
     key = ec.generate_private_key(ec.SECP256R1())
     number = x509.random_serial_number()
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, f"api-{number % 10**9}")])
     now, day = datetime.datetime.now(datetime.UTC), datetime.timedelta(days=1)
-    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(host))])
     known = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     made = (
         x509.CertificateBuilder(name, name, key.public_key(), number, now - day, now + day)

@@ -40,7 +40,8 @@ SITUATIONS = {
 @pytest.fixture
 def precious(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiLike]:
     """A cluster that kubectl finds in every way there is; nobody can start a sandbox here."""
-    with api_like(tmp_path, "precious") as api:
+    # Each connection counts, so it has an address of its own: at 127.0.0.1 others may knock at a port that was theirs.
+    with api_like(tmp_path, "precious", "127.0.77.1") as api:
         home = tmp_path / "home"
         own = kubeconfig(home / ".kube" / "config", {"precious": api.entry})
         host, port = api.url.removeprefix("https://").split(":")
