@@ -14,6 +14,7 @@ from meshbox.images.context import ContainerContext, Image, Launch
 from meshbox.images.proxy.agent import Agent, seconds
 from meshbox.images.proxy.binary import envoy_binary
 from meshbox.images.proxy.bootstrap import bootstrap
+from meshbox.images.proxy.constants import VARIABLES
 
 __all__ = ["IMAGES"]
 
@@ -54,9 +55,8 @@ def _proxy(context: ContainerContext) -> Launch:
     async def drain() -> None:
         await (_drain_to_the_last(where, minimum) if agent.until_idle else _drain(where, agent.drain))
 
-    # The mesh's metrics take a constant from the environment: see `meshbox.mesh.telemetry`.
-    env = {"ISTIO_UNKNOWN": "unknown"}
-    return Launch(argv=(envoy_binary(), "-c", str(file), *flags), env=env, drain=drain if agent.role else None)
+    argv = (envoy_binary(), "-c", str(file), *flags)
+    return Launch(argv=argv, env=dict(VARIABLES), drain=drain if agent.role else None)
 
 
 _LOG_FORMAT = "%Y-%m-%dT%T.%fZ\t%l\tenvoy %n %g:%#\t%v"

@@ -9,10 +9,9 @@ import re
 import sys
 from typing import Any
 
-__all__ = ["UNKNOWN_VARIABLE", "parse_problem", "value_format"]
+from meshbox.images.proxy.constants import UNKNOWN_VARIABLE
 
-UNKNOWN_VARIABLE = "ISTIO_UNKNOWN"
-"""Proxies are started with this variable; its value is Istio's word for what nobody knows."""
+__all__ = ["first", "parse_problem", "value_format"]
 
 _TIMES = "Date DayOfMonth DayOfWeek DayOfYear FullYear Hours Milliseconds Minutes Month Seconds"
 _OPERANDS: dict[str, tuple[int, ...]] = {
@@ -43,8 +42,17 @@ def value_format(expression: str) -> str:
     found = _parsed(inner)
     if isinstance(found, str) or any(count not in _OPERANDS.get(name, ()) for name, count in found):
         return ""
-    asked = [{"command": "CEL", "param": inner}, {"command": "ENVIRONMENT", "param": UNKNOWN_VARIABLE}]
-    return f"%COALESCE({json.dumps({'operators': asked}, separators=(',', ':'))})%"
+    return first(("CEL", inner), ("ENVIRONMENT", UNKNOWN_VARIABLE))
+
+
+def first(*asked: tuple[str, str]) -> str:
+    """A log format with the first value there is.
+
+    Args:
+        asked: Envoy's log operators, each with its parameter; "" for one without.
+    """
+    operators = [{"command": command, **({"param": parameter} if parameter else {})} for command, parameter in asked]
+    return f"%COALESCE({json.dumps({'operators': operators}, separators=(',', ':'))})%"
 
 
 def parse_problem(expression: str) -> str:

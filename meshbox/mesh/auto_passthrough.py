@@ -7,8 +7,9 @@ import json
 from collections.abc import Iterator, Mapping
 
 from labkit.ground.hosts import within
+from meshbox.images.proxy.constants import named
 from meshbox.mesh.authorization import network_filters
-from meshbox.mesh.clusters import Outbound, named, outbound_name
+from meshbox.mesh.clusters import Outbound, outbound_name
 from meshbox.mesh.envoy import Json, encode
 from meshbox.mesh.gateway_servers import Served
 from meshbox.mesh.managers import Proxy, tcp_proxy

@@ -9,6 +9,7 @@ from labkit.ground.labels import selects
 from labkit.ground.names import is_ip
 from labkit.ground.numbers import whole
 from meshbox.doors import CAPTURE_SOCKET
+from meshbox.images.proxy.constants import named
 from meshbox.mesh import policies, transport
 from meshbox.mesh.endpoints import UNIX, lb_endpoint, locality_endpoints, resolved
 from meshbox.mesh.envoy import BLACK_HOLE, PASSTHROUGH, Json, address, encode, extension, made_by, typed
@@ -33,7 +34,6 @@ __all__ = [
     "collector",
     "inbound_cluster",
     "inbound_name",
-    "named",
     "outbound",
     "outbound_name",
     "passthrough_name",
@@ -283,11 +283,6 @@ def _outside(name: str, *, legacy: bool) -> Json:
     if legacy:
         return {}
     return {"metadata": {"filter_metadata": {"istio": {"service_name": name}}}, **named(name, legacy=False)}
-
-
-def named(name: str, *, legacy: bool) -> Json:
-    """A cluster's name in statistics: today's proxies end it at the semicolon, whatever dots and bars are in it."""
-    return {} if legacy else {"alt_stat_name": f"{name};"}
 
 
 def inbound_cluster(

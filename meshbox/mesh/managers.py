@@ -146,7 +146,8 @@ def http_manager(
         filters: More filters, before the router.
         tunnels: Whether clients may ask for tunnels (CONNECT).
     """
-    chain: list[Json] = []
+    told = proxy.reports.server if inbound else proxy.reports.client
+    chain: list[Json] = [telemetry.PROTOCOL] if told.metrics else []
     if inbound is not None:
         chain += peer_filters(inbound, legacy=proxy.legacy)
     else:
@@ -184,7 +185,6 @@ def http_manager(
         fields["set_current_client_cert_details"] = {"subject": True, "cert": True, "dns": True, "uri": True}
     if proxy.legacy and tokens:
         fields["local_reply_config"] = _REFUSED_ORIGIN
-    told = proxy.reports.server if inbound else proxy.reports.client
     spans = tracing(told.collector, told.sampling, told.tags, proxy.workload)
     if spans is not None:
         fields["tracing"] = spans

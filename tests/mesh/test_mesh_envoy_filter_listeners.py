@@ -26,26 +26,26 @@ def in_chain(sub: str = "", **listener: Any) -> Obj:
 
 
 CORS, FAULT, ROUTER = (f"envoy.filters.http.{name}" for name in ("cors", "fault", "router"))
-PEER = "istio.peer_headers"
+PROTOCOL, PEER = "istio.request_protocol", "istio.peer_headers"
 
 
 @pytest.mark.parametrize(
     ("operation", "sub", "expected"),
     [
-        ("INSERT_BEFORE", ROUTER, [PEER, CORS, FAULT, "own", ROUTER]),
-        ("INSERT_BEFORE", "envoy.router", [PEER, CORS, FAULT, ROUTER]),
-        ("INSERT_BEFORE", "istio.stats", [PEER, CORS, FAULT, "own", ROUTER]),
-        ("INSERT_BEFORE", FAULT, [PEER, CORS, "own", FAULT, ROUTER]),
-        ("INSERT_AFTER", FAULT, [PEER, CORS, FAULT, "own", ROUTER]),
-        ("INSERT_AFTER", "istio.metadata_exchange", [PEER, "own", CORS, FAULT, ROUTER]),
-        ("INSERT_BEFORE", "", ["own", PEER, CORS, FAULT, ROUTER]),
-        ("INSERT_AFTER", "", [PEER, CORS, FAULT, ROUTER, "own"]),
-        ("INSERT_FIRST", "", ["own", PEER, CORS, FAULT, ROUTER]),
-        ("ADD", "", [PEER, CORS, FAULT, ROUTER, "own"]),
-        ("REPLACE", FAULT, [PEER, CORS, "own", ROUTER]),
-        ("REMOVE", FAULT, [PEER, CORS, ROUTER]),
-        ("INSERT_BEFORE", "unknown", [PEER, CORS, FAULT, ROUTER]),
-        ("REMOVE", "", [PEER, CORS, FAULT, ROUTER]),
+        ("INSERT_BEFORE", ROUTER, [PROTOCOL, PEER, CORS, FAULT, "own", ROUTER]),
+        ("INSERT_BEFORE", "envoy.router", [PROTOCOL, PEER, CORS, FAULT, ROUTER]),
+        ("INSERT_BEFORE", "istio.stats", [PROTOCOL, PEER, CORS, FAULT, "own", ROUTER]),
+        ("INSERT_BEFORE", FAULT, [PROTOCOL, PEER, CORS, "own", FAULT, ROUTER]),
+        ("INSERT_AFTER", FAULT, [PROTOCOL, PEER, CORS, FAULT, "own", ROUTER]),
+        ("INSERT_AFTER", "istio.metadata_exchange", [PROTOCOL, PEER, "own", CORS, FAULT, ROUTER]),
+        ("INSERT_BEFORE", "", ["own", PROTOCOL, PEER, CORS, FAULT, ROUTER]),
+        ("INSERT_AFTER", "", [PROTOCOL, PEER, CORS, FAULT, ROUTER, "own"]),
+        ("INSERT_FIRST", "", ["own", PROTOCOL, PEER, CORS, FAULT, ROUTER]),
+        ("ADD", "", [PROTOCOL, PEER, CORS, FAULT, ROUTER, "own"]),
+        ("REPLACE", FAULT, [PROTOCOL, PEER, CORS, "own", ROUTER]),
+        ("REMOVE", FAULT, [PROTOCOL, PEER, CORS, ROUTER]),
+        ("INSERT_BEFORE", "unknown", [PROTOCOL, PEER, CORS, FAULT, ROUTER]),
+        ("REMOVE", "", [PROTOCOL, PEER, CORS, FAULT, ROUTER]),
     ],
 )
 def test_http_filters(operation: str, sub: str, expected: list[str]) -> None:
@@ -181,7 +181,7 @@ def old_form(position: Obj | None = None, **match: Any) -> Obj:
 @pytest.mark.parametrize(
     ("position", "neighbours"),
     [
-        (None, ["own", PEER]),
+        (None, ["own", PROTOCOL]),
         ({"index": "BEFORE", "relativeTo": "envoy.router"}, ["own", ROUTER]),
         ({"index": "BEFORE", "relativeTo": "mixer"}, ["own", ROUTER]),
         ({"index": "AFTER", "relativeTo": "envoy.cors"}, ["own", FAULT]),

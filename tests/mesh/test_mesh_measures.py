@@ -109,6 +109,20 @@ async def test_only_calls_of_grpc_have_its_status(shop: Bookshop) -> None:
     assert {one.get("grpc_response_status", "") for one in plain} == {""}
 
 
+async def test_the_protocol_is_told_whatever_becomes_of_a_request(shop: Bookshop) -> None:
+    shop.service("nobody", [{"name": "http", "port": 9080}])
+    await shop.follow()
+    for kind in ("application/grpc", "text/plain"):
+        await shop.get(host="nobody", headers={"content-type": kind})
+
+    async def counted() -> bool:
+        lost = labels_of(await stats(shop, "client"), "requests_total", response_flags="UH")
+        # To gRPC an Envoy answers in gRPC's words.
+        return {(one["request_protocol"], one["response_code"]) for one in lost} == {("grpc", "200"), ("http", "503")}
+
+    await shop.until(counted, "both are counted as what they are")
+
+
 async def test_what_is_passed_through_is_counted_in_the_releases_words(shop: Bookshop) -> None:
     app = App("outside")
     # At a port that Services have, requests are looked at; elsewhere there are only bytes to count.

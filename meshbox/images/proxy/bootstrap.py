@@ -9,7 +9,8 @@ from typing import Any
 from meshbox.doors import peer_check
 from meshbox.images.context import ContainerContext
 from meshbox.images.proxy.agent import Agent
-from meshbox.images.proxy.statistics import CONTROL_PLANE, named, statistics
+from meshbox.images.proxy.constants import named
+from meshbox.images.proxy.statistics import CONTROL_PLANE, statistics
 from meshbox.images.proxy.status_port import agent_route, filters, inside_routes, status
 from meshbox.settings import ADS_PORT, XDS_PORT
 

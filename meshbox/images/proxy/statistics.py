@@ -9,7 +9,7 @@ from meshbox.images.context import ContainerContext
 from meshbox.images.proxy.agent import Agent
 from meshbox.images.proxy.status_port import looks_itself
 
-__all__ = ["CONTROL_PLANE", "named", "statistics"]
+__all__ = ["CONTROL_PLANE", "statistics"]
 
 Json = dict[str, Any]
 
@@ -62,11 +62,6 @@ _BOTH_TAGS = {
     "tcp_prefix": r"^tcp\.((.*?)\.)\w+$",
     "listener_address": r"^listener\.(([_.\d]*|[_\[\]a-fA-F\d]*)\.)",
 }
-
-
-def named(cluster: str, *, legacy: bool) -> Json:
-    """How a cluster is named in statistics: today's tags know a name's end by a semicolon."""
-    return {} if legacy else {"alt_stat_name": f"{cluster};"}
 
 
 def statistics(context: ContainerContext, agent: Agent) -> Json:

@@ -24,6 +24,7 @@ from pathlib import Path
 from labkit.ground.errors import LabError
 from meshbox import failures
 from meshbox.images.proxy.binary import envoy_binary
+from meshbox.images.proxy.constants import VARIABLES
 from meshbox.mesh.envoy import XDS_CLUSTER, Json, typed
 
 __all__ = ["Candidate", "Trials", "validated"]
@@ -122,7 +123,7 @@ async def validated(candidates: list[Candidate]) -> str:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, "ISTIO_UNKNOWN": "unknown"},
+            env={**os.environ, **VARIABLES},
         )
         try:
             _, said = await asyncio.wait_for(process.communicate(), _LONGEST)
