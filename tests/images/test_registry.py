@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -254,3 +255,14 @@ def test_the_page_of_images_has_all_of_them() -> None:
     page = (REPOSITORY / "docs" / "images.md").read_text()
     for name in images.known():
         assert f"| `{name}` | {images.known_as(name)} |" in page
+
+
+@pytest.mark.parametrize(("own", "expected"), [({}, "40"), ({"GOGC": "off"}, "off")])
+def test_prometheus_keeps_its_heap_small_unless_its_pod_says_otherwise(
+    own: dict[str, str], expected: str, tmp_path: Path
+) -> None:
+    found = images.find("prom/prometheus:v3.5.0")
+    assert found is not None
+    made = context(tmp_path, "/bin/prometheus", image="prom/prometheus:v3.5.0")
+    launch = images.launch(found, replace(made, env={**made.env, **own}))
+    assert {**own, **launch.env}["GOGC"] == expected
