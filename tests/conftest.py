@@ -164,6 +164,15 @@ def processes_of(home: Path) -> list[psutil.Process]:
     return found
 
 
+def names_of(home: Path) -> dict[int, str]:
+    """Process id → name, of a sandbox's processes; one that ends meanwhile, such as a probe's command, is none."""
+    found = {}
+    for process in processes_of(home):
+        with contextlib.suppress(psutil.Error):
+            found[process.pid] = process.name()
+    return found
+
+
 @contextlib.contextmanager
 def sandboxes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., SandboxUnderTest]]:
     """Start sandboxes as a user does; each is stopped and removed at the end, and must leave no process."""

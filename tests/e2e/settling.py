@@ -6,8 +6,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from typing import TypeVar
+from urllib.parse import urlsplit
 
+from labkit import cluster
 from labkit.observe.prometheus import Prometheus
+from labkit.observe.settling import MIXER
 from tests.conftest import wait_until
 
 __all__ = ["settled"]
@@ -17,7 +20,7 @@ T = TypeVar("T")
 ROUNDS = 4
 """Scrapes of every target without a change."""
 SECONDS = 3.0
-"""Long enough for pods that Prometheus has not found yet."""
+"""Long enough for what is counted after its answer was sent."""
 
 
 def settled(prometheus: Prometheus, look: Callable[[], T], whole: Callable[[T], bool]) -> T:
@@ -25,6 +28,7 @@ def settled(prometheus: Prometheus, look: Callable[[], T], whole: Callable[[T], 
 
     On a busy machine the next scrape may be seconds away, so that counts which stand still prove nothing by themselves.
     """
+    wait_until(lambda: _found(prometheus), what="all proxies of BookInfo to be found by Prometheus")
     since, rounds, seen = time.monotonic(), 0, look()
     asked = _asked(prometheus)
 
@@ -41,6 +45,19 @@ def settled(prometheus: Prometheus, look: Callable[[], T], whole: Callable[[T], 
 
     wait_until(still, 120, "counts that stand still")
     return seen
+
+
+def _found(prometheus: Prometheus) -> bool:
+    """Whether each of BookInfo's proxies is a target: Prometheus takes up new ones every five seconds at most.
+
+    In Istio 1.2 Mixer has all counts.
+    """
+    targets = prometheus.get("targets", [("state", "active")])["activeTargets"]
+    if any(one["labels"]["job"] == MIXER for one in targets):
+        return True
+    pods = cluster.get("pods", namespace="bookinfo")
+    hosts = {urlsplit(one["scrapeUrl"]).hostname for one in targets if one["scrapeInterval"] == "500ms"}
+    return {pod["status"].get("podIP") for pod in pods} <= hosts
 
 
 def _asked(prometheus: Prometheus) -> dict[str, tuple[str, bool]]:

@@ -16,7 +16,7 @@ import pytest
 
 from labkit.observe.jaeger import Jaeger
 from labkit.observe.prometheus import Prometheus
-from tests.conftest import processes_of, wait_until
+from tests.conftest import names_of, wait_until
 from tests.e2e.settling import settled
 from tests.e2e.steady import steady
 from tests.shops import Shop
@@ -87,13 +87,13 @@ def keepers(shop: Shop) -> dict[tuple[str, int], float]:
     if shop.sandbox.release == "1.2.2":
         mixers = shop.sandbox.kubectl(*MIXER).stdout.split()
         addresses |= dict.fromkeys(mixers, "telemetry")
-    mine = {process.pid: process for process in processes_of(shop.sandbox.home)}
-    what = {pid: "prometheus" for pid, process in mine.items() if process.name() == "prometheus"}
+    mine = names_of(shop.sandbox.home)
+    what = {pid: "prometheus" for pid, name in mine.items() if name == "prometheus"}
     for found in psutil.net_connections("tcp"):
         of = addresses.get(found.laddr.ip)
-        if found.pid in mine and of and mine[found.pid].name() != "envoy" and found.status == psutil.CONN_LISTEN:
+        if found.pid in mine and of and mine[found.pid] != "envoy" and found.status == psutil.CONN_LISTEN:
             what[found.pid] = of
-    return {(name, pid): mine[pid].memory_full_info().pss / MIB for pid, name in what.items()}
+    return {(name, pid): psutil.Process(pid).memory_full_info().pss / MIB for pid, name in what.items()}
 
 
 def grown(after: dict[tuple[str, Any], float], before: dict[tuple[str, Any], float]) -> dict[str, float]:
@@ -142,7 +142,11 @@ def test_nothing_is_lost_under_steady_load(shop, prometheus, jaeger, facts, reco
         now: dict[str, Any] = {metric: counts(prometheus, metric) for metric in metrics}
         return {**now, "spans": said_by_jaeger(shop)["spans_accepted_total"]}
 
-    before, jaeger_before = settled(prometheus, look, lambda seen: True), said_by_jaeger(shop)
+    def whole(seen: dict[str, Any]) -> bool:
+        """Whether all four ends' counts of what was sent before have come: they would be missed later."""
+        return all(seen[metric].keys() == HOPS for metric in metrics)
+
+    before, jaeger_before = settled(prometheus, look, whole), said_by_jaeger(shop)
     memory_before = keepers(shop)
 
     began = time.time()
@@ -163,7 +167,14 @@ def test_nothing_is_lost_under_steady_load(shop, prometheus, jaeger, facts, reco
     more = grown(memory_after, memory_before)
     assert more.keys() == GROWN_MIB.keys() - ({"telemetry"} if facts.version != "1.2.2" else set())
 
-    traces = traces_between(jaeger, began, ended)
+    traces: dict[str, list[str]] = {}
+
+    def traced() -> bool:
+        traces.clear()
+        traces.update(traces_between(jaeger, began, ended))
+        return len(traces) == sent.count and {len(set(spans)) for spans in traces.values()} == {SPANS}
+
+    wait_until(traced, what=f"{sent.count} whole traces")
     assert len(traces) == sent.count
     assert {len(set(spans)) for spans in traces.values()} == {SPANS}
     figures = {

@@ -12,7 +12,7 @@ import psutil
 from labkit import bookinfo
 from labkit.observe.jaeger import Trace
 from labkit.observe.prometheus import Prometheus
-from tests.conftest import processes_of, wait_until
+from tests.conftest import names_of, wait_until
 from tests.e2e.settling import settled
 from tests.e2e.traced import load_is_traced, traces
 
@@ -122,7 +122,7 @@ def status(host: str, port: int, method: str, path: str, headers: dict[str, str]
 
 def test_foreign_pages_are_refused_everywhere(shop):
     listening: dict[tuple[str, int], str] = {}
-    names = {process.pid: process.name() for process in processes_of(shop.sandbox.home)}
+    names = names_of(shop.sandbox.home)
     for found in psutil.net_connections("tcp"):
         if found.pid in names and found.status == psutil.CONN_LISTEN:
             listening[found.laddr.ip, found.laddr.port] = names[found.pid]
