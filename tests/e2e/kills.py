@@ -14,7 +14,7 @@ from typing import Any
 from kubernetes import client, config
 from urllib3.exceptions import HTTPError
 
-from tests.conftest import SandboxUnderTest
+from tests.conftest import PATIENCE, SandboxUnderTest, wait_until
 
 WRITERS = 4
 NAMES = 5
@@ -115,11 +115,13 @@ class Killed:
             for number, (api, known) in enumerate(zip(apis, self._known, strict=True))
         ]
         killer = threading.Timer(self._chance.uniform(0.01, 1.0), os.kill, (daemon, signal.SIGKILL))
-        killer.start()
         for writer in writers:
             writer.start()
+        # In the middle of writes: on a busy machine the first answer takes longer than the kill would.
+        wait_until(lambda: any(writer.acknowledged or not writer.is_alive() for writer in writers), what="an answer")
+        killer.start()
         for writer in [killer, *writers]:
-            writer.join(60)
+            writer.join(PATIENCE)
             assert not writer.is_alive()
         for api in apis:
             api.api_client.close()

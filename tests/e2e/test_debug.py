@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.conftest import SandboxUnderTest
+from tests.conftest import SandboxUnderTest, wait_until
 
 
 def test_a_container_is_added_to_a_running_pod(start_sandbox: Callable[..., SandboxUnderTest]) -> None:
@@ -13,6 +13,9 @@ def test_a_container_is_added_to_a_running_pod(start_sandbox: Callable[..., Sand
     sandbox.kubectl("create", "deployment", "web", "--image=nginx", "--port=80")
     sandbox.kubectl("rollout", "status", "deployment/web", "--timeout=180s")
     name = sandbox.kubectl("get", "pods", "-l", "app=web", "-o", "name").stdout.strip()
+    # Without a probe a pod is ready before its server listens.
+    serving = ("exec", name, "-c", "nginx", "--", "curl", "-s", "-f", "-o", "/dev/null", "http://localhost:80/")
+    wait_until(lambda: sandbox.kubectl(*serving, check=False).returncode == 0, what="the server to listen")
     # It says nothing before it is spoken to: who comes to it late is not told what it has said.
     script = "read -r line; echo found $(curl -s -o /dev/null -w '%{http_code}' http://localhost:80/); echo got $line"
     debug = ["debug", name, "--image=busybox", "--target=nginx", "-c", "helper", "-i", "--", "sh", "-c", script]
