@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from tests.conftest import SandboxUnderTest, wait_until
 from tests.written import Api, Json, api_of, every_object, written_part
 
-__all__ = ["put_back"]
+__all__ = ["at_rest", "put_back"]
 
 
 def put_back(sandbox: SandboxUnderTest, before: Mapping[str, Json]) -> None:
@@ -29,7 +29,7 @@ def put_back(sandbox: SandboxUnderTest, before: Mapping[str, Json]) -> None:
         left = ["never looked at"]
 
         def done() -> bool:
-            left[:] = [*_mend(api, before), *_without_pods(api)]
+            left[:] = [*_mend(api, before), *_without_pods(api), *_on_their_way_out(api)]
             return not left
 
         try:
@@ -60,6 +60,36 @@ def _ask(api: Api, method: str, path: str, sent: Json | None) -> None:
     """What somebody else has written or taken away in the meantime is looked at again."""
     status, answer = api(method, path, sent)
     assert status < 300 or status in (404, 409), f"{method} {path}: {status} {answer.get('message')}"
+
+
+def at_rest(sandbox: SandboxUnderTest) -> None:
+    """Wait until all Deployments have their pods, and no pod is on its way out: kubectl does not wait for those.
+
+    Args:
+        sandbox: Where.
+
+    Raises:
+        AssertionError: It does not become so; the message names what is not.
+    """
+    with api_of(sandbox) as api:
+        left = ["never looked at"]
+
+        def done() -> bool:
+            left[:] = [*_without_pods(api), *_on_their_way_out(api)]
+            return not left
+
+        try:
+            wait_until(done, what="a mesh at rest")
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {', '.join(left)}") from None
+
+
+def _on_their_way_out(api: Api) -> Iterator[str]:
+    status, found = api("GET", "/api/v1/pods")
+    assert status == 200, found
+    for one in found["items"]:
+        if "deletionTimestamp" in one["metadata"]:
+            yield f"the end of pod {one['metadata']['namespace']}/{one['metadata']['name']}"
 
 
 def _without_pods(api: Api) -> Iterator[str]:

@@ -19,7 +19,7 @@ from labkit.cluster import Target
 from labkit.ground.errors import MissingToolError
 from meshbox.kiali_console import fetch_console
 from tests.conftest import SandboxUnderTest, sandboxes, wait_until
-from tests.restoring import put_back
+from tests.restoring import at_rest, put_back
 from tests.written import written
 
 __all__ = ["Shop", "Shops", "open_shop", "pytest_runtest_teardown", "shared_shop", "shop_release"]
@@ -60,9 +60,14 @@ class Shop:
             return 0
 
     def pod(self, app: str, namespace: str = "bookinfo") -> dict[str, Any]:
-        """The newest pod of an app."""
+        """The newest pod of an app; one that is on its way out only where there is no other."""
         listed = self.sandbox.kubectl("get", "pods", "-n", namespace, "-l", f"app={app}", "-o", "json").stdout
-        return max(json.loads(listed)["items"], key=lambda pod: pod["metadata"]["creationTimestamp"])
+
+        def newest(pod: dict[str, Any]) -> tuple[bool, str]:
+            # Times are whole seconds: two may be alike.
+            return "deletionTimestamp" not in pod["metadata"], pod["metadata"]["creationTimestamp"]
+
+        return max(json.loads(listed)["items"], key=newest)
 
     def restarts(self, app: str, container: str, namespace: str = "bookinfo") -> int:
         """How often a container of an app was restarted."""
@@ -209,6 +214,9 @@ def shared_shop(
         if "restored" in marks:
             put_back(opened.sandbox, before)
             wait_until(lambda: opened.status() == 200, what="the page of the mesh that was put back")
+        if "spoils" not in marks:
+            # What a module has deleted last may still have pods, which the next one would count.
+            at_rest(opened.sandbox)
         after = {} if "spoils" in marks else written(opened.sandbox)
     finally:
         shops.give_back(shop_release, spoilt="spoils" in marks or before != after)

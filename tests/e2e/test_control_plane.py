@@ -30,18 +30,27 @@ def test_every_target_is_up(prometheus: Prometheus):
 
 
 def test_pilot_counts_what_the_cluster_has(shop, prometheus: Prometheus):
-    services = len(items(shop, "services", "-A"))
-    rules = len(items(shop, "virtualservices.networking.istio.io", "-A"))
-    proxies = sum(
-        any(
-            one["name"] == "istio-proxy" for one in [*pod["spec"]["containers"], *pod["spec"].get("initContainers", [])]
+    def proxies() -> int:
+        return sum(
+            any(
+                one["name"] == "istio-proxy"
+                for one in [*pod["spec"]["containers"], *pod["spec"].get("initContainers", [])]
+            )
+            and pod["metadata"]["labels"].get("istio") not in ("pilot", "mixer")
+            for pod in items(shop, "pods", "-A")
         )
-        and pod["metadata"]["labels"].get("istio") not in ("pilot", "mixer")
-        for pod in items(shop, "pods", "-A")
-    )
-    wait_until(lambda: prometheus.value("sum(pilot_xds)") == proxies, 30, f"{proxies} connected proxies")
-    wait_until(lambda: prometheus.value("sum(pilot_services)") == services, 30, f"{services} Services")
-    wait_until(lambda: prometheus.value("sum(pilot_virt_services)") == rules, 30, f"{rules} VirtualServices")
+
+    # Both sides are looked at again: an autoscaler, or a pod on its way out, may change what there is.
+    wait_until(lambda: prometheus.value("sum(pilot_xds)") == proxies(), 30, "all proxies connected")
+    for metric, kind in (
+        ("pilot_services", "services"),
+        ("pilot_virt_services", "virtualservices.networking.istio.io"),
+    ):
+        wait_until(
+            lambda metric=metric, kind=kind: prometheus.value(f"sum({metric})") == len(items(shop, kind, "-A")),
+            30,
+            f"all {kind} in {metric}",
+        )
 
 
 def test_a_rule_is_a_push_and_a_bad_one_a_failed_validation(shop, prometheus: Prometheus):

@@ -173,6 +173,9 @@ def test_a_pod_without_a_sidecar(say: Say, shop: Shop) -> None:
         compare("without a sidecar", say, shop)
     finally:
         shop.sandbox.kubectl("delete", "-f", "-", stdin=COREDNS)
+        # Its pod goes after it, and is one without a sidecar until then.
+        gone = ("wait", "--for=delete", "pod", "-l", "app=coredns", "-n", "bookinfo", "--timeout=240s")
+        shop.sandbox.kubectl(*gone)
 
 
 STRICT = """

@@ -85,6 +85,16 @@ def test_a_new_rule_and_what_it_does_are_on_it(shop: Shop) -> None:
         shop.sandbox.kubectl("delete", "-f", "-", stdin=FAULT)
         if shop.sandbox.release != "1.2.2":
             shop.sandbox.kubectl("delete", "-f", "-", stdin=POLICY)
+    # Who counts next must not meet them: of the fault three callers hear, and of the policy who is called.
+    for version in ("v1", "v2", "v3"):
+        wait_until(lambda version=version: rated(shop, version), what=f"ratings for reviews {version}")
+
+
+def rated(shop: Shop, version: str) -> bool:
+    """Whether the proxy of a version of reviews gets an answer of ratings."""
+    into = ("exec", "-n", "bookinfo", f"deployment/reviews-{version}", "-c", "reviews", "--")
+    asked = ("curl", "-s", "-f", "-o", "/dev/null", "http://ratings:9080/ratings/0")
+    return shop.sandbox.kubectl(*into, *asked, check=False).returncode == 0
 
 
 def test_what_was_sent_is_what_was_counted(shop: Shop, prometheus: Prometheus) -> None:
