@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.conftest import SandboxUnderTest, processes_of, small_file_system
+from tests.conftest import SandboxUnderTest, names_of, processes_of, small_file_system
 from tests.shops import Shop
 
 # Restarted pods and a Prometheus without its past are no mesh for others.
@@ -23,10 +23,20 @@ pytestmark = pytest.mark.spoils
 def of_container(shop: Shop, app: str, container: str) -> list[psutil.Process]:
     """The processes of a container: an Envoy names its pod's folder, a stand-in bears its program's name."""
     uid = shop.pod(app)["metadata"]["uid"]
-    mine = processes_of(shop.sandbox.home)
     if container == "istio-proxy":
-        return [process for process in mine if uid in " ".join(process.cmdline())]
-    return [process for process in mine if process.name() == app]
+        return running_for(shop, uid)
+    return [psutil.Process(pid) for pid, name in names_of(shop.sandbox.home).items() if name == app]
+
+
+def running_for(shop: Shop, word: str) -> list[psutil.Process]:
+    """The sandbox's processes in whose command line a word stands."""
+    found = []
+    for process in processes_of(shop.sandbox.home):
+        # A probe's command ends at any time.
+        with contextlib.suppress(psutil.Error):
+            if word in " ".join(process.cmdline()):
+                found.append(process)
+    return found
 
 
 @pytest.mark.parametrize(("app", "container"), [("details", "details"), ("details", "istio-proxy")])
@@ -54,7 +64,7 @@ def test_killed_gateways_and_add_ons_come_back(shop, until, app):
     label = f"{key}={app}"
     names = ("-n", "istio-system", "-l", label, "-o", "jsonpath={.items[0].metadata.uid}")
     uid = shop.sandbox.kubectl("get", "pods", *names).stdout
-    found = [process for process in processes_of(shop.sandbox.home) if uid in " ".join(process.cmdline())]
+    found = running_for(shop, uid)
     assert found
     for process in found:
         # A child may have gone with its parent by now.
@@ -78,8 +88,7 @@ def test_kill_9_of_the_daemon_with_a_whole_mesh(shop, until):
     """Last in this file for its release: everything ends and comes back from disk."""
     sandbox = shop.sandbox
     before = sandbox.kubectl("get", "pods", "-A", "-o", "name").stdout
-    pid = next(p for p in processes_of(sandbox.home) if "meshbox.daemon" in " ".join(p.cmdline())).pid
-    os.kill(pid, signal.SIGKILL)
+    os.kill(running_for(shop, "meshbox.daemon")[0].pid, signal.SIGKILL)
     until(lambda: processes_of(sandbox.home) == [], 5, "the end of every process")
     up = sandbox.labkit("up", "--name", "shop")
     assert up.returncode == 0, up.stderr
@@ -93,6 +102,8 @@ def test_a_taken_port_is_no_obstacle(start_sandbox, tmp_path):
     node = sandbox.node
     sandbox.labkit("down", "--name", "first")
     with socket.socket() as squatter:
+        # What the server has just closed is in its way no more than in the way of another server.
+        squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         squatter.bind((node, 6443))
         squatter.listen()
         up = sandbox.labkit("up", "--name", "first")

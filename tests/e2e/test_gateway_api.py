@@ -81,6 +81,8 @@ def test_the_samples_gateway_is_programmed_and_serves(gateway: Shop) -> None:
 
 def test_the_way_through_it_is_foretold(gateway: Shop) -> None:
     kubectl = gateway.sandbox.kubectl
+    # What does not exist yet kubectl does not wait for.
+    kubectl("wait", "-n", "bookinfo", "--for=condition=programmed", "gtw", "bookinfo-gateway", "--timeout=240s")
     kubectl("wait", "-n", "bookinfo", "--for=condition=Available", f"deployment/{OWN}", "--timeout=240s")
 
     def foretold(path: str) -> istio.Trace:

@@ -99,7 +99,7 @@ def test_the_kubelet_has_no_certificate(shop: Shop, inside: str) -> None:
     begun = {**itself, "periodSeconds": 1, "failureThreshold": 240}
     probe = {"httpGet": {"path": "/status/200", "port": 8080}, "periodSeconds": 1, "timeoutSeconds": 30}
     probed = [{**WEB, "startupProbe": begun, "livenessProbe": probe}]
-    plain = {"tcpSocket": {"port": 8080}, "periodSeconds": 1}
+    plain = {"tcpSocket": {"port": 8080}, "periodSeconds": 1, "timeoutSeconds": 30}
     apply(
         shop,
         *(service(name, 80, 8080) for name in ("refused", "rewritten", "permissive")),
@@ -115,8 +115,13 @@ def test_the_kubelet_has_no_certificate(shop: Shop, inside: str) -> None:
         return sum(one["restartCount"] for one in statuses if one["name"] == "web")
 
     wait_until(lambda: restarts("refused") > 0, PATIENCE, "a restart of what the kubelet cannot ask")
-    words = [text for text in unhealthy(shop, "refused") if text.startswith("Liveness probe failed: Get ")]
-    assert any("EOF" in text or "reset by peer" in text for text in words), words
+
+    def refused() -> bool:
+        words = [text for text in unhealthy(shop, "refused") if text.startswith("Liveness probe failed: Get ")]
+        return any("EOF" in text or "reset by peer" in text for text in words)
+
+    wait_until(refused, PATIENCE, "an event that says so")
+    words = unhealthy(shop, "refused")
     assert not any(text.startswith("Readiness") and "connection refused" not in text for text in words)
     ready(shop, "rewritten", "permissive")
     assert (restarts("rewritten"), restarts("permissive")) == (0, 0)

@@ -101,7 +101,8 @@ def test_a_collector_in_a_pod_takes_the_spans_of_calls_over_http_and_grpc(shop: 
 
         def both() -> bool:
             for url in calls:
-                kubectl(*client, url)
+                # The listeners that send spans are new ones, and what the old ones do not end in time is cut.
+                kubectl(*client, url, check=False)
             told = kubectl("logs", "-n", "observability", "deployment/opentelemetry-collector").stdout
             names = ("echo.echoes.svc.cluster.local:80/*", "echo.echoes.svc.cluster.local:7070/*")
             return all(f"Name           : {name}" in told for name in names) and "Kind           : Server" in told

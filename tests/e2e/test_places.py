@@ -67,7 +67,8 @@ def test_a_machine_answers_behind_a_service_entry(shop: Shop) -> None:
             return str(json.loads(said).get("type", "")) if said.startswith("{") else ""
 
         wait_until(lambda: title() == "paperback", 240, "the machine answers")
-        entry = json.loads(kubectl("get", "serviceentry", "-n", "bookinfo", "machines", "-o", "json").stdout)
-        assert entry["status"]["addresses"][0]["value"].startswith("240.240.")
+        # Who plays the rule and who writes its address down are two.
+        address = ("get", "serviceentry", "-n", "bookinfo", "machines", "-o", "jsonpath={.status.addresses[0].value}")
+        assert wait_until(lambda: kubectl(*address).stdout, what="an address").startswith("240.240.")
     finally:
         kubectl("delete", "-n", "bookinfo", "serviceentry/machines", "workloadentry/machine")

@@ -9,11 +9,12 @@ import pandas as pd
 
 from labkit import bookinfo
 from labkit.observe.jaeger import Jaeger, Trace
+from tests.conftest import PATIENCE
 from tests.shops import Shop
 
 SPANS = 6
 """Of the gateway, productpage, details and reviews, each at the end that calls and at the one that is called."""
-DEADLINE = 60.0
+DEADLINE = PATIENCE
 """Seconds after which no more rounds begin."""
 
 
