@@ -11,7 +11,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,9 @@ def a_class(folder: Path, count: int, until: Callable[..., Any]) -> Iterator[tup
         finally:
             run.kill()
             for process in of_the_class(folder):
-                process.kill()
+                # What belongs together ends together.
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
 
 
 def status(address: str) -> int:

@@ -20,7 +20,7 @@ import pytest
 
 from labkit.course import choose, chosen, lessons, runner
 from tests.classroom.book import is_a_book
-from tests.conftest import REPOSITORY, SandboxUnderTest
+from tests.conftest import REPOSITORY, SandboxUnderTest, wait_until
 
 pytestmark = pytest.mark.apart
 
@@ -73,7 +73,7 @@ def play(tmp_path: Path, release: str, played: Sequence[str], *named: str) -> Pa
         assert all(c.execution_count for c in executed.cells if c.cell_type == "code" and c.source.strip("# \n"))
         stderr = [o.text for c in executed.cells for o in c.get("outputs", []) if o.get("name") == "stderr"]
         assert stderr == [], name
-    assert still_running(tmp_path) == []
+    wait_until(lambda: still_running(tmp_path) == [], what="everything of the run to end")
     assert not (tmp_path / "home" / ".kube").exists()
     return out
 

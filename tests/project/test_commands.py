@@ -156,7 +156,7 @@ def test_a_sandbox_is_played_as_the_readme_says(heading: str, tmp_path: Path) ->
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=150,
+        timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     release = "1.30.3" if "--release 1.30.3" in script else config.DEFAULT_RELEASE

@@ -79,7 +79,7 @@ def test_dist_makes_a_wheel_and_an_sdist(tmp_path: Path) -> None:
     recipe = (REPOSITORY / "Makefile").read_text().split("\ndist:")[1].split("\n\n")[0]
     assert "$(BIN)/python -m build --no-isolation --outdir build/dist" in recipe
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(tmp_path), str(REPOSITORY)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=150)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     wheel, sdist = (next(tmp_path.glob(kind)) for kind in ("*.whl", "*.tar.gz"))
     stem = wheel.name.partition("-py3")[0]
