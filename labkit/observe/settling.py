@@ -75,8 +75,9 @@ def settled(
         if not found.equals(seen):
             seen, since, changed_for = found, now, now - begun
             # What a scrape brings is of the time when it began, however much later it is looked at. It may have come
-            # between the two questions, so they are asked the other way round.
-            moment = max((moment, *(began for place, began in scrapes()[1].items() if place[0] in jobs)))
+            # between the two questions, so they are asked the other way round; and the next may have failed since.
+            answered.update(scrapes()[1])
+            moment = max((moment, *(began for place, began in answered.items() if place[0] in jobs)))
         elif all(answered[place] > moment + late for place in lately if place[0] in jobs):
             # A target that has gone is asked no more; one that has come is waited for.
             there = _there(targets(), jobs, bring)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import threading
 import time
@@ -23,6 +22,8 @@ from grafana_figures.dashboard import Dashboard, dashboards_in
 from grafana_figures.promql import Api
 from labkit.ground import config
 from labkit.ground.errors import ClusterError
+from tests.conftest import wait_until
+from tests.ports import kept_port
 
 ROOT = Path(__file__).resolve().parents[2]
 GENUINE = {
@@ -157,10 +158,7 @@ def real(folder: Path) -> Iterator[Seen]:
         def do_GET(self) -> None:
             self.reply(200, "text/plain; version=0.0.4", text)
 
-    with serving(Page) as page, socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        probe.close()
+    with serving(Page) as page, kept_port() as port:
         targets = f"[{{targets: ['127.0.0.1:{page}']}}]"
         (folder / "prometheus.yml").write_text(
             f"global: {{scrape_interval: 3s, scrape_timeout: 3s}}\n"
@@ -179,14 +177,12 @@ def real(folder: Path) -> Iterator[Seen]:
 
 
 def _wait(api: Api, end: int) -> None:
-    deadline = time.monotonic() + 120
-    while True:
+    def taken_up() -> bool:
         try:
             # A scrape is taken up whole or not at all.
-            if api.query("istio_requests_total", end):
-                break
+            return bool(api.query("istio_requests_total", end))
         except ClusterError:
-            pass
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+            return False
+
+    wait_until(taken_up, what="the page to be scraped")
     api.close()

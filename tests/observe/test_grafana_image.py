@@ -6,16 +6,17 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from meshbox.images import references as registry
+from tests.conftest import PATIENCE, wait_until
+from tests.ports import kept_port
 
 
 def test_the_pods_program_serves_its_dashboards(tmp_path: Path):
@@ -30,10 +31,13 @@ def test_the_pods_program_serves_its_dashboards(tmp_path: Path):
     launch = registry.launch(image, context)
     assert launch.argv == (sys.executable, "-m", "grafana_figures.server")
     assert json.loads(launch.env["LABKIT_MOUNTS"]) == {inside: str(board)}
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    own = {"LABKIT_BIND": "127.0.0.1", "GF_SERVER_HTTP_PORT": port, "LABKIT_IMAGE": "docker.io/grafana/grafana:12.0.1"}
+    with kept_port() as port:
+        _answers(launch, port)
+
+
+def _answers(launch: Any, port: int) -> None:
+    own = {"LABKIT_BIND": "127.0.0.1", "GF_SERVER_HTTP_PORT": f"{port}"}
+    own |= {"LABKIT_IMAGE": "docker.io/grafana/grafana:12.0.1"}
     process = subprocess.Popen(launch.argv, env={**os.environ, **launch.env, **own}, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -42,7 +46,7 @@ def test_the_pods_program_serves_its_dashboards(tmp_path: Path):
         assert [(one["title"], one["url"]) for one in found] == [("One", "/d/one/one")]
         assert json.loads(_get(f"http://127.0.0.1:{port}/api/health"))["version"] == "12.0.1"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(120) == 0
+        assert process.wait(PATIENCE) == 0
     finally:
         process.kill()
         process.wait()
@@ -50,14 +54,14 @@ def test_the_pods_program_serves_its_dashboards(tmp_path: Path):
 
 
 def _get(url: str) -> bytes:
-    deadline = time.monotonic() + 120
-    while True:
+    def asked() -> bytes:
         try:
-            with urllib.request.urlopen(url, timeout=60) as answer:
+            with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
                 return bytes(answer.read())
         except urllib.error.URLError:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+            return b""
+
+    return bytes(wait_until(asked, what=url))
 
 
 def test_drawing_needs_neither_pandas_nor_plotly():

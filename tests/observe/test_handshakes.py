@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from labkit.cluster.target import end_lesson
 from labkit.ground.errors import SettingError
 from labkit.observe.handshakes import Following, shake
-from tests.conftest import wait_until
+from tests.conftest import PATIENCE, wait_until
 
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok"
 
@@ -187,7 +187,7 @@ def test_it_ends_with_its_lesson(authority: Authority) -> None:
         visitor = Following("https://books.test/", way, trust=authority.file)
         wait_until(lambda: visitor.serials, what="a first handshake")
         end_lesson()
-        visitor._thread.join(timeout=60)
+        visitor._thread.join(timeout=PATIENCE)
         assert not visitor._thread.is_alive()
 
 

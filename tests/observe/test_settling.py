@@ -182,6 +182,20 @@ def test_who_brings_counters_is_waited_for_though_a_scrape_was_missed(monkeypatc
     assert proxies.settled().iloc[0] == 9.0
 
 
+def test_a_change_is_of_its_scrape_though_the_next_one_was_missed(monkeypatch):
+    """Prometheus tells of no scrape then, and all have answered since the change before."""
+    proxies = Proxies(monkeypatch, [5.0] * 8 + [10.0] * 12 + [20.0])
+    proxies.bring.update("ab")
+
+    def look() -> pd.Series:
+        # Both are missed as soon as the first change has come, until the second one does.
+        proxies.down = set("ab") if 8 <= proxies.waits < 20 else set()
+        return Proxies.look(proxies)
+
+    monkeypatch.setattr(proxies, "look", look)
+    assert proxies.settled().iloc[0] == 20.0
+
+
 def test_scrapes_that_take_too_long_in_turns_are_no_hindrance(monkeypatch):
     proxies = Proxies(monkeypatch, [5.0])
     proxies.bring.update("ab")
