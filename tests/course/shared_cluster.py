@@ -13,7 +13,7 @@ import pytest
 
 from labkit import cluster
 from labkit.cluster import Target, watching
-from tests.conftest import SandboxUnderTest
+from tests.conftest import SandboxUnderTest, wait_until
 
 CONTEXT = "class"
 # Written by the cluster itself all the time.
@@ -43,9 +43,14 @@ def somebodys(sandbox: SandboxUnderTest, tmp_path: Path) -> Iterator[SandboxUnde
 
 
 def state(sandbox: SandboxUnderTest) -> State:
-    """Every object of the cluster."""
+    """Every object of the cluster, once controllers have put into each namespace what every one has."""
     kinds = sandbox.kubectl("api-resources", "--verbs=list,delete", "-o", "name").stdout.split()
-    items = json.loads(sandbox.kubectl("get", ",".join(kinds), "-A", "-o", "json").stdout)["items"]
+
+    def furnished() -> list[dict[str, Any]] | None:
+        items = json.loads(sandbox.kubectl("get", ",".join(kinds), "-A", "-o", "json").stdout)["items"]
+        return None if _unfurnished(items, legacy=sandbox.release == "1.2.2") else items
+
+    items = wait_until(furnished, what="each namespace to have its ServiceAccount and what belongs to it")
     return {
         one["metadata"]["uid"]: (
             f"{one['kind']} {one['metadata'].get('namespace', '')}/{one['metadata']['name']}",
@@ -54,6 +59,26 @@ def state(sandbox: SandboxUnderTest) -> State:
         for one in items
         if one["kind"] not in _UNSTEADY
     }
+
+
+def _unfurnished(items: list[dict[str, Any]], *, legacy: bool) -> set[str]:
+    """What controllers have still to make: it comes a moment after its namespace, and would be a difference.
+
+    Args:
+        items: Every object.
+        legacy: Whether ServiceAccounts name a Secret with a token, as in 1.14; otherwise namespaces have an authority.
+    """
+    there = {f"{one['kind']} {one['metadata'].get('namespace', '')}/{one['metadata']['name']}": one for one in items}
+    namespaces = [one["metadata"]["name"] for one in items if one["kind"] == "Namespace"]
+    wanted = {f"ServiceAccount {name}/default" for name in namespaces}
+    if not legacy:
+        wanted |= {f"ConfigMap {name}/kube-root-ca.crt" for name in namespaces}
+        return wanted - there.keys()
+    for account in (one for one in items if one["kind"] == "ServiceAccount"):
+        place = account["metadata"]["namespace"]
+        named = {f"Secret {place}/{secret['name']}" for secret in account.get("secrets") or ()}
+        wanted |= named or {f"token of {place}/{account['metadata']['name']}"}
+    return wanted - there.keys()
 
 
 def names(some: State) -> set[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
@@ -109,19 +110,23 @@ def shop() -> Iterator[Shop]:
 
 def test_page_asks_the_gateway(shop: Shop) -> None:
     assert bookinfo.page(shop.url).good
+    began = time.perf_counter()
     page = bookinfo.page(f"{shop.url}/productpage", headers={"end-user": "jason"})
+    took = time.perf_counter() - began
     assert (page.reviews, page.stars) == ("v2", "black")
     assert shop.headers == ["", "jason"]
-    assert 0 < page.seconds < 5
+    assert 0 < page.seconds <= took
 
 
 def test_load_is_one_row_a_request(shop: Shop) -> None:
+    began = time.perf_counter()
     seen = bookinfo.load(shop.url, 30, rate=1000, headers={"end-user": "jason"}, workers=4)
+    took = time.perf_counter() - began
     assert list(seen.columns) == ["time", "status", "latency", "reviews", "error"]
     assert len(seen) == 30
     assert seen["reviews"].value_counts().to_dict() == {"v1": 10, "v2": 10, "v3": 10}
     assert seen["status"].dtype == "int64"
-    assert seen["latency"].between(0, 5).all()
+    assert seen["latency"].between(0, took).all()
     assert isinstance(seen["time"].dtype, pd.DatetimeTZDtype)
     assert str(seen["time"].dt.tz) == "UTC"
     assert seen["time"].is_monotonic_increasing

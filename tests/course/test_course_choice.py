@@ -272,7 +272,7 @@ def test_make_refuses_a_typo_before_it_installs_anything(tmp_path: Path) -> None
         # Below a make that runs the tests it would speak of its folder.
         alone = {name: value for name, value in os.environ.items() if "MAKE" not in name and name != "MFLAGS"}
         return subprocess.run(
-            ["make", "-n", *words], cwd=REPOSITORY, capture_output=True, text=True, timeout=60, env=alone
+            ["make", "-n", *words], cwd=REPOSITORY, capture_output=True, text=True, timeout=300, env=alone
         )
 
     for target in ("workshop", "lab"):

@@ -14,6 +14,7 @@ from labkit.cluster.inventory import Entry, Snapshot
 from labkit.course.progress import Progress
 from labkit.ground import files
 from labkit.ground.errors import ClusterError
+from tests.conftest import PATIENCE
 from tests.sandbox.damage import DAMAGES
 
 ODD = {
@@ -63,7 +64,7 @@ def test_notebooks_open_at_once_lose_no_tick(tmp_path: Path) -> None:
     for one in playing:
         one.start()
     for one in playing:
-        one.join(60)
+        one.join(PATIENCE)
         assert one.exitcode == 0
     kept = Progress(tmp_path)
     assert {name: len(ticks) for name, ticks in kept.lessons.items()} == {"02-bookinfo": 40, "03-ingress": 40}

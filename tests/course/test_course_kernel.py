@@ -14,7 +14,7 @@ import pytest
 from jupyter_client.manager import KernelManager, start_new_kernel
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from tests.conftest import REPOSITORY
+from tests.conftest import PATIENCE, REPOSITORY
 
 pytestmark = pytest.mark.long
 
@@ -42,17 +42,24 @@ class Kernel:
         self.client.shell_channel.send(message)
         return str(message["header"]["msg_id"])
 
-    def error(self, asked: str) -> dict[str, Any]:
-        """The error that a cell ends with."""
-        found: dict[str, Any] = {}
+    def said(self, asked: str) -> Iterator[dict[str, Any]]:
+        """What comes of a cell until it has ended; what others have left on the way is none of it."""
         while True:
-            message = self.client.get_iopub_msg(timeout=60)
+            message = self.client.get_iopub_msg(timeout=PATIENCE)
             if message["parent_header"].get("msg_id") != asked:
                 continue
-            if message["msg_type"] == "error":
-                found = message["content"]
+            yield message
             if message["msg_type"] == "status" and message["content"]["execution_state"] == "idle":
-                return found
+                return
+
+    def error(self, asked: str) -> dict[str, Any]:
+        """The error that a cell ends with."""
+        errors = [message["content"] for message in self.said(asked) if message["msg_type"] == "error"]
+        return errors[-1] if errors else {}
+
+    def printed(self, asked: str) -> None:
+        """Wait until a cell has printed something."""
+        assert any(message["msg_type"] == "stream" for message in self.said(asked))
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +72,7 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
     name = "ipython_kernel_config.json"
     shutil.copy(REPOSITORY / "labkit" / "ui" / "jupyter" / "etc" / "ipython" / name, settings)
     added = {"JPY_SESSION_NAME": str(folder / "lesson.ipynb"), "IPYTHONDIR": str(folder / "ipython")}
-    manager, client = start_new_kernel(env={**os.environ, **added})
+    manager, client = start_new_kernel(startup_timeout=PATIENCE, env={**os.environ, **added})
     yield Kernel(manager, client)
     client.stop_channels()
     manager.shutdown_kernel(now=True)
@@ -109,13 +116,12 @@ def test_where_a_cell_is_not_in_the_file_all_of_it_counts(kernel: Kernel) -> Non
     assert kernel.error(kernel.begin("later", "a-new-one"))["evalue"] == f"{ABOVE.format('later')}{MENU}"
 
 
-@pytest.mark.parametrize("line", ["time.sleep(begun() or 60)", "wait_for(Condition('a sign', begun))"])
+@pytest.mark.parametrize("line", ["time.sleep(begun() or 600)", "wait_for(Condition('a sign', begun))"])
 def test_an_interrupted_cell_says_where_it_was(kernel: Kernel, line: str) -> None:
     begin = "import time\nfrom labkit.cluster import Condition, wait_for\n"
     begin += "def begun():\n    print('begun', flush=True)\n    return ''\n"
     asked = kernel.begin(begin + line)
-    while kernel.client.get_iopub_msg(timeout=60)["msg_type"] != "stream":
-        pass
+    kernel.printed(asked)
     kernel.manager.interrupt_kernel()
     assert kernel.error(asked)["traceback"] == [
         f"KeyboardInterrupt: interrupted at `{line}`. What was done before stays; run the cell again to go on."
@@ -131,8 +137,7 @@ def test_an_interrupt_waits_for_the_end_of_an_import(kernel: Kernel, tmp_path: P
         "while not (folder / 'go').exists():\n    time.sleep(0.01)\nwhole = True\n"
     )
     asked = kernel.begin(f"{again.format(str(tmp_path))}\nimport time\ntime.sleep(600)")
-    while kernel.client.get_iopub_msg(timeout=60)["msg_type"] != "stream":
-        pass
+    kernel.printed(asked)
     kernel.manager.interrupt_kernel()
     (tmp_path / "go").touch()
     assert kernel.error(asked)["evalue"].startswith("interrupted at `")
@@ -143,11 +148,10 @@ def test_an_interrupt_waits_for_the_end_of_an_import(kernel: Kernel, tmp_path: P
 def test_an_interrupted_cell_of_a_shell_is_called_by_its_first_line(kernel: Kernel) -> None:
     """Not by the call that IPython makes of it."""
     begin = "from IPython import get_ipython\ndef told(line, cell):\n    print('begun', flush=True)\n"
-    begin += "    import time; time.sleep(60)\nget_ipython().register_magic_function(told, 'cell', 'told')"
+    begin += "    import time; time.sleep(600)\nget_ipython().register_magic_function(told, 'cell', 'told')"
     kernel.begin(begin)
     asked = kernel.begin("%%told\nkubectl get pods\n")
-    while kernel.client.get_iopub_msg(timeout=60)["msg_type"] != "stream":
-        pass
+    kernel.printed(asked)
     kernel.manager.interrupt_kernel()
     assert kernel.error(asked)["traceback"] == [
         "KeyboardInterrupt: interrupted at `%%told`. What was done before stays; run the cell again to go on."
@@ -156,10 +160,8 @@ def test_an_interrupted_cell_of_a_shell_is_called_by_its_first_line(kernel: Kern
 
 def test_what_is_shown_already_is_not_shown_again_as_a_value(kernel: Kernel) -> None:
     asked = kernel.begin("from labkit import display\ndisplay.show(display.message('here', 'note'))")
-    shown = []
-    while (message := kernel.client.get_iopub_msg(timeout=60))["content"].get("execution_state") != "idle":
-        if message["parent_header"].get("msg_id") == asked and "data" in message["content"]:
-            shown.append(message["content"]["data"]["text/plain"])
+    contents = [message["content"] for message in kernel.said(asked)]
+    shown = [content["data"]["text/plain"] for content in contents if "data" in content]
     assert shown == ["ℹ here"]
 
 
@@ -171,10 +173,8 @@ def test_a_bar_is_plain_html_that_stays(kernel: Kernel) -> None:
         "with display.progress(2, 'GET http://x/<a>', 'request') as step:\n"
         "    now[0] = 1.1\n    step()\n    step()\ndisplay.time = time"
     )
-    shown = []
-    while (message := kernel.client.get_iopub_msg(timeout=60))["content"].get("execution_state") != "idle":
-        if message["parent_header"].get("msg_id") == asked and message["msg_type"].endswith("display_data"):
-            shown.append(message["content"]["data"])
+    messages = [one for one in kernel.said(asked) if one["msg_type"].endswith("display_data")]
+    shown = [message["content"]["data"] for message in messages]
     assert [set(data) for data in shown] == [{"text/html", "text/plain"}] * 2
     assert "1 of 2 requests" in shown[0]["text/plain"]
     assert '<progress max="2" value="2" aria-label="GET http://x/&lt;a&gt;">' in shown[1]["text/html"]

@@ -13,7 +13,7 @@ from labkit import cluster, istio
 from labkit.cluster import record, removal, watching
 from labkit.cluster.listing import COURSE, LABELS_BEFORE, LESSON, RUN, WORKSHOP
 from labkit.ground.errors import ClusterError
-from tests.conftest import SandboxUnderTest
+from tests.conftest import SandboxUnderTest, wait_until
 from tests.course.shared_cluster import CONTEXT, apply, config_map, namespace, somebodys, state
 
 
@@ -77,7 +77,15 @@ def test_whatever_makes_an_object_marks_it(theirs: SandboxUnderTest, tmp_path: P
 def test_a_mark_starts_no_pod_again(theirs: SandboxUnderTest, tmp_path: Path) -> None:
     cluster.kubectl("create namespace mine")
     cluster.apply(istio.release(theirs.release).samples / "httpbin/httpbin.yaml", namespace="mine")
-    (one,) = cluster.get("deployment", "httpbin", namespace="mine")
+
+    def seen() -> cluster.Obj | None:
+        """The Deployment, once its controller has made what it is told to make."""
+        (one,) = cluster.get("deployment", "httpbin", namespace="mine")
+        status = one.get("status", {})
+        handled = status.get("observedGeneration") == one["metadata"]["generation"]
+        return one if handled and status.get("updatedReplicas") == one["spec"]["replicas"] else None
+
+    one = wait_until(seen, what="the controller to have seen the Deployment")
     assert one["metadata"]["labels"][COURSE] == WORKSHOP
     assert COURSE not in one["spec"]["template"]["metadata"]["labels"]
     assert len(cluster.get("replicasets", namespace="mine")) == 1

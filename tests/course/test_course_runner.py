@@ -20,16 +20,19 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from labkit import display
+from labkit.course import kernels as managers
 from labkit.course import runner
+from labkit.ground.config import kernel_settings
 from labkit.ground.errors import NotebookError
-from tests.conftest import REPOSITORY
+from tests.conftest import PATIENCE, REPOSITORY
 
 PARAMETERS = 'RELEASE = "1.2.2"\nTARGET = "sandbox"'
 
 
 def notebook(folder: Path, name: str, *cells: tuple[str, str], parameters: str = PARAMETERS) -> Path:
     parts = [new_markdown_cell(f"# {name}", id="title")]
-    parts.append(new_code_cell(parameters, id="parameters", metadata={"tags": ["parameters"]}))
+    if parameters:
+        parts.append(new_code_cell(parameters, id="parameters", metadata={"tags": ["parameters"]}))
     parts += [new_code_cell(source, id=cell_id) for cell_id, source in cells]
     spec = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     path = folder / f"{name}.ipynb"
@@ -159,7 +162,8 @@ def test_every_failure_names_its_cell(tmp_path: Path, source: str, error: str) -
 
 def test_a_cell_that_never_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "CELL_TIMEOUT", 1)
-    path = notebook(tmp_path, "slow", ("waits", "import time\ntime.sleep(60)"))
+    # Alone: another cell before it would have to be quicker than that second.
+    path = notebook(tmp_path, "slow", ("waits", "import time\ntime.sleep(600)"), parameters="")
     result = runner.play(path, tmp_path / "out.ipynb", {})
     assert (result.outcome, result.cell, result.error) == ("failed", "waits", "the cell did not end within 1 s")
     assert kernels() == []
@@ -252,7 +256,9 @@ atexit.register(pathlib.Path("in order").touch)
 """
 
 
-def test_a_kernel_puts_all_in_order_and_takes_nothing_apart(tmp_path: Path) -> None:
+def test_a_kernel_puts_all_in_order_and_takes_nothing_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Jupyter sends a signal to whoever has not ended after half of this time, five seconds where nothing is said.
+    monkeypatch.setattr(managers, "kernel_settings", lambda: {**kernel_settings(), "shutdown_wait_time": 2 * PATIENCE})
     paths = [notebook(tmp_path, name, ("ends", ENDS.replace("in order", name))) for name in ("a", "b")]
     results = runner.run(paths, release="1.2.2", kubeconfig="", out=tmp_path / "out", progress=False)
     assert [r.outcome for r in results] == ["passed", "passed"]

@@ -12,6 +12,7 @@ from labkit.course import Lesson
 from labkit.course.exercises import outside
 from labkit.course.exercises.outside import BANK, CASINO, WEATHER
 from labkit.observe.access import Caller
+from tests.conftest import PATIENCE
 from tests.course.exercising import begun, checked, lesson_in, solution, solve, told, untouched
 from tests.shops import Shop
 
@@ -26,7 +27,7 @@ GATEWAY = "istio-egressgateway.istio-system.svc.cluster.local"
 @pytest.fixture(scope="module")
 def lesson(shared_shop: Shop) -> Iterator[Lesson]:
     with lesson_in(shared_shop, NAME) as lesson:
-        outside.bring(lesson.release)
+        outside.bring(lesson.release, timeout=PATIENCE)
         yield lesson
         lesson.rules()
         outside.remove(lesson.release)

@@ -65,7 +65,7 @@ def outliers(release: str, more: str, where: str = "trafficPolicy") -> str:
 
 def bring_the_broken_pod() -> None:
     cluster.kubectl("scale deployment reviews-broken -n bookinfo --replicas=1", show=False)
-    cluster.kubectl("rollout status deployment reviews-broken -n bookinfo --timeout=120s", show=False)
+    cluster.kubectl("rollout status deployment reviews-broken -n bookinfo --timeout=240s", show=False)
 
 
 def access(body: str, name: str = "mine", selector: str = "{app: reviews}") -> str:
