@@ -100,7 +100,7 @@ def open_shop(start: Callable[..., SandboxUnderTest], release: str, *, traced: b
     names = ("platform/kube/bookinfo.yaml", "networking/bookinfo-gateway.yaml", "networking/destination-rule-all.yaml")
     sandbox.kubectl("apply", "-n", "bookinfo", *(f"--filename={samples / name}" for name in names))
     for namespace in ("istio-system", "bookinfo"):
-        sandbox.kubectl("wait", DEPLOYED, "deployment", "--all", "-n", namespace, "--timeout=120s")
+        sandbox.kubectl("wait", DEPLOYED, "deployment", "--all", "-n", namespace, "--timeout=240s")
     service = json.loads(
         sandbox.kubectl("get", "svc", "-n", "istio-system", "istio-ingressgateway", "-o", "json").stdout
     )

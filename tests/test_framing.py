@@ -8,7 +8,6 @@ import http.client
 import resource
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,6 +20,7 @@ from grafana_figures.site import Answer
 from labkit.ground import framing, web
 from labkit.ground.framing import FramingError, Incoming, body_length, read_body, read_head
 from labkit.ui.embed_relay import Relay
+from tests.conftest import PATIENCE, wait_until
 
 
 class Always:
@@ -295,7 +295,7 @@ def test_more_connections_than_there_is_room_for_are_turned_away(monkeypatch: py
 
     def busy(_: web.Request) -> web.Response:
         begun.release()
-        assert ended.wait(60)
+        assert ended.wait(PATIENCE)
         return web.Response(200, "yes")
 
     (served,) = web.listen({0: busy}, "127.0.0.1")
@@ -303,7 +303,7 @@ def test_more_connections_than_there_is_room_for_are_turned_away(monkeypatch: py
     held = [socket.create_connection(address, timeout=120) for _ in range(5)]
     for connection in held:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        assert begun.acquire(timeout=120)
+        assert begun.acquire(timeout=PATIENCE)
     with socket.create_connection(address, timeout=120) as another:
         assert another.recv(1000).startswith(b"HTTP/1.1 503 ")
     ended.set()
@@ -311,17 +311,18 @@ def test_more_connections_than_there_is_room_for_are_turned_away(monkeypatch: py
         assert connection.recv(1000).startswith(b"HTTP/1.1 200 ")
         connection.close()
     # What they held is free again.
-    deadline = time.monotonic() + 120
-    while not exchange(address[1], b"GET / HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200 "):
-        assert time.monotonic() < deadline
+    wait_until(lambda: exchange(address[1], b"GET / HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200 "), what="room")
     served.server_close()
 
 
 def lies_idle(served: framing.LimitedThreads, connection: socket.socket) -> None:
     """Wait until the connection is the last of those that the server knows to lie idle."""
-    deadline = time.monotonic() + 120
-    while [one.getpeername() for one in list(served.__dict__.get("_idle", ()))][-1:] != [connection.getsockname()]:
-        assert time.monotonic() < deadline
+
+    def last() -> bool:
+        idle = [one.getpeername() for one in list(served.__dict__.get("_idle", ()))]
+        return idle[-1:] == [connection.getsockname()]
+
+    wait_until(last, what="the connection to lie idle")
 
 
 @pytest.mark.parametrize("kind", ["web", "grafana"])

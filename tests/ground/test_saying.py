@@ -23,7 +23,7 @@ module._line, module.PAUSE, module._REDRAW = seen, {pause}, {pause}
 with module.saying("fetching", after={pause}) as note:
     note("3 of 4 parts", 0.75)
     if {pause} < 1:
-        assert enough.wait(60)
+        assert enough.wait(240)
 print("done", file=sys.stderr)
 """
 
@@ -35,7 +35,7 @@ def _env(**more: str) -> dict[str, str]:
 def piped(pause: float) -> str:
     code = SAID.format(pause=pause)
     command = [sys.executable, "-c", code]
-    return subprocess.run(command, stderr=subprocess.PIPE, env=_env(), check=True, timeout=60).stderr.decode()
+    return subprocess.run(command, stderr=subprocess.PIPE, env=_env(), check=True, timeout=300).stderr.decode()
 
 
 def in_terminal(pause: float, term: str = "xterm") -> str:
@@ -50,7 +50,7 @@ def in_terminal(pause: float, term: str = "xterm") -> str:
             except OSError:
                 break
             said += some
-        assert process.wait(60) == 0
+        assert process.wait(300) == 0
     os.close(ours)
     return said.decode()
 

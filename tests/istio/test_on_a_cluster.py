@@ -15,7 +15,7 @@ import pytest
 from labkit import bookinfo, cluster, istio
 from labkit.cluster import Target
 from labkit.ground.errors import ClusterError, NoTargetError
-from tests.conftest import SandboxUnderTest
+from tests.conftest import PATIENCE, SandboxUnderTest, wait_until
 
 # In the package the function of that name stands before its module.
 ingress_module = importlib.import_module("labkit.istio.ingress")
@@ -95,7 +95,7 @@ def test_what_is_missing_is_told(release: istio.Release) -> None:
         for field in ("resourceVersion", "uid", "creationTimestamp"):
             service["metadata"].pop(field, None)
         cluster.apply({**service, "status": {}})
-        cluster.wait_for(cluster.Ready("istio-system"), timeout=120)
+        cluster.wait_for(cluster.Ready("istio-system"), timeout=PATIENCE)
     assert istio.verify(release).ok
 
 
@@ -114,7 +114,7 @@ def test_the_way_in_is_the_node_port(release: istio.Release, sandbox: SandboxUnd
     if release.version == "1.2.2":
         assert (found.port, found.secure_port) == (31380, 31390)
     assert found.url == f"http://{sandbox.node}:{found.port}"
-    cluster.wait_for(cluster.Answers(f"{found.url}/productpage"), timeout=120)
+    cluster.wait_for(cluster.Answers(f"{found.url}/productpage"), timeout=PATIENCE)
 
 
 def test_its_commands_are_shown(sandbox: SandboxUnderTest, capsys: pytest.CaptureFixture[str]) -> None:
@@ -132,10 +132,10 @@ def test_a_node_out_of_reach_means_a_port_forward(sandbox: SandboxUnderTest, mon
     try:
         assert (found.how, found.host) == ("port-forward", "127.0.0.1")
         assert f"{sandbox.node}:" in found.why
-        cluster.wait_for(cluster.Answers(f"{found.url}/productpage"), timeout=120)
+        cluster.wait_for(cluster.Answers(f"{found.url}/productpage"), timeout=PATIENCE)
         again = istio.ingress(show=False)
         assert (again.port, again.secure_port) == (found.port, found.secure_port)
-        with socket.create_connection((found.host, found.secure_port), timeout=60):
+        with socket.create_connection((found.host, found.secure_port), timeout=PATIENCE):
             assert found.secure_port != found.port
     finally:
         ingress_module._close()
@@ -217,7 +217,7 @@ def test_an_image_that_is_not_there_and_a_subset_nobody_defined(
     cluster.apply(release.samples / "bookinfo/networking/virtual-service-reviews-50-v3.yaml", namespace="bookinfo")
     cluster.kubectl("create deployment broken -n bookinfo --image=example.com/no/such:1")
     try:
-        cluster.wait_for(cluster.Condition("the image to be refused", image_refused), timeout=120)
+        cluster.wait_for(cluster.Condition("the image to be refused", image_refused), timeout=PATIENCE)
         found = istio.diagnose()
         assert not found.ok
         told = [(f.level, f.code, f.where) for f in found.findings]
@@ -231,7 +231,12 @@ def test_an_image_that_is_not_there_and_a_subset_nobody_defined(
     finally:
         cluster.kubectl("delete virtualservice reviews -n bookinfo")
         cluster.kubectl("delete deployment broken -n bookinfo")
-        cluster.wait_for(cluster.Ready("bookinfo", bookinfo.WORKLOADS), timeout=120)
+        # What it has made is deleted after it, and would be seen by whoever looks next.
+        wait_until(
+            lambda: not cluster.get("replicasets.apps,pods", namespace="bookinfo", labels="app=broken"),
+            what="the broken pod to be gone",
+        )
+        cluster.wait_for(cluster.Ready("bookinfo", bookinfo.WORKLOADS), timeout=PATIENCE)
 
 
 def test_two_versions_on_a_node(sandbox: SandboxUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,8 +257,13 @@ def test_the_gateway_api_comes_and_goes(release: istio.Release) -> None:
     istio.install_gateway_api()
     istio.uninstall_gateway_api()
     cluster.wait_for(cluster.Gone("deployment", "bookinfo-gateway-istio", "bookinfo"), timeout=240)
-    left = cluster.snapshot(show=False).difference(before)
-    assert (left.added, left.removed) == ((), ())
+
+    def left() -> tuple[object, object]:
+        found = cluster.snapshot(show=False).difference(before)
+        return found.added, found.removed
+
+    # What else was deployed for it goes by itself too, each object in its time.
+    wait_until(lambda: left() == ((), ()), what="all that was deployed for the Gateway to be gone")
 
 
 def test_no_istio_no_way_in(start_sandbox: Callable[..., SandboxUnderTest]) -> None:

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -89,7 +91,10 @@ def test_the_course_goes_on_where_the_learner_was_not(course: Path, tmp_path: Pa
     assert prepare(mine, source=course).kept == ()
 
 
-def test_a_fresh_one_keeps_the_old_one_aside(course: Path, tmp_path: Path) -> None:
+def test_a_fresh_one_keeps_the_old_one_aside(course: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Both on one day, whenever this is run.
+    noon = datetime(2026, 5, 4, 12, tzinfo=UTC)
+    monkeypatch.setattr(copies, "datetime", SimpleNamespace(now=lambda: noon))
     mine = tmp_path / "mine"
     prepare(mine, source=course, fresh=True)
     seen = []

@@ -186,7 +186,7 @@ def test_the_command_goes_on_as_jupyterlab(home: Path, tmp_path: Path) -> None:
     own = kubeconfig(tmp_path / ".kube" / "config", {"mine": {"server": "https://127.0.0.1:1"}})
     surroundings = {**os.environ, "KUBECONFIG": str(own)}
     words = [sys.executable, "-m", "labkit", "lab", "mine", "--target", "mine", "--", "--version"]
-    done = subprocess.run(words, cwd=tmp_path, env=surroundings, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(words, cwd=tmp_path, env=surroundings, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
     said = done.stdout.splitlines()
     assert said[0] == f"your copy of the notebooks: {tmp_path / 'mine'}"
