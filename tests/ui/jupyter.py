@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -15,6 +14,7 @@ import psutil
 
 from labkit.lab.command import JUPYTER
 from tests.conftest import PATIENCE, SandboxUnderTest, wait_until
+from tests.ports import kept_port
 
 CHOOSE = "from labkit import cluster\ncluster.use(cluster.Target.from_environment());\n"
 """What a notebook without `course.begin` begins with: the sandbox that the server's KUBECONFIG names."""
@@ -25,9 +25,19 @@ def jupyterlab(
     sandbox: SandboxUnderTest, folder: Path, home: Path, *, prefix: str = "", seconds: float = 60
 ) -> Iterator[str]:
     """Its address while it runs, with the notebooks of `folder`; at its end nothing that it started is left."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    with kept_port() as port, _started(sandbox, folder, home, port, prefix) as server:
+        url = f"http://127.0.0.1:{port}{prefix}"
+        try:
+            wait_until(lambda: _answers(f"{url}/api"), seconds, "JupyterLab to answer")
+            yield url
+        finally:
+            end(server)
+
+
+@contextmanager
+def _started(
+    sandbox: SandboxUnderTest, folder: Path, home: Path, port: int, prefix: str
+) -> Iterator[subprocess.Popen[bytes]]:
     environment = {**sandbox.env, "HOME": str(home), "JUPYTER_RUNTIME_DIR": str(home / "runtime")}
     # What this environment's Jupyter has of us may be of another version.
     environment |= {name: str(place) for name, place in JUPYTER.items()}
@@ -35,13 +45,7 @@ def jupyterlab(
     command += ["--ServerApp.port_retries=0", "--IdentityProvider.token=", f"--notebook-dir={folder}"]
     command.append(f"--ServerApp.base_url={prefix}/")
     with open(home / "log", "wb") as log:
-        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-    url = f"http://127.0.0.1:{port}{prefix}"
-    try:
-        wait_until(lambda: _answers(f"{url}/api"), seconds, "JupyterLab to answer")
-        yield url
-    finally:
-        end(server)
+        yield subprocess.Popen(command, env=environment, stdout=log, stderr=log)
 
 
 def end(server: subprocess.Popen[bytes]) -> None:

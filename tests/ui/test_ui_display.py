@@ -11,7 +11,7 @@ import pytest
 from labkit import display, ui
 from labkit.ground.errors import ClusterError, NotReadyError
 from tests.cluster.fake_kubectl import FakeKubectl
-from tests.conftest import wait_until
+from tests.conftest import PATIENCE, wait_until
 
 
 def test_a_command_looks_like_a_terminal() -> None:
@@ -156,5 +156,5 @@ def test_watching_shows_what_comes_until_it_is_stopped(
 def test_watching_ends_by_itself(kubectl: FakeKubectl, capsys: pytest.CaptureFixture[str]) -> None:
     kubectl.api.items = [deployment(0)]
     panel = ui.watch("bookinfo", seconds=0.1)
-    panel._thread.join(30)
+    panel._thread.join(PATIENCE)
     assert "looked for 0.1 s: this is what was seen last" in capsys.readouterr().out

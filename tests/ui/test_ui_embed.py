@@ -6,7 +6,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -24,6 +23,7 @@ from labkit.observe.kiali import Kiali
 from labkit.ui import embed_launcher, embedding
 from labkit.ui.embed_relay import Relay, rewritten
 from tests.cluster.api_like import api_like, kubeconfig
+from tests.ports import kept_port
 
 SECRET = "a-secret-of-the-tests-which-is-long-enough"
 PAGE = b"""<base href="/"><script src="/static/a.js"></script><a href="/graph">x</a><a href="https://far.example/x">y</a>
@@ -227,10 +227,7 @@ def test_launcher_entries_keep_their_secret(entry: Callable[[], dict[str, Any]])
 
 
 def test_a_tile_never_leads_to_the_readers_own_cluster(tmp_path: Path, until: Callable[..., Any]) -> None:
-    with socket.socket() as probe, api_like(tmp_path) as api:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-        probe.close()
+    with kept_port() as port, api_like(tmp_path) as api:
         own = kubeconfig(tmp_path / ".kube" / "config", {"mine": api.entry})
         environment = {**os.environ, "HOME": str(tmp_path), "KUBECONFIG": str(own), "LABKIT_RELAY_SECRET": SECRET}
         environment |= {"LABKIT_HOME": str(tmp_path / "labkit")}

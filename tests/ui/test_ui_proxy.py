@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -24,7 +23,8 @@ import websocket
 
 from labkit.kernel import ENDS_AFTER, finished_mark
 from labkit.ui.idle_kernels import CLOSED_AFTER, end_finished, settings
-from tests.conftest import REPOSITORY, wait_until
+from tests.conftest import PATIENCE, REPOSITORY, wait_until
+from tests.ports import kept_port
 from tests.ui.jupyter import end
 
 
@@ -48,9 +48,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def jupyter(home: Path) -> Iterator[str]:
     """A Jupyter server with our extension, told on its command line to let more through."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    with kept_port() as port:
+        yield from _served(home, port)
+
+
+def _served(home: Path, port: int) -> Iterator[str]:
     command = [sys.executable, "-m", "jupyter_server", "--no-browser", "--allow-root", f"--port={port}"]
     command += ["--ServerApp.port_retries=0", "--IdentityProvider.token=", f"--ServerApp.root_dir={home}"]
     command += [f"--ServerProxy.host_allowlist={host}" for host in ("127.0.0.2", "0.0.0.0", "127.1", "10.0.0.1")]
@@ -123,7 +125,9 @@ def test_kernels_are_spoken_to_in_secret(jupyter: str, home: Path) -> None:
 @contextlib.contextmanager
 def opened(jupyter: str, kernel: str) -> Iterator[None]:
     """A page that has a kernel's notebook open."""
-    page = websocket.create_connection(f"{jupyter.replace('http', 'ws')}/api/kernels/{kernel}/channels", timeout=60)
+    page = websocket.create_connection(
+        f"{jupyter.replace('http', 'ws')}/api/kernels/{kernel}/channels", timeout=PATIENCE
+    )
     with contextlib.closing(page):
         wait_until(lambda: kernels(jupyter)[kernel] == "idle", 90, "the kernel to be idle")
         yield

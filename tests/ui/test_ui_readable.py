@@ -22,7 +22,7 @@ from labkit.observe.prometheus import chart
 from labkit.ui.readiness import _progress
 
 CHROMIUM = shutil.which("chromium")
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.browser
 THEMES = Path(sys.prefix) / "share" / "jupyter" / "lab" / "themes" / "@jupyterlab"
 AXE = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
 PAGE = """<!DOCTYPE html>
@@ -80,7 +80,7 @@ def opened(browser: Any, theme: str, folder: Path) -> Any:
         encoding="utf-8",
     )
     shown = browser.new_page(viewport={"width": 1000, "height": 1600})
-    shown.set_default_timeout(120_000)
+    shown.set_default_timeout(240_000)
     shown.goto(page.as_uri())
     shown.wait_for_selector(".js-plotly-plot[aria-label]")
     return shown
