@@ -18,7 +18,8 @@ TOO_LARGE = """() => Reveal.getSlides().flatMap((slide) => {
   const fits = slide.scrollHeight <= 720 && slide.scrollWidth <= 1280;
   return fits ? [] : [`${h}/${v ?? 0}: ${slide.scrollWidth} x ${slide.scrollHeight}`];
 })"""
-PICTURES = "() => [...document.images].map((one) => (one.loading = 'eager', one.naturalWidth > 0))"
+LOADED = "() => [...document.images].every((one) => (one.loading = 'eager', one.complete))"
+PICTURES = "() => [...document.images].map((one) => one.naturalWidth > 0)"
 
 
 @pytest.mark.parametrize("spoken", ["en", "zh"])
@@ -41,6 +42,8 @@ def test_slides_come_up_from_files_alone(browser: Any, tmp_path: Path, spoken: s
             assert page.locator("html").get_attribute("lang") == spoken
         page.goto(next(deck for deck in decks if deck.stem == "08-routing").as_uri())
         page.wait_for_function("window.Reveal && Reveal.isReady()")
+        # A picture of a later slide is loaded once it is told to be.
+        page.wait_for_function(LOADED)
         assert page.evaluate(PICTURES) == [True]
         with context.expect_page() as opened:
             page.keyboard.press("s")
