@@ -114,6 +114,9 @@ def restart(lab: Lab) -> None:
     """Start the notebook's kernel anew as a learner does, by the menu: only then does the page know of it."""
     lab.page.click(".lm-MenuBar-item:has-text('Kernel')")
     lab.page.click(".lm-Menu-item:has-text('Restart Kernel…')")
-    lab.page.click(".jp-Dialog button.jp-mod-accept")
+    # Idle it was before as well, and says so until it is told.
+    with lab.page.expect_response(lambda answer: answer.url.partition("?")[0].endswith("/restart")) as restarted:
+        lab.page.click(".jp-Dialog button.jp-mod-accept")
+    assert restarted.value.ok
     lab.page.wait_for_selector(".jp-Dialog", state="detached")
     lab.page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", state="attached")

@@ -118,7 +118,9 @@ def test_a_wizard_writes_routes_and_takes_them_back(console: Console, wizard: st
 def test_a_wizard_and_the_editor_change_what_is_there(console: Console) -> None:
     console.wizard("Request Timeouts")
     console.press("Create")
+    # The page writes both, one after the other, and would write the second no more once it is left.
     console.made("virtualservice")
+    console.made("destinationrule")
     console.wizard("Request Timeouts")
     # Switched on, it says two seconds.
     console.page.locator("label[for=timeoutSwitch]").last.click()
