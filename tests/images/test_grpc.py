@@ -102,10 +102,11 @@ def test_a_call_that_fails_says_why(where: str, path: str, message: bytes, code:
 
 
 def test_who_cannot_be_asked_is_unavailable() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        where = f"127.0.0.1:{closed.getsockname()[1]}"
-    with pytest.raises(grpc.CallError) as failed:
-        client.call(where, ECHO, b"")
+    # A port that nobody listens at, and that nobody else is given meanwhile.
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        with pytest.raises(grpc.CallError) as failed:
+            client.call(f"127.0.0.1:{closed.getsockname()[1]}", ECHO, b"")
     assert failed.value.code == grpc.UNAVAILABLE
     with socket.create_server(("127.0.0.1", 0)) as other:
         where = f"127.0.0.1:{other.getsockname()[1]}"

@@ -47,6 +47,7 @@ def test_a_watch_that_is_begun_anew_is_no_change(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(module, "Connections", lambda *_, **__: api)
     (tmp_path / "token").write_text("t")
     cluster = Cluster("127.0.0.1", 1, tmp_path / "token", "", {"pod": "/api/v1/pods"})
+    wait_until(lambda: api.lists and cluster.objects()["pod"], what="the first list")
     assert cluster.objects() == {"pod": [pod("a", 1)]}
     heard = cluster.heard()
 

@@ -17,7 +17,7 @@ from meshbox.images.prometheus.pace import Pace
 from meshbox.images.prometheus.program import Scraped
 from meshbox.images.prometheus.scrapes import Scrapes
 from meshbox.images.prometheus.server import forward
-from tests.conftest import wait_until
+from tests.conftest import PATIENCE, wait_until
 
 COUNTED = b'envoy_istio_requests_total{a="b"} %d\nenvoy_server_uptime{} 7\n'
 
@@ -90,7 +90,10 @@ class World:
 
 
 @pytest.fixture
-def world() -> Iterator[World]:
+def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    # How long a round, and a moment without scrapes, are waited for at most is not what these tests are about.
+    monkeypatch.setattr(module, "_SECONDS", PATIENCE)
+    monkeypatch.setattr(module, "_WAIT", PATIENCE)
     proxy = Proxy()
     (server,) = web.listen({0: proxy}, "127.0.0.1")
     made = World(f"http://127.0.0.1:{server.server_address[1]}/stats/prometheus", proxy)
@@ -168,8 +171,8 @@ def test_pages_that_pass_by_tell_of_requests_while_it_runs(world: World) -> None
 
 def test_it_is_not_stopped_while_it_is_asked_something(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.wait(module.PATIENCE + 1)
-    with world.pace.using():
-        monkeypatch.setattr(module, "_SECONDS", 0.1)
+    with world.pace.using(), monkeypatch.context() as hasty:
+        hasty.setattr(module, "_SECONDS", 0.1)
         world.pace.step()
         assert (world.pace.resting, world.prometheus.signals) == (False, [])
     world.pace.step()
@@ -195,10 +198,11 @@ def test_a_scrape_that_begins_when_it_is_stopped_is_let_through(world: World) ->
     assert world.pace.resting
 
 
-def test_when_the_pod_ends_it_goes_on_for_good(world: World) -> None:
+def test_when_the_pod_ends_it_goes_on_for_good(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.rest()
     world.pace.end()
     assert world.prometheus.running
+    monkeypatch.setattr(module, "_SECONDS", 0.1)
     world.wait(module.ROUND + 1)
     world.pace.step()
     assert world.prometheus.running

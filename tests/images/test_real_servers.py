@@ -12,9 +12,10 @@ import pytest
 
 from labkit.ground.client import send
 from meshbox.images.nginx.configuration import ConfigurationError, translate
+from tests.conftest import PATIENCE
 from tests.node.conftest import Cluster
 
-from .test_samples import probed
+from .test_samples import probed, written
 
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 has_nginx = pytest.mark.skipif(shutil.which("nginx", path=PATH) is None, reason="the package nginx-light is not there")
@@ -42,20 +43,23 @@ async def test_nginx_plays_the_configuration_that_is_mounted(cluster: Cluster) -
     cluster.pod("web", {"image": "nginx:1.27", "readinessProbe": probe, "volumeMounts": mounts}, volumes=volumes)
     await cluster.until(lambda: cluster.ready("web"))
     where = f"http://{cluster.status('web')['podIP']}:8080"
-    answers = {path: await asyncio.to_thread(send, f"{where}{path}", timeout=30.0) for path in ("/", "/whoami")}
+    answers = {path: await asyncio.to_thread(send, f"{where}{path}", timeout=PATIENCE) for path in ("/", "/whoami")}
     assert answers["/"].text == "<h1>mine</h1>"
     assert answers["/"].header("server").startswith("nginx/")
     said = answers["/whoami"].text
     assert said.startswith("from 127.")
     assert said.endswith(" at {8080}\n")
-    told = b""
-    # nginx writes down what it has answered already.
-    async for chunk in cluster.node.logs("default", "web", "c", follow=True):
-        told += chunk
-        if b'"GET /whoami HTTP/1.1" 200' in told:
-            break
+    assert await written(cluster, "web", b'"GET /whoami HTTP/1.1" 200')
     code, _, said = await cluster.exec(["nginx", "-t"], "web")
     assert (code, "test is successful" in said) == (0, True)
+
+
+def ended(process: psutil.Process) -> bool:
+    """Whether it has; it may go between two looks at it."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 @has_nginx
@@ -74,7 +78,7 @@ async def test_no_server_outlives_the_door_before_it(cluster: Cluster) -> None:
     door = nginx.parent()
     assert door is not None
     door.kill()
-    await cluster.until(lambda: not nginx.is_running() or nginx.status() == psutil.STATUS_ZOMBIE, "nginx ends too")
+    await cluster.until(lambda: ended(nginx), "nginx ends too")
     await cluster.until(lambda: cluster.container("web")["restartCount"] == 1 and cluster.ready("web"), "a new one")
 
 

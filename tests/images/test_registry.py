@@ -221,6 +221,11 @@ def _start_all(cluster: Cluster, release: str) -> list[str]:
             continue
         for container in containers:
             container["volumeMounts"] = []
+            if liveness := container.get("livenessProbe"):
+                # Answered it must be, however long a busy machine takes to start so many pods at once.
+                container["startupProbe"] = {**liveness, "periodSeconds": 1, "failureThreshold": 1000}
+            for probe in (container[name] for name in container if name.endswith("Probe")):
+                probe["timeoutSeconds"] = 60
         cluster.pod(name, containers=containers)
         names.append(name)
     return names
