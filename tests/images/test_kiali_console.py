@@ -51,10 +51,16 @@ def address() -> Iterator[str]:
         yield found
 
 
+def patient(made: Page) -> Page:
+    """A page that waits long for whatever is asked of it: by itself it gives up after 30 seconds."""
+    made.set_default_timeout(WAIT)
+    return made
+
+
 @pytest.fixture
 def page(browser: Browser, address: str) -> Iterator[Page]:
     """A page; the test fails if anything went wrong in it, or if it asked anybody outside."""
-    made = browser.new_page(viewport={"width": 1300, "height": 800})
+    made = patient(browser.new_page(viewport={"width": 1300, "height": 800}))
     wrong: list[str] = []
     made.on("pageerror", lambda error: wrong.append(str(error)))
     made.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
@@ -102,6 +108,7 @@ def test_istio_config_shows_what_is_wrong(page, address):
     page.goto(f"{address}/kiali/console/namespaces/bookinfo/istio/virtualservices/reviews?list=yaml")
     # The editor marks the line of the subset that is nowhere defined.
     page.wait_for_selector(".ace_gutter-cell.ace_warning", timeout=WAIT)
+    page.locator(".istio-validation-warning").first.wait_for(timeout=WAIT)
     assert page.locator(".istio-validation-warning").count() == 1
 
 
@@ -114,7 +121,7 @@ def test_what_a_proxy_was_told(browser):
     folder = console()
     assert folder is not None
     with kiali(proxied(leading_to(said(json.dumps(DUMP)))), folder) as address:
-        page = browser.new_page(viewport={"width": 1400, "height": 900})
+        page = patient(browser.new_page(viewport={"width": 1400, "height": 900}))
         page.goto(f"{address}/kiali/console/namespaces/bookinfo/workloads/reviews-v1")
         page.get_by_text("reviews-v1-1-a").first.wait_for(timeout=WAIT)
         page.locator("button:has-text('Actions')").first.click(timeout=WAIT)
@@ -170,7 +177,7 @@ def test_the_login_form(browser, tmp_path: Path):
     assert folder is not None
     with kiali(World(), folder, secret=tmp_path) as address:
         context = browser.new_context()
-        page = context.new_page()
+        page = patient(context.new_page())
         page.goto(f"{address}/kiali/console")
         page.fill("#username", "admin")
         page.fill("#password", "guess")
