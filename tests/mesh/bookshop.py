@@ -40,6 +40,8 @@ class Bookshop(World):
         await self.ready()
         self.istio("DestinationRule", "reviews", {"host": "reviews", "subsets": subsets()})
         self._sentinels = 0
+        # A proxy that is ready knows what there was when it began, not the pods that came after its own.
+        await self.follow()
 
     @contextlib.asynccontextmanager
     async def rules(self, *given: tuple[str, str, Obj]) -> AsyncIterator[None]:

@@ -17,6 +17,7 @@ from meshbox.mesh import jwks
 from meshbox.mesh.jwks import fetch
 from meshbox.mesh.jwt import key_source, nobodys_keys
 from meshbox.mesh.kinds import REQUEST_AUTHENTICATIONS
+from tests.conftest import PATIENCE
 
 from .objects import PLAN, istio, service, snapshot
 
@@ -48,10 +49,10 @@ def port() -> Iterator[int]:
 
 def test_keys_come_from_where_the_rule_or_the_issuer_says(port: int) -> None:
     snap = snapshot()
-    assert json.loads(fetch(snap, f"http://{POD}:{port}/jwks", 5)) == KEYS
+    assert json.loads(fetch(snap, f"http://{POD}:{port}/jwks", PATIENCE)) == KEYS
     found = key_source({"issuer": f"http://{POD}:{port}/"})
     assert found == f"http://{POD}:{port}/.well-known/openid-configuration"
-    assert json.loads(fetch(snap, found, 5)) == KEYS
+    assert json.loads(fetch(snap, found, PATIENCE)) == KEYS
     assert key_source({"issuer": "books"}) == ""
     assert key_source({"issuer": "books", "jwks": "{}", "jwksUri": "http://a/"}) == ""
     assert key_source({"issuer": "http://a", "jwksUri": "http://b/c"}) == "http://b/c"
@@ -68,7 +69,7 @@ def test_keys_come_from_where_the_rule_or_the_issuer_says(port: int) -> None:
 )
 def test_what_is_answered_may_be_no_keys(port: int, path: str, why: str) -> None:
     with pytest.raises((OSError, ReadingError), match=why):
-        fetch(snapshot(), f"http://{POD}:{port}{path}", 5)
+        fetch(snapshot(), f"http://{POD}:{port}{path}", PATIENCE)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +89,7 @@ def test_what_is_answered_may_be_no_keys(port: int, path: str, why: str) -> None
 def test_the_cluster_is_asked_and_nothing_else_of_this_machine(place: str, why: str) -> None:
     snap = snapshot(services=[service("keys", ("http", 8000))])
     with pytest.raises(OSError, match=why):
-        fetch(snap, place, 5)
+        fetch(snap, place, PATIENCE)
 
 
 @pytest.mark.parametrize("place", ["http://[x/", "http://a:99999/", "http://a..b/", "http://" + "a" * 70 + ".test/"])

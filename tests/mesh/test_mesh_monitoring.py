@@ -20,6 +20,7 @@ from meshbox.mesh.envoy import XDS_CLUSTER
 from meshbox.mesh.metrics_pages import page
 from meshbox.mesh.pilot_metrics import MeshMonitor
 from meshbox.mesh.xds import ProxyState, XdsServer
+from tests.conftest import PATIENCE
 from tests.metrics_page import Page
 
 from .cluster import Cluster
@@ -86,7 +87,7 @@ async def test_a_change_is_timed_until_the_proxy_has_it(served: Monitored) -> No
     served.state.update(config("a b", "l"), now, now - 3600)
     assert names(await waiting) == ["a", "b"]
     held = asyncio.create_task(served.ask("clusters", "2"))
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(PATIENCE):
         while "pilot_proxy_convergence_time_count" not in served.page.names:
             await asyncio.sleep(0.001)
     assert served.page.one("pilot_proxy_convergence_time_count") == 1
@@ -94,6 +95,7 @@ async def test_a_change_is_timed_until_the_proxy_has_it(served: Monitored) -> No
     held.cancel()
 
 
+@pytest.mark.usefixtures("patient")
 async def test_a_refusal_is_counted_with_the_proxy_that_refused(served: Monitored) -> None:
     assert "pilot_total_xds_rejects" not in served.page.names
     served.state.update(config("a"))
@@ -103,7 +105,7 @@ async def test_a_refusal_is_counted_with_the_proxy_that_refused(served: Monitore
         # The second answer is for the case that the first was lost.
         await served.ask("clusters", first)
     again = asyncio.create_task(served.ask("clusters", first))
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(PATIENCE):
         while "pilot_total_xds_rejects" not in served.page.names:
             await asyncio.sleep(0.001)
     assert served.page.one("pilot_total_xds_rejects", type="cds") == 1
@@ -115,7 +117,7 @@ async def test_a_refusal_is_counted_with_the_proxy_that_refused(served: Monitore
 async def test_a_proxy_that_asks_is_connected(served: Monitored) -> None:
     assert not served.state.connected
     waiting = asyncio.create_task(served.ask("clusters"))
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(PATIENCE):
         while not served.state.asking:
             await asyncio.sleep(0.001)
     assert served.state.connected
@@ -196,7 +198,7 @@ async def test_events_changes_and_snapshots_are_counted_as_they_come(cluster_of:
     objects.put("virtualservices.networking.istio.io", {**rule, "spec": {**RULE, "hosts": ["x", "y"]}})
     objects.drop("virtualservices.networking.istio.io", "reviews", "bookinfo")
     objects.put("services", bookinfo()[0][0])
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(PATIENCE):
         while len(changes) < 4:
             await asyncio.sleep(0.001)
     await cache.stop()

@@ -18,6 +18,7 @@ from meshbox.addresses import AddressPlan
 
 from .bookshop import Bookshop, opened
 from .conftest import RELEASES
+from .world import DEADLINE
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -61,7 +62,7 @@ async def run(env: dict[str, str], *command: str) -> str:
     process = await asyncio.create_subprocess_exec(
         *command, env=env, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
-    output, _ = await asyncio.wait_for(process.communicate(), 120)
+    output, _ = await asyncio.wait_for(process.communicate(), DEADLINE)
     return output.decode()
 
 
@@ -165,7 +166,7 @@ async def test_curl_hears_why_what_nobody_knows_is_not_let_out(shop: Bookshop) -
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
-        output, _ = await asyncio.wait_for(process.communicate(), 120)
+        output, _ = await asyncio.wait_for(process.communicate(), DEADLINE)
     assert plain == "502"
     assert process.returncode == 35
     assert output.startswith(b"curl: (35) ")

@@ -188,7 +188,11 @@ async def test_a_fault_and_an_unknown_host_are_counted_as_istio_counts_them(shop
     rule = {"fault": {"abort": {"httpStatus": 418, **percent}}, "route": [{"destination": {"host": "ratings"}}]}
     async with shop.rules(("VirtualService", "fault", {"hosts": ["ratings"], "http": [rule]})):
         await shop.get(host="ratings")
-    faults = labels_of(await stats(shop, "client"), "requests_total", response_code="418")
+
+        async def counted() -> list[dict[str, str]]:
+            return labels_of(await stats(shop, "client"), "requests_total", response_code="418")
+
+        faults = await shop.until(counted, "the fault is counted")
     assert [(s["destination_service_name"], s["destination_workload"], s["response_flags"]) for s in faults] == [
         ("ratings", "unknown", "FI")
     ]
@@ -265,15 +269,20 @@ async def test_spans_go_to_zipkin_when_and_only_when_the_release_says(shop: Book
             shop.istio("Telemetry", "mesh-default", {"tracing": tracing}, namespace="istio-system")
             await shop.follow()
 
+        def sides(trace: str) -> set[str]:
+            return {s["localEndpoint"]["serviceName"] for s in spans if trace in ("", s["traceId"])}
+
+        both = {"client.bookinfo", "ratings.bookinfo"}
+
         async def traced() -> bool:
             await shop.get("/traced", host="ratings")
-            return {s["localEndpoint"]["serviceName"] for s in spans} >= {"client.bookinfo", "ratings.bookinfo"}
+            return sides("") >= both
 
         await shop.until(traced, "both sides sent spans")
-        # Envoy sends its spans once in five seconds, so those of the last request are waited for too.
+        # Each side sends its spans when it will, so those of the last request are waited for too.
         heard = shop.apps["ratings-v1"].seen[-1][2]
         last = heard["x-b3-traceid"]
-        await shop.until(lambda: last in {s["traceId"] for s in spans}, "the last request's spans came")
+        await shop.until(lambda: sides(last) >= both, "both sides' spans of the last request came")
         shop.mesh_config(accessLogFile="/dev/stdout")
         if not shop.settings.legacy:
             shop.objects.drop("telemetries.telemetry.istio.io", "mesh-default", "istio-system")

@@ -69,6 +69,7 @@ async def test_the_old_release_speaks_plain_text_until_a_rule_says_otherwise(old
         assert f"URI={SPIFFE}client-sa" in seen["x-forwarded-client-cert"]
 
 
+@pytest.mark.usefixtures("patient")
 async def test_strict_refuses_plain_text_and_loses_no_call_of_the_mesh(shop: Bookshop) -> None:
     statuses: list[int] = []
     stop = asyncio.Event()

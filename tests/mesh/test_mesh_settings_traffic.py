@@ -232,6 +232,12 @@ async def test_a_host_is_asked_for_by_each_new_connection(shop: Bookshop) -> Non
         }
         async with shop.rules(("ServiceEntry", "rr", spec)):
             asked: Obj = {"host": "10.9.9.9", "port": 80, "headers": {"host": "rr.test"}}
+
+            async def looked_up() -> bool:
+                return (await shop.get(**asked)).status == 200
+
+            # The proxy has taken the cluster before it has an answer about the name, and serves it after.
+            await shop.until(looked_up, "the name is looked up")
             assert set(await shop.many(3, **asked)) == {"by-name"}
             dump = await told(shop, "/config_dump?name_regex=.*rr.test.*")
             assert '"LOGICAL_DNS"' in dump

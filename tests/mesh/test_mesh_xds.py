@@ -12,9 +12,11 @@ import aiohttp
 import pytest
 
 from meshbox.addresses import AddressPlan
+from meshbox.mesh import xds
 from meshbox.mesh.envoy import XDS_CLUSTER
 from meshbox.mesh.translate import Config
 from meshbox.mesh.xds import ProxyState, XdsServer
+from tests.conftest import PATIENCE
 
 TOKEN = "the-token-of-this-server-long-enough"
 POD = ("bookinfo", "details-v1")
@@ -38,7 +40,7 @@ class Served:
         version: str = "",
         names: list[str] | None = None,
         instance: str = "one",
-        timeout: float = 30.0,
+        timeout: float = PATIENCE,
         **headers: str,
     ) -> tuple[int, Any]:
         node = {"id": f"sidecar~127.0.0.1~{POD[1]}.{POD[0]}~x", "metadata": {"INSTANCE": instance}}
@@ -197,7 +199,7 @@ async def taken(served: Served, kind: str, name: str) -> asyncio.Task[Any]:
     """Ask for a resource and take it; the request for the next version."""
     version = (await served.ask(kind, names=[name]))[1]["version_info"]
     waiting = asyncio.create_task(served.ask(kind, version, names=[name]))
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(PATIENCE):
         while served.state.channel(kind, name).acknowledged != int(version):
             await asyncio.sleep(0.001)
     return waiting
@@ -213,12 +215,16 @@ async def test_who_asks_anew_for_what_has_not_changed_is_answered(
         waiting = await taken(served, kind, name)
         if let_go:
             waiting.cancel()
-            async with asyncio.timeout(120):
+            async with asyncio.timeout(PATIENCE):
                 while served.state.asking:
                     await asyncio.sleep(0.001)
         # Of the two requests only this one is new.
         assert names(await served.ask(kind, names=[name])) == [name]
         waiting.cancel()
+        # Who lets go of a resource while it takes the next one would be taken to have none.
+        async with asyncio.timeout(PATIENCE):
+            while served.state.asking:
+                await asyncio.sleep(0.001)
     assert served.refusals == []
 
 
@@ -228,7 +234,7 @@ async def test_a_secret_that_is_gone_stays_with_who_has_it_and_goes_to_nobody_el
     body = served.secrets.pop("default")
     channel.withdraw()
     other = asyncio.create_task(served.ask("secrets", names=["default"]))
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(PATIENCE):
         while served.state.asking < 2:
             await asyncio.sleep(0.001)
     assert not waiting.done()
@@ -255,14 +261,15 @@ async def test_what_was_sent_to_a_killed_envoy_was_not_sent_to_its_successor(ser
     assert served.refusals == []
 
 
-async def test_a_request_ends_with_its_connection(served: Served) -> None:
+async def test_a_request_ends_with_its_connection(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    # No longer held than this waits, it would be answered.
+    monkeypatch.setattr(xds, "HOLD", 2 * PATIENCE)
     served.state.update(config("a"))
     held = (await served.ask("clusters"))[1]["version_info"]
     waiting = asyncio.create_task(served.ask("clusters", held))
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(PATIENCE):
         while served.state.asking == 0:
             await asyncio.sleep(0.001)
         waiting.cancel()
-        # Much earlier than HOLD, after which it would be answered.
         while served.state.asking:
             await asyncio.sleep(0.001)
