@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,12 +13,14 @@ from typing import Any
 
 from meshbox.addresses import AddressPlan
 from meshbox.mesh.kinds import ISTIO_RESOURCES
+from meshbox.mesh.xds import ProxyState
 
 from .world import App, Reply, World
 
 Obj = dict[str, Any]
 
 VERSIONS = ("v1", "v2", "v3")
+_TABLE = re.compile(rb'"route_config_name":"([^"]+)"')
 
 
 class Bookshop(World):
@@ -98,16 +101,7 @@ class Bookshop(World):
 
     def _settled(self) -> bool:
         # Between two steps of a change all that was offered is taken, and more is to come.
-        if any(state.rolling for state in self.mesh._proxies.values()):
-            return False
-        streams = [state.endpoints for state in self.mesh._proxies.values()]
-        return all(one.sent in (-1, one.acknowledged, one.refused) for one in streams) and all(
-            channel.version in (channel.acknowledged, channel.refused)
-            for state in self.mesh._proxies.values()
-            for (kind, _), channel in state.channels.items()
-            # Who lets go of a secret as soon as it has it never says that it took it.
-            if channel.sent >= 0 and kind != "secrets"
-        )
+        return all(not state.rolling and _has_all(state) for state in self.mesh._proxies.values())
 
     async def many(self, count: int, path: str = "/", host: str = "reviews", **options: Any) -> Counter[str]:
         """Who answered `count` calls of the client: the app's name, or the status where it was not 200."""
@@ -126,6 +120,25 @@ class Bookshop(World):
         """One call from outside, through the gateway."""
         headers = {"host": host, **options.pop("headers", {})}
         return await self.http(self.pods["ingress"].ip, port, path, headers=headers, **options)
+
+
+def _has_all(state: ProxyState) -> bool:
+    """Whether a proxy that asks has taken, or refused, all that it is to have: also what it has yet to ask for.
+
+    A listener that is new asks for its table of routes, and a cluster for its endpoints, after it was taken itself;
+    until these are there nobody is served by it.
+    """
+    listeners, ends = state.channel("listeners"), state.endpoints
+    if state.config is None or listeners.sent < 0:
+        return True
+    asked = {key: one for key, one in state.channels.items() if one.sent >= 0}
+    # Who lets go of a secret as soon as it has it never says that it took it.
+    if any(one.version not in (one.acknowledged, one.refused) for (kind, _), one in asked.items() if kind != "secrets"):
+        return False
+    if ends.refused != ends.version and any(ends._taken.get(name) != body for name, body in ends._wanted.items()):
+        return False
+    tables = {name.decode() for body in state.config.listeners.values() for name in _TABLE.findall(body)}
+    return listeners.refused == listeners.version or all(("routes", name) in asked for name in tables)
 
 
 def gateway_server(number: int, host: str = "*", protocol: str = "HTTP", **fields: Any) -> Obj:

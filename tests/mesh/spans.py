@@ -38,6 +38,7 @@ async def collected(world: World) -> AsyncIterator[list[Obj]]:
                 writer.write(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n")
 
     pod = await world.pod("jaeger", {"app": "jaeger"}, namespace="istio-system", ports=(9411,), role="")
-    world.service("zipkin", [{"name": "http", "port": 9411}], namespace="istio-system", selector={"app": "jaeger"})
     async with await asyncio.start_server(collect, pod.ip, 9411):
+        # Whoever is told of it before it listens loses its spans.
+        world.service("zipkin", [{"name": "http", "port": 9411}], namespace="istio-system", selector={"app": "jaeger"})
         yield spans

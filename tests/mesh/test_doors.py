@@ -17,6 +17,7 @@ import pytest
 from labkit.ground import config
 from meshbox import doors
 from meshbox.addresses import AddressPlan
+from tests.conftest import PATIENCE
 from tests.stranger import as_stranger, http, say
 
 _TYPE = "type.googleapis.com/envoy.extensions.filters"
@@ -66,7 +67,7 @@ def door(
                 found = psutil.Process(envoy.pid).net_connections("tcp")
                 return [one.laddr for one in found if one.status == psutil.CONN_LISTEN]
 
-            yield tuple(until(listening, 60, "Envoy listens")[0])
+            yield tuple(until(listening, what="Envoy listens")[0])
         finally:
             envoy.kill()
 
@@ -76,7 +77,7 @@ def test_an_envoy_lets_in_who_is_welcome(door: tuple[str, int]) -> None:
     assert say(door, words).endswith(GREETING)
     # As programs call that know of IPv6 only, Java's for one.
     with socket.socket(socket.AF_INET6) as client:
-        client.settimeout(60)
+        client.settimeout(PATIENCE)
         client.connect((f"::ffff:{door[0]}", door[1]))
         client.sendall(words)
         answer = b""

@@ -28,6 +28,9 @@ Obj = dict[str, Any]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 LIBRARYS = "kubernetes-gateway://library/shop"
+PORTS = (80, 443, 444, 8443, 31400)
+"""All that these tests' Gateways listen on."""
+
 OWN = {"gateway.networking.k8s.io/gateway-name": "gw"}
 
 
@@ -88,8 +91,8 @@ class Doors(World):
         self.objects.put(kind, {"metadata": meta, "spec": made})
 
     def clear(self) -> None:
-        """Take all of it away again."""
-        for resource in (HTTP_ROUTES, TLS_ROUTES, TCP_ROUTES, REFERENCE_GRANTS, KUBERNETES_GATEWAYS):
+        """Take all of it away again; the proxy follows later."""
+        for resource in (HTTP_ROUTES, TLS_ROUTES, TCP_ROUTES, REFERENCE_GRANTS, KUBERNETES_GATEWAYS, GATEWAYS):
             for obj in self.objects.list(resource):
                 self.objects.drop(resource, obj["metadata"]["name"], obj["metadata"]["namespace"])
 
@@ -135,10 +138,13 @@ async def world(tmp_path_factory: pytest.TempPathFactory, plan: AddressPlan) -> 
         await made.stop()
 
 
-@pytest.fixture
-def doors(world: Doors) -> AsyncIterator[Doors]:  # type: ignore[misc]
-    yield world  # type: ignore[misc]
+@pytest_asyncio.fixture(loop_scope="module")
+async def doors(world: Doors) -> AsyncIterator[Doors]:
+    yield world
     world.clear()
+    # What the proxy still serves of this test the next one would take for its own.
+    for port in PORTS:
+        await world.listening(world.pods["gw"].ip, world.settings.plan.port(port), taken=False)
 
 
 def plain(name: str = "web", port: int = 80, **fields: Any) -> Obj:

@@ -18,6 +18,7 @@ from meshbox.images.grpc.hpack import Decoder, encoded
 from meshbox.mesh.ads import EndpointServer, assignment
 from meshbox.mesh.assignments import Assignments
 from meshbox.mesh.envoy import XDS_CLUSTER
+from tests.conftest import PATIENCE
 
 TOKEN = "the-token-of-this-server-long-enough"
 POD = ("bookinfo", "details-v1")
@@ -26,7 +27,7 @@ ENDPOINTS = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
 
 
 async def settled(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(PATIENCE):
         while not condition():
             await asyncio.sleep(0.001)
 
@@ -79,7 +80,7 @@ class Client:
 
     async def next(self, kind: int) -> bytes:
         """The payload of the next frame of a kind."""
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 head = await self.reader.readexactly(9)
                 payload = await self.reader.readexactly(int.from_bytes(head[:3], "big"))
@@ -201,7 +202,7 @@ async def test_what_is_no_request_ends_the_stream(served: tuple[Client, Assignme
 async def test_who_speaks_no_http2_is_hung_up_on(served: tuple[Client, Assignments], sent: bytes) -> None:
     client, _ = served
     client.writer.write(sent)
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(PATIENCE):
         try:
             while await client.reader.read(4096):
                 pass

@@ -17,6 +17,7 @@ from meshbox.addresses import AddressPlan
 from meshbox.images import ContainerContext, find, launch
 from meshbox.images.proxy.agent import Agent
 from meshbox.images.proxy.bootstrap import bootstrap
+from tests.conftest import PATIENCE
 from tests.images.test_registry import context
 
 from .bookshop import Bookshop
@@ -94,7 +95,7 @@ async def test_what_the_agents_port_answers(shop: Agents) -> None:
     ended = await shop.http(pod.local, 15020, "/quitquitquit", headers=inside, method="POST")
     assert (ended.status, ended.body) == (200, b"OK\n")
     assert pod.envoy is not None
-    assert await asyncio.to_thread(pod.envoy.wait, 60) == 0
+    assert await asyncio.to_thread(pod.envoy.wait, PATIENCE) == 0
 
 
 async def test_a_bootstrap_of_ones_own_is_laid_over_the_sandboxs(shop: Agents) -> None:
@@ -129,7 +130,7 @@ async def test_a_proxy_can_go_on_until_nobody_is_connected(shop: Agents) -> None
     done, _ = await asyncio.wait((draining,), timeout=1.0)
     assert not done, "somebody is still connected"
     writer.close()
-    await asyncio.wait_for(draining, 60)
+    await asyncio.wait_for(draining, PATIENCE)
 
 
 def test_the_proxy_is_set_up_as_its_settings_say(tmp_path: Any) -> None:

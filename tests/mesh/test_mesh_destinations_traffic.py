@@ -15,6 +15,7 @@ import pytest_asyncio
 
 from meshbox.addresses import AddressPlan
 from tests.chance import likely
+from tests.conftest import PATIENCE
 
 from .bookshop import VERSIONS, Bookshop, destination_rule, opened, to, virtual_service
 from .conftest import RELEASES
@@ -280,7 +281,7 @@ async def listening(shop: Bookshop, serve: Any) -> AsyncIterator[int]:
 async def talk(streams: Streams, line: bytes = b"ping\n") -> bytes:
     reader, writer = streams
     writer.write(line)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         answer = await reader.readline()
     writer.close()
     return answer

@@ -17,6 +17,7 @@ from meshbox.mesh.ads import assignment
 from meshbox.mesh.assignments import Assignments
 from meshbox.mesh.translate import Config, translate
 from meshbox.mesh.xds import ProxyState
+from tests.conftest import PATIENCE
 
 from .bookshop import Bookshop, opened
 from .objects import SLICES, bookinfo, endpoints, snapshot, workload
@@ -114,7 +115,7 @@ def config(clusters: dict[str, str], route: str) -> Config:
 
 
 async def settled(condition: Any) -> None:
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(PATIENCE):
         while not condition():
             await asyncio.sleep(0.001)
 

@@ -18,6 +18,7 @@ import meshbox
 from meshbox.mesh.allocation import Allocator
 from meshbox.mesh.translate import translate
 from meshbox.node.names import Names
+from tests.conftest import PATIENCE
 
 from .cluster import Cluster
 from .objects import istio, pod, service, snapshot, workload
@@ -234,7 +235,7 @@ def test_an_allocated_address_is_one_more_that_a_host_is_called_by() -> None:
 
 
 async def _until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while not condition():
             await asyncio.sleep(0.005)
 

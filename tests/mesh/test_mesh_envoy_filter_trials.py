@@ -11,6 +11,7 @@ import pytest
 from meshbox.mesh.authorization_rules import Reading, policies_of_rules
 from meshbox.mesh.envoy import extension, typed
 from meshbox.mesh.envoy_filters.trials import Candidate, Trials, validated
+from tests.conftest import PATIENCE
 
 from .objects import PLAN, istio
 
@@ -69,7 +70,7 @@ async def test_of_several_each_gets_its_own_verdict_and_none_is_asked_twice() ->
     trials = Trials(found.set, lambda _: None, read)
     good, bad = (Candidate(clusters=({"name": name},)) for name in ("good", "bad"))
     assert (trials.verdict(good), trials.verdict(bad)) == (None, None)
-    await asyncio.wait_for(found.wait(), 60)
+    await asyncio.wait_for(found.wait(), PATIENCE)
     assert (trials.verdict(good), trials.verdict(bad)) == ("", "bad")
     assert asked == [2, 1, 1]
     assert trials.verdict(Candidate()) == ""
@@ -85,7 +86,7 @@ async def test_what_envoy_never_ends_to_read_no_proxy_is_told() -> None:
     trials = Trials(found.set, lambda _: None, read)
     one = Candidate(clusters=({"name": "c"},))
     assert trials.verdict(one) is None
-    await asyncio.wait_for(found.wait(), 60)
+    await asyncio.wait_for(found.wait(), PATIENCE)
     assert trials.verdict(one) == "it was not read within 60 seconds"
 
 
@@ -98,7 +99,7 @@ async def test_where_nobody_can_say_the_proxies_themselves_will() -> None:
     trials = Trials(found.set, lambda _: None, read)
     one = Candidate(clusters=({"name": "c"},))
     assert trials.verdict(one) is None
-    await asyncio.wait_for(found.wait(), 60)
+    await asyncio.wait_for(found.wait(), PATIENCE)
     assert trials.verdict(one) == ""
 
 

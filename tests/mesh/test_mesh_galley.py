@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from meshbox.mesh import webhooks
 from meshbox.mesh.galley import Galley
+from tests.conftest import PATIENCE
 
 from .cluster import Cluster
 
@@ -48,7 +49,7 @@ async def test_a_webhook_is_registered_once_it_can_be_called(cluster_of: Callabl
             await asyncio.sleep(0)
         assert objects.find(webhooks.VALIDATING, "istio-galley") is None
         objects.serve("istio-galley", [{"ip": "127.99.64.1"}], [{"name": "https", "port": 443}])
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + PATIENCE
         while (found := objects.find(webhooks.VALIDATING, "istio-galley")) is None:
             assert time.monotonic() < deadline, "nothing was registered"
             await asyncio.sleep(0.002)

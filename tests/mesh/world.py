@@ -305,18 +305,18 @@ class World:
             assert now < deadline, f"not in {DEADLINE} s: {what}"
             await asyncio.sleep(min(max(0.005, 2 * (now - began)), 0.1))
 
-    async def listening(self, host: str, port: int) -> None:
-        """Wait until connections to an address are taken."""
+    async def listening(self, host: str, port: int, *, taken: bool = True) -> None:
+        """Wait until connections to an address are taken, or are no more: a listener may go late."""
 
-        async def taken() -> bool:
+        async def so() -> bool:
             try:
                 _, writer = await asyncio.open_connection(host, port)
             except ConnectionRefusedError:
-                return False
+                return not taken
             writer.close()
-            return True
+            return taken
 
-        await self.until(taken, f"{host}:{port} takes connections")
+        await self.until(so, f"{host}:{port} {'takes' if taken else 'refuses'} connections")
 
     async def http(
         self,
