@@ -18,7 +18,8 @@ from meshbox.node import Node, Timing
 from meshbox.settings import SandboxSettings
 from tests.conftest import PATIENCE, TOKEN
 
-QUICK = Timing(backoff=0.2, backoff_limit=1.0, retry=0.05, heartbeat=1.0)
+QUICK = Timing(backoff=0.2, backoff_limit=600.0, retry=0.05, heartbeat=1.0)
+"""A back-off is forgotten after twice its limit without a repetition: not while a slow machine starts a container."""
 
 
 class Cluster:

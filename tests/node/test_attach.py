@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ async def test_what_is_typed_reaches_the_container_and_its_answer_comes_back(clu
     await session.write_stdin(b"hello\n")
     assert await words(session, b"\n") == b"got hello\n"
     await session.close_stdin()
-    assert await words(session, b"over") == b"over\n"
+    assert await words(session, b"over\n") == b"over\n"
     assert await session.wait() == 0
     await cluster.until(lambda: cluster.status("it").get("phase") == "Succeeded")
     assert await cluster.log("it") == "got hello\nover\n"
@@ -76,7 +77,7 @@ async def test_output_is_shown_from_where_the_client_had_read(cluster: Cluster) 
         if line.endswith(b"second\n"):
             break
     session = await cluster.node.attach("default", "it", "c", skip=len("first\n"))
-    assert await words(session, b"second") == b"second\n"
+    assert await words(session, b"second\n") == b"second\n"
     session.kill()
 
 
@@ -88,7 +89,8 @@ async def test_a_terminal_shows_prompts_and_has_a_size(cluster: Cluster) -> None
     assert await words(session, b"> ") == b"ready> "
     session.resize(132, 43)
     await session.write_stdin(b"go\n")
-    assert await words(session, b"terminal") == b"go\r\n43 132\r\nterminal\r\n"
+    # A terminal may pass on the end of a line apart from the line.
+    assert await words(session, b"terminal\r\n") == b"go\r\n43 132\r\nterminal\r\n"
     assert await session.wait() == 0
     assert "43 132" in await cluster.log("it")
 
@@ -111,12 +113,9 @@ async def test_a_container_that_does_not_run_cannot_be_attached_to(cluster: Clus
 
 
 async def test_containers_leave_no_files_open(cluster: Cluster) -> None:
-    def links() -> int:
-        return sum(
-            os.readlink(path).startswith(("pipe:", "/dev/pt"))
-            for path in Path("/proc/self/fd").iterdir()
-            if path.is_symlink()
-        )
+    def links() -> Counter[str]:
+        named = [os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+        return Counter(name for name in named if name.startswith(("pipe:", "/dev/pt")))
 
     before = links()
     for number, more in enumerate(({}, {"tty": True})):
@@ -124,7 +123,8 @@ async def test_containers_leave_no_files_open(cluster: Cluster) -> None:
         cluster.pod(f"q{number}", {"command": ["/no/such"], "stdin": True, **more}, restartPolicy="Never")
     for name in ("p0", "p1", "q0", "q1"):
         await cluster.until(lambda name=name: cluster.status(name).get("phase") in ("Succeeded", "Failed"))
-    await cluster.until(lambda: links() == before, "all descriptors are closed")
+    # What an earlier test left to the garbage collector may go meanwhile.
+    await cluster.until(lambda: not links() - before, "all descriptors are closed")
 
 
 @pytest.mark.parametrize(

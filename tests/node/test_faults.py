@@ -110,13 +110,15 @@ def test_a_killed_daemon_leaves_no_process_not_even_detached_ones(daemon: Any, u
 
 
 def test_a_killed_daemon_leaves_nothing_that_hid_its_mark(daemon: Any, until: Any) -> None:
-    node = daemon("setsid env -i sleep 1003 & " + FOREVER)
+    # It has no mark to be told by: its words are those of this test only, whoever plays it beside.
+    words = f"1003.{os.getpid()}"
+    node = daemon(f"setsid env -i sleep {words} & {FOREVER}")
 
     def hidden_sleepers() -> list[int]:
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
-                if process.cmdline()[-1:] == ["1003"] and process.status() != psutil.STATUS_ZOMBIE:
+                if process.cmdline()[-1:] == [words] and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process.pid)
         return found
 
@@ -293,10 +295,10 @@ async def test_a_pod_that_was_ending_when_the_node_went_away_ends_at_the_next_st
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system with room for little."""
+    """A file system with room for little; once it was full, for minutes of what a pod says."""
     place = tmp_path / "small"
     place.mkdir()
-    with small_file_system(place, "size=1m") as folder:
+    with small_file_system(place, "size=32m") as folder:
         yield folder
 
 

@@ -301,6 +301,8 @@ async def test_a_missing_secret_volume_is_told_and_waited_for(cluster: Cluster) 
         volumes=[{"name": "certs", "secret": {"secretName": "istio.default"}}],
     )
     await cluster.until(lambda: "FailedMount" in cluster.reasons())
+    # The event is written at once, the status a moment later.
+    await cluster.until(lambda: "waiting" in cluster.container().get("state", {}))
     assert cluster.messages("FailedMount") == [
         'MountVolume.SetUp failed for volume "certs" : secret "istio.default" not found'
     ]

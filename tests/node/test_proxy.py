@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import socket
 import time
@@ -195,8 +196,10 @@ class Net:
         """What answers there; b"" while connections are refused."""
         try:
             return await speak(address, port, b"")
-        except (ConnectionRefusedError, ConnectionResetError):
-            # Reset: it was about to be accepted when the listener closed.
+        except OSError as error:
+            # Reset, and so connected no more: it was about to be accepted when the listener closed.
+            if error.errno not in (errno.ECONNREFUSED, errno.ECONNRESET, errno.ENOTCONN):
+                raise
             return b""
 
     async def until(self, address: str, wanted: set[bytes], port: int = 9080) -> None:
