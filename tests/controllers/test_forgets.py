@@ -73,12 +73,16 @@ async def test_nothing_is_kept_of_what_is_deleted(tmp_path: Path) -> None:
         # What is written once the namespace ends is refused, and a refusal is kept until it is tried again.
         await until(lambda: not any(one.get("subsets") for one in objects.list("endpoints", MARK)), "no endpoints left")
         objects.delete("namespaces", MARK)
-        await until(lambda: not objects.find("namespaces", MARK) and mesh._timer is None, "the namespace is gone")
-        assert (mesh._memo.size(), mesh._proxies) == (kept, {})
-        # Watches may ask for what has just been, within bounds of their own.
-        objects.store._history.clear()
-        left = holders()
-        assert left == []
+        await until(lambda: not objects.find("namespaces", MARK), "the namespace is gone")
+        # The mesh hears of it a moment later, and each controller as well.
+        await until(lambda: (mesh._memo.size(), mesh._proxies) == (kept, {}), "the mesh has forgotten it")
+
+        def left() -> list[Any]:
+            # Watches may ask for what has just been, within bounds of their own.
+            objects.store._history.clear()
+            return holders()
+
+        await until(lambda: not left(), "nobody holds anything of it")
     finally:
         await controllers.stop()
         await mesh.stop()

@@ -191,9 +191,11 @@ async def test_a_deadline_ends_it(either: Cluster) -> None:
 
 
 async def test_it_is_removed_after_its_time(cluster: Cluster) -> None:
-    cluster.objects.create(JOBS, job(ttlSecondsAfterFinished=1))
+    cluster.objects.create(JOBS, job(ttlSecondsAfterFinished=600))
     await finish(cluster)
     await cluster.until(lambda: ended(cluster, "Complete"))
+    cluster.ahead = 601
+    cluster.touch(JOBS, "work")
     await cluster.until(lambda: cluster.objects.find(JOBS, "work", "default") is None, "its removal")
     await cluster.until(lambda: not cluster.pods())
 
