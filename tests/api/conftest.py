@@ -119,7 +119,7 @@ class Cluster:
             cwd=folder,
             env=self.environment,
         )
-        out, err = await asyncio.wait_for(process.communicate(stdin.encode()), 60)
+        out, err = await asyncio.wait_for(process.communicate(stdin.encode()), PATIENCE)
         run = Run(process.returncode or 0, out.decode(), err.decode())
         assert not check or run.code == 0, f"kubectl {' '.join(arguments)}\n{run.out}\n{run.err}"
         return run

@@ -191,7 +191,7 @@ async def test_wait_sees_a_change(cluster: Cluster) -> None:
     waiting = asyncio.ensure_future(
         cluster.kubectl("wait", "--for=jsonpath={.status.phase}=Running", "pod/web", "--timeout=120s")
     )
-    await eventually(lambda: len(cluster.server.watches), "kubectl watches", 10)
+    await eventually(lambda: len(cluster.server.watches), "kubectl watches")
     cluster.objects.patch("pods", "web", {"status": {"phase": "Running"}}, subresource="status")
     assert (await waiting).out == "pod/web condition met\n"
 
@@ -199,7 +199,7 @@ async def test_wait_sees_a_change(cluster: Cluster) -> None:
 async def test_delete_waits_until_it_is_gone(cluster: Cluster) -> None:
     cluster.objects.create("pods", pod(nodeName="n"))
     deleting = asyncio.ensure_future(cluster.kubectl("delete", "pod", "web", "--timeout=120s"))
-    await eventually(lambda: len(cluster.server.watches), "kubectl watches", 10)
+    await eventually(lambda: len(cluster.server.watches), "kubectl watches")
     assert not deleting.done()
     cluster.objects.delete("pods", "web", grace_period=0)
     assert (await deleting).out == 'pod "web" deleted from default namespace\n'
@@ -211,7 +211,7 @@ async def test_delete_waits_until_it_is_gone(cluster: Cluster) -> None:
 async def test_a_namespace_is_deleted_once_it_is_finalized(cluster: Cluster) -> None:
     await cluster.kubectl("create", "ns", "shop")
     deleting = asyncio.ensure_future(cluster.kubectl("delete", "ns", "shop", "--timeout=120s"))
-    await eventually(lambda: len(cluster.server.watches), "kubectl watches", 10)
+    await eventually(lambda: len(cluster.server.watches), "kubectl watches")
     run = await cluster.kubectl("create", "configmap", "c", "-n", "shop", check=False)
     assert "because it is being terminated" in run.err
     namespace = cluster.objects.get("namespaces", "shop")

@@ -86,13 +86,13 @@ async def test_a_watch(cluster: Cluster, call: Any) -> None:
         core = k8s.client.CoreV1Api(client)
         watch = k8s.watch.Watch()
         ready.set()
-        for event in watch.stream(core.list_namespaced_config_map, "default", timeout_seconds=20):
+        for event in watch.stream(core.list_namespaced_config_map, "default", timeout_seconds=600):
             seen.append((event["type"], event["object"].metadata.name))
             if len(seen) == 3:
                 watch.stop()
 
     watching = asyncio.ensure_future(call(work))
-    await eventually(lambda: len(cluster.server.watches), "the client watches", 10)
+    await eventually(lambda: len(cluster.server.watches), "the client watches")
     cluster.objects.create("configmaps", {"metadata": {"name": "a"}})
     cluster.objects.patch("configmaps", "a", {"data": {"x": "y"}})
     cluster.objects.delete("configmaps", "a")

@@ -216,7 +216,7 @@ class TestHTTP:
 
     async def test_the_server_ends_watches_as_it_stops(self, cluster: Cluster) -> None:
         async with watching(cluster, PODS) as lines:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(120):
                 await cluster.server.stop()
             assert await lines.ended()
 
