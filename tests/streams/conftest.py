@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import PATIENCE
 from tests.streams.streams_server import Server, certificate
 
 SPDY = {"KUBECTL_REMOTE_COMMAND_WEBSOCKETS": "false", "KUBECTL_PORT_FORWARD_WEBSOCKETS": "false"}
@@ -57,7 +58,7 @@ Kubectl = Callable[..., "subprocess.CompletedProcess[bytes]"]
 def kubectl(kubectl_path: str, environment: dict[str, str], transport: dict[str, str]) -> Kubectl:
     def run(*arguments: str, input: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
-            [kubectl_path, *arguments], env=environment | transport, input=input, capture_output=True, timeout=60
+            [kubectl_path, *arguments], env=environment | transport, input=input, capture_output=True, timeout=PATIENCE
         )
 
     return run

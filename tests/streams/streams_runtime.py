@@ -133,9 +133,10 @@ class LocalRuntime:
         self.followers += 1
         try:
             while True:
-                for line in lines[shown:]:
-                    yield line
-                shown = len(lines)
+                # One by one: more may be said while one of them is on its way.
+                while shown < len(lines):
+                    shown += 1
+                    yield lines[shown - 1]
                 if not (follow and self.follows):
                     return
                 self.more.clear()
