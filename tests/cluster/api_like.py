@@ -122,7 +122,12 @@ class ApiLike:
         self.pod: Callable[[PodSide], None] = lambda side: side.send(b"".join(iter(side.receive, b"")))
         """What a connection to a pod's port comes to."""
         self.listen()
-        self.url = f"https://{host}:{self.server.server_address[1]}"
+        self.port = int(self.server.server_address[1])
+        # Kept while nobody listens there, so that nobody else gets it meanwhile.
+        self.held = socket.socket()
+        self.held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self.held.bind((host, self.port))
+        self.url = f"https://{host}:{self.port}"
         self.authority = certificate
         self.entry = {"server": self.url, "certificate-authority-data": base64.b64encode(certificate).decode()}
 
@@ -152,10 +157,11 @@ class ApiLike:
 
     def drop(self) -> None:
         """End every connection there is, from this side, as a server does that has waited long enough."""
-        for connection in self.server.open:
+        for connection in list(self.server.open):
+            # One by one: who comes back meanwhile is not forgotten, and so stays.
+            self.server.open.remove(connection)
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-        self.server.open.clear()
 
 
 @contextlib.contextmanager
@@ -166,6 +172,7 @@ def api_like(folder: Path, uid: str = "uid-a", host: str = "127.0.0.1") -> Itera
         yield api
     finally:
         api.leave()
+        api.held.close()
 
 
 def kubeconfig(
@@ -187,6 +194,7 @@ def kubeconfig(
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    allow_reuse_port = True
     api: ApiLike
 
     def __init__(self, *about: Any) -> None:

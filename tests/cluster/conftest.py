@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from labkit import cluster
-from labkit.cluster import target, watching
+from labkit.cluster import target, waits, watching
 from labkit.ground import config
 from tests.cluster.api_like import ApiLike, api_like
 from tests.cluster.fake_kubectl import UID, FakeKubectl
+from tests.conftest import PATIENCE
 
 NOBODY = {"server": "https://127.255.255.254:6443"}
 
@@ -39,6 +40,8 @@ def kubectl(as_before: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     home.mkdir()
     monkeypatch.setenv("LABKIT_HOME", str(tmp_path / "labkit"))
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+    # The first answer may be late on a busy machine; what is waited for afterwards has the time that a test gives.
+    monkeypatch.setattr(waits, "_FIRST", PATIENCE)
     with api_like(tmp_path, UID) as api:
         fake = FakeKubectl(home, api)
         monkeypatch.setattr(config, "tool", lambda name: fake.path)

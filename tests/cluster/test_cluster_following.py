@@ -19,6 +19,7 @@ from labkit.ground.errors import ClusterError, NoTargetError, NotReadyError
 from tests.cluster.api_like import ApiLike
 from tests.cluster.fake_kubectl import FakeKubectl
 from tests.cluster.test_cluster_readiness import deployment, pod, replica_set
+from tests.conftest import PATIENCE
 
 LISTS = "GET /apis/apps/v1/namespaces/ns/deployments"
 
@@ -61,7 +62,7 @@ def ready_after(*steps: Callable[[], None]) -> list[cluster.Readiness]:
 
     def wait() -> None:
         try:
-            cluster.wait_for(cluster.Ready("ns", ["web"], seen.append), timeout=30)
+            cluster.wait_for(cluster.Ready("ns", ["web"], seen.append), timeout=PATIENCE)
         except BaseException as error:
             failed.append(error)
 
@@ -150,11 +151,11 @@ def test_a_server_that_stays_away_is_told_at_the_deadline(
     def leave() -> None:
         api.leave()
         until(lambda: "was refused" in made[0].silence, 20, "the silence to be noticed")
-        late.monotonic = lambda: time.monotonic() + 60
+        late.monotonic = lambda: time.monotonic() + 2 * PATIENCE
 
     monkeypatch.setattr(waits, "Following", Kept)
     monkeypatch.setattr(waits, "time", late)
-    with pytest.raises(NotReadyError, match=r"waited 30 s .*; seen last: web \(Progressing.*was refused"):
+    with pytest.raises(NotReadyError, match=rf"waited {PATIENCE:g} s .*; seen last: web \(Progressing.*was refused"):
         ready_after(lambda: until_watched(1), leave)
     api.listen(api.server.server_address[1])
 

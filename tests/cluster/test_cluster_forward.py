@@ -126,7 +126,7 @@ def test_all_that_is_sent_arrives_on_both_sides(api: ApiLike) -> None:
 
 
 def test_many_connections_at_once(api: ApiLike) -> None:
-    everybody = threading.Barrier(30, timeout=60)
+    everybody = threading.Barrier(30, timeout=120)
 
     def together(side: PodSide) -> None:
         everybody.wait()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import signal
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -156,7 +157,9 @@ def _is_interrupted(kubectl: FakeKubectl, tmp_path: Path, capsys: pytest.Capture
     main = threading.get_ident()
 
     def interrupt() -> None:
-        wait_until(begun.exists, 30, "the command to begin")
+        wait_until(begun.exists, what="the command to begin")
+        # Not while Python is still starting it.
+        wait_until(lambda: waits_for_its_end(main), what="the command to be waited for")
         signal.pthread_kill(main, signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)
@@ -166,6 +169,13 @@ def _is_interrupted(kubectl: FakeKubectl, tmp_path: Path, capsys: pytest.Capture
     thread.join()
     assert capsys.readouterr().out == "$ kubectl get pods\nbegun\n\n^C: interrupted\n"
     wait_until(lambda: gone(int(pid.read_text())), 10, "what it started to be gone")
+
+
+def waits_for_its_end(thread: int) -> bool:
+    frame = sys._current_frames().get(thread)
+    while frame is not None and frame.f_code is not subprocess.Popen.communicate.__code__:
+        frame = frame.f_back
+    return frame is not None
 
 
 def gone(pid: int) -> bool:
