@@ -54,6 +54,11 @@ class Cluster:
         spec = {key: more.pop(key) for key in ("restartPolicy", "terminationGracePeriodSeconds") if key in more}
         return self.pod(name, {"command": ["sh", "-c", script], **more}, **spec)
 
+    def touch(self, file: str, name: str = "web") -> None:
+        """Make a file that container c waits for to end: a command in it could be ended with it."""
+        uid = self.objects.get("pods", name, "default")["metadata"]["uid"]
+        (self.settings.pods_dir / uid / "containers" / "c" / "root" / file).touch()
+
     def status(self, name: str = "web") -> dict[str, Any]:
         return self.objects.get("pods", name, "default").get("status") or {}
 

@@ -147,7 +147,7 @@ async def test_follow_ends_with_the_container(cluster: Cluster) -> None:
     cluster.shell("echo 1; until [ -e go ]; do sleep 0.02; done; echo 2; exit 0", restartPolicy="Never")
     await cluster.until(lambda: "running" in cluster.container().get("state", {}))
     following = asyncio.create_task(cluster.log(follow=True))
-    assert (await cluster.exec(["touch", "go"]))[0] == 0
+    cluster.touch("go")
     assert await following == "1\n2\n"
 
 

@@ -53,7 +53,7 @@ async def test_a_readiness_probe_that_fails_is_told_and_restarts_nothing(
     async with running(tmp_path / "home", timing=Timing(backoff=0.2, eager=False)) as cluster:
         cluster.pod(container={**HEALTHY, "readinessProbe": {"periodSeconds": 1, **probe}})
         await cluster.until(lambda: "Unhealthy" in cluster.reasons())
-        expected = problem.format(ip=cluster.status()["podIP"])
+        expected = problem.format(ip=await cluster.until(lambda: cluster.status().get("podIP")))
         await cluster.until(lambda: any(expected in text for text in cluster.messages("Unhealthy")), expected)
         assert all(text.startswith("Readiness probe failed: ") for text in cluster.messages("Unhealthy"))
         assert not cluster.ready()
