@@ -149,22 +149,30 @@ def test_order_of_deletion() -> None:
 
 async def test_what_refuses_a_pod_is_told_and_tried_again(cluster: Cluster) -> None:
     class Quota:
+        full = True
         refusals = 0
 
         def mutate(self, request: Any) -> None: ...
 
         def validate(self, request: Any) -> None:
-            if request.resource == "pods" and request.operation == "CREATE" and self.refusals < 3:
+            if request.resource == "pods" and request.operation == "CREATE" and self.full:
                 self.refusals += 1
                 raise ApiError(403, "Forbidden", 'pods "web-" is forbidden: exceeded quota')
 
-    cluster.objects.add_admission(Quota())
+    quota = Quota()
+    cluster.objects.add_admission(quota)
     cluster.objects.create(REPLICA_SETS, replica_set(1))
     await cluster.until(lambda: status(cluster).get("conditions"), "the condition")
     assert status(cluster)["conditions"][0]["reason"] == "FailedCreate"
+    await cluster.until(lambda: quota.refusals >= 3, "more tries")
+    quota.full = False
     await cluster.until(lambda: status(cluster).get("readyReplicas") == 1, "a pod in the end")
     await cluster.settled()
     assert "conditions" not in status(cluster)
     (event,) = [item for item in cluster.objects.list("events", "default") if item["reason"] == "FailedCreate"]
     assert event["message"] == 'Error creating: pods "web-" is forbidden: exceeded quota'
-    assert (event["type"], event["count"], event["source"]["component"]) == ("Warning", 3, "replicaset-controller")
+    assert (event["type"], event["count"], event["source"]["component"]) == (
+        "Warning",
+        quota.refusals,
+        "replicaset-controller",
+    )
