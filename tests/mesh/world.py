@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import json
 import os
-import socket
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -391,9 +390,3 @@ async def _reply(reader: asyncio.StreamReader) -> Reply:
         # Not until the end: Envoy keeps a connection it has done with for a second.
         body = await reader.readexactly(int(found.get("content-length", 0)))
     return Reply(int(lines[0].split()[1]), found, body)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
