@@ -10,8 +10,9 @@ from meshbox.api.crds import CRDS
 from meshbox.api.discovery import Discovery
 from meshbox.api.metrics_api import availability
 from meshbox.api.selectors import field_selector, label_selector
-from meshbox.api.store import Entry, dumps
+from meshbox.api.store import Entry
 from meshbox.contracts import Obj
+from meshbox.values import dumps
 
 if TYPE_CHECKING:
     from meshbox.api.objects import ObjectStore

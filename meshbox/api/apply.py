@@ -11,8 +11,8 @@ from meshbox.api import refusals
 from meshbox.api.fields import MISSING, Path, fields_of, lookup, remove, step_of, words
 from meshbox.api.managed_fields import Entries
 from meshbox.api.merge_keys import Shape
-from meshbox.api.store import clone
 from meshbox.contracts import ApiError, Obj
+from meshbox.values import clone
 
 __all__ = ["applied"]
 

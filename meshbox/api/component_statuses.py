@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from meshbox.api.selectors import field_selector, label_selector
-from meshbox.api.store import Entry, dumps
+from meshbox.api.store import Entry
 from meshbox.contracts import Obj
+from meshbox.values import dumps
 
 __all__ = ["component_statuses"]
 

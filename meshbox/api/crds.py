@@ -7,8 +7,9 @@ from meshbox.api import metadata
 from meshbox.api.deletes import CRD_CLEANUP
 from meshbox.api.refusals import cause
 from meshbox.api.resources import Registry, custom_resource
-from meshbox.api.store import Change, Store, clone
+from meshbox.api.store import Change, Store
 from meshbox.contracts import Obj
+from meshbox.values import clone
 
 __all__ = ["CRDS", "Definitions", "defined"]
 

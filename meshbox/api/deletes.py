@@ -9,9 +9,10 @@ from meshbox.api import refusals
 from meshbox.api.metadata import now
 from meshbox.api.options import DeleteOptions
 from meshbox.api.resources import Registry, Resource
-from meshbox.api.store import Entry, Store, clone
+from meshbox.api.store import Entry, Store
 from meshbox.api.writes import Writes, key_of
 from meshbox.contracts import Obj
+from meshbox.values import clone
 
 __all__ = ["Deletes"]
 

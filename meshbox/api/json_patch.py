@@ -7,8 +7,8 @@ from typing import Any
 
 from labkit.ground.reading.json_text import json_kind
 from meshbox.api.refusals import bad_request
-from meshbox.api.store import clone
 from meshbox.contracts import ApiError, Obj
+from meshbox.values import clone
 
 __all__ = ["json_patch"]
 

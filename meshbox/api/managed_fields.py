@@ -16,7 +16,7 @@ from meshbox.api.options import WriteOptions
 from meshbox.api.resources import Resource, Served
 from meshbox.contracts import Obj
 
-__all__ = ["Entries", "changed_fields", "track"]
+__all__ = ["Entries", "changed_fields", "same", "track"]
 
 
 class _Entry:
@@ -202,3 +202,17 @@ def track(resource: Resource, before: Obj | None, obj: Obj, options: WriteOption
         entries.set(options.manager, "Update", subresource, served.api_version, owned, timed=timed)
     if value := entries.value():
         meta["managedFields"] = value
+
+
+def same(before: Obj, obj: Obj) -> bool:
+    """Whether a write would change nothing (times in managedFields aside)."""
+    if before == obj:
+        return True
+    if "managedFields" not in before["metadata"] or "managedFields" not in obj["metadata"]:
+        return False
+    return _timeless(before) == _timeless(obj)
+
+
+def _timeless(obj: Obj) -> Obj:
+    fields = [{key: value for key, value in one.items() if key != "time"} for one in obj["metadata"]["managedFields"]]
+    return {**obj, "metadata": {**obj["metadata"], "managedFields": fields}}

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -99,11 +100,16 @@ class BuiltIn(Shape):
     def field(self, name: str) -> Shape:
         """The shape of a field."""
         # Labels and data may have any names: nothing below them is a list.
-        return BuiltIn(self._of, name, self._name)
+        return _built_in(self._of, name, self._name)
 
     def item(self) -> Shape:
         """The shape of a list's items."""
         return BuiltIn(self._of, self._name, self._parent, item=True)
+
+
+@functools.lru_cache(maxsize=8192)
+def _built_in(kind: str, name: str, parent: str) -> BuiltIn:
+    return BuiltIn(kind, name, parent)
 
 
 class Custom(Shape):

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import functools
 import secrets
 import uuid
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from labkit.ground.names import dns1123_label, label_value, qualified_name
@@ -20,6 +22,9 @@ _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 """No vowels and nothing that looks like another character: Kubernetes' own choice for generated names."""
 
 _ANNOTATIONS_LIMIT = 256 * 1024
+
+_LONGEST = 253 + 1 + 63
+"""Characters of the longest key: a subdomain, a slash and a name."""
 
 
 def now() -> str:
@@ -113,8 +118,18 @@ def _shape(meta: Obj) -> None:
                 raise bad_request(cannot_unmarshal(value, f"ObjectMeta.metadata.{field}", word))
 
 
-def _invalid(field: str, value: str, problems: list[str]) -> list[Obj]:
+def _invalid(field: str, value: str, problems: Iterable[str]) -> list[Obj]:
     return [cause(field, f'Invalid value: "{value}": {words}') for words in problems]
+
+
+def _key_problems(key: str) -> Iterable[str]:
+    """What is wrong with the key of a label or an annotation; the same few come with every write."""
+    return _known_problems(key) if len(key) <= _LONGEST else qualified_name(key)
+
+
+@functools.lru_cache(maxsize=4096)
+def _known_problems(key: str) -> tuple[str, ...]:
+    return tuple(qualified_name(key))
 
 
 def check(resource: Resource, obj: Obj) -> list[Obj]:
@@ -136,11 +151,11 @@ def check(resource: Resource, obj: Obj) -> list[Obj]:
     if resource.namespaced:
         causes += _invalid("metadata.namespace", meta["namespace"], dns1123_label(meta["namespace"]))
     for key, value in _strings(meta, "labels").items():
-        causes += _invalid("metadata.labels", key, qualified_name(key))
+        causes += _invalid("metadata.labels", key, _key_problems(key))
         causes += _invalid("metadata.labels", value, label_value(value))
     annotations = _strings(meta, "annotations")
     for key in annotations:
-        causes += _invalid("metadata.annotations", key, qualified_name(key.lower()))
+        causes += _invalid("metadata.annotations", key, _key_problems(key.lower()))
     if sum(len(key) + len(value.encode()) for key, value in annotations.items()) > _ANNOTATIONS_LIMIT:
         causes.append(cause("metadata.annotations", f"Too long: may not be more than {_ANNOTATIONS_LIMIT} bytes"))
     causes += _owner_causes(meta.get("ownerReferences") or [])

@@ -16,8 +16,9 @@ from datetime import UTC, datetime
 from labkit.ground.labels import written
 from meshbox.api.resources import Registry, Resource
 from meshbox.api.selectors import label_selector
-from meshbox.api.store import Change, Entry, Store, dumps
+from meshbox.api.store import Change, Entry, Store
 from meshbox.contracts import ApiError, Clock, Obj, Objects, PodRuntime, PodUsage, Reading
+from meshbox.values import dumps
 
 __all__ = ["API_SERVICE", "METRICS", "Metrics", "Registration", "availability"]
 

@@ -19,9 +19,9 @@ from meshbox.api.names import cannot_unmarshal
 from meshbox.api.options import WriteOptions
 from meshbox.api.problems import Problems
 from meshbox.api.resources import Resource, Served
-from meshbox.api.store import clone
 from meshbox.contracts import ApiError, Obj
 from meshbox.settings import SandboxSettings
+from meshbox.values import clone
 
 __all__ = ["Checks"]
 

@@ -25,13 +25,14 @@ from meshbox.api.resources import Registry, Resource, Served
 from meshbox.api.scale import scale_of, scaled
 from meshbox.api.selectors import field_selector, label_selector
 from meshbox.api.setting_aside import Aside
-from meshbox.api.store import Entry, Store, clone
+from meshbox.api.store import Entry, Store
 from meshbox.api.strategic import strategic_patch
 from meshbox.api.watch import EventWatch
 from meshbox.api.writes import Writes
 from meshbox.contracts import AdmissionPlugin, Obj, View, Watch
 from meshbox.program import program
 from meshbox.settings import SandboxSettings
+from meshbox.values import clone
 
 __all__ = ["ObjectStore"]
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from meshbox.api.builtin.types import OBJECT_META, all_kinds, enum_of, fields_of, go_name, kind_type, known_kinds
 from meshbox.api.resource_table import BUILTIN
-from meshbox.api.store import dumps
 from meshbox.contracts import Obj
+from meshbox.values import dumps
 
 if TYPE_CHECKING:
     from meshbox.api.codec.fields import Field

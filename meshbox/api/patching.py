@@ -13,9 +13,9 @@ from meshbox.api.json_patch import json_patch
 from meshbox.api.options import WriteOptions
 from meshbox.api.patch import merge_patch
 from meshbox.api.resources import Resource, Served
-from meshbox.api.store import clone, dumps
 from meshbox.api.strategic import strategic_patch
 from meshbox.contracts import Obj
+from meshbox.values import clone, dumps
 
 __all__ = ["PatchKind", "patched", "patched_scale"]
 

@@ -6,9 +6,10 @@ from __future__ import annotations
 from meshbox.api.conversion import from_hub
 from meshbox.api.resources import Served
 from meshbox.api.responses import Form
-from meshbox.api.store import Entry, dumps
+from meshbox.api.store import Entry
 from meshbox.api.tables import to_table
 from meshbox.contracts import Obj
+from meshbox.values import dumps
 
 __all__ = ["View"]
 

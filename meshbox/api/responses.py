@@ -12,8 +12,8 @@ from aiohttp import web
 from msgspec import Struct
 
 from meshbox.api import refusals
-from meshbox.api.store import dumps
 from meshbox.contracts import ApiError, Obj
+from meshbox.values import dumps
 
 __all__ = [
     "Form",

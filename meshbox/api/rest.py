@@ -11,6 +11,7 @@ from aiohttp import web
 
 from meshbox.api import bodies, evictions, refusals, reviews
 from meshbox.api.apiservices import apiservices
+from meshbox.api.bindings import BINDING
 from meshbox.api.component_statuses import component_statuses
 from meshbox.api.lists import check_version, key_of, page
 from meshbox.api.metrics_api import API_SERVICE, METRICS, Metrics
@@ -23,7 +24,6 @@ from meshbox.api.resources import Served
 from meshbox.api.responses import form_of, json_response, success, warned
 from meshbox.api.scale import scale_of
 from meshbox.api.serve_watch import Watches
-from meshbox.api.store import clone
 from meshbox.api.strategies import EPHEMERAL
 from meshbox.api.webhook_answers import Reviews
 from meshbox.contracts import ApiError, Obj, ReviewNeededError
@@ -32,6 +32,7 @@ from meshbox.rbac.asked import attributes, forbidden
 from meshbox.rbac.policy import Authorizer
 from meshbox.rbac.users import User
 from meshbox.tokens import Tokens
+from meshbox.values import clone
 
 __all__ = ["Rest"]
 
@@ -316,7 +317,8 @@ class Rest:
         if pod["spec"].get("nodeName"):
             why = f'pod {name} is already assigned to node "{pod["spec"]["nodeName"]}"'
             raise refusals.conflict(self._objects.resource("pods"), name, why)
-        self._objects.patch("pods", name, {"spec": {"nodeName": node}}, namespace)
+        on = {"metadata": {"name": name, "namespace": namespace}, "spec": {"nodeName": node}}
+        self._objects.update("pods", on, subresource=BINDING)
 
     async def _review(self, request: web.Request, served: Served, target: Target, user: User) -> web.Response:
         if request.method != "POST":

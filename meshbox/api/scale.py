@@ -8,8 +8,8 @@ from typing import Any
 from labkit.ground.labels import written
 from meshbox.api import refusals
 from meshbox.api.resources import Resource
-from meshbox.api.store import clone
 from meshbox.contracts import Obj
+from meshbox.values import clone
 
 __all__ = ["scale_of", "scaled"]
 

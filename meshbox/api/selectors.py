@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from typing import Any
@@ -23,6 +24,7 @@ def _bad_request(message: str) -> ApiError:
     return ApiError(400, "BadRequest", message)
 
 
+@functools.lru_cache(maxsize=1024)
 def label_selector(text: str) -> Match | None:
     """What `text` selects ("app=x,tier in (a,b),!old"); None where it is empty and so selects everything.
 
@@ -35,10 +37,19 @@ def label_selector(text: str) -> Match | None:
         raise _bad_request(str(error)) from None
     if not requirements:
         return None
+    # Most ask for values alone, and a controller asks all objects of a namespace each time: those are compared at once.
+    wanted: dict[str, str] = {}
+    others = []
+    for one in requirements:
+        if one.operator == "In" and len(one.values) == 1 and one.key not in wanted:
+            [wanted[one.key]] = one.values
+        else:
+            others.append(one)
+    pairs = wanted.items()
 
     def match(obj: Obj) -> bool:
         labels = obj["metadata"].get("labels") or {}
-        return all(requirement.fits(labels) for requirement in requirements)
+        return pairs <= labels.items() and (not others or all(one.fits(labels) for one in others))
 
     return match
 

@@ -19,9 +19,10 @@ from meshbox.api.representations import View
 from meshbox.api.resources import Resource
 from meshbox.api.responses import json_response
 from meshbox.api.selectors import Match, field_selector, label_selector
-from meshbox.api.store import Change, dumps
+from meshbox.api.store import Change
 from meshbox.api.watch import ChangeStream
 from meshbox.contracts import ApiError, Obj
+from meshbox.values import dumps
 
 __all__ = ["Watches"]
 

@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import msgspec
 from msgspec import Struct
 
 from labkit import __version__
@@ -21,8 +19,9 @@ from meshbox.api.journal import format as journal_format
 from meshbox.api.loading import Loaded, delete_payload, load, put_payload
 from meshbox.api.setting_aside import Aside
 from meshbox.contracts import Obj
+from meshbox.values import clone, dumps
 
-__all__ = ["Change", "Entry", "Key", "Store", "clone", "dumps"]
+__all__ = ["Change", "Entry", "Key", "Store"]
 
 Key = tuple[str, str]
 """Namespace ("" for cluster-scoped objects) and name."""
@@ -36,29 +35,6 @@ tree, would be most of this process's memory."""
 
 AT_REST = 100, 256 << 10
 """Changes that are kept after many objects have gone and nothing is being written, and bytes of JSON in them."""
-
-_quick = msgspec.json.Encoder().encode
-_patient = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
-"""Knows strings of a class of their own, and what is no character of Unicode (half a surrogate pair)."""
-
-_pack, _unpack = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder().decode
-
-
-def dumps(value: Any) -> bytes:
-    """`value` as compact JSON; what is no character of Unicode becomes a question mark."""
-    try:
-        return _quick(value)
-    except (TypeError, UnicodeEncodeError):
-        return _patient(value).encode(errors="replace")
-
-
-def clone(value: Any) -> Any:
-    """A copy of a JSON value that shares nothing that can change."""
-    try:
-        # There and back through MessagePack takes a seventh of the time of a copy in Python.
-        return _unpack(_pack(value))
-    except (TypeError, UnicodeEncodeError, OverflowError):
-        return json.loads(_patient(value))
 
 
 class Entry:

@@ -11,8 +11,8 @@ from meshbox.api.metadata import now
 from meshbox.api.qos import qos_class
 from meshbox.api.refusals import cause
 from meshbox.api.service_fields import carry
-from meshbox.api.store import clone
 from meshbox.contracts import Obj
+from meshbox.values import clone
 
 __all__ = ["first_status", "prepare", "taint"]
 

@@ -15,8 +15,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from msgspec import Struct, field
 
-from meshbox.api.store import dumps
 from meshbox.contracts import Obj, ReviewNeededError
+from meshbox.values import dumps
 
 __all__ = ["Answer", "Call", "Reviews"]
 

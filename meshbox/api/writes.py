@@ -10,15 +10,17 @@ from meshbox.api import metadata, refusals
 from meshbox.api.admission.asked import Asked
 from meshbox.api.admission.gate import Gate, internal
 from meshbox.api.allocation import ServiceAllocator
-from meshbox.api.managed_fields import track
+from meshbox.api.bindings import BINDING, bound
+from meshbox.api.managed_fields import same, track
 from meshbox.api.object_checks import Checks
 from meshbox.api.options import WriteOptions
 from meshbox.api.resources import Registry, Resource, Served
 from meshbox.api.scale import scaled
-from meshbox.api.store import Entry, Key, Store, clone
+from meshbox.api.store import Entry, Key, Store
 from meshbox.api.strategies import EPHEMERAL, ephemeral_problems, first_status, prepare, taint
 from meshbox.contracts import AdmissionPlugin, AdmissionRequest, ApiError, Obj
 from meshbox.settings import SandboxSettings
+from meshbox.values import clone
 
 __all__ = ["Writes", "key_of"]
 
@@ -237,6 +239,8 @@ class Writes:
                 if field in obj["metadata"]:
                     merged["metadata"][field] = obj["metadata"][field]
             return merged
+        if subresource == BINDING:
+            return bound(before, obj["spec"]["nodeName"])
         if subresource == "finalize":
             merged = clone(before)
             merged["spec"] = (
@@ -384,17 +388,3 @@ def _ordered(resource: Resource, obj: Obj) -> Obj:
     named = {field: meta.get(field, "") for field in _META if field in meta or field == "resourceVersion"}
     first = {field: obj[field] for field in _FIRST if field in obj}
     return {**first, **obj, "metadata": {**named, **meta}}
-
-
-def same(before: Obj, obj: Obj) -> bool:
-    """Whether a write would change nothing (times in managedFields aside)."""
-    if before == obj:
-        return True
-    if "managedFields" not in before["metadata"] or "managedFields" not in obj["metadata"]:
-        return False
-    return _timeless(before) == _timeless(obj)
-
-
-def _timeless(obj: Obj) -> Obj:
-    fields = [{key: value for key, value in one.items() if key != "time"} for one in obj["metadata"]["managedFields"]]
-    return {**obj, "metadata": {**obj["metadata"], "managedFields": fields}}

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import copy
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -23,6 +22,7 @@ from meshbox.controllers.meta import (
 from meshbox.controllers.owned import Owned, OwnerKind
 from meshbox.controllers.pods import namespace_is_ending
 from meshbox.reconcile import Key, Reconciler
+from meshbox.values import clone
 
 __all__ = ["CronJobController"]
 
@@ -181,7 +181,7 @@ class CronJobController:
                 "annotations": annotations,
                 "ownerReferences": [owner_reference(cron_job, "batch/v1", "CronJob")],
             },
-            "spec": copy.deepcopy(template["spec"]),
+            "spec": clone(template["spec"]),
         }
         try:
             created = self._context.objects.create(JOBS, job, meta["namespace"], manager=MANAGER)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, cast
 
 from labkit.ground.labels import written
@@ -15,6 +14,7 @@ from meshbox.controllers.owned import Owned, OwnerKind
 from meshbox.controllers.pods import is_finished, namespace_is_ending
 from meshbox.controllers.rollout_sets import COMPONENT, DEPLOYMENTS, REPLICA_SETS, RolloutSets, split
 from meshbox.reconcile import Key, Reconciler, object_key
+from meshbox.values import clone
 
 if TYPE_CHECKING:
     from meshbox.typed.workloads import Deployment, DeploymentStatus, ReplicaSet
@@ -58,7 +58,7 @@ class DeploymentController:
             self._context.objects.event(deployment, "Warning", "SelectingAll", message, COMPONENT)
             return None
         found.setdefault("status", {})
-        stored = {**found, "status": copy.deepcopy(found["status"])}
+        stored = {**found, "status": clone(found["status"])}
         sets = cast("list[ReplicaSet]", self._owned.claim(found))
         failure: ApiError | None = None
         if "deletionTimestamp" in deployment["metadata"]:

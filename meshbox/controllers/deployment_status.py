@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Literal, cast
 
 from meshbox.controllers.meta import Context, condition, parse_time
 from meshbox.controllers.rollout import max_unavailable, replicas, total
+from meshbox.values import clone
 
 if TYPE_CHECKING:
     from meshbox.typed.workloads import Deployment, DeploymentCondition, DeploymentStatus, ReplicaSet
@@ -46,7 +46,7 @@ def counted(
     context: Context, deployment: Deployment, replica_sets: list[ReplicaSet], newest: ReplicaSet | None
 ) -> DeploymentStatus:
     """The status with counts, `observedGeneration` and the Available condition brought up to date."""
-    status: DeploymentStatus = copy.deepcopy(deployment.get("status") or {})
+    status: DeploymentStatus = clone(deployment.get("status") or {})
 
     def count(items: list[ReplicaSet], field: Literal["replicas", "readyReplicas", "availableReplicas"]) -> int:
         return sum((item.get("status") or {}).get(field, 0) for item in items)

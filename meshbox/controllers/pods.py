@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Any, Literal
 
 from meshbox.contracts import ApiError, Obj
 from meshbox.controllers.meta import MANAGER, Context, condition, owner_reference, parse_time
 from meshbox.controllers.owned import OwnerKind
+from meshbox.values import clone
 
 if TYPE_CHECKING:
     from meshbox.typed.pods import Pod
@@ -109,7 +109,7 @@ class PodControl:
         """A pod of `owner` from its template, not yet named."""
         template = owner["spec"]["template"] if template is None else template
         meta = template.get("metadata") or {}
-        kept = {key: copy.deepcopy(meta[key]) for key in ("labels", "annotations", "finalizers") if meta.get(key)}
+        kept = {key: clone(meta[key]) for key in ("labels", "annotations", "finalizers") if meta.get(key)}
         return {
             "apiVersion": "v1",
             "kind": "Pod",
@@ -119,7 +119,7 @@ class PodControl:
                 **kept,
                 "ownerReferences": [owner_reference(owner, self._owner.api_version, self._owner.kind)],
             },
-            "spec": copy.deepcopy(template["spec"]),
+            "spec": clone(template["spec"]),
         }
 
     def create(self, owner: Obj, pod: Obj) -> Obj:

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import copy
-
 from labkit.ground.labels import selects
 from meshbox.contracts import ApiError, Obj
 from meshbox.controllers.meta import Context, condition, put_condition, write_status
@@ -19,6 +17,7 @@ from meshbox.controllers.pods import (
     namespace_is_ending,
 )
 from meshbox.reconcile import Key, Reconciler
+from meshbox.values import clone
 
 __all__ = ["ReplicaSetController"]
 
@@ -89,7 +88,7 @@ class ReplicaSetController:
         spec = replica_set["spec"]
         template_labels = spec["template"]["metadata"].get("labels") or {}
         delays = [available_after(pod, spec.get("minReadySeconds", 0), self._context.clock()) for pod in pods]
-        status = copy.deepcopy(replica_set.get("status") or {})
+        status = clone(replica_set.get("status") or {})
         counts = {
             "fullyLabeledReplicas": sum(selects(template_labels, pod["metadata"].get("labels")) for pod in pods),
             "readyReplicas": sum(is_ready(pod) for pod in pods),

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import copy
-
 from msgspec import Struct
 
 from meshbox.contracts import ApiError, Obj
 from meshbox.controllers.meta import MANAGER, Context, controller_of, hash_text, owner_reference
 from meshbox.controllers.owned import OwnerKind
+from meshbox.values import clone
 
 __all__ = ["HASH", "Revision", "current_revision"]
 
@@ -48,7 +47,7 @@ def current_revision(context: Context, owner: Obj, kind: OwnerKind) -> Revision:
                 "labels": {**(template.get("metadata", {}).get("labels") or {}), HASH: digest},
                 "ownerReferences": [owner_reference(owner, kind.api_version, kind.kind)],
             },
-            "data": {"spec": {"template": {**copy.deepcopy(template), "$patch": "replace"}}},
+            "data": {"spec": {"template": {**clone(template), "$patch": "replace"}}},
             "revision": latest + 1,
         }
         try:

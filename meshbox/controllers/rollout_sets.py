@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Any, cast
 
 from meshbox.contracts import ApiError
 from meshbox.controllers import rollout
 from meshbox.controllers.meta import MANAGER, Context, hash_text, owner_reference
+from meshbox.values import clone
 
 if TYPE_CHECKING:
     from labkit.ground.typed.metadata import ObjectMeta
@@ -99,9 +99,9 @@ class RolloutSets:
         collisions = deployment["status"].get("collisionCount", 0)
         size = rollout.new_size(deployment, old, 0)
         digest = hash_text(spec["template"], collisions)
-        template = copy.deepcopy(spec["template"])
+        template = clone(spec["template"])
         template.setdefault("metadata", {}).setdefault("labels", {})[_HASH] = digest
-        selector = copy.deepcopy(spec["selector"])
+        selector = clone(spec["selector"])
         selector.setdefault("matchLabels", {})[_HASH] = digest
         replica_set: dict[str, Any] = {
             "apiVersion": "apps/v1",

@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
-from typing import Any
 
 from labkit.ground.labels import Requirement, selects
 from labkit.ground.quantity import Quantity
@@ -15,6 +13,7 @@ from meshbox.controllers.persistent import CLASSES, claims_of
 from meshbox.controllers.pods import is_finished, is_terminating
 from meshbox.controllers.quota import pod_usage
 from meshbox.reconcile import Key, Reconciler, object_key
+from meshbox.values import clone
 
 __all__ = ["Scheduler", "placement_changed", "refusal", "shortage"]
 
@@ -195,25 +194,14 @@ class Scheduler:
     def _bind(self, pod: Obj, node: str) -> None:
         meta = pod["metadata"]
         objects = self._context.objects
-        bound = objects.patch("pods", meta["name"], {"spec": {"nodeName": node}}, meta["namespace"], manager=MANAGER)
-        status = bound.setdefault("status", {})
-        put_condition(status, self._scheduled("True"))
-        objects.update("pods", bound, subresource="status", manager=MANAGER)
+        on = {"metadata": meta, "spec": {"nodeName": node}}
         objects.event(
-            bound,
+            objects.update("pods", on, subresource="binding"),
             "Normal",
             "Scheduled",
             f"Successfully assigned {meta['namespace']}/{meta['name']} to {node}",
             COMPONENT,
         )
-
-    def _scheduled(self, value: str) -> dict[str, Any]:
-        return {
-            "type": "PodScheduled",
-            "status": value,
-            "lastProbeTime": None,
-            "lastTransitionTime": self._context.now(),
-        }
 
     def _say_unschedulable(self, pod: Obj, reasons: dict[str, int]) -> None:
         message = "no nodes available to schedule pods"
@@ -230,9 +218,10 @@ class Scheduler:
                 )
                 message += f" no new claims to deallocate, preemption: {none}{len(self._nodes)} {words}."
         objects = self._context.objects
-        status = copy.deepcopy(pod.get("status") or {})
+        status = clone(pod.get("status") or {})
         observed = {} if self._context.settings.legacy else {"observedGeneration": pod["metadata"].get("generation", 1)}
-        put_condition(status, {**self._scheduled("False"), **observed, "reason": "Unschedulable", "message": message})
+        told = {"lastProbeTime": None, "lastTransitionTime": self._context.now(), **observed, "message": message}
+        put_condition(status, {"type": "PodScheduled", "status": "False", **told, "reason": "Unschedulable"})
         if status != pod.get("status"):
             objects.update("pods", {**pod, "status": status}, subresource="status", manager=MANAGER)
             objects.event(pod, "Warning", "FailedScheduling", message, COMPONENT)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from typing import Any
 
@@ -20,6 +19,7 @@ from meshbox.controllers.pods import (
 )
 from meshbox.controllers.revisions import HASH, Revision, current_revision
 from meshbox.reconcile import Key, Reconciler
+from meshbox.values import clone
 
 __all__ = ["StatefulSetController"]
 
@@ -151,14 +151,14 @@ class StatefulSetController:
         namespace = stateful_set["metadata"]["namespace"]
         if self._context.objects.find(CLAIMS, name, namespace) is not None:
             return
-        meta = copy.deepcopy(template["metadata"])
+        meta = clone(template["metadata"])
         meta.pop("creationTimestamp", None)
         labels = {**(meta.get("labels") or {}), **(stateful_set["spec"]["selector"].get("matchLabels") or {})}
         claim = {
             "apiVersion": "v1",
             "kind": "PersistentVolumeClaim",
             "metadata": {**meta, "name": name, "namespace": namespace, "labels": labels},
-            "spec": copy.deepcopy(template["spec"]),
+            "spec": clone(template["spec"]),
         }
         self._context.objects.create(CLAIMS, claim, namespace, manager=MANAGER)
 

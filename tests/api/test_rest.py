@@ -243,7 +243,9 @@ class TestVerbs:
         cluster.objects.create("pods", pod())
         binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "web"}, "target": {"name": "node-1"}}
         assert (await cluster.request("POST", f"{PODS}/web/binding", binding)).status == 201
-        assert cluster.objects.get("pods", "web")["spec"]["nodeName"] == "node-1"
+        bound = cluster.objects.get("pods", "web")
+        assert bound["spec"]["nodeName"] == "node-1"
+        assert [(one["type"], one["status"]) for one in bound["status"]["conditions"]] == [("PodScheduled", "True")]
         assert (await cluster.request("POST", f"{PODS}/web/binding", binding)).status == 409
         eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "web"}}
         assert (await cluster.request("POST", f"{PODS}/web/eviction", eviction)).status == 201

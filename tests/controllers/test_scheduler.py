@@ -41,6 +41,24 @@ async def test_a_pod_is_bound(cluster: Cluster) -> None:
     assert cluster.events("Scheduled") == [f"Successfully assigned default/p to {NODE}"]
 
 
+async def test_a_binding_is_one_write_in_nobodys_name(cluster: Cluster) -> None:
+    """As a server does it: who sees a pod with a node sees that it is scheduled, and no manager owns the field."""
+    watch = cluster.objects.watch("pods", "default")
+    create(cluster)
+    await cluster.until(lambda: node_of(cluster) == NODE)
+    watch_ends = cluster.objects.get("pods", "p", "default")["metadata"]["resourceVersion"]
+    seen = []
+    async for event in watch:
+        told = condition(event.object["status"], "PodScheduled") or {}
+        seen.append((event.type, event.object["spec"].get("nodeName"), told.get("status")))
+        if event.object["metadata"]["resourceVersion"] == watch_ends:
+            break
+    watch.close()
+    assert seen[:2] == [("ADDED", None, None), ("MODIFIED", NODE, "True")]
+    fields = cluster.objects.get("pods", "p", "default")["metadata"].get("managedFields") or []
+    assert not any("f:nodeName" in (one["fieldsV1"].get("f:spec") or {}) for one in fields)
+
+
 async def test_a_cordoned_node_takes_nothing_until_it_is_uncordoned(cluster: Cluster) -> None:
     await cluster.settled()
     change_node(cluster, unschedulable=True)

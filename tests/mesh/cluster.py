@@ -14,10 +14,10 @@ import yaml
 from meshbox.addresses import AddressPlan
 from meshbox.api.objects import ObjectStore
 from meshbox.api.options import WriteOptions
-from meshbox.api.store import clone
 from meshbox.mesh.admission import MeshAdmission
 from meshbox.mesh.webhooks import VALIDATING
 from meshbox.settings import SandboxSettings
+from meshbox.values import clone
 from tests.conftest import REPOSITORY, TOKEN
 
 Obj = dict[str, Any]

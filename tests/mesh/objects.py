@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from meshbox.addresses import AddressPlan
-from meshbox.api.store import clone
 from meshbox.mesh import kinds as names
 from meshbox.mesh.model import Workload
 from meshbox.mesh.snapshot import Snapshot
+from meshbox.values import clone
 
 from .cluster import Cluster
 

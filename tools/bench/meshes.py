@@ -14,10 +14,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from meshbox.api.store import clone
 from meshbox.blocks import claim
 from meshbox.mesh import Mesh
 from meshbox.mesh import kinds as names
+from meshbox.values import clone
 from tests.mesh.cluster import CONTROL_PLANE, Cluster
 from tests.mesh.objects import Obj, endpoints, istio, pod, service
 from tools.bench.world import homes

@@ -16,11 +16,12 @@ from meshbox.api.admission.policies import POLICIES, Policies, unplayed_expressi
 from meshbox.api.admission.webhooks import MUTATING, VALIDATING, Change, Webhooks
 from meshbox.api.options import WriteOptions
 from meshbox.api.resources import Registry, Resource, Served
-from meshbox.api.store import Store, dumps
+from meshbox.api.store import Store
 from meshbox.api.webhook_answers import Reviews
 from meshbox.contracts import ApiError, Obj, ReviewNeededError, working_for
 from meshbox.rbac.users import user_of
 from meshbox.settings import SandboxSettings
+from meshbox.values import dumps
 
 __all__ = ["Gate"]
 

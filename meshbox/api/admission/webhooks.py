@@ -14,9 +14,10 @@ from meshbox.api.admission.expressions import EvaluationError, Names, conditions
 from meshbox.api.json_patch import json_patch
 from meshbox.api.refusals import quoted
 from meshbox.api.resources import Served
-from meshbox.api.store import Store, clone
+from meshbox.api.store import Store
 from meshbox.api.webhook_answers import Answer, Call, Reviews
 from meshbox.contracts import ApiError, Obj
+from meshbox.values import clone
 
 __all__ = ["MUTATING", "VALIDATING", "Change", "Webhooks"]
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from meshbox.api.conversion import autoscaling as conversion_autoscaling
 from meshbox.api.conversion import crd as conversion_crd
 from meshbox.api.resources import Served
-from meshbox.api.store import clone
 from meshbox.contracts import Obj
+from meshbox.values import clone
 
 __all__ = ["from_hub", "to_hub"]
 
