@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from types import ModuleType
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from tools.mutants.answers import Answers
 from tools.mutants.changes import mutants
 from tools.mutants.grafting import graft
-from tools.mutants.trials import Seen
+from tools.mutants.trials import Seen, forked, outcome
 
 SOURCE = '''
 """Words."""
@@ -90,6 +91,37 @@ def test_a_module_in_use_behaves_as_its_mutant(
     assert isinstance(made, module.C)
 
 
+STRUCT = """
+from msgspec import Struct, field
+
+class S(Struct, frozen=True):
+    n: int = 1
+    rest: list = field(default_factory=list)
+
+FIRST, SECOND = S(), S(2)
+
+def made() -> object:
+    return S()
+"""
+
+
+def test_a_struct_keeps_its_class_unless_its_own_fields_are_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("under_mutation")
+    module.__file__ = "under_mutation.py"
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec(STRUCT, module.__dict__)
+    kept = module.S
+    # Names are unknown without it: that is no fault a test would have to notice.
+    assert not any(mutant.change.endswith("pass") for mutant in mutants(STRUCT))
+    graft(module, STRUCT.replace("S(2)", "S(3)"))
+    assert module.S is kept
+    assert (module.made().n, module.SECOND.n) == (1, 3)
+    graft(module, next(m.source for m in mutants(STRUCT) if m.change == "1  →  2"))
+    assert (module.made().n, module.made().rest) == (2, [])
+    graft(module, next(m.source for m in mutants(STRUCT) if m.change == "True  →  False"))
+    module.S().n = 3
+
+
 def test_a_kubectl_without_a_cluster_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[str]] = []
 
@@ -117,10 +149,16 @@ def test_tests_that_run_a_line_come_first_and_the_quick_before_the_slow() -> Non
     assert (seen.order(7), seen.order(1), seen.order(9)) == ([2, 1, 0], [0, 2, 1], [])
 
 
+def test_what_takes_too_long_is_told_apart() -> None:
+    assert forked(lambda: time.sleep(600) or 0, 0.1) is None  # type: ignore[func-returns-value]
+    assert [outcome(code) for code in (0, 1, 70, -9, None)] == ["survived", *["killed"] * 3, "too long"]
+
+
 def test_it_runs_the_tests_of_a_module() -> None:
     command = [sys.executable, "-m", "tools.mutants", "labkit/ground/unreachable.py", "--minutes", "0"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=500)
     # No time for a single mutant, but the tests have run, and without one they pass.
     assert re.fullmatch(
-        r"labkit/ground/unreachable.py: 0 of \d+ tried: 0 killed, 0 survived, 0 not reached\n", done.stdout
+        r"labkit/ground/unreachable.py: 0 of \d+ tried: 0 killed, 0 survived, 0 not reached, 0 too long\n",
+        done.stdout,
     ), done.stdout + done.stderr

@@ -86,7 +86,11 @@ def _does_something(node: ast.AST) -> bool:
     """Whether a statement can be left out without a name being unknown."""
     if isinstance(node, ast.Expr):
         return isinstance(node.value, (ast.Call, ast.Await))
-    return isinstance(node, ast.Raise) or (isinstance(node, ast.Assign) and not isinstance(node.targets[0], ast.Name))
+    return isinstance(node, ast.Raise) or (isinstance(node, ast.Assign) and not _binds(node.targets[0]))
+
+
+def _binds(target: ast.expr) -> bool:
+    return isinstance(target, ast.Name) or (isinstance(target, ast.Tuple) and any(map(_binds, target.elts)))
 
 
 def _with(node: ast.AST, **fields: object) -> ast.AST:

@@ -17,7 +17,7 @@ def graft(module: ModuleType, source: str) -> None:
     exec(compile(source, str(module.__file__), "exec"), fresh)  # noqa: S102 - our own source, but for one word
     for name, new in fresh.items():
         old = module.__dict__.get(name)
-        if getattr(new, "__module__", "") == module.__name__ and isinstance(new, type):
+        if getattr(new, "__module__", "") == module.__name__ and isinstance(new, type) and _fields(old) == _fields(new):
             for attribute, value in vars(new).items():
                 if not _graft_function(vars(old).get(attribute), value) and attribute not in (
                     "__dict__",
@@ -28,6 +28,12 @@ def graft(module: ModuleType, source: str) -> None:
             for other in list(sys.modules.values()):
                 if vars(other).get(name) is old:
                     vars(other)[name] = new
+
+
+def _fields(one: object) -> object:
+    """What of a msgspec Struct can only come with a class of its own."""
+    defaults = [getattr(default, "factory", default) for default in getattr(one, "__struct_defaults__", ())]
+    return defaults, repr(getattr(one, "__struct_config__", None))
 
 
 def _set(owner: object, name: str, value: object) -> None:

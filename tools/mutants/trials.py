@@ -27,10 +27,13 @@ from tools.mutants.answers import Answers
 from tools.mutants.changes import Mutant, mutants
 from tools.mutants.grafting import graft
 
-__all__ = ["Seen", "Trials", "forked"]
+__all__ = ["Seen", "Trials", "forked", "outcome"]
 
 OUTPUT = os.dup(1)
 """Where survivors are told, while pytest's own words go nowhere."""
+
+OUTCOMES = ("killed", "survived", "not reached", "too long")
+"""What may become of a mutant."""
 
 
 @dataclass
@@ -107,11 +110,11 @@ class Trials:
             what = "not reached"
             if order := seen.order(mutant.line):
                 code = forked(lambda mutant=mutant, order=order: _tried(session, module, mutant, order), limit)  # type: ignore[misc]
-                what = "survived" if code == 0 else "killed"
+                what = outcome(code)
             counts[what] += 1
             if what != "killed":
                 _say(f"{self._module}:{mutant.line}: {what}: {mutant.change}")
-        said = ", ".join(f"{counts[what]} {what}" for what in ("killed", "survived", "not reached"))
+        said = ", ".join(f"{counts[what]} {what}" for what in OUTCOMES)
         _say(f"{self._module}: {counts.total()} of {len(found)} tried: {said}")
         return True
 
@@ -169,6 +172,16 @@ def _tried(session: pytest.Session, module: ModuleType, mutant: Mutant, order: l
         if session.testsfailed:
             return 1
     return 0
+
+
+def outcome(code: int | None) -> str:
+    """What became of a mutant whose tests ended with `code`; None where they did not end in time.
+
+    A test that would wait for ever has noticed it; on a busy machine it may only be slow. So neither is claimed.
+    """
+    if code is None:
+        return "too long"
+    return "killed" if code else "survived"
 
 
 def _say(text: str) -> None:
