@@ -211,9 +211,9 @@ class _TcpPlan(Struct, frozen=True):
 
     @property
     def only_cluster(self) -> str:
-        """The one cluster of a plan that does nothing else; empty otherwise."""
-        one = len(self.routes) == 1 and not self.routes[0].match and len(self.routes[0].clusters) == 1
-        return self.routes[0].clusters[0][0] if one and not self.nowhere else ""
+        """The cluster of a plan with one route to one cluster; empty otherwise."""
+        found = [name for route in self.routes for name, _ in route.clusters]
+        return found[0] if len(found) == 1 else ""
 
     def listener(self, proxy: Proxy) -> Json:
         """The listener, its name and address still to be filled in."""

@@ -36,7 +36,7 @@ RELATED = {
     "meshbox/mesh/gateway_api/": GATEWAY_API,
     "meshbox/mesh/http_routes.py": _mesh("mesh_routes", "mesh_actions", "mesh_hosts", "gateway_api_tables"),
     "meshbox/mesh/inbound.py": _mesh("mesh_listeners", "mesh_sidecars", "mesh_hosts"),
-    "meshbox/mesh/listeners.py": _mesh("mesh_listeners", "mesh_tcp", "mesh_entries"),
+    "meshbox/mesh/listeners.py": _mesh("mesh_listeners", "mesh_listener_details", "mesh_tcp", "mesh_entries"),
     "meshbox/mesh/matches.py": _mesh("mesh_matches"),
     "meshbox/mesh/virtual_hosts.py": _mesh("mesh_hosts", "mesh_sidecars"),
     "meshbox/mesh/": [*ROUTING, *GATEWAY_API],
