@@ -9,7 +9,7 @@ localhost:15001.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 from msgspec import Struct
@@ -97,7 +97,7 @@ def _outbound(proxy: Proxy, scope: Scope) -> dict[str, bytes]:
             for name, plan in _tcp_plans(proxy, scope, service, port):
                 # Of two TCP Services at one address the first is served.
                 if name not in found:
-                    found[name] = _tcp_listener(proxy, name, plan)
+                    found[name] = _tcp_listener(proxy, name, plan())
     return found
 
 
@@ -202,11 +202,13 @@ class _TcpPlan(Struct, frozen=True):
     Args:
         routes: Its chains.
         sniffs: Whether what turns out to be HTTP is routed by the port's table.
+        ranges: The addresses for which that is so, on a port that others share; empty for all.
         nowhere: Where the rest goes on a port that hosts without an address share; empty where there is no rest.
     """
 
     routes: tuple[TcpRoute, ...]
     sniffs: bool = False
+    ranges: tuple[str, ...] = ()
     nowhere: str = ""
 
     @property
@@ -217,16 +219,17 @@ class _TcpPlan(Struct, frozen=True):
 
     def listener(self, proxy: Proxy) -> Json:
         """The listener, its name and address still to be filled in."""
-        chains = [chain(proxy, route) for route in self.routes]
+        chains = [self._chain(proxy, route) for route in self.routes]
         if self.nowhere:
             chains.append({"filters": [tcp_proxy(proxy, self.nowhere, [(self.nowhere, 1)])]})
         inspectors = []
         if any(route.server_names or route.tls for route in self.routes):
             inspectors.append(TLS_INSPECTOR)
         if self.sniffs:
-            for one in chains:
-                one["filters"].insert(0, _RAW_BYTES)
-            match = {"application_protocols": ["http/1.0", "http/1.1", "h2c"]}
+            match: Json = {"application_protocols": ["http/1.0", "http/1.1", "h2c"]}
+            if self.ranges:
+                # Envoy looks at addresses first: where a chain has these, HTTP needs one that has them too.
+                match["prefix_ranges"] = [cidr(one) for one in self.ranges]
             chains.insert(0, {"name": "http", "filter_chain_match": match, "filters": [_http(proxy, _PORT)]})
             inspectors.append(HTTP_INSPECTOR)
         extra: Json = {}
@@ -236,31 +239,62 @@ class _TcpPlan(Struct, frozen=True):
             extra["continue_on_listener_filters_timeout"] = True
         return _virtual(_NAME, chains, **extra)
 
+    def _chain(self, proxy: Proxy, route: TcpRoute) -> Json:
+        made = chain(proxy, route)
+        if self.sniffs and (not self.ranges or set(self.ranges) & set(route.subnets)):
+            made["filters"].insert(0, _RAW_BYTES)
+        return made
 
-def _tcp_plans(proxy: Proxy, scope: Scope, service: Service, port: Port) -> Iterator[tuple[str, _TcpPlan]]:
+
+def _tcp_plans(
+    proxy: Proxy, scope: Scope, service: Service, port: Port
+) -> Iterator[tuple[str, Callable[[], _TcpPlan]]]:
+    """The virtual listeners that a port needs which is no HTTP: their names, and how each comes to be."""
     site = Site(scope, port.number, proxy.workload.labels, legacy=proxy.legacy)
-    hosts = [a for a in service.addresses if "/" not in a]
     if service.headless:
         # The name of a headless Service stands for its pods: each is an address of its own.
         hosts = [endpoint.address for endpoint in service.endpoints.get(port.number, ())]
-    if hosts or service.headless:
-        plan = _TcpPlan(tcp_routes(site, service, port), port.protocol == "AUTO")
-        yield from ((f"{host}_{port.number}", plan) for host in hosts)
-        return
-    yield f"0.0.0.0_{port.number}", _shared_plan(site)
-    if service.allocated:
-        plan = _TcpPlan(tcp_routes(site, service, port), port.protocol == "AUTO")
-        yield from ((f"{host}_{port.number}", plan) for host in service.allocated if ":" not in host)
+    else:
+        hosts = [one for one in service.addresses if "/" not in one]
+        hosts += [one for one in service.allocated if ":" not in one]
+
+    def alone() -> _TcpPlan:
+        return _TcpPlan(tcp_routes(site, service, port), port.protocol == "AUTO")
+
+    for host in hosts:
+        yield f"{host}_{port.number}", alone
+    if not service.headless and (not service.addresses or _ranges(service)):
+        yield f"0.0.0.0_{port.number}", lambda: _shared_plan(site)
+
+
+def _ranges(service: Service) -> tuple[str, ...]:
+    return tuple(one for one in service.addresses if "/" in one)
 
 
 def _shared_plan(site: Site) -> _TcpPlan:
-    """Hosts without an address of their own share a port: TLS tells them apart by server name, plain TCP cannot."""
-    unique: dict[str, TcpRoute] = {}
+    """Hosts without an address of their own share a port: the ranges that ServiceEntries name tell them apart, and TLS
+    does by server name; plain TCP cannot.
+    """
+    routes: list[TcpRoute] = []
+    sniffed: list[str] = []
+    taken: set[Hashable] = set()
     for service in site.scope.services:
-        own = service.port(site.port)
-        if own is None or own.http or own.protocol == "AUTO" or service.addresses or service.headless:
+        own, ranges = service.port(site.port), _ranges(service)
+        if own is None or own.http or own.protocol == "UDP" or service.headless:
+            continue
+        # The one has listeners of its own; what may be HTTP is found by its name.
+        if not ranges and (service.addresses or own.protocol == "AUTO"):
             continue
         for route in tcp_routes(site, service, own, by_name=own.protocol in TLS_PROTOCOLS):
-            unique.setdefault(repr(route.match), route)
-    nowhere = _nowhere(site.scope)
-    return _TcpPlan(tuple(unique.values()), nowhere=nowhere if all(r.match for r in unique.values()) else "")
+            # Envoy refuses two chains with one match: what stands first is meant.
+            asked = {(route.server_names or route.tls, *cidr(one).values()): one for one in route.subnets or ranges}
+            asked = asked or {(route.server_names or route.tls,): ""}
+            left = tuple(one for key, one in asked.items() if key not in taken)
+            if not left:
+                continue
+            taken |= asked.keys()
+            if own.protocol == "AUTO" and not route.subnets:
+                sniffed += left
+            routes.append(replace(route, subnets=tuple(filter(None, left))))
+    nowhere = _nowhere(site.scope) if all(route.match for route in routes) else ""
+    return _TcpPlan(tuple(routes), bool(sniffed), tuple(sniffed), nowhere)

@@ -13,7 +13,6 @@ from meshbox.doors import peer_check
 from meshbox.mesh import listeners as made
 from meshbox.mesh.kinds import VIRTUAL_SERVICES
 from meshbox.mesh.managers import Proxy
-from meshbox.mesh.snapshot import Snapshot
 from meshbox.mesh.translate import translate
 
 from .objects import istio, service, snapshot, workload
@@ -62,9 +61,10 @@ def shortened(listener: Json) -> Json:
     return {**listener, "filter_chains": chains}
 
 
-def listeners(snap: Snapshot | None = None, *, source: str = "productpage-v1", **objects: Any) -> dict[str, Json]:
-    snap = snap or snapshot(**objects)
-    return {name: json.loads(body) for name, body in translate(snap, workload(snap, source)).listeners.items()}
+def listeners(**objects: Any) -> dict[str, Json]:
+    snap = snapshot(**objects)
+    found = translate(snap, workload(snap, "productpage-v1")).listeners
+    return {name: json.loads(body) for name, body in found.items()}
 
 
 def leads_to(*clusters: str, **match: Any) -> Json:
@@ -260,3 +260,72 @@ def test_listeners_that_are_alike_are_made_once(monkeypatch: pytest.MonkeyPatch)
     assert clusters == [(f"outbound|{3306 + n}||db-{n}.bookinfo.svc.cluster.local",) * 2 for n in range(4)]
     # One for those of a single cluster, one for the other.
     assert len(asked) == 2
+
+
+def within(*texts: str) -> Json:
+    parts = (text.split("/") for text in texts)
+    return {"prefix_ranges": [{"address_prefix": address, "prefix_len": int(bits)} for address, bits in parts]}
+
+
+def test_ranges_of_addresses_tell_hosts_of_one_port_apart() -> None:
+    entries = [
+        entry("a.test", "TCP", "10.1.0.0/16", "10.2.0.0/16", "10.9.9.9"),
+        # Envoy takes no two chains for one range: the first has it.
+        entry("b.test", "TCP", "10.2.0.0/16", "10.3.0.0/16"),
+        entry("c.test", "TCP", "10.3.0.0/16"),
+        entry("d.test", "TLS", "10.3.0.0/16"),
+        entry("e.test", "TLS"),
+    ]
+    found = listeners(service_entries=entries)
+    assert {name for name in found if name.endswith("_7000")} == {"0.0.0.0_7000", "10.9.9.9_7000"}
+    assert shortened(found["10.9.9.9_7000"]) == virtual("10.9.9.9_7000", leads_to("outbound|7000||a.test"))
+    assert shortened(found["0.0.0.0_7000"]) == virtual(
+        "0.0.0.0_7000",
+        leads_to("outbound|7000||a.test", **within("10.1.0.0/16", "10.2.0.0/16")),
+        leads_to("outbound|7000||b.test", **within("10.3.0.0/16")),
+        leads_to("outbound|7000||d.test", server_names=["d.test"], **within("10.3.0.0/16")),
+        leads_to("outbound|7000||e.test", server_names=["e.test"]),
+        leads_to("PassthroughCluster"),
+        filters=(TLS,),
+    )
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_what_a_range_has_is_known_where_only_known_hosts_are_reached(legacy: bool) -> None:
+    only = "outboundTrafficPolicy: {mode: REGISTRY_ONLY}"
+    found = listeners(legacy=legacy, mesh=only, service_entries=[entry("a.test", "TCP", "10.1.0.0/16")])
+    assert shortened(found["0.0.0.0_7000"])["filter_chains"] == [
+        leads_to("outbound|7000||a.test", **within("10.1.0.0/16")),
+        leads_to("BlackHoleCluster"),
+    ]
+
+
+def test_a_rule_for_some_addresses_of_a_range_comes_before_the_range() -> None:
+    match = [{"destinationSubnets": ["10.1.2.0/24"]}]
+    tcp = rule("a.test", tcp=[{"match": match, "route": to("ratings")}])
+    found = listeners(service_entries=[entry("a.test", "TCP", "10.1.0.0/16")], virtual_services=[tcp])["0.0.0.0_7000"]
+    ruled, rest, nowhere = shortened(found)["filter_chains"]
+    ratings = "outbound|9080||ratings.bookinfo.svc.cluster.local"
+    assert ruled == {**leads_to(ratings, **within("10.1.2.0/24")), "metadata": ruled["metadata"]}
+    assert rest == leads_to("outbound|7000||a.test", **within("10.1.0.0/16"))
+    assert nowhere == leads_to("PassthroughCluster")
+
+
+def test_a_range_of_any_protocol_is_looked_into() -> None:
+    entries = [
+        entry("a.test", "", "10.1.0.0/16"),
+        entry("b.test", "TCP", "10.2.0.0/16"),
+        # Found by its name, and what is for datagrams is nobody's here.
+        entry("c.test", ""),
+        entry("d.test", "UDP"),
+    ]
+    found = listeners(service_entries=entries)["0.0.0.0_7000"]
+    bytes_only = leads_to("outbound|7000||a.test", **within("10.1.0.0/16"))
+    assert shortened(found) == virtual(
+        "0.0.0.0_7000",
+        sniffed(7000, **within("10.1.0.0/16")),
+        {**bytes_only, "filters": [RAW, *bytes_only["filters"]]},
+        leads_to("outbound|7000||b.test", **within("10.2.0.0/16")),
+        leads_to("PassthroughCluster"),
+        filters=(HTTP,),
+    )
