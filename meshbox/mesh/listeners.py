@@ -127,7 +127,7 @@ def _tcp_listener(proxy: Proxy, name: str, plan: _TcpPlan) -> bytes:
     plain = plan.only_cluster
     if not plain:
         return bytes(memo(("tcp", same, name, plan), lambda: _filled(encode(plan.listener(proxy)), name)))
-    like = replace(plan, routes=(replace(plan.routes[0], clusters=((_CLUSTER, 1),)),))
+    like = plan.leading_to(_CLUSTER)
     template = memo(("tcp", same, like), lambda: encode(like.listener(proxy)))
     return bytes(memo(("tcp", same, name, plan), lambda: _filled(template, name, plain)))
 
@@ -137,23 +137,28 @@ def _nowhere(scope: Scope) -> str:
     return BLACK_HOLE if scope.registry_only else elsewhere(scope, PASSTHROUGH)
 
 
+def _to(proxy: Proxy, cluster: str, stat_prefix: str = "") -> Json:
+    """The filter that leads all to one cluster; `stat_prefix`: how it is counted, where not by that name."""
+    return tcp_proxy(proxy, stat_prefix or cluster, [(cluster, 1)])
+
+
 def _capture(proxy: Proxy, scope: Scope) -> Json:
     nowhere = _nowhere(scope)
     chains: list[Json] = [
         {
             "name": "virtualOutbound-blackhole",
             "filter_chain_match": {"destination_port": CAPTURE_PORT},
-            "filters": [tcp_proxy(proxy, BLACK_HOLE, [(BLACK_HOLE, 1)])],
+            "filters": [_to(proxy, BLACK_HOLE)],
         },
         *(
             {
                 "name": f"virtualOutbound-{number}",
                 "filter_chain_match": {"destination_port": number, "prefix_ranges": [cidr(one) for one in addresses]},
-                "filters": [tcp_proxy(proxy, PASSTHROUGH, [(clusters.passthrough_name(number), 1)])],
+                "filters": [_to(proxy, clusters.passthrough_name(number), PASSTHROUGH)],
             }
             for number, (_, addresses) in scope.shifted.items()
         ),
-        {"name": "virtualOutbound-catchall-tcp", "filters": [tcp_proxy(proxy, nowhere, [(nowhere, 1)])]},
+        {"name": "virtualOutbound-catchall-tcp", "filters": [_to(proxy, nowhere)]},
     ]
     return typed(
         _LISTENER,
@@ -201,31 +206,40 @@ class _TcpPlan(Struct, frozen=True):
 
     Args:
         routes: Its chains.
-        sniffs: Whether what turns out to be HTTP is routed by the port's table.
-        ranges: The addresses for which that is so, on a port that others share; empty for all.
+        unsure: More of them, for what turns out to be no HTTP: that is routed by the port's table.
+        ranges: The addresses for which there are such, on a port that others share; empty for all.
         nowhere: Where the rest goes on a port that hosts without an address share; empty where there is no rest.
     """
 
     routes: tuple[TcpRoute, ...]
-    sniffs: bool = False
+    unsure: tuple[TcpRoute, ...] = ()
     ranges: tuple[str, ...] = ()
     nowhere: str = ""
 
     @property
     def only_cluster(self) -> str:
         """The cluster of a plan with one route to one cluster; empty otherwise."""
-        found = [name for route in self.routes for name, _ in route.clusters]
+        found = [name for route in (*self.routes, *self.unsure) for name, _ in route.clusters]
         return found[0] if len(found) == 1 else ""
+
+    def leading_to(self, cluster: str) -> _TcpPlan:
+        """The same with another cluster in the place of its only one."""
+        routes, unsure = (
+            tuple(replace(route, clusters=((cluster, 1),)) for route in each) for each in (self.routes, self.unsure)
+        )
+        return replace(self, routes=routes, unsure=unsure)
 
     def listener(self, proxy: Proxy) -> Json:
         """The listener, its name and address still to be filled in."""
-        chains = [self._chain(proxy, route) for route in self.routes]
+        chains = [chain(proxy, route) for route in (*self.unsure, *self.routes)]
+        for one in chains[: len(self.unsure)]:
+            one["filters"].insert(0, _RAW_BYTES)
         if self.nowhere:
-            chains.append({"filters": [tcp_proxy(proxy, self.nowhere, [(self.nowhere, 1)])]})
+            chains.append({"filters": [_to(proxy, self.nowhere)]})
         inspectors = []
-        if any(route.server_names or route.tls for route in self.routes):
+        if any(route.server_names or route.tls for route in (*self.unsure, *self.routes)):
             inspectors.append(TLS_INSPECTOR)
-        if self.sniffs:
+        if self.unsure:
             match: Json = {"application_protocols": ["http/1.0", "http/1.1", "h2c"]}
             if self.ranges:
                 # Envoy looks at addresses first: where a chain has these, HTTP needs one that has them too.
@@ -238,12 +252,6 @@ class _TcpPlan(Struct, frozen=True):
             extra = {"listener_filters": inspectors, "listener_filters_timeout": "0.1s"}
             extra["continue_on_listener_filters_timeout"] = True
         return _virtual(_NAME, chains, **extra)
-
-    def _chain(self, proxy: Proxy, route: TcpRoute) -> Json:
-        made = chain(proxy, route)
-        if self.sniffs and (not self.ranges or set(self.ranges) & set(route.subnets)):
-            made["filters"].insert(0, _RAW_BYTES)
-        return made
 
 
 def _tcp_plans(
@@ -259,7 +267,8 @@ def _tcp_plans(
         hosts += [one for one in service.allocated if ":" not in one]
 
     def alone() -> _TcpPlan:
-        return _TcpPlan(tcp_routes(site, service, port), port.protocol == "AUTO")
+        routes = tcp_routes(site, service, port)
+        return _TcpPlan((), routes) if port.protocol == "AUTO" else _TcpPlan(routes)
 
     for host in hosts:
         yield f"{host}_{port.number}", alone
@@ -276,7 +285,7 @@ def _shared_plan(site: Site) -> _TcpPlan:
     does by server name; plain TCP cannot.
     """
     routes: list[TcpRoute] = []
-    sniffed: list[str] = []
+    unsure: list[TcpRoute] = []
     taken: set[Hashable] = set()
     for service in site.scope.services:
         own, ranges = service.port(site.port), _ranges(service)
@@ -293,8 +302,9 @@ def _shared_plan(site: Site) -> _TcpPlan:
             if not left:
                 continue
             taken |= asked.keys()
-            if own.protocol == "AUTO" and not route.subnets:
-                sniffed += left
-            routes.append(replace(route, subnets=tuple(filter(None, left))))
+            # A rule's own addresses are for all that is sent there.
+            kind = unsure if own.protocol == "AUTO" and not route.subnets else routes
+            kind.append(replace(route, subnets=tuple(filter(None, left))))
     nowhere = _nowhere(site.scope) if all(route.match for route in routes) else ""
-    return _TcpPlan(tuple(routes), bool(sniffed), tuple(sniffed), nowhere)
+    looked_into = tuple(one for route in unsure for one in route.subnets)
+    return _TcpPlan(tuple(routes), tuple(unsure), looked_into, nowhere)

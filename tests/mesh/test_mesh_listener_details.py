@@ -91,7 +91,7 @@ def sniffed(port: int, **match: Any) -> Json:
 
 def entry(host: str, protocol: str, *addresses: str, number: int = 7000, **spec: Any) -> Json:
     port = {"number": number, "name": "any", **({"protocol": protocol} if protocol else {})}
-    return istio(host.partition(".")[0], {"hosts": [host], "addresses": list(addresses), "ports": [port], **spec})
+    return istio(host.removesuffix(".test"), {"hosts": [host], "addresses": list(addresses), "ports": [port], **spec})
 
 
 def rule(host: str, **spec: Any) -> Json:
@@ -315,6 +315,7 @@ def test_a_range_of_any_protocol_is_looked_into() -> None:
     entries = [
         entry("a.test", "", "10.1.0.0/16"),
         entry("b.test", "TCP", "10.2.0.0/16"),
+        entry("b.too.test", "TLS", "10.1.0.0/16"),
         # Found by its name, and what is for datagrams is nobody's here.
         entry("c.test", ""),
         entry("d.test", "UDP"),
@@ -326,6 +327,19 @@ def test_a_range_of_any_protocol_is_looked_into() -> None:
         sniffed(7000, **within("10.1.0.0/16")),
         {**bytes_only, "filters": [RAW, *bytes_only["filters"]]},
         leads_to("outbound|7000||b.test", **within("10.2.0.0/16")),
+        leads_to("outbound|7000||b.too.test", server_names=["b.too.test"], **within("10.1.0.0/16")),
         leads_to("PassthroughCluster"),
-        filters=(HTTP,),
+        filters=(TLS, HTTP),
     )
+
+
+def test_what_a_rule_says_of_a_range_is_the_first_chain_for_it() -> None:
+    """However it is written, one range has one chain; and a rule's own addresses are not looked into."""
+    match = [{"destinationSubnets": ["10.1.2.3/16", "10.1.0.0/16", "10.7.0.0/16"]}]
+    tcp = rule("a.test", tcp=[{"match": match, "route": to("ratings")}])
+    found = listeners(service_entries=[entry("a.test", "", "10.1.0.0/16", "10.2.0.0/16")], virtual_services=[tcp])
+    looked_into, rest, ruled, nowhere = shortened(found["0.0.0.0_7000"])["filter_chains"]
+    assert looked_into == sniffed(7000, **within("10.2.0.0/16"))
+    assert rest["filter_chain_match"] == within("10.2.0.0/16")
+    assert ruled["filter_chain_match"] == within("10.1.0.0/16", "10.7.0.0/16")
+    assert nowhere == leads_to("PassthroughCluster")
