@@ -158,8 +158,6 @@ def _routed(
     origin = made_by("virtual-service", virtual_service.namespace, virtual_service.name, legacy=site.legacy)
     clusters = tuple((found[0], weight) for found, _, weight in ways)
     route = TcpRoute(clusters, names, subnets, tls, origin=origin)
-    if not ways:
-        return route
     (_, service, port), first, _ = ways[0]
     # A tunnel is the listener's, not the cluster's: among several targets no subset's own counts.
     return _on_its_way(site, route, service, port, first.get("subset") or "" if len(ways) == 1 else "")

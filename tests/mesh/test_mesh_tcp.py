@@ -159,3 +159,95 @@ def test_hosts_without_an_address_share_a_port_by_server_name(mesh: str, nowhere
 def test_of_hosts_that_nothing_tells_apart_the_first_is_served() -> None:
     entries = [outside("a", "TCP", "a.test"), outside("b", "TCP", "b.test")]
     assert chains("0.0.0.0_7443", service_entries=entries) == [({}, [("outbound|7443||a.test", 1)], "0s")]
+
+
+def filters(listener: str = DB, **objects: Any) -> list[Json]:
+    """All filters of a listener's first chain."""
+    db = service("db", ("tcp", 3306), ip="127.99.16.9")
+    snap = snapshot(services=[db], **objects)
+    body = translate(snap, workload(snap, "productpage-v1")).listeners[listener]
+    found: list[Json] = json.loads(body)["filter_chains"][0]["filters"]
+    return found
+
+
+def test_what_several_share_is_counted_by_the_first() -> None:
+    (proxy,) = filters(virtual_services=tcp({"route": [to("ratings", 80), to("details", 20)]}))
+    assert proxy["typed_config"]["stat_prefix"] == RATINGS
+
+
+def test_a_wildcard_of_tls_is_resolved_by_the_name_that_is_asked_for() -> None:
+    wild = outside("wild", "TLS", "*.wild.test")
+    wild["spec"]["resolution"] = "DYNAMIC_DNS"
+    by_name, proxy = filters("0.0.0.0_7443", service_entries=[wild])
+    assert by_name == {
+        "name": "envoy.filters.network.sni_dynamic_forward_proxy",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.network.sni_dynamic_forward_proxy.v3.FilterConfig",
+            "port_value": 7443,
+            "dns_cache_config": {"name": "*.wild.test_dfp_dns_cache", "dns_lookup_family": "V4_ONLY"},
+        },
+    }
+    assert proxy["typed_config"]["cluster"] == "outbound|7443||*.wild.test"
+    # Fixed servers need none of it.
+    assert [one["name"] for one in filters("0.0.0.0_7443", service_entries=[outside("a", "TLS", "a.test")])] == [
+        "envoy.filters.network.tcp_proxy"
+    ]
+
+
+def test_what_is_about_requests_or_at_a_gateway_hides_no_rule_for_bytes() -> None:
+    requests = istio("a", {"hosts": ["db"], "http": [{"route": [to("details")]}]})
+    outside_only = istio("b", {"hosts": ["db"], "gateways": ["some-gateway"], "tcp": [{"route": [to("details")]}]})
+    found = chains(virtual_services=[requests, outside_only, *tcp({"route": [to("ratings")]})])
+    assert found == [({}, [(RATINGS, 1)], "0s")]
+
+
+IDLE = [
+    istio(
+        "ratings",
+        {
+            "host": "ratings",
+            "trafficPolicy": {"connectionPool": {"tcp": {"idleTimeout": "7s"}}},
+            "subsets": [{"name": "v1", "trafficPolicy": {"connectionPool": {"tcp": {"idleTimeout": "8s"}}}}],
+        },
+    ),
+    istio("details", {"host": "details", "trafficPolicy": {"connectionPool": {"tcp": {"idleTimeout": "9s"}}}}),
+]
+
+
+@pytest.mark.parametrize(
+    ("targets", "idle"),
+    [
+        ([("ratings", "", None)], "7s"),
+        ([("ratings", "v1", None)], "8s"),
+        # Of several the first decides, and no subset by itself.
+        ([("ratings", "v1", 50), ("details", "", 50)], "7s"),
+        ([("details", "", 50), ("ratings", "v1", 50)], "9s"),
+        # What weighs nothing is none of them.
+        ([("details", "", 0), ("ratings", "v1", 100)], "8s"),
+    ],
+)
+def test_how_long_a_connection_may_be_idle_is_what_the_first_target_says(
+    targets: list[tuple[str, str, int | None]], idle: str
+) -> None:
+    route = []
+    for host, subset, weight in targets:
+        one = to(host, weight)
+        one["destination"] |= {"subset": subset} if subset else {}
+        route.append(one)
+    (found,) = chains(virtual_services=tcp({"route": route}), destination_rules=IDLE)
+    assert found[2] == idle
+
+
+@pytest.mark.parametrize(("host", "port"), [("ratings", 1234), ("nobody.test", 9080)])
+def test_of_what_is_not_there_nothing_is_known(host: str, port: int) -> None:
+    target = {"destination": {"host": host, "port": {"number": port}}}
+    name = "ratings.bookinfo.svc.cluster.local" if host == "ratings" else host
+    found = chains(virtual_services=tcp({"route": [target]}), destination_rules=IDLE)
+    assert found == [({}, [(f"outbound|{port}||{name}", 1)], "0s")]
+
+
+def test_a_server_name_for_another_port_hides_none_that_follows() -> None:
+    name = "db.bookinfo.svc.cluster.local"
+    matches = [{"port": 1, "sniHosts": [name]}, {"sniHosts": [name]}]
+    found = chains(port="tls", virtual_services=tls({"match": matches, "route": [to("ratings")]}, hosts=(name,)))
+    assert found == [({"server_names": [name]}, [(RATINGS, 1)], "0s"), ({}, [(ITSELF, 1)], "0s")]
