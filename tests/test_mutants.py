@@ -118,6 +118,9 @@ def test_a_struct_keeps_its_class_unless_its_own_fields_are_others(monkeypatch: 
     assert (module.made().n, module.SECOND.n) == (1, 3)
     graft(module, next(m.source for m in mutants(STRUCT) if m.change == "1  →  2"))
     assert (module.made().n, module.made().rest) == (2, [])
+    graft(module, STRUCT)
+    with pytest.raises(AttributeError):
+        module.S().n = 3
     graft(module, next(m.source for m in mutants(STRUCT) if m.change == "True  →  False"))
     module.S().n = 3
 

@@ -296,8 +296,8 @@ def _shared_plan(site: Site) -> _TcpPlan:
             continue
         for route in tcp_routes(site, service, own, by_name=own.protocol in TLS_PROTOCOLS):
             # Envoy refuses two chains with one match: what stands first is meant.
-            asked = {(route.server_names or route.tls, *cidr(one).values()): one for one in route.subnets or ranges}
-            asked = asked or {(route.server_names or route.tls,): ""}
+            who = route.server_names or route.tls
+            asked = {(who, *cidr(one).values()): one for one in route.subnets or ranges} or {(who,): ""}
             left = tuple(one for key, one in asked.items() if key not in taken)
             if not left:
                 continue

@@ -274,9 +274,13 @@ def test_ranges_of_addresses_tell_hosts_of_one_port_apart() -> None:
         entry("b.test", "TCP", "10.2.0.0/16", "10.3.0.0/16"),
         entry("c.test", "TCP", "10.3.0.0/16"),
         entry("d.test", "TLS", "10.3.0.0/16"),
+        entry("d.too.test", "TLS", "10.3.0.0/16"),
         entry("e.test", "TLS"),
     ]
-    found = listeners(service_entries=entries)
+    # What is listened for elsewhere, or is none of it, hides nothing that follows.
+    db = service("a", ("tcp", 7000), ip="127.99.16.9"), service("b", ("tcp", 7000), clusterIP="None")
+    found = listeners(services=[*db], service_entries=[entry("0.test", "UDP"), *entries])
+    del found["127.99.16.9_7000"]
     assert {name for name in found if name.endswith("_7000")} == {"0.0.0.0_7000", "10.9.9.9_7000"}
     assert shortened(found["10.9.9.9_7000"]) == virtual("10.9.9.9_7000", leads_to("outbound|7000||a.test"))
     assert shortened(found["0.0.0.0_7000"]) == virtual(
@@ -284,6 +288,7 @@ def test_ranges_of_addresses_tell_hosts_of_one_port_apart() -> None:
         leads_to("outbound|7000||a.test", **within("10.1.0.0/16", "10.2.0.0/16")),
         leads_to("outbound|7000||b.test", **within("10.3.0.0/16")),
         leads_to("outbound|7000||d.test", server_names=["d.test"], **within("10.3.0.0/16")),
+        leads_to("outbound|7000||d.too.test", server_names=["d.too.test"], **within("10.3.0.0/16")),
         leads_to("outbound|7000||e.test", server_names=["e.test"]),
         leads_to("PassthroughCluster"),
         filters=(TLS,),
@@ -336,7 +341,10 @@ def test_a_range_of_any_protocol_is_looked_into() -> None:
 def test_what_a_rule_says_of_a_range_is_the_first_chain_for_it() -> None:
     """However it is written, one range has one chain; and a rule's own addresses are not looked into."""
     match = [{"destinationSubnets": ["10.1.2.3/16", "10.1.0.0/16", "10.7.0.0/16"]}]
-    tcp = rule("a.test", tcp=[{"match": match, "route": to("ratings")}])
+    again = [{"destinationSubnets": ["10.7.1.0/16"]}]
+    tcp = rule(
+        "a.test", tcp=[{"match": one, "route": to(host)} for one, host in ((match, "ratings"), (again, "details"))]
+    )
     found = listeners(service_entries=[entry("a.test", "", "10.1.0.0/16", "10.2.0.0/16")], virtual_services=[tcp])
     looked_into, rest, ruled, nowhere = shortened(found["0.0.0.0_7000"])["filter_chains"]
     assert looked_into == sniffed(7000, **within("10.2.0.0/16"))

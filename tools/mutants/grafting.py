@@ -33,7 +33,8 @@ def graft(module: ModuleType, source: str) -> None:
 def _fields(one: object) -> object:
     """What of a msgspec Struct can only come with a class of its own."""
     defaults = [getattr(default, "factory", default) for default in getattr(one, "__struct_defaults__", ())]
-    return defaults, repr(getattr(one, "__struct_config__", None))
+    config = getattr(one, "__struct_config__", None)
+    return defaults, [getattr(config, name) for name in dir(config) if not name.startswith("_")]
 
 
 def _set(owner: object, name: str, value: object) -> None:
