@@ -244,6 +244,8 @@ def test_of_what_is_not_there_nothing_is_known(host: str, port: int) -> None:
     name = "ratings.bookinfo.svc.cluster.local" if host == "ratings" else host
     found = chains(virtual_services=tcp({"route": [target]}), destination_rules=IDLE)
     assert found == [({}, [(f"outbound|{port}||{name}", 1)], "0s")]
+    (proxy,) = filters(virtual_services=tcp({"route": [target]}))
+    assert not {"hash_policy", "tunneling_config"} & set(proxy["typed_config"])
 
 
 def test_a_server_name_for_another_port_hides_none_that_follows() -> None:

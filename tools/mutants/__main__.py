@@ -35,8 +35,12 @@ RELATED = {
     "meshbox/mesh/denials.py": _mesh("mesh_denials"),
     "meshbox/mesh/gateway_api/": GATEWAY_API,
     "meshbox/mesh/http_routes.py": _mesh("mesh_routes", "mesh_actions", "mesh_hosts", "gateway_api_tables"),
-    "meshbox/mesh/inbound.py": _mesh("mesh_inbound", "mesh_listeners", "mesh_sidecars", "mesh_hosts"),
-    "meshbox/mesh/listeners.py": _mesh("mesh_listeners", "mesh_listener_details", "mesh_tcp", "mesh_entries"),
+    "meshbox/mesh/inbound.py": _mesh(
+        "mesh_inbound", "mesh_listeners", "mesh_sidecars", "mesh_hosts", "mesh_remembered"
+    ),
+    "meshbox/mesh/listeners.py": _mesh(
+        *("mesh_listeners", "mesh_listener_details", "mesh_tcp", "mesh_entries", "mesh_remembered")
+    ),
     "meshbox/mesh/matches.py": _mesh("mesh_matches"),
     "meshbox/mesh/tcp_routes.py": _mesh(
         *("mesh_tcp", "mesh_listener_details", "mesh_destinations", "mesh_entries", "mesh_gateways", "mesh_origins")
