@@ -230,6 +230,39 @@ async def test_a_port_that_nobody_declared_is_let_in(shop: Bookshop) -> None:
     await shop.until(closed, "nobody listens there any more")
 
 
+async def test_a_range_of_addresses_leads_to_its_host(shop: Bookshop) -> None:
+    """Also where only the registry counts; and where nothing is said of the protocol, HTTP is told from bytes."""
+    async with await asyncio.start_server(echo, "127.0.0.1", 0) as server:
+        endpoint = {"address": "127.0.0.1", "ports": {"one": server.sockets[0].getsockname()[1]}}
+        rules = [
+            (
+                "ServiceEntry",
+                name,
+                {
+                    "hosts": [f"{name}.test"],
+                    "addresses": [addresses],
+                    "ports": [{"number": 7000, "name": "one", **({"protocol": protocol} if protocol else {})}],
+                    "resolution": "STATIC",
+                    "endpoints": [endpoint],
+                },
+            )
+            for name, addresses, protocol in (
+                ("far", "10.8.0.0/16", "TCP"),
+                ("any", "10.9.0.0/16", "TCP" if shop.settings.legacy else ""),
+            )
+        ]
+        everything = [{"hosts": ["*/*"]}]
+        only = {"egress": everything, "outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"}}
+        async with shop.rules(("Sidecar", "default", only), *rules):
+            for address, expected in (("10.8.3.4", HELLO), ("10.9.3.4", HELLO), ("10.7.3.4", b"")):
+                assert await told(await shop.captured("client", address, 7000)) == expected, address
+            if not shop.settings.legacy:
+                streams = await shop.captured("client", "10.9.3.4", 7000)
+                # Requests are routed by the host that they name.
+                reply = await asked(streams, "GET / HTTP/1.1\nhost: nobody.test\nconnection: close")
+                assert reply.status == 502
+
+
 async def test_a_sidecar_says_what_is_called_on_a_port(shop: Bookshop) -> None:
     port = {"number": 9080, "name": "http", "protocol": "HTTP"}
     egress = [{"port": port, "hosts": ["./ratings.bookinfo.svc.cluster.local"]}, {"hosts": ["istio-system/*", "./*"]}]
