@@ -43,6 +43,7 @@ SLOW = {"host": "app", "trafficPolicy": {"connectionPool": {"tcp": {"idleTimeout
 CHANGES: dict[str, Objects] = {
     "a port of its application": {"sidecars": [istio("default", {"ingress": [INGRESS], "egress": EVERYTHING})]},
     "limits": {"sidecars": [istio("default", {"inboundConnectionPool": {"tcp": {"maxConnections": 3}}})]},
+    "other limits": {"sidecars": [istio("default", {"inboundConnectionPool": {"tcp": {"maxConnections": 5}}})]},
     "a port that others take for bytes": {"service_entries": [istio("raw", RAW)]},
     "who may call": {"authorization_policies": [istio("none", {"action": "DENY", "rules": [{}]})]},
     "who shows a certificate": {"peer_authentications": [istio("default", {"mtls": {"mode": "STRICT"}})]},
@@ -53,6 +54,11 @@ CHANGES: dict[str, Objects] = {
     "a rule for bytes": {"virtual_services": [istio("app", ROUTE)]},
     "how long connections last": {"destination_rules": [istio("app", SLOW)]},
 }
+BEFORE: dict[str, Objects] = {
+    "other limits": {"sidecars": [istio("default", {"inboundConnectionPool": {"tcp": {"maxConnections": 4}}})]},
+}
+"""Where a change is not from what is in `BASE` alone."""
+
 OLD: dict[str, Objects] = {
     "who may call": {"cluster_rbac_configs": [istio("default", {"mode": "ON"}, "")]},
     "who shows a certificate": {"policies": [istio("default", {"peers": [{"mtls": {}}]})]},
@@ -75,7 +81,9 @@ def told(snap: Snapshot) -> dict[tuple[str, str], Config]:
 @pytest.mark.parametrize(("legacy", "change"), [*((False, name) for name in CHANGES), *((True, name) for name in OLD)])
 def test_what_a_change_spoils_is_made_anew(legacy: bool, change: str, undone: bool) -> None:
     changed = (OLD if legacy else CHANGES)[change]
-    first, second = ({}, changed) if not undone else (changed, {})
+    first, second = BEFORE.get(change, {}), changed
+    if undone:
+        first, second = second, first
     before, after = objects(legacy, first), objects(legacy, second)
     # A store keeps an object that nobody has written.
     kept = {
