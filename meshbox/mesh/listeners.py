@@ -82,17 +82,17 @@ def _outbound(proxy: Proxy, scope: Scope) -> dict[str, bytes]:
         HTTP_PROXY: memo(
             (HTTP_PROXY, same, bool(scope.beyond)), lambda: encode(_http_proxy(proxy, told=bool(scope.beyond)))
         ),
-        "0.0.0.0_80": _http_listener(proxy, 80),
+        "0.0.0.0_80": _shared_listener(proxy, scope, 80),
     }
     for service in scope.services:
         for port in service.ports:
             if port.protocol == "UDP" or port.number == CAPTURE_PORT:
                 continue
-            if port.http or (port.protocol == "AUTO" and not (service.addresses or service.headless)):
+            if port.http or _by_name_only(service, port):
                 # HTTP ports are shared by all their hosts.
                 name = f"0.0.0.0_{port.number}"
                 if name not in found:
-                    found[name] = _http_listener(proxy, port.number)
+                    found[name] = _shared_listener(proxy, scope, port.number)
                 continue
             for name, plan in _tcp_plans(proxy, scope, service, port):
                 # Of two TCP Services at one address the first is served.
@@ -119,6 +119,15 @@ def _http_listener(proxy: Proxy, port: int) -> bytes:
 
     key, memo = ("http", proxy.same), proxy.snapshot.memo
     return bytes(memo((key, port), lambda: _filled(memo(key, build), f"0.0.0.0_{port}")))
+
+
+def _shared_listener(proxy: Proxy, scope: Scope, port: int) -> bytes:
+    """The listener of a port of HTTP at every address; where hosts that are for bytes have the port, theirs as well."""
+    # In Istio 1.2 a port was for what came first.
+    plan = _TcpPlan(()) if proxy.legacy else _shared_plan(Site(scope, port, proxy.workload.labels))
+    if not plan.routes and not plan.unsure:
+        return _http_listener(proxy, port)
+    return _tcp_listener(proxy, f"0.0.0.0_{port}", plan)
 
 
 def _tcp_listener(proxy: Proxy, name: str, plan: _TcpPlan) -> bytes:
@@ -209,12 +218,14 @@ class _TcpPlan(Struct, frozen=True):
         unsure: More of them, for what turns out to be no HTTP: that is routed by the port's table.
         ranges: The addresses for which there are such, on a port that others share; empty for all.
         nowhere: Where the rest goes on a port that hosts without an address share; empty where there is no rest.
+        http: Whether hosts of HTTP have the port too: it is looked for at every address that no chain has.
     """
 
     routes: tuple[TcpRoute, ...]
     unsure: tuple[TcpRoute, ...] = ()
     ranges: tuple[str, ...] = ()
     nowhere: str = ""
+    http: bool = False
 
     @property
     def only_cluster(self) -> str:
@@ -239,12 +250,14 @@ class _TcpPlan(Struct, frozen=True):
         inspectors = []
         if any(route.server_names or route.tls for route in (*self.unsure, *self.routes)):
             inspectors.append(TLS_INSPECTOR)
-        if self.unsure:
+        # Envoy looks at addresses first: where a chain has some, HTTP needs one that has them too.
+        looked_at = [self.ranges] if self.unsure else []
+        looked_at += [()] if self.http and () not in looked_at else []
+        for ranges in looked_at:
             match: Json = {"application_protocols": ["http/1.0", "http/1.1", "h2c"]}
-            if self.ranges:
-                # Envoy looks at addresses first: where a chain has these, HTTP needs one that has them too.
-                match["prefix_ranges"] = [cidr(one) for one in self.ranges]
+            match |= {"prefix_ranges": [cidr(one) for one in ranges]} if ranges else {}
             chains.insert(0, {"name": "http", "filter_chain_match": match, "filters": [_http(proxy, _PORT)]})
+        if looked_at:
             inspectors.append(HTTP_INSPECTOR)
         extra: Json = {}
         if inspectors:
@@ -276,6 +289,11 @@ def _tcp_plans(
         yield f"0.0.0.0_{port.number}", lambda: _shared_plan(site)
 
 
+def _by_name_only(service: Service, port: Port) -> bool:
+    """Whether a port that may speak anything has no address at which it could be told from others."""
+    return port.protocol == "AUTO" and not (service.addresses or service.headless)
+
+
 def _ranges(service: Service) -> tuple[str, ...]:
     return tuple(one for one in service.addresses if "/" in one)
 
@@ -287,12 +305,14 @@ def _shared_plan(site: Site) -> _TcpPlan:
     routes: list[TcpRoute] = []
     unsure: list[TcpRoute] = []
     taken: set[Hashable] = set()
-    for service in site.scope.services:
-        own, ranges = service.port(site.port), _ranges(service)
-        if own is None or own.http or own.protocol == "UDP" or service.headless:
+    ports = [(one, own) for one in site.scope.at_port.get(site.port, ()) if (own := one.port(site.port)) is not None]
+    http = not site.legacy and (site.port == 80 or any(own.http or _by_name_only(one, own) for one, own in ports))
+    for service, own in ports:
+        ranges = _ranges(service)
+        if own.http or own.protocol == "UDP" or service.headless or _by_name_only(service, own):
             continue
-        # The one has listeners of its own; what may be HTTP is found by its name.
-        if not ranges and (service.addresses or own.protocol == "AUTO"):
+        # The one has listeners of its own; the other's servers speak first, and wait for nobody to look for HTTP.
+        if (service.addresses and not ranges) or (http and own.protocol in ("MONGO", "MYSQL")):
             continue
         for route in tcp_routes(site, service, own, by_name=own.protocol in TLS_PROTOCOLS):
             # Envoy refuses two chains with one match: what stands first is meant.
@@ -307,4 +327,4 @@ def _shared_plan(site: Site) -> _TcpPlan:
             kind.append(replace(route, subnets=tuple(filter(None, left))))
     nowhere = _nowhere(site.scope) if all(route.match for route in routes) else ""
     looked_into = tuple(one for route in unsure for one in route.subnets)
-    return _TcpPlan(tuple(routes), tuple(unsure), looked_into, nowhere)
+    return _TcpPlan(tuple(routes), tuple(unsure), looked_into, nowhere, http)

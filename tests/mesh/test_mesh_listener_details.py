@@ -329,6 +329,7 @@ def test_a_range_of_any_protocol_is_looked_into() -> None:
     bytes_only = leads_to("outbound|7000||a.test", **within("10.1.0.0/16"))
     assert shortened(found) == virtual(
         "0.0.0.0_7000",
+        sniffed(7000),
         sniffed(7000, **within("10.1.0.0/16")),
         {**bytes_only, "filters": [RAW, *bytes_only["filters"]]},
         leads_to("outbound|7000||b.test", **within("10.2.0.0/16")),
@@ -336,6 +337,41 @@ def test_a_range_of_any_protocol_is_looked_into() -> None:
         leads_to("PassthroughCluster"),
         filters=(TLS, HTTP),
     )
+
+
+@pytest.mark.parametrize("first", ["http", "bytes"])
+@pytest.mark.parametrize("number", [80, 7000])
+def test_a_port_of_requests_and_of_bytes_is_looked_into(number: int, first: str) -> None:
+    """Whichever comes first: hosts of the own namespace come before those of others."""
+    web = service("web", ("http", number), namespace="bookinfo" if first == "http" else "library")
+    entries = [
+        entry("a.test", "TCP", "10.1.0.0/16", number=number),
+        entry("b.test", "TLS", number=number),
+        # Its servers speak first.
+        entry("c.test", "MONGO", "10.2.0.0/16", number=number),
+        entry("d.test", "MySQL", "10.3.0.0/16", number=number),
+    ]
+    found = listeners(services=[web], service_entries=entries)[f"0.0.0.0_{number}"]
+    assert shortened(found) == virtual(
+        f"0.0.0.0_{number}",
+        sniffed(number),
+        leads_to(f"outbound|{number}||a.test", **within("10.1.0.0/16")),
+        leads_to(f"outbound|{number}||b.test", server_names=["b.test"]),
+        leads_to("PassthroughCluster"),
+        filters=(TLS, HTTP),
+    )
+
+
+@pytest.mark.parametrize("namespace", ["bookinfo", "library"])
+def test_in_the_old_release_a_port_is_for_what_comes_first(namespace: str) -> None:
+    web = service("web", ("http", 7000), namespace=namespace)
+    range_only = entry("a.test", "TCP", "10.1.0.0/16")
+    found = shortened(listeners(legacy=True, services=[web], service_entries=[range_only])["0.0.0.0_7000"])
+    http = {"filters": [("outbound_0.0.0.0_7000", {"table": "7000"})]}
+    bytes_only = leads_to("outbound|7000||a.test", **within("10.1.0.0/16"))
+    nowhere = leads_to("PassthroughCluster")
+    assert found["filter_chains"] == ([http] if namespace == "bookinfo" else [bytes_only, nowhere])
+    assert "listener_filters" not in found
 
 
 def test_what_a_rule_says_of_a_range_is_the_first_chain_for_it() -> None:
