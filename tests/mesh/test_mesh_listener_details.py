@@ -362,6 +362,13 @@ def test_a_port_of_requests_and_of_bytes_is_looked_into(number: int, first: str)
     )
 
 
+@pytest.mark.parametrize("number", [79, 80, 81])
+def test_requests_are_always_looked_for_on_port_80(number: int) -> None:
+    found = listeners(service_entries=[entry("a.test", "TCP", "10.1.0.0/16", number=number)])[f"0.0.0.0_{number}"]
+    chains = [leads_to(f"outbound|{number}||a.test", **within("10.1.0.0/16")), leads_to("PassthroughCluster")]
+    assert shortened(found)["filter_chains"] == ([sniffed(80), *chains] if number == 80 else chains)
+
+
 @pytest.mark.parametrize("namespace", ["bookinfo", "library"])
 def test_in_the_old_release_a_port_is_for_what_comes_first(namespace: str) -> None:
     web = service("web", ("http", 7000), namespace=namespace)
