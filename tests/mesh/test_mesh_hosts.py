@@ -207,6 +207,8 @@ def test_unknown_hosts_pass_or_are_refused_as_the_mesh_says() -> None:
     }
     for table in ("9080", "http_proxy"):
         closed = hosts(table, mesh="outboundTrafficPolicy: {mode: REGISTRY_ONLY}")
+        # By name but for what no rule takes.
+        assert [*closed] == [*sorted(closed.keys() - {"block_all"}), "block_all"]
         blocked = {
             "name": "block_all",
             "match": {"prefix": "/"},
