@@ -224,3 +224,30 @@ def test_delegates_bring_their_routes_under_the_roots_conditions() -> None:
     found = hosts(virtual_services=[root, part])["reviews.bookinfo.svc.cluster.local:9080"]["routes"]
     assert [r["match"] for r in found] == [{"prefix": "/a/b"}]
     assert found[0]["route"]["cluster"] == "outbound|9080|v1|reviews.library.svc.cluster.local"
+
+
+def test_a_match_that_cannot_hold_hides_none_that_follows() -> None:
+    matches = [{"port": 1, "uri": {"prefix": "/a"}}, {"uri": {"prefix": "/b"}}]
+    (found,) = routes({"match": matches, "route": [V1]})
+    assert found["match"] == {"prefix": "/b"}
+
+
+def test_a_delay_may_say_its_share_as_istio_1_0_did() -> None:
+    fault = {"delay": {"percent": 50, "fixedDelay": "1s"}}
+    found = routes({"fault": fault, "route": [V1]})[0]["typed_per_filter_config"]["envoy.filters.http.fault"]
+    assert found["delay"]["percentage"] == {"numerator": 500000, "denominator": "MILLION"}
+
+
+def test_of_a_port_that_is_not_there_no_policy_is_known() -> None:
+    hashed = {"host": "reviews", "trafficPolicy": {"loadBalancer": {"consistentHash": {"httpHeaderName": "x"}}}}
+    rules = [istio("reviews", hashed)]
+    here = {"destination": {"host": "reviews", "port": {"number": 9080}}}
+    away = {"destination": {"host": "reviews", "port": {"number": 1234}}}
+    assert "hash_policy" in routes({"route": [here]}, destination_rules=rules)[0]["route"]
+    assert "hash_policy" not in routes({"route": [away]}, destination_rules=rules)[0]["route"]
+
+
+def test_a_redirect_to_the_port_of_the_request_names_no_port_of_plain_http() -> None:
+    spec = {"hosts": ["web.test"], "http": [{"redirect": {"uri": "/b", "derivePort": "FROM_REQUEST_PORT"}}]}
+    (route,) = hosts("80", virtual_services=[istio("web", spec)])["web.test:80"]["routes"]
+    assert route["redirect"] == {"path_redirect": "/b", "response_code": "MOVED_PERMANENTLY"}

@@ -34,7 +34,9 @@ RELATED = {
     "meshbox/mesh/clusters.py": _mesh("mesh_clusters", "mesh_cluster_details"),
     "meshbox/mesh/denials.py": _mesh("mesh_denials"),
     "meshbox/mesh/gateway_api/": GATEWAY_API,
-    "meshbox/mesh/http_routes.py": _mesh("mesh_routes", "mesh_actions", "mesh_hosts", "gateway_api_tables"),
+    "meshbox/mesh/http_routes.py": _mesh(
+        *("mesh_routes", "mesh_actions", "mesh_matches", "mesh_hosts", "gateway_api_tables")
+    ),
     "meshbox/mesh/inbound.py": _mesh(
         "mesh_inbound", "mesh_listeners", "mesh_sidecars", "mesh_hosts", "mesh_remembered"
     ),
