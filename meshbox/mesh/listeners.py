@@ -123,8 +123,13 @@ def _http_listener(proxy: Proxy, port: int) -> bytes:
 
 def _shared_listener(proxy: Proxy, scope: Scope, port: int) -> bytes:
     """The listener of a port of HTTP at every address; where hosts that are for bytes have the port, theirs as well."""
+    if "for bytes" not in scope.cache:
+        found = (one.number for service in scope.services for one in service.ports if _shares(service, one))
+        scope.cache["for bytes"] = frozenset(found)
     # In Istio 1.2 a port was for what came first.
-    plan = _TcpPlan(()) if proxy.legacy else _shared_plan(Site(scope, port, proxy.workload.labels))
+    if proxy.legacy or port not in scope.cache["for bytes"]:
+        return _http_listener(proxy, port)
+    plan = _shared_plan(Site(scope, port, proxy.workload.labels))
     if not plan.routes and not plan.unsure:
         return _http_listener(proxy, port)
     return _tcp_listener(proxy, f"0.0.0.0_{port}", plan)
@@ -294,6 +299,13 @@ def _by_name_only(service: Service, port: Port) -> bool:
     return port.protocol == "AUTO" and not (service.addresses or service.headless)
 
 
+def _shares(service: Service, port: Port) -> bool:
+    """Whether a port is for bytes, at no address that is its Service's alone: that has a listener of its own."""
+    if port.http or port.protocol == "UDP" or service.headless or _by_name_only(service, port):
+        return False
+    return not service.addresses or bool(_ranges(service))
+
+
 def _ranges(service: Service) -> tuple[str, ...]:
     return tuple(one for one in service.addresses if "/" in one)
 
@@ -309,10 +321,8 @@ def _shared_plan(site: Site) -> _TcpPlan:
     http = not site.legacy and (site.port == 80 or any(own.http or _by_name_only(one, own) for one, own in ports))
     for service, own in ports:
         ranges = _ranges(service)
-        if own.http or own.protocol == "UDP" or service.headless or _by_name_only(service, own):
-            continue
-        # The one has listeners of its own; the other's servers speak first, and wait for nobody to look for HTTP.
-        if (service.addresses and not ranges) or (http and own.protocol in ("MONGO", "MYSQL")):
+        # Such servers speak first, and wait for nobody to look for HTTP.
+        if not _shares(service, own) or (http and own.protocol in ("MONGO", "MYSQL")):
             continue
         for route in tcp_routes(site, service, own, by_name=own.protocol in TLS_PROTOCOLS):
             # Envoy refuses two chains with one match: what stands first is meant.
