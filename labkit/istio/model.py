@@ -8,16 +8,7 @@ from typing import Literal
 
 from labkit.cluster.ownership import Byproduct
 
-__all__ = [
-    "Addon",
-    "Component",
-    "Dashboard",
-    "Facts",
-    "Layout",
-    "Metric",
-    "Service",
-    "ServicePort",
-]
+__all__ = ["Addon", "Component", "Facts", "Layout", "Service", "ServicePort"]
 
 
 @dataclass(frozen=True)
@@ -112,40 +103,6 @@ class Addon:
 
 
 @dataclass(frozen=True)
-class Metric:
-    """A metric of the mesh.
-
-    Args:
-        name: Its name in Prometheus, without the suffixes of a histogram.
-        type: "counter" or "histogram".
-        unit: "requests", "seconds", "milliseconds", "bytes", "messages" or "connections".
-        labels: Its labels, in the release's order.
-    """
-
-    name: str
-    type: Literal["counter", "histogram"]
-    unit: str
-    labels: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Dashboard:
-    """A Grafana dashboard.
-
-    Args:
-        title: Its title.
-        file: Its key in a ConfigMap.
-        config_map: That ConfigMap's name, in namespace istio-system.
-        uid: Its uid; "" where the release gives it none, and Grafana makes one up.
-    """
-
-    title: str
-    file: str
-    config_map: str
-    uid: str = ""
-
-
-@dataclass(frozen=True)
 class Layout:
     """Files of a release directory, relative to it, each list in the order to apply.
 
@@ -177,12 +134,10 @@ class Facts:
         services: Services there, sorted by name.
         webhooks: Names of webhook configurations in its manifests.
         addons: Ways to see the mesh.
-        metrics: Its standard metrics.
-        dashboards: Grafana's.
         layout: Its files.
         archive: Name of the official archive, with {system} to fill in.
         api_version: apiVersion of its networking kinds, as its samples write it.
-        gateway_port: The port number BookInfo's Gateway names.
+        duration: Its histogram of how long requests take, in seconds or milliseconds as the name says.
         byproducts: What its components make while they run, and what stands in no manifest therefore.
     """
 
@@ -192,10 +147,8 @@ class Facts:
     services: tuple[Service, ...]
     webhooks: tuple[str, ...]
     addons: tuple[Addon, ...]
-    metrics: tuple[Metric, ...]
-    dashboards: tuple[Dashboard, ...]
     layout: Layout
     archive: str
     api_version: str
-    gateway_port: int
+    duration: str
     byproducts: tuple[Byproduct, ...]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from labkit.cluster.ownership import BYPRODUCTS, Byproduct
 from labkit.ground import config
-from labkit.istio.model import Addon, Component, Dashboard, Facts, Layout, Metric, Service, ServicePort
+from labkit.istio.model import Addon, Component, Facts, Layout, Service, ServicePort
 
 __all__ = ["NAMESPACE", "facts"]
 
@@ -32,40 +32,6 @@ def _crds(**groups: str) -> tuple[str, ...]:
     return tuple(
         sorted(f"{plural}.{group}.istio.io" for group, plurals in groups.items() for plural in plurals.split())
     )
-
-
-_SOURCE = "source_{}"
-_DESTINATION = "destination_{}"
-_END_1_2_2 = ("app", "principal", "workload", "workload_namespace", "version")
-_SERVICE = ("destination_service", "destination_service_name", "destination_service_namespace")
-_SECURITY = "connection_security_policy"
-
-_COMMON_1_2_2 = (
-    "reporter",
-    *(_SOURCE.format(name) for name in _END_1_2_2),
-    *(_DESTINATION.format(name) for name in _END_1_2_2),
-    *_SERVICE,
-)
-_HTTP_1_2_2 = (
-    *_COMMON_1_2_2,
-    "request_protocol",
-    "response_code",
-    "response_flags",
-    "permissive_response_code",
-    "permissive_response_policyid",
-    _SECURITY,
-)
-_TCP_1_2_2 = (*_COMMON_1_2_2, _SECURITY, "response_flags")
-
-
-def _tcp(labels: tuple[str, ...]) -> tuple[Metric, ...]:
-    names = (
-        ("sent_bytes", "bytes"),
-        ("received_bytes", "bytes"),
-        ("connections_opened", "connections"),
-        ("connections_closed", "connections"),
-    )
-    return tuple(Metric(f"istio_tcp_{name}_total", "counter", unit, labels) for name, unit in names)
 
 
 def _hub(*names: str) -> tuple[str, ...]:
@@ -168,25 +134,6 @@ _FACTS_1_2_2 = Facts(
         Addon("jaeger", "tracing", 80, "app=jaeger", "/jaeger"),
         Addon("kiali", "kiali", 20001, "app=kiali", "/kiali/console"),
     ),
-    metrics=(
-        Metric("istio_requests_total", "counter", "requests", _HTTP_1_2_2),
-        Metric("istio_request_duration_seconds", "histogram", "seconds", _HTTP_1_2_2),
-        Metric("istio_request_bytes", "histogram", "bytes", _HTTP_1_2_2),
-        Metric("istio_response_bytes", "histogram", "bytes", _HTTP_1_2_2),
-        *_tcp(_TCP_1_2_2),
-    ),
-    dashboards=tuple(
-        Dashboard(f"Istio {title} Dashboard", f"{file}.json", f"istio-grafana-configuration-dashboards-{file}", uid)
-        for title, file, uid in (
-            ("Mesh", "istio-mesh-dashboard", ""),
-            ("Service", "istio-service-dashboard", "LJ_uJAvmk"),
-            ("Workload", "istio-workload-dashboard", "UbsSZTDik"),
-            ("Performance", "istio-performance-dashboard", "vu8e0VWZk"),
-            ("Galley", "galley-dashboard", "TSEY6jLmk"),
-            ("Mixer", "mixer-dashboard", ""),
-            ("Pilot", "pilot-dashboard", "3--MLVZZk"),
-        )
-    ),
     layout=Layout(
         crds=_CRD_FILES_1_2_2,
         demo=("install/kubernetes/istio-demo.yaml",),
@@ -201,7 +148,7 @@ _FACTS_1_2_2 = Facts(
     ),
     archive="istio-1.2.2-{system}.tar.gz",
     api_version="networking.istio.io/v1alpha3",
-    gateway_port=80,
+    duration="istio_request_duration_seconds",
     byproducts=(
         Byproduct("Secret", "istio.*", type="istio.io/key-and-cert", by="istio-citadel", removed=True),
         Byproduct("Secret", "istio-ca-secret", NAMESPACE, "istio.io/ca-root", "istio-citadel", removed=True),
@@ -212,25 +159,6 @@ _FACTS_1_2_2 = Facts(
     ),
 )
 
-_END_1_30_3 = (
-    "workload",
-    "canonical_service",
-    "canonical_revision",
-    "workload_namespace",
-    "principal",
-    "app",
-    "version",
-)
-_TCP_1_30_3 = (
-    "reporter",
-    *(_SOURCE.format(name) for name in (*_END_1_30_3, "cluster")),
-    *(_DESTINATION.format(name) for name in (*_END_1_30_3, "cluster")),
-    *_SERVICE,
-    "request_protocol",
-    "response_flags",
-    _SECURITY,
-)
-_HTTP_1_30_3 = (*_TCP_1_30_3, "response_code", "grpc_response_status")
 _PROXY_1_30_3 = "docker.io/istio/proxyv2:1.30.3"
 
 _FACTS_1_30_3 = Facts(
@@ -302,27 +230,6 @@ _FACTS_1_30_3 = Facts(
         Addon("jaeger", "tracing", 80, "app=jaeger", "/jaeger"),
         Addon("kiali", "kiali", 20001, "app.kubernetes.io/name=kiali", "/kiali/console"),
     ),
-    metrics=(
-        Metric("istio_requests_total", "counter", "requests", _HTTP_1_30_3),
-        Metric("istio_request_duration_milliseconds", "histogram", "milliseconds", _HTTP_1_30_3),
-        Metric("istio_request_bytes", "histogram", "bytes", _HTTP_1_30_3),
-        Metric("istio_response_bytes", "histogram", "bytes", _HTTP_1_30_3),
-        Metric("istio_request_messages_total", "counter", "messages", _HTTP_1_30_3),
-        Metric("istio_response_messages_total", "counter", "messages", _HTTP_1_30_3),
-        *_tcp(_TCP_1_30_3),
-    ),
-    dashboards=tuple(
-        Dashboard(f"Istio {title} Dashboard", f"{file}-dashboard.json", f"{prefix}-grafana-dashboards", uid)
-        for title, file, prefix, uid in (
-            ("Mesh", "istio-mesh", "istio-services", "1a9a8ea49444aae205c7737573e894f9"),
-            ("Service", "istio-service", "istio-services", ""),
-            ("Workload", "istio-workload", "istio-services", ""),
-            ("Performance", "istio-performance", "istio", ""),
-            ("Wasm Extension", "istio-extension", "istio-services", ""),
-            ("Control Plane", "pilot", "istio", "1813f692a8e4ac77155348d4c7d2fba8"),
-            ("Ztunnel", "ztunnel", "istio", "12c58766acc81a1c835dd5059eaf2741"),
-        )
-    ),
     layout=Layout(
         crds=("manifests/base.yaml",),
         demo=("manifests/istiod.yaml", "manifests/istio-ingressgateway.yaml", "manifests/istio-egressgateway.yaml"),
@@ -333,7 +240,7 @@ _FACTS_1_30_3 = Facts(
     ),
     archive="istio-1.30.3-{system}.tar.gz",
     api_version="networking.istio.io/v1",
-    gateway_port=8080,
+    duration="istio_request_duration_milliseconds",
     byproducts=(
         Byproduct("ConfigMap", "istio-ca-root-cert", by="istiod", removed=True),
         Byproduct("Secret", "istio-ca-secret", NAMESPACE, by="istiod", removed=True),

@@ -14,7 +14,7 @@ from typing import Literal
 from labkit.ground import config, files
 from labkit.ground.errors import ReleaseError
 from labkit.istio import releases
-from labkit.istio.model import Addon, Component, Facts, Metric, Service
+from labkit.istio.model import Component, Facts, Service
 
 __all__ = ["Release", "download", "release"]
 
@@ -80,21 +80,6 @@ class Release:
     def services(self) -> tuple[Service, ...]:
         """Services expected there."""
         return self.facts.services
-
-    @property
-    def addons(self) -> tuple[Addon, ...]:
-        """Ways to see the mesh."""
-        return self.facts.addons
-
-    @property
-    def metrics(self) -> tuple[Metric, ...]:
-        """Its standard metrics."""
-        return self.facts.metrics
-
-    @property
-    def gateway_port(self) -> int:
-        """The port number that BookInfo's Gateway names: of the Service in 1.2.2, of the pod in 1.30.3."""
-        return self.facts.gateway_port
 
     @cached_property
     def _manifests(self) -> tuple[tuple[Path, ...], tuple[Path, ...]]:

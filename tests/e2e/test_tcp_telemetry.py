@@ -8,6 +8,7 @@ import pytest
 from labkit.observe.prometheus import Prometheus
 from tests.conftest import wait_until
 from tests.e2e.settling import settled
+from tests.istio.of_releases import METRICS
 from tests.shops import Shop
 
 # "other" has no protocol in its name: Istio 1.2 takes it for TCP, today's looks at what is sent.
@@ -119,7 +120,7 @@ def test_the_labels_are_the_releases(shop, talk, prometheus, facts):
     assert set(before) == set(NAMES)
     mutual = shop.sandbox.release != "1.2.2"
     caller = "spiffe://cluster.local/ns/talk/sa/default" if mutual else "unknown"
-    for metric in (m for m in facts.metrics if m.name.startswith("istio_tcp_")):
+    for metric in (m for m in METRICS[facts.version] if m.name.startswith("istio_tcp_")):
         series = prometheus.get("series", [("match[]", f"{metric.name}{{{HERE}}}")])
         assert {one["reporter"] for one in series} == {"source", "destination"}
         for one in series:

@@ -15,6 +15,7 @@ from labkit.observe.prometheus import Prometheus
 from tests.conftest import names_of, wait_until
 from tests.e2e.settling import settled
 from tests.e2e.traced import load_is_traced, traces
+from tests.istio.of_releases import METRICS
 
 N = 60
 
@@ -38,8 +39,7 @@ def standing(prometheus: Prometheus) -> pd.Series:
 def test_requests_are_in_counters_and_quantiles(shop, prometheus, facts):
     assert shop.status() == 200
     before = standing(prometheus)
-    duration = next(m.name for m in facts.metrics if m.name.startswith("istio_request_duration"))
-    bucket = f'{duration}_bucket{{reporter="destination",destination_workload="productpage-v1"}}'
+    bucket = f'{facts.duration}_bucket{{reporter="destination",destination_workload="productpage-v1"}}'
 
     def quantile(seconds: int = 10) -> float:
         return prometheus.value(f"histogram_quantile(0.9,sum by(le)(rate({bucket}[{seconds}s])))")
@@ -70,7 +70,7 @@ def test_both_ends_count_the_same_and_name_each_other(shop, prometheus, facts):
     bookinfo.load(shop.url, N, rate=100)
     after = settled(prometheus, ends, lambda seen: len(seen) == 2)
     assert {end: after[end] - count for end, count in before.items()} == {"source": N, "destination": N}
-    for metric in facts.metrics:
+    for metric in METRICS[facts.version]:
         suffix = "_count" if metric.type == "histogram" else ""
         series = prometheus.get("series", [("match[]", f'{metric.name}{suffix}{{destination_app="reviews"}}')])
         if "requests" in metric.name or metric.type == "histogram":

@@ -14,13 +14,14 @@ import pytest
 import yaml
 
 from labkit.ground import config
-from labkit.istio import facts, release
+from labkit.istio import release
+from tests.istio.of_releases import DASHBOARDS, METRICS
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 CASES = [
     pytest.param(version, dashboard, id=f"{version} {dashboard.title}")
     for version in config.RELEASES
-    for dashboard in facts(version).dashboards
+    for dashboard in DASHBOARDS[version]
 ]
 KNOWN = {
     "1.2.2": {"graph", "singlestat", "table", "text", "row"},
@@ -74,7 +75,7 @@ def test_prometheus_accepts_every_expression(config_maps: dict[str, Any], versio
     if promtool is None:
         pytest.skip("promtool is not installed")
     rules = []
-    for dashboard in facts(version).dashboards:
+    for dashboard in DASHBOARDS[version]:
         for panel in load(config_maps, version, dashboard)["panels"]:
             for target in panel.get("targets", []):
                 expression = re.sub(r"\$\w+", "x", target["expr"].replace("$__rate_interval", "1m"))
@@ -88,13 +89,13 @@ def test_prometheus_accepts_every_expression(config_maps: dict[str, Any], versio
 
 @pytest.mark.parametrize("version", config.RELEASES)
 def test_metrics_of_the_mesh_are_those_of_the_release(config_maps: dict[str, Any], version: str) -> None:
-    known = {metric.name for metric in facts(version).metrics}
-    known |= {f"{m.name}_{part}" for m in facts(version).metrics for part in ("bucket", "sum", "count")}
+    known = {metric.name for metric in METRICS[version]}
+    known |= {f"{m.name}_{part}" for m in METRICS[version] for part in ("bucket", "sum", "count")}
     other = {"istio_build", "istio_mcp_clients_total"}
     if version == "1.30.3":
         # The dashboards of today still read what Mixer wrote.
         other.add("istio_request_duration_seconds_bucket")
-    for dashboard in facts(version).dashboards:
+    for dashboard in DASHBOARDS[version]:
         for panel in load(config_maps, version, dashboard)["panels"]:
             for target in panel.get("targets", []):
                 used = set(re.findall(r"\bistio_\w+", target["expr"]))

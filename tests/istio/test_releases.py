@@ -14,6 +14,7 @@ from labkit.ground import config
 from labkit.ground.errors import ReleaseError, SettingError
 from labkit.istio import Release, facts, release
 from tests.documents import documents
+from tests.istio.of_releases import DASHBOARDS, METRICS
 
 GENUINE = Path(__file__).parents[3] / "shared/releases"
 
@@ -105,7 +106,7 @@ def test_webhooks(a_release: Release) -> None:
 
 def test_addons_select_their_pods(a_release: Release) -> None:
     services = {s.name: s for s in a_release.services}
-    for addon in a_release.addons:
+    for addon in a_release.facts.addons:
         assert addon.port in [p.port for p in services[addon.service].ports]
         key, value = addon.selector.split("=")
         selected = [
@@ -118,8 +119,8 @@ def test_addons_select_their_pods(a_release: Release) -> None:
 
 def test_dashboards(a_release: Release) -> None:
     maps = {o["metadata"]["name"]: o["data"] for o in everything(a_release) if o["kind"] == "ConfigMap"}
-    assert len(a_release.facts.dashboards) == 7
-    for dashboard in a_release.facts.dashboards:
+    assert len(DASHBOARDS[a_release.version]) == 7
+    for dashboard in DASHBOARDS[a_release.version]:
         found = json.loads(maps[dashboard.config_map][dashboard.file])
         assert (found["title"], found.get("uid") or "") == (dashboard.title, dashboard.uid)
 
@@ -134,13 +135,14 @@ def test_metrics_are_those_mixer_exports() -> None:
         f"istio_{m['name']}": ("counter" if m["kind"] == "COUNTER" else "histogram", tuple(m["label_names"]))
         for m in handler["spec"]["params"]["metrics"]
     }
-    assert {m.name: (m.type, m.labels) for m in facts("1.2.2").metrics} == exported
-    http = next(m for m in facts("1.2.2").metrics if m.name == "istio_requests_total")
+    assert {m.name: (m.type, m.labels) for m in METRICS["1.2.2"]} == exported
+    assert all(facts(v).duration in {m.name for m in METRICS[v]} for v in config.RELEASES)
+    http = next(m for m in METRICS["1.2.2"] if m.name == "istio_requests_total")
     assert len(http.labels) == 20
 
 
 def test_labels_added_and_removed_since_1_2_2() -> None:
-    then, now = (set(facts(v).metrics[0].labels) for v in config.RELEASES)
+    then, now = (set(METRICS[v][0].labels) for v in config.RELEASES)
     assert then - now == {"permissive_response_code", "permissive_response_policyid"}
     assert now - then == {
         f"{end}_{label}" for end in ("source", "destination") for label in ("canonical_service", "canonical_revision")
@@ -149,7 +151,7 @@ def test_labels_added_and_removed_since_1_2_2() -> None:
 
 def test_gateway_port(a_release: Release) -> None:
     gateway = next(objects((a_release.samples / "bookinfo/networking/bookinfo-gateway.yaml",)))
-    assert gateway["spec"]["servers"][0]["port"]["number"] == a_release.gateway_port
+    assert gateway["spec"]["servers"][0]["port"]["number"] == {"1.2.2": 80, "1.30.3": 8080}[a_release.version]
     assert gateway["apiVersion"] == a_release.facts.api_version
 
 

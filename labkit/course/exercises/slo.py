@@ -175,8 +175,7 @@ class Exam(display.Shown):
     def __init__(self, lesson: Lesson, rate: float) -> None:
         self.lesson = lesson
         self._prometheus = prometheus(lesson.release)
-        facts = lesson.release.facts.metrics
-        self._duration = next(one for one in facts if one.name.startswith("istio_request_duration"))
+        self._duration = lesson.release.facts.duration
         self._settle()
         self._since = time.monotonic()
         self._base = self._read(_BEFORE)
@@ -247,11 +246,11 @@ class Exam(display.Shown):
 
     def _settle(self) -> None:
         # Histograms may be told later than counters.
-        self._prometheus.settled(f"sum(max_over_time({self._duration.name}_count{{{_CALLS}}}[1m])) or vector(0)")
+        self._prometheus.settled(f"sum(max_over_time({self._duration}_count{{{_CALLS}}}[1m])) or vector(0)")
 
     def _bound(self, labels: Mapping[str, str]) -> float:
         """The upper bound of a histogram's bucket, in seconds."""
-        return float(labels["le"]) / (1000 if self._duration.unit == "milliseconds" else 1)
+        return float(labels["le"]) / (1000 if self._duration.endswith("milliseconds") else 1)
 
     def _quantile(self, share: float) -> float:
         """Seconds within which this share of the calls was answered: between two bounds in a straight line."""
@@ -277,7 +276,7 @@ class Exam(display.Shown):
         """Each series of the counters at its height in the last `window` seconds: a pod that ends takes none away."""
         asked = {
             "calls": f"istio_requests_total{{{_CALLS}}}",
-            "within": f"{self._duration.name}_bucket{{{_CALLS}}}",
+            "within": f"{self._duration}_bucket{{{_CALLS}}}",
         }
         found: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
         # All at the same moment, on Prometheus' own clock.
