@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -96,7 +95,8 @@ def choose(release: str = "", target: str = "") -> Choice:
         new["target"] = target
     if new:
         try:
-            with _alone():
+            # Who changes one of the two words keeps the other, also when somebody else changes that at the same moment.
+            with files.alone(file().with_suffix(".lock")):
                 files.write(file(), json.dumps(_read()[0] | new, indent=1).encode() + b"\n")
         except OSError as error:
             raise SettingError(
@@ -126,8 +126,3 @@ def _read() -> tuple[dict[str, str], str]:
     if sound.keys() >= words.keys() and words:
         return sound, ""
     return sound, f"What was chosen is damaged and counts no more: {path}; `course.choose(…)` keeps it anew."
-
-
-def _alone() -> contextlib.AbstractContextManager[None]:
-    """Who changes one of the two words keeps the other, also when somebody else changes that at the same moment."""
-    return files.alone(file().with_suffix(".lock"))

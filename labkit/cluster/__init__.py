@@ -4,9 +4,9 @@
 from labkit.cluster.client import Obj
 from labkit.cluster.forward import PortForward, port_forward
 from labkit.cluster.http import Response, fetch
-from labkit.cluster.inventory import NodeImage, images, mixed_versions, remove_images, snapshot
+from labkit.cluster.inventory import NodeImage, images, remove_images, snapshot
 from labkit.cluster.kubeconfig import Chosen, Target, kubectl_program
-from labkit.cluster.kubectl import Output, delete_namespace, exec, kubectl, last_write, shell
+from labkit.cluster.kubectl import Output, exec, kubectl, last_write, shell
 from labkit.cluster.listing import Thing, served
 from labkit.cluster.manifests import apply, delete
 from labkit.cluster.objects import api_versions, exists, get, log, may, server_version, table
@@ -47,7 +47,6 @@ __all__ = [
     "course_folder",
     "current",
     "delete",
-    "delete_namespace",
     "exec",
     "exists",
     "fetch",
@@ -62,7 +61,6 @@ __all__ = [
     "log",
     "look",
     "may",
-    "mixed_versions",
     "plan",
     "port_forward",
     "readiness",

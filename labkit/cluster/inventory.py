@@ -16,7 +16,7 @@ from labkit.cluster.target import current
 from labkit.cluster.waits import Objects, wait_for
 from labkit.ground.errors import NotReadyError
 
-__all__ = ["NodeImage", "images", "mixed_versions", "remove_images", "snapshot"]
+__all__ = ["NodeImage", "images", "remove_images", "snapshot"]
 
 _MOST_REPORTED = 50
 """How many images a kubelet reports by default."""
@@ -142,11 +142,3 @@ def remove_images(which: Iterable[NodeImage], *, timeout: float = 10.0) -> list[
             # The reader's interrupt among them: nodes are never left with it.
             raise
     return sorted(wanted & set(images()))
-
-
-def mixed_versions(of: Iterable[NodeImage]) -> dict[str, list[str]]:
-    """Repositories that are there in more than one tag, with their tags: the walk-through's cause of odd faults."""
-    tags: dict[str, set[str]] = {}
-    for image in of:
-        tags.setdefault(image.repository, set()).add(image.tag)
-    return {repository: sorted(there) for repository, there in sorted(tags.items()) if len(there) > 1}

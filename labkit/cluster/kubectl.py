@@ -17,7 +17,7 @@ from labkit.cluster.terminal import refuse_endless
 from labkit.cluster.words import Command
 from labkit.ground.errors import ClusterError, MissingToolError
 
-__all__ = ["Output", "command_line", "delete_namespace", "exec", "kubectl", "kubectl_program", "last_write", "shell"]
+__all__ = ["Output", "command_line", "exec", "kubectl", "kubectl_program", "last_write", "shell"]
 
 # What changes nothing; anything else does, or may.
 _READS = frozenset(
@@ -131,11 +131,6 @@ def exec(  # kubectl's own verb
     words = ["exec", pod, *(["-n", namespace] if namespace else []), *(["-c", container] if container else []), "--"]
     words += shlex.split(command) if isinstance(command, str) else list(command)
     return kubectl(words, show=show, timeout=timeout)
-
-
-def delete_namespace(name: str, *, show: bool = True, timeout: float = 180.0) -> Output:
-    """Delete a namespace with all it holds, and wait until it is gone; none there is no fault."""
-    return kubectl(["delete", "namespace", name, "--ignore-not-found"], show=show, timeout=timeout)
 
 
 def shell(script: str, *, show: bool = True, echo: bool = True, timeout: float = 120.0) -> Output:

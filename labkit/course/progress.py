@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import secrets
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -180,7 +178,8 @@ class Progress:
 
     def _keep(self, new: Ticks, *, forgotten: str = "") -> None:
         try:
-            with self._alone():
+            # While no other process changes the file.
+            with files.alone(self.folder / "progress.json.lock"):
                 self._take(new, Ticks.read(self._file), forgotten)
                 files.write(self._file, json.dumps(vars(self._seen), indent=1).encode())
                 telling.tell(self.folder, vars(self._seen))
@@ -198,12 +197,6 @@ class Progress:
         self._own.add(new)
         there.add(self._own)
         self._seen = there
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """While no other process changes the file."""
-        with files.alone(self.folder / "progress.json.lock"):
-            yield
 
 
 def _now() -> str:

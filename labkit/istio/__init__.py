@@ -7,7 +7,7 @@ from labkit.istio.claims import check_unclaimed, claimed, keys_in, manifest_keys
 from labkit.istio.diagnose import Diagnosis, diagnose
 from labkit.istio.endpoints import endpoints
 from labkit.istio.flags import FLAGS, flags
-from labkit.istio.gateway_api import install_gateway_api, uninstall_gateway_api
+from labkit.istio.gateway_api import install_gateway_api
 from labkit.istio.ingress import Ingress, ingress
 from labkit.istio.inside import Inside, inside
 from labkit.istio.install import install
@@ -46,6 +46,5 @@ __all__ = [
     "release",
     "trace_route",
     "uninstall",
-    "uninstall_gateway_api",
     "verify",
 ]

@@ -13,11 +13,7 @@ from labkit.istio.source import Release
 __all__ = ["established", "install"]
 
 
-def install(
-    release: Release,
-    *,
-    timeout: float = 600.0,
-) -> None:
+def install(release: Release, *, timeout: float = 600.0) -> None:
     """Install the demo profile: CRDs, then Istio, then the add-ons; wait until every workload is ready.
 
     What the course installed before is brought to the release's state, so that it can be run again. Over an Istio of

@@ -19,14 +19,12 @@ class ServicePort:
         name: Its name; "" where the release gives it none.
         port: The Service's port.
         target: The pod's port; 0 for the same.
-        node_port: The node's port where the release fixes it; 0 where Kubernetes chooses or there is none.
         protocol: "TCP" or "UDP".
     """
 
     name: str
     port: int
     target: int = 0
-    node_port: int = 0
     protocol: Literal["TCP", "UDP"] = "TCP"
 
 

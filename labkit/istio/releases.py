@@ -83,9 +83,9 @@ _FACTS_1_2_2 = Facts(
             "istio-ingressgateway",
             (
                 Port("status-port", 15020),
-                Port("http2", 80, node_port=31380),
-                Port("https", 443, node_port=31390),
-                Port("tcp", 31400, node_port=31400),
+                Port("http2", 80),
+                Port("https", 443),
+                Port("tcp", 31400),
                 Port("https-kiali", 15029),
                 Port("https-prometheus", 15030),
                 Port("https-grafana", 15031),

@@ -23,10 +23,7 @@ from labkit.lab.start import START
 __all__ = ["JUPYTER", "command", "main", "surroundings"]
 
 _OF_JUPYTER = Path(__file__).resolve().parents[1] / "ui" / "jupyter"
-JUPYTER = {
-    "JUPYTER_PATH": _OF_JUPYTER / "share" / "jupyter",
-    "JUPYTER_CONFIG_PATH": _OF_JUPYTER / "etc" / "jupyter",
-}
+JUPYTER = {"JUPYTER_PATH": _OF_JUPYTER / "share" / "jupyter", "JUPYTER_CONFIG_PATH": _OF_JUPYTER / "etc" / "jupyter"}
 """What Jupyter reads of a checkout; copies of it in an editable install may be older. A wheel has it where Jupyter
 looks, and no such folder.
 """

@@ -141,11 +141,7 @@ class Kiali:
         return sorted(one["name"] for one in self.get("namespaces"))
 
     def graph(
-        self,
-        *namespaces: str,
-        seconds: int = 60,
-        kind: str = "versionedApp",
-        services: bool = False,
+        self, *namespaces: str, seconds: int = 60, kind: str = "versionedApp", services: bool = False
     ) -> MeshGraph:
         """The graph of the last `seconds`.
 

@@ -104,11 +104,7 @@ class Prometheus(PrometheusApi):
         return table_of(self.instant(expression, at.timestamp() if at is not None else None), expression)
 
     def range(
-        self,
-        expression: str,
-        window: str = "5m",
-        step: str = "5s",
-        end: pd.Timestamp | None = None,
+        self, expression: str, window: str = "5m", step: str = "5s", end: pd.Timestamp | None = None
     ) -> pd.DataFrame:
         """A range query.
 

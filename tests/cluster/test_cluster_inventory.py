@@ -75,7 +75,7 @@ def test_a_snapshot_that_is_missing_or_broken(tmp_path: Path) -> None:
         Snapshot.load(tmp_path / "broken.json")
 
 
-def test_images_and_mixed_versions(kubectl: FakeKubectl) -> None:
+def test_images(kubectl: FakeKubectl) -> None:
     kubectl.api.items = [NODE]
     found = cluster.images("istio")
     assert found == [
@@ -84,7 +84,6 @@ def test_images_and_mixed_versions(kubectl: FakeKubectl) -> None:
         NodeImage("n1", "docker.io/istio/pilot", "1.2.2", 9),
     ]
     assert found[0].reference == "docker.io/istio/galley:1.2.2"
-    assert cluster.mixed_versions(found) == {"docker.io/istio/pilot": ["1.2.0", "1.2.2"]}
     assert cluster.images("galley") == found[:1]
 
 

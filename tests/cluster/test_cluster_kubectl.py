@@ -310,14 +310,10 @@ def test_a_kept_connection_that_ends_is_made_anew(kubectl: FakeKubectl) -> None:
     assert kubectl.api.connections == made + 1
 
 
-def test_exec_and_delete_namespace(kubectl: FakeKubectl, unwatched: None) -> None:
-    kubectl.answer("exec", stdout="ok").answer("delete", stdout="deleted")
+def test_exec(kubectl: FakeKubectl, unwatched: None) -> None:
+    kubectl.answer("exec", stdout="ok")
     assert cluster.exec("deploy/ratings-v1", "curl -s x:9080/a", container="ratings", namespace="b", show=False) == "ok"
-    cluster.delete_namespace("bookinfo", show=False)
-    assert kubectl.commands == [
-        "exec deploy/ratings-v1 -n b -c ratings -- curl -s x:9080/a",
-        "delete namespace bookinfo --ignore-not-found",
-    ]
+    assert kubectl.commands == ["exec deploy/ratings-v1 -n b -c ratings -- curl -s x:9080/a"]
 
 
 # Each takes milliseconds, and is needed by what is asked for later, if at all.

@@ -52,7 +52,7 @@ def namespace(in_use: cluster.Chosen, request: pytest.FixtureRequest) -> Iterato
     name = request.node.name.removeprefix("test_").replace("_", "-")[:60].rstrip("-")
     cluster.kubectl(f"create namespace {name}", show=False)
     yield name
-    cluster.delete_namespace(name, show=False)
+    cluster.kubectl(["delete", "namespace", name], show=False, timeout=180)
 
 
 def manifests(release: str) -> Path:

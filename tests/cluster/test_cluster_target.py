@@ -39,7 +39,6 @@ HELPERS: dict[str, Callable[[], Any]] = {
     "exists": lambda: cluster.exists("namespace", "default"),
     "table": lambda: cluster.table("pods"),
     "exec": lambda: cluster.exec("pod", "true"),
-    "delete_namespace": lambda: cluster.delete_namespace("default"),
     "readiness": lambda: cluster.readiness("default"),
     "wait_for": lambda: cluster.wait_for(cluster.Ready("default"), timeout=600),
     "port_forward": lambda: cluster.port_forward("svc/a", 80),

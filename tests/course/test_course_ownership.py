@@ -246,7 +246,7 @@ def test_without_a_snapshot_of_this_cluster_nothing_is_deleted(theirs: SandboxUn
     with pytest.raises(ClusterError, match=said):
         cluster.kubectl("delete configmap one -n mine")
     with pytest.raises(ClusterError, match=said):
-        cluster.delete_namespace("mine")
+        cluster.kubectl("delete namespace mine", timeout=180)
     with pytest.raises(ClusterError, match=said):
         istio.uninstall(istio.release(theirs.release), confirm=CONTEXT)
     assert state(theirs) == before

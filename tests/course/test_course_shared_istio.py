@@ -69,7 +69,7 @@ def test_exactly_what_is_theirs_remains(
         with pytest.raises(ClusterError, match="nothing was deleted"):
             plan.confirm("another")
         with pytest.raises(ClusterError, match="Secret istio-system/theirs"):
-            cluster.delete_namespace("istio-system")
+            cluster.kubectl("delete namespace istio-system", timeout=180)
         assert state(sandbox).keys() >= with_istio.keys()
 
         kept = {str(item.thing) for item in plan.kept}

@@ -84,7 +84,6 @@ def test_services(a_release: Release) -> None:
                     p.get("name", ""),
                     p["port"],
                     p.get("targetPort", p["port"]),
-                    p.get("nodePort", 0),
                     p.get("protocol", "TCP"),
                 )
                 for p in o["spec"]["ports"]
@@ -94,9 +93,19 @@ def test_services(a_release: Release) -> None:
         if o["kind"] == "Service"
     }
     assert {
-        s.name: (s.type, s.headless, [(p.name, p.port, p.target or p.port, p.node_port, p.protocol) for p in s.ports])
+        s.name: (s.type, s.headless, [(p.name, p.port, p.target or p.port, p.protocol) for p in s.ports])
         for s in a_release.services
     } == found
+
+
+def test_1_2_2_fixes_node_ports() -> None:
+    gateway = next(
+        o
+        for o in everything(release("1.2.2"))
+        if o["metadata"]["name"] == "istio-ingressgateway" and o["kind"] == "Service"
+    )
+    fixed = {p["port"]: p["nodePort"] for p in gateway["spec"]["ports"] if "nodePort" in p}
+    assert fixed == {80: 31380, 443: 31390, 31400: 31400}
 
 
 def test_webhooks(a_release: Release) -> None:
