@@ -63,21 +63,15 @@ def _doctor(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace) -> int:
     from labkit.course.runner import main as play
 
-    release = config.taught(args.release)
-    return play(release=release, target=args.target, confirm=args.confirm, out=args.out, notebooks=args.notebooks)
+    given = {name: value for name, value in vars(args).items() if name not in ("command", "action")}
+    return play(**given | {"release": config.taught(args.release)})
 
 
 def _lab(args: argparse.Namespace) -> int:
     from labkit.lab.command import main as lab
 
-    return lab(
-        folder=args.folder,
-        fresh=args.fresh,
-        release=args.release,
-        target=args.target,
-        arguments=args.jupyter_arguments,
-        language=args.lang,
-    )
+    given = {name: value for name, value in vars(args).items() if name not in ("command", "action")}
+    return lab(arguments=given.pop("jupyter_arguments"), language=given.pop("lang"), **given)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -138,6 +132,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--out", type=Path, default=Path("build/workshop"), help="folder of the results (default: %(default)s)"
     )
+    help = "one lesson after the other, or two lanes with a sandbox each (default: 2 for the whole course, if it fits)"
+    run.add_argument("--lanes", type=int, choices=(1, 2), help=help)
     run.add_argument(
         "notebooks",
         nargs="*",

@@ -80,9 +80,8 @@ def write_junit(results: Sequence[Result], path: Path, release: str) -> None:
         )
         told = "".join(c for c in result.error if c.isprintable() or c in "\n\t")
         if result.outcome == "failed":
-            failure = ET.SubElement(
-                case, "failure", message=f"cell {result.cell}: {told.splitlines()[0] if told else ''}"
-            )
+            where = f"cell {result.cell}: " if result.cell else ""
+            failure = ET.SubElement(case, "failure", message=where + (told.splitlines()[0] if told else ""))
             failure.text = told
         elif result.outcome == "skipped":
             ET.SubElement(case, "skipped", message=told)

@@ -41,8 +41,9 @@ class Result:
         if self.outcome == "skipped":
             return f"○ {self.notebook:<18} not played: {self.error}"
         told = self.error.strip().splitlines() or ["?"]
-        return f"✘ {self.notebook:<18} cell {self.cell or '?'}: {told[0]}"
+        return f"✘ {self.notebook:<18} {f'cell {self.cell}: ' if self.cell else ''}{told[0]}"
 
     def story(self) -> str:
         """Where it failed, what the cell said, and what it had shown: enough to understand it from a log."""
-        return f"{self.notebook}, cell {self.cell or '?'}:\n{self.error.strip()}\n{self.shown}".rstrip()
+        where = f", cell {self.cell}" if self.cell else ""
+        return f"{self.notebook}{where}:\n{self.error.strip()}\n{self.shown}".rstrip()

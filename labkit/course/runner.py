@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import logging
 import os
 import re
@@ -19,17 +20,18 @@ from typing import Any, NoReturn
 
 import psutil
 
-from labkit import display, sandbox
-from labkit.cluster import Target
+from labkit import cluster, display, sandbox
 from labkit.course.folder import GLOSSARY
 from labkit.course.folder import notebooks as delivered
 from labkit.course.kernels import ARGUMENTS, Ahead
+from labkit.course.lanes import Lane, Tell, cut, handling, lacking
+from labkit.course.lanes import play as play_lanes
 from labkit.course.progress import CLEAN_UP, LESSONS, lessons
 from labkit.course.report import write_junit, write_report
 from labkit.course.result import Result
 from labkit.course.targets import SANDBOX
 from labkit.ground import config, errors, sandboxes
-from labkit.ground.errors import NotebookError
+from labkit.ground.errors import NotebookError, SettingError
 from labkit.ground.saying import saying, seen_live
 
 __all__ = ["Result", "course_notebooks", "main", "play", "run"]
@@ -58,7 +60,9 @@ def course_notebooks(release: str = config.DEFAULT_RELEASE) -> list[Path]:
     raise NotebookError(f"{folder} does not hold the whole course", next_step="Install labkit anew.")
 
 
-def main(*, release: str, target: str, out: Path, notebooks: Sequence[Path], confirm: str = "") -> int:
+def main(
+    *, release: str, target: str, out: Path, notebooks: Sequence[Path], confirm: str = "", lanes: int | None = None
+) -> int:
     """`labkit run`: play the course, on a new sandbox unless a context is named.
 
     Args:
@@ -67,6 +71,7 @@ def main(*, release: str, target: str, out: Path, notebooks: Sequence[Path], con
         out: Folder of the results; what a run before it left there is replaced.
         notebooks: Which: files, or lessons by name; none for the whole course.
         confirm: The context's name once more, so that the clean-up may delete there what the course made.
+        lanes: 1, or 2 sandboxes side by side; None for 2 where the whole course is played on sandboxes and fits here.
 
     Returns:
         The exit code: 0 only if every notebook passed.
@@ -75,12 +80,18 @@ def main(*, release: str, target: str, out: Path, notebooks: Sequence[Path], con
         LabError: Nothing could be played.
     """
     chosen = [_chosen(path) for path in notebooks] or course_notebooks(release)
+    lacks = lacking() if target == SANDBOX else "a cluster of yours has one lane"
+    if lanes == 2 and lacks:
+        raise SettingError(lacks, next_step="Without --lanes the lessons are played one after the other.")
+    side_by_side = cut(chosen, release) if lanes == 2 or not (lanes or notebooks or lacks) else []
     try:
         if target == SANDBOX:
-            results = _in_a_sandbox(chosen, release, out)
+            _forget_killed_runs()
+            with handling(signal.SIGTERM, signal.default_int_handler):
+                results = _in_lanes(side_by_side, release, out) if side_by_side else _in_one(chosen, release, out)
         else:
             # Each notebook chooses the context itself; this says where it is.
-            named = Target.from_environment().kubeconfig
+            named = cluster.Target.from_environment().kubeconfig
             results = run(chosen, release=release, kubeconfig=named, target=target, out=out, confirm=confirm)
     except KeyboardInterrupt:
         leave("labkit: interrupted", 130)
@@ -98,10 +109,11 @@ def leave(words: str, code: int) -> NoReturn:
     takes itself down (`KeyboardInterrupt` in jupyter_client); the kernel itself ends when its parent is gone.
 
     Args:
-        words: The last that is said, on stderr.
+        words: The last that is said, on stderr; "" for nothing.
         code: The exit code.
     """
-    print(words, file=sys.stderr)
+    if words:
+        print(words, file=sys.stderr)
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
@@ -109,25 +121,57 @@ def leave(words: str, code: int) -> NoReturn:
     os._exit(code)
 
 
-def _in_a_sandbox(chosen: Sequence[Path], release: str, out: Path) -> list[Result]:
-    """Play notebooks on a sandbox that ends with them."""
-    _forget_killed_runs()
+def _in_one(chosen: Sequence[Path], release: str, out: Path) -> list[Result]:
+    with _a_sandbox(release, out / "sandbox.log") as (kubeconfig, results):
+        results += run(chosen, release=release, kubeconfig=kubeconfig, out=out)
+    return results
+
+
+def _in_lanes(chosen: Sequence[Lane], release: str, out: Path) -> list[Result]:
+    _empty(out)
+    results = play_lanes(chosen, functools.partial(_play_lane, release, out))
+    _write(results, out, release)
+    return results
+
+
+def _play_lane(release: str, out: Path, lane: Lane, tell: Tell) -> None:
+    from labkit.course.reset import reset
+
+    try:
+        with _a_sandbox(release, out / f"sandbox-{lane.name}.log") as (kubeconfig, results):
+            if lane.start:
+                tell(f"going to the start of {lane.start}")
+                with _environment(KUBECONFIG=kubeconfig):
+                    reset(lane.start, release, SANDBOX)
+                    cluster.leave()
+            tell(lane.notebooks[0].stem)
+            then = (*(path.stem for path in lane.notebooks[1:]), "removing a sandbox")
+            played = _in_order(lane.notebooks, release, kubeconfig, out, SANDBOX, "", False)
+            for result, following in zip(played, then, strict=True):
+                results.append(result)
+                tell(result)
+                tell(following)
+    except KeyboardInterrupt:
+        leave("", 130)
+
+
+@contextlib.contextmanager
+def _a_sandbox(release: str, log: Path) -> Iterator[tuple[str, list[Result]]]:
+    """A sandbox that ends with this, and its log kept if anything fails: its kubeconfig, and a list for the results."""
     name = f"run-{release.replace('.', '-')}-{os.getpid()}"
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    kubeconfig, results, well = sandboxes.kubeconfig(name), list[Result](), False
     try:
         with saying("starting a sandbox"):
             sandbox.call("up", "--name", name, "--release", release, "--with-pid", str(os.getpid()))
-        kubeconfig = sandboxes.kubeconfig(name)
-        results = run(chosen, release=release, kubeconfig=str(kubeconfig), target=SANDBOX, out=out)
-        if any(result.outcome == "failed" for result in results):
-            with contextlib.suppress(OSError):
-                shutil.copy(kubeconfig.with_name("daemon.log"), out / "sandbox.log")
-        return results
+        yield str(kubeconfig), results
+        well = all(result.outcome != "failed" for result in results)
     finally:
+        if not well:
+            with contextlib.suppress(OSError):
+                shutil.copy(kubeconfig.with_name("daemon.log"), log)
         # Also when told to end: nothing of the run outlives it.
         with saying("removing the sandbox"):
             sandbox.call("down", "--name", name, "--delete")
-        signal.signal(signal.SIGTERM, before)
 
 
 def _chosen(path: Path) -> Path:
@@ -175,34 +219,49 @@ def run(
     Returns:
         One result a notebook, in order.
     """
+    _empty(out)
+    results = []
+    for result in _in_order(list(notebooks), release, kubeconfig, out, target, confirm, progress):
+        results.append(result)
+        if progress:
+            print(result.line(), flush=True)
+    _write(results, out, release)
+    return results
+
+
+def _empty(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for old in (*out.glob("*.ipynb"), *out.glob("*.html"), *out.glob("*.xml"), *out.glob("*.log")):
         old.unlink()
-    results: list[Result] = []
+
+
+def _write(results: Sequence[Result], out: Path, release: str) -> None:
+    with saying("writing the report"):
+        write_report(results, out / "report.html", release)
+    write_junit(results, out / "junit.xml", release)
+
+
+def _in_order(
+    chosen: Sequence[Path], release: str, kubeconfig: str, out: Path, target: str, confirm: str, progress: bool
+) -> Iterator[Result]:
     broken = ""
-    chosen = list(notebooks)
     with _environment(KUBECONFIG=kubeconfig), contextlib.closing(Ahead()) as kernels:
         for path, following in zip_longest(chosen, chosen[1:]):
             if broken and path.stem != CLEAN_UP:
-                results.append(Result(path.stem, "skipped", error=f"{broken} failed"))
-            else:
-                if (pictures := path.parent / "images").is_dir():
-                    shutil.copytree(pictures, out / "images", dirs_exist_ok=True)
-                if (words := path.parent / GLOSSARY).is_file():
-                    shutil.copy(words, out)
-                if following is not None and not broken:
-                    kernels.prepare(following, _kernel_log(out / following.name))
-                parameters: dict[str, object] = {"RELEASE": release, "TARGET": target}
-                if path.stem == CLEAN_UP and confirm:
-                    parameters["CONFIRM"] = confirm
-                results.append(play(path, out / path.name, parameters, progress=progress, kernels=kernels))
-                broken = broken or (path.stem if results[-1].outcome == "failed" else "")
-            if progress:
-                print(results[-1].line(), flush=True)
-    with saying("writing the report") if progress else contextlib.nullcontext():
-        write_report(results, out / "report.html", release)
-    write_junit(results, out / "junit.xml", release)
-    return results
+                yield Result(path.stem, "skipped", error=f"{broken} failed")
+                continue
+            if (pictures := path.parent / "images").is_dir():
+                shutil.copytree(pictures, out / "images", dirs_exist_ok=True)
+            if (words := path.parent / GLOSSARY).is_file():
+                shutil.copy(words, out)
+            if following is not None and not broken:
+                kernels.prepare(following, _kernel_log(out / following.name))
+            parameters: dict[str, object] = {"RELEASE": release, "TARGET": target}
+            if path.stem == CLEAN_UP and confirm:
+                parameters["CONFIRM"] = confirm
+            result = play(path, out / path.name, parameters, progress=progress, kernels=kernels)
+            broken = broken or (path.stem if result.outcome == "failed" else "")
+            yield result
 
 
 def _kernel_log(out: Path) -> Path:

@@ -281,8 +281,8 @@ def interrupted(*_, **__):
 
 kept = Waits()
 atexit.register(print, "done at the end")
-runner._in_a_sandbox = interrupted
-runner.main(release="1.30.3", target="sandbox", out=pathlib.Path(sys.argv[1]), notebooks=[])
+runner._in_one = interrupted
+runner.main(release="1.30.3", target="sandbox", out=pathlib.Path(sys.argv[1]), notebooks=[], lanes=1)
 """
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "out")], capture_output=True, text=True, timeout=300, cwd=REPOSITORY

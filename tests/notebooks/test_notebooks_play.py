@@ -58,9 +58,11 @@ def play(tmp_path: Path, release: str, played: Sequence[str], *named: str) -> Pa
         command, cwd=REPOSITORY, env=environment(tmp_path), capture_output=True, text=True, timeout=1150
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    lines = done.stdout.splitlines()
-    assert [line.split()[:2] for line in lines[:-1]] == [["✔", name] for name in played]
+    # Of two lanes each ends its lessons in its own time.
+    lines = [line.split()[:2] for line in done.stdout.splitlines()[:-1] if not line.startswith("Two lanes")]
+    assert sorted(lines) == [["✔", name] for name in played]
     suite = ET.parse(out / "junit.xml").getroot()
+    assert [case.get("name") for case in suite] == list(played)
     assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == (str(len(played)), "0", "0")
 
     page = (out / "report.html").read_text()
@@ -180,14 +182,69 @@ def test_a_cluster_of_the_readers_own(
     assert not (tmp_path / "labkit" / "sandboxes").exists()
 
 
-def test_a_run_that_is_told_to_end_takes_all_along(tmp_path: Path, until: Callable[..., Any]) -> None:
-    command = [sys.executable, "-m", "labkit", "run", "--out", str(tmp_path / "out")]
+BREAKS = nbformat.v4.new_notebook(
+    cells=[nbformat.v4.new_code_cell("1 / 0", id="fails")],
+    metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+)
+
+
+def test_two_lanes_of_which_one_breaks_off(tmp_path: Path) -> None:
+    """Each on a sandbox of its own: one begins with an empty Kubernetes, the other at its lesson's start."""
+    broken = tmp_path / "01-breaks.ipynb"
+    nbformat.write(BREAKS, broken)
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "labkit", "run", "--lanes", "2", "--out", str(out), "00-kubernetes", str(broken)]
+    command += ["02-bookinfo", "13-identity", "99-clean-up"]
+    done = subprocess.run(
+        command, cwd=REPOSITORY, env=environment(tmp_path), capture_output=True, text=True, timeout=1150
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    suite = ET.parse(out / "junit.xml").getroot()
+    told = {case.get("name"): [(one.tag, one.get("message")) for one in case] for case in suite}
+    assert list(told.items()) == [
+        ("00-kubernetes", []),
+        ("01-breaks", [("failure", "cell fails: ZeroDivisionError: division by zero")]),
+        ("02-bookinfo", [("skipped", "01-breaks failed")]),
+        ("13-identity", []),
+        ("99-clean-up", []),
+    ], done.stdout + done.stderr
+    page = (out / "report.html").read_text()
+    assert "3 of 5 notebooks passed" in page
+    assert "Nothing is left" in page
+    assert sorted(path.name for path in out.glob("*.log")) == ["sandbox-lane-1.log"]
+    first, *lines, last = done.stdout.splitlines()
+    assert first.startswith("Two lanes side by side, each on a sandbox of its own: ")
+    assert sorted(line.split()[1] for line in lines) == sorted(name for name in told if name)
+    assert last == f"1 failed: {out / 'report.html'}"
+    wait_until(lambda: still_running(tmp_path) == [], what="everything of the run to end")
+    assert list((tmp_path / "labkit" / "sandboxes").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("lanes", "how"),
+    [("1", signal.SIGTERM), *(("2", how) for how in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL))],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_a_run_that_is_told_to_end_takes_all_along(
+    tmp_path: Path, until: Callable[..., Any], lanes: str, how: signal.Signals
+) -> None:
+    command = [sys.executable, "-m", "labkit", "run", "--lanes", lanes, "--out", str(tmp_path / "out")]
+    begun = [tmp_path / "out" / f"{name}.ipynb" for name in ("00-kubernetes", "13-identity")[: int(lanes)]]
     with subprocess.Popen(
-        command, cwd=REPOSITORY, env=environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=REPOSITORY,
+        env=environment(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # A shell that started the tests in the background has them ignore SIGINT, and so would this.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as run:
-        until(lambda: (tmp_path / "out" / "00-kubernetes.ipynb").exists(), 60, "the first notebook to begin")
-        run.send_signal(signal.SIGTERM)
+        until(lambda: all(path.exists() for path in begun) or run.poll() is not None, what="each lane to play")
+        assert run.poll() is None, run.communicate()[0]
+        run.send_signal(how)
         said, _ = run.communicate(timeout=120)
-        assert run.returncode == 130, said
+        assert run.returncode == (-how if how == signal.SIGKILL else 130), said
+    assert "Traceback" not in said
     until(lambda: still_running(tmp_path) == [], 15, "everything of the run to end")
     assert list((tmp_path / "labkit" / "sandboxes").iterdir()) == []
