@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from operator import attrgetter
 from typing import Literal
 
 from labkit import display
@@ -21,6 +22,8 @@ from labkit.ground.errors import ClusterError
 __all__ = ["Item", "Plan", "plan"]
 
 _CRD = "CustomResourceDefinition"
+_AT_ONCE = 10
+"""Objects a command: kubectl lets ten deletions of a kind pass, and then five a second."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,7 @@ class Plan(display.Shown):
         """As a table to show: kind, namespace, name, and why it is the course's."""
         if not self.items and not self.kept:
             return display.message("Nothing of the course is on this cluster.", "good")
-        rows = [item.row() for item in (*self.items, *self.kept)]
-        return display.table(rows, ["", "Kind", "Namespace", "Name", "Why"])
+        return display.table([i.row() for i in (*self.items, *self.kept)], ["", "Kind", "Namespace", "Name", "Why"])
 
     def confirm(self, name: str = "") -> str:
         """Go on only if the reader means this cluster; in a sandbox, which is the reader's alone, nothing is asked.
@@ -153,15 +155,14 @@ class Plan(display.Shown):
                 next_step="Run the cell again that makes the plan.",
             )
 
-    def _now(self, parts: Iterable[str]) -> list[Item]:
+    def _now(self, parts: Sequence[str]) -> list[Item]:
         """What of the plan still has to be done. What came after it was shown is not deleted unseen."""
         fresh = self._again() if self._again is not None else self
         shown = {item.thing.uid for item in self.items}
-        chosen = set(parts)
         return [
             item
             for item in fresh.items
-            if (not chosen or item.part in chosen) and (self.known.whole or item.thing.uid in shown or item.made_by)
+            if (not parts or item.part in parts) and (self.known.whole or item.thing.uid in shown or item.made_by)
         ]
 
     def _wait(self, things: Sequence[Thing], timeout: float) -> None:
@@ -246,14 +247,12 @@ def _lost_with(thing: Thing, known: Ownership) -> list[Thing]:
 
 def _delete(things: Sequence[Thing]) -> None:
     """`kubectl delete` of each kind in each namespace; does not wait: kubectl's own waiting asks object by object."""
-
-    def place(thing: Thing) -> tuple[str, str]:
-        return thing.namespace, thing.resource
-
+    place = attrgetter("namespace", "resource")
     for (namespace, resource), some in groupby(sorted(things, key=place), key=place):
         scope = ["-n", namespace] if namespace else []
         names = [thing.name for thing in some]
-        kubectl(["delete", resource, *names, *scope, "--ignore-not-found", "--wait=false"])
+        for at in range(0, len(names), _AT_ONCE):
+            kubectl(["delete", resource, *names[at : at + _AT_ONCE], *scope, "--ignore-not-found", "--wait=false"])
 
 
 def _take_back(thing: Thing) -> None:

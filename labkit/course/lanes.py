@@ -21,7 +21,7 @@ from labkit.course.result import Result
 from labkit.ground.errors import LabError, SettingError
 from labkit.ground.saying import saying
 
-__all__ = ["SECOND", "Lane", "Tell", "cut", "handling", "lacking", "play"]
+__all__ = ["SECOND", "Lane", "Tell", "cut", "handling", "lacking", "play_lanes"]
 
 SECOND = {"1.2.2": "11-load-balancing", "1.30.3": "13-identity"}
 """Release → where the course is cut: the lesson that lane two begins with, so that both take about as long."""
@@ -78,7 +78,7 @@ def cut(notebooks: Sequence[Path], release: str) -> list[Lane]:
     return [Lane("lane-1", first), Lane("lane-2", second, SECOND[release])]
 
 
-def play(lanes: Sequence[Lane], player: Callable[[Lane, Tell], None]) -> list[Result]:
+def play_lanes(lanes: Sequence[Lane], player: Callable[[Lane, Tell], None]) -> list[Result]:
     """Play lanes side by side, and print a line a notebook as it ends. When this is interrupted all of them end first.
 
     Args:

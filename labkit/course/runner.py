@@ -24,8 +24,7 @@ from labkit import cluster, display, sandbox
 from labkit.course.folder import GLOSSARY
 from labkit.course.folder import notebooks as delivered
 from labkit.course.kernels import ARGUMENTS, Ahead
-from labkit.course.lanes import Lane, Tell, cut, handling, lacking
-from labkit.course.lanes import play as play_lanes
+from labkit.course.lanes import Lane, Tell, cut, handling, lacking, play_lanes
 from labkit.course.progress import CLEAN_UP, LESSONS, lessons
 from labkit.course.report import write_junit, write_report
 from labkit.course.result import Result

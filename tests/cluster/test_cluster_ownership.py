@@ -262,3 +262,20 @@ def test_a_damaged_record_is_told(tmp_path: Path, text: str) -> None:
     (tmp_path / "made.json").write_text(text)
     with pytest.raises(ClusterError, match=r"made\.json, which says what the course made .*, cannot be read"):
         record.load(tmp_path, "c")
+
+
+def test_no_command_deletes_more_than_kubectl_lets_pass_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After ten deletions of a kind kubectl makes five a second of them: 1.2.2 has 28 kinds of its own."""
+    commands: list[list[str]] = []
+    monkeypatch.setattr(removal, "kubectl", commands.append)
+    kinds = [
+        Thing("CustomResourceDefinition", "", f"k{number:02}", api_version="apiextensions.k8s.io/v1")
+        for number in range(23)
+    ]
+    removal._delete([*kinds, Thing("Secret", "a", "s"), Thing("Secret", "b", "s")])
+    flags = ["--ignore-not-found", "--wait=false"]
+    crd = "customresourcedefinition.apiextensions.k8s.io"
+    of_kinds = [
+        ["delete", crd, *(f"k{n:02}" for n in some), *flags] for some in (range(10), range(10, 20), range(20, 23))
+    ]
+    assert commands == [*of_kinds, *(["delete", "secret", "s", "-n", space, *flags] for space in ("a", "b"))]

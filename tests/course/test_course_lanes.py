@@ -172,7 +172,7 @@ def outcomes(results: Sequence[Result]) -> list[tuple[str, str, str]]:
 
 
 def test_the_results_are_one_list_in_order(capfd: pytest.CaptureFixture[str]) -> None:
-    results = lanes.play([ONE, TWO], passes)
+    results = lanes.play_lanes([ONE, TWO], passes)
     assert outcomes(results) == [(name, "passed", "") for name in ("00-a", "01-b", "02-c", "13-d", "99-e")]
     first, *lines = capfd.readouterr().out.splitlines()
     assert first == "Two lanes side by side, each on a sandbox of its own: 00-a to 02-c, 13-d to 99-e."
@@ -188,7 +188,7 @@ def test_the_results_are_one_list_in_order(capfd: pytest.CaptureFixture[str]) ->
     ],
 )
 def test_a_lane_that_fails_skips_its_own_lessons(how: str, error: str) -> None:
-    assert outcomes(lanes.play([ONE, TWO], functools.partial(breaks, how))) == [
+    assert outcomes(lanes.play_lanes([ONE, TWO], functools.partial(breaks, how))) == [
         ("00-a", "passed", ""),
         ("lane-1", "failed", error),
         ("01-b", "skipped", "lane-1 failed"),
@@ -247,7 +247,7 @@ from tests.course.test_course_lanes import ONE, TWO, lasts
 signal.signal(signal.SIGINT, signal.default_int_handler)
 try:
     with lanes.handling(signal.SIGTERM, signal.default_int_handler):
-        lanes.play([ONE, TWO], functools.partial(lasts, pathlib.Path(sys.argv[1])))
+        lanes.play_lanes([ONE, TWO], functools.partial(lasts, pathlib.Path(sys.argv[1])))
 except KeyboardInterrupt:
     raise SystemExit(130)
 """
