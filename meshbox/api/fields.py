@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from operator import itemgetter
 from typing import Any
 
 from meshbox.api.merge_keys import Shape
@@ -27,6 +28,7 @@ __all__ = [
     "remove",
     "step_of",
     "told",
+    "tree_of",
     "words",
 ]
 
@@ -43,30 +45,24 @@ _SERVER_OWNED = frozenset(
 )  # fmt: skip
 
 
+_written = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
+
+
 def step_of(item: Any, shape: Shape) -> str:
     """The step to `item` of a list (or set) of `shape`."""
     if shape.kind == "set" or not isinstance(item, dict):
-        return "v:" + json.dumps(item, separators=(",", ":"), sort_keys=True)
+        return "v:" + _written(item)
     keys = {key: item.get(key, shape.default(key)) for key in shape.keys}
     keys = {key: value for key, value in keys.items() if value is not None}
-    return "k:" + json.dumps(keys, separators=(",", ":"), sort_keys=True)
+    return "k:" + _written(keys)
 
 
-def fields_of(obj: Obj, shape: Shape, *, inner: bool = False) -> set[Path]:
-    """The fields that an object sets, but for those that the server owns.
-
-    Args:
-        obj: The object.
-        shape: How it is merged.
-        inner: Whether the maps and lists that hold others count as well: they do for who writes, not for who applies.
-    """
+def fields_of(obj: Obj, shape: Shape) -> set[Path]:
+    """The fields that an object sets for whoever applies it, but for those that the server owns."""
     found: set[Path] = set()
     for name, value in own_fields(obj).items():
-        if name == "metadata" and not value:
-            continue
-        collect(value, shape.field(name), (f"f:{name}",), found, inner=inner)
-    if inner:
-        found.discard(("f:metadata",))
+        if name != "metadata" or value:
+            collect(value, shape.field(name), (f"f:{name}",), found, inner=False)
     return found
 
 
@@ -79,7 +75,15 @@ def own_fields(obj: Obj) -> Obj:
 
 
 def collect(value: Any, shape: Shape, path: Path, found: set[Path], *, inner: bool = True) -> None:
-    """Add to `found` the paths of `value`, which is at `path`; `inner` as in `fields_of`."""
+    """Add to `found` the paths of `value`, which is at `path`.
+
+    Args:
+        value: The value.
+        shape: How it is merged.
+        path: Where it is.
+        found: What is added to.
+        inner: Whether the maps and lists that hold others count as well: they do for who writes, not for who applies.
+    """
     if isinstance(value, dict) and shape.kind != "atomic" and value:
         if inner:
             found.add(path)
@@ -98,20 +102,48 @@ def collect(value: Any, shape: Shape, path: Path, found: set[Path], *, inner: bo
         found.add(path)
 
 
+def tree_of(value: Any, shape: Shape, unowned: frozenset[str] = frozenset()) -> Obj:
+    """All of `value` as FieldsV1: at once what `encode` makes of what `collect` finds.
+
+    Args:
+        value: The value.
+        shape: How it is merged.
+        unowned: Steps of maps and lists that nobody sets, from here down to the first other step; where there are any,
+            `value` itself is nobody's either.
+    """
+    if isinstance(value, dict) and shape.kind != "atomic":
+        parts = [(f"f:{name}", inside, shape.field(name)) for name, inside in value.items()]
+    elif isinstance(value, list) and shape.kind in ("list", "set"):
+        item = shape.item()
+        parts = [(step_of(inside, shape), inside, item) for inside in value]
+    else:
+        return {}
+    tree: Obj = {} if unowned or not parts else {".": {}}
+    for step, inside, below in sorted(parts, key=itemgetter(0)):
+        within = tree_of(inside, below, unowned if step in unowned else frozenset())
+        if within or step not in unowned:
+            tree[step] = _joined(tree[step], within) if step in tree else within
+    return tree
+
+
+def _joined(tree: Obj, other: Obj) -> Obj:
+    """Of two items with the same keys, which a server lets pass with a warning."""
+    return {step: _joined(tree.get(step, {}), other.get(step, {})) for step in sorted({*tree, *other})}
+
+
 def encode(paths: Iterable[Path]) -> Obj:
     """A set of paths as FieldsV1."""
     tree: Obj = {}
-    ends = set(paths)
-    for path in sorted(ends):
+    # What holds others comes before them, and is still empty when the first of them comes.
+    for path in sorted(set(paths)):
         node = tree
         for step in path:
-            node = node.setdefault(step, {})
-    for path in ends:
-        node = tree
-        for step in path:
-            node = node[step]
-        if node:
-            node["."] = {}
+            below = node.get(step)
+            if below is None:
+                below = node[step] = {}
+            elif not below:
+                below["."] = {}
+            node = below
     return tree
 
 

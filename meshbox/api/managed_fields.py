@@ -10,7 +10,7 @@ from typing import Any
 
 from meshbox.api import metadata
 from meshbox.api.conversion import from_hub
-from meshbox.api.fields import Path, collect, decode, encode, fields_of, own_fields, step_of
+from meshbox.api.fields import Path, collect, decode, encode, own_fields, step_of, tree_of
 from meshbox.api.merge_keys import BuiltIn, Shape, shape_of
 from meshbox.api.options import WriteOptions
 from meshbox.api.resources import Resource, Served
@@ -33,23 +33,31 @@ class _Entry:
             self._paths = decode(self._tree)
         return self._paths
 
-    def lose(self, paths: set[Path]) -> None:
-        if self._paths is None and not any(_holds(self._tree, path) for path in paths):
-            return
+    def lose(self, paths: set[Path]) -> bool:
+        if self._paths is None and all(_below(self._tree, path) is None for path in paths):
+            return False
         self._paths = self.paths - paths
         self._tree = None
+        return True
+
+    def has(self, path: Path) -> bool:
+        if self._paths is not None:
+            return path in self._paths
+        found = _below(self._tree, path)
+        return found is not None and (not found or "." in found)
 
     @property
     def tree(self) -> Any:
         return encode(self.paths) if self._tree is None else self._tree
 
 
-def _holds(tree: Any, path: Path) -> bool:
+def _below(tree: Any, path: Path) -> Any:
+    """What a tree of fields has at `path`; None where it has nothing there."""
     for step in path:
         if not isinstance(tree, dict) or step not in tree:
-            return False
+            return None
         tree = tree[step]
-    return True
+    return tree
 
 
 class Entries:
@@ -77,11 +85,19 @@ class Entries:
         """The entries of everybody else."""
         return [(one.head, one.paths) for one in self._entries if not _is(one.head, manager, operation, subresource)]
 
-    def disown(self, paths: set[Path], manager: str, operation: str, subresource: str = "") -> None:
-        """Take `paths` from everybody else."""
+    def disown(self, paths: set[Path], manager: str, operation: str, subresource: str = "") -> bool:
+        """Take `paths` from everybody else; whether anybody had to be looked into for that."""
+        others = [one for one in self._entries if not _is(one.head, manager, operation, subresource)]
+        lost = [one.lose(paths) for one in others]
+        return any(lost)
+
+    def stays(self, manager: str, subresource: str, api_version: str, changed: set[Path], gone: set[Path]) -> bool:
+        """Whether `manager` owns by updates, in this version, all that is `changed` and nothing of what is `gone`."""
         for one in self._entries:
-            if not _is(one.head, manager, operation, subresource):
-                one.lose(paths)
+            if _is(one.head, manager, "Update", subresource):
+                same = one.head.get("apiVersion") == api_version
+                return same and all(map(one.has, changed)) and not any(map(one.has, gone))
+        return False
 
     def set(
         self, manager: str, operation: str, subresource: str, api_version: str, paths: set[Path], *, timed: bool = True
@@ -117,16 +133,31 @@ def _is(head: Obj, manager: str, operation: str, subresource: str) -> bool:
     )
 
 
-def changed_fields(before: Obj | None, after: Obj, shape: Shape) -> tuple[set[Path], set[Path]]:
+def changed_fields(before: Obj, after: Obj, shape: Shape) -> tuple[set[Path], set[Path]]:
     """Which fields a write set to another value, and which it took away."""
     changed: set[Path] = set()
     gone: set[Path] = set()
-    if before is None:
-        changed = fields_of(after, shape, inner=True)
-    else:
-        _compare(own_fields(before), own_fields(after), shape, (), changed, gone)
-    always = _ALWAYS if isinstance(shape, BuiltIn) else frozenset()
+    _compare(own_fields(before), own_fields(after), shape, (), changed, gone)
+    always = _unowned(shape)
     return {path for path in changed if not always.issuperset(path)}, gone - changed
+
+
+def created_fields(after: Obj, shape: Shape) -> Obj:
+    """The fields of a new object, as FieldsV1; its maps of metadata are there whoever writes."""
+    tree: Obj = {}
+    unowned = _unowned(shape)
+    for name, value in sorted(own_fields(after).items()):
+        step = f"f:{name}"
+        fields = tree_of(value, shape.field(name), unowned if step in unowned else frozenset())
+        if name == "metadata":
+            fields.pop(".", None)
+        if fields or not (name == "metadata" or step in unowned):
+            tree[step] = fields
+    return tree
+
+
+def _unowned(shape: Shape) -> frozenset[str]:
+    return _ALWAYS if isinstance(shape, BuiltIn) else frozenset()
 
 
 def _compare(before: Any, after: Any, shape: Shape, path: Path, changed: set[Path], gone: set[Path]) -> None:
@@ -185,7 +216,14 @@ def track(resource: Resource, before: Obj | None, obj: Obj, options: WriteOption
     served = options.served or Served(resource, resource.group, resource.version)
     shape = shape_of(resource, served.version)
     after = from_hub(served, obj)
-    changed, gone = changed_fields(from_hub(served, before) if before else None, after, shape)
+    if before is None:
+        if "status" in resource.subresources:
+            after = {name: value for name, value in after.items() if name != "status"}
+        if tree := created_fields(after, shape):
+            head = {"manager": options.manager, "operation": "Update", "apiVersion": served.api_version}
+            meta["managedFields"] = [{**head, "time": metadata.now(), "fieldsType": "FieldsV1", "fieldsV1": tree}]
+        return
+    changed, gone = changed_fields(from_hub(served, before), after, shape)
     if not subresource and "status" in resource.subresources:
         # Whoever writes the object cannot write its status.
         changed = {path for path in changed if path[0] != "f:status"}
@@ -195,8 +233,12 @@ def track(resource: Resource, before: Obj | None, obj: Obj, options: WriteOption
         return
     entries = Entries(given if cleared else kept)
     if changed or gone:
+        lost = entries.disown(changed | gone, options.manager, "Update", subresource)
+        if not (lost or cleared) and entries.stays(options.manager, subresource, served.api_version, changed, gone):
+            # Most writes are of a status whose fields its writer has already.
+            meta["managedFields"] = kept
+            return
         own = entries.owned(options.manager, "Update", subresource)
-        entries.disown(changed | gone, options.manager, "Update", subresource)
         owned = (own | changed) - gone
         timed = subresource != "scale" and owned != own
         entries.set(options.manager, "Update", subresource, served.api_version, owned, timed=timed)

@@ -67,7 +67,7 @@ def refusal(pod: Obj, node: Obj, *, legacy: bool) -> str | None:
 
 def shortage(pod: Obj, node: Obj, others: Sequence[Obj]) -> list[str]:
     """What `node` has too little of for `pod` beside the pods that it has already, in the scheduler's words."""
-    if _host_ports(pod) & {port for other in others for port in _host_ports(other)}:
+    if (ports := _host_ports(pod)) and any(ports & _host_ports(other) for other in others):
         return [_PORTS]
     return [f"{_SHORT}{name}" for name in _lacking(pod, node, others)]
 
