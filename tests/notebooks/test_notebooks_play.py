@@ -246,5 +246,5 @@ def test_a_run_that_is_told_to_end_takes_all_along(
         said, _ = run.communicate(timeout=120)
         assert run.returncode == (-how if how == signal.SIGKILL else 130), said
     assert "Traceback" not in said
-    until(lambda: still_running(tmp_path) == [], 15, "everything of the run to end")
+    until(lambda: still_running(tmp_path) == [], what="everything of the run to end")
     assert list((tmp_path / "labkit" / "sandboxes").iterdir()) == []
