@@ -129,13 +129,13 @@ def _shared_listener(proxy: Proxy, scope: Scope, port: int) -> bytes:
     # In Istio 1.2 a port was for what came first.
     if proxy.legacy or port not in scope.cache["for bytes"]:
         return _http_listener(proxy, port)
-    plan = _shared_plan(Site(scope, port, proxy.workload.labels))
-    if not plan.routes and not plan.unsure:
-        return _http_listener(proxy, port)
-    return _tcp_listener(proxy, f"0.0.0.0_{port}", plan)
+    return _tcp_listener(proxy, f"0.0.0.0_{port}", _shared_plan(Site(scope, port, proxy.workload.labels)))
 
 
 def _tcp_listener(proxy: Proxy, name: str, plan: _TcpPlan) -> bytes:
+    if not plan.routes and not plan.unsure:
+        # Those for bytes speak first, and leave the port to HTTP.
+        return _http_listener(proxy, int(name.rpartition("_")[2]))
     same = proxy.same
     memo = proxy.snapshot.memo
     plain = plan.only_cluster
@@ -336,5 +336,6 @@ def _shared_plan(site: Site) -> _TcpPlan:
             kind = unsure if own.protocol == "AUTO" and not route.subnets else routes
             kind.append(replace(route, subnets=tuple(filter(None, left))))
     nowhere = _nowhere(site.scope) if all(route.match for route in routes) else ""
-    looked_into = tuple(one for route in unsure for one in route.subnets)
-    return _TcpPlan(tuple(routes), tuple(unsure), looked_into, nowhere, http)
+    # A range may have a chain a server name, and is looked into once.
+    looked_into = {tuple(cidr(one).values()): one for route in unsure for one in route.subnets}
+    return _TcpPlan(tuple(routes), tuple(unsure), tuple(looked_into.values()), nowhere, http)
