@@ -9,9 +9,8 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 
-from meshbox.api import bodies, evictions, refusals, reviews
+from meshbox.api import bindings, bodies, evictions, refusals, reviews
 from meshbox.api.apiservices import apiservices
-from meshbox.api.bindings import BINDING
 from meshbox.api.component_statuses import component_statuses
 from meshbox.api.lists import check_version, key_of, page
 from meshbox.api.metrics_api import API_SERVICE, METRICS, Metrics
@@ -307,18 +306,15 @@ class Rest:
             options.write = WriteOptions(user=user, reviews=Reviews())
             await self._removed(served, target, options)
         else:
-            self._bind(body, name, namespace)
+            self._bind(request, body, name, namespace)
         return success({}, 201)
 
-    def _bind(self, body: Obj, name: str, namespace: str | None) -> None:
+    def _bind(self, request: web.Request, binding: Obj, name: str, namespace: str | None) -> None:
         """Put a pod on a node, as a scheduler asks."""
-        node = (body.get("target") or {}).get("name", "")
         pod = self._objects.get("pods", name, namespace)
-        if pod["spec"].get("nodeName"):
-            why = f'pod {name} is already assigned to node "{pod["spec"]["nodeName"]}"'
-            raise refusals.conflict(self._objects.resource("pods"), name, why)
-        on = {"metadata": {"name": name, "namespace": namespace}, "spec": {"nodeName": node}}
-        self._objects.update("pods", on, subresource=BINDING)
+        on = bindings.asked(binding, pod, legacy=self._objects.settings.legacy)
+        options = WriteOptions(dry_run=dry_run(request.query.getall("dryRun", [])))
+        self._objects.update("pods", on, subresource=bindings.BINDING, options=options)
 
     async def _review(self, request: web.Request, served: Served, target: Target, user: User) -> web.Response:
         if request.method != "POST":
@@ -326,7 +322,9 @@ class Rest:
         body = await self._body(request, WriteOptions())
         body.setdefault("apiVersion", served.api_version)
         if served.resource.kind == "Binding":
-            self._bind(body, str((body.get("metadata") or {}).get("name") or ""), target.namespace)
+            meta = body.get("metadata")
+            name = str(meta.get("name") or "") if isinstance(meta, dict) else ""
+            self._bind(request, body, name, target.namespace)
             return success({}, 201)
         return json_response(reviews.answer(served.resource, body, user, self._tokens, self._authorizer), 201)
 

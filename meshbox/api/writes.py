@@ -240,7 +240,7 @@ class Writes:
                     merged["metadata"][field] = obj["metadata"][field]
             return merged
         if subresource == BINDING:
-            return bound(before, obj["spec"]["nodeName"])
+            return bound(before, obj)
         if subresource == "finalize":
             merged = clone(before)
             merged["spec"] = (
