@@ -57,9 +57,13 @@ def lacking() -> str:
     if (processors := len(os.sched_getaffinity(0))) < 2:
         return f"two lanes take two processors, and there is {processors}"
     free = psutil.virtual_memory().available
-    for most, taken in _OF_A_CONTAINER:
+    for files in _OF_A_CONTAINER:
         with contextlib.suppress(OSError, ValueError):
-            free = min(free, int((_CGROUPS / most).read_text()) - int((_CGROUPS / taken).read_text()))
+            most, taken = (int((_CGROUPS / file).read_text()) for file in files)
+            stat = (_CGROUPS / files[0]).with_name("memory.stat").read_text()
+            # Of what is taken, files that were read once are kept only while nobody wants the memory.
+            kept = int(dict(line.split() for line in stat.splitlines()).get("inactive_file", 0))
+            free = min(free, max(0, most - taken + kept))
     return "" if free >= 2 * A_LANE else f"two lanes take {2 * A_LANE / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
 
 
@@ -96,10 +100,11 @@ def play_lanes(lanes: Sequence[Lane], player: Callable[[Lane, Tell], None]) -> l
     try:
         for lane in lanes:
             ours, theirs = spawn.Pipe(duplex=False)
-            going[ours], processes[lane] = lane, spawn.Process(target=_serve, args=(player, lane, theirs), daemon=True)
+            process = spawn.Process(target=_serve, args=(player, lane, theirs), daemon=True)
             # Ctrl-C in a terminal is for all that it started, until a lane has left it.
             with handling(signal.SIGINT, signal.SIG_IGN):
-                processes[lane].start()
+                process.start()
+            going[ours], processes[lane] = lane, process
             theirs.close()
         while going:
             with saying(" and ".join(dict.fromkeys(doing[lane] for lane in going.values()))):

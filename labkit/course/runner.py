@@ -134,9 +134,9 @@ def _in_lanes(chosen: Sequence[Lane], release: str, out: Path) -> list[Result]:
 
 
 def _play_lane(release: str, out: Path, lane: Lane, tell: Tell) -> None:
-    from labkit.course.reset import reset
-
     try:
+        from labkit.course.reset import reset
+
         with _a_sandbox(release, out / f"sandbox-{lane.name}.log") as (kubeconfig, results):
             if lane.start:
                 tell(f"going to the start of {lane.start}")

@@ -138,11 +138,7 @@ _FACTS_1_2_2 = Facts(
         crds=_CRD_FILES_1_2_2,
         demo=("install/kubernetes/istio-demo.yaml",),
         addons=(),
-        marks=(
-            "install/kubernetes/istio-demo.yaml",
-            *_CRD_FILES_1_2_2,
-            "samples/bookinfo/platform/kube/bookinfo.yaml",
-        ),
+        marks=("install/kubernetes/istio-demo.yaml", *_CRD_FILES_1_2_2, "samples/bookinfo/platform/kube/bookinfo.yaml"),
         version_in="install/kubernetes/istio-demo.yaml",
         creates_namespace=True,
     ),

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import types
 import xml.etree.ElementTree as ET
 from collections import namedtuple
 from collections.abc import Callable, Sequence
@@ -57,11 +58,12 @@ def test_what_cannot_be_cut_is_refused(one_lane: Sequence[str]) -> None:
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
     """Says what this machine has."""
 
-    def has(processors: int = 2, free: int = 8 << 30, most: str = "max", taken: int = 0) -> None:
+    def has(processors: int = 2, free: int = 8 << 30, most: str = "max", taken: int = 0, kept: int = 0) -> None:
         monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(processors)))
         monkeypatch.setattr(psutil, "virtual_memory", lambda: Memory(free))
         (tmp_path / "most").write_text(f"{most}\n")
         (tmp_path / "taken").write_text(f"{taken}\n")
+        (tmp_path / "memory.stat").write_text(f"anon 4096\ninactive_file {kept}\nactive_file 4096\n")
         monkeypatch.setattr(lanes, "_OF_A_CONTAINER", [[str(tmp_path / name) for name in ("most", "taken")]])
 
     return has
@@ -75,6 +77,9 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., No
         ({"free": 2 << 30}, "two lanes take 2.5 GB, and 2.1 GB are free"),
         ({"most": str(2 << 30), "taken": 1 << 30}, "two lanes take 2.5 GB, and 1.1 GB are free"),
         ({"most": str(4 << 30), "taken": 1 << 30}, ""),
+        # Files that were read fill a container to its bound, and give way.
+        ({"most": str(4 << 30), "taken": 4 << 30, "kept": 3 << 30}, ""),
+        ({"most": str(1 << 30), "taken": 2 << 30}, "two lanes take 2.5 GB, and 0.0 GB are free"),
     ],
 )
 def test_what_a_machine_lacks(machine: Callable[..., None], has: dict[str, Any], lacks: str) -> None:
@@ -226,6 +231,49 @@ def test_a_lane_that_fails_is_told_and_reported(
     page = (tmp_path / "report.html").read_text()
     assert "1 of 3 notebooks passed" in page
     assert "lane-2 failed" in page
+
+
+class UnreadableError(Exception):
+    """What keeps a lane from being started."""
+
+
+class Unreadable(type(Path())):  # type: ignore[misc]
+    """A notebook that cannot be handed to another process."""
+
+    def __reduce__(self) -> Any:
+        raise UnreadableError
+
+
+def test_a_lane_that_cannot_be_started_says_why_and_ends_the_other(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    begun: list[psutil.Process] = []
+
+    def saw(*arguments: Any) -> Any:
+        begun.extend(psutil.Process().children())
+        return Unreadable("13-d.ipynb").__reduce__()
+
+    monkeypatch.setattr(Unreadable, "__reduce_ex__", saw)
+    two = Lane("lane-2", (Unreadable("13-d.ipynb"),), "13-d")
+    with pytest.raises(UnreadableError):
+        lanes.play_lanes([ONE, two], functools.partial(lasts, tmp_path))
+    assert begun, "lane one was there"
+    assert not any(one.is_running() and "spawn_main" in " ".join(one.cmdline()) for one in begun)
+
+
+def test_a_lane_that_is_interrupted_while_it_loads_ends_silently(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Loading(types.ModuleType):
+        def __getattr__(self, name: str) -> Any:
+            raise KeyboardInterrupt if name == "reset" else AttributeError(name)
+
+    def left(words: str, code: int) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setitem(sys.modules, "labkit.course.reset", Loading("labkit.course.reset"))
+    monkeypatch.setattr(runner, "leave", left)
+    with pytest.raises(SystemExit) as caught:
+        runner._play_lane("1.30.3", Path("out"), TWO, lambda _: None)
+    assert caught.value.code == 130
 
 
 def lasts(folder: Path, lane: Lane, tell: Tell) -> None:
