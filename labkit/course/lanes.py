@@ -60,9 +60,10 @@ def lacking() -> str:
     for files in _OF_A_CONTAINER:
         with contextlib.suppress(OSError, ValueError):
             most, taken = (int((_CGROUPS / file).read_text()) for file in files)
-            stat = (_CGROUPS / files[0]).with_name("memory.stat").read_text()
+            stat = (_CGROUPS / files[0]).with_name("memory.stat")
             # Of what is taken, files that were read once are kept only while nobody wants the memory.
-            kept = int(dict(line.split() for line in stat.splitlines()).get("inactive_file", 0))
+            told = dict(line.split() for line in stat.read_text().splitlines()) if stat.is_file() else {}
+            kept = int(told.get("total_inactive_file") or told.get("inactive_file") or 0)
             free = min(free, max(0, most - taken + kept))
     return "" if free >= 2 * A_LANE else f"two lanes take {2 * A_LANE / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
 

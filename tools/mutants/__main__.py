@@ -41,11 +41,11 @@ RELATED = {
         "mesh_inbound", "mesh_listeners", "mesh_sidecars", "mesh_hosts", "mesh_remembered"
     ),
     "meshbox/mesh/listeners.py": _mesh(
-        *("mesh_listeners", "mesh_listener_details", "mesh_tcp", "mesh_entries", "mesh_remembered")
+        *("mesh_listeners", "mesh_listener_details", "mesh_shared_ports", "mesh_tcp", "mesh_entries", "mesh_remembered")
     ),
     "meshbox/mesh/matches.py": _mesh("mesh_matches"),
     "meshbox/mesh/tcp_routes.py": _mesh(
-        *("mesh_tcp", "mesh_listener_details", "mesh_destinations", "mesh_entries", "mesh_gateways", "mesh_origins")
+        *("mesh_tcp", "mesh_shared_ports", "mesh_destinations", "mesh_entries", "mesh_gateways", "mesh_origins")
     ),
     "meshbox/mesh/virtual_hosts.py": _mesh("mesh_hosts", "mesh_sidecars"),
     "meshbox/mesh/": [*ROUTING, *GATEWAY_API],
