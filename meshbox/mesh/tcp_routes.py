@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -21,7 +22,7 @@ from meshbox.mesh.model import Port, Service
 if TYPE_CHECKING:
     from labkit.ground.typed.virtual_services import TCPRoute, TLSRoute
 
-__all__ = ["TcpRoute", "chain", "tcp_routes", "tcp_rules", "tls_rules"]
+__all__ = ["TcpRoute", "chain", "first", "tcp_routes", "tcp_rules", "tls_rules"]
 
 
 _BY_SERVER_NAME = (
@@ -117,11 +118,26 @@ def tcp_routes(site: Site, service: Service, port: Port, *, by_name: bool = Fals
         cluster = outbound_name(service.host, port.number)
         names = (service.host,) if by_name else ()
         found.append(_on_its_way(site, TcpRoute(((cluster, 1),), names), service, port))
-    # Envoy refuses two chains with one match: what stands first is meant.
-    unique: dict[str, TcpRoute] = {}
-    for route in found:
-        unique.setdefault(repr(route.match), route)
-    return tuple(unique.values())
+    taken: set[Hashable] = set()
+    return tuple(left for route in found if (left := first(route, taken)) is not None)
+
+
+def first(route: TcpRoute, taken: set[Hashable], ranges: tuple[str, ...] = ()) -> TcpRoute | None:
+    """The route for what none before it has: Envoy refuses two chains with one match, and what stands first is meant.
+
+    Args:
+        route: The route.
+        taken: Who and where others before it are for; this one's are added.
+        ranges: The addresses that it is for where it names none itself; empty for any.
+
+    Returns:
+        It with the addresses that are left; None where all that it is for is taken.
+    """
+    who = route.server_names or route.tls
+    asked = {(who, *cidr(one).values()): one for one in route.subnets or ranges} or {(who,): ""}
+    left = tuple(one for key, one in asked.items() if key not in taken)
+    taken.update(asked)
+    return replace(route, subnets=tuple(filter(None, left))) if left else None
 
 
 def _on_its_way(site: Site, route: TcpRoute, service: Service | None, port: Port | None, subset: str = "") -> TcpRoute:

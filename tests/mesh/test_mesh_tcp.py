@@ -253,3 +253,18 @@ def test_a_server_name_for_another_port_hides_none_that_follows() -> None:
     matches = [{"port": 1, "sniHosts": [name]}, {"sniHosts": [name]}]
     found = chains(port="tls", virtual_services=tls({"match": matches, "route": [to("ratings")]}, hosts=(name,)))
     assert found == [({"server_names": [name]}, [(RATINGS, 1)], "0s"), ({}, [(ITSELF, 1)], "0s")]
+
+
+def test_what_several_rules_say_of_an_address_is_what_the_first_says() -> None:
+    """However it is written, and of each address alone: Envoy refuses a listener with two chains for one."""
+    subnets = [["127.99.16.0/24", "127.99.16.5/24"], ["127.99.17.0/24", "127.99.16.9/24"], ["127.99.17.7/24"]]
+    rules = [
+        {"match": [{"destinationSubnets": some}], "route": [to(host)]}
+        for some, host in zip(subnets, ("ratings", "details", "ratings"), strict=True)
+    ]
+    other = {"prefix_ranges": [{"address_prefix": "127.99.17.0", "prefix_len": 24}]}
+    assert chains(virtual_services=tcp(*rules)) == [
+        (SUBNET, [(RATINGS, 1)], "0s"),
+        (other, [(DETAILS, 1)], "0s"),
+        ({}, [(ITSELF, 1)], "0s"),
+    ]
