@@ -63,15 +63,15 @@ def _doctor(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace) -> int:
     from labkit.course.runner import main as play
 
-    given = {name: value for name, value in vars(args).items() if name not in ("command", "action")}
-    return play(**given | {"release": config.taught(args.release)})
+    release, which, where = config.taught(args.release), args.notebooks, args.target
+    return play(release=release, target=where, out=args.out, notebooks=which, confirm=args.confirm, lanes=args.lanes)
 
 
 def _lab(args: argparse.Namespace) -> int:
     from labkit.lab.command import main as lab
 
-    given = {name: value for name, value in vars(args).items() if name not in ("command", "action")}
-    return lab(arguments=given.pop("jupyter_arguments"), language=given.pop("lang"), **given)
+    chosen = {"folder": args.folder, "fresh": args.fresh, "release": args.release, "target": args.target}
+    return lab(**chosen, arguments=args.jupyter_arguments, language=args.lang)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -165,7 +165,6 @@ class Following:
         path = resource.path(self._namespace or client.namespace)
         about = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": f"{LASTS:.0f}"}
         query = {**self._query, **about, "resourceVersion": self._versions[resource]}
-
         answer: Any = None
 
         def opened(**_: object) -> Any:

@@ -78,9 +78,7 @@ def _reason(command: Command, flags: dict[str, str], stdin: str | None) -> tuple
         return "-t wants a terminal", 'Leave -it out and give the whole command: `kubectl("exec POD -- COMMAND")`'
     if verb == "delete" and has("-i", "--interactive"):
         return "-i asks before each object", "Leave -i out, and name what is to go"
-    if stdin is None:
-        return _reads(command, has("-i", "--stdin"))
-    return None
+    return _reads(command, has("-i", "--stdin")) if stdin is None else None
 
 
 def _reads(command: Command, interactive: bool) -> tuple[str, str] | None:

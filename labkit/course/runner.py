@@ -82,6 +82,8 @@ def main(
     lacks = lacking() if target == SANDBOX else "a cluster of yours has one lane"
     if lanes == 2 and lacks:
         raise SettingError(lacks, next_step="Without --lanes the lessons are played one after the other.")
+    if lacks and target == SANDBOX and not (lanes or notebooks):
+        print(f"One lesson after the other: {lacks}.", flush=True)
     side_by_side = cut(chosen, release) if lanes == 2 or not (lanes or notebooks or lacks) else []
     try:
         if target == SANDBOX:

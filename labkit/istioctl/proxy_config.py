@@ -130,9 +130,7 @@ def _summary(args: argparse.Namespace, config: Obj, health: Obj, dump: Dump) -> 
     }
     if args.kind_of == "endpoint" and args.file:
         raise SettingError("endpoints are not in a config dump", next_step="Name the pod.")
-    if args.kind_of == "all":
-        return whole(config, dump)
-    return makers[args.kind_of]()
+    return whole(config, dump) if args.kind_of == "all" else makers[args.kind_of]()
 
 
 def whole(config: Obj, dump: Dump) -> str:

@@ -95,18 +95,25 @@ class PlayedError(Exception):
 
 
 @pytest.mark.parametrize(
-    ("words", "has", "played"),
+    ("words", "has", "played", "said"),
     [
-        ([], {}, "two"),
-        ([], {"processors": 1}, "one"),
-        (["--lanes", "1"], {}, "one"),
-        (["00-kubernetes", "13-identity"], {}, "one"),
-        (["--lanes", "2", "00-kubernetes", "13-identity"], {}, "two"),
-        (["--target", "mine"], {}, "mine"),
+        ([], {}, "two", ""),
+        ([], {"processors": 1}, "one", "One lesson after the other: two lanes take two processors, and there is 1.\n"),
+        (["--lanes", "1"], {"processors": 1}, "one", ""),
+        (["--lanes", "1"], {}, "one", ""),
+        (["00-kubernetes", "13-identity"], {}, "one", ""),
+        (["--lanes", "2", "00-kubernetes", "13-identity"], {}, "two", ""),
+        (["--target", "mine"], {}, "mine", ""),
     ],
 )
 def test_when_there_are_two_lanes(
-    machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch, words: list[str], has: dict[str, Any], played: str
+    machine: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    has: dict[str, Any],
+    played: str,
+    said: str,
 ) -> None:
     machine(**has)
     monkeypatch.setattr(runner, "_forget_killed_runs", lambda: None)
@@ -119,6 +126,7 @@ def test_when_there_are_two_lanes(
     with pytest.raises(PlayedError) as caught:
         runner_main(words)
     assert str(caught.value) == played
+    assert capsys.readouterr().out == said
 
 
 def runner_main(words: Sequence[str]) -> int:
