@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -82,6 +83,8 @@ class Store:
         self._path = path
         self._journal = Journal(path, expected=expected, command=command)
         self._objects: dict[str, dict[Key, Entry]] = {}
+        # Controllers ask for all of a namespace at each step; they are kept in order for that.
+        self._keys: dict[str, list[Key]] = {}
         self._listeners: dict[str, list[Callable[[Change], None]]] = {}
         self._history: deque[Change] = deque()
         self._history_bytes = 0
@@ -101,6 +104,7 @@ class Store:
         loaded = load(reading)
         for (resource, key), (obj, raw, version) in loaded.objects.items():
             self._objects.setdefault(resource, {})[key] = Entry(obj, raw, version)
+        self._keys = {resource: sorted(table) for resource, table in self._objects.items()}
         self.version = loaded.version
         for one in loaded.aside:
             self._put_aside(one)
@@ -152,10 +156,11 @@ class Store:
 
     def entries(self, resource: str, namespace: str | None = None) -> list[Entry]:
         """All objects of `resource` (in `namespace`), ordered by namespace and name."""
-        table = self._objects.get(resource, {})
-        if namespace is None:
-            return [table[key] for key in sorted(table)]
-        return [table[key] for key in sorted(key for key in table if key[0] == namespace)]
+        table, keys = self._objects.get(resource, {}), self._keys.get(resource, [])
+        if namespace is not None:
+            # No text is between one and the same with the least character behind it.
+            keys = keys[bisect_left(keys, (namespace, "")) : bisect_left(keys, (f"{namespace}\0", ""))]
+        return [table[key] for key in keys]
 
     def put(self, resource: str, key: Key, obj: Obj) -> Entry:
         """Create or replace; sets `metadata.resourceVersion`. The store owns `obj` from here on.
@@ -172,6 +177,8 @@ class Store:
         table = self._objects.setdefault(resource, {})
         before = table.get(key)
         table[key] = entry
+        if before is None:
+            insort(self._keys.setdefault(resource, []), key)
         change: Literal["ADDED", "MODIFIED"] = "ADDED" if before is None else "MODIFIED"
         self._publish(Change(version, change, resource, entry, before.obj if before else None))
         return entry
@@ -186,6 +193,7 @@ class Store:
         self._append(delete_payload(resource, key, version), resource, key)
         self.version = version
         before = self._objects[resource].pop(key)
+        del self._keys[resource][bisect_left(self._keys[resource], key)]
         last = {**before.obj, "metadata": {**before.obj["metadata"], "resourceVersion": str(version)}}
         entry = Entry(last, dumps(last), version)
         self._publish(Change(version, "DELETED", resource, entry, before.obj))
