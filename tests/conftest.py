@@ -74,6 +74,13 @@ def wait_until(
         time.sleep(min(max(0.02, rest * (now - began)), 1.0))
 
 
+@pytest.fixture
+def uncounted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs that the test starts do not count what of them was run, which loads modules and calls the kernel."""
+    for name in ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
     """The target, and what is in the environment for it, are afterwards what they were: another test comes next."""

@@ -253,6 +253,7 @@ print(last)
 """
 
 
+@pytest.mark.usefixtures("uncounted")
 def test_a_compaction_may_be_stopped_at_any_call(tmp_path):
     """Each run ends one call to the kernel later; the file is whole and has every acknowledged write after each."""
     values = {"path": str(tmp_path / "journal.jsonl"), "told": str(tmp_path / "told")}

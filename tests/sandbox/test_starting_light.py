@@ -32,6 +32,7 @@ main(["up", "--name", "light", "--release", "1.30.3"])
 """
 
 
+@pytest.mark.usefixtures("uncounted")
 @pytest.mark.parametrize(
     ("program", "also"),
     [(UNTIL_THE_DAEMON, set[str]()), (UNTIL_THE_SANDBOX, {"dataclasses"})],
