@@ -132,8 +132,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--out", type=Path, default=Path("build/workshop"), help="folder of the results (default: %(default)s)"
     )
-    help = "one lesson after the other, or two lanes with a sandbox each (default: 2 for the whole course, if it fits)"
-    run.add_argument("--lanes", type=int, choices=(1, 2), help=help)
+    about = "one lesson after the other, or two lanes with a sandbox each (default: 2 for the whole course, if it fits)"
+    run.add_argument("--lanes", type=int, choices=(1, 2), help=about)
     run.add_argument(
         "notebooks",
         nargs="*",

@@ -23,7 +23,7 @@ from meshbox.mesh.managers import Proxy, http_manager, tcp_proxy
 from meshbox.mesh.model import TLS_PROTOCOLS, Port, Service
 from meshbox.mesh.original import WHERE
 from meshbox.mesh.scope import Scope
-from meshbox.mesh.tcp_routes import TcpRoute, chain, first, tcp_routes
+from meshbox.mesh.tcp_routes import TcpRoute, chain, tcp_routes, untaken
 from meshbox.mesh.virtual_hosts import HTTP_PROXY, elsewhere
 
 __all__ = ["CAPTURE_PORT", "HTTP_INSPECTOR", "TLS_INSPECTOR", "listener", "outbound"]
@@ -325,7 +325,7 @@ def _shared_plan(site: Site) -> _TcpPlan:
         if not _shares(service, own) or (http and own.protocol in ("MONGO", "MYSQL")):
             continue
         for route in tcp_routes(site, service, own, by_name=own.protocol in TLS_PROTOCOLS):
-            if (left := first(route, taken, ranges)) is not None:
+            if (left := untaken(route, taken, ranges)) is not None:
                 # A rule's own addresses are for all that is sent there.
                 (unsure if own.protocol == "AUTO" and not route.subnets else routes).append(left)
     nowhere = _nowhere(site.scope) if all(route.match for route in routes) else ""

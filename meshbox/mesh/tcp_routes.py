@@ -22,7 +22,7 @@ from meshbox.mesh.model import Port, Service
 if TYPE_CHECKING:
     from labkit.ground.typed.virtual_services import TCPRoute, TLSRoute
 
-__all__ = ["TcpRoute", "chain", "first", "tcp_routes", "tcp_rules", "tls_rules"]
+__all__ = ["TcpRoute", "chain", "tcp_routes", "tcp_rules", "tls_rules", "untaken"]
 
 
 _BY_SERVER_NAME = (
@@ -119,10 +119,10 @@ def tcp_routes(site: Site, service: Service, port: Port, *, by_name: bool = Fals
         names = (service.host,) if by_name else ()
         found.append(_on_its_way(site, TcpRoute(((cluster, 1),), names), service, port))
     taken: set[Hashable] = set()
-    return tuple(left for route in found if (left := first(route, taken)) is not None)
+    return tuple(left for route in found if (left := untaken(route, taken)) is not None)
 
 
-def first(route: TcpRoute, taken: set[Hashable], ranges: tuple[str, ...] = ()) -> TcpRoute | None:
+def untaken(route: TcpRoute, taken: set[Hashable], ranges: tuple[str, ...] = ()) -> TcpRoute | None:
     """The route for what none before it has: Envoy refuses two chains with one match, and what stands first is meant.
 
     Args:
