@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kernels of a headless run: what they complain of goes to a file, and what they say is encrypted."""
+"""Kernels of a headless run: without ports; what they say is encrypted, and what they complain of goes to a file."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import secrets
+import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -37,15 +40,18 @@ def quiet(log: Path) -> Any:
 
     When such a kernel is told to end it does what is registered for its end, and takes nothing else apart.
 
-    An interrupted kernel tells of the sockets that were closed under it, which is neither a fault nor of use. Others on
-    this machine may connect to its ports, so they get to hear nothing there (see `config.kernel_settings`).
+    It is interrupted first, and tells of the sockets that were closed under it, which is neither a fault nor of use:
+    what it writes from then on is left out. It listens at no TCP ports, as one that was free a moment ago may be taken
+    by the time the kernel is there. Others on this machine hear nothing of it (see `config.kernel_settings`).
     """
     # Only who plays notebooks needs it.
     from jupyter_client.manager import AsyncKernelManager
 
     class QuietKernelManager(AsyncKernelManager):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **{**kernel_settings(), **kwargs})
+            # A name that no file stands for; on other systems it would be a file's.
+            name = {"transport": "ipc", "ip": f"@kernel-{secrets.token_hex(8)}"} if sys.platform == "linux" else {}
+            super().__init__(*args, **{**kernel_settings(), **name, **kwargs})
 
         async def _async_pre_start_kernel(self, **kw: Any) -> tuple[list[str], dict[str, Any]]:
             command, prepared = await super()._async_pre_start_kernel(**kw)
@@ -56,6 +62,12 @@ def quiet(log: Path) -> Any:
         async def _async_post_start_kernel(self, **kw: Any) -> None:
             await super()._async_post_start_kernel(**kw)
             self._log.close()
+
+        async def shutdown_kernel(self, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
+            said = log.stat().st_size if log.is_file() else 0
+            await super().shutdown_kernel(*args, **kwargs)
+            with contextlib.suppress(FileNotFoundError):
+                os.truncate(log, said)
 
     return QuietKernelManager
 
@@ -95,6 +107,11 @@ class Ahead:
         from jupyter_core.utils import run_sync
 
         known, _ = self._started.pop(notebook, (None, log))
+        if known is not None and not run_sync(known.is_alive)():
+            _end(known)
+            # Nothing was played in it, so what it complained of is not of this notebook.
+            log.unlink(missing_ok=True)
+            known = None
         if known is None:
             yield quiet(log)
             return
@@ -104,7 +121,7 @@ class Ahead:
                 return known
 
         try:
-            yield Prepared if run_sync(known.is_alive)() else quiet(log)
+            yield Prepared
         finally:
             _end(known)
 

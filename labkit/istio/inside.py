@@ -108,8 +108,8 @@ class Inside(display.Shown):
         import pandas as pd
 
         columns, rows = states.rows(self.dump, self.what)
-        frame = pd.DataFrame(rows, columns=columns)
-        return frame.astype({name: "int64" if name == "weight" else "str" for name in columns})
+        types = {name: "int64" if name == "weight" else "str" for name in columns}
+        return pd.DataFrame(rows, columns=columns).astype(types)
 
     def rich(self) -> display.Rich:
         """What changed, what the fields mean, and what there is now; long values shortened."""

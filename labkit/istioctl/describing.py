@@ -138,7 +138,8 @@ def _reaches(
             facts += [f"Route to {words}"] if http else []
             continue
         if subset in fits[1]:
-            notes.append(f"Route to non-matching subset {subset} for ({_matches(one.get('match') or [])})")
+            matches = ", ".join(map(_match, one.get("match") or [])) or "everything"
+            notes.append(f"Route to non-matching subset {subset} for ({matches})")
             continue
         if subset and subset not in fits[0]:
             why = f"UNKNOWN subset {subset}; check DestinationRule {told.name(rule)}" if rule else ""
@@ -153,10 +154,6 @@ def _reaches(
         asked += [_match(each) for each in one.get("match") or []] if http else []
         facts += [", ".join(asked)] if asked else []
     return match, facts if match else [*facts, *notes]
-
-
-def _matches(matches: list[Obj]) -> str:
-    return ", ".join(map(_match, matches)) or "everything"
 
 
 def _match(match: Obj) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from dataclasses import dataclass
@@ -173,14 +174,11 @@ def _cells(path: Path) -> str:
     """A sum of what is seen of a notebook: its cells with their outputs. JupyterLab writes down more when it saves."""
     content = path.read_bytes()
     if path.suffix == ".ipynb":
-        try:
+        # What is no notebook any more stays as it is: then each byte counts.
+        with contextlib.suppress(ValueError, LookupError, TypeError, AttributeError, RecursionError):
             cells = json.loads(content)["cells"]
-            content = json.dumps(
-                [[one["cell_type"], "".join(one["source"]), one.get("outputs")] for one in cells]
-            ).encode()
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            # No notebook any more: then each byte counts.
-            pass
+            seen = [[one["cell_type"], "".join(one["source"]), one.get("outputs")] for one in cells]
+            content = json.dumps(seen).encode()
     return hashlib.sha256(content).hexdigest()
 
 

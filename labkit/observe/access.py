@@ -106,16 +106,12 @@ def ask(callers: Sequence[Caller], calls: Sequence[Call], *, rounds: int = 1) ->
                 f"{caller.name} did not make its {len(calls)} calls; it said: {said.strip()[:200]!r}",
                 next_step=f"Has container {container!r} a shell and curl?",
             )
-        return [status if exit_code == "0" else _why(exit_code) for exit_code, _, status in lines]
+        return [status if code == "0" else _WHY.get(code, f"curl {code}") for code, _, status in lines]
 
     with ThreadPoolExecutor(max(1, min(4, len(callers)))) as pool:
         rows = list(pool.map(one, callers))
     index = pd.Index([caller.name for caller in callers], name="client", dtype="str")
     return pd.DataFrame(rows, index=index, columns=[call.name for call in calls], dtype="str")
-
-
-def _why(exit_code: str) -> str:
-    return _WHY.get(exit_code, f"curl {exit_code}")
 
 
 def draw(seen: Mapping[str, pd.DataFrame], title: str = "Who was let in") -> go.Figure:

@@ -13,7 +13,7 @@ import nbformat
 import pytest
 import zmq
 
-from labkit.course.kernels import quiet
+from labkit.course.kernels import ARGUMENTS, quiet
 from tests.conftest import PATIENCE, wait_until
 
 PLAY = """
@@ -60,6 +60,32 @@ async def test_what_a_kernel_complains_of_goes_to_its_file(tmp_path: Path, capfd
     assert "[IPKernelApp]" not in capfd.readouterr().err
 
 
+async def test_what_a_kernel_complains_of_once_it_is_told_to_end_is_left_out(tmp_path: Path) -> None:
+    """It is interrupted first, whatever it does at that moment."""
+    log, begun = tmp_path / "kernel.log", tmp_path / "begun"
+    manager = quiet(log)(kernel_name="python3")
+    await manager.start_kernel(extra_arguments=ARGUMENTS)
+    client = manager.client()
+    client.start_channels()
+    try:
+        await client.wait_for_ready(timeout=PATIENCE)
+        tells = "__import__('os').write(__import__('sys').__stderr__.fileno(), b'before')"
+        client.execute(f"{tells}; open({str(begun)!r}, 'w').close(); import time; time.sleep(600)")
+        wait_until(begun.exists, what="the cell to begin")
+    finally:
+        client.stop_channels()
+        await manager.shutdown_kernel()
+    assert log.read_text() == "before"
+
+
+async def test_a_kernel_of_a_run_takes_no_ports(tmp_path: Path) -> None:
+    """One that was free a moment ago may be another's when the kernel has come so far."""
+    managers = [quiet(tmp_path / "kernel.log")(kernel_name="python3") for _ in range(2)]
+    assert [manager.transport for manager in managers] == ["ipc", "ipc"]
+    assert all(manager.ip.startswith("@") for manager in managers)
+    assert len({manager.ip for manager in managers}) == 2
+
+
 async def test_what_a_kernel_says_is_heard_by_its_own_client_only(tmp_path: Path) -> None:
     manager = quiet(tmp_path / "kernel.log")(kernel_name="python3")
     await manager.start_kernel()
@@ -69,7 +95,7 @@ async def test_what_a_kernel_says_is_heard_by_its_own_client_only(tmp_path: Path
     stranger = context.socket(zmq.SUB)
     try:
         await client.wait_for_ready(timeout=PATIENCE)
-        stranger.connect(f"tcp://{manager.ip}:{manager.iopub_port}")
+        stranger.connect(f"ipc://{manager.ip}-{manager.iopub_port}")
         stranger.subscribe(b"")
         for _ in range(3):
             client.execute("print('secret')")

@@ -233,14 +233,20 @@ while not others and time.monotonic() < begun + 240:
     seen = [p for p in psutil.process_iter(["cmdline", "ppid"]) if p.info["ppid"] == os.getppid()]
     others = [p for p in seen if p.pid != os.getpid() and "ipykernel_launcher" in " ".join(p.info["cmdline"] or [])]
 others[0].send_signal(signal.SIGKILL)
+open("out/b.kernel.log", "a").write("Address already in use")
 len(others)
 """
 
 
-def test_a_kernel_that_died_before_its_turn_is_replaced(tmp_path: Path) -> None:
-    paths = [notebook(tmp_path, "a", ("kills", KILL)), notebook(tmp_path, "b", ("plays", "1"))]
+@pytest.mark.parametrize(
+    ("source", "told"), [("1", ("passed", "")), ("1 / 0", ("failed", "ZeroDivisionError: division by zero"))]
+)
+def test_a_kernel_that_died_before_its_turn_is_replaced(tmp_path: Path, source: str, told: tuple[str, str]) -> None:
+    """And what it complained of is not kept as if it were the other one's."""
+    paths = [notebook(tmp_path, "a", ("kills", KILL)), notebook(tmp_path, "b", ("plays", source))]
     results = runner.run(paths, release="1.2.2", kubeconfig="", out=tmp_path / "out", progress=False)
-    assert [(r.outcome, r.error) for r in results] == [("passed", ""), ("passed", "")]
+    assert [(r.outcome, r.error) for r in results] == [("passed", ""), told]
+    assert list((tmp_path / "out").glob("*.log")) == []
     assert kernels() == []
 
 

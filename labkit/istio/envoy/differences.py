@@ -46,8 +46,7 @@ def short(value: Any) -> str:
         return str(value).lower()
     if not isinstance(value, (dict, list)):
         return str(value)
-    said = yaml.safe_dump(_without_types(value), default_flow_style=True, sort_keys=False, width=1_000_000)
-    return said.strip()
+    return yaml.safe_dump(_without_types(value), default_flow_style=True, sort_keys=False, width=1_000_000).strip()
 
 
 def _without_types(value: Any) -> Any:
