@@ -38,7 +38,10 @@ WORDS = {
 }
 """Words that are not written as they are, with an s for several, or with a capital where a sentence begins."""
 
-_APART = r"```.*?```|^#+ [^\n]*|`[^`]*`|!?\[[^]]*\]\([^)]*\)|<!--.*?-->|<[^>]*>|https?:\S+"
+_BLOCK = r"^<(?:details|summary|div|p|table|ul|ol)\b[^\n]*(?:\n[^\n]+)*"
+"""HTML, until a line is empty: Markdown reads nothing there."""
+
+_APART = rf"```.*?```|{_BLOCK}|^#+ [^\n]*|`[^`]*`|!?\[[^]]*\]\([^)]*\)|<!--.*?-->|<[^>]*>|https?:\S+"
 """Where no word is led anywhere: code, headings, links and pictures, markup."""
 
 

@@ -54,6 +54,11 @@ def test_nothing_is_stale_and_each_link_leads_to_an_entry(own: str, tmp_path: Pa
         (GATEWAY, "```yaml\nkind: Gateway\n```", "```yaml\nkind: Gateway\n```"),
         (GATEWAY, "`kind: Gateway` or [a Gateway](x.md)", "`kind: Gateway` or [a Gateway](x.md)"),
         (GATEWAY, "![A Gateway](a.svg) <b title='Gateway'>", "![A Gateway](a.svg) <b title='Gateway'>"),
+        (
+            GATEWAY,
+            "<summary>A Gateway?\nA Gateway.\n\nA Gateway.",
+            "<summary>A Gateway?\nA Gateway.\n\nA [Gateway](glossary.md#Gateway).",
+        ),
         (GATEWAY, "a **Gateway**, old", "a [**Gateway**](glossary.md#Gateway), old"),
         (GATEWAY, "[Gateway](glossary.md#elsewhere)", "[Gateway](glossary.md#Gateway)"),
         (RING, "Ring by ring, a string", "[Ring](glossary.md#ring) by ring, a string"),

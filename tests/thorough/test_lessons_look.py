@@ -60,9 +60,11 @@ _STILL = """() => {
   // A window of another width is laid out a moment later.
   const panel = document.querySelector(".jp-NotebookPanel:not(.lm-mod-hidden)").getBoundingClientRect();
   if (panel.right > innerWidth + 1) return false;
+  // A figure that takes the width it is given is drawn anew in a moment; until then it is as wide as it was.
   const drawn = (one) => {
     const svg = one.querySelector(".main-svg");
-    return svg && svg.getBoundingClientRect().width <= one.getBoundingClientRect().width + 1;
+    const place = one._fullLayout?.autosize ? one.closest(".jp-OutputArea-output") : one;
+    return svg && svg.getBoundingClientRect().width <= place.getBoundingClientRect().width + 1;
   };
   return [...document.querySelectorAll(".jp-OutputArea-output .js-plotly-plot")].every(drawn)
     && [...document.images].every((one) => one.complete);
