@@ -66,7 +66,8 @@ _STILL = """() => {
     const place = one._fullLayout?.autosize ? one.closest(".jp-OutputArea-output") : one;
     return svg && svg.getBoundingClientRect().width <= place.getBoundingClientRect().width + 1;
   };
-  return [...document.querySelectorAll(".jp-OutputArea-output .js-plotly-plot")].every(drawn)
+  // JupyterLab's output is the figure itself.
+  return [...document.querySelectorAll(".jp-NotebookPanel:not(.lm-mod-hidden) .js-plotly-plot")].every(drawn)
     && [...document.images].every((one) => one.complete);
 }"""
 
