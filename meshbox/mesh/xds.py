@@ -172,7 +172,10 @@ class ProxyState:
                 if clusters.refused == clusters.version:
                     # Routes to clusters that the proxy will not have would only break what works.
                     self.config, self._behind = before, 0.0
-                    return
+                    if self._target is target:
+                        return
+                    # What came while it was being refused is told all the same.
+                    continue
                 # A cluster without endpoints is not there yet.
                 await self.endpoints.taken(
                     [name for name in target.endpoints if target.clusters[name] != before.clusters.get(name)]
