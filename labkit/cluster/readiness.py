@@ -133,14 +133,10 @@ def last_log(namespace: str, pod: str, container: str) -> str:
     return ""
 
 
-def _no_log(namespace: str, pod: str, container: str) -> str:
-    return ""
-
-
 LastLog = Callable[[str, str, str], str]
 
 
-def judge(namespace: str, objects: Iterable[Obj], *, last_log: LastLog = _no_log) -> Readiness:
+def judge(namespace: str, objects: Iterable[Obj], *, last_log: LastLog = lambda *_: "") -> Readiness:
     """The readiness that `objects` show.
 
     Args:

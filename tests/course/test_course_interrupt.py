@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -10,10 +12,12 @@ import sys
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 import zmq
+from jupyter_core.utils import ensure_event_loop
 
-from labkit.course.kernels import ARGUMENTS, quiet
+from labkit.course.kernels import ARGUMENTS, Ahead, quiet
 from tests.conftest import PATIENCE, wait_until
 
 PLAY = """
@@ -47,6 +51,25 @@ def test_an_interrupted_run_ends_in_one_line(tmp_path: Path, cell: str) -> None:
     assert run.returncode == 130
     lines = [line for line in said.replace("\r", "\n").splitlines() if line.strip() and "cell/s" not in line]
     assert lines == ["labkit: interrupted"]
+
+
+def test_kernels_end_after_an_interrupt_in_the_moment_that_something_ended(tmp_path: Path) -> None:
+    """Its end still waits in the loop then, and would be taken for that of what runs next."""
+    path = tmp_path / "a.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1")]), path)
+    with contextlib.closing(Ahead()) as kernels:
+        kernels.prepare(path, tmp_path / "kernel.log")
+
+        def interrupt() -> None:
+            raise KeyboardInterrupt
+
+        async def ends() -> None:
+            asyncio.get_running_loop().call_soon(interrupt)
+
+        with pytest.raises(KeyboardInterrupt):
+            ensure_event_loop().run_until_complete(ends())
+    mine = psutil.Process().children(recursive=True)
+    assert [one for one in mine if "ipykernel_launcher" in " ".join(one.cmdline())] == []
 
 
 async def test_what_a_kernel_complains_of_goes_to_its_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
