@@ -12,6 +12,7 @@ QUESTIONS = 3
 TYPED = ("%%yaml", "%%sh", "%%promql")
 LEAST_TYPED = 1 / 3
 OPENING = "# One way to do it"
+LONGEST_OPENING = 56
 PLACES = ("istio.io", "kubernetes.io", "envoyproxy.io")
 """Sites of which each lesson links at least a page."""
 
@@ -82,6 +83,9 @@ def _tasks(code: Cells) -> Iterator[str]:
     first = written[0] if written else len(code)
     early = [cell.get("id") for _, cell in code[:first] if _solves(cell)]
     yield from (f"cell {name}: a cell to write in, its id your-turn-…, has to come before it" for name in early)
+    # Of a folded cell JupyterLab shows the first line, which it does not break.
+    long = (cell.get("id") for text, cell in code if _solves(cell) and len(text.split("\n")[0]) > LONGEST_OPENING)
+    yield from (f"cell {name}: its first line does not fit at 150 %: {LONGEST_OPENING} letters do" for name in long)
     for begin, end in itertools.pairwise([*written, len(code)]):
         called = f"cell {code[begin][1].get('id')}"
         if not _is_empty(code[begin][0]):

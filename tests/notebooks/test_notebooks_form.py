@@ -241,6 +241,7 @@ def test_every_lesson_has_rules_to_keep() -> None:
         ("# Write here.", "up", "cell your-turn-x: only comments may be in a cell to write in"),
         ("# One way to do it", "# One way: the solution", "cell your-turn-x: its solution has to open with"),
         ("# One way to do it", "# Nothing", "cell your-turn-x: no solution follows"),
+        ("%%promql\n# One way to do it", f"# One way to do it {'w' * 39}", "cell solution-x: its first line does not"),
     ],
 )
 def test_every_fault_of_a_lesson_is_found(old: str, new: str, fault: str) -> None:
