@@ -13,6 +13,8 @@ TYPED = ("%%yaml", "%%sh", "%%promql")
 LEAST_TYPED = 1 / 3
 OPENING = "# One way to do it"
 LONGEST_OPENING = 56
+"""Letters of a solution's first line."""
+
 PLACES = ("istio.io", "kubernetes.io", "envoyproxy.io")
 """Sites of which each lesson links at least a page."""
 

@@ -137,9 +137,9 @@ def _end(manager: Any) -> None:
     from jupyter_core.utils import ensure_event_loop, run_sync
 
     # What was interrupted as it ended has its end still waiting there, and that would end what runs next.
-    loop = ensure_event_loop()
-    loop.stop()
-    loop.run_forever()
+    if not (loop := ensure_event_loop()).is_running():
+        loop.stop()
+        loop.run_forever()
     if run_sync(manager.is_alive)():
         run_sync(manager.shutdown_kernel)(now=True)
     else:
