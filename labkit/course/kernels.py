@@ -41,8 +41,8 @@ def quiet(log: Path) -> Any:
     When such a kernel is told to end it does what is registered for its end, and takes nothing else apart.
 
     It is interrupted first, and tells of the sockets that were closed under it, which is neither a fault nor of use:
-    what it writes from then on is left out. It listens at no TCP ports, as one that was free a moment ago may be taken
-    by the time the kernel is there. Others on this machine hear nothing of it (see `config.kernel_settings`).
+    what it writes from then on is left out. Its channels have no TCP ports, as one that was free a moment ago may be
+    taken by the time the kernel is there. Others on this machine hear nothing of it (see `config.kernel_settings`).
     """
     # Only who plays notebooks needs it.
     from jupyter_client.manager import AsyncKernelManager
@@ -107,23 +107,22 @@ class Ahead:
         from jupyter_core.utils import run_sync
 
         known, _ = self._started.pop(notebook, (None, log))
-        if known is not None and not run_sync(known.is_alive)():
-            _end(known)
+        try:
+            if known is not None and run_sync(known.is_alive)():
+
+                class Prepared(type(known)):  # type: ignore[misc]
+                    def __new__(cls, *_: Any, **__: Any) -> Any:
+                        return known
+
+                yield Prepared
+                return
+        finally:
+            if known is not None:
+                _end(known)
+        if known is not None:
             # Nothing was played in it, so what it complained of is not of this notebook.
             log.unlink(missing_ok=True)
-            known = None
-        if known is None:
-            yield quiet(log)
-            return
-
-        class Prepared(type(known)):  # type: ignore[misc]
-            def __new__(cls, *_: Any, **__: Any) -> Any:
-                return known
-
-        try:
-            yield Prepared
-        finally:
-            _end(known)
+        yield quiet(log)
 
     def close(self) -> None:
         """End the kernels that were started for nothing."""

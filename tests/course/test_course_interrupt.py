@@ -15,6 +15,7 @@ import nbformat
 import psutil
 import pytest
 import zmq
+from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import ensure_event_loop
 
 from labkit.course.kernels import ARGUMENTS, Ahead, quiet
@@ -70,6 +71,25 @@ def test_kernels_end_after_an_interrupt_in_the_moment_that_something_ended(tmp_p
             ensure_event_loop().run_until_complete(ends())
     mine = psutil.Process().children(recursive=True)
     assert [one for one in mine if "ipykernel_launcher" in " ".join(one.cmdline())] == []
+
+
+def test_a_prepared_kernel_ends_when_the_look_whether_it_lives_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, log = tmp_path / "a.ipynb", tmp_path / "kernel.log"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1")]), path)
+    with contextlib.closing(Ahead()) as kernels:
+        kernels.prepare(path, log)
+        (one,) = (one for one in psutil.Process().children() if "ipykernel_launcher" in " ".join(one.cmdline()))
+
+        async def interrupt(_: AsyncKernelManager) -> bool:
+            monkeypatch.undo()
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(AsyncKernelManager, "is_alive", interrupt)
+        with pytest.raises(KeyboardInterrupt), kernels.manager(path, log):
+            pytest.fail("it was not interrupted")
+        assert not one.is_running()
 
 
 async def test_what_a_kernel_complains_of_goes_to_its_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -157,7 +157,8 @@ async def test_new_clusters_come_before_routes_and_old_ones_leave_after(served: 
     held.cancel()
 
 
-async def test_what_comes_in_the_moment_of_a_refusal_is_told(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+async def offer_bad(served: Served) -> str:
+    """Offer clusters that a proxy with "a" will refuse; the version of "a"."""
     served.state.update(config("a"))
     first = (await served.ask("clusters"))[1]["version_info"]
     held = asyncio.create_task(served.ask("clusters", first))
@@ -165,6 +166,11 @@ async def test_what_comes_in_the_moment_of_a_refusal_is_told(served: Served, mon
         await asyncio.sleep(0.001)
     served.state.update(config("a bad"))
     await held
+    return str(first)
+
+
+async def test_what_comes_in_the_moment_of_a_refusal_is_told(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = await offer_bad(served)
     assert names(await served.ask("clusters", first)) == ["a", "bad"]
     # Before the one that waits for what became of it has heard of that.
     monkeypatch.setattr(served.state, "refused", lambda *_: served.state.update(config("good")))
@@ -172,13 +178,7 @@ async def test_what_comes_in_the_moment_of_a_refusal_is_told(served: Served, mon
 
 
 async def test_a_refusal_is_told_once_and_held(served: Served) -> None:
-    served.state.update(config("a"))
-    first = (await served.ask("clusters"))[1]["version_info"]
-    held = asyncio.create_task(served.ask("clusters", first))
-    while served.state.channel("clusters").acknowledged != int(first):
-        await asyncio.sleep(0.001)
-    served.state.update(config("a bad"))
-    await held
+    first = await offer_bad(served)
     # An answer that was lost on its way is given again, and nothing is said of it.
     assert names(await served.ask("clusters", first)) == ["a", "bad"]
     assert served.refusals == []
