@@ -127,6 +127,29 @@ def test_while_it_rests_all_targets_have_a_round_every_so_often(world: World) ->
         assert set(world.prometheus.samples) == {0}
 
 
+def test_a_round_is_over_when_what_was_overdue_has_been_scraped(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That happens in the moment in which Prometheus goes on, and not again for five seconds."""
+    monkeypatch.setattr(module, "_WAIT", 1.0)
+    world.rest()
+    scraped, go_on, node = world.prometheus.scraped, world.prometheus.go_on, [0.0]
+
+    def woken() -> None:
+        go_on()
+        node.append(time.time())
+
+    def looked() -> list[Scraped]:
+        proxy, _ = scraped()
+        return [proxy, Scraped("node", 5.0, node[-1])]
+
+    monkeypatch.setattr(world.prometheus, "go_on", woken)
+    monkeypatch.setattr(world.prometheus, "scraped", looked)
+    world.wait(module.ROUND + 1)
+    world.pace.step()
+    # Looked at for the round, and to stop between two scrapes.
+    assert world.prometheus.samples == [0, 0]
+    assert world.pace.resting
+
+
 def test_who_asks_is_answered_after_the_page_from_before_and_a_new_one(world: World) -> None:
     world.proxy.requests = 3
     world.prometheus.scrape()

@@ -145,9 +145,7 @@ class Pace:
             if self.resting and not self._idle():
                 self._wake()
             elif self.resting and time.monotonic() - self._rounded > ROUND:
-                with self._using_lock:
-                    self._go_on()
-                self._scraped_since(time.time(), all_of_them=True)
+                self._scraped_since(self._woken(), all_of_them=True)
                 self._rounded = time.monotonic()
                 self.resting = self._stop()
             elif self._idle() and not self.resting:
@@ -160,13 +158,18 @@ class Pace:
             return
         try:
             self._scrapes.earlier = True
-            with self._using_lock:
-                self._go_on()
-            self._scraped_since(time.time())
+            self._scraped_since(self._woken())
             self._scrapes.earlier = False
             self._scraped_since(time.time())
         finally:
             self._scrapes.earlier = self.resting = False
+
+    def _woken(self) -> float:
+        """Have it go on; the time right before, as what is overdue by then is scraped in that very moment."""
+        before = time.time()
+        with self._using_lock:
+            self._go_on()
+        return before
 
     def _scraped_since(self, began: float, all_of_them: bool = False) -> None:
         """Wait until each target that is scraped often, or each, was scraped after `began`.
