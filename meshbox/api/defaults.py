@@ -113,6 +113,7 @@ def _replication_controller(obj: Obj, _settings: SandboxSettings) -> None:
     labels = _part(_template(spec), "metadata").get("labels")
     if isinstance(labels, dict) and labels:
         _fill(spec, selector=dict(labels))
+        _fill(obj["metadata"], labels=dict(labels))
     _fill(spec, replicas=1)
 
 

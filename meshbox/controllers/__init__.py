@@ -10,7 +10,7 @@ from meshbox.controllers.aggregation import AggregationController
 from meshbox.controllers.autoscaler import AutoscalerController
 from meshbox.controllers.bootstrap import bootstrap
 from meshbox.controllers.cronjob import CronJobController
-from meshbox.controllers.daemonset import DaemonSetController, TemplateGeneration
+from meshbox.controllers.daemonset import DaemonSetController
 from meshbox.controllers.deployment import DeploymentController
 from meshbox.controllers.disruption import DisruptionController
 from meshbox.controllers.endpoints import EndpointsController
@@ -52,7 +52,6 @@ class Controllers:
     ) -> None:
         self._context = context = Context(objects, settings, clock)
         objects.add_admission(JobSelector(settings))
-        objects.add_admission(TemplateGeneration())
         objects.add_admission(UnplayedKinds())
         objects.add_admission(StorageAdmission(objects))
         objects.add_admission(QuotaAdmission(objects, settings))

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from labkit.ground.int_or_string import scaled
-from meshbox.contracts import AdmissionRequest, ApiError, Event, Obj
+from meshbox.contracts import ApiError, Event, Obj
 from meshbox.controllers.meta import Context, write_status
 from meshbox.controllers.owned import Owned, OwnerKind
 from meshbox.controllers.pods import (
@@ -22,9 +22,11 @@ from meshbox.controllers.revisions import HASH, current_revision
 from meshbox.controllers.scheduler import placement_changed, refusal
 from meshbox.reconcile import Key, Reconciler, object_key
 
-__all__ = ["DaemonSetController", "TemplateGeneration"]
+__all__ = ["DaemonSetController"]
 
 RESOURCE = "daemonsets.apps"
+GENERATION = "deprecated.daemonset.template.generation"
+"""The annotation in which the API server counts a DaemonSet's templates."""
 
 _TOLERATIONS = [
     {"key": f"node.kubernetes.io/{condition}", "operator": "Exists", "effect": effect}
@@ -45,27 +47,6 @@ def _node_of(pod: Obj) -> str:
     terms = affinity.get("requiredDuringSchedulingIgnoredDuringExecution", {}).get("nodeSelectorTerms") or [{}]
     names = [field["values"][0] for field in terms[0].get("matchFields") or () if field["key"] == "metadata.name"]
     return pod["spec"].get("nodeName") or (names[0] if names else "")
-
-
-class TemplateGeneration:
-    """Admission: counts the templates of each DaemonSet in an annotation, as the API server still does."""
-
-    annotation = "deprecated.daemonset.template.generation"
-
-    def mutate(self, request: AdmissionRequest) -> None:
-        """Set the count."""
-        if request.resource != RESOURCE or request.subresource or request.operation == "DELETE":
-            return
-        count, before = 1, request.old_object
-        if before is not None:
-            known = (before["metadata"].get("annotations") or {}).get(self.annotation, "1")
-            changed = request.object["spec"].get("template") != before["spec"].get("template")
-            count = (int(known) if known.isdigit() else 1) + changed
-        meta = request.object["metadata"]
-        meta["annotations"] = {**(meta.get("annotations") or {}), self.annotation: str(count)}
-
-    def validate(self, request: AdmissionRequest) -> None:
-        """Refuse nothing."""
 
 
 class DaemonSetController:
@@ -112,7 +93,8 @@ class DaemonSetController:
             return None
         revision = current_revision(self._context, daemon_set, self._kind)
         template = self._control.pod(daemon_set)
-        template["metadata"].setdefault("labels", {})[HASH] = revision.digest
+        labels = template["metadata"].setdefault("labels", {})
+        labels |= {HASH: revision.digest, "pod-template-generation": daemon_set["metadata"]["annotations"][GENERATION]}
         template["spec"]["tolerations"] = [*(template["spec"].get("tolerations") or ()), *_TOLERATIONS]
         wanted = [node for node in self._nodes if refusal(template, self._nodes[node], legacy=False) is None]
         failure: ApiError | None = None

@@ -13,6 +13,11 @@ from meshbox.values import clone
 __all__ = ["HASH", "Revision", "current_revision"]
 
 HASH = "controller-revision-hash"
+"""The label by which a pod tells its revision."""
+
+_OWN_HASH = {"StatefulSet": "controller.kubernetes.io/hash", "DaemonSet": HASH}
+"""The label by which a revision of each kind tells its own hash."""
+
 _RESOURCE = "controllerrevisions.apps"
 
 
@@ -44,7 +49,8 @@ def current_revision(context: Context, owner: Obj, kind: OwnerKind) -> Revision:
             "metadata": {
                 "name": revision.name,
                 "namespace": meta["namespace"],
-                "labels": {**(template.get("metadata", {}).get("labels") or {}), HASH: digest},
+                "labels": {**(template.get("metadata", {}).get("labels") or {}), _OWN_HASH[kind.kind]: digest},
+                "annotations": dict(meta.get("annotations") or {}),
                 "ownerReferences": [owner_reference(owner, kind.api_version, kind.kind)],
             },
             "data": {"spec": {"template": {**clone(template), "$patch": "replace"}}},

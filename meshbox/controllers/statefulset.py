@@ -114,7 +114,6 @@ class StatefulSetController:
     def _create(self, stateful_set: Obj, number: int, revision: Revision) -> Obj:
         pod = self._control.pod(stateful_set)
         meta, name = pod["metadata"], f"{stateful_set['metadata']['name']}-{number}"
-        del meta["generateName"]
         meta["name"] = name
         labels = meta.setdefault("labels", {})
         labels |= {HASH: revision.name, "statefulset.kubernetes.io/pod-name": name}

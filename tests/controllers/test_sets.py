@@ -11,6 +11,7 @@ from .conftest import Cluster, pod_spec
 
 STATEFUL_SETS = "statefulsets.apps"
 DAEMON_SETS = "daemonsets.apps"
+REVISIONS = "controllerrevisions.apps"
 
 
 def workload(name: str, **spec: Any) -> Obj:
@@ -92,8 +93,27 @@ async def test_a_stateful_set_rolls_from_the_top_down_to_its_partition(cluster: 
             == status(cluster, STATEFUL_SETS, "db")["updateRevision"]
         )
     )
-    revisions = cluster.objects.list("controllerrevisions.apps", "default")
+    revisions = cluster.objects.list(REVISIONS, "default")
     assert sorted(item["revision"] for item in revisions) == [1, 2]
+
+
+async def test_revisions_and_pods_tell_their_templates_as_each_kind_does(cluster: Cluster) -> None:
+    made = {STATEFUL_SETS: workload("db", replicas=1, serviceName="db"), DAEMON_SETS: workload("agent")}
+    for resource, one in made.items():
+        one["metadata"]["annotations"] = {"team": "a"}
+        cluster.objects.create(resource, one)
+    await cluster.until(lambda: len(cluster.objects.list("pods", "default")) == 2)
+    pods = {
+        one["metadata"]["generateName"]: one["metadata"]["labels"] for one in cluster.objects.list("pods", "default")
+    }
+    assert sorted(pods) == ["agent-", "db-"]
+    assert pods["agent-"]["pod-template-generation"] == "1"
+    revisions = {one["metadata"]["labels"]["app"]: one for one in cluster.objects.list(REVISIONS, "default")}
+    db, agent = revisions["db"]["metadata"], revisions["agent"]["metadata"]
+    assert db["labels"] == {"app": "db", "controller.kubernetes.io/hash": db["name"].removeprefix("db-")}
+    assert agent["labels"] == {"app": "agent", "controller-revision-hash": agent["name"].removeprefix("agent-")}
+    assert db["annotations"]["team"] == agent["annotations"]["team"] == "a"
+    assert agent["annotations"]["deprecated.daemonset.template.generation"] == "1"
 
 
 async def test_a_parallel_stateful_set_starts_all_at_once(cluster: Cluster) -> None:
