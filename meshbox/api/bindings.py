@@ -70,7 +70,7 @@ def bound(pod: Obj, on: Obj) -> Obj:
         if added := on["metadata"].get(field):
             # What is no map is refused with the rest of what is wrong with metadata.
             meta[field] = {**(meta.get(field) or {}), **added} if isinstance(added, dict) else added
-    status = pod.get("status") or {}
+    status = {key: value for key, value in (pod.get("status") or {}).items() if key != "nominatedNodeName"}
     # In the place of what was said while no node took it.
     conditions = {one["type"]: one for one in (*(status.get("conditions") or ()), new)}
     return {

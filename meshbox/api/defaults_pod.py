@@ -153,10 +153,6 @@ def default_pod(pod: Obj, settings: SandboxSettings, token_secret: TokenSecret |
         if not spec.get("serviceAccountName"):
             spec["serviceAccountName"] = spec.get("serviceAccount") or "default"
         _tolerations(spec)
-        if spec.get("priority") is None and not spec.get("priorityClassName"):
-            spec["priority"] = 0
-        if not settings.legacy:
-            spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
         _token(pod, spec, settings, token_secret)
     default_pod_spec(spec)
 

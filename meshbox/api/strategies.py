@@ -132,6 +132,10 @@ def _pod(obj: Obj, old: Obj | None) -> None:
     if old is None:
         first_status("pods", obj)
         obj["status"]["qosClass"] = qos_class(obj.get("spec") or {})
+        if obj["spec"].get("schedulingGates"):
+            said = "Scheduling is blocked due to non-empty scheduling gates"
+            told = {"lastProbeTime": None, "lastTransitionTime": now(), "reason": "SchedulingGated", "message": said}
+            obj["status"]["conditions"] = [{"type": "PodScheduled", "status": "False", **told}]
 
 
 _PREPARE: dict[str, Callable[[Obj, Obj | None], None]] = {

@@ -22,11 +22,13 @@ from meshbox.controllers.loadbalancer import LoadBalancerController
 from meshbox.controllers.meta import Context
 from meshbox.controllers.namespace import NamespaceController
 from meshbox.controllers.persistent import ClaimController, StorageAdmission, VolumeController
+from meshbox.controllers.priority import PriorityAdmission
 from meshbox.controllers.quota import QuotaAdmission, QuotaController
 from meshbox.controllers.replicaset import ReplicaSetController
 from meshbox.controllers.scheduler import Scheduler
 from meshbox.controllers.serviceaccount import ServiceAccountController
 from meshbox.controllers.statefulset import StatefulSetController
+from meshbox.controllers.taint_eviction import TaintEvictionController
 from meshbox.controllers.unplayed import UnplayedKinds
 from meshbox.settings import SandboxSettings
 
@@ -52,6 +54,7 @@ class Controllers:
     ) -> None:
         self._context = context = Context(objects, settings, clock)
         objects.add_admission(JobSelector(settings))
+        objects.add_admission(PriorityAdmission(objects, settings))
         objects.add_admission(UnplayedKinds())
         objects.add_admission(StorageAdmission(objects))
         objects.add_admission(QuotaAdmission(objects, settings))
@@ -72,6 +75,7 @@ class Controllers:
                 ClaimController(context),
                 VolumeController(context),
                 Scheduler(context),
+                TaintEvictionController(context),
                 self._endpoints,
                 LoadBalancerController(context),
                 NamespaceController(context),

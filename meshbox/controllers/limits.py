@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from labkit.ground.quantity import Quantity
 from meshbox.contracts import AdmissionRequest, ApiError, Obj, Objects
+from meshbox.controllers.meta import forbidden
 from meshbox.controllers.quota import pod_usage
 
 __all__ = ["LimitAdmission"]
@@ -67,8 +68,7 @@ class LimitAdmission:
             return
         if wrong:
             why = wrong[0] if len(wrong) == 1 else f"[{', '.join(dict.fromkeys(wrong))}]"
-            details = {"name": request.name, "kind": request.resource}
-            raise ApiError(403, "Forbidden", f'{request.resource} "{request.name}" is forbidden: {why}', details)
+            raise forbidden(request, why)
 
 
 def _containers(pod: Obj) -> Iterator[tuple[str, Obj]]:

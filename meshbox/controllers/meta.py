@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from meshbox.contracts import Clock, Obj, Objects, View
+from meshbox.contracts import AdmissionRequest, ApiError, Clock, Obj, Objects, View
 from meshbox.settings import SandboxSettings
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Context",
     "condition",
     "controller_of",
+    "forbidden",
     "hash_text",
     "owner_reference",
     "parse_time",
@@ -110,6 +111,13 @@ def put_condition(status: Obj, new: Obj) -> None:
             conditions[index] = new
             return
     conditions.append(new)
+
+
+def forbidden(request: AdmissionRequest, why: str) -> ApiError:
+    """The 403 by which an admission plugin refuses what was asked."""
+    plural, _, group = request.resource.partition(".")
+    details = {"name": request.name, "kind": plural, **({"group": group} if group else {})}
+    return ApiError(403, "Forbidden", f'{request.resource} "{request.name}" is forbidden: {why}', details)
 
 
 def write_status(context: Context, resource: str, obj: Obj, status: View) -> bool:

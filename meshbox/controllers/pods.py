@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 from meshbox.contracts import ApiError, Obj
-from meshbox.controllers.meta import MANAGER, Context, condition, owner_reference, parse_time
+from meshbox.controllers.meta import MANAGER, Context, condition, owner_reference, parse_time, put_condition
 from meshbox.controllers.owned import OwnerKind
 from meshbox.values import clone
 
@@ -17,6 +18,7 @@ __all__ = [
     "PodControl",
     "available_after",
     "deletion_rank",
+    "disrupt",
     "is_active",
     "is_finished",
     "is_ready",
@@ -54,6 +56,18 @@ def available_after(pod: Pod | Obj, min_ready_seconds: int, now: float) -> float
         return 0.0
     ready = condition(pod["status"], "Ready") or {}
     return max(0.0, parse_time(ready.get("lastTransitionTime")) + min_ready_seconds - now)
+
+
+def disrupt(context: Context, pod: Pod | Obj, reason: str, message: str) -> None:
+    """Delete a pod that has to leave, once it says why itself; one that is gone already is no fault."""
+    meta, objects = pod["metadata"], context.objects
+    with suppress(ApiError):
+        if not context.settings.legacy:
+            status = clone(pod["status"])
+            told = {"reason": reason, "message": message, "lastProbeTime": None, "lastTransitionTime": context.now()}
+            put_condition(status, {"type": "DisruptionTarget", "status": "True", **told})
+            objects.update("pods", {**pod, "status": status}, subresource="status", manager=MANAGER)
+        objects.delete("pods", meta["name"], meta["namespace"], uid=meta["uid"])
 
 
 def deletion_rank(pod: Pod | Obj) -> tuple[Any, ...]:

@@ -6,9 +6,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
+from labkit.ground.labels import Requirement
 from labkit.ground.quantity import Quantity
-from meshbox.contracts import AdmissionRequest, ApiError, Obj, Objects
-from meshbox.controllers.meta import Context
+from meshbox.contracts import AdmissionRequest, Obj, Objects
+from meshbox.controllers.meta import Context, forbidden
 from meshbox.reconcile import Key, Reconciler
 from meshbox.settings import SandboxSettings
 
@@ -78,7 +79,7 @@ def _of_container(container: Obj) -> Iterable[tuple[str, Quantity]]:
 
 
 class QuotaAdmission:
-    """Refuses what would take more than a quota of its namespace allows. Quotas with scopes are only counted.
+    """Refuses what would take more than a quota of its namespace allows.
 
     Args:
         objects: The cluster's objects.
@@ -102,22 +103,22 @@ class QuotaAdmission:
             return
         for quota in self._objects.list(QUOTAS, request.namespace):
             hard = _hard(quota)
-            if quota["spec"].get("scopes") or quota["spec"].get("scopeSelector") or not hard:
+            if not _concerns(quota, request.resource, request.object):
                 continue
             name = quota["metadata"]["name"]
             if request.resource == "pods" and (missing := self._missing(request.object, hard)):
-                raise self._refused(request, f"failed quota: {name}: must specify {missing}")
+                raise forbidden(request, f"failed quota: {name}: must specify {missing}")
             more = usage_of(request.resource, request.object)
             touched = sorted(key for key in hard if more.get(key))
             if not touched:
                 continue
-            used = _used(self._objects, request.namespace, touched)
+            used = _used(self._objects, quota, touched)
             over = [key for key in touched if used[key] + more[key] > hard[key]]
             if over:
                 said = (",".join(f"{key}={values[key]}" for key in over) for values in (more, used, hard))
                 requested, taken, limited = said
                 why = f"exceeded quota: {name}, requested: {requested}, used: {taken}, limited: {limited}"
-                raise self._refused(request, why)
+                raise forbidden(request, why)
 
     def _missing(self, pod: Obj, hard: Usage) -> str:
         """What a pod must say because a quota counts it."""
@@ -138,12 +139,6 @@ class QuotaAdmission:
         if self._legacy:
             return ",".join(found)
         return "; ".join(f"{key} for: {','.join(dict.fromkeys(names))}" for key, names in found.items())
-
-    @staticmethod
-    def _refused(request: AdmissionRequest, why: str) -> ApiError:
-        plural, _, group = request.resource.partition(".")
-        details = {"name": request.name, "kind": plural, **({"group": group} if group else {})}
-        return ApiError(403, "Forbidden", f'{request.resource} "{request.name}" is forbidden: {why}', details)
 
 
 class QuotaController:
@@ -170,7 +165,7 @@ class QuotaController:
         for resource in sorted({_counted(one) for one in hard} - self._watched):
             self._watched.add(resource)
             self.reconciler.watches(resource, self._quotas)
-        used = _used(self._objects, namespace or "", hard)
+        used = _used(self._objects, quota, hard)
         status = {"hard": hard, "used": {one: str(used[one]) for one in hard}}
         if status != quota.get("status"):
             self._objects.update(QUOTAS, {**quota, "status": status}, subresource="status")
@@ -180,12 +175,44 @@ def _hard(quota: Obj) -> Usage:
     return {key: Quantity.of(value) for key, value in (quota["spec"].get("hard") or {}).items()}
 
 
-def _used(objects: Objects, namespace: str, keys: Iterable[str]) -> dict[str, Quantity]:
-    """What a namespace holds of these names."""
+def _concerns(quota: Obj, resource: str, obj: Obj) -> bool:
+    """Whether an object is within all scopes of the quota; those choose among pods."""
+    spec = quota["spec"]
+    chosen = [Requirement(scope, "Exists") for scope in spec.get("scopes") or ()]
+    for one in (spec.get("scopeSelector") or {}).get("matchExpressions") or ():
+        chosen.append(Requirement(one["scopeName"], one["operator"], one.get("values") or ()))
+    if not chosen:
+        return True
+    scopes = _scopes(obj.get("spec") or {}) if resource == "pods" else {}
+    return bool(scopes) and all(one.fits(scopes) for one in chosen)
+
+
+def _scopes(spec: Obj) -> dict[str, str]:
+    """The scopes that a pod is in, each with its value."""
+    usage = pod_usage(spec)
+    counted = any(usage.get(f"{kind}.{name}") for kind in ("requests", "limits") for name in ("cpu", "memory"))
+    within = {"NotBestEffort" if counted else "BestEffort"}
+    within.add("NotTerminating" if spec.get("activeDeadlineSeconds") is None else "Terminating")
+    affinity = spec.get("affinity") or {}
+    terms = [
+        one.get("podAffinityTerm", one)
+        for kind in ("podAffinity", "podAntiAffinity")
+        for every in (affinity.get(kind) or {}).values()
+        for one in every or ()
+    ]
+    if any(term.get("namespaces") or term.get("namespaceSelector") is not None for term in terms):
+        within.add("CrossNamespacePodAffinity")
+    name = spec.get("priorityClassName")
+    return dict.fromkeys(within, "") | ({"PriorityClass": name} if name else {})
+
+
+def _used(objects: Objects, quota: Obj, keys: Iterable[str]) -> dict[str, Quantity]:
+    """What the quota's namespace holds of these names, as far as it concerns the quota."""
     wanted = set(keys)
     total: dict[str, Quantity] = defaultdict(Quantity)
     for resource in {_counted(key) for key in wanted}:
-        for obj in objects.list(resource, namespace):
+        every = objects.list(resource, quota["metadata"]["namespace"])
+        for obj in (one for one in every if _concerns(quota, resource, one)):
             for key, value in usage_of(resource, obj).items():
                 if key in wanted:
                     total[key] += value

@@ -4,34 +4,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from labkit.ground.labels import Requirement, selects
 from labkit.ground.quantity import Quantity
 from meshbox.contracts import Event, Obj
 from meshbox.controllers.meta import Context, put_condition
+from meshbox.controllers.neighbours import HELPED, Neighbours
 from meshbox.controllers.persistent import CLASSES, claims_of
-from meshbox.controllers.pods import is_finished, is_terminating
+from meshbox.controllers.pods import disrupt, is_finished, is_terminating
+from meshbox.controllers.preemption import victims
 from meshbox.controllers.quota import pod_usage
 from meshbox.reconcile import Key, Reconciler, object_key
 from meshbox.values import clone
 
-__all__ = ["Scheduler", "placement_changed", "refusal", "shortage"]
+__all__ = ["Scheduler", "placement_changed", "refusal", "tolerations_of"]
 
 COMPONENT = "default-scheduler"
 MANAGER = "kube-scheduler"
 _UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
 
 
-def _tolerates(pod: Obj, taint: Obj) -> bool:
+def tolerations_of(pod: Obj, taint: Obj) -> list[Obj]:
+    """The pod's tolerations of that taint."""
+    found = []
     for toleration in pod["spec"].get("tolerations") or ():
         if toleration.get("effect") and toleration["effect"] != taint["effect"]:
             continue
         if toleration.get("operator", "Equal") == "Exists":
             if toleration.get("key", "") in ("", taint["key"]):
-                return True
+                found.append(toleration)
         elif toleration.get("key") == taint["key"] and toleration.get("value", "") == taint.get("value", ""):
-            return True
-    return False
+            found.append(toleration)
+    return found
 
 
 def _affine(pod: Obj, node: Obj) -> bool:
@@ -55,17 +60,17 @@ def _affine(pod: Obj, node: Obj) -> bool:
 def refusal(pod: Obj, node: Obj, *, legacy: bool) -> str | None:
     """Why `node` does not take `pod`, however much room it has, in the scheduler's words; None where it may."""
     spec = node.get("spec") or {}
-    if spec.get("unschedulable") and not _tolerates(pod, {"key": _UNSCHEDULABLE, "effect": "NoSchedule"}):
+    if spec.get("unschedulable") and not tolerations_of(pod, {"key": _UNSCHEDULABLE, "effect": "NoSchedule"}):
         return "node(s) were unschedulable"
     for taint in spec.get("taints") or ():
-        if taint["effect"] in ("NoSchedule", "NoExecute") and not _tolerates(pod, taint):
+        if taint["effect"] in ("NoSchedule", "NoExecute") and not tolerations_of(pod, taint):
             return "node(s) had taints that the pod didn't tolerate" if legacy else "node(s) had untolerated taint(s)"
     if not _affine(pod, node):
         return "node(s) didn't match node selector" if legacy else "node(s) didn't match Pod's node affinity/selector"
     return None
 
 
-def shortage(pod: Obj, node: Obj, others: Sequence[Obj]) -> list[str]:
+def _shortage(pod: Obj, node: Obj, others: Sequence[Obj]) -> list[str]:
     """What `node` has too little of for `pod` beside the pods that it has already, in the scheduler's words."""
     if (ports := _host_ports(pod)) and any(ports & _host_ports(other) for other in others):
         return [_PORTS]
@@ -74,6 +79,11 @@ def shortage(pod: Obj, node: Obj, others: Sequence[Obj]) -> list[str]:
 
 _PORTS = "node(s) didn't have free ports for the requested pod ports"
 _SHORT = "Insufficient "
+
+
+def _helps(reason: str) -> bool:
+    """Whether a node that refuses a pod so might take it if others left."""
+    return reason in (_PORTS, *HELPED) or reason.startswith(_SHORT)
 
 
 def _host_ports(pod: Obj) -> set[tuple[str, int]]:
@@ -141,14 +151,10 @@ class Scheduler:
                 return []
         return list(self._waiting)
 
-    @staticmethod
-    def _pod_keys(pod: Obj) -> list[Key]:
-        return [object_key(pod)] if _unbound(pod) else []
-
     def _pod_events(self, event: Event) -> list[Key]:
-        # Whoever goes makes room for those who wait.
-        gone = event.type == "DELETED" or is_finished(event.object)
-        return list(self._waiting) if gone else self._pod_keys(event.object)
+        # Whoever goes makes room for those who wait, and whoever comes may be whom they wait for.
+        waiting = event.type != "DELETED" and _unbound(event.object)
+        return [object_key(event.object)] if waiting else list(self._waiting)
 
     async def _reconcile(self, key: Key) -> None:
         namespace, name = key
@@ -164,19 +170,57 @@ class Scheduler:
             self._waiting.add(key)
             self._say_unschedulable(pod, {waits: 0})
             return
-        running = [one for one in self._context.objects.view("pods") if not is_finished(one)]
-        for node_name, node in self._nodes.items():
-            others = [one for one in running if one["spec"].get("nodeName") == node_name]
-            reason = refusal(pod, node, legacy=self._context.settings.legacy)
-            found = [reason] if reason else shortage(pod, node, others)
+        every = self._context.objects.view("pods")
+        running = [one for one in every if one["spec"].get("nodeName") and not is_finished(one)]
+        helpful = []
+        for node in self._nodes:
+            found = self._unfit(pod, node, running)
             if not found:
                 self._waiting.discard(key)
-                self._bind(pod, node_name)
+                self._bind(pod, node)
                 return
             for reason in found:
                 reasons[reason] = reasons.get(reason, 0) + 1
+            if all(_helps(reason) for reason in found) and not _lacking(pod, self._nodes[node], ()):
+                helpful.append(node)
         self._waiting.add(key)
-        self._say_unschedulable(pod, reasons)
+        if not self._preempt(pod, running, helpful, reasons):
+            self._say_unschedulable(pod, reasons, len(helpful))
+
+    def _unfit(self, pod: Obj, name: str, running: Sequence[Obj]) -> list[str]:
+        """Why a node does not take `pod` beside those who run, in the words of the first filter that says so."""
+        node, legacy = self._nodes[name], self._context.settings.legacy
+        if reason := refusal(pod, node, legacy=legacy):
+            return [reason]
+        if short := _shortage(pod, node, [one for one in running if one["spec"]["nodeName"] == name]):
+            return short
+        eligible = [other for other, one in self._nodes.items() if _affine(pod, one)]
+        reason = Neighbours(self._context.objects, self._nodes, running).refusal(pod, name, eligible)
+        if reason is None:
+            return []
+        return ["node(s) didn't match pod affinity/anti-affinity", reason] if legacy else [reason]
+
+    def _fits(self, pod: Obj, node: str, running: Sequence[Obj]) -> bool:
+        return not self._unfit(pod, node, running)
+
+    def _preempt(self, pod: Obj, running: Sequence[Obj], nodes: Sequence[str], reasons: dict[str, int]) -> bool:
+        """Have pods of lower priority leave one of the nodes; whether there were any."""
+        nominated = (pod.get("status") or {}).get("nominatedNodeName")
+        if any(is_terminating(one) and one["spec"]["nodeName"] == nominated for one in running):
+            # They are leaving.
+            return True
+        for node in nodes:
+            leaving = victims(pod, node, running, partial(self._fits, pod, node))
+            if not leaving:
+                continue
+            self._say(pod, self._listed(reasons), nominated=node)
+            for one in leaving:
+                words = f"Preempted by pod {pod['metadata']['uid']} on node {node}"
+                self._context.objects.event(one, "Normal", "Preempted", words, COMPONENT)
+                why = f"{COMPONENT}: preempting to accommodate a higher priority pod"
+                disrupt(self._context, one, "PreemptionByScheduler", why)
+            return True
+        return False
 
     def _unbound_claims(self, pod: Obj) -> str:
         """What the pod's claims wait for, in the scheduler's words; "" where nothing keeps it from a node."""
@@ -203,22 +247,32 @@ class Scheduler:
             COMPONENT,
         )
 
-    def _say_unschedulable(self, pod: Obj, reasons: dict[str, int]) -> None:
+    def _say_unschedulable(self, pod: Obj, reasons: dict[str, int], helpful: int = 0) -> None:
         message = "no nodes available to schedule pods"
         if reasons:
-            listed = ", ".join(f"{count} {reason}" if count else reason for reason, count in sorted(reasons.items()))
-            none = f"0/{len(self._nodes)} nodes are available: "
-            message = f"{none}{listed}."
+            message, none = self._listed(reasons), self._none
             if not self._context.settings.legacy:
-                full = all(reason == _PORTS or reason.startswith(_SHORT) for reason in reasons)
-                words = (
-                    "No preemption victims found for incoming pod"
-                    if full
-                    else "Preemption is not helpful for scheduling"
-                )
-                message += f" no new claims to deallocate, preemption: {none}{len(self._nodes)} {words}."
+                counts = {
+                    "No preemption victims found for incoming pod": helpful,
+                    "Preemption is not helpful for scheduling": len(self._nodes) - helpful,
+                }
+                vain = f"{none}{', '.join(f'{count} {said}' for said, count in counts.items() if count)}"
+                if pod["spec"].get("preemptionPolicy") == "Never":
+                    vain = "not eligible due to preemptionPolicy=Never"
+                message += f" no new claims to deallocate, preemption: {vain}."
+        self._say(pod, message)
+
+    @property
+    def _none(self) -> str:
+        return f"0/{len(self._nodes)} nodes are available: "
+
+    def _listed(self, reasons: dict[str, int]) -> str:
+        listed = (f"{count} {reason}" if count else reason for reason, count in sorted(reasons.items()))
+        return f"{self._none}{', '.join(listed)}."
+
+    def _say(self, pod: Obj, message: str, *, nominated: str = "") -> None:
         objects = self._context.objects
-        status = clone(pod.get("status") or {})
+        status = clone(pod.get("status") or {}) | ({"nominatedNodeName": nominated} if nominated else {})
         observed = {} if self._context.settings.legacy else {"observedGeneration": pod["metadata"].get("generation", 1)}
         told = {"lastProbeTime": None, "lastTransitionTime": self._context.now(), **observed, "message": message}
         put_condition(status, {"type": "PodScheduled", "status": "False", **told, "reason": "Unschedulable"})

@@ -107,6 +107,47 @@ async def test_other_namespaces_and_scoped_quotas_refuse_nothing(cluster: Cluste
     cluster.objects.create("configmaps", {"metadata": {"name": "m", "namespace": "other"}})
 
 
+def only(name: str, operator: str = "Exists", *values: str) -> Obj:
+    return {"matchExpressions": [{"scopeName": name, "operator": operator, "values": list(values)}]}
+
+
+def asking(name: str, requests: Obj | None = None, spec: Obj | None = None) -> Obj:
+    made = pod(name, requests=requests) if requests else pod(name)
+    made["spec"] |= spec or {}
+    return made
+
+
+CRITICAL = {"spec": {"priorityClassName": "system-node-critical"}}
+FAR = {"topologyKey": "zone", "labelSelector": {}, "namespaceSelector": {}}
+_PREFERRED = {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "podAffinityTerm": FAR}]}
+AFFINE = {"affinity": {"podAntiAffinity": _PREFERRED}}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "within", "beyond"),
+    [
+        ({"scopes": ["BestEffort"]}, {}, {"requests": {"cpu": "1m"}}),
+        ({"scopes": ["NotBestEffort"]}, {"requests": {"memory": "1Mi"}}, {}),
+        ({"scopes": ["Terminating"]}, {"spec": {"activeDeadlineSeconds": 5}}, {}),
+        ({"scopes": ["NotTerminating"]}, {}, {"spec": {"activeDeadlineSeconds": 5}}),
+        ({"scopes": ["BestEffort", "Terminating"]}, {"spec": {"activeDeadlineSeconds": 5}}, {}),
+        ({"scopeSelector": only("PriorityClass", "In", "system-node-critical")}, CRITICAL, {}),
+        ({"scopeSelector": only("PriorityClass", "NotIn", "system-node-critical")}, {}, CRITICAL),
+        ({"scopes": ["PriorityClass"]}, CRITICAL, {}),
+        ({"scopeSelector": only("CrossNamespacePodAffinity")}, {"spec": AFFINE}, {}),
+    ],
+)
+async def test_a_quota_counts_the_pods_in_its_scopes(cluster: Cluster, chosen: Obj, within: Any, beyond: Any) -> None:
+    spec = {"hard": {"pods": "1"}, **chosen}
+    cluster.objects.create("resourcequotas", {"metadata": {"name": "q", "namespace": "default"}, "spec": spec})
+    for number in range(2):
+        cluster.objects.create("pods", asking(f"beyond{number}", **beyond))
+    cluster.objects.create("pods", asking("one", **within))
+    said = "exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1"
+    assert refused(cluster, "pods", asking("two", **within)).message == f'pods "two" is forbidden: {said}'
+    await cluster.until(lambda: used(cluster) == {"pods": "1"})
+
+
 async def test_what_is_used_is_written_in_the_form_that_pods_ask_in(cluster: Cluster) -> None:
     quota(cluster, requests_memory="10Gi", requests_cpu="4", pods="2k")
     cluster.objects.create("pods", pod("a", requests={"memory": "64M", "cpu": "0.5"}))

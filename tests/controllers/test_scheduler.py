@@ -118,6 +118,9 @@ async def test_pods_of_another_scheduler_and_gated_pods_are_left_alone(cluster: 
     create(cluster, "gated", schedulingGates=[{"name": "example.com/wait"}])
     await cluster.settled()
     assert node_of(cluster, "other") == node_of(cluster, "gated") == ""
+    words = "Scheduling is blocked due to non-empty scheduling gates"
+    told = scheduled(cluster, "gated")
+    assert (told["status"], told["reason"], told["message"]) == ("False", "SchedulingGated", words)
     cluster.objects.patch("pods", "gated", {"spec": {"schedulingGates": None}}, "default")
     await cluster.until(lambda: node_of(cluster, "gated"))
 

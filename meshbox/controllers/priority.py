@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""PriorityClasses: the priority that each new pod has, and that at most one class is everybody's.
+
+Source: the admission plugin Priority (Kubernetes 1.35), in its words.
+"""
+
+from __future__ import annotations
+
+from meshbox.contracts import AdmissionRequest, Obj, Objects
+from meshbox.controllers.meta import forbidden
+from meshbox.settings import SandboxSettings
+
+__all__ = ["CLASSES", "PriorityAdmission"]
+
+CLASSES = "priorityclasses.scheduling.k8s.io"
+_NONE: Obj = {"value": 0, "preemptionPolicy": "PreemptLowerPriority"}
+_KEPT = ("priority", "preemptionPolicy")
+_WORDS = {"priority": "integer value of priority", "preemptionPolicy": "string value of PreemptionPolicy"}
+
+
+class PriorityAdmission:
+    """Gives new pods the priority of their class.
+
+    Args:
+        objects: The cluster's objects.
+        settings: The sandbox.
+    """
+
+    def __init__(self, objects: Objects, settings: SandboxSettings) -> None:
+        self._objects = objects
+        self._legacy = settings.legacy
+
+    def mutate(self, request: AdmissionRequest) -> None:
+        """Set a new pod's priority; one that is changed keeps its own.
+
+        Raises:
+            ApiError: 403 where there is no such class, or the pod says otherwise itself.
+        """
+        if request.resource != "pods" or request.subresource or request.operation == "DELETE":
+            return
+        spec = request.object["spec"]
+        if request.old_object is not None:
+            before = request.old_object["spec"]
+            request.object["spec"] = {**{key: before[key] for key in _KEPT if key in before}, **spec}
+            return
+        name = spec.get("priorityClassName")
+        found = self._objects.see(CLASSES, name) if name else self._default()
+        if name and found is None:
+            raise forbidden(request, f"no PriorityClass with name {name} was found")
+        if found is not None:
+            spec["priorityClassName"] = found["metadata"]["name"]
+        given = found or _NONE
+        asked = {"priority": given["value"]} | (
+            {} if self._legacy else {"preemptionPolicy": given.get("preemptionPolicy")}
+        )
+        for field, value in asked.items():
+            if value is None:
+                continue
+            if spec.get(field) not in (None, value):
+                computed = f"priority admission controller computed {value} from the given PriorityClass name"
+                said = f"the {_WORDS[field]} ({spec[field]}) must not be provided in pod spec; {computed}"
+                raise forbidden(request, said)
+            spec[field] = value
+
+    def validate(self, request: AdmissionRequest) -> None:
+        """Refuse a second class that is everybody's.
+
+        Raises:
+            ApiError: 403.
+        """
+        if request.resource != CLASSES or request.operation == "DELETE" or not request.object.get("globalDefault"):
+            return
+        known = self._default()
+        if known is not None and (request.operation == "CREATE" or known["metadata"]["name"] != request.name):
+            name = known["metadata"]["name"]
+            raise forbidden(request, f"PriorityClass {name} is already marked as default. Only one default can exist")
+
+    def _default(self) -> Obj | None:
+        every = [one for one in self._objects.view(CLASSES) if one.get("globalDefault")]
+        return min(every, key=lambda one: int(one["value"]), default=None)
