@@ -180,12 +180,14 @@ class AutoscalerController:
     async def _proposal(self, autoscaler: Obj, target: Obj, current: int, status: dict[str, Any]) -> Proposal | None:
         """The most that any metric asks for; None where that cannot be told, which the status then says."""
         metrics = autoscaler["spec"].get("metrics") or [{"type": "Resource", "resource": {"name": "cpu"}}]
-        proposals, errors = [], []
+        proposals, errors, statuses = [], [], list[Obj]()
         used = await self._used()
         for metric in metrics:
             try:
                 proposals.append(self._one(metric, target, used, current))
+                statuses.append(proposals[-1].status)
             except _MetricError as error:
+                statuses.append({"type": ""})
                 errors.append(error)
                 self._context.objects.event(autoscaler, "Warning", error.reason, error.problem, COMPONENT)
         best = max(proposals, key=lambda one: one.replicas, default=None)
@@ -193,14 +195,14 @@ class AutoscalerController:
             first = errors[0]
             message = f"the HPA was unable to compute the replica count: {first.problem}"
             self._condition(status, "ScalingActive", False, first.reason, message)
-            status["currentMetrics"] = None
+            status["currentMetrics"] = None if self._context.settings.legacy else statuses
             computed = f"invalid metrics ({len(errors)} invalid out of {len(metrics)}), first error is: {first.whole}"
             self._context.objects.event(autoscaler, "Warning", "FailedComputeMetricsReplicas", computed, COMPONENT)
             return None
         assert best is not None
         message = f"the HPA was able to successfully calculate a replica count from {best.name}"
         self._condition(status, "ScalingActive", True, "ValidMetricFound", message)
-        status["currentMetrics"] = [one.status for one in proposals]
+        status["currentMetrics"] = statuses
         return best
 
     async def _used(self) -> dict[tuple[str, str], PodUsage] | str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from meshbox.contracts import Event, Obj
 from meshbox.controllers.backends import Backend, Port, backends, publishes_not_ready
-from meshbox.controllers.endpointslices import SLICES, mirror, write_slices
+from meshbox.controllers.endpointslices import SLICES, mirror, note_cause, write_slices
 from meshbox.controllers.meta import MANAGER, Context
 from meshbox.controllers.selecting import SelectorIndex
 from meshbox.reconcile import Key, Reconciler, object_key
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["EndpointsController"]
 
 _LEADER = "control-plane.alpha.kubernetes.io/leader"
-_TRIGGER = "endpoints.kubernetes.io/last-change-trigger-time"
 _HEADLESS = "service.kubernetes.io/headless"
 _MANAGED = "endpoints.kubernetes.io/managed-by"
 
@@ -27,6 +26,12 @@ _MANAGED = "endpoints.kubernetes.io/managed-by"
 def _selector(service: Obj) -> Obj | None:
     labels = service["spec"].get("selector")
     return {"matchLabels": labels} if labels else None
+
+
+def _told(subsets: list[EndpointSubset]) -> set[tuple[str, bool]]:
+    """Each address, and whether it is ready."""
+    ready = {(one["ip"], True) for subset in subsets for one in subset.get("addresses") or ()}
+    return ready | {(one["ip"], False) for subset in subsets for one in subset.get("notReadyAddresses") or ()}
 
 
 class EndpointsController:
@@ -85,13 +90,15 @@ class EndpointsController:
         if "deletionTimestamp" in service["metadata"]:
             return
         slices = self._slices_served
+        if service["spec"].get("type") == "ExternalName" and not self._context.settings.legacy:
+            return
         if not service["spec"].get("selector"):
             if slices and endpoints is not None:
                 mirror(self._context, endpoints)
             return
         found = backends(self._context, service)
         self._write(service, endpoints, found)
-        if slices and service["spec"].get("type") != "ExternalName":
+        if slices:
             write_slices(self._context, service, found)
 
     @functools.cached_property
@@ -119,7 +126,7 @@ class EndpointsController:
                 return
             wanted = endpoints
         wanted["metadata"]["labels"] = labels
-        wanted["metadata"].setdefault("annotations", {})[_TRIGGER] = self._context.now()
+        note_cause(self._context, wanted, endpoints is None or not _told(subsets) <= _told(wanted.get("subsets") or []))
         wanted["subsets"] = subsets
         if endpoints is None:
             self._context.objects.create("endpoints", {**wanted}, meta["namespace"], manager=MANAGER)

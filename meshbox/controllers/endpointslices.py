@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         Service,
     )
 
-__all__ = ["SLICES", "mirror", "write_slices"]
+__all__ = ["SLICES", "mirror", "note_cause", "write_slices"]
 
 SLICES = "endpointslices.discovery.k8s.io"
 MOST_ENDPOINTS = 100
@@ -30,6 +30,16 @@ _SERVICE = "kubernetes.io/service-name"
 _MANAGED = "endpointslice.kubernetes.io/managed-by"
 _SKIP_MIRROR = "endpointslice.kubernetes.io/skip-mirror"
 _TRIGGER = "endpoints.kubernetes.io/last-change-trigger-time"
+
+
+def note_cause(context: Context, endpoints: Endpoints | EndpointSlice, changed: bool) -> None:
+    """Note when a Service or a pod last changed what is told: now, or nobody did; pods that only went are no cause."""
+    annotations = {
+        key: value for key, value in (endpoints["metadata"].get("annotations") or {}).items() if key != _TRIGGER
+    }
+    endpoints["metadata"]["annotations"] = annotations | ({_TRIGGER: context.now()} if changed else {})
+
+
 _HEADLESS = "service.kubernetes.io/headless"
 _FROM_PODS = "endpointslice-controller.k8s.io"
 _FROM_ENDPOINTS = "endpointslicemirroring-controller.k8s.io"
@@ -157,7 +167,7 @@ def _write(
         if same_content and known["metadata"].get("labels") == labels:
             continue
         known["metadata"]["labels"] = labels
-        known["metadata"].setdefault("annotations", {})[_TRIGGER] = context.now()
+        note_cause(context, known, any(one not in (known.get("endpoints") or []) for one in endpoints))
         context.objects.update(SLICES, {**known, "ports": ports, "endpoints": endpoints}, manager=MANAGER)
     for item in left:
         context.objects.delete(SLICES, item["metadata"]["name"], meta["namespace"])

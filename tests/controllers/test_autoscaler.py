@@ -168,6 +168,7 @@ async def test_a_deployment_follows_what_its_pods_use(tmp_path: Path) -> None:
         await cluster.look(AUTOSCALERS, "web")
         await cluster.until(lambda: active().get("reason") == "FailedGetResourceMetric")
         assert "the server is currently unable to handle the request (get pods.metrics.k8s.io)" in active()["message"]
+        assert status()["currentMetrics"] == [{"type": ""}]
         # Five minutes later its pod is no longer one that has just begun.
         cluster.ahead += 300
         source.error, source.cores = None, 0.2

@@ -59,6 +59,28 @@ async def test_endpoints_follow_readiness(cluster: Cluster) -> None:
     assert (address["targetRef"]["kind"], address["targetRef"]["name"]) == ("Pod", name)
 
 
+async def test_who_only_goes_is_no_cause_of_a_change(cluster: Cluster) -> None:
+    trigger = "endpoints.kubernetes.io/last-change-trigger-time"
+    cluster.objects.create("services", service())
+    cluster.objects.create(DEPLOYMENTS, deployment("web", 2))
+    await cluster.until(lambda: len(ready_ips(cluster)) == 2)
+    found = (*slices(cluster), cluster.objects.get("endpoints", "web", "default"))
+    assert all(trigger in one["metadata"]["annotations"] for one in found)
+    cluster.objects.patch(DEPLOYMENTS, "web", {"spec": {"replicas": 0}}, "default")
+    await cluster.until(lambda: not ready_ips(cluster) and not slices(cluster)[0]["endpoints"])
+    found = (*slices(cluster), cluster.objects.get("endpoints", "web", "default"))
+    assert not any(trigger in (one["metadata"].get("annotations") or {}) for one in found)
+
+
+async def test_a_name_outside_has_no_endpoints(cluster: Cluster) -> None:
+    cluster.objects.create("services", service("far", type="ExternalName", externalName="example.com"))
+    cluster.objects.create("services", service())
+    await cluster.until(lambda: cluster.objects.find("endpoints", "web", "default"))
+    await cluster.settled()
+    assert cluster.objects.find("endpoints", "far", "default") is None
+    assert slices(cluster, "far") == []
+
+
 async def test_slices_tell_ready_serving_and_terminating(cluster: Cluster) -> None:
     cluster.node.kills = False
     cluster.objects.create("services", service())
