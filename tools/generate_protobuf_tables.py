@@ -12,10 +12,10 @@ FOLDER is the module cache's `k8s.io` (default: Go's own place). What is missing
 The result holds three tables. `kinds` maps "apps/v1/Deployment" to a message; `messages` maps a message to its fields,
 each as `number:name:type` with a space between two. A type is one of protobuf's, one of `VALUES`, or another message
 (of the same package where it has no dot), with a mark before it: "[]" for a list, "{}" for a map from strings, "*"
-where a zero value is one that the client has set, "+" where it stands in JSON although it is zero ("+[]": as null).
-Without a mark, zero means "not set". The name "" says that JSON shows the message's fields in their parent, "=" that it
-shows the field in place of the message. `named` maps a message to those of its fields for which Go has a type of its
-own that the others do not tell, as `name:type`: a decoder names it in its errors.
+where a zero value is one that the client has set, "+" where it stands in JSON although it is zero ("+[]" and
+"+*": as null). Without a mark, zero means "not set". The name "" says that JSON shows the message's fields in their
+parent, "=" that it shows the field in place of the message. `named` maps a message to those of its fields for which Go
+has a type of its own that the others do not tell, as `name:type`: a decoder names it in its errors.
 """
 
 from __future__ import annotations
@@ -121,8 +121,9 @@ def tags_of(folder: Path) -> dict[str, dict[int, Tag]]:
                 shown, number = _JSON_TAG.search(tag), _NUMBER_TAG.search(tag)
                 if shown is not None and number is not None:
                     json_name, *options = shown[1].split(",")
-                    mark = "*" if go_type.startswith("*") else "" if "omitempty" in options else "+"
-                    mark = "0" if "omitzero" in options and mark != "*" else mark
+                    pointer = "*" if go_type.startswith("*") else ""
+                    mark = pointer if "omitempty" in options else f"+{pointer}"
+                    mark = "0" if "omitzero" in options and not pointer else mark
                     found.setdefault(name, {})[int(number[1])] = Tag(json_name, mark, go_type)
     return found
 
@@ -172,8 +173,8 @@ def mark_of(label: str, tag: Tag, kind: str, retired: bool) -> str:
     if label in ("repeated", ""):
         shown = "+" if tag.mark == "+" and not retired else ""
         return shown + ("[]" if label else "{}")
-    if tag.mark == "*":
-        return "*"
+    if tag.mark.endswith("*"):
+        return "*" if retired else tag.mark
     # Old clients send what has gone as nothing, which must not count as said.
     if retired or tag.mark == "0":
         return ""

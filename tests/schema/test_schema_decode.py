@@ -61,6 +61,22 @@ def pod_spec(**spec: Any) -> dict[str, Any]:
             {"spec": {"replicas": 2**31}},
             "json: cannot unmarshal number 2147483648 into Go struct field DeploymentSpec.spec.replicas of type int32",
         ),
+        (
+            {"spec": {"replicas": float(10**20)}},
+            "json: cannot unmarshal number 100000000000000000000 into Go struct field DeploymentSpec.spec.replicas "
+            "of type int32",
+        ),
+        *(
+            (
+                pod_spec(containers=[{"resources": {"limits": {"cpu": given}}}]),
+                "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+            )
+            for given in ([], {}, True)
+        ),
+        (
+            {"metadata": {"creationTimestamp": 'é"'}},
+            r'parsing time "\xc3\xa9\"" as "2006-01-02T15:04:05Z07:00": cannot parse "\xc3\xa9\"" as "2006"',
+        ),
         ({"spec": 3}, "json: cannot unmarshal number into Go struct field Deployment.spec of type v1.DeploymentSpec"),
         ([], "json: cannot unmarshal array into Go value of type v1.Deployment"),
         (
@@ -73,6 +89,19 @@ def pod_spec(**spec: Any) -> dict[str, Any]:
 )
 def test_a_wrong_type_is_named_as_go_does(obj: Any, said: str) -> None:
     assert problems_of("apps/v1", "Deployment", obj).decode == said
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([], ""),
+        ([104, None, 105], ""),
+        ([256], "json: cannot unmarshal number 256 into Go struct field Secret.data of type uint8"),
+        (["a"], "json: cannot unmarshal string into Go struct field Secret.data of type uint8"),
+    ],
+)
+def test_bytes_are_also_a_list_of_numbers(given: Any, said: str) -> None:
+    assert problems_of("v1", "Secret", {"data": {"a": given}}).decode == said
 
 
 def test_the_first_wrong_type_is_told_and_nothing_else_is_checked() -> None:

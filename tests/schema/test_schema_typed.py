@@ -44,6 +44,18 @@ from meshbox.api.builtin.typed import typed
             {"metadata": {}, "spec": {"renewTime": "2026-01-02T02:04:05.000000Z"}},
         ),
         ("v1", "Secret", {"data": {"a": "YQ\n==", "b": None}}, {"metadata": {}, "data": {"a": "YQ==", "b": ""}}),
+        ("v1", "Secret", {"data": {"a": [104, 105, None], "b": []}}, {"metadata": {}, "data": {"a": "aGkA", "b": ""}}),
+        # Some pointers are shown though there is nothing.
+        (
+            "v1",
+            "PersistentVolume",
+            {"spec": {"azureFile": {"secretName": "s", "shareName": "h"}}},
+            {
+                "metadata": {},
+                "spec": {"azureFile": {"secretName": "s", "shareName": "h", "secretNamespace": None}},
+                "status": {},
+            },
+        ),
         # An item that is null is an empty one.
         ("v1", "ServiceAccount", {"secrets": [None]}, {"metadata": {}, "secrets": [{}]}),
     ],

@@ -149,11 +149,18 @@ class _Walk:
         elif wanted == "bytes":
             if isinstance(value, str):
                 self.fail(base64_error(value))
+            elif isinstance(value, list):
+                below = at._replace(go_type="uint8")
+                for one in value:
+                    if one is not None and (type(one) is not int or not 0 <= one < 256):
+                        self.wrong(one, "uint8", below, literal=type(one) in (int, float))
             else:
                 self.wrong(value, wanted, at)
 
     def wrong(self, value: Any, wanted: str, at: _Place, *, literal: bool = False) -> None:
-        number = f" {json.dumps(value)}" if literal else ""
+        # A number of more than 64 bits was read as a float.
+        whole = isinstance(value, float) and value.is_integer() and abs(value) >= 2**63
+        number = f" {json.dumps(int(value) if whole else value)}" if literal else ""
         place = f"{go_name(at.struct).split('.', 1)[-1]}.{at.path} of type {at.go_type or go_name(wanted)}"
         self.fail(f"json: cannot unmarshal {json_kind(value)}{number} into Go struct field {place}")
 
@@ -181,9 +188,8 @@ def _parsed_fields(type_name: str) -> dict[str, tuple[str, str]]:
 
 def quantity_error(value: Any) -> str:
     """Why `value` is not a quantity such as "100m" or "1Gi"; "" where it is one."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return f"json: cannot unmarshal {json_kind(value)} into Go value of type string"
-    return quantities.problem(value)
+    # Go takes any JSON for the text of one.
+    return quantities.problem(value if isinstance(value, str | int | float) else json.dumps(value))
 
 
 def base64_error(text: str) -> str:

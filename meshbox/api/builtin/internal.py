@@ -100,7 +100,7 @@ def _go_name(name: str) -> str:
 
 def _value(field: Field, value: Any) -> Any:
     if value is None:
-        if field.mark in ("[]", "{}", "*", "+[]", "+{}") or field.type in ("bytes", "Time"):
+        if field.mark.endswith(("[]", "{}", "*")) or field.type in ("bytes", "Time"):
             return None
         return {"string": "", "bool": False, "Quantity": "0"}.get(field.type, internal(field.type, None) or 0)
     if "[]" in field.mark:

@@ -19,15 +19,21 @@ _PARTS = (
 def time_error(text: str, *, micro: bool) -> str:
     """Why `text` is no time, in Go's words; "" where it is one."""
     layout = "2006-01-02T15:04:05.000000Z07:00" if micro else "2006-01-02T15:04:05Z07:00"
-    what, rest = f"parsing time {json.dumps(text)}", text
+    what, rest = f"parsing time {_quoted(text)}", text
     for name, pattern in _PARTS:
         found = re.match(pattern, rest)
         if found is None:
-            return f"{what} as {json.dumps(layout)}: cannot parse {json.dumps(rest)} as {json.dumps(name)}"
+            return f"{what} as {json.dumps(layout)}: cannot parse {_quoted(rest)} as {json.dumps(name)}"
         rest = rest[found.end() :]
     if rest:
-        return f"{what}: extra text: {json.dumps(rest)}"
+        return f"{what}: extra text: {_quoted(rest)}"
     return _range_error(text, what)
+
+
+def _quoted(text: str) -> str:
+    """A text as Go's package for times quotes it: byte by byte."""
+    signs = (chr(one) if 32 <= one < 127 else f"\\x{one:02x}" for one in text.encode(errors="replace"))
+    return '"' + "".join(f"\\{sign}" if sign in '"\\' else sign for sign in signs) + '"'
 
 
 def _range_error(text: str, what: str) -> str:

@@ -7,6 +7,7 @@ a zero out. An object that has gone through `typed` is therefore what a real ser
 
 from __future__ import annotations
 
+import base64
 import datetime
 from collections.abc import Callable, Collection
 from functools import cache, lru_cache, partial
@@ -51,6 +52,8 @@ class _Slot(NamedTuple):
     """"[]" a list, "{}" a map, "" neither."""
     shown: bool
     """Whether Go shows the field where it has nothing to say."""
+    pointer: bool
+    """Whether it shows it as null then, and knows that from a zero."""
     form: _Form | None
     """How a value of it is written; None where it stays as it is."""
     zero: Any
@@ -59,13 +62,15 @@ class _Slot(NamedTuple):
 
 @cache
 def _plan(message: str) -> tuple[dict[str, _Slot], tuple[str, ...]]:
-    """Of each field that JSON shows in a message by its name: what becomes of it; and which stand in any case."""
+    """Of each field that JSON shows in a message by its name: what becomes of it; and which are always shown."""
     found: dict[str, _Slot] = {}
     for field in fields_of(message).values():
         if field.name:
             many = field.mark[-2:] if field.mark.endswith(("[]", "{}")) else ""
             zero = _NONE if field.mark else _ZEROS.get(field.type, _NONE)
-            found[field.name] = _Slot(field.type, many, field.mark.startswith("+"), _form(field.type), zero)
+            found[field.name] = _Slot(
+                field.type, many, field.mark[:1] == "+", field.mark == "+*", _form(field.type), zero
+            )
         else:
             found |= _plan(field.type)[0]
     return found, tuple(name for name, slot in found.items() if slot.shown)
@@ -89,9 +94,10 @@ def _struct(obj: dict[str, Any], message: str, stored: bool, known: Collection[s
             if slot.zero is not _NONE and value == slot.zero and type(value) is type(slot.zero):
                 del obj[name]
     for name in shown:
-        if name not in obj:
-            slot = slots[name]
-            obj[name] = None if slot.many or slot.kind == "bytes" else _zero(slot.kind, stored)
+        slot = slots[name]
+        if name not in obj and (stored or not slot.pointer):
+            empty = slot.many or slot.pointer or slot.kind == "bytes"
+            obj[name] = None if empty else _zero(slot.kind, stored)
     return obj
 
 
@@ -148,9 +154,16 @@ def _moment(timespec: str, value: str) -> str:
     return moment.replace(tzinfo=None).isoformat(timespec=timespec) + "Z"
 
 
+def _encoded(value: Any) -> Any:
+    """Bytes as they are stored; Go also reads them from a list of numbers."""
+    if isinstance(value, list):
+        return base64.b64encode(bytes(one or 0 for one in value)).decode()
+    return value.replace("\n", "").replace("\r", "") if isinstance(value, str) else value
+
+
 _FORMS: dict[str, _Form] = {
     "Quantity": lambda value, _: value if quantity_error(value) else str(quantities.Quantity.of(value)),
-    "bytes": _text(lambda value: value.replace("\n", "").replace("\r", "")),
+    "bytes": lambda value, _: _encoded(value),
     "Time": _text(partial(_moment, "seconds")),
     "MicroTime": _text(partial(_moment, "microseconds")),
 }

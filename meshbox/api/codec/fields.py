@@ -24,7 +24,7 @@ class Field(NamedTuple):
     type: str
     """A scalar's or a message's."""
     mark: str
-    """"[]" a list, "{}" a map, "*" a zero value was set, "+" a zero value is shown, "" a zero value means not set."""
+    """"[]" a list, "{}" a map, "*" a zero was set, "+" a zero is shown ("+*": as null), "" a zero means not set."""
 
 
 class Shown(NamedTuple):
