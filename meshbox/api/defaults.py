@@ -6,7 +6,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from meshbox.api.defaults_pod import TokenSecret, default_pod, default_pod_spec
+from meshbox.api.defaults_admission import admission_policy, policy_binding, webhooks
+from meshbox.api.defaults_pod import TokenSecret, default_pod, default_pod_spec, default_source
+from meshbox.api.filling import fill, part, parts
+from meshbox.api.gated import drop_gated
 from meshbox.contracts import Obj
 from meshbox.settings import SandboxSettings
 
@@ -29,120 +32,111 @@ def apply_defaults(resource: str, obj: Obj, settings: SandboxSettings, token_sec
         default_pod(obj, settings, token_secret)
     elif resource in _DEFAULTS:
         _DEFAULTS[resource](obj, settings)
+    if not settings.legacy:
+        drop_gated(resource, obj)
 
 
-def _part(obj: Any, name: str) -> Obj:
-    """The object below `name`; a new one there where it is absent, one apart where it is no object."""
-    if not isinstance(obj, dict):
-        return {}
-    if obj.get(name) is None:
-        obj[name] = {}
-    found = obj[name]
-    return found if isinstance(found, dict) else {}
-
-
-def _parts(obj: Any, name: str) -> list[Obj]:
-    found = obj.get(name) if isinstance(obj, dict) else None
-    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
-
-
-def _fill(obj: Obj, **values: Any) -> None:
-    for name, value in values.items():
-        if obj.get(name) is None:
-            obj[name] = value
-
-
-def _template(spec: Obj) -> Obj:
-    template = _part(spec, "template")
-    default_pod_spec(_part(template, "spec"))
+def _template(spec: Obj, settings: SandboxSettings) -> Obj:
+    template = part(spec, "template")
+    default_pod_spec(part(template, "spec"), host_ports=settings.legacy)
     return template
 
 
-def _workload(obj: Obj) -> Obj:
-    spec = _part(obj, "spec")
-    _template(spec)
+def _workload(obj: Obj, settings: SandboxSettings) -> Obj:
+    spec = part(obj, "spec")
+    _template(spec, settings)
     return spec
 
 
-def _deployment(obj: Obj, _settings: SandboxSettings) -> None:
-    spec = _workload(obj)
-    _fill(spec, replicas=1, revisionHistoryLimit=10, progressDeadlineSeconds=600)
-    strategy = _part(spec, "strategy")
+def _labelled(obj: Obj, template: Obj) -> Any:
+    """An object without labels has those of its pods, which are returned."""
+    labels = part(template, "metadata").get("labels")
+    if isinstance(labels, dict) and labels and not (part(obj, "metadata").get("labels")):
+        obj["metadata"]["labels"] = dict(labels)
+    return labels
+
+
+def _deployment(obj: Obj, settings: SandboxSettings) -> None:
+    spec = _workload(obj, settings)
+    fill(spec, replicas=1, revisionHistoryLimit=10, progressDeadlineSeconds=600)
+    strategy = part(spec, "strategy")
     if not strategy.get("type"):
         strategy["type"] = "RollingUpdate"
     if strategy["type"] == "RollingUpdate":
-        _fill(_part(strategy, "rollingUpdate"), maxUnavailable="25%", maxSurge="25%")
+        fill(part(strategy, "rollingUpdate"), maxUnavailable="25%", maxSurge="25%")
 
 
-def _replica_set(obj: Obj, _settings: SandboxSettings) -> None:
-    _fill(_workload(obj), replicas=1)
+def _replica_set(obj: Obj, settings: SandboxSettings) -> None:
+    fill(_workload(obj, settings), replicas=1)
 
 
 def _daemon_set(obj: Obj, settings: SandboxSettings) -> None:
-    spec = _workload(obj)
-    _fill(spec, revisionHistoryLimit=10)
-    strategy = _part(spec, "updateStrategy")
+    spec = _workload(obj, settings)
+    fill(spec, revisionHistoryLimit=10)
+    strategy = part(spec, "updateStrategy")
     if not strategy.get("type"):
         strategy["type"] = "RollingUpdate"
     if strategy["type"] == "RollingUpdate":
-        rolling = _part(strategy, "rollingUpdate")
-        _fill(rolling, maxUnavailable=1)
+        rolling = part(strategy, "rollingUpdate")
+        fill(rolling, maxUnavailable=1)
         if not settings.legacy:
-            _fill(rolling, maxSurge=0)
+            fill(rolling, maxSurge=0)
 
 
 def _stateful_set(obj: Obj, settings: SandboxSettings) -> None:
-    spec = _workload(obj)
-    _fill(spec, replicas=1, revisionHistoryLimit=10, podManagementPolicy="OrderedReady")
-    strategy = _part(spec, "updateStrategy")
+    spec = _workload(obj, settings)
+    fill(spec, replicas=1, revisionHistoryLimit=10, podManagementPolicy="OrderedReady")
+    strategy = part(spec, "updateStrategy")
     if not strategy.get("type"):
         strategy["type"] = "RollingUpdate"
-        _part(strategy, "rollingUpdate")
+        part(strategy, "rollingUpdate")
     if strategy["type"] == "RollingUpdate" and isinstance(strategy.get("rollingUpdate"), dict):
-        _fill(strategy["rollingUpdate"], partition=0)
+        fill(strategy["rollingUpdate"], partition=0)
     if not settings.legacy:
-        _fill(_part(spec, "persistentVolumeClaimRetentionPolicy"), whenDeleted="Retain", whenScaled="Retain")
-    for claim in _parts(spec, "volumeClaimTemplates"):
-        _fill(claim, apiVersion="v1", kind="PersistentVolumeClaim")
-        _claim(claim, settings)
-        _fill(_part(claim, "status"), phase="Pending")
+        fill(part(spec, "persistentVolumeClaimRetentionPolicy"), whenDeleted="Retain", whenScaled="Retain")
+    for claim in parts(spec, "volumeClaimTemplates"):
+        fill(claim, apiVersion="v1", kind="PersistentVolumeClaim")
+        fill(part(claim, "spec"), volumeMode="Filesystem")
+        fill(part(claim, "status"), phase="Pending")
 
 
-def _replication_controller(obj: Obj, _settings: SandboxSettings) -> None:
-    spec = _part(obj, "spec")
-    labels = _part(_template(spec), "metadata").get("labels")
+def _replication_controller(obj: Obj, settings: SandboxSettings) -> None:
+    spec = part(obj, "spec")
+    labels = _labelled(obj, _template(spec, settings))
     if isinstance(labels, dict) and labels:
-        _fill(spec, selector=dict(labels))
-        _fill(obj["metadata"], labels=dict(labels))
-    _fill(spec, replicas=1)
+        fill(spec, selector=dict(labels))
+    fill(spec, replicas=1)
 
 
 def _pod_template(obj: Obj, _settings: SandboxSettings) -> None:
-    default_pod_spec(_part(_part(obj, "template"), "spec"))
+    default_pod_spec(part(part(obj, "template"), "spec"))
 
 
 def _job(obj: Obj, settings: SandboxSettings) -> None:
-    spec = _part(obj, "spec")
-    _template(spec)
+    spec = part(obj, "spec")
+    template = _template(spec, settings)
+    if spec.get("manualSelector"):
+        # Otherwise with the labels by which it knows its pods, which are not there yet.
+        _labelled(obj, template)
     if spec.get("completions") is None and spec.get("parallelism") is None:
         spec["completions"] = 1
     # Where each index has a limit of its own, the one for all is as good as none.
-    _fill(spec, parallelism=1, backoffLimit=6 if spec.get("backoffLimitPerIndex") is None else 2**31 - 1)
+    fill(spec, parallelism=1, backoffLimit=6 if spec.get("backoffLimitPerIndex") is None else 2**31 - 1)
     if not settings.legacy:
-        _fill(spec, completionMode="NonIndexed", suspend=False, podReplacementPolicy="TerminatingOrFailed")
+        fill(spec, completionMode="NonIndexed", suspend=False, podReplacementPolicy="TerminatingOrFailed")
         if spec.get("podFailurePolicy") is not None:
             spec["podReplacementPolicy"] = "Failed"
-        _fill(spec, manualSelector=False)
+        fill(spec, manualSelector=False)
 
 
-def _cron_job(obj: Obj, _settings: SandboxSettings) -> None:
-    spec = _part(obj, "spec")
-    _fill(spec, concurrencyPolicy="Allow", suspend=False, successfulJobsHistoryLimit=3, failedJobsHistoryLimit=1)
-    _template(_part(_part(spec, "jobTemplate"), "spec"))
+def _cron_job(obj: Obj, settings: SandboxSettings) -> None:
+    spec = part(obj, "spec")
+    fill(spec, concurrencyPolicy="Allow", suspend=False, successfulJobsHistoryLimit=3, failedJobsHistoryLimit=1)
+    _template(part(part(spec, "jobTemplate"), "spec"), settings)
 
 
 def _service(obj: Obj, settings: SandboxSettings) -> None:
-    spec = _part(obj, "spec")
+    spec = part(obj, "spec")
     if not spec.get("type"):
         spec["type"] = "ClusterIP"
     if not spec.get("sessionAffinity"):
@@ -150,8 +144,8 @@ def _service(obj: Obj, settings: SandboxSettings) -> None:
     if spec["sessionAffinity"] == "None":
         spec.pop("sessionAffinityConfig", None)
     if spec["sessionAffinity"] == "ClientIP":
-        _fill(_part(_part(spec, "sessionAffinityConfig"), "clientIP"), timeoutSeconds=10800)
-    for port in _parts(spec, "ports"):
+        fill(part(part(spec, "sessionAffinityConfig"), "clientIP"), timeoutSeconds=10800)
+    for port in parts(spec, "ports"):
         if not port.get("protocol"):
             port["protocol"] = "TCP"
         if port.get("targetPort") in (None, 0, "") and port.get("port"):
@@ -160,14 +154,14 @@ def _service(obj: Obj, settings: SandboxSettings) -> None:
         spec["externalTrafficPolicy"] = "Cluster"
     if settings.legacy or spec["type"] == "ExternalName":
         return
-    _fill(spec, internalTrafficPolicy="Cluster", ipFamilies=["IPv4"], ipFamilyPolicy="SingleStack")
+    fill(spec, internalTrafficPolicy="Cluster", ipFamilies=["IPv4"], ipFamilyPolicy="SingleStack")
     if spec["type"] == "LoadBalancer":
-        _fill(spec, allocateLoadBalancerNodePorts=True)
+        fill(spec, allocateLoadBalancerNodePorts=True)
 
 
 def _autoscaler(obj: Obj, _settings: SandboxSettings) -> None:
-    spec = _part(obj, "spec")
-    _fill(spec, minReplicas=1)
+    spec = part(obj, "spec")
+    fill(spec, minReplicas=1)
     if not spec.get("metrics"):
         target = {"type": "Utilization", "averageUtilization": 80}
         spec["metrics"] = [{"type": "Resource", "resource": {"name": "cpu", "target": target}}]
@@ -175,13 +169,13 @@ def _autoscaler(obj: Obj, _settings: SandboxSettings) -> None:
     if isinstance(behavior, dict):
         percent = {"type": "Percent", "value": 100, "periodSeconds": 15}
         pods = {"type": "Pods", "value": 4, "periodSeconds": 15}
-        up, down = _part(behavior, "scaleUp"), _part(behavior, "scaleDown")
-        _fill(up, stabilizationWindowSeconds=0, selectPolicy="Max", policies=[pods, dict(percent)])
-        _fill(down, selectPolicy="Max", policies=[dict(percent)])
+        up, down = part(behavior, "scaleUp"), part(behavior, "scaleDown")
+        fill(up, stabilizationWindowSeconds=0, selectPolicy="Max", policies=[pods, dict(percent)])
+        fill(down, selectPolicy="Max", policies=[dict(percent)])
 
 
 def _budget(obj: Obj, settings: SandboxSettings) -> None:
-    spec = _part(obj, "spec")
+    spec = part(obj, "spec")
     if settings.legacy and spec.get("minAvailable") is None and spec.get("maxUnavailable") is None:
         spec["minAvailable"] = 1
 
@@ -191,114 +185,96 @@ def _secret(obj: Obj, _settings: SandboxSettings) -> None:
         obj["type"] = "Opaque"
 
 
-def _claim(obj: Obj, _settings: SandboxSettings) -> None:
-    _fill(_part(obj, "spec"), volumeMode="Filesystem")
+def _claim(obj: Obj, settings: SandboxSettings) -> None:
+    fill(part(obj, "spec"), volumeMode="Filesystem")
+    if not settings.legacy:
+        _data_sources(obj["spec"])
+
+
+def _data_sources(spec: Any) -> None:
+    """The old field and the new one say the same; the old one holds a claim or a snapshot."""
+    old, new = (spec.get(name) if isinstance(spec, dict) else None for name in ("dataSource", "dataSourceRef"))
+    if isinstance(old, dict) and new is None:
+        of = old.get("apiGroup") or "", old.get("kind")
+        if of in (("", "PersistentVolumeClaim"), ("snapshot.storage.k8s.io", "VolumeSnapshot")):
+            spec["dataSourceRef"] = dict(old)
+        else:
+            del spec["dataSource"]
+    elif isinstance(new, dict) and old is None and not new.get("namespace"):
+        spec["dataSource"] = {name: new[name] for name in ("apiGroup", "kind", "name") if name in new}
 
 
 def _volume(obj: Obj, _settings: SandboxSettings) -> None:
-    spec = _part(obj, "spec")
-    _fill(spec, persistentVolumeReclaimPolicy="Retain", volumeMode="Filesystem")
-    if isinstance(spec.get("hostPath"), dict):
-        _fill(spec["hostPath"], type="")
-
-
-def _webhooks(obj: Obj, settings: SandboxSettings) -> None:
-    mutating = obj.get("kind") == "MutatingWebhookConfiguration"
-    for hook in _parts(obj, "webhooks"):
-        _fill(hook, namespaceSelector={})
-        for rule in _parts(hook, "rules"):
-            _fill(rule, scope="*")
-        if settings.legacy:
-            _fill(hook, failurePolicy="Ignore", timeoutSeconds=30, sideEffects="Unknown")
-            _fill(hook, admissionReviewVersions=["v1beta1"])
-            continue
-        _fill(hook, objectSelector={}, failurePolicy="Fail", matchPolicy="Equivalent", timeoutSeconds=10)
-        if mutating:
-            _fill(hook, reinvocationPolicy="Never")
-        service = _part(hook, "clientConfig").get("service")
-        if isinstance(service, dict):
-            _fill(service, port=443)
+    spec = part(obj, "spec")
+    fill(spec, persistentVolumeReclaimPolicy="Retain", volumeMode="Filesystem")
+    default_source(spec)
 
 
 def _definition(obj: Obj, settings: SandboxSettings) -> None:
-    spec = _part(obj, "spec")
-    names = _part(spec, "names")
+    spec = part(obj, "spec")
+    names = part(spec, "names")
     kind = names.get("kind")
     if isinstance(kind, str) and kind:
         if not names.get("singular"):
             names["singular"] = kind.lower()
         if not names.get("listKind"):
             names["listKind"] = f"{kind}List"
-    _fill(spec, conversion={"strategy": "None"})
+    fill(spec, conversion={"strategy": "None"})
+    webhook = part(spec, "conversion").get("webhook")
+    client = webhook.get("clientConfig") if isinstance(webhook, dict) else None
+    if isinstance(client, dict) and isinstance(client.get("service"), dict):
+        fill(client["service"], port=443)
     if settings.legacy and not spec.get("scope"):
         spec["scope"] = "Namespaced"
 
 
 def _network_policy(obj: Obj, _settings: SandboxSettings) -> None:
-    spec = _part(obj, "spec")
+    spec = part(obj, "spec")
     if not spec.get("policyTypes"):
         spec["policyTypes"] = ["Ingress", "Egress"] if spec.get("egress") else ["Ingress"]
     for direction in ("ingress", "egress"):
-        for rule in _parts(spec, direction):
-            for port in _parts(rule, "ports"):
-                _fill(port, protocol="TCP")
+        for rule in parts(spec, direction):
+            for port in parts(rule, "ports"):
+                fill(port, protocol="TCP")
 
 
 def _binding(obj: Obj, _settings: SandboxSettings) -> None:
-    reference = _part(obj, "roleRef")
+    reference = part(obj, "roleRef")
     if not reference.get("apiGroup"):
         reference["apiGroup"] = _RBAC
-    for subject in _parts(obj, "subjects"):
+    for subject in parts(obj, "subjects"):
         if not subject.get("apiGroup") and subject.get("kind") in ("User", "Group"):
             subject["apiGroup"] = _RBAC
 
 
 def _storage_class(obj: Obj, _settings: SandboxSettings) -> None:
-    _fill(obj, reclaimPolicy="Delete", volumeBindingMode="Immediate")
+    fill(obj, reclaimPolicy="Delete", volumeBindingMode="Immediate")
 
 
 def _priority(obj: Obj, settings: SandboxSettings) -> None:
     if not settings.legacy:
-        _fill(obj, preemptionPolicy="PreemptLowerPriority")
+        fill(obj, preemptionPolicy="PreemptLowerPriority")
 
 
 def _endpoints(obj: Obj, _settings: SandboxSettings) -> None:
-    for subset in _parts(obj, "subsets"):
-        for port in _parts(subset, "ports"):
-            _fill(port, protocol="TCP")
+    for subset in parts(obj, "subsets"):
+        for port in parts(subset, "ports"):
+            fill(port, protocol="TCP")
 
 
 def _endpoint_slice(obj: Obj, _settings: SandboxSettings) -> None:
-    for port in _parts(obj, "ports"):
-        _fill(port, name="", protocol="TCP")
-
-
-def _matched(resources: Any) -> None:
-    """What an admission policy or its binding matches."""
-    if isinstance(resources, dict):
-        _fill(resources, namespaceSelector={}, objectSelector={}, matchPolicy="Equivalent")
-        for rule in (*_parts(resources, "resourceRules"), *_parts(resources, "excludeResourceRules")):
-            _fill(rule, scope="*")
-
-
-def _admission_policy(obj: Obj, _settings: SandboxSettings) -> None:
-    spec = _part(obj, "spec")
-    _fill(spec, failurePolicy="Fail")
-    _matched(spec.get("matchConstraints"))
-
-
-def _policy_binding(obj: Obj, _settings: SandboxSettings) -> None:
-    _matched(_part(obj, "spec").get("matchResources"))
+    for port in parts(obj, "ports"):
+        fill(port, name="", protocol="TCP")
 
 
 def _ingress_class(obj: Obj, _settings: SandboxSettings) -> None:
-    parameters = _part(obj, "spec").get("parameters")
+    parameters = part(obj, "spec").get("parameters")
     if isinstance(parameters, dict):
-        _fill(parameters, scope="Cluster")
+        fill(parameters, scope="Cluster")
 
 
 def _limit_range(obj: Obj, _settings: SandboxSettings) -> None:
-    for item in _parts(_part(obj, "spec"), "limits"):
+    for item in parts(part(obj, "spec"), "limits"):
         if item.get("type") == "Container":
             most, least, usual = (item.get(name) or {} for name in ("max", "min", "default"))
             usual = {**most, **usual}
@@ -306,37 +282,61 @@ def _limit_range(obj: Obj, _settings: SandboxSettings) -> None:
 
 
 def _node(obj: Obj, _settings: SandboxSettings) -> None:
-    spec = _part(obj, "spec")
-    if spec.get("podCIDR"):
-        _fill(spec, podCIDRs=[spec["podCIDR"]])
+    spec, status = part(obj, "spec"), part(obj, "status")
+    ranges = spec.get("podCIDRs")
+    if spec.get("podCIDR") and not ranges:
+        spec["podCIDRs"] = [spec["podCIDR"]]
+    elif isinstance(ranges, list) and ranges and not spec.get("podCIDR"):
+        spec["podCIDR"] = ranges[0]
+    if isinstance(status.get("capacity"), dict):
+        status["allocatable"] = status.get("allocatable") or dict(status["capacity"])
 
 
-def _runtime_class(obj: Obj, _settings: SandboxSettings) -> None:
-    if isinstance(obj.get("scheduling"), dict):
-        for toleration in _parts(obj["scheduling"], "tolerations"):
-            _fill(toleration, operator="Equal")
+def _service_account(obj: Obj, settings: SandboxSettings) -> None:
+    if not settings.legacy and isinstance(obj.get("secrets"), list):
+        # They are Secrets of the same namespace, whatever else a client says.
+        obj["secrets"] = [
+            {name: one[name] for name in one if name == "name"} if isinstance(one, dict) else one
+            for one in obj["secrets"]
+        ]
+
+
+def _csi_driver(obj: Obj, _settings: SandboxSettings) -> None:
+    spec = part(obj, "spec")
+    fill(spec, attachRequired=True, fsGroupPolicy="ReadWriteOnceWithFSType", volumeLifecycleModes=["Persistent"])
+    fill(spec, podInfoOnMount=False, requiresRepublish=False, seLinuxMount=False, storageCapacity=False)
+    if not spec["volumeLifecycleModes"]:
+        spec["volumeLifecycleModes"] = ["Persistent"]
+
+
+def _flow_schema(obj: Obj, _settings: SandboxSettings) -> None:
+    spec = part(obj, "spec")
+    if not spec.get("matchingPrecedence"):
+        spec["matchingPrecedence"] = 1000
 
 
 def _api_service(obj: Obj, _settings: SandboxSettings) -> None:
-    service = _part(obj, "spec").get("service")
+    service = part(obj, "spec").get("service")
     if isinstance(service, dict):
-        _fill(service, port=443)
+        fill(service, port=443)
 
 
 _DEFAULTS: dict[str, Default] = {
     "apiservices.apiregistration.k8s.io": _api_service,
     "clusterrolebindings.rbac.authorization.k8s.io": _binding,
     "cronjobs.batch": _cron_job,
+    "csidrivers.storage.k8s.io": _csi_driver,
     "customresourcedefinitions.apiextensions.k8s.io": _definition,
     "daemonsets.apps": _daemon_set,
     "deployments.apps": _deployment,
     "endpoints": _endpoints,
     "endpointslices.discovery.k8s.io": _endpoint_slice,
+    "flowschemas.flowcontrol.apiserver.k8s.io": _flow_schema,
     "horizontalpodautoscalers.autoscaling": _autoscaler,
     "ingressclasses.networking.k8s.io": _ingress_class,
     "jobs.batch": _job,
     "limitranges": _limit_range,
-    "mutatingwebhookconfigurations.admissionregistration.k8s.io": _webhooks,
+    "mutatingwebhookconfigurations.admissionregistration.k8s.io": webhooks,
     "networkpolicies.networking.k8s.io": _network_policy,
     "nodes": _node,
     "persistentvolumeclaims": _claim,
@@ -347,12 +347,12 @@ _DEFAULTS: dict[str, Default] = {
     "replicasets.apps": _replica_set,
     "replicationcontrollers": _replication_controller,
     "rolebindings.rbac.authorization.k8s.io": _binding,
-    "runtimeclasses.node.k8s.io": _runtime_class,
     "secrets": _secret,
+    "serviceaccounts": _service_account,
     "services": _service,
     "statefulsets.apps": _stateful_set,
     "storageclasses.storage.k8s.io": _storage_class,
-    "validatingadmissionpolicybindings.admissionregistration.k8s.io": _policy_binding,
-    "validatingadmissionpolicies.admissionregistration.k8s.io": _admission_policy,
-    "validatingwebhookconfigurations.admissionregistration.k8s.io": _webhooks,
+    "validatingadmissionpolicybindings.admissionregistration.k8s.io": policy_binding,
+    "validatingadmissionpolicies.admissionregistration.k8s.io": admission_policy,
+    "validatingwebhookconfigurations.admissionregistration.k8s.io": webhooks,
 }

@@ -12,7 +12,7 @@ from typing import Any
 from meshbox.contracts import Obj
 from meshbox.settings import SandboxSettings
 
-__all__ = ["TokenSecret", "default_pod", "default_pod_spec", "pull_policy"]
+__all__ = ["TokenSecret", "default_pod", "default_pod_spec", "default_source", "pull_policy"]
 
 TokenSecret = Callable[[str, str], str]
 """Namespace and name of a ServiceAccount → the name of its token's Secret, "" where there is none (yet)."""
@@ -20,9 +20,18 @@ TokenSecret = Callable[[str, str], str]
 TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105
 _TOKEN_VOLUME = "kube-api-access-"  # noqa: S105
 _NAME_SIGNS = "bcdfghjklmnpqrstvwxz2456789"
-_IMAGE = re.compile(r"([A-Za-z0-9][-.A-Za-z0-9]*(:[0-9]+)?/)?[a-z0-9]+([-._/]+[a-z0-9]+)*(:\w[-.\w]{0,127})?(@\S+)?")
+_PART = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
+_IMAGE = re.compile(rf"([A-Za-z0-9][-.A-Za-z0-9]*(:[0-9]+)?/)?{_PART}(/{_PART})*(:\w[-.\w]{{0,127}})?(@\S+)?")
 _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 _PROBE_COUNTS = {"timeoutSeconds": 1, "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3}
+_SOURCES: dict[str, dict[str, Any]] = {
+    "azureDisk": {"cachingMode": "ReadWrite", "kind": "Shared", "fsType": "ext4", "readOnly": False},
+    "hostPath": {"type": ""},
+    "iscsi": {"iscsiInterface": "default"},
+    "rbd": {"pool": "rbd", "user": "admin", "keyring": "/etc/ceph/keyring"},
+    "scaleIO": {"storageMode": "ThinProvisioned", "fsType": "xfs"},
+}
+"""What sources of volumes say where a client says nothing of it."""
 _CONTAINERS = ("initContainers", "containers", "ephemeralContainers")
 
 
@@ -40,8 +49,13 @@ def pull_policy(image: Any) -> str:
     return "Always" if not digest and (not colon or tag == "latest") else "IfNotPresent"
 
 
-def default_pod_spec(spec: Any) -> None:
-    """Defaults of a pod's spec and of the spec in a template, in place."""
+def default_pod_spec(spec: Any, *, host_ports: bool = False) -> None:
+    """Defaults of a pod's spec and of the spec in a template, in place.
+
+    Args:
+        spec: The spec; what is none is left as it is.
+        host_ports: Whether ports of a pod in the node's network are the node's; of a template they are not.
+    """
     if not isinstance(spec, dict):
         return
     spec.setdefault("restartPolicy", "Always")
@@ -57,12 +71,12 @@ def default_pod_spec(spec: Any) -> None:
         spec["serviceAccountName"] = spec["serviceAccount"] = account
     for kind in _CONTAINERS:
         for container in _objects(spec.get(kind)):
-            _container(container, host_network=spec.get("hostNetwork") is True)
+            _container(container, host_ports=host_ports and spec.get("hostNetwork") is True)
     for volume in _objects(spec.get("volumes")):
         _volume(volume)
 
 
-def _container(container: Obj, *, host_network: bool) -> None:
+def _container(container: Obj, *, host_ports: bool) -> None:
     if not container.get("imagePullPolicy"):
         container["imagePullPolicy"] = pull_policy(container.get("image"))
     container.setdefault("terminationMessagePath", "/dev/termination-log")
@@ -71,7 +85,7 @@ def _container(container: Obj, *, host_network: bool) -> None:
         container["resources"] = {}
     for port in _objects(container.get("ports")):
         port.setdefault("protocol", "TCP")
-        if host_network and not port.get("hostPort") and port.get("containerPort"):
+        if host_ports and not port.get("hostPort") and port.get("containerPort"):
             port["hostPort"] = port["containerPort"]
     for name in _PROBES:
         probe = container.get(name)
@@ -122,9 +136,23 @@ def _volume(volume: Obj) -> None:
                 _field_ref(item)
             for projection in _objects(source.get("sources")):
                 _projection(projection)
-    host = volume.get("hostPath")
-    if isinstance(host, dict) and host.get("type") is None:
-        host["type"] = ""
+    default_source(volume)
+    image, claim = volume.get("image"), volume.get("ephemeral")
+    if isinstance(image, dict) and not image.get("pullPolicy"):
+        image["pullPolicy"] = pull_policy(image.get("reference"))
+    template = claim.get("volumeClaimTemplate") if isinstance(claim, dict) else None
+    if isinstance(template, dict) and isinstance(template.get("spec"), dict):
+        template["spec"].setdefault("volumeMode", "Filesystem")
+
+
+def default_source(volume: Obj) -> None:
+    """Defaults of what a volume is made from, in place; `volume` is one of a pod or the spec of a PersistentVolume."""
+    for kind, values in _SOURCES.items():
+        source = volume.get(kind)
+        if isinstance(source, dict):
+            # Azure's are pointers: there "" was set.
+            nothing = (None,) if kind == "azureDisk" else (None, "")
+            volume[kind] = source | {name: value for name, value in values.items() if source.get(name) in nothing}
 
 
 def _projection(source: Obj) -> None:
@@ -145,7 +173,7 @@ def default_pod(pod: Obj, settings: SandboxSettings, token_secret: TokenSecret |
     if spec.get("enableServiceLinks") is None:
         spec["enableServiceLinks"] = True
     for kind in _CONTAINERS:
-        for container in _objects(spec.get(kind)):
+        for container in (*_objects(spec.get(kind)), spec):
             _requests(container)
     meta = pod.get("metadata")
     new = not isinstance(meta, dict) or not meta.get("resourceVersion")
@@ -154,7 +182,10 @@ def default_pod(pod: Obj, settings: SandboxSettings, token_secret: TokenSecret |
             spec["serviceAccountName"] = spec.get("serviceAccount") or "default"
         _tolerations(spec)
         _token(pod, spec, settings, token_secret)
-    default_pod_spec(spec)
+    default_pod_spec(spec, host_ports=True)
+    grace = spec["terminationGracePeriodSeconds"]
+    if isinstance(grace, int) and grace < 0:
+        spec["terminationGracePeriodSeconds"] = 1
 
 
 def _requests(container: Obj) -> None:

@@ -44,7 +44,7 @@ core v1
   persistentvolumes PersistentVolume short=pv sub=status cluster
   pods Pod short=po all generation \
     sub=status,log,exec,attach,portforward,eviction,binding,proxy,ephemeralcontainers,resize
-  podtemplates PodTemplate
+  podtemplates PodTemplate generation
   replicationcontrollers ReplicationController short=rc sub=status,scale all generation
   resourcequotas ResourceQuota short=quota sub=status
   secrets Secret

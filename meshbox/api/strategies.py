@@ -12,9 +12,12 @@ from meshbox.api.qos import qos_class
 from meshbox.api.refusals import cause
 from meshbox.api.service_fields import carry
 from meshbox.contracts import Obj
+from meshbox.rbac.users import User
 from meshbox.values import clone
 
-__all__ = ["first_status", "prepare", "taint"]
+__all__ = ["SIGNING_REQUESTS", "asked_by", "first_status", "prepare", "taint"]
+
+SIGNING_REQUESTS = "certificatesigningrequests.certificates.k8s.io"
 
 _FIRST_STATUS: dict[str, Callable[[], Obj]] = {
     "namespaces": lambda: {"phase": "Active"},
@@ -102,6 +105,14 @@ def _service(obj: Obj, old: Obj | None) -> None:
         carry(obj.setdefault("spec", {}), old.get("spec") or {})
 
 
+def asked_by(obj: Obj, user: User) -> None:
+    """Write into a new CertificateSigningRequest who asks, whatever it says of that itself; in place."""
+    said = obj.get("spec") or {}
+    for name in ("uid", "extra"):
+        said.pop(name, None)
+    obj["spec"] = {**said, "username": user.name, "groups": list(user.groups)}
+
+
 def _signing_request(obj: Obj, old: Obj | None) -> None:
     # Who asked for what is written once: an update of it is taken, and changes nothing.
     if old is not None:
@@ -127,15 +138,21 @@ def ephemeral_problems(old: Obj | None, new: Obj) -> list[Obj]:
     return found
 
 
+_GATED: Obj = {
+    "type": "PodScheduled",
+    "status": "False",
+    "reason": "SchedulingGated",
+    "message": "Scheduling is blocked due to non-empty scheduling gates",
+}
+
+
 def _pod(obj: Obj, old: Obj | None) -> None:
     # Not before it is admitted: what was injected asks for something as well.
     if old is None:
         first_status("pods", obj)
         obj["status"]["qosClass"] = qos_class(obj.get("spec") or {})
-        if obj["spec"].get("schedulingGates"):
-            said = "Scheduling is blocked due to non-empty scheduling gates"
-            told = {"lastProbeTime": None, "lastTransitionTime": now(), "reason": "SchedulingGated", "message": said}
-            obj["status"]["conditions"] = [{"type": "PodScheduled", "status": "False", **told}]
+        if (obj.get("spec") or {}).get("schedulingGates"):
+            obj["status"]["conditions"] = [{**_GATED, "lastTransitionTime": now()}]
 
 
 _PREPARE: dict[str, Callable[[Obj, Obj | None], None]] = {
@@ -144,7 +161,7 @@ _PREPARE: dict[str, Callable[[Obj, Obj | None], None]] = {
     "namespaces": _namespace,
     "pods": _pod,
     "secrets": _secret,
-    "certificatesigningrequests.certificates.k8s.io": _signing_request,
+    SIGNING_REQUESTS: _signing_request,
     "services": _service,
 }
 

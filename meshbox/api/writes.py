@@ -17,7 +17,15 @@ from meshbox.api.options import WriteOptions
 from meshbox.api.resources import Registry, Resource, Served
 from meshbox.api.scale import scaled
 from meshbox.api.store import Entry, Key, Store
-from meshbox.api.strategies import EPHEMERAL, ephemeral_problems, first_status, prepare, taint
+from meshbox.api.strategies import (
+    EPHEMERAL,
+    SIGNING_REQUESTS,
+    asked_by,
+    ephemeral_problems,
+    first_status,
+    prepare,
+    taint,
+)
 from meshbox.contracts import AdmissionPlugin, AdmissionRequest, ApiError, Obj
 from meshbox.settings import SandboxSettings
 from meshbox.values import clone
@@ -100,6 +108,8 @@ class Writes:
         prepare(resource.name, obj, None)
         if resource.name == "nodes" and options.validation:
             taint(obj)
+        if resource.name == SIGNING_REQUESTS and options.user is not None:
+            asked_by(obj, options.user)
         causes = metadata.check(resource, obj) + self.checks.errors(resource, obj, None, options)
         if resource.name == "pods":
             causes += ephemeral_problems(None, obj)

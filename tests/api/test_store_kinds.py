@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from meshbox.api.objects import ObjectStore
+from meshbox.api.options import WriteOptions
+from meshbox.rbac.users import ADMIN
 
 from .conftest import CRDS, config_map, crd, refused
 
@@ -183,3 +185,18 @@ class TestCustomResources:
         now = objects.get("widgets.example.com", "w")
         assert now["apiVersion"] == "example.com/v2"
         assert now["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
+
+
+def test_a_signing_request_says_who_asks(objects: ObjectStore) -> None:
+    request = {"metadata": {"name": "r"}, "spec": {"username": "somebody", "uid": "1", "extra": {"a": ["b"]}}}
+    made = objects.create("certificatesigningrequests.certificates.k8s.io", request, options=WriteOptions(user=ADMIN))
+    told = {name: made["spec"].get(name) for name in ("username", "groups", "uid", "extra")}
+    groups = ["system:masters", "system:authenticated"]
+    assert told == {"username": "kubernetes-admin", "groups": groups, "uid": None, "extra": None}
+
+
+def test_a_pod_that_waits_for_its_gates_says_so(objects: ObjectStore) -> None:
+    spec = {"containers": [{"name": "c", "image": "i"}], "schedulingGates": [{"name": "g"}]}
+    made = objects.create("pods", {"metadata": {"name": "p"}, "spec": spec}, "default")
+    [told] = made["status"]["conditions"]
+    assert (told["type"], told["status"], told["reason"]) == ("PodScheduled", "False", "SchedulingGated")

@@ -40,6 +40,8 @@ def with_defaults(resource: str, obj: dict[str, Any], settings: SandboxSettings)
         ("localhost:5000/nginx", "Always"),
         ("localhost:5000/nginx:1", "IfNotPresent"),
         ("nginx@sha256:0123", "IfNotPresent"),
+        ("a..b", "IfNotPresent"),
+        ("a__b/c--d.e", "Always"),
     ],
 )
 def test_the_pull_policy_follows_the_tag(image: str, policy: str) -> None:
@@ -204,6 +206,67 @@ def test_a_pod_of_old_mounts_the_secret_of_its_account(legacy: SandboxSettings) 
         ),
         ("secrets", {}, "type", "Opaque"),
         ("persistentvolumeclaims", {"spec": {}}, "spec.volumeMode", "Filesystem"),
+        (
+            "persistentvolumeclaims",
+            {"spec": {"dataSource": {"kind": "PersistentVolumeClaim", "name": "p"}}},
+            "spec.dataSourceRef",
+            {"kind": "PersistentVolumeClaim", "name": "p"},
+        ),
+        ("persistentvolumeclaims", {"spec": {"dataSource": {"kind": "Other", "name": "p"}}}, "spec.dataSource", None),
+        (
+            "persistentvolumeclaims",
+            {"spec": {"dataSourceRef": {"apiGroup": "a.b", "kind": "Other", "name": "p"}}},
+            "spec.dataSource",
+            {"apiGroup": "a.b", "kind": "Other", "name": "p"},
+        ),
+        ("persistentvolumes", {"spec": {"iscsi": {}}}, "spec.iscsi", {"iscsiInterface": "default"}),
+        (
+            "persistentvolumes",
+            {"spec": {"azureDisk": {"fsType": ""}}},
+            "spec.azureDisk",
+            {"cachingMode": "ReadWrite", "kind": "Shared", "fsType": "", "readOnly": False},
+        ),
+        ("nodes", {"spec": {"podCIDRs": ["10.0.0.0/24"]}}, "spec.podCIDR", "10.0.0.0/24"),
+        ("nodes", {"status": {"capacity": {"cpu": "4"}}}, "status.allocatable", {"cpu": "4"}),
+        ("serviceaccounts", {"secrets": [{"name": "s", "namespace": "n"}]}, "secrets", [{"name": "s"}]),
+        (
+            "replicationcontrollers",
+            {"spec": {"template": {"metadata": {"labels": {"a": "b"}}}}},
+            "metadata.labels",
+            {"a": "b"},
+        ),
+        (
+            "jobs.batch",
+            {"spec": {"manualSelector": True, "template": {"metadata": {"labels": {"a": "b"}}}}},
+            "metadata.labels",
+            {"a": "b"},
+        ),
+        (
+            "csidrivers.storage.k8s.io",
+            {"spec": {"volumeLifecycleModes": []}},
+            "spec.volumeLifecycleModes",
+            ["Persistent"],
+        ),
+        (
+            "runtimeclasses.node.k8s.io",
+            {"scheduling": {"tolerations": [{"key": "k"}]}},
+            "scheduling.tolerations",
+            [{"key": "k"}],
+        ),
+        # Of features that are off.
+        (
+            "statefulsets.apps",
+            {"spec": {"updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1}}}},
+            "spec.updateStrategy.rollingUpdate",
+            {"partition": 0},
+        ),
+        ("leases.coordination.k8s.io", {"spec": {"strategy": "S", "preferredHolder": "p"}}, "spec", {}),
+        (
+            "endpointslices.discovery.k8s.io",
+            {"endpoints": [{"addresses": ["1.2.3.4"], "deprecatedTopology": {"a": "b"}}]},
+            "endpoints",
+            [{"addresses": ["1.2.3.4"]}],
+        ),
         ("horizontalpodautoscalers.autoscaling", {"spec": {}}, "spec.minReplicas", 1),
         (
             "customresourcedefinitions.apiextensions.k8s.io",
@@ -262,3 +325,36 @@ def test_services_of_old_have_no_families(legacy: SandboxSettings) -> None:
         "type": "ClusterIP",
         "sessionAffinity": "None",
     }
+
+
+def test_ports_of_templates_are_not_the_nodes(modern: SandboxSettings, legacy: SandboxSettings) -> None:
+    def ports(resource: str, settings: SandboxSettings) -> list[dict[str, Any]]:
+        spec = {"hostNetwork": True, "containers": [{"name": "c", "ports": [{"containerPort": 80}]}]}
+        obj: dict[str, Any] = {"metadata": {}, "spec": spec if resource == "pods" else {"template": {"spec": spec}}}
+        apply_defaults(resource, obj, settings)
+        found: list[dict[str, Any]] = spec["containers"][0]["ports"]  # type: ignore[index]
+        return found
+
+    assert ports("pods", modern) == [{"containerPort": 80, "protocol": "TCP", "hostPort": 80}]
+    assert ports("daemonsets.apps", modern) == [{"containerPort": 80, "protocol": "TCP"}]
+    assert ports("daemonsets.apps", legacy) == [{"containerPort": 80, "protocol": "TCP", "hostPort": 80}]
+
+
+def test_what_else_a_pod_is_given(modern: SandboxSettings) -> None:
+    spec = {
+        "terminationGracePeriodSeconds": -1,
+        "resources": {"limits": {"cpu": "1"}},
+        "volumes": [
+            {"name": "i", "image": {"reference": "r"}},
+            {"name": "e", "ephemeral": {"volumeClaimTemplate": {"spec": {}}}},
+            {"name": "p", "projected": {"sources": [{"clusterTrustBundle": {"path": "a"}}]}},
+        ],
+    }
+    pod = {"metadata": {"resourceVersion": "1"}, "spec": spec}
+    apply_defaults("pods", pod, modern)
+    assert spec["terminationGracePeriodSeconds"] == 1
+    assert spec["resources"] == {"limits": {"cpu": "1"}, "requests": {"cpu": "1"}}
+    image, claim, projected = spec["volumes"]  # type: ignore[misc]
+    assert image["image"]["pullPolicy"] == "Always"  # type: ignore[index]
+    assert claim["ephemeral"]["volumeClaimTemplate"]["spec"] == {"volumeMode": "Filesystem"}  # type: ignore[index]
+    assert projected["projected"]["sources"] == [{}]  # type: ignore[index]
