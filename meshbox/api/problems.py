@@ -16,6 +16,7 @@ __all__ = [
     "duplicate",
     "forbidden",
     "invalid",
+    "not_found",
     "not_supported",
     "required",
     "shown",
@@ -103,6 +104,11 @@ def forbidden(path: str, detail: str) -> Cause:
 def duplicate(path: str, value: Any) -> Cause:
     """A value that must be unique and is not."""
     return _cause("FieldValueDuplicate", path, f"Duplicate value{_after_colon(value)}", "")
+
+
+def not_found(path: str, value: Any) -> Cause:
+    """A name of something that is not there."""
+    return _cause("FieldValueNotFound", path, f"Not found: {shown(value)}", "")
 
 
 def not_supported(path: str, value: Any, supported: Iterable[str]) -> Cause:

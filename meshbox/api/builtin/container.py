@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from labkit.ground.names import config_key, dns1123_label, dns1123_subdomain, env_name, port_name
+from meshbox.api.builtin.references import field_path, resource_field
 from meshbox.api.builtin.resources import resources
 from meshbox.api.builtin.rules import Context, check
 from meshbox.api.builtin.vocabulary import VOCABULARY
@@ -19,10 +20,10 @@ from meshbox.api.builtin.well_formed import (
     port_or_name,
     supported,
 )
-from meshbox.api.problems import Cause, duplicate, forbidden, invalid, not_supported, required, shown
+from meshbox.api.problems import Cause, duplicate, forbidden, invalid, not_found, not_supported, required
 from meshbox.contracts import Obj
 
-__all__ = ["containers", "ephemeral_containers", "field_path", "init_containers", "resource_field"]
+__all__ = ["containers", "ephemeral_containers", "init_containers"]
 
 _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 _COUNTS = ("initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold")
@@ -41,17 +42,12 @@ _FIELD_PATHS = (
 )
 _MESSAGE_POLICIES = ("File", "FallbackToLogsOnError")
 _RESTARTS = ("Always", "Never", "OnFailure")
-_RESOURCE_FIELDS = tuple(
-    f"{kind}.{name}" for kind in ("limits", "requests") for name in ("cpu", "ephemeral-storage", "memory")
-)
 _NOT_EPHEMERAL = ("ports", "resources", "lifecycle", *_PROBES, "resizePolicy")
 _HIGHEST_ID = 2**31 - 1
 
 
-def containers(
-    given: list[Any], volume_names: frozenset[str], path: str, causes: list[Cause], context: Context
-) -> None:
-    """Check the containers of a pod; `volume_names` are those that mounts may name."""
+def containers(given: list[Any], volumes: dict[str, str], path: str, causes: list[Cause], context: Context) -> None:
+    """Check the containers of a pod; `volumes` are those that mounts may name."""
     if not given:
         causes.append(required(path))
     seen: set[str] = set()
@@ -60,12 +56,12 @@ def containers(
         if container.get("name") and container["name"] in seen:
             causes.append(duplicate(f"{where}.name", container["name"]))
         seen.add(container.get("name") or "")
-        _container(container, volume_names, where, causes, context)
+        _container(container, volumes, where, causes, context)
     _host_ports(given, path, causes)
 
 
 def init_containers(
-    given: list[Any], others: list[Any], volume_names: frozenset[str], path: str, causes: list[Cause], context: Context
+    given: list[Any], others: list[Any], volumes: dict[str, str], path: str, causes: list[Cause], context: Context
 ) -> None:
     """Check init containers; names are unique among all containers, and only sidecars may have probes."""
     seen = {as_dict(one).get("name") for one in others}
@@ -82,11 +78,11 @@ def init_containers(
                 if container.get(name) is not None:
                     detail = "may not be set for init containers without restartPolicy=Always"
                     causes.append(forbidden(f"{where}.{name}", detail))
-        _container(container, volume_names, where, causes, context)
+        _container(container, volumes, where, causes, context)
 
 
 def ephemeral_containers(
-    given: list[Any], others: list[Any], volume_names: frozenset[str], path: str, causes: list[Cause], context: Context
+    given: list[Any], others: list[Any], volumes: dict[str, str], path: str, causes: list[Cause], context: Context
 ) -> None:
     """Check containers that were added to a running pod: names are unique, and much that others have they may not."""
     names = [as_dict(one).get("name") for one in others]
@@ -95,17 +91,16 @@ def ephemeral_containers(
         if container.get("name") and container["name"] in names:
             causes.append(duplicate(f"{where}.name", container["name"]))
         names.append(container.get("name"))
-        _container(container, volume_names, where, causes, context)
+        _container(container, volumes, where, causes, context)
         for name in _NOT_EPHEMERAL:
             if container.get(name):
                 causes.append(forbidden(f"{where}.{name}", "cannot be set for an Ephemeral Container"))
         target = container.get("targetContainerName")
         if target and target not in [as_dict(other).get("name") for other in others]:
-            words = f'Not found: "{target}"'
-            causes.append({"reason": "FieldValueNotFound", "message": words, "field": f"{where}.targetContainerName"})
+            causes.append(not_found(f"{where}.targetContainerName", target))
 
 
-def _container(container: Obj, volume_names: frozenset[str], path: str, causes: list[Cause], context: Context) -> None:
+def _container(container: Obj, volumes: dict[str, str], path: str, causes: list[Cause], context: Context) -> None:
     named(container.get("name"), f"{path}.name", dns1123_label, causes)
     image = container.get("image")
     if not image:
@@ -125,7 +120,8 @@ def _container(container: Obj, volume_names: frozenset[str], path: str, causes: 
     _ports(as_list(container.get("ports")), f"{path}.ports", causes)
     _env(as_list(container.get("env")), f"{path}.env", causes)
     _env_from(as_list(container.get("envFrom")), f"{path}.envFrom", causes)
-    _mounts(as_list(container.get("volumeMounts")), volume_names, f"{path}.volumeMounts", causes)
+    _mounts(as_list(container.get("volumeMounts")), volumes, f"{path}.volumeMounts", causes, context)
+    _devices(as_list(container.get("volumeDevices")), volumes, f"{path}.volumeDevices", causes)
     supported(container.get("imagePullPolicy"), f"{path}.imagePullPolicy", ("Always", "IfNotPresent", "Never"), causes)
     resources(as_dict(container.get("resources")), f"{path}.resources", causes)
     security = as_dict(container.get("securityContext"))
@@ -186,9 +182,9 @@ def _value_from(variable: Obj, source: Obj, path: str, causes: list[Cause]) -> N
     for name in given:
         where, reference = f"{path}.{name}", as_dict(source[name])
         if name == "fieldRef":
-            field_path(reference.get("fieldPath"), f"{where}.fieldPath", causes, _FIELD_PATHS)
+            field_path(reference, where, causes, _FIELD_PATHS)
         elif name == "resourceFieldRef":
-            resource_field(reference.get("resource"), f"{where}.resource", causes)
+            resource_field(reference, where, causes)
         elif name != "fileKeyRef":
             _key_reference(reference, where, causes)
     if not given:
@@ -198,26 +194,6 @@ def _value_from(variable: Obj, source: Obj, path: str, causes: list[Cause]) -> N
         causes.append(invalid(path, "", "may not be specified when `value` is not empty"))
     elif len(given) > 1:
         causes.append(invalid(path, "", "may not have more than one field specified at a time"))
-
-
-def field_path(text: Any, path: str, causes: list[Cause], known: tuple[str, ...]) -> None:
-    """A field of the pod, one of those `known` or a label or annotation of it."""
-    if not text:
-        causes.append(required(path))
-    elif text not in known and not text.startswith(("metadata.labels['", "metadata.annotations['")):
-        if text.split(".")[0] in ("metadata", "spec", "status"):
-            causes.append(not_supported(path, text, known))
-        else:
-            causes.append(invalid(path, text, f"error converting fieldPath: field label not supported: {text}"))
-
-
-def resource_field(text: Any, path: str, causes: list[Cause]) -> None:
-    """A resource that a container has requests and limits of."""
-    kind, _, name = (text or "").partition(".")
-    if not text:
-        causes.append(required(path))
-    elif text not in _RESOURCE_FIELDS and not (kind in ("limits", "requests") and name.startswith("hugepages-")):
-        causes.append(not_supported(path, text, _RESOURCE_FIELDS))
 
 
 def _key_reference(reference: Obj, path: str, causes: list[Cause]) -> None:
@@ -239,26 +215,49 @@ def _env_from(given: list[Any], path: str, causes: list[Cause]) -> None:
             causes.append(invalid(path, "", "may not have more than one field specified at a time"))
 
 
-def _mounts(given: list[Any], volume_names: frozenset[str], path: str, causes: list[Cause]) -> None:
+def _mounts(given: list[Any], volumes: dict[str, str], path: str, causes: list[Cause], context: Context) -> None:
     seen: set[str] = set()
     for index, one in enumerate(given):
         where, mount = f"{path}[{index}]", as_dict(one)
         name, target = mount.get("name"), mount.get("mountPath")
         if not name:
             causes.append(required(f"{where}.name"))
-        if name not in volume_names:
-            told = f"Not found: {shown(name or '')}"
-            causes.append({"reason": "FieldValueNotFound", "message": told, "field": f"{where}.name"})
+        if name not in volumes:
+            causes.append(not_found(f"{where}.name", name or ""))
         if not target:
             causes.append(required(f"{where}.mountPath"))
         elif target in seen:
             causes.append(invalid(f"{where}.mountPath", target, "must be unique"))
         seen.add(target or "")
-        below = mount.get("subPath")
-        if below and below.startswith("/"):
-            causes.append(invalid(f"{where}.subPath", below, "must be a relative path"))
-        if below and ".." in below.split("/"):
-            causes.append(invalid(f"{where}.subPath", below, "must not contain '..'"))
+        # The index is not told of these.
+        check("V1VolumeMount", mount, path, causes, context)
+
+
+def _devices(given: list[Any], volumes: dict[str, str], path: str, causes: list[Cause]) -> None:
+    names: set[str] = set()
+    targets: set[str] = set()
+    for index, one in enumerate(given):
+        where, device = f"{path}[{index}]", as_dict(one)
+        name, target = device.get("name") or "", device.get("devicePath") or ""
+        if not name:
+            causes.append(required(f"{where}.name"))
+        if name in names:
+            causes.append(invalid(f"{where}.name", name, "must be unique"))
+        if name not in volumes:
+            causes.append(not_found(f"{where}.name", name))
+        elif volumes[name] not in ("persistentVolumeClaim", "ephemeral"):
+            words = "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode"
+            causes.append(invalid(f"{where}.name", name, words))
+        if not target:
+            causes.append(required(f"{where}.devicePath"))
+        if target in targets:
+            causes.append(invalid(f"{where}.devicePath", target, "must be unique"))
+        if ".." in target.split("/"):
+            causes.append(invalid(f"{where}.devicePath", target, "can not contain backsteps ('..')"))
+        else:
+            targets.add(target)
+        if name:
+            names.add(name)
 
 
 def _probe(probe: Obj, path: str, causes: list[Cause], *, once: bool) -> None:

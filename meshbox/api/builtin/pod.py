@@ -43,7 +43,7 @@ def pod_template(template: Any, path: str, causes: list[Cause], context: Context
 
 @call("containers")
 def _containers(spec: Obj, path: str, causes: list[Cause], context: Context) -> None:
-    known = volumes(as_list(spec.get("volumes")), f"{path}.volumes", causes)
+    known = volumes(as_list(spec.get("volumes")), f"{path}.volumes", causes, context)
     own = as_list(spec.get("containers"))
     containers(own, known, f"{path}.containers", causes, context)
     inits, added = as_list(spec.get("initContainers")), as_list(spec.get("ephemeralContainers"))

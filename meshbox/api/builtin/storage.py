@@ -107,10 +107,12 @@ def _capacity(value: Any, path: str, causes: list[Cause], _context: Context) -> 
 
 
 @call("volume_sources")
-def _volume_sources(spec: Obj, path: str, causes: list[Cause], _context: Context) -> None:
+def _volume_sources(spec: Obj, path: str, causes: list[Cause], context: Context) -> None:
     sources = [name for name, kind in (fields_of("V1PersistentVolumeSpec") or {}).items() if "VolumeSource" in kind]
     if kind := one_of(spec, sources, path, "volume", causes):
-        volume_source(kind, as_dict(spec[kind]), f"{path}.{kind}", causes)
+        volume_source(kind, "V1PersistentVolumeSpec", spec, path, causes, context)
+    if spec.get("local") is not None and spec.get("nodeAffinity") is None:
+        causes.append(required(f"{path}.nodeAffinity", "Local volume requires node affinity"))
 
 
 @call("limits")

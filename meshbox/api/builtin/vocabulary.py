@@ -93,9 +93,22 @@ def _amount(value: Any, path: str, _arguments: Arguments) -> list[Cause]:
     return [invalid(path, value, words)] if words else []
 
 
+def _starts(value: Any, path: str, arguments: Arguments) -> list[Cause]:
+    return [] if (value or "").startswith(arguments[0]) else [not_supported(path, value or "", [arguments[1]])]
+
+
+_ABSOLUTE, _RELATIVE, _NO_STEP_BACK = "must be an absolute path", "must be a relative path", "must not contain '..'"
+
+
+def _forward(text: str) -> list[str]:
+    return [_NO_STEP_BACK] if ".." in text.split("/") else []
+
+
 _TEXTS: dict[str, Callable[[str], list[str]]] = {
+    "absolute": lambda text: [] if text.startswith("/") else [_ABSOLUTE],
     "cidr": lambda text: [] if is_cidr(text) else [CIDR],
     "dns1035": names.dns1035_label,
+    "forward": _forward,
     "header": lambda text: [] if re.fullmatch("[-A-Za-z0-9]+", text) else [_HEADER],
     "ip": lambda text: [] if names.is_ip(text) else [IP],
     "kind": lambda text: [
@@ -104,6 +117,7 @@ _TEXTS: dict[str, Callable[[str], list[str]]] = {
     ],
     "label": names.dns1123_label,
     "labelvalue": names.label_value,
+    "relative": lambda text: [_RELATIVE] * text.startswith("/") + _forward(text),
     "qualified": names.qualified_name,
     "segment": names.path_segment,
     "subdomain": names.dns1123_subdomain,
@@ -123,6 +137,7 @@ VOCABULARY: dict[str, Check] = {
     "positive": _number(lambda value, _: value > 0, "must be greater than 0"),
     "required": lambda value, path, arguments: [] if value not in (None, "", [], {}) else [required(path, *arguments)],
     "selector": _selector,
+    "starts": _starts,
     "unique": _unique,
 }
 """A word → the check it stands for: called with the value, its path and what stands behind the word."""

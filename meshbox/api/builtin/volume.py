@@ -3,25 +3,21 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-from labkit.ground.names import dns1123_label
-from meshbox.api.builtin.container import field_path, resource_field
+from labkit.ground import quantity as quantities
+from labkit.ground.names import dns1123_label, dns1123_subdomain
+from meshbox.api.builtin.references import field_path, resource_field
+from meshbox.api.builtin.rules import Context, call, check
 from meshbox.api.builtin.types import fields_of
+from meshbox.api.builtin.vocabulary import VOCABULARY
 from meshbox.api.builtin.well_formed import as_dict, as_list, named
-from meshbox.api.problems import Cause, duplicate, forbidden, invalid, not_supported, required
+from meshbox.api.problems import Cause, duplicate, forbidden, invalid, required, too_long
 from meshbox.contracts import Obj
 
 __all__ = ["volume_source", "volumes"]
 
-_NEEDED = {
-    "hostPath": ("path",),
-    "persistentVolumeClaim": ("claimName",),
-    "secret": ("secretName",),
-    "configMap": ("name",),
-    "nfs": ("server", "path"),
-    "csi": ("driver",),
-}
 _SOURCES = (
     "emptyDir", "hostPath", "gitRepo", "gcePersistentDisk", "awsElasticBlockStore", "secret", "nfs", "iscsi",
     "glusterfs", "persistentVolumeClaim", "rbd", "cinder", "cephfs", "flocker", "downwardAPI", "fc", "configMap",
@@ -29,23 +25,24 @@ _SOURCES = (
     "portworxVolume", "scaleIO", "csi", "ephemeral", "image",
 )  # fmt: skip
 """What a volume may be, in the order in which the server looks: what comes second is one too many."""
-_HOST_PATH_TYPES = "", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"
+_TOLD = {"gcePersistentDisk": "persistentDisk"}
+"""Fields that the server tells by another name."""
 _DOWNWARD_PATHS = ("metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid")
 
 
-def volumes(given: list[Any], path: str, causes: list[Cause]) -> frozenset[str]:
+def volumes(given: list[Any], path: str, causes: list[Cause], context: Context) -> dict[str, str]:
     """Check volumes.
 
     Returns:
-        Their names, for `volumeMounts`.
+        The names of those that are sound, and of which kind they are: what `volumeMounts` may name.
     """
-    names: set[str] = set()
+    names: dict[str, str] = {}
     for index, one in enumerate(given):
         where, volume, before = f"{path}[{index}]", as_dict(one), len(causes)
         # A volume without a source is an emptyDir by default.
         kinds = [kind for kind in _SOURCES if volume.get(kind) is not None]
         if kinds:
-            volume_source(kinds[0], as_dict(volume[kinds[0]]), f"{where}.{kinds[0]}", causes)
+            volume_source(kinds[0], "V1Volume", volume, where, causes, context)
         causes += [forbidden(f"{where}.{kind}", "may not specify more than 1 volume type") for kind in kinds[1:]]
         name = volume.get("name")
         named(name, f"{where}.name", dns1123_label, causes)
@@ -53,15 +50,23 @@ def volumes(given: list[Any], path: str, causes: list[Cause]) -> frozenset[str]:
             causes.append(duplicate(f"{where}.name", name))
         elif name and len(causes) == before:
             # The name of a volume that is broken is not taken.
-            names.add(name)
-    return frozenset(names)
+            names[name] = kinds[0] if kinds else ""
+    return names
 
 
-def volume_source(kind: str, source: Obj, path: str, causes: list[Cause]) -> None:
-    """Check what a volume is made from; `kind` is the field that says it."""
-    causes += [required(f"{path}.{name}") for name in _NEEDED.get(kind, ()) if not source.get(name)]
-    if kind == "hostPath" and (source.get("type") or "") not in _HOST_PATH_TYPES:
-        causes.append(not_supported(f"{path}.type", source["type"], _HOST_PATH_TYPES))
+def volume_source(kind: str, of: str, volume: Obj, where: str, causes: list[Cause], context: Context) -> None:
+    """Check what a volume is made from.
+
+    Args:
+        kind: The field that says it.
+        of: The type of what has the field.
+        volume: What has the field.
+        where: Where that is.
+        causes: What is wrong is added here.
+        context: What all rules may ask.
+    """
+    source, path = as_dict(volume[kind]), f"{where}.{_TOLD.get(kind, kind)}"
+    check((fields_of(of) or {})[kind].rstrip("!"), source, path, causes, context)
     if kind in ("secret", "configMap", "projected", "downwardAPI"):
         _mode(source.get("defaultMode"), f"{path}.defaultMode", causes)
     if kind in ("secret", "configMap"):
@@ -84,15 +89,8 @@ def _items(source: Obj, path: str, causes: list[Cause]) -> None:
     for index, one in enumerate(as_list(source.get("items"))):
         where, item = f"{path}.items[{index}]", as_dict(one)
         causes += [required(f"{where}.{name}") for name in ("key", "path") if not item.get(name)]
-        _relative(item.get("path"), f"{where}.path", causes)
+        causes += VOCABULARY["relative"](item.get("path"), f"{where}.path", ())
         _mode(item.get("mode"), f"{where}.mode", causes)
-
-
-def _relative(text: Any, path: str, causes: list[Cause]) -> None:
-    if text and text.startswith("/"):
-        causes.append(invalid(path, text, "must be a relative path"))
-    if text and ".." in text.split("/"):
-        causes.append(invalid(path, text, "must not contain '..'"))
 
 
 def _projection(one: Obj, path: str, whole: str, paths: list[str], causes: list[Cause]) -> None:
@@ -116,30 +114,100 @@ def _projection(one: Obj, path: str, whole: str, paths: list[str], causes: list[
             causes.append(invalid(f"{where}.expirationSeconds", seconds, detail))
         if not source.get("path"):
             causes.append(required(f"{whole}.path"))
+        causes += VOCABULARY["relative"](source.get("path"), f"{whole}.path", ())
     elif kind == "downwardAPI":
         for item in as_list(source.get("items")):
             _downward(as_dict(item), where, causes)
-    given = [as_dict(item).get("path") for item in as_list(source.get("items"))] or [source.get("path")]
-    for name in given:
+    for name in [as_dict(item).get("path") for item in as_list(source.get("items"))]:
         if name and name in paths:
-            causes.append(invalid(whole, name, "conflicting duplicate paths"))
+            told = name if kind == "downwardAPI" else source.get("name") or ""
+            causes.append(invalid(whole, told, "conflicting duplicate paths"))
         paths.append(name or "")
 
 
 def _downward(item: Obj, path: str, causes: list[Cause]) -> None:
     if not item.get("path"):
         causes.append(required(f"{path}.path"))
-    _relative(item.get("path"), f"{path}.path", causes)
+    causes += VOCABULARY["relative"](item.get("path"), f"{path}.path", ())
     field, resource = item.get("fieldRef"), item.get("resourceFieldRef")
     if field is not None:
-        field_path(as_dict(field).get("fieldPath"), f"{path}.fieldRef.fieldPath", causes, _DOWNWARD_PATHS)
+        field_path(as_dict(field), f"{path}.fieldRef", causes, _DOWNWARD_PATHS)
         if resource is not None:
             detail = "fieldRef and resourceFieldRef can not be specified simultaneously"
             causes.append(invalid(path, "resource", detail))
     elif resource is not None:
-        if not resource.get("containerName"):
-            causes.append(required(f"{path}.resourceFieldRef.containerName"))
-        resource_field(resource.get("resource"), f"{path}.resourceFieldRef.resource", causes)
+        resource_field(resource, f"{path}.resourceFieldRef", causes, named=True)
     else:
         causes.append(required(path, "one of fieldRef and resourceFieldRef is required"))
     _mode(item.get("mode"), f"{path}.mode", causes)
+
+
+_IQN_START = "must be valid format starting with iqn, eui, or naa"
+_IQNS = {
+    "iqn": r"iqn\.\d{4}-\d{2}\.[A-Za-z0-9.-]+:[^,;*&$|\s]+",
+    "eui": r"eui.[A-Za-z0-9]{16}",
+    "naa": r"naa.[A-Za-z0-9]{32}",
+}
+
+
+@call("iqn")
+def _iqn(text: str, path: str, causes: list[Cause], _context: Context) -> None:
+    form = _IQNS.get(text[:3])
+    if form is None:
+        causes.append(invalid(path, text, _IQN_START))
+    elif not re.fullmatch(form, text):
+        causes.append(invalid(path, text, "must be valid format"))
+
+
+@call("chap")
+def _chap(source: Obj, path: str, causes: list[Cause], _context: Context) -> None:
+    if (source.get("chapAuthDiscovery") or source.get("chapAuthSession")) and source.get("secretRef") is None:
+        causes.append(required(f"{path}.secretRef"))
+
+
+@call("fibre_channel")
+def _fibre_channel(source: Obj, path: str, causes: list[Cause], _context: Context) -> None:
+    names, ids, where = as_list(source.get("targetWWNs")), as_list(source.get("wwids")), f"{path}.targetWWNs"
+    if not names and not ids:
+        causes.append(required(where, "must specify either targetWWNs or wwids, but not both"))
+    if names and ids:
+        causes.append(invalid(where, names, "targetWWNs and wwids can not be specified simultaneously"))
+    if names and source.get("lun") is None:
+        causes.append(required(f"{path}.lun", "lun is required if targetWWNs is specified"))
+    elif names:
+        causes += VOCABULARY["between"](source["lun"], f"{path}.lun", ("0", "255"))
+
+
+@call("flocker")
+def _flocker(source: Obj, path: str, causes: list[Cause], _context: Context) -> None:
+    name, known = source.get("datasetName") or "", source.get("datasetUUID")
+    if not name and not known:
+        causes.append(required(path, "one of datasetName and datasetUUID is required"))
+    if name and known:
+        causes.append(invalid(path, "resource", "datasetName and datasetUUID can not be specified simultaneously"))
+    if "/" in name:
+        causes.append(invalid(f"{path}.datasetName", name, "must not contain '/'"))
+
+
+@call("quobyte")
+def _quobyte(source: Obj, path: str, causes: list[Cause], _context: Context) -> None:
+    registry, words = source.get("registry") or "", "must be a host:port pair or multiple pairs separated by commas"
+    if not registry:
+        causes.append(required(f"{path}.registry", words))
+    elif len(source.get("tenant") or "") > 64:
+        causes.append(required(f"{path}.tenant", "must be a UUID and may not exceed a length of 64 characters"))
+    else:
+        causes += [invalid(f"{path}.registry", registry, words) for one in registry.split(",") if one.count(":") != 1]
+
+
+@call("unsigned")
+def _unsigned(amount: Any, path: str, causes: list[Cause], _context: Context) -> None:
+    if quantities.parse(amount) < 0:
+        causes.append(forbidden(path, "SizeLimit field must be a valid resource quantity"))
+
+
+@call("csi_name")
+def _csi_name(text: str, path: str, causes: list[Cause], _context: Context) -> None:
+    if len(text) > 63:
+        causes.append(too_long(path, 63))
+    causes += [invalid(path, text, words) for words in dns1123_subdomain(text.lower())]
