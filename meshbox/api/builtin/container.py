@@ -43,7 +43,6 @@ _FIELD_PATHS = (
 _MESSAGE_POLICIES = ("File", "FallbackToLogsOnError")
 _RESTARTS = ("Always", "Never", "OnFailure")
 _NOT_EPHEMERAL = ("ports", "resources", "lifecycle", *_PROBES, "resizePolicy")
-_HIGHEST_ID = 2**31 - 1
 
 
 def containers(given: list[Any], volumes: dict[str, str], path: str, causes: list[Cause], context: Context) -> None:
@@ -57,6 +56,7 @@ def containers(given: list[Any], volumes: dict[str, str], path: str, causes: lis
             causes.append(duplicate(f"{where}.name", container["name"]))
         seen.add(container.get("name") or "")
         _container(container, volumes, where, causes, context)
+        _restarts(container, where, causes, context)
     _host_ports(given, path, causes)
 
 
@@ -110,7 +110,13 @@ def _container(container: Obj, volumes: dict[str, str], path: str, causes: list[
     lifecycle = as_dict(container.get("lifecycle"))
     for name in ("postStart", "preStop"):
         if lifecycle.get(name) is not None:
-            _handler(as_dict(lifecycle[name]), f"{path}.lifecycle.{name}", causes, ("sleep",))
+            where, handler = f"{path}.lifecycle.{name}", as_dict(lifecycle[name])
+            _handler(handler, where, causes, ("sleep",))
+            grace = context.pod.get("terminationGracePeriodSeconds", 30)
+            seconds = as_dict(handler.get("sleep")).get("seconds") or 0
+            if not 0 <= seconds <= grace:
+                detail = f"must be non-negative and less than terminationGracePeriodSeconds ({grace})"
+                causes.append(invalid(f"{where}.sleep", seconds, detail))
     for name in _PROBES:
         if container.get(name) is not None:
             _probe(as_dict(container[name]), f"{path}.{name}", causes, once=name != "readinessProbe")
@@ -124,17 +130,61 @@ def _container(container: Obj, volumes: dict[str, str], path: str, causes: list[
     _devices(as_list(container.get("volumeDevices")), volumes, f"{path}.volumeDevices", causes)
     supported(container.get("imagePullPolicy"), f"{path}.imagePullPolicy", ("Always", "IfNotPresent", "Never"), causes)
     resources(as_dict(container.get("resources")), f"{path}.resources", causes)
-    security = as_dict(container.get("securityContext"))
-    for name in ("runAsUser", "runAsGroup"):
-        value = security.get(name)
-        if value is not None and not 0 <= value <= _HIGHEST_ID:
-            detail = f"must be between 0 and {_HIGHEST_ID}, inclusive"
-            causes.append(invalid(f"{path}.securityContext.{name}", value, detail))
-    if security.get("allowPrivilegeEscalation") is False and security.get("privileged"):
-        detail = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true"
-        causes.append(invalid(f"{path}.securityContext", security, detail))
-    if security.get("seccompProfile") is not None:
-        check("V1SeccompProfile", security["seccompProfile"], f"{path}.securityContext.seccompProfile", causes, context)
+    claims = as_list(as_dict(container.get("resources")).get("claims"))
+    _claims(claims, f"{path}.resources.claims", causes, context)
+    _resize(as_list(container.get("resizePolicy")), f"{path}.resizePolicy", causes, context)
+    check("V1SecurityContext", container.get("securityContext") or {}, f"{path}.securityContext", causes, context)
+
+
+def _restarts(container: Obj, path: str, causes: list[Cause], context: Context) -> None:
+    rules, policy = as_list(container.get("restartPolicyRules")), container.get("restartPolicy")
+    if policy is None and rules:
+        detail = "must specify restartPolicy when restart rules are used"
+        causes.append(required(f"{path}.restartPolicy", detail))
+    elif policy is not None and policy not in _RESTARTS:
+        causes.append(not_supported(f"{path}.restartPolicy", policy, _RESTARTS))
+    for index, one in enumerate(rules):
+        check("V1ContainerRestartRule", one or {}, f"{path}.restartPolicyRules[{index}]", causes, context)
+
+
+def _claims(given: list[Any], path: str, causes: list[Cause], context: Context) -> None:
+    known = sorted(str(one.get("name")) for one in as_list(context.pod.get("resourceClaims")) if one.get("name"))
+    listed = f": {', '.join(known)}" if known else " which is empty"
+    seen: list[str] = []
+    for index, one in enumerate(given):
+        where, name, request = f"{path}[{index}]", one.get("name") or "", one.get("request") or ""
+        if not name:
+            causes.append(required(where))
+            continue
+        if request and name not in seen:
+            causes += [invalid(f"{where}.request", request, words) for words in dns1123_label(request)]
+        key = f"{name}/{request}" if request else name
+        if name in seen or key in seen:
+            causes.append(duplicate(where, name if name in seen else key))
+        elif not request and any(other.startswith(f"{name}/") for other in seen):
+            causes.append(duplicate(where, name))
+        seen.append(key)
+        if name not in known:
+            cause = not_found(where, name)
+            detail = f"must be one of the names in pod.spec.resourceClaims{listed}"
+            causes.append({**cause, "message": f"{cause['message']}: {detail}"})
+
+
+def _resize(given: list[Any], path: str, causes: list[Cause], context: Context) -> None:
+    """Check how a container may be given more; the server does not tell which of them is wrong."""
+    seen: list[str] = []
+    for index, one in enumerate(given):
+        name, policy = as_dict(one).get("resourceName") or "", as_dict(one).get("restartPolicy") or ""
+        if name in seen:
+            causes.append(duplicate(f"{path}[{index}]", name))
+        seen.append(name)
+        for value, known in ((name, ("cpu", "memory")), (policy, ("NotRequired", "RestartContainer"))):
+            if not value:
+                causes.append(required(path))
+            elif value not in known:
+                causes.append(not_supported(path, value, known))
+        if context.pod.get("restartPolicy") == "Never" and policy != "NotRequired":
+            causes.append(invalid(path, policy, "must be 'NotRequired' when `restartPolicy` is 'Never'"))
 
 
 def _ports(given: list[Any], path: str, causes: list[Cause]) -> None:

@@ -54,8 +54,8 @@ _ORDER = {
 }
 """Type → its fields in the server's order, where that is not the order of their numbers, and without later ones."""
 
-_LATER = (("user", "int64"), ("defaultUser", "int64"))
-"""Fields, by name and type, that came after the version that is played."""
+_LATER = (("user", "int64"), ("defaultUser", "int64"), ("source", "api.core.v1.ClaimSource"))
+"""Fields, by name and type, that the version that is played does not have."""
 
 _OF_POD = ("hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace", "hostUsers")
 """Fields of a pod's spec that the server keeps in its security context, which each pod has there."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 from labkit.ground import quantity as quantities
 from labkit.ground.names import qualified_name
 from meshbox.api.builtin.well_formed import NON_NEGATIVE, as_dict
-from meshbox.api.problems import Cause, invalid
+from meshbox.api.problems import Cause, forbidden, invalid, required
 from meshbox.contracts import Obj
 
 __all__ = ["resources"]
@@ -24,10 +24,24 @@ def resources(wanted: Obj, path: str, causes: list[Cause]) -> None:
             _resource_name(name, where if field == "requests" else f"{path}.{field}", causes)
             if value is not None and quantities.parse(value) < 0:
                 causes.append(invalid(where, str(value), NON_NEGATIVE))
-            limit = limits.get(name) if field == "requests" else None
-            if limit is not None and value is not None and quantities.parse(value) > quantities.parse(limit):
+            amount = quantities.parse(value or 0)
+            if "/" in name and amount % 1:
+                causes.append(invalid(where, str(value), "must be an integer"))
+            limit = limits.get(name)
+            exact = name.startswith("hugepages-") or ("/" in name and "kubernetes.io/" not in name)
+            if field == "limits":
+                continue
+            if limit is None:
+                if exact:
+                    causes.append(required(f"{path}.limits", "Limit must be set for non overcommitable resources"))
+            elif exact and amount != quantities.parse(limit):
+                causes.append(invalid(f"{path}.requests", str(value), f"must be equal to {name} limit of {limit}"))
+            elif amount > quantities.parse(limit):
                 detail = f"must be less than or equal to {name} limit of {limit}"
                 causes.append(invalid(f"{path}.requests", str(value), detail))
+    names = limits.keys() | requests.keys()
+    if not names & {"cpu", "memory"} and any(name.startswith("hugepages-") for name in names):
+        causes.append(forbidden(path, "HugePages require cpu or memory"))
 
 
 def _resource_name(name: str, path: str, causes: list[Cause]) -> None:

@@ -37,6 +37,8 @@ class Context(Struct, frozen=True):
 
     whole: dict[str, Any]
     version: str = ""
+    pod: dict[str, Any] = {}
+    """The spec of the pod or template that is checked; empty outside of one."""
 
 
 Call = Callable[[Any, str, list[Cause], Context], None]

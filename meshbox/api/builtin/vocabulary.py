@@ -120,14 +120,19 @@ _TEXTS: dict[str, Callable[[str], list[str]]] = {
     "relative": lambda text: [_RELATIVE] * text.startswith("/") + _forward(text),
     "qualified": names.qualified_name,
     "segment": names.path_segment,
+    "trimmed": lambda text: [] if text == text.strip() else ["must not be padded with whitespace"],
     "subdomain": names.dns1123_subdomain,
 }
 
 VOCABULARY: dict[str, Check] = {
     **{name: _text(rule) for name, rule in _TEXTS.items()},
     "amount": _amount,
+    "at-most": lambda value, path, arguments: (
+        [] if len(value) <= int(arguments[0]) else [invalid(path, value, arguments[1])]
+    ),
     "bad": lambda value, path, arguments: [invalid(path, value, arguments[0])],
     "between": _number(lambda value, b: b[0] <= value <= b[1], "must be between {0} and {1}, inclusive"),
+    "filled": lambda value, path, arguments: [] if value else [invalid(path, value, arguments[0])],
     "forbidden": lambda _value, path, arguments: [forbidden(path, arguments[0])],
     "in": _choices,
     "labels": _labels,

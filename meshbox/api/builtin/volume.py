@@ -20,8 +20,8 @@ __all__ = ["volume_source", "volumes"]
 
 _SOURCES = (
     "emptyDir", "hostPath", "gitRepo", "gcePersistentDisk", "awsElasticBlockStore", "secret", "nfs", "iscsi",
-    "glusterfs", "persistentVolumeClaim", "rbd", "cinder", "cephfs", "flocker", "downwardAPI", "fc", "configMap",
-    "azureFile", "vsphereVolume", "quobyte", "azureDisk", "photonPersistentDisk", "storageos", "projected",
+    "glusterfs", "persistentVolumeClaim", "rbd", "cinder", "cephfs", "flocker", "downwardAPI", "fc", "flexVolume",
+    "configMap", "azureFile", "vsphereVolume", "quobyte", "azureDisk", "photonPersistentDisk", "storageos", "projected",
     "portworxVolume", "scaleIO", "csi", "ephemeral", "image",
 )  # fmt: skip
 """What a volume may be, in the order in which the server looks: what comes second is one too many."""
