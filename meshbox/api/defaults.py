@@ -123,9 +123,13 @@ def _job(obj: Obj, settings: SandboxSettings) -> None:
     # Where each index has a limit of its own, the one for all is as good as none.
     fill(spec, parallelism=1, backoffLimit=6 if spec.get("backoffLimitPerIndex") is None else 2**31 - 1)
     if not settings.legacy:
+        given = spec.get("podReplacementPolicy")
         fill(spec, completionMode="NonIndexed", suspend=False, podReplacementPolicy="TerminatingOrFailed")
         if spec.get("podFailurePolicy") is not None:
-            spec["podReplacementPolicy"] = "Failed"
+            spec["podReplacementPolicy"] = given or "Failed"
+            for rule in parts(spec["podFailurePolicy"], "rules"):
+                for pattern in parts(rule, "onPodConditions"):
+                    pattern["status"] = pattern.get("status") or "True"
         fill(spec, manualSelector=False)
 
 

@@ -105,7 +105,7 @@ def _container(container: Obj, volumes: dict[str, str], path: str, causes: list[
     image = container.get("image")
     if not image:
         causes.append(required(f"{path}.image"))
-    elif image != image.strip():
+    elif image != image.strip() and not context.template:
         causes.append(invalid(f"{path}.image", image, "must not have leading or trailing whitespace"))
     lifecycle = as_dict(container.get("lifecycle"))
     for name in ("postStart", "preStop"):

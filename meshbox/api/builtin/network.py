@@ -7,7 +7,15 @@ import ipaddress
 import re
 from typing import Any
 
-from labkit.ground.names import dns1035_label, dns1123_label, dns1123_subdomain, is_ip, port_name, qualified_name
+from labkit.ground.names import (
+    dns1035_label,
+    dns1123_label,
+    dns1123_subdomain,
+    is_ip,
+    label_value,
+    port_name,
+    qualified_name,
+)
 from meshbox.api.builtin.internal import internal
 from meshbox.api.builtin.rules import Context, call
 from meshbox.api.builtin.vocabulary import CIDR, IP, is_cidr
@@ -160,7 +168,7 @@ def _traffic(spec: Obj, kind: str, path: str, causes: list[Cause]) -> None:
     if inside is not None and inside not in choices:
         causes.append(not_supported(f"{path}.internalTrafficPolicy", inside, choices))
     near = spec.get("trafficDistribution")
-    wanted = ("PreferClose", "PreferSameNode", "PreferSameZone")
+    wanted = ("PreferClose", "PreferSameZone", "PreferSameNode")
     if near is not None and near not in wanted:
         causes.append(not_supported(f"{path}.trafficDistribution", near, wanted))
 
@@ -199,6 +207,11 @@ def _endpoint_ports(ports: list[Any], path: str, causes: list[Cause], _context: 
         supported(port.get("protocol"), f"{where}.protocol", _PROTOCOLS, causes)
 
 
+def _domain(text: str) -> list[str]:
+    said = dns1123_subdomain(text)
+    return said or ["should be a domain with at least two segments separated by dots"] * ("." not in text)
+
+
 @call("slice_endpoints")
 def _slice_endpoints(endpoints: list[Any], path: str, causes: list[Cause], context: Context) -> None:
     kind = context.whole.get("addressType")
@@ -211,10 +224,22 @@ def _slice_endpoints(endpoints: list[Any], path: str, causes: list[Cause], conte
             if kind in ("IPv4", "IPv6") and not is_ip(text):
                 causes.append(invalid(f"{where}[{position}]", text or "", IP))
             elif kind == "FQDN":
-                named(text, f"{where}[{position}]", dns1123_subdomain, causes)
+                named(text, f"{where}[{position}]", _domain, causes)
         host = as_dict(one).get("hostname")
         if host is not None:
             causes += [invalid(f"{path}[{index}].hostname", host, words) for words in dns1123_label(host)]
+        node = as_dict(one).get("nodeName")
+        if node is not None:
+            causes += [invalid(f"{path}[{index}].nodeName", node, words) for words in dns1123_subdomain(node)]
+        hints = as_dict(as_dict(one).get("hints"))
+        for field, rule in (("forZones", label_value), ("forNodes", dns1123_subdomain)):
+            names = [as_dict(hint).get("name") or "" for hint in as_list(hints.get(field))]
+            for position, name in enumerate(names):
+                told = f"{path}[{index}].hints.{field}[{position}].name"
+                causes += [duplicate(told, name)] if name in names[:position] else []
+                causes += [invalid(told, name, words) for words in rule(name)]
+    names = [as_dict(one).get("name") or "" for one in as_list(context.whole.get("ports"))]
+    causes += [duplicate(f"ports[{i}].name", name) for i, name in enumerate(names) if name in names[:i]]
 
 
 @call("host")

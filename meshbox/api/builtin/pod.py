@@ -40,7 +40,7 @@ def pod_template(template: Any, path: str, causes: list[Cause], context: Context
     for key in as_dict(meta.get("annotations")):
         causes += [invalid(f"{path}.annotations", key, words) for words in qualified_name(key.lower())]
     spec = as_dict(as_dict(template).get("spec"))
-    _pod_spec(spec, f"{path}.spec", causes, context)
+    _pod_spec(spec, f"{path}.spec", causes, structs.replace(context, template=True))
     if spec.get("ephemeralContainers"):
         detail = "ephemeral containers not allowed in pod template"
         causes.append(forbidden(f"{path}.spec.ephemeralContainers", detail))

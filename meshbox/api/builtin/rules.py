@@ -39,6 +39,8 @@ class Context(Struct, frozen=True):
     version: str = ""
     pod: dict[str, Any] = {}
     """The spec of the pod or template that is checked; empty outside of one."""
+    template: bool = False
+    """Whether that is a template."""
 
 
 Call = Callable[[Any, str, list[Cause], Context], None]

@@ -16,7 +16,7 @@ from meshbox.api.builtin.well_formed import NON_NEGATIVE, as_dict, as_list, one_
 from meshbox.api.problems import Cause, duplicate, forbidden, invalid, not_supported, required, too_long
 from meshbox.contracts import Obj
 
-__all__: list[str] = []
+__all__ = ["domain_path"]
 
 _MOST_BYTES = 1024 * 1024
 _SECRET_KEYS = {
@@ -207,6 +207,14 @@ def _driver(text: str, path: str, causes: list[Cause], _context: Context) -> Non
     causes += [invalid(path, text.lower(), words) for words in qualified_name(text.lower())]
 
 
+@call("default_group")
+def _default_group(reference: Obj, path: str, causes: list[Cause], _context: Context) -> None:
+    kind = reference.get("kind") or ""
+    if not reference.get("apiGroup") and kind != "PersistentVolumeClaim":
+        detail = "must be 'PersistentVolumeClaim' when referencing the default apiGroup"
+        causes.append(invalid(path, kind, detail))
+
+
 @call("no_group")
 def _no_group(text: str, path: str, causes: list[Cause], _context: Context) -> None:
     if text:
@@ -214,7 +222,8 @@ def _no_group(text: str, path: str, causes: list[Cause], _context: Context) -> N
 
 
 @call("domain_path")
-def _domain_path(text: str, path: str, causes: list[Cause], _context: Context) -> None:
+def domain_path(text: str, path: str, causes: list[Cause], _context: Context) -> None:
+    """Check a path below a domain, such as "acme.io/foo"."""
     head, slash, rest = text.partition("/")
     if not slash or not head or not rest:
         causes.append(invalid(path, text, 'must be a domain-prefixed path (such as "acme.io/foo")'))

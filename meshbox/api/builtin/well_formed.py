@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -98,7 +99,7 @@ def int_or_percent(value: Any, path: str, causes: list[Cause]) -> int:
     if isinstance(value, str):
         if problem := percent_problem(value):
             causes.append(invalid(path, value, problem))
-            return 1
+            return int(value) if re.fullmatch(r"[-+]?[0-9]+", value) else 0
         return percent(value)
     if (value or 0) < 0:
         causes.append(invalid(path, value, NON_NEGATIVE))

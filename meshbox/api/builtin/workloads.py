@@ -26,7 +26,14 @@ def _own_labels(spec: Obj) -> Any:
 
 
 def _shown_selector(selector: Obj) -> Obj:
-    return {name: selector[name] for name in ("matchLabels", "matchExpressions") if selector.get(name)}
+    shown = {name: selector[name] for name in ("matchLabels", "matchExpressions") if selector.get(name)}
+    if "matchExpressions" in shown:
+        # As Go prints them: what has no omitempty is there, what has it is not if it is empty.
+        shown["matchExpressions"] = [
+            {"key": "", "operator": "", **{name: value for name, value in as_dict(one).items() if value}}
+            for one in shown["matchExpressions"]
+        ]
+    return shown
 
 
 def _selected_template(obj: Obj, causes: list[Cause], context: Context, what: str, *, detail: str = "") -> None:
@@ -177,7 +184,7 @@ def _stateful_set(obj: Obj, _path: str, causes: list[Cause], context: Context) -
     ]
     template = as_dict(spec.get("template"))
     inner = as_dict(template.get("spec"))
-    claims = [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in names]
+    claims = [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in dict.fromkeys(names)]
     others = [one for one in as_list(inner.get("volumes")) if as_dict(one).get("name") not in names]
     whole = {**spec, "template": {**template, "spec": {**inner, "volumes": [*claims, *others]}}}
     _selected_template({**obj, "spec": whole}, causes, context, "statefulset")
@@ -257,7 +264,7 @@ def _schedule(text: str, path: str, causes: list[Cause], _context: Context) -> N
 @call("time_zone")
 def _time_zone(text: str, path: str, causes: list[Cause], _context: Context) -> None:
     if not text:
-        causes.append(invalid(path, text, "must be nil or non-empty string"))
+        causes.append(invalid(path, text, "timeZone must be nil or non-empty string"))
         return
     try:
         known = text.lower() != "local" and zoneinfo.ZoneInfo(text) is not None
