@@ -288,8 +288,9 @@ def _limit_range(obj: Obj, _settings: SandboxSettings) -> None:
 def _node(obj: Obj, _settings: SandboxSettings) -> None:
     spec, status = part(obj, "spec"), part(obj, "status")
     ranges = spec.get("podCIDRs")
-    if spec.get("podCIDR") and not ranges:
-        spec["podCIDRs"] = [spec["podCIDR"]]
+    if spec.get("podCIDR"):
+        # The old field says the first of them.
+        spec["podCIDRs"] = [spec["podCIDR"], *(ranges[1:] if isinstance(ranges, list) else ())]
     elif isinstance(ranges, list) and ranges and not spec.get("podCIDR"):
         spec["podCIDR"] = ranges[0]
     if isinstance(status.get("capacity"), dict):

@@ -148,6 +148,10 @@ def check(resource: Resource, obj: Obj) -> list[Obj]:
         causes.append(cause("metadata.name", "Required value: name or generateName is required"))
     else:
         causes += _invalid("metadata.name", name, name_problems(resource, name))
+    if prefix := meta.get("generateName"):
+        # A dash at its end is well: a name follows.
+        start = f"{prefix[:-1]}a" if prefix.endswith("-") and len(prefix) > 1 else prefix
+        causes += _invalid("metadata.generateName", prefix, name_problems(resource, start))
     if resource.namespaced:
         causes += _invalid("metadata.namespace", meta["namespace"], dns1123_label(meta["namespace"]))
     for key, value in _strings(meta, "labels").items():

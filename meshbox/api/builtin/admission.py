@@ -103,6 +103,22 @@ def _wildcard(values: list[Any], path: str, causes: list[Cause], _context: Conte
         causes.append(invalid(path, values, f"if '*' is present, must not specify other {what}"))
 
 
+@call("group_version")
+def _group_version(text: str, path: str, causes: list[Cause], _context: Context) -> None:
+    group, _, version = text.rpartition("/")
+    if text.count("/") > 1:
+        causes.append(invalid(path, text, f"unexpected GroupVersion string: {text}"))
+        return
+    causes += [invalid(path, group, words) for words in (dns1123_subdomain(group) if group else ())]
+    causes += [invalid(path, version, words) for words in dns1035_label(version)]
+
+
+@call("name_or_selector")
+def _name_or_selector(reference: Obj, path: str, causes: list[Cause], _context: Context) -> None:
+    if not reference.get("name"):
+        causes.append(required(path, "one of name or selector must be specified"))
+
+
 @call("identifier")
 def _identifier(text: str, path: str, causes: list[Cause], _context: Context) -> None:
     if not re.fullmatch("[_a-zA-Z][_a-zA-Z0-9]*", text):

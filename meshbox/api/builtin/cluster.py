@@ -10,8 +10,10 @@ from typing import Any
 from labkit.ground import quantity as quantities
 from labkit.ground.names import dns1035_label, dns1123_subdomain, label_value, path_segment, qualified_name
 from meshbox.api.builtin.internal import internal
+from meshbox.api.builtin.resources import resource_name
 from meshbox.api.builtin.rules import Context, call, check
-from meshbox.api.builtin.well_formed import as_dict, as_list, label_selector
+from meshbox.api.builtin.vocabulary import CIDR, is_cidr
+from meshbox.api.builtin.well_formed import NON_NEGATIVE, as_dict, as_list, label_selector
 from meshbox.api.problems import Cause, duplicate, forbidden, invalid, required
 from meshbox.contracts import Obj
 
@@ -75,14 +77,6 @@ def _pod_security(obj: Obj, _path: str, causes: list[Cause], _context: Context) 
             causes.append(invalid(f"{path}[{name}-version]", version, 'must be "latest" or "v1.x"'))
 
 
-@call("event")
-def _event(event: Obj, _path: str, causes: list[Cause], _context: Context) -> None:
-    namespace = as_dict(event.get("metadata")).get("namespace")
-    involved = as_dict(event.get("involvedObject")).get("namespace") or ""
-    if involved != namespace and (involved or namespace != "default"):
-        causes.append(invalid("involvedObject.namespace", involved, "does not match event.namespace"))
-
-
 @call("taints")
 def _taints(taints: list[Any], path: str, causes: list[Cause], context: Context) -> None:
     seen: list[tuple[Any, Any]] = []
@@ -143,6 +137,9 @@ def _api_service(obj: Obj, _path: str, causes: list[Cause], _context: Context) -
         if spec.get("insecureSkipTLSVerify"):
             detail = "local APIServices may not have insecureSkipTLSVerify"
             causes.append(invalid("spec.insecureSkipTLSVerify", True, detail))
+        if spec.get("caBundle"):
+            size = f"{len(base64.b64decode(spec['caBundle']))} bytes"
+            causes.append(invalid("spec.caBundle", size, "local APIServices may not have a caBundle"))
         return
     causes += [required(f"{where}.{field}") for field in ("namespace", "name") if not service.get(field)]
     port = service.get("port") or 0
@@ -181,7 +178,9 @@ def _scaling_to_zero(spec: Obj, path: str, causes: list[Cause], _context: Contex
 @call("api_group")
 def _api_group(text: Any, path: str, causes: list[Cause], context: Context) -> None:
     text = text or ""
-    old = "beta" in context.version or (text == "v1" and "ReplicationController" in str(context.whole.get("spec")))
+    # Only what is scaled has to have a group, and an old controller has none.
+    scaled = as_dict(as_dict(context.whole.get("spec")).get("scaleTargetRef")).get("kind")
+    old = "beta" in context.version or scaled == "ReplicationController" or "scaleTargetRef" not in path
     if text.count("/") > 1:
         causes.append(invalid(path, text, f"unexpected GroupVersion string: {text}"))
     elif not text.partition("/")[2] and not old:
@@ -210,6 +209,45 @@ def _resource_target(metric: Obj, path: str, causes: list[Cause], _context: Cont
     elif share is not None and amount is not None:
         detail = "may not set both a target raw value and a target utilization"
         causes.append(forbidden(f"{where}.averageValue", detail))
+
+
+@call("resource_name")
+def _resource_name(name: str, path: str, causes: list[Cause], _context: Context) -> None:
+    resource_name(name, path, causes)
+
+
+@call("not_negative")
+def _not_negative(value: Any, path: str, causes: list[Cause], _context: Context) -> None:
+    if quantities.parse(value) < 0:
+        causes.append(invalid(path, str(value), NON_NEGATIVE))
+
+
+@call("amounts")
+def _amounts(amounts: Obj, path: str, causes: list[Cause], context: Context) -> None:
+    for name, value in amounts.items():
+        _not_negative(value or 0, f"{path}.{name}", causes, context)
+
+
+@call("overhead")
+def _overhead(amounts: Obj, path: str, causes: list[Cause], context: Context) -> None:
+    for name, value in amounts.items():
+        _not_negative(value or 0, f"{path}[{name}]", causes, context)
+
+
+@call("ranges")
+def _ranges(given: list[Any], path: str, causes: list[Cause], _context: Context) -> None:
+    for index, one in enumerate(given):
+        causes += [] if is_cidr(one) else [invalid(f"{path}[{index}]", one or "", CIDR)]
+    if len(given) > 1 and all(map(is_cidr, given)) and len({":" in one for one in given}) < len(given):
+        causes.append(invalid(path, given, "may specify no more than one CIDR for each IP family"))
+
+
+@call("runtime_tolerations")
+def _runtime_tolerations(tolerations: list[Any], path: str, causes: list[Cause], context: Context) -> None:
+    for index, one in enumerate(tolerations):
+        check("V1Toleration", one, f"{path}[{index}]", causes, context)
+        if one in tolerations[:index]:
+            causes.append(duplicate(f"{path}[{index}]", internal("api.core.v1.Toleration", one)))
 
 
 @call("positive_amount")

@@ -17,7 +17,7 @@ from labkit.ground.names import (
     qualified_name,
 )
 from meshbox.api.builtin.internal import internal
-from meshbox.api.builtin.rules import Context, call
+from meshbox.api.builtin.rules import Context, call, check
 from meshbox.api.builtin.vocabulary import CIDR, IP, is_cidr
 from meshbox.api.builtin.well_formed import as_dict, as_list, labels, named, port_number, port_or_name, supported
 from meshbox.api.problems import Cause, duplicate, forbidden, invalid, not_supported, required
@@ -205,6 +205,8 @@ def _endpoint_ports(ports: list[Any], path: str, causes: list[Cause], _context: 
         named(port.get("name"), f"{where}.name", dns1123_label, causes, needed=len(ports) > 1)
         port_number(port.get("port"), f"{where}.port", causes)
         supported(port.get("protocol"), f"{where}.protocol", _PROTOCOLS, causes)
+        if (as_ := port.get("appProtocol")) is not None:
+            causes += [invalid(f"{where}.appProtocol", as_, words) for words in qualified_name(as_)]
 
 
 def _domain(text: str) -> list[str]:
@@ -260,13 +262,12 @@ def _ingress_some(spec: Obj, path: str, causes: list[Cause], _context: Context) 
 
 
 @call("backend")
-def _backend(backend: Obj, path: str, causes: list[Cause], _context: Context) -> None:
+def _backend(backend: Obj, path: str, causes: list[Cause], context: Context) -> None:
     service, resource = backend.get("service"), backend.get("resource")
     if service is not None and resource is not None:
         causes.append(invalid(path, "", "cannot set both resource and service backends"))
     elif resource is not None:
-        for field in ("kind", "name"):
-            named(as_dict(resource).get(field), f"{path}.resource.{field}", lambda _: [], causes)
+        check("V1IngressResource", as_dict(resource), f"{path}.resource", causes, context)
     elif service is None:
         causes.append(invalid(path, "", "resource or service backend is required"))
     else:

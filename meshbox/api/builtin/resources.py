@@ -9,7 +9,7 @@ from meshbox.api.builtin.well_formed import NON_NEGATIVE, as_dict
 from meshbox.api.problems import Cause, forbidden, invalid, required
 from meshbox.contracts import Obj
 
-__all__ = ["resources"]
+__all__ = ["resource_name", "resources"]
 
 _STANDARD = ("cpu", "memory", "ephemeral-storage")
 
@@ -21,7 +21,7 @@ def resources(wanted: Obj, path: str, causes: list[Cause]) -> None:
         for name, value in sorted(listed.items()):
             where = f"{path}.{field}[{name}]"
             # Only of requests the server names the one it means.
-            _resource_name(name, where if field == "requests" else f"{path}.{field}", causes)
+            resource_name(name, where if field == "requests" else f"{path}.{field}", causes)
             if value is not None and quantities.parse(value) < 0:
                 causes.append(invalid(where, str(value), NON_NEGATIVE))
             amount = quantities.parse(value or 0)
@@ -44,7 +44,8 @@ def resources(wanted: Obj, path: str, causes: list[Cause]) -> None:
         causes.append(forbidden(path, "HugePages require cpu or memory"))
 
 
-def _resource_name(name: str, path: str, causes: list[Cause]) -> None:
+def resource_name(name: str, path: str, causes: list[Cause]) -> None:
+    """Check the name of a resource that containers may have."""
     said = qualified_name(name)
     causes += [invalid(path, name, words) for words in said]
     if said or "/" in name or name in _STANDARD or name.startswith("hugepages-"):

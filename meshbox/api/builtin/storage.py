@@ -9,7 +9,7 @@ from typing import Any
 
 from labkit.ground import quantity as quantities
 from labkit.ground.names import config_key, dns1123_subdomain, qualified_name
-from meshbox.api.builtin.rules import Context, call
+from meshbox.api.builtin.rules import Context, call, check
 from meshbox.api.builtin.types import fields_of
 from meshbox.api.builtin.volume import volume_source
 from meshbox.api.builtin.well_formed import NON_NEGATIVE, as_dict, as_list, one_of
@@ -63,7 +63,7 @@ def _secret(obj: Obj, _path: str, causes: list[Cause], _context: Context) -> Non
     if sum(len(value) * 3 // 4 for value in data.values()) > _MOST_BYTES:
         causes.append(too_long("data", _MOST_BYTES))
     for key in _SECRET_KEYS.get(kind, ()):
-        if key not in data:
+        if key not in data or (key == "ssh-privatekey" and not data[key]):
             causes.append(required(f"data[{key}]"))
         elif "docker" in key and (why := _no_json(data[key])):
             causes.append(invalid(f"data[{key}]", "<secret contents redacted>", why))
@@ -213,6 +213,34 @@ def _default_group(reference: Obj, path: str, causes: list[Cause], _context: Con
     if not reference.get("apiGroup") and kind != "PersistentVolumeClaim":
         detail = "must be 'PersistentVolumeClaim' when referencing the default apiGroup"
         causes.append(invalid(path, kind, detail))
+
+
+@call("topologies")
+def _topologies(terms: list[Any], path: str, causes: list[Cause], context: Context) -> None:
+    seen: list[Obj] = []
+    for index, term in enumerate(terms):
+        where, keys = f"{path}[{index}].matchLabelExpressions", {}
+        for position, one in enumerate(as_list(as_dict(term).get("matchLabelExpressions"))):
+            told, key = f"{where}[{position}]", as_dict(one).get("key") or ""
+            check("V1TopologySelectorLabelRequirement", one or {}, told, causes, context)
+            if key in keys:
+                causes.append(duplicate(f"{told}.key", key))
+            keys[key] = sorted(as_list(as_dict(one).get("values")))
+        if not keys or keys in seen:
+            causes.append(duplicate(where, ""))
+        seen.append(keys)
+
+
+@call("token_requests")
+def _token_requests(requests: list[Any], path: str, causes: list[Cause], _context: Context) -> None:
+    names = [as_dict(one).get("audience") or "" for one in requests]
+    for index, one in enumerate(requests):
+        seconds = as_dict(one).get("expirationSeconds")
+        if names[index] in names[:index]:
+            causes.append(duplicate(f"{path}[{index}].audience", names[index]))
+        if seconds is not None and seconds < 600:
+            detail = "may not specify a duration less than 10 minutes"
+            causes.append(invalid(f"{path}[{index}].expirationSeconds", seconds, detail))
 
 
 @call("no_group")
