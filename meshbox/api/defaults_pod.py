@@ -166,7 +166,7 @@ def _projection(source: Obj) -> None:
 
 
 def default_pod(pod: Obj, settings: SandboxSettings, token_secret: TokenSecret | None = None) -> None:
-    """Defaults of a pod, and what a new one is given besides: its account's token, tolerations, priority."""
+    """Defaults of a pod, and what a new one is given besides: its account's token, tolerations."""
     spec = pod.get("spec")
     if not isinstance(spec, dict):
         return

@@ -134,7 +134,6 @@ def test_a_new_pod_is_given_its_accounts_token(modern: SandboxSettings) -> None:
     mount = {"name": volume["name"], "readOnly": True, "mountPath": TOKEN_PATH}
     assert spec["containers"][0]["volumeMounts"] == [mount]
     assert (spec["serviceAccountName"], spec["serviceAccount"]) == ("default", "default")
-    assert (spec["priority"], spec["preemptionPolicy"]) == (0, "PreemptLowerPriority")
     assert spec["enableServiceLinks"] is True
     assert [one["key"] for one in spec["tolerations"]] == [
         "node.kubernetes.io/not-ready",
