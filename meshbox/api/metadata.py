@@ -11,12 +11,13 @@ from datetime import UTC, datetime
 
 from labkit.ground.names import dns1123_label, label_value, qualified_name
 from meshbox.api.names import cannot_unmarshal, name_problems
+from meshbox.api.options import WriteOptions
 from meshbox.api.problems import shown
-from meshbox.api.refusals import bad_request, cause
+from meshbox.api.refusals import bad_request, cause, conflict, invalid, modified, quoted
 from meshbox.api.resources import Resource
-from meshbox.contracts import Obj
+from meshbox.contracts import ApiError, Obj
 
-__all__ = ["begin", "carry_over", "check", "generated_name", "now"]
+__all__ = ["begin", "carry_over", "check", "generated_name", "identify", "now"]
 
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 """No vowels and nothing that looks like another character: Kubernetes' own choice for generated names."""
@@ -64,6 +65,43 @@ def begin(resource: Resource, obj: Obj, namespace: str | None) -> Obj:
         meta["generation"] = 1
     obj["metadata"] = meta
     return meta
+
+
+_CONDITIONAL = frozenset(
+    {
+        "CSIDriver", "CSINode", "CSIStorageCapacity", "ClusterTrustBundle", "CustomResourceDefinition", "Lease",
+        "MutatingWebhookConfiguration", "PodDisruptionBudget", "RuntimeClass", "ValidatingAdmissionPolicy",
+        "ValidatingAdmissionPolicyBinding", "ValidatingWebhookConfiguration", "VolumeAttachment",
+    }
+)  # fmt: skip
+"""Kinds, beside custom ones, that are updated only by who says which version of the object he has seen."""
+
+
+def identify(resource: Resource, old: Obj, obj: Obj, options: WriteOptions) -> None:
+    """Check that `obj` is the object that it is to replace, as it is now.
+
+    Raises:
+        ApiError: 400, 409 or 422 where it is another one.
+    """
+    meta, known = obj["metadata"], old["metadata"]
+    name = known["name"]
+    if (given := meta.get("name", name)) != name:
+        raise bad_request(f"the name of the object ({given}) does not match the name on the URL ({name})")
+    if (given := meta.get("namespace") or known.get("namespace")) != known.get("namespace"):
+        raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
+    if (uid := meta.get("uid")) and uid != known["uid"]:
+        if options.patch:
+            raise invalid(resource, name, [cause("metadata.uid", f"Invalid value: {quoted(uid)}: field is immutable")])
+        why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {known['uid']}"
+        raise conflict(resource, name, why)
+    if (version := meta.get("resourceVersion")) and version != known["resourceVersion"]:
+        raise modified(resource, name)
+    if not version and options.validation and (resource.crd is not None or resource.kind in _CONDITIONAL):
+        one = cause("metadata.resourceVersion", "Invalid value: 0: must be specified for an update")
+        details = {"name": name, "group": resource.group, "kind": resource.plural, "causes": [one]}
+        words = f'{resource.name} "{name}" is invalid: {one["field"]}: {one["message"]}'
+        raise ApiError(422, "Invalid", words, details)
+    meta["name"] = name
 
 
 def carry_over(obj: Obj, old: Obj) -> None:

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from meshbox.api import refusals
 from meshbox.api.builtin import decode_builtin, prune_builtin, validate_builtin, validate_update
 from meshbox.api.builtin.typed import typed
+from meshbox.api.builtin.well_formed import as_dict
 from meshbox.api.compiled import definition, expressions
 from meshbox.api.conversion import from_hub, to_hub
 from meshbox.api.custom_schema import CustomSchema
@@ -171,11 +173,11 @@ def _check_kind(served: Served, obj: Obj) -> None:
     api_version = obj.setdefault("apiVersion", served.api_version)
     kind, api_version = (one if isinstance(one, str) else json.dumps(one)[:200] for one in (kind, api_version))
     if kind != resource.kind:
-        raise refusals.bad_request(
-            f"the kind in the data ({kind}) does not match the expected kind ({resource.kind})"
-            if resource.crd
-            else f'{kind} in version "{served.version}" cannot be handled as a {resource.kind}'
-        )
+        if resource.crd is not None:
+            words = f"Invalid value: {json.dumps(kind)}: must be {resource.kind}"
+            name = as_dict(obj.get("metadata")).get("name") or ""
+            raise refusals.invalid(replace(resource, kind=kind), name, [refusals.cause("kind", words)])
+        raise refusals.bad_request(f'{kind} in version "{served.version}" cannot be handled as a {resource.kind}')
     if api_version != served.api_version:
         raise refusals.bad_request(
             f"the API version in the data ({api_version}) does not match the expected API version "

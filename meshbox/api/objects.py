@@ -203,6 +203,10 @@ class ObjectStore:
             obj = _written(obj, subresource)
         return _copy(self._update(known, entry, clone(obj), chosen, subresource))
 
+    def replace(self, resource: Resource, entry: Entry, obj: Obj, options: WriteOptions, subresource: str = "") -> Obj:
+        """As `update`, of the object in `entry`, as a client asks for it."""
+        return _copy(self._update(resource, entry, clone(obj), options, subresource))
+
     def patch(
         self,
         resource: str,

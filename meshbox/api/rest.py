@@ -24,6 +24,7 @@ from meshbox.api.responses import form_of, json_response, success, warned
 from meshbox.api.scale import scale_of
 from meshbox.api.serve_watch import Watches
 from meshbox.api.strategies import EPHEMERAL
+from meshbox.api.type_meta import check_type, place
 from meshbox.api.webhook_answers import Reviews
 from meshbox.contracts import ApiError, Obj, ReviewNeededError
 from meshbox.rbac import escalation
@@ -136,7 +137,7 @@ class Rest:
             if resource.namespaced and target.namespace is None:
                 raise refusals.method_not_allowed()
             options = self._write_options(request, served, target, user)
-            obj = await self._body(request, options)
+            obj = await self._body(request, options, "")
             create = partial(self._objects.create, resource.name, obj, target.namespace, options=options)
             created = await _reviewed(create, options)
             return warned(json_response(self._view(request, served).one(created), 201), options.warnings)
@@ -207,7 +208,7 @@ class Rest:
             return json_response(scale_of(resource, self._objects.entry(resource, name, namespace).obj))
         if method == "PUT" and sub in ("", "status", "scale", "finalize", "approval", EPHEMERAL):
             options = self._write_options(request, served, target, user)
-            obj = await self._body(request, options)
+            obj = await self._body(request, options, sub)
             updated = await _reviewed(partial(self._put, served, target, obj, options), options)
         elif method == "PATCH" and sub in ("", "status", "scale", "approval", EPHEMERAL):
             options = self._write_options(request, served, target, user)
@@ -223,21 +224,9 @@ class Rest:
 
     def _put(self, served: Served, target: Target, obj: Obj, options: WriteOptions) -> Obj:
         resource = served.resource
-        meta = obj.get("metadata")
-        meta = obj["metadata"] = meta if isinstance(meta, dict) else {}
-        if (given := meta.setdefault("name", target.name)) != target.name:
-            raise refusals.bad_request(
-                f"the name of the object ({given}) does not match the name on the URL ({target.name})"
-            )
-        if resource.namespaced and meta.setdefault("namespace", target.namespace) != target.namespace:
-            raise refusals.bad_request(
-                "the namespace of the provided object does not match the namespace sent on the request"
-            )
-        if resource.crd is not None and not meta.get("resourceVersion") and target.subresource != "scale":
-            self._objects.entry(resource, target.name, target.namespace)
-            words = "Invalid value: 0: must be specified for an update"
-            raise refusals.invalid(resource, target.name, [refusals.cause("metadata.resourceVersion", words)])
-        return self._objects.update(resource.name, obj, subresource=target.subresource, options=options)
+        place(obj, target.name, target.namespace)
+        entry = self._objects.entry(resource, target.name, target.namespace)
+        return self._objects.replace(resource, entry, obj, options, target.subresource)
 
     async def _patch(
         self, request: web.Request, served: Served, target: Target, options: WriteOptions, user: User
@@ -353,7 +342,7 @@ class Rest:
             vet=partial(escalation.check, user, asked, self._authorizer) if target.group == escalation.GROUP else None,
         )
 
-    async def _body(self, request: web.Request, options: WriteOptions) -> Obj:
+    async def _body(self, request: web.Request, options: WriteOptions, sub: str = "scale") -> Obj:
         content_type = request.content_type if "Content-Type" in request.headers else "application/json"
         if content_type not in ("application/json", "application/yaml", bodies.PROTOBUF):
             raise refusals.unsupported_media_type(("application/json", "application/yaml", bodies.PROTOBUF))
@@ -363,6 +352,8 @@ class Rest:
         if not isinstance(value, dict):
             raise refusals.bad_request("the body of the request is not an object")
         options.duplicates = [f'duplicate field "{path}"' for path in duplicates or ()]
+        if options.served is not None and sub != "scale":
+            check_type(options.served, value, body, self._objects.registry)
         return value
 
     async def _delete_options(self, request: web.Request, user: User) -> DeleteOptions:

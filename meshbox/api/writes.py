@@ -139,7 +139,7 @@ class Writes:
         before = old.obj
         name = before["metadata"]["name"]
         obj = self.checks.incoming(resource, obj, before, options, subresource)
-        self._check_identity(resource, before, obj, patch=bool(options.patch))
+        metadata.identify(resource, before, obj, options)
         obj = self._merge(resource, before, obj, subresource)
         metadata.carry_over(obj, before)
         whole = subresource in ("", "scale", EPHEMERAL)
@@ -214,26 +214,6 @@ class Writes:
         """Whether the definition of a custom resource is being deleted."""
         definition = self._store.entry("customresourcedefinitions.apiextensions.k8s.io", ("", resource.name))
         return definition is not None and "deletionTimestamp" in definition.obj["metadata"]
-
-    @staticmethod
-    def _check_identity(resource: Resource, before: Obj, obj: Obj, *, patch: bool) -> None:
-        meta, known = obj["metadata"], before["metadata"]
-        name = known["name"]
-        if (given := meta.get("name", name)) != name:
-            raise refusals.bad_request(f"the name of the object ({given}) does not match the name on the URL ({name})")
-        if (given := meta.get("namespace") or known.get("namespace")) != known.get("namespace"):
-            raise refusals.bad_request(
-                "the namespace of the provided object does not match the namespace sent on the request"
-            )
-        if (uid := meta.get("uid")) and uid != known["uid"]:
-            if patch:
-                words = f"Invalid value: {refusals.quoted(uid)}: field is immutable"
-                raise refusals.invalid(resource, name, [refusals.cause("metadata.uid", words)])
-            why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {known['uid']}"
-            raise refusals.conflict(resource, name, why)
-        if (version := meta.get("resourceVersion")) and version != known["resourceVersion"]:
-            raise refusals.modified(resource, name)
-        meta["name"] = name
 
     @staticmethod
     def _merge(resource: Resource, before: Obj, obj: Obj, subresource: str) -> Obj:

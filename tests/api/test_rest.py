@@ -29,8 +29,8 @@ class TestBodies:
             (b'{"metadata": {"name": "a"}, "data": 1}', "cannot unmarshal number"),
             (b'{"metadata": {"name": "a"}, "data": {"a": 1}}', "cannot unmarshal number"),
             (b'{"kind": "Secret", "metadata": {"name": "a"}}', "cannot be handled as a ConfigMap"),
-            (b'{"apiVersion": "v2", "metadata": {"name": "a"}}', "does not match the expected API version (v1)"),
-            (b'{"kind": 1, "metadata": {"name": "a"}}', "cannot be handled as a ConfigMap"),
+            (b'{"apiVersion": "v2", "metadata": {"name": "a"}}', 'no kind "ConfigMap" is registered for version "v2"'),
+            (b'{"kind": 1, "metadata": {"name": "a"}}', "cannot unmarshal number into Go struct field .kind of type"),
         ],
     )
     async def test_nonsense_is_a_clear_400(self, cluster: Cluster, body: bytes, words: str) -> None:
