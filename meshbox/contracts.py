@@ -58,6 +58,8 @@ class ApiError(LabError):
         self.code = code
         self.reason = reason
         self.details = details or {}
+        self.warnings: list[str] = []
+        """What the client is told beside the refusal."""
 
     def status(self) -> Obj:
         """The `Status` object sent to a client."""

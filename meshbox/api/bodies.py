@@ -75,7 +75,9 @@ def _words(error: reading.ReadingError, content_type: str) -> str:
     if error.problem.startswith("it "):
         return f"the body of the request {error.problem.removeprefix('it ')}"
     if not content_type.endswith("yaml"):
-        begin = "" if "patch" in content_type else "the body of the request is not valid JSON: "
+        begin = "the body of the request is not valid JSON: "
+        if "patch" in content_type:
+            begin = "" if "strategic" in content_type else "error decoding patch: "
         return f"{begin}{error.problem}"
     decoding = "error decoding YAML: " if content_type == APPLY_PATCH else ""
     return f"{decoding}error converting YAML to JSON: yaml: {error}"

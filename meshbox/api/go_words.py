@@ -41,4 +41,6 @@ def misfit(unmarshal: str) -> str:
         return f"cannot restore map from {given}"
     if "." in wanted:
         return f"cannot restore struct from: {given}"
+    if (given, wanted) == ("int64", "string"):
+        return "cannot convert int64 to string"
     return f"unrecognized type: {wanted}"

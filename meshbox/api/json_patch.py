@@ -22,6 +22,7 @@ def json_patch(target: Obj, operations: Any) -> Any:
         ApiError: 400 where `operations` is no list of operations, 413 where it is too long, 422 where one of them
             cannot be carried out. What the object holds (a Secret, perhaps) is not told.
     """
+    operations = [] if operations is None else operations
     _decode(operations)
     if len(operations) > _MOST:
         words = f"The allowed maximum operations in a JSON patch is {_MOST}, got {len(operations)}"
@@ -29,7 +30,7 @@ def json_patch(target: Obj, operations: Any) -> Any:
     try:
         for one in operations:
             target = _step(target, one)
-    except (LookupError, ValueError):
+    except (AttributeError, LookupError, ValueError):
         raise ApiError(422, "Invalid", "the server rejected our request due to an error in our request") from None
     return target
 
@@ -41,6 +42,9 @@ def _decode(operations: Any) -> None:
     if not isinstance(operations, list):
         refuse(operations, "value of type []handlers.jsonPatchOp")
     for one in operations:
+        if one is None:
+            # Go's decoder makes an operation of nothing of it, which then cannot be carried out.
+            continue
         if not isinstance(one, dict):
             refuse(one, "value of type handlers.jsonPatchOp")
         for field in ("op", "path", "from"):
@@ -60,10 +64,13 @@ def _step(target: Any, one: Obj) -> Any:
     elif kind == "remove":
         del place[_known(place, key)]
     elif kind == "replace":
-        place[_known(place, key)] = one.get("value")
+        if isinstance(place, dict):
+            place[key] = one.get("value")
+        else:
+            place[_known(place, key)] = one.get("value")
     elif kind in ("move", "copy"):
         source, name = _place(target, one.get("from", ""))
-        value = source[_known(source, name)]
+        value = source.get(name) if isinstance(source, dict) else source[_known(source, name)]
         if kind == "move":
             del source[_known(source, name)]
             place, key = _place(target, path)

@@ -53,7 +53,7 @@ def merge_keys(name: str, parent: str, kind: str) -> tuple[str, ...]:
         if parent in _CONTAINERS:
             return ("containerPort", "protocol")
         return ("port", "protocol") if kind == "Service" and parent == "spec" else ()
-    if name == "addresses" and kind != "Node":
+    if (name == "addresses" and kind != "Node") or (name == "imagePullSecrets" and kind == "ServiceAccount"):
         return ()
     return MERGE_KEYS.get(name, ())
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import secrets
 import uuid
 from collections.abc import Iterable
@@ -17,7 +18,7 @@ from meshbox.api.refusals import bad_request, cause, conflict, invalid, modified
 from meshbox.api.resources import Resource
 from meshbox.contracts import ApiError, Obj
 
-__all__ = ["begin", "carry_over", "check", "generated_name", "identify", "now"]
+__all__ = ["begin", "carry_over", "check", "generated_name", "identify", "now", "tidy", "unqualified"]
 
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 """No vowels and nothing that looks like another character: Kubernetes' own choice for generated names."""
@@ -104,9 +105,18 @@ def identify(resource: Resource, old: Obj, obj: Obj, options: WriteOptions) -> N
     meta["name"] = name
 
 
-def carry_over(obj: Obj, old: Obj) -> None:
-    """Give `obj` the parts of `metadata` that belong to the server, from the object as it is."""
+def carry_over(obj: Obj, old: Obj) -> list[Obj]:
+    """Give `obj` the parts of `metadata` that belong to the server, from the object as it is.
+
+    Returns:
+        What is wrong with those that it had: nobody says by an update that an object is being deleted.
+    """
     meta, before = obj["metadata"], old["metadata"]
+    causes = [
+        cause(f"metadata.{field}", f"Invalid value: {json.dumps(meta[field])}: field is immutable")
+        for field in ("deletionTimestamp", "deletionGracePeriodSeconds")
+        if meta.get(field) is not None and "deletionTimestamp" not in before
+    ]
     for owned in (
         "uid",
         "creationTimestamp",
@@ -123,6 +133,30 @@ def carry_over(obj: Obj, old: Obj) -> None:
     meta["resourceVersion"] = before["resourceVersion"]
     if "generateName" in before:
         meta.setdefault("generateName", before["generateName"])
+    return causes
+
+
+def tidy(meta: Obj, options: WriteOptions) -> None:
+    """Drop references to owners that are there twice, in place, and say so in the warnings of `options`."""
+    owners, kept, twice = meta.get("ownerReferences"), [], {}
+    if not isinstance(owners, list):
+        return
+    for one in owners:
+        if one in kept:
+            twice[str(one.get("uid"))] = True
+        else:
+            kept.append(one)
+    if twice:
+        meta["ownerReferences"] = kept
+        # What a patch has made is looked at late.
+        when = " after mutating admission happens" if options.patch else ""
+        options.warnings.append(f"{_TWICE.format(when)}; duplicate UID(s) observed: {', '.join(twice)}")
+
+
+_TWICE = (
+    ".metadata.ownerReferences contains duplicate entries{}; API server dedups owner references in 1.20+, and may "
+    "reject such requests as early as 1.24; please fix your requests"
+)
 
 
 def _strings(meta: Obj, field: str) -> dict[str, str]:
@@ -137,8 +171,11 @@ def _strings(meta: Obj, field: str) -> dict[str, str]:
     place = f"ObjectMeta.metadata.{field}"
     if not isinstance(given, dict):
         raise bad_request(cannot_unmarshal(given, place, "map[string]string"))
-    for value in given.values():
-        if not isinstance(value, str):
+    for key, value in given.items():
+        if value is None:
+            # As Go's decoder reads it.
+            given[key] = ""
+        elif not isinstance(value, str):
             raise bad_request(cannot_unmarshal(value, place, "string"))
     return given
 
@@ -224,7 +261,7 @@ def _owner_causes(owners: list[Obj]) -> list[Obj]:
             given = shown({field: owner[field] for field in _OWNER_FIELDS if field in owner})
             words = f"Invalid value: {given}: /v1, Kind=Event is disallowed from being an owner"
             causes.append(cause(path, words))
-    controllers = [owner.get("name") for owner in owners if owner.get("controller")]
+    controllers = [f"{owner.get('kind')}/{owner.get('name')}" for owner in owners if owner.get("controller")]
     if len(controllers) > 1:
         listed = shown([{field: one[field] for field in _OWNER_FIELDS if field in one} for one in owners])
         words = 'Only one reference can have Controller set to true. Found "true" in references for'
@@ -232,6 +269,20 @@ def _owner_causes(owners: list[Obj]) -> list[Obj]:
             cause(path, f"Invalid value: {listed}: {words} {controllers[0]} and {name}") for name in controllers[1:]
         ]
     return causes
+
+
+def unqualified(meta: Obj, before: Obj) -> list[str]:
+    """What whoever gives a custom object a finalizer that it had not `before` is told."""
+    finalizers, said = meta.get("finalizers"), []
+    for text in finalizers if isinstance(finalizers, list) else []:
+        if isinstance(text, str) and text not in _FINALIZERS and text not in (before.get("finalizers") or ()):
+            place = f"metadata.finalizers: {quoted(text)}"
+            said += [f"{place}: {words}" for words in qualified_name(text)]
+            if "/" not in text:
+                path = " including a path (/)" if "." in text else ""
+                advice = f"prefer a domain-qualified finalizer name{path} to avoid accidental conflicts"
+                said.append(f"{place}: {advice} with other finalizer writers")
+    return said
 
 
 _FINALIZERS = frozenset({"kubernetes", "orphan", "foregroundDeletion"})

@@ -17,6 +17,7 @@ from meshbox.api.defaults import TokenSecret, apply_defaults
 from meshbox.api.fields import told
 from meshbox.api.go_words import misfit
 from meshbox.api.merge_keys import shape_of
+from meshbox.api.metadata import tidy, unqualified
 from meshbox.api.names import cannot_unmarshal
 from meshbox.api.options import WriteOptions
 from meshbox.api.problems import Problems
@@ -69,6 +70,10 @@ class Checks:
             prune_builtin(served.api_version, resource.kind, obj)
             # What controllers write was made of what is kept, and gets its form when it is kept.
             typed(obj, served.api_version, resource.kind, stored=False)
+        if options.validation:
+            tidy(obj["metadata"], options)
+            if resource.crd is not None:
+                options.warnings += unqualified(obj["metadata"], old["metadata"] if old else {})
         return to_hub(served, obj)
 
     def declared(self, resource: Resource, wanted: Obj, namespace: str | None, served: Served) -> None:

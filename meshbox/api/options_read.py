@@ -6,13 +6,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from multidict import MultiMapping
+
 from labkit.ground.numbers import whole
 from labkit.ground.reading.json_text import json_kind
 from meshbox.api import refusals
 from meshbox.api.options import DeleteOptions
 from meshbox.contracts import ApiError, Obj
+from meshbox.values import dumps
 
-__all__ = ["delete_options", "dry_run", "invalid_option", "invalid_options", "whole_option"]
+__all__ = ["delete_options", "dry_run", "invalid_option", "invalid_options", "whole_option", "write_options"]
 
 _TYPES: dict[str, tuple[type, str]] = {
     "propagationPolicy": (str, "v1.DeletionPropagation"),
@@ -36,16 +39,54 @@ def invalid_options(wrong: Sequence[tuple[str, str]], kind: str) -> ApiError:
     return ApiError(422, "Invalid", f'{kind}.meta.k8s.io "" is invalid: {text}', details)
 
 
-def dry_run(values: Sequence[Any]) -> bool:
+def dry_run(values: Sequence[Any], kind: str = "CreateOptions") -> bool:
     """Whether everything but keeping the result is asked for.
 
     Raises:
         ApiError: 422 where something else is said.
     """
-    for value in values:
-        if value not in ("All", ""):
-            raise invalid_option("dryRun", f'Unsupported value: {refusals.quoted(value)}: supported values: "All"')
+    if any(value != "All" for value in values):
+        given = dumps([str(value) for value in values]).decode()
+        raise invalid_option("dryRun", f'Unsupported value: {given}: supported values: "All"', kind)
     return "All" in values
+
+
+_VALIDATIONS = ("", "Ignore", "Strict", "Warn")
+
+
+def write_options(query: MultiMapping[str], kind: str, *, applies: bool) -> tuple[bool, str]:
+    """Whether a write is a dry run, and what to do about fields that there are not.
+
+    Args:
+        query: Of the request.
+        kind: What the options are called ("PatchOptions").
+        applies: Whether it is a server-side apply, which has more of them.
+
+    Raises:
+        ApiError: 422 where something else is said.
+    """
+    wrong, manager = [], query.get("fieldManager", "")
+    if applies and not manager:
+        wrong.append(("fieldManager", "Required value: is required for apply patch"))
+    if kind == "PatchOptions" and not applies and "force" in query:
+        wrong.append(("force", "Forbidden: may not be specified for non-apply patch"))
+    if len(manager.encode()) > _LONGEST_MANAGER:
+        wrong.append(("fieldManager", f"Too long: may not be more than {_LONGEST_MANAGER} bytes"))
+    for index, letter in enumerate(manager):
+        if not letter.isprintable():
+            words = f"Invalid value: {refusals.quoted(manager)}: invalid character U+{ord(letter):04X}"
+            wrong.append(("fieldManager", f"{words} (at position {index})"))
+    if wrong:
+        raise invalid_options(wrong, kind)
+    dry = dry_run(query.getall("dryRun", []), kind)
+    if (validation := query.get("fieldValidation", "")) not in _VALIDATIONS:
+        supported = ", ".join(f'"{one}"' for one in _VALIDATIONS)
+        words = f"Unsupported value: {refusals.quoted(validation)}: supported values: {supported}"
+        raise invalid_option("fieldValidation", words, kind)
+    return dry, validation or "Warn"
+
+
+_LONGEST_MANAGER = 128
 
 
 def delete_options(body: Any, query: Mapping[str, str]) -> DeleteOptions:
@@ -69,7 +110,7 @@ def delete_options(body: Any, query: Mapping[str, str]) -> DeleteOptions:
         grace_period=_grace(given, query),
         uid=str(before.get("uid") or ""),
         resource_version=str(before.get("resourceVersion") or ""),
-        dry_run=dry_run(given.get("dryRun") or ([query["dryRun"]] if "dryRun" in query else [])),
+        dry_run=dry_run(given.get("dryRun") or ([query["dryRun"]] if "dryRun" in query else []), "DeleteOptions"),
     )
 
 

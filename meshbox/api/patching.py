@@ -8,7 +8,7 @@ from typing import Any, Literal
 from labkit.ground.reading.json_text import json_kind
 from meshbox.api import refusals
 from meshbox.api.conversion import from_hub
-from meshbox.api.go_words import printed
+from meshbox.api.go_words import misfit, printed
 from meshbox.api.json_patch import json_patch
 from meshbox.api.options import WriteOptions
 from meshbox.api.patch import merge_patch
@@ -33,10 +33,37 @@ def patched(resource: Resource, obj: Obj, patch: Any, kind: PatchKind, options: 
     served = options.served or Served(resource, resource.group, resource.version)
     if kind == "strategic" and resource.crd is not None:
         raise refusals.unsupported_media_type(_CUSTOM_TYPES)
-    result = _patch(clone(from_hub(served, obj)), patch, kind, resource.kind)
-    if resource.crd is None:
-        options.patch = printed(patch) if kind == "strategic" else dumps(result).decode()
+    before = from_hub(served, obj)
+    result = _patch(clone(before), patch, kind, resource.kind)
+    options.patch = printed(patch) if kind == "strategic" else dumps(result).decode()
+    _settle(served, before, result, options.patch, kind)
     return result
+
+
+def _settle(served: Served, before: Obj, result: Obj, patch: str, kind: PatchKind) -> None:
+    """See that a patch leaves an object's kind, version and name alone; in place.
+
+    Raises:
+        ApiError: 400 or 422 where it does not.
+    """
+    named = served.resource.crd is not None or kind == "strategic" or bool(result.get("apiVersion"))
+    for field in ("kind", "apiVersion"):
+        # Of a strategic patch neither is looked at: it changes an object whose type is known.
+        if isinstance(value := result.get(field) or "", str) and (not value or kind == "strategic"):
+            result[field] = before[field]
+    if result.get("metadata") is None:
+        result["metadata"] = {}
+    if not isinstance(meta := result["metadata"], dict):
+        words = f"json: cannot unmarshal {json_kind(meta)} into Go struct field {before['kind']}.metadata of type v1."
+        raise refusals.bad_patch(patch, misfit(f"{words}ObjectMeta") if kind == "strategic" else f"{words}ObjectMeta")
+    if served.resource.crd is None and any(result[field] != before[field] for field in ("kind", "apiVersion")):
+        kind_, version = (refusals.quoted(result[field]) for field in ("kind", "apiVersion"))
+        scheme = 'in scheme "pkg/runtime/scheme.go:111"'
+        raise refusals.bad_patch(patch, f"no kind {kind_} is registered for version {version} {scheme}")
+    if not named or meta.get("name") in (None, ""):
+        name = before["metadata"]["name"]
+        why = "was undeterminable: name must be provided"
+        raise refusals.bad_request(f"the name of the object ({name} based on URL) {why}")
 
 
 def _by_name(result: Any, patch: Any) -> Any:
@@ -54,14 +81,19 @@ def patched_scale(scale: Obj, patch: Any, kind: PatchKind) -> Obj:
 def _patch(current: Obj, patch: Any, kind: PatchKind, of: str) -> Obj:
     if kind == "json":
         result = json_patch(current, patch)
+    elif patch is None:
+        if kind == "merge":
+            raise refusals.bad_request("Invalid JSON Patch")
+        result = current
     elif not isinstance(patch, dict):
+        begin = "error decoding patch: " if kind == "merge" else ""
         raise refusals.bad_request(
-            f"json: cannot unmarshal {json_kind(patch)} into Go value of type map[string]interface {{}}"
+            f"{begin}json: cannot unmarshal {json_kind(patch)} into Go value of type map[string]interface {{}}"
         )
     elif kind == "merge":
         result = _by_name(merge_patch(current, patch), patch)
     else:
         result = strategic_patch(current, patch, of)
-    if not isinstance(result, dict) or not isinstance(result.get("metadata"), dict):
-        raise refusals.bad_request("the patch leaves no object with metadata")
+    if not isinstance(result, dict):
+        raise refusals.bad_request("the patch leaves no object")
     return result

@@ -32,6 +32,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _ALL_WARNINGS = 4096
 _WARNING = 256
 """Characters of all warnings together, and of each where they would be more: the API server's own."""
+_MOST_WARNINGS = 80
+"""Python's http.client takes no answer of more than 100 headers."""
 
 
 class Form(Struct, frozen=True):
@@ -118,7 +120,7 @@ def indent(response: web.Response) -> None:
 
 def warned(response: web.Response, warnings: list[str]) -> web.Response:
     """`response` with what the client should be told."""
-    told = list(dict.fromkeys(warnings))
+    told = list(dict.fromkeys(warnings))[:_MOST_WARNINGS]
     longest = _WARNING if sum(map(len, told)) > _ALL_WARNINGS else _ALL_WARNINGS
     room = _ALL_WARNINGS
     for text in told:

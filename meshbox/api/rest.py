@@ -16,7 +16,7 @@ from meshbox.api.lists import check_version, key_of, page
 from meshbox.api.metrics_api import API_SERVICE, METRICS, Metrics
 from meshbox.api.objects import ObjectStore
 from meshbox.api.options import DeleteOptions, WriteOptions
-from meshbox.api.options_read import delete_options, dry_run, invalid_option
+from meshbox.api.options_read import delete_options, dry_run, write_options
 from meshbox.api.paths import Target
 from meshbox.api.representations import View
 from meshbox.api.resources import Served
@@ -69,6 +69,9 @@ async def _reviewed(write: Callable[[], _T], options: WriteOptions) -> _T:
             return write()
         except ReviewNeededError as pending:
             await pending.fetch()
+        except ApiError as error:
+            error.warnings = [*options.warnings]
+            raise
     raise ApiError(504, "Timeout", "Timeout: the object changes faster than its webhooks answer")
 
 
@@ -234,13 +237,12 @@ class Rest:
         kind = _PATCHES.get(request.content_type)
         if kind is None:
             raise refusals.unsupported_media_type(list(_PATCHES))
-        patch = bodies.parse(await bodies.read(request), request.content_type)
+        duplicates: list[str] | None = [] if options.validation in ("Warn", "Strict") and kind != "json" else None
+        patch = bodies.parse(await bodies.read(request), request.content_type, duplicates)
+        options.duplicates = [f'duplicate field "{path}"' for path in duplicates or ()]
         name, namespace = target.name, target.namespace
         if kind == "apply":
             force = request.query.get("force") in ("true", "1")
-            if not request.query.get("fieldManager"):
-                words = "Required value: is required for apply patch"
-                raise invalid_option("fieldManager", words, "PatchOptions")
             write = partial(self._applied, user, target, force=force)
         else:
             write = partial(self._objects.patch, kind=kind)  # type: ignore[arg-type]
@@ -326,15 +328,13 @@ class Rest:
 
     def _write_options(self, request: web.Request, served: Served, target: Target, user: User) -> WriteOptions:
         query = request.query
-        validation = query.get("fieldValidation", "") or "Warn"
-        if validation not in ("Ignore", "Warn", "Strict"):
-            words = f'Unsupported value: "{validation}": supported values: "", "Ignore", "Strict", "Warn"'
-            raise invalid_option("fieldValidation", words)
+        kind = {"PUT": "UpdateOptions", "PATCH": "PatchOptions"}.get(request.method, "CreateOptions")
+        dry, validation = write_options(query, kind, applies=request.content_type == bodies.APPLY_PATCH)
         manager = query.get("fieldManager", "") or request.headers.get("User-Agent", "").split("/")[0][:128]
         asked = attributes(request.method, request.path, target, query)
         return WriteOptions(
             manager=manager,
-            dry_run=dry_run(query.getall("dryRun", [])),
+            dry_run=dry,
             validation=validation,  # type: ignore[arg-type]
             served=served,
             user=user,

@@ -23,7 +23,7 @@ from meshbox.api.kubelet_proxy import Kubelet, proxied
 from meshbox.api.metrics_api import Metrics
 from meshbox.api.objects import ObjectStore
 from meshbox.api.paths import Target, target_of
-from meshbox.api.responses import as_yaml, form_of, in_yaml, indent, json_response, readable, refusal
+from meshbox.api.responses import as_yaml, form_of, in_yaml, indent, json_response, readable, refusal, warned
 from meshbox.api.rest import Rest
 from meshbox.api.serve_watch import Watches
 from meshbox.api.server_metrics import RequestMonitor
@@ -148,7 +148,7 @@ class ApiServer:
         try:
             response = await self._route(request)
         except ApiError as error:
-            response = refusal(error)
+            response = warned(refusal(error), error.warnings)
             if error.code == 401 or (error.code == 403 and "Authorization" not in request.headers):
                 # Whom nobody knows may not keep a connection either.
                 response.force_close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from meshbox.api.go_words import printed
 from meshbox.api.merge_keys import merge_keys
 from meshbox.api.patch import strip
 from meshbox.api.refusals import bad_request
@@ -33,11 +34,14 @@ def _map(target: Any, patch: Obj, name: str, kind: str) -> Obj:
         return replaced
     if directive == "delete":
         return {}
-    if directive not in (None, "merge"):
-        raise bad_request(f"unknown patch type: {directive}")
+    if "$patch" in patch:
+        raise bad_request(f"unknown patch type: {printed(directive)} in map: {printed(patch)}")
     result: Obj = target if isinstance(target, dict) else {}
-    retained = patch.get("$retainKeys")
-    if isinstance(retained, list):
+    if "$retainKeys" in patch:
+        retained = patch["$retainKeys"]
+        given = [key for key, value in patch.items() if value is not None and not key.startswith("$")]
+        if not isinstance(retained, list) or any(key not in retained for key in given):
+            raise bad_request("invalid patch format of retainKeys")
         for key in [key for key in result if key not in retained]:
             del result[key]
     for key, value in patch.items():
@@ -77,21 +81,24 @@ def _delete_values(result: Obj, field: str, values: Any) -> None:
 def _list(target: Any, patch: list[Any], order: Any, name: str, parent: str, kind: str) -> list[Any]:
     before: list[Any] = target if isinstance(target, list) else []
     if name in _SETS:
+        if isinstance(order, list):
+            _check_order(patch, order, "")
         merged = before + [value for value in patch if value not in before]
         return _ordered(merged, before, order, "")
     key = _key(name, parent, kind)
     if not key or not all(isinstance(item, dict) for item in patch):
         return [strip(item) for item in patch]
     if any(item.get("$patch") == "replace" for item in patch):
-        kept = [{field: value for field, value in item.items() if field != "$patch"} for item in patch]
-        return [strip(item) for item in kept if item]
+        return [strip(item) for item in patch if item.get("$patch") != "replace"]
     result = list(before)
-    if not isinstance(order, list):
+    if isinstance(order, list):
+        _check_order(patch, order, key)
+    else:
         # New items come where the patch has them among those that it names, and before those that it does not.
         order = [item for item in patch if "$patch" not in item]
     for item in patch:
         if key not in item:
-            raise bad_request(f"map: {strip(item)} does not contain declared merge key: {key}")
+            raise bad_request(f"map: {printed(item)} does not contain declared merge key: {key}")
         same = [index for index, one in enumerate(result) if isinstance(one, dict) and one.get(key) == item[key]]
         # Two ports of one number differ in their protocol.
         if len(same) > 1 and "protocol" in item:
@@ -103,6 +110,27 @@ def _list(target: Any, patch: list[Any], order: Any, name: str, parent: str, kin
         else:
             result.append(_map({}, item, name, kind))
     return _ordered(result, before, order, key)
+
+
+def _check_order(patch: list[Any], order: list[Any], key: str) -> None:
+    """See that a patch names its items in the order that it asks for.
+
+    Raises:
+        ApiError: 400 where it does not.
+    """
+
+    def name(item: Any) -> Any:
+        if not key or not isinstance(item, dict):
+            return item
+        if key not in item:
+            raise bad_request(f"map: {printed(item)} does not contain declared merge key: {key}")
+        return item[key]
+
+    kept = [item for item in patch if not (isinstance(item, dict) and item.get("$patch") == "delete")]
+    wanted = iter([name(item) for item in order])
+    if not all(name(item) in wanted for item in kept):
+        listed = f"The order in patch list:\n{printed(kept)}\n doesn't match $setElementOrder list:\n{printed(order)}\n"
+        raise bad_request(listed)
 
 
 def _ordered(items: list[Any], before: list[Any], order: Any, key: str) -> list[Any]:

@@ -141,7 +141,7 @@ class Writes:
         obj = self.checks.incoming(resource, obj, before, options, subresource)
         metadata.identify(resource, before, obj, options)
         obj = self._merge(resource, before, obj, subresource)
-        metadata.carry_over(obj, before)
+        changed = metadata.carry_over(obj, before)
         whole = subresource in ("", "scale", EPHEMERAL)
         if whole:
             self.checks.defaults(resource, obj)
@@ -153,6 +153,7 @@ class Writes:
             prepare(resource.name, obj, before)
         causes = metadata.check(resource, obj)
         if whole:
+            causes += changed if options.validation else []
             causes += self.checks.errors(resource, obj, before, options)
             causes += self._new_finalizers(before, obj)
             if subresource == EPHEMERAL:

@@ -164,6 +164,7 @@ class TestVersions:
         kept = cluster.objects.get(CRDS, "widgets.example.com")["spec"]
         assert kept["versions"][0]["additionalPrinterColumns"][0]["jsonPath"] == ".spec.size"
         widget = {"metadata": {"name": "w"}, "spec": {"size": 1, "unknown": "kept"}}
+        widget |= {"apiVersion": "example.com/v1alpha1", "kind": "Widget"}
         path = "/apis/example.com/v1alpha1/namespaces/default/widgets"
         assert (await cluster.request("POST", path, widget)).body["spec"] == {"size": 1, "unknown": "kept"}
         assert (await cluster.request("PUT", f"{path}/w", widget)).status == 422

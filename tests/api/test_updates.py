@@ -112,7 +112,7 @@ def test_owners_and_finalizers(objects: ObjectStore) -> None:
         '{"apiVersion":"v1","kind":"Event","name":"e","uid":"u","controller":true}: '
         "/v1, Kind=Event is disallowed from being an owner",
         f"metadata.ownerReferences: Invalid value: {listed}: Only one reference can have Controller set to true. "
-        'Found "true" in references for e and p',
+        'Found "true" in references for Event/e and Pod/p',
         'metadata.finalizers[0]: Invalid value: "mine": name is neither a standard finalizer name nor is it fully '
         "qualified",
     ]
