@@ -69,7 +69,7 @@ class ApiError(LabError):
             "metadata": {},
             "status": "Failure",
             "message": self.message,
-            "reason": self.reason,
+            **({"reason": self.reason} if self.reason else {}),
             "details": self.details,
             "code": self.code,
         }

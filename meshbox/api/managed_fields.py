@@ -6,6 +6,7 @@ Kept for whoever says who writes: all clients, and the controllers.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any
 
 from meshbox.api import metadata
@@ -16,7 +17,7 @@ from meshbox.api.options import WriteOptions
 from meshbox.api.resources import Resource, Served
 from meshbox.contracts import Obj
 
-__all__ = ["Entries", "changed_fields", "same", "track"]
+__all__ = ["Entries", "changed_fields", "given_fields", "same", "track"]
 
 
 class _Entry:
@@ -156,6 +157,43 @@ def created_fields(after: Obj, shape: Shape) -> Obj:
     return tree
 
 
+def given_fields(resource: Resource, obj: Obj, options: WriteOptions, spec: Container[str] = ()) -> Obj:
+    """As `created_fields`, of the version in which `obj` was given, without what the server adds after its defaults.
+
+    Args:
+        resource: What `obj` is.
+        obj: A new object with its defaults.
+        options: Of the write.
+        spec: Names of the fields of its spec that the client has given.
+    """
+    served = options.served or Served(resource, resource.group, resource.version)
+    after = from_hub(served, obj)
+    if "status" in resource.subresources:
+        # Nobody writes it so.
+        after = {name: value for name, value in after.items() if name != "status"}
+    tree = created_fields(after, shape_of(resource, served.version))
+    fields = tree.get("f:spec") or {}
+    if resource.name == "services":
+        for name in ("ipFamilies", "ipFamilyPolicy"):
+            if name not in spec:
+                fields.pop(f"f:{name}", None)
+    if resource.name == "pods":
+        _lose(fields, "f:volumes", 'k:{"name":"kube-api-access-')
+        for kind in ("f:containers", "f:initContainers"):
+            for one in (fields.get(kind) or {}).values():
+                _lose(one, "f:volumeMounts", 'k:{"mountPath":"/var/run/secrets/kubernetes.io/serviceaccount"}')
+    return tree
+
+
+def _lose(fields: Obj, name: str, begin: str) -> None:
+    """Take the items whose keys begin so from a list of a tree; the list as well where they were all it had."""
+    items = fields.get(name) or {}
+    for step in [step for step in items if step.startswith(begin)]:
+        del items[step]
+        if items.keys() <= {"."}:
+            fields.pop(name)
+
+
 def _unowned(shape: Shape) -> frozenset[str]:
     return _ALWAYS if isinstance(shape, BuiltIn) else frozenset()
 
@@ -217,9 +255,7 @@ def track(resource: Resource, before: Obj | None, obj: Obj, options: WriteOption
     shape = shape_of(resource, served.version)
     after = from_hub(served, obj)
     if before is None:
-        if "status" in resource.subresources:
-            after = {name: value for name, value in after.items() if name != "status"}
-        if tree := created_fields(after, shape):
+        if tree := options.owned or given_fields(resource, obj, options):
             head = {"manager": options.manager, "operation": "Update", "apiVersion": served.api_version}
             meta["managedFields"] = [{**head, "time": metadata.now(), "fieldsType": "FieldsV1", "fieldsV1": tree}]
         return

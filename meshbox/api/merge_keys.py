@@ -19,6 +19,7 @@ MERGE_KEYS: dict[str, tuple[str, ...]] = {
     "addresses": ("type",),
     "conditions": ("type",),
     "containers": ("name",),
+    "drivers": ("name",),
     "env": ("name",),
     "ephemeralContainers": ("name",),
     "hostAliases": ("ip",),
@@ -31,6 +32,7 @@ MERGE_KEYS: dict[str, tuple[str, ...]] = {
     "schedulingGates": ("name",),
     "secrets": ("name",),
     "topologySpreadConstraints": ("topologyKey", "whenUnsatisfiable"),
+    "variables": ("name",),
     "volumeDevices": ("devicePath",),
     "volumeMounts": ("mountPath",),
     "volumes": ("name",),
@@ -38,13 +40,26 @@ MERGE_KEYS: dict[str, tuple[str, ...]] = {
 }
 """The keys by which items of a list are told apart, by the list's name (`ports` depends on where it is)."""
 
-_SETS = frozenset({"finalizers", "podCIDRs"})
+_APPLIED_KEYS = {"claims": ("name",), "reservedFor": ("uid",), "resourceClaimStatuses": ("name",)}
+"""Lists that only server-side apply takes apart."""
+_SETS = frozenset({"finalizers", "podCIDRs", "validationActions", "volumeLifecycleModes"})
 _ATOMIC = frozenset(
     {
-        "configMapKeyRef", "fieldRef", "fieldsV1", "labelSelector", "nodeSelector", "resourceFieldRef", "roleRef",
-        "scaleTargetRef", "secretKeyRef", "selector",
+        "configMapKeyRef", "controllerExpandSecretRef", "controllerPublishSecretRef", "dataSource", "fieldRef",
+        "fieldsV1", "fileKeyRef", "involvedObject", "labelSelector", "matchConstraints", "matchResources",
+        "namespaceSelector", "nodeExpandSecretRef", "nodePublishSecretRef", "nodeSelector", "nodeStageSecretRef",
+        "nodeTopology", "objectSelector", "paramKind", "paramRef", "podSelector", "regarding", "related",
+        "requiredDuringSchedulingIgnoredDuringExecution", "resourceFieldRef", "roleRef", "scopeSelector",
+        "secretKeyRef", "selector",
     }
 )  # fmt: skip
+_ATOMIC_BELOW = frozenset(
+    {("backend", "resource"), ("defaultBackend", "resource"), ("nodeAffinity", "required"), ("service", "port")}
+    | {(one, "secretRef") for one in ("cephfs", "cinder", "flexVolume", "iscsi", "rbd", "scaleIO", "storageos")}
+)
+"""Parts that count as one value where they are below a certain field."""
+_ATOMIC_ITEMS = frozenset({"imagePullSecrets", "ownerReferences", "secrets", "variables"})
+"""Lists with keys whose items each count as one value."""
 
 
 def merge_keys(name: str, parent: str, kind: str) -> tuple[str, ...]:
@@ -88,13 +103,15 @@ class BuiltIn(Shape):
         self._name = name
         self._parent = parent
         if item:
+            if name in _ATOMIC_ITEMS:
+                self.kind = "atomic"
             return
-        self.keys = merge_keys(name, parent, kind)
+        self.keys = merge_keys(name, parent, kind) or _APPLIED_KEYS.get(name, ())
         if self.keys:
             self.kind = "list"
-        elif name in _SETS:
+        elif name in _SETS and (parent, name) != ("spec", "finalizers"):
             self.kind = "set"
-        elif name in _ATOMIC:
+        elif name in _ATOMIC or (parent, name) in _ATOMIC_BELOW:
             self.kind = "atomic"
 
     def field(self, name: str) -> Shape:

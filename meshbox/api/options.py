@@ -26,6 +26,7 @@ class WriteOptions(Struct):
         served: The group and version the object is given in (default: the hub).
         warnings: Filled with what the client should be told.
         applied: The managedFields that a server-side apply has worked out.
+        owned: The fields of a new object as its client gave it, with defaults, before anybody else added to it.
         patch: The patch that led to the object, as messages name it: Go's words for a strategic one, the whole patched
             object as JSON for others; "" where the object came whole.
         vet: Asked about the object as it would be stored, to refuse it.
@@ -42,6 +43,7 @@ class WriteOptions(Struct):
     warnings: list[str] = field(default_factory=list)
     duplicates: list[str] = field(default_factory=list)
     applied: list[Obj] | None = None
+    owned: Obj | None = None
     patch: str = ""
     created: bool = False
     vet: Callable[[Obj], None] | None = None

@@ -141,6 +141,17 @@ def version_rank(version: str) -> tuple[int, int, int, str]:
     return (3, 0, 0, version)
 
 
+_EXTENDING = frozenset({"admissionregistration.k8s.io", "apiextensions.k8s.io", "apiregistration.k8s.io"})
+"""Groups whose resources change what the API server serves or takes."""
+
+
+def _verbs(row: Row) -> tuple[str, ...]:
+    if row.review or row.computed:
+        return ("create",) if row.review else ("get", "list")
+    # Namespaces go one by one.
+    return tuple(verb for verb in STANDARD_VERBS if row.kind != "Namespace" or verb != "deletecollection")
+
+
 def _builtin(row: Row, legacy: bool) -> Resource:
     versions = row.legacy if legacy and row.legacy else row.versions
     return Resource(
@@ -152,10 +163,10 @@ def _builtin(row: Row, legacy: bool) -> Resource:
         plural=row.plural,
         singular=row.kind.lower(),
         short_names=row.short,
-        categories=("all",) if row.all else (),
+        categories=("all",) if row.all else ("api-extensions",) if row.group in _EXTENDING and not legacy else (),
         namespaced=row.namespaced,
         subresources=frozenset(row.sub) - (_YOUNG if legacy else frozenset()),
-        verbs=("create",) if row.review else ("get", "list") if row.computed else STANDARD_VERBS,
+        verbs=_verbs(row),
         counts_generation=row.generation and not (legacy and row.kind == "Pod"),
         list_kind=row.kind + "List",
     )

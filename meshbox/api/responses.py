@@ -133,10 +133,10 @@ def warned(response: web.Response, warnings: list[str]) -> web.Response:
     return response
 
 
-def refusal(error: ApiError) -> web.Response:
-    """An error as a `Status`."""
-    if isinstance(error, refusals.NoSuchPathError):
-        # No Status: a client then says itself what it had asked for.
+def refusal(error: ApiError, *, foreign: bool = False) -> web.Response:
+    """An error as a `Status`; `foreign` says that it is about a path of no built-in group."""
+    if isinstance(error, refusals.NoSuchPathError) and foreign:
+        # No Status: nobody there knew what was asked for.
         return web.Response(text="404 page not found\n", status=404)
     response = json_response(error.status(), error.code)
     if error.code == 401:

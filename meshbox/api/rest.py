@@ -11,6 +11,7 @@ from aiohttp import web
 
 from meshbox.api import bindings, bodies, evictions, refusals, reviews
 from meshbox.api.apiservices import apiservices
+from meshbox.api.builtin.well_formed import as_dict
 from meshbox.api.component_statuses import component_statuses
 from meshbox.api.lists import check_version, key_of, page
 from meshbox.api.metrics_api import API_SERVICE, METRICS, Metrics
@@ -144,7 +145,7 @@ class Rest:
             create = partial(self._objects.create, resource.name, obj, target.namespace, options=options)
             created = await _reviewed(create, options)
             return warned(json_response(self._view(request, served).one(created), 201), options.warnings)
-        if request.method == "DELETE":
+        if request.method == "DELETE" and "deletecollection" in resource.verbs:
             options_ = await self._delete_options(request, user)
             entries, meta = page(self._objects, resource, target.namespace, query)
             listed = self._view(request, served).many(entries, meta)
@@ -292,6 +293,8 @@ class Rest:
             account = self._objects.get(resource.name, name, namespace)
             return json_response(reviews.token_request(body, account, self._tokens, self._objects), 201)
         if target.subresource == "eviction":
+            if as_dict(body.get("metadata")).get("name") != name:
+                raise refusals.bad_request("name in URL does not match name in Eviction object")
             options = delete_options(body.get("deleteOptions") or {}, request.query)
             evictions.admit(self._objects, self._objects.get(resource.name, name, namespace), dry_run=options.dry_run)
             options.write = WriteOptions(user=user, reviews=Reviews())

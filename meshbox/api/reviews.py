@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from meshbox.api import refusals
+from meshbox.api.builtin.well_formed import as_dict
 from meshbox.api.resources import Resource
 from meshbox.contracts import ApiError, Obj, Objects
 from meshbox.rbac.policy import Attributes, Authorizer
@@ -90,9 +91,12 @@ def token_request(request: Obj, account: Obj, tokens: Tokens, objects: Objects) 
     """A TokenRequest for a ServiceAccount, answered.
 
     Raises:
-        ApiError: 404 or 409 where it is to be bound to an object that is not there, 422 where to one of another kind.
+        ApiError: 404 or 409 where it is to be bound to an object that is not there, 400 where to one of another kind or
+            a pod of another account, 422 where it cannot last so long, or is for another account.
     """
     from datetime import UTC, datetime, timedelta
+
+    _check_request(request, account)
 
     spec = request.get("spec") if isinstance(request.get("spec"), dict) else {}
     assert isinstance(spec, dict)
@@ -112,15 +116,40 @@ def token_request(request: Obj, account: Obj, tokens: Tokens, objects: Objects) 
     }
 
 
+_SHORTEST, _LONGEST = 600, 1 << 32
+"""Seconds that a token may last."""
+
+
+def _check_request(request: Obj, account: Obj) -> None:
+    given, field = as_dict(request.get("metadata")).get("name"), "metadata.name"
+    seconds, words, name = as_dict(request.get("spec")).get("expirationSeconds"), "", ""
+    if given and given != account["metadata"]["name"]:
+        name, words = account["metadata"]["name"], f"{refusals.quoted(given)}: must match the service account name"
+        words += " if specified"
+    elif isinstance(seconds, int) and not _SHORTEST <= seconds <= _LONGEST:
+        bound = "less than 10 minutes" if seconds < _SHORTEST else "larger than 2^32 seconds"
+        field, words = "spec.expirationSeconds", f"{seconds}: may not specify a duration {bound}"
+    if words:
+        one = refusals.cause(field, f"Invalid value: {words}")
+        details = {"name": name, "group": "authentication.k8s.io", "kind": "TokenRequest", "causes": [one]}
+        what = f'TokenRequest.authentication.k8s.io "{name}" is invalid: {field}: {one["message"]}'
+        raise ApiError(422, "Invalid", what, {key: value for key, value in details.items() if value})
+
+
 def _bound(reference: Any, namespace: str, account: Obj, objects: Objects) -> tuple[str, str, str] | None:
     """What a token is to end with, besides its account: kind, name and uid."""
     if not isinstance(reference, dict):
         return None
     kind, name, uid = (str(reference.get(field) or "") for field in ("kind", "name", "uid"))
     if kind not in ("Pod", "Secret"):
-        words = f'cannot bind token for serviceaccount "{account["metadata"]["name"]}" to object {kind!r}'
-        raise refusals.bad_request(words)
-    found = objects.get(f"{kind.lower()}s", name, namespace)["metadata"]["uid"]
+        group, _, version = str(reference.get("apiVersion") or "").rpartition("/")
+        raise refusals.bad_request(f"cannot bind token to object of type {group}/{version}, Kind={kind}")
+    bound_to = objects.get(f"{kind.lower()}s", name, namespace)
+    runs_as = as_dict(bound_to.get("spec")).get("serviceAccountName")
+    if kind == "Pod" and runs_as != account["metadata"]["name"]:
+        words = f'cannot bind token for serviceaccount "{account["metadata"]["name"]}" to pod running with different'
+        raise refusals.bad_request(f"{words} serviceaccount name.")
+    found = bound_to["metadata"]["uid"]
     if uid and uid != found:
         why = f"the UID in the bound object reference ({uid}) does not match the UID in record. "
         words = f"{why}The object might have been deleted and then recreated"

@@ -144,11 +144,18 @@ class ApiServer:
             answered.code, answered.content_type = response.status, response.content_type
         return response
 
+    def _foreign(self, path: str) -> bool:
+        """Whether no built-in group has such paths."""
+        first, _, rest = path.removeprefix("/").partition("/")
+        group = rest.partition("/")[0]
+        known = (one for one in self._objects.registry.all() if one.crd is None)
+        return first != "api" and (first != "apis" or all(one.group != group for one in known))
+
     async def _checked(self, request: web.Request) -> web.StreamResponse:
         try:
             response = await self._route(request)
         except ApiError as error:
-            response = warned(refusal(error), error.warnings)
+            response = warned(refusal(error, foreign=self._foreign(request.path)), error.warnings)
             if error.code == 401 or (error.code == 403 and "Authorization" not in request.headers):
                 # Whom nobody knows may not keep a connection either.
                 response.force_close()

@@ -80,7 +80,7 @@ def _delete_values(result: Obj, field: str, values: Any) -> None:
 
 def _list(target: Any, patch: list[Any], order: Any, name: str, parent: str, kind: str) -> list[Any]:
     before: list[Any] = target if isinstance(target, list) else []
-    if name in _SETS:
+    if name in _SETS and (parent, name) != ("spec", "finalizers"):
         if isinstance(order, list):
             _check_order(patch, order, "")
         merged = before + [value for value in patch if value not in before]

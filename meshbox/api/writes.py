@@ -11,7 +11,7 @@ from meshbox.api.admission.asked import Asked
 from meshbox.api.admission.gate import Gate, internal
 from meshbox.api.allocation import ServiceAllocator
 from meshbox.api.bindings import BINDING, bound
-from meshbox.api.managed_fields import same, track
+from meshbox.api.managed_fields import given_fields, same, track
 from meshbox.api.object_checks import Checks
 from meshbox.api.options import WriteOptions
 from meshbox.api.resources import Registry, Resource, Served
@@ -97,7 +97,12 @@ class Writes:
         if resource.crd is not None and self._ends(resource):
             why = "create not allowed while custom resource definition is terminating"
             raise refusals.forbidden(resource, obj["metadata"].get("name", ""), why)
+        given = set(obj["spec"]) if isinstance(obj.get("spec"), dict) else set()
         self.checks.defaults(resource, obj)
+        served = options.served
+        # Of another version what is broken is found only after this.
+        if options.manager and options.validation and options.applied is None and (served is None or served.hub):
+            options.owned = given_fields(resource, obj, options, given)
         request = self._request("CREATE", resource, obj, None, options)
         self._mutate(resource, request)
         asked = self.gate.asked("CREATE", resource, obj, None, options, generated=generated)

@@ -12,9 +12,9 @@ from meshbox.api.objects import ObjectStore
 from meshbox.api.options import WriteOptions
 from meshbox.api.patch import merge_patch
 from meshbox.api.strategic import strategic_patch
-from meshbox.contracts import ApiError
+from meshbox.contracts import ApiError, Obj
 
-from .conftest import CRDS, Cluster, Reply, crd
+from .conftest import CRDS, Cluster, Reply, crd, pod
 
 
 def test_merge_patch_follows_its_rfc() -> None:
@@ -380,3 +380,35 @@ def test_the_pull_secrets_of_an_account_are_replaced_as_a_whole(objects: ObjectS
     objects.create("serviceaccounts", {"metadata": {"name": "a"}, "imagePullSecrets": [{"name": "x"}]})
     kept = objects.patch("serviceaccounts", "a", {"imagePullSecrets": [{"name": "y"}]}, kind="strategic")
     assert kept["imagePullSecrets"] == [{"name": "y"}]
+
+
+class TestOwnersOfANewObject:
+    """What a Kubernetes 1.35.4 says that the client of a create has set."""
+
+    def _spec(self, objects: ObjectStore, resource: str, obj: Obj) -> Obj:
+        made = objects.create(resource, obj, options=WriteOptions("me", validation="Strict"))
+        (entry,) = made["metadata"]["managedFields"]
+        fields: Obj = entry["fieldsV1"]
+        return fields
+
+    def test_nobody_but_the_server_gave_out_addresses(self, objects: ObjectStore) -> None:
+        fields = self._spec(objects, "services", {"metadata": {"name": "a"}, "spec": {"ports": [{"port": 80}]}})
+        assert fields["f:spec"].keys() == {"f:internalTrafficPolicy", "f:ports", "f:sessionAffinity", "f:type"}
+        given = {"metadata": {"name": "b"}, "spec": {"ports": [{"port": 80}], "ipFamilies": ["IPv4"]}}
+        assert "f:ipFamilies" in self._spec(objects, "services", given)["f:spec"]
+
+    def test_nor_mounted_the_token_of_a_pod(self, objects: ObjectStore) -> None:
+        objects.create("serviceaccounts", {"metadata": {"name": "default"}})
+        fields = self._spec(objects, "pods", pod())["f:spec"]
+        assert "f:volumes" not in fields
+        assert all("f:volumeMounts" not in one for one in fields["f:containers"].values())
+
+    def test_some_parts_are_one_value(self, objects: ObjectStore) -> None:
+        owner = {"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u"}
+        account = {"metadata": {"name": "a", "ownerReferences": [owner]}, "secrets": [{"name": "x"}]}
+        fields = self._spec(objects, "serviceaccounts", {**account, "imagePullSecrets": [{"name": "y"}]})
+        assert fields == {
+            "f:imagePullSecrets": {},
+            "f:metadata": {"f:ownerReferences": {".": {}, 'k:{"uid":"u"}': {}}},
+            "f:secrets": {".": {}, 'k:{"name":"x"}': {}},
+        }

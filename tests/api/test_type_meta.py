@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import Cluster, crd
+from .conftest import Cluster, crd, pod
 
 MAPS = "/api/v1/namespaces/default/configmaps"
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
@@ -100,3 +100,49 @@ async def test_some_kinds_are_updated_only_by_who_has_seen_them(cluster: Cluster
     words = "metadata.resourceVersion: Invalid value: 0: must be specified for an update"
     assert (reply.status, reply.body["message"]) == (422, f'leases.coordination.k8s.io "a" is invalid: {words}')
     assert reply.body["details"]["kind"] == "leases"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "message"),
+    [
+        ("pods/web/eviction", {}, 400, "name in URL does not match name in Eviction object"),
+        (
+            "serviceaccounts/a/token",
+            {"spec": {"expirationSeconds": 5}},
+            422,
+            'TokenRequest.authentication.k8s.io "" is invalid: spec.expirationSeconds: Invalid value: 5: may not '
+            "specify a duration less than 10 minutes",
+        ),
+        (
+            "serviceaccounts/a/token",
+            {"metadata": {"name": "b"}},
+            422,
+            'TokenRequest.authentication.k8s.io "a" is invalid: metadata.name: Invalid value: "b": must match the '
+            "service account name if specified",
+        ),
+        (
+            "serviceaccounts/a/token",
+            {"spec": {"boundObjectRef": {"kind": "Mop", "apiVersion": "v1", "name": "x"}}},
+            400,
+            "cannot bind token to object of type /v1, Kind=Mop",
+        ),
+        (
+            "serviceaccounts/a/token",
+            {"spec": {"boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": "web"}}},
+            400,
+            'cannot bind token for serviceaccount "a" to pod running with different serviceaccount name.',
+        ),
+    ],
+)
+async def test_what_is_asked_about_an_object_names_it(
+    cluster: Cluster, path: str, body: dict[str, Any], status: int, message: str
+) -> None:
+    for name in ("a", "default"):
+        cluster.objects.create("serviceaccounts", {"metadata": {"name": name}})
+    cluster.objects.create("pods", pod())
+    reply = await cluster.request("POST", f"/api/v1/namespaces/default/{path}", body)
+    assert (reply.status, reply.body["message"]) == (status, message)
+
+
+async def test_namespaces_are_not_deleted_all_at_once(cluster: Cluster) -> None:
+    assert (await cluster.request("DELETE", "/api/v1/namespaces")).status == 405
