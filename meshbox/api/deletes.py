@@ -11,7 +11,7 @@ from meshbox.api.options import DeleteOptions
 from meshbox.api.resources import Registry, Resource
 from meshbox.api.store import Entry, Store
 from meshbox.api.writes import Writes, key_of
-from meshbox.contracts import Obj
+from meshbox.contracts import ApiError, Obj
 from meshbox.values import clone
 
 __all__ = ["Deletes"]
@@ -64,13 +64,18 @@ class Deletes:
     @staticmethod
     def _check_preconditions(resource: Resource, obj: Obj, options: DeleteOptions) -> None:
         meta = obj["metadata"]
-        for word, asked, is_now in (
-            ("UID", options.uid, meta["uid"]),
-            ("ResourceVersion", options.resource_version, meta["resourceVersion"]),
+        for word, asked, is_now, perhaps in (
+            ("UID", options.uid, meta["uid"], "deleted and then recreated"),
+            ("ResourceVersion", options.resource_version, meta["resourceVersion"], "modified"),
         ):
             if asked and asked != is_now:
-                why = f"Precondition failed: {word} in precondition: {asked}, {word} in object meta: {is_now}"
-                raise refusals.conflict(resource, meta["name"], why)
+                # Whoever deletes is told of the kind, not of the resource.
+                kind = f"{resource.kind}.{resource.group}" if resource.group else resource.kind
+                why = f"the {word} in the precondition ({asked}) does not match the {word} in record ({is_now}). "
+                words = f'Operation cannot be fulfilled on {kind} "{meta["name"]}": {why}'
+                details = {"name": meta["name"], "group": resource.group, "kind": resource.kind}
+                details = {key: value for key, value in details.items() if value}
+                raise ApiError(409, "Conflict", f"{words}The object might have been {perhaps}", details)
 
     @staticmethod
     def _mark(resource: Resource, obj: Obj, options: DeleteOptions) -> None:

@@ -70,7 +70,7 @@ def _check(query: Mapping[str, str]) -> None:
         if query.get("continue"):
             causes.append((field, f"Forbidden: {field} is forbidden when continue is provided"))
         if match not in _MATCHES:
-            words = 'supported values: "", "Exact", "NotOlderThan"'
+            words = 'supported values: "Exact", "NotOlderThan", ""'
             causes.append((field, f"Unsupported value: {refusals.quoted(match)}: {words}"))
         if (match, version) == ("Exact", "0"):
             causes.append((field, f'Forbidden: {field} "exact" is forbidden for resourceVersion "0"'))

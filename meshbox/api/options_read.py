@@ -98,13 +98,20 @@ def delete_options(body: Any, query: Mapping[str, str]) -> DeleteOptions:
     given = _decoded(body)
     propagation = given.get("propagationPolicy") or query.get("propagationPolicy")
     orphan = given.get("orphanDependents", query.get("orphanDependents"))
+    if propagation and orphan is not None:
+        words = f"Invalid value: {refusals.quoted(propagation)}: orphanDependents and deletionPropagation"
+        raise invalid_option("propagationPolicy", f"{words} cannot be both set", "DeleteOptions")
     if propagation is None and orphan is not None:
         propagation = "Orphan" if orphan in (True, "true", "1") else "Background"
     if propagation not in (None, "Background", "Foreground", "Orphan"):
-        supported = 'supported values: "Background", "Foreground", "Orphan"'
+        supported = 'supported values: "Foreground", "Background", "Orphan", "nil"'
         words = f"Unsupported value: {refusals.quoted(propagation)}: {supported}"
         raise invalid_option("propagationPolicy", words, "DeleteOptions")
     before: Obj = given.get("preconditions") or {}
+    for field, value in before.items():
+        if field in ("uid", "resourceVersion") and not isinstance(value, str | None):
+            place = f"Preconditions.preconditions.{field} of type {'types.UID' if field == 'uid' else 'string'}"
+            raise refusals.bad_request(f"json: cannot unmarshal {json_kind(value)} into Go struct field {place}")
     return DeleteOptions(
         propagation=propagation,  # type: ignore[arg-type]
         grace_period=_grace(given, query),

@@ -49,6 +49,7 @@ _AS_GROUPS = {
     "PartialObjectMetadataList": "meta.k8s.io",
     "APIGroupDiscoveryList": "apidiscovery.k8s.io",
 }
+_VERSIONS = {"APIGroupDiscoveryList": ("v2",)}
 _PLAIN = ("application/json", "application/yaml", "*/*", "application/*")
 
 
@@ -68,12 +69,13 @@ def form_of(accept: str) -> Form:
         kind = asked.get("as", "")
         if not kind:
             return Form()
-        if asked.get("g") == _AS_GROUPS.get(kind) and (kind != "APIGroupDiscoveryList" or asked.get("v") == "v2"):
+        if asked.get("g") == _AS_GROUPS.get(kind) and asked.get("v") in _VERSIONS.get(kind, ("v1", "v1beta1")):
             return Form(kind, asked.get("v", "v1"))  # type: ignore[arg-type]
     raise ApiError(
         406,
         "NotAcceptable",
-        "only the following media types are accepted: application/json",
+        "only the following media types are accepted: application/json, application/yaml, "
+        "application/vnd.kubernetes.protobuf",
     )
 
 

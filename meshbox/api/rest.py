@@ -363,6 +363,7 @@ class Rest:
         body: Any = {}
         if content := await bodies.read(request):
             body = bodies.parse(content, request.content_type)
-        options = delete_options(body, request.query)
+        # Of a request with a body the server does not look at the query.
+        options = delete_options(body, {} if content else request.query)
         options.write = WriteOptions(user=user, reviews=Reviews())
         return options

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from meshbox.api import refusals
@@ -65,7 +66,7 @@ def _decided(resource: Resource, review: Obj, spec: Obj, user: User, authorizer:
     """The status of one of the three questions whether somebody may."""
     about, path = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
     causes = []
-    if bool(about) == bool(path):
+    if (about is None) == (path is None):
         words = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
         causes.append(refusals.cause("spec.resourceAttributes", f"Invalid value: null: {words}"))
     if not resource.kind.startswith("Self"):
@@ -74,7 +75,8 @@ def _decided(resource: Resource, review: Obj, spec: Obj, user: User, authorizer:
             causes.append(refusals.cause("spec.user", words))
         user = user_of(str(spec.get("user") or ""), spec.get("groups") or ())
     if causes:
-        raise refusals.invalid(resource, "", causes)
+        # The server names no kind here.
+        raise refusals.invalid(replace(resource, kind=""), "", causes)
     decision = authorizer.decide(user, _attributes(about or {}, path or {}))
     status: Obj = {"allowed": decision.allowed}
     return {**status, "reason": decision.reason} if decision.reason else status

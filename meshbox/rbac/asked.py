@@ -83,9 +83,12 @@ def acting(user: User, headers: Mapping[str, str], groups: list[str], authorizer
     """
     name = headers.get("Impersonate-User", "")
     if not name:
-        if groups or any(key.lower().startswith("impersonate-") for key in headers):
-            words = "requested impersonation of groups without impersonating a user"
-            raise ApiError(500, "InternalError", f"Internal error occurred: {words}")
+        # By kind, then name, then key, as the server lists what was asked for.
+        asked = [f"{{Group {group} }}" for group in groups]
+        asked += [f"{{UID {uid} }}" for uid in [headers.get("Impersonate-Uid", "")] if uid]
+        if asked:
+            words = f"requested [{' '.join(asked)}] without impersonating a user"
+            raise ApiError(400, "BadRequest", words)
         return user
     account = User(name, ()).account
     if account:

@@ -42,7 +42,7 @@ def deployment() -> dict[str, Any]:
         ("resourceVersion=99999999", 504, "Timeout: Too large resource version: 99999999, current: "),
         ("resourceVersionMatch=Exact", 422, "resourceVersionMatch is forbidden unless resourceVersion is provided"),
         ("resourceVersionMatch=Exact&resourceVersion=0", 422, 'resourceVersionMatch "exact" is forbidden for'),
-        ("resourceVersionMatch=Foo&resourceVersion=1", 422, 'Unsupported value: "Foo": supported values: "", "Exact"'),
+        ("resourceVersionMatch=Foo&resourceVersion=1", 422, 'Unsupported value: "Foo": supported values: "Exact"'),
         ("sendInitialEvents=true", 422, "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list"),
         ("continue=abc", 400, "invalid continue token: continue key is not valid: invalid character 'i' looking for"),
         (f"continue={token(v='v0')}", 400, 'server does not recognize this encoded version "v0"'),

@@ -12,9 +12,9 @@ from meshbox.api.objects import ObjectStore
 from meshbox.api.options import WriteOptions
 from meshbox.api.patch import merge_patch
 from meshbox.api.strategic import strategic_patch
-from meshbox.contracts import ApiError, Obj
+from meshbox.contracts import ApiError
 
-from .conftest import CRDS, Cluster, Reply, crd, pod
+from .conftest import CRDS, crd
 
 
 def test_merge_patch_follows_its_rfc() -> None:
@@ -288,127 +288,3 @@ class TestApply:
             for one in (made, played):
                 owned = next(each for each in one["metadata"]["managedFields"] if each["manager"] == manager)
                 assert list(owned["fieldsV1"]) == ["f:spec"]
-
-
-class TestWhatAServerSaysOfPatches:
-    """Each line was played on a Kubernetes 1.35.4."""
-
-    URL = "/api/v1/namespaces/default/configmaps/a"
-
-    async def _patched(self, cluster: Cluster, kind: str, patch: Any, query: str = "") -> Reply:
-        await cluster.request(
-            "POST", self.URL.removesuffix("/a"), {"metadata": {"name": "a", "labels": {"a": "b"}}, "data": {"x": "y"}}
-        )
-        headers = {"Content-Type": f"application/{kind}+json"}
-        return await cluster.request("PATCH", f"{self.URL}{query}", patch, headers=headers)
-
-    @pytest.mark.parametrize(
-        ("kind", "patch", "code", "message"),
-        [
-            ("json-patch", "null", 200, ""),
-            ("json-patch", [{"op": "replace", "path": "/metadata/labels/z", "value": "1"}], 200, ""),
-            ("json-patch", [{"op": "copy", "from": "/metadata/labels/z", "path": "/metadata/labels/y"}], 200, ""),
-            (
-                "json-patch",
-                [{"op": "move", "from": "/metadata/labels/z", "path": "/metadata/labels/y"}],
-                422,
-                "the server",
-            ),
-            ("json-patch", [None], 422, "the server rejected our request due to an error in our request"),
-            ("merge-patch", "null", 400, "Invalid JSON Patch"),
-            ("merge-patch", [], 400, "error decoding patch: json: cannot unmarshal array into Go value of type map["),
-            ("strategic-merge-patch", "null", 200, ""),
-            ("strategic-merge-patch", {"kind": "Mop", "apiVersion": "v7"}, 200, ""),
-            ("merge-patch", {"kind": ""}, 200, ""),
-            ("merge-patch", {"metadata": {"name": None}}, 400, "the name of the object (a based on URL) was undeterm"),
-            (
-                "merge-patch",
-                {"metadata": {"deletionGracePeriodSeconds": 5}},
-                422,
-                'ConfigMap "a" is invalid: metadata.deletionGracePeriodSeconds: Invalid value: 5: field is immutable',
-            ),
-            ("merge-patch", {"metadata": "x"}, 422, ' "" is invalid: patch: Invalid value: "{'),
-            (
-                "strategic-merge-patch",
-                {"metadata": {"$retainKeys": ["name"], "labels": {}}},
-                400,
-                "invalid patch format of ",
-            ),
-            (
-                "strategic-merge-patch",
-                {"metadata": {"$setElementOrder/finalizers": ["a.b/c"], "finalizers": ["a.b/d"]}},
-                400,
-                "The order in patch list:\n[a.b/d]\n doesn't match $setElementOrder list:\n[a.b/c]\n",
-            ),
-        ],
-    )
-    async def test_answers(self, cluster: Cluster, kind: str, patch: Any, code: int, message: str) -> None:
-        reply = await self._patched(cluster, kind, patch.encode() if isinstance(patch, str) else patch)
-        assert (reply.status, reply.body.get("message", "")[: len(message)]) == (code, message)
-
-    @pytest.mark.parametrize(
-        ("query", "message"),
-        [
-            ("?force=true", "force: Forbidden: may not be specified for non-apply patch"),
-            ("?dryRun=x", 'dryRun: Unsupported value: ["x"]: supported values: "All"'),
-            (f"?fieldManager={'x' * 129}", "fieldManager: Too long: may not be more than 128 bytes"),
-        ],
-    )
-    async def test_options(self, cluster: Cluster, query: str, message: str) -> None:
-        reply = await self._patched(cluster, "merge-patch", {}, query)
-        assert (reply.status, reply.body["message"]) == (422, f'PatchOptions.meta.k8s.io "" is invalid: {message}')
-
-    async def test_a_field_given_twice_is_told_also_where_the_patch_is_refused(self, cluster: Cluster) -> None:
-        twice = b'{"metadata": {"name": null, "labels": {"a": "1", "a": "2"}}, "data": {"q": "1", "q": "2"}}'
-        reply = await self._patched(cluster, "merge-patch", twice.replace(b'"name": null, ', b""))
-        assert reply.headers.getall("Warning") == [
-            '299 - "duplicate field \\"metadata.labels.a\\""',
-            '299 - "duplicate field \\"data.q\\""',
-        ]
-        unknown = {"bogus": 1, "metadata": {"labels": {"a b": "c"}}}
-        refused = await self._patched(cluster, "merge-patch", unknown)
-        assert (refused.status, refused.headers.getall("Warning")) == (422, ['299 - "unknown field \\"bogus\\""'])
-
-    async def test_an_owner_named_twice_is_one(self, cluster: Cluster) -> None:
-        owner = {"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u"}
-        reply = await self._patched(cluster, "merge-patch", {"metadata": {"ownerReferences": [owner, owner]}})
-        assert reply.body["metadata"]["ownerReferences"] == [owner]
-        assert "duplicate UID(s) observed: u" in reply.headers["Warning"]
-
-
-def test_the_pull_secrets_of_an_account_are_replaced_as_a_whole(objects: ObjectStore) -> None:
-    objects.create("serviceaccounts", {"metadata": {"name": "a"}, "imagePullSecrets": [{"name": "x"}]})
-    kept = objects.patch("serviceaccounts", "a", {"imagePullSecrets": [{"name": "y"}]}, kind="strategic")
-    assert kept["imagePullSecrets"] == [{"name": "y"}]
-
-
-class TestOwnersOfANewObject:
-    """What a Kubernetes 1.35.4 says that the client of a create has set."""
-
-    def _spec(self, objects: ObjectStore, resource: str, obj: Obj) -> Obj:
-        made = objects.create(resource, obj, options=WriteOptions("me", validation="Strict"))
-        (entry,) = made["metadata"]["managedFields"]
-        fields: Obj = entry["fieldsV1"]
-        return fields
-
-    def test_nobody_but_the_server_gave_out_addresses(self, objects: ObjectStore) -> None:
-        fields = self._spec(objects, "services", {"metadata": {"name": "a"}, "spec": {"ports": [{"port": 80}]}})
-        assert fields["f:spec"].keys() == {"f:internalTrafficPolicy", "f:ports", "f:sessionAffinity", "f:type"}
-        given = {"metadata": {"name": "b"}, "spec": {"ports": [{"port": 80}], "ipFamilies": ["IPv4"]}}
-        assert "f:ipFamilies" in self._spec(objects, "services", given)["f:spec"]
-
-    def test_nor_mounted_the_token_of_a_pod(self, objects: ObjectStore) -> None:
-        objects.create("serviceaccounts", {"metadata": {"name": "default"}})
-        fields = self._spec(objects, "pods", pod())["f:spec"]
-        assert "f:volumes" not in fields
-        assert all("f:volumeMounts" not in one for one in fields["f:containers"].values())
-
-    def test_some_parts_are_one_value(self, objects: ObjectStore) -> None:
-        owner = {"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u"}
-        account = {"metadata": {"name": "a", "ownerReferences": [owner]}, "secrets": [{"name": "x"}]}
-        fields = self._spec(objects, "serviceaccounts", {**account, "imagePullSecrets": [{"name": "y"}]})
-        assert fields == {
-            "f:imagePullSecrets": {},
-            "f:metadata": {"f:ownerReferences": {".": {}, 'k:{"uid":"u"}': {}}},
-            "f:secrets": {".": {}, 'k:{"name":"x"}': {}},
-        }

@@ -124,7 +124,7 @@ def test_to_ask_as_another_is_a_right(objects: ObjectStore) -> None:
     assert caught.value.message.startswith(said)
     with pytest.raises(ApiError) as caught:
         acting(ADMIN, {}, ["ops"], may)
-    assert caught.value.code == 500
+    assert caught.value.code == 400
 
 
 def test_nobody_grants_what_he_has_not(objects: ObjectStore) -> None:

@@ -51,8 +51,8 @@ def to_table(
         raise ApiError(
             400,
             "BadRequest",
-            "Unable to convert to Table as requested: includeObject: Unsupported value: "
-            f'"{include}": supported values: "Metadata", "None", "Object"',
+            "Unable to convert to Table as requested: includeObject: Invalid value: "
+            f"\"{include}\": must be 'Metadata', 'Object', 'None', or empty",
         )
     at = At(now or datetime.now(UTC), legacy)
     cells: Callable[[Obj], list[Any]]
