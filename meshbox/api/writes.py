@@ -36,6 +36,8 @@ __all__ = ["Writes", "key_of"]
 _ADDRESS_FIELDS = ("metadata.", "spec.clusterIP", "spec.ipFamil")
 DEPLOYMENTS = "deployments.apps"
 """Their revision is written with their status."""
+_COUNTED = {DEPLOYMENTS: "annotations", "endpointslices.discovery.k8s.io": "labels"}
+"""Kinds that count changes of a part of their metadata as well."""
 
 
 def key_of(obj: Obj) -> Key:
@@ -283,10 +285,11 @@ class Writes:
         if resource.name == "pods" and {**before["spec"], "nodeName": obj["spec"].get("nodeName")} == obj["spec"]:
             # To be put on a node is no change of what was asked for.
             return
-        if resource.name == DEPLOYMENTS and subresource == "":
-            # The one kind that counts changes of its annotations too.
-            annotations = [(one["metadata"].get("annotations") or {}) for one in (before, obj)]
-            if annotations[0] != annotations[1]:
+        if resource.kind == "PriorityClass":
+            return
+        if subresource == "" and (part := _COUNTED.get(resource.name)):
+            was, now = ((one["metadata"].get(part) or {}) for one in (before, obj))
+            if was != now:
                 obj["metadata"]["generation"] = before["metadata"].get("generation", 0) + 1
                 return
         if any(before.get(field) != obj.get(field) for field in fields):

@@ -133,3 +133,15 @@ def test_what_a_scale_shows_has_to_be_a_number(objects: ObjectStore) -> None:
         assert error.details["causes"][0] == {
             "reason": "FieldValueInvalid", "message": said, "field": ".spec.size",
         }  # fmt: skip
+
+
+def test_what_counts_as_a_change_of_a_generation(objects: ObjectStore) -> None:
+    """As on a Kubernetes 1.35.4: the labels of an EndpointSlice, nothing of a PriorityClass."""
+    objects.create("priorityclasses.scheduling.k8s.io", {"metadata": {"name": "a"}, "value": 1})
+    told = objects.patch("priorityclasses.scheduling.k8s.io", "a", {"description": "more"})
+    assert told["metadata"]["generation"] == 1
+    objects.create(
+        "endpointslices.discovery.k8s.io", {"metadata": {"name": "a"}, "addressType": "IPv4", "endpoints": []}
+    )
+    labelled = objects.patch("endpointslices.discovery.k8s.io", "a", {"metadata": {"labels": {"a": "b"}}})
+    assert labelled["metadata"]["generation"] == 2

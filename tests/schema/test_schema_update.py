@@ -159,9 +159,10 @@ def test_fields_that_never_change(kind: str, api_version: str, path: str, old: A
 def test_a_volume_keeps_what_it_is_made_from() -> None:
     old = {"spec": {"hostPath": {"path": "/a"}, "capacity": {"storage": "1Gi"}}}
     assert changed("v1", "PersistentVolume", old, {"spec": {**old["spec"], "capacity": {"storage": "2Gi"}}}) == []
-    assert changed("v1", "PersistentVolume", old, {"spec": {"hostPath": {"path": "/b"}}}) == [
-        "spec.persistentvolumesource: Forbidden: spec.persistentvolumesource is immutable after creation"
-    ]
+    [said] = changed("v1", "PersistentVolume", old, {"spec": {"hostPath": {"path": "/b"}}})
+    begin = "spec.persistentvolumesource: Forbidden: spec.persistentvolumesource is immutable after creation\n@@ -2,7"
+    assert said.startswith(begin)
+    assert '   "HostPath": {\n-    "Path": "/a",\n+    "Path": "/b",\n' in said
 
 
 def test_a_bound_claim_may_grow_and_not_shrink_below_what_it_holds() -> None:
@@ -175,6 +176,14 @@ def test_a_bound_claim_may_grow_and_not_shrink_below_what_it_holds() -> None:
     ]
     [said] = changed("v1", "PersistentVolumeClaim", claim("2Gi", "Pending"), claim("3Gi", "Pending"))
     assert said.startswith("spec: Forbidden: spec is immutable after creation except resources.requests")
+    assert '     "Requests": {\n-      "storage": "2Gi"\n+      "storage": "3Gi"\n' in said
+    more = claim("2Gi")
+    more["spec"]["resources"]["requests"]["other"] = "1"
+    [said] = changed("v1", "PersistentVolumeClaim", claim("2Gi"), more)
+    assert '+      "other": "1"' in said
+    bare = {"spec": {"volumeName": "v"}, "status": {"phase": "Pending"}}
+    nothing = changed("v1", "PersistentVolumeClaim", claim("2Gi", "Pending") | {"status": {}}, bare)
+    assert nothing[-1] == "spec.resources.requests.storage: Forbidden: field can not be less than status.capacity"
 
 
 def test_a_job_that_has_not_begun_may_go_elsewhere() -> None:

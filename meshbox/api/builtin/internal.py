@@ -35,6 +35,8 @@ _ORDER = {
     "terminationMessagePath terminationMessagePolicy imagePullPolicy securityContext stdin stdinOnce tty",
     "EmptyDirVolumeSource": "medium sizeLimit",
     "HTTPGetAction": "path port host scheme httpHeaders",
+    "PersistentVolumeClaimSpec": "accessModes selector resources volumeName storageClassName volumeMode dataSource "
+    "dataSourceRef volumeAttributesClassName",
     "PodSecurityContext": "hostNetwork hostPID hostIPC shareProcessNamespace hostUsers seLinuxOptions windowsOptions "
     "runAsUser runAsGroup runAsNonRoot supplementalGroups supplementalGroupsPolicy fsGroup fsGroupChangePolicy sysctls "
     "seccompProfile appArmorProfile seLinuxChangePolicy",

@@ -8,7 +8,6 @@ from typing import Any
 
 from labkit.ground import quantity as quantities
 from meshbox.api.builtin.internal import difference, internal
-from meshbox.api.builtin.types import fields_of
 from meshbox.api.builtin.well_formed import as_dict, as_list
 from meshbox.api.problems import Cause, forbidden, invalid
 from meshbox.contracts import Obj
@@ -239,30 +238,35 @@ _STORAGE = "spec.resources.requests.storage"
 
 def _claim(old: Obj, new: Obj, _version: str, causes: list[Cause]) -> None:
     before, after = (dict(spec) for spec in _specs(old, new))
-    had, wants = (_at(spec, "resources.requests.storage") for spec in (before, after))
+    given, wants = (_at(spec, "resources.requests.storage") for spec in (before, after))
     if as_dict(old.get("status")).get("phase") == "Bound":
-        for spec in (before, after):
-            spec.pop("resources", None)
-            spec.pop("volumeAttributesClassName", None)
+        # What may change is shown as it was.
+        resources = as_dict(after.get("resources"))
+        if given is not None and (requests := as_dict(resources.get("requests"))):
+            after["resources"] = {**resources, "requests": {**requests, "storage": given}}
+        if after.get("volumeAttributesClassName") is not None:
+            after["volumeAttributesClassName"] = before.get("volumeAttributesClassName")
     if not before.get("volumeName"):
-        after.pop("volumeName", None)
+        before["volumeName"] = after.get("volumeName")
     if not same(before, after):
         detail = (
             "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
         )
-        causes.append(forbidden("spec", detail))
-    if had is not None and wants is not None and quantities.parse(wants) < quantities.parse(had):
-        holds = _at(old, "status.capacity.storage")
-        if holds is not None and quantities.parse(wants) <= quantities.parse(holds):
-            causes.append(forbidden(_STORAGE, "field can not be less than status.capacity"))
+        differences = difference("api.core.v1.PersistentVolumeClaimSpec", before, after)
+        causes.append(forbidden("spec", f"{detail}\n{differences}"))
+    # What is not there counts as nothing.
+    had, wanted, holds = (quantities.parse(one or "0") for one in (given, wants, _at(old, "status.capacity.storage")))
+    if wanted < had and wanted <= holds:
+        causes.append(forbidden(_STORAGE, "field can not be less than status.capacity"))
 
 
 def _volume(old: Obj, new: Obj, _version: str, causes: list[Cause]) -> None:
     before, after = _specs(old, new)
-    others = {name for name in fields_of("V1PersistentVolumeSpec") or {} if name not in _NO_SOURCE}
-    if any(not same(before.get(name), after.get(name)) for name in others):
+    sources = [{name: value for name, value in spec.items() if name not in _NO_SOURCE} for spec in (before, after)]
+    if not same(*sources):
         words = "spec.persistentvolumesource is immutable after creation"
-        causes.append(forbidden("spec.persistentvolumesource", words))
+        differences = difference("api.core.v1.PersistentVolumeSource", *sources)
+        causes.append(forbidden("spec.persistentvolumesource", f"{words}\n{differences}"))
     if before.get("nodeAffinity") is not None:
         detail = f"{_IMMUTABLE}, except for updating from beta label to GA"
         was, now = before["nodeAffinity"], after.get("nodeAffinity")
