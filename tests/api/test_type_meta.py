@@ -146,3 +146,12 @@ async def test_what_is_asked_about_an_object_names_it(
 
 async def test_namespaces_are_not_deleted_all_at_once(cluster: Cluster) -> None:
     assert (await cluster.request("DELETE", "/api/v1/namespaces")).status == 405
+
+
+async def test_a_namespace_without_a_name_is_refused_whoever_watches_over_it(cluster: Cluster) -> None:
+    rule = {"operations": ["CREATE"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": ["widgets"]}
+    hook = {"name": "a.example.com", "clientConfig": {"url": "https://127.0.0.1:1/"}, "rules": [rule]}
+    hook |= {"sideEffects": "None", "admissionReviewVersions": ["v1"]}
+    configuration = {"metadata": {"name": "a"}, "webhooks": [hook]}
+    cluster.objects.create("validatingwebhookconfigurations.admissionregistration.k8s.io", configuration)
+    assert (await cluster.request("POST", "/api/v1/namespaces", {"metadata": {}})).status == 422

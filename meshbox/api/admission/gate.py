@@ -72,7 +72,7 @@ class Gate:
         ):
             return None
         meta = (obj or old or {})["metadata"]
-        where = meta["name"] if resource.name == "namespaces" else meta.get("namespace") or ""
+        where = meta.get("name", "") if resource.name == "namespaces" else meta.get("namespace") or ""
         namespace = self._store.entry("namespaces", ("", where)) if where else None
         within = obj if resource.name == "namespaces" and obj is not None else namespace.obj if namespace else None
         account = f"system:serviceaccount:kube-system:{controller.replace(' ', '-')}-controller"
