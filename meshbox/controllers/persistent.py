@@ -99,7 +99,9 @@ class ClaimController:
     def _users(self, claim: Obj) -> list[Obj]:
         meta = claim["metadata"]
         pods = self._context.objects.view("pods", meta["namespace"])
-        return [pod for pod in pods if meta["name"] in claims_of(pod) and not is_finished(pod)]
+        # A pod that is on no node mounts nothing.
+        placed = (pod for pod in pods if pod["spec"].get("nodeName") and not is_finished(pod))
+        return [pod for pod in placed if meta["name"] in claims_of(pod)]
 
     def _release(self, claim: Obj) -> None:
         finalizers = claim["metadata"].get("finalizers") or []

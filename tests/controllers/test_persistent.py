@@ -76,3 +76,12 @@ async def test_what_nothing_fits_waits_and_so_does_its_pod(cluster: Cluster) -> 
     cluster.objects.create(VOLUMES, volume("late", "1Gi"))
     await cluster.until(lambda: phase(cluster) == "Bound")
     await cluster.until(lambda: cluster.objects.get("pods", "p")["spec"].get("nodeName"))
+
+
+async def test_a_pod_on_no_node_keeps_no_claim(cluster: Cluster) -> None:
+    cluster.objects.create(CLAIMS, claim())
+    waits = pod("waits", "data")
+    waits["spec"]["nodeSelector"] = {"disk": "none"}
+    cluster.objects.create("pods", waits)
+    cluster.objects.delete(CLAIMS, "data")
+    await cluster.until(lambda: cluster.objects.find(CLAIMS, "data") is None, "the claim is gone")
