@@ -28,16 +28,16 @@ def said(chosen: CustomSchema, value: Any, old: Any = None) -> list[str]:
 def test_a_rule_that_fails_says_its_message() -> None:
     chosen = schema(rule="self.size() > 2", message="too short")
     assert said(chosen, "abc") == []
-    assert said(chosen, "ab") == ["a: Invalid value: too short"]
+    assert said(chosen, "ab") == ['a: Invalid value: "ab": too short']
 
 
 def test_without_a_message_the_rule_is_told() -> None:
-    assert said(schema(rule="self == 'x'"), "y") == ["a: Invalid value: failed rule: self == 'x'"]
+    assert said(schema(rule="self == 'x'"), "y") == ["a: Invalid value: \"y\": failed rule: self == 'x'"]
 
 
 def test_a_message_can_be_computed() -> None:
     chosen = schema(rule="self == 'x'", messageExpression="'not x but ' + self", message="no")
-    assert said(chosen, "y") == ["a: Invalid value: not x but y"]
+    assert said(chosen, "y") == ['a: Invalid value: "y": not x but y']
 
 
 def test_the_reason_can_be_chosen() -> None:
@@ -51,7 +51,7 @@ def test_a_transition_rule_needs_an_old_value() -> None:
     chosen = schema(rule="self == oldSelf", message="field is immutable")
     assert said(chosen, "x") == []
     assert said(chosen, "x", "x") == []
-    assert said(chosen, "y", "x") == ["a: Invalid value: field is immutable"]
+    assert said(chosen, "y", "x") == ['a: Invalid value: "y": field is immutable']
 
 
 def test_a_value_that_has_not_changed_is_not_refused() -> None:
@@ -61,7 +61,7 @@ def test_a_value_that_has_not_changed_is_not_refused() -> None:
 def test_an_error_inside_a_rule_refuses() -> None:
     chosen = schema(rule="duration(self) > duration('1s')", message="must be long")
     assert said(chosen, "soon") == [
-        "a: Invalid value: type conversion error from 'string' to 'google.protobuf.Duration' "
+        "a: Invalid value: \"string\": type conversion error from 'string' to 'google.protobuf.Duration' "
         "evaluating rule: "
         "must be long"
     ]
@@ -123,7 +123,9 @@ def test_functions(rule: str, value: Any, wanted: bool) -> None:
     assert cel.supported(rule)
     causes: list[Any] = []
     cel.rule_problems(node, value, "a", causes)
-    assert causes == ([] if wanted else [{**causes[0], "message": f"Invalid value: failed rule: {rule}"}])
+    # A list or a map is not told.
+    told = f': "{value}"' if isinstance(value, str) else ""
+    assert causes == ([] if wanted else [{**causes[0], "message": f"Invalid value{told}: failed rule: {rule}"}])
 
 
 # A piece that only one kind of rule has (the first that fits counts) → a value that is right and one that is wrong.
@@ -196,7 +198,7 @@ def test_every_rule_of_istio_is_right_about_good_and_bad(
         cel.rule_problems(node, good, "a", causes)
         assert causes == [], (rule, good)
         cel.rule_problems(node, bad, "a", causes)
-        assert [one["message"] for one in causes] == ["Invalid value: wrong"], (rule, bad)
+        assert [one["message"].endswith(": wrong") for one in causes] == [True], (rule, bad)
     assert seen == {piece for piece, _, _ in ISTIO_RULES}
 
 

@@ -13,6 +13,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any
 
+from labkit.ground.reading.json_text import json_kind
 from meshbox.api.problems import OMITTED, Cause, duplicate, forbidden, invalid, required
 from meshbox.api.schema.node import Node
 from meshbox.api.schema.validate import ABSENT, identical
@@ -111,7 +112,9 @@ def _check(node: Node, rule: Obj, value: Any, path: str, causes: list[Cause], ol
         _skip(text, str(error))
         return
     if problem:
-        causes.append(invalid(path, OMITTED, f"{problem} evaluating rule: {said or text.strip()}"))
+        causes.append(
+            invalid(path, node.type_name or json_kind(value), f"{problem} evaluating rule: {said or text.strip()}")
+        )
     elif result is not True:
         causes.append(_cause(node, rule, value, old, path, said or f"failed rule: {text.strip()}"))
 
@@ -126,8 +129,8 @@ def _cause(node: Node, rule: Obj, value: Any, old: Any, path: str, detail: str) 
     if reason == "FieldValueRequired":
         return required(place, detail)
     if reason == "FieldValueDuplicate":
-        return duplicate(place, OMITTED)
-    return invalid(place, OMITTED, detail)
+        return duplicate(place, OMITTED if isinstance(value, dict | list) else value)
+    return invalid(place, OMITTED if isinstance(value, dict | list) else value, detail)
 
 
 def _message(text: str, value: Any, old: Any, node: Node) -> str:
