@@ -44,6 +44,9 @@ def backend(store: Store, namespace: str, name: str, port: str) -> tuple[str, in
         raise NoBackendError(f"service {quoted(name)} not found")
     ports: list[Obj] = (found.obj.get("spec") or {}).get("ports") or []
     chosen = [one for one in ports if not port or port in (str(one.get("port")), one.get("name"))]
+    if port and not port.isdigit() and not chosen:
+        # A name is looked for among the endpoints, not in the Service.
+        raise NoBackendError(f"no endpoints available for service {quoted(f'{name}:{port}')}")
     if not chosen or (not port and len(ports) > 1):
         said = port if port.isdigit() else quoted(port)
         raise NoBackendError(f"no service port {said} found for service {quoted(name)}")

@@ -132,7 +132,7 @@ class Discovery:
         served = self._fresh().get(group, {}).get(version)
         if served is None:
             return None
-        items = [item for one in served for item in _classic(one)]
+        items = sorted((item for one in served for item in _classic(one)), key=lambda item: str(item["name"]))
         name = f"{group}/{version}" if group else version
         return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": name, "resources": items}
 
@@ -197,7 +197,7 @@ def _classic(served: Served) -> list[Obj]:
             "kind": kind or resource.kind,
             "verbs": list(verbs),
         }
-        if kind:
+        if kind and group:
             sub |= {"group": group, "version": version}
         items.append(sub)
     return items

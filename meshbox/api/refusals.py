@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from meshbox import failures
+from meshbox.api.resource_table import BUILTIN
 from meshbox.api.resources import Resource
 from meshbox.contracts import ApiError, Obj
 
@@ -46,18 +47,27 @@ def not_found(resource: Resource, name: str) -> ApiError:
     return ApiError(404, "NotFound", f'{resource.name} "{name}" not found', _details(resource, name))
 
 
+_BUILTIN = frozenset(row.group for row in BUILTIN)
+
+
 class NoSuchPathError(ApiError):
     """404 for a path that serves nothing."""
 
 
-def no_such_resource() -> ApiError:
-    """404 for a path that serves nothing."""
-    return NoSuchPathError(404, "NotFound", "the server could not find the requested resource")
+def no_such_resource(group: str | None = None) -> ApiError:
+    """404 for a path that serves nothing: a `Status` below a built-in group, else a page that says no more than that.
+
+    Args:
+        group: Of the path; None where it names none.
+    """
+    words = "the server could not find the requested resource"
+    return (ApiError if group in _BUILTIN else NoSuchPathError)(404, "NotFound", words)
 
 
-def already_exists(resource: Resource, name: str) -> ApiError:
-    """409 for a name that is taken."""
-    return ApiError(409, "AlreadyExists", f'{resource.name} "{name}" already exists', _details(resource, name))
+def already_exists(resource: Resource, name: str, *, ends: bool = False) -> ApiError:
+    """409 for a name that is taken, perhaps by an object that ends."""
+    words = f'{"object is being deleted: " * ends}{resource.name} "{name}" already exists'
+    return ApiError(409, "AlreadyExists", words, _details(resource, name))
 
 
 def conflict(resource: Resource, name: str, why: str) -> ApiError:

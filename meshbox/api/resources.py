@@ -13,11 +13,14 @@ from msgspec import Struct
 from meshbox.api.resource_table import BUILTIN, EXTENSIONS, Row
 from meshbox.contracts import Obj
 
-__all__ = ["Registry", "Resource", "Served", "custom_resource"]
+__all__ = ["Registry", "Resource", "Served", "custom_resource", "deprecated"]
 
 _YOUNG = frozenset({"ephemeralcontainers", "resize"})
 """Subresources that Kubernetes 1.14 does not have."""
 STANDARD_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+_CUSTOM_VERBS = ("delete", "deletecollection", "get", "list", "patch", "create", "update", "watch")
+"""Of custom resources: as Kubernetes lists them, and kubectl prints them."""
+_EXTENDING = frozenset({"admissionregistration.k8s.io", "apiextensions.k8s.io"})
 
 
 @dataclass(frozen=True)
@@ -121,10 +124,26 @@ def custom_resource(crd: Obj) -> Resource:
         categories=tuple(names.get("categories") or ()),
         namespaced=spec.get("scope") == "Namespaced",
         subresources=frozenset(subresources),
+        verbs=_CUSTOM_VERBS,
         counts_generation=True,
         list_kind=names.get("listKind") or names["kind"] + "List",
         crd=crd,
     )
+
+
+def deprecated(served: Served) -> str:
+    """What clients of a custom resource's version are told where its definition calls it deprecated; else ""."""
+    versions = (served.resource.crd or {"spec": {"versions": ()}})["spec"]["versions"]
+    own: Obj = next((one for one in versions if one["name"] == served.version), {})
+    if not own.get("deprecated"):
+        return ""
+    if (said := own.get("deprecationWarning")) is not None:
+        return str(said)
+    kind, rank = served.resource.kind, version_rank(served.version)
+    better = [one["name"] for one in versions if one.get("served") and not one.get("deprecated")]
+    better = sorted((name for name in better if version_rank(name) < rank), key=version_rank)
+    instead = f"; use {served.group}/{better[0]} {kind}" if better else ""
+    return f"{served.api_version} {kind} is deprecated{instead}"
 
 
 def version_rank(version: str) -> tuple[int, int, int, str]:

@@ -20,8 +20,8 @@ from meshbox.api.options import DeleteOptions, WriteOptions
 from meshbox.api.options_read import delete_options, dry_run, write_options
 from meshbox.api.paths import Target
 from meshbox.api.representations import View
-from meshbox.api.resources import Served
-from meshbox.api.responses import form_of, json_response, success, warned
+from meshbox.api.resources import Served, deprecated
+from meshbox.api.responses import form_of, json_response, refusal, success, warned
 from meshbox.api.scale import scale_of
 from meshbox.api.serve_watch import Watches
 from meshbox.api.strategies import EPHEMERAL
@@ -102,29 +102,36 @@ class Rest:
         Raises:
             ApiError: the refusal to send.
         """
-        response = await self._serve(request, target, user)
         said = _DEPRECATED.get((target.group, target.plural))
-        if said and isinstance(response, web.Response) and not self._objects.settings.legacy:
-            warned(response, [said])
-        return response
+        served = self._objects.registry.served(target.group, target.version, target.plural)
+        if served is not None and served.resource.crd is not None:
+            said = deprecated(served)
+        if not said or self._objects.settings.legacy:
+            return await self._serve(request, target, user)
+        try:
+            response = await self._serve(request, target, user)
+        except ApiError as error:
+            # Told also with a refusal.
+            response = refusal(error)
+        return warned(response, [said]) if isinstance(response, web.Response) else response
 
     async def _serve(self, request: web.Request, target: Target, user: User) -> web.StreamResponse:
         served = self._objects.registry.served(target.group, target.version, target.plural)
         if served is None:
-            raise refusals.no_such_resource()
+            raise refusals.no_such_resource(target.group)
         resource = served.resource
         if target.namespace is not None and not resource.namespaced:
-            raise refusals.no_such_resource()
+            raise refusals.no_such_resource(target.group)
         if not resource.stored:
             return await self._review(request, served, target, user)
         if resource.computed:
             return await self._computed(request, served, target, user)
         if target.subresource and target.subresource not in resource.subresources:
-            raise refusals.no_such_resource()
+            raise refusals.no_such_resource(target.group)
         if not target.name:
             return await self._collection(request, served, target, user)
         if resource.namespaced and target.namespace is None:
-            raise refusals.no_such_resource()
+            raise refusals.no_such_resource(target.group)
         return await self._object(request, served, target, user)
 
     # --- collections

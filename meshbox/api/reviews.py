@@ -8,13 +8,18 @@ from typing import Any
 
 from meshbox.api import refusals
 from meshbox.api.builtin.well_formed import as_dict
+from meshbox.api.metadata import now
 from meshbox.api.resources import Resource
 from meshbox.contracts import ApiError, Obj, Objects
 from meshbox.rbac.policy import Attributes, Authorizer
 from meshbox.rbac.users import User, user_of
 from meshbox.tokens import Tokens
+from meshbox.values import dumps
 
 __all__ = ["answer", "token_request"]
+
+_SECONDS = "spec.expirationSeconds"
+_LONGEST = 1 << 32
 
 
 def _user(user: User) -> Obj:
@@ -39,10 +44,15 @@ def answer(resource: Resource, review: Obj, user: User, tokens: Tokens, authoriz
     if kind == "TokenReview":
         holder = tokens.holder(str(spec.get("token", "")))
         status: Obj = {"authenticated": True, "user": _user(holder)} if holder else {"user": {}}
-        if holder and spec.get("audiences"):
-            status["audiences"] = spec["audiences"]
+        known, wanted = tokens.audiences(str(spec.get("token", ""))), spec.get("audiences") or ()
         if not holder:
             status["error"] = "invalid bearer token"
+        elif wanted and known and not set(known) & set(wanted):
+            said = [dumps(list(one)).decode() for one in (known, wanted)]
+            why = f"token audiences {said[0]} is invalid for the target audiences {said[1]}"
+            status = {"user": {}, "error": f"[invalid bearer token, {why}]"}
+        elif wanted:
+            status["audiences"] = [one for one in wanted if one in (known or wanted)]
     elif kind == "SelfSubjectReview":
         status = {"userInfo": _user(user)}
     elif kind == "SelfSubjectRulesReview":
@@ -54,7 +64,10 @@ def answer(resource: Resource, review: Obj, user: User, tokens: Tokens, authoriz
         }
     else:
         status = _decided(resource, review, spec, user, authorizer)
-    return {**review, "kind": kind, "metadata": review.get("metadata") or {}, "status": status}
+    meta = review.get("metadata") or {}
+    if kind == "SelfSubjectReview":
+        meta = {**meta, "creationTimestamp": now()}
+    return {**review, "kind": kind, "metadata": meta, "status": status}
 
 
 def _shown(rule: Obj, what: str) -> Obj:
@@ -66,7 +79,11 @@ def _decided(resource: Resource, review: Obj, spec: Obj, user: User, authorizer:
     """The status of one of the three questions whether somebody may."""
     about, path = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
     causes = []
-    if (about is None) == (path is None):
+    if about is not None and path is not None:
+        shown = dumps({"Path": str(path.get("path") or ""), "Verb": str(path.get("verb") or "")}).decode()
+        words = f"Invalid value: {shown}: cannot be specified in combination with resourceAttributes"
+        causes.append(refusals.cause("spec.nonResourceAttributes", words))
+    if about is None and path is None:
         words = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
         causes.append(refusals.cause("spec.resourceAttributes", f"Invalid value: null: {words}"))
     if not resource.kind.startswith("Self"):
@@ -74,6 +91,11 @@ def _decided(resource: Resource, review: Obj, spec: Obj, user: User, authorizer:
             words = 'Invalid value: "": at least one of user or group must be specified'
             causes.append(refusals.cause("spec.user", words))
         user = user_of(str(spec.get("user") or ""), spec.get("groups") or ())
+    if resource.kind.startswith("Local") and about:
+        inside = str((review.get("metadata") or {}).get("namespace") or "")
+        if (given := str(about.get("namespace") or "")) != inside:
+            words = f"Invalid value: {refusals.quoted(given)}: must match metadata.namespace"
+            causes.append(refusals.cause("spec.resourceAttributes.namespace", words))
     if causes:
         # The server names no kind here.
         raise refusals.invalid(replace(resource, kind=""), "", causes)
@@ -103,7 +125,17 @@ def token_request(request: Obj, account: Obj, tokens: Tokens, objects: Objects) 
     spec = request.get("spec") if isinstance(request.get("spec"), dict) else {}
     assert isinstance(spec, dict)
     asked = spec.get("expirationSeconds")
-    seconds = asked if isinstance(asked, int) and asked >= 600 else 3600
+    seconds = asked if isinstance(asked, int) else 3600
+    if not 600 <= seconds <= _LONGEST:
+        wrong = "less than 10 minutes" if seconds < 600 else "larger than 2^32 seconds"
+        words = f"Invalid value: {seconds}: may not specify a duration {wrong}"
+        error = ApiError(422, "Invalid", f'TokenRequest.authentication.k8s.io "" is invalid: {_SECONDS}: {words}')
+        error.details = {
+            "group": "authentication.k8s.io",
+            "kind": "TokenRequest",
+            "causes": [refusals.cause(_SECONDS, words)],
+        }
+        raise error
     audiences = spec.get("audiences") or ["https://kubernetes.default.svc.cluster.local"]
     meta = account["metadata"]
     bound = _bound(spec.get("boundObjectRef"), meta["namespace"], account, objects)

@@ -81,6 +81,7 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "services": ("spec.clusterIP", "spec.type"),
     "replicationcontrollers": ("status.replicas",),
     "jobs.batch": ("status.successful",),
+    "certificatesigningrequests.certificates.k8s.io": ("spec.signerName",),
 }  # fmt: skip
 
 _RENAMED = {
@@ -92,6 +93,8 @@ _DEFAULTS = {"spec.schedulerName": "default-scheduler", "spec.unschedulable": "f
 
 
 def _unknown(resource: str, field: str, *, custom: bool) -> str:
+    if resource == "jobs.batch":
+        return f'field label "{field}" not supported for Job'
     if custom or resource in _FIELDS:
         return f"field label not supported: {field}"
     return f'"{field}" is not a known field selector: only "metadata.name", "metadata.namespace"'

@@ -306,7 +306,7 @@ class ApiServer:
         elif path in _KEYS:
             found = {"keys": []} if path.endswith("jwks") else self._issuer()
         if found is None:
-            raise refusals.no_such_resource()
+            raise refusals.no_such_resource({"api": "", "apis": "/".join(parts[1:2])}.get(parts[0]))
         return json_response(found)
 
     def _openapi(self, request: web.Request, parts: list[str]) -> web.Response:

@@ -128,8 +128,8 @@ class Writes:
         if causes:
             raise refusals.invalid(resource, name, causes)
         key = key_of(obj)
-        if self._store.entry(resource.name, key) is not None:
-            raise refusals.already_exists(resource, name)
+        if (taken := self._store.entry(resource.name, key)) is not None:
+            raise refusals.already_exists(resource, name, ends="deletionTimestamp" in taken.obj["metadata"])
         self._validate(request)
         self.gate.validate(asked and asked.about(obj), options)
         options.warnings += self.gate.notes(resource, obj)

@@ -202,6 +202,10 @@ class TestVerbs:
             assert reply.text == "404 page not found\n"
         elif status >= 400:
             assert (reply.body["kind"], reply.body["code"]) == ("Status", status)
+        if status == 404 and path.startswith("/api/"):
+            # Below a group that the server itself serves it says what it says of all that it does not know.
+            assert reply.body["message"] == "the server could not find the requested resource"
+            assert reply.body["details"] == {}
 
     async def test_a_dry_run_changes_nothing(self, cluster: Cluster) -> None:
         version = cluster.objects.store.version

@@ -89,9 +89,15 @@ def _taints(taints: list[Any], path: str, causes: list[Cause], context: Context)
         seen.append(pair)
 
 
+_SYSTEM_PRIORITIES = ("system-cluster-critical", "system-node-critical")
+
+
 @call("priority")
 def _priority(obj: Obj, _path: str, causes: list[Cause], _context: Context) -> None:
     name = as_dict(obj.get("metadata")).get("name") or ""
+    if name.startswith("system-") and name not in _SYSTEM_PRIORITIES:
+        detail = "priority class names with 'system-' prefix are reserved for system use only. "
+        causes.append(forbidden("metadata.name", f"{detail}error: {name} is not a known system priority class"))
     if not name.startswith("system-") and (obj.get("value") or 0) > 10**9:
         detail = "maximum allowed value of a user defined priority is 1000000000"
         causes.append(forbidden("value", detail))
