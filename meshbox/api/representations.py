@@ -39,6 +39,15 @@ class View:
             return self._partial(obj)
         return from_hub(self._served, obj)
 
+    def scale(self, scale: Obj) -> Obj:
+        """The Scale of an object; those of custom resources have no columns of their own."""
+        if self._form.kind != "Table" or self._served.resource.crd is not None:
+            return scale
+        shown = to_table("scale", [scale], crd=None, include=self._include, legacy=self._legacy)
+        if self._include == "Object":
+            shown["rows"][0]["object"] = scale
+        return {**shown, "metadata": {"resourceVersion": scale["metadata"].get("resourceVersion", "")}}
+
     def many(self, entries: list[Entry], meta: Obj) -> bytes:
         """A list of objects, as JSON."""
         if self._form.kind == "Table":

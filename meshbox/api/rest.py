@@ -216,7 +216,7 @@ class Rest:
             entry = self._objects.entry(resource, name, namespace)
             return json_response(view.one(entry.obj))
         if sub == "scale" and method == "GET":
-            return json_response(scale_of(resource, self._objects.entry(resource, name, namespace).obj))
+            return json_response(view.scale(scale_of(resource, self._objects.entry(resource, name, namespace).obj)))
         if method == "PUT" and sub in ("", "status", "scale", "finalize", "approval", EPHEMERAL):
             options = self._write_options(request, served, target, user)
             obj = await self._body(request, options, sub)

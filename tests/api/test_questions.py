@@ -9,7 +9,7 @@ import pytest
 
 from meshbox.tokens import ISSUER
 
-from .conftest import CRDS, MAPS, Cluster, config_map, crd
+from .conftest import CRDS, MAPS, Cluster, config_map, crd, deployment
 
 ACCOUNTS = "/api/v1/namespaces/default/serviceaccounts"
 WIDGETS = "namespaces/default/widgets"
@@ -143,3 +143,13 @@ async def test_fields_that_can_be_selected_on(cluster: Cluster, path: str, said:
     reply = await cluster.request("GET", path)
     assert reply.status == (400 if said else 200)
     assert said in reply.body.get("message", "")
+
+
+async def test_a_scale_has_columns_of_its_own(cluster: Cluster) -> None:
+    cluster.objects.create("deployments.apps", deployment())
+    path = "/apis/apps/v1/namespaces/default/deployments/web/scale?includeObject=Object"
+    accept = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
+    shown = (await cluster.request("GET", path, headers=accept)).body
+    assert [one["name"] for one in shown["columnDefinitions"]] == ["Name", "Desired", "Available", "Age"]
+    (row,) = shown["rows"]
+    assert (row["cells"][:3], row["object"]["kind"]) == (["web", 1, 0], "Scale")

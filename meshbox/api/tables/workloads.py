@@ -74,6 +74,11 @@ def _replicas(obj: Obj) -> Cells:
     }
 
 
+@table("scale", shows="Name, Desired:integer, Available:integer, Age")
+def _scale(obj: Obj, at: At) -> Cells:
+    return {"Desired": _number(obj, "spec", "replicas"), "Available": _number(obj, "status", "replicas")}
+
+
 @table("replicationcontrollers", shows=f"Name, Desired:integer, Current:integer, Ready:integer, Age, {_TEMPLATE}")
 def _replication_controller(obj: Obj, at: At) -> Cells:
     return _template(obj) | _replicas(obj) | {"Selector": label_text(dig(obj, "spec", "selector"))}
