@@ -19,6 +19,7 @@ from meshbox.controllers.garbage import GarbageCollector
 from meshbox.controllers.job import JobController, JobSelector
 from meshbox.controllers.limits import LimitAdmission
 from meshbox.controllers.loadbalancer import LoadBalancerController
+from meshbox.controllers.lost_pods import LostPods
 from meshbox.controllers.meta import Context
 from meshbox.controllers.namespace import NamespaceController
 from meshbox.controllers.persistent import ClaimController, StorageAdmission, VolumeController
@@ -83,6 +84,7 @@ class Controllers:
                 AutoscalerController(context, metrics),
                 DisruptionController(context),
                 QuotaController(context),
+                LostPods(context),
                 self._garbage,
             )
         ]
