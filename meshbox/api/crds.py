@@ -84,10 +84,10 @@ class Definitions:
     def _status(self, crd: Obj, old: Obj | None) -> Obj:
         spec, names = crd["spec"], crd["spec"]["names"]
         before = (old or {}).get("status") or {}
-        taken = self._taken(crd)
+        reason, taken = self._taken(crd)
         times = {one["type"]: one for one in before.get("conditions") or []}
         conditions = [
-            _condition("NamesAccepted", not taken, "NotAccepted" if taken else "NoConflicts", taken, times),
+            _condition("NamesAccepted", not taken, reason or "NoConflicts", taken, times),
             _condition(
                 "Established",
                 not taken,
@@ -105,19 +105,26 @@ class Definitions:
         accepted = before.get("acceptedNames") or {"kind": "", "plural": ""} if taken else dict(names)
         return {"acceptedNames": accepted, "conditions": conditions, "storedVersions": stored}
 
-    def _taken(self, crd: Obj) -> str:
-        """Why the names of `crd` cannot be accepted, or ""."""
+    def _taken(self, crd: Obj) -> tuple[str, str]:
+        """Why the names of `crd` cannot be accepted, as reason and message; ("", "") where they can.
+
+        Of several conflicts the last is told.
+        """
         mine = custom_resource(crd)
-        for other in self._registry.all():
-            if other.group != mine.group or other.name == mine.name:
-                continue
-            used = {other.plural, other.singular, *other.short_names}
-            for name in (mine.plural, mine.singular, *mine.short_names):
-                if name in used:
-                    return f'"{name}" is already in use'
-            if mine.kind == other.kind or mine.list_kind == other.list_kind:
-                return f'"{mine.kind}" is already in use'
-        return ""
+        others = [one for one in self._registry.all() if one.group == mine.group and one.name != mine.name]
+        names = {name for one in others for name in (one.plural, one.singular, *one.short_names)}
+        kinds = {name for one in others for name in (one.kind, one.list_kind)}
+        why = "", ""
+        for reason, wanted, used in (
+            ("PluralConflict", (mine.plural,), names),
+            ("SingularConflict", (mine.singular,), names),
+            ("ShortNamesConflict", mine.short_names, names),
+            ("KindConflict", (mine.kind,), kinds),
+            ("ListKindConflict", (mine.list_kind,), kinds),
+        ):
+            if said := [f'"{name}" is already in use' for name in wanted if name in used]:
+                why = reason, said[0] if len(said) == 1 else f"[{', '.join(said)}]"
+        return why
 
 
 def defined(crd: Obj) -> str:

@@ -153,3 +153,26 @@ async def test_a_scale_has_columns_of_its_own(cluster: Cluster) -> None:
     assert [one["name"] for one in shown["columnDefinitions"]] == ["Name", "Desired", "Available", "Age"]
     (row,) = shown["rows"]
     assert (row["cells"][:3], row["object"]["kind"]) == (["web", 1, 0], "Scale")
+
+
+@pytest.mark.parametrize(
+    ("kind", "short", "said"),
+    [
+        ("Widget", [], ("ListKindConflict", '"WidgetList" is already in use')),
+        (
+            "Thing",
+            ["widgets", "widget"],
+            ("ShortNamesConflict", '["widgets" is already in use, "widget" is already in use]'),
+        ),
+        ("WidgetList", [], ("KindConflict", '"WidgetList" is already in use')),
+        ("Thing", ["th"], ("NoConflicts", "no conflicts found")),
+    ],
+)
+async def test_names_that_another_definition_has(
+    cluster: Cluster, kind: str, short: list[str], said: tuple[str, str]
+) -> None:
+    cluster.objects.create(CRDS, crd())
+    other = crd("things", kind)
+    other["spec"]["names"] |= {"shortNames": short, "singular": "thing", "listKind": f"{kind}List"}
+    accepted = cluster.objects.create(CRDS, other)["status"]["conditions"][0]
+    assert (accepted["reason"], accepted["message"]) == said

@@ -157,7 +157,7 @@ class TestCustomResources:
         status = objects.create(CRDS, second)["status"]
         conditions = {one["type"]: one for one in status["conditions"]}
         assert conditions["NamesAccepted"]["status"] == "False"
-        assert conditions["NamesAccepted"]["message"] == '"widget" is already in use'
+        assert conditions["NamesAccepted"]["message"] == '"WidgetList" is already in use'
         assert conditions["Established"]["status"] == "False"
         assert "gizmos.example.com" not in objects.resources()
         objects.delete(CRDS, "widgets.example.com")
