@@ -176,3 +176,12 @@ async def test_names_that_another_definition_has(
     other["spec"]["names"] |= {"shortNames": short, "singular": "thing", "listKind": f"{kind}List"}
     accepted = cluster.objects.create(CRDS, other)["status"]["conditions"][0]
     assert (accepted["reason"], accepted["message"]) == said
+
+
+async def test_what_becomes_of_dependents_is_one_of_four(cluster: Cluster) -> None:
+    cluster.objects.create("configmaps", config_map("a"))
+    reply = await cluster.request("DELETE", f"{MAPS}/a?propagationPolicy=Foo")
+    assert reply.body["message"] == (
+        'DeleteOptions.meta.k8s.io "" is invalid: propagationPolicy: Unsupported value: "Foo": supported values: '
+        '"Foreground", "Background", "Orphan", "nil"'
+    )
