@@ -20,7 +20,6 @@ _YOUNG = frozenset({"ephemeralcontainers", "resize"})
 STANDARD_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 _CUSTOM_VERBS = ("delete", "deletecollection", "get", "list", "patch", "create", "update", "watch")
 """Of custom resources: as Kubernetes lists them, and kubectl prints them."""
-_EXTENDING = frozenset({"admissionregistration.k8s.io", "apiextensions.k8s.io"})
 
 
 @dataclass(frozen=True)

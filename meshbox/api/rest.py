@@ -21,7 +21,7 @@ from meshbox.api.options_read import delete_options, dry_run, write_options
 from meshbox.api.paths import Target
 from meshbox.api.representations import View
 from meshbox.api.resources import Served, deprecated
-from meshbox.api.responses import form_of, json_response, refusal, success, warned
+from meshbox.api.responses import form_of, json_response, success, warned
 from meshbox.api.scale import scale_of
 from meshbox.api.serve_watch import Watches
 from meshbox.api.strategies import EPHEMERAL
@@ -111,8 +111,8 @@ class Rest:
         try:
             response = await self._serve(request, target, user)
         except ApiError as error:
-            # Told also with a refusal.
-            response = refusal(error)
+            error.warnings.append(said)
+            raise
         return warned(response, [said]) if isinstance(response, web.Response) else response
 
     async def _serve(self, request: web.Request, target: Target, user: User) -> web.StreamResponse:

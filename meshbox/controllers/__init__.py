@@ -9,6 +9,7 @@ from meshbox.contracts import Clock, Objects, ResourceMetrics
 from meshbox.controllers.aggregation import AggregationController
 from meshbox.controllers.autoscaler import AutoscalerController
 from meshbox.controllers.bootstrap import bootstrap
+from meshbox.controllers.classes import ClassAdmission
 from meshbox.controllers.cronjob import CronJobController
 from meshbox.controllers.daemonset import DaemonSetController
 from meshbox.controllers.deployment import DeploymentController
@@ -23,7 +24,6 @@ from meshbox.controllers.lost_pods import LostPods
 from meshbox.controllers.meta import Context
 from meshbox.controllers.namespace import NamespaceController
 from meshbox.controllers.persistent import ClaimController, StorageAdmission, VolumeController
-from meshbox.controllers.priority import PriorityAdmission
 from meshbox.controllers.quota import QuotaAdmission, QuotaController
 from meshbox.controllers.replicaset import ReplicaSetController
 from meshbox.controllers.scheduler import Scheduler
@@ -55,7 +55,7 @@ class Controllers:
     ) -> None:
         self._context = context = Context(objects, settings, clock)
         objects.add_admission(JobSelector(settings))
-        objects.add_admission(PriorityAdmission(objects, settings))
+        objects.add_admission(ClassAdmission(objects, settings))
         objects.add_admission(UnplayedKinds())
         objects.add_admission(StorageAdmission(objects))
         objects.add_admission(QuotaAdmission(objects, settings))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Priorities of pods, and who leaves for whom: as a real Kubernetes 1.35.4 has it."""
+"""Classes of pods, and who leaves for whom: as a real Kubernetes 1.35.4 has it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from meshbox.contracts import ApiError, Obj
+from meshbox.controllers.classes import PRIORITIES
 from meshbox.controllers.meta import condition
-from meshbox.controllers.priority import CLASSES
 
 from .conftest import Cluster, pod_spec
 
@@ -25,7 +25,7 @@ def pod(cluster: Cluster, name: str, *, port: bool = False, **spec: Any) -> Obj:
 
 
 def priority_class(cluster: Cluster, name: str, value: int, **more: Any) -> Obj:
-    return cluster.objects.create(CLASSES, {"metadata": {"name": name}, "value": value, **more})
+    return cluster.objects.create(PRIORITIES, {"metadata": {"name": name}, "value": value, **more})
 
 
 def given(made: Obj) -> tuple[Any, ...]:
@@ -46,6 +46,7 @@ async def test_a_pod_has_the_priority_of_its_class(cluster: Cluster) -> None:
 @pytest.mark.parametrize(
     ("spec", "why"),
     [
+        ({"runtimeClassName": "none"}, 'pod rejected: RuntimeClass "none" not found'),
         ({"priorityClassName": "nope"}, "no PriorityClass with name nope was found"),
         (
             {"priority": 5},
@@ -71,7 +72,7 @@ async def test_one_class_at_most_is_everybodys(cluster: Cluster) -> None:
         priority_class(cluster, "two", 2, globalDefault=True)
     why = "PriorityClass one is already marked as default. Only one default can exist"
     assert refused.value.message == f'priorityclasses.scheduling.k8s.io "two" is forbidden: {why}'
-    cluster.objects.patch(CLASSES, "one", {"description": "still the one"})
+    cluster.objects.patch(PRIORITIES, "one", {"description": "still the one"})
 
 
 async def test_the_less_important_leave_as_few_as_can_be(cluster: Cluster) -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PriorityClasses: the priority that each new pod has, and that at most one class is everybody's.
+"""Classes that pods name: each has the priority of its PriorityClass, and a RuntimeClass has to be there.
 
-Source: the admission plugin Priority (Kubernetes 1.35), in its words.
+Source: the admission plugins Priority and RuntimeClass (Kubernetes 1.35), in their words.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from meshbox.contracts import AdmissionRequest, Obj, Objects
 from meshbox.controllers.meta import forbidden
 from meshbox.settings import SandboxSettings
 
-__all__ = ["CLASSES", "PriorityAdmission"]
+__all__ = ["PRIORITIES", "ClassAdmission"]
 
-CLASSES = "priorityclasses.scheduling.k8s.io"
+PRIORITIES, _RUNTIMES = "priorityclasses.scheduling.k8s.io", "runtimeclasses.node.k8s.io"
 _NONE: Obj = {"value": 0, "preemptionPolicy": "PreemptLowerPriority"}
 _KEPT = ("priority", "preemptionPolicy")
 _WORDS = {"priority": "integer value of priority", "preemptionPolicy": "string value of PreemptionPolicy"}
 
 
-class PriorityAdmission:
-    """Gives new pods the priority of their class.
+class ClassAdmission:
+    """Gives new pods the priority of their class, and refuses those whose class is not there.
 
     Args:
         objects: The cluster's objects.
@@ -43,8 +43,11 @@ class PriorityAdmission:
             before = request.old_object["spec"]
             request.object["spec"] = {**{key: before[key] for key in _KEPT if key in before}, **spec}
             return
+        runtime = spec.get("runtimeClassName")
+        if runtime and not self._legacy and self._objects.see(_RUNTIMES, runtime) is None:
+            raise forbidden(request, f'pod rejected: RuntimeClass "{runtime}" not found')
         name = spec.get("priorityClassName")
-        found = self._objects.see(CLASSES, name) if name else self._default()
+        found = self._objects.see(PRIORITIES, name) if name else self._default()
         if name and found is None:
             raise forbidden(request, f"no PriorityClass with name {name} was found")
         if found is not None:
@@ -68,7 +71,7 @@ class PriorityAdmission:
         Raises:
             ApiError: 403.
         """
-        if request.resource != CLASSES or request.operation == "DELETE" or not request.object.get("globalDefault"):
+        if request.resource != PRIORITIES or request.operation == "DELETE" or not request.object.get("globalDefault"):
             return
         known = self._default()
         if known is not None and (request.operation == "CREATE" or known["metadata"]["name"] != request.name):
@@ -76,5 +79,5 @@ class PriorityAdmission:
             raise forbidden(request, f"PriorityClass {name} is already marked as default. Only one default can exist")
 
     def _default(self) -> Obj | None:
-        every = [one for one in self._objects.view(CLASSES) if one.get("globalDefault")]
+        every = [one for one in self._objects.view(PRIORITIES) if one.get("globalDefault")]
         return min(every, key=lambda one: int(one["value"]), default=None)
