@@ -76,7 +76,7 @@ class Neighbours:
         for term in _terms(pod, "podAntiAffinity"):
             if any(self._meets(term, pod, other) and self._near(other, here, term) for other in self._running):
                 return _ANTI_AFFINITY
-        for other in self._running:
+        for other in (one for one in self._running if "affinity" in one["spec"]):
             for term in _terms(other, "podAntiAffinity"):
                 if self._near(other, here, term) and self._meets(term, other, pod):
                     return _OTHERS

@@ -80,6 +80,7 @@ class Cluster(ObjectStore):
         if before is None:
             done = self.create(resource, given, options=self._as_client(given, resource))
         else:
+            given["metadata"]["resourceVersion"] = before["metadata"]["resourceVersion"]
             done = self.update(resource, given, options=self._as_client(given, resource))
         if obj.get("status") and "status" in known.subresources:
             done = self.update(resource, {**done, "status": {**done["status"], **obj["status"]}}, subresource="status")
