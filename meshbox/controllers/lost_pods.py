@@ -33,9 +33,9 @@ class LostPods:
 
     async def _reconcile(self, key: Key) -> float | None:
         namespace, name = key
-        pod = self._context.objects.find("pods", name, namespace)
+        pod = self._context.objects.see("pods", name, namespace)
         node = pod["spec"].get("nodeName") if pod is not None else None
-        if not node or self._context.objects.find("nodes", node) is not None:
+        if not node or self._context.objects.see("nodes", node) is not None:
             self._missed.pop(key, None)
             return None
         now = self._context.clock()
