@@ -24,6 +24,7 @@ from meshbox.controllers.lost_pods import LostPods
 from meshbox.controllers.meta import Context
 from meshbox.controllers.namespace import NamespaceController
 from meshbox.controllers.persistent import ClaimController, StorageAdmission, VolumeController
+from meshbox.controllers.pod_security import PodSecurity
 from meshbox.controllers.quota import QuotaAdmission, QuotaController
 from meshbox.controllers.replicaset import ReplicaSetController
 from meshbox.controllers.scheduler import Scheduler
@@ -56,6 +57,8 @@ class Controllers:
         self._context = context = Context(objects, settings, clock)
         objects.add_admission(JobSelector(settings))
         objects.add_admission(ClassAdmission(objects, settings))
+        if not settings.legacy:
+            objects.add_admission(PodSecurity(objects))
         objects.add_admission(UnplayedKinds())
         objects.add_admission(StorageAdmission(objects))
         objects.add_admission(QuotaAdmission(objects, settings))

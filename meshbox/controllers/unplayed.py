@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kinds, and labels, of Kubernetes that are kept and of which nothing comes: whoever writes one is told."""
+"""Kinds of Kubernetes that are kept and listed, and of which nothing comes: whoever makes one is told."""
 
 from __future__ import annotations
 
@@ -27,9 +27,6 @@ _KINDS = {
 }
 """By resource: what is said, where it is more than that it has no effect."""
 
-_POD_SECURITY = tuple(f"pod-security.kubernetes.io/{mode}" for mode in ("enforce", "warn"))
-"""Labels of namespaces of which pods would be refused, or their makers told."""
-
 
 class UnplayedKinds:
     """Admission: warns, and refuses nothing."""
@@ -41,12 +38,6 @@ class UnplayedKinds:
         """Warn."""
         if request.operation == "DELETE" or request.subresource:
             return
-        if request.resource == "namespaces":
-            labels = request.object["metadata"].get("labels") or {}
-            before = ((request.old_object or {}).get("metadata") or {}).get("labels") or {}
-            for name in _POD_SECURITY:
-                if labels.get(name) in ("baseline", "restricted") and labels[name] != before.get(name):
-                    request.warnings.append(f"{name}: the sandbox holds no pod to a Pod Security Standard")
         said = _KINDS.get(request.resource)
         if said is not None:
             request.warnings.append(said or f"{request.object['kind']} has no effect in the sandbox")

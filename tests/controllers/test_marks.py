@@ -124,18 +124,3 @@ async def test_what_is_not_played_is_said(cluster: Cluster) -> None:
     policy = {"metadata": {"name": "none"}, "spec": {"podSelector": {}}}
     cluster.objects.create("networkpolicies.networking.k8s.io", policy, "default", options=options)
     assert options.warnings == ["NetworkPolicy keeps no traffic out in the sandbox"]
-
-
-async def test_a_pod_security_standard_is_said_not_to_be_played(cluster: Cluster) -> None:
-    options = WriteOptions("kubectl", validation="Warn")
-    name = "pod-security.kubernetes.io/enforce"
-    body = {"metadata": {"name": "strict", "labels": {name: "restricted"}}}
-    made = cluster.objects.create("namespaces", body, options=options)
-    assert options.warnings == [f"{name}: the sandbox holds no pod to a Pod Security Standard"]
-    # Once: what changes something else is not told again, nor whoever asks for nothing.
-    options.warnings.clear()
-    made["metadata"]["labels"]["team"] = "a"
-    made = cluster.objects.update("namespaces", made, options=options)
-    made["metadata"]["labels"][name] = "privileged"
-    cluster.objects.update("namespaces", made, options=options)
-    assert options.warnings == []
