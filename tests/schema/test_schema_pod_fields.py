@@ -31,6 +31,10 @@ def said(spec: dict[str, Any]) -> list[str]:
         ({"os": {}}, ["os.name: Required value"]),
         ({"dnsPolicy": "None"}, ["dnsConfig: Required value: must provide `dnsConfig` when `dnsPolicy` is None"]),
         ({"schedulingGates": [{"name": "a"}] * 2}, ['schedulingGates[1]: Duplicate value: "a"']),
+        ({"hostNetwork": True, "containers": [{**NAME, "ports": [{"containerPort": 80, "hostPort": 80},
+            {"containerPort": 81, "hostPort": 80}]}]}, [
+         'containers[0].ports[1].hostPort: Duplicate value: "TCP//80"',
+         "containers[0].ports[1].hostPort: Invalid value: 80: must match `containerPort` when `hostNetwork` is true"]),
         ({"hostUsers": False, "hostPID": True, "hostNetwork": True}, [
          "hostNetwork: Forbidden: when `hostUsers` is false", "HostPID: Forbidden: when `hostUsers` is false"]),
         ({"shareProcessNamespace": True, "hostPID": True, "securityContext": {}}, [

@@ -176,6 +176,20 @@ def _just_one(values: Any, path: str, causes: list[Cause], _context: Context) ->
         causes.append(required(path, detail))
 
 
+@call("host_ports")
+def _host_ports(spec: Obj, path: str, causes: list[Cause], context: Context) -> None:
+    ports = [
+        (f"{path}.containers[{index}].ports[{position}].hostPort", as_dict(port))
+        for index, container in enumerate(as_list(spec.get("containers")))
+        for position, port in enumerate(as_list(as_dict(container).get("ports")))
+    ]
+    for where, port in ports if spec.get("hostNetwork") else ():
+        given = port.get("hostPort") or 0
+        # A template's is filled in when a pod is made of it.
+        if (given or not context.template) and given != (port.get("containerPort") or 0):
+            causes.append(invalid(where, given, "must match `containerPort` when `hostNetwork` is true"))
+
+
 @call("host_users")
 def _host_users(spec: Obj, path: str, causes: list[Cause], _context: Context) -> None:
     if spec.get("hostUsers") is False:
