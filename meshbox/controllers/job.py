@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+from labkit.ground.labels import matches
 from meshbox.contracts import AdmissionRequest, ApiError, Obj
 from meshbox.controllers.job_accounting import (
     FINALIZER,
@@ -57,15 +59,36 @@ class JobSelector:
         meta = request.object["metadata"]
         template_meta = template["metadata"] = dict(template.get("metadata") or {})
         labels = template_meta["labels"] = dict(template_meta.get("labels") or {})
-        for prefix in self._prefixes:
-            labels[f"{prefix}controller-uid"] = meta["uid"]
-            labels[f"{prefix}job-name"] = meta.get("name", "")
+        labels |= self._own(meta)
         if not meta.get("labels"):
             meta["labels"] = dict(labels)
-        spec.setdefault("selector", {"matchLabels": {f"{self._prefixes[0]}controller-uid": meta["uid"]}})
+        selector = spec["selector"] = dict(spec.get("selector") or {})
+        own = {f"{self._prefixes[0]}controller-uid": meta["uid"]}
+        selector["matchLabels"] = {**(selector.get("matchLabels") or {}), **own}
+
+    def _own(self, meta: Obj) -> dict[str, str]:
+        names = {"controller-uid": meta["uid"], "job-name": meta.get("name", "")}
+        return {f"{prefix}{name}": value for prefix in self._prefixes for name, value in names.items()}
 
     def validate(self, request: AdmissionRequest) -> None:
-        """Refuse nothing."""
+        """Refuse a Job that asks for other pods than its own.
+
+        Raises:
+            ApiError: 422, in Kubernetes' words.
+        """
+        if request.operation != "CREATE" or request.resource != JOBS or request.object["spec"].get("manualSelector"):
+            return
+        selector = request.object["spec"]["selector"]
+        if not matches(selector, self._own(request.object["metadata"])):
+            shown = json.dumps(selector, sort_keys=True, separators=(",", ":"))
+            one = {
+                "reason": "FieldValueInvalid",
+                "message": f"Invalid value: {shown}: `selector` not auto-generated",
+                "field": "spec.selector",
+            }
+            details = {"name": request.name, "group": "batch", "kind": "Job", "causes": [one]}
+            words = f'Job.batch "{request.name}" is invalid: {one["field"]}: {one["message"]}'
+            raise ApiError(422, "Invalid", words, details)
 
 
 class JobController:

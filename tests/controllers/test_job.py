@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from meshbox.contracts import Obj
+from meshbox.contracts import ApiError, Obj
 from meshbox.controllers.meta import condition, time_text
 
 from .conftest import Cluster, pod_spec
@@ -100,6 +100,19 @@ async def test_labels_of_kubernetes_1_14(legacy: Cluster) -> None:
     assert made["spec"]["selector"] == {"matchLabels": {"controller-uid": uid}}
     await legacy.until(legacy.pods)
     assert legacy.pods()[0]["metadata"]["labels"] == {"app": "work", "controller-uid": uid, "job-name": "work"}
+
+
+async def test_a_selector_of_other_pods_is_refused(cluster: Cluster) -> None:
+    """Whoever means it says manualSelector; kubectl's own copy of a running Job's is the likely one who does not."""
+    with pytest.raises(ApiError) as refused:
+        cluster.objects.create(JOBS, job(selector={"matchLabels": {"app": "work"}}))
+    assert refused.value.code == 422
+    assert refused.value.message.startswith(
+        'Job.batch "work" is invalid: spec.selector: Invalid value: {"matchLabels":{"app":"work",'
+        '"batch.kubernetes.io/controller-uid":"'
+    )
+    assert refused.value.message.endswith('"}}: `selector` not auto-generated')
+    cluster.objects.create(JOBS, job(selector={"matchLabels": {}}))
 
 
 async def test_a_selector_of_the_users_own(cluster: Cluster) -> None:

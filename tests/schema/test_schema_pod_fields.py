@@ -35,6 +35,16 @@ def said(spec: dict[str, Any]) -> list[str]:
             {"containerPort": 81, "hostPort": 80}]}]}, [
          'containers[0].ports[1].hostPort: Duplicate value: "TCP//80"',
          "containers[0].ports[1].hostPort: Invalid value: 80: must match `containerPort` when `hostNetwork` is true"]),
+        ({"containers": [{**NAME, "env": [
+            {"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}}
+            for name, path in (("A", "metadata.foo"), ("B", "status.phase"), ("C", "spec['x']"))]}]}, [
+         'containers[0].env[0].valueFrom.fieldRef.fieldPath: Invalid value: "metadata.foo": error converting '
+         "fieldPath: field label not supported: metadata.foo",
+         'containers[0].env[1].valueFrom.fieldRef.fieldPath: Unsupported value: "status.phase": supported values: '
+         '"metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName", "spec.serviceAccountName", '
+         '"status.hostIP", "status.hostIPs", "status.podIP", "status.podIPs"',
+         'containers[0].env[2].valueFrom.fieldRef.fieldPath: Invalid value: "spec[\'x\']": error converting '
+         "fieldPath: field label does not support subscript: spec['x']"]),
         ({"hostUsers": False, "hostPID": True, "hostNetwork": True}, [
          "hostNetwork: Forbidden: when `hostUsers` is false", "HostPID: Forbidden: when `hostUsers` is false"]),
         ({"shareProcessNamespace": True, "hostPID": True, "securityContext": {}}, [

@@ -10,6 +10,15 @@ from meshbox.contracts import Obj
 
 __all__ = ["field_path", "resource_field"]
 
+_LABELS = frozenset(
+    {
+        "metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid",
+        "spec.nodeName", "spec.restartPolicy", "spec.serviceAccountName", "spec.schedulerName", "status.phase",
+        "status.hostIP", "status.hostIPs", "status.podIP", "status.podIPs",
+    }
+)  # fmt: skip
+"""Fields of a pod that may be named at all; which of them, depends on where."""
+
 _BYTES = ("1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei")
 _RESOURCE_FIELDS = tuple(
     f"{kind}.{name}" for kind in ("limits", "requests") for name in ("cpu", "ephemeral-storage", "memory")
@@ -30,8 +39,12 @@ def field_path(reference: Obj, path: str, causes: list[Cause], known: tuple[str,
         key = rest[:-2]
         key = key.lower() if head.endswith("annotations") else key
         causes += [invalid(path, key, words) for words in qualified_name(key)]
+    elif bracket and rest.endswith("']"):
+        causes.append(
+            invalid(where, text, f"error converting fieldPath: field label does not support subscript: {text}")
+        )
     elif text not in known:
-        if text.split(".")[0] in ("metadata", "spec", "status"):
+        if text in _LABELS:
             causes.append(not_supported(where, text, known))
         else:
             causes.append(invalid(where, text, f"error converting fieldPath: field label not supported: {text}"))

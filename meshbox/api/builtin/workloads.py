@@ -10,6 +10,7 @@ from labkit.ground.names import at_most, dns1123_label
 from meshbox.api.builtin.internal import internal
 from meshbox.api.builtin.pod import pod_template
 from meshbox.api.builtin.rules import Context, call
+from meshbox.api.builtin.schedules import problem
 from meshbox.api.builtin.well_formed import as_dict, as_list, int_or_percent, label_selector, matches, selector_text
 from meshbox.api.problems import Cause, duplicate, forbidden, invalid, not_supported, required
 from meshbox.contracts import Obj
@@ -255,10 +256,10 @@ def _cron_job_name(obj: Obj, _path: str, causes: list[Cause], _context: Context)
 
 @call("schedule")
 def _schedule(text: str, path: str, causes: list[Cause], _context: Context) -> None:
-    fields = text.split()
-    if not text.startswith("@") and len(fields) != 5:
-        detail = f"expected exactly 5 fields, found {len(fields)}: [{' '.join(fields)}]"
+    if detail := problem(text):
         causes.append(invalid(path, text, detail))
+    if "TZ" in text:
+        causes.append(invalid(path, text, "cannot use TZ or CRON_TZ in schedule, use timeZone field instead"))
 
 
 @call("time_zone")
