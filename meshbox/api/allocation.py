@@ -45,6 +45,7 @@ class ServiceAllocator:
             for field in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"):
                 spec.pop(field, None)
         else:
+            self._check_families(resource, name, spec)
             self._cluster_ip(resource, name, spec, (old or {}).get("spec", {}), others)
         wanted = kind == "LoadBalancer" and spec.get("allocateLoadBalancerNodePorts") is not False
         if kind == "NodePort" or wanted:
@@ -53,6 +54,26 @@ class ServiceAllocator:
             for port in spec.get("ports") or []:
                 port.pop("nodePort", None)
         self._health_check(resource, name, spec, others)
+
+    def _check_families(self, resource: Resource, name: str, spec: Obj) -> None:
+        """Refuse what asks for addresses of IPv6, of which there are none; whoever lists endpoints himself may."""
+        address = spec.get("clusterIP") or ""
+        if self._legacy or (address == "None" and not spec.get("selector")):
+            return
+        families = spec.get("ipFamilies") or []
+        causes = [
+            cause(f"spec.ipFamilies[{index}]", f'Invalid value: "{one}": not configured on this cluster')
+            for index, one in enumerate(families)
+            if one != "IPv4"
+        ]
+        if (policy := spec.get("ipFamilyPolicy")) == "RequireDualStack":
+            why = f'Invalid value: "{policy}": this cluster is not configured for dual-stack services'
+            causes.insert(0, cause("spec.ipFamilyPolicy", why))
+        if ":" in address and families == ["IPv4"]:
+            why = f'Invalid value: ["{address}"]: IPv6 is not configured on this cluster'
+            causes = [cause("spec.clusterIPs[0]", why)]
+        if causes:
+            raise invalid(resource, name, causes)
 
     def _cluster_ip(self, resource: Resource, name: str, spec: Obj, before: Obj, others: list[Obj]) -> None:
         asked = spec.get("clusterIP") or (spec.get("clusterIPs") or [""])[0] or before.get("clusterIP", "")

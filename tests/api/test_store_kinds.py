@@ -61,6 +61,25 @@ class TestService:
         found = {objects.create("services", self.service(f"s{i}"))["spec"]["clusterIP"] for i in range(200)}
         assert len(found) == 200
 
+    @pytest.mark.parametrize(
+        ("spec", "words"),
+        [
+            (
+                {"ipFamilyPolicy": "RequireDualStack", "ipFamilies": ["IPv6"]},
+                '[spec.ipFamilyPolicy: Invalid value: "RequireDualStack": this cluster is not configured for dual-'
+                'stack services, spec.ipFamilies[0]: Invalid value: "IPv6": not configured on this cluster]',
+            ),
+            (
+                {"clusterIP": "fd00::1"},
+                'spec.clusterIPs[0]: Invalid value: ["fd00::1"]: IPv6 is not configured on this cluster',
+            ),
+        ],
+    )
+    def test_there_is_no_ipv6(self, objects: ObjectStore, spec: dict[str, Any], words: str) -> None:
+        error = refused(objects.create, "services", self.service("web", **spec))
+        assert (error.code, error.message) == (422, f'Service "web" is invalid: {words}')
+        objects.create("services", self.service("web", ipFamilyPolicy="PreferDualStack"))
+
     def test_an_address_is_asked_for_once(self, objects: ObjectStore) -> None:
         address = str(objects.settings.plan.service_cidr[10])
         objects.create("services", self.service("a", clusterIP=address))
