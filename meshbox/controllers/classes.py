@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Classes that pods name: each has the priority of its PriorityClass, and a RuntimeClass has to be there.
+"""Classes that objects name: priorities of pods, RuntimeClasses that have to be there, the class of an Ingress.
 
-Source: the admission plugins Priority and RuntimeClass (Kubernetes 1.35), in their words.
+Source: the admission plugins Priority, RuntimeClass and DefaultIngressClass (Kubernetes 1.35), in their words.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from meshbox.settings import SandboxSettings
 
 __all__ = ["PRIORITIES", "ClassAdmission"]
 
+_INGRESSES, _DEFAULT = "ingressclasses.networking.k8s.io", "ingressclass.kubernetes.io/is-default-class"
 PRIORITIES, _RUNTIMES = "priorityclasses.scheduling.k8s.io", "runtimeclasses.node.k8s.io"
 _NONE: Obj = {"value": 0, "preemptionPolicy": "PreemptLowerPriority"}
 _KEPT = ("priority", "preemptionPolicy")
@@ -36,6 +37,8 @@ class ClassAdmission:
         Raises:
             ApiError: 403 where there is no such class, or the pod says otherwise itself.
         """
+        if request.resource == "ingresses.networking.k8s.io" and not request.subresource and not self._legacy:
+            self._classify(request.object)
         if request.resource != "pods" or request.subresource or request.operation == "DELETE":
             return
         spec = request.object["spec"]
@@ -64,6 +67,16 @@ class ClassAdmission:
                 said = f"the {_WORDS[field]} ({spec[field]}) must not be provided in pod spec; {computed}"
                 raise forbidden(request, said)
             spec[field] = value
+
+    def _classify(self, ingress: Obj) -> None:
+        """Give an Ingress that names no class the one that is everybody's: of several the newest."""
+        old = (ingress["metadata"].get("annotations") or {}).get("kubernetes.io/ingress.class")
+        every = [one["metadata"] for one in self._objects.view(_INGRESSES)]
+        every = [meta for meta in every if (meta.get("annotations") or {}).get(_DEFAULT) == "true"]
+        if every and old is None and ingress["spec"].get("ingressClassName") is None:
+            newest = max(meta["creationTimestamp"] for meta in every)
+            names = [meta["name"] for meta in every if meta["creationTimestamp"] == newest]
+            ingress["spec"]["ingressClassName"] = min(names)
 
     def validate(self, request: AdmissionRequest) -> None:
         """Refuse a second class that is everybody's.

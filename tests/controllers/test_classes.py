@@ -129,3 +129,20 @@ async def test_nobody_leaves_for_what_no_node_could_hold(cluster: Cluster) -> No
     )
     assert cluster.events("FailedScheduling") == [f"0/1 nodes are available: 1 Insufficient cpu. {vain}"]
     assert cluster.events("Preempted") == []
+
+
+async def test_an_ingress_without_a_class_has_everybodys(cluster: Cluster) -> None:
+    backend = {"service": {"name": "web", "port": {"number": 80}}}
+
+    def ingress(name: str, **annotations: str) -> Any:
+        meta = {"name": name, "annotations": {f"kubernetes.io/{key}": value for key, value in annotations.items()}}
+        spec = {"defaultBackend": backend}
+        made = cluster.objects.create("ingresses.networking.k8s.io", {"metadata": meta, "spec": spec}, "default")
+        return made["spec"].get("ingressClassName")
+
+    assert ingress("before") is None
+    meta = {"name": "mine", "annotations": {"ingressclass.kubernetes.io/is-default-class": "true"}}
+    spec = {"controller": "example.com/mine"}
+    cluster.objects.create("ingressclasses.networking.k8s.io", {"metadata": meta, "spec": spec})
+    assert ingress("unsaid") == "mine"
+    assert ingress("old", **{"ingress.class": "istio"}) is None
