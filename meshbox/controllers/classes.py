@@ -37,9 +37,12 @@ class ClassAdmission:
         Raises:
             ApiError: 403 where there is no such class, or the pod says otherwise itself.
         """
-        if request.resource == "ingresses.networking.k8s.io" and not request.subresource and not self._legacy:
+        if request.subresource or request.operation == "DELETE":
+            return
+        new = request.operation == "CREATE"
+        if request.resource == "ingresses.networking.k8s.io" and new and not self._legacy:
             self._classify(request.object)
-        if request.resource != "pods" or request.subresource or request.operation == "DELETE":
+        if request.resource != "pods":
             return
         spec = request.object["spec"]
         if request.old_object is not None:
@@ -73,10 +76,11 @@ class ClassAdmission:
         old = (ingress["metadata"].get("annotations") or {}).get("kubernetes.io/ingress.class")
         every = [one["metadata"] for one in self._objects.view(_INGRESSES)]
         every = [meta for meta in every if (meta.get("annotations") or {}).get(_DEFAULT) == "true"]
-        if every and old is None and ingress["spec"].get("ingressClassName") is None:
+        spec = ingress.get("spec")
+        if every and old is None and isinstance(spec, dict) and spec.get("ingressClassName") is None:
             newest = max(meta["creationTimestamp"] for meta in every)
             names = [meta["name"] for meta in every if meta["creationTimestamp"] == newest]
-            ingress["spec"]["ingressClassName"] = min(names)
+            spec["ingressClassName"] = min(names)
 
     def validate(self, request: AdmissionRequest) -> None:
         """Refuse a second class that is everybody's.

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from meshbox.contracts import Obj
 from meshbox.controllers.meta import Context
-from meshbox.reconcile import Key, Reconciler
+from meshbox.reconcile import Key, Reconciler, object_key
 
 __all__ = ["LostPods"]
 
@@ -22,8 +22,16 @@ class LostPods:
         self._context = context
         self._missed: dict[Key, float] = {}
         self.reconciler = (
-            Reconciler("podgc", context.objects, self._reconcile).watches("pods").watches("nodes", self._of_node)
+            Reconciler("podgc", context.objects, self._reconcile)
+            .watches("pods", self._of_pod)
+            .watches("nodes", self._of_node)
         )
+
+    def _of_pod(self, pod: Obj) -> Iterable[Key]:
+        # Pods change all the time, and nearly all of them are on a node that is there.
+        key, node = object_key(pod), pod["spec"].get("nodeName")
+        if key in self._missed or (node and self._context.objects.see("nodes", node) is None):
+            yield key
 
     def _of_node(self, node: Obj) -> Iterable[Key]:
         name = node["metadata"]["name"]

@@ -27,7 +27,7 @@ class TaintEvictionController:
 
     def _node_keys(self, event: Event) -> list[Key]:
         name = event.object["metadata"]["name"]
-        taints = [one for one in event.object["spec"].get("taints") or () if one["effect"] == "NoExecute"]
+        taints = [one for one in (event.object.get("spec") or {}).get("taints") or () if one["effect"] == "NoExecute"]
         before = self._taints.pop(name, [])
         if event.type != "DELETED" and taints:
             self._taints[name] = taints

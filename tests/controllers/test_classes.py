@@ -146,3 +146,9 @@ async def test_an_ingress_without_a_class_has_everybodys(cluster: Cluster) -> No
     cluster.objects.create("ingressclasses.networking.k8s.io", {"metadata": meta, "spec": spec})
     assert ingress("unsaid") == "mine"
     assert ingress("old", **{"ingress.class": "istio"}) is None
+    # Whoever takes it away later has taken it away, and what has no spec has no place for it.
+    made = cluster.objects.get("ingresses.networking.k8s.io", "unsaid", "default")
+    del made["spec"]["ingressClassName"]
+    assert "ingressClassName" not in cluster.objects.update("ingresses.networking.k8s.io", made)["spec"]
+    empty = cluster.objects.create("ingresses.networking.k8s.io", {"metadata": {"name": "empty"}}, "default")
+    assert "ingressClassName" not in empty.get("spec", {})

@@ -107,16 +107,21 @@ def _containers(names: Sequence[str]) -> str:
     return f"{_plural('container', names)} {_quoted(names)}"
 
 
-def _apparmor(asked: Asked) -> _Found:
+def _profiles(asked: Asked, field: str) -> tuple[str, list[str]]:
+    """Who sets a profile that is neither the runtime's own nor a local one, and which."""
     bad: set[str] = set()
 
     def wrong(context: Obj) -> bool:
-        kind = (context.get("appArmorProfile") or {}).get("type", "RuntimeDefault")
-        bad.update({kind} - {"RuntimeDefault", "Localhost"})
-        return kind not in ("RuntimeDefault", "Localhost")
+        found = {(context.get(field) or {}).get("type", "RuntimeDefault")} - {"RuntimeDefault", "Localhost"}
+        bad.update(found)
+        return bool(found)
 
-    setters = list(filter(None, [asked.setters(wrong)]))
-    values = sorted(bad)
+    return asked.setters(wrong), sorted(bad)
+
+
+def _apparmor(asked: Asked) -> _Found:
+    who, values = _profiles(asked, "appArmorProfile")
+    setters = [who] if who else []
     notes = [(key, value) for key, value in sorted(asked.annotations.items()) if key.startswith(_APPARMOR)]
     notes = [(key, value) for key, value in notes if value not in ("", "runtime/default")]
     if forbidden := [f'{key}="{value}"' for key, value in notes if not value.startswith("localhost/")]:
@@ -218,15 +223,8 @@ def _selinux(asked: Asked) -> _Found:
 
 
 def _seccomp(asked: Asked) -> _Found:
-    bad: set[str] = set()
-
-    def wrong(context: Obj) -> bool:
-        kind = (context.get("seccompProfile") or {}).get("type", "RuntimeDefault")
-        bad.update({kind} - {"RuntimeDefault", "Localhost"})
-        return kind not in ("RuntimeDefault", "Localhost")
-
-    setters = asked.setters(wrong)
-    said = f"{setters} must not set securityContext.seccompProfile.type to {_quoted(sorted(bad))}"
+    setters, values = _profiles(asked, "seccompProfile")
+    said = f"{setters} must not set securityContext.seccompProfile.type to {_quoted(values)}"
     return ("seccompProfile", said) if setters else None
 
 
