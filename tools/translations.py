@@ -142,7 +142,7 @@ def _quoted(text: str) -> str:
 
 def main(words: list[str]) -> int:
     """Check, stamp or update all languages."""
-    wrong = []
+    wrong: list[str] = []
     for own in sorted(language.LANGUAGES.keys() - {language.SOURCE}):
         if "--stamp" in words:
             stamp(own, words[words.index("--stamp") + 1 :])

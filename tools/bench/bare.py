@@ -7,10 +7,12 @@ import contextlib
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from labkit.ground import config
+from tools.bench.world import status_of, wait_for
 
 
 def free_port() -> int:
@@ -73,7 +75,7 @@ def routes_file(folder: Path, status: int | None = None) -> Path:
     return fresh.rename(target)
 
 
-def bare_envoy(folder: Path, upstream: tuple[str, int], rds: Path | None = None) -> tuple[subprocess.Popen, int]:
+def bare_envoy(folder: Path, upstream: tuple[str, int], rds: Path | None = None) -> tuple[subprocess.Popen[bytes], int]:
     """An Envoy that only forwards: no filters, no statistics of its own, no TLS.
 
     Args:
@@ -116,14 +118,14 @@ ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Page).serve_forever()
 """
 
 
-def bare_server() -> tuple[subprocess.Popen, int]:
+def bare_server() -> tuple[subprocess.Popen[bytes], int]:
     """A plain Python HTTP server in a process of its own."""
     port = free_port()
     return subprocess.Popen([sys.executable, "-c", SERVER, str(port)]), port
 
 
 @contextlib.contextmanager
-def ending(processes: list[subprocess.Popen]) -> Iterator[None]:
+def ending(processes: list[subprocess.Popen[bytes]]) -> Iterator[None]:
     """End `processes` whatever happens."""
     try:
         yield
@@ -132,3 +134,17 @@ def ending(processes: list[subprocess.Popen]) -> Iterator[None]:
             process.kill()
         for process in processes:
             process.wait()
+
+
+@contextlib.contextmanager
+def bare_world(envoys: int, pythons: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """As many Envoys and servers as a world has, bare and answering; its processes."""
+    with tempfile.TemporaryDirectory() as folder:
+        servers = [bare_server() for _ in range(pythons)]
+        proxies = [bare_envoy(Path(folder), ("127.0.0.1", servers[i % pythons][1])) for i in range(envoys)]
+        running = [process for process, _ in servers + proxies]
+        with ending(running):
+            for _, port in proxies:
+                # One at a time, which is why the loop's own variable will do.
+                wait_for(lambda: status_of("127.0.0.1", port, "/") == 200)  # noqa: B023
+            yield running

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labkit.course import lessons
-from tools.bench.bare import bare_envoy, bare_server, ending, routes_file
+from tools.bench.bare import bare_envoy, bare_server, bare_world, ending, routes_file
 from tools.bench.world import BIN, GENUINE, NOTEBOOKS, World, homes, status_of, wait_for, world
 
 
@@ -64,14 +64,9 @@ def zero_to_200(here: World) -> list[Figure]:
     programs = [process.name() for process in here.processes()]
     envoys, pythons = sum("envoy" in name for name in programs), 6
 
-    with tempfile.TemporaryDirectory() as folder:
-        began = time.perf_counter()
-        servers = [bare_server() for _ in range(pythons)]
-        proxies = [bare_envoy(Path(folder), ("127.0.0.1", servers[i % pythons][1])) for i in range(envoys)]
-        with ending([process for process, _ in servers + proxies]):
-            for _, port in proxies:
-                wait_for(lambda port=port: status_of("127.0.0.1", port, "/") == 200)
-            floor = time.perf_counter() - began
+    began = time.perf_counter()
+    with bare_world(envoys, pythons):
+        floor = time.perf_counter() - began
     limit = 3.0 if here.release.startswith("1.2.") else 2.0
     what, beside = "zero → first 200 at /productpage", f"{envoys} bare Envoys, {pythons} Pythons"
     return [

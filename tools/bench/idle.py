@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import psutil
 
-from tools.bench.bare import bare_envoy, bare_server, ending
+from tools.bench.bare import bare_world
 from tools.bench.figures import Figure
-from tools.bench.world import World, spent, status_of, wait_for
+from tools.bench.world import World, spent, wait_for
 
 SECONDS = 60.0
 """Four of Prometheus' rounds."""
@@ -25,14 +23,8 @@ def idle(here: World) -> Figure:
     wait_for(lambda: all(one.status() == psutil.STATUS_STOPPED for one in prometheus), seconds=180, pause=0.1)
     value = _percent(processes)
     envoys, pythons = sum("envoy" in one.name() for one in processes), 6
-    with tempfile.TemporaryDirectory() as folder:
-        servers = [bare_server() for _ in range(pythons)]
-        proxies = [bare_envoy(Path(folder), ("127.0.0.1", servers[i % pythons][1])) for i in range(envoys)]
-        running = [process for process, _ in servers + proxies]
-        with ending(running):
-            for _, port in proxies:
-                wait_for(lambda port=port: status_of("127.0.0.1", port, "/") == 200)
-            floor = _percent([psutil.Process(process.pid) for process in running])
+    with bare_world(envoys, pythons) as running:
+        floor = _percent([psutil.Process(process.pid) for process in running])
     return Figure("idle, with all add-ons, CPU", value, "%", floor, f"{envoys} bare Envoys, {pythons} Pythons", 3.0)
 
 

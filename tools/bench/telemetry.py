@@ -28,8 +28,7 @@ def telemetry(here: World, rounds: int = 5, requests: int = 12) -> list[Figure]:
 
 
 def _measured(here: World, prometheus: Prometheus, rounds: int, requests: int) -> list[Figure]:
-    names = [metric.name for metric in istio.facts(here.release).metrics]
-    duration = next(name for name in names if name.startswith("istio_request_duration"))
+    duration = istio.facts(here.release).duration
     page = 'reporter="destination",destination_workload="productpage-v1"'
     counter = f"sum(max_over_time(istio_requests_total{{{page}}}[1m]))"
     quantile = f"histogram_quantile(0.9,sum by(le)(rate({duration}_bucket{{{page}}}[3s])))"

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -150,11 +150,10 @@ def status_of(host: str, port: int, path: str, headers: dict[str, str] | None = 
         connection.close()
 
 
-def wait_for(condition, seconds: float = 60.0, pause: float = 0.005):
-    """Poll until `condition` is true; its value."""
+def wait_for(condition: Callable[[], object], seconds: float = 60.0, pause: float = 0.005) -> None:
+    """Poll until `condition` is true."""
     deadline = time.monotonic() + seconds
-    while not (value := condition()):
+    while not condition():
         if time.monotonic() > deadline:
             raise SystemExit("a condition was not met in time")
         time.sleep(pause)
-    return value
