@@ -12,13 +12,13 @@ from labkit.ground.errors import SandboxError
 from labkit.ground.guard import LEAST_SECRET
 from meshbox.addresses import AddressPlan
 
-__all__ = ["ADS_PORT", "XDS_PORT", "SandboxSettings", "proxies_token"]
+__all__ = ["PAGES_PORT", "XDS_PORT", "SandboxSettings", "proxies_token"]
 
 XDS_PORT = 15010
-"""Port of the mesh's xDS server on the node address: istio-pilot's own grpc-xds port."""
+"""Port on the node address where proxies hear of their configuration: Istio's own grpc-xds port."""
 
-ADS_PORT = 15012
-"""Port on the node address where proxies hear of endpoints, over gRPC: istiod's own port of that protocol."""
+PAGES_PORT = 15014
+"""Port on the node address where the control plane's pods ask for what they show: Istio's own port for that."""
 
 
 def proxies_token(token: str) -> str:

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which files an applied VirtualService passes on its way to a sidecar's route: `python -m tools.count_walk`.
 
-An API server, the object store and the mesh run in this process. From the request to the answer that a sidecar waits
-for, every function that Python enters is noted, and the files of ours that hold them are printed.
+An API server, the object store and the mesh run in this process. From the request to the message that a sidecar is
+sent, every function that Python enters is noted, and the files of ours that hold them are printed.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import ssl
 import sys
 import tempfile
@@ -23,7 +22,8 @@ from meshbox.api.objects import ObjectStore
 from meshbox.api.server import ApiServer
 from meshbox.blocks import claim
 from meshbox.mesh import Mesh
-from meshbox.settings import XDS_PORT, SandboxSettings
+from meshbox.settings import SandboxSettings
+from tests.mesh.telling import Listener
 
 ROOT = Path(__file__).resolve().parents[1]
 BASE = "labkit/istio/manifests/1.30.3/manifests/base.yaml"
@@ -75,21 +75,16 @@ async def walk(home: Path) -> set[str]:
         context = ssl.create_default_context(cafile=str(home / "ca.crt"))
         limit = aiohttp.ClientTimeout(total=20)
         async with aiohttp.ClientSession(timeout=limit) as session:
+            proxy, state = Listener(), mesh._state(("shop", "web-1"))
+            state.opened(proxy, "sidecar~127.0.0.1~web-1.shop~x", {})
+            state.ask("routes", ["9080"], [])
 
-            async def table(version: str) -> tuple[str, str]:
-                node = {"id": "sidecar~127.0.0.1~web-1.shop~x", "metadata": {"INSTANCE": "one"}}
-                body = {"version_info": version, "node": node, "resource_names": ["9080"]}
-                headers = {"Host": "xds-grpc", "Authorization": f"Bearer {settings.xds_token}"}
-                url = f"http://{plan.node}:{XDS_PORT}/v3/discovery:routes"
-                async with session.post(url, data=json.dumps(body), headers=headers) as answer:
-                    text = await answer.text()
-                    assert answer.status == 200, text
-                    return json.loads(text)["version_info"], text
+            async def told(host: bytes) -> None:
+                while not any(host in table["9080"] for _, table, _ in proxy.heard["routes"]):
+                    await asyncio.sleep(0.01)
 
-            version, text = await table("")
-            while "shop.shop.svc.cluster.local" not in text:
-                version, text = await table(version)
-            waiting = asyncio.create_task(table(version))
+            await told(b"shop.shop.svc.cluster.local")
+            state.told["routes"].settle(proxy.heard["routes"][-1][0])
             await asyncio.sleep(1)  # the talk before has ended
             found = _Entered()
             sys.setprofile(found)
@@ -99,9 +94,8 @@ async def walk(home: Path) -> set[str]:
             token = {"Authorization": f"Bearer {settings.token}"}
             async with session.post(url, json=applied, headers=token, ssl=context) as answer:
                 assert answer.status == 201, await answer.text()
-            _, text = await waiting
+            await told(b"outbound|9080|v2|shop.shop.svc.cluster.local")
             sys.setprofile(None)
-            assert "outbound|9080|v2|shop.shop.svc.cluster.local" in text
         await mesh.stop()
         await server.stop()
         objects.close()

@@ -1,16 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Endpoints over gRPC (ADS, incremental): a pod that becomes ready is some hundred bytes to each proxy.
+"""How proxies hear of their configuration: each keeps a stream on which it is told what is new (ADS, incremental).
 
-All other kinds of resources go over REST (`meshbox.mesh.xds`), as JSON: what they are made of has no protobuf here. An
-endpoint has few fields, which `assignment` writes itself; and over REST each cluster would keep a connection waiting,
-and each answer be asked for with the 77 kB in which an Envoy says what it is.
+It says once who it is, and of each message whether it took it or why it refuses it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
-import json
 import logging
 import weakref
 from collections.abc import Callable, Collection, Mapping
@@ -19,59 +15,25 @@ from labkit.ground.guard import same_secret
 from meshbox import failures
 from meshbox.images.grpc import wire
 from meshbox.listening import ours_only
-from meshbox.mesh.assignments import Assignments
-from meshbox.mesh.envoy import XDS_CLUSTER, Json
+from meshbox.mesh.envoy import XDS_CLUSTER
 from meshbox.mesh.http2 import Http2, Stream
+from meshbox.mesh.proxies import ProxyState
+from meshbox.mesh.resources import KINDS, Kind
 
-__all__ = ["EndpointServer", "assignment"]
+__all__ = ["AdsServer"]
 
 log = logging.getLogger(__name__)
 
 _STREAM = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
-_TYPE = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
 _OK, _INVALID_ARGUMENT, _UNIMPLEMENTED, _UNAUTHENTICATED = 0, 3, 12, 16
 _BACKLOG = 128
+_BY_URL = {kind.url: kind for kind in KINDS}
 
 
-def _whole(field: int, value: int) -> bytes:
-    """A google.protobuf.UInt32Value."""
-    return wire.length(field, wire.number(1, value))
-
-
-def _locality(where: Json) -> bytes:
-    return b"".join(wire.text(n, where.get(key, "")) for n, key in enumerate(("region", "zone", "sub_zone"), 1))
-
-
-def _address(where: Json) -> bytes:
-    if "pipe" in where:
-        return wire.length(2, wire.text(1, where["pipe"]["path"]))
-    socket = where["socket_address"]
-    return wire.length(1, wire.text(2, socket["address"]) + wire.number(3, socket["port_value"]))
-
-
-def _endpoint(one: Json) -> bytes:
-    found = wire.length(1, wire.length(1, _address(one["endpoint"]["address"])))
-    if metadata := (one.get("metadata") or {}).get("filter_metadata"):
-        entries = (
-            wire.length(1, wire.text(1, key) + wire.length(2, wire.struct(value))) for key, value in metadata.items()
-        )
-        found += wire.length(3, b"".join(entries))
-    return found + _whole(4, one["load_balancing_weight"])
-
-
-def _group(group: Json) -> bytes:
-    found = wire.length(1, _locality(group["locality"])) if "locality" in group else b""
-    found += b"".join(wire.length(2, _endpoint(one)) for one in group["lb_endpoints"])
-    if "load_balancing_weight" in group:
-        found += _whole(3, group["load_balancing_weight"])
-    return found + (wire.number(5, group["priority"]) if group.get("priority") else b"")
-
-
-@functools.lru_cache(4096)
-def assignment(body: bytes) -> bytes:
-    """A ClusterLoadAssignment, which `meshbox.mesh.clusters` has made as JSON, in protobuf's form."""
-    made = json.loads(body)
-    return wire.text(1, made["cluster_name"]) + b"".join(wire.length(2, _group(one)) for one in made["endpoints"])
+def _text(message: bytes, number: int) -> str:
+    """The last text of a field; "" where there is none."""
+    found = [value for n, value in wire.fields(message) if n == number and isinstance(value, bytes)]
+    return found[-1].decode() if found else ""
 
 
 class _Talk:
@@ -79,13 +41,13 @@ class _Talk:
 
     Args:
         stream: The stream.
-        find: Gives the assignments of the proxy of a pod (namespace, name).
+        find: Gives the proxy of a pod (namespace, name).
         failed: Told of what nobody foresaw.
     """
 
-    def __init__(self, stream: Stream, find: Callable[[tuple[str, str]], Assignments], failed: failures.Tell) -> None:
+    def __init__(self, stream: Stream, find: Callable[[tuple[str, str]], ProxyState], failed: failures.Tell) -> None:
         self._stream, self._find, self._failed = stream, find, failed
-        self._assignments: Assignments | None = None
+        self._proxy: ProxyState | None = None
 
     def message(self, body: bytes) -> None:
         """A DeltaDiscoveryRequest."""
@@ -98,62 +60,75 @@ class _Talk:
 
     def closed(self) -> None:
         """The stream has ended."""
-        if self._assignments is not None:
-            self._assignments.closed(self)
-            self._assignments = None
+        if self._proxy is not None:
+            self._proxy.closed(self)
+            self._proxy = None
 
     def _read(self, body: bytes) -> None:
-        node, kind, nonce, refused = "", "", "", False
+        node, url, nonce = b"", "", ""
+        reason: str | None = None
         more: list[str] = []
         fewer: list[str] = []
+        had: list[str] = []
         for number, value in wire.fields(body):
             if not isinstance(value, bytes):
                 continue
             if number == 1:
-                node = next((v.decode() for n, v in wire.fields(value) if n == 1 and isinstance(v, bytes)), "")
+                node = value
             elif number == 2:
-                kind = value.decode()
+                url = value.decode()
             elif number == 3:
                 more.append(value.decode())
             elif number == 4:
                 fewer.append(value.decode())
+            elif number == 5:
+                had.append(_text(value, 1))
             elif number == 6:
                 nonce = value.decode()
             elif number == 7:
-                refused = True
-        if kind != _TYPE:
-            raise ValueError(f"{kind} is told of over REST")
-        if self._assignments is None:
-            _, _, pod, _ = node.split("~")
-            name, _, namespace = pod.rpartition(".")
-            self._assignments = self._find((namespace, name))
-            self._assignments.opened(self)
-        if more or fewer:
-            self._assignments.ask(more, fewer)
+                reason = _text(value, 2)
+        if self._proxy is None:
+            self._begin(node)
+        assert self._proxy is not None
+        kind = _BY_URL.get(url)
+        if kind is None:
+            # Only what somebody patched into the proxy asks for that; the rest of it is told as ever.
+            log.warning("the proxy of %s/%s asks for %s, of which there is none", *self._proxy.name, url)
+            return
+        if more or fewer or not nonce:
+            self._proxy.ask(kind.name, more, fewer, had)
         if nonce:
-            self._assignments.settle(int(nonce), refused=refused)
+            self._proxy.told[kind.name].settle(int(nonce), reason)
 
-    def say(self, version: int, found: Mapping[str, bytes], gone: Collection[str]) -> int:
+    def _begin(self, node: bytes) -> None:
+        name = _text(node, 1)
+        _, _, pod, _ = name.split("~")
+        metadata = next((wire.read_struct(v) for n, v in wire.fields(node) if n == 3 and isinstance(v, bytes)), {})
+        pod_name, _, namespace = pod.rpartition(".")
+        self._proxy = self._find((namespace, pod_name))
+        self._proxy.opened(self, name, metadata)
+
+    def say(self, kind: Kind, version: int, found: Mapping[str, bytes], gone: Collection[str]) -> int:
         """A DeltaDiscoveryResponse."""
-        parts = [wire.text(1, str(version))]
-        for name, body in found.items():
-            told = wire.text(1, _TYPE) + wire.length(2, assignment(body))
-            parts.append(wire.length(2, wire.text(1, str(version)) + wire.length(2, told) + wire.text(3, name)))
-        parts += (wire.text(4, _TYPE), wire.text(5, str(version)), *(wire.text(6, name) for name in gone))
+        number = wire.text(1, str(version))
+        parts = [number]
+        for name, told in found.items():
+            parts.append(wire.length(2, number + wire.length(2, told) + wire.text(3, name)))
+        parts += (wire.text(4, kind.url), wire.text(5, str(version)), *(wire.text(6, name) for name in gone))
         message = b"".join(parts)
-        log.debug("endpoints of %d clusters, %d bytes", len(found), len(message))
+        log.debug("%d %s, %d bytes", len(found), kind.name, len(message))
         self._stream.send(message)
         return len(message)
 
 
-class EndpointServer:
-    """Serves the stream ``DeltaAggregatedResources`` for endpoints.
+class AdsServer:
+    """Serves the stream ``DeltaAggregatedResources``.
 
     Args:
         host: The address to listen on.
         port: The port.
         token: What proxies must show.
-        find: Gives the assignments of the proxy of a pod (namespace, name).
+        find: Gives the proxy of a pod (namespace, name).
         failed: Told of what nobody foresaw.
     """
 
@@ -162,7 +137,7 @@ class EndpointServer:
         host: str,
         port: int,
         token: str,
-        find: Callable[[tuple[str, str]], Assignments],
+        find: Callable[[tuple[str, str]], ProxyState],
         failed: failures.Tell,
     ) -> None:
         self._where = host, port

@@ -12,7 +12,7 @@ from meshbox.doors import CAPTURE_SOCKET
 from meshbox.images.proxy.constants import named
 from meshbox.mesh import policies, transport
 from meshbox.mesh.endpoints import UNIX, lb_endpoint, locality_endpoints, resolved
-from meshbox.mesh.envoy import BLACK_HOLE, PASSTHROUGH, Json, address, encode, extension, made_by, typed
+from meshbox.mesh.envoy import ADS, BLACK_HOLE, PASSTHROUGH, Json, address, encode, extension, made_by, typed
 from meshbox.mesh.field_values import duration
 from meshbox.mesh.locality import Place, grouped
 from meshbox.mesh.model import Endpoint, Port, Service, Workload
@@ -53,8 +53,6 @@ HTTP_PROXY_PASSTHROUGH = "PassthroughCluster_by_name"
 
 BLACK_HOLE_TUNNEL = "BlackHoleCluster_by_tunnel"
 """Where a tunnel goes that came to the HTTP proxy port and must lead nowhere."""
-
-_TOLD = {"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"}
 
 DNS_CACHE = {"name": "http_proxy", "dns_lookup_family": "V4_ONLY"}
 
@@ -221,7 +219,7 @@ def _outbound(
         "endpoints": [locality_endpoints(snapshot, group, raw=raw) for group in groups],
     }
     if cluster["type"] == "EDS":
-        cluster["eds_cluster_config"] = {"eds_config": _TOLD, "service_name": name}
+        cluster["eds_cluster_config"] = {"eds_config": ADS, "service_name": name}
         # What is new of an endpoint (its weight, whether it speaks mTLS) holds at once, and not up to a second later.
         cluster["common_lb_config"] = {**cluster.get("common_lb_config", {}), "update_merge_window": "0s"}
     else:

@@ -19,8 +19,8 @@ from meshbox.mesh.certificates import Authority
 from meshbox.mesh.debug_pages import PAGES, About
 from meshbox.mesh.inject.reviews import reviewed
 from meshbox.mesh.model import labels
+from meshbox.mesh.proxies import ProxyState
 from meshbox.mesh.snapshot import Snapshot
-from meshbox.mesh.xds import ProxyState
 from meshbox.settings import SandboxSettings
 
 __all__ = ["PREFIX", "ControlPlane"]

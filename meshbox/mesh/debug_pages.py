@@ -4,18 +4,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from msgspec import Struct
 
 from meshbox.contracts import Objects
-from meshbox.mesh.assignments import Assignments
-from meshbox.mesh.channels import Channel
 from meshbox.mesh.kinds import GATEWAY_API_RESOURCES, ISTIO_RESOURCES
+from meshbox.mesh.proxies import ProxyState
 from meshbox.mesh.settings import mesh_settings
 from meshbox.mesh.snapshot import Snapshot
-from meshbox.mesh.xds import ProxyState
 
 __all__ = ["PAGES", "About"]
 
@@ -47,23 +45,14 @@ class About(Struct, frozen=True):
                 yield f"{name}.{namespace}", state
 
 
-def _asked(state: ProxyState, kind: str) -> Sequence[Channel | Assignments]:
-    """What a proxy has asked for of a kind."""
-    if kind == "endpoints":
-        return [state.endpoints] if state.endpoints.sent >= 0 else []
-    return [one for (of, _), one in sorted(state.channels.items()) if of == kind and one.sent >= 0 and one.there]
-
-
 def _status(state: ProxyState) -> dict[str, dict[str, str]]:
     """For each type that a proxy asks for, what it was sent last, and what it has taken."""
     found = {}
     for short, kind in _TYPES.items():
-        if channels := _asked(state, kind):
-            # Of all tables of routes together: no proxy has taken a later version than there is.
-            sent = str(sum(one.version for one in channels))
-            acked = str(sum(max(one.acknowledged, 0) for one in channels))
-            refused = any(one.refused == one.version for one in channels)
-            found[short] = {"sent": sent, "acked": acked, **({"refused": "true"} if refused else {})}
+        told = state.told[kind]
+        if told.sent >= 0:
+            acked = str(max(told.acknowledged, 0))
+            found[short] = {"sent": str(told.sent), "acked": acked, **({"refused": "true"} if told.refusing else {})}
     return found
 
 

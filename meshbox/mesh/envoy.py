@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from labkit.ground.typed.virtual_services import StringMatch
 
 __all__ = [
+    "ADS",
     "BLACK_HOLE",
     "PASSTHROUGH",
     "XDS_CLUSTER",
@@ -24,10 +25,11 @@ __all__ = [
     "made_by",
     "string_match",
     "typed",
-    "xds_source",
 ]
 
 XDS_CLUSTER = "xds-grpc"
+ADS = {"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"}
+"""A source of configuration: the proxy's stream."""
 """The bootstrap's cluster for the control plane: Istio's own name, although REST is spoken here."""
 
 PASSTHROUGH = "PassthroughCluster"
@@ -70,23 +72,6 @@ def encode(resource: Mapping[str, Any]) -> bytes:
 def address(host: str, port: int) -> Json:
     """A socket address."""
     return {"socket_address": {"address": host, "port_value": port}}
-
-
-def xds_source(timeout: str = "0s") -> Json:
-    """Where proxies ask for configuration. `timeout`: how long Envoy waits before it starts without; "0s" waits for
-    ever.
-    """
-    return {
-        "resource_api_version": "V3",
-        "initial_fetch_timeout": timeout,
-        "api_config_source": {
-            "api_type": "REST",
-            "transport_api_version": "V3",
-            "cluster_names": [XDS_CLUSTER],
-            "refresh_delay": "0.01s",
-            "request_timeout": "90s",
-        },
-    }
 
 
 def cidr(text: str) -> Json:

@@ -12,7 +12,7 @@ from typing import Literal
 from labkit.ground import reading
 from meshbox.mesh import telemetry
 from meshbox.mesh.authorization import asking_filters, judging_filters, network_filters
-from meshbox.mesh.envoy import Json, extension, typed, xds_source
+from meshbox.mesh.envoy import ADS, Json, extension, typed
 from meshbox.mesh.jwt import ORIGIN_REFUSED, jwt_filters
 from meshbox.mesh.memo import Known
 from meshbox.mesh.model import Port, Service, Workload, annotations_of
@@ -161,7 +161,7 @@ def http_manager(
     fields: Json = {
         # As with clusters, today's proxies end the name at the semicolon.
         "stat_prefix": stat_prefix if proxy.legacy else f"{stat_prefix};",
-        "rds": {"route_config_name": table, "config_source": xds_source("5s")},
+        "rds": {"route_config_name": table, "config_source": ADS},
         "http_filters": chain,
         "access_log": _logs(proxy, inbound),
         "use_remote_address": side == "gateway",

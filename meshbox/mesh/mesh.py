@@ -12,7 +12,7 @@ from functools import partial
 from meshbox import failures
 from meshbox.contracts import AdmissionPlugin, Objects
 from meshbox.mesh.admission import MeshAdmission
-from meshbox.mesh.ads import EndpointServer
+from meshbox.mesh.ads import AdsServer
 from meshbox.mesh.allocation import Allocator
 from meshbox.mesh.cache import ObjectCache
 from meshbox.mesh.certificates import LEGACY_LIFETIME, LIFETIME, Authority
@@ -31,7 +31,9 @@ from meshbox.mesh.mesh_config import MeshConfig
 from meshbox.mesh.metrics_pages import page
 from meshbox.mesh.model import labels
 from meshbox.mesh.open_ports import OpenPorts
+from meshbox.mesh.pages import PageServer
 from meshbox.mesh.pilot_metrics import MeshMonitor
+from meshbox.mesh.proxies import ProxyState
 from meshbox.mesh.refusals import ingredients, named
 from meshbox.mesh.secrets import SecretSource
 from meshbox.mesh.security_notices import denying
@@ -39,8 +41,7 @@ from meshbox.mesh.snapshot import Snapshot
 from meshbox.mesh.telemetry_notices import unheard_telemetries
 from meshbox.mesh.translate import Config, translate
 from meshbox.mesh.webhook_trust import WebhookTrust
-from meshbox.mesh.xds import ProxyState, XdsServer
-from meshbox.settings import ADS_PORT, XDS_PORT, SandboxSettings
+from meshbox.settings import PAGES_PORT, XDS_PORT, SandboxSettings
 
 __all__ = ["Mesh"]
 
@@ -101,24 +102,17 @@ class Mesh:
         self._authority = Authority(settings.home / "mesh", LEGACY_LIFETIME if settings.legacy else LIFETIME)
         self._secrets = SecretSource(self._authority, lambda: self._snapshot)
         self._gateways = GatewayNotices(objects, self._component)
-        self._server = XdsServer(
+        self._pages = PageServer(
             settings.plan.node,
-            XDS_PORT,
+            PAGES_PORT,
             settings.xds_token,
-            self._state,
-            self._secrets.get,
-            monitor=self._monitor,
-            page=self._page,
-            others=ControlPlane(
-                objects, settings, lambda: self._snapshot, lambda: self._proxies, self._authority
-            ).answer,
+            self._page,
+            ControlPlane(objects, settings, lambda: self._snapshot, lambda: self._proxies, self._authority).answer,
         )
         tell_of_ads = partial(
-            failures.report_here, objects, what="endpoints do not reach a proxy", component=self._component
+            failures.report_here, objects, what="configuration does not reach a proxy", component=self._component
         )
-        self._streams = EndpointServer(
-            settings.plan.node, ADS_PORT, settings.xds_token, lambda key: self._state(key).endpoints, tell_of_ads
-        )
+        self._streams = AdsServer(settings.plan.node, XDS_PORT, settings.xds_token, self._state, tell_of_ads)
         self._identities = IdentityWriter(objects, self._authority, legacy=settings.legacy)
         # What each release does besides telling proxies.
         self._chore = Galley(objects) if settings.legacy else Allocator(objects, self._pilot_ready)
@@ -130,7 +124,7 @@ class Mesh:
     async def start(self) -> None:
         """Serve proxies and follow the objects."""
         self._authority.load()
-        await self._server.start()
+        await self._pages.start()
         await self._streams.start()
         self._cache.start()
         self._open_ports.start()
@@ -167,7 +161,7 @@ class Mesh:
             self._keys.stop(),
         )
         await self._streams.stop()
-        await self._server.stop()
+        await self._pages.stop()
 
     @property
     def proxies(self) -> Mapping[_Name, ProxyState]:
@@ -314,7 +308,7 @@ class Mesh:
     def _refresh_secrets(self) -> None:
         for key, state in self._proxies.items():
             with failures.spared(partial(self._untold, key)):
-                self._secrets.refresh([state])
+                state.refresh_secrets()
 
     def _untold(self, key: _Name, error: BaseException) -> None:
         """One proxy could not be told what it should have: the others are, and this one is tried again."""
@@ -351,7 +345,7 @@ class Mesh:
     def _state(self, key: _Name) -> ProxyState:
         if key not in self._proxies:
             self._proxies[key] = ProxyState(
-                key, self._refused, monitor=self._monitor, failed=partial(self._untold, key)
+                key, self._refused, self._secrets.get, self._monitor, partial(self._untold, key)
             )
         return self._proxies[key]
 
@@ -361,19 +355,19 @@ class Mesh:
         legacy = self._settings.legacy
         return page(component, pod, self._snapshot, self._monitor, self._objects, connected=connected, legacy=legacy)
 
-    def _refused(self, key: _Name, what: str, resources: tuple[bytes, ...]) -> None:
+    def _refused(self, key: _Name, what: str, resource: bytes, reason: str) -> None:
         pod, workload = self._snapshot.pods.get(key), self._snapshot.workloads.get(key)
         if pod is None or workload is None:
             return
         with failures.spared(partial(self._untold, key)):
-            made_of = named(ingredients(self._snapshot, workload, what, resources), self._recent)
+            made_of = named(ingredients(self._snapshot, workload, what, resource), self._recent)
             whom = f", made of {', '.join(made_of)}," if made_of else ""
-            log.warning("the proxy of %s/%s refused %s%s", *key, what, whom)
-            message = f"Envoy refused {what}{whom} and goes on with what it had; its log (-c istio-proxy) says why"
+            log.warning("the proxy of %s/%s refused %s%s: %s", *key, what, whom, reason)
+            message = f"Envoy refused {what}{whom} and goes on with what it had: {reason}"
             self._objects.event(pod, "Warning", "ConfigRejected", message, self._component)
             where = f"the Envoy of pod {key[0]}/{key[1]} refused {what}"
             for obj in made_of.values():
-                about = f"{where}, which this object is part of, and goes on with what it had"
+                about = f"{where}, which this object is part of, and goes on with what it had: {reason}"
                 self._objects.event(obj, "Warning", "ConfigRejected", about, self._component)
         if self._filters.refused(self._snapshot, key, what.partition(" ")[0]):
             self._once_tried()

@@ -49,16 +49,14 @@ _FOR_A_LISTENER: tuple[Kind[Any], ...] = (
 )
 
 
-def ingredients(
-    snapshot: Snapshot, workload: Workload, what: str, resources: Iterable[bytes]
-) -> Iterator[tuple[str, View]]:
-    """The objects in `resources`, each with the name of its kind's resource.
+def ingredients(snapshot: Snapshot, workload: Workload, what: str, resource: bytes) -> Iterator[tuple[str, View]]:
+    """The objects in a resource that a proxy refused, each with the name of its kind's resource.
 
     Args:
         snapshot: All objects, as they were when it was made.
         workload: Whose proxy refused it.
-        what: What was asked for: "clusters", "endpoints NAME", "listeners", "routes NAME" or "secrets NAME".
-        resources: The part of it that the proxy did not have before.
+        what: Its kind and its name, such as "listeners 0.0.0.0_80".
+        resource: The resource; nothing where the proxy would not let it go.
     """
     kind, _, name = what.partition(" ")
     if kind == "secrets":
@@ -67,7 +65,7 @@ def ingredients(
         if found is not None:
             yield SECRETS, found
         return
-    made: list[Json] = [json.loads(one) for one in resources]
+    made: list[Json] = [json.loads(resource)] if resource else []
     texts = {text for one in made for text in _texts(one)}
     for obj in snapshot.all(VIRTUAL_SERVICES):
         meta = obj["metadata"]
@@ -87,8 +85,8 @@ def ingredients(
             spec = obj.get("spec") or {}
             if (spec.get("tcp") or spec.get("tls")) and any(target.host in hosts for target in destinations(obj)):
                 yield VIRTUAL_SERVICES, obj
-        for resource in _FOR_A_LISTENER:
-            yield from ((resource, obj) for obj in snapshot.all(resource) if _applies(snapshot, obj, workload))
+        for kind_of in _FOR_A_LISTENER:
+            yield from ((kind_of, obj) for obj in snapshot.all(kind_of) if _applies(snapshot, obj, workload))
 
 
 def named(found: Iterable[tuple[str, View]], recent: Collection[str]) -> dict[str, View]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,6 @@ from meshbox.mesh.kinds import CONFIG_MAPS, DESTINATION_RULES
 from meshbox.mesh.model import Workload
 from meshbox.mesh.semantics import GATEWAY_API
 from meshbox.mesh.snapshot import Snapshot
-from meshbox.mesh.xds import ProxyState
 
 if TYPE_CHECKING:
     from meshbox.typed.services import Secret
@@ -48,20 +47,6 @@ class SecretSource:
     def __init__(self, authority: Authority, snapshot: Callable[[], Snapshot]) -> None:
         self._authority = authority
         self._snapshot = snapshot
-
-    def refresh(self, proxies: Iterable[ProxyState]) -> None:
-        """Send what has changed: a renewed identity, a Secret that was edited or appeared.
-
-        What is gone, or cannot be used any more, stays with the proxies that have it, and no other one gets it.
-        """
-        for state in proxies:
-            for (kind, name), channel in list(state.channels.items()):
-                if kind == "secrets":
-                    body = self.get(state.name, name)
-                    if body is None:
-                        channel.withdraw()
-                    else:
-                        channel.offer([body])
 
     def get(self, pod: tuple[str, str], name: str) -> bytes | None:
         """The secret `name` for the proxy of `pod`, as JSON; None while there is none that can be used."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from labkit.ground.names import is_ip
-from meshbox.mesh.envoy import Json, extension, xds_source
+from meshbox.mesh.envoy import ADS, Json, extension
 from meshbox.mesh.mesh_config import MeshConfig
 from meshbox.mesh.model import Port, Service
 from meshbox.mesh.policies import speaks_http2
@@ -59,9 +59,12 @@ _SUITES = frozenset(_SUITE_NAMES.split())
 _VERSIONS = {"TLSV1_0": "TLSv1_0", "TLSV1_1": "TLSv1_1", "TLSV1_2": "TLSv1_2", "TLSV1_3": "TLSv1_3"}
 
 
+_FOR_A_MOMENT = {**ADS, "initial_fetch_timeout": "1s"}
+
+
 def _secret(name: str) -> Json:
     # Identities always come. What somebody else must provide may be missing: a proxy does not wait for it for ever.
-    return {"name": name, "sds_config": xds_source("0s" if name in ("default", "ROOTCA") else "1s")}
+    return {"name": name, "sds_config": ADS if name in ("default", "ROOTCA") else _FOR_A_MOMENT}
 
 
 def file_secret(certificate: str, key: str) -> str:

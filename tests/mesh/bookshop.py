@@ -13,7 +13,7 @@ from typing import Any
 
 from meshbox.addresses import AddressPlan
 from meshbox.mesh.kinds import ISTIO_RESOURCES
-from meshbox.mesh.xds import ProxyState
+from meshbox.mesh.proxies import ProxyState
 
 from .world import App, Reply, World
 
@@ -128,17 +128,15 @@ def _has_all(state: ProxyState) -> bool:
     A listener that is new asks for its table of routes, and a cluster for its endpoints, after it was taken itself;
     until these are there nobody is served by it.
     """
-    listeners, ends = state.channel("listeners"), state.endpoints
+    listeners, ends, routes = (state.told[kind] for kind in ("listeners", "endpoints", "routes"))
     if state.config is None or listeners.sent < 0:
         return True
-    asked = {key: one for key, one in state.channels.items() if one.sent >= 0}
-    # Who lets go of a secret as soon as it has it never says that it took it.
-    if any(one.version not in (one.acknowledged, one.refused) for (kind, _), one in asked.items() if kind != "secrets"):
+    if not all(one.settled for one in state.told.values()):
         return False
-    if ends.refused != ends.version and any(ends._taken.get(name) != body for name, body in ends._wanted.items()):
+    if not state.told["clusters"].refusing and not state.config.endpoints.keys() <= ends.asked:
         return False
     tables = {name.decode() for body in state.config.listeners.values() for name in _TABLE.findall(body)}
-    return listeners.refused == listeners.version or all(("routes", name) in asked for name in tables)
+    return listeners.refusing or tables <= routes.asked
 
 
 def gateway_server(number: int, host: str = "*", protocol: str = "HTTP", **fields: Any) -> Obj:

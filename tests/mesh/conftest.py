@@ -10,7 +10,7 @@ import pytest
 
 from meshbox.addresses import AddressPlan
 from meshbox.blocks import claim
-from meshbox.mesh import channels
+from meshbox.mesh import resources
 
 from .cluster import CONTROL_PLANE, Cluster
 from .istiod import Istiod
@@ -64,7 +64,7 @@ async def istiod(cluster_of: Callable[[str], Cluster]) -> AsyncIterator[Istiod]:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The next step of a change waits for a proxy that is slow on a busy machine; otherwise it comes after a second."""
-    monkeypatch.setattr(channels, "STEP", 240.0)
+    monkeypatch.setattr(resources, "STEP", 240.0)
 
 
 @pytest.fixture

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The stream on which proxies hear of endpoints, as bytes."""
+"""The stream on which proxies hear of their configuration, as bytes."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -15,46 +15,19 @@ from meshbox.addresses import AddressPlan
 from meshbox.images.grpc import wire
 from meshbox.images.grpc.frames import PREFACE
 from meshbox.images.grpc.hpack import Decoder, encoded
-from meshbox.mesh.ads import EndpointServer, assignment
-from meshbox.mesh.assignments import Assignments
+from meshbox.mesh.ads import AdsServer
 from meshbox.mesh.envoy import XDS_CLUSTER
+from meshbox.mesh.proxies import ProxyState
 from tests.conftest import PATIENCE
 
+from .telling import NODE, POD, ends, settled
+
 TOKEN = "the-token-of-this-server-long-enough"
-POD = ("bookinfo", "details-v1")
-STREAM = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 ENDPOINTS = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
+STREAM = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 
 
-async def settled(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await asyncio.sleep(0.001)
-
-
-def test_an_assignment_in_protobufs_form() -> None:
-    where = {"socket_address": {"address": "10.0.0.1", "port_value": 9080}}
-    one = {
-        "endpoint": {"address": where},
-        "load_balancing_weight": 3,
-        "metadata": {"filter_metadata": {"istio": {"app": "a"}}},
-    }
-    other = {"endpoint": {"address": {"pipe": {"path": "/x"}}}, "load_balancing_weight": 1}
-    group = {"lb_endpoints": [one, other], "priority": 2, "load_balancing_weight": 5, "locality": {"zone": "z"}}
-    found = dict(wire.fields(assignment(json.dumps({"cluster_name": "c", "endpoints": [group]}).encode())))
-    assert found[1] == b"c"
-    assert isinstance(found[2], bytes)
-    parts = list(wire.fields(found[2]))
-    assert [number for number, _ in parts] == [1, 2, 2, 3, 5]
-    assert parts[0][1] == wire.text(2, "z")
-    assert parts[3:] == [(3, wire.number(1, 5)), (5, 2)]
-    address = wire.length(1, wire.text(2, "10.0.0.1") + wire.number(3, 9080))
-    entry = wire.length(1, wire.text(1, "istio") + wire.length(2, wire.struct({"app": "a"})))
-    assert parts[1][1] == b"".join(
-        (wire.length(1, wire.length(1, address)), wire.length(3, entry), wire.length(4, wire.number(1, 3)))
-    )
-    pipe = wire.length(2, wire.text(1, "/x"))
-    assert parts[2][1] == wire.length(1, wire.length(1, pipe)) + wire.length(4, wire.number(1, 1))
+REFUSALS: list[Any] = []
 
 
 class Client:
@@ -92,35 +65,37 @@ class Client:
 
 
 @pytest.fixture
-async def served(plan: AddressPlan, unused_tcp_port: int) -> AsyncIterator[tuple[Client, Assignments]]:
-    made = Assignments(lambda *_: None)
-    asked: list[tuple[str, str]] = []
+async def served(plan: AddressPlan, unused_tcp_port: int) -> AsyncIterator[tuple[Client, ProxyState]]:
+    made = ProxyState(POD, lambda *refused: REFUSALS.append(refused))
 
-    def find(pod: tuple[str, str]) -> Assignments:
-        asked.append(pod)
+    def find(pod: tuple[str, str]) -> ProxyState:
         assert pod == POD
         return made
 
-    server = EndpointServer(plan.node, unused_tcp_port, TOKEN, find, failures.in_log("a test"))
+    REFUSALS.clear()
+    server = AdsServer(plan.node, unused_tcp_port, TOKEN, find, failures.in_log("a test"))
     await server.start()
     client = Client(*await asyncio.open_connection(plan.node, unused_tcp_port))
     yield client, made
     client.writer.close()
     await server.stop()
+    made.stop()
 
 
-def request(*names: str, kind: str = ENDPOINTS, nonce: str = "") -> bytes:
-    node = wire.text(1, f"sidecar~127.0.0.1~{POD[1]}.{POD[0]}~x")
+def request(*names: str, kind: str = ENDPOINTS, nonce: str = "", reason: str = "") -> bytes:
+    metadata = wire.struct({"ISTIO_VERSION": "1.30.3", "LABELS": {"app": "details"}})
+    node = wire.text(1, NODE) + wire.length(3, metadata)
     asked = b"".join(wire.text(3, name) for name in names)
-    return wire.length(1, node) + wire.text(2, kind) + asked + wire.text(6, nonce)
+    said = wire.length(7, wire.number(1, 13) + wire.text(2, reason)) if reason else b""
+    return wire.length(1, node) + wire.text(2, kind) + asked + wire.text(6, nonce) + said
 
 
-async def test_a_proxy_is_told_on_its_stream(served: tuple[Client, Assignments]) -> None:
-    client, made = served
-    body = json.dumps({"cluster_name": "c", "endpoints": []}).encode()
+async def test_a_proxy_is_told_on_its_stream(served: tuple[Client, ProxyState]) -> None:
+    client, proxy = served
+    made = proxy.told["endpoints"]
     client.begin()
     client.send(request("c", "gone"))
-    made.offer({"c": body})
+    made.offer({"c": ends("c")})
     assert (await client.headers())[":status"] == "200"
     message = (await client.next(0))[5:]
     found = dict(wire.fields(message))
@@ -128,17 +103,41 @@ async def test_a_proxy_is_told_on_its_stream(served: tuple[Client, Assignments])
     assert isinstance(found[2], bytes)
     resource = dict(wire.fields(found[2]))
     assert resource[3] == b"c"
-    assert resource[2] == wire.text(1, ENDPOINTS) + wire.length(2, assignment(body))
+    assignment = wire.text(1, "c") + wire.length(4, wire.length(3, wire.number(1, 0)))
+    assert resource[2] == wire.text(1, ENDPOINTS) + wire.length(2, assignment)
+    assert proxy.connected
+    assert (proxy.node, proxy.metadata) == (NODE, {"ISTIO_VERSION": "1.30.3", "LABELS": {"app": "details"}})
     client.send(request(nonce="1"))
     await settled(lambda: made.acknowledged == 1)
     client.writer.close()
     await settled(lambda: made.sent == -1)
+    assert not proxy.connected
 
 
-async def test_a_long_message_waits_for_room(served: tuple[Client, Assignments]) -> None:
-    client, made = served
+async def test_what_a_proxy_refuses_is_told_with_its_reason(served: tuple[Client, ProxyState]) -> None:
+    client, proxy = served
+    client.begin()
+    proxy.told["endpoints"].offer({"c": ends("c")})
+    client.send(request("c"))
+    client.send(request(nonce="1", reason="no such priority"))
+    await settled(lambda: bool(REFUSALS))
+    assert [(POD, "endpoints c", ends("c"), "no such priority")] == REFUSALS
+
+
+async def test_what_there_is_none_of_costs_a_proxy_nothing_else(served: tuple[Client, ProxyState]) -> None:
+    client, proxy = served
+    client.begin()
+    client.send(request("x", kind="type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"))
+    client.send(request("c"))
+    proxy.told["endpoints"].offer({"c": ends("c")})
+    assert dict(wire.fields((await client.next(0))[5:]))[4] == ENDPOINTS.encode()
+
+
+async def test_a_long_message_waits_for_room(served: tuple[Client, ProxyState]) -> None:
+    client, proxy = served
+    made = proxy.told["endpoints"]
     names = [f"{number:03}" + "x" * 200 for number in range(400)]
-    made.offer({name: json.dumps({"cluster_name": name, "endpoints": []}).encode() for name in names})
+    made.offer({name: ends(name) for name in names})
     client.begin()
     for start in range(0, 400, 50):
         client.send(request(*names[start : start + 50]))
@@ -173,7 +172,7 @@ async def test_a_long_message_waits_for_room(served: tuple[Client, Assignments])
     ],
 )
 async def test_only_proxies_with_the_token_are_told(
-    served: tuple[Client, Assignments], headers: dict[str, str], status: str
+    served: tuple[Client, ProxyState], headers: dict[str, str], status: str
 ) -> None:
     client, _ = served
     client.begin(**headers)
@@ -181,8 +180,8 @@ async def test_only_proxies_with_the_token_are_told(
     assert (await client.headers())["grpc-status"] == status
 
 
-@pytest.mark.parametrize("message", [b"\xff", request("c", kind="type.googleapis.com/other"), wire.text(2, ENDPOINTS)])
-async def test_what_is_no_request_ends_the_stream(served: tuple[Client, Assignments], message: bytes) -> None:
+@pytest.mark.parametrize("message", [b"\xff", request("c", nonce="x"), wire.text(2, ENDPOINTS)])
+async def test_what_is_no_request_ends_the_stream(served: tuple[Client, ProxyState], message: bytes) -> None:
     client, _ = served
     client.begin()
     client.send(message)
@@ -199,7 +198,7 @@ async def test_what_is_no_request_ends_the_stream(served: tuple[Client, Assignme
         PREFACE + b"\x00\x00\x01\x01\x04\x00\x00\x00\x01\xff",
     ],
 )
-async def test_who_speaks_no_http2_is_hung_up_on(served: tuple[Client, Assignments], sent: bytes) -> None:
+async def test_who_speaks_no_http2_is_hung_up_on(served: tuple[Client, ProxyState], sent: bytes) -> None:
     client, _ = served
     client.writer.write(sent)
     async with asyncio.timeout(PATIENCE):

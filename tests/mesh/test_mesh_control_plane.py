@@ -14,14 +14,15 @@ import pytest
 from meshbox.mesh.certificates import Authority
 from meshbox.mesh.debug_pages import PAGES, About
 from meshbox.mesh.inject.reviews import reviewed
+from meshbox.mesh.proxies import ProxyState
 from meshbox.mesh.translate import Config
 from meshbox.mesh.webhook_trust import WebhookTrust
 from meshbox.mesh.webhooks import MUTATING, VALIDATING
-from meshbox.mesh.xds import ProxyState
 
 from .cluster import CONTROL_PLANE, Cluster
 from .objects import snapshot
 from .syncz import SYNCZ
+from .telling import Listener
 
 Obj = dict[str, Any]
 
@@ -31,11 +32,10 @@ DEADLINE = 240.0
 def a_proxy(name: tuple[str, str], **acknowledged: tuple[int, int]) -> ProxyState:
     """One that is connected, with the versions that it was sent, and has taken, of each kind."""
     state = ProxyState(name, lambda *_: None)
-    state.asking = 1
-    state.node, state.metadata = f"sidecar~10.0.0.1~{name[1]}.{name[0]}~x", {"ISTIO_VERSION": "1.30.3"}
+    state.opened(Listener(), f"sidecar~10.0.0.1~{name[1]}.{name[0]}~x", {"ISTIO_VERSION": "1.30.3"})
     for kind, (sent, taken) in acknowledged.items():
-        channel = state.channel(kind)
-        channel.version, channel.sent, channel.acknowledged = sent, sent, taken
+        one = state.told[kind]
+        one.version, one.sent, one.acknowledged = sent, sent, taken
     return state
 
 
@@ -45,15 +45,11 @@ def told(page: str, proxies: list[ProxyState], **query: str) -> Any:
 
 
 def test_syncz_says_what_was_sent_and_what_was_taken() -> None:
-    state = a_proxy(("bookinfo", "web-1"), clusters=(3, 3), listeners=(2, 1))
-    first, second = state.channel("routes", "80"), state.channel("routes", "9080")
-    first.version = first.sent = first.acknowledged = 1
-    second.version = second.sent = second.refused = 3
-    second.acknowledged = 2
-    ends = state.endpoints
-    ends.version = ends.sent = ends.acknowledged = 7
+    sent = {"clusters": (3, 3), "listeners": (2, 1), "routes": (4, 3), "endpoints": (7, 7)}
+    state = a_proxy(("bookinfo", "web-1"), **sent)
+    state.told["routes"]._bad["80"] = b"{}"
     gone = a_proxy(("bookinfo", "gone"), clusters=(1, 1))
-    gone.asking = 0
+    gone.stop()
     assert told("syncz", [gone, state]) == [SYNCZ]
 
 

@@ -369,8 +369,8 @@ def test_what_was_refused_is_traced_to_the_objects_it_was_made_of() -> None:
     proxy = workload(snap, "ingress", "istio-system")
     found = translate(snap, proxy)
 
-    def refused(what: str, *resources: bytes, recent: tuple[str, ...] = ()) -> list[str]:
-        return list(named(ingredients(snap, proxy, what, resources), recent))
+    def refused(what: str, resource: bytes = b"", recent: tuple[str, ...] = ()) -> list[str]:
+        return list(named(ingredients(snap, proxy, what, resource), recent))
 
     table_8080, listener_8080 = found.routes["http.8080"], found.listeners["0.0.0.0_8080"]
     cluster = found.clusters["outbound|9080|all|details.bookinfo.svc.cluster.local"]

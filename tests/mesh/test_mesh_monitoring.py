@@ -4,147 +4,23 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from meshbox.addresses import AddressPlan
 from meshbox.contracts import AdmissionRequest, ApiError
 from meshbox.exposition import exposition
 from meshbox.mesh import webhooks
 from meshbox.mesh.admission import MeshAdmission
 from meshbox.mesh.cache import ObjectCache
-from meshbox.mesh.envoy import XDS_CLUSTER
 from meshbox.mesh.metrics_pages import page
 from meshbox.mesh.pilot_metrics import MeshMonitor
-from meshbox.mesh.xds import ProxyState, XdsServer
 from tests.conftest import PATIENCE
 from tests.metrics_page import Page
 
 from .cluster import Cluster
 from .objects import bookinfo, istio, pod, snapshot
-from .test_mesh_xds import POD, TOKEN, Served, config, names
-
-NODE = f"sidecar~127.0.0.1~{POD[1]}.{POD[0]}~x"
-
-
-class Monitored(Served):
-    """A proxy, and what is counted of it."""
-
-    monitor: MeshMonitor
-
-    @property
-    def page(self) -> Page:
-        return Page(exposition(self.monitor.xds()).strip())
-
-
-@pytest.fixture
-async def served(plan: AddressPlan, unused_tcp_port: int) -> AsyncIterator[Monitored]:
-    monitor = MeshMonitor()
-    state = ProxyState(POD, lambda *_: None, monitor)
-
-    def metrics(component: str, asking: tuple[str, str]) -> str:
-        return f'asked{{component="{component}",namespace="{asking[0]}",pod="{asking[1]}"}} 1\n'
-
-    server = XdsServer(
-        plan.node, unused_tcp_port, TOKEN, lambda _: state, lambda *_: b'{"name":"s"}', monitor=monitor, page=metrics
-    )
-    await server.start()
-    proxy = Monitored(f"http://{plan.node}:{unused_tcp_port}/v3/discovery", state, [])
-    proxy.monitor = monitor
-    try:
-        yield proxy
-    finally:
-        await proxy.session.close()
-        state.stop()
-        await server.stop()
-
-
-async def test_what_goes_to_a_proxy_is_counted_by_type_and_size(served: Monitored) -> None:
-    served.state.update(config("a b", "l", r1="x"))
-    assert names(await served.ask("clusters")) == ["a", "b"]
-    await served.ask("listeners")
-    await served.ask("routes", names=["r1"])
-    await served.ask("secrets", names=["default"])
-    found = served.page
-    assert [found.all("pilot_xds_pushes", type=kind) for kind in ("cds", "lds", "rds", "sds")] == [[1], [1], [1], []]
-    assert found.one("pilot_xds_config_size_bytes_sum", type="cds") == len('{"name": "a"},{"name": "b"}')
-    assert found.one("pilot_xds_push_time_count", type="lds") == 1
-
-
-async def test_a_change_is_timed_until_the_proxy_has_it(served: Monitored) -> None:
-    now = time.monotonic()
-    served.state.update(config("a", "l"), now, now - 5)
-    clusters = (await served.ask("clusters"))[1]["version_info"]
-    await served.ask("listeners")
-    # A proxy that had nothing was not behind.
-    assert "pilot_proxy_convergence_time_count" not in served.page.names
-    waiting = asyncio.create_task(served.ask("clusters", clusters))
-    now = time.monotonic()
-    # As if the change had been made an hour ago.
-    served.state.update(config("a b", "l"), now, now - 3600)
-    assert names(await waiting) == ["a", "b"]
-    held = asyncio.create_task(served.ask("clusters", "2"))
-    async with asyncio.timeout(PATIENCE):
-        while "pilot_proxy_convergence_time_count" not in served.page.names:
-            await asyncio.sleep(0.001)
-    assert served.page.one("pilot_proxy_convergence_time_count") == 1
-    assert 3600 <= served.page.one("pilot_proxy_convergence_time_sum") < 7200
-    held.cancel()
-
-
-@pytest.mark.usefixtures("patient")
-async def test_a_refusal_is_counted_with_the_proxy_that_refused(served: Monitored) -> None:
-    assert "pilot_total_xds_rejects" not in served.page.names
-    served.state.update(config("a"))
-    first = (await served.ask("clusters"))[1]["version_info"]
-    served.state.update(config("bad"))
-    for _ in range(2):
-        # The second answer is for the case that the first was lost.
-        await served.ask("clusters", first)
-    again = asyncio.create_task(served.ask("clusters", first))
-    async with asyncio.timeout(PATIENCE):
-        while "pilot_total_xds_rejects" not in served.page.names:
-            await asyncio.sleep(0.001)
-    assert served.page.one("pilot_total_xds_rejects", type="cds") == 1
-    assert served.page.one("pilot_xds_cds_reject", node=NODE) == 1
-    assert "pilot_xds_lds_reject" not in served.page.names
-    again.cancel()
-
-
-async def test_a_proxy_that_asks_is_connected(served: Monitored) -> None:
-    assert not served.state.connected
-    waiting = asyncio.create_task(served.ask("clusters"))
-    async with asyncio.timeout(PATIENCE):
-        while not served.state.asking:
-            await asyncio.sleep(0.001)
-    assert served.state.connected
-    served.state.update(config("a"))
-    await waiting
-    served.state.asked = time.monotonic() - 60
-    assert not served.state.connected
-
-
-@pytest.mark.parametrize(
-    ("headers", "status"),
-    [
-        ({}, 200),
-        ({"Authorization": "Bearer wrong"}, 401),
-        ({"Host": "evil.example"}, 403),
-        ({"Origin": "http://evil.example"}, 403),
-    ],
-)
-async def test_the_pages_are_for_pods_with_the_token(served: Monitored, headers: dict[str, str], status: int) -> None:
-    url = served.base.replace("/v3/discovery", "/metrics/pilot?namespace=istio-system&pod=istiod-1")
-    sent = {"Host": XDS_CLUSTER, "Authorization": f"Bearer {TOKEN}", **headers}
-    async with served.session.get(url, headers=sent) as answer:
-        text = await answer.text()
-        assert answer.status == status
-    asked = 'asked{component="pilot",namespace="istio-system",pod="istiod-1"} 1\n'
-    assert (text == asked) == (status == 200)
-
 
 RULE = {"hosts": ["reviews"], "http": [{"route": [{"destination": {"host": "reviews"}}]}]}
 

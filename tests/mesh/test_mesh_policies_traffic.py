@@ -289,13 +289,8 @@ async def test_the_mesh_other_names(shop: Bookshop) -> None:
     shop.mesh_config(accessLogFile="/dev/stdout")
     await shop.follow()
     # Identities come apart from all else: until every proxy has its own again, some do not know each other.
-    secrets = [
-        channel
-        for state in shop.mesh._proxies.values()
-        for (kind, name), channel in state.channels.items()
-        if (kind, name) == ("secrets", "default") and channel.sent >= 0
-    ]
-    await shop.until(lambda: all(one.acknowledged == one.version for one in secrets), "old names are back")
+    secrets = [state.told["secrets"] for state in shop.mesh._proxies.values()]
+    await shop.until(lambda: all(one.settled for one in secrets), "old names are back")
 
 
 async def test_the_caller_before_trusted_proxies(shop: Bookshop) -> None:

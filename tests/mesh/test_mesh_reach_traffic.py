@@ -219,15 +219,7 @@ async def test_a_port_that_nobody_declared_is_let_in(shop: Bookshop) -> None:
                 async with shop.rules(("ServiceEntry", "echo", entry)):
                     assert await told(await shop.captured("client", "10.8.8.8", 9002)) == HELLO
 
-    async def closed() -> bool:
-        try:
-            _, writer = await asyncio.open_connection(pod.ip, 9002)
-        except ConnectionRefusedError:
-            return True
-        writer.close()
-        return False
-
-    await shop.until(closed, "nobody listens there any more")
+    await shop.listening(pod.ip, 9002, taken=False)
 
 
 async def test_a_range_of_addresses_leads_to_its_host(shop: Bookshop) -> None:

@@ -14,7 +14,6 @@ import pytest_asyncio
 from meshbox.addresses import AddressPlan
 from meshbox.contracts import ApiError
 from meshbox.mesh import translate as translation
-from meshbox.mesh.xds import XdsServer
 from tests.faulty import Fault
 
 from .bookshop import Bookshop, opened, to, virtual_service
@@ -177,15 +176,11 @@ async def test_traffic_goes_on_without_the_control_plane_and_changes_wait(shop: 
 
 async def test_traffic_goes_on_while_the_xds_server_is_away(shop: Bookshop) -> None:
     async with shop.rules(virtual_service({"route": [to("v1")]})):
-        await shop.mesh._server.stop()
+        await shop.mesh._streams.stop()
         try:
             assert set(await shop.many(40)) == {"reviews-v1"}
         finally:
-            settings = shop.settings
-            shop.mesh._server = XdsServer(
-                settings.plan.node, 15010, settings.xds_token, shop.mesh._state, shop.mesh._secrets.get
-            )
-            await shop.mesh._server.start()
+            await shop.mesh._streams.start()
         shop.istio(*virtual_service({"route": [to("v3")]}))
 
         async def followed() -> bool:

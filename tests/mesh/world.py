@@ -312,6 +312,9 @@ class World:
                 _, writer = await asyncio.open_connection(host, port)
             except ConnectionRefusedError:
                 return not taken
+            except ConnectionResetError:
+                # It goes in this moment, with the connections that nobody has taken yet.
+                return False
             writer.close()
             return taken
 

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from meshbox.mesh.translate import Config
-from meshbox.mesh.xds import ProxyState
 from meshbox.tidy import Tidy
 from meshbox.upkeep import Home, Upkeep
 from tests.faulty import Fault
+from tests.mesh.telling import Proxy
 
 from .faults import BALANCED, HEADLESS, JOB, LABELS, POD, SERVICE, TEMPLATE, WORKLOAD, Obj, World, fault, ready
 
@@ -283,16 +283,19 @@ async def test_what_goes_round_goes_on(world: World, tmp_path: Path, part: str) 
 async def test_a_proxy_that_cannot_be_told(world: World) -> None:
     """Its task ends with an error, and begins anew with what it is told next."""
     told: list[BaseException] = []
-    state = ProxyState(("default", "bad"), lambda *_: None, failed=told.append)
-    real, state._offer_rest = state._offer_rest, lambda _: {}["unforeseen"]  # type: ignore[method-assign, assignment]
+    proxy = Proxy(failed=told.append)
+    state, routes = proxy.state, proxy.state.told["routes"]
+    for kind in ("clusters", "listeners"):
+        proxy.ask(kind)
+    real, routes.offer = routes.offer, lambda _: {}["unforeseen"]  # type: ignore[method-assign]
     config = Config()
     state.update(config)
     await world.until(lambda: told, "it is told")
-    state._offer_rest = real  # type: ignore[method-assign]
+    assert proxy.names("listeners") == []
+    routes.offer = real  # type: ignore[method-assign]
     state.update(config)
-    await world.until(
-        lambda: state.channel("clusters").version == 1 and state.channel("listeners").version == 1, "told"
-    )
+    await world.until(lambda: proxy.names("listeners"), "it is told of its listeners")
+    assert (proxy.names("clusters"), proxy.names("listeners")) == ([[]], [[]])
 
 
 async def test_a_mesh_that_cannot_be_computed_is_told_on_the_node(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A mesh of any size in this process: the real control plane over the real object store, without pods or Envoys.
 
-What a proxy would be sent is counted where it is offered, as if an Envoy took each kind of resource at once.
+What a proxy is sent is counted where it would go over its stream, as if an Envoy took each message at once.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from meshbox.blocks import claim
 from meshbox.mesh import Mesh
 from meshbox.mesh import kinds as names
+from meshbox.mesh.proxies import ProxyState
+from meshbox.mesh.resources import KINDS, Kind
 from meshbox.values import clone
 from tests.mesh.cluster import CONTROL_PLANE, Cluster
 from tests.mesh.objects import Obj, endpoints, istio, pod, service
@@ -32,14 +33,45 @@ class Change:
     """What one write cost.
 
     Args:
-        cpu: Milliseconds of this process's CPU time, from the stored write until every proxy is offered its own.
-        size: Bytes of the resources that proxies are offered anew.
-        proxies: How many proxies are offered something.
+        cpu: Milliseconds of this process's CPU time, from the stored write until every proxy has been sent its own.
+        size: Bytes of what proxies are sent.
+        proxies: How many proxies are sent something.
     """
 
     cpu: float
     size: int
     proxies: int
+
+
+class Ear:
+    """A proxy that asks for all there is, and takes it."""
+
+    def __init__(self, state: ProxyState) -> None:
+        self._state = state
+        self._bytes = 0
+        state.opened(self, "", {})
+        for kind in KINDS:
+            state.ask(kind.name, [], [])
+
+    def heard(self) -> int:
+        """The bytes that came since this was asked last."""
+        found, self._bytes = self._bytes, 0
+        return found
+
+    def say(self, kind: Kind, version: int, found: Mapping[str, bytes], gone: Collection[str]) -> int:
+        """Take a message, in the loop's next turn, and ask for what it leads to."""
+        size = sum(len(name) + len(body) for name, body in found.items()) + sum(map(len, gone))
+        self._bytes += size
+        asyncio.get_running_loop().call_soon(self._take, kind, version, list(found))
+        return size
+
+    def _take(self, kind: Kind, version: int, names: list[str]) -> None:
+        state = self._state
+        if kind.name == "clusters":
+            state.ask("endpoints", set(names) - state.told["endpoints"].asked, [])
+        elif kind.name == "listeners" and state.config is not None:
+            state.ask("routes", state.config.routes.keys() - state.told["routes"].asked, [])
+        state.told[kind.name].settle(version)
 
 
 class Grown:
@@ -56,7 +88,7 @@ class Grown:
         self.cluster, self.mesh = cluster, mesh
         self.services, self.proxies = services, proxies
         self._pods: list[Obj] = []
-        self._versions: dict[Any, int] = {}
+        self._ears: dict[tuple[str, str], Ear] = {}
         self._turn = 0
 
     def fill(self) -> None:
@@ -125,13 +157,13 @@ class Grown:
         found = []
         for _ in range(rounds):
             await self.settled()
-            self._offered()
+            self._sent()
             gc.collect()
             began = time.process_time()
             write()
             await self.settled()
             cpu = (time.process_time() - began) * 1000
-            found.append(Change(cpu, *self._offered()))
+            found.append(Change(cpu, *self._sent()))
         return min(found, key=lambda one: one.cpu)
 
     async def settled(self) -> None:
@@ -140,6 +172,9 @@ class Grown:
             # Watches are told in the loop's next turns.
             await asyncio.sleep(0)
         await self.mesh.settled()
+        self._listen()
+        while not all(told.settled for state in self.mesh.proxies.values() for told in state.told.values()):
+            await asyncio.sleep(0)
 
     def held(self) -> int:
         """Bytes of all resources that proxies are offered, each counted once wherever it is one object in memory."""
@@ -152,15 +187,15 @@ class Grown:
     def _keep(self, resource: str, obj: Obj) -> None:
         self.cluster.keep(str(resource), obj)
 
-    def _offered(self) -> tuple[int, int]:
-        size, proxies = 0, set()
+    def _listen(self) -> None:
+        """Have each proxy that does not listen yet listen."""
         for key, state in self.mesh.proxies.items():
-            for name, channel in state.channels.items():
-                if self._versions.get((key, name)) != channel.version:
-                    self._versions[key, name] = channel.version
-                    size += channel.size
-                    proxies.add(key)
-        return size, len(proxies)
+            if not state.connected:
+                self._ears[key] = Ear(state)
+
+    def _sent(self) -> tuple[int, int]:
+        sizes = [ear.heard() for ear in self._ears.values()]
+        return sum(sizes), sum(size > 0 for size in sizes)
 
     def _ip(self, number: int) -> str:
         return str(self.cluster.settings.plan.pod_cidr[number % self.cluster.settings.plan.pod_cidr.num_addresses])

@@ -7,7 +7,19 @@ import struct as packing
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["WireError", "double", "fields", "fixed64", "length", "number", "signed", "struct", "text", "varint"]
+__all__ = [
+    "WireError",
+    "double",
+    "fields",
+    "fixed64",
+    "length",
+    "number",
+    "read_struct",
+    "signed",
+    "struct",
+    "text",
+    "varint",
+]
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 _SIZES = {FIXED64: 8, FIXED32: 4}
@@ -95,6 +107,37 @@ def fixed64(field: int, value: int) -> bytes:
 def double(field: int, value: float) -> bytes:
     """A field that holds a double."""
     return varint(field << 3 | FIXED64) + packing.pack("<d", value)
+
+
+def read_struct(message: bytes) -> dict[str, Any]:
+    """What a google.protobuf.Struct holds.
+
+    Raises:
+        WireError: it is none.
+    """
+    found = {}
+    for number, entry in fields(message):
+        if number == 1 and isinstance(entry, bytes):
+            parts = dict(fields(entry))
+            key, value = parts.get(1, b""), parts.get(2, b"")
+            if isinstance(key, bytes) and isinstance(value, bytes):
+                found[key.decode()] = _value(value)
+    return found
+
+
+def _value(message: bytes) -> Any:
+    for number, value in fields(message):
+        if isinstance(value, int):
+            return bool(value) if number == 4 else None
+        if number == 2:
+            return packing.unpack("<d", value)[0]
+        if number == 3:
+            return value.decode()
+        if number == 5:
+            return read_struct(value)
+        if number == 6:
+            return [_value(one) for n, one in fields(value) if n == 1 and isinstance(one, bytes)]
+    return None
 
 
 def struct(value: Mapping[str, Any]) -> bytes:

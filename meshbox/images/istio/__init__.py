@@ -13,11 +13,11 @@ _PROGRAMS = "meshbox.images.istio.components"
 def _runner(entry: str) -> Runner:
     def run(context: ContainerContext) -> Launch:
         # Not at the top: pods' own processes load this module, and need none of what settings bring.
-        from meshbox.settings import XDS_PORT
+        from meshbox.settings import PAGES_PORT
 
         # The mesh, which does its work, also tells what was done.
         mesh = {
-            "LABKIT_MESH": f"{context.settings.plan.node}:{XDS_PORT}",
+            "LABKIT_MESH": f"{context.settings.plan.node}:{PAGES_PORT}",
             "LABKIT_MESH_TOKEN": context.settings.xds_token,
         }
         return Launch(entry=f"{_PROGRAMS}:{entry}", argv=context.argv, env=mesh)

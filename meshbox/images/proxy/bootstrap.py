@@ -12,7 +12,7 @@ from meshbox.images.proxy.agent import Agent
 from meshbox.images.proxy.constants import named
 from meshbox.images.proxy.statistics import CONTROL_PLANE, statistics
 from meshbox.images.proxy.status_port import agent_route, filters, inside_routes, status
-from meshbox.settings import ADS_PORT, XDS_PORT
+from meshbox.settings import XDS_PORT
 
 __all__ = ["ADMIN_SOCKET", "Agent", "bootstrap"]
 
@@ -27,7 +27,7 @@ _ROUTER = "envoy.extensions.filters.http.router.v3.Router"
 _CREDENTIALS = "envoy.extensions.filters.http.credential_injector.v3.CredentialInjector"
 _GENERIC = "envoy.extensions.http.injected_credentials.generic.v3.Generic"
 _OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-_XDS, _ADS = CONTROL_PLANE, "xds-stream"
+_ADS = {"ads": {}, "initial_fetch_timeout": "0s", "resource_api_version": "V3"}
 _OWN_NAMES = ["localhost", "localhost:*", "127.0.0.1", "127.0.0.1:*"]
 """What a pod calls itself. A port-forward asks by these names too, with whichever port it was given."""
 _SELDOM = {"miss_timeout": "60s", "megamiss_timeout": "60s"}
@@ -132,8 +132,8 @@ def _fixed_listeners(context: ContainerContext) -> list[Json]:
     return [_listener(f"fixed_{port}", [_address(context.pod_ip, plan.port(port))], hosts) for port in sorted(ports)]
 
 
-def _control_plane(context: ContainerContext, name: str, port: int, protocol: str) -> Json:
-    """The cluster of one of the mesh's ports, where this proxy proves that it is one of the sandbox's."""
+def _control_plane(context: ContainerContext) -> Json:
+    """The cluster of the mesh, where this proxy proves that it is one of the sandbox's."""
     credential = {
         "name": "envoy.http.injected_credentials.generic",
         "typed_config": _typed(_GENERIC, credential={"name": "xds"}),
@@ -148,34 +148,20 @@ def _control_plane(context: ContainerContext, name: str, port: int, protocol: st
             "typed_config": _typed("envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec"),
         },
     ]
-    options = _typed(_OPTIONS, explicit_http_config={protocol: {}}, http_filters=filters)
+    options = _typed(_OPTIONS, explicit_http_config={"http2_protocol_options": {}}, http_filters=filters)
     return _static(
-        name,
-        _address(context.settings.plan.node, port),
+        CONTROL_PLANE,
+        _address(context.settings.plan.node, XDS_PORT),
         typed_extension_protocol_options={_OPTIONS: options},
         upstream_bind_config={},
-        **named(name, legacy=context.settings.legacy),
+        **named(CONTROL_PLANE, legacy=context.settings.legacy),
     )
 
 
-def _source() -> Json:
-    return {
-        "resource_api_version": "V3",
-        "initial_fetch_timeout": "0s",
-        "api_config_source": {
-            "api_type": "REST",
-            "transport_api_version": "V3",
-            "cluster_names": [_XDS],
-            "refresh_delay": "0.01s",
-            "request_timeout": "90s",
-        },
-    }
-
-
 def _stream() -> Json:
-    """Where endpoints come from: each proxy says once who it is, and then hears of what changes."""
+    """Where configuration comes from: each proxy says once who it is, and then hears of what changes."""
     again = {"base_interval": "0.1s", "max_interval": "1s"}
-    service = {"cluster_name": _ADS, "authority": _XDS, "retry_policy": {"retry_back_off": again}}
+    service = {"cluster_name": CONTROL_PLANE, "retry_policy": {"retry_back_off": again}}
     return {
         "api_type": "DELTA_GRPC",
         "transport_api_version": "V3",
@@ -195,11 +181,7 @@ def bootstrap(context: ContainerContext, agent: Agent) -> Json:
     secret = {"inline_string": f"Bearer {context.settings.xds_token}"}
     real = context.settings.real_clocks
     own = named("agent", legacy=context.settings.legacy)
-    sources = {"lds_config": _source(), "cds_config": _source(), "ads_config": _stream()}
-    told_by = [
-        _control_plane(context, _XDS, XDS_PORT, "http_protocol_options"),
-        _control_plane(context, _ADS, ADS_PORT, "http2_protocol_options"),
-    ]
+    sources = {"lds_config": _ADS, "cds_config": _ADS, "ads_config": _stream()}
     runtime = {
         "re2.max_program_size.error_level": 32768,
         "re2.max_program_size.warn_level": 32768,
@@ -240,7 +222,7 @@ def bootstrap(context: ContainerContext, agent: Agent) -> Json:
             "clusters": [
                 _static("agent", {"pipe": {"path": ADMIN_SOCKET}}, upstream_bind_config={}, **own),
                 *clusters,
-                *([] if fixed else told_by),
+                *([] if fixed else [_control_plane(context)]),
             ],
             "secrets": [{"name": "xds", "generic_secret": {"secret": secret}}],
         },
