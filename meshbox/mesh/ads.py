@@ -25,7 +25,7 @@ __all__ = ["AdsServer"]
 log = logging.getLogger(__name__)
 
 _STREAM = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
-_OK, _INVALID_ARGUMENT, _UNIMPLEMENTED, _UNAUTHENTICATED = 0, 3, 12, 16
+_INVALID_ARGUMENT, _UNIMPLEMENTED, _UNAVAILABLE, _UNAUTHENTICATED = 3, 12, 14, 16
 _BACKLOG = 128
 _BY_URL = {kind.url: kind for kind in KINDS}
 
@@ -107,6 +107,11 @@ class _Talk:
         pod_name, _, namespace = pod.rpartition(".")
         self._proxy = self._find((namespace, pod_name))
         self._proxy.opened(self, name, metadata)
+
+    def end(self) -> None:
+        """Whose proxy this is, is gone: an Envoy that is still there comes again, and is found anew."""
+        self._proxy = None
+        self._stream.end(_UNAVAILABLE, "its pod is gone")
 
     def say(self, kind: Kind, version: int, found: Mapping[str, bytes], gone: Collection[str]) -> int:
         """A DeltaDiscoveryResponse."""

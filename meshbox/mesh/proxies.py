@@ -132,11 +132,12 @@ class ProxyState:
         return self._rolling is not None and not self._rolling.done()
 
     def stop(self) -> None:
-        """End the work on this proxy."""
+        """End the work on this proxy, and the talk with it."""
         if self._rolling is not None:
             self._rolling.cancel()
-        if self._mouth is not None:
-            self.closed(self._mouth)
+        if (mouth := self._mouth) is not None:
+            self.closed(mouth)
+            mouth.end()
 
     async def _roll(self) -> None:
         clusters, ends, routes, listeners = (

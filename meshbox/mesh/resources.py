@@ -72,6 +72,9 @@ class Mouth(Protocol):
     def say(self, kind: Kind, version: int, found: Mapping[str, bytes], gone: Collection[str]) -> int:
         """Send these, each as an Any in protobuf's form, and that those are not there; how many bytes that took."""
 
+    def end(self) -> None:
+        """It will not be told anything any more."""
+
 
 def in_protobuf(kind: Kind, body: bytes) -> bytes:
     """A resource, which the mesh has made as JSON, as an Any in protobuf's form.

@@ -28,11 +28,15 @@ class Listener:
     """What a proxy has heard of each kind: the number of each message, the resources in it, and those that are gone."""
 
     def __init__(self) -> None:
+        self.ended = False
         self.heard: dict[str, list[tuple[int, dict[str, bytes], list[str]]]] = {kind.name: [] for kind in KINDS}
 
     def say(self, kind: Kind, version: int, found: Mapping[str, bytes], gone: Collection[str]) -> int:
         self.heard[kind.name].append((version, {name: in_any(told) for name, told in found.items()}, list(gone)))
         return 100
+
+    def end(self) -> None:
+        self.ended = True
 
     def names(self, kind: str) -> list[list[str]]:
         """Of each message the names of what it holds, and of what is gone with a "-"."""

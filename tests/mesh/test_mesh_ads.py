@@ -133,6 +133,18 @@ async def test_what_there_is_none_of_costs_a_proxy_nothing_else(served: tuple[Cl
     assert dict(wire.fields((await client.next(0))[5:]))[4] == ENDPOINTS.encode()
 
 
+async def test_whose_pod_is_gone_hears_that_it_ends(served: tuple[Client, ProxyState]) -> None:
+    client, proxy = served
+    client.begin()
+    client.send(request("c"))
+    await settled(lambda: proxy.connected)
+    proxy.stop()
+    assert (await client.headers())["grpc-status"] == "14"
+    # What it says after that concerns nobody.
+    client.send(request("d"))
+    assert proxy.told["endpoints"].asked == set()
+
+
 async def test_a_long_message_waits_for_room(served: tuple[Client, ProxyState]) -> None:
     client, proxy = served
     made = proxy.told["endpoints"]

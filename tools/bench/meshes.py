@@ -65,6 +65,9 @@ class Ear:
         asyncio.get_running_loop().call_soon(self._take, kind, version, list(found))
         return size
 
+    def end(self) -> None:
+        """Nothing more comes."""
+
     def _take(self, kind: Kind, version: int, names: list[str]) -> None:
         state = self._state
         if kind.name == "clusters":
