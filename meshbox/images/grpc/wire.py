@@ -115,6 +115,13 @@ def read_struct(message: bytes) -> dict[str, Any]:
     Raises:
         WireError: it is none.
     """
+    try:
+        return _struct(message)
+    except (UnicodeDecodeError, packing.error, RecursionError):
+        raise WireError("no struct") from None
+
+
+def _struct(message: bytes) -> dict[str, Any]:
     found = {}
     for number, entry in fields(message):
         if number == 1 and isinstance(entry, bytes):
@@ -134,7 +141,7 @@ def _value(message: bytes) -> Any:
         if number == 3:
             return value.decode()
         if number == 5:
-            return read_struct(value)
+            return _struct(value)
         if number == 6:
             return [_value(one) for n, one in fields(value) if n == 1 and isinstance(one, bytes)]
     return None
