@@ -34,7 +34,7 @@ from meshbox.mesh.open_ports import OpenPorts
 from meshbox.mesh.pages import PageServer
 from meshbox.mesh.pilot_metrics import MeshMonitor
 from meshbox.mesh.proxies import ProxyState
-from meshbox.mesh.refusals import ingredients, named
+from meshbox.mesh.refusals import in_a_line, ingredients, named
 from meshbox.mesh.secrets import SecretSource
 from meshbox.mesh.security_notices import denying
 from meshbox.mesh.snapshot import Snapshot
@@ -362,6 +362,7 @@ class Mesh:
         with failures.spared(partial(self._untold, key)):
             made_of = named(ingredients(self._snapshot, workload, what, resource), self._recent)
             whom = f", made of {', '.join(made_of)}," if made_of else ""
+            reason = in_a_line(reason)
             log.warning("the proxy of %s/%s refused %s%s: %s", *key, what, whom, reason)
             message = f"Envoy refused {what}{whom} and goes on with what it had: {reason}"
             self._objects.event(pod, "Warning", "ConfigRejected", message, self._component)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Of which objects the configuration was made that an Envoy refused."""
+"""Of which objects the configuration was made that an Envoy refused, and why it did."""
 
 from __future__ import annotations
 
@@ -34,10 +34,13 @@ from meshbox.mesh.model import Workload
 from meshbox.mesh.secrets import credential
 from meshbox.mesh.snapshot import Snapshot
 
-__all__ = ["ingredients", "named"]
+__all__ = ["in_a_line", "ingredients", "named"]
 
 _FEW = 3
 """Objects that one event names at most."""
+
+_LONGEST = 400
+"""Characters of a reason in an event: Envoy may show a whole message in it, which its log has as well."""
 
 _FOR_A_LISTENER: tuple[Kind[Any], ...] = (
     PEER_AUTHENTICATIONS,
@@ -87,6 +90,12 @@ def ingredients(snapshot: Snapshot, workload: Workload, what: str, resource: byt
                 yield VIRTUAL_SERVICES, obj
         for kind_of in _FOR_A_LISTENER:
             yield from ((kind_of, obj) for obj in snapshot.all(kind_of) if _applies(snapshot, obj, workload))
+
+
+def in_a_line(reason: str) -> str:
+    """An Envoy's reason as part of a sentence."""
+    found = " ".join(reason.split())
+    return found if len(found) <= _LONGEST else f"{found[:_LONGEST]}... (the rest is in its log, -c istio-proxy)"
 
 
 def named(found: Iterable[tuple[str, View]], recent: Collection[str]) -> dict[str, View]:

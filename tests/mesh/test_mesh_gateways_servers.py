@@ -15,7 +15,7 @@ from meshbox.mesh.certificates import Authority, Identity
 from meshbox.mesh.credentials import secret_of
 from meshbox.mesh.gateway_notices import GatewayNotices
 from meshbox.mesh.gateway_servers import listening_port, served_gateways
-from meshbox.mesh.refusals import ingredients, named
+from meshbox.mesh.refusals import in_a_line, ingredients, named
 from meshbox.mesh.translate import Config, translate
 
 from .cluster import Cluster
@@ -380,3 +380,9 @@ def test_what_was_refused_is_traced_to_the_objects_it_was_made_of() -> None:
     assert refused("routes http.8080", table_8080, recent=("sidecars x/y",)) == whole
     assert refused("listeners", listener_8080) == ["gateways bookinfo/gw"]
     assert refused("clusters", cluster) == ["destinationrules bookinfo/for-details", "services bookinfo/details"]
+
+
+def test_a_long_reason_is_cut_where_an_event_would_be_a_page() -> None:
+    assert in_a_line("cannot bind:\n  Address already in use\n") == "cannot bind: Address already in use"
+    assert in_a_line("x" * 400) == "x" * 400
+    assert in_a_line("x" * 401) == "x" * 400 + "... (the rest is in its log, -c istio-proxy)"
