@@ -28,6 +28,9 @@ took clusters when all of them are there, and the name of one may be long in bei
 TRY_AGAIN = 20.0
 """Seconds after which what was refused is told again: an address may be free by then."""
 
+_MOST = 8
+"""Messages that wait for an answer: who answers nothing at all, as an Envoy that was stopped, is not told for ever."""
+
 _NOTHING = b""
 """Stands for what the proxy asks for, or has, and that is not to be there."""
 
@@ -274,7 +277,7 @@ class Resources:
     def _speak(self) -> None:
         if self._mouth is None or self._wanted is None or not self._listens:
             return
-        if self._on_their_way and not self._thinks:
+        if self._on_their_way and (not self._thinks or len(self._on_their_way) >= _MOST):
             self.told = False
             return
         wanted = self._wanted

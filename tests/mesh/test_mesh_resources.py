@@ -217,6 +217,20 @@ async def test_who_thinks_long_is_told_the_next_thing_all_the_same(monkeypatch: 
     assert told.made.settled
 
 
+async def test_who_answers_nothing_is_not_told_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "STEP", 0.0)
+    told = Told("clusters")
+    told.made.ask([], [])
+    for number in range(20):
+        told.made.offer({"a": cluster("a", f"{number + 1}s")})
+        # So that it counts as one that thinks long.
+        await asyncio.sleep(0.001)
+    assert len(told.all) == 8
+    told.made.settle(1)
+    assert len(told.all) == 9
+    assert told.last[1]["a"] == in_any(in_protobuf(KIND["clusters"], cluster("a", "20s")))
+
+
 async def test_an_answer_to_no_message_is_passed_over() -> None:
     told = Told("clusters")
     told.made.ask([], [])

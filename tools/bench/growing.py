@@ -47,7 +47,7 @@ def growing() -> list[Figure]:
     for index, (services, proxies) in enumerate(LIMITED):
         changes, _ = asyncio.run(measured(services, proxies))
         for what, change in changes.items():
-            title = f"{what}: {services} Services × {proxies} proxies, CPU; {change.size / 2**20:.2f} MiB offered"
+            title = f"{what}: {services} Services × {proxies} proxies, CPU; {change.size / 2**20:.2f} MiB sent"
             floor = floors[what].cpu
             rows.append(Figure(title, change.cpu, "ms", floor, "10 Services × 10 proxies", LIMITS[what][index]))
     return rows
