@@ -28,6 +28,10 @@ _MOST_MESSAGE = 4 * 1024 * 1024
 _ANSWERED = [(":status", "200"), ("content-type", "application/grpc")]
 
 
+def _framed(kind: int, flags: int, number: int, payload: bytes) -> bytes:
+    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, number) + payload
+
+
 class Receiver(Protocol):
     """Who takes what comes on a stream."""
 
@@ -52,6 +56,7 @@ class Stream:
         self.window = window
         self.receiver: Receiver | None = None
         self.came = bytearray()
+        self.taken = 0
         self.waiting = bytearray()
         self.begun = False
 
@@ -85,6 +90,7 @@ class Http2(asyncio.Protocol):
         self._came = bytearray()
         self._greeted = False
         self._window = self._initial = _WINDOW_SIZE
+        self._taken = 0
         self._frame = _FRAME
         self._streams: dict[int, Stream] = {}
         self._headers: tuple[int, int, bytearray] | None = None
@@ -133,21 +139,26 @@ class Http2(asyncio.Protocol):
 
     def frame(self, kind: int, flags: int, number: int, payload: bytes) -> None:
         """Send a frame."""
+        self._write(_framed(kind, flags, number, payload))
+
+    def _write(self, data: bytes) -> None:
         if self._transport is not None:
-            head = struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, number)
-            self._transport.write(head + payload)
+            self._transport.write(data)
 
     def flush(self, number: int) -> None:
         """Send of what is to be said as much as the other side takes now."""
         stream = self._streams.get(number)
-        while stream is not None and stream.waiting:
-            room = min(self._window, stream.window, self._frame, len(stream.waiting))
-            if room <= 0:
-                return
-            part = bytes(stream.waiting[:room])
-            del stream.waiting[:room]
-            self._window, stream.window = self._window - room, stream.window - room
-            self.frame(_DATA, 0, number, part)
+        if stream is None or not stream.waiting:
+            return
+        room = min(self._window, stream.window, len(stream.waiting))
+        if room <= 0:
+            return
+        self._window, stream.window = self._window - room, stream.window - room
+        said = bytes(stream.waiting[:room])
+        del stream.waiting[:room]
+        parts = (said[at : at + self._frame] for at in range(0, room, self._frame))
+        # In one go, since each would be a call to the system.
+        self._write(b"".join(_framed(_DATA, 0, number, part) for part in parts))
 
     def forget(self, number: int) -> None:
         """A call has ended."""
@@ -213,15 +224,20 @@ class Http2(asyncio.Protocol):
         elif first & _END_STREAM:
             self.forget(number)
 
+    def _room_again(self, number: int, taken: int) -> int:
+        """Make room again for what was taken, if that is much; what is still taken after it."""
+        if taken < _WINDOW_SIZE // 2:
+            return taken
+        self.frame(_WINDOW, 0, number, struct.pack(">I", taken))
+        return 0
+
     def _take_data(self, number: int, flags: int, payload: bytes) -> None:
-        if payload:
-            # Whatever comes of it, the connection goes on.
-            self.frame(_WINDOW, 0, 0, struct.pack(">I", len(payload)))
+        # Whatever comes of it, the connection goes on. Room is made when half of it is taken: most messages are short.
+        self._taken = self._room_again(0, self._taken + len(payload))
         stream = self._streams.get(number)
         if stream is None:
             return
-        if payload:
-            self.frame(_WINDOW, 0, number, struct.pack(">I", len(payload)))
+        stream.taken = self._room_again(number, stream.taken + len(payload))
         stream.came += unpadded(payload, flags)
         while len(stream.came) >= 5:
             packed, size = struct.unpack_from(">BI", stream.came)

@@ -145,6 +145,18 @@ async def test_whose_pod_is_gone_hears_that_it_ends(served: tuple[Client, ProxyS
     assert proxy.told["endpoints"].asked == set()
 
 
+async def test_room_is_made_again_for_what_came_once_it_is_much(served: tuple[Client, ProxyState]) -> None:
+    client, _ = served
+    client.begin()
+    first = request("x" * 12_000)
+    for _ in range(3):
+        client.send(first)
+    # Nothing was said of the first two, as a proxy's answers are short and many; then of all three: of the connection
+    # and of the stream.
+    taken = 3 * (5 + len(first))
+    assert [await client.next(8) for _ in range(2)] == [struct.pack(">I", taken)] * 2
+
+
 async def test_a_long_message_waits_for_room(served: tuple[Client, ProxyState]) -> None:
     client, proxy = served
     made = proxy.told["endpoints"]
