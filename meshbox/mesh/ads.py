@@ -10,6 +10,7 @@ import asyncio
 import logging
 import weakref
 from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple
 
 from labkit.ground.guard import same_secret
 from meshbox import failures
@@ -36,6 +37,67 @@ def _text(message: bytes, number: int) -> str:
     return found[-1].decode() if found else ""
 
 
+class _Request(NamedTuple):
+    """What a DeltaDiscoveryRequest says.
+
+    Args:
+        pod: Namespace and name of whose proxy it is; empty where a proxy has said that before.
+        node: What the proxy calls itself.
+        metadata: What it says of itself.
+        url: The kind of resource.
+        more: Names that it asks for.
+        fewer: Names that it asks for no more.
+        had: Names of what it has from before its stream.
+        version: The message that it answers; 0 for none.
+        reason: Why it refuses that; None where it does not.
+    """
+
+    pod: tuple[str, str]
+    node: str
+    metadata: dict[str, Any]
+    url: str
+    more: list[str]
+    fewer: list[str]
+    had: list[str]
+    version: int
+    reason: str | None
+
+
+def _read(body: bytes) -> _Request:
+    """Read a request.
+
+    Raises:
+        ValueError: it is none.
+    """
+    node, url, nonce = b"", "", "0"
+    reason: str | None = None
+    more: list[str] = []
+    fewer: list[str] = []
+    had: list[str] = []
+    for number, value in wire.fields(body):
+        if not isinstance(value, bytes):
+            continue
+        if number == 1:
+            node = value
+        elif number == 2:
+            url = value.decode()
+        elif number == 3:
+            more.append(value.decode())
+        elif number == 4:
+            fewer.append(value.decode())
+        elif number == 5:
+            had.append(_text(value, 1))
+        elif number == 6:
+            nonce = value.decode() or "0"
+        elif number == 7:
+            reason = _text(value, 2)
+    name = _text(node, 1)
+    _, _, pod, _ = name.split("~") if name else ("",) * 4
+    pod_name, _, namespace = pod.rpartition(".")
+    metadata = next((wire.read_struct(v) for n, v in wire.fields(node) if n == 3 and isinstance(v, bytes)), {})
+    return _Request((namespace, pod_name), name, metadata, url, more, fewer, had, int(nonce), reason)
+
+
 class _Talk:
     """The talk with one proxy: what it asks on its stream, and what it is told.
 
@@ -53,10 +115,14 @@ class _Talk:
         """A DeltaDiscoveryRequest."""
         with failures.spared(self._failed):
             try:
-                self._read(body)
-            except (wire.WireError, UnicodeDecodeError, ValueError) as error:
+                request = _read(body)
+            except ValueError:
+                request = None
+            if request is None or (self._proxy is None and not request.node):
                 self.closed()
-                self._stream.end(_INVALID_ARGUMENT, ascii(str(error))[1:-1])
+                self._stream.end(_INVALID_ARGUMENT, "no request of a proxy that says who it is")
+            else:
+                self._act(request)
 
     def closed(self) -> None:
         """The stream has ended."""
@@ -64,49 +130,19 @@ class _Talk:
             self._proxy.closed(self)
             self._proxy = None
 
-    def _read(self, body: bytes) -> None:
-        node, url, nonce = b"", "", ""
-        reason: str | None = None
-        more: list[str] = []
-        fewer: list[str] = []
-        had: list[str] = []
-        for number, value in wire.fields(body):
-            if not isinstance(value, bytes):
-                continue
-            if number == 1:
-                node = value
-            elif number == 2:
-                url = value.decode()
-            elif number == 3:
-                more.append(value.decode())
-            elif number == 4:
-                fewer.append(value.decode())
-            elif number == 5:
-                had.append(_text(value, 1))
-            elif number == 6:
-                nonce = value.decode()
-            elif number == 7:
-                reason = _text(value, 2)
+    def _act(self, request: _Request) -> None:
         if self._proxy is None:
-            self._begin(node)
-        assert self._proxy is not None
-        kind = _BY_URL.get(url)
+            self._proxy = self._find(request.pod)
+            self._proxy.opened(self, request.node, request.metadata)
+        kind = _BY_URL.get(request.url)
         if kind is None:
             # Only what somebody patched into the proxy asks for that; the rest of it is told as ever.
-            log.warning("the proxy of %s/%s asks for %s, of which there is none", *self._proxy.name, url)
+            log.warning("the proxy of %s/%s asks for %s, of which there is none", *self._proxy.name, request.url)
             return
-        if more or fewer or not nonce:
-            self._proxy.ask(kind.name, more, fewer, had)
-        if nonce:
-            self._proxy.told[kind.name].settle(int(nonce), reason)
-
-    def _begin(self, node: bytes) -> None:
-        name = _text(node, 1)
-        _, _, pod, _ = name.split("~")
-        metadata = next((wire.read_struct(v) for n, v in wire.fields(node) if n == 3 and isinstance(v, bytes)), {})
-        pod_name, _, namespace = pod.rpartition(".")
-        self._proxy = self._find((namespace, pod_name))
-        self._proxy.opened(self, name, metadata)
+        if request.more or request.fewer or not request.version:
+            self._proxy.ask(kind.name, request.more, request.fewer, request.had)
+        if request.version:
+            self._proxy.told[kind.name].settle(request.version, request.reason)
 
     def end(self) -> None:
         """Whose proxy this is, is gone: an Envoy that is still there comes again, and is found anew."""

@@ -204,6 +204,24 @@ async def test_only_proxies_with_the_token_are_told(
     assert (await client.headers())["grpc-status"] == status
 
 
+async def test_our_own_fault_is_told_and_is_not_called_the_proxys(
+    served: tuple[Client, ProxyState], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    client, proxy = served
+
+    def broken(*_: object) -> None:
+        raise ValueError("unforeseen")
+
+    client.begin()
+    with monkeypatch.context() as patched:
+        patched.setattr(proxy, "ask", broken)
+        client.send(request("c"))
+        await settled(lambda: "unforeseen" in caplog.text)
+    client.send(request("c"))
+    proxy.told["endpoints"].offer({"c": ends("c")})
+    assert dict(wire.fields((await client.next(0))[5:]))[4] == ENDPOINTS.encode()
+
+
 @pytest.mark.parametrize("message", [b"\xff", request("c", nonce="x"), wire.text(2, ENDPOINTS)])
 async def test_what_is_no_request_ends_the_stream(served: tuple[Client, ProxyState], message: bytes) -> None:
     client, _ = served
