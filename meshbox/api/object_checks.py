@@ -22,6 +22,7 @@ from meshbox.api.names import cannot_unmarshal
 from meshbox.api.options import WriteOptions
 from meshbox.api.problems import Problems
 from meshbox.api.resources import Resource, Served
+from meshbox.api.warnings import warnings_of
 from meshbox.contracts import ApiError, Obj
 from meshbox.settings import SandboxSettings
 from meshbox.values import clone
@@ -170,6 +171,12 @@ class Checks:
         if before is not None and (options.validation or resource.name in _SEALED):
             found += validate_update(resource.api_version, resource.kind, before, obj).errors
         return [dict(one) for one in found]
+
+    def warnings(self, resource: Resource, obj: Obj, before: Obj | None, options: WriteOptions) -> list[str]:
+        """What a client is told of a valid object; Kubernetes 1.14 had no warnings."""
+        if resource.crd is not None or not options.validation or self._settings.legacy:
+            return []
+        return warnings_of(resource.name, obj, before)
 
 
 def _check_kind(served: Served, obj: Obj) -> None:

@@ -130,6 +130,7 @@ class Writes:
         key = key_of(obj)
         if (taken := self._store.entry(resource.name, key)) is not None:
             raise refusals.already_exists(resource, name, ends="deletionTimestamp" in taken.obj["metadata"])
+        options.warnings += self.checks.warnings(resource, obj, None, options)
         self._validate(request)
         self.gate.validate(asked and asked.about(obj), options)
         options.warnings += self.gate.notes(resource, obj)
@@ -168,6 +169,7 @@ class Writes:
             causes = causes or self._hooked(resource, obj, before)
         if causes:
             raise refusals.invalid(resource, name, causes)
+        told = len(options.warnings)
         self._validate(request)
         self.gate.validate(asked and asked.about(obj), options)
         options.warnings += self.gate.notes(resource, obj)
@@ -176,6 +178,9 @@ class Writes:
         if resource.name == "services" and whole:
             self._allocator.allocate(resource, obj, before)
         self.checks.stored(resource, obj, before)
+        if whole:
+            # Before what those say who judge it last; what is new in it shows in the form that is kept.
+            options.warnings[told:told] = self.checks.warnings(resource, obj, before, options)
         track(resource, before, obj, options, subresource)
         if same(before, obj):
             return before

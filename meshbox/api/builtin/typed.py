@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import base64
 import datetime
+import decimal
+import math
 from collections.abc import Callable, Collection
 from functools import cache, lru_cache, partial
 from typing import Any, NamedTuple
@@ -22,6 +24,8 @@ __all__ = ["typed"]
 _ZEROS: dict[str, Any] = {"string": "", "bool": False, "Quantity": "0", "IntOrString": 0, "bytes": "", "double": 0}
 _ZEROS |= {"int32": 0, "int64": 0}
 _NONE = object()
+_THOUSANDTH = -3
+"""As a power of ten."""
 _Form = Callable[[Any, bool], Any]
 """From a value, and whether it is to be stored, to how it is written."""
 
@@ -68,9 +72,8 @@ def _plan(message: str) -> tuple[dict[str, _Slot], tuple[str, ...]]:
         if field.name:
             many = field.mark[-2:] if field.mark.endswith(("[]", "{}")) else ""
             zero = _NONE if field.mark else _ZEROS.get(field.type, _NONE)
-            found[field.name] = _Slot(
-                field.type, many, field.mark[:1] == "+", field.mark == "+*", _form(field.type), zero
-            )
+            form = _amount if (field.type, many) == ("Quantity", "{}") else _form(field.type)
+            found[field.name] = _Slot(field.type, many, field.mark[:1] == "+", field.mark == "+*", form, zero)
         else:
             found |= _plan(field.type)[0]
     return found, tuple(name for name, slot in found.items() if slot.shown)
@@ -138,6 +141,17 @@ def _one(inner: str, value: Any, stored: bool) -> Any:
         if isinstance(one, dict):
             _struct(one, inner, stored)
     return value
+
+
+def _amount(value: Any, _: bool) -> Any:
+    """An amount of a resource by name: what is finer than a thousandth is rounded up to it."""
+    if quantity_error(value):
+        return value
+    found = quantities.Quantity.of(value)
+    if int(found.amount.as_tuple().exponent) < _THOUSANDTH:
+        amount = math.ceil(abs(found.amount).scaleb(-_THOUSANDTH))
+        found.amount = decimal.Decimal(amount).scaleb(_THOUSANDTH).copy_sign(found.amount)
+    return str(found)
 
 
 def _text(write: Callable[[str], str]) -> _Form:

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is warned of in objects of each kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from labkit.ground.quantity import Quantity
+from meshbox.api.warnings.addresses import of_cidr, of_ip
+from meshbox.api.warnings.key_pairs import key_pair_problem
+from meshbox.api.warnings.labels import NODE_LABELS, of_terms
+from meshbox.api.warnings.pods import deprecated_sources, of_claim, of_name, of_template
+from meshbox.contracts import Obj
+
+__all__ = ["KINDS"]
+
+Warn = Callable[[Obj, Obj | None], list[str]]
+"""From an object and the one before, if there was one, to what is said."""
+
+_STORAGE_CLASS = "volume.beta.kubernetes.io/storage-class"
+_CLASS = "kubernetes.io/ingress.class"
+_HINTS, _MODE = "service.kubernetes.io/topology-aware-hints", "service.kubernetes.io/topology-mode"
+_MOUNTABLE = "kubernetes.io/enforce-mountable-secrets"
+_OF_ATTRIBUTE = 'use "{}" attribute instead'
+
+
+def _annotations(obj: Obj) -> Obj:
+    return obj["metadata"].get("annotations") or {}
+
+
+def _is_new(obj: Obj, old: Obj | None) -> bool:
+    """Whether an object says something that it did not say before: of the rest nobody is told again."""
+    return old is None or obj.get("spec") != old.get("spec") or _annotations(obj) != _annotations(old)
+
+
+def _pod(obj: Obj, old: Obj | None) -> list[str]:
+    if old is not None:
+        return []
+    return of_name(obj, "this is used in the Pod's hostname") + of_template("", obj)
+
+
+def _templated(obj: Obj, old: Obj | None) -> list[str]:
+    return of_template("spec.template", obj["spec"].get("template") or {}) if _is_new(obj, old) else []
+
+
+def _named(obj: Obj, old: Obj | None) -> list[str]:
+    return ([] if old else of_name(obj)) + _templated(obj, old)
+
+
+def _replication_controller(obj: Obj, old: Obj | None) -> list[str]:
+    # Kubernetes takes the old template for the new one.
+    return _named(obj, old) if old is None else _templated(old, None) if _is_new(obj, old) else []
+
+
+def _pod_template(obj: Obj, old: Obj | None) -> list[str]:
+    template = obj.get("template") or {}
+    return of_template("template", template) if old is None or template != (old.get("template") or {}) else []
+
+
+def _stateful_set(obj: Obj, old: Obj | None) -> list[str]:
+    spec, found = obj["spec"], _templated(obj, old)
+    for index, claim in enumerate(spec.get("volumeClaimTemplates") or ()):
+        found += of_claim(f"spec.volumeClaimTemplates[{index}]{'.Spec' if old else ''}", claim.get("spec") or {})
+    if (spec.get("revisionHistoryLimit") or 0) < 0:
+        told = "a negative value retains all historical revisions; a value >= 0 is recommended"
+        found.append(f"spec.revisionHistoryLimit: {told}")
+    return found
+
+
+def _job_spec(path: str, spec: Obj) -> list[str]:
+    found = []
+    many = (spec.get("completions") or 0) > 100_000 and (spec.get("parallelism") or 0) > 10_000
+    if many and spec.get("completionMode") == "Indexed":
+        told = "In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4"
+        lost = "Kubernetes might not be able to track completedIndexes when a big number of indexes fail"
+        found.append(f"{path}: {told}, {lost}")
+    return found + of_template(f"{path}.template", spec.get("template") or {})
+
+
+def _job(obj: Obj, old: Obj | None) -> list[str]:
+    return ([] if old else of_name(obj)) + (_job_spec("spec", obj["spec"]) if _is_new(obj, old) else [])
+
+
+def _cron_job(obj: Obj, old: Obj | None) -> list[str]:
+    found = [] if old else of_name(obj)
+    if _is_new(obj, old):
+        found += _job_spec("spec.jobTemplate.spec", obj["spec"]["jobTemplate"].get("spec") or {})
+    if old is not None and "TZ" in (obj["spec"].get("schedule") or ""):
+        see = "see https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details"
+        found.append(f"cannot use TZ or CRON_TZ in spec.spec.schedule, use timeZone instead, {see}")
+    return found
+
+
+def _service(obj: Obj, _: Obj | None) -> list[str]:
+    spec, found = obj["spec"], list[str]()
+    kind, name = spec.get("type"), "ExternalName"
+    if _HINTS in _annotations(obj):
+        found.append(f"annotation {_HINTS} is deprecated, please use {_MODE} instead")
+    if spec.get("clusterIP") not in (None, "", "None"):
+        for index, one in enumerate(spec.get("clusterIPs") or ()):
+            found += of_ip(f"spec.clusterIPs[{index}]", one)
+    if kind == "ClusterIP" and spec.get("clusterIP") == "None":
+        ignored = [field for field in ("loadBalancerIP", "externalIPs") if spec.get(field)]
+        ignored += ["SessionAffinity"] if spec.get("sessionAffinity") != "None" else []
+        found += [f"spec.{field} is ignored for headless services" for field in ignored]
+    for index, one in enumerate(spec.get("externalIPs") or ()):
+        found += of_ip(f"spec.externalIPs[{index}]", one)
+    found += of_ip("spec.loadBalancerIP", spec.get("loadBalancerIP"))
+    for index, one in enumerate(spec.get("loadBalancerSourceRanges") or ()):
+        found += of_cidr(f"spec.loadBalancerSourceRanges[{index}]", one)
+    if kind == name and spec.get("externalIPs"):
+        found.append(f'spec.externalIPs is ignored when spec.type is "{name}"')
+    if kind != name and spec.get("externalName"):
+        found.append(f'spec.externalName is ignored when spec.type is not "{name}"')
+    if spec.get("trafficDistribution") == "PreferClose":
+        found.append('spec.trafficDistribution: "PreferClose" is deprecated; use "PreferSameZone"')
+    return found
+
+
+def _volume(obj: Obj, _: Obj | None) -> list[str]:
+    spec, noted = obj["spec"], _annotations(obj)
+    told = {
+        _STORAGE_CLASS: f"deprecated since v1.8; {_OF_ATTRIBUTE.format('storageClassName')}",
+        "volume.beta.kubernetes.io/mount-options": f"deprecated since v1.31; {_OF_ATTRIBUTE.format('mountOptions')}",
+    }
+    found = [f"metadata.annotations[{name}]: {words}" for name, words in told.items() if name in noted]
+    if spec.get("persistentVolumeReclaimPolicy") == "Recycle":
+        better = "Instead, the recommended approach is to use dynamic provisioning."
+        found.append(f"spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated. {better}")
+    terms = ((spec.get("nodeAffinity") or {}).get("required") or {}).get("nodeSelectorTerms") or ()
+    for index, term in enumerate(terms):
+        found += of_terms(f"spec.nodeAffinity.required.nodeSelectorTerms[{index}]", term)
+    return (
+        found
+        + deprecated_sources("spec", {one: 1 for one in ("cephfs",) if one in spec})
+        + deprecated_sources("spec", spec, "cephfs", "gitRepo", "flocker", "quobyte")
+    )
+
+
+def _claim(obj: Obj, _: Obj | None) -> list[str]:
+    told = f"deprecated since v1.8; {_OF_ATTRIBUTE.format('storageClassName')}"
+    found = [f"metadata.annotations[{_STORAGE_CLASS}]: {told}"] if _STORAGE_CLASS in _annotations(obj) else []
+    return found + of_claim("spec", obj["spec"])
+
+
+def _storage_class(obj: Obj, _: Obj | None) -> list[str]:
+    return [
+        f"allowedTopologies[{index}].matchLabelExpressions[{number}].key: {NODE_LABELS[one['key']]}"
+        for index, topology in enumerate(obj.get("allowedTopologies") or ())
+        for number, one in enumerate(topology.get("matchLabelExpressions") or ())
+        if one.get("key") in NODE_LABELS
+    ]
+
+
+def _secret(obj: Obj, _: Obj | None) -> list[str]:
+    return key_pair_problem(obj.get("data") or {}) if obj.get("type") == "kubernetes.io/tls" else []
+
+
+def _account(obj: Obj, old: Obj | None) -> list[str]:
+    if _MOUNTABLE not in _annotations(obj) or (old is not None and _MOUNTABLE in _annotations(old)):
+        return []
+    better = "prefer separate namespaces to isolate access to mounted secrets"
+    return [f"metadata.annotations[{_MOUNTABLE}]: deprecated in v1.32+; {better}"]
+
+
+def _quota(obj: Obj, old: Obj | None) -> list[str]:
+    hard, found = obj["spec"].get("hard") or {}, []
+    for name in ("cpu", "memory", "storage", "ephemeral-storage") if old is None else ():
+        asked, most = f"requests.{name}", f"limits.{name}"
+        if asked not in hard and name in ("cpu", "memory"):
+            asked = name
+        if asked in hard and most in hard and Quantity.of(hard[asked]) > Quantity.of(hard[most]):
+            found.append(f"ResourceQuota {asked} ({hard[asked]}) should be less than {most} ({hard[most]})")
+    return found
+
+
+def _endpoints(obj: Obj, _: Obj | None) -> list[str]:
+    return [
+        told
+        for index, subset in enumerate(obj.get("subsets") or ())
+        for field in ("addresses", "notReadyAddresses")
+        for number, one in enumerate(subset.get(field) or ())
+        for told in of_ip(f"subsets[{index}].{field}[{number}].ip", one.get("ip"))
+    ]
+
+
+def _slice(obj: Obj, old: Obj | None) -> list[str]:
+    found = []
+    if old is None and obj.get("addressType") == "FQDN":
+        found.append("spec.addressType: FQDN endpoints are deprecated")
+    for index, one in enumerate(obj.get("endpoints") or ()):
+        for number, address in enumerate(one.get("addresses") or ()):
+            found += of_ip(f"endpoints[{index}].addresses[{number}]", address)
+    return found
+
+
+def _ingress(obj: Obj, old: Obj | None) -> list[str]:
+    if old is not None or _CLASS not in _annotations(obj) or obj["spec"].get("ingressClassName") is not None:
+        return []
+    return [f"annotation \"{_CLASS}\" is deprecated, please use 'spec.ingressClassName' instead"]
+
+
+def _network_policy(obj: Obj, _: Obj | None) -> list[str]:
+    def blocks(side: str, peers: str) -> Iterable[tuple[str, Any]]:
+        for index, rule in enumerate(obj["spec"].get(side) or ()):
+            for number, peer in enumerate(rule.get(peers) or ()):
+                if block := peer.get("ipBlock"):
+                    at = f"spec.{side}[{index}].{peers}[{number}].ipBlock"
+                    yield f"{at}.cidr", block.get("cidr")
+                    yield from ((f"{at}.except[{one}]", cidr) for one, cidr in enumerate(block.get("except") or ()))
+
+    every = [*blocks("ingress", "from"), *blocks("egress", "to")]
+    return [told for path, cidr in every for told in of_cidr(path, cidr)]
+
+
+KINDS: dict[str, Warn] = {
+    "cronjobs.batch": _cron_job,
+    "daemonsets.apps": _templated,
+    "deployments.apps": _named,
+    "endpoints": _endpoints,
+    "endpointslices.discovery.k8s.io": _slice,
+    "ingresses.networking.k8s.io": _ingress,
+    "jobs.batch": _job,
+    "networkpolicies.networking.k8s.io": _network_policy,
+    "persistentvolumeclaims": _claim,
+    "persistentvolumes": _volume,
+    "pods": _pod,
+    "podtemplates": _pod_template,
+    "replicasets.apps": _named,
+    "replicationcontrollers": _replication_controller,
+    "resourcequotas": _quota,
+    "secrets": _secret,
+    "serviceaccounts": _account,
+    "services": _service,
+    "statefulsets.apps": _stateful_set,
+    "storageclasses.storage.k8s.io": _storage_class,
+}
+"""By resource."""
