@@ -10,6 +10,7 @@ from meshbox.api.defaults_admission import admission_policy, policy_binding, web
 from meshbox.api.defaults_pod import TokenSecret, default_pod, default_pod_spec, default_source
 from meshbox.api.filling import fill, part, parts
 from meshbox.api.gated import drop_gated
+from meshbox.api.service_fields import is_reached
 from meshbox.contracts import Obj
 from meshbox.settings import SandboxSettings
 
@@ -102,9 +103,10 @@ def _stateful_set(obj: Obj, settings: SandboxSettings) -> None:
 
 def _replication_controller(obj: Obj, settings: SandboxSettings) -> None:
     spec = part(obj, "spec")
-    labels = _labelled(obj, _template(spec, settings))
-    if isinstance(labels, dict) and labels:
-        fill(spec, selector=dict(labels))
+    if spec.get("template") is not None:
+        labels = _labelled(obj, _template(spec, settings))
+        if isinstance(labels, dict) and labels and not spec.get("selector"):
+            spec["selector"] = dict(labels)
     fill(spec, replicas=1)
 
 
@@ -154,7 +156,7 @@ def _service(obj: Obj, settings: SandboxSettings) -> None:
             port["protocol"] = "TCP"
         if port.get("targetPort") in (None, 0, "") and port.get("port"):
             port["targetPort"] = port["port"]
-    if spec["type"] in ("NodePort", "LoadBalancer") and not spec.get("externalTrafficPolicy"):
+    if is_reached(spec) and not spec.get("externalTrafficPolicy"):
         spec["externalTrafficPolicy"] = "Cluster"
     if settings.legacy or spec["type"] == "ExternalName":
         return

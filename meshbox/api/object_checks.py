@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from meshbox.api import refusals
 from meshbox.api.builtin import decode_builtin, prune_builtin, validate_builtin, validate_update
+from meshbox.api.builtin.profiles import own_profiles
 from meshbox.api.builtin.typed import typed
 from meshbox.api.builtin.well_formed import as_dict
 from meshbox.api.compiled import definition, expressions
@@ -167,10 +168,14 @@ class Checks:
         found = []
         if options.validation:
             version = options.served.api_version if options.served else resource.api_version
-            found += validate_builtin(resource.api_version, resource.kind, obj, version).errors
+            found += validate_builtin(resource.api_version, resource.kind, obj, version, new=before is None).errors
         if before is not None and (options.validation or resource.name in _SEALED):
             found += validate_update(resource.api_version, resource.kind, before, obj).errors
         return [dict(one) for one in found]
+
+    def profiles(self, pod: Obj) -> list[str]:
+        """Give a new pod the profiles that its annotations name, in place; what its client is told of them."""
+        return [] if self._settings.legacy else own_profiles(pod)
 
     def warnings(self, resource: Resource, obj: Obj, before: Obj | None, options: WriteOptions) -> list[str]:
         """What a client is told of a valid object; Kubernetes 1.14 had no warnings."""

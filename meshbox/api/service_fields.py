@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from meshbox.contracts import Obj
 
-__all__ = ["carry"]
+__all__ = ["carry", "is_reached"]
 
 
 def _has_address(spec: Obj) -> bool:
@@ -23,7 +23,7 @@ def _is_balanced(spec: Obj) -> bool:
     return spec.get("type") == "LoadBalancer"
 
 
-def _is_reached(spec: Obj) -> bool:
+def is_reached(spec: Obj) -> bool:
     """Whether it is reached from outside, so that how its traffic is led means something."""
     kind = spec.get("type")
     return kind in ("NodePort", "LoadBalancer") or (kind == "ClusterIP" and bool(spec.get("externalIPs")))
@@ -41,7 +41,7 @@ _FIELDS: tuple[tuple[tuple[str, ...], Callable[[Obj], bool]], ...] = (
     (("healthCheckNodePort",), _has_health_check),
     (("allocateLoadBalancerNodePorts",), _is_balanced),
     (("loadBalancerClass",), _is_balanced),
-    (("externalTrafficPolicy",), _is_reached),
+    (("externalTrafficPolicy",), is_reached),
 )
 """Fields that go together, and when a Service has them."""
 

@@ -72,7 +72,7 @@ def _problem(resource: Resource | None, obj: Obj, *, fields: bool) -> str:
         return ""
     if why := decode_builtin(resource.api_version, resource.kind, obj).decode:
         return why
-    found = validate_builtin(resource.api_version, resource.kind, obj)
+    found = validate_builtin(resource.api_version, resource.kind, obj, new=False)
     # Rules may have become stricter since; what is not there at all is what nobody can do without.
     missing = [f"{cause['field']}: {cause['message']}" for cause in found.errors if _missing(obj, cause["field"])]
     return missing[0] if missing else found.decode

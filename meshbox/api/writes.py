@@ -113,6 +113,8 @@ class Writes:
             self._require_account(resource, obj)
         # All that is wrong is said at once, of the object as it would be kept.
         prepare(resource.name, obj, None)
+        if resource.name == "pods":
+            options.warnings += self.checks.profiles(obj)
         if resource.name == "nodes" and options.validation:
             taint(obj)
         if resource.name == SIGNING_REQUESTS and options.user is not None:

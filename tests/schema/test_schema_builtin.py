@@ -237,9 +237,9 @@ def test_cron_jobs() -> None:
     template = {"spec": {"restartPolicy": "Never", "containers": [{"name": "a", "image": "b"}]}}
     spec = {"schedule": "* * *", "concurrencyPolicy": "Wait", "jobTemplate": {"spec": {"template": template}}}
     assert said("batch/v1", "CronJob", {"metadata": {"name": "n" * 53}, "spec": spec}) == [
-        f'metadata.name: Invalid value: "{"n" * 53}": must be no more than 52 characters',
         'spec.schedule: Invalid value: "* * *": expected exactly 5 fields, found 3: [* * *]',
         'spec.concurrencyPolicy: Unsupported value: "Wait": supported values: "Allow", "Forbid", "Replace"',
+        f'metadata.name: Invalid value: "{"n" * 53}": must be no more than 52 characters',
     ]
 
 

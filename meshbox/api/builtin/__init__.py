@@ -37,7 +37,7 @@ def decode_builtin(api_version: str, kind: str, obj: Any) -> Problems:
         return Problems(decode=_TOO_DEEP)
 
 
-def validate_builtin(api_version: str, kind: str, obj: Any, written: str = "") -> Problems:
+def validate_builtin(api_version: str, kind: str, obj: Any, written: str = "", *, new: bool = True) -> Problems:
     """Check a built-in object that decodes and has its defaults.
 
     `metadata` is the caller's matter, but for the rules of single kinds (a CRD's name, a CronJob's length).
@@ -47,11 +47,12 @@ def validate_builtin(api_version: str, kind: str, obj: Any, written: str = "") -
         kind: Its kind; of one that is not known, nothing is said.
         obj: The object; it is not changed.
         written: The version in which a client wrote it, where that is another one.
+        new: Whether there was none before.
     """
     problems = Problems()
     if type_name := kind_type(api_version, kind):
         try:
-            check(type_name, obj, "", problems.errors, Context(obj, written or api_version))
+            check(type_name, obj, "", problems.errors, Context(obj, written or api_version, new=new))
         except RecursionError:
             return Problems(decode=_TOO_DEEP)
     return problems

@@ -9,10 +9,11 @@ from typing import Any
 
 from labkit.ground import quantity as quantities
 from labkit.ground.names import dns1035_label, dns1123_subdomain, label_value, path_segment, qualified_name
+from meshbox.api.builtin.addresses import read_network
 from meshbox.api.builtin.internal import internal
 from meshbox.api.builtin.resources import resource_name
 from meshbox.api.builtin.rules import Context, call, check
-from meshbox.api.builtin.vocabulary import CIDR, is_cidr
+from meshbox.api.builtin.vocabulary import CIDR
 from meshbox.api.builtin.well_formed import NON_NEGATIVE, as_dict, as_list, label_selector
 from meshbox.api.problems import Cause, duplicate, forbidden, invalid, required
 from meshbox.contracts import Obj
@@ -243,8 +244,8 @@ def _overhead(amounts: Obj, path: str, causes: list[Cause], context: Context) ->
 @call("ranges")
 def _ranges(given: list[Any], path: str, causes: list[Cause], _context: Context) -> None:
     for index, one in enumerate(given):
-        causes += [] if is_cidr(one) else [invalid(f"{path}[{index}]", one or "", CIDR)]
-    if len(given) > 1 and all(map(is_cidr, given)) and len({":" in one for one in given}) < len(given):
+        causes += [] if read_network(one) else [invalid(f"{path}[{index}]", one or "", CIDR)]
+    if len(given) > 1 and all(map(read_network, given)) and len({":" in one for one in given}) < len(given):
         causes.append(invalid(path, given, "may specify no more than one CIDR for each IP family"))
 
 

@@ -26,6 +26,7 @@ from meshbox.contracts import Obj
 __all__ = ["containers", "ephemeral_containers", "init_containers"]
 
 _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
+_OF_SIDECARS = ("lifecycle", *_PROBES)
 _COUNTS = ("initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold")
 _PROTOCOLS = ("SCTP", "TCP", "UDP")
 _ENV_SOURCES = ("fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef")
@@ -52,10 +53,11 @@ def containers(given: list[Any], volumes: dict[str, str], path: str, causes: lis
     seen: set[str] = set()
     for index, one in enumerate(given):
         where, container = f"{path}[{index}]", as_dict(one)
+        _container(container, volumes, where, causes, context)
         if container.get("name") and container["name"] in seen:
             causes.append(duplicate(f"{where}.name", container["name"]))
         seen.add(container.get("name") or "")
-        _container(container, volumes, where, causes, context)
+        _lived(container, where, causes, context)
         _restarts(container, where, causes, context)
     _host_ports(given, path, causes)
 
@@ -67,18 +69,20 @@ def init_containers(
     seen = {as_dict(one).get("name") for one in others}
     for index, one in enumerate(given):
         where, container = f"{path}[{index}]", as_dict(one)
+        sidecar = container.get("restartPolicy") == "Always"
+        _container(container, volumes, where, causes, context)
+        _restarts(container, where, causes, context)
         if container.get("name") and container["name"] in seen:
             causes.append(duplicate(f"{where}.name", container["name"]))
         seen.add(container.get("name"))
-        policy = container.get("restartPolicy")
-        if policy is not None and policy not in _RESTARTS:
-            causes.append(not_supported(f"{where}.restartPolicy", policy, _RESTARTS))
-        if policy != "Always":
-            for name in ("lifecycle", *_PROBES):
-                if container.get(name) is not None:
-                    detail = "may not be set for init containers without restartPolicy=Always"
-                    causes.append(forbidden(f"{where}.{name}", detail))
-        _container(container, volumes, where, causes, context)
+        # Each runs alone, and the server takes each for the first.
+        _host_ports([container], path, causes)
+        if sidecar:
+            _lived(container, where, causes, context)
+        for name in () if sidecar else _OF_SIDECARS:
+            if container.get(name) is not None:
+                detail = "may not be set for init containers without restartPolicy=Always"
+                causes.append(forbidden(f"{where}.{name}", detail))
 
 
 def ephemeral_containers(
@@ -107,19 +111,6 @@ def _container(container: Obj, volumes: dict[str, str], path: str, causes: list[
         causes.append(required(f"{path}.image"))
     elif image != image.strip() and not context.template:
         causes.append(invalid(f"{path}.image", image, "must not have leading or trailing whitespace"))
-    lifecycle = as_dict(container.get("lifecycle"))
-    for name in ("postStart", "preStop"):
-        if lifecycle.get(name) is not None:
-            where, handler = f"{path}.lifecycle.{name}", as_dict(lifecycle[name])
-            _handler(handler, where, causes, ("sleep",))
-            grace = context.pod.get("terminationGracePeriodSeconds", 30)
-            seconds = as_dict(handler.get("sleep")).get("seconds") or 0
-            if not 0 <= seconds <= grace:
-                detail = f"must be non-negative and less than terminationGracePeriodSeconds ({grace})"
-                causes.append(invalid(f"{where}.sleep", seconds, detail))
-    for name in _PROBES:
-        if container.get(name) is not None:
-            _probe(as_dict(container[name]), f"{path}.{name}", causes, once=name != "readinessProbe")
     policy = container.get("terminationMessagePolicy")
     if policy and policy not in _MESSAGE_POLICIES:
         causes.append(not_supported(f"{path}.terminationMessagePolicy", policy, _MESSAGE_POLICIES))
@@ -134,6 +125,23 @@ def _container(container: Obj, volumes: dict[str, str], path: str, causes: list[
     _claims(claims, f"{path}.resources.claims", causes, context)
     _resize(as_list(container.get("resizePolicy")), f"{path}.resizePolicy", causes, context)
     check("V1SecurityContext", container.get("securityContext") or {}, f"{path}.securityContext", causes, context)
+
+
+def _lived(container: Obj, path: str, causes: list[Cause], context: Context) -> None:
+    """What a container that lives on has: what is done at its begin and end, and what asks for its health."""
+    lifecycle = as_dict(container.get("lifecycle"))
+    for name in ("postStart", "preStop"):
+        if lifecycle.get(name) is not None:
+            where, handler = f"{path}.lifecycle.{name}", as_dict(lifecycle[name])
+            _handler(handler, where, causes, ("sleep",))
+            grace = context.pod.get("terminationGracePeriodSeconds", 30)
+            seconds = as_dict(handler.get("sleep")).get("seconds") or 0
+            if seconds and not 0 <= seconds <= grace:
+                detail = f"must be non-negative and less than terminationGracePeriodSeconds ({grace})"
+                causes.append(invalid(f"{where}.sleep", seconds, detail))
+    for name in _PROBES:
+        if container.get(name) is not None:
+            _probe(as_dict(container[name]), f"{path}.{name}", causes, readiness=name == "readinessProbe")
 
 
 def _restarts(container: Obj, path: str, causes: list[Cause], context: Context) -> None:
@@ -310,15 +318,16 @@ def _devices(given: list[Any], volumes: dict[str, str], path: str, causes: list[
             names.add(name)
 
 
-def _probe(probe: Obj, path: str, causes: list[Cause], *, once: bool) -> None:
+def _probe(probe: Obj, path: str, causes: list[Cause], *, readiness: bool) -> None:
     _handler(probe, path, causes, ("grpc",))
     non_negative(probe, _COUNTS, path, causes)
-    threshold = probe.get("successThreshold")
-    if once and threshold not in (None, 0, 1):
-        causes.append(invalid(f"{path}.successThreshold", threshold, "must be 1"))
-    grace = probe.get("terminationGracePeriodSeconds")
+    grace, threshold = probe.get("terminationGracePeriodSeconds"), probe.get("successThreshold")
     if grace is not None and grace <= 0:
         causes.append(invalid(f"{path}.terminationGracePeriodSeconds", grace, "must be greater than 0"))
+    if readiness and grace is not None:
+        causes.append(invalid(f"{path}.terminationGracePeriodSeconds", grace, "must not be set for readinessProbes"))
+    elif not readiness and threshold not in (None, 0, 1):
+        causes.append(invalid(f"{path}.successThreshold", threshold, "must be 1"))
 
 
 def _handler(handler: Obj, path: str, causes: list[Cause], more: tuple[str, ...]) -> None:

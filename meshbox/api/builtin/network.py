@@ -16,9 +16,10 @@ from labkit.ground.names import (
     port_name,
     qualified_name,
 )
+from meshbox.api.builtin.addresses import Address, read_ip, read_network
 from meshbox.api.builtin.internal import internal
 from meshbox.api.builtin.rules import Context, call, check
-from meshbox.api.builtin.vocabulary import CIDR, IP, is_cidr
+from meshbox.api.builtin.vocabulary import CIDR, IP
 from meshbox.api.builtin.well_formed import as_dict, as_list, labels, named, port_number, port_or_name, supported
 from meshbox.api.problems import Cause, duplicate, forbidden, invalid, not_supported, required
 from meshbox.contracts import Obj
@@ -59,7 +60,7 @@ def _service(spec: Obj, path: str, causes: list[Cause], _context: Context) -> No
     _affinity(spec, path, causes)
     _addresses(spec, kind, address, path, causes)
     for index, one in enumerate(as_list(spec.get("externalIPs"))):
-        if not is_ip(one):
+        if not read_ip(one):
             causes.append(invalid(f"{path}.externalIPs[{index}]", one or "", IP))
     supported(kind, f"{path}.type", _SERVICE_TYPES, causes)
     _port_sets(ports, kind, path, causes)
@@ -137,12 +138,9 @@ def _balancing(spec: Obj, kind: str, path: str, causes: list[Cause]) -> None:
     where = f"{path}.LoadBalancerSourceRanges"
     if ranges and not balanced:
         causes.append(forbidden(where, _BALANCED))
-    elif ranges:
-        causes += [
-            invalid(f"{where}[{index}]", one or "", CIDR)
-            for index, one in enumerate(ranges)
-            if not is_cidr((one or "").strip())
-        ]
+    for index, one in enumerate((one or "").strip() for one in ranges):
+        if not read_network(one):
+            causes.append(invalid(f"{where}[{index}]", one, CIDR))
     if spec.get("allocateLoadBalancerNodePorts") is not None and not balanced:
         causes.append(forbidden(f"{path}.allocateLoadBalancerNodePorts", _BALANCED))
     wanted = spec.get("loadBalancerClass")
@@ -182,10 +180,14 @@ def _subset(subset: Obj, path: str, causes: list[Cause], _context: Context) -> N
 @call("old_ip")
 def _old_ip(text: Any, path: str, causes: list[Cause], _context: Context) -> None:
     # Endpoints' addresses are asked twice, by an older rule and by that for special addresses.
-    if not is_ip(text):
+    if (address := read_ip(text)) is None:
         causes.append(invalid(path, text or "", "must be a valid IP address"))
         return
-    address = ipaddress.ip_address(text)
+    _special(address, text, path, causes)
+
+
+def _special(address: Address, text: str, path: str, causes: list[Cause]) -> None:
+    """No endpoint has an address that means something else."""
     if address in _PODS and address not in _OWN:
         # The addresses of a sandbox's pods lie in 127.1.0.0/16 to 127.254.0.0/16.
         return
@@ -214,6 +216,21 @@ def _domain(text: str) -> list[str]:
     return said or ["should be a domain with at least two segments separated by dots"] * ("." not in text)
 
 
+def _slice_address(text: Any, kind: str, path: str, where: str, causes: list[Cause]) -> None:
+    ip = read_ip(text)
+    if ip is None:
+        causes.append(invalid(path, text or "", IP))
+    elif kind == "IPv6" and ip.version == 4 and ":" in text:
+        # Of IPv6 all is read as it should be written.
+        causes.append(invalid(path, text, "must not be an IPv4-mapped IPv6 address"))
+    elif kind == "IPv6" and ip.version == 6 and str(ip) != text:
+        causes.append(invalid(path, text, f'must be in canonical form ("{ip}")'))
+    else:
+        if kind != f"IPv{ip.version}":
+            causes.append(invalid(where, text, f"must be an {kind} address"))
+        _special(ip, text, path, causes)
+
+
 @call("slice_endpoints")
 def _slice_endpoints(endpoints: list[Any], path: str, causes: list[Cause], context: Context) -> None:
     kind = context.whole.get("addressType")
@@ -223,8 +240,8 @@ def _slice_endpoints(endpoints: list[Any], path: str, causes: list[Cause], conte
         if not addresses:
             causes.append(required(where, "must contain at least 1 address"))
         for position, text in enumerate(addresses):
-            if kind in ("IPv4", "IPv6") and not is_ip(text):
-                causes.append(invalid(f"{where}[{position}]", text or "", IP))
+            if kind in ("IPv4", "IPv6"):
+                _slice_address(text, kind, f"{where}[{position}]", where, causes)
             elif kind == "FQDN":
                 named(text, f"{where}[{position}]", _domain, causes)
         host = as_dict(one).get("hostname")
@@ -253,6 +270,15 @@ def _host(text: str, path: str, causes: list[Cause], _context: Context) -> None:
         causes += [invalid(path, text or "", words) for words in dns1123_subdomain(text or "")]
     elif not re.fullmatch(_WILDCARD, text):
         causes.append(invalid(path, text, _WILDCARD_WORDS))
+
+
+@call("ingress_class")
+def _ingress_class(obj: Obj, _path: str, causes: list[Cause], context: Context) -> None:
+    key, name = "kubernetes.io/ingress.class", as_dict(obj.get("spec")).get("ingressClassName")
+    annotations = as_dict(as_dict(obj.get("metadata")).get("annotations"))
+    if context.new and name is not None and key in annotations and (annotations[key] or "") != name:
+        detail = "must match `ingressClassName` when both are specified"
+        causes.append(invalid(f"annotations.{key}", annotations[key] or "", detail))
 
 
 @call("ingress_some")
@@ -349,15 +375,14 @@ def _peer(peer: Obj, path: str, causes: list[Cause], _context: Context) -> None:
 
 @call("excepted")
 def _excepted(block: Obj, path: str, causes: list[Cause], _context: Context) -> None:
-    if not is_cidr(block.get("cidr")):
+    if (read := read_network(block.get("cidr"))) is None:
         return
-    whole = ipaddress.ip_network(block["cidr"], strict=False)
+    whole: Any = read[1]
     for index, text in enumerate(as_list(block.get("except"))):
         where = f"{path}.except[{index}]"
-        if not is_cidr(text):
+        if (found := read_network(text)) is None:
             causes.append(invalid(where, text or "", CIDR))
             continue
-        part = ipaddress.ip_network(text, strict=False)
-        inside = part.version == whole.version and part.subnet_of(whole) and part != whole  # type: ignore[arg-type]
-        if not inside:
-            causes.append(invalid(where, text, f"must be a strict subset of `cidr`: {block['cidr']}"))
+        part: Any = found[1]
+        if not (part.version == whole.version and part.subnet_of(whole) and part != whole):
+            causes.append(invalid(where, text, "must be a strict subset of `cidr`"))

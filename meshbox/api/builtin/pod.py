@@ -11,6 +11,7 @@ from msgspec import structs
 from labkit.ground.names import at_most, dns1123_label, dns1123_subdomain, label_value, qualified_name, regex_words
 from meshbox.api.builtin.container import containers, ephemeral_containers, init_containers
 from meshbox.api.builtin.internal import internal
+from meshbox.api.builtin.profiles import agreeing, noted
 from meshbox.api.builtin.resources import resources
 from meshbox.api.builtin.rules import Context, call, check
 from meshbox.api.builtin.volume import volumes
@@ -39,14 +40,25 @@ def pod_template(template: Any, path: str, causes: list[Cause], context: Context
     labels(meta.get("labels"), f"{path}.labels", causes)
     for key in as_dict(meta.get("annotations")):
         causes += [invalid(f"{path}.annotations", key, words) for words in qualified_name(key.lower())]
-    spec = as_dict(as_dict(template).get("spec"))
+    annotations, spec = as_dict(meta.get("annotations")), as_dict(as_dict(template).get("spec"))
+    noted(annotations, spec, f"{path}.annotations", causes)
     _pod_spec(spec, f"{path}.spec", causes, structs.replace(context, template=True))
+    agreeing(annotations, spec, f"{path}.spec", causes)
     if spec.get("ephemeralContainers"):
         detail = "ephemeral containers not allowed in pod template"
         causes.append(forbidden(f"{path}.spec.ephemeralContainers", detail))
 
 
-@call("pod_spec")
+@call("pod")
+def _pod(pod: Obj, _path: str, causes: list[Cause], context: Context) -> None:
+    annotations = as_dict(as_dict(pod.get("metadata")).get("annotations"))
+    spec = as_dict(pod.get("spec"))
+    noted(annotations, spec, "metadata.annotations", causes)
+    _pod_spec(spec, "spec", causes, context)
+    if context.new:
+        agreeing(annotations, spec, "spec", causes)
+
+
 def _pod_spec(spec: Obj, path: str, causes: list[Cause], context: Context) -> None:
     check("V1PodSpec", spec, path, causes, structs.replace(context, pod=spec))
 

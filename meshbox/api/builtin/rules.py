@@ -33,10 +33,12 @@ class Context(Struct, frozen=True):
     Args:
         whole: The object.
         version: The version in which a client wrote it.
+        new: Whether there was none before.
     """
 
     whole: dict[str, Any]
     version: str = ""
+    new: bool = True
     pod: dict[str, Any] = {}
     """The spec of the pod or template that is checked; empty outside of one."""
     template: bool = False

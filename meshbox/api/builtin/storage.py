@@ -39,6 +39,11 @@ _SCOPES = frozenset(
     {"BestEffort", "CrossNamespacePodAffinity", "NotBestEffort", "NotTerminating", "PriorityClass", "Terminating"}
     | {"VolumeAttributesClass"}
 )
+_MOUNTED = (
+    *("gcePersistentDisk", "awsElasticBlockStore", "glusterfs", "nfs", "rbd", "quobyte", "iscsi", "cinder", "cephfs"),
+    *("azureFile", "vsphereVolume", "azureDisk", "photonPersistentDisk"),
+)
+"""Volumes that are mounted with options."""
 
 
 @call("config_map")
@@ -113,6 +118,13 @@ def _volume_sources(spec: Obj, path: str, causes: list[Cause], context: Context)
         volume_source(kind, "V1PersistentVolumeSpec", spec, path, causes, context)
     if spec.get("local") is not None and spec.get("nodeAffinity") is None:
         causes.append(required(f"{path}.nodeAffinity", "Local volume requires node affinity"))
+
+
+@call("mount_options")
+def _mount_options(obj: Obj, _path: str, causes: list[Cause], _context: Context) -> None:
+    key, spec = "volume.beta.kubernetes.io/mount-options", as_dict(obj.get("spec"))
+    if key in as_dict(as_dict(obj.get("metadata")).get("annotations")) and not any(map(spec.get, _MOUNTED)):
+        causes.append(forbidden(f"metadata.annotations.{key}", "may not specify mount options for this volume type"))
 
 
 @call("limits")

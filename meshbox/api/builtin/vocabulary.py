@@ -3,17 +3,17 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Callable
 from typing import Any
 
 from labkit.ground import names
 from labkit.ground.int_or_string import percent, percent_problem
+from meshbox.api.builtin.addresses import read_ip, read_network
 from meshbox.api.builtin.well_formed import NON_NEGATIVE, label_selector
 from meshbox.api.problems import Cause, duplicate, forbidden, invalid, not_supported, required
 
-__all__ = ["CIDR", "IP", "VOCABULARY", "Check", "is_cidr"]
+__all__ = ["CIDR", "IP", "VOCABULARY", "Check"]
 
 Arguments = tuple[str, ...]
 Check = Callable[[Any, str, Arguments], list[Cause]]
@@ -23,15 +23,6 @@ CIDR = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
 _HEADER = names.regex_words(
     "a valid HTTP header must consist of alphanumeric characters or '-'", "[-A-Za-z0-9]+", "X-Header-Name"
 )
-
-
-def is_cidr(text: Any) -> bool:
-    """Whether this is an address with the length of its network."""
-    try:
-        ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        return False
-    return isinstance(text, str) and "/" in text
 
 
 def _text(rule: Callable[[str], list[str]]) -> Check:
@@ -106,11 +97,11 @@ def _forward(text: str) -> list[str]:
 
 _TEXTS: dict[str, Callable[[str], list[str]]] = {
     "absolute": lambda text: [] if text.startswith("/") else [_ABSOLUTE],
-    "cidr": lambda text: [] if is_cidr(text) else [CIDR],
+    "cidr": lambda text: [] if read_network(text) else [CIDR],
     "dns1035": names.dns1035_label,
     "forward": _forward,
     "header": lambda text: [] if re.fullmatch("[-A-Za-z0-9]+", text) else [_HEADER],
-    "ip": lambda text: [] if names.is_ip(text) else [IP],
+    "ip": lambda text: [] if read_ip(text) else [IP],
     "kind": lambda text: [
         words if words.startswith("must be no more") else f"may have mixed case, but should otherwise match: {words}"
         for words in names.dns1035_label(text.lower())

@@ -11,7 +11,15 @@ from meshbox.api.builtin.internal import internal
 from meshbox.api.builtin.pod import pod_template
 from meshbox.api.builtin.rules import Context, call
 from meshbox.api.builtin.schedules import problem
-from meshbox.api.builtin.well_formed import as_dict, as_list, int_or_percent, label_selector, matches, selector_text
+from meshbox.api.builtin.well_formed import (
+    NON_NEGATIVE,
+    as_dict,
+    as_list,
+    int_or_percent,
+    label_selector,
+    matches,
+    selector_text,
+)
 from meshbox.api.problems import Cause, duplicate, forbidden, invalid, not_supported, required
 from meshbox.contracts import Obj
 
@@ -19,6 +27,8 @@ __all__: list[str] = []
 
 _SELECTOR_OPTIONAL = ("extensions/v1beta1", "apps/v1beta1", "v1")
 """Versions that take an absent selector from the template's labels."""
+_KINDS = {"deployment": "ReplicaSet", "daemonset": "DaemonSet", "statefulset": "StatefulSet"}
+"""What is meant by the word for it."""
 _MISFIT = "`selector` does not match template `labels`"
 
 
@@ -65,10 +75,10 @@ def _always(spec: Obj, causes: list[Cause], context: Context, what: str) -> None
     template = as_dict(spec.get("template"))
     pod_template(template, "spec.template", causes, context)
     policy = as_dict(template.get("spec")).get("restartPolicy")
-    if policy in ("OnFailure", "Never"):
+    if policy not in (None, "", "Always"):
         causes.append(not_supported("spec.template.spec.restartPolicy", policy, ["Always"]))
     if as_dict(template.get("spec")).get("activeDeadlineSeconds") is not None:
-        words = f"activeDeadlineSeconds in {what} is not supported"
+        words = f"activeDeadlineSeconds in {_KINDS.get(what, what)} is not Supported"
         causes.append(forbidden("spec.template.spec.activeDeadlineSeconds", words))
 
 
@@ -85,7 +95,18 @@ def _replica_set(obj: Obj, _path: str, causes: list[Cause], context: Context) ->
 
 @call("replication_controller")
 def _replication_controller(obj: Obj, _path: str, causes: list[Cause], context: Context) -> None:
-    _selected_template(obj, causes, context, "replication controller", detail="invalid label selector")
+    spec = as_dict(obj.get("spec"))
+    selector, own = as_dict(spec.get("selector")), _own_labels(spec)
+    if not selector:
+        causes.append(required("spec.selector"))
+    if (spec.get("replicas") or 0) < 0:
+        causes.append(invalid("spec.replicas", spec["replicas"], NON_NEGATIVE))
+    if spec.get("template") is None:
+        causes.append(required("spec.template"))
+        return
+    if any(as_dict(own).get(key) != value for key, value in selector.items()):
+        causes.append(invalid("spec.template.metadata.labels", own, _MISFIT))
+    _always(spec, causes, context, "ReplicationController")
 
 
 @call("deployment_strategy")
@@ -248,10 +269,10 @@ def _exit_codes(codes: Obj, path: str, causes: list[Cause], _context: Context) -
 
 
 @call("cron_job_name")
-def _cron_job_name(obj: Obj, _path: str, causes: list[Cause], _context: Context) -> None:
+def _cron_job_name(obj: Obj, _path: str, causes: list[Cause], context: Context) -> None:
     name = as_dict(obj.get("metadata")).get("name") or ""
     # The server leaves room for the 11 characters that it adds to the names of the Jobs.
-    causes += [invalid("metadata.name", name, words) for words in at_most(name, 52)]
+    causes += [invalid("metadata.name", name, words) for words in at_most(name, 52) if context.new]
 
 
 @call("schedule")

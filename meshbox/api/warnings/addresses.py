@@ -5,24 +5,22 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import re
 from typing import Any
+
+from meshbox.api.builtin.addresses import mapped, read_ip, read_network
 
 __all__ = ["of_cidr", "of_ip"]
 
-_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-_ZEROS = re.compile(r"(?<![0-9a-fA-F:])0+(?=[0-9])")
-"""What stands before a decimal number: Kubernetes goes on reading it as one, Go and Python do not."""
+_LATER = "will be considered invalid in a future Kubernetes release"
 
 
 def of_ip(path: str, value: Any) -> list[str]:
     """Warnings of an address at a path; none where it is none."""
-    ip = _read(value)
+    ip = read_ip(value)
     if ip is None:
         return []
-    if _old_form(value):
-        told = f"non-standard IP address {json.dumps(value)} will be considered invalid in a future Kubernetes release"
-        return [f'{path}: {told}: use "{_plain(ip)}"']
+    if _of_old(value):
+        return [f'{path}: non-standard IP address {json.dumps(value)} {_LATER}: use "{ip}"']
     if ip.version == 6 and str(ip) != value:
         return [f'{path}: IPv6 address {json.dumps(value)} should be in RFC 5952 canonical format ("{ip}")']
     return []
@@ -30,48 +28,26 @@ def of_ip(path: str, value: Any) -> list[str]:
 
 def of_cidr(path: str, value: Any) -> list[str]:
     """Warnings of a block of addresses at a path; none where it is none."""
-    address, slash, bits = str(value).partition("/")
-    ip = _read(address)
-    if ip is None or not slash or not bits.isdecimal():
+    if (read := read_network(value)) is None:
         return []
-    mapped = _mapped(ip)
-    size = int(bits) - (96 if mapped is not None else 0)
-    ip = mapped or ip
-    if not 0 <= size <= ip.max_prefixlen:
-        return []
-    network = ipaddress.ip_network((ip, size), strict=False)
+    ip, network = read
     found = []
     if network.network_address != ip:
         either = f'should be "{network}" or "{ip}/{ip.max_prefixlen}"?'
         found.append(f"{path}: CIDR value {json.dumps(value)} is ambiguous in this context ({either})")
-    if _old_form(address):
-        told = f"non-standard CIDR value {json.dumps(value)} will be considered invalid in a future Kubernetes release"
-        found.append(f'{path}: {told}: use "{network}"')
-    if not found and ip.version == 6 and f"{ip}/{size}" != value:
+    address, _, bits = value.partition("/")
+    if _of_old(address) or (bits != "0" and bits.startswith("0")):
+        found.append(f'{path}: non-standard CIDR value {json.dumps(value)} {_LATER}: use "{network}"')
+    if not found and ip.version == 6 and str(network) != value:
         found.append(
             f'{path}: IPv6 CIDR value {json.dumps(value)} should be in RFC 5952 canonical format ("{network}")'
         )
     return found
 
 
-def _read(value: Any) -> _Address | None:
-    try:
-        return ipaddress.ip_address(_ZEROS.sub("", str(value)) if ":" not in str(value) else str(value))
-    except ValueError:
-        return None
-
-
-def _old_form(value: str) -> bool:
+def _of_old(address: str) -> bool:
     """Whether only Kubernetes reads it: zeros before a number, or IPv4 written as IPv6."""
     try:
-        return _mapped(ipaddress.ip_address(value)) is not None
+        return mapped(ipaddress.ip_address(address)) is not None
     except ValueError:
         return True
-
-
-def _mapped(ip: _Address) -> ipaddress.IPv4Address | None:
-    return ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
-
-
-def _plain(ip: _Address) -> _Address:
-    return _mapped(ip) or ip

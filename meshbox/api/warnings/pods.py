@@ -9,6 +9,7 @@ from typing import Any
 
 from labkit.ground import names
 from labkit.ground.quantity import parse
+from meshbox.api.builtin.profiles import APP_ARMOR, SECCOMP, SECCOMP_OF_POD, app_armor_of, containers_of
 from meshbox.api.warnings.addresses import of_ip
 from meshbox.api.warnings.labels import NODE_LABELS, of_terms
 from meshbox.api.warnings.paths import overlapping
@@ -17,7 +18,6 @@ __all__ = ["deprecated_sources", "of_claim", "of_name", "of_template", "whole_by
 
 Obj = Mapping[str, Any]
 
-_SECCOMP, _APP_ARMOR = "seccomp.security.alpha.kubernetes.io/", "container.apparmor.security.beta.kubernetes.io/"
 _ANNOTATIONS = {
     "scheduler.alpha.kubernetes.io/critical-pod": 'non-functional in v1.16+; use the "priorityClassName" field instead',
     "security.alpha.kubernetes.io/sysctls": 'non-functional in v1.11+; use the "sysctls" field instead',
@@ -90,18 +90,12 @@ def of_template(path: str, template: Obj) -> list[str]:
         *_doubled(f"{inside}.imagePullSecrets", "name", spec.get("imagePullSecrets") or ()),
         *_nameless(f"{inside}.imagePullSecrets", spec.get("imagePullSecrets") or ()),
         *whole_bytes(f"{inside}.overhead", spec.get("overhead"), "memory", "ephemeral-storage"),
-        *_profiles(noted, annotations, spec, of_pod=not path),
+        *_of_containers(noted, annotations, spec, of_pod=not path),
         *_ports(inside, spec),
         *_grace(inside, spec),
         *_neighbours(f"{inside}.affinity", spec.get("affinity") or {}),
         *_addresses(inside, spec),
     ]
-
-
-def _containers(path: str, spec: Obj) -> Iterator[tuple[str, Obj]]:
-    for kind in ("initContainers", "containers", "ephemeralContainers"):
-        for index, one in enumerate(spec.get(kind) or ()):
-            yield f"{path}.{kind}[{index}]", one
 
 
 def _nodes(path: str, spec: Obj) -> Iterator[str]:
@@ -153,39 +147,27 @@ def _nameless(path: str, items: Iterable[Obj]) -> list[str]:
     return [f'{path}[{index}].name: invalid empty name ""' for index, one in enumerate(items) if not one.get("name")]
 
 
-def _profiles(noted: str, annotations: Obj, spec: Obj, *, of_pod: bool) -> Iterator[str]:
+def _of_containers(noted: str, annotations: Obj, spec: Obj, *, of_pod: bool) -> Iterator[str]:
     """Annotations in place of fields, and what of a container is not as it should be."""
     functionless = 'non-functional in v1.27+; use the "seccompProfile" field instead'
     own = spec.get("securityContext") or {}
-    if f"{_SECCOMP}pod" in annotations and not own.get("seccompProfile"):
-        yield f"{noted}[{_SECCOMP}pod]: {functionless}"
-    for path, one in _containers(noted.removesuffix("metadata.annotations") + "spec", spec):
-        context, key = (
-            one.get("securityContext") or {},
-            f"{_SECCOMP.replace('seccomp.', 'container.seccomp.')}{one['name']}",
-        )
-        if key in annotations and not context.get("seccompProfile"):
+    if SECCOMP_OF_POD in annotations and not own.get(SECCOMP.field):
+        yield f"{noted}[{SECCOMP_OF_POD}]: {functionless}"
+    for path, one in containers_of(spec, noted.removesuffix("metadata.annotations") + "spec"):
+        context, key = one.get("securityContext") or {}, f"{SECCOMP.of_container}{one['name']}"
+        if key in annotations and not context.get(SECCOMP.field):
             yield f"{noted}[{key}]: {functionless}"
-        key = f"{_APP_ARMOR}{one['name']}"
-        if key in annotations and not of_pod and not context.get("appArmorProfile"):
-            wanted = own.get("appArmorProfile")
-            if wanted is None or wanted != _profile(annotations[key]):
-                yield f'{noted}[{key}]: deprecated since v1.30; use the "appArmorProfile" field instead'
+        key = f"{APP_ARMOR.of_container}{one['name']}"
+        # Those of a pod become fields, and are told of then.
+        if key in annotations and not of_pod and not context.get(APP_ARMOR.field):
+            wanted = own.get(APP_ARMOR.field)
+            if wanted is None or wanted != app_armor_of(annotations[key]):
+                yield f'{noted}[{key}]: deprecated since v1.30; use the "{APP_ARMOR.field}" field instead'
         amounts = one.get("resources") or {}
         for resource in ("memory", "ephemeral-storage"):
             for kind in ("limits", "requests"):
                 yield from whole_bytes(f"{path}.resources.{kind}", amounts.get(kind), resource)
         yield from _variables(f"{path}.env", one.get("env") or ())
-
-
-def _profile(annotation: str) -> Obj | None:
-    """The field that an annotation for AppArmor stands for."""
-    if annotation == "unconfined":
-        return {"type": "Unconfined"}
-    if annotation == "runtime/default":
-        return {"type": "RuntimeDefault"}
-    kind, _, profile = annotation.partition("localhost/")
-    return {"type": "Localhost", "localhostProfile": profile} if not kind and profile else None
 
 
 def _variables(path: str, variables: Iterable[Obj]) -> Iterator[str]:
@@ -205,7 +187,7 @@ def _ports(path: str, spec: Obj) -> list[str]:
     found = list[str]()
     every = [
         (f"{at}.ports[{index}]", port)
-        for at, one in _containers(path, spec)
+        for at, one in containers_of(spec, path)
         for index, port in enumerate(one.get("ports") or ())
     ]
     numbers: dict[tuple[Any, Any], list[tuple[str, Obj]]] = {}
