@@ -107,6 +107,16 @@ class Http2(asyncio.Protocol):
         for number in list(self._streams):
             self.forget(number)
 
+    def pause_writing(self) -> None:
+        """The other side does not read: nothing more is heard of it, since much that it says is answered."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """The other side reads again."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
     def data_received(self, data: bytes) -> None:
         """Take what is whole by now; who speaks something else is hung up on."""
         self._came += data

@@ -15,8 +15,10 @@ from meshbox.addresses import AddressPlan
 from meshbox.images.grpc import wire
 from meshbox.images.grpc.frames import PREFACE
 from meshbox.images.grpc.hpack import Decoder, encoded
+from meshbox.mesh import ads
 from meshbox.mesh.ads import AdsServer
 from meshbox.mesh.envoy import XDS_CLUSTER
+from meshbox.mesh.http2 import Http2
 from meshbox.mesh.proxies import ProxyState
 from tests.conftest import PATIENCE
 
@@ -183,6 +185,32 @@ async def test_a_long_message_waits_for_room(served: tuple[Client, ProxyState]) 
     while len(rest) < whole:
         rest += await client.next(0)
     assert len(rest) == whole
+
+
+async def test_who_does_not_read_is_not_heard_until_it_does(
+    served: tuple[Client, ProxyState], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, _ = served
+    made: list[Http2] = []
+
+    class Seen(Http2):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            made.append(self)
+
+    monkeypatch.setattr(ads, "Http2", Seen)
+    client = Client(*await asyncio.open_connection(*client.writer.get_extra_info("peername")))
+    client.begin()
+    # More than a kernel keeps, each of which is answered by as much.
+    for _ in range(2_000):
+        client.frame(6, 0, 0, b"x" * 16_384)
+    await settled(lambda: bool(made) and made[0]._transport is not None and not made[0]._transport.is_reading())
+    transport = made[0]._transport
+    assert transport is not None
+    assert transport.get_write_buffer_size() < 1_000_000
+    for _ in range(2_000):
+        assert len(await client.next(6)) == 16_384
+    client.writer.close()
 
 
 @pytest.mark.parametrize(
