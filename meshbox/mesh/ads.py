@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 _STREAM = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 _INVALID_ARGUMENT, _UNIMPLEMENTED, _UNAVAILABLE, _UNAUTHENTICATED = 3, 12, 14, 16
 _BACKLOG = 128
+_MOST_CONNECTIONS = 2048
 _BY_URL = {kind.url: kind for kind in KINDS}
 
 
@@ -165,6 +166,8 @@ class _Talk:
 class AdsServer:
     """Serves the stream ``DeltaAggregatedResources``.
 
+    It holds a bounded number of connections; beyond it those go whose token nobody has seen yet.
+
     Args:
         host: The address to listen on.
         port: The port.
@@ -200,6 +203,11 @@ class AdsServer:
             connection.hang_up()
 
     def _connection(self) -> Http2:
+        if len(self._connections) >= _MOST_CONNECTIONS:
+            unknown = (one for one in self._connections if not one.known)
+            if (first := next(unknown, None)) is not None:
+                first.hang_up()
+                self._connections.discard(first)
         connection = Http2(self._opened)
         self._connections.add(connection)
         return connection

@@ -25,6 +25,10 @@ _FRAME = 16_384
 _STREAMS = 8
 _MOST_HEADERS = 64 * 1024
 _MOST_MESSAGE = 4 * 1024 * 1024
+_FIRST_CALL = 30.0
+"""Seconds for a first call that somebody takes."""
+_MOST_BEFORE = 128 * 1024
+"""Bytes that are heard of who has made no such call: an Envoy that is refused has said up to 64 KiB of who it is."""
 _ANSWERED = [(":status", "200"), ("content-type", "application/grpc")]
 
 
@@ -81,10 +85,16 @@ class Http2(asyncio.Protocol):
 
     Args:
         opened: Given the headers of a call and its stream, who takes what comes on it; None where it was ended.
+
+    Attributes:
+        known: Whether a call of its was taken. Until then it may say only so much, and not for long.
     """
 
     def __init__(self, opened: Callable[[Mapping[str, str], Stream], Receiver | None]) -> None:
         self._opened = opened
+        self.known = False
+        self._before = 0
+        self._waited: asyncio.TimerHandle | None = None
         self._decoder = Decoder(_MOST_HEADERS)
         self._transport: asyncio.Transport | None = None
         self._came = bytearray()
@@ -99,11 +109,13 @@ class Http2(asyncio.Protocol):
         """Say how many streams are taken."""
         # uvloop's transports are no subclasses of asyncio's.
         self._transport = cast("asyncio.Transport", transport)
+        self._waited = asyncio.get_running_loop().call_later(_FIRST_CALL, self.hang_up)
         self.frame(_SETTINGS, 0, 0, struct.pack(">HI", _MOST_STREAMS, _STREAMS))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """All calls have ended."""
         self._transport = None
+        self._wait_no_more()
         for number in list(self._streams):
             self.forget(number)
 
@@ -176,7 +188,16 @@ class Http2(asyncio.Protocol):
         if stream is not None and stream.receiver is not None:
             stream.receiver.closed()
 
+    def _wait_no_more(self) -> None:
+        if self._waited is not None:
+            self._waited.cancel()
+            self._waited = None
+
     def _take(self, kind: int, flags: int, number: int, payload: bytes) -> None:
+        if not self.known:
+            self._before += 9 + len(payload)
+            if self._before > _MOST_BEFORE:
+                raise ProtocolError("too much without a call that is taken")
         if self._headers is not None and (kind != _CONTINUATION or number != self._headers[0]):
             raise ProtocolError("headers that do not go on")
         if kind == _DATA:
@@ -231,6 +252,9 @@ class Http2(asyncio.Protocol):
                 raise ProtocolError("too many streams")
             stream = self._streams[number] = Stream(self, number, self._initial)
             stream.receiver = self._opened(found, stream)
+            if stream.receiver is not None and not self.known:
+                self.known = True
+                self._wait_no_more()
         elif first & _END_STREAM:
             self.forget(number)
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import struct
 from collections.abc import AsyncIterator
 from typing import Any
@@ -15,7 +16,7 @@ from meshbox.addresses import AddressPlan
 from meshbox.images.grpc import wire
 from meshbox.images.grpc.frames import PREFACE
 from meshbox.images.grpc.hpack import Decoder, encoded
-from meshbox.mesh import ads
+from meshbox.mesh import ads, http2
 from meshbox.mesh.ads import AdsServer
 from meshbox.mesh.envoy import XDS_CLUSTER
 from meshbox.mesh.http2 import Http2
@@ -90,6 +91,25 @@ def request(*names: str, kind: str = ENDPOINTS, nonce: str = "", reason: str = "
     asked = b"".join(wire.text(3, name) for name in names)
     said = wire.length(7, wire.number(1, 13) + wire.text(2, reason)) if reason else b""
     return wire.length(1, node) + wire.text(2, kind) + asked + wire.text(6, nonce) + said
+
+
+async def again(client: Client) -> Client:
+    """Another client of the same server."""
+    return Client(*await asyncio.open_connection(*client.writer.get_extra_info("peername")))
+
+
+async def hung_up_on(client: Client) -> None:
+    async with asyncio.timeout(PATIENCE):
+        with contextlib.suppress(ConnectionError):
+            while await client.reader.read(65_536):
+                pass
+    client.writer.close()
+
+
+async def answers(client: Client) -> None:
+    client.frame(6, 0, 0, b"are you?")
+    while await client.next(6) != b"are you?":
+        pass
 
 
 async def test_a_proxy_is_told_on_its_stream(served: tuple[Client, ProxyState]) -> None:
@@ -190,7 +210,6 @@ async def test_a_long_message_waits_for_room(served: tuple[Client, ProxyState]) 
 async def test_who_does_not_read_is_not_heard_until_it_does(
     served: tuple[Client, ProxyState], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client, _ = served
     made: list[Http2] = []
 
     class Seen(Http2):
@@ -199,7 +218,7 @@ async def test_who_does_not_read_is_not_heard_until_it_does(
             made.append(self)
 
     monkeypatch.setattr(ads, "Http2", Seen)
-    client = Client(*await asyncio.open_connection(*client.writer.get_extra_info("peername")))
+    client = await again(served[0])
     client.begin()
     # More than a kernel keeps, each of which is answered by as much.
     for _ in range(2_000):
@@ -230,6 +249,52 @@ async def test_only_proxies_with_the_token_are_told(
     client.begin(**headers)
     client.send(request("c"))
     assert (await client.headers())["grpc-status"] == status
+
+
+async def test_who_makes_no_call_that_is_taken_is_hung_up_on_after_a_while(
+    served: tuple[Client, ProxyState], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = served[0]
+    proxy.begin()
+    await answers(proxy)
+    monkeypatch.setattr(http2, "_FIRST_CALL", 0.01)
+    silent, refused = await again(proxy), await again(proxy)
+    refused.begin(authorization="Bearer wrong")
+    for other in (silent, refused):
+        await hung_up_on(other)
+    await answers(proxy)
+
+
+async def test_who_makes_no_call_that_is_taken_is_not_heard_for_long(served: tuple[Client, ProxyState]) -> None:
+    proxy, refused = served[0], await again(served[0])
+    proxy.begin()
+    refused.begin(authorization="Bearer wrong")
+    # As much as an Envoy may have said before it hears that.
+    refused.send(b"x" * 16_000)
+    assert (await refused.headers())["grpc-status"] == "16"
+    for _ in range(8):
+        for client in (refused, proxy):
+            client.frame(6, 0, 0, b"x" * 16_384)
+    await hung_up_on(refused)
+    await answers(proxy)
+
+
+async def test_of_many_connections_those_go_whose_token_nobody_has_seen(
+    served: tuple[Client, ProxyState], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ads, "_MOST_CONNECTIONS", 2)
+    proxy = served[0]
+    proxy.begin()
+    await proxy.next(4)
+    await answers(proxy)
+    former = await again(proxy)
+    # Whom there is no room beside.
+    for _ in range(3):
+        later = await again(proxy)
+        await hung_up_on(former)
+        former = later
+    await answers(proxy)
+    former.writer.close()
 
 
 async def test_our_own_fault_is_told_and_is_not_called_the_proxys(
@@ -271,9 +336,4 @@ async def test_what_is_no_request_ends_the_stream(served: tuple[Client, ProxySta
 async def test_who_speaks_no_http2_is_hung_up_on(served: tuple[Client, ProxyState], sent: bytes) -> None:
     client, _ = served
     client.writer.write(sent)
-    async with asyncio.timeout(PATIENCE):
-        try:
-            while await client.reader.read(4096):
-                pass
-        except ConnectionError:
-            pass
+    await hung_up_on(client)
