@@ -273,7 +273,8 @@ class Http2(asyncio.Protocol):
             return
         stream.taken = self._room_again(number, stream.taken + len(payload))
         stream.came += unpadded(payload, flags)
-        while len(stream.came) >= 5:
+        # What was said behind a message that ended the call concerns nobody.
+        while len(stream.came) >= 5 and number in self._streams:
             packed, size = struct.unpack_from(">BI", stream.came)
             if packed or size > _MOST_MESSAGE:
                 raise ProtocolError("a message that is packed, or too large")

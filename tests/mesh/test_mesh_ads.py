@@ -323,6 +323,18 @@ async def test_what_is_no_request_ends_the_stream(served: tuple[Client, ProxySta
     assert (await client.headers())["grpc-status"] == "3"
 
 
+async def test_what_comes_behind_what_ends_the_stream_opens_nothing(served: tuple[Client, ProxyState]) -> None:
+    client, proxy = served
+    client.begin()
+    said = [b"\xff", request("c")]
+    client.frame(0, 0, 1, b"".join(struct.pack(">BI", 0, len(one)) + one for one in said))
+    assert (await client.headers())["grpc-status"] == "3"
+    await answers(client)
+    # On a stream that is gone it would never hear anything, nor be known to have gone.
+    assert not proxy.connected
+    assert proxy.told["endpoints"].asked == set()
+
+
 @pytest.mark.parametrize(
     "sent",
     [
