@@ -274,6 +274,16 @@ class Resources:
             news |= dict.fromkeys(gone, _NOTHING)
         return news
 
+    def _next_alone(self, wanted: Mapping[str, bytes]) -> dict[str, bytes]:
+        """One of what was refused together; not what it has let go of since, nor that a table or a secret is gone."""
+        while self._alone:
+            name = self._alone.pop()
+            if (self.kind.all_of_them or name in self.asked) and (self.kind.ends or name in wanted):
+                return {name: wanted.get(name, _NOTHING)}
+            # It has not taken that, should it be there again.
+            self._said.pop(name, None)
+        return {}
+
     def _speak(self) -> None:
         if self._mouth is None or self._wanted is None or not self._listens:
             return
@@ -281,11 +291,7 @@ class Resources:
             self.told = False
             return
         wanted = self._wanted
-        if self._alone:
-            name = self._alone.pop()
-            news = {name: wanted.get(name, _NOTHING)}
-        else:
-            news = self._news(wanted)
+        news = self._next_alone(wanted) or self._news(wanted)
         self.told = not self._alone
         # A proxy waits for the first word on a kind that it asked for whole, even if there is nothing of it.
         if not news and (self.sent >= 0 or not self.kind.all_of_them):

@@ -97,6 +97,32 @@ async def test_of_what_is_refused_together_only_what_is_at_fault_is_lost() -> No
     assert not told.made.refusing
 
 
+@pytest.mark.parametrize("kind", ["routes", "secrets"])
+async def test_of_what_is_refused_together_what_is_gone_since_stays_with_who_has_it(kind: str) -> None:
+    told, there = Told(kind), {name: b'{"name": "%s"}' % name.encode() for name in ("a", "b")}
+    told.made.ask(["a", "b"], [])
+    told.made.offer(there)
+    told.made.settle(1, "one is bad")
+    told.made.offer({"b": there["b"]})
+    told.made.settle(2, "it is bad")
+    assert told.all == [["a", "b"], ["b"]]
+    assert told.made.settled
+    # It was never taken, so that it is told when it is there again.
+    told.made.offer(there)
+    assert told.all[2:] == [["a"]]
+
+
+async def test_of_what_is_refused_together_what_nobody_asks_for_any_more_is_not_told() -> None:
+    told = Told("endpoints")
+    told.made.ask(["a", "b"], [])
+    told.made.offer({"a": ends("a"), "b": ends("b")})
+    told.made.settle(1, "one is bad")
+    told.made.ask([], ["a"])
+    told.made.settle(2)
+    assert told.all == [["a", "b"], ["b"]]
+    assert told.made.settled
+
+
 async def test_what_was_refused_is_told_again_after_a_while_and_complained_of_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
