@@ -243,7 +243,9 @@ class Resources:
         self._settled = asyncio.Event()
 
     def _complain(self, name: str, body: bytes, reason: str) -> None:
-        self._bad[name] = body
+        if self._said.get(name) == body:
+            # Else it has been told of another one since, and what it says of that one counts.
+            self._bad[name] = body
         if self._retry is None:
             self._retry = asyncio.get_running_loop().call_later(TRY_AGAIN, self._try_again)
         if self._complained.get(name) != body:

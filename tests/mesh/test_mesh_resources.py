@@ -243,6 +243,19 @@ async def test_who_thinks_long_is_told_the_next_thing_all_the_same(monkeypatch: 
     assert told.made.settled
 
 
+async def test_what_was_refused_late_is_not_held_against_what_was_told_since(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "STEP", 0.001)
+    told = Told("clusters")
+    told.made.ask([], [])
+    told.made.offer({"a": cluster("a")})
+    told.made.offer({"a": cluster("a", "2s")})
+    await settled(lambda: len(told.all) == 2)
+    told.made.settle(1, "it is bad")
+    told.made.settle(2)
+    assert told.refusals == [("a", cluster("a"), "it is bad")]
+    assert not told.made.refusing
+
+
 async def test_who_answers_nothing_is_not_told_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resources, "STEP", 0.0)
     told = Told("clusters")
