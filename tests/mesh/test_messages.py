@@ -312,6 +312,16 @@ def test_a_struct_is_read_as_it_was_written() -> None:
     assert json.dumps(wire.read_struct(encoded("google.protobuf.Struct", value))) == json.dumps(value)
 
 
+def test_a_struct_is_read_as_deep_as_other_programs_read_it() -> None:
+    value: Any = "x"
+    for _ in range(15):
+        value = {"a": [value]}
+    assert wire.read_struct(encoded("google.protobuf.Struct", {"b": value})) == {"b": value}
+    deeper = {"b": {"a": [[value]]}}
+    with pytest.raises(wire.WireError, match="too much within each other"):
+        wire.read_struct(encoded("google.protobuf.Struct", deeper))
+
+
 @pytest.mark.parametrize(
     "message",
     [

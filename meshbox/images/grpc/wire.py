@@ -24,6 +24,8 @@ __all__ = [
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 _SIZES = {FIXED64: 8, FIXED32: 4}
 _TEN_BYTES = 63
+_DEEPEST = 32
+"""Structs and lists within each other: protobuf's own readers take a hundred messages, which is three for each."""
 
 
 class WireError(ValueError):
@@ -117,22 +119,25 @@ def read_struct(message: bytes) -> dict[str, Any]:
     """
     try:
         return _struct(message)
-    except (UnicodeDecodeError, packing.error, RecursionError):
+    except (UnicodeDecodeError, packing.error):
         raise WireError("no struct") from None
 
 
-def _struct(message: bytes) -> dict[str, Any]:
+def _struct(message: bytes, depth: int = 0) -> dict[str, Any]:
     found = {}
     for number, entry in fields(message):
         if number == 1 and isinstance(entry, bytes):
             parts = dict(fields(entry))
             key, value = parts.get(1, b""), parts.get(2, b"")
             if isinstance(key, bytes) and isinstance(value, bytes):
-                found[key.decode()] = _value(value)
+                found[key.decode()] = _value(value, depth + 1)
     return found
 
 
-def _value(message: bytes) -> Any:
+def _value(message: bytes, depth: int) -> Any:
+    # What is within is copied on each level.
+    if depth > _DEEPEST:
+        raise WireError("there is too much within each other")
     for number, value in fields(message):
         if isinstance(value, int):
             return bool(value) if number == 4 else None
@@ -141,9 +146,9 @@ def _value(message: bytes) -> Any:
         if number == 3:
             return value.decode()
         if number == 5:
-            return _struct(value)
+            return _struct(value, depth)
         if number == 6:
-            return [_value(one) for n, one in fields(value) if n == 1 and isinstance(one, bytes)]
+            return [_value(one, depth + 1) for n, one in fields(value) if n == 1 and isinstance(one, bytes)]
     return None
 
 
