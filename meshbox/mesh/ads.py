@@ -146,9 +146,9 @@ class _Talk:
             self._proxy.told[kind.name].settle(request.version, request.reason)
 
     def end(self) -> None:
-        """Whose proxy this is, is gone: an Envoy that is still there comes again, and is found anew."""
+        """It is not told any more, its pod being gone or another one there: who still listens comes again."""
         self._proxy = None
-        self._stream.end(_UNAVAILABLE, "its pod is gone")
+        self._stream.end(_UNAVAILABLE, "its pod is gone, or another proxy has come for it")
 
     def say(self, kind: Kind, version: int, found: Mapping[str, bytes], gone: Collection[str]) -> int:
         """A DeltaDiscoveryResponse."""

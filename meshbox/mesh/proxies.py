@@ -84,10 +84,13 @@ class ProxyState:
         }
 
     def opened(self, mouth: Mouth, node: str, metadata: dict[str, Any]) -> None:
-        """An Envoy of this pod listens; it has nothing yet, and the one before is gone."""
-        self._mouth, self.connected, self.node, self.metadata = mouth, True, node, metadata
+        """An Envoy of this pod listens; it has nothing yet. The one before is gone, or else has to come again."""
+        former, self._mouth = self._mouth, mouth
+        self.connected, self.node, self.metadata = True, node, metadata
         for resources in self.told.values():
             resources.opened(mouth)
+        if former is not None and former is not mouth:
+            former.end()
 
     def closed(self, mouth: Mouth) -> None:
         """That Envoy listens no more."""

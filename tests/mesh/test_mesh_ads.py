@@ -167,6 +167,23 @@ async def test_whose_pod_is_gone_hears_that_it_ends(served: tuple[Client, ProxyS
     assert proxy.told["endpoints"].asked == set()
 
 
+async def test_of_two_for_one_pod_the_former_hears_that_it_is_told_no_more(served: tuple[Client, ProxyState]) -> None:
+    client, proxy = served
+    client.begin()
+    client.send(request("c"))
+    await settled(lambda: proxy.connected)
+    later = await again(client)
+    later.begin()
+    later.send(request("d"))
+    # Else it would wait for ever with what it has, and go on asking in the other one's name.
+    assert (await client.headers())["grpc-status"] == "14"
+    client.send(request("e"))
+    await answers(client)
+    assert proxy.told["endpoints"].asked == {"d"}
+    assert proxy.connected
+    later.writer.close()
+
+
 async def test_room_is_made_again_for_what_came_once_it_is_much(served: tuple[Client, ProxyState]) -> None:
     client, _ = served
     client.begin()
