@@ -70,7 +70,7 @@ def make_context(
     base = {
         # The shim's curl stands before the machine's; the sandbox's own programs come last.
         "PATH": f"{SHIM / 'bin'}:{_PATH}:{Path(sys.executable).parent}",
-        "HOSTNAME": pod["spec"].get("hostname") or pod["metadata"]["name"],
+        "HOSTNAME": pod["spec"].get("hostname") or pod["metadata"]["name"][:63].rstrip("-."),
         "HOME": str(root / "root"),
         "TMPDIR": str(root / "tmp"),
         "LANG": "C.UTF-8",

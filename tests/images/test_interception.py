@@ -70,4 +70,42 @@ def test_curl_is_led_past_the_sidecar(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "web.shop" not in noproxy
     assert curl_config.raw_targets(env, ["telnet://db:5432"]) == {}
     del env["LABKIT_INTERCEPTION"]
-    assert curl_config.raw_targets(env, ["telnet://db:5432"]) == {("db", 5432): "127.9.16.6"}
+    assert curl_config.raw_targets(env, ["telnet://db:5432"]) == {("db", 5432): ("127.9.16.6", 5432)}
+
+
+WEB, POD, OUTSIDE = ("127.9.16.5", 80), ("127.9.64.7", 9000), ("outside.example", 80)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "led"),
+    [
+        (["http://web/x"], {}),
+        (["-H", "Accept: text/plain", "http://web/x"], {}),
+        (["-H", "Host: other.example", "http://web/x"], {("web", 80): WEB}),
+        (["-sSH", "host:other.example", "web.shop", "pods:9000"], {("web.shop", 80): WEB, ("pods", 9000): POD}),
+        (["-HHost: a", "http://127.9.64.7:9000"], {("127.9.64.7", 9000): POD}),
+        (["--header", "Host: a", "http://outside.example"], {}),
+        (["--header", "Host: a", "http://localhost:8080"], {}),
+        (["--http2-prior-knowledge", "web"], {("web", 80): WEB}),
+        (["--resolve", "outside.example:80:127.9.16.5", "http://outside.example"], {OUTSIDE: WEB}),
+        (["--resolve", "outside.example:81:127.9.16.5", "http://outside.example"], {}),
+        (["-H", "Host: a", "--resolve", "+*:80:127.9.16.5", "http://outside.example/a"], {OUTSIDE: WEB}),
+        (["--connect-to", "outside.example:80:web:80", "http://outside.example"], {OUTSIDE: WEB}),
+        (["--connect-to", "::pods:9000", "http://outside.example"], {OUTSIDE: POD}),
+        (["--connect-to", "outside.example:::8080", "http://outside.example"], {}),
+    ],
+)
+def test_curl_goes_past_its_proxy_where_that_would_change_what_it_asks(
+    arguments: list[str], led: curl_config.Targets, tmp_path: Path
+) -> None:
+    names = tmp_path / "names"
+    services = {"web.shop": {"ip": "127.9.16.5", "ports": [80]}}
+    names.write_text(json.dumps({"services": services, "headless": {"shop/pods": ["127.9.64.7"]}}))
+    env = {
+        "LABKIT_LOCAL_IP": "127.9.128.1",
+        "LABKIT_POD_IP": "127.9.64.1",
+        "LABKIT_CAPTURE": "127.9.128.1:15001",
+        "LABKIT_DNS": str(names),
+        "LABKIT_NAMESPACE": "shop",
+    }
+    assert curl_config.raw_targets(env, arguments) == led

@@ -17,9 +17,14 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["configuration", "main", "raw_targets"]
+__all__ = ["Targets", "configuration", "main", "raw_targets"]
+
+Targets = dict[tuple[str, int], tuple[str, int]]
+"""Host and port as curl is given them → the address and the port where they lead."""
+
 
 _URL = re.compile(r"(?:(?P<scheme>[a-z]+)://)?(?:[^@/]*@)?(?P<host>[A-Za-z0-9.-]+)(?::(?P<port>\d+))?(?:[/?#]|$)")
+_SHORT_HEADER = re.compile(r"-[A-Za-z#0-9]*?H(.*)", re.DOTALL)
 _PORTS = {"http": 80, "https": 443, "telnet": 23}
 
 
@@ -59,11 +64,7 @@ def configuration(
 def _left_alone(env: Mapping[str, str], arguments: list[str], shift: int) -> Iterator[tuple[tuple[str, int], str]]:
     """The hosts and ports that the sidecar leaves alone, with the lines that lead there."""
     interception = importlib.import_module("labkit_captured").interception(env["LABKIT_INTERCEPTION"])
-    services = _cluster(env).get("services", {})
-    addresses = {form: entry["ip"] for key, entry in services.items() for form in _forms(key, env)}
-    for full, pods in _cluster(env).get("headless", {}).items():
-        namespace, _, name = full.partition("/")
-        addresses |= dict.fromkeys(_forms(f"{name}.{namespace}", env), next(iter(pods), ""))
+    addresses = _where(env)
     block = ".".join(env["LABKIT_LOCAL_IP"].split(".")[:2]) + "."
     for host, port in _asked(arguments):
         if host in ("localhost", "127.0.0.1"):
@@ -77,6 +78,19 @@ def _left_alone(env: Mapping[str, str], arguments: list[str], shift: int) -> Ite
             real = port + shift if port < 1024 else port
             inside = address.startswith(block)
             yield (host, port), f'connect-to = "{host}:{port}:{address}:{real}"' if inside else ""
+
+
+def _where(env: Mapping[str, str]) -> dict[str, str]:
+    """The names that Services and pods have in this pod, each with its address."""
+    content = _cluster(env)
+    found = {form: entry["ip"] for key, entry in content.get("services", {}).items() for form in _forms(key, env)}
+    for full, pods in content.get("headless", {}).items():
+        namespace, _, name = full.partition("/")
+        found |= dict.fromkeys(_forms(f"{name}.{namespace}", env), next(iter(pods), ""))
+    for full, address in content.get("pods", {}).items():
+        pod, _, service = full.partition(".")
+        found |= {f"{pod}.{form}": address for form in _forms(service, env)}
+    return found
 
 
 def _asked(arguments: list[str]) -> set[tuple[str, int]]:
@@ -115,22 +129,53 @@ def _cluster(env: Mapping[str, str]) -> dict[str, Any]:
         return {}
 
 
-def raw_targets(env: Mapping[str, str], arguments: list[str]) -> dict[tuple[str, int], str]:
-    """The hosts and ports among curl's arguments that its sidecar takes for something else than HTTP.
+def raw_targets(env: Mapping[str, str], arguments: list[str]) -> Targets:
+    """The hosts and ports among curl's arguments to which it is led as any other program is: to their own listener.
 
-    Its HTTP proxy could tunnel to them at best, and would count what goes through as HTTP. So curl is led to them as
-    any other program is: to the listener of their address.
-
-    Returns:
-        Host and port as curl was given them → the Service's address.
+    These are such that the sidecar takes for something else than HTTP: its HTTP proxy could tunnel to them at best, and
+    would count what goes through as HTTP. And all of them where curl is asked for what a proxy does not pass on:
+    another Host than the URL's, HTTP/2 from the first byte, an address of one's own for a name.
     """
     left = dict(_left_alone(env, arguments, 0)) if env.get("LABKIT_INTERCEPTION") else {}
     asked = _asked(arguments) - left.keys()
-    found: dict[tuple[str, int], str] = {}
+    found: Targets = {}
     for key, entry in _cluster(env).get("services", {}).items():
-        forms = {*_forms(key, env), entry["ip"]}
-        found |= {(host, port): entry["ip"] for host, port in asked if host in forms and port in entry.get("raw", ())}
+        forms, raw = {*_forms(key, env), entry["ip"]}, entry.get("raw", ())
+        found |= {(host, port): (entry["ip"], port) for host, port in asked if host in forms and port in raw}
+    # What says where something leads counts before what only says that it is not to be changed.
+    steered = sorted(_steered(arguments), key=lambda one: not (one[2] or one[3]))
+    if not steered:
+        return found
+    addresses, block = _where(env), ".".join(env["LABKIT_LOCAL_IP"].split(".")[:2]) + "."
+    for host, port in asked - found.keys():
+        to, at = host, port
+        for name, number, other, other_port in steered:
+            if name in ("", "*", host) and number in ("", str(port)):
+                to, at = other or host, int(other_port or port)
+                break
+        address = addresses.get(to, to)
+        if address.startswith(block) and host not in ("localhost", "127.0.0.1"):
+            found[host, port] = address, at
     return found
+
+
+def _steered(arguments: list[str]) -> Iterator[tuple[str, str, str, str]]:
+    """What curl is told that its HTTP proxy would not pass on: a host, a port, and the others that it means by them.
+
+    A host of "" is any, another one of "" the same.
+    """
+    for one, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        short = _SHORT_HEADER.fullmatch(one)
+        if one == "--resolve" and (parts := following.lstrip("+").split(":", 2))[2:]:
+            yield parts[0], parts[1], parts[2].split(",")[0], ""
+        elif one == "--connect-to" and len(parts := following.split(":")) == 4:
+            yield parts[0], parts[1], parts[2], parts[3]
+        elif one == "--http2-prior-knowledge":
+            yield "", "", "", ""
+        elif one == "--header" or short is not None:
+            header = (short[1] if short is not None else "") or following
+            if header.lower().startswith("host:"):
+                yield "", "", "", ""
 
 
 def _names(env: Mapping[str, str], shift: int) -> Iterator[str]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A way for curl to ports that are no HTTP: a process beside it that does what the shim does inside a Python program.
+"""A way for curl past its HTTP proxy: a process beside it that does what the shim does inside a Python program.
 
 It listens at the pod's localhost, for this user's processes, and tells the sidecar where each connection was meant to
 go. It ends with the curl that it was started for.
@@ -26,12 +26,12 @@ _LINGER = 5
 """Seconds that connections may take to end once curl has."""
 
 
-def start(env: Mapping[str, str], targets: Mapping[tuple[str, int], str]) -> dict[tuple[str, int], int]:
+def start(env: Mapping[str, str], targets: Mapping[tuple[str, int], tuple[str, int]]) -> dict[tuple[str, int], int]:
     """Fork the relay; what it was started by may then become another program.
 
     Args:
         env: The container's environment.
-        targets: Host and port as they are called → address of the Service.
+        targets: Host and port as they are called → address and port that are meant.
 
     Returns:
         Host and port → the port of the pod's localhost that leads there.
@@ -40,7 +40,7 @@ def start(env: Mapping[str, str], targets: Mapping[tuple[str, int], str]) -> dic
     capture = env["LABKIT_CAPTURE_SOCKET"]
     listeners = {key: socket.create_server((local, 0)) for key in targets}
     ports = {key: int(listener.getsockname()[1]) for key, listener in listeners.items()}
-    meant = {listeners[key]: (targets[key], key[1]) for key in targets}
+    meant = {listeners[key]: targets[key] for key in targets}
     parent = os.getpid()
     if os.fork() == 0:
         _serve(meant, (capture, pod), parent)

@@ -4,6 +4,7 @@
 Loaded by any Python whose PYTHONPATH holds this folder, and by the node's own before it runs a container. A pod has no
 network namespace here, so that
 
+- the host is called as the pod (HOSTNAME);
 - names of Services are looked up in the cluster's name file (LABKIT_DNS), with the search domains of the namespace;
 - "localhost" and 127.0.0.1 are the pod's own address (LABKIT_LOCAL_IP);
 - a server that binds every address binds the one that is the application's (LABKIT_BIND);
@@ -35,8 +36,9 @@ _FLAG = "_labkit_shim"
 class _Names:
     """The cluster's names, read again when the file is replaced."""
 
-    def __init__(self, file: str, namespace: str, *, captured: bool = False) -> None:
+    def __init__(self, file: str, namespace: str, *, captured: bool = False, own: tuple[str, str] = ("", "")) -> None:
         self._file = file
+        self._own = own
         self._namespace = namespace
         self._captured = captured
         self._entries: dict[str, str] = {}
@@ -86,6 +88,9 @@ class _Names:
 
     def _answer(self, host: str) -> tuple[list[str], str]:
         """The addresses of a name, or the name that it stands for; neither where it is no Service."""
+        if host == self._own[0] and all(self._own):
+            # /etc/hosts has a pod's own name.
+            return [self._own[1]], ""
         self._refresh()
         whole = host.rstrip(".").lower().removesuffix(".cluster.local").removesuffix(".svc")
         for name in (whole, f"{whole}.{self._namespace}"):
@@ -123,7 +128,20 @@ def pod_names(env: Mapping[str, str]) -> _Names:
         env: Where the LABKIT_ variables are.
     """
     captured = bool(env.get("LABKIT_CAPTURE_SOCKET")) and env.get("LABKIT_DNS_CAPTURE") == "true"
-    return _Names(env.get("LABKIT_DNS", ""), env.get("LABKIT_NAMESPACE", "default"), captured=captured)
+    own = env.get("HOSTNAME", ""), env.get("LABKIT_POD_IP", "")
+    return _Names(env.get("LABKIT_DNS", ""), env.get("LABKIT_NAMESPACE", "default"), captured=captured, own=own)
+
+
+def _be_called(name: str) -> None:
+    """Let the pod's name be that of its host."""
+    real, plain = os.uname, type(os.uname())
+
+    def uname() -> os.uname_result:
+        system, _, *others = real()
+        return plain((system, name, *others))
+
+    os.uname = uname
+    socket.gethostname = lambda: name
 
 
 def install(environ: Mapping[str, str] | None = None) -> None:
@@ -138,6 +156,8 @@ def install(environ: Mapping[str, str] | None = None) -> None:
         return
     setattr(socket, _FLAG, True)
     capture = env.get("LABKIT_CAPTURE_SOCKET", "")
+    if name := env.get("HOSTNAME", ""):
+        _be_called(name)
     names = pod_names(env)
     bind = env.get("LABKIT_BIND") or pod
     shift = int(env.get("LABKIT_LOW_PORT_SHIFT") or 0)
