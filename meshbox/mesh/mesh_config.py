@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from meshbox.mesh.kinds import CONFIG_MAPS
 from meshbox.mesh.model import TRUST_DOMAIN
+from meshbox.mesh.providers import OUTPUTS
 from meshbox.mesh.settings import mesh_settings, number
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class MeshConfig:
         registry_only: Whether unknown destinations are refused.
         auto_mtls: Whether clients use mTLS wherever the server's sidecar can.
         access_log: Whether proxies log each request.
+        access_log_path: Where; what is no output of a container is played as its stdout.
         access_log_format: Their format; empty for the release's own.
         access_log_json: Whether they log JSON.
         tracing: Whether tracing is on without a Telemetry object.
@@ -60,6 +62,7 @@ class MeshConfig:
     registry_only: bool = False
     auto_mtls: bool = True
     access_log: bool = False
+    access_log_path: str = OUTPUTS[0]
     access_log_format: str = ""
     access_log_json: bool = False
     tracing: bool = False
@@ -115,6 +118,7 @@ class MeshConfig:
             registry_only=(mesh.get("outboundTrafficPolicy") or {}).get("mode") == "REGISTRY_ONLY",
             auto_mtls=not legacy and mesh.get("enableAutoMtls", True) is not False,
             access_log=bool(mesh.get("accessLogFile")),
+            access_log_path=mesh["accessLogFile"] if mesh.get("accessLogFile") in OUTPUTS else OUTPUTS[0],
             access_log_format=mesh.get("accessLogFormat") or "",
             access_log_json=mesh.get("accessLogEncoding") == "JSON",
             tracing=bool(mesh.get("enableTracing", False)) and bool(zipkin),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["ACCESS_LOG", "hosts_in", "settings_unplayed", "takers", "unheard"]
+__all__ = ["ACCESS_LOG", "OUTPUTS", "hosts_in", "settings_unplayed", "takers", "unheard"]
 
 ACCESS_LOG = "envoyFileAccessLog"
 _PROMETHEUS = "prometheus"
@@ -41,7 +41,7 @@ _KINDS = {
 }
 _BUILT_IN = {"envoy": {ACCESS_LOG: {"path": "/dev/stdout"}}, "prometheus": {_PROMETHEUS: {}}}
 """Those that a mesh has without naming them."""
-_OUTPUTS = ("/dev/stdout", "/dev/stderr")
+OUTPUTS = ("/dev/stdout", "/dev/stderr")
 
 
 def _kind(provider: Mapping[str, Any]) -> str:
@@ -114,7 +114,7 @@ def _elsewhere(provider: Mapping[str, Any]) -> str:
     """Where a log goes that goes not to the proxy's own output; "" where it does."""
     settings = provider[ACCESS_LOG]
     path = str((settings if isinstance(settings, dict) else {}).get("path") or "")
-    return "" if path in _OUTPUTS else path or '""'
+    return "" if path in OUTPUTS else path or '""'
 
 
 def unheard(section: str, name: str, providers: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from meshbox.mesh.metric_overrides import merged
 from meshbox.mesh.model import Workload
 from meshbox.mesh.providers import ACCESS_LOG, takers
 from meshbox.mesh.snapshot import Snapshot
-from meshbox.mesh.telemetry import FileLog, Reporting
+from meshbox.mesh.telemetry import STDOUT, FileLog, Reporting
 from meshbox.mesh.tracing import ZIPKIN, Collector, SpanTag, collector_of
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def reports_of(snapshot: Snapshot, workload: Workload) -> Reports:
     mesh = snapshot.mesh
     found = Reporting(
         access_log=mesh.access_log,
+        access_log_path=mesh.access_log_path,
         access_log_format=mesh.access_log_format,
         access_log_json=mesh.access_log_json,
         collector=Collector(ZIPKIN, mesh.zipkin) if mesh.tracing else None,
@@ -130,7 +131,8 @@ def _logged(
         if said.get(name) and not (built_in and name == _FILE)
     )
     own = built_in and said.get(_FILE, False)
-    return replace(found, access_log=own, access_log_filter=filters.get(_FILE, "") if built_in else "", files=files)
+    found = replace(found, access_log=own, access_log_path=STDOUT, files=files)
+    return replace(found, access_log_filter=filters.get(_FILE, "") if built_in else "")
 
 
 def _traced(found: Reporting, tracings: Sequence[Tracing], mode: str, snapshot: Snapshot) -> Reporting:

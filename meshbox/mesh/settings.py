@@ -10,7 +10,7 @@ from typing import Any
 from labkit.ground import reading
 from meshbox.contracts import Obj
 from meshbox.mesh.field_values import ConfigError, nanoseconds
-from meshbox.mesh.providers import settings_unplayed
+from meshbox.mesh.providers import OUTPUTS, settings_unplayed
 from meshbox.mesh.proxy_fields import fields_unplayed
 
 __all__ = ["mesh_problem", "mesh_settings", "not_played", "number", "settings_warnings"]
@@ -204,6 +204,8 @@ def not_played(config_map: Obj, *, legacy: bool) -> list[str]:
         for name, value in settings.items()
         if value not in (None, "", [], {}) and (name not in quiet or fixed.get(name, value) != value)
     )
+    if (file := settings.get("accessLogFile")) and file not in OUTPUTS:
+        found.append(f"accessLogFile: {file} (lines go to {OUTPUTS[0]}, which is what `kubectl logs` shows)")
     found += settings_unplayed(settings.get("extensionProviders") or [])
     return [*found, *(f"defaultConfig.{name}" for name, _ in fields_unplayed(settings.get("defaultConfig") or {}))]
 

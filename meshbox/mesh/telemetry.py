@@ -24,6 +24,7 @@ from meshbox.mesh.tracing import Collector, SpanTag
 
 __all__ = [
     "PROTOCOL",
+    "STDOUT",
     "FileLog",
     "Reporting",
     "access_logs",
@@ -33,6 +34,7 @@ __all__ = [
 
 
 UNKNOWN = "unknown"
+STDOUT = "/dev/stdout"
 
 _STATS = "envoy.extensions.access_loggers.stats.v3.Config"
 _CEL_FILTER = "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter"
@@ -86,7 +88,8 @@ class Reporting(Struct, frozen=True):
     """What one side of a proxy reports, once mesh settings and Telemetry objects are taken together.
 
     Args:
-        access_log: Whether requests are logged to stdout.
+        access_log: Whether requests are logged.
+        access_log_path: Where; "/dev/stdout" or "/dev/stderr".
         access_log_format: The text of a line; empty for the release's own.
         access_log_json: Whether lines are JSON.
         access_log_filter: Which requests are logged, in CEL; empty for all.
@@ -99,6 +102,7 @@ class Reporting(Struct, frozen=True):
     """
 
     access_log: bool = False
+    access_log_path: str = STDOUT
     access_log_format: str = ""
     access_log_json: bool = False
     access_log_filter: str = ""
@@ -313,10 +317,22 @@ def access_logs(reporting: Reporting, *, legacy: bool) -> list[Json]:
     """The loggers to the container's own output, in the release's format or their own; none where logging is off."""
     logs = list(reporting.files)
     if reporting.access_log:
-        labels = json.dumps(_JSON_FIELDS) if reporting.access_log_json else ""
-        own = FileLog("/dev/stdout", reporting.access_log_format, labels, filter=reporting.access_log_filter)
+        labels = _fields(reporting.access_log_format, legacy=legacy) if reporting.access_log_json else ""
+        path, text = reporting.access_log_path, reporting.access_log_format
+        own = FileLog(path, text, labels, filter=reporting.access_log_filter)
         logs.insert(0, own)
     return [_logger(log, legacy=legacy) for log in logs]
+
+
+def _fields(text: str, *, legacy: bool) -> str:
+    """The fields of a line of JSON, as JSON: those of the mesh's format where that is JSON, else the release's own."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if isinstance(found, dict) and found:
+        return json.dumps(found, sort_keys=True)
+    return json.dumps(_JSON_FIELDS if legacy else _JSON_FIELDS | _REASONS)
 
 
 def _logger(log: FileLog, *, legacy: bool) -> Json:
@@ -326,6 +342,8 @@ def _logger(log: FileLog, *, legacy: bool) -> Json:
         fields = {"json_format": json.loads(log.labels)}
     if log.omit_empty:
         fields["omit_empty_values"] = True
+    if not legacy and _WITHOUT_QUERY in f"{text}{log.labels}":
+        fields["formatters"] = [extension("envoy.formatter.req_without_query", f"{_FORMATTER}.ReqWithoutQuery")]
     kind = "envoy.extensions.access_loggers.file.v3.FileAccessLog"
     logged = extension("envoy.access_loggers.file", kind, path=log.path, log_format=fields)
     if log.filter:
@@ -333,6 +351,15 @@ def _logger(log: FileLog, *, legacy: bool) -> Json:
         logged["filter"] = {"extension_filter": {"name": _CEL_FILTER_NAME, "typed_config": told}}
     return logged
 
+
+_WITHOUT_QUERY, _FORMATTER = "%REQ_WITHOUT_QUERY(", "envoy.extensions.formatter.req_without_query.v3"
+
+_REASONS = {
+    "response_code_details": "%RESPONSE_CODE_DETAILS%",
+    "connection_termination_details": "%CONNECTION_TERMINATION_DETAILS%",
+    "upstream_transport_failure_reason": "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
+}
+"""Istio 1.9 and later say why."""
 
 _JSON_FIELDS = {
     "start_time": "%START_TIME%",

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from labkit.ground.hosts import DOMAIN, names_of_service
+from labkit.ground.names import is_ip
 from labkit.ground.routing import MESH
 from meshbox.mesh.clusters import BLACK_HOLE_TUNNEL, HTTP_PROXY_PASSTHROUGH, outbound_name, passthrough_name
 from meshbox.mesh.envoy import BLACK_HOLE, PASSTHROUGH, Json
@@ -144,7 +145,13 @@ def _hosts_of_port(site: Site) -> list[Json]:
             found += _pods(site, service, port)
     if site.port == 80:
         found += _hosts_without_service(site)
-    return found
+    return found if site.legacy else [_absolute(host) for host in found]
+
+
+def _absolute(host: Json) -> Json:
+    """Whoever asks for the whole name, with a dot at its end, means the same host."""
+    name = host["domains"][0]
+    return host if name == "*" or is_ip(name) else {**host, "domains": [name, f"{name}.", *host["domains"][1:]]}
 
 
 def _service_host(site: Site, service: Service, port: Port) -> Json:

@@ -231,7 +231,9 @@ def test_an_allocated_address_is_one_more_that_a_host_is_called_by() -> None:
     assert {"0.0.0.0_7000", "240.240.0.1_7000"} <= set(config.listeners)
     assert "2001:2::1_7000" not in config.listeners
     (host,) = [h for h in json.loads(config.routes["80"])["virtual_hosts"] if h["name"] == "api.test:80"]
-    assert host["domains"] == ["api.test", "api.test:80", "240.240.0.1", "240.240.0.1:80"]
+    assert host["domains"] == [
+        *("api.test", "api.test:80", "api.test.", "api.test.:80", "240.240.0.1", "240.240.0.1:80")
+    ]
 
 
 async def _until(condition: Callable[[], object]) -> None:

@@ -37,6 +37,11 @@ def test_every_service_of_a_port_is_a_virtual_host_under_all_its_names(legacy: b
     for name in ("reviews", "reviews.bookinfo", "reviews.bookinfo.svc", "reviews.bookinfo.svc.cluster.local"):
         assert name in domains
         assert f"{name}:9080" in domains
+    # The name that ends with a dot is the whole one: today's Istio knows it.
+    whole = "reviews.bookinfo.svc.cluster.local."
+    assert {one for one in domains if ".:" in one or one.endswith(".")} == (
+        set() if legacy else {whole, f"{whole}:9080"}
+    )
     assert found["reviews.bookinfo.svc.cluster.local:9080"]["include_request_attempt_count"] is True
     (default,) = found["reviews.bookinfo.svc.cluster.local:9080"]["routes"]
     assert default["route"].pop("retry_policy")["num_retries"] == 2
@@ -78,7 +83,7 @@ def test_a_pod_of_a_headless_service_is_a_host_by_the_name_it_has() -> None:
     whole = "db.bookinfo.svc.cluster.local"
     assert [name for name in found if whole in name] == [f"db-0.{whole}:9080", f"db-1.{whole}:9080", f"{whole}:9080"]
     one = found[f"db-0.{whole}:9080"]
-    known = (whole, "db.bookinfo.svc", "db.bookinfo", "db")
+    known = (whole, f"{whole}.", "db.bookinfo.svc", "db.bookinfo", "db")
     assert sorted(one["domains"]) == sorted(f"db-0.{name}{port}" for name in known for port in ("", ":9080"))
     assert one["include_request_attempt_count"] is True
     (route,) = one["routes"]
@@ -128,7 +133,7 @@ def test_a_host_is_called_by_addresses_that_a_request_may_name() -> None:
     addresses = ["10.9.9.9", "10.1.0.0/16", "2001:db8::1"]
     spec = {"hosts": ["far.test"], "addresses": addresses, "ports": ports, "resolution": "NONE"}
     domains = hosts(service_entries=[istio("far", spec)])["far.test:9080"]["domains"]
-    assert domains == ["far.test", "far.test:9080", "10.9.9.9", "10.9.9.9:9080"]
+    assert domains == ["far.test", "far.test:9080", "far.test.", "far.test.:9080", "10.9.9.9", "10.9.9.9:9080"]
 
 
 def test_no_domain_appears_twice_in_a_table() -> None:
@@ -234,6 +239,9 @@ def test_a_sidecar_may_name_a_proxy_for_all_that_is_unknown() -> None:
 
 
 def test_a_host_that_only_a_virtual_service_knows_is_served_on_port_80() -> None:
+    def called(name: str) -> list[str]:
+        return [name, f"{name}:80", f"{name}.", f"{name}.:80"]
+
     rules = [{"route": [V1]}]
 
     def named(name: str, hosts: list[str], namespace: str = "bookinfo", **spec: Any) -> Json:
@@ -249,12 +257,10 @@ def test_a_host_that_only_a_virtual_service_knows_is_served_on_port_80() -> None
     found = hosts("80", virtual_services=given, services=[service("web", ("http", 80))])
     assert {name: host["domains"] for name, host in found.items()} == {
         "web.bookinfo.svc.cluster.local:80": found["web.bookinfo.svc.cluster.local:80"]["domains"],
-        "shop.bookinfo.svc.cluster.local:80": [
-            *("shop.bookinfo.svc.cluster.local", "shop.bookinfo.svc.cluster.local:80", "shop", "shop:80"),
-        ],
-        "shop.test:80": ["shop.test", "shop.test:80"],
-        "far.library.svc.cluster.local:80": ["far.library.svc.cluster.local", "far.library.svc.cluster.local:80"],
-        "both.test:80": ["both.test", "both.test:80"],
+        "shop.bookinfo.svc.cluster.local:80": [*called("shop.bookinfo.svc.cluster.local"), "shop", "shop:80"],
+        "shop.test:80": called("shop.test"),
+        "far.library.svc.cluster.local:80": called("far.library.svc.cluster.local"),
+        "both.test:80": called("both.test"),
         "allow_any": ["*"],
     }
     shop = found["shop.test:80"]

@@ -208,3 +208,30 @@ async def test_a_provider_s_log_has_its_own_form(shop: Bookshop) -> None:
         await shop.until(lambda: "/in-json" in written.read_text(), "the call is logged")
         (line,) = [one for one in written.read_text().splitlines() if "/in-json" in one]
     assert json.loads(line[line.index("{") :]) == {"code": 200, "of": {"path": "/in-json"}}
+
+
+async def test_the_mesh_s_own_log_has_the_form_that_it_is_told(shop: Bookshop) -> None:
+    written = shop.pods["client"].log
+    assert written is not None
+
+    async def line(path: str) -> str:
+        await shop.follow()
+        await shop.get(path, host="ratings")
+        await shop.until(lambda: path in written.read_text(), "the call is logged")
+        return next(one for one in written.read_text().splitlines() if path in one)
+
+    shop.mesh_config(accessLogFile="/dev/stdout", accessLogEncoding="JSON")
+    told = json.loads(await line("/by-default"))
+    assert told["response_code_details"] == "via_upstream"
+    assert {"connection_termination_details", "upstream_transport_failure_reason", "route_name"} <= told.keys()
+    form = json.dumps({"code": "%RESPONSE_CODE%", "of": {"path": "%REQ_WITHOUT_QUERY(:PATH)%"}})
+    shop.mesh_config(accessLogFile="/dev/stderr", accessLogEncoding="JSON", accessLogFormat=form)
+    assert json.loads(await line("/mine")) == {"code": 200, "of": {"path": "/mine"}}
+    shop.mesh_config(accessLogFile="/dev/stdout", accessLogFormat="now %REQ_WITHOUT_QUERY(:PATH)%")
+    assert await line("/plain") == "now /plain"
+
+
+async def test_a_whole_name_with_its_dot_is_the_same_host(shop: Bookshop) -> None:
+    rule = {"name": "r", "directResponse": {"status": 207}}
+    async with shop.rules(("VirtualService", "under-test", {"hosts": ["ratings"], "http": [rule]})):
+        assert (await shop.get(host="ratings.bookinfo.svc.cluster.local.")).status == 207

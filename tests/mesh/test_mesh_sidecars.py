@@ -238,6 +238,7 @@ def settings(text: str, name: str = "istio") -> Json:
         ("trustDomain: cluster.local", []),
         ("trustDomain: books.test", []),
         ("trustDomainAliases: [old]", []),
+        ("accessLogFile: /a", ["accessLogFile: /a (lines go to /dev/stdout, which is what `kubectl logs` shows)"]),
         ("defaultConfig: {proxyAdminPort: 15000, discoveryAddress: 'istiod.istio-system.svc:15012'}", []),
         ("defaultConfig: {gatewayTopology: {numTrustedProxies: 1}, tracing: {sampling: 5}}", []),
         (
