@@ -73,6 +73,42 @@ def test_curl_is_led_past_the_sidecar(tmp_path: Path, monkeypatch: pytest.Monkey
     assert curl_config.raw_targets(env, ["telnet://db:5432"]) == {("db", 5432): ("127.9.16.6", 5432)}
 
 
+@pytest.mark.parametrize(
+    ("url", "direct"),
+    [
+        ("http://web/x", False),
+        ("http://WEB.shop.svc.cluster.local.:80", False),
+        ("pods:9000", False),
+        ("http://api", False),
+        ("http://far", False),
+        ("http://outside.example", False),
+        ("http://nobody", True),
+        ("nobody.shop.svc.cluster.local:80/x", True),
+        ("http://web.other.svc", True),
+    ],
+)
+def test_a_name_that_nobody_has_is_left_to_curl(url: str, direct: bool, tmp_path: Path) -> None:
+    names = tmp_path / "names"
+    services = {"web.shop": {"ip": "127.9.16.5", "ports": [80]}}
+    more = {
+        "headless": {"shop/pods": ["127.9.64.7"]},
+        "entries": {"api": "240.240.0.1"},
+        "external": {"shop/far": "a.b"},
+    }
+    names.write_text(json.dumps({"services": services, **more}))
+    env = {
+        "LABKIT_LOCAL_IP": "127.9.128.1",
+        "LABKIT_POD_IP": "127.9.64.1",
+        "LABKIT_CAPTURE": "127.9.128.1:15001",
+        "LABKIT_DNS": str(names),
+        "LABKIT_DNS_CAPTURE": "true",
+        "LABKIT_NAMESPACE": "shop",
+    }
+    (noproxy,) = [line for line in curl_config.configuration(env, ["-s", url]) if line.startswith("noproxy")]
+    host = url.removeprefix("http://").split("/")[0].split(":")[0]
+    assert (host in noproxy.split('"')[1].split(",")) is direct
+
+
 WEB, POD, OUTSIDE = ("127.9.16.5", 80), ("127.9.64.7", 9000), ("outside.example", 80)
 
 

@@ -49,6 +49,8 @@ def configuration(
         left = dict(_left_alone(env, arguments, shift))
         direct += [host for host, _ in left if host not in direct]
         lines = [line for line in left.values() if line]
+    if behind:
+        direct += sorted(_nobodys(env, arguments).difference(direct))
     lines += [f'noproxy = "{",".join(direct)}"']
     lines += [f'connect-to = "{host}:{port}:{local}:{at}"' for (host, port), at in (relays or {}).items()]
     for name in ("localhost", "127.0.0.1"):
@@ -91,6 +93,20 @@ def _where(env: Mapping[str, str]) -> dict[str, str]:
         pod, _, service = full.partition(".")
         found |= {f"{pod}.{form}": address for form in _forms(service, env)}
     return found
+
+
+def _nobodys(env: Mapping[str, str], arguments: list[str]) -> set[str]:
+    """Names that only the cluster's DNS could know, and does not: curl is to say so, not the sidecar by a 503."""
+    content = _cluster(env)
+    known = {name.lower() for name in _where(env)}
+    if env.get("LABKIT_DNS_CAPTURE") == "true":
+        known |= {name.lower() for name in content.get("entries", {})}
+    for full in content.get("external", {}):
+        namespace, _, name = full.partition("/")
+        known.update(_forms(f"{name}.{namespace}", env))
+    asked = {host for host, _ in _asked(arguments) if host != "localhost" and content}
+    inside = {host for host in asked if "." not in host or host.rstrip(".").endswith((".svc", ".svc.cluster.local"))}
+    return {host for host in inside if host.rstrip(".").lower() not in known}
 
 
 def _asked(arguments: list[str]) -> set[tuple[str, int]]:
