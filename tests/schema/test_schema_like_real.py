@@ -104,6 +104,37 @@ def test_a_block_is_read_as_kubernetes_reads_it(text: Any, network: str | None) 
          'spec.initContainers[0].ports[1].hostPort: Duplicate value: "TCP//90"',
          f"spec.initContainers[0].lifecycle: Forbidden: {ONLY_ONE}",
          'spec.initContainers[1].name: Duplicate value: "a"']),
+        ("LimitRange", "v1", "spec: {limits: [{type: Container, max: {storage: 1Gi}, default: {odd: 1}}, {type: Pod, "
+         "max: {cpu: '1'}, default: {cpu: '2'}}, {type: PersistentVolumeClaim}]}", [
+         'spec.limits[0].max[storage]: Invalid value: "storage": must be a standard resource for containers',
+         'spec.limits[0].default[odd]: Invalid value: "odd": must be a standard resource type or fully qualified',
+         'spec.limits[0].default[odd]: Invalid value: "odd": must be a standard resource for containers',
+         "spec.limits[1].default: Forbidden: may not be specified when `type` is 'Pod'",
+         "spec.limits[2].limits: Required value: either minimum or maximum storage value is required, but neither was "
+         "provided"]),
+        ("ResourceQuota", "v1", "spec: {hard: {pods: '1', services: '1', count/deployments.apps: 1500m}, scopes: "
+         "[BestEffort, NotBestEffort]}", [
+         'spec.hard[count/deployments.apps]: Invalid value: "1500m": must be an integer',
+         'spec.scopes: Invalid value: ["BestEffort","NotBestEffort"]: unsupported scope applied to resource',
+         'spec.scopes: Invalid value: ["BestEffort","NotBestEffort"]: unsupported scope applied to resource',
+         'spec.scopes: Invalid value: ["BestEffort","NotBestEffort"]: conflicting scopes']),
+        ("ResourceQuota", "v1", "spec: {hard: {cpu: '1'}, scopeSelector: {matchExpressions: [{scopeName: Terminating, "
+         "operator: In, values: [a]}]}}", [
+         "spec.scopeSelector.matchExpressions.operator: Invalid value: \"In\": must be 'Exists' when scope is any of "
+         "ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, "
+         "ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity"]),
+        ("PriorityClass", "scheduling.k8s.io/v1", "{metadata: {name: system-node-critical}, value: 5, "
+         "preemptionPolicy: Never}", [
+         "metadata.name: Forbidden: priority class names with 'system-' prefix are reserved for system use only. "
+         "error: value of system-node-critical PriorityClass must be 2000001000"]),
+        ("Role", "rbac.authorization.k8s.io/v1", "{kind: Role, rules: [{verbs: [get], resources: [pods], "
+         "nonResourceURLs: [/a]}]}", [
+         'rules[0].nonResourceURLs: Invalid value: ["/a"]: namespaced rules cannot apply to non-resource URLs',
+         'rules[0].nonResourceURLs: Invalid value: ["/a"]: rules cannot apply to both regular resources and '
+         "non-resource URLs"]),
+        ("CronJob", "batch/v1", "spec: {schedule: '@daily', jobTemplate: {spec: {backoffLimitPerIndex: 1, template: "
+         "{spec: {restartPolicy: Never, containers: [{name: c, image: i}]}}}}}", [
+         "spec.jobTemplate.spec.backoffLimitPerIndex: Invalid value: 1: requires indexed completion mode"]),
     ],
 )  # fmt: skip
 def test_other_objects_are_judged_as_the_real_one_judges_them(

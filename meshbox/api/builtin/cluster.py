@@ -29,11 +29,11 @@ _SIGNER = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-
 def _resource_rule(rule: Obj, path: str, causes: list[Cause], context: Context) -> None:
     urls = as_list(rule.get("nonResourceURLs"))
     if urls:
+        if context.whole.get("kind") == "Role":
+            detail = "namespaced rules cannot apply to non-resource URLs"
+            causes.append(invalid(f"{path}.nonResourceURLs", urls, detail))
         if as_list(rule.get("apiGroups")) or as_list(rule.get("resources")) or as_list(rule.get("resourceNames")):
             detail = "rules cannot apply to both regular resources and non-resource URLs"
-            causes.append(invalid(f"{path}.nonResourceURLs", urls, detail))
-        elif context.whole.get("kind") == "Role":
-            detail = "namespaced rules cannot apply to non-resource URLs"
             causes.append(invalid(f"{path}.nonResourceURLs", urls, detail))
         return
     for field, word in (("apiGroups", "api group"), ("resources", "resource")):
@@ -90,15 +90,22 @@ def _taints(taints: list[Any], path: str, causes: list[Cause], context: Context)
         seen.append(pair)
 
 
-_SYSTEM_PRIORITIES = ("system-cluster-critical", "system-node-critical")
+_SYSTEM_PRIORITIES = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
 
 
 @call("priority")
 def _priority(obj: Obj, _path: str, causes: list[Cause], _context: Context) -> None:
     name = as_dict(obj.get("metadata")).get("name") or ""
-    if name.startswith("system-") and name not in _SYSTEM_PRIORITIES:
+    value, error = _SYSTEM_PRIORITIES.get(name), ""
+    if value is None:
+        error = f"{name} is not a known system priority class"
+    elif value != (obj.get("value") or 0):
+        error = f"value of {name} PriorityClass must be {value}"
+    elif obj.get("globalDefault"):
+        error = f"globalDefault of {name} PriorityClass must be false"
+    if name.startswith("system-") and error:
         detail = "priority class names with 'system-' prefix are reserved for system use only. "
-        causes.append(forbidden("metadata.name", f"{detail}error: {name} is not a known system priority class"))
+        causes.append(forbidden("metadata.name", f"{detail}error: {error}"))
     if not name.startswith("system-") and (obj.get("value") or 0) > 10**9:
         detail = "maximum allowed value of a user defined priority is 1000000000"
         causes.append(forbidden("value", detail))

@@ -9,9 +9,28 @@ from meshbox.api.builtin.well_formed import NON_NEGATIVE, as_dict
 from meshbox.api.problems import Cause, forbidden, invalid, required
 from meshbox.contracts import Obj
 
-__all__ = ["resource_name", "resources"]
+__all__ = ["STANDARD_RESOURCES", "resource_name", "resources"]
 
 _STANDARD = ("cpu", "memory", "ephemeral-storage")
+STANDARD_RESOURCES = frozenset(
+    {
+        *_STANDARD,
+        "storage",
+        "requests.storage",
+        *(f"{kind}.{one}" for kind in ("requests", "limits") for one in _STANDARD),
+    }
+    | {
+        "pods",
+        "services",
+        "secrets",
+        "configmaps",
+        "replicationcontrollers",
+        "resourcequotas",
+        "persistentvolumeclaims",
+    }
+    | {"services.nodeports", "services.loadbalancers"}
+)
+"""What has a name that is Kubernetes' own, whatever may have it."""
 
 
 def resources(wanted: Obj, path: str, causes: list[Cause]) -> None:
@@ -50,5 +69,6 @@ def resource_name(name: str, path: str, causes: list[Cause]) -> None:
     causes += [invalid(path, name, words) for words in said]
     if said or "/" in name or name in _STANDARD or name.startswith("hugepages-"):
         return
-    causes.append(invalid(path, name, "must be a standard resource type or fully qualified"))
+    if name not in STANDARD_RESOURCES:
+        causes.append(invalid(path, name, "must be a standard resource type or fully qualified"))
     causes.append(invalid(path, name, "must be a standard resource for containers"))

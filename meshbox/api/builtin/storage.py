@@ -9,6 +9,8 @@ from typing import Any
 
 from labkit.ground import quantity as quantities
 from labkit.ground.names import config_key, dns1123_subdomain, qualified_name
+from meshbox.api.builtin.internal import internal
+from meshbox.api.builtin.resources import STANDARD_RESOURCES, resource_name
 from meshbox.api.builtin.rules import Context, call, check
 from meshbox.api.builtin.types import fields_of
 from meshbox.api.builtin.volume import volume_source
@@ -39,6 +41,19 @@ _SCOPES = frozenset(
     {"BestEffort", "CrossNamespacePodAffinity", "NotBestEffort", "NotTerminating", "PriorityClass", "Terminating"}
     | {"VolumeAttributesClass"}
 )
+_OF_PODS = frozenset({"cpu", "memory", "limits.cpu", "limits.memory", "requests.cpu", "requests.memory", "pods"})
+_COUNTED = {
+    **dict.fromkeys(("CrossNamespacePodAffinity", "NotBestEffort", "NotTerminating", "Terminating"), _OF_PODS),
+    "PriorityClass": _OF_PODS,
+    "BestEffort": frozenset({"pods"}),
+    "VolumeAttributesClass": frozenset({"persistentvolumeclaims", "requests.storage"}),
+}
+"""By scope: what of Kubernetes' own may be counted in it."""
+_OPPOSITE = (("BestEffort", "NotBestEffort"), ("Terminating", "NotTerminating"))
+_BY_BEING_THERE = ("Terminating", "NotTerminating", "BestEffort", "NotBestEffort", "CrossNamespacePodAffinity")
+_THERE = ", ".join(f"ResourceQuotaScope{one}" for one in _BY_BEING_THERE[:-1])
+_THERE += f" or ResourceQuotaScope{_BY_BEING_THERE[-1]}"
+_OUT_OF_SCOPE = "unsupported scope applied to resource"
 _MOUNTED = (
     *("gcePersistentDisk", "awsElasticBlockStore", "glusterfs", "nfs", "rbd", "quobyte", "iscsi", "cinder", "cephfs"),
     *("azureFile", "vsphereVolume", "azureDisk", "photonPersistentDisk"),
@@ -140,15 +155,30 @@ def _limits(limits: list[Any], path: str, causes: list[Cause], _context: Context
         if kind and kind in seen:
             causes.append(duplicate(f"{where}.type", kind))
         seen.add(kind)
-        if kind == "Pod":
-            detail = "may not be specified when `type` is 'Pod'"
-            causes += [forbidden(f"{where}.{name}", detail) for name in ("default", "defaultRequest") if item.get(name)]
-        if kind == "PersistentVolumeClaim" and "storage" not in {**(item.get("min") or {}), **(item.get("max") or {})}:
-            detail = "either minimum or maximum storage value is required, but neither was provided"
-            causes.append(required(where, detail))
-        names = {key for field in item.values() if isinstance(field, dict) for key in field}
-        for name in sorted(names):
+        item = _allowed(item, kind, where, causes)
+        for name in sorted({key for field in item.values() if isinstance(field, dict) for key in field}):
             _limited(item, name, where, causes)
+
+
+def _allowed(item: Obj, kind: str, path: str, causes: list[Cause]) -> Obj:
+    """What a limit says that one of its kind may say."""
+
+    def names(*fields: str) -> None:
+        for field in fields:
+            for name in as_dict(item.get(field)) if kind in ("Container", "Pod") else ():
+                resource_name(name, f"{path}.{field}[{name}]", causes)
+
+    names("max", "min")
+    if kind == "Pod":
+        detail = "may not be specified when `type` is 'Pod'"
+        causes += [forbidden(f"{path}.{name}", detail) for name in ("default", "defaultRequest") if item.get(name)]
+        item = {field: value for field, value in item.items() if field not in ("default", "defaultRequest")}
+    names("default", "defaultRequest")
+    if kind == "PersistentVolumeClaim" and "storage" not in {**(item.get("min") or {}), **(item.get("max") or {})}:
+        detail = "either minimum or maximum storage value is required, but neither was provided"
+        causes.append(required(f"{path}.limits", detail))
+    names("maxLimitRequestRatio")
+    return item
 
 
 def _limited(item: Obj, name: str, path: str, causes: list[Cause]) -> None:
@@ -192,26 +222,45 @@ def _quota(spec: Obj, path: str, causes: list[Cause], _context: Context) -> None
         amount = quantities.parse(value)
         if amount < 0:
             causes.append(invalid(where, value, NON_NEGATIVE))
-        if name in _WHOLE and amount % 1:
+        # So are extended resources, which are whatever else there is behind a slash.
+        extended = "/" in name and "kubernetes.io/" not in name and not name.startswith("requests.")
+        if (name in _WHOLE or extended) and amount % 1:
             causes.append(invalid(where, value, "must be an integer"))
-    for scope in as_list(spec.get("scopes")):
+    scopes, chosen = as_list(spec.get("scopes")), as_dict(spec.get("scopeSelector"))
+    for scope in scopes:
         if scope not in _SCOPES:
-            causes.append(invalid(f"{path}.scopes", as_list(spec["scopes"]), "unsupported scope"))
+            causes.append(invalid(f"{path}.scopes", scopes, "unsupported scope"))
+        causes += [invalid(f"{path}.scopes", scopes, _OUT_OF_SCOPE)] * len(_not_counted(scope, spec))
+    if any(set(pair) <= set(scopes) for pair in _OPPOSITE):
+        causes.append(invalid(f"{path}.scopes", scopes, "conflicting scopes"))
     where = f"{path}.scopeSelector.matchExpressions"
-    for one in as_list(as_dict(spec.get("scopeSelector")).get("matchExpressions")):
+    for one in as_list(chosen.get("matchExpressions")):
         scope, operator, values = one.get("scopeName") or "", one.get("operator") or "", as_list(one.get("values"))
         if scope not in _SCOPES:
             causes.append(invalid(f"{where}.scopeName", scope, "unsupported scope"))
+        shown = internal("api.core.v1.ScopeSelector", chosen)
+        causes += [invalid(where, shown, _OUT_OF_SCOPE)] * len(_not_counted(scope, spec))
+        if scope in _BY_BEING_THERE and operator != "Exists":
+            detail = f"must be 'Exists' when scope is any of {_THERE}"
+            causes.append(invalid(f"{where}.operator", operator, detail))
         if operator in ("In", "NotIn"):
             if not values:
                 detail = "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector"
                 causes.append(required(f"{where}.values", detail))
         elif operator in ("Exists", "DoesNotExist"):
             if values:
-                detail = "must be no value when `operator` is 'Exists' or 'DoesNotExist' for scope selector"
+                detail = "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector"
                 causes.append(invalid(f"{where}.values", values, detail))
         else:
             causes.append(invalid(f"{where}.operator", operator, "not a valid selector operator"))
+
+
+def _not_counted(scope: str, spec: Obj) -> list[str]:
+    """What a quota counts that there is not in one of its scopes."""
+    known = _COUNTED.get(scope)
+    own = STANDARD_RESOURCES - {"storage"}
+    hard = [name for name in as_dict(spec.get("hard")) if name in own or "hugepages-" in name]
+    return [] if known is None else [name for name in hard if name not in known]
 
 
 @call("driver")
