@@ -94,7 +94,10 @@ def mirror(context: Context, endpoints: Endpoints) -> None:
 
 
 def _mirrored(address: EndpointAddress, *, ready: bool) -> Endpoint:
-    endpoint: Endpoint = {"addresses": [address["ip"]], "conditions": {"ready": ready}}
+    # Endpoints may have zeros before the numbers of an address, which nobody else reads.
+    numbers = address["ip"].split(".")
+    ip = ".".join(str(int(one)) for one in numbers) if all(map(str.isdecimal, numbers)) else address["ip"]
+    endpoint: Endpoint = {"addresses": [ip], "conditions": {"ready": ready}}
     if address.get("hostname"):
         endpoint["hostname"] = address["hostname"]
     if address.get("nodeName"):

@@ -186,9 +186,10 @@ async def test_manual_endpoints_are_kept_and_mirrored(cluster: Cluster) -> None:
     label = only["metadata"]["labels"]["endpointslice.kubernetes.io/managed-by"]
     assert label == "endpointslicemirroring-controller.k8s.io"
     changed = cluster.objects.get("endpoints", "db", "default")
-    changed["subsets"][0]["addresses"].append({"ip": "127.77.0.10"})
+    changed["subsets"][0]["addresses"].append({"ip": "127.77.00.010"})
     cluster.objects.update("endpoints", changed)
     await cluster.until(lambda: len(slices(cluster, "db")[0]["endpoints"]) == 2)
+    assert slices(cluster, "db")[0]["endpoints"][1]["addresses"] == ["127.77.0.10"], "a slice's are written plainly"
     cluster.objects.delete("services", "db", "default")
     await cluster.until(lambda: cluster.objects.find("endpoints", "db", "default") is None)
     await cluster.until(lambda: not slices(cluster, "db"))

@@ -46,21 +46,25 @@ def test_pods_without_anything_that_sets_it_up() -> None:
     assert told("-b", "80") != told("-b", "81")
 
 
+def surroundings(names: Path) -> dict[str, str]:
+    """The variables of a container behind a sidecar, with the names that its pod finds."""
+    return {
+        "LABKIT_LOCAL_IP": "127.9.128.1",
+        "LABKIT_POD_IP": "127.9.64.1",
+        "LABKIT_CAPTURE": "127.9.128.1:15001",
+        "LABKIT_DNS": str(names),
+        "LABKIT_NAMESPACE": "shop",
+    }
+
+
 def test_curl_is_led_past_the_sidecar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # It runs as a script, beside what it loads.
     monkeypatch.syspath_prepend(str(Path(curl_config.__file__).parent))
     names = tmp_path / "names"
     services = {"web.shop": {"ip": "127.9.16.5", "ports": [80]}, "db.shop": {"ip": "127.9.16.6", "raw": [5432]}}
     names.write_text(json.dumps({"services": services, "headless": {"shop/pods": ["127.9.64.7"]}, "external": {}}))
-    env = {
-        "LABKIT_LOCAL_IP": "127.9.128.1",
-        "LABKIT_POD_IP": "127.9.64.1",
-        "LABKIT_CAPTURE": "127.9.128.1:15001",
-        "LABKIT_DNS": str(names),
-        "LABKIT_NAMESPACE": "shop",
-        "LABKIT_LOW_PORT_SHIFT": "20000",
-        "LABKIT_INTERCEPTION": told("-o", "80,5432,9000", "-d", "8080").written(),
-    }
+    more = {"LABKIT_LOW_PORT_SHIFT": "20000", "LABKIT_INTERCEPTION": told("-o", "80,5432,9000", "-d", "8080").written()}
+    env = surroundings(names) | more
     lines = curl_config.configuration(env, ["-s", "http://web/x", "pods:9000", "localhost:8080/y", "web.shop:81"])
     assert 'connect-to = "web:80:127.9.16.5:20080"' in lines
     assert 'connect-to = "pods:9000:127.9.64.7:9000"' in lines
@@ -96,14 +100,7 @@ def test_a_name_that_nobody_has_is_left_to_curl(url: str, direct: bool, tmp_path
         "external": {"shop/far": "a.b"},
     }
     names.write_text(json.dumps({"services": services, **more}))
-    env = {
-        "LABKIT_LOCAL_IP": "127.9.128.1",
-        "LABKIT_POD_IP": "127.9.64.1",
-        "LABKIT_CAPTURE": "127.9.128.1:15001",
-        "LABKIT_DNS": str(names),
-        "LABKIT_DNS_CAPTURE": "true",
-        "LABKIT_NAMESPACE": "shop",
-    }
+    env = surroundings(names) | {"LABKIT_DNS_CAPTURE": "true"}
     (noproxy,) = [line for line in curl_config.configuration(env, ["-s", url]) if line.startswith("noproxy")]
     host = url.removeprefix("http://").split("/")[0].split(":")[0]
     assert (host in noproxy.split('"')[1].split(",")) is direct
@@ -137,11 +134,5 @@ def test_curl_goes_past_its_proxy_where_that_would_change_what_it_asks(
     names = tmp_path / "names"
     services = {"web.shop": {"ip": "127.9.16.5", "ports": [80]}}
     names.write_text(json.dumps({"services": services, "headless": {"shop/pods": ["127.9.64.7"]}}))
-    env = {
-        "LABKIT_LOCAL_IP": "127.9.128.1",
-        "LABKIT_POD_IP": "127.9.64.1",
-        "LABKIT_CAPTURE": "127.9.128.1:15001",
-        "LABKIT_DNS": str(names),
-        "LABKIT_NAMESPACE": "shop",
-    }
+    env = surroundings(names)
     assert curl_config.raw_targets(env, arguments) == led
