@@ -22,6 +22,7 @@ _STORAGE_CLASS = "volume.beta.kubernetes.io/storage-class"
 _CLASS = "kubernetes.io/ingress.class"
 _HINTS, _MODE = "service.kubernetes.io/topology-aware-hints", "service.kubernetes.io/topology-mode"
 _MOUNTABLE = "kubernetes.io/enforce-mountable-secrets"
+_VOLUMES = ("cephfs", "photonPersistentDisk", "scaleIO", "storageos", "glusterfs", "rbd")
 _OF_ATTRIBUTE = 'use "{}" attribute instead'
 
 
@@ -131,11 +132,7 @@ def _volume(obj: Obj, _: Obj | None) -> list[str]:
     terms = ((spec.get("nodeAffinity") or {}).get("required") or {}).get("nodeSelectorTerms") or ()
     for index, term in enumerate(terms):
         found += of_terms(f"spec.nodeAffinity.required.nodeSelectorTerms[{index}]", term)
-    return (
-        found
-        + deprecated_sources("spec", {one: 1 for one in ("cephfs",) if one in spec})
-        + deprecated_sources("spec", spec, "cephfs", "gitRepo", "flocker", "quobyte")
-    )
+    return found + deprecated_sources("spec", spec, _VOLUMES)
 
 
 def _claim(obj: Obj, _: Obj | None) -> list[str]:

@@ -57,13 +57,11 @@ def whole_bytes(path: str, amounts: Obj | None, *resources: str) -> list[str]:
     ]
 
 
-def deprecated_sources(path: str, volume: Obj, *others: str) -> list[str]:
-    """Of what a volume is of, all but `others`."""
+def deprecated_sources(path: str, volume: Obj, names: Iterable[str]) -> list[str]:
+    """Of what a volume is of, if it is one of these."""
     # Of one the warning has the name in Go.
     named = {"storageos": "storageOS"}
-    return [
-        f"{path}.{named.get(one, one)}: {told}" for one, told in _SOURCES.items() if one in volume and one not in others
-    ]
+    return [f"{path}.{named.get(one, one)}: {_SOURCES[one]}" for one in names if one in volume]
 
 
 def of_claim(path: str, spec: Obj) -> list[str]:
@@ -123,14 +121,13 @@ def _nodes(path: str, spec: Obj) -> Iterator[str]:
 
 
 def _volumes(path: str, volumes: Iterable[Obj]) -> list[str]:
-    found, claims = list[str](), "volumeClaimTemplate"
+    found, claims, last = list[str](), "volumeClaimTemplate", ("cephfs", "rbd")
     for index, one in enumerate(volumes):
         at = f"{path}.volumes[{index}]"
-        later = ("cephfs", "rbd")
-        found += deprecated_sources(at, one, *later)
+        found += deprecated_sources(at, one, (name for name in _SOURCES if name not in last))
         if claim := (one.get("ephemeral") or {}).get(claims):
             found += of_claim(f"{at}.ephemeral.{claims}.spec", claim.get("spec") or {})
-        found += deprecated_sources(at, one, *(_SOURCES.keys() - later))
+        found += deprecated_sources(at, one, last)
     return found + overlapping(volumes)
 
 
