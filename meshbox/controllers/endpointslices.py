@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 from meshbox.contracts import Obj
 from meshbox.controllers.backends import Backend, Port, publishes_not_ready
 from meshbox.controllers.meta import MANAGER, Context, owner_reference
+from meshbox.ip_texts import read_ip
 from meshbox.reconcile import object_key
 
 if TYPE_CHECKING:
@@ -94,10 +95,8 @@ def mirror(context: Context, endpoints: Endpoints) -> None:
 
 
 def _mirrored(address: EndpointAddress, *, ready: bool) -> Endpoint:
-    # Endpoints may have zeros before the numbers of an address, which nobody else reads.
-    numbers = address["ip"].split(".")
-    ip = ".".join(str(int(one)) for one in numbers) if all(map(str.isdecimal, numbers)) else address["ip"]
-    endpoint: Endpoint = {"addresses": [ip], "conditions": {"ready": ready}}
+    # Endpoints may have an address in a form that nobody else reads.
+    endpoint: Endpoint = {"addresses": [str(read_ip(address["ip"]) or address["ip"])], "conditions": {"ready": ready}}
     if address.get("hostname"):
         endpoint["hostname"] = address["hostname"]
     if address.get("nodeName"):

@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from meshbox.api.builtin import validate_builtin
-from meshbox.api.builtin.addresses import read_ip, read_network
 from meshbox.api.builtin.profiles import own_profiles
 from meshbox.api.defaults import apply_defaults
+from meshbox.ip_texts import read_ip, read_network
 from meshbox.settings import SandboxSettings
 
 IP, CIDR = (

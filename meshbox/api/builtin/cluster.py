@@ -9,7 +9,6 @@ from typing import Any
 
 from labkit.ground import quantity as quantities
 from labkit.ground.names import dns1035_label, dns1123_subdomain, label_value, path_segment, qualified_name
-from meshbox.api.builtin.addresses import read_network
 from meshbox.api.builtin.internal import internal
 from meshbox.api.builtin.resources import resource_name
 from meshbox.api.builtin.rules import Context, call, check
@@ -17,6 +16,7 @@ from meshbox.api.builtin.vocabulary import CIDR
 from meshbox.api.builtin.well_formed import NON_NEGATIVE, as_dict, as_list, label_selector
 from meshbox.api.problems import Cause, duplicate, forbidden, invalid, required
 from meshbox.contracts import Obj
+from meshbox.ip_texts import read_network
 
 __all__: list[str] = []
 

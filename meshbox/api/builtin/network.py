@@ -16,13 +16,13 @@ from labkit.ground.names import (
     port_name,
     qualified_name,
 )
-from meshbox.api.builtin.addresses import Address, read_ip, read_network
 from meshbox.api.builtin.internal import internal
 from meshbox.api.builtin.rules import Context, call, check
 from meshbox.api.builtin.vocabulary import CIDR, IP
 from meshbox.api.builtin.well_formed import as_dict, as_list, labels, named, port_number, port_or_name, supported
 from meshbox.api.problems import Cause, duplicate, forbidden, invalid, not_supported, required
 from meshbox.contracts import Obj
+from meshbox.ip_texts import Address, read_ip, read_network
 
 __all__: list[str] = []
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from labkit.ground import names
 from labkit.ground.int_or_string import percent, percent_problem
-from meshbox.api.builtin.addresses import read_ip, read_network
 from meshbox.api.builtin.well_formed import NON_NEGATIVE, label_selector
 from meshbox.api.problems import Cause, duplicate, forbidden, invalid, not_supported, required
+from meshbox.ip_texts import read_ip, read_network
 
 __all__ = ["CIDR", "IP", "VOCABULARY", "Check"]
 

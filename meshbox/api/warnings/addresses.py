@@ -7,7 +7,7 @@ import ipaddress
 import json
 from typing import Any
 
-from meshbox.api.builtin.addresses import mapped, read_ip, read_network
+from meshbox.ip_texts import mapped, read_ip, read_network
 
 __all__ = ["of_cidr", "of_ip"]
 

@@ -8,6 +8,7 @@ come later and win.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import os
@@ -138,9 +139,15 @@ def _low_ports(arguments: list[str]) -> set[int]:
 
 def _cluster(env: Mapping[str, str]) -> dict[str, Any]:
     """The cluster's names; empty where nobody wrote them."""
+    return _read(env.get("LABKIT_DNS", ""))
+
+
+@functools.cache
+def _read(file: str) -> dict[str, Any]:
+    # Several questions of one curl are answered from it.
     try:
-        with open(env.get("LABKIT_DNS", ""), encoding="utf-8") as file:
-            return dict(json.load(file))
+        with open(file, encoding="utf-8") as names:
+            return dict(json.load(names))
     except (OSError, ValueError):
         return {}
 
