@@ -194,7 +194,7 @@ class Client:
             protocol: What is spoken on it.
 
         Raises:
-            OSError: It does not come about.
+            OSError: It does not come about; a refusal in the cluster's own words.
         """
         import websocket
 
@@ -212,8 +212,10 @@ class Client:
                     **login.websocket_options(self._api.configuration),
                 )
             except (websocket.WebSocketException, OSError) as error:
-                if last or getattr(error, "status_code", 0) != 401:
-                    raise ConnectionError(f"{path}: {error}") from error
+                status, body = getattr(error, "status_code", 0), getattr(error, "resp_body", None)
+                if last or status != 401:
+                    said = f"error upgrading connection ({status}): {_content(body).get('message')}" if body else ""
+                    raise ConnectionError(said or f"{path}: {error}") from error
                 self._log_in()
         raise AssertionError
 

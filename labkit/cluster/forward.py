@@ -9,8 +9,8 @@ import socket
 import socketserver
 import threading
 import time
+import weakref
 from functools import partial
-from types import TracebackType
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -53,6 +53,7 @@ class PortForward:
         self._target = targets.checked(write=True)
         self._ended = threading.Event()
         self._seen = 0.0
+        self.said = ""
         self._listener = self._listen()
         try:
             self._backend = self._first(timeout)
@@ -63,6 +64,7 @@ class PortForward:
         self._serving.daemon = True
         self._serving.start()
         targets.ends_with_target(self)
+        _by_port[self.port] = self
 
     @property
     def command(self) -> str:
@@ -116,23 +118,19 @@ class PortForward:
     def __enter__(self) -> PortForward:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
         return f"PortForward({self.resource} {self.url} -> {self.remote_port})"
 
     def _listen(self) -> _Listener:
-        command = self.command
         try:
             listener = _Listener(self)
         except OSError as error:
-            where = f"127.0.0.1:{self.port}"
             reason = "address already in use" if error.errno == errno.EADDRINUSE else error.strerror
-            said = f"unable to listen on port {self.port}: listen tcp4 {where}: bind: {reason}"
-            raise explain(command, said, 1, str(self._target)) from None
+            said = f"unable to listen on port {self.port}: listen tcp4 127.0.0.1:{self.port}: bind: {reason}"
+            raise explain(self.command, said, 1, str(self._target)) from None
         self.port = int(listener.server_address[1])
         return listener
 
@@ -205,13 +203,22 @@ class PortForward:
             return Stream(self._client(), self._backend.namespace, self._backend.pod, self._backend.port)
         except (BackendError, LabError) as error:
             raise ConnectionRefusedError(str(error)) from None
-        except OSError:
-            self.doubt()
-            raise
 
-    def doubt(self) -> None:
-        """Look again for the pod before the next connection."""
+    def doubt(self, error: OSError | None = None) -> None:
+        """Look again for the pod before the next connection, and keep what the cluster said of this one."""
         self._seen = 0.0
+        # What has a number is of a connection that broke, on either side.
+        self.said = str(error) if error and not error.errno else ""
+
+
+_by_port: weakref.WeakValueDictionary[int, PortForward] = weakref.WeakValueDictionary()
+
+
+def not_passed_on(port: int | None) -> ClusterError | None:
+    """The error for a connection to a port here that a port-forward could not pass on; None for any other port."""
+    if (forward := _by_port.get(port or 0)) and forward.said and not forward.closed:
+        return explain(forward.command, forward.said, 1, str(forward._target))
+    return None
 
 
 class _Listener(socketserver.ThreadingTCPServer):
@@ -265,9 +272,10 @@ class _Connection(socketserver.BaseRequestHandler):
         self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             with contextlib.closing(forward.connect()) as pod:
+                forward.said = ""
                 relay(self.request, pod, lambda: not forward.closed and peers.ours(self.request))
-        except OSError:
-            forward.doubt()
+        except OSError as error:
+            forward.doubt(error)
 
 
 def port_forward(
@@ -286,12 +294,7 @@ def port_forward(
     Raises:
         ClusterError: There is no such object, its pod does not run, or the local port is taken.
     """
-    try:
-        forward = PortForward(resource, port, namespace=namespace, local_port=local_port, timeout=timeout)
-    except ClusterError as error:
-        if "address already in use" in error.message:
-            raise ClusterError(error.message, next_step="Leave local_port out: a free port is chosen then.") from None
-        raise
+    forward = PortForward(resource, port, namespace=namespace, local_port=local_port, timeout=timeout)
     if show:
         display.show(display.command(forward.command, f"Forwarding from {forward.url} -> {port}"))
     return forward

@@ -66,6 +66,7 @@ def fetch(
         NoTargetError: Choosing a cluster has failed: the address may be the one of a cluster that was chosen before.
         ClusterError: Nobody answers there, or not in HTTP.
     """
+    from labkit.cluster.forward import not_passed_on
     from labkit.ground.client import send
 
     targets.require_no_refusal()
@@ -76,9 +77,8 @@ def fetch(
     try:
         answer = send(url, "GET" if post is None else "POST", headers, post, timeout=timeout)
     except OSError as error:
-        why = str(error) or type(error).__name__
-        raise ClusterError(
-            f"no answer from {url}: {why}",
+        raise not_passed_on(parts.port) or ClusterError(
+            f"no answer from {url}: {str(error) or type(error).__name__}",
             next_step="Is the gateway ready (`kubectl get pods -n istio-system`), and is this its address?",
         ) from None
     fields = {name.lower(): value for name, value in answer.headers}

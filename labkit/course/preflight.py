@@ -41,13 +41,14 @@ def preflight(release: istio.Release) -> Checklist:
 def _nodes() -> Check:
     states = {
         node["metadata"]["name"]: any(
-            c["type"] == "Ready" and c["status"] == "True" for c in node["status"]["conditions"]
+            c["type"] == "Ready" and c["status"] == "True" for c in node.get("status", {}).get("conditions", ())
         )
         for node in cluster.get("nodes")
     }
     down = sorted(name for name, ready in states.items() if not ready)
     seen = f"{len(states) - len(down)} of {len(states)} ready" + (f"; not: {', '.join(down)}" if down else "")
-    return Check("Every node is ready", bool(states) and not down, seen, f"`kubectl describe node {' '.join(down)}`")
+    step = f"`kubectl describe node {' '.join(down)}`" if states else "`kubectl get nodes` shows none: it needs one."
+    return Check("Every node is ready", bool(states) and not down, seen, step)
 
 
 def _kinds(release: istio.Release, server: str) -> Check:
@@ -55,11 +56,9 @@ def _kinds(release: istio.Release, server: str) -> Check:
     samples = (release.samples / "httpbin/httpbin.yaml", release.path / bookinfo.MANIFEST)
     for path in (*release.crd_files, *release.demo_files, *samples):
         wanted |= set(_API_VERSION.findall(path.read_text()))
-    served = cluster.api_versions()
     # The groups that Istio's own CRDs bring come with the installation.
-    own = {version for version in wanted if "istio.io" in version or "certmanager" in version}
-    missing = sorted(wanted - served - own)
-    needed = wanted - own
+    needed = {version for version in wanted if "istio.io" not in version and "certmanager" not in version}
+    missing = sorted(needed - cluster.api_versions())
     seen = f"{server} serves {len(needed) - len(missing)} of the {len(needed)} API versions it uses"
     step = 'Choose a release of this Kubernetes\' time (RELEASE = "1.30.3"), or TARGET = "sandbox".'
     return Check(

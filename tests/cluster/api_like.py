@@ -234,7 +234,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         unasked = {"kind": "Status", "code": 403, "reason": "Forbidden", "message": "not to be watched"}
         refused = api.accepted and self.headers.get("Authorization", "") != api.accepted
-        if path.endswith("/portforward") and not refused:
+        if path.endswith("/portforward") and not refused and path not in api.answers:
             self._forward(api)
             return
         denied = {"kind": "Status", "code": 401, "reason": "Unauthorized", "message": "Unauthorized"}

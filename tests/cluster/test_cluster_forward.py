@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -145,6 +146,43 @@ def test_what_the_cluster_says_of_a_connection_ends_it(api: ApiLike) -> None:
     api.pod = refuse
     with cluster.port_forward("svc/grafana", 3000, show=False) as forward:
         assert say(("127.0.0.1", forward.port), b"hello") == b""
+
+
+NOBODY_LISTENS = (
+    "error forwarding port 8080 to pod 1f2e, uid : failed to execute portforward in network namespace "
+    '"/var/run/netns/cni-1": failed to connect to localhost:8080 inside namespace "1f2e", IPv4: dial tcp4 '
+    "127.0.0.1:8080: connect: connection refused"
+)
+
+
+def test_a_connection_that_is_not_passed_on_fails_with_what_the_cluster_says(api: ApiLike) -> None:
+    """And not with advice about a gateway, or about a cluster that does not answer."""
+
+    def refuse(side: PodSide) -> None:
+        side.send(NOBODY_LISTENS.encode(), channel=1)
+        side.receive()
+
+    def leave(side: PodSide) -> None:
+        side.receive()
+
+    with cluster.port_forward("svc/grafana", 3000, show=False) as forward:
+        api.pod = refuse
+        with pytest.raises(ClusterError, match=rf"^{re.escape(NOBODY_LISTENS)}\n.from `kubectl") as caught:
+            cluster.fetch(forward.url)
+        assert "nothing in it takes a connection at that port" in caught.value.next_step
+        kubelet = "error dialing backend: dial tcp 10.0.0.5:10250: connect: connection refused"
+        pod = "/api/v1/namespaces/default/pods/one/portforward"
+        api.answers[pod] = {"kind": "Status", "code": 500, "message": kubelet}
+        with pytest.raises(ClusterError, match=rf"^error upgrading connection \(500\): {kubelet}\n") as caught:
+            cluster.fetch(forward.url)
+        assert "the node's kubelet" in caught.value.next_step
+        del api.answers[pod]
+        api.pod = seven
+        assert cluster.fetch(forward.url).text == "7"
+        # What was said of an earlier connection is no news of one that its pod just ends.
+        api.pod = leave
+        with pytest.raises(ClusterError, match=r"^no answer from"):
+            cluster.fetch(forward.url)
 
 
 def test_nothing_there_is_one_error(api: ApiLike) -> None:

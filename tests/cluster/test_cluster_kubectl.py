@@ -160,6 +160,12 @@ def test_shell_fails_when_any_part_of_a_pipe_fails(kubectl: FakeKubectl) -> None
         ),
         ('admission webhook "v.example.com" denied the request: no', "The webhook v.example.com refused"),
         (
+            "error forwarding port 80 to pod 1f, uid : failed to connect to localhost:80 inside namespace: dial tcp4 "
+            "127.0.0.1:80: connect: connection refused\nerror: lost connection to pod",
+            "nothing in it takes a connection at that port",
+        ),
+        ("unable to listen on port 80: listen tcp4 127.0.0.1:80: bind: address already in use", "for kubectl, `:80`"),
+        (
             "Error from server (ServiceUnavailable): the server is currently unable to handle the request",
             "kubectl get apiservices",
         ),
