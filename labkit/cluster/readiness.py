@@ -25,6 +25,7 @@ KINDS = "deployments,statefulsets,daemonsets,jobs,replicasets,pods,events"
 # A pull that failed for one of these may well succeed at the next try.
 _PASSING = re.compile(r"timeout|timed out|TLS handshake|connection re|EOF|toomanyrequests|temporar|try again", re.I)
 _GOOD = ("Ready", "Completed")
+_Verdict = tuple[str, str, bool]  # State, reason, and whether waiting will not help.
 
 
 @dataclass(frozen=True)
@@ -209,14 +210,7 @@ class _Judge:
         return self._workload(pod, int(_is_ready(pod)), 1, done=_is_ready(pod))
 
     def _workload(
-        self,
-        item: Obj,
-        ready: int,
-        desired: int,
-        *,
-        done: bool,
-        good: str = "Ready",
-        verdict: tuple[str, str, bool] | None = None,
+        self, item: Obj, ready: int, desired: int, *, done: bool, good: str = "Ready", verdict: _Verdict | None = None
     ) -> Workload:
         meta = item["metadata"]
         pods = sorted(self.pods.get(meta["uid"], []), key=lambda p: p["metadata"].get("creationTimestamp", ""))
@@ -229,7 +223,7 @@ class _Judge:
         containers = _containers(pods[-1]) if pods and item["kind"] != "Job" else ""
         return Workload(item["kind"], meta["name"], ready, desired, containers, restarts, state, reason, hopeless)
 
-    def _why(self, item: Obj, pods: list[Obj], desired: int) -> tuple[str, str, bool]:
+    def _why(self, item: Obj, pods: list[Obj], desired: int) -> _Verdict:
         verdicts = [v for v in (self._pod(pod) for pod in reversed(pods)) if v is not None]
         for verdict in sorted(verdicts, key=lambda v: (not v[2], v[0] == "Progressing")):
             return verdict
@@ -246,7 +240,7 @@ class _Judge:
             return "Progressing", f"{len(pods)} of {desired} pods created", False
         return "Progressing", "", False
 
-    def _pod(self, pod: Obj) -> tuple[str, str, bool] | None:
+    def _pod(self, pod: Obj) -> _Verdict | None:
         """State, reason, hopeless of a pod that is not ready; None for one that is."""
         if _is_ready(pod) or pod.get("status", {}).get("phase") == "Succeeded":
             return None
@@ -268,7 +262,7 @@ class _Judge:
         starting = [c["name"] for c in status.get("containerStatuses", []) if not c.get("ready")]
         return "Progressing", f"starting: {', '.join(starting)}" if starting else "starting", False
 
-    def _container(self, pod: Obj, container: Obj) -> tuple[str, str, bool] | None:
+    def _container(self, pod: Obj, container: Obj) -> _Verdict | None:
         name, waiting = container["name"], container.get("state", {}).get("waiting") or {}
         reason, message = waiting.get("reason", ""), waiting.get("message", "")
         if reason in ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"):
@@ -295,7 +289,7 @@ class _Judge:
         return None
 
 
-def _refused(message: str) -> tuple[str, str, bool]:
+def _refused(message: str) -> _Verdict:
     if "exceeded quota" in message:
         return "Quota", message, True
     # A webhook that does not answer yet (the injector is starting) passes; any other refusal stays.

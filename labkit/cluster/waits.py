@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from labkit.cluster.client import Obj
+from labkit.cluster.explain import explain
 from labkit.cluster.following import Following
 from labkit.cluster.http import fetch
 from labkit.cluster.objects import get
@@ -101,10 +102,12 @@ class Ready(Objects):
             )
         if not chosen:
             return "no workloads yet"
-        return (
-            ", ".join(f"{w.name} ({w.state}{': ' + w.reason if w.reason else ''})" for w in chosen if not w.good)
-            or None
-        )
+        # One cause may hold back all of them, and its words be long.
+        alike: dict[str, list[str]] = {}
+        for w in chosen:
+            if not w.good:
+                alike.setdefault(f"{w.state}: {w.reason}" if w.reason else w.state, []).append(w.name)
+        return ", ".join(f"{', '.join(names)} ({why})" for why, names in alike.items()) or None
 
 
 class Gone(Objects):
@@ -192,7 +195,10 @@ def wait_for(wait: Wait, *, timeout: float = 120.0, every: float = 0.05) -> floa
         if now - begun >= timeout:
             raise NotReadyError(
                 f"waited {timeout:g} s for {wait.what}; seen last: {seen}",
-                next_step="`kubectl get events --sort-by=.lastTimestamp` in that namespace tells what happened.",
+                # Of what is seen while one waits only this is surely the cluster's answer to a request.
+                next_step=explain(wait.what, seen, 1, "").next_step
+                if "failed calling webhook" in seen
+                else "`kubectl get events --sort-by=.lastTimestamp` in that namespace tells what happened.",
             )
     raise AssertionError
 

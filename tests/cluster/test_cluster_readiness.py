@@ -206,6 +206,24 @@ def test_a_wait_ends_at_its_deadline_and_says_what_it_saw(kubectl: FakeKubectl) 
         cluster.wait_for(cluster.Ready("b", ["other"]), timeout=0)
 
 
+def test_one_cause_of_many_is_told_once_and_a_webhook_by_its_own_next_step(kubectl: FakeKubectl) -> None:
+    """On a cluster whose API server cannot reach the injector all workloads wait for the same thing."""
+    said = (
+        'Internal error occurred: failed calling webhook "namespace.sidecar-injector.istio.io": failed to call '
+        'webhook: Post "https://istiod.istio-system.svc:443/inject?timeout=10s": context deadline exceeded'
+    )
+    failure = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": said}
+    kubectl.api.items = [
+        one for name in ("a", "b") for one in (deployment(name), replica_set(name, conditions=[failure]))
+    ]
+    kubectl.api.items += [deployment("c"), replica_set("c"), pod("c")]
+    with pytest.raises(NotReadyError) as caught:
+        cluster.wait_for(cluster.Ready("shop"), timeout=0)
+    assert f"seen last: a, b (Failed: {said}), c (Progressing" in caught.value.message
+    step = "cannot ask its webhook namespace.sidecar-injector.istio.io: do the pods behind it run? `kubectl get pods -n"
+    assert f"{step} istio-system`" in caught.value.next_step
+
+
 def test_a_wait_for_some_ignores_the_rest(kubectl: FakeKubectl) -> None:
     kubectl.api.items = [deployment("a", ready=1), deployment("b"), replica_set("b"), pod("b")]
     assert cluster.wait_for(cluster.Ready("ns", ["a"]), timeout=0) >= 0
