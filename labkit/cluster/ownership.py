@@ -85,7 +85,8 @@ class Ownership:
 
     def byproduct(self, thing: Thing) -> Byproduct | None:
         """What `thing` is if a controller made it by itself; None if none did, or if it was there before the course."""
-        if thing.key in (self.before or ()):
+        # In a namespace of the course's nothing was there before it, whatever a later snapshot has seen in it.
+        if thing.key in (self.before or ()) and thing.namespace not in self._own_namespaces:
             return None
         return next((one for one in BYPRODUCTS if one.fits(thing)), None)
 
@@ -111,6 +112,10 @@ class Ownership:
         if self.whole:
             return []
         return [thing for thing in self.things if thing.key in wanted and not self.why(thing)]
+
+    @cached_property
+    def _own_namespaces(self) -> set[str]:
+        return {thing.name for thing in self.things if thing.kind == "Namespace" and self.marked(thing)}
 
     @cached_property
     def _whys(self) -> dict[str, str]:

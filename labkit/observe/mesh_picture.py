@@ -7,6 +7,7 @@ import html
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from labkit.display import Rich, marked
 from labkit.observe.flows import OUTSIDE, Call
@@ -23,20 +24,7 @@ _LETTERS = 38
 _LONE = 3
 """Boxes in a line, of those that nobody calls and that call nobody."""
 
-_TEXT, _FAINT = "var(--jp-content-font-color0,#24292e)", "var(--jp-content-font-color2,#5a5d66)"
-_PAPER, _BOX, _FRAME = "var(--jp-layout-color0,#fff)", "var(--jp-layout-color1,#fff)", "var(--jp-border-color1,#8a8d96)"
-_STYLE = f"""
-.labkit-mesh text {{ fill: {_TEXT}; font: 12px var(--jp-ui-font-family, Helvetica, Arial, sans-serif); }}
-.labkit-mesh .name {{ font-size: 14px; font-weight: 600; }}
-.labkit-mesh .rule {{ font-size: 11px; fill: {_FAINT}; }}
-.labkit-mesh .said {{ paint-order: stroke; stroke: {_PAPER}; stroke-width: 5px; stroke-linejoin: round; }}
-.labkit-mesh .box {{ fill: {_BOX}; stroke: {_FRAME}; stroke-width: 1.2; }}
-.labkit-mesh .away {{ stroke-dasharray: 5 3; }}
-.labkit-mesh .flow {{ fill: none; stroke: {_PAPER}; stroke-width: 1.6; stroke-dasharray: 3 15;
-  stroke-linecap: round; animation-name: labkit-mesh-flow; animation-timing-function: linear; }}
-@keyframes labkit-mesh-flow {{ from {{ stroke-dashoffset: 18; }} to {{ stroke-dashoffset: 0; }} }}
-@media (prefers-reduced-motion: reduce) {{ .labkit-mesh .flow {{ animation: none; }} }}
-"""
+_STYLE = Path(__file__).with_name("mesh_picture.css").read_text()
 
 
 @dataclass(frozen=True)
@@ -259,9 +247,7 @@ def _box(box: Box, corner: tuple[float, float], calls: list[Call]) -> str:
     total = sum(one.rate for one in answered.values())
     for row in box.rows:
         one = answered[row.workload]
-        parts.append(
-            f'<line x1="{x:g}" x2="{x + _WIDE:g}" y1="{down:g}" y2="{down:g}" stroke="{_FRAME}" stroke-width=".5"/>'
-        )
+        parts.append(f'<line x1="{x:g}" x2="{x + _WIDE:g}" y1="{down:g}" y2="{down:g}" class="between"/>')
         if row.workload != box.name or one.rate:
             parts.append(
                 _text("nobody was reached" if row.workload == OUTSIDE else row.workload, x + 10, down + 16, "", 20)

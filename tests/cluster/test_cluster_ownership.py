@@ -74,6 +74,16 @@ SYSTEM = (
     thing("ConfigMap", "istio-system", "kube-root-ca.crt", "u-2"),
     thing("Secret", "istio-system", "default-token-x", "u-3", type="kubernetes.io/service-account-token"),
 )
+
+
+def test_what_kubernetes_makes_in_a_namespace_of_the_courses_is_nobodys_whenever_the_snapshot_was_made() -> None:
+    """A lesson that failed leaves its namespace; the next run's snapshot sees what Kubernetes has put in it."""
+    before = frozenset(one.key for one in SYSTEM)
+    assert Ownership([NAMESPACE, *SYSTEM], OURS, before).keeping("istio-system") == []
+    theirs = thing("Namespace", "", "istio-system", "u-of-theirs")
+    assert Ownership([theirs, *SYSTEM], OURS, before).keeping("istio-system") == list(SYSTEM)
+
+
 CITADELS = thing("Secret", "team", "istio.default", "u-4", type="istio.io/key-and-cert")
 
 

@@ -22,6 +22,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from labkit import display
 from labkit.course import kernels as managers
 from labkit.course import runner
+from labkit.course.result import Result
 from labkit.ground.config import kernel_settings
 from labkit.ground.errors import NotebookError
 from tests.conftest import PATIENCE, REPOSITORY
@@ -181,6 +182,34 @@ def test_a_notebook_that_is_not_there(tmp_path: Path) -> None:
         runner.main(release="1.2.2", target="sandbox", out=tmp_path / "out", notebooks=[tmp_path / "nope.ipynb"])
 
 
+@pytest.mark.parametrize(
+    ("outcomes", "told"),
+    [
+        ({"00-kubernetes": "failed"}, True),
+        ({"00-kubernetes": "failed", "99-clean-up": "passed"}, False),
+        ({"00-kubernetes": "passed", "99-clean-up": "failed"}, True),
+        ({"00-kubernetes": "passed"}, False),
+    ],
+)
+def test_what_is_left_on_a_cluster_of_ones_own_is_told(
+    outcomes: dict[str, Any],
+    told: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+    monkeypatch.setattr(runner, "run", lambda *_, **__: [Result(*one) for one in outcomes.items()])
+    names = [Path(name) for name in outcomes]
+    code = runner.main(release="1.30.3", target="mine", out=tmp_path, notebooks=names)
+    assert code == ("failed" in outcomes.values())
+    words = (
+        "What these lessons made is still on mine; `labkit run 99-clean-up --release 1.30.3 --target mine --confirm "
+        "mine` removes it."
+    )
+    assert (words in capsys.readouterr().err) is told
+
+
 def test_a_killed_run_leaves_no_kernel(tmp_path: Path, until: Callable[..., Any]) -> None:
     tells = f"import os\nopen({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))"
     path = notebook(tmp_path, "long", ("tells", tells), ("waits", "import time\ntime.sleep(600)"))
@@ -277,6 +306,7 @@ def test_a_run_that_is_told_to_end_waits_for_no_finalizer(tmp_path: Path) -> Non
 import atexit, pathlib, sys, threading
 from labkit import display
 from labkit.course import runner
+from labkit.course.result import Result
 
 class Waits:
     def __del__(self):
