@@ -99,9 +99,12 @@ def main(
     failed = [result for result in results if result.outcome == "failed"]
     for result in failed:
         print(f"\n{result.story()}", file=sys.stderr)
-    if failed and target != SANDBOX and not any(r.notebook == CLEAN_UP and r.outcome == "passed" for r in results):
+    cleaned = any(r.notebook == CLEAN_UP and r.outcome == "passed" for r in results)
+    # A lesson's first cell only looks.
+    changed = any(r.outcome == "passed" or r.cell not in ("", "begin") for r in results)
+    if failed and changed and not cleaned and target != SANDBOX:
         step = f"labkit run {CLEAN_UP} --release {release} --target {target} --confirm {target}"
-        print(f"What these lessons made is still on {target}; `{step}` removes it.", file=sys.stderr)
+        print(f"What these lessons made, if anything, is still on {target}; `{step}` removes it.", file=sys.stderr)
     print(f"{'all passed' if not failed else f'{len(failed)} failed'}: {out / 'report.html'}")
     return 1 if failed else 0
 

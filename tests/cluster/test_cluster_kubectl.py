@@ -137,6 +137,10 @@ def test_shell_fails_when_any_part_of_a_pipe_fails(kubectl: FakeKubectl) -> None
         ('no matches for kind "Deployment" in version "extensions/v1beta1"', "another Kubernetes"),
         ('Error from server (Forbidden): pods "x" is forbidden: exceeded quota: q', "describe resourcequota"),
         ('Error from server (Forbidden): namespaces is forbidden: User "u" cannot list', "auth can-i --list"),
+        (
+            'Error from server (Forbidden): namespaces "kube-system" is forbidden: User "u" cannot get resource',
+            "Who installs Istio has to be a cluster's administrator",
+        ),
         ('Error from server (AlreadyExists): namespaces "x" already exists', "It is there already"),
         ('Error from server (Invalid): Deployment "x" is invalid: spec.replicas: must be 0 or more', "the field named"),
         ('Error from server (BadRequest): strict decoding error: unknown field "spec.foo"', "kubectl explain"),

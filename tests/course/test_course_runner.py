@@ -183,29 +183,29 @@ def test_a_notebook_that_is_not_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("outcomes", "told"),
+    ("results", "told"),
     [
-        ({"00-kubernetes": "failed"}, True),
-        ({"00-kubernetes": "failed", "99-clean-up": "passed"}, False),
-        ({"00-kubernetes": "passed", "99-clean-up": "failed"}, True),
-        ({"00-kubernetes": "passed"}, False),
+        ([Result("00-kubernetes", "failed", cell="ask-httpbin")], True),
+        ([Result("00-kubernetes", "failed", cell="begin")], False),
+        ([Result("00-kubernetes", "failed", cell="ask-httpbin"), Result("99-clean-up", "passed")], False),
+        ([Result("00-kubernetes", "passed"), Result("99-clean-up", "failed", cell="begin")], True),
+        ([Result("00-kubernetes", "passed")], False),
     ],
 )
 def test_what_is_left_on_a_cluster_of_ones_own_is_told(
-    outcomes: dict[str, Any],
+    results: list[Result],
     told: bool,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
-    monkeypatch.setattr(runner, "run", lambda *_, **__: [Result(*one) for one in outcomes.items()])
-    names = [Path(name) for name in outcomes]
-    code = runner.main(release="1.30.3", target="mine", out=tmp_path, notebooks=names)
-    assert code == ("failed" in outcomes.values())
+    monkeypatch.setattr(runner, "run", lambda *_, **__: results)
+    code = runner.main(release="1.30.3", target="mine", out=tmp_path, notebooks=[Path(one.notebook) for one in results])
+    assert code == any(one.outcome == "failed" for one in results)
     words = (
-        "What these lessons made is still on mine; `labkit run 99-clean-up --release 1.30.3 --target mine --confirm "
-        "mine` removes it."
+        "What these lessons made, if anything, is still on mine; `labkit run 99-clean-up --release 1.30.3 "
+        "--target mine --confirm mine` removes it."
     )
     assert (words in capsys.readouterr().err) is told
 
