@@ -48,6 +48,13 @@ def _answers_dns(pod: Pod) -> bool:
     return any(one.get("name") == "ISTIO_META_DNS_CAPTURE" and one.get("value") == "true" for one in variables)
 
 
+def _hostname(pod: Pod) -> str:
+    """The name of the pod's host: the node's where it is in the node's network, else its own."""
+    spec = pod["spec"]
+    own = spec.get("hostname") or pod["metadata"]["name"][:63].rstrip("-.")
+    return spec.get("nodeName") or own if spec.get("hostNetwork") else own
+
+
 def make_context(
     services: NodeServices,
     pod: Pod,
@@ -70,7 +77,7 @@ def make_context(
     base = {
         # The shim's curl stands before the machine's; the sandbox's own programs come last.
         "PATH": f"{SHIM / 'bin'}:{_PATH}:{Path(sys.executable).parent}",
-        "HOSTNAME": pod["spec"].get("hostname") or pod["metadata"]["name"][:63].rstrip("-."),
+        "HOSTNAME": _hostname(pod),
         "HOME": str(root / "root"),
         "TMPDIR": str(root / "tmp"),
         "LANG": "C.UTF-8",

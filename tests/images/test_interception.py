@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 
@@ -136,3 +137,60 @@ def test_curl_goes_past_its_proxy_where_that_would_change_what_it_asks(
     names.write_text(json.dumps({"services": services, "headless": {"shop/pods": ["127.9.64.7"]}}))
     env = surroundings(names)
     assert curl_config.raw_targets(env, arguments) == led
+
+
+FILE = """\
+# what is asked
+url = "http://outside.example"
+--header: "Host: \\"a\\""
+-H "Accept: *"
+silent
+connect-to = outside.example:80:web:80
+"""
+
+
+def test_what_curl_reads_from_a_file_counts_as_well(tmp_path: Path) -> None:
+    file = tmp_path / "asked"
+    file.write_text(FILE)
+    read = ["http://outside.example", "--header", 'Host: "a"', "-H", "Accept: *", "--silent"]
+    read += ["--connect-to", "outside.example:80:web:80"]
+    for words in (["-sK", str(file)], [f"-K{file}"], ["--config", str(file)]):
+        assert [one for one in curl_config.written_out([*words, "-v"]) if one not in words] == [*read, "-v"]
+    names = tmp_path / "names"
+    names.write_text(json.dumps({"services": {"web.shop": {"ip": "127.9.16.5", "ports": [80]}}}))
+    given = curl_config.written_out(["-K", str(file)])
+    assert curl_config.raw_targets(surroundings(names), given) == {OUTSIDE: WEB}
+    assert curl_config.written_out(["-K", str(tmp_path / "none"), "-K", "-"]) == [
+        "-K",
+        str(tmp_path / "none"),
+        "-K",
+        "-",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "led"),
+    [
+        (["s_client", "-connect", "web:443"], ["s_client", "-connect", "127.9.16.5:443", "-servername", "web"]),
+        (
+            ["s_client", "-connect", "web.shop.svc:8443", "-servername", "a"],
+            ["s_client", "-connect", "127.9.16.5:8443", "-servername", "a"],
+        ),
+        (["s_client", "-connect", "127.9.16.5:80"], ["s_client", "-connect", "127.9.16.5:80"]),
+        (
+            ["s_client", "-connect", "outside.example:443"],
+            ["s_client", "-connect", "outside.example:443", "-servername", "outside.example"],
+        ),
+        (["x509", "-connect", "web:80"], ["x509", "-connect", "web:80"]),
+        (["s_client", "-connect"], ["s_client", "-connect"]),
+    ],
+)
+def test_openssl_finds_the_names_of_its_pod(
+    arguments: list[str], led: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(curl_config.__file__).parent))
+    names = tmp_path / "names"
+    names.write_text(json.dumps({"services": {"web.shop": {"ip": "127.9.16.5", "ports": [443]}}}))
+    # The proxy's own container: what it sends nobody captures.
+    env = {key: value for key, value in surroundings(names).items() if key != "LABKIT_CAPTURE"}
+    assert importlib.import_module("s_client").led(env, arguments) == led

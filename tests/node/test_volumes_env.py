@@ -105,6 +105,12 @@ async def test_env_comes_from_everywhere_it_can(cluster: Cluster) -> None:
     assert seen["HOSTNAME"] == "web"
 
 
+async def test_a_pod_in_the_node_s_network_has_the_node_s_name(cluster: Cluster) -> None:
+    cluster.pod(hostNetwork=True, hostname="mine", container=SLEEP)
+    seen = await env_of(cluster)
+    assert (seen["HOSTNAME"], seen["LABKIT_POD_IP"]) == (cluster.settings.node_name, cluster.settings.plan.node)
+
+
 async def test_nothing_of_the_users_environment_leaks(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "leak")
     cluster.pod(container=SLEEP)

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["Targets", "configuration", "main", "raw_targets"]
+__all__ = ["Targets", "configuration", "main", "program", "raw_targets", "where", "written_out"]
 
 Targets = dict[tuple[str, int], tuple[str, int]]
 """Host and port as curl is given them → the address and the port where they lead."""
@@ -26,6 +26,8 @@ Targets = dict[tuple[str, int], tuple[str, int]]
 
 _URL = re.compile(r"(?:(?P<scheme>[a-z]+)://)?(?:[^@/]*@)?(?P<host>[A-Za-z0-9.-]+)(?::(?P<port>\d+))?(?:[/?#]|$)")
 _SHORT_HEADER = re.compile(r"-[A-Za-z#0-9]*?H(.*)", re.DOTALL)
+_SHORT_FILE = re.compile(r"-[A-Za-z#0-9]*?K(.*)", re.DOTALL)
+_SETTING = re.compile(r'\s*-{0,2}(?P<name>[^\s=:#]+)(?:\s*[=:\s]\s*(?:"(?P<quoted>(?:\\.|[^"\\])*)"|(?P<plain>\S+)))?')
 _PORTS = {"http": 80, "https": 443, "telnet": 23}
 
 
@@ -67,7 +69,7 @@ def configuration(
 def _left_alone(env: Mapping[str, str], arguments: list[str], shift: int) -> Iterator[tuple[tuple[str, int], str]]:
     """The hosts and ports that the sidecar leaves alone, with the lines that lead there."""
     interception = importlib.import_module("labkit_captured").interception(env["LABKIT_INTERCEPTION"])
-    addresses = _where(env)
+    addresses = where(env)
     block = ".".join(env["LABKIT_LOCAL_IP"].split(".")[:2]) + "."
     for host, port in _asked(arguments):
         if host in ("localhost", "127.0.0.1"):
@@ -83,7 +85,7 @@ def _left_alone(env: Mapping[str, str], arguments: list[str], shift: int) -> Ite
             yield (host, port), f'connect-to = "{host}:{port}:{address}:{real}"' if inside else ""
 
 
-def _where(env: Mapping[str, str]) -> dict[str, str]:
+def where(env: Mapping[str, str]) -> dict[str, str]:
     """The names that Services and pods have in this pod, each with its address."""
     content = _cluster(env)
     found = {form: entry["ip"] for key, entry in content.get("services", {}).items() for form in _forms(key, env)}
@@ -99,7 +101,7 @@ def _where(env: Mapping[str, str]) -> dict[str, str]:
 def _nobodys(env: Mapping[str, str], arguments: list[str]) -> set[str]:
     """Names that only the cluster's DNS could know, and does not: curl is to say so, not the sidecar by a 503."""
     content = _cluster(env)
-    known = {name.lower() for name in _where(env)}
+    known = {name.lower() for name in where(env)}
     if env.get("LABKIT_DNS_CAPTURE") == "true":
         known |= {name.lower() for name in content.get("entries", {})}
     for full in content.get("external", {}):
@@ -115,6 +117,39 @@ def _asked(arguments: list[str]) -> set[tuple[str, int]]:
     named = [match for argument in arguments if (match := _URL.match(argument))]
     asked = {(m["host"], int(m["port"] or _PORTS.get(m["scheme"] or "http", 0))) for m in named}
     return {(host, port) for host, port in asked if not host.startswith("-")}
+
+
+def written_out(arguments: list[str]) -> list[str]:
+    """curl's arguments, with what the files say that it is to read more of them from (`-K FILE`)."""
+    found: list[str] = []
+    for one, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        found.append(one)
+        short = _SHORT_FILE.fullmatch(one)
+        if one != "--config" and short is None:
+            continue
+        try:
+            # What is read from the standard input is curl's own to read.
+            with open((short[1] if short is not None else "") or following, encoding="utf-8") as file:
+                settings = [match for line in file if (match := _SETTING.match(line))]
+        except (OSError, ValueError):
+            continue
+        for setting in settings:
+            name, quoted = setting["name"], setting["quoted"]
+            value = setting["plain"] if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+            name = f"-{name}" if len(name) == 1 else f"--{name}"
+            found += [one for one in (None if name == "--url" else name, value) if one is not None]
+    return found
+
+
+def program(name: str) -> str:
+    """The machine's own program of that name: not the one that stands before it."""
+    here = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bin")
+    path = os.pathsep.join(p for p in os.environ.get("PATH", os.defpath).split(os.pathsep) if p != here)
+    real = shutil.which(name, path=path)
+    if real is None:
+        print(f"{name}: this machine has no {name}", file=sys.stderr)
+        sys.exit(127)
+    return real
 
 
 def _addresses(local: str, arguments: list[str], shift: int) -> Iterator[str]:
@@ -169,7 +204,7 @@ def raw_targets(env: Mapping[str, str], arguments: list[str]) -> Targets:
     steered = sorted(_steered(arguments), key=lambda one: not (one[2] or one[3]))
     if not steered:
         return found
-    addresses, block = _where(env), ".".join(env["LABKIT_LOCAL_IP"].split(".")[:2]) + "."
+    addresses, block = where(env), ".".join(env["LABKIT_LOCAL_IP"].split(".")[:2]) + "."
     for host, port in asked - found.keys():
         to, at = host, port
         for name, number, other, other_port in steered:
@@ -239,19 +274,14 @@ def _forms(key: str, env: Mapping[str, str]) -> list[str]:
 def main() -> None:
     """Become the real curl."""
     arguments = sys.argv[1:]
-    here = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bin")
-    path = os.pathsep.join(p for p in os.environ.get("PATH", os.defpath).split(os.pathsep) if p != here)
-    real = shutil.which("curl", path=path)
-    if real is None:
-        print("curl: this machine has no curl", file=sys.stderr)
-        sys.exit(127)
+    real = program("curl")
     given: list[str] = []
     if os.environ.get("LABKIT_LOCAL_IP"):
-        relays = {}
-        if os.environ.get("LABKIT_CAPTURE") and (targets := raw_targets(os.environ, arguments)):
+        relays, seen = {}, written_out(arguments)
+        if os.environ.get("LABKIT_CAPTURE") and (targets := raw_targets(os.environ, seen)):
             # Only now: almost every call of curl is HTTP, and has no use for it.
             relays = importlib.import_module("raw_relay").start(os.environ, targets)
-        text = "\n".join(configuration(os.environ, arguments, relays)) + "\n"
+        text = "\n".join(configuration(os.environ, seen, relays)) + "\n"
         descriptor = os.memfd_create("curlrc", 0)
         os.write(descriptor, text.encode())
         os.lseek(descriptor, 0, os.SEEK_SET)
