@@ -35,6 +35,25 @@ _TCP_TYPE = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
 _CORS = extension("envoy.filters.http.cors", "envoy.extensions.filters.http.cors.v3.Cors")
 _FAULT = extension("envoy.filters.http.fault", "envoy.extensions.filters.http.fault.v3.HTTPFault")
 _ROUTER = extension("envoy.filters.http.router", "envoy.extensions.filters.http.router.v3.Router")
+_FORWARDED_FOR = extension(
+    "envoy.filters.http.header_mutation",
+    "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
+    mutations={
+        "request_mutations": [
+            {
+                "append": {
+                    "header": {
+                        "key": "x-forwarded-for",
+                        "value": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%",
+                    },
+                    "append_action": "APPEND_IF_EXISTS_OR_ADD",
+                }
+            }
+        ]
+    },
+)
+"""Who asks a gateway, for whom it asks. All addresses here are loopback's, for which Envoy writes the machine's own."""
+
 _REFUSED_ORIGIN = {
     "mappers": [
         {
@@ -147,7 +166,8 @@ def http_manager(
         tunnels: Whether clients may ask for tunnels (CONNECT).
     """
     told = proxy.reports.server if inbound else proxy.reports.client
-    chain: list[Json] = [telemetry.PROTOCOL] if told.metrics else []
+    chain: list[Json] = [_FORWARDED_FOR] if side == "gateway" else []
+    chain += [telemetry.PROTOCOL] if told.metrics else []
     if inbound is not None:
         chain += peer_filters(inbound, legacy=proxy.legacy)
     else:
@@ -179,6 +199,7 @@ def http_manager(
         fields["forward_client_cert_details"] = "APPEND_FORWARD"
         fields["set_current_client_cert_details"] = {"subject": True, "dns": True, "uri": True}
     elif side == "gateway":
+        fields["skip_xff_append"] = True
         if trusted := _trusted_proxies(proxy):
             fields["xff_num_trusted_hops"] = trusted
         fields["forward_client_cert_details"] = "SANITIZE_SET"

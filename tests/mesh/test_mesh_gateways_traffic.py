@@ -52,6 +52,16 @@ async def test_a_gateway_names_the_port_of_its_service(border: Border) -> None:
     assert border.objects.warnings("plain") == []
 
 
+async def test_a_gateway_says_for_whom_it_asks(border: Border) -> None:
+    async with border.rules(("Gateway", "p", gateway(gateway_server(80))), ("VirtualService", "p", to_books("p"))):
+        where = border.pods["ingress"].ip, border.port(80)
+        asked = (await border.http(*where)).json["headers"]
+        # Envoy itself would name an address of the machine's: all that ask here have one of loopback.
+        assert asked["x-forwarded-for"] == asked["x-envoy-external-address"] == "127.0.0.1"
+        passed_on = (await border.http(*where, headers={"x-forwarded-for": "9.8.7.6"})).json["headers"]
+        assert passed_on["x-forwarded-for"] == "9.8.7.6,127.0.0.1"
+
+
 async def test_a_low_port_that_no_service_names_is_left_out_where_pods_are_unprivileged(border: Border) -> None:
     servers = [gateway_server(number) for number in (80, 81, 8090)]
     ingress = border.pods["ingress"].ip
