@@ -42,7 +42,8 @@ def add_to(commands: Any, parents: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name}", default=default, type=str.capitalize, choices=_LEVELS)
     parser.add_argument("--ignore-unknown", action="store_true", help="files that cannot be read are no fault")
     parser.add_argument("-R", "--recursive", action="store_true", help="taken: folders are always read so")
-    parser.add_argument("--color", default="false", help="taken: nothing is coloured")
+    for name in ("color", "timeout", "revision"):
+        parser.add_argument(f"--{name}", default="", help="taken: nothing comes of it here")
     parser.add_argument("-L", "--list-analyzers", action="store_true", help="list the messages there are")
     parser.set_defaults(action=_run)
 

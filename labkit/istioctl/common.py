@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ __all__ = [
     "camel",
     "choose",
     "every_pod",
+    "from_file",
     "part_of",
     "proxy_of",
     "split",
@@ -102,6 +105,25 @@ def every_pod() -> list[Obj]:
     pods = [one for one in cluster.get("pods", all_namespaces=True) if has_proxy(one)]
     running = [one for one in pods if (one.get("status") or {}).get("phase") == "Running"]
     return sorted(running, key=lambda one: (one["metadata"]["name"], one["metadata"]["namespace"]))
+
+
+def from_file(name: str, part: str) -> Obj:
+    """What stands in a file with an Envoy's page ("-": what is read); `part` is what every such page has.
+
+    Raises:
+        SettingError: It is no such page.
+    """
+    text = sys.stdin.read() if name == "-" else Path(name).read_text()
+    page = {"configs": "/config_dump", "cluster_statuses": "/clusters?format=json"}[part]
+    try:
+        found = json.loads(text)
+        why = "" if isinstance(found, dict) and isinstance(found.get(part), list) else f"it has no `{part}`"
+    except ValueError as error:
+        why = str(error)
+    if why:
+        step = f"`kubectl exec POD -c istio-proxy -- pilot-agent request GET '{page}'` writes one."
+        raise SettingError(f"{name} is no {page.partition('?')[0]} of an Envoy: {why}", next_step=step)
+    return dict(found)
 
 
 def version_of(pod: Obj, *names: str) -> str:

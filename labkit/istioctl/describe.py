@@ -17,10 +17,10 @@ from labkit.ground.labels import selects
 from labkit.ground.routing import MESH, read
 from labkit.istio.analyze.services import protocol
 from labkit.istio.envoy.admin import Admin, has_proxy, of_pod
-from labkit.istio.envoy.dump import config_of, configuration
-from labkit.istio.envoy.states import manager_of
+from labkit.istio.envoy.dump import configuration
 from labkit.istioctl.common import choose, split
 from labkit.istioctl.describing import Told, labels_of, route_lines, rule_lines
+from labkit.istioctl.experimental import rules
 from labkit.istioctl.objects import listed, rule_for, virtual_service_for
 
 __all__ = ["add_to"]
@@ -149,7 +149,7 @@ def _service(told: Told, name: str, where: str) -> Iterator[str]:
 
 def _behind(told: Told, pod: Obj, services: list[Obj], labels: list[dict[str, str]]) -> Iterator[str]:
     with Admin(of_pod(pod)) as admin:
-        policies = _policies(configuration(admin).listeners.values())
+        policies = sorted({name for _, name in rules(configuration(admin))})
     client = pod["metadata"]["namespace"]
     for row, service in enumerate(services):
         if row:
@@ -178,23 +178,6 @@ def _behind(told: Told, pod: Obj, services: list[Obj], labels: list[dict[str, st
                 yield from (indent + line for line in route_lines(told, route, host, rule, labels))
             if policies:
                 yield f"{port['port']} " * many + f"RBAC policies: {', '.join(policies)}"
-
-
-def _policies(listeners: Any) -> list[str]:
-    """The names of the rules of access in a proxy's inbound listener."""
-    for one in listeners:
-        if not one.name.startswith("virtualInbound"):
-            continue
-        for chain in [*(one.body.get("filter_chains") or []), one.body.get("default_filter_chain") or {}]:
-            found = [
-                name
-                for part in (manager_of(chain) or {}).get("http_filters") or []
-                if "rbac" in str(part.get("name", ""))
-                for name in (config_of(part).get("rules") or {}).get("policies") or {}
-            ]
-            if found:
-                return sorted(found)
-    return []
 
 
 def _authentication(told: Told, pod: Obj) -> Iterator[str]:

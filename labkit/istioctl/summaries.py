@@ -18,11 +18,13 @@ __all__ = [
     "bootstrap",
     "cluster_fits",
     "clusters",
+    "elsewhere",
     "endpoints",
     "endpoints_of",
     "hosts",
     "listener_fits",
     "listeners",
+    "order",
     "route_fits",
     "routes",
     "secret_rows",
@@ -37,6 +39,7 @@ _ALPN = {
     ("istio-peer-exchange", "istio"): "App: TCP TLS",
     ("http/1.0", "http/1.1", "h2c"): "App: HTTP",
 }
+_CAPTURED = {"virtualOutbound": 15001, "virtualInbound": 15006}
 _APIS = "/apis/networking.istio.io/"
 _MAY_SIGN = re.compile(rb"\x06\x03\x55\x1d\x13(?:\x01\x01\xff)?\x04.\x30.\x01\x01\xff", re.DOTALL)
 """basicConstraints (2.5.29.19), with cA: TRUE, in DER."""
@@ -59,6 +62,12 @@ def _key(name: str) -> tuple[str, str, str, int]:
     return parts[0], parts[2], parts[3], int(parts[1]) if parts[1].isdigit() else 0
 
 
+def order(name: str) -> tuple[str, str, int, str]:
+    """Where a cluster of that name stands in a list: by host, subset and port."""
+    direction, subset, host, port = _key(name)
+    return host, subset, port, direction
+
+
 def cluster_fits(body: Obj, wanted: Wanted) -> bool:
     """Whether a cluster is one of those asked for."""
     name = str(body.get("name", ""))
@@ -75,7 +84,7 @@ def clusters(dump: Dump, wanted: Wanted, *, named: bool = False) -> Iterator[tup
         named: Whether each row begins with Envoy's own name of it.
     """
     yield *(("NAME",) if named else ()), "SERVICE FQDN", "PORT", "SUBSET", "DIRECTION", "TYPE", "DESTINATION RULE"
-    for one in sorted(dump.clusters.values(), key=lambda c: (*_key(c.name)[2:0:-1], _key(c.name)[3], _key(c.name)[0])):
+    for one in sorted(dump.clusters.values(), key=lambda one: order(one.name)):
         if not cluster_fits(one.body, wanted):
             continue
         direction, subset, host, port = _key(f"cluster/{one.name}" if named and one.name.count("|") < 3 else one.name)
@@ -102,30 +111,52 @@ def _chains(body: Obj) -> list[Obj]:
 
 
 def _kind(body: Obj) -> str:
-    filters = [str(one.get("name", "")) for chain in _chains(body) for one in chain.get("filters") or []]
-    known = ["HTTP"] if any("http_connection_manager" in one for one in filters) else []
-    known += ["TCP"] if any("tcp_proxy" in one for one in filters) else []
+    filters = [one for chain in _chains(body) for one in chain.get("filters") or []]
+    known = ["HTTP"] if any("http_connection_manager" in str(one.get("name")) for one in filters) else []
+    proxies = [config_of(one) for one in filters if "tcp_proxy" in str(one.get("name"))]
+    known += ["TCP"] if any("BlackHoleCluster" not in str(one) for one in proxies) else []
     return "+".join(known) or "UNKNOWN"
+
+
+def _ports(body: Obj) -> set[int]:
+    """The port of a listener, and the one of the listener of Istio's whose part it has."""
+    name = str(body.get("name", ""))
+    return {_socket(body)[1], *(port for start, port in _CAPTURED.items() if name.startswith(start))}
+
+
+def elsewhere(dump: Dump, port: int) -> bool:
+    """Whether what Istio's listener of this port does is done by listeners of other ports only."""
+    bodies = [one.body for one in dump.listeners.values()]
+    return any(port in _ports(one) for one in bodies) and all(port != _socket(one)[1] for one in bodies)
 
 
 def listener_fits(body: Obj, wanted: Wanted) -> bool:
     """Whether a listener is one of those asked for."""
-    address, port = _socket(body)
+    address = _socket(body)[0]
     return (
         wanted.get("address", address).lower() == address.lower()
-        and wanted.get("port", str(port)) == str(port)
+        and ("port" not in wanted or int(wanted["port"]) in _ports(body))
         and ("type" not in wanted or wanted["type"].upper() == _kind(body))
     )
 
 
-def listeners(dump: Dump, wanted: Wanted, *, named: bool = False) -> Iterator[tuple[object, ...]]:
-    """Rows of listeners, one for each chain of filters, by port; `named`: with Envoy's own name of each first."""
-    yield *(("NAME",) if named else ()), "ADDRESSES", "PORT", "MATCH", "DESTINATION"
+def listeners(dump: Dump, wanted: Wanted, *, named: bool = False, verbose: bool = True) -> Iterator[tuple[object, ...]]:
+    """Rows of listeners, by port.
+
+    Args:
+        dump: The configuration.
+        wanted: address, port, type.
+        named: Whether each row begins with Envoy's own name of it.
+        verbose: Whether each chain of filters has a row.
+    """
+    head = ("MATCH", "DESTINATION") if verbose else ("TYPE",)
+    yield *(("NAME",) if named else ()), "ADDRESSES", "PORT", *head
     bodies = [one.body for one in dump.listeners.values() if listener_fits(one.body, wanted)]
     for body in sorted(bodies, key=lambda one: (_socket(one)[1], _socket(one)[0], _kind(one))):
         found = [(_match(one.get("filter_chain_match") or {}), _destination(one)) for one in _chains(body)]
-        for match, destination in sorted(found, key=lambda one: one[1], reverse=True):
-            row = _addresses(body), _socket(body)[1], match, destination
+        rows = sorted(found, key=lambda one: one[1], reverse=True) if verbose else [(_kind(body),)]
+        for cells in rows:
+            row = _addresses(body), _socket(body)[1], *cells
             yield (body.get("name", ""), *row) if named else row
 
 
@@ -189,12 +220,15 @@ def route_fits(body: Obj, wanted: Wanted) -> bool:
     return wanted.get("name", body.get("name")) == body.get("name")
 
 
-def routes(dump: Dump, wanted: Wanted) -> Iterator[tuple[object, ...]]:
+def routes(dump: Dump, wanted: Wanted, *, verbose: bool = True) -> Iterator[tuple[object, ...]]:
     """Rows of routes: tables with numbers first, then those that were sent, then what Envoy began with."""
-    yield "NAME", "VHOST NAME", "DOMAINS", "MATCH", "VIRTUAL SERVICE"
+    yield ("NAME", "VHOST NAME", "DOMAINS", "MATCH", "VIRTUAL SERVICE") if verbose else ("NAME", "VIRTUAL HOSTS")
     found = [one for one in dump.routes.values() if route_fits(one.body, wanted)]
     found.sort(key=lambda one: (not one.name.isdigit(), int(one.name) if one.name.isdigit() else not one.version))
     for body in (one.body for one in found):
+        if not verbose:
+            yield body.get("name", ""), len(body.get("virtual_hosts") or [])
+            continue
         for vhost in body.get("virtual_hosts") or []:
             about = body.get("name", ""), vhost.get("name", ""), _domains(vhost.get("domains") or [])
             given = vhost.get("routes") or []
@@ -228,12 +262,15 @@ def hosts(health: Obj, wanted: Wanted) -> list[Obj]:
 
 
 def _host_fits(host: Obj, of: Obj, wanted: Wanted) -> bool:
-    address, port = _end(host)
+    return _end_fits(*_end(host), str(of.get("name", "")), _status(host), wanted)
+
+
+def _end_fits(address: str, port: int, name: str, status: str, wanted: Wanted) -> bool:
     return (
         wanted.get("address", address).lower() == address.lower()
         and wanted.get("port", str(port)) == str(port)
-        and wanted.get("cluster", "").lower() in ("", str(of.get("name", "")).lower())
-        and wanted.get("status", "").upper() in ("", _status(host))
+        and wanted.get("cluster", "").lower() in ("", name.lower())
+        and wanted.get("status", "").upper() in ("", status)
     )
 
 
@@ -319,13 +356,13 @@ def bootstrap(config: Obj) -> str:
     return table([row for row in rows if row[1]], gap=1)
 
 
-def endpoints_of(config: Obj) -> Iterator[tuple[object, ...]]:
+def endpoints_of(config: Obj, wanted: Wanted) -> Iterator[tuple[object, ...]]:
     """Rows of endpoints as `proxy-config all` has them, by cluster."""
     yield "NAME", "STATUS", "LOCALITY", "CLUSTER"
     part = part_of(config, "Endpoints")
     every = [*(part.get("dynamic_endpoint_configs") or []), *(part.get("static_endpoint_configs") or [])]
     found = [(str(one["endpoint_config"].get("cluster_name", "")), one["endpoint_config"]) for one in every]
-    for name, given in sorted(found, key=lambda of: (*_key(of[0])[2:0:-1], _key(of[0])[3], _key(of[0])[0])):
+    for name, given in sorted(found, key=lambda of: order(of[0])):
         for group in given.get("endpoints") or []:
             locality = "/".join(filter(None, map((group.get("locality") or {}).get, ("region", "zone", "sub_zone"))))
             for one in group.get("lb_endpoints") or []:
@@ -333,4 +370,6 @@ def endpoints_of(config: Obj) -> Iterator[tuple[object, ...]]:
                 inside = ((one.get("endpoint") or {}).get("address") or {}).get("envoy_internal_address") or {}
                 own = f"envoy://{inside.get('server_listener_name', '')}/{inside.get('endpoint_id', '')}"
                 at = f"{address}:{port}" if port else own if inside else address
-                yield f"endpoint/{at}", one.get("health_status", "UNKNOWN"), locality, name
+                status = str(one.get("health_status", "UNKNOWN"))
+                if _end_fits(address, port, name, status, wanted):
+                    yield f"endpoint/{at}", status, locality, name

@@ -62,15 +62,22 @@ _Part = tuple[Iterable[str] | None, Iterable[str] | None, Callable[[str], Json]]
 """What is asked for, what is not, and how one value of either is said to Envoy."""
 
 
+_NEVER: Json = {"permissions": [{"not_rule": {"any": True}}], "principals": [{"not_id": {"any": True}}]}
+"""What a policy without rules holds for; so it is seen in a proxy, and by `istioctl experimental authz check`."""
+
+
 def policies_of_rules(policies: Iterable[AuthorizationPolicy], reading: Reading, prefix: str = "") -> Json:
     """Envoy's policies by name, one a rule."""
     found: Json = {}
     for policy in policies:
-        meta = policy["metadata"]
-        for index, rule in enumerate((policy.get("spec") or {}).get("rules") or []):
+        meta, rules = policy["metadata"], (policy.get("spec") or {}).get("rules") or []
+        name = f"{prefix}ns[{meta['namespace']}]-policy[{meta['name']}]-rule"
+        for index, rule in enumerate(rules):
             made = _Rules(reading, meta["namespace"]).rule(rule or {})
             if made is not None:
-                found[f"{prefix}ns[{meta['namespace']}]-policy[{meta['name']}]-rule[{index}]"] = made
+                found[f"{name}[{index}]"] = made
+        if not rules:
+            found[f"{name}[0]"] = _NEVER
     return found
 
 

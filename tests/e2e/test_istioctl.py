@@ -55,6 +55,11 @@ def test_versions_are_those_of_what_runs(ask: Ask, shop: Shop, shop_release: str
     proxies = f"data plane version: {shop_release} ({count} proxies)"
     assert lines[1:] == [f"control plane version: {shop_release}", proxies]
 
+    told = json.loads(ask("version", "-o", "json"))
+    assert {one["Info"]["version"] for one in told["meshVersion"]} == {shop_release}
+    assert len(told["dataPlaneVersion"]) == count
+    assert yaml.safe_load(ask("version", "-o", "yaml")) == told
+
 
 def test_every_proxy_is_in_the_list(ask: Ask, shop: Shop, shop_release: str) -> None:
     head, *rows = cells(ask("proxy-status"))
@@ -121,6 +126,35 @@ def test_log_levels_are_changed_and_put_back(ask: Ask, shop: Shop) -> None:
     assert "  http: debug\n" in ask("pc", "log", name, "-n", "bookinfo", "--level", "http:debug")
     assert "debug" not in ask("pc", "log", name, "-n", "bookinfo", "--reset")
     ask("pc", "log", name, "-n", "bookinfo", "--level", "loud", code=1)
+
+
+def test_log_levels_are_those_of_all_that_are_meant(ask: Ask, shop: Shop) -> None:
+    names = sorted(pod(shop, "reviews", version) for version in ("v1", "v2", "v3"))
+    told = ask("pc", "log", "-n", "bookinfo", "-l", "app=reviews", "--level", "rbac=warn,http:info")
+    assert sorted(line.removesuffix(".bookinfo:") for line in told.splitlines() if line.endswith(".bookinfo:")) == names
+    assert told.count("  rbac: warning\n") == told.count("  http: info\n") == 3
+    ask("pc", "log", "-n", "bookinfo", "-l", "app=reviews", "-r")
+
+
+@pytest.mark.parametrize("shop_release", ["1.30.3"], indirect=True)
+def test_what_documents_ask_of_a_proxy_is_answered(ask: Ask, shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    name = pod(shop, "details")
+    inbound = json.loads(ask("pc", "listeners", f"{name}.bookinfo", "--port", "15006", "-o", "json"))
+    assert [one["name"] for one in inbound] == ["virtualInbound_9080"]
+    assert main(["pc", "rootca-compare", f"{name}.bookinfo", f"{pod(shop, 'ratings')}.bookinfo"]) == 0
+    assert "have the identical ROOTCA" in capsys.readouterr().err
+    counts = ask("x", "envoy-stats", f"{name}.bookinfo", "-o", "prom")
+    assert "\nenvoy_server_initialization_time_ms_count{} 1\n" in counts
+    policy = {"apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy"}
+    policy |= {"metadata": {"name": "nothing", "namespace": "bookinfo"}}
+    policy |= {"spec": {"selector": {"matchLabels": {"app": "details"}}}}
+    shop.sandbox.kubectl("apply", "-f", "-", stdin=json.dumps(policy))
+    try:
+        wait_until(lambda: "nothing.bookinfo" in ask("x", "authz", "check", f"{name}.bookinfo"), 30)
+        assert cells(ask("x", "authz", "check", f"{name}.bookinfo"))[1:] == [["ALLOW", "nothing.bookinfo", "1"]]
+        assert "RBAC policies: ns[bookinfo]-policy[nothing]-rule[0]" in ask("x", "describe", "pod", f"{name}.bookinfo")
+    finally:
+        shop.sandbox.kubectl("delete", "authorizationpolicy", "nothing", "-n", "bookinfo")
 
 
 def test_what_is_wrong_is_79_and_what_would_be_is_told_before_it_is_applied(

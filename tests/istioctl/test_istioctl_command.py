@@ -83,6 +83,20 @@ def test_it_says_that_it_is_ours(capsys: pytest.CaptureFixture[str]) -> None:
         (["pc", "cluster", "x", "-o", "xml"], 'output format "xml" not supported'),
         (["analyze", "--use-kube=false"], "needs files"),
         (["pc", "cluster", "-f", "/nowhere.json"], "No such file"),
+        (["experimental", "precheck"], "istioctl analyze"),
+        (["exp", "metrics", "reviews-v1"], "istio_requests_total"),
+        (["x", "wait", "--for=distribution", "virtualservice", "reviews"], "istioctl proxy-status -v 1"),
+        (["-n", "istio-system", "dash", "controlz"], "kubectl logs -n istio-system deploy/istiod"),
+        (["ps", "-o", "json"], "`-v 1` shows each type"),
+        (["proxy-status", "--output=json"], "`-v 1` shows each type"),
+        (["pc", "eds", "x"], "There are all, bootstrap"),
+        (["profile", "list"], "the demo profile"),
+        (["pc", "endpoint"], "endpoints requires pod name or --file parameter"),
+        (["pc", "log", "x", "--level", "none"], "unrecognized logging level: none"),
+        (["pc", "log", "x", "-r", "--level", "info"], "--level cannot be combined with --reset"),
+        (["pc", "log", "x", "-o", "json"], "--output is not applicable for this command"),
+        (["x", "authz", "check"], "expecting pod name or config dump, found: 0"),
+        (["x", "envoy-stats", "x", "-o", "xml"], "unable to match a printer suitable for the output format xml"),
     ],
 )
 def test_what_is_refused_in_words(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,6 +114,29 @@ def test_a_wrong_command_line_is_64(words: list[str], capsys: pytest.CaptureFixt
         main(words)
     assert ended.value.code == 64
     assert capsys.readouterr().err.startswith("Error: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["foo"], 'unknown command "foo" for "istioctl"'),
+        (["x", "foo"], 'unknown command "foo" for "istioctl experimental"'),
+        (["pc", "clutser", "x"], 'unknown command "clutser" for "istioctl proxy-config"'),
+        (["pc", "cluster", "x", "--fqnd", "y"], "unknown flag: --fqnd"),
+        (["ps", "-z"], "unknown shorthand flag: 'z' in -z"),
+        (["pc", "cluster", "x", "--port", "http"], 'invalid argument "http" for "--port" flag'),
+        (["ps", "-v", "7"], 'invalid argument "7" for "-v/--verbosity" flag'),
+        (["pc", "cluster", "x", "--fqdn"], "flag needs an argument: --fqdn"),
+        (["pc", "cluster", "x", "y"], "nothing is expected after the command's words: y"),
+        (["x"], "COMMAND is missing"),
+    ],
+)
+def test_a_wrong_command_line_is_told_in_istioctls_words(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(words)
+    assert capsys.readouterr().err.splitlines()[0] == f"Error: {said}"
 
 
 def test_without_a_cluster_it_says_so(

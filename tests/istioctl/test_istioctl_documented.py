@@ -237,4 +237,4 @@ def test_all_there_is() -> None:
             "dynamic_endpoint_configs": [loads(inbound.format(8100), internal)],
         },
     )
-    assert f"{whole(config, Dump(config, {}, pages, datetime.now(UTC)))}\n" == DOCUMENTED["all"]
+    assert f"{whole(config, Dump(config, {}, pages, datetime.now(UTC)), {})}\n" == DOCUMENTED["all"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from labkit.istio.analyze.messages import quoted
 from labkit.istio.analyze.world import Said, World, labels
@@ -17,60 +18,12 @@ _KINDS = ("Namespace", "Service", "Pod", "Deployment")
 _TRAFFIC, _READY = "traffic.sidecar.istio.io/", "readiness.status.sidecar.istio.io/"
 _INJECT = "sidecar.istio.io/inject"
 
-_FOR: dict[str, tuple[str, ...]] = {
-    "Pod": (
-        *(f"sidecar.istio.io/{name}" for name in (
-            "inject", "status", "rewriteAppHTTPProbers", "controlPlaneAuthPolicy", "discoveryAddress", "proxyImage",
-            "proxyImageType", "proxyCPU", "proxyCPULimit", "proxyMemory", "proxyMemoryLimit", "interceptionMode",
-            "bootstrapOverride", "statsInclusionPrefixes", "statsInclusionSuffixes", "statsInclusionRegexps",
-            "statsHistogramBuckets", "statsCompression", "statsEvictionInterval", "userVolume", "userVolumeMount",
-            "enableCoreDump", "logLevel", "componentLogLevel", "agentLogLevel", "extraStatTags", "nativeSidecar",
-            "capNetBindService", "init-containers-before-proxy",
-        )),
-        *(_READY + name for name in ("initialDelaySeconds", "periodSeconds", "failureThreshold", "applicationPorts")),
-        *(_TRAFFIC + name for name in (
-            "includeOutboundIPRanges", "excludeOutboundIPRanges", "includeInboundPorts", "excludeInboundPorts",
-            "includeOutboundPorts", "excludeOutboundPorts", "kubevirtInterfaces", "excludeInterfaces",
-        )),
-        "status.sidecar.istio.io/port", "prometheus.istio.io/merge-metrics", "proxy.istio.io/config",
-        "proxy.istio.io/overrides", "inject.istio.io/templates", "istio.io/rev", "istio.io/reroute-virtual-interfaces",
-        "alpha.istio.io/identity", "ambient.istio.io/redirection", "ambient.istio.io/bypass-inbound-capture",
-        "ambient.istio.io/dns-capture",
-    ),
-    "Service": (
-        "networking.istio.io/exportTo", "networking.istio.io/traffic-distribution", "traffic.istio.io/nodeSelector",
-        "alpha.istio.io/kubernetes-serviceaccounts", "alpha.istio.io/canonical-serviceaccounts",
-    ),
-    "Namespace": ("topology.istio.io/controlPlaneClusters",),
-    "Gateway": (
-        "networking.istio.io/service-type", "networking.istio.io/address-type", "gateway.istio.io/controller-version",
-        "gateway.istio.io/name-override", "gateway.istio.io/service-account",
-    ),
-    "GatewayClass": ("ambient.istio.io/waypoint-inbound-binding",),
-    "AuthorizationPolicy": ("istio.io/dry-run",),
-    "WorkloadEntry": tuple(
-        f"istio.io/{name}"
-        for name in ("autoRegistrationGroup", "workloadController", "connectedAt", "disconnectedAt")
-    ),
-    "Ingress": ("kubernetes.io/ingress.class",),
-    "Any": (
-        "galley.istio.io/analyze-suppress",
-        *(f"install.operator.istio.io/{name}" for name in ("chart-owner", "owner-generation", "version")),
-    ),
-}  # fmt: skip
-"""Istio's annotations (istio.io/api, annotation/annotations.yaml) by the kind that they are for."""
+_ROWS = Path(__file__).with_name("annotations.tsv").read_text("utf-8").splitlines()[1:]
+_KNOWN = [row.split("\t") for row in _ROWS]
+"""Istio's annotations (istio.io/api, annotation/annotations.yaml), with the kind each is for, and "gone" if it is."""
 
-_KIND_OF = {name: kind for kind, names in _FOR.items() for name in names}
-_GONE = frozenset(
-    (
-        *(f"sidecar.istio.io/{name}" for name in (
-            "inject", "controlPlaneAuthPolicy", "discoveryAddress", "statsInclusionPrefixes", "statsInclusionSuffixes",
-            "statsInclusionRegexps", "enableCoreDump",
-        )),
-        *(f"alpha.istio.io/{name}" for name in ("kubernetes-serviceaccounts", "canonical-serviceaccounts", "identity")),
-        f"{_TRAFFIC}kubevirtInterfaces",
-    )
-)  # fmt: skip
+_KIND_OF = {name: kind for name, kind, _ in _KNOWN}
+_GONE = {name for name, _, gone in _KNOWN if gone}
 
 
 def annotated(world: World) -> Iterator[Said]:
