@@ -16,7 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from meshbox.doors import CAPTURE_SOCKET, peer_check
-from meshbox.mesh import clusters, transport
+from meshbox.mesh import clusters
 from meshbox.mesh.envoy import BLACK_HOLE, PASSTHROUGH, Json, address, cidr, encode, extension, typed
 from meshbox.mesh.http_routes import Site
 from meshbox.mesh.managers import Proxy, http_manager, tcp_proxy
@@ -41,19 +41,6 @@ HTTP_INSPECTOR = extension(
 _PROXY_PROTOCOL = extension(
     "envoy.filters.listener.proxy_protocol",
     "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol",
-)
-
-# The other side's port speaks HTTP as well, and cannot look for it behind mTLS.
-_RAW_BYTES = extension(
-    "istio.raw_bytes",
-    "envoy.extensions.filters.network.set_filter_state.v3.Config",
-    on_new_connection=[
-        {
-            "object_key": "envoy.network.application_protocols",
-            "format_string": {"text_format_source": {"inline_string": transport.RAW_ALPN}},
-            "shared_with_upstream": "ONCE",
-        }
-    ],
 )
 
 
@@ -247,9 +234,8 @@ class _TcpPlan(Struct, frozen=True):
 
     def listener(self, proxy: Proxy) -> Json:
         """The listener, its name and address still to be filled in."""
-        chains = [chain(proxy, route) for route in (*self.unsure, *self.routes)]
-        for one in chains[: len(self.unsure)]:
-            one["filters"].insert(0, _RAW_BYTES)
+        unsure = [replace(route, unsure=True) for route in self.unsure]
+        chains = [chain(proxy, route) for route in (*unsure, *self.routes)]
         if self.nowhere:
             chains.append({"filters": [_to(proxy, self.nowhere)]})
         inspectors = []

@@ -18,6 +18,7 @@ from meshbox.mesh.field_values import duration
 from meshbox.mesh.http_routes import Site, destination
 from meshbox.mesh.managers import Proxy, tcp_proxy
 from meshbox.mesh.model import Port, Service
+from meshbox.mesh.transport import RAW_FIRST
 
 if TYPE_CHECKING:
     from labkit.ground.typed.virtual_services import TCPRoute, TLSRoute
@@ -28,6 +29,20 @@ __all__ = ["TcpRoute", "chain", "tcp_routes", "tcp_rules", "tls_rules", "untaken
 _BY_SERVER_NAME = (
     "envoy.filters.network.sni_dynamic_forward_proxy",
     "envoy.extensions.filters.network.sni_dynamic_forward_proxy.v3.FilterConfig",
+)
+
+
+# The other side's port speaks HTTP as well, and cannot look for it behind mTLS.
+_RAW_BYTES = extension(
+    "istio.raw_bytes",
+    "envoy.extensions.filters.network.set_filter_state.v3.Config",
+    on_new_connection=[
+        {
+            "object_key": "envoy.network.application_protocols",
+            "format_string": {"text_format_source": {"inline_string": ",".join(RAW_FIRST)}},
+            "shared_with_upstream": "ONCE",
+        }
+    ],
 )
 
 
@@ -45,6 +60,7 @@ class TcpRoute(Struct, frozen=True):
         by_source: Whether one client's connections stay with one endpoint.
         resolving: The wildcard host whose server names are resolved as clients ask for them; empty for fixed servers.
         port: The port there.
+        unsure: Whether its target's port may speak HTTP as well.
         origin: The VirtualService that says so, as Istio's metadata names it; empty for none.
     """
 
@@ -58,6 +74,7 @@ class TcpRoute(Struct, frozen=True):
     by_source: bool = False
     resolving: str = ""
     port: int = 0
+    unsure: bool = False
     origin: str = ""
 
     @property
@@ -90,6 +107,8 @@ def chain(proxy: Proxy, route: TcpRoute) -> Json:
         found["filters"].insert(
             0, extension(*_BY_SERVER_NAME, port_value=route.port, dns_cache_config=by_name(route.resolving))
         )
+    if route.unsure:
+        found["filters"].insert(0, _RAW_BYTES)
     if route.match:
         found["filter_chain_match"] = route.match
     if route.origin:
@@ -147,7 +166,9 @@ def _on_its_way(site: Site, route: TcpRoute, service: Service | None, port: Port
     rule = site.scope.destination_rule(service)
     policy = policies.merged_policy(rule, subset, port, legacy=site.legacy)
     idle = ((policy.get("connectionPool") or {}).get("tcp") or {}).get("idleTimeout")
-    route = replace(route, idle=duration(idle) if idle else "", by_source=policies.source_hashed(policy))
+    unsure = port.protocol == "AUTO" and not service.external
+    idle = duration(idle) if idle else ""
+    route = replace(route, idle=idle, by_source=policies.source_hashed(policy), unsure=unsure)
     if service.resolution == "DYNAMIC_DNS":
         route = replace(route, resolving=service.host, port=port.number)
     tunnel = policy.get("tunnel")

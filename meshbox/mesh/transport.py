@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from labkit.ground.names import is_ip
 from meshbox.mesh.envoy import ADS, Json, extension
 from meshbox.mesh.mesh_config import MeshConfig
-from meshbox.mesh.model import Port, Service
+from meshbox.mesh.model import HTTP_PROTOCOLS, Port, Service
 from meshbox.mesh.policies import speaks_http2
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ISTIO_ALPN",
     "RAW_ALPN",
+    "RAW_FIRST",
     "client_roots",
     "credential_resource",
     "credentials",
@@ -37,9 +38,13 @@ __all__ = [
 RAW_ALPN = "istio-raw"
 """What a sidecar offers with bytes that are no HTTP, on a port that HTTP may be spoken on as well."""
 
+RAW_FIRST = (RAW_ALPN, "istio-peer-exchange", "istio")
+"""All that it offers with them: where HTTP alone may be spoken, or bytes alone, the first of these is not known."""
+
 ISTIO_ALPN = ("istio", "istio-peer-exchange", "istio-http/1.0", "istio-http/1.1", "istio-h2")
 """What a sidecar offers, by which another sidecar tells it from an application's own TLS."""
 
+_MAY_BE_HTTP = (*HTTP_PROTOCOLS, "AUTO")
 _TLS = "envoy.transport_sockets.tls"
 _UPSTREAM = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
 _DOWNSTREAM = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"
@@ -107,7 +112,8 @@ def _istio_mutual(
                 "default_validation_context": {"match_typed_subject_alt_names": _sans(names)} if names else {},
                 "validation_context_sds_secret_config": _secret("ROOTCA"),
             },
-            "alpn_protocols": ["istio", "h2"] if http2 else ["istio-peer-exchange", "istio"],
+            # Pods' ports may be more than this Service's port: another of theirs may leave open what is spoken.
+            "alpn_protocols": ["istio", "h2"] if http2 else list(RAW_FIRST[port.protocol in _MAY_BE_HTTP :]),
         },
         sni=server or sni(service, port, subset),
     )
@@ -270,14 +276,18 @@ def _originate(service: Service, port: Port, tls: ClientTLS, *, legacy: bool, ht
     return extension(_TLS, _UPSTREAM, common_tls_context=context, **({"sni": server} if server else {}))
 
 
-def downstream_mutual(*, http: bool, trust_domains: Iterable[str] = (), names: Iterable[str] = ()) -> Json:
+def downstream_mutual(
+    *, http: bool, trust_domains: Iterable[str] = (), names: Iterable[str] = (), limits: ServerTLS | None = None
+) -> Json:
     """The server's side of mTLS between sidecars: any identity of this mesh, which policies then look at.
 
     Args:
         http: Whether HTTP is spoken inside.
         trust_domains: The mesh's; without, whatever its authority has signed.
         names: The only identities that are let in; empty for all of the mesh.
+        limits: The versions and ciphers that are taken; None for whatever Envoy takes.
     """
+    parameters = _parameters(limits or {})
     prefixes = [f"spiffe://{domain}/" for domain in trust_domains] or ["spiffe://"]
     mesh = [{"san_type": "URI", "matcher": {"prefix": prefix}} for prefix in prefixes]
     return extension(
@@ -291,6 +301,7 @@ def downstream_mutual(*, http: bool, trust_domains: Iterable[str] = (), names: I
             },
             # Of a client that offers none of HTTP's, Envoy sees by its first bytes which one it speaks.
             "alpn_protocols": ["h2", "http/1.1"] if http else ["istio-peer-exchange", "istio"],
+            **({"tls_params": parameters} if parameters else {}),
         },
         require_client_certificate=True,
     )

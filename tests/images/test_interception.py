@@ -127,6 +127,9 @@ WEB, POD, OUTSIDE = ("127.9.16.5", 80), ("127.9.64.7", 9000), ("outside.example"
         (["--connect-to", "outside.example:80:web:80", "http://outside.example"], {OUTSIDE: WEB}),
         (["--connect-to", "::pods:9000", "http://outside.example"], {OUTSIDE: POD}),
         (["--connect-to", "outside.example:::8080", "http://outside.example"], {}),
+        (["-k", "https://web:443/a"], {("web", 443): (WEB[0], 443)}),
+        (["https://web.shop.svc", "http://web"], {("web.shop.svc", 443): (WEB[0], 443)}),
+        (["https://outside.example", "https://localhost:8443"], {}),
     ],
 )
 def test_curl_goes_past_its_proxy_where_that_would_change_what_it_asks(
@@ -137,6 +140,26 @@ def test_curl_goes_past_its_proxy_where_that_would_change_what_it_asks(
     names.write_text(json.dumps({"services": services, "headless": {"shop/pods": ["127.9.64.7"]}}))
     env = surroundings(names)
     assert curl_config.raw_targets(env, arguments) == led
+
+
+@pytest.mark.parametrize(
+    "words", [["--resolve", "web.example:443:127.0.0.1"], ["--connect-to", "web.example::localhost:"]]
+)
+@pytest.mark.parametrize("capture", [True, False])
+def test_a_name_that_is_looked_for_at_localhost_is_the_pod_s_own(
+    words: list[str], capture: bool, tmp_path: Path
+) -> None:
+    names = tmp_path / "names"
+    names.write_text("{}")
+    env = surroundings(names)
+    if not capture:
+        del env["LABKIT_CAPTURE"]
+    lines = curl_config.configuration(env, [*words, "https://web.example"])
+    own = env["LABKIT_LOCAL_IP"] if capture else env["LABKIT_POD_IP"]
+    assert f'connect-to = "web.example::{own}:"' in lines
+    (noproxy,) = [line for line in lines if line.startswith("noproxy")]
+    assert "web.example" in noproxy.split('"')[1].split(",")
+    assert curl_config.raw_targets(env, [*words, "https://web.example"]) == {}
 
 
 FILE = """\

@@ -30,7 +30,7 @@ RAW = {
         "on_new_connection": [
             {
                 "object_key": "envoy.network.application_protocols",
-                "format_string": {"text_format_source": {"inline_string": "istio-raw"}},
+                "format_string": {"text_format_source": {"inline_string": "istio-raw,istio-peer-exchange,istio"}},
                 "shared_with_upstream": "ONCE",
             }
         ],

@@ -28,6 +28,7 @@ _URL = re.compile(r"(?:(?P<scheme>[a-z]+)://)?(?:[^@/]*@)?(?P<host>[A-Za-z0-9.-]
 _SHORT_HEADER = re.compile(r"-[A-Za-z#0-9]*?H(.*)", re.DOTALL)
 _SHORT_FILE = re.compile(r"-[A-Za-z#0-9]*?K(.*)", re.DOTALL)
 _SETTING = re.compile(r'\s*-{0,2}(?P<name>[^\s=:#]+)(?:\s*[=:\s]\s*(?:"(?P<quoted>(?:\\.|[^"\\])*)"|(?P<plain>\S+)))?')
+_LOOPBACK = ("localhost", "127.0.0.1")
 _PORTS = {"http": 80, "https": 443, "telnet": 23}
 
 
@@ -46,7 +47,9 @@ def configuration(
     # Without a sidecar applications bind the pod IP.
     own = local if behind or not _application(env) else env.get("LABKIT_POD_IP", local)
     shift = int(env.get("LABKIT_LOW_PORT_SHIFT") or 0)
-    direct = ["localhost", "127.0.0.1", local, *(host for host, _ in relays or {})]
+    # Names that curl is told to look for at localhost are the pod's own as well.
+    home = [*_LOOPBACK, *(host for host, _, other, _ in _steered(arguments) if other in _LOOPBACK and host.strip("*"))]
+    direct = [*home, local, *(host for host, _ in relays or {})]
     lines: list[str] = []
     if behind and env.get("LABKIT_INTERCEPTION"):
         left = dict(_left_alone(env, arguments, shift))
@@ -56,7 +59,7 @@ def configuration(
         direct += sorted(_nobodys(env, arguments).difference(direct))
     lines += [f'noproxy = "{",".join(direct)}"']
     lines += [f'connect-to = "{host}:{port}:{local}:{at}"' for (host, port), at in (relays or {}).items()]
-    for name in ("localhost", "127.0.0.1"):
+    for name in home:
         for port in _low_ports(arguments) if shift else ():
             lines.append(f'connect-to = "{name}:{port}:{own}:{port + shift}"')
         lines.append(f'connect-to = "{name}::{own}:"')
@@ -72,7 +75,7 @@ def _left_alone(env: Mapping[str, str], arguments: list[str], shift: int) -> Ite
     addresses = where(env)
     block = ".".join(env["LABKIT_LOCAL_IP"].split(".")[:2]) + "."
     for host, port in _asked(arguments):
-        if host in ("localhost", "127.0.0.1"):
+        if host in _LOOPBACK:
             if interception.leaves(port):
                 real = port + shift if port < 1024 else port
                 yield (host, port), f'connect-to = "{host}:{port}:{env["LABKIT_POD_IP"]}:{real}"'
@@ -192,7 +195,7 @@ def raw_targets(env: Mapping[str, str], arguments: list[str]) -> Targets:
 
     These are such that the sidecar takes for something else than HTTP: its HTTP proxy could tunnel to them at best, and
     would count what goes through as HTTP. And all of them where curl is asked for what a proxy does not pass on:
-    another Host than the URL's, HTTP/2 from the first byte, an address of one's own for a name.
+    another Host than the URL's, HTTP/2 from the first byte, an address of one's own for a name, TLS to the cluster's.
     """
     left = dict(_left_alone(env, arguments, 0)) if env.get("LABKIT_INTERCEPTION") else {}
     asked = _asked(arguments) - left.keys()
@@ -202,7 +205,8 @@ def raw_targets(env: Mapping[str, str], arguments: list[str]) -> Targets:
         found |= {(host, port): (entry["ip"], port) for host, port in asked if host in forms and port in raw}
     # What says where something leads counts before what only says that it is not to be changed.
     steered = sorted(_steered(arguments), key=lambda one: not (one[2] or one[3]))
-    if not steered:
+    secure = {(m["host"], int(m["port"] or 443)) for m in map(_URL.match, arguments) if m and m["scheme"] == "https"}
+    if not steered and not secure:
         return found
     addresses, block = where(env), ".".join(env["LABKIT_LOCAL_IP"].split(".")[:2]) + "."
     for host, port in asked - found.keys():
@@ -211,8 +215,12 @@ def raw_targets(env: Mapping[str, str], arguments: list[str]) -> Targets:
             if name in ("", "*", host) and number in ("", str(port)):
                 to, at = other or host, int(other_port or port)
                 break
+        else:
+            # TLS is bytes for the sidecar, whatever the port is called: it would make a tunnel for none of these.
+            if (host, port) not in secure:
+                continue
         address = addresses.get(to, to)
-        if address.startswith(block) and host not in ("localhost", "127.0.0.1"):
+        if address.startswith(block) and host not in _LOOPBACK:
             found[host, port] = address, at
     return found
 
