@@ -184,7 +184,8 @@ def _listener(proxy: Proxy, entry: Entry, mode: str, *, introduced: bool) -> Jso
         match: Json = {"transport_protocol": "tls"}
         if mode == "PERMISSIVE":
             match["application_protocols"] = list(transport.ISTIO_ALPN)
-        socket = transport.downstream_mutual(http=http, trust_domains=proxy.snapshot.mesh.trust_domains)
+        mesh = proxy.snapshot.mesh
+        socket = transport.downstream_mutual(http=http, trust_domains=mesh.trust_domains, limits=mesh.mutual_tls)
         chains.append(
             {
                 "name": f"{port}_mtls",

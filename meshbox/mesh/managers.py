@@ -104,7 +104,7 @@ class Proxy:
         """What all of its listeners are made of: a part of the key of each that is kept."""
         mesh = self.snapshot.mesh
         return self.snapshot.memo.same(
-            Known((self.workload, self.reports, self.legacy, mesh.normalization, mesh.http10))
+            Known((self.workload, self.reports, self.legacy, mesh.normalization, mesh.http10, str(mesh.mutual_tls)))
         )
 
     @property

@@ -14,6 +14,7 @@ from meshbox.mesh.settings import mesh_settings, number
 
 if TYPE_CHECKING:
     from labkit.ground.typed.destination_rules import LocalityLoadBalancerSetting, TcpKeepalive
+    from labkit.ground.typed.hosts import ServerTLS
     from labkit.ground.typed.virtual_services import HTTPRetry
     from meshbox.contracts import Objects
     from meshbox.typed.pods import Pod
@@ -51,6 +52,7 @@ class MeshConfig:
         locality: Where clients prefer to go, unless a DestinationRule says otherwise; None where they do not care.
         h2_upgrade: Whether HTTP/1.1 becomes HTTP/2 between proxies unless a DestinationRule says otherwise.
         trust_domains: The mesh's own trust domain, then those that stand for it.
+        mutual_tls: Which versions and ciphers sidecars take of others, in the fields of a Gateway's `tls`.
         trusted_proxies: How many proxies before a gateway are believed in X-Forwarded-For.
         ingress_mode: Which Ingresses are played: "STRICT" (of Istio's class), "DEFAULT" (those of none as well), "OFF".
         ingress_class: The class that is Istio's.
@@ -82,6 +84,7 @@ class MeshConfig:
     locality: LocalityLoadBalancerSetting | None = field(default=None, hash=False)
     h2_upgrade: bool = False
     trust_domains: tuple[str, ...] = (TRUST_DOMAIN,)
+    mutual_tls: ServerTLS = field(default_factory=lambda: cast("ServerTLS", {}), hash=False)
     trusted_proxies: int = 0
     ingress_mode: str = "STRICT"
     ingress_class: str = "istio"
@@ -146,6 +149,7 @@ class MeshConfig:
                     (mesh.get("trustDomain") or TRUST_DOMAIN, *map(str, mesh.get("trustDomainAliases") or ()))
                 )
             ),
+            mutual_tls=cast("ServerTLS", today.get("meshMTLS") or {}),
             trusted_proxies=int(number((defaults.get("gatewayTopology") or {}).get("numTrustedProxies"), 0)),
             ingress_mode=mesh.get("ingressControllerMode") or cls.ingress_mode,
             ingress_class=mesh.get("ingressClass") or cls.ingress_class,

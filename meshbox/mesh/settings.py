@@ -22,7 +22,7 @@ _KNOWN = """
     defaultVirtualServiceExportTo disablePolicyChecks dnsRefreshRate enableAutoMtls enablePrometheusMerge
     enableSdsTokenMount enableTracing
     extensionProviders h2UpgradePolicy ingressClass ingressControllerMode ingressSelector
-    ingressService localityLbSetting mixerCheckServer mixerReportServer outboundTrafficPolicy pathNormalization
+    ingressService localityLbSetting meshMTLS mixerCheckServer mixerReportServer outboundTrafficPolicy pathNormalization
     policyCheckFailOpen proxyHttpPort proxyInboundListenPort proxyListenPort rootNamespace sdsUdsPath sdsUseK8sSaJwt
     tcpKeepalive trustDomain trustDomainAliases
 """
@@ -30,6 +30,7 @@ _QUIET = frozenset(_KNOWN.split())
 """Settings that are played, and those that say where things are which have their place here."""
 _TODAYS = frozenset(
     {"defaultHttpRetryPolicy", "defaultProviders", "enableAutoMtls", "enablePrometheusMerge", "pathNormalization"}
+    | {"meshMTLS"}
 )
 """What Istio 1.2 did not know, and is not played there."""
 _MIXERS = frozenset(
@@ -82,6 +83,9 @@ _FORMS: dict[str, type | tuple[type, ...]] = {
     "localityLbSetting.failover": list,
     "localityLbSetting.failoverPriority": list,
     "h2UpgradePolicy": str,
+    "meshMTLS": dict,
+    "meshMTLS.minProtocolVersion": str,
+    "meshMTLS.cipherSuites": list,
 }
 """What each setting that is looked at must be, the outer before the inner ones."""
 
@@ -108,7 +112,7 @@ _LISTS = (
     "localityLbSetting.distribute",
     "localityLbSetting.failover",
 )
-_WORD_LISTS = ("localityLbSetting.failoverPriority", *_EXPORTS)
+_WORD_LISTS = ("localityLbSetting.failoverPriority", "meshMTLS.cipherSuites", *_EXPORTS)
 
 
 @functools.lru_cache(maxsize=8)
@@ -206,6 +210,8 @@ def not_played(config_map: Obj, *, legacy: bool) -> list[str]:
     )
     if (file := settings.get("accessLogFile")) and file not in OUTPUTS:
         found.append(f"accessLogFile: {file} (lines go to {OUTPUTS[0]}, which is what `kubectl logs` shows)")
+    within = {} if "meshMTLS" in found else settings.get("meshMTLS") or {}
+    found += [path for name in within if (path := f"meshMTLS.{name}") not in _FORMS]
     found += settings_unplayed(settings.get("extensionProviders") or [])
     return [*found, *(f"defaultConfig.{name}" for name, _ in fields_unplayed(settings.get("defaultConfig") or {}))]
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from meshbox.mesh.settings import mesh_problem, not_played
 from meshbox.mesh.snapshot import Snapshot
 from meshbox.mesh.translate import Config, translate
 
@@ -117,3 +118,44 @@ def test_all_that_a_sidecar_says_of_connections_to_its_application_holds() -> No
     assert options["common_http_protocol_options"]["idle_timeout"] == "8s"
     # It is the application's own, and balanced among nobody.
     assert "lb_policy" not in cluster
+
+
+MUTUAL = "meshMTLS: {minProtocolVersion: TLSV1_3, cipherSuites: [ECDHE-RSA-AES128-GCM-SHA256, none-such]}"
+
+
+@pytest.mark.parametrize(
+    ("mesh", "legacy", "limits"),
+    [
+        ("", False, None),
+        ("meshMTLS: {minProtocolVersion: TLS_AUTO}", False, None),
+        ("meshMTLS: {minProtocolVersion: TLSV1_3}", False, {"tls_minimum_protocol_version": "TLSv1_3"}),
+        (
+            MUTUAL,
+            False,
+            {"tls_minimum_protocol_version": "TLSv1_3", "cipher_suites": ["ECDHE-RSA-AES128-GCM-SHA256"]},
+        ),
+        (MUTUAL, True, None),
+    ],
+)
+def test_the_mesh_says_which_tls_sidecars_take_of_others(mesh: str, legacy: bool, limits: Json | None) -> None:
+    rules: Json = {"policies": [istio("default", {"peers": [{"mtls": {}}]})]} if legacy else {}
+    made = config(legacy=legacy, mesh=mesh, pods=[app(9080)], services=[service("app")], **rules)
+    name = f"{IP}_9080" if legacy else "virtualInbound_9080"
+    chains = json.loads(made.listeners[name])["filter_chains"]
+    contexts = [one["transport_socket"]["typed_config"] for one in chains if "transport_socket" in one]
+    assert [one["common_tls_context"].get("tls_params") for one in contexts] == [limits]
+
+
+@pytest.mark.parametrize(
+    ("mesh", "today", "old", "problem"),
+    [
+        ("meshMTLS: {minProtocolVersion: TLSV1_3}", [], ["meshMTLS"], ""),
+        ("meshMTLS: {ecdhCurves: [P-256]}", ["meshMTLS.ecdhCurves"], ["meshMTLS"], ""),
+        ("meshMTLS: 1", [], [], "meshMTLS must be a map"),
+        ("meshMTLS: {cipherSuites: [1]}", [], [], "meshMTLS.cipherSuites must be a list of strings"),
+    ],
+)
+def test_what_of_it_is_not_played_is_named(mesh: str, today: list[str], old: list[str], problem: str) -> None:
+    settings = {"metadata": {"name": "istio", "namespace": "istio-system"}, "data": {"mesh": mesh}}
+    assert [not_played(settings, legacy=legacy) for legacy in (False, True)] == [today, old]
+    assert mesh_problem(settings) == problem
