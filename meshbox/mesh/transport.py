@@ -44,6 +44,11 @@ RAW_FIRST = (RAW_ALPN, "istio-peer-exchange", "istio")
 ISTIO_ALPN = ("istio", "istio-peer-exchange", "istio-http/1.0", "istio-http/1.1", "istio-h2")
 """What a sidecar offers, by which another sidecar tells it from an application's own TLS."""
 
+_CLIENTS_VERSIONS: Json = {
+    "tls_params": {"tls_minimum_protocol_version": "TLSv1_2", "tls_maximum_protocol_version": "TLSv1_3"}
+}
+"""What today's proxies say as clients, since Envoy by itself knows no 1.3 then."""
+
 _MAY_BE_HTTP = (*HTTP_PROTOCOLS, "AUTO")
 _TLS = "envoy.transport_sockets.tls"
 _UPSTREAM = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
@@ -101,7 +106,7 @@ def _sans(names: Iterable[str], san_type: str = "") -> list[Json]:
 
 
 def _istio_mutual(
-    service: Service, port: Port, subset: str, names: list[str], server: str = "", *, http2: bool
+    service: Service, port: Port, subset: str, names: list[str], server: str = "", *, http2: bool, legacy: bool
 ) -> Json:
     return extension(
         _TLS,
@@ -114,6 +119,7 @@ def _istio_mutual(
             },
             # Pods' ports may be more than this Service's port: another of theirs may leave open what is spoken.
             "alpn_protocols": ["istio", "h2"] if http2 else list(RAW_FIRST[port.protocol in _MAY_BE_HTTP :]),
+            **({} if legacy else _CLIENTS_VERSIONS),
         },
         sni=server or sni(service, port, subset),
     )
@@ -150,7 +156,11 @@ def upstream(
     names = list(tls.get("subjectAltNames") or []) or _identities(service, port, accounts)
     http2 = speaks_http2(port, policy, mesh)
     if mode == "ISTIO_MUTUAL":
-        return {"transport_socket": _istio_mutual(service, port, subset, names, tls.get("sni") or "", http2=http2)}
+        return {
+            "transport_socket": _istio_mutual(
+                service, port, subset, names, tls.get("sni") or "", http2=http2, legacy=legacy
+            )
+        }
     if mode in ("SIMPLE", "MUTUAL"):
         if tls.get("credentialName") and not credentials:
             return {}
@@ -162,7 +172,7 @@ def upstream(
             {
                 "name": "tlsMode-istio",
                 "match": {"tlsMode": "istio"},
-                "transport_socket": _istio_mutual(service, port, subset, names, http2=http2),
+                "transport_socket": _istio_mutual(service, port, subset, names, http2=http2, legacy=legacy),
             },
             {"name": "tlsMode-disabled", "match": {}, "transport_socket": _RAW},
         ]
@@ -242,7 +252,7 @@ def _identities(service: Service, port: Port, accounts: Iterable[str]) -> list[s
 
 
 def _originate(service: Service, port: Port, tls: ClientTLS, *, legacy: bool, http2: bool) -> Json:
-    context: Json = {}
+    context: Json = {} if legacy else {**_CLIENTS_VERSIONS}
     names = _sans(tls.get("subjectAltNames") or (() if legacy else service.subject_alt_names))
     validation = {"match_typed_subject_alt_names": names} if names else {}
     credential = tls.get("credentialName")

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bytes that are no HTTP, on a pod's port that one Service leaves open and another calls TCP, through real Envoys."""
+"""What sidecars offer each other in TLS, through real Envoys: bytes on a port that is called so or so, and versions."""
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -56,3 +57,32 @@ async def test_bytes_come_through_whatever_each_service_calls_the_port(shop: Boo
 
         await shop.until(entered, "so does the gateway")
         assert (await shop.get(host="ratings")).status == 200
+
+
+async def test_sidecars_speak_the_version_that_the_mesh_asks_for(shop: Bookshop) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["istio"])
+
+    async def refused() -> str:
+        try:
+            _, writer = await asyncio.open_connection(shop.pods["ratings-v1"].ip, 9080, ssl=context)
+        except ssl.SSLError as error:
+            return error.reason
+        writer.close()
+        return ""
+
+    strict: tuple[str, str, Obj] = ("PeerAuthentication", "default", {"mtls": {"mode": "STRICT"}})
+    shop.mesh_config(accessLogFile="/dev/stdout", meshMTLS={"minProtocolVersion": "TLSV1_3"})
+    try:
+        async with shop.rules(strict):
+
+            async def followed() -> bool:
+                return await refused() == "TLSV1_ALERT_PROTOCOL_VERSION"
+
+            await shop.until(followed, "a client of 1.2 is told that its version is too old")
+            # Envoys as clients would offer 1.2 at most.
+            assert (await shop.get(host="ratings")).status == 200
+    finally:
+        shop.mesh_config(accessLogFile="/dev/stdout")
