@@ -12,7 +12,7 @@ from meshbox.mesh.inject import inject, warn
 from meshbox.mesh.istio_validation import validate
 from meshbox.mesh.istio_validation.verdicts import Verdicts
 from meshbox.mesh.kinds import CONFIG_MAPS, GATEWAYS, INGRESSES, TELEMETRIES
-from meshbox.mesh.notices import notices
+from meshbox.mesh.notices import ambient, notices
 from meshbox.mesh.pilot_metrics import MeshMonitor
 from meshbox.mesh.settings import settings_warnings
 from meshbox.mesh.telemetry_notices import telemetry_warnings
@@ -60,6 +60,7 @@ class MeshAdmission:
             request.warnings += self._verdicts.of(request.object).unplayed
             request.warnings += notices(request.resource, request.object, legacy=legacy)
         if not legacy:
+            request.warnings += ambient(request.resource, request.object)
             request.warnings += gateway_api(request.resource, request.object)
             request.warnings += route_warnings(self._objects, request.resource, request.object)
         if request.resource == INGRESSES:

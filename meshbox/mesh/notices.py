@@ -8,9 +8,31 @@ from collections.abc import Iterator
 from meshbox.contracts import View
 from meshbox.mesh import security_notices
 from meshbox.mesh.envoy_filters import patches
-from meshbox.mesh.kinds import ENVOY_FILTERS, GATEWAYS
+from meshbox.mesh.kinds import ENVOY_FILTERS, GATEWAYS, KUBERNETES_GATEWAYS
 
-__all__ = ["notices"]
+__all__ = ["ambient", "notices"]
+
+_SIDECARS = "pods come into the mesh by a sidecar (`istio-injection=enabled`)"
+_AMBIENT = {
+    "istio.io/dataplane-mode": f"the sandbox has no ambient mesh: {_SIDECARS}",
+    "istio.io/use-waypoint": "the sandbox has no waypoints: sidecars do what they would",
+}
+"""Labels of the ambient mesh, with what is said to whoever writes them."""
+
+
+def ambient(resource: str, obj: View) -> Iterator[str]:
+    """What an object asks of the ambient mesh, which is not played; "none" asks for nothing.
+
+    Args:
+        resource: What it is, as `Objects` names it.
+        obj: It.
+    """
+    labels = obj["metadata"].get("labels") or {}
+    for name, words in _AMBIENT.items():
+        if labels.get(name, "none") != "none":
+            yield f"label {name}: {labels[name]} has no effect: {words}"
+    if resource == KUBERNETES_GATEWAYS and (obj.get("spec") or {}).get("gatewayClassName") == "istio-waypoint":
+        yield f"gatewayClassName: istio-waypoint has no effect: {_AMBIENT['istio.io/use-waypoint']}"
 
 
 def notices(resource: str, obj: View, *, legacy: bool) -> Iterator[str]:

@@ -10,7 +10,15 @@ import pytest
 
 from meshbox.contracts import AdmissionRequest
 from meshbox.mesh.admission import MeshAdmission
-from meshbox.mesh.kinds import BACKEND_TLS_POLICIES, GRPC_ROUTES, HTTP_ROUTES, INGRESSES, TCP_ROUTES, TLS_ROUTES
+from meshbox.mesh.kinds import (
+    BACKEND_TLS_POLICIES,
+    GRPC_ROUTES,
+    HTTP_ROUTES,
+    INGRESSES,
+    KUBERNETES_GATEWAYS,
+    TCP_ROUTES,
+    TLS_ROUTES,
+)
 
 from .cluster import Cluster
 from .test_mesh_ingresses import backend, ingress, path, rule
@@ -42,6 +50,35 @@ def warnings(cluster: Cluster, resource: str, obj: Obj) -> list[str]:
 def test_what_is_not_played(resource: str, spec: Obj, wanted: str, cluster_of: Callable[[str], Cluster]) -> None:
     told = warnings(cluster_of("1.30.3"), resource, {"spec": spec})
     assert [words[: len(wanted)] for words in told] == ([wanted] if wanted else [])
+
+
+AMBIENT = "the sandbox has no ambient mesh: pods come into the mesh by a sidecar (`istio-injection=enabled`)"
+WAYPOINTS = "the sandbox has no waypoints: sidecars do what they would"
+
+
+@pytest.mark.parametrize(
+    ("resource", "labels", "spec", "wanted"),
+    [
+        ("namespaces", {"istio.io/dataplane-mode": "ambient"}, {}, ["label istio.io/dataplane-mode: ambient", AMBIENT]),
+        ("pods", {"istio.io/dataplane-mode": "none"}, {}, []),
+        ("services", {"istio.io/use-waypoint": "way"}, {}, ["label istio.io/use-waypoint: way", WAYPOINTS]),
+        (
+            KUBERNETES_GATEWAYS,
+            {"istio.io/waypoint-for": "service"},
+            {"gatewayClassName": "istio-waypoint"},
+            ["gatewayClassName: istio-waypoint", WAYPOINTS],
+        ),
+        ("namespaces", {"istio-injection": "enabled"}, {}, []),
+    ],
+)
+def test_the_ambient_mesh_is_not_asked_for_in_vain(
+    resource: str, labels: dict[str, str], spec: Obj, wanted: list[str], cluster_of: Callable[[str], Cluster]
+) -> None:
+    obj = {"metadata": {"labels": labels}, "spec": spec}
+    told = warnings(cluster_of("1.30.3"), resource, obj)
+    assert told == ([" has no effect: ".join(wanted)] if wanted else [])
+    # Istio 1.2 knew nothing of it.
+    assert warnings(cluster_of("1.2.2"), resource, obj) == []
 
 
 def test_a_control_plane_that_plays_tcp_routes_needs_no_word(cluster_of: Callable[[str], Cluster]) -> None:
