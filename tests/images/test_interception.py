@@ -183,6 +183,9 @@ def test_what_curl_reads_from_a_file_counts_as_well(tmp_path: Path) -> None:
     names.write_text(json.dumps({"services": {"web.shop": {"ip": "127.9.16.5", "ports": [80]}}}))
     given = curl_config.written_out(["-K", str(file)])
     assert curl_config.raw_targets(surroundings(names), given) == {OUTSIDE: WEB}
+    assert curl_config.written_out([]) == []
+    assert curl_config.raw_targets(surroundings(names), []) == {}
+    assert curl_config.configuration(surroundings(names), [])
     assert curl_config.written_out(["-K", str(tmp_path / "none"), "-K", "-"]) == [
         "-K",
         str(tmp_path / "none"),

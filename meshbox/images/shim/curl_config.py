@@ -122,10 +122,15 @@ def _asked(arguments: list[str]) -> set[tuple[str, int]]:
     return {(host, port) for host, port in asked if not host.startswith("-")}
 
 
+def _pairs(arguments: list[str]) -> Iterator[tuple[str, str]]:
+    """Each argument with the one after it; the last with none."""
+    return zip(arguments, [*arguments, ""][1:], strict=True)
+
+
 def written_out(arguments: list[str]) -> list[str]:
     """curl's arguments, with what the files say that it is to read more of them from (`-K FILE`)."""
     found: list[str] = []
-    for one, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for one, following in _pairs(arguments):
         found.append(one)
         short = _SHORT_FILE.fullmatch(one)
         if one != "--config" and short is None:
@@ -230,7 +235,7 @@ def _steered(arguments: list[str]) -> Iterator[tuple[str, str, str, str]]:
 
     A host of "" is any, another one of "" the same.
     """
-    for one, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for one, following in _pairs(arguments):
         short = _SHORT_HEADER.fullmatch(one)
         if one == "--resolve" and (parts := following.lstrip("+").split(":", 2))[2:]:
             yield parts[0], parts[1], parts[2].split(",")[0], ""
