@@ -85,8 +85,10 @@ def _last_applied(live: Obj, shape: Shape) -> set[Path]:
         former = reading.json_value(annotation)
     except ValueError:
         return set()
-    sane = isinstance(former, dict) and isinstance(former.get("metadata"), dict)
-    return fields_of(former, shape) if sane else set()
+    if not isinstance(former, dict) or not isinstance(former.get("metadata"), dict):
+        return set()
+    # Where the object has another value (a default within it counts), it is not what kubectl has applied.
+    return {path for path in fields_of(former, shape) if not _differs(live, former, path, shape)}
 
 
 def _within(path: Path, outer: Path) -> bool:

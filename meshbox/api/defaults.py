@@ -72,6 +72,8 @@ def _replica_set(obj: Obj, settings: SandboxSettings) -> None:
 
 
 def _daemon_set(obj: Obj, settings: SandboxSettings) -> None:
+    # Whoever writes the object has set it; what it is to be is counted later.
+    fill(part(part(obj, "metadata"), "annotations"), **{"deprecated.daemonset.template.generation": "0"})
     spec = _workload(obj, settings)
     fill(spec, revisionHistoryLimit=10)
     strategy = part(spec, "updateStrategy")

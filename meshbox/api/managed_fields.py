@@ -6,7 +6,7 @@ Kept for whoever says who writes: all clients, and the controllers.
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from typing import Any
 
 from meshbox.api import metadata
@@ -157,6 +157,16 @@ def created_fields(after: Obj, shape: Shape) -> Obj:
     return tree
 
 
+_ACCOUNT = frozenset({"serviceAccount", "serviceAccountName"})
+_ADDED: dict[str, tuple[tuple[frozenset[str], Iterable[str]], ...]] = {
+    "services": tuple((frozenset({name}), (name,)) for name in ("ipFamilies", "ipFamilyPolicy")),
+    "pods": ((_ACCOUNT, _ACCOUNT), (frozenset({"tolerations"}), ("tolerations",))),
+    "namespaces": ((frozenset({"finalizers"}), ("finalizers",)),),
+    "statefulsets.apps": ((frozenset({"serviceName"}), ("serviceName",)),),
+}
+"""Fields of specs that the server adds where a client gives none of the first names: nobody sets them."""
+
+
 def given_fields(resource: Resource, obj: Obj, options: WriteOptions, spec: Container[str] = ()) -> Obj:
     """As `created_fields`, of the version in which `obj` was given, without what the server adds after its defaults.
 
@@ -173,10 +183,12 @@ def given_fields(resource: Resource, obj: Obj, options: WriteOptions, spec: Cont
         after = {name: value for name, value in after.items() if name != "status"}
     tree = created_fields(after, shape_of(resource, served.version))
     fields = tree.get("f:spec") or {}
-    if resource.name == "services":
-        for name in ("ipFamilies", "ipFamilyPolicy"):
-            if name not in spec:
+    for given, names in _ADDED.get(resource.name, ()):
+        if given.isdisjoint(spec):
+            for name in names:
                 fields.pop(f"f:{name}", None)
+    if not fields and resource.crd is None:
+        tree.pop("f:spec", None)
     if resource.name == "pods":
         _lose(fields, "f:volumes", 'k:{"name":"kube-api-access-')
         for kind in ("f:containers", "f:initContainers"):
@@ -195,7 +207,7 @@ def _lose(fields: Obj, name: str, begin: str) -> None:
 
 
 def _unowned(shape: Shape) -> frozenset[str]:
-    return _ALWAYS if isinstance(shape, BuiltIn) else frozenset()
+    return _UNOWNED.get(shape.of, _ALWAYS) if isinstance(shape, BuiltIn) else frozenset()
 
 
 def _compare(before: Any, after: Any, shape: Shape, path: Path, changed: set[Path], gone: set[Path]) -> None:
@@ -231,6 +243,11 @@ _ALWAYS = frozenset(
     }
 )  # fmt: skip
 """Maps and lists that are there in each built-in object, be they empty: nobody sets them."""
+_UNOWNED = {
+    "PersistentVolumeClaim": _ALWAYS | {"f:resources"},
+    "ReplicationController": _ALWAYS - {"f:template"},
+}
+"""Kinds in which others are there."""
 
 
 def track(resource: Resource, before: Obj | None, obj: Obj, options: WriteOptions, subresource: str = "") -> None:

@@ -49,8 +49,8 @@ _ATOMIC = frozenset(
         "fieldsV1", "fileKeyRef", "involvedObject", "labelSelector", "matchConstraints", "matchResources",
         "namespaceSelector", "nodeExpandSecretRef", "nodePublishSecretRef", "nodeSelector", "nodeStageSecretRef",
         "nodeTopology", "objectSelector", "paramKind", "paramRef", "podSelector", "regarding", "related",
-        "requiredDuringSchedulingIgnoredDuringExecution", "resourceFieldRef", "roleRef", "scopeSelector",
-        "secretKeyRef", "selector",
+        "requiredDuringSchedulingIgnoredDuringExecution", "resourceFieldRef", "roleRef", "scaleTargetRef",
+        "scopeSelector", "secretKeyRef", "selector",
     }
 )  # fmt: skip
 _ATOMIC_BELOW = frozenset(
@@ -99,7 +99,7 @@ class BuiltIn(Shape):
     """Shapes of a built-in kind, told by the names of fields."""
 
     def __init__(self, kind: str, name: str = "", parent: str = "", *, item: bool = False) -> None:
-        self._of = kind
+        self.of = kind
         self._name = name
         self._parent = parent
         if item:
@@ -117,11 +117,11 @@ class BuiltIn(Shape):
     def field(self, name: str) -> Shape:
         """The shape of a field."""
         # Labels and data may have any names: nothing below them is a list.
-        return _built_in(self._of, name, self._name)
+        return _built_in(self.of, name, self._name)
 
     def item(self) -> Shape:
         """The shape of a list's items."""
-        return BuiltIn(self._of, self._name, self._parent, item=True)
+        return BuiltIn(self.of, self._name, self._parent, item=True)
 
 
 @functools.lru_cache(maxsize=8192)

@@ -103,7 +103,8 @@ class Writes:
         self.checks.defaults(resource, obj)
         served = options.served
         # Of another version what is broken is found only after this.
-        if options.manager and options.validation and options.applied is None and (served is None or served.hub):
+        told = options.validation or resource.name == "pods"
+        if options.manager and told and options.applied is None and (served is None or served.hub):
             options.owned = given_fields(resource, obj, options, given)
         request = self._request("CREATE", resource, obj, None, options)
         self._mutate(resource, request)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -126,6 +127,57 @@ class TestOwnersOfANewObject:
         fields = self._spec(objects, "pods", pod())["f:spec"]
         assert "f:volumes" not in fields
         assert all("f:volumeMounts" not in one for one in fields["f:containers"].values())
+        assert fields.keys().isdisjoint({"f:serviceAccount", "f:serviceAccountName", "f:tolerations"})
+        given = self._spec(objects, "pods", pod("named", serviceAccountName="default", tolerations=[{"key": "a"}]))
+        assert given["f:spec"].keys() >= {"f:serviceAccount", "f:serviceAccountName", "f:tolerations"}
+
+    @pytest.mark.parametrize(
+        ("resource", "spec", "owned"),
+        [
+            ("namespaces", {}, {"f:metadata": {"f:labels": {".": {}, "f:kubernetes.io/metadata.name": {}}}}),
+            (
+                "persistentvolumeclaims",
+                {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1"}}},
+                {
+                    "f:spec": {
+                        "f:accessModes": {},
+                        "f:resources": {"f:requests": {".": {}, "f:storage": {}}},
+                        "f:volumeMode": {},
+                    }
+                },
+            ),
+            (
+                "horizontalpodautoscalers.autoscaling",
+                {"maxReplicas": 2, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}},
+                {
+                    "f:spec": {
+                        "f:maxReplicas": {},
+                        "f:metrics": {},
+                        "f:minReplicas": {},
+                        "f:scaleTargetRef": {},
+                    }
+                },
+            ),
+        ],
+    )
+    def test_what_is_there_whoever_writes_is_nobodys(
+        self, objects: ObjectStore, resource: str, spec: Obj, owned: Obj
+    ) -> None:
+        assert self._spec(objects, resource, {"metadata": {"name": "a"}, "spec": spec}) == owned
+
+    def test_the_template_of_a_replication_controller_is_set_as_a_whole(self, objects: ObjectStore) -> None:
+        template = {"metadata": {"labels": {"a": "b"}}, "spec": pod()["spec"]}
+        spec = {"selector": {"a": "b"}, "template": template}
+        fields = self._spec(objects, "replicationcontrollers", {"metadata": {"name": "a"}, "spec": spec})["f:spec"]
+        assert "." in fields["f:template"] and "." in fields["f:template"]["f:spec"]["f:containers"]
+
+    def test_the_count_of_a_daemon_sets_templates_is_its_writers(self, objects: ObjectStore) -> None:
+        template = {"metadata": {"labels": {"a": "b"}}, "spec": pod()["spec"]}
+        spec = {"selector": {"matchLabels": {"a": "b"}}, "template": template}
+        fields = self._spec(objects, "daemonsets.apps", {"metadata": {"name": "a"}, "spec": spec})
+        counted = "deprecated.daemonset.template.generation"
+        assert fields["f:metadata"] == {"f:annotations": {".": {}, f"f:{counted}": {}}}
+        assert objects.get("daemonsets.apps", "a")["metadata"]["annotations"] == {counted: "1"}
 
     def test_some_parts_are_one_value(self, objects: ObjectStore) -> None:
         owner = {"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u"}
@@ -136,3 +188,22 @@ class TestOwnersOfANewObject:
             "f:metadata": {"f:ownerReferences": {".": {}, 'k:{"uid":"u"}': {}}},
             "f:secrets": {".": {}, 'k:{"name":"x"}': {}},
         }
+
+
+class TestFromKubectlsApplyToTheServers:
+    """Whoever has applied with kubectl and lets the server apply now: played on a Kubernetes 1.35.4."""
+
+    async def test_what_a_default_has_added_to_is_anothers(self, cluster: Cluster) -> None:
+        env = [{"name": "NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}, {"name": "A", "value": "b"}]
+        one = {"name": "web", "image": "nginx", "env": env, "resources": {"limits": {"cpu": "0.5"}}}
+        obj = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": [one]}}
+        cluster.objects.create("serviceaccounts", {"metadata": {"name": "default"}})
+        await cluster.kubectl("apply", "-f", "-", stdin=json.dumps(obj))
+        run = await cluster.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(obj), check=False)
+        said = run.err.splitlines()[:3]
+        place = '- .spec.containers[name="web"]'
+        assert said == [
+            'error: Apply failed with 2 conflicts: conflicts with "kubectl-client-side-apply" using v1:',
+            f'{place}.env[name="NAME"].valueFrom.fieldRef',
+            f"{place}.resources.limits.cpu",
+        ]
