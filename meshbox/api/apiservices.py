@@ -7,7 +7,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 from meshbox.api.crds import CRDS
-from meshbox.api.discovery import Discovery
+from meshbox.api.discovery import PRIORITIES, Discovery
 from meshbox.api.metrics_api import availability
 from meshbox.api.selectors import field_selector, label_selector
 from meshbox.api.store import Entry
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["apiservices"]
 
 _RESOURCE = "apiservices.apiregistration.k8s.io"
+_RANKS = {"v1.": 1, "v2.autoscaling": 30, "v1.flowcontrol.apiserver.k8s.io": 21, "v1.resource.k8s.io": 21}
+"""Versions whose place among those of their group is another than most have."""
 
 
 def apiservices(objects: ObjectStore, *, name: str = "", labels: str = "", fields: str = "") -> list[Entry]:
@@ -33,7 +35,8 @@ def apiservices(objects: ObjectStore, *, name: str = "", labels: str = "", field
     made += [_served_elsewhere(objects, one) for one in stored.values()]
     for served in Discovery(objects.registry).group_versions():
         group, _, version = served.rpartition("/")
-        if f"{version}.{group}" in stored:
+        if f"{version}.{group}" in stored or group == _RESOURCE.partition(".")[2]:
+            # Who keeps these objects serves them himself.
             continue
         crd = definitions.get(group)
         made.append(_service(group, version, crd["metadata"]["creationTimestamp"] if crd else began, crd is not None))
@@ -58,7 +61,7 @@ def _status(well: bool, reason: str, message: str, since: str) -> Obj:
 
 def _service(group: str, version: str, since: str, custom: bool) -> Obj:
     name = f"{version}.{group}"
-    priority = (1000, 100) if custom else (17800, 15) if group else (18000, 1)
+    priority = (1000, 100) if custom else (PRIORITIES.get(group, 17800), _RANKS.get(name, 15))
     return {
         "apiVersion": "apiregistration.k8s.io/v1",
         "kind": "APIService",

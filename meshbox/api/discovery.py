@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from typing import Any
 
 from meshbox.api.resources import Registry, Resource, Served, version_rank
@@ -13,8 +15,16 @@ __all__ = ["Discovery"]
 AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 """Content-Type of aggregated discovery; clients compare it."""
 
-_OLD_GROUP = "extensions"
-"""Last of the built-in ones: what it serves has a better home in another group."""
+PRIORITIES = {
+    "": 18000, "apiregistration.k8s.io": 18000, "apps": 17800, "events.k8s.io": 17750, "authentication.k8s.io": 17700,
+    "authorization.k8s.io": 17600, "autoscaling": 17500, "batch": 17400, "certificates.k8s.io": 17300,
+    "networking.k8s.io": 17200, "policy": 17100, "rbac.authorization.k8s.io": 17000, "storage.k8s.io": 16800,
+    "admissionregistration.k8s.io": 16700, "apiextensions.k8s.io": 16700, "scheduling.k8s.io": 16600,
+    "coordination.k8s.io": 16500, "node.k8s.io": 16300, "discovery.k8s.io": 16200, "resource.k8s.io": 16200,
+    "flowcontrol.apiserver.k8s.io": 16100,
+}  # fmt: skip
+"""Built-in groups, the first being the one in which kubectl looks for a name first. What is not here comes last:
+"extensions" has nothing that has no better home in another group."""
 
 # verb, kind and group/version of what a subresource is made of, where that is not the resource itself.
 _SUBRESOURCES: dict[str, tuple[tuple[str, ...], str, str, str]] = {
@@ -62,9 +72,8 @@ class Discovery:
         custom = {
             group for group in groups if all(one.resource.crd for served in groups[group].values() for one in served)
         }
-        built_in = [group for group in groups if group not in custom and group != _OLD_GROUP]
-        old = [_OLD_GROUP] if _OLD_GROUP in groups else []
-        return [*built_in, *old, *sorted(custom)]
+        built_in = sorted(groups.keys() - custom, key=lambda group: (-PRIORITIES.get(group, 0), group))
+        return [*built_in, *sorted(custom)]
 
     def _versions(self, group: str) -> list[str]:
         """Versions of a group, preferred first."""
@@ -133,8 +142,9 @@ class Discovery:
         if served is None:
             return None
         items = sorted((item for one in served for item in _classic(one)), key=lambda item: str(item["name"]))
-        name = f"{group}/{version}" if group else version
-        return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": name, "resources": items}
+        # The old group's list has never said of which version it is itself.
+        head = {"kind": "APIResourceList", **({"apiVersion": "v1"} if group else {})}
+        return {**head, "groupVersion": f"{group}/{version}" if group else version, "resources": items}
 
 
 def _subresources(resource: Resource, version: str) -> list[str]:
@@ -186,6 +196,9 @@ def _classic(served: Served) -> list[Obj]:
         "verbs": list(resource.verbs),
     }
     item |= _nicknames(served)
+    if resource.stored and not resource.computed and resource.crd is None:
+        kept = f"{resource.group}/{resource.version}/{resource.kind}".encode()
+        item["storageVersionHash"] = base64.b64encode(hashlib.sha256(kept).digest()[:8]).decode()
     items = [item]
     for name in _subresources(resource, served.version):
         verbs, kind, group, version = _SUBRESOURCES[name]

@@ -6,7 +6,7 @@ Kept for whoever says who writes: all clients, and the controllers.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from meshbox.api import metadata
@@ -167,7 +167,7 @@ _ADDED: dict[str, tuple[tuple[frozenset[str], Iterable[str]], ...]] = {
 """Fields of specs that the server adds where a client gives none of the first names: nobody sets them."""
 
 
-def given_fields(resource: Resource, obj: Obj, options: WriteOptions, spec: Container[str] = ()) -> Obj:
+def given_fields(resource: Resource, obj: Obj, options: WriteOptions, spec: Iterable[str] = ()) -> Obj:
     """As `created_fields`, of the version in which `obj` was given, without what the server adds after its defaults.
 
     Args:

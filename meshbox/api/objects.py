@@ -138,7 +138,8 @@ class ObjectStore:
     ) -> builtins.list[Entry]:
         """The stored objects that both selectors match, ordered by namespace and name; shared: never change them."""
         entries = self.store.entries(resource.name, namespace if resource.namespaced else None)
-        for match in (label_selector(labels), field_selector(fields, resource.name, selectable_fields(resource))):
+        known = resource.selected or resource.name
+        for match in (label_selector(labels), field_selector(fields, known, selectable_fields(resource))):
             if match is not None:
                 entries = [entry for entry in entries if match(entry.obj)]
         return entries

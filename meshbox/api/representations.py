@@ -58,7 +58,15 @@ class View:
             return dumps({**head, "metadata": meta, "items": items})
         kind = self._served.resource.list_kind
         head_bytes = dumps({"kind": kind, "apiVersion": self._served.api_version, "metadata": meta})
-        return head_bytes[:-1] + b',"items":[' + b",".join(map(self._raw, entries)) + b"]}"
+        return head_bytes[:-1] + b',"items":[' + b",".join(map(self._item, entries)) + b"]}"
+
+    def _item(self, entry: Entry) -> bytes:
+        """An object in a list, which says for all built-in ones of what kind they are."""
+        raw, resource = self._raw(entry), self._served.resource
+        if resource.crd is not None:
+            return raw
+        head = dumps({"kind": resource.kind, "apiVersion": self._served.api_version})[:-1] + b","
+        return b"{" + raw[len(head) :] if raw.startswith(head) else raw
 
     def event(self, kind: str, entry: Entry) -> bytes:
         """One event of a watch, as a line of JSON."""

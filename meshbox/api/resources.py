@@ -6,7 +6,7 @@ Objects are kept in one version each, the hub; `conversion` turns them into the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from msgspec import Struct
 
@@ -40,6 +40,7 @@ class Resource:
         subresources: e.g. {"status", "scale"}.
         verbs: What may be done; review kinds allow only "create".
         counts_generation: Whether `metadata.generation` counts changes of the spec.
+        selected: The name under which field selectors know its fields, where that is another one.
         crd: The definition of a custom resource (hub version), else None.
     """
 
@@ -57,6 +58,7 @@ class Resource:
     verbs: tuple[str, ...] = STANDARD_VERBS
     counts_generation: bool = False
     list_kind: str = ""
+    selected: str = field(default="", compare=False)
     crd: Obj | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -207,7 +209,7 @@ class Registry:
             if row.legacy is None and legacy:
                 continue
             self._add(_builtin(row, legacy))
-        self._serve("events.k8s.io", "v1", self._by_name["events"])
+        self._serve("events.k8s.io", "v1", replace(self._by_name["events"], selected="events.events.k8s.io"))
         if legacy:
             for name in EXTENSIONS:
                 resource = self._by_name[name]

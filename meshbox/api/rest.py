@@ -25,7 +25,7 @@ from meshbox.api.responses import form_of, json_response, success, warned
 from meshbox.api.scale import scale_of
 from meshbox.api.serve_watch import Watches
 from meshbox.api.strategies import EPHEMERAL
-from meshbox.api.type_meta import check_type, place
+from meshbox.api.type_meta import check_type, no_object, place, unreadable
 from meshbox.api.webhook_answers import Reviews
 from meshbox.contracts import ApiError, Obj, ReviewNeededError
 from meshbox.rbac import escalation
@@ -206,10 +206,10 @@ class Rest:
         resource, method, sub = served.resource, request.method, target.subresource
         name, namespace = target.name, target.namespace
         view = self._view(request, served)
-        if sub == "resize":
+        if sub == "resize" and method != "GET":
             why = "the sandbox resizes no running pod: change the template of whatever made it"
             raise refusals.forbidden(resource, name, why)
-        if method == "GET" and sub in ("", "status", EPHEMERAL):
+        if method == "GET" and sub in ("", "status", "resize", EPHEMERAL):
             if request.query.get("watch") in ("true", "1"):
                 return await self._watches.serve(request, resource, namespace, name, view)
             check_version(request.query.get("resourceVersion", ""), self._objects.store.version)
@@ -358,9 +358,12 @@ class Rest:
             raise refusals.unsupported_media_type(("application/json", "application/yaml", bodies.PROTOBUF))
         duplicates: list[str] | None = [] if options.validation in ("Warn", "Strict") else None
         body = await bodies.read(request)
-        value = bodies.parse(body, content_type, duplicates, options.warnings)
+        try:
+            value = bodies.parse(body, content_type, duplicates, options.warnings)
+        except ApiError as error:
+            raise unreadable(options.served, error, body) if content_type.endswith("json") else error from None
         if not isinstance(value, dict):
-            raise refusals.bad_request("the body of the request is not an object")
+            raise unreadable(options.served, no_object(value), body)
         options.duplicates = [f'duplicate field "{path}"' for path in duplicates or ()]
         if options.served is not None and sub != "scale":
             check_type(options.served, value, body, self._objects.registry)

@@ -65,16 +65,15 @@ def _field(obj: Any, path: list[str]) -> str:
 
 
 _COMMON = ("metadata.name", "metadata.namespace")
+_ABOUT = ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
+"""What an event says of the object that it is about."""
 _FIELDS: dict[str, tuple[str, ...]] = {
     "pods": (
         "spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "spec.hostNetwork",
         "status.phase", "status.podIP", "status.podIPs", "status.nominatedNodeName",
     ),
-    "events": (
-        "involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid",
-        "involvedObject.apiVersion", "involvedObject.resourceVersion", "involvedObject.fieldPath", "reason",
-        "reportingComponent", "source", "type",
-    ),
+    "events": (*(f"involvedObject.{one}" for one in _ABOUT), "reason", "reportingComponent", "source", "type"),
+    "events.events.k8s.io": (*(f"regarding.{one}" for one in _ABOUT), "reason", "reportingController", "type"),
     "namespaces": ("status.phase",),
     "nodes": ("spec.unschedulable",),
     "secrets": ("type",),
@@ -87,7 +86,8 @@ _FIELDS: dict[str, tuple[str, ...]] = {
 _RENAMED = {
     "source": ["source", "component"],
     "status.successful": ["status", "succeeded"],
-    "reportingComponent": ["reportingComponent"],
+    "reportingController": ["reportingComponent"],
+    **{f"regarding.{one}": ["involvedObject", one] for one in _ABOUT},
 }
 _DEFAULTS = {"spec.schedulerName": "default-scheduler", "spec.unschedulable": "false", "spec.hostNetwork": "false"}
 

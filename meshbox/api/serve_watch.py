@@ -174,7 +174,9 @@ class _Selection:
     def __init__(self, resource: Resource, namespace: str | None, name: str, query: Mapping[str, str]) -> None:
         self._namespace = namespace if resource.namespaced else None
         self._name = name
-        fields = field_selector(query.get("fieldSelector", ""), resource.name, selectable_fields(resource))
+        fields = field_selector(
+            query.get("fieldSelector", ""), resource.selected or resource.name, selectable_fields(resource)
+        )
         labels = label_selector(query.get("labelSelector", ""))
         self._matches: Iterable[Match] = [match for match in (labels, fields) if match is not None]
 

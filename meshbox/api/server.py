@@ -45,6 +45,7 @@ IDENTITY_HEADER = "X-Labkit-Identity"
 """Header of every reply: the nonce in the sandbox's `identity` file, which no other server can know."""
 
 _OPEN = frozenset({"/livez", "/readyz", "/healthz", "/version"})
+_CHECKS = ("ping", "log", "etcd")
 _KEYS = ("/.well-known/openid-configuration", "/openid/v1/jwks")
 _GO_NAMES = {"x86_64": "amd64", "aarch64": "arm64"}
 _STREAMS = frozenset({"log", "exec", "attach", "portforward"})
@@ -237,10 +238,14 @@ class ApiServer:
 
     def _health(self, request: web.Request, path: str) -> web.Response:
         if path.rstrip("/") == "/version":
-            return json_response(self._version())
-        text = "ok"
+            response = json_response(self._version())
+            indent(response)
+            return response
+        text, check = "ok", path.strip("/").partition("/")[2]
+        if check and check not in _CHECKS and not check.startswith("poststarthook/"):
+            raise refusals.no_such_resource()
         if "verbose" in request.query:
-            checks = "".join(f"[+]{name} ok\n" for name in ("ping", "log", "etcd"))
+            checks = "".join(f"[+]{name} ok\n" for name in _CHECKS)
             text = f"{checks}{path.split('/')[1]} check passed\n"
         return web.Response(text=text, headers={"Cache-Control": "no-cache, private"})
 

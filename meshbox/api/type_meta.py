@@ -3,24 +3,44 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from labkit.ground.reading.json_text import json_kind
 from meshbox.api import refusals
 from meshbox.api.resources import Registry, Served
 from meshbox.contracts import ApiError, Obj
 
-__all__ = ["check_type", "place"]
+__all__ = ["check_type", "no_object", "place", "unreadable"]
 
+_TYPE_META = (("APIVersion", "apiVersion"), ("Kind", "kind"))
 _SHOWN = 30
 """Bytes of a body that a refusal shows."""
 
 
 def _unrecognized(kind: str, why: str, body: bytes) -> ApiError:
     begin = body[:_SHOWN]
-    shown = begin.decode(errors="replace") if body[:1] == b"{" else begin.hex()
+    shown = begin.decode(errors="replace") if body[:1] == b"{" else begin.hex() or "<empty>"
     return refusals.bad_request(
         f"the object provided is unrecognized (must be of type {kind}): {why} "
         f"({shown}{' ...' if len(body) > _SHOWN else ''})"
     )
+
+
+def unreadable(served: Served | None, error: ApiError, body: bytes) -> ApiError:
+    """What is said of a body that is no JSON (`error` says why) in a request for `served`."""
+    _, _, why = error.message.partition(" JSON: ")
+    if served is None or not why:
+        return error
+    return _unrecognized(served.resource.kind, f"couldn't get version/kind; json parse error: {why}", body)
+
+
+def no_object(value: Any) -> ApiError:
+    """What is wrong with a body that is JSON, but no object."""
+    if value is None:
+        return refusals.bad_request("the body of the request is not an object")
+    fields = "; ".join(f'{name} string "json:\\"{key},omitempty\\""' for name, key in _TYPE_META)
+    why = f"json: cannot unmarshal {json_kind(value)} into Go value of type struct {{ {fields} }}"
+    return refusals.bad_request(f"the body of the request is not valid JSON: {why}")
 
 
 def check_type(served: Served, obj: Obj, body: bytes, registry: Registry) -> None:

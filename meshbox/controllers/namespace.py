@@ -12,6 +12,11 @@ from meshbox.reconcile import Key, Reconciler, object_key
 __all__ = ["NamespaceController"]
 
 ROOT_CA = "kube-root-ca.crt"
+_ROOT_CA_WORDS = (
+    "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such as the "
+    "internal service IP or kubernetes.default.svc. No other usage is guaranteed across distributions of "
+    "Kubernetes clusters."
+)
 _DRAIN_AGAIN = 0.2
 """Seconds until a namespace that still holds something is looked at again; pods that end are noticed at once."""
 
@@ -93,8 +98,7 @@ class NamespaceController:
         content = {"ca.crt": authority.read_text()}
         known = objects.find("configmaps", ROOT_CA, name)
         if known is None:
-            words = "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints."
-            annotations = {"kubernetes.io/description": words}
+            annotations = {"kubernetes.io/description": _ROOT_CA_WORDS}
             root: dict[str, Any] = {
                 "apiVersion": "v1",
                 "kind": "ConfigMap",

@@ -169,7 +169,8 @@ class TestOwnersOfANewObject:
         template = {"metadata": {"labels": {"a": "b"}}, "spec": pod()["spec"]}
         spec = {"selector": {"a": "b"}, "template": template}
         fields = self._spec(objects, "replicationcontrollers", {"metadata": {"name": "a"}, "spec": spec})["f:spec"]
-        assert "." in fields["f:template"] and "." in fields["f:template"]["f:spec"]["f:containers"]
+        assert "." in fields["f:template"]
+        assert "." in fields["f:template"]["f:spec"]["f:containers"]
 
     def test_the_count_of_a_daemon_sets_templates_is_its_writers(self, objects: ObjectStore) -> None:
         template = {"metadata": {"labels": {"a": "b"}}, "spec": pod()["spec"]}

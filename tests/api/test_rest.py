@@ -10,15 +10,20 @@ import pytest
 
 from .conftest import CRDS, MAPS, PODS, Cluster, config_map, crd, pod
 
+UNKNOWN = (
+    "the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse error: "
+)
+
 
 class TestBodies:
     @pytest.mark.parametrize(
         ("body", "words"),
         [
-            (b"", "not valid JSON"),
-            (b"{", "not valid JSON"),
-            (b"[]", "not an object"),
-            (b'"text"', "not an object"),
+            (b"", f"{UNKNOWN}unexpected end of JSON input (<empty>)"),
+            (b"{", f"{UNKNOWN}unexpected end of JSON input ({{)"),
+            (b"nonsense\n", f"{UNKNOWN}invalid character 'o' in literal null (expecting 'u') (6e6f6e73656e73650a)"),
+            (b"[]", f"{UNKNOWN}json: cannot unmarshal array into Go value of type struct {{ APIVersion string "),
+            (b'"text"', f"{UNKNOWN}json: cannot unmarshal string into Go value of type struct {{ APIVersion string "),
             (b"null", "not an object"),
             (b"\xff\xfe{}", "not UTF-8: byte 0xff at position 0"),
             (b'{"a": NaN}', "invalid character 'N' looking for beginning of value"),

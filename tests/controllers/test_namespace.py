@@ -38,7 +38,9 @@ async def test_each_namespace_is_furnished(cluster: Cluster) -> None:
     await cluster.settled()
     for name in ("default", "kube-system", "team"):
         assert cluster.objects.find("serviceaccounts", "default", name) is not None
-        assert cluster.objects.get("configmaps", "kube-root-ca.crt", name)["data"] == {"ca.crt": "CERTIFICATE"}
+        authority = cluster.objects.get("configmaps", "kube-root-ca.crt", name)
+        assert authority["data"] == {"ca.crt": "CERTIFICATE"}
+        assert authority["metadata"]["annotations"]["kubernetes.io/description"].endswith("of Kubernetes clusters.")
     cluster.objects.delete("serviceaccounts", "default", "team")
     cluster.objects.delete("configmaps", "kube-root-ca.crt", "team")
     await cluster.until(lambda: cluster.objects.find("serviceaccounts", "default", "team"))

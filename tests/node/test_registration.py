@@ -37,6 +37,11 @@ async def test_it_tells_the_machine_and_is_ready(cluster: Cluster) -> None:
     assert status["addresses"][0] == {"type": "InternalIP", "address": cluster.settings.plan.node}
     assert status["nodeInfo"]["kubeletVersion"] == cluster.settings.kubernetes_version
     assert node(cluster)["spec"]["podCIDR"] == str(cluster.settings.plan.pod_cidr)
+    meta = node(cluster)["metadata"]
+    assert (meta["labels"]["beta.kubernetes.io/os"], meta["annotations"]["node.alpha.kubernetes.io/ttl"]) == (
+        "linux",
+        "0",
+    )
 
 
 async def test_its_lease_is_renewed(cluster: Cluster) -> None:
