@@ -82,6 +82,45 @@ NAMED_STRINGS = {
     "V1Toleration.effect": "TaintEffect",
 }
 
+# Fields that the client's models have, and Kubernetes 1.35, which is played, does not know.
+YOUNGER = {
+    *("V1CSIDriverSpec.preventPodSchedulingIfMissing", "V1CSINode.status", "V1ClusterTrustBundleProjection.user"),
+    *("V1ConfigMapVolumeSource.defaultUser", "V1Device.nodeAllocatableResources", "V1DeviceAttribute.bools"),
+    *("V1DeviceAttribute.ints", "V1DeviceAttribute.strings", "V1DeviceAttribute.versions"),
+    *("V1DeviceCounterConsumption.compatibilityGroups", "V1DeviceRequestAllocationResult.skipNodeOperations"),
+    *("V1DeviceSubRequest.derivedAttributes", "V1DownwardAPIVolumeFile.user", "V1DownwardAPIVolumeSource.defaultUser"),
+    *("V1EmptyDirVolumeSource.mode", "V1ExactDeviceRequest.derivedAttributes", "V1GRPCAction.mode"),
+    *("V1HTTPGetAction.protocol", "V1JobSpec.scheduling", "V1KeyToPath.user", "V1NodeSpec.podPreemptionPolicy"),
+    *("V1NodeSystemInfo.runningInUserNamespace", "V1PersistentVolumeClaimStatus.healthStatus"),
+    *("V1PodCertificateProjection.user", "V1PodSpec.evictionResponders", "V1PodSpec.schedulingGroup"),
+    *("V1PodStatus.nodeAllocatableResourceClaimStatuses", "V1PodStatus.volumeHealth"),
+    *("V1ProjectedVolumeSource.defaultUser", "V1ResourceHealth.message", "V1ResourceSliceSpec.partitionTypeAttribute"),
+    *("V1ResourceSliceSpec.skipNodeOperations", "V1SecretVolumeSource.defaultUser"),
+    *("V1ServiceAccountTokenProjection.user", "V1VolumeMount.bindMountOptions", "V1VolumeMountStatus.volumeStatus"),
+    "V2HorizontalPodAutoscalerCondition.observedGeneration",
+}
+# What it needs not, and what only it needs.
+OPTIONAL = {
+    *("V1ControllerRevision.data", "V1CronJob.spec", "V1DaemonSet.spec", "V1Deployment.spec", "V1FlowSchema.spec"),
+    *("V1FlowSchemaCondition.type", "V1HorizontalPodAutoscaler.spec", "V2HorizontalPodAutoscaler.spec"),
+    *("V1IPAddress.spec", "V1LimitedPriorityLevelConfiguration.limitResponse", "V1PriorityLevelConfiguration.spec"),
+    *(
+        "V1PriorityLevelConfigurationCondition.type",
+        "V1ReplicaSet.spec",
+        "V1StatefulSet.spec",
+        "V1TokenReviewSpec.token",
+    ),
+    *("V1ValidatingAdmissionPolicyBinding.spec", "V1ValidatingAdmissionPolicyBindingSpec.policyName"),
+    "V1ValidatingAdmissionPolicyBindingSpec.validationActions",
+}
+REQUIRED = {
+    *(f"V1{kind}Condition.{name}" for kind in KINDS["apps/v1"].split()[1:] for name in ("status", "type")),
+    *("V1ControllerRevision.revision", "V1DeviceClass.spec", "V1EndpointSlice.endpoints", "V1PriorityClass.value"),
+    *("V1PodDisruptionBudgetStatus.currentHealthy", "V1PodDisruptionBudgetStatus.desiredHealthy"),
+    *("V1PodDisruptionBudgetStatus.disruptionsAllowed", "V1PodDisruptionBudgetStatus.expectedPods"),
+    *("ResourceV1ResourceClaim.spec", "V1ResourceClaimTemplate.spec", "V1ResourceClaimTemplateSpec.spec"),
+    "V1RoleRef.apiGroup",
+}
 
 SCALARS = {
     "str": "string",
@@ -162,9 +201,13 @@ def tables() -> str:
         fields, numbered = types_.setdefault(model, {}), named(message)
         for python_name, info in getattr(models, model).model_fields.items():
             name = info.serialization_alias or python_name
+            where = f"{model}.{name}"
+            if where in YOUNGER:
+                continue
             written, used = field_type(model, name, info.annotation)
             field = numbered.get(name)
-            fields[name] = exact(written, field) + ("!" if info.is_required() else "")
+            needed = where in REQUIRED or (info.is_required() and where not in OPTIONAL)
+            fields[name] = exact(written, field) + ("!" if needed else "")
             inner = field.type if field is not None and is_message(field.type) else ""
             waiting.extend((one, inner) for one in used)
     # One line a kind or type: short enough to load quickly, long enough to read a diff.

@@ -38,13 +38,21 @@ _LEAVES: dict[str, Obj] = {
     "int32": {"type": "integer", "format": "int32"},
     "int64": {"type": "integer", "format": "int64"},
     "string": {"type": "string"},
-    "IntOrString": {"type": "string", "format": "int-or-string"},
+    "IntOrString": {"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]},
     "MicroTime": {"type": "string", "format": "date-time"},
-    "Quantity": {"type": "string"},
+    "Quantity": {"oneOf": [{"type": "string"}, {"type": "number"}]},
     "Time": {"type": "string", "format": "date-time"},
     "schemaOrArray": {"x-kubernetes-preserve-unknown-fields": True},
     "schemaOrBool": {"x-kubernetes-preserve-unknown-fields": True},
 }
+_PACKAGES = {
+    "IntOrString": "util.intstr",
+    "MicroTime": "apis.meta.v1",
+    "Quantity": "api.resource",
+    "Time": "apis.meta.v1",
+}
+_NAMED = {leaf: f"io.k8s.apimachinery.pkg.{package}.{leaf}" for leaf, package in _PACKAGES.items()}
+"""Values that have a schema of their own: `kubectl explain` shows its name."""
 
 
 def index(group_versions: Iterable[str], crds: Iterable[Obj] = ()) -> Obj:
@@ -130,8 +138,10 @@ def _older(part: Any) -> Any:
         return [_older(one) for one in part]
     if not isinstance(part, dict):
         return part
-    if isinstance(part.get("allOf"), list) and part.get("default") == {} and "type" not in part:
+    if isinstance(part.get("allOf"), list) and part.get("default", {}) == {} and "type" not in part:
         return {**{name: text for name, text in part.items() if name == "description"}, **_older(part["allOf"][0])}
+    if part in (_LEAVES["IntOrString"], _LEAVES["Quantity"]):
+        return {"type": "string", **({"format": part["format"]} if "format" in part else {})}
     if isinstance(part.get("$ref"), str):
         return {"$ref": part["$ref"].replace("#/components/schemas/", "#/definitions/")}
     if isinstance(part.get("content"), dict) and "application/json" in part["content"]:
@@ -277,14 +287,18 @@ def _shown(message: str) -> Iterator[Field]:
             yield from _shown(one.type)
 
 
-def _described(written: str, schemas: Obj) -> Obj:
+def _described(written: str, schemas: Obj, *, inner: bool = False) -> Obj:
     bare = written.rstrip("!")
     if bare.startswith("[]"):
-        return {"type": "array", "items": _described(bare[2:], schemas)}
+        return {"type": "array", "items": _described(bare[2:], schemas, inner=True)}
     if bare.startswith("{}"):
-        return {"type": "object", "additionalProperties": _described(bare[2:], schemas)}
+        return {"type": "object", "additionalProperties": _described(bare[2:], schemas, inner=True)}
     if fields_of(bare) is not None:
         return _reference(_add(bare, schemas))
+    if bare in _NAMED:
+        schemas[_NAMED[bare]] = _LEAVES[bare]
+        reference = {"$ref": f"#/components/schemas/{_NAMED[bare]}"}
+        return reference if inner else {"allOf": [reference]}
     return dict(_LEAVES[bare.partition(":")[0]])
 
 

@@ -80,7 +80,6 @@ class HTTPGetAction(TypedDict, total=False):
     httpHeaders: list[HTTPHeader]
     path: str
     port: int | str
-    protocol: str
     scheme: str
 
 
@@ -107,7 +106,6 @@ class Lifecycle(TypedDict, total=False):
 
 
 class GRPCAction(TypedDict, total=False):
-    mode: str
     port: int
     service: str
 
@@ -209,7 +207,6 @@ class VolumeDevice(TypedDict, total=False):
 
 
 class VolumeMount(TypedDict, total=False):
-    bindMountOptions: list[str]
     mountPath: str
     mountPropagation: str
     name: str

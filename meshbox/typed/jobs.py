@@ -30,41 +30,6 @@ class PodFailurePolicy(TypedDict, total=False):
     rules: list[PodFailurePolicyRule]
 
 
-class V1alpha3WorkloadPodGroupDisruptionMode(TypedDict, total=False):
-    all: object
-    single: object
-
-
-class V1alpha3WorkloadPodGroupResourceClaim(TypedDict, total=False):
-    name: str
-    resourceClaimName: str
-    resourceClaimTemplateName: str
-
-
-class V1alpha3TopologyConstraint(TypedDict, total=False):
-    key: str
-
-
-class V1alpha3WorkloadPodGroupSchedulingConstraints(TypedDict, total=False):
-    topology: list[V1alpha3TopologyConstraint]
-
-
-class V1alpha3WorkloadPodGroupGangSchedulingPolicy(TypedDict, total=False):
-    minCount: int
-
-
-class V1alpha3WorkloadPodGroupSchedulingPolicy(TypedDict, total=False):
-    basic: object
-    gang: V1alpha3WorkloadPodGroupGangSchedulingPolicy
-
-
-class JobSchedulingConfiguration(TypedDict, total=False):
-    disruptionMode: V1alpha3WorkloadPodGroupDisruptionMode
-    resourceClaims: list[V1alpha3WorkloadPodGroupResourceClaim]
-    schedulingConstraints: V1alpha3WorkloadPodGroupSchedulingConstraints
-    schedulingPolicy: V1alpha3WorkloadPodGroupSchedulingPolicy
-
-
 class SuccessPolicyRule(TypedDict, total=False):
     succeededCount: int
     succeededIndexes: str
@@ -86,7 +51,6 @@ class JobSpec(TypedDict, total=False):
     parallelism: int
     podFailurePolicy: PodFailurePolicy
     podReplacementPolicy: str
-    scheduling: JobSchedulingConfiguration
     selector: LabelSelector
     successPolicy: SuccessPolicy
     suspend: bool

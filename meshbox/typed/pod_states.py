@@ -20,7 +20,6 @@ class PodCondition(TypedDict, total=False):
 
 class ResourceHealth(TypedDict, total=False):
     health: str
-    message: str
     resourceID: str
 
 
@@ -64,20 +63,11 @@ class ContainerUser(TypedDict, total=False):
     linux: LinuxContainerUser
 
 
-class ImageVolumeStatus(TypedDict, total=False):
-    imageRef: str
-
-
-class VolumeStatus(TypedDict, total=False):
-    image: ImageVolumeStatus
-
-
 class VolumeMountStatus(TypedDict, total=False):
     mountPath: str
     name: str
     readOnly: bool
     recursiveReadOnly: str
-    volumeStatus: VolumeStatus
 
 
 class ContainerStatus(TypedDict, total=False):
@@ -113,24 +103,6 @@ class HostIP(TypedDict, total=False):
     ip: str
 
 
-class NodeAllocatableMappedResources(TypedDict, total=False):
-    name: str
-    quantity: str | int | float
-
-
-class NodeAllocatableOverheadResources(TypedDict, total=False):
-    name: str
-    perContainer: str | int | float
-    perPod: str | int | float
-
-
-class NodeAllocatableResourceClaimStatus(TypedDict, total=False):
-    containers: list[str]
-    mapping: list[NodeAllocatableMappedResources]
-    overhead: list[NodeAllocatableOverheadResources]
-    resourceClaimName: str
-
-
 class PodIP(TypedDict, total=False):
     ip: str
 
@@ -138,18 +110,6 @@ class PodIP(TypedDict, total=False):
 class PodResourceClaimStatus(TypedDict, total=False):
     name: str
     resourceClaimName: str
-
-
-class VolumeHealthCondition(TypedDict, total=False):
-    message: str
-    reason: str
-    status: str
-
-
-class PodVolumeHealth(TypedDict, total=False):
-    healthConditions: list[VolumeHealthCondition]
-    lastTransitionTime: str
-    name: str
 
 
 class PodStatus(TypedDict, total=False):
@@ -162,7 +122,6 @@ class PodStatus(TypedDict, total=False):
     hostIPs: list[HostIP]
     initContainerStatuses: list[ContainerStatus]
     message: str
-    nodeAllocatableResourceClaimStatuses: list[NodeAllocatableResourceClaimStatus]
     nominatedNodeName: str
     observedGeneration: int
     phase: str
@@ -174,4 +133,3 @@ class PodStatus(TypedDict, total=False):
     resourceClaimStatuses: list[PodResourceClaimStatus]
     resources: ResourceRequirements
     startTime: str
-    volumeHealth: list[PodVolumeHealth]

@@ -31,11 +31,6 @@ class PodDNSConfig(TypedDict, total=False):
     searches: list[str]
 
 
-class EvictionResponder(TypedDict, total=False):
-    name: str
-    priority: int
-
-
 class HostAlias(TypedDict, total=False):
     hostnames: list[str]
     ip: str
@@ -57,10 +52,6 @@ class PodResourceClaim(TypedDict, total=False):
 
 class PodSchedulingGate(TypedDict, total=False):
     name: str
-
-
-class PodSchedulingGroup(TypedDict, total=False):
-    podGroupName: str
 
 
 class Sysctl(TypedDict, total=False):
@@ -93,7 +84,6 @@ class PodSpec(TypedDict, total=False):
     dnsPolicy: str
     enableServiceLinks: bool
     ephemeralContainers: list[EphemeralContainer]
-    evictionResponders: list[EvictionResponder]
     hostAliases: list[HostAlias]
     hostIPC: bool
     hostNetwork: bool
@@ -117,7 +107,6 @@ class PodSpec(TypedDict, total=False):
     runtimeClassName: str
     schedulerName: str
     schedulingGates: list[PodSchedulingGate]
-    schedulingGroup: PodSchedulingGroup
     securityContext: PodSecurityContext
     serviceAccount: str
     serviceAccountName: str

@@ -55,12 +55,10 @@ class KeyToPath(TypedDict, total=False):
     key: str
     mode: int
     path: str
-    user: int
 
 
 class ConfigMapVolumeSource(TypedDict, total=False):
     defaultMode: int
-    defaultUser: int
     items: list[KeyToPath]
     name: str
     optional: bool
@@ -79,18 +77,15 @@ class DownwardAPIVolumeFile(TypedDict, total=False):
     mode: int
     path: str
     resourceFieldRef: ResourceFieldSelector
-    user: int
 
 
 class DownwardAPIVolumeSource(TypedDict, total=False):
     defaultMode: int
-    defaultUser: int
     items: list[DownwardAPIVolumeFile]
 
 
 class EmptyDirVolumeSource(TypedDict, total=False):
     medium: str
-    mode: int
     sizeLimit: str | int | float
 
 
@@ -225,7 +220,6 @@ class ClusterTrustBundleProjection(TypedDict, total=False):
     optional: bool
     path: str
     signerName: str
-    user: int
 
 
 class ConfigMapProjection(TypedDict, total=False):
@@ -245,7 +239,6 @@ class PodCertificateProjection(TypedDict, total=False):
     keyType: str
     maxExpirationSeconds: int
     signerName: str
-    user: int
     userAnnotations: dict[str, str]
 
 
@@ -259,7 +252,6 @@ class ServiceAccountTokenProjection(TypedDict, total=False):
     audience: str
     expirationSeconds: int
     path: str
-    user: int
 
 
 class VolumeProjection(TypedDict, total=False):
@@ -273,7 +265,6 @@ class VolumeProjection(TypedDict, total=False):
 
 class ProjectedVolumeSource(TypedDict, total=False):
     defaultMode: int
-    defaultUser: int
     sources: list[VolumeProjection]
 
 
@@ -312,7 +303,6 @@ class ScaleIOVolumeSource(TypedDict, total=False):
 
 class SecretVolumeSource(TypedDict, total=False):
     defaultMode: int
-    defaultUser: int
     items: list[KeyToPath]
     optional: bool
     secretName: str

@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import TypedDict
 
 from labkit.ground.typed.metadata import LabelSelector, ObjectMeta
-from meshbox.typed.pod_states import VolumeHealthCondition
 from meshbox.typed.pods import PodTemplateSpec
 from meshbox.typed.volumes import PersistentVolumeClaimSpec
 
@@ -122,11 +121,6 @@ class PersistentVolumeClaimCondition(TypedDict, total=False):
     type: str
 
 
-class VolumeHealthStatus(TypedDict, total=False):
-    healthConditions: list[VolumeHealthCondition]
-    lastTransitionTime: str
-
-
 class ModifyVolumeStatus(TypedDict, total=False):
     status: str
     targetVolumeAttributesClassName: str
@@ -139,7 +133,6 @@ class PersistentVolumeClaimStatus(TypedDict, total=False):
     capacity: dict[str, str | int | float]
     conditions: list[PersistentVolumeClaimCondition]
     currentVolumeAttributesClassName: str
-    healthStatus: VolumeHealthStatus
     modifyVolumeStatus: ModifyVolumeStatus
     phase: str
 

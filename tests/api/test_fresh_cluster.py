@@ -125,3 +125,29 @@ class TestLists:
             assert (reply.status, reply.body["message"]) == (400, f"field label not supported: {field.split('=')[0]}")
         else:
             assert len(json.loads(reply.text)["items"]) == count
+
+
+class TestExplain:
+    async def test_types_have_kubernetes_names(self, cluster: Cluster) -> None:
+        said = (await cluster.kubectl("explain", "pod.spec.containers.livenessProbe.httpGet")).out
+        assert "  port\t<IntOrString> -required-" in said
+        # Younger than 1.35.
+        assert "protocol" not in said
+        limits = (await cluster.kubectl("explain", "pod.spec.containers.resources.limits")).out
+        assert "FIELD: limits <map[string]Quantity>" in limits
+
+    @pytest.mark.parametrize(
+        ("path", "needed"),
+        [("hpa", {"spec": False}), ("endpointslice", {"endpoints": True}), ("pc", {"value": True})],
+    )
+    async def test_what_must_be_there(self, cluster: Cluster, path: str, needed: dict[str, bool]) -> None:
+        lines = [line.split() for line in (await cluster.kubectl("explain", path)).out.splitlines()]
+        fields = {line[0]: "-required-" in line for line in lines if line[1:2] and line[1].startswith("<")}
+        assert {name: fields.get(name, False) for name in needed} == needed
+
+    async def test_a_field_that_came_later_is_unknown(self, cluster: Cluster) -> None:
+        probe = {"httpGet": {"port": 80, "protocol": "HTTP2"}}
+        obj = pod(containers=[{"name": "web", "image": "nginx", "readinessProbe": probe}])
+        reply = await cluster.request("POST", f"{PODS}?fieldValidation=Strict", obj)
+        where = "spec.containers[0].readinessProbe.httpGet.protocol"
+        assert (reply.status, f'strict decoding error: unknown field "{where}"' in reply.body["message"]) == (400, True)
