@@ -180,8 +180,9 @@ def default_pod(pod: Obj, settings: SandboxSettings, token_secret: TokenSecret |
     if new:
         if not spec.get("serviceAccountName"):
             spec["serviceAccountName"] = spec.get("serviceAccount") or "default"
-        _tolerations(spec)
         _token(pod, spec, settings, token_secret)
+    # Also of a pod that is there: whoever gives it other tolerations leaves out those.
+    _tolerations(spec)
     default_pod_spec(spec, host_ports=True)
     grace = spec["terminationGracePeriodSeconds"]
     if isinstance(grace, int) and grace < 0:

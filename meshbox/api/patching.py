@@ -13,7 +13,7 @@ from meshbox.api.json_patch import json_patch
 from meshbox.api.options import WriteOptions
 from meshbox.api.patch import merge_patch
 from meshbox.api.resources import Resource, Served
-from meshbox.api.strategic import strategic_patch
+from meshbox.api.strategic import ORDER, strategic_patch
 from meshbox.contracts import Obj
 from meshbox.values import clone, dumps
 
@@ -35,9 +35,18 @@ def patched(resource: Resource, obj: Obj, patch: Any, kind: PatchKind, options: 
         raise refusals.unsupported_media_type(_CUSTOM_TYPES)
     before = from_hub(served, obj)
     result = _patch(clone(before), patch, kind, resource.kind)
-    options.patch = printed(patch) if kind == "strategic" else dumps(result).decode()
+    options.patch = printed(_unordered(patch)) if kind == "strategic" else dumps(result).decode()
     _settle(served, before, result, options.patch, kind)
     return result
+
+
+def _unordered(patch: Any) -> Any:
+    """A patch as refusals show it: lists that it gives an order to are gone from it once they are merged."""
+    if not isinstance(patch, dict):
+        return patch
+    ordered = {name.removeprefix(ORDER) for name in patch if name.startswith(ORDER)}
+    gone = ordered | {f"{ORDER}{name}" for name in ordered}
+    return {name: _unordered(value) for name, value in patch.items() if name not in gone}
 
 
 def _settle(served: Served, before: Obj, result: Obj, patch: str, kind: PatchKind) -> None:

@@ -11,9 +11,10 @@ from meshbox.api.patch import strip
 from meshbox.api.refusals import bad_request
 from meshbox.contracts import Obj
 
-__all__ = ["strategic_patch"]
+__all__ = ["ORDER", "strategic_patch"]
 
-_ORDER = "$setElementOrder/"
+ORDER = "$setElementOrder/"
+"""Begin of the names by which a patch gives a list an order."""
 _DELETE_VALUES = "$deleteFromPrimitiveList/"
 _SETS = frozenset({"finalizers", "podCIDRs"})
 
@@ -55,14 +56,14 @@ def _map(target: Any, patch: Obj, name: str, kind: str) -> Obj:
             result[key] = _map(result.get(key), value, key, kind)
         elif isinstance(value, list):
             before = result.get(key)
-            result[key] = _list(before, value, patch.get(_ORDER + key), key, name, kind)
+            result[key] = _list(before, value, patch.get(ORDER + key), key, name, kind)
             if before and not result[key]:
                 # The last item is gone: the server keeps no empty list.
                 del result[key]
         else:
             result[key] = value
     for key, order in patch.items():
-        field = key.removeprefix(_ORDER)
+        field = key.removeprefix(ORDER)
         if field != key and field not in patch and isinstance(result.get(field), list):
             result[field] = _ordered(result[field], result[field], order, _key(field, name, kind))
     return result

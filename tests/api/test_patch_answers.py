@@ -208,3 +208,40 @@ class TestFromKubectlsApplyToTheServers:
             f'{place}.env[name="NAME"].valueFrom.fieldRef',
             f"{place}.resources.limits.cpu",
         ]
+
+
+class TestPatchesOfAPod:
+    """What a Kubernetes 1.35.4 says of them."""
+
+    async def _patched(self, cluster: Cluster, patch: Obj, **spec: Any) -> Reply:
+        cluster.objects.create("pods", pod(**spec))
+        headers = {"Content-Type": "application/strategic-merge-patch+json"}
+        return await cluster.request("PATCH", "/api/v1/namespaces/default/pods/web", patch, headers=headers)
+
+    async def test_a_list_with_an_order_is_gone_from_what_is_shown(self, cluster: Cluster) -> None:
+        listed = {"$setElementOrder/containers": [{"name": "web"}], "containers": [{"name": "web", "command": "ls"}]}
+        reply = await self._patched(cluster, {"spec": listed, "metadata": {"labels": {"a": "b"}}})
+        words = (
+            'patch: Invalid value: "map[metadata:map[labels:map[a:b]] spec:map[]]": cannot restore slice from string'
+        )
+        assert (reply.status, reply.body["message"]) == (422, f' "" is invalid: {words}')
+
+    async def test_other_tolerations_leave_those_that_each_pod_has(self, cluster: Cluster) -> None:
+        reply = await self._patched(cluster, {"spec": {"tolerations": [{"key": "a", "operator": "Exists"}]}})
+        keys = ["a", "node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"]
+        assert [one["key"] for one in reply.body["spec"]["tolerations"]] == keys
+
+    async def test_a_gate_may_only_go(self, cluster: Cluster) -> None:
+        gates = [{"name": "x/z"}]
+        reply = await self._patched(cluster, {"spec": {"schedulingGates": gates}}, schedulingGates=[{"name": "x/y"}])
+        words = "spec.schedulingGates[0].name: Forbidden: only deletion is allowed, but found new scheduling gate 'x/z'"
+        assert reply.body["message"] == f'Pod "web" is invalid: {words}'
+
+    async def test_a_limit_is_named(self, cluster: Cluster) -> None:
+        one = {"name": "web", "image": "nginx", "resources": {"limits": {"foo": "1"}}}
+        reply = await cluster.request("POST", "/api/v1/namespaces/default/pods", pod(containers=[one]))
+        begin = "spec.containers[0].resources"
+        assert [one["field"] for one in reply.body["details"]["causes"]] == [
+            *[f"{begin}.limits[foo]"] * 2,
+            *[f"{begin}.requests[foo]"] * 2,
+        ]

@@ -153,11 +153,12 @@ def test_a_pod_can_do_without_a_token(modern: SandboxSettings) -> None:
     assert "volumeMounts" not in spec["containers"][0]
 
 
-def test_a_stored_pod_is_given_nothing_more(modern: SandboxSettings) -> None:
+def test_a_stored_pod_is_given_the_tolerations_of_all_and_nothing_more(modern: SandboxSettings) -> None:
     pod = new_pod(tolerations=[])
     pod["metadata"]["resourceVersion"] = "7"
     spec = with_defaults("pods", pod, modern)["spec"]
-    assert (spec["tolerations"], "volumes" in spec) == ([], False)
+    keys = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"]
+    assert ([one["key"] for one in spec["tolerations"]], "volumes" in spec) == (keys, False)
 
 
 def test_a_pod_of_old_mounts_the_secret_of_its_account(legacy: SandboxSettings) -> None:

@@ -209,5 +209,6 @@ def test_a_pod_may_tolerate_more_and_not_less() -> None:
     gates = [{"name": "x.example.com/g"}]
     assert changed("v1", "Pod", pod(schedulingGates=gates), pod()) == []
     assert changed("v1", "Pod", pod(), pod(schedulingGates=gates)) == [
-        "spec.schedulingGates[0]: Forbidden: only deletion is allowed, but found new scheduling gate 'x.example.com/g'"
+        "spec.schedulingGates[0].name: Forbidden: only deletion is allowed, but found new scheduling gate "
+        "'x.example.com/g'"
     ]

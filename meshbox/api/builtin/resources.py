@@ -39,8 +39,7 @@ def resources(wanted: Obj, path: str, causes: list[Cause]) -> None:
     for field, listed in (("limits", limits), ("requests", requests)):
         for name, value in sorted(listed.items()):
             where = f"{path}.{field}[{name}]"
-            # Only of requests the server names the one it means.
-            resource_name(name, where if field == "requests" else f"{path}.{field}", causes)
+            resource_name(name, where, causes)
             if value is not None and quantities.parse(value) < 0:
                 causes.append(invalid(where, str(value), NON_NEGATIVE))
             amount = quantities.parse(value or 0)

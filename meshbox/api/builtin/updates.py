@@ -201,7 +201,7 @@ def _additions(before: Obj, after: Obj, causes: list[Cause]) -> None:
     for index, gate in enumerate(gates):
         if gate not in held:
             detail = f"only deletion is allowed, but found new scheduling gate '{gate}'"
-            causes.append(forbidden(f"spec.schedulingGates[{index}]", detail))
+            causes.append(forbidden(f"spec.schedulingGates[{index}].name", detail))
 
 
 def _deadline(before: Obj, after: Obj, causes: list[Cause]) -> None:
