@@ -8,7 +8,7 @@ from typing import Any
 
 from labkit.ground import reading
 from meshbox.api import refusals
-from meshbox.api.fields import MISSING, Path, fields_of, lookup, remove, step_of, words
+from meshbox.api.fields import MISSING, Path, fields_of, lookup, remove, shape_at, step_of, words
 from meshbox.api.managed_fields import Entries
 from meshbox.api.merge_keys import Shape
 from meshbox.contracts import ApiError, Obj
@@ -98,8 +98,18 @@ def _within(path: Path, outer: Path) -> bool:
 def _differs(live: Obj, wanted: Obj, path: Path, shape: Shape) -> bool:
     if not path[-1].startswith("f:"):
         return False
-    now = lookup(live, path, shape)
-    return now is MISSING or bool(now != lookup(wanted, path, shape))
+    now, then = lookup(live, path, shape), lookup(wanted, path, shape)
+    if not then and isinstance(then, dict | list | None) and _merged(now, shape_at(path, shape)):
+        return False
+    return now is MISSING or bool(now != then)
+
+
+def _merged(now: Any, shape: Shape) -> bool:
+    """Whether what is there, a map or list that is merged or nothing, stays as it is where an empty one is applied."""
+    if now is MISSING or not now:
+        return now is MISSING
+    kinds = ("map",) if isinstance(now, dict) else ("list", "set") if isinstance(now, list) else ()
+    return shape.kind in kinds
 
 
 def _conflicts(others: list[tuple[Obj, set[Path]]], taken: set[Path]) -> list[tuple[Obj, Path]]:
@@ -136,6 +146,8 @@ def _refusal(conflicts: list[tuple[Obj, Path]]) -> ApiError:
 def _merge(live: Any, wanted: Any, shape: Shape) -> Any:
     if shape.kind == "atomic":
         return clone(wanted)
+    if wanted is None and _merged(live, shape):
+        return live
     if isinstance(wanted, dict) and isinstance(live, dict):
         for name, value in wanted.items():
             live[name] = _merge(live.get(name), value, shape.field(name))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from typing import Any
 
@@ -191,6 +192,13 @@ def _budget(obj: Obj, settings: SandboxSettings) -> None:
 def _secret(obj: Obj, _settings: SandboxSettings) -> None:
     if not obj.get("type"):
         obj["type"] = "Opaque"
+    plain = obj.get("stringData")
+    if isinstance(plain, dict) and isinstance(obj.get("data") or {}, dict):
+        # Never kept as it is, and not what its writer is said to have set.
+        del obj["stringData"]
+        given = {key: base64.b64encode(str(value).encode()).decode() for key, value in plain.items()}
+        if given:
+            obj["data"] = {**(obj.get("data") or {}), **given}
 
 
 def _claim(obj: Obj, settings: SandboxSettings) -> None:

@@ -26,6 +26,7 @@ __all__ = [
     "lookup",
     "own_fields",
     "remove",
+    "shape_at",
     "step_of",
     "told",
     "tree_of",
@@ -182,6 +183,13 @@ def lookup(obj: Any, path: Path, shape: Shape) -> Any:
                 return MISSING
             obj, shape = obj[index], shape.item()
     return obj
+
+
+def shape_at(path: Path, shape: Shape) -> Shape:
+    """The shape of what is at `path`."""
+    for step in path:
+        shape = shape.field(step[2:]) if step.startswith("f:") else shape.item()
+    return shape
 
 
 def remove(obj: Any, path: Path, shape: Shape) -> None:

@@ -90,12 +90,15 @@ def identify(resource: Resource, old: Obj, obj: Obj, options: WriteOptions) -> N
         raise bad_request(f"the name of the object ({given}) does not match the name on the URL ({name})")
     if (given := meta.get("namespace") or known.get("namespace")) != known.get("namespace"):
         raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
+    version = meta.get("resourceVersion")
+    if (options.patch or options.applied is not None) and version and version != known["resourceVersion"]:
+        raise modified(resource, name)
     if (uid := meta.get("uid")) and uid != known["uid"]:
         if options.patch:
             raise invalid(resource, name, [cause("metadata.uid", f"Invalid value: {quoted(uid)}: field is immutable")])
         why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {known['uid']}"
         raise conflict(resource, name, why)
-    if (version := meta.get("resourceVersion")) and version != known["resourceVersion"]:
+    if version and version != known["resourceVersion"]:
         raise modified(resource, name)
     if not version and options.validation and (resource.crd is not None or resource.kind in _CONDITIONAL):
         one = cause("metadata.resourceVersion", "Invalid value: 0: must be specified for an update")

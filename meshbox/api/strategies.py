@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import base64
 import uuid
 from collections.abc import Callable
 
@@ -64,15 +63,6 @@ def _namespace(obj: Obj, old: Obj | None) -> None:
         if not obj["spec"]["finalizers"]:
             obj["spec"] = {}
     meta["labels"] = {**(meta.get("labels") or {}), "kubernetes.io/metadata.name": meta.get("name", "")}
-
-
-def _secret(obj: Obj, old: Obj | None) -> None:
-    plain = obj.pop("stringData", None)
-    if plain:
-        data = dict(obj.get("data") or {})
-        data.update({key: base64.b64encode(str(value).encode()).decode() for key, value in plain.items()})
-        obj["data"] = data
-    obj.setdefault("type", "Opaque")
 
 
 def _daemon_set(obj: Obj, old: Obj | None) -> None:
@@ -160,7 +150,6 @@ _PREPARE: dict[str, Callable[[Obj, Obj | None], None]] = {
     "limitranges": _limit_range,
     "namespaces": _namespace,
     "pods": _pod,
-    "secrets": _secret,
     SIGNING_REQUESTS: _signing_request,
     "services": _service,
 }

@@ -99,7 +99,7 @@ class Writes:
         if resource.crd is not None and self._ends(resource):
             why = "create not allowed while custom resource definition is terminating"
             raise refusals.forbidden(resource, obj["metadata"].get("name", ""), why)
-        given = set(obj["spec"]) if isinstance(obj.get("spec"), dict) else set()
+        given = {name for name, value in obj["spec"].items() if value} if isinstance(obj.get("spec"), dict) else set()
         self.checks.defaults(resource, obj)
         served = options.served
         # Of another version what is broken is found only after this.

@@ -172,6 +172,17 @@ class TestOwnersOfANewObject:
         assert "." in fields["f:template"]
         assert "." in fields["f:template"]["f:spec"]["f:containers"]
 
+    def test_plain_text_of_a_secret_is_its_data(self, objects: ObjectStore) -> None:
+        fields = self._spec(objects, "secrets", {"metadata": {"name": "a"}, "stringData": {"x": "y"}})
+        assert fields == {"f:data": {".": {}, "f:x": {}}, "f:type": {}}
+        assert objects.get("secrets", "a")["data"] == {"x": "eQ=="}
+
+    def test_no_service_is_named_by_nobody(self, objects: ObjectStore) -> None:
+        template = {"metadata": {"labels": {"a": "b"}}, "spec": pod()["spec"]}
+        spec = {"selector": {"matchLabels": {"a": "b"}}, "serviceName": "", "template": template}
+        fields = self._spec(objects, "statefulsets.apps", {"metadata": {"name": "a"}, "spec": spec})["f:spec"]
+        assert "f:serviceName" not in fields
+
     def test_the_count_of_a_daemon_sets_templates_is_its_writers(self, objects: ObjectStore) -> None:
         template = {"metadata": {"labels": {"a": "b"}}, "spec": pod()["spec"]}
         spec = {"selector": {"matchLabels": {"a": "b"}}, "template": template}
@@ -245,3 +256,35 @@ class TestPatchesOfAPod:
             *[f"{begin}.limits[foo]"] * 2,
             *[f"{begin}.requests[foo]"] * 2,
         ]
+
+    @pytest.mark.parametrize(
+        ("part", "conflict"),
+        [
+            ({"metadata": {"annotations": None}}, ""),
+            ({"metadata": {"annotations": {}}}, ""),
+            ({"spec": {"containers": []}}, ""),
+            ({"spec": {"containers": [{"name": "web", "args": []}]}}, '.spec.containers[name="web"].args'),
+            ({"spec": {"terminationGracePeriodSeconds": None}}, ".spec.terminationGracePeriodSeconds"),
+        ],
+    )
+    async def test_an_empty_map_that_is_merged_asks_for_nothing(
+        self, cluster: Cluster, part: Obj, conflict: str
+    ) -> None:
+        one = {"name": "web", "image": "nginx", "args": ["x"]}
+        obj = {"metadata": {"name": "web", "annotations": {"a": "b"}}, "spec": {"containers": [one]}}
+        cluster.objects.create("pods", obj, options=WriteOptions("me", validation="Strict"))
+        wanted = {"apiVersion": "v1", "kind": "Pod", **part, "metadata": {"name": "web", **part.get("metadata", {})}}
+        headers = {"Content-Type": "application/apply-patch+yaml"}
+        path = "/api/v1/namespaces/default/pods/web?fieldManager=other"
+        reply = await cluster.request("PATCH", path, wanted, headers=headers)
+        if conflict:
+            assert reply.body["message"].endswith(f'conflict with "me" using v1: {conflict}')
+        else:
+            assert (reply.body["metadata"]["annotations"], reply.body["spec"]["containers"][0]["args"]) == (
+                {"a": "b"},
+                ["x"],
+            )
+
+    async def test_another_time_is_said_before_another_object(self, cluster: Cluster) -> None:
+        reply = await self._patched(cluster, {"metadata": {"uid": "x", "resourceVersion": "1"}})
+        assert (reply.status, "the object has been modified" in reply.body["message"]) == (409, True)
