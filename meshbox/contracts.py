@@ -43,6 +43,10 @@ View = Mapping[str, Any]
 """One that is only read, whatever is known of its fields."""
 
 
+_BARE = frozenset({"", "BadRequest", "Expired", "Gone", "NotAcceptable", "UnsupportedMediaType", "Unauthorized"})
+"""Reasons whose `Status` has no details at all where nothing is to be told; that of others has empty ones."""
+
+
 class ApiError(LabError):
     """A refusal in the API server's own form; becomes a `Status` object for clients.
 
@@ -70,7 +74,7 @@ class ApiError(LabError):
             "status": "Failure",
             "message": self.message,
             **({"reason": self.reason} if self.reason else {}),
-            "details": self.details,
+            **({} if not self.details and self.reason in _BARE else {"details": self.details}),
             "code": self.code,
         }
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from typing import Any
 
 from labkit.ground import reading
@@ -154,7 +155,8 @@ def _merge(live: Any, wanted: Any, shape: Shape) -> Any:
         return live
     if isinstance(wanted, list) and isinstance(live, list) and shape.kind in ("list", "set"):
         return _merge_list(live, wanted, shape)
-    return clone(wanted)
+    # A null among what has parts says nothing of them.
+    return live if wanted is None and isinstance(live, dict | list) else clone(wanted)
 
 
 def _merge_list(live: list[Any], wanted: list[Any], shape: Shape) -> list[Any]:
@@ -162,10 +164,32 @@ def _merge_list(live: list[Any], wanted: list[Any], shape: Shape) -> list[Any]:
     if len(set(steps)) != len(steps):
         twice = next(step for step in steps if steps.count(step) > 1)
         raise refusals.bad_request(f"failed to create typed patch object: duplicate entries for key [{twice[2:]}]")
-    known = {step_of(item, shape): index for index, item in enumerate(live)}
-    for step, item in zip(steps, wanted, strict=True):
-        if step not in known:
-            live.append(clone(item))
-        elif shape.kind == "list":
-            live[known[step]] = _merge(live[known[step]], item, shape.item())
-    return live
+    given = dict(zip(steps, wanted, strict=True))
+    here = [step_of(item, shape) for item in live]
+    # An item that comes twice is merged with nothing.
+    known = {step: live[here.index(step)] if here.count(step) == 1 else None for step in here}
+    # What both have comes as it was applied, what others own where it stands between: in the order of the server's
+    # merge, of which rules with indexes, and people, see the outcome.
+    shared = deque(step for step in steps if step in known)
+    merged: list[Any] = []
+    taken: set[str] = set()
+    at = to = 0
+    while at < len(here) or to < len(steps):
+        both = at < len(here) and to < len(steps)
+        if both and here[at] != steps[to] and here[at] in given and shared and here[at] != shared[0]:
+            at += 1
+            continue
+        if at < len(here) and here[at] not in given:
+            merged.append(live[at])
+            at += 1
+            continue
+        if at < len(here) and (here[at] in taken or here[at : at + 1] == steps[to : to + 1]):
+            at += 1
+        if to < len(steps):
+            step = steps[to]
+            merged.append(_merge(known.get(step), given[step], shape.item()) if shape.kind == "list" else given[step])
+            taken.add(step)
+            to += 1
+            if shared and shared[0] == step:
+                shared.popleft()
+    return merged

@@ -10,12 +10,13 @@ from typing import Any
 from meshbox.api.builtin.decoding import decode, prune
 from meshbox.api.builtin.types import OBJECT_META
 from meshbox.api.problems import Cause, Problems, invalid
-from meshbox.api.schema.node import Node
+from meshbox.api.schema.embedded import coerced, embedded_problems
+from meshbox.api.schema.node import TYPE_AND_META, Node
 from meshbox.api.schema.validate import ABSENT, list_problems, validate
+from meshbox.values import clone
 
 __all__ = ["CustomSchema"]
 
-_OWN_FIELDS = ("apiVersion", "kind", "metadata")
 _BLOCKING = frozenset(
     ("FieldValueNotSupported", "FieldValueRequired", "FieldValueTooLong", "FieldValueTooMany", "FieldValueTypeInvalid")
 )
@@ -35,15 +36,16 @@ class CustomSchema:
     def __init__(
         self, schema: dict[str, Any], *, preserve_unknown: bool, scale: Mapping[str, Any] | None = None
     ) -> None:
-        self._schema = schema
+        self.written = schema
+        """The schema as it was given."""
         self._scale = scale or {}
         self._preserve = preserve_unknown
 
     @functools.cached_property
     def _node(self) -> Node:
-        return Node(self._schema)
+        return Node(self.written)
 
-    def admit(self, obj: Any, old: Any = None) -> Problems:
+    def admit(self, obj: Any, old: Any = None, *, applied: bool = False, without_status: bool = False) -> Problems:
         """Prune `obj`, also of nulls, write defaults into it, all in place, and validate it.
 
         `metadata` is pruned and checked for types; its names and labels are the caller's matter.
@@ -51,18 +53,21 @@ class CustomSchema:
         Args:
             obj: Anything that JSON can be.
             old: The object as it is stored, on update: what has not changed since is not refused.
+            applied: Whether `obj` was merged by the server: a null that somebody applies stays one.
+            without_status: Whether the request cannot change the status: what it says of it is only looked at for
+                fields that there are not.
         """
         problems = Problems()
         if not isinstance(obj, dict):
             problems.decode = "json: cannot unmarshal array into Go value of type map[string]interface {}"
             return problems
         try:
-            self._admit(obj, old, problems)
+            self._admit(obj, old, problems, applied=applied, without_status=without_status)
         except RecursionError:
             problems.decode = "json: exceeded max depth"
         return problems
 
-    def _admit(self, obj: dict[str, Any], old: Any, problems: Problems) -> None:
+    def _admit(self, obj: dict[str, Any], old: Any, problems: Problems, *, applied: bool, without_status: bool) -> None:
         meta = obj.get("metadata")
         if meta is not None:
             found = decode({"metadata": meta}, "Metadata")
@@ -70,13 +75,20 @@ class CustomSchema:
             problems.unknown += found.unknown
             prune(meta, OBJECT_META)
         node = self._node
-        own = {name: obj[name] for name in _OWN_FIELDS if name in obj}
-        rest = {name: value for name, value in obj.items() if name not in _OWN_FIELDS}
+        own = {name: obj[name] for name in TYPE_AND_META if name in obj}
+        rest = {name: value for name, value in obj.items() if name not in TYPE_AND_META}
         if not self._preserve:
             unknown: list[str] = []
             node.prune(rest, "", unknown)
-            problems.unknown += [f'unknown field "{path}"' for path in sorted(unknown)]
-            node.drop_nulls(rest)
+            unknown.sort()
+            problems.decode = problems.decode or coerced(node, rest, unknown)
+            problems.unknown += [f'unknown field "{path}"' for path in unknown]
+            if without_status:
+                rest.pop("status", None)
+                if isinstance(old, dict) and "status" in old:
+                    rest["status"] = clone(old["status"])
+            if not applied:
+                node.drop_nulls(rest)
             node.fill(rest)
             for name in [name for name in obj if name not in own and name not in rest]:
                 del obj[name]
@@ -86,6 +98,7 @@ class CustomSchema:
         before = old if isinstance(old, dict) else ABSENT
         validate(node, obj, "", problems.errors, before)
         _scalable(self._scale, obj, problems.errors)
+        embedded_problems(node, obj, problems.errors)
         list_problems(node, obj, "", problems.errors)
         if node.has_rules:
             # Rules are the slow part, and cel-python is slow to import.

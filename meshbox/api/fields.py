@@ -8,7 +8,6 @@ of a set. An item of a list is in a set by its own path; everything else by the 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable
 from operator import itemgetter
 from typing import Any
@@ -28,7 +27,6 @@ __all__ = [
     "remove",
     "shape_at",
     "step_of",
-    "told",
     "tree_of",
     "words",
 ]
@@ -208,23 +206,6 @@ def remove(obj: Any, path: Path, shape: Shape) -> None:
             remove(obj[index], rest, shape.item())
         else:
             del obj[index]
-
-
-_STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
-
-
-def told(dotted: str, obj: Any, shape: Shape) -> str:
-    """A path with indexes ("spec.containers[0].foo") as `words` would say it, in `obj`."""
-    said = ""
-    for name, index in _STEP.findall(dotted):
-        if name:
-            said += f".{name}"
-            obj, shape = obj.get(name) if isinstance(obj, dict) else None, shape.field(name)
-            continue
-        item = obj[int(index)]
-        said += words((step_of(item, shape),)) if shape.kind == "list" else f"[{index}]"
-        obj, shape = item, shape.item()
-    return said
 
 
 def words(path: Path) -> str:

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
-__all__ = ["misfit", "printed"]
+__all__ = ["misfit", "printed", "syntax"]
 
 _UNMARSHAL = re.compile(
     r"json: cannot unmarshal (?P<given>\w+) into Go (?:struct field|value).* of type (?P<type>\S+)$"
@@ -23,6 +24,19 @@ def printed(value: Any) -> str:
     if value is None:
         return "<nil>"
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def syntax(value: Any) -> str:
+    """`value` as `%#v` prints it, the syntax of Go: ``map[string]interface {}{"a":1}``."""
+    if isinstance(value, dict):
+        return (
+            "map[string]interface {}{" + ", ".join(f"{json.dumps(k)}:{syntax(value[k])}" for k in sorted(value)) + "}"
+        )
+    if isinstance(value, list):
+        return "[]interface {}{" + ", ".join(map(syntax, value)) + "}"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    return "interface {}(nil)" if value is None else printed(value)
 
 
 def misfit(unmarshal: str) -> str:

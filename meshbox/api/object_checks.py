@@ -7,15 +7,16 @@ import json
 from dataclasses import replace
 
 from meshbox.api import refusals
+from meshbox.api.applied_types import built_in, custom, misfits
 from meshbox.api.builtin import decode_builtin, prune_builtin, validate_builtin, validate_update
 from meshbox.api.builtin.profiles import own_profiles
 from meshbox.api.builtin.typed import typed
+from meshbox.api.builtin.types import kind_type
 from meshbox.api.builtin.well_formed import as_dict
 from meshbox.api.compiled import definition, expressions
 from meshbox.api.conversion import from_hub, to_hub
 from meshbox.api.custom_schema import CustomSchema
 from meshbox.api.defaults import TokenSecret, apply_defaults
-from meshbox.api.fields import told
 from meshbox.api.go_words import misfit
 from meshbox.api.merge_keys import shape_of
 from meshbox.api.metadata import tidy, unqualified
@@ -26,7 +27,6 @@ from meshbox.api.resources import Resource, Served
 from meshbox.api.warnings import warnings_of
 from meshbox.contracts import ApiError, Obj
 from meshbox.settings import SandboxSettings
-from meshbox.values import clone
 
 __all__ = ["Checks"]
 
@@ -78,24 +78,26 @@ class Checks:
                 options.warnings += unqualified(obj["metadata"], old["metadata"] if old else {})
         return to_hub(served, obj)
 
-    def declared(self, resource: Resource, wanted: Obj, namespace: str | None, served: Served) -> None:
-        """Check that all fields of what is applied are those of its kind.
+    def declared(self, resource: Resource, wanted: Obj, served: Served) -> None:
+        """Check that all fields of what is applied are those of its kind, with its types.
 
         Raises:
             ApiError: 500 where one is not: who applies must own what he says.
         """
+        shape, name = shape_of(resource, served.version), wanted["metadata"].get("name", "")
         if resource.crd is None:
-            unknown = decode_builtin(served.api_version, resource.kind, clone(wanted)).unknown
+            schema = built_in(kind_type(served.api_version, resource.kind))
+        elif (known := self._schema(resource, served.version)) is not None:
+            schema = custom(known.written)
         else:
-            schema = self._schema(resource, served.version)
-            unknown = schema.admit(clone(wanted)).unknown if schema is not None else []
-        shape = shape_of(resource, served.version)
-        fields = [told(one.split('"')[1], wanted, shape) for one in unknown]
-        if not fields:
             return
-        said = [f"{field}: field not declared in schema" for field in fields]
-        group = f"{served.group}/{served.version}, Kind={resource.kind}"
-        what = f"{wanted['metadata'].get('namespace') or namespace or ''}/{wanted['metadata'].get('name', '')}; {group}"
+        found = list(misfits(schema, shape, wanted))
+        if not found:
+            return
+        said = [f"{path}: {problem}" for path, problem in found]
+        what = (
+            f"{wanted['metadata'].get('namespace') or ''}/{name}; {served.group}/{served.version}, Kind={resource.kind}"
+        )
         listed = said[0] if len(said) == 1 else "errors:\n" + "\n".join(f"  {one}" for one in said)
         raise ApiError(500, "", f"failed to create typed patch object ({what}): {listed}")
 
@@ -110,7 +112,13 @@ class Checks:
         if subresource == "status" and before is not None:
             # Only the status is taken from such a request, so only that may be wrong with it.
             obj = {**obj, **{k: v for k, v in before.items() if k not in ("status", "metadata")}}
-        self._report(resource, served, obj, schema.admit(obj, before), options)
+        problems = schema.admit(
+            obj,
+            before,
+            applied=options.applied is not None,
+            without_status=not subresource and "status" in resource.subresources,
+        )
+        self._report(resource, served, obj, problems, options)
 
     def _schema(self, resource: Resource, version: str) -> CustomSchema | None:
         assert resource.crd is not None

@@ -257,7 +257,7 @@ class ObjectStore:
         if live is None and subresource:
             raise refusals.not_found(known, name)
         if options.validation:
-            self.writes.checks.declared(known, wanted, namespace, served)
+            self.writes.checks.declared(known, wanted, served)
         if not subresource and "status" in known.subresources:
             # Whoever writes the object cannot write its status, so nobody owns what of it stands in a manifest.
             wanted.pop("status", None)

@@ -85,9 +85,6 @@ class Writes:
     def create(self, resource: Resource, obj: Obj, namespace: str | None, options: WriteOptions) -> Obj:
         """Create `obj` (the caller gives it away); returns the stored object, shared."""
         has_status = "status" in resource.subresources or resource.name in ("persistentvolumes",)
-        if has_status and resource.crd is not None and isinstance(obj, dict):
-            # Before it is completed: the first status of such an object is what its schema's defaults say.
-            obj.pop("status", None)
         obj = self.checks.incoming(resource, obj, None, options)
         generated = not obj["metadata"].get("name")
         metadata.begin(resource, obj, namespace)

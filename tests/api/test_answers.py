@@ -113,7 +113,7 @@ async def test_an_apply_creates_and_knows_the_fields(cluster: Cluster) -> None:
     reply = await cluster.request("PATCH", apply, wrong, headers=APPLY)
     said = '.spec.containers[name="c"].imagee: field not declared in schema'
     assert reply.status == 500
-    assert reply.body["message"] == f"failed to create typed patch object (default/p; /v1, Kind=Pod): {said}"
+    assert reply.body["message"] == f"failed to create typed patch object (/p; /v1, Kind=Pod): {said}"
     assert (await cluster.request("PATCH", apply, body, headers=APPLY)).status == 201
     assert (await cluster.request("PATCH", apply, body, headers=APPLY)).status == 200
 

@@ -108,7 +108,7 @@ def test_pruning_twice_is_pruning_once(schema: CustomSchema) -> None:
 
 def test_an_embedded_resource_keeps_what_makes_it_one(schema: CustomSchema) -> None:
     obj = thing(pod={"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "nmae": 1}, "spec": {}})
-    assert schema.admit(obj).unknown == ['unknown field "spec.pod.metadata.nmae"', 'unknown field "spec.pod.spec"']
+    assert schema.admit(obj).unknown == ['unknown field "spec.pod.spec"', 'unknown field "spec.pod.metadata.nmae"']
     assert obj["spec"]["pod"] == {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}}
 
 
@@ -304,3 +304,67 @@ def test_depth_has_an_end(schema: CustomSchema) -> None:
     for _ in range(100_000):
         value = [value]
     assert schema.admit(thing(any={"x": value}), thing(any={"x": value})).decode in ("", "json: exceeded max depth")
+
+
+@pytest.mark.parametrize(
+    ("form", "good", "bad"),
+    [
+        ("bsonobjectid", "507f1f77bcf86cd799439011", "507f1f77bcf86cd79943901"),
+        ("byte", "YWJj", ""),
+        ("creditcard", "4111-1111-1111-1111", "4111-1111-1111-1112"),
+        ("hexcolor", "#aaF", "#aaFF"),
+        ("isbn", "978-0321751041", "978-0321751042"),
+        ("isbn10", "0321751043", "0321751044"),
+        ("isbn13", "978-0321751041", "0321751043"),
+        ("k8s-long-name", "a.b-c", "a..b"),
+        ("k8s-short-name", "a-b", "a.b"),
+        ("rgbcolor", "rgb(255, 0,7)", "rgb(256,0,7)"),
+        ("ssn", "111-22-3333", "111223333"),
+        ("uuid3", "A0EEBC99-9C0B-3EF8-BB6D-6BB9BD380A11", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"),
+        ("uuid4", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "a0eebc99-9c0b-4ef8-cb6d-6bb9bd380a11"),
+        ("uuid5", "a0eebc999c0b5ef8bb6d6bb9bd380a11", "x"),
+    ],
+)
+def test_each_format_is_looked_at(form: str, good: str, bad: str) -> None:
+    schema = CustomSchema(
+        {"type": "object", "properties": {"f": {"type": "string", "format": form}}}, preserve_unknown=False
+    )
+    assert not schema.admit({"f": good})
+    (cause,) = schema.admit({"f": bad}).errors
+    assert cause["message"] == f'Invalid value: "{bad}": f in body must be of type {form}: "{bad}"'
+    # The server takes any list where a format is wanted.
+    assert not schema.admit({"f": [1]})
+    (cause,) = schema.admit({"f": 1}).errors
+    assert cause["message"] == f'Invalid value: "int64": f in body must be of type {form}: "int64"'
+
+
+def test_an_embedded_resource_has_a_type_and_metadata_of_its_own() -> None:
+    pod = {"type": "object", "x-kubernetes-embedded-resource": True, "x-kubernetes-preserve-unknown-fields": True}
+    pod["properties"] = {"metadata": {"type": "object"}}
+    schema = CustomSchema({"type": "object", "properties": {"pod": pod}}, preserve_unknown=False)
+    good = {"pod": {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"a": 1}}}
+    assert not schema.admit(good)
+    assert good["pod"]["metadata"] == {"name": "p"}
+    causes = schema.admit({"pod": {"apiVersion": "a/b/c", "metadata": {}}}).errors
+    assert [(one["field"], one["message"]) for one in causes] == [
+        ("pod.kind", "Required value"),
+        ("pod.apiVersion", 'Invalid value: "a/b/c": unexpected GroupVersion string: a/b/c'),
+    ]
+    causes = schema.admit({"pod": {"apiVersion": "", "kind": "P d"}}).errors
+    assert causes[0]["message"] == 'Invalid value: "": must not be empty'
+    assert causes[1]["message"].startswith(
+        'Invalid value: "P d": may have mixed case, but should otherwise match: a DNS-1035'
+    )
+    for wrong, said in (
+        ({"kind": 1}, "pod.kind: Invalid value: 1: must be a string"),
+        (
+            {"metadata": {"labels": {"a": 1}}},
+            'pod.metadata: Invalid value: {"labels":{"a":1}}: json: cannot unmarshal number into Go struct field '
+            "ObjectMeta.labels of type string",
+        ),
+        (
+            {"metadata": "x"},
+            'pod.metadata: Invalid value: "x": json: cannot unmarshal string into Go value of type v1.ObjectMeta',
+        ),
+    ):
+        assert schema.admit({"pod": {"apiVersion": "v1", "kind": "Pod", **wrong}}).decode == said

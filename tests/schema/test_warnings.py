@@ -316,3 +316,19 @@ def test_what_is_finer_than_a_thousandth_of_a_resource_is_rounded_up(cluster: Cl
     spec = cluster.get("deployments.apps", "fine", "bookinfo")["spec"]["template"]["spec"]
     assert spec["containers"][0]["resources"]["limits"] == {"cpu": "2m", "memory": "512", "ephemeral-storage": "64Mi"}
     assert spec["volumes"] == [{"name": "v", "emptyDir": {"sizeLimit": "1500u"}}]
+
+
+def test_formats_that_nobody_looks_at_are_warned_of_once() -> None:
+    def definition(*forms: str) -> dict[str, Any]:
+        fields = {f"f{index}": {"type": "string", "format": one} for index, one in enumerate(forms)}
+        fields["n"] = {"type": "integer", "format": "int32"}
+        schema = {"type": "object", "properties": {"spec": {"type": "array", "items": {"properties": fields}}}}
+        versions = [{"name": one, "schema": {"openAPIV3Schema": schema}} for one in ("v1", "v2")]
+        return {"metadata": {}, "spec": {"versions": versions}}
+
+    name, was = "customresourcedefinitions.apiextensions.k8s.io", definition("ip", "date-time")
+    assert warnings_of(name, definition("nonsense", "ip", "uuid4"), None) == [
+        'unrecognized format "ip"',
+        'unrecognized format "nonsense"',
+    ]
+    assert warnings_of(name, definition("nonsense", "ip"), was) == ['unrecognized format "nonsense"']

@@ -6,12 +6,13 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from meshbox.api.builtin.decoding import decode, prune
-from meshbox.api.builtin.types import OBJECT_META
-from meshbox.api.schema.formats import FORMATS
+from meshbox.api.schema.formats import checked
 from meshbox.contracts import Obj
 
-__all__ = ["Node"]
+__all__ = ["TYPE_AND_META", "Node"]
+
+TYPE_AND_META = frozenset({"apiVersion", "kind", "metadata"})
+"""What any object has, whatever its schema says of it."""
 
 _CONDITIONS = (
     "enum",
@@ -50,6 +51,7 @@ class Node:
         "embedded",
         "format",
         "has_defaults",
+        "has_embedded",
         "has_lists",
         "has_rules",
         "items",
@@ -79,8 +81,7 @@ class Node:
         )
         self.nullable = schema.get("nullable") is True
         wanted = schema.get("format")
-        # The server leaves others (int32, double …) out before it looks at custom resources.
-        self.format: str = wanted if wanted in FORMATS else ""
+        self.format: str = wanted if checked(wanted) else ""
         self.preserve = schema.get("x-kubernetes-preserve-unknown-fields") is True
         self.embedded = schema.get("x-kubernetes-embedded-resource") is True
         self.properties = {name: Node(one) for name, one in _dict(schema.get("properties")).items()}
@@ -102,6 +103,7 @@ class Node:
         self.rules: tuple[Obj, ...] = tuple(_dict(one) for one in schema.get("x-kubernetes-validations") or ())
         children = self.children()
         self.has_defaults: bool = self.default is not None or any(one.has_defaults for one in children)
+        self.has_embedded: bool = self.embedded or any(one.has_embedded for one in children)
         self.has_lists: bool = self.list_type in ("map", "set") or any(one.has_lists for one in children)
         self.has_rules: bool = bool(self.rules) or any(one.has_rules for one in (*children, *self.all_of))
 
@@ -113,15 +115,15 @@ class Node:
     def prune(self, value: Any, path: str, unknown: list[str]) -> None:
         """Drop, in place, what the schema does not know; its paths are added to `unknown`."""
         if isinstance(value, dict):
-            if self.embedded:
-                self._prune_meta(value, path, unknown)
             strange = []
             for name, one in value.items():
+                if self.embedded and name in TYPE_AND_META:
+                    continue
                 child = self.properties.get(name) or self.additional
                 if child is not None:
                     if isinstance(one, dict | list):
                         child.prune(one, f"{path}.{name}" if path else name, unknown)
-                elif not (self.preserve or self.open or (self.embedded and name in ("apiVersion", "kind", "metadata"))):
+                elif not (self.preserve or self.open):
                     strange.append(name)
             for name in strange:
                 del value[name]
@@ -130,13 +132,6 @@ class Node:
             for index, one in enumerate(value):
                 if isinstance(one, dict | list):
                     self.items.prune(one, f"{path}[{index}]", unknown)
-
-    def _prune_meta(self, value: Obj, path: str, unknown: list[str]) -> None:
-        meta = value.get("metadata")
-        if isinstance(meta, dict):
-            found = decode(meta, OBJECT_META, f"{path}.metadata").unknown
-            unknown += [text.removeprefix('unknown field "').removesuffix('"') for text in found]
-            prune(meta, OBJECT_META)
 
     def drop_nulls(self, value: Any) -> None:
         """Drop, in place, what is null in a map where the schema allows no null, and has no default to put there."""

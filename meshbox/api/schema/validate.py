@@ -119,6 +119,9 @@ def _check_type(node: Node, value: Any, path: str, causes: list[Cause]) -> None:
         return
     if kind == "number" and "integer" in types and value.is_integer():
         return
+    if node.format and kind == "array" and not {"number", "integer"} & set(types):
+        # It takes any list where a text of some format is wanted.
+        return
     if node.format and kind not in ("string", "array"):
         # With a format the server names formats, not types.
         causes.append(_wrong_type(path, node.format, {"integer": "int64", "number": "float64"}.get(kind, "")))

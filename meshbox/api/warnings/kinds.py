@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from labkit.ground.quantity import Quantity
+from meshbox.api.refusals import quoted
+from meshbox.api.schema.formats import checked
 from meshbox.api.warnings.addresses import of_cidr, of_ip
 from meshbox.api.warnings.key_pairs import key_pair_problem
 from meshbox.api.warnings.labels import NODE_LABELS, of_terms
@@ -211,8 +213,27 @@ def _network_policy(obj: Obj, _: Obj | None) -> list[str]:
     return [told for path, cidr in every for told in of_cidr(path, cidr)]
 
 
+def _strange_formats(schema: Any) -> set[str]:
+    """Formats of texts that the server does not know, in a schema and all below it."""
+    if isinstance(schema, list):
+        return set().union(*map(_strange_formats, schema))
+    if not isinstance(schema, dict):
+        return set()
+    own = schema.get("format")
+    mine = {own} if schema.get("type") == "string" and isinstance(own, str) and own and not checked(own) else set()
+    return mine.union(*(_strange_formats(one) for name, one in schema.items() if name not in ("default", "enum")))
+
+
+def _definition(obj: Obj, old: Obj | None) -> list[str]:
+    def found(crd: Obj) -> set[str]:
+        return _strange_formats([one.get("schema") for one in crd["spec"].get("versions") or ()])
+
+    return [f"unrecognized format {quoted(one)}" for one in sorted(found(obj) - (found(old) if old else set()))]
+
+
 KINDS: dict[str, Warn] = {
     "cronjobs.batch": _cron_job,
+    "customresourcedefinitions.apiextensions.k8s.io": _definition,
     "daemonsets.apps": _templated,
     "deployments.apps": _named,
     "endpoints": _endpoints,
