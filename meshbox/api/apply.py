@@ -155,8 +155,8 @@ def _merge(live: Any, wanted: Any, shape: Shape) -> Any:
         return live
     if isinstance(wanted, list) and isinstance(live, list) and shape.kind in ("list", "set"):
         return _merge_list(live, wanted, shape)
-    # A null among what has parts says nothing of them.
-    return live if wanted is None and isinstance(live, dict | list) else clone(wanted)
+    # A null in the place of a map says nothing of its fields.
+    return live if wanted is None and isinstance(live, dict) else clone(wanted)
 
 
 def _merge_list(live: list[Any], wanted: list[Any], shape: Shape) -> list[Any]:

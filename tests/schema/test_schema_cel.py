@@ -229,7 +229,7 @@ def test_values_of_any_two_types_can_be_compared(text: str, value: bool) -> None
     ("text", "problem"),
     [
         ("o.zz == 1", "no such key: zz"), ("o.zz in o.l", "no such key: zz"), ("o.n.x == 1", "no such overload"),
-        ("o.a.x == 1", "no such overload"), ("o.l[5] == 1", "index out of bounds"),
+        ("o.a.x == 1", "no such overload"), ("o.l[5] == 1", "index out of bounds: 5"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_had_of_a_value_is_told_in_cels_words(text: str, problem: str) -> None:

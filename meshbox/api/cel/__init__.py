@@ -7,13 +7,14 @@ a function nobody here knows, is left out with a line in the log; it never refus
 
 from __future__ import annotations
 
+import base64
 import functools
 import logging
 import re
-import sys
 from typing import TYPE_CHECKING, Any
 
 from labkit.ground.reading.json_text import json_kind
+from meshbox.api.cel.reading import environment, parsed
 from meshbox.api.problems import OMITTED, Cause, duplicate, forbidden, invalid, required
 from meshbox.api.schema.node import Node
 from meshbox.api.schema.validate import ABSENT, identical
@@ -22,7 +23,7 @@ from meshbox.contracts import Obj
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["BLOCKED", "UnsupportedError", "environment", "escaped", "evaluated", "rule_problems", "supported", "to_cel"]
+__all__ = ["BLOCKED", "UnsupportedError", "escaped", "evaluated", "rule_problems", "supported", "to_cel"]
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +100,8 @@ def _check(node: Node, rule: Obj, value: Any, path: str, causes: list[Cause], ol
     if not text.strip():
         return
     with_old = _OLD_SELF.search(text) is not None
-    if with_old and (old is ABSENT or old is None):
+    optional = rule.get("optionalOldSelf") is True
+    if with_old and not optional and (old is ABSENT or old is None):
         return
     if not with_old and old is not ABSENT and identical(value, old):
         return
@@ -107,7 +109,7 @@ def _check(node: Node, rule: Obj, value: Any, path: str, causes: list[Cause], ol
         return
     said = str(rule.get("message") or "").strip()
     try:
-        result, problem = _of_rule(text, value, old, node)
+        result, problem = _of_rule(text, value, old, node, optional=optional)
     except UnsupportedError as error:
         _skip(text, str(error))
         return
@@ -121,7 +123,7 @@ def _check(node: Node, rule: Obj, value: Any, path: str, causes: list[Cause], ol
 
 def _cause(node: Node, rule: Obj, value: Any, old: Any, path: str, detail: str) -> Cause:
     if rule.get("messageExpression"):
-        detail = _message(str(rule["messageExpression"]), value, old, node) or detail
+        detail = _message(rule, value, old, node) or detail
     place = f"{path}{rule.get('fieldPath') or ''}".lstrip(".") if rule.get("fieldPath") else path
     reason = rule.get("reason")
     if reason == "FieldValueForbidden":
@@ -133,11 +135,12 @@ def _cause(node: Node, rule: Obj, value: Any, old: Any, path: str, detail: str) 
     return invalid(place, OMITTED if isinstance(value, dict | list) else value, detail)
 
 
-def _message(text: str, value: Any, old: Any, node: Node) -> str:
+def _message(rule: Obj, value: Any, old: Any, node: Node) -> str:
+    text = str(rule["messageExpression"])
     if _runner(text) is None:
         return ""
     try:
-        result, problem = _of_rule(text, value, old, node)
+        result, problem = _of_rule(text, value, old, node, optional=rule.get("optionalOldSelf") is True)
     except UnsupportedError as error:
         _skip(text, str(error))
         return ""
@@ -150,18 +153,6 @@ def _skip(rule: str, why: str) -> None:
     log.warning("the CEL rule %r is not checked: %s", rule, why)
 
 
-@functools.cache
-def environment() -> Any:
-    """cel-python's parser."""
-    import celpy
-
-    limit = sys.getrecursionlimit()
-    made = celpy.Environment()
-    # It raises the limit for the whole process.
-    sys.setrecursionlimit(limit)
-    return made
-
-
 @functools.lru_cache(maxsize=_KEPT)
 def _runner(text: str) -> Any:
     """An expression, compiled; None, with a line in the log, where it cannot be evaluated here."""
@@ -170,10 +161,9 @@ def _runner(text: str) -> Any:
 
     from meshbox.api.cel.functions import FUNCTIONS, unknown_functions
 
-    parser = environment()
     try:
-        tree = parser.compile(text)
-        runner = parser.program(tree, functions=FUNCTIONS)
+        tree = parsed(text)
+        runner = environment().program(tree, functions=FUNCTIONS)
     except (CELParseError, CELUnsupportedError, RecursionError) as error:
         _skip(text, f"it does not compile: {error}")
         return None
@@ -211,10 +201,14 @@ def evaluated(text: str, names: Mapping[str, Any]) -> tuple[Any, str]:
     return (bool(result) if isinstance(result, celtypes.BoolType) else result), ""
 
 
-def _of_rule(text: str, value: Any, old: Any, node: Node) -> tuple[Any, str]:
-    """A rule's result for a value, the stored one, and their schema; as `evaluated`."""
+def _of_rule(text: str, value: Any, old: Any, node: Node, *, optional: bool) -> tuple[Any, str]:
+    """A rule's result for a value, the stored one (which may be `optional` to it), and their schema; as `evaluated`."""
+    from meshbox.api.cel.optional import Optional
+
     names = {"self": to_cel(value, node)}
-    if old is not ABSENT:
+    if optional:
+        names["oldSelf"] = Optional(() if old is ABSENT or old is None else (to_cel(old, node),))
+    elif old is not ABSENT:
         names["oldSelf"] = to_cel(old, node)
     result, problem = evaluated(text, names)
     return (bool(result) if isinstance(result, int) else result), problem
@@ -256,7 +250,7 @@ def to_cel(value: Any, node: Node | None) -> Any:
         whole = node is not None and "integer" in node.types and value.is_integer()
         return celtypes.IntType(int(value)) if whole else celtypes.DoubleType(value)
     if isinstance(value, str):
-        return celtypes.StringType(value)
+        return _of_format(node.format if node is not None else "", value)
     if isinstance(value, list):
         items = node.items if node is not None else None
         return celtypes.ListType([to_cel(one, items) for one in value])
@@ -270,6 +264,24 @@ def to_cel(value: Any, node: Node | None) -> Any:
             for name, one in value.items()
         }
     )
+
+
+def _of_format(name: str, text: str) -> Any:
+    """A text as the type that its format gives it; as a text where it cannot be of that type."""
+    from celpy import celtypes
+
+    from meshbox.api.cel.functions import FUNCTIONS
+
+    try:
+        if name == "duration":
+            return FUNCTIONS["duration"](text)
+        if name in ("date", "date-time", "datetime"):
+            return celtypes.TimestampType(f"{text}T00:00:00Z" if name == "date" else text)
+        if name == "byte":
+            return celtypes.BytesType(base64.b64decode(text))
+    except ValueError:
+        pass
+    return celtypes.StringType(text)
 
 
 @functools.lru_cache(maxsize=_KEPT)

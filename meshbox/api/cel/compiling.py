@@ -8,7 +8,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from meshbox.api.cel import environment, escaped
+from meshbox.api.cel import escaped
+from meshbox.api.cel.reading import environment, parsed
 
 __all__ = ["POLICY_NAMES", "RULE_NAMES", "compile_error", "constant_type"]
 
@@ -43,7 +44,7 @@ def compile_error(text: str, names: frozenset[str], fields: frozenset[str] | Non
     from celpy.celparser import CELParseError
 
     try:
-        tree = environment().compile(text)
+        tree = parsed(text)
     except CELParseError as error:
         if _NEWER.search(text):
             # What cel-python does not read may be sound.
@@ -91,12 +92,11 @@ def constant_type(text: str) -> str:
     from celpy.celparser import CELParseError
     from celpy.evaluation import CELEvalError
 
-    parser = environment()
     try:
-        tree = parser.compile(text)
+        tree = parsed(text)
         if any(tree.find_data("ident")) or any(tree.find_data("ident_arg")):
             return ""
-        value = parser.program(tree).evaluate({})
+        value = environment().program(tree).evaluate({})
     except (CELParseError, CELEvalError, TypeError, ValueError, ArithmeticError, LookupError, RecursionError):
         return ""
     names = (

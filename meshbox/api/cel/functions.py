@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-import ipaddress
 import itertools
+import re
 import urllib.parse
 from collections.abc import Callable
 from typing import Any
@@ -13,9 +13,9 @@ from celpy import celtypes
 from celpy.evaluation import CELEvalError, base_functions
 
 from labkit.ground import duration
-from labkit.ground import quantity as quantities
-from meshbox.api.builtin.decoding import quantity_error
 from meshbox.api.cel.comparing import COMPARISONS
+from meshbox.api.cel.libraries import LIBRARIES
+from meshbox.api.cel.optional import OPTIONALS, Optional, fail, strict
 from meshbox.api.refusals import quoted
 
 __all__ = ["FUNCTIONS", "unknown_functions"]
@@ -45,18 +45,13 @@ def _truth(value: bool) -> Any:
     return celtypes.BoolType(value)
 
 
-def _fail(message: str) -> Any:
-    # cel-python combines returned errors as CEL wants it: `false && error` is false.
-    return CELEvalError(message, ValueError, (message,))
-
-
 def _duration(value: Any) -> Any:
     if isinstance(value, celtypes.DurationType):
         return value
     try:
         nanoseconds = duration.from_go(str(value))
     except ValueError:
-        return _fail("type conversion error from 'string' to 'google.protobuf.Duration'")
+        return fail("type conversion error from 'string' to 'google.protobuf.Duration'")
     seconds, rest = divmod(nanoseconds, 10**9)
     return celtypes.DurationType(seconds=seconds, nanos=rest)
 
@@ -65,7 +60,7 @@ def _int(value: Any) -> Any:
     if isinstance(value, celtypes.StringType):
         text = str(value)
         if not text.lstrip("+-").isascii() or not text.lstrip("+-").isdigit() or len(text) > 19:
-            return _fail("type conversion error from 'string' to 'int'")
+            return fail("type conversion error from 'string' to 'int'")
     return celtypes.IntType(value)
 
 
@@ -84,7 +79,7 @@ def _url_parts(text: str) -> urllib.parse.SplitResult | None:
 
 def _url(value: Any) -> Any:
     if _url_parts(str(value)) is None:
-        return _fail(
+        return fail(
             f"URL parse error during conversion from string: parse {quoted(str(value))}: invalid URI for request"
         )
     return _text(value)
@@ -101,34 +96,11 @@ def _query(value: Any) -> Any:
     )
 
 
-def _is_ip(value: Any) -> Any:
-    return _truth(_address(str(value)) is not None)
-
-
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(text)
-    except ValueError:
-        return None
-
-
-def _ip(value: Any) -> Any:
-    return _text(value) if _address(str(value)) is not None else _fail(f"IP Address {quoted(str(value))} parse error")
-
-
-def _is_cidr(value: Any) -> Any:
-    try:
-        ipaddress.ip_network(str(value), strict=False)
-    except ValueError:
-        return _truth(False)
-    return _truth("/" in str(value))
-
-
 def _substring(value: Any, start: Any, end: Any = None) -> Any:
     text, last = str(value), len(str(value)) if end is None else int(end)
     first = int(start)
     if first < 0 or last > len(text) or last < first:
-        return _fail(f"invalid substring range. start: {first}, end: {last}")
+        return fail(f"invalid substring range. start: {first}, end: {last}")
     return _text(text[first:last])
 
 
@@ -146,7 +118,7 @@ def _last_index_of(value: Any, wanted: Any) -> Any:
 
 def _char_at(value: Any, index: Any) -> Any:
     text = str(value)
-    return _text(text[int(index) : int(index) + 1]) if 0 <= index <= len(text) else _fail("index out of range")
+    return _text(text[int(index) : int(index) + 1]) if 0 <= index <= len(text) else fail("index out of range")
 
 
 def _replace(value: Any, old: Any, new: Any, most: Any = -1) -> Any:
@@ -192,29 +164,113 @@ def _sum(value: Any) -> Any:
 
 def _pick(choose: Callable[..., Any]) -> Callable[[Any], Any]:
     def run(value: Any) -> Any:
-        return choose(value) if len(value) else _fail("min/max called on empty list")
+        return choose(value) if len(value) else fail(f"{choose.__name__} called on empty list")
 
     return run
 
 
-def _is_quantity(value: Any) -> Any:
-    return _truth(not quantity_error(str(value)))
+def _strictly(name: str) -> Callable[..., Any]:
+    """cel-python's operator, for which an error is no value of a wrong type, and whose text is one of CEL."""
+
+    def run(*values: Any) -> Any:
+        result = base_functions[name](*values)
+        return _text(result) if type(result) is str else result
+
+    return strict(run)
 
 
-def _quantity(value: Any) -> Any:
-    said = quantity_error(str(value))
-    return _fail(said) if said else celtypes.DoubleType(float(quantities.parse(str(value))))
+def _at(value: Any, index: Any) -> Any:
+    if isinstance(value, list) and isinstance(index, int) and not 0 <= index < len(value):
+        return fail(f"index out of bounds: {index}")
+    if isinstance(value, dict) and index not in value:
+        return fail(f"no such key: {index}")
+    return value[index]
+
+
+_VERB = re.compile(r"%(?:\.(?P<digits>\d+))?(?P<verb>.)", re.DOTALL)
+
+
+def _shown(value: Any, *, inside: bool = False) -> str:
+    """A value as `%s` prints it; texts within lists and maps have their quotes."""
+    if isinstance(value, celtypes.BoolType):
+        return "true" if value else "false"
+    if value is None:
+        return "null"
+    if isinstance(value, list):
+        return f"[{', '.join(_shown(one, inside=True) for one in value)}]"
+    if isinstance(value, dict):
+        entries = (f"{_shown(key, inside=True)}:{_shown(one, inside=True)}" for key, one in value.items())
+        return "{" + ", ".join(sorted(entries)) + "}"
+    if inside and isinstance(value, str):
+        return quoted(str(value))
+    return f"{float(value):g}" if isinstance(value, celtypes.DoubleType) else str(value)
+
+
+def _format(text: Any, values: Any) -> Any:
+    given = iter(values)
+
+    def written(match: re.Match[str]) -> str:
+        verb = match["verb"]
+        if verb == "%":
+            return "%"
+        value = next(given)
+        if verb in "fe":
+            return f"{float(value):.{match['digits'] or 6}{verb}}"
+        if verb in "xX" and isinstance(value, str):
+            code = value.encode().hex()
+            return code.upper() if verb == "X" else code
+        return _shown(value) if verb in "sd" else f"{int(value):{verb}}"
+
+    try:
+        return _text(_VERB.sub(written, str(text)))
+    except StopIteration:
+        return fail("index out of range")
+    except ValueError as error:
+        return fail(f"could not parse formatting clause: {error}")
+
+
+def _flat(value: Any, depth: Any = 1) -> Any:
+    found = itertools.chain.from_iterable(
+        (_flat(one, depth - 1) if depth > 1 else one) if isinstance(one, list) else [one] for one in value
+    )
+    return celtypes.ListType(found)
+
+
+def _distinct(value: Any) -> Any:
+    kept: list[Any] = []
+    for one in value:
+        if not COMPARISONS["_in_"](one, celtypes.ListType(kept)):
+            kept.append(one)
+    return celtypes.ListType(kept)
+
+
+def _slice(value: Any, start: Any, end: Any) -> Any:
+    if not 0 <= start <= end <= len(value):
+        return fail(f"cannot slice({start}, {end}), list is length {len(value)}")
+    return celtypes.ListType(value[int(start) : int(end)])
+
+
+def _reverse(value: Any) -> Any:
+    return _text(str(value)[::-1]) if isinstance(value, str) else celtypes.ListType(reversed(value))
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     **COMPARISONS,
+    **LIBRARIES,
+    **OPTIONALS,
+    **{name: _strictly(name) for name in ("_+_", "_-_", "_*_", "_/_", "_%_", "!_", "-_")},
+    "_[_]": strict(_at),
     # cel-python's own raise where both sides are errors.
     "_&&_": _and,
     "_||_": _or,
     "charAt": _char_at,
+    "distinct": strict(_distinct),
     "duration": _duration,
     "find": _find,
     "findAll": _find_all,
+    "first": strict(lambda value: Optional(tuple(value[:1]))),
+    "flatten": strict(_flat),
+    "format": strict(_format),
     "getEscapedPath": lambda value: _text(_parts(value).path),
     "getHost": lambda value: _text(_parts(value).netloc.rpartition("@")[2]),
     "getHostname": lambda value: _text(_parts(value).hostname or ""),
@@ -223,20 +279,21 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "getScheme": lambda value: _text(_parts(value).scheme),
     "indexOf": _index_of,
     "int": _int,
-    "ip": _ip,
-    "isCIDR": _is_cidr,
-    "isIP": _is_ip,
-    "isQuantity": _is_quantity,
     "isSorted": _is_sorted,
     "isURL": lambda value: _truth(_url_parts(str(value)) is not None),
     "join": _join,
+    "last": strict(lambda value: Optional(tuple(value[-1:]))),
     "lastIndexOf": _last_index_of,
+    "lists.range": strict(lambda count: celtypes.ListType(map(_whole, range(count)))),
     "lowerAscii": lambda value: _text(str(value).lower()),
     "max": _pick(max),
     "min": _pick(min),
-    "quantity": _quantity,
     "replace": _replace,
+    "reverse": strict(_reverse),
+    "slice": strict(_slice),
+    "sort": strict(lambda value: celtypes.ListType(sorted(value))),
     "split": _split,
+    "strings.quote": strict(lambda value: _text(quoted(str(value)))),
     "substring": _substring,
     "sum": _sum,
     "trim": lambda value: _text(str(value).strip()),
