@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from meshbox.api import metadata
+from meshbox.api.compiled.definition import approval, keeps_unknown
 from meshbox.api.deletes import CRD_CLEANUP
 from meshbox.api.refusals import cause
 from meshbox.api.resources import Registry, custom_resource
@@ -13,6 +14,7 @@ from meshbox.values import clone
 
 __all__ = ["CRDS", "Definitions", "defined"]
 
+_CONFORMANT = "KubernetesAPIApprovalPolicyConformant"
 CRDS = "customresourcedefinitions.apiextensions.k8s.io"
 
 
@@ -76,6 +78,8 @@ class Definitions:
             if names["plural"] != old["spec"]["names"]["plural"]:
                 words = f'Invalid value: "{names["plural"]}": field is immutable'
                 causes.append(cause("spec.names.plural", words))
+            if spec.get("preserveUnknownFields") and not old["spec"].get("preserveUnknownFields"):
+                causes.append(dict(keeps_unknown()))
         crd["status"] = self._status(crd, old)
         if old is None:
             crd["metadata"]["finalizers"] = [*(crd["metadata"].get("finalizers") or []), CRD_CLEANUP]
@@ -98,7 +102,10 @@ class Definitions:
         ]
         if not taken:
             conditions[0]["message"] = "no conflicts found"
-        conditions += [one for kind, one in times.items() if kind not in ("NamesAccepted", "Established")]
+        status, why, words = approval(crd)
+        if status:
+            conditions.append(_condition(_CONFORMANT, status == "True", why, words, times))
+        conditions += [one for kind, one in times.items() if kind not in ("NamesAccepted", "Established", _CONFORMANT)]
         storage = [one["name"] for one in spec["versions"] if one.get("storage")]
         stored = [*(before.get("storedVersions") or [])]
         stored += [name for name in storage if name not in stored]

@@ -9,13 +9,14 @@ from typing import Any
 
 from meshbox.api.builtin.decoding import decode, prune
 from meshbox.api.builtin.types import OBJECT_META
+from meshbox.api.go_words import printed
 from meshbox.api.problems import Cause, Problems, invalid
 from meshbox.api.schema.embedded import coerced, embedded_problems
 from meshbox.api.schema.node import TYPE_AND_META, Node
 from meshbox.api.schema.validate import ABSENT, list_problems, validate
 from meshbox.values import clone
 
-__all__ = ["CustomSchema"]
+__all__ = ["CustomSchema", "schema_of"]
 
 _BLOCKING = frozenset(
     ("FieldValueNotSupported", "FieldValueRequired", "FieldValueTooLong", "FieldValueTooMany", "FieldValueTypeInvalid")
@@ -44,6 +45,18 @@ class CustomSchema:
     @functools.cached_property
     def _node(self) -> Node:
         return Node(self.written)
+
+    def fit(self, obj: dict[str, Any]) -> None:
+        """Drop, in place, what an object of another version has and this one does not, and write defaults into it."""
+        if self._preserve:
+            return
+        rest = {name: value for name, value in obj.items() if name not in TYPE_AND_META}
+        self._node.prune(rest, "", [])
+        self._node.drop_nulls(rest)
+        self._node.fill(rest)
+        for name in obj.keys() - rest.keys() - TYPE_AND_META:
+            del obj[name]
+        obj.update(rest)
 
     def admit(self, obj: Any, old: Any = None, *, applied: bool = False, without_status: bool = False) -> Problems:
         """Prune `obj`, also of nulls, write defaults into it, all in place, and validate it.
@@ -110,6 +123,30 @@ class CustomSchema:
                 rule_problems(node, obj, "", problems.errors, before)
 
 
+_known: dict[tuple[str, str], tuple[Any, CustomSchema]] = {}
+
+
+def schema_of(crd: Any, version: str) -> CustomSchema | None:
+    """The schema of a version, made ready once; None where it has none.
+
+    Args:
+        crd: The CustomResourceDefinition. It is not changed.
+        version: e.g. "v1".
+    """
+    key = crd["metadata"]["name"], version
+    if (known := _known.get(key)) is not None and known[0] is crd:
+        return known[1]
+    spec = crd["spec"]
+    definition: dict[str, Any] = next((one for one in spec["versions"] if one["name"] == version), {})
+    openapi = (definition.get("schema") or {}).get("openAPIV3Schema")
+    if openapi is None:
+        return None
+    scale = (definition.get("subresources") or spec.get("subresources") or {}).get("scale")
+    schema = CustomSchema(openapi, preserve_unknown=bool(spec.get("preserveUnknownFields")), scale=scale)
+    _known[key] = crd, schema
+    return schema
+
+
 _GO_TYPES = {str: "string", bool: "bool", int: "int64", float: "float64", dict: "map[string]interface {}"}
 
 
@@ -123,12 +160,19 @@ def _scalable(scale: Mapping[str, Any], obj: dict[str, Any], causes: list[Cause]
         path = str(scale.get(field) or "")
         value: Any = obj
         for step in path.strip(".").split(".") if path else ():
-            value = value.get(step) if isinstance(value, dict) else None
+            if value is not None and not isinstance(value, dict):
+                given = _GO_TYPES.get(type(value), "[]interface {}")
+                detail = (
+                    f"{path} accessor error: {printed(value)} is of the type {given}, expected map[string]interface{{}}"
+                )
+                causes.append(invalid(path, wanted(), detail))
+                value = None
+            value = value.get(step) if value is not None else None
         if not path or value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, wanted):
             given = _GO_TYPES.get(type(value), "[]interface {}")
-            detail = f"{path} accessor error: {value} is of the type {given}, expected {kind}"
+            detail = f"{path} accessor error: {printed(value)} is of the type {given}, expected {kind}"
             causes.append(invalid(path, wanted(), detail))
         elif isinstance(value, int) and value < 0:
             causes.append(invalid(path, value, "should be a non-negative integer"))

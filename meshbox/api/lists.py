@@ -42,7 +42,9 @@ def page(
     check_version(query.get("resourceVersion", ""), objects.store.version)
     labels, fields = query.get("labelSelector", ""), query.get("fieldSelector", "")
     entries = objects.select(resource, namespace, labels=labels, fields=fields)
-    meta: Obj = {"resourceVersion": str(objects.store.version)}
+    # A list of custom resources says that nothing follows, too.
+    meta: Obj = {"continue": ""} if resource.crd is not None else {}
+    meta["resourceVersion"] = str(objects.store.version)
     text = query.get("limit", "")
     limit = max(0, whole_option(text)) if text else 0
     if token := query.get("continue", ""):

@@ -15,7 +15,7 @@ from meshbox.api.builtin.types import kind_type
 from meshbox.api.builtin.well_formed import as_dict
 from meshbox.api.compiled import definition, expressions
 from meshbox.api.conversion import from_hub, to_hub
-from meshbox.api.custom_schema import CustomSchema
+from meshbox.api.custom_schema import schema_of
 from meshbox.api.defaults import TokenSecret, apply_defaults
 from meshbox.api.go_words import misfit
 from meshbox.api.merge_keys import shape_of
@@ -48,7 +48,6 @@ class Checks:
     def __init__(self, settings: SandboxSettings, token_secret: TokenSecret) -> None:
         self._settings = settings
         self._token_secret = token_secret
-        self._schemas: dict[tuple[str, str], tuple[Obj, CustomSchema]] = {}
 
     def incoming(
         self, resource: Resource, obj: Obj, old: Obj | None, options: WriteOptions, subresource: str = ""
@@ -87,7 +86,7 @@ class Checks:
         shape, name = shape_of(resource, served.version), wanted["metadata"].get("name", "")
         if resource.crd is None:
             schema = built_in(kind_type(served.api_version, resource.kind))
-        elif (known := self._schema(resource, served.version)) is not None:
+        elif (known := schema_of(resource.crd, served.version)) is not None:
             schema = custom(known.written)
         else:
             return
@@ -104,7 +103,7 @@ class Checks:
     def _custom(
         self, resource: Resource, served: Served, obj: Obj, old: Obj | None, options: WriteOptions, subresource: str
     ) -> None:
-        schema = self._schema(resource, served.version)
+        schema = schema_of(resource.crd, served.version)
         if schema is None:
             self._report(resource, served, obj, Problems(), options)
             return
@@ -118,22 +117,11 @@ class Checks:
             applied=options.applied is not None,
             without_status=not subresource and "status" in resource.subresources,
         )
+        if subresource == "status":
+            # Its validator begins at the status, and tells of fields from there on.
+            for one in problems.errors:
+                one["message"] = one["message"].replace(f"{one['field']} in body", f"{one['field'][7:]} in body")
         self._report(resource, served, obj, problems, options)
-
-    def _schema(self, resource: Resource, version: str) -> CustomSchema | None:
-        assert resource.crd is not None
-        known = self._schemas.get((resource.name, version))
-        if known is not None and known[0] is resource.crd:
-            return known[1]
-        spec = resource.crd["spec"]
-        definition = next((one for one in spec["versions"] if one["name"] == version), None)
-        openapi = ((definition or {}).get("schema") or {}).get("openAPIV3Schema")
-        if openapi is None:
-            return None
-        scale = ((definition or {}).get("subresources") or spec.get("subresources") or {}).get("scale")
-        schema = CustomSchema(openapi, preserve_unknown=bool(spec.get("preserveUnknownFields")), scale=scale)
-        self._schemas[resource.name, version] = (resource.crd, schema)
-        return schema
 
     @staticmethod
     def _report(resource: Resource, served: Served, obj: Obj, problems: Problems, options: WriteOptions) -> None:

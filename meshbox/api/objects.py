@@ -225,7 +225,7 @@ class ObjectStore:
         entry = self.entry(known, name, namespace)
         chosen = options or WriteOptions(manager)
         if subresource == "scale":
-            changed = patched_scale(scale_of(known, entry.obj), clone(patch), kind)
+            changed = patched_scale(known, scale_of(known, entry.obj), clone(patch), kind)
         else:
             changed = patched(known, entry.obj, clone(patch), kind, chosen)
         return _copy(self._update(known, entry, changed, chosen, subresource))

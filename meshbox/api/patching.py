@@ -31,8 +31,7 @@ def patched(resource: Resource, obj: Obj, patch: Any, kind: PatchKind, options: 
         ApiError: 400, 415 or 422 where the patch is none, or cannot be carried out.
     """
     served = options.served or Served(resource, resource.group, resource.version)
-    if kind == "strategic" and resource.crd is not None:
-        raise refusals.unsupported_media_type(_CUSTOM_TYPES)
+    _patchable(resource, kind)
     before = from_hub(served, obj)
     result = _patch(clone(before), patch, kind, resource.kind)
     options.patch = printed(_unordered(patch)) if kind == "strategic" else dumps(result).decode()
@@ -47,6 +46,11 @@ def _unordered(patch: Any) -> Any:
     ordered = {name.removeprefix(ORDER) for name in patch if name.startswith(ORDER)}
     gone = ordered | {f"{ORDER}{name}" for name in ordered}
     return {name: _unordered(value) for name, value in patch.items() if name not in gone}
+
+
+def _patchable(resource: Resource, kind: PatchKind) -> None:
+    if kind == "strategic" and resource.crd is not None:
+        raise refusals.unsupported_media_type(_CUSTOM_TYPES)
 
 
 def _settle(served: Served, before: Obj, result: Obj, patch: str, kind: PatchKind) -> None:
@@ -82,8 +86,13 @@ def _by_name(result: Any, patch: Any) -> Any:
     return {name: _by_name(result[name], patch.get(name)) for name in sorted(result)}
 
 
-def patched_scale(scale: Obj, patch: Any, kind: PatchKind) -> Obj:
-    """A Scale (changed) after `patch`."""
+def patched_scale(resource: Resource, scale: Obj, patch: Any, kind: PatchKind) -> Obj:
+    """A Scale (changed) of an object of `resource` after `patch`.
+
+    Raises:
+        ApiError: 400, 415 or 422 where the patch is none, or cannot be carried out.
+    """
+    _patchable(resource, kind)
     return _patch(scale, patch, kind, "Scale")
 
 

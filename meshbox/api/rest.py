@@ -111,9 +111,15 @@ class Rest:
         try:
             response = await self._serve(request, target, user)
         except ApiError as error:
-            error.warnings.append(said)
+            error.warnings.insert(0, said)
             raise
-        return warned(response, [said]) if isinstance(response, web.Response) else response
+        if isinstance(response, web.Response):
+            # It is said before what the object gives rise to.
+            later = response.headers.popall("Warning", [])
+            warned(response, [said])
+            for one in later:
+                response.headers.add("Warning", one)
+        return response
 
     async def _serve(self, request: web.Request, target: Target, user: User) -> web.StreamResponse:
         served = self._objects.registry.served(target.group, target.version, target.plural)

@@ -46,11 +46,12 @@ def scale_of(resource: Resource, obj: Obj) -> Obj:
     status: Obj = {"replicas": _at(obj, seen) or 0}
     if text := _selector(resource, obj, selector):
         status["selector"] = text
+    replicas = _at(obj, wanted) or 0
     return {
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
         "metadata": {field: meta[field] for field in kept if field in meta},
-        "spec": {"replicas": _at(obj, wanted) or 0},
+        "spec": {"replicas": replicas} if replicas else {},
         "status": status,
     }
 
@@ -65,7 +66,7 @@ def scaled(resource: Resource, obj: Obj, scale: Obj) -> Obj:
     if not isinstance(replicas, int) or isinstance(replicas, bool):
         raise refusals.bad_request("Scale.spec.replicas: must be a whole number")
     name = obj["metadata"]["name"]
-    if replicas < 0:
+    if replicas < 0 and resource.crd is None:
         words = f"Invalid value: {replicas}: must be greater than or equal to 0"
         raise refusals.invalid(resource, name, [refusals.cause("spec.replicas", words)])
     version = (scale.get("metadata") or {}).get("resourceVersion")

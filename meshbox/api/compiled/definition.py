@@ -17,9 +17,10 @@ from meshbox.api.builtin.vocabulary import VOCABULARY
 from meshbox.api.builtin.well_formed import as_dict, as_list, named, supported
 from meshbox.api.compiled.schemas import schema_problems
 from meshbox.api.problems import Cause, invalid, required
+from meshbox.api.refusals import quoted
 from meshbox.contracts import Obj
 
-__all__: list[str] = []
+__all__ = ["approval", "keeps_unknown"]
 
 _SIMPLE_PATH = re.compile(r"(\.[A-Za-z_][\w-]*|\[['\"][^'\"]+['\"]\]|\[\d+\])+")
 _COLUMN_TYPES = ("boolean", "date", "integer", "number", "string")
@@ -29,7 +30,7 @@ _COLUMN_TYPES = ("boolean", "date", "integer", "number", "string")
 def _definition(obj: Obj, _path: str, causes: list[Cause], context: Context) -> None:
     spec, name = as_dict(obj.get("spec")), as_dict(obj.get("metadata")).get("name")
     names, group = as_dict(spec.get("names")), spec.get("group") or ""
-    if name and name != f"{names.get('plural') or ''}.{group}":
+    if context.new and name and name != f"{names.get('plural') or ''}.{group}":
         causes.append(invalid("metadata.name", name, 'must be spec.names.plural+"."+spec.group'))
     named(group, "spec.group", dns1123_subdomain, causes)
     if group and "." not in group and not dns1123_subdomain(group):
@@ -46,6 +47,42 @@ def _definition(obj: Obj, _path: str, causes: list[Cause], context: Context) -> 
     if not any(one.get("storage") for one in listed):
         causes.append(invalid("status.storedVersions", None, "must have at least one stored version"))
     _conversion(spec.get("conversion"), causes, context)
+    if spec.get("preserveUnknownFields") is True and context.new and not old:
+        causes.append(keeps_unknown())
+    status, _, words = approval(obj)
+    if status == "False" and not words.startswith("not approved") and context.new and not old:
+        given = (as_dict(obj.get("metadata")).get("annotations") or {}).get(_APPROVED)
+        path = f"metadata.annotations[{_APPROVED}]"
+        causes.append(invalid(path, given, words) if given else required(path, words))
+
+
+def keeps_unknown() -> Cause:
+    """What is said of a CRD that keeps all fields, as those of v1beta1 could."""
+    instead = "set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead"
+    return invalid("spec.preserveUnknownFields", True, f"cannot set to true, {instead}")
+
+
+_APPROVED = "api-approved.kubernetes.io"
+_PROTECTED = ("k8s.io", "kubernetes.io")
+
+
+def approval(crd: Obj) -> tuple[str, str, str]:
+    """Whether a group that belongs to Kubernetes' community is approved: status, reason and message of a condition.
+
+    Three empty texts for a group that does not.
+    """
+    group = str(as_dict(crd.get("spec")).get("group") or "")
+    if not any(group == one or group.endswith(f".{one}") for one in _PROTECTED):
+        return "", "", ""
+    given = str((as_dict(crd.get("metadata")).get("annotations") or {}).get(_APPROVED) or "")
+    if given.startswith("unapproved"):
+        return "False", "UnapprovedAnnotation", f"not approved: {quoted(given)}"
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://[^/\s]", given):
+        return "True", "ApprovedAnnotation", f"approved in {given}"
+    either = ' with either a URL or a reason starting with "unapproved"' if given else ""
+    more = "see https://github.com/kubernetes/enhancements/pull/1111"
+    words = f"protected groups must have approval annotation {quoted(_APPROVED)}{either}, {more}"
+    return "False", "InvalidAnnotation" if given else "MissingAnnotation", words
 
 
 def _versions(listed: list[Obj], spec: Obj, causes: list[Cause], *, old: bool) -> None:

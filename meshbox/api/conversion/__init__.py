@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from meshbox.api.conversion import autoscaling as conversion_autoscaling
 from meshbox.api.conversion import crd as conversion_crd
+from meshbox.api.custom_schema import schema_of
 from meshbox.api.resources import Served
 from meshbox.contracts import Obj
 from meshbox.values import clone
@@ -21,7 +22,9 @@ def to_hub(served: Served, obj: Obj) -> Obj:
     """`obj`, given in `served`'s version, as it is kept; changed in place and returned."""
     if not served.hub:
         convert = _CONVERSIONS.get(served.resource.name)
-        if convert is not None and served.resource.crd is None:
+        if served.resource.crd is not None:
+            _refit(served, obj, served.resource.version)
+        elif convert is not None:
             convert[0](obj, served.api_version)
         obj["apiVersion"] = served.resource.api_version
     return obj
@@ -32,12 +35,29 @@ def from_hub(served: Served, obj: Obj) -> Obj:
     if served.hub:
         return obj
     convert = _CONVERSIONS.get(served.resource.name)
-    if convert is None or served.resource.crd is not None:
+    alike = convert is None if served.resource.crd is None else _alike(served)
+    if alike:
         return {**obj, "apiVersion": served.api_version}
     converted: Obj = clone(obj)
-    convert[1](converted, served.api_version)
+    if convert is None or served.resource.crd is not None:
+        _refit(served, converted, served.version)
+    else:
+        convert[1](converted, served.api_version)
     converted["apiVersion"] = served.api_version
     return converted
+
+
+def _alike(served: Served) -> bool:
+    """Whether a version of a custom resource has the schema of the one that is kept."""
+    crd, versions = served.resource.crd, (served.version, served.resource.version)
+    schemas = [found.written if (found := schema_of(crd, one)) is not None else None for one in versions]
+    return schemas[0] == schemas[1]
+
+
+def _refit(served: Served, obj: Obj, version: str) -> None:
+    """Give a custom resource the fields of another version, in place: conversion "None" changes nothing else."""
+    if not _alike(served) and (schema := schema_of(served.resource.crd, version)) is not None:
+        schema.fit(obj)
 
 
 def _same(obj: Obj, version: str) -> None:
