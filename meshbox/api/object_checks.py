@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from meshbox.api import refusals
 from meshbox.api.applied_types import built_in, custom, misfits
-from meshbox.api.builtin import decode_builtin, prune_builtin, validate_builtin, validate_update
+from meshbox.api.builtin import decode_builtin, prune_builtin, validate_builtin, validate_status, validate_update
 from meshbox.api.builtin.profiles import own_profiles
 from meshbox.api.builtin.typed import typed
 from meshbox.api.builtin.types import kind_type
@@ -128,6 +128,11 @@ class Checks:
         unknown = [*options.duplicates, *problems.unknown]
         if problems.decode or (unknown and options.validation == "Strict"):
             said = problems.decode or f"strict decoding error: {', '.join(unknown)}"
+            if options.applied is not None and problems.decode:
+                kind = f"{served.group}/{served.version}, Kind={resource.kind}"
+                name = as_dict(obj["metadata"]).get("name") or ""
+                begin = f"failed to convert new object (/{name}; {kind}) to proper version"
+                raise ApiError(500, "", f"{begin}: unable to convert unstructured object to {kind}: {said}")
             if options.patch:
                 raise refusals.bad_patch(options.patch, misfit(said) if options.patch.startswith("map[") else said)
             what = f'{resource.kind} in version "{served.version}" cannot be handled as a {resource.kind}'
@@ -168,6 +173,13 @@ class Checks:
         if before is not None and (options.validation or resource.name in _SEALED):
             found += validate_update(resource.api_version, resource.kind, before, obj).errors
         return [dict(one) for one in found]
+
+    @staticmethod
+    def status_errors(resource: Resource, obj: Obj, options: WriteOptions) -> list[Obj]:
+        """What is wrong with the status of a built-in object that a client writes."""
+        if resource.crd is not None or not options.validation:
+            return []
+        return [dict(one) for one in validate_status(resource.api_version, resource.kind, obj).errors]
 
     def profiles(self, pod: Obj) -> list[str]:
         """Give a new pod the profiles that its annotations name, in place; what its client is told of them."""

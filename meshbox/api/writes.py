@@ -160,6 +160,8 @@ class Writes:
         if whole:
             prepare(resource.name, obj, before)
         causes = metadata.check(resource, obj)
+        if subresource == "status":
+            causes += self.checks.status_errors(resource, obj, options)
         if whole:
             causes += changed if options.validation else []
             causes += self.checks.errors(resource, obj, before, options)

@@ -5,18 +5,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from meshbox.api.builtin import admission, cluster, events, jobs, network, storage, workloads
+from meshbox.api.builtin import admission, cluster, events, jobs, network, statuses, storage, workloads
 from meshbox.api.builtin.decoding import decode, prune
 from meshbox.api.builtin.rules import Context, check
-from meshbox.api.builtin.types import kind_type
+from meshbox.api.builtin.types import fields_of, kind_type
 from meshbox.api.builtin.updates import check_update
 from meshbox.api.codec.fields import message_of
 from meshbox.api.problems import Problems
 
-__all__ = ["decode_builtin", "prune_builtin", "validate_builtin", "validate_update"]
+__all__ = ["decode_builtin", "prune_builtin", "validate_builtin", "validate_status", "validate_update"]
 
 # They say what the rules' calls mean.
-_CALLED = (admission, cluster, events, jobs, network, storage, workloads)
+_CALLED = (admission, cluster, events, jobs, network, statuses, storage, workloads)
 _TOO_DEEP = "json: exceeded max depth"
 
 
@@ -55,6 +55,15 @@ def validate_builtin(api_version: str, kind: str, obj: Any, written: str = "", *
             check(type_name, obj, "", problems.errors, Context(obj, written or api_version, new=new))
         except RecursionError:
             return Problems(decode=_TOO_DEEP)
+    return problems
+
+
+def validate_status(api_version: str, kind: str, obj: Any) -> Problems:
+    """Check the status of a built-in object, which somebody writes by itself."""
+    problems = Problems()
+    fields = fields_of(kind_type(api_version, kind)) or {}
+    if obj.get("status") and (type_name := fields.get("status")):
+        check(type_name, obj["status"], "status", problems.errors, Context(obj, api_version, new=False))
     return problems
 
 

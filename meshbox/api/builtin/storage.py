@@ -210,10 +210,10 @@ def _limited(item: Obj, name: str, path: str, causes: list[Cause]) -> None:
         causes.append(invalid(f"{path}.maxLimitRequestRatio[{name}]", ratio, f"ratio {ratio} is less than 1"))
 
 
-@call("quota")
-def _quota(spec: Obj, path: str, causes: list[Cause], _context: Context) -> None:
-    for name, value in sorted(as_dict(spec.get("hard")).items()):
-        where = f"{path}.hard[{name}]"
+@call("hard")
+def _hard(amounts: Obj, path: str, causes: list[Cause], _context: Context) -> None:
+    for name, value in sorted(amounts.items()):
+        where = f"{path}[{name}]"
         said = qualified_name(name)
         causes += [invalid(where, name, words) for words in said]
         if not said and "/" not in name and name.split(".")[0] not in _STANDARD_HARD:
@@ -226,6 +226,11 @@ def _quota(spec: Obj, path: str, causes: list[Cause], _context: Context) -> None
         extended = "/" in name and "kubernetes.io/" not in name and not name.startswith("requests.")
         if (name in _WHOLE or extended) and amount % 1:
             causes.append(invalid(where, value, "must be an integer"))
+
+
+@call("quota")
+def _quota(spec: Obj, path: str, causes: list[Cause], context: Context) -> None:
+    _hard(as_dict(spec.get("hard")), f"{path}.hard", causes, context)
     scopes, chosen = as_list(spec.get("scopes")), as_dict(spec.get("scopeSelector"))
     for scope in scopes:
         if scope not in _SCOPES:
