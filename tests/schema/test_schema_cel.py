@@ -228,7 +228,7 @@ def test_values_of_any_two_types_can_be_compared(text: str, value: bool) -> None
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("o.zz == 1", "no such key: zz"), ("o.zz in o.l", "no such key: zz"), ("o.n.x == 1", "no such overload"),
+        ("o.zz == 1", "no such key: zz"), ("o.zz in o.l", "no such key: zz"), ("o.n.x == 1", "no such key: x"),
         ("o.a.x == 1", "no such overload"), ("o.l[5] == 1", "index out of bounds: 5"),
     ],
 )  # fmt: skip

@@ -67,17 +67,23 @@ class Names:
         Raises:
             EvaluationError: It has none.
         """
-        names = {name: self._of(name) for name in set(_WORD.findall(text))}
-        if used := set(_VARIABLE.findall(text)):
-            names["variables"] = to_cel({}, None)
-            names["variables"].update({to_cel(name, None): self._variable(name) for name in used})
-        try:
-            result, problem = evaluated(text, names)
-        except UnsupportedError as error:
-            problem = "no such overload" if "overload" in str(error) else str(error)
+        result, problem = self._evaluated(text)
         if problem:
             raise EvaluationError(f"expression '{text}' resulted in error: {problem}")
         return result
+
+    def _evaluated(self, text: str) -> tuple[Any, str]:
+        """The value of an expression, or None and why it has none."""
+        names = {name: self._of(name) for name in set(_WORD.findall(text))}
+        try:
+            if used := set(_VARIABLE.findall(text)):
+                names["variables"] = to_cel({}, None)
+                names["variables"].update({to_cel(name, None): self._variable(name) for name in used})
+            return evaluated(text, names)
+        except EvaluationError as error:
+            return None, str(error)
+        except UnsupportedError as error:
+            return None, "no such overload" if "overload" in str(error) else str(error)
 
     def _of(self, name: str) -> Any:
         if name not in self._made:
@@ -89,10 +95,10 @@ class Names:
             text = self._variables.get(name)
             if text is None:
                 raise EvaluationError(f"undefined field '{name}'")
-            try:
-                self._values[name] = self.value(text)
-            except EvaluationError as error:
-                raise EvaluationError(f'composited variable "{name}" fails to evaluate: {error}') from error
+            self._values[name], problem = self._evaluated(text)
+            if problem:
+                del self._values[name]
+                raise EvaluationError(f'composited variable "{name}" fails to evaluate: {problem}')
         return self._values[name]
 
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from labkit.ground.names import dns1035_label, dns1123_subdomain
 from meshbox.api.builtin.rules import Context, call
 from meshbox.api.builtin.well_formed import as_dict, as_list
-from meshbox.api.problems import Cause, invalid, required
+from meshbox.api.problems import Cause, invalid, required, too_many
 from meshbox.contracts import Obj
 
 __all__: list[str] = []
@@ -93,9 +93,18 @@ def _wildcard(values: list[Any], path: str, causes: list[Cause], _context: Conte
     if len(values) < 2:
         return
     if path.endswith(".resources"):
+        below = [str(one).split("/", 1) for one in values]
+        for index, (one, parts) in enumerate(zip(values, below, strict=True)):
+            before = below[:index] if len(parts) > 1 else []
+            said = [f"{parts[0]}/*"] if [parts[0], "*"] in before else []
+            said += [f"*/{parts[1]}"] if before and ["*", parts[1]] in before else []
+            detail = "if '{}' is present, must not specify {}"
+            causes += [invalid(f"{path}[{index}]", one, detail.format(rule, one)) for rule in said]
+        other = "if '{}' is present, must not specify other resources{}"
         if "*/*" in values:
-            detail = "if '*/*' is present, must not specify other resources"
-            causes.append(invalid(path, values, detail))
+            causes.append(invalid(path, values, other.format("*/*", "")))
+        if "*" in values and len(below[-1]) == 1 and values[-1] != "*":
+            causes.append(invalid(path, values, other.format("*", " without subresources")))
     elif "*" in values:
         what = {"operations": "operations", "apiGroups": "API groups", "apiVersions": "API versions"}[
             path.rpartition(".")[2]
@@ -119,18 +128,38 @@ def _name_or_selector(reference: Obj, path: str, causes: list[Cause], _context: 
         causes.append(required(path, "one of name or selector must be specified"))
 
 
+_RESERVED = frozenset(
+    {"as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in", "let", "loop"}
+    | {"namespace", "null", "package", "return", "true", "var", "void", "while"}
+)
+_MOST_CONDITIONS = 64
+
+
+@call("few")
+def _few(conditions: list[Any], path: str, causes: list[Cause], _context: Context) -> None:
+    if len(conditions) > _MOST_CONDITIONS:
+        causes.append(too_many(path, len(conditions), _MOST_CONDITIONS))
+
+
+@call("actions")
+def _actions(actions: list[str], path: str, causes: list[Cause], _context: Context) -> None:
+    if {"Deny", "Warn"} <= set(actions):
+        why = "repeating the same validation failure information in the API response and headers serves no purpose"
+        causes.append(invalid(path, actions, f"must not contain both Deny and Warn ({why})"))
+
+
 @call("identifier")
 def _identifier(text: str, path: str, causes: list[Cause], _context: Context) -> None:
-    if not re.fullmatch("[_a-zA-Z][_a-zA-Z0-9]*", text):
+    if not re.fullmatch("[_a-zA-Z][_a-zA-Z0-9]*", text) or text in _RESERVED:
         causes.append(invalid(path, text, "must be a valid CEL identifier"))
 
 
 @call("one_line")
 def _one_line(text: str, path: str, causes: list[Cause], _context: Context) -> None:
     if text and not text.strip():
-        causes.append(invalid(path, text, "message must be non-empty if specified"))
+        causes.append(invalid(path, text, "must be non-empty if specified"))
     elif "\n" in text or "\r" in text:
-        causes.append(invalid(path, text, "message must not contain line breaks"))
+        causes.append(invalid(path, text, "must not contain line breaks"))
 
 
 @call("some_validations")

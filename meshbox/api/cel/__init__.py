@@ -191,7 +191,7 @@ def evaluated(text: str, names: Mapping[str, Any]) -> tuple[Any, str]:
         raise UnsupportedError("it does not compile in the sandbox")
     try:
         # Functions of ours hide two names of types, which rules compare `type(self)` with.
-        types = {"int": celtypes.IntType, "duration": celtypes.DurationType}
+        types = {"int": celtypes.IntType, "duration": celtypes.DurationType, "timestamp": celtypes.TimestampType}
         result = runner.evaluate({**types, **names})
     except CELEvalError as error:
         return None, _problem(error)
@@ -217,6 +217,11 @@ def _of_rule(text: str, value: Any, old: Any, node: Node, *, optional: bool) -> 
 def _problem(error: Any) -> str:
     """An evaluation error in the words of cel-go."""
     said = str(error.args[0]) if error.args else ""
+    if said.startswith("no such key: "):
+        return said
+    if said.startswith("None with type"):
+        # A field of what is not there, such as the object before it was made.
+        return f"no such key: {error.tree.children[1]}"
     if said.startswith("no such member in mapping: "):
         return f"no such key: {said.removeprefix('no such member in mapping: ').strip(chr(39))}"
     inner = re.search(

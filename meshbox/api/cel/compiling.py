@@ -11,7 +11,7 @@ from typing import Any
 from meshbox.api.cel import escaped
 from meshbox.api.cel.reading import environment, parsed
 
-__all__ = ["POLICY_NAMES", "RULE_NAMES", "compile_error", "constant_type"]
+__all__ = ["POLICY_NAMES", "RULE_NAMES", "compile_error", "type_of"]
 
 POLICY_NAMES = frozenset({"object", "oldObject", "request", "authorizer"})
 """What conditions of webhooks know; admission policies know more."""
@@ -29,17 +29,32 @@ _EXPRESSION = (
 )
 """What may begin an expression, as the grammar of cel-go lists it."""
 _ALWAYS = frozenset({"apiVersion", "kind", "metadata"})
+_UNPLAYED = frozenset(
+    {"allowed", "check", "denied", "error", "errored", "fieldSelector", "group", "labelSelector", "name", "namespace"}
+    | {"path", "reason", "resource", "serviceAccount", "sortBy", "subresource"}
+)
+"""Functions that the server knows and the sandbox does not."""
+_TRUTHS = frozenset({"relation_lt", "relation_le", "relation_gt", "relation_ge", "relation_eq", "relation_ne"})
+_GIVEN = {"bool": "bool", "double": "double", "int": "int", "size": "int", "string": "string", "type": "type"}
+_GIVEN |= {"all": "bool", "contains": "bool", "endsWith": "bool", "exists": "bool", "has": "bool", "matches": "bool"}
+_GIVEN |= {"join": "string", "lowerAscii": "string", "startsWith": "bool", "upperAscii": "string"}
+"""What functions give, whatever they are given."""
+_DYNAMIC = frozenset({"object", "oldObject", "params"})
+"""Variables with fields of any type."""
 _WORD = re.compile(r"\s*([A-Za-z_]\w*|\d+|\S)")
 
 
 @functools.lru_cache(maxsize=512)
-def compile_error(text: str, names: frozenset[str], fields: frozenset[str] | None = None) -> str:
+def compile_error(
+    text: str, names: frozenset[str], fields: frozenset[str] | None = None, *, owner: str = "self"
+) -> str:
     """Why an expression does not compile; "" where it does, or uses what nobody here knows.
 
     Args:
         text: The expression.
         names: The variables that it may use.
-        fields: The fields of `self`; None where it may have any.
+        fields: The fields of `owner`; None where it may have any.
+        owner: A variable.
     """
     from celpy.celparser import CELParseError
 
@@ -63,8 +78,9 @@ def compile_error(text: str, names: frozenset[str], fields: frozenset[str] | Non
         (one.line, one.column, f"undeclared reference to '{one}' (in container '')")
         for one in _undeclared(tree, names | _TYPES)
     ]
-    known = {escaped(name) for name in fields or ()} | _ALWAYS
-    for one in _fields(tree) if fields is not None else ():
+    found += list(_strange_functions(tree, text))
+    known = {escaped(name) for name in fields or ()} | (_ALWAYS if owner == "self" else set())
+    for one in _fields(tree, owner) if fields is not None else ():
         if str(one) not in known:
             found.append((one.line, one.column - 1, f"undefined field '{one}'"))
     return "\n".join(_said(text, *one) for one in sorted(found))
@@ -83,6 +99,30 @@ def _breaks_off(text: str) -> bool:
     except (CELParseError, RecursionError):
         return False
     return True
+
+
+def type_of(text: str) -> str:
+    """The type of an expression (that compiles), as cel-go calls it; "" where nobody here knows."""
+    from celpy.celparser import CELParseError
+
+    try:
+        tree = parsed(text)
+    except (CELParseError, RecursionError):
+        return ""
+    while len(tree.children) == 1 and hasattr(tree.children[0], "data"):
+        tree = tree.children[0]
+    if tree.data == "unary" and tree.children[0].data == "unary_not":
+        return "bool"
+    if tree.data == "relation" and tree.children[0].data in _TRUTHS | {"relation_in"}:
+        return "bool"
+    if tree.data in ("ident_arg", "member_dot_arg"):
+        return _GIVEN.get(str(tree.children[0 if tree.data == "ident_arg" else 1]), "") or constant_type(text)
+    if tree.data == "member_dot":
+        base = tree
+        while base.data != "ident" and base.children and hasattr(base.children[0], "data"):
+            base = base.children[0]
+        return "dyn" if base.data == "ident" and str(base.children[0]) in _DYNAMIC else ""
+    return constant_type(text)
 
 
 @functools.lru_cache(maxsize=512)
@@ -110,13 +150,27 @@ def constant_type(text: str) -> str:
     return next((name for kind, name in names if isinstance(value, kind)), "")
 
 
-def _fields(tree: Any) -> Iterator[Any]:
-    """The fields of `self` that an expression names."""
+def _strange_functions(tree: Any, text: str) -> Iterator[tuple[int, int, str]]:
+    """Functions that nobody knows, and where their arguments begin."""
+    from meshbox.api.cel.functions import unknown_functions
+
+    strange = set(unknown_functions(tree)) - _UNPLAYED
+    for kind, place in (("ident_arg", 0), ("member_dot_arg", 1)):
+        for one in tree.find_data(kind):
+            name = one.children[place]
+            if str(name) in strange and name.line is not None:
+                line = text.split("\n")[name.line - 1]
+                said = f"undeclared reference to '{name}' (in container '')"
+                yield name.line, line.find("(", name.column - 1) + 1, said
+
+
+def _fields(tree: Any, owner: str) -> Iterator[Any]:
+    """The fields of `owner` that an expression names."""
     for one in tree.find_data("member_dot"):
         base = one.children[0]
         while len(base.children) == 1 and hasattr(base.children[0], "data"):
             base = base.children[0]
-        if base.data == "ident" and str(base.children[0]) == "self":
+        if base.data == "ident" and str(base.children[0]) == owner:
             yield one.children[1]
 
 

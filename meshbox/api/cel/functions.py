@@ -56,6 +56,13 @@ def _duration(value: Any) -> Any:
     return celtypes.DurationType(seconds=seconds, nanos=rest)
 
 
+def _timestamp(value: Any) -> Any:
+    try:
+        return celtypes.TimestampType(value)
+    except (ValueError, OverflowError):
+        return fail("type conversion error from 'string' to 'google.protobuf.Timestamp'")
+
+
 def _int(value: Any) -> Any:
     if isinstance(value, celtypes.StringType):
         text = str(value)
@@ -296,6 +303,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "strings.quote": strict(lambda value: _text(quoted(str(value)))),
     "substring": _substring,
     "sum": _sum,
+    "timestamp": strict(_timestamp),
     "trim": lambda value: _text(str(value).strip()),
     "upperAscii": lambda value: _text(str(value).upper()),
     "url": _url,

@@ -3,31 +3,60 @@
 
 from __future__ import annotations
 
+import re
+
 from labkit.ground.names import qualified_name
 from meshbox.api.builtin.rules import Context, call
-from meshbox.api.builtin.well_formed import as_dict
-from meshbox.api.cel.compiling import POLICY_NAMES, compile_error, constant_type
+from meshbox.api.builtin.well_formed import as_dict, as_list
+from meshbox.api.cel.compiling import POLICY_NAMES, compile_error, type_of
 from meshbox.api.problems import Cause, invalid, required
 from meshbox.contracts import Obj
 
 __all__: list[str] = []
 
 
+_VARIABLE = re.compile(r"spec\.variables\[(\d+)\]")
+
+
+def _compiled(text: str, path: str, causes: list[Cause], context: Context, *types: str) -> None:
+    """Whether an expression compiles where it stands, and is of one of some types."""
+    names, fields = POLICY_NAMES, None
+    if context.whole.get("kind") == "ValidatingAdmissionPolicy":
+        spec = as_dict(context.whole.get("spec"))
+        given = [str(as_dict(one).get("name") or "") for one in as_list(spec.get("variables"))]
+        here = _VARIABLE.match(path)
+        names |= {"namespaceObject"}
+        names |= {"params"} if spec.get("paramKind") is not None else set()
+        if given and ".matchConditions[" not in path:
+            names |= {"variables"}
+            # A variable knows those before it only.
+            fields = frozenset(given[: int(here[1])] if here else given)
+    if said := compile_error(text, names, fields, owner="variables"):
+        causes.append(invalid(path, text, f"compilation failed: {said}"))
+    elif types and (kind := type_of(text)) not in ("", *types):
+        wanted = types[0] if len(types) == 1 else f"one of [{' '.join(types)}]"
+        causes.append(invalid(path, text, f"must evaluate to {wanted} but got {kind}"))
+
+
 @call("expression")
 def _expression(text: str, path: str, causes: list[Cause], context: Context) -> None:
-    policy = context.whole.get("kind") == "ValidatingAdmissionPolicy"
-    names = POLICY_NAMES | ({"params", "variables", "namespaceObject"} if policy else set())
-    if said := compile_error(text, names):
-        causes.append(invalid(path, text, f"compilation failed: {said}"))
+    _compiled(text, path, causes, context)
 
 
 @call("condition")
 def _condition(text: str, path: str, causes: list[Cause], context: Context) -> None:
-    before = len(causes)
-    _expression(text, path, causes, context)
-    kind = constant_type(text) if len(causes) == before else ""
-    if kind not in ("", "bool"):
-        causes.append(invalid(path, text, f"must evaluate to bool but got {kind}"))
+    if text.strip():
+        _compiled(text, path, causes, context, "bool")
+    else:
+        causes.append(required(path, "expression is not specified"))
+
+
+@call("message")
+def _message(text: str, path: str, causes: list[Cause], context: Context) -> None:
+    if text.strip():
+        _compiled(text, path, causes, context, "string")
+    else:
+        causes.append(invalid(path, text, "must be non-empty if specified"))
 
 
 @call("audit_annotation")
@@ -42,4 +71,4 @@ def _audit_annotation(one: Obj, path: str, causes: list[Cause], context: Context
     if not text.strip():
         causes.append(required(f"{path}.valueExpression", "valueExpression is not specified"))
     else:
-        _expression(text, f"{path}.valueExpression", causes, context)
+        _compiled(text, f"{path}.valueExpression", causes, context, "string", "null_type")
