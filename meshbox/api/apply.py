@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections import deque
+from collections import Counter, deque
 from typing import Any
 
 from labkit.ground import reading
@@ -167,7 +167,8 @@ def _merge_list(live: list[Any], wanted: list[Any], shape: Shape) -> list[Any]:
     given = dict(zip(steps, wanted, strict=True))
     here = [step_of(item, shape) for item in live]
     # An item that comes twice is merged with nothing.
-    known = {step: live[here.index(step)] if here.count(step) == 1 else None for step in here}
+    times = Counter(here)
+    known = {step: item if times[step] == 1 else None for step, item in zip(here, live, strict=True)}
     # What both have comes as it was applied, what others own where it stands between: in the order of the server's
     # merge, of which rules with indexes, and people, see the outcome.
     shared = deque(step for step in steps if step in known)
