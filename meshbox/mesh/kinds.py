@@ -49,6 +49,7 @@ __all__ = [
     "TCP_ROUTES",
     "TELEMETRIES",
     "TLS_ROUTES",
+    "TRAFFIC_EXTENSIONS",
     "VIRTUAL_SERVICES",
     "WORKLOAD_ENTRIES",
     "Kind",
@@ -84,6 +85,7 @@ RBAC_CONFIGS: Kind[View] = Kind(f"rbacconfigs.{RBAC}")
 SERVICE_ROLES: Kind[View] = Kind(f"serviceroles.{RBAC}")
 SERVICE_ROLE_BINDINGS: Kind[View] = Kind(f"servicerolebindings.{RBAC}")
 TELEMETRIES: Kind[telemetry.Telemetry] = Kind("telemetries.telemetry.istio.io")
+TRAFFIC_EXTENSIONS: Kind[View] = Kind("trafficextensions.extensions.istio.io")
 
 SERVICES: Kind[Service] = Kind("services")
 ENDPOINTS: Kind[Endpoints] = Kind("endpoints")
@@ -123,6 +125,7 @@ ISTIO_RESOURCES: tuple[Kind[Any], ...] = (
     SERVICE_ROLES,
     SERVICE_ROLE_BINDINGS,
     TELEMETRIES,
+    TRAFFIC_EXTENSIONS,
 )
 
 GATEWAY_API_RESOURCES: tuple[Kind[View], ...] = (

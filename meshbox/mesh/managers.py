@@ -10,17 +10,19 @@ from dataclasses import dataclass
 from typing import Literal
 
 from labkit.ground import reading
+from meshbox.contracts import View
 from meshbox.mesh import telemetry
 from meshbox.mesh.authorization import asking_filters, judging_filters, network_filters
 from meshbox.mesh.envoy import ADS, Json, extension, typed
 from meshbox.mesh.jwt import ORIGIN_REFUSED, jwt_filters
-from meshbox.mesh.memo import Known
+from meshbox.mesh.memo import Identity, Known
 from meshbox.mesh.model import Port, Service, Workload, annotations_of
 from meshbox.mesh.peers import Inbound, peer_filters, peer_headers, peer_tlvs
 from meshbox.mesh.reporting import Reports
 from meshbox.mesh.settings import number
 from meshbox.mesh.snapshot import Snapshot
 from meshbox.mesh.tracing import tracing
+from meshbox.mesh.traffic_extensions import LATE, lua_of, phased
 
 __all__ = ["Proxy", "bytes_proxy", "http_manager", "inbound_rules", "tcp_proxy"]
 
@@ -104,8 +106,18 @@ class Proxy:
         """What all of its listeners are made of: a part of the key of each that is kept."""
         mesh = self.snapshot.mesh
         return self.snapshot.memo.same(
-            Known((self.workload, self.reports, self.legacy, mesh.normalization, mesh.http10, str(mesh.mutual_tls)))
+            Known(
+                (
+                    *(self.workload, self.reports, self.legacy, Identity(self.lua)),
+                    *(mesh.normalization, mesh.http10, str(mesh.mutual_tls)),
+                )
+            )
         )
+
+    @functools.cached_property
+    def lua(self) -> tuple[View, ...]:
+        """The Lua that runs in it."""
+        return lua_of(self.snapshot, self.workload)
 
     @property
     def local(self) -> str:
@@ -173,10 +185,18 @@ def http_manager(
     else:
         chain.append(peer_headers(proxy.workload, legacy=proxy.legacy))
     tokens: list[Json] = []
+    lua = phased(proxy.lua, inbound=inbound.port if inbound else None)
+    chain += lua.get("AUTHN", [])
     if side != "outbound":
         snapshot, workload = proxy.snapshot, proxy.workload
         tokens = jwt_filters(snapshot, workload, inbound.port if inbound else None)
-        chain += [*asking_filters(snapshot, workload), *tokens, *judging_filters(snapshot, workload)]
+        chain += [
+            *asking_filters(snapshot, workload),
+            *tokens,
+            *lua.pop("AUTHZ", []),
+            *judging_filters(snapshot, workload),
+        ]
+    chain += [one for phase in ("AUTHZ", "STATS", LATE) for one in lua.get(phase, [])]
     chain += [*(filters or []), _CORS, _FAULT, _ROUTER]
     fields: Json = {
         # As with clusters, today's proxies end the name at the semicolon.

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from meshbox.contracts import View
 from meshbox.mesh import security_notices
 from meshbox.mesh.envoy_filters import patches
-from meshbox.mesh.kinds import ENVOY_FILTERS, GATEWAYS, KUBERNETES_GATEWAYS
+from meshbox.mesh.kinds import ENVOY_FILTERS, GATEWAYS, KUBERNETES_GATEWAYS, TRAFFIC_EXTENSIONS
 
 __all__ = ["ambient", "notices"]
 
@@ -51,6 +51,13 @@ def notices(resource: str, obj: View, *, legacy: bool) -> Iterator[str]:
                 yield (
                     f"servers[{index}].tls.credentialName is served here; Istio 1.2's own gateways serve it only with "
                     "gateways.istio-ingressgateway.sds.enabled=true"
+                )
+    if resource == TRAFFIC_EXTENSIONS:
+        for index, match in enumerate((obj.get("spec") or {}).get("match") or []):
+            if match.get("ports") and match.get("mode") != "SERVER":
+                yield (
+                    f"spec.match[{index}].ports: in the sandbox they count for what comes to an application, and "
+                    "nothing that goes out has one of them"
                 )
     if resource == ENVOY_FILTERS:
         for words in patches.unplayed(obj.get("spec"), legacy=legacy):

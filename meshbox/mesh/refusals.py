@@ -27,6 +27,7 @@ from meshbox.mesh.kinds import (
     SERVICES,
     SIDECARS,
     TELEMETRIES,
+    TRAFFIC_EXTENSIONS,
     VIRTUAL_SERVICES,
     Kind,
 )
@@ -49,6 +50,7 @@ _FOR_A_LISTENER: tuple[Kind[Any], ...] = (
     REQUEST_AUTHENTICATIONS,
     TELEMETRIES,
     SIDECARS,
+    TRAFFIC_EXTENSIONS,
 )
 
 

@@ -23,6 +23,7 @@ from meshbox.mesh.kinds import (
     POLICIES,
     REQUEST_AUTHENTICATIONS,
     TELEMETRIES,
+    TRAFFIC_EXTENSIONS,
 )
 from meshbox.mesh.metric_overrides import unread
 from meshbox.mesh.snapshot import Snapshot
@@ -40,7 +41,7 @@ _FOR_GATEWAYS = (
 def unplayed(resource: str, obj: View) -> Iterator[str]:
     """What an object asks for that is not played, as is plain from the object alone."""
     spec: View = obj.get("spec") or {}
-    if resource in (AUTHORIZATION_POLICIES, REQUEST_AUTHENTICATIONS, TELEMETRIES):
+    if resource in (AUTHORIZATION_POLICIES, REQUEST_AUTHENTICATIONS, TELEMETRIES, TRAFFIC_EXTENSIONS):
         yield from _targets(spec)
     if resource == TELEMETRIES:
         yield from unread(spec.get("metrics") or [])

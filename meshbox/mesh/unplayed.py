@@ -60,7 +60,7 @@ _TODAY: _Table = {
         "{ingress[].connectionPool,inboundConnectionPool}.tcp.idleTimeout": _SAME_IN_ISTIO,
     },
     "WasmPlugin": {"": "its Envoy runs no WebAssembly"},
-    "TrafficExtension": {"": "its Envoy runs no extensions"},
+    "TrafficExtension": {"wasm": "its Envoy runs no WebAssembly"},
     "WorkloadEntry": {"network": _NETWORK},
     "WorkloadGroup": {"": "no machine registers itself here (write WorkloadEntries)"},
     "Telemetry": {
@@ -105,7 +105,6 @@ TABLES: dict[bool, _Table] = {False: _TODAY, True: _LEGACY}
 
 _RESOURCES = {
     "WasmPlugin": "wasmplugins.extensions.istio.io",
-    "TrafficExtension": "trafficextensions.extensions.istio.io",
     "WorkloadGroup": "workloadgroups.networking.istio.io",
     "HTTPAPISpec": "httpapispecs.config.istio.io",
     "HTTPAPISpecBinding": "httpapispecbindings.config.istio.io",

@@ -57,6 +57,7 @@ schemas = generate_typed_istio.schemas
 def resource_of(kind: str) -> str:
     groups = {
         "Telemetry": "telemetry.istio.io",
+        "TrafficExtension": "extensions.istio.io",
         "Policy": "authentication.istio.io",
         **dict.fromkeys(("PeerAuthentication", "RequestAuthentication", "AuthorizationPolicy"), "security.istio.io"),
     }
@@ -107,6 +108,10 @@ def told(kind: str, spec: Obj, *, legacy: bool) -> object:
             "workloadSelector": {"labels": {"app": "machine"}},
         }
         kept[resource_of("ServiceEntry")].append(istio("machines", machines))
+    if kind == "TrafficExtension":
+        objects.append(
+            istio("two", {"priority": 2, "phase": "AUTHN", "lua": {"inlineCode": "y = 2"}}, namespace="bookinfo")
+        )
     if kind == "Policy":
         subject = {"properties": {"request.auth.principal": "a"}}
         binding = {"subjects": [subject], "roleRef": {"kind": "ServiceRole", "name": "role"}}

@@ -177,6 +177,7 @@ class World:
             "AuthorizationPolicy": ("authorizationpolicies", "security"),
             "RequestAuthentication": ("requestauthentications", "security"),
             "Telemetry": ("telemetries", "telemetry"),
+            "TrafficExtension": ("trafficextensions", "extensions"),
             "Policy": ("policies", "authentication"),
             "MeshPolicy": ("meshpolicies", "authentication"),
             "ClusterRbacConfig": ("clusterrbacconfigs", "rbac"),

@@ -49,6 +49,7 @@ _CHECKS: dict[str, Callable[[Obj, Problems], None]] = {
     "WorkloadGroup": service_entry.workload_group,
     "ProxyConfig": extensions.proxy_config,
     "WasmPlugin": extensions.wasm_plugin,
+    "TrafficExtension": extensions.traffic_extension,
 }
 _GROUPS = (
     "networking.istio.io",

@@ -14,7 +14,7 @@ from meshbox.mesh.istio_validation.problems import Problems
 from meshbox.mesh.istio_validation.texts import quoted
 from meshbox.mesh.istio_validation.urls import scheme
 
-__all__ = ["envoy_filter", "proxy_config", "wasm_plugin"]
+__all__ = ["envoy_filter", "proxy_config", "traffic_extension", "wasm_plugin"]
 
 _MANAGER = "envoy.filters.network.http_connection_manager"
 _CLASSES = {
@@ -147,6 +147,11 @@ def wasm_plugin(obj: Obj, problems: Problems) -> None:
     ]
     for text in said:
         problems.require(not text, text)
+
+
+def traffic_extension(obj: Obj, problems: Problems) -> None:
+    """Look at a TrafficExtension: whom it is about; the rest its schema looks at."""
+    attached(obj.get("spec") or {}, problems)
 
 
 def _url(url: str) -> str:
