@@ -88,7 +88,7 @@ def test_expressions_are_compiled(text: str, problem: str) -> None:
         ),
         (
             {"properties": {"a": {"type": "integer", "minimum": 1, "default": 0}}},
-            ["properties[a].default: Invalid value: 0: in body should be greater than or equal to 1"],
+            ["properties[a].default: Invalid value: 0:  in body should be greater than or equal to 1"],
         ),
         (
             {"properties": {"a": {"type": "array", "x-kubernetes-list-type": "map", "items": {"type": "object"}}}},

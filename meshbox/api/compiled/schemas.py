@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from meshbox.api.builtin.well_formed import as_dict, as_list
-from meshbox.api.cel.compiling import RULE_NAMES, compile_error
+from meshbox.api.cel.compiling import RULE_NAMES, compile_error, type_of
 from meshbox.api.cel.sound import known
+from meshbox.api.compiled.structural import rule_problems, structural
 from meshbox.api.problems import Cause, invalid, not_supported, required
 from meshbox.api.schema.node import Node
 from meshbox.api.schema.validate import validate
@@ -41,6 +42,7 @@ def schema_problems(schema: _Schema, path: str, causes: list[Cause], *, with_sta
             causes.append(invalid(where, kind, only))
         causes.append(invalid(where, kind, "must be object at the root"))
     before = len(causes)
+    _walk(schema, path, causes, structural)
     _walk(schema, path, causes, _default)
     defaults = len(causes)
     if kind not in _TYPES:
@@ -69,7 +71,7 @@ def _default(schema: _Schema, path: str, causes: list[Cause]) -> None:
     validate(Node(schema), schema["default"], "", found)
     for one in found:
         at = f"{path}.default.{one['field']}" if one["field"] else f"{path}.default"
-        causes.append({**one, "field": at, "message": one["message"].replace(":  in body", ": in body")})
+        causes.append({**one, "field": at})
 
 
 def _below(schema: _Schema, path: str, causes: list[Cause]) -> None:
@@ -155,11 +157,25 @@ def rule_fields(schema: _Schema) -> frozenset[str] | None:
 def _rules(schema: _Schema, path: str, causes: list[Cause]) -> None:
     fields = rule_fields(schema)
     for index, one in enumerate(as_list(schema.get("x-kubernetes-validations"))):
-        rule, where = as_dict(one), f"{path}.x-kubernetes-validations[{index}].rule"
-        text = rule.get("rule") or ""
+        rule, at = as_dict(one), f"{path}.x-kubernetes-validations[{index}]"
+        text, where = rule.get("rule") or "", f"{at}.rule"
+        rule_problems(schema, rule, at, causes)
         if not text.strip():
             causes.append(required(where, "rule is not specified"))
         elif not known(text, fields) and (said := compile_error(text, RULE_NAMES, fields)):
-            zeros = {"Reason": None, "OptionalOldSelf": None}
-            shown = {name: rule.get(field, zeros.get(name, "")) for name, field in _RULE_FIELDS.items()}
-            causes.append(invalid(where, shown, f"compilation failed: {said}"))
+            causes.append(invalid(where, _shown(rule), f"compilation failed: {said}"))
+        elif not known(text, fields) and type_of(text) not in ("", "bool", "dyn"):
+            causes.append(invalid(where, _shown(rule), "cel expression must evaluate to a bool"))
+        if (text := rule.get("messageExpression") or "").strip() and not known(text, fields):
+            if said := compile_error(text, RULE_NAMES, fields):
+                detail = f"messageExpression compilation failed: {said}"
+                causes.append(invalid(f"{at}.messageExpression", _shown(rule), detail))
+            elif type_of(text) not in ("", "string", "dyn"):
+                detail = "messageExpression must evaluate to a string"
+                causes.append(invalid(f"{at}.messageExpression", _shown(rule), detail))
+
+
+def _shown(rule: _Schema) -> _Schema:
+    """A rule as the server prints it."""
+    zeros = {"Reason": None, "OptionalOldSelf": None}
+    return {name: rule.get(field, zeros.get(name, "")) for name, field in _RULE_FIELDS.items()}
