@@ -42,8 +42,9 @@ def environment() -> Any:
     return made
 
 
+@functools.lru_cache(maxsize=16)
 def parsed(text: str) -> Any:
-    """The tree of an expression.
+    """The tree of an expression: kept, as it is asked whether it compiles, and of which type it is.
 
     Raises:
         CELParseError: It is none, or of a kind that cel-python does not read.
