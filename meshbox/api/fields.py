@@ -38,7 +38,7 @@ MISSING: Any = object()
 
 _SERVER_OWNED = frozenset(
     {
-        "creationTimestamp", "deletionGracePeriodSeconds", "deletionTimestamp", "generateName", "generation",
+        "creationTimestamp", "deletionGracePeriodSeconds", "deletionTimestamp", "generation",
         "managedFields", "name", "namespace", "resourceVersion", "selfLink", "uid",
     }
 )  # fmt: skip

@@ -46,7 +46,7 @@ def misfit(unmarshal: str) -> str:
     """
     match = _UNMARSHAL.search(unmarshal)
     if match is None:
-        return unmarshal
+        return f"error decoding from json: {unmarshal}" if unmarshal.startswith("illegal base64") else unmarshal
     given = _KINDS.get(match["given"], match["given"])
     wanted = match["type"]
     if wanted.startswith("[]"):

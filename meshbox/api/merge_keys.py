@@ -42,6 +42,8 @@ MERGE_KEYS: dict[str, tuple[str, ...]] = {
 
 _APPLIED_KEYS = {"claims": ("name",), "reservedFor": ("uid",), "resourceClaimStatuses": ("name",)}
 """Lists that only server-side apply takes apart."""
+_APPLIED_WHOLE = frozenset({("Job", "conditions")})
+"""Lists that server-side apply takes as one value."""
 _SETS = frozenset({"finalizers", "podCIDRs", "validationActions", "volumeLifecycleModes"})
 _ATOMIC = frozenset(
     {
@@ -106,7 +108,8 @@ class BuiltIn(Shape):
             if name in _ATOMIC_ITEMS:
                 self.kind = "atomic"
             return
-        self.keys = merge_keys(name, parent, kind) or _APPLIED_KEYS.get(name, ())
+        whole = (kind, name) in _APPLIED_WHOLE
+        self.keys = () if whole else merge_keys(name, parent, kind) or _APPLIED_KEYS.get(name, ())
         if self.keys:
             self.kind = "list"
         elif name in _SETS and (parent, name) != ("spec", "finalizers"):

@@ -23,6 +23,7 @@ from meshbox.controllers.loadbalancer import LoadBalancerController
 from meshbox.controllers.lost_pods import LostPods
 from meshbox.controllers.meta import Context
 from meshbox.controllers.namespace import NamespaceController
+from meshbox.controllers.node_taints import NodeTaintController
 from meshbox.controllers.persistent import ClaimController, StorageAdmission, VolumeController
 from meshbox.controllers.pod_security import PodSecurity
 from meshbox.controllers.quota import QuotaAdmission, QuotaController
@@ -61,7 +62,6 @@ class Controllers:
             objects.add_admission(PodSecurity(objects))
         objects.add_admission(UnplayedKinds())
         objects.add_admission(StorageAdmission(objects))
-        objects.add_admission(QuotaAdmission(objects, settings))
         self._endpoints = EndpointsController(context)
         self._garbage = GarbageCollector(context)
         self._events = EventExpiry(context)
@@ -79,6 +79,7 @@ class Controllers:
                 ClaimController(context),
                 VolumeController(context),
                 Scheduler(context),
+                NodeTaintController(context),
                 TaintEvictionController(context),
                 self._endpoints,
                 LoadBalancerController(context),
@@ -95,7 +96,10 @@ class Controllers:
     async def start(self) -> None:
         """Create what every cluster has, then begin; needs a running event loop."""
         # After the mesh's, which adds containers.
-        self._context.objects.add_admission(LimitAdmission(self._context.objects))
+        objects = self._context.objects
+        objects.add_admission(LimitAdmission(objects))
+        # Last of all: what is counted is what the others have made of it.
+        objects.add_admission(QuotaAdmission(objects, self._context.settings))
         bootstrap(self._context)
         self._endpoints.prepare()
         self._garbage.prepare()

@@ -193,7 +193,7 @@ class ClaimController:
                 "spec": {"claimRef": _reference(claim)},
             }
             volume = objects.patch(VOLUMES, name, patch, manager=MANAGER)
-        write_status(self._context, VOLUMES, volume, {"phase": "Bound"})
+        _to_phase(self._context, volume, "Bound")
         meta = claim["metadata"]
         done = {"metadata": {"annotations": {_BOUND: "yes", _BY_CONTROLLER: "yes"}}, "spec": {"volumeName": name}}
         claim = objects.patch(CLAIMS, meta["name"], done, meta["namespace"], manager=MANAGER)
@@ -234,14 +234,18 @@ class VolumeController:
                     VOLUMES, {**volume, "metadata": {**volume["metadata"], "finalizers": rest}}, manager=MANAGER
                 )
             return
-        phase = (volume.get("status") or {}).get("phase")
         if not reference or (not reference.get("uid") and claim is None):
-            write_status(self._context, VOLUMES, volume, {"phase": "Available"})
+            _to_phase(self._context, volume, "Available")
         elif not bound:
-            if phase != "Released":
-                write_status(self._context, VOLUMES, volume, {"phase": "Released"})
+            _to_phase(self._context, volume, "Released")
             if volume["spec"].get("persistentVolumeReclaimPolicy") == "Delete":
                 objects.delete(VOLUMES, key[1])
+
+
+def _to_phase(context: Context, volume: Obj, phase: str) -> None:
+    if (volume.get("status") or {}).get("phase") != phase:
+        since = {} if context.settings.legacy else {"lastPhaseTransitionTime": context.now()}
+        write_status(context, VOLUMES, volume, {"phase": phase, **since})
 
 
 def _reference(claim: Obj) -> Obj:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from labkit.ground.labels import Requirement
 from labkit.ground.quantity import Quantity
 from meshbox.contracts import AdmissionRequest, Obj, Objects
-from meshbox.controllers.meta import Context, forbidden
+from meshbox.controllers.meta import MANAGER, Context, forbidden
 from meshbox.reconcile import Key, Reconciler
 from meshbox.settings import SandboxSettings
 
@@ -168,7 +168,7 @@ class QuotaController:
         used = _used(self._objects, quota, hard)
         status = {"hard": hard, "used": {one: str(used[one]) for one in hard}}
         if status != quota.get("status"):
-            self._objects.update(QUOTAS, {**quota, "status": status}, subresource="status")
+            self._objects.update(QUOTAS, {**quota, "status": status}, subresource="status", manager=MANAGER)
 
 
 def _hard(quota: Obj) -> Usage:

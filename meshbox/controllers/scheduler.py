@@ -22,7 +22,7 @@ __all__ = ["Scheduler", "placement_changed", "refusal", "tolerations_of"]
 
 COMPONENT = "default-scheduler"
 MANAGER = "kube-scheduler"
-_UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
+UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
 
 
 def tolerations_of(pod: Obj, taint: Obj) -> list[Obj]:
@@ -60,7 +60,7 @@ def _affine(pod: Obj, node: Obj) -> bool:
 def refusal(pod: Obj, node: Obj, *, legacy: bool) -> str | None:
     """Why `node` does not take `pod`, however much room it has, in the scheduler's words; None where it may."""
     spec = node.get("spec") or {}
-    if spec.get("unschedulable") and not tolerations_of(pod, {"key": _UNSCHEDULABLE, "effect": "NoSchedule"}):
+    if spec.get("unschedulable") and not tolerations_of(pod, {"key": UNSCHEDULABLE, "effect": "NoSchedule"}):
         return "node(s) were unschedulable"
     for taint in spec.get("taints") or ():
         if taint["effect"] in ("NoSchedule", "NoExecute") and not tolerations_of(pod, taint):

@@ -104,6 +104,14 @@ def test_a_new_objects_fields_are_the_set_of_its_paths(obj: Obj, shape: Shape) -
     assert created_fields(obj, shape) == encode(path for path in paths if not unowned.issuperset(path))
 
 
+def test_the_conditions_of_a_job_are_one_value() -> None:
+    status = {"conditions": [{"type": "Complete", "status": "True"}]}
+    assert created_fields({"status": status}, BuiltIn("Job")) == {"f:status": {"f:conditions": {}}}
+    item = {".": {}, "f:status": {}, "f:type": {}}
+    listed = {".": {}, 'k:{"type":"Complete"}': item}
+    assert created_fields({"status": status}, BuiltIn("Deployment")) == {"f:status": {"f:conditions": listed}}
+
+
 def test_a_set_of_paths_is_written_as_the_server_orders_it() -> None:
     paths = [("f:b",), ("f:a", "f:z"), ("f:a",), ("f:a", "f:c", "f:d"), ("f:c", "f:d")]
     written = '{"f:a":{".":{},"f:c":{"f:d":{}},"f:z":{}},"f:b":{},"f:c":{"f:d":{}}}'

@@ -288,3 +288,15 @@ class TestPatchesOfAPod:
     async def test_another_time_is_said_before_another_object(self, cluster: Cluster) -> None:
         reply = await self._patched(cluster, {"metadata": {"uid": "x", "resourceVersion": "1"}})
         assert (reply.status, "the object has been modified" in reply.body["message"]) == (409, True)
+
+    async def test_no_base64_is_told_as_json(self, cluster: Cluster) -> None:
+        cluster.objects.create("secrets", {"metadata": {"name": "s"}})
+        headers = {"Content-Type": "application/strategic-merge-patch+json"}
+        path = "/api/v1/namespaces/default/secrets/s"
+        reply = await cluster.request("PATCH", path, {"data": {"x": "!!"}}, headers=headers)
+        assert reply.body["message"].endswith(": error decoding from json: illegal base64 data at input byte 0")
+
+
+def test_a_name_that_is_made_up_was_asked_for(objects: ObjectStore) -> None:
+    made = objects.create("configmaps", {"metadata": {"generateName": "g-"}}, options=WriteOptions("me"))
+    assert made["metadata"]["managedFields"][0]["fieldsV1"] == {"f:metadata": {"f:generateName": {}}}

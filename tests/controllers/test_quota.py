@@ -49,6 +49,17 @@ async def test_a_count_is_kept(cluster: Cluster) -> None:
     assert used(cluster)["configmaps"] == str(maps)
 
 
+async def test_what_one_object_may_be_is_looked_at_before_how_many_there_are(cluster: Cluster) -> None:
+    quota(cluster, pods="0")
+    spec = {"limits": [{"type": "Pod", "max": {"memory": "1Gi"}}]}
+    cluster.objects.create("limitranges", {"metadata": {"name": "l", "namespace": "default"}, "spec": spec})
+    words = 'pods "p" is forbidden: maximum memory usage per Pod is 1Gi.  No limit is specified'
+    assert refused(cluster, "pods", pod("p")).message == words
+    await cluster.until(lambda: used(cluster))
+    (entry,) = cluster.objects.get("resourcequotas", "q", "default")["metadata"]["managedFields"]
+    assert (entry["manager"], entry["subresource"]) == ("kube-controller-manager", "status")
+
+
 async def test_what_ended_or_is_gone_counts_no_more(cluster: Cluster) -> None:
     quota(cluster, pods="1")
     cluster.objects.create("pods", pod("one"))

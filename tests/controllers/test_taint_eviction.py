@@ -21,6 +21,21 @@ def there(cluster: Cluster) -> list[str]:
     return sorted(one["metadata"]["name"] for one in cluster.pods())
 
 
+async def test_a_node_that_is_cordoned_has_a_taint_until_it_is_not(cluster: Cluster) -> None:
+    def taints() -> list[dict[str, Any]]:
+        return cluster.objects.get("nodes", "labkit-test")["spec"].get("taints") or []
+
+    cluster.objects.patch("nodes", "labkit-test", {"spec": {"taints": [TAINT], "unschedulable": True}})
+    await cluster.until(lambda: len(taints()) == 2)
+    assert {**taints()[1], "timeAdded": ""} == {
+        "key": "node.kubernetes.io/unschedulable",
+        "effect": "NoSchedule",
+        "timeAdded": "",
+    }
+    cluster.objects.patch("nodes", "labkit-test", {"spec": {"unschedulable": None}})
+    await cluster.until(lambda: taints() == [TAINT])
+
+
 async def test_who_does_not_tolerate_it_leaves_at_once_others_in_their_time_or_never(cluster: Cluster) -> None:
     create(cluster, "none")
     create(cluster, "stays", {"key": "broken", "operator": "Exists"})
