@@ -226,6 +226,9 @@ def bootstrap(context: ContainerContext, agent: Agent) -> Json:
             ],
             "secrets": [{"name": "xds", "generic_secret": {"secret": secret}}],
         },
+        # An Envoy would never give back what it had for a moment, for Services that are gone or while it was loaded.
+        # Its allocator still waits for minutes, until it is sure that it needs that no more.
+        "memory_allocator_manager": {"bytes_to_release": 8 * 2**20, "memory_release_interval": "1s"},
         "layered_runtime": {"layers": [{"name": "static", "static_layer": runtime}]},
         "overload_manager": {
             "resource_monitors": [
