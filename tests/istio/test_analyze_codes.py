@@ -117,8 +117,10 @@ def test_names_are_istios() -> None:
 # --- certificates ------------------------------------------------------------------------------------------
 
 
-def a_secret(kind: str = "rsa", *, days: tuple[int, int] = (-1, 30), other_key: bool = False) -> Obj:
+def a_secret(kind: str = "rsa", *, days: tuple[int, int] = (-1, 30), other_key: bool = False, number: int = 0) -> Obj:
     def key() -> Any:
+        if number:
+            return ec.derive_private_key(number, ec.SECP256R1())
         return rsa.generate_private_key(65537, 2048) if kind == "rsa" else ec.generate_private_key(ec.SECP256R1())
 
     own = key()
@@ -139,6 +141,11 @@ def a_secret(kind: str = "rsa", *, days: tuple[int, int] = (-1, 30), other_key: 
     pems = {"tls.crt": made.public_bytes(encoding), "tls.key": private}
     data = {name: base64.b64encode(pem).decode() for name, pem in pems.items()}
     return {"kind": "Secret", "metadata": {"name": "books-cert", "namespace": "istio-system"}, "data": data}
+
+
+@pytest.mark.parametrize("begin", ["3001", "301e", "3082", "3020"])
+def test_a_secret_number_that_begins_like_a_value_in_der_is_a_number(begin: str) -> None:
+    assert valid(a_secret(number=int(begin.ljust(64, "7"), 16)))
 
 
 @pytest.mark.parametrize("kind", ["rsa", "ec"])
