@@ -45,7 +45,7 @@ _VERBOSE = ("all", "listener", "route")
 _DUMPS = {"bootstrap": "Bootstrap", "secret": "Secrets"}
 _FORMATS = ("short", "json", "yaml")
 _LEVELS = ("trace", "debug", "info", "warning", "error", "critical", "off")
-_LEVEL = re.compile(r"(?:.*::)?(?:([^:=]*)[:=])?([^:=]*)")
+_LEVEL = re.compile(r"(?:.*::)?(?:([^:=]*)[:=])?(.*)", re.DOTALL)
 
 
 def add_to(commands: Any, parents: argparse.ArgumentParser) -> None:

@@ -18,7 +18,7 @@ __all__ = ["LATE", "lua_of", "phased"]
 LATE = ""
 """The place of those that name no phase: right before faults and the router."""
 
-_PHASES = {"AUTHN": "AUTHN", "AUTHZ": "AUTHZ", "STATS": "STATS"}
+_PHASES = frozenset({"AUTHN", "AUTHZ", "STATS"})
 
 
 def lua_of(snapshot: Snapshot, workload: Workload) -> tuple[View, ...]:
@@ -51,7 +51,8 @@ def phased(chosen: tuple[View, ...], *, inbound: int | None) -> dict[str, list[J
             name = f"extensions.istio.io/trafficextension/{meta['namespace']}.{meta['name']}"
             code = {"inline_string": spec["lua"]["inlineCode"]}
             made = extension(name, "envoy.extensions.filters.http.lua.v3.Lua", default_source_code=code)
-            found.setdefault(_PHASES.get(spec.get("phase") or "", LATE), []).append(made)
+            phase = spec.get("phase")
+            found.setdefault(phase if phase in _PHASES else LATE, []).append(made)
     return found
 
 

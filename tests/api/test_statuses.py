@@ -77,6 +77,12 @@ HOME = {
         ("persistentvolumeclaims", {"capacity": {"storage": "-1"}}, [
             ("status.capacity[storage]", "Invalid value: -1: must be a valid resource quantity"),
         ]),
+        ("persistentvolumeclaims", {"capacity": {"storage": "-1Gi"}}, [
+            ("status.capacity[storage]", "Invalid value: -1073741824: must be a valid resource quantity"),
+        ]),
+        ("persistentvolumeclaims", {"capacity": {"storage": "-2m"}}, [
+            ("status.capacity[storage]", "Invalid value: -1: must be a valid resource quantity"),
+        ]),
         ("pods", {"podIP": "x"}, [("status.podIPs[0]", f'Invalid value: "x": {IP}')]),
         ("pods", {"podIPs": [{"ip": "1.2.3.4"}, {"ip": "1.2.3.5"}]}, [
             (

@@ -93,6 +93,7 @@ def test_it_says_that_it_is_ours(capsys: pytest.CaptureFixture[str]) -> None:
         (["profile", "list"], "the demo profile"),
         (["pc", "endpoint"], "endpoints requires pod name or --file parameter"),
         (["pc", "log", "x", "--level", "none"], "unrecognized logging level: none"),
+        (["pc", "log", "x", "--level", "http:debug:more"], "unrecognized logging level: debug:more"),
         (["pc", "log", "x", "-r", "--level", "info"], "--level cannot be combined with --reset"),
         (["pc", "log", "x", "-o", "json"], "--output is not applicable for this command"),
         (["x", "authz", "check"], "expecting pod name or config dump, found: 0"),

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+from labkit.ground import quantity as quantities
 from meshbox.api.builtin.rules import Context, call
 from meshbox.api.builtin.well_formed import as_dict
 from meshbox.api.problems import Cause, duplicate, invalid
@@ -67,9 +69,6 @@ def _pod_addresses(addresses: list[Any], path: str, causes: list[Cause], _contex
 @call("claimed")
 def _claimed(amounts: Obj, path: str, causes: list[Cause], _context: Context) -> None:
     for name, value in amounts.items():
-        if str(value).startswith("-"):
-            causes.append(invalid(f"{path}[{name}]", _Plain(value), "must be a valid resource quantity"))
-
-
-class _Plain(float):
-    """A quantity that is printed as a number."""
+        if (amount := quantities.parse(value or 0)) < 0:
+            # As a whole number, away from zero, as a quantity's value is there.
+            causes.append(invalid(f"{path}[{name}]", math.floor(amount), "must be a valid resource quantity"))

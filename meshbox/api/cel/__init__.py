@@ -279,7 +279,8 @@ def _of_format(name: str, text: str) -> Any:
 
     try:
         if name == "duration":
-            return FUNCTIONS["duration"](text)
+            made = FUNCTIONS["duration"](text)
+            return made if isinstance(made, celtypes.DurationType) else celtypes.StringType(text)
         if name in ("date", "date-time", "datetime"):
             return celtypes.TimestampType(f"{text}T00:00:00Z" if name == "date" else text)
         if name == "byte":
