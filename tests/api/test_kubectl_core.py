@@ -253,6 +253,14 @@ async def test_what_one_asks(cluster: Cluster, arguments: list[str], expected: s
     assert expected in (await cluster.kubectl(*arguments)).out
 
 
+async def test_the_kubectl_that_comes_along_is_within_the_skew_of_what_is_played(cluster: Cluster) -> None:
+    """Beyond one minor version kubectl warns, and a learner's first command would begin with that."""
+    versions = json.loads((await cluster.kubectl("version", "-o", "json")).out)
+    client, server = (int(versions[which]["minor"]) for which in ("clientVersion", "serverVersion"))
+    assert abs(client - server) <= 1, f"kubectl 1.{client} (constraints.txt) for a Kubernetes 1.{server}"
+    assert (await cluster.kubectl("version")).err == ""
+
+
 async def test_api_resources_and_a_custom_one(cluster: Cluster) -> None:
     cluster.objects.create(CRDS, crd())
     rows = [line.split() for line in (await cluster.kubectl("api-resources", "-o", "wide")).out.splitlines()]

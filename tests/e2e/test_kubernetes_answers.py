@@ -28,7 +28,7 @@ def test_every_answer_is_kubernetes_own_or_explained(start_sandbox: Callable[...
     if not script.is_file():
         pytest.skip(f"the answers of a real Kubernetes are not at {CASES}")
     sandbox = start_sandbox("1.30.3")
-    # The answers are those of the kubectl that this house pins.
+    # The kubectl that this house pins, not the machine's: each prints in its own way what it was answered.
     path = f"{Path(sys.executable).parent}{os.pathsep}{sandbox.env['PATH']}"
     command = [sys.executable, str(script), "--show"]
     done = subprocess.run(command, env={**sandbox.env, "PATH": path}, capture_output=True, text=True, timeout=580)
