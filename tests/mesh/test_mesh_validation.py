@@ -234,8 +234,8 @@ def test_other_kinds_of_routing(kind: str, spec: Obj, text: str) -> None:
         ),
         (
             "AuthorizationPolicy",
-            {"rules": [{"from": []}]},
-            "invalid policy x.bookinfo: `from` must not be empty, found at rule 0",
+            {"rules": [{"from": [{}]}]},
+            "invalid policy x.bookinfo: `from.source` must not be nil, found at rule 0",
         ),
         (
             "AuthorizationPolicy",

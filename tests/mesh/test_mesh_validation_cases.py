@@ -78,6 +78,9 @@ def test_each_rule_of_a_kind(kind: str, today: Cluster) -> None:
         if "schema" in case:
             assert f" is invalid: {case['schema']}" in said.replace(" is invalid: [", " is invalid: "), case["spec"]
             continue
+        if "decoding" in case:
+            assert said == f"{DENIED}error decoding configuration: {case['decoding']}", case["spec"]
+            continue
         words = listing(wanted) if isinstance(wanted, list) else wanted
         assert said == (f"{DENIED}configuration is invalid: {words}" if words else ""), case["spec"]
         general = "EnvoyFilter exposes internal implementation details"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import yaml
 
@@ -88,8 +89,16 @@ def check(obj: Obj, *, legacy: bool) -> Problems:
         if refusal:
             problems.error(refusal)
         else:
-            _CHECKS[kind](obj, problems)
+            # To today's decoder a list without anything is no list; Istio 1.2's kept it.
+            _CHECKS[kind](obj if legacy else {**obj, "spec": _filled(obj.get("spec"))}, problems)
     return problems
+
+
+def _filled(value: Any) -> Any:
+    """A value without the empty lists in it."""
+    if isinstance(value, dict):
+        return {key: _filled(one) for key, one in value.items() if one != []}
+    return [_filled(one) for one in value] if isinstance(value, list) else value
 
 
 def _metadata_problem(obj: Obj) -> str:
@@ -116,7 +125,8 @@ def denial(obj: Obj, problems: Problems) -> str:
     """Why the webhook denies `obj`, with which these are the problems; empty where it does not."""
     if problems.decoding:
         shown = yaml.safe_dump(obj.get("spec") or {}, default_flow_style=False)
-        return f"error decoding configuration: YAML decoding error: {shown} {problems.decoding}"
+        where = f"YAML decoding error: {shown} " if problems.legacy else ""
+        return f"error decoding configuration: {where}{problems.decoding}"
     return f"configuration is invalid: {problems.text()}" if problems.errors else ""
 
 

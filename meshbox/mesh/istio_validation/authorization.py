@@ -31,7 +31,8 @@ _PLAIN = (
 )  # fmt: skip
 _ADDRESSES = ("source.ip", "remote.ip", "destination.ip")
 _KEYED = ("request.headers", "request.auth.claims", "experimental.envoy.filters.")
-_UNSUPPORTED_PATH = re.compile(r"/\{\w+=\*\*?\}|\{\w*\}|/\*\*?|\*\*?/", re.ASCII)
+_LITERAL = re.compile(r"[A-Za-z0-9\-._~%!$&'()+,;:@=]+")
+"""What a part of a path beside templates may be."""
 _ALL_TCP = (
     "configured AuthorizationPolicy will deny all traffic to TCP ports under its scope due to the use of only HTTP "
     "attributes in a DENY rule; it is recommended to explicitly specify the port"
@@ -71,12 +72,12 @@ def _custom(spec: Json, rules: list[Json] | None, problems: Problems) -> None:
     for rule in rules or []:
         for entry in (rule or {}).get("from") or []:
             source = (entry or {}).get("source") or {}
-            for key in ("namespaces", "serviceAccounts", "principals", "requestPrincipals"):
+            for key in ("namespaces", "serviceAccounts", "trustDomains", "principals", "requestPrincipals"):
                 for asked in (key, f"not{key[0].upper()}{key[1:]}"):
                     problems.require(not source.get(asked), f"From.{_go_name(asked)} {unsupported}")
         for condition in (rule or {}).get("when") or []:
             key = (condition or {}).get("key") or ""
-            odd = key in ("source.namespace", "source.serviceAccount", "source.principal")
+            odd = key in ("source.namespace", "source.serviceAccount", "source.trustDomain", "source.principal")
             problems.require(not odd and not key.startswith("request.auth."), f"{key} {unsupported}")
 
 
@@ -120,7 +121,42 @@ def _source(source: Json, problems: Problems) -> None:
         for odd in _addresses(source.get(key)):
             problems.error(odd, listed=True)
     for key in (*_SOURCE, *_DOMAINS):
-        _filled(key, source.get(key), problems)
+        if key in ("serviceAccounts", "notServiceAccounts"):
+            odd = next(filter(None, map(_account, source.get(key) or [])), "")
+            problems.require(not odd, f"{odd} in {_go_name(key)}")
+        elif key in _DOMAINS:
+            odd = _domains(_go_name(key), source.get(key) or [])
+            problems.require(not odd, odd)
+        else:
+            _filled(key, source.get(key), problems)
+
+
+def _domains(field: str, values: list[str]) -> str:
+    """Why they are no trust domains."""
+    if not all(values):
+        return f"empty value not allowed, found in {field}"
+    for value in values:
+        if value.count("*") > 1:
+            return f"at most one wildcard is allowed, found in {field}: {quoted(value)}"
+        if "*" in value and "*" not in (value[0], value[-1]):
+            return f"wildcard is only allowed at the start or end, found in {field}: {quoted(value)}"
+    odd = next((value for value in values if "/" in value), "")
+    return f"trust domain must not contain '/', found in {field}: {quoted(odd)}" if odd else ""
+
+
+def _account(value: str) -> str:
+    """Why it names no service account."""
+    form, parts = "expected format 'serviceAccount' or 'namespace/serviceAccount'", value.split("/")
+    if not value:
+        return "empty value not allowed, found"
+    if "*" in value:
+        return "wildcard not allowed, found"
+    if len(parts) > 2:
+        return f"{form}, found {quoted(value)}"
+    if len(value) > 320:
+        return f"value cannot exceed 320 characters, found {quoted(value)}"
+    empty = next((name for name, part in zip(("namespace", "serviceAccount"), parts, strict=False) if not part), "")
+    return f"{form}, found empty {empty} {quoted(value)}" if empty else ""
 
 
 def _operation(operation: Json, problems: Problems) -> None:
@@ -130,10 +166,24 @@ def _operation(operation: Json, problems: Problems) -> None:
     for key in _OPERATION:
         _filled(key, operation.get(key), problems)
     for key in ("paths", "notPaths"):
-        paths = [str(path) for path in operation.get(key) or []]
-        templates = [path for path in paths if "{*}" in path or "{**}" in path]
-        odd = f"invalid or unsupported path template, found in {_go_name(key)}"
-        problems.require(not any(map(_UNSUPPORTED_PATH.search, templates)), odd)
+        odd = next(filter(None, (_path(str(path), _go_name(key)) for path in operation.get(key) or [])), "")
+        problems.require(not odd, odd)
+
+
+def _path(path: str, field: str) -> str:
+    """Why its templates are none that Envoy has."""
+    template, last, bare = "{*}" in path or "{**}" in path, False, path.strip("/")
+    start = f"invalid or unsupported path {bare}, found in {field}. "
+    for part in bare.split("/"):
+        if part in ("{*}", "{**}"):
+            if last:
+                return f"{start}{{**}} is not the last operator"
+            last = part == "{**}"
+        elif "{" in part or "}" in part:
+            return f"{start}Contains '{{' or '}}' beyond a supported path template"
+        elif template and not _LITERAL.fullmatch(part):
+            return f"{start}Contains segment {part} with invalid string literal"
+    return ""
 
 
 def _filled(key: str, values: list[Any] | None, problems: Problems) -> None:

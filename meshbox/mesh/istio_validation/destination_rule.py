@@ -8,6 +8,7 @@ from typing import Any
 from labkit.ground.names import is_ip
 from meshbox.contracts import Obj
 from meshbox.mesh.envoy import Json
+from meshbox.mesh.field_values import ConfigError, nanoseconds
 from meshbox.mesh.istio_validation import localities, texts
 from meshbox.mesh.istio_validation.attachment import exported, selected
 from meshbox.mesh.istio_validation.problems import Problems
@@ -16,7 +17,7 @@ __all__ = ["check", "pool"]
 
 
 _LEVEL = ("outlierDetection", "connectionPool", "loadBalancer", "tls")
-_PARTS = (*_LEVEL, "portLevelSettings", "tunnel", "proxyProtocol")
+_PARTS = (*_LEVEL, "portLevelSettings", "tunnel", "proxyProtocol", "retryBudget")
 _LARGEST_TABLE = 5000011
 _LARGEST_RING, _LONGEST_SNI = 8388608, 255
 """Envoy's limits: of one cluster beyond them it refuses all that a proxy is told of clusters."""
@@ -38,7 +39,8 @@ def check(obj: Obj, problems: Problems) -> None:
         else:
             problems.error("subset name cannot be empty")
         problems.tags((subset or {}).get("labels"))
-        _policy((subset or {}).get("trafficPolicy"), problems)
+        with problems.unheard():
+            _policy((subset or {}).get("trafficPolicy"), problems)
     selector = spec.get("workloadSelector")
     namespace = obj["metadata"].get("namespace") or ""
     exported(spec.get("exportTo"), problems, namespace, selective=selector is not None)
@@ -62,7 +64,8 @@ def _policy(policy: Json | None, problems: Problems) -> None:
         if all(level.get(part) is None for part in _LEVEL):
             problems.error("port traffic policy must have at least one field")
         else:
-            _parts(level, problems)
+            with problems.unheard():
+                _parts(level, problems)
     _tunnel(policy.get("tunnel"), problems)
 
 
@@ -118,11 +121,18 @@ def pool(settings: Json | None, problems: Problems) -> None:
     problems.require((tcp.get("maxConnections") or 0) >= 0, "max connections must be non-negative")
     _duration(tcp, "connectTimeout", problems)
     _duration(tcp, "maxConnectionDuration", problems)
-    if str(tcp.get("idleTimeout")) not in ("0", "0s"):
-        # Without any a connection stays.
+    if problems.legacy or not _without(tcp.get("idleTimeout")):
         _duration(tcp, "idleTimeout", problems)
     for key in ("time", "interval"):
         _duration(tcp.get("tcpKeepalive") or {}, key, problems)
+
+
+def _without(timeout: str | None) -> bool:
+    """Whether it is less than a millisecond: a connection then stays."""
+    try:
+        return timeout is not None and abs(nanoseconds(timeout)) < 10**6
+    except ConfigError:
+        return False
 
 
 def _balancer(balancer: Json | None, problems: Problems, *, ejects: bool) -> None:

@@ -83,6 +83,9 @@ def _legacy_filter(spec: Json, problems: Problems) -> None:
 def _patch(one: Json, problems: Problems) -> str:
     """What makes no sense in a patch; the first thing, as Istio looks no further then."""
     kind, patch, match = one.get("applyTo") or "INVALID", one.get("patch"), one.get("match") or {}
+    if match.get("context") == "WAYPOINT":
+        # Istio does not look at these yet.
+        return ""
     if kind == "INVALID":
         return "missing applyTo"
     if patch is None:

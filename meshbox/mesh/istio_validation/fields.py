@@ -108,6 +108,7 @@ _TABLES = {
     "OutboundTrafficPolicy": "mode:(REGISTRY_ONLY|ALLOW_ANY) egressProxy:Destination+",
     "EnvoyFilter": "workloadLabels:%string- filters:*any- workloadSelector:WorkloadSelector configPatches:*any "
     "priority:int+ targetRefs:*any+",
+    "ProxyConfig": "selector:WorkloadSelector concurrency:int environmentVariables:%string image:any",
     "Policy": "targets:*TargetSelector peers:*PeerMethod peerIsOptional:bool origins:*OriginMethod "
     "originIsOptional:bool principalBinding:(USE_PEER|USE_ORIGIN)",
     "TargetSelector": "name:string ports:*PolicyPort labels:%string",
@@ -243,7 +244,7 @@ def _scalar(kind: str, value: Any) -> str:
         fits = isinstance(value, int) and not isinstance(value, bool)
         if fits and kind == "uint" and value < 0:
             return f"json: cannot unmarshal number {value} into Go value of type uint32"
-        if fits and abs(value) >= 2**32:
+        if fits and (abs(value) >= 2**32 or (kind == "int" and not -(2**31) <= value < 2**31)):
             return f"json: cannot unmarshal number {value} into Go value of type {kind}32"
     if fits:
         return ""

@@ -7,8 +7,9 @@ start (`listed`).
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from labkit.ground.names import is_ip
@@ -56,6 +57,13 @@ class Problems:
         """Let pass with a warning; Istio 1.2 had none."""
         if not self.legacy:
             self.warnings.append(text)
+
+    @contextlib.contextmanager
+    def unheard(self) -> Iterator[None]:
+        """For what Istio looks at for errors alone: warnings about it get lost there."""
+        heard = len(self.warnings)
+        yield
+        del self.warnings[heard:]
 
     def require(self, holds: object, text: str, *, listed: bool = False) -> None:
         """Refuse unless `holds`."""
@@ -147,7 +155,7 @@ class Problems:
             return
         value = percentage.get("value") or 0.0
         if value < 0 or value > 100 or 0 < value < 0.0001:
-            self.error(f"percentage {value:g} is neither 0.0, nor in range [0.0001, 100.0]")
+            self.error(f"percentage {texts.number(value)} is neither 0.0, nor in range [0.0001, 100.0]")
 
     def tags(self, labels: Mapping[str, Any] | None) -> None:
         """Labels of pods."""

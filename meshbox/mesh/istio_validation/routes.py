@@ -78,7 +78,9 @@ def _cors(cors: Json | None, problems: Problems) -> None:
         problems.require(known, f"{quoted(method)} is not a supported HTTP method")
     for section in ("allowHeaders", "exposeHeaders"):
         for name in cors.get(section) or []:
-            if name != "*":
+            if name.startswith(":") and not problems.legacy:
+                problems.error(f"header name {name} is not a valid header name")
+            elif name != "*":
                 problems.header_name(name)
     if cors.get("maxAge") is not None:
         problems.duration(cors["maxAge"])

@@ -98,8 +98,6 @@ def _resolution(spec: Json, resolution: str, ports: list[Json], problems: Proble
         _dynamic(spec, hosts, ports, problems)
     else:
         _by_dns(hosts, endpoints, resolution, names, problems)
-        if selects and resolution == "DNS_ROUND_ROBIN":
-            problems.warn(f"workloadSelector should not be set when resolution mode is {resolution}")
         bytes_only = any(port.get("protocol") and _protocol(port) not in (*HTTP, "udp") for port in ports)
         if spec.get("addresses") and len(hosts) > 1 and bytes_only:
             problems.warn("service entry can not have more than one host specified simultaneously with address and "
@@ -114,6 +112,7 @@ def _by_dns(hosts: list[str], endpoints: list[Json], resolution: str, names: set
         elif odd:
             problems.error("hosts must be FQDN or contain only prefix wildcards if no endpoints are provided for "
                            f"resolution mode {resolution}, {odd}")  # fmt: skip
+            break
     if resolution == "DNS_ROUND_ROBIN" and len(endpoints) > 1:
         problems.error(f"there must only be 0 or 1 endpoint for resolution mode {resolution}")
     for endpoint in endpoints:
@@ -126,17 +125,18 @@ def _by_dns(hosts: list[str], endpoints: list[Json], resolution: str, names: set
 
 def _dynamic(spec: Json, hosts: list[str], ports: list[Json], problems: Problems) -> None:
     """Names that are looked up as they are called: all come from the requests."""
-    if spec.get("endpoints"):
-        problems.error(f"endpoints cannot be set for {_DYNAMIC}. Destination IP address determined from hosts"
-                       "field values")  # fmt: skip
-    if spec.get("addresses"):
-        problems.error(f"addresses cannot be set for {_DYNAMIC}. HTTP route domains will only be generated"
-                       "from the hosts field values")  # fmt: skip
     problems.require(hosts, f"at least one wildcard host must be provided for {_DYNAMIC}")
     for host in hosts:
         problems.require(host.startswith("*"), "host must be wildcarded for resolution mode DYNAMIC_DNS")
-    if any(_protocol(port) not in (*HTTP, *TLS) for port in ports):
-        problems.error(f"only HTTP, TLS, GRPC, and HTTP2 protocols are supported for {_DYNAMIC}")
+    if spec.get("addresses"):
+        problems.error(f"addresses cannot be set for {_DYNAMIC}. HTTP route domains will only be generated"
+                       "from the hosts field values")  # fmt: skip
+    if spec.get("endpoints"):
+        problems.error(f"endpoints cannot be set for {_DYNAMIC}. Destination IP address determined from hosts"
+                       "field values")  # fmt: skip
+    for port in ports:
+        known = _protocol(port) in ("http", "http2", "grpc", "tls")
+        problems.require(known, f"only HTTP, TLS, GRPC, and HTTP2 protocols are supported for {_DYNAMIC}")
 
 
 def _entry(entry: Json, problems: Problems, *, names: set[str] | None, dns: bool) -> None:

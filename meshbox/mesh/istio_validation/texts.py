@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
 from itertools import zip_longest
 from typing import Any
 
@@ -20,6 +21,7 @@ __all__ = [
     "is_label",
     "label_problems",
     "listing",
+    "number",
     "parsing_problem",
     "partial_wildcard",
     "quoted",
@@ -44,9 +46,28 @@ _ENVOYS.encoding = re2.Options.Encoding.LATIN1
 """Envoy matches bytes: a letter beyond them can be written as it is, but not by its number."""
 
 
+_ESCAPED = {"\\": "\\\\", '"': '\\"', **dict(zip("\a\b\f\n\r\t\v", map("\\{}".format, "abfnrtv"), strict=True))}
+
+
 def quoted(text: Any) -> str:
     """As Go prints a string with %q."""
-    return '"' + str(text).replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return f'"{"".join(c if c.isprintable() and c not in _ESCAPED else _escaped(c) for c in str(text))}"'
+
+
+def _escaped(character: str) -> str:
+    number = ord(character)
+    form = "x{:02x}" if number < 0x80 else "u{:04x}" if number < 0x10000 else "U{:08x}"
+    return _ESCAPED.get(character) or "\\" + form.format(number)
+
+
+def number(value: float) -> str:
+    """As Go prints a float64 with %v."""
+    digits = Decimal(repr(float(value))).normalize()
+    power = digits.adjusted()
+    if -4 <= power < 6:
+        return f"{digits:f}"
+    shown = "".join(map(str, digits.as_tuple().digits))
+    return f"{'-' if value < 0 else ''}{shown[0]}{'.' if shown[1:] else ''}{shown[1:]}e{power:+03d}"
 
 
 def listing(errors: Iterable[str]) -> str:

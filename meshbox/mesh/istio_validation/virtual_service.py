@@ -43,7 +43,8 @@ def check(obj: Obj, problems: Problems) -> None:
     for rule in spec.get("http") or []:
         _http(rule or {}, problems, delegate=delegate)
     for rule in spec.get("tls") or []:
-        _tls(rule or {}, hosts, problems, outside=outside)
+        # Today's Istio takes one without gateways for one of theirs here.
+        _tls(rule or {}, hosts, problems, outside=outside if problems.legacy else _MESH not in gateways)
     for rule in spec.get("tcp") or []:
         _tcp(rule or {}, problems)
     exported(spec.get("exportTo"), problems, obj["metadata"].get("namespace") or "")
@@ -65,8 +66,23 @@ def _sni(spec: Json) -> bool:
     return any((match or {}).get("sniHosts") for rule in spec.get("tls") or [] for match in rule.get("match") or [])
 
 
-def _host_problem(host: str, *, outside: bool, sni: bool) -> str:
+def _passed_through_problem(host: str) -> str:
+    """Why it is no name by which a sidecar calls through a gateway."""
+    form = "outbound_.<PORT>_._.<HOSTNAME>"
+    _, port, *rest = host.split("_")
+    if len(rest) < 2:
+        return f"domain name {host} invalid, should follow '{form}' format"
+    for part, needed in ((port, "[0-9]"), (rest[1], "[a-zA-Z]")):
+        if not re.search(needed, part):
+            odd = quoted(part.strip("."))
+            return f"domain name {quoted(host)} invalid (label {odd} invalid). should follow {form} format"
+    return ""
+
+
+def _host_problem(host: str, *, outside: bool, sni: bool, legacy: bool) -> str:
     """Why it is no host; `sni`: the names by which sidecars call each other through gateways are allowed there."""
+    if outside and sni and not legacy and host.startswith("outbound_"):
+        return _passed_through_problem(host)
     if outside and sni and host.split(".")[0] == "outbound_":
         shaped = re.search("outbound_.([0-8].*).*", host)
         return "" if shaped else f'domain name {quoted(host)} invalid (label "outbound_" invalid)'
@@ -76,7 +92,7 @@ def _host_problem(host: str, *, outside: bool, sni: bool) -> str:
 def _hosts(spec: Json, hosts: list[str], problems: Problems, *, outside: bool) -> None:
     valid, sni = True, _sni(spec)
     for host in hosts:
-        said = _host_problem(host, outside=outside, sni=sni)
+        said = _host_problem(host, outside=outside, sni=sni, legacy=problems.legacy)
         if said and not is_ip(host):
             problems.error(said)
             valid = False
@@ -193,7 +209,7 @@ def _tls(rule: Json, hosts: list[str], problems: Problems, *, outside: bool) -> 
 
 
 def _sni_host(name: str, hosts: list[str], problems: Problems, *, outside: bool) -> None:
-    said = _host_problem(name, outside=outside, sni=True)
+    said = _host_problem(name, outside=outside, sni=True, legacy=problems.legacy)
     if said and is_ip(name):
         problems.warn(
             f"using an IP address ({quoted(name)}) goes against SNI spec and most clients do not support this"
