@@ -73,7 +73,6 @@ def _destinations(item: Obj, world: World) -> Iterator[Said]:
         what = "mirror host" if target.mirror else "host"
         if not world.hosts.has(target.host, where):
             yield missing(item, what, target.written, f"kubectl get services -n {where}")
-            continue
         if target.subset and (target.host, target.subset) not in world.subsets:
             kind = "mirror+subset" if target.mirror else "host+subset"
             step = f"Apply the DestinationRule that defines subset {target.subset} first; until then callers get 503."
@@ -144,7 +143,7 @@ def _same_hosts(world: World) -> Iterator[Said]:
         for item in same if len(same) > 1 else ():
             if full(item) not in told:
                 told.add(full(item))
-                yield Said(item, "IST0109", (",".join(map(full, same)), f"{scope}/{host}"))
+                yield Said(item, "IST0109", (",".join(sorted(map(full, same))), f"{scope}/{host}"))
 
 
 def _patterns(item: Obj) -> Iterator[tuple[str, str, str]]:
