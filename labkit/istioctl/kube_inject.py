@@ -130,7 +130,8 @@ def _merged(own: Any, old: Any, new: Any) -> Any:
             for key, one in new.items()
             if old.get(key) != one and key not in ("serviceAccountName", "serviceAccount")
         }
-        return {**own, **{key: _merged(own.get(key), old.get(key), one) for key, one in changed.items()}}
+        kept = {key: one for key, one in own.items() if key in new or key not in old}
+        return {**kept, **{key: _merged(own.get(key), old.get(key), one) for key, one in changed.items()}}
     if isinstance(new, list) and all(isinstance(one, dict) and "name" in one for one in new):
         mine = {one["name"]: one for one in own or []}
         before = {one["name"]: one for one in old or []}

@@ -203,6 +203,11 @@ def test_what_bears_on_a_pod_is_described(ask: Ask, shop: Shop, shop_release: st
 
 
 def test_a_manifest_gets_the_sidecar_that_its_pods_would_get(ask: Ask, shop: Shop, tmp_path: Path) -> None:
+    probed = {
+        "name": "app",
+        "image": "docker.io/curlimages/curl:8.16.0",
+        "livenessProbe": {"tcpSocket": {"port": 80}},  # today's injector asks the agent by HTTP in its place
+    }
     manifest = {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -211,7 +216,7 @@ def test_a_manifest_gets_the_sidecar_that_its_pods_would_get(ask: Ask, shop: Sho
             "selector": {"matchLabels": {"app": "extra"}},
             "template": {
                 "metadata": {"labels": {"app": "extra"}},
-                "spec": {"containers": [{"name": "app", "image": "docker.io/curlimages/curl:8.16.0"}]},
+                "spec": {"containers": [probed]},
             },
         },
     }
@@ -230,6 +235,8 @@ def test_a_manifest_gets_the_sidecar_that_its_pods_would_get(ask: Ask, shop: Sho
     assert deployment["spec"]["selector"] == manifest["spec"]["selector"]
     assert "sidecar.istio.io/status" in template["metadata"]["annotations"]
     assert "trial" not in yaml.safe_dump(deployment)
+    (app,) = (one for one in template["spec"]["containers"] if one["name"] == "app")
+    assert len({"tcpSocket", "httpGet"} & set(app["livenessProbe"])) == 1
     assert not [one for one in template["spec"]["volumes"] if one["name"].startswith("kube-api-access")]
     shop.sandbox.kubectl("apply", "--dry-run=server", "-n", "bookinfo", "-f", "-", stdin=yaml.safe_dump(deployment))
 
