@@ -27,8 +27,9 @@ def check(obj: Obj, problems: Problems) -> None:
         _tracing(one or {}, problems)
     for log in spec.get("accessLogging") or []:
         _providers(log or {}, problems)
-        expression = ((log or {}).get("filter") or {}).get("expression")
-        if expression and (why := parse_problem(str(expression))):
+        chosen = (log or {}).get("filter")
+        expression = str((chosen or {}).get("expression") or "")
+        if chosen is not None and (why := parse_problem(expression) if expression else "an empty one is none"):
             problems.error(f"must be a valid CEL expression, {why}")
 
 
