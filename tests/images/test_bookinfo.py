@@ -216,8 +216,21 @@ def test_the_api_of_productpage(others: Others) -> None:
     failed = ask(productpage.answer, "/api/v1/products/0/ratings")
     expected = "Sorry, product ratings are currently unavailable for this book."
     assert (failed.status, content(failed)) == (503, {"error": expected})
-    for path in ("/api/v1/products/7", "/api/v1/products/x", "/api/v1/products/0/x", "/api/v1/products/0/reviews/1"):
+    for path in ("/api/v1/products/0/x", "/api/v1/products/0/reviews/1"):
         assert ask(productpage.answer, path).status == 404
+
+
+def test_the_services_say_which_products_there_are(others: Others) -> None:
+    # The rate limits of Istio's task are about products 1 to 99.
+    assert content(ask(productpage.answer, "/api/v1/products/7"))["author"] == "W. S."
+    others.answers["details"] = (400, {"error": "please provide numeric product id"})
+    refused = ask(productpage.answer, "/api/v1/products/x%20y")
+    expected = "Sorry, product details are currently unavailable for this book."
+    assert (refused.status, content(refused)) == (400, {"error": expected})
+    assert [path for _, path, _, _ in others.to("details")] == ["/details/7", "/details/x%20y"]
+    assert content(ask(details.answer, "/details/7"))["id"] == 7
+    for service in (details, reviews):
+        assert ask(service.answer, f"/{service.__name__.rpartition('.')[2]}/²").status == 400
 
 
 def test_health_front_page_and_unknown_pages(image: str) -> None:

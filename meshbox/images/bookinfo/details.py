@@ -29,7 +29,7 @@ def answer(request: Request) -> Response:
     before, _, number = request.path.rpartition("/")
     if before != "/details":
         return json_response({"error": "not found"}, 404)
-    if not number.isdigit():
+    if not (number.isascii() and number.isdigit()):
         return json_response({"error": "please provide numeric product id"}, 400)
     if os.environ.get("ENABLE_EXTERNAL_BOOK_SERVICE") == "true":
         # A sandbox never leaves the machine.

@@ -13,6 +13,7 @@ import threading
 from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from labkit.ground.guard import same_secret
 from labkit.ground.web import Request, Response, json_response
@@ -54,11 +55,11 @@ def _ask(service: str, path: str, headers: dict[str, str], tries: int = 1) -> tu
     return status, {"error": f"Sorry, {what} are currently unavailable for this book."}
 
 
-def _details(product: int, headers: dict[str, str]) -> tuple[int, Any]:
+def _details(product: int | str, headers: dict[str, str]) -> tuple[int, Any]:
     return _ask("details", f"/details/{product}", headers)
 
 
-def _reviews(product: int, headers: dict[str, str]) -> tuple[int, Any]:
+def _reviews(product: int | str, headers: dict[str, str]) -> tuple[int, Any]:
     return _ask("reviews", f"/reviews/{product}", headers, _REVIEWS_TRIES)
 
 
@@ -115,9 +116,10 @@ def _api(request: Request) -> Response:
     parts = request.path.removeprefix("/api/v1/products").strip("/").split("/")
     if parts == [""]:
         return json_response([page.PRODUCT])
-    if not parts[0].isdigit() or int(parts[0]) != page.PRODUCT["id"] or len(parts) > 2:
-        return json_response({"error": "no such product"}, 404)
-    product, headers = int(parts[0]), _headers(request, _user(request))
+    if len(parts) > 2:
+        return json_response({"error": "not found"}, 404)
+    # Which products there are the services know, and they have every one that is a number.
+    product, headers = quote(parts[0], safe=""), _headers(request, _user(request))
     if len(parts) == 1:
         status, content = _details(product, headers)
     elif parts[1] == "reviews":

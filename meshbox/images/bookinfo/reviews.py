@@ -44,7 +44,7 @@ def answer(request: Request) -> Response:
     before, _, number = request.path.rpartition("/")
     if before != "/reviews":
         return json_response({"error": "not found"}, 404)
-    if not number.isdigit():
+    if not (number.isascii() and number.isdigit()):
         return json_response({"error": "please provide numeric product id"}, 400)
     shown: dict[str, dict[str, Any]] = {}
     if os.environ.get("ENABLE_RATINGS") == "true":
