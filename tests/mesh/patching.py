@@ -14,7 +14,7 @@ from meshbox.mesh.memo import Memo
 from meshbox.mesh.snapshot import Snapshot
 from meshbox.mesh.translate import translate
 
-from .objects import PLAN, pod, service
+from .objects import PLAN, endpoints, pod, service
 
 Obj = dict[str, Any]
 
@@ -40,11 +40,10 @@ def patch(place: str, operation: str, value: Obj | None = None, context: str = "
 
 
 def world(*filters: Obj, legacy: bool = False, ip: str = "127.99.64.1") -> Snapshot:
-    objects = {
-        "pods": [pod("client-1", ip, app="client"), pod("reviews-1", "127.99.64.2", app="reviews")],
-        "services": [service("client"), service("reviews")],
-        ENVOY_FILTERS: list(filters),
-    }
+    pods = [pod("client-1", ip, app="client"), pod("reviews-1", "127.99.64.2", app="reviews")]
+    services = [service("client"), service("reviews")]
+    placed = endpoints(services, [one for one in pods if one["status"]["podIP"]], legacy=legacy)
+    objects = {"pods": pods, "services": services, **placed, ENVOY_FILTERS: list(filters)}
     return Snapshot(objects, PLAN, legacy=legacy, memo=Memo())
 
 
@@ -52,7 +51,7 @@ def made(*filters: Obj, legacy: bool = False) -> Made:
     snapshot = world(*filters, legacy=legacy)
     workload = snapshot.workloads[KEY]
     given = chosen(snapshot, workload)
-    return patched(snapshot, workload, Site.of(snapshot, workload), translate(snapshot, workload), given)
+    return patched(snapshot, workload, Site.of(snapshot, workload, given), translate(snapshot, workload), given)
 
 
 def read(found: dict[str, bytes], name: str) -> Obj:

@@ -170,6 +170,28 @@ def test_a_table_of_https_is_one_gateways() -> None:
     assert not hits(portNumber=80)
 
 
+@pytest.mark.parametrize(("name", "kind"), [
+    ("reviews.bookinfo.svc.cluster.local", "STRICT_DNS"),
+    ("reviews.bookinfo.svc.cluster.local.", "LOGICAL_DNS"),
+    ("reviews", "STRICT_DNS"),
+    ("reviews.bookinfo", "STRICT_DNS"),
+])  # fmt: skip
+def test_a_services_name_in_an_added_cluster_is_where_its_pods_are(name: str, kind: str) -> None:
+    where, other = ({"socketAddress": {"address": one, "portValue": 9080}} for one in (name, "example.test"))
+    ends = [{"endpoint": {"address": one}, "loadBalancingWeight": 2} for one in (where, other)]
+    value = {
+        "name": "own",
+        "type": kind,
+        "loadAssignment": {"clusterName": "own", "endpoints": [{"lbEndpoints": ends}]},
+    }
+    found = read(made(envoy_filter(patch("CLUSTER", "ADD", value))).config.clusters, "own")
+    assert found["type"] == "STRICT_DNS"
+    listed = found["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    sockets = [one["endpoint"]["address"]["socket_address"] for one in listed]
+    assert [(one["address"], one["port_value"]) for one in sockets] == [("127.99.64.2", 9080), ("example.test", 9080)]
+    assert {one["load_balancing_weight"] for one in listed} == {2}
+
+
 def test_localhost_of_an_added_cluster_is_the_pods() -> None:
     where = {"socketAddress": {"address": "127.0.0.1", "portValue": 7000}}
     assignment = {"clusterName": "own", "endpoints": [{"lbEndpoints": [{"endpoint": {"address": where}}]}]}

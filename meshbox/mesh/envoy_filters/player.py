@@ -174,7 +174,7 @@ class EnvoyFilters:
             self._played.pop(key, None)
             self._accepted.pop(key, None)
             return config
-        site, same = Site.of(snapshot, workload), Identity(filters)
+        site, same = Site.of(snapshot, workload, filters), Identity(filters)
         before = self._played.get(key)
         if before is not None and before.config is config and before.filters == same and before.site == site:
             return before.made.config

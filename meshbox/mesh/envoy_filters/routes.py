@@ -10,7 +10,7 @@ from meshbox.mesh.envoy_filters.listeners import Hit
 from meshbox.mesh.envoy_filters.merging import merged, merged_extension
 from meshbox.mesh.envoy_filters.patches import Patch
 from meshbox.mesh.envoy_filters.placing import placed
-from meshbox.mesh.envoy_filters.site import CAPTURE, Site
+from meshbox.mesh.envoy_filters.site import CAPTURE, Site, addresses
 from meshbox.mesh.virtual_hosts import HTTP_PROXY
 
 __all__ = ["added_clusters", "patched_cluster", "patched_table"]
@@ -186,14 +186,18 @@ def added_clusters(patches: list[Patch], site: Site, hit: Hit) -> dict[str, Json
         added = patch.place == "CLUSTER" and patch.operation == "ADD" and patch.value.get("name")
         if added and any(patch.within(one) for one in contexts):
             hit(patch)
-            found[str(patch.value["name"])] = _in_pod(patch.value, site)
+            made = _in_pod(patch.value, site)
+            if made.get("type") == "LOGICAL_DNS" and any(one in site.answers for one in addresses(patch.value)):
+                # That kind has one endpoint, and there may be more pods, or none.
+                made["type"] = "STRICT_DNS"
+            found[str(patch.value["name"])] = made
     return found
 
 
 def _in_pod(part: Any, site: Site) -> Any:
-    """A part of a cluster where "localhost" is the pod's own."""
+    """A part of a cluster where "localhost" is the pod's own, and Services' names are where their pods are."""
     if isinstance(part, list):
-        return [_in_pod(one, site) for one in part]
+        return [made for one in part for made in _led(one, site)]
     if not isinstance(part, dict):
         return part
     where = part.get("socket_address")
@@ -202,3 +206,14 @@ def _in_pod(part: Any, site: Site) -> Any:
     number = where.get("port_value")
     port = site.plan.port(number) if isinstance(number, int) else number
     return {**part, "socket_address": {**where, "address": site.plan.local(site.ip), "port_value": port}}
+
+
+def _led(part: Any, site: Site) -> list[Any]:
+    """A part of a list; an endpoint that is a Service's name is one for each of that one's pods."""
+    try:
+        where = part["endpoint"]["address"]["socket_address"]
+        pods = site.answers[where["address"], where["port_value"]]
+    except (KeyError, TypeError):
+        return [_in_pod(part, site)]
+    places = ({**where, "address": address, "port_value": port} for address, port in pods)
+    return [{**part, "endpoint": {**part["endpoint"], "address": {"socket_address": place}}} for place in places]
