@@ -133,6 +133,20 @@ async def test_a_proxy_can_go_on_until_nobody_is_connected(shop: Agents) -> None
     await asyncio.wait_for(draining, PATIENCE)
 
 
+def test_a_gateway_that_is_not_injected_reads_the_mesh_and_its_annotation(tmp_path: Any) -> None:
+    given = context(tmp_path, "pilot-agent", "proxy", "router", image="istio/proxyv2:1.30.3")
+    given.pod["metadata"]["annotations"] = {
+        "proxy.istio.io/config": "proxyStatsMatcher:\n  inclusionRegexps:\n  - .*ratelimit.*\n"
+    }
+    file = given.path("/etc/istio/config/mesh")
+    file.parent.mkdir(parents=True)
+    file.write_text("defaultConfig:\n  drainDuration: 7s\n  proxyStatsMatcher: {inclusionPrefixes: [listener]}\n")
+    settings = replace(given.settings, release="1.30.3")
+    agent = Agent.of(replace(given, settings=settings, env={**given.env, "PROXY_CONFIG": "{}\n"}))
+    assert agent.stats == ({"safe_regex": {"regex": ".*ratelimit.*"}},)
+    assert agent.drain_time == 7.0
+
+
 def test_the_proxy_is_set_up_as_its_settings_say(tmp_path: Any) -> None:
     given = context(
         tmp_path, "pilot-agent", "proxy", "sidecar", "--proxyLogLevel=debug", "--proxyComponentLogLevel=misc:error",

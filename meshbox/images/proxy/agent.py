@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,7 +75,7 @@ class Agent:
         meta = context.pod["metadata"]
         labels, annotations = meta.get("labels") or {}, meta.get("annotations") or {}
         app = labels.get("app") or labels.get("service.istio.io/canonical-name") or meta["name"]
-        config, legacy = _map(context.env.get("PROXY_CONFIG")), context.settings.legacy
+        config, legacy = _settings(context, annotations), context.settings.legacy
         status = whole(flags.get("--statusPort", "")) or 0
         agent_port = whole(annotations.get("status.sidecar.istio.io/port", "")) or config.get("statusPort") or 15020
         own = flags.get("--drainDuration", "45s") if legacy else config.get("drainDuration")
@@ -109,9 +109,20 @@ def _flags(arguments: list[str]) -> dict[str, str]:
     return flags
 
 
-def _map(text: str | None) -> Json:
+def _settings(context: ContainerContext, annotations: Mapping[str, str]) -> Json:
+    """The ProxyConfig: what injection found out, or for a pod that needs none what the agent reads by itself."""
+    own = _map(context.env.get("PROXY_CONFIG"))
+    if context.settings.legacy:
+        return own
+    file = context.path("/etc/istio/config/mesh")
+    mesh = _map(file.read_text(encoding="utf-8", errors="replace") if file.is_file() else "", reading.yaml_value)
+    pod = _map(annotations.get("proxy.istio.io/config"), reading.yaml_value)
+    return {**(mesh.get("defaultConfig") or {}), **pod, **own}
+
+
+def _map(text: str | None, read: Callable[[str], Any] = reading.json_value) -> Json:
     try:
-        found = reading.json_value(text) if text else {}
+        found = read(text) if text else {}
     except reading.ReadingError:
         return {}
     return found if isinstance(found, dict) else {}
