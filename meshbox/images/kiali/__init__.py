@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from pathlib import Path
 
 from labkit.ground import config
+from meshbox.images import libraries
 from meshbox.images.context import ContainerContext, Image, Launch
 
 __all__ = ["IMAGES"]
@@ -18,10 +17,8 @@ CONSOLE = "kiali-ui-1.31.0"
 
 def _kiali(context: ContainerContext) -> Launch:
     mounts = {path: str(context.path(path)) for path in context.mounts}
-    # A pod's Python knows the standard library and labkit only.
-    yaml = importlib.util.find_spec("yaml")
     env = {
-        "LABKIT_LIBRARIES": str(Path(yaml.origin).parents[1]) if yaml and yaml.origin else "",
+        **libraries.lent("yaml"),
         "LABKIT_MOUNTS": json.dumps(mounts),
         "LABKIT_CONSOLE": str(config.home() / "tools" / CONSOLE / "build"),
         "LABKIT_RELEASE": context.settings.release,

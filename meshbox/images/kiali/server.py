@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from labkit.ground import reading
 from labkit.ground.web import App, Request, Response, json_response, serve
-from meshbox.images import standin
+from meshbox.images import libraries, standin
 from meshbox.images.guarded import guarded
 from meshbox.images.kiali.api import Api
 from meshbox.images.kiali.sessions import COOKIE, Sessions, basic
@@ -121,7 +121,7 @@ def _config_path(argv: list[str]) -> str:
 
 def main() -> int:
     """Entry of the kiali image."""
-    sys.path.append(os.environ["LABKIT_LIBRARIES"])
+    libraries.take()
     mounts: dict[str, str] = json.loads(os.environ["LABKIT_MOUNTS"])
     config = _mounted(_config_path(sys.argv), mounts)
     try:

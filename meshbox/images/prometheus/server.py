@@ -22,6 +22,7 @@ from urllib.parse import parse_qs, urlsplit
 from labkit.ground import config, files, reading
 from labkit.ground.guard import new_secret
 from labkit.ground.web import App, Request, Response, json_response, serve
+from meshbox.images import libraries
 from meshbox.images.children import end_with, started
 from meshbox.images.cluster import Cluster
 from meshbox.images.guarded import guarded
@@ -225,7 +226,7 @@ def _missing() -> int:
 
 def main() -> int:
     """Entry of the prometheus image."""
-    sys.path += os.environ["LABKIT_LIBRARIES"].split(":")
+    libraries.take()
     program = config.tool("prometheus")
     if program is None:
         return _missing()
