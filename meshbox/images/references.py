@@ -39,6 +39,7 @@ _MODULES = (
     "programs",
     "prometheus",
     "proxyv2",
+    "ratelimit",
     "redis",
     "websocket_sample",
     "zipkin",
@@ -109,6 +110,7 @@ _SELDOM = (
     "helloworld",
     "nginx",
     "otel",
+    "ratelimit",
     "redis",
     "websocket_sample",
 )
