@@ -70,6 +70,13 @@ class Redis:
             raise refused
         return [one for one in found if not isinstance(one, StoreError)]
 
+    def close(self) -> None:
+        """End the connections that are kept."""
+        with self._lock:
+            kept, self._kept = self._kept, []
+        for connection in kept:
+            connection.close()
+
     @contextlib.contextmanager
     def _connection(self) -> Iterator[_Connection]:
         connection = self._taken() or self._opened()
@@ -171,14 +178,22 @@ def _reply(answers: BinaryIO) -> Reply | StoreError:
     if kind == b"-":
         return StoreError(rest)
     if kind == b":":
-        return int(rest)
+        return _number(rest)
     if kind == b"+":
         return rest
     if kind == b"$":
         if rest == "-1":
             return None
-        body = answers.read(int(rest) + 2)
-        if len(body) < int(rest) + 2:
+        size = _number(rest) + 2
+        body = answers.read(size)
+        if len(body) < size:
             raise EOFError
         return body[:-2].decode(errors="replace")
     raise ValueError(f"unknown type {kind.decode(errors='replace')!r} of a reply")
+
+
+def _number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f'strconv.ParseInt: parsing "{text}": invalid syntax') from None
