@@ -215,3 +215,11 @@ def test_the_files_of_a_folder_are_read_and_watched(whole: bool, expected: list[
     assert (files.state() != before) is not whole
     assert ("a.yaml" in dict(files.read())) is not whole
     assert "longer than before" in dict(files.read()).values()
+
+
+def test_without_a_folder_of_its_own_nothing_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "a.yaml").write_text("no")
+    files = Files(Settings({"RUNTIME_ROOT": "/"}), tmp_path, Log("warning"))
+    assert (files.watched, files.read()) == (tmp_path, [])
+    assert 'msg="no runtime configuration. using nil loader."' in capsys.readouterr().err

@@ -159,9 +159,9 @@ def test_what_envoy_says_of_one_descriptor_is_read() -> None:
     assert negative.descriptors[0].hits == -4
 
 
-def post(played: Played, body: object) -> Response:
+def post(played: Played, body: object, **headers: str) -> Response:
     app = server.plain(played.service, played.settings, Log("panic"))
-    return app(Request("POST", "/json", {"host": "ratelimit:8080"}, json.dumps(body).encode()))
+    return app(Request("POST", "/json", {"host": "ratelimit.shop:8080", **headers}, json.dumps(body).encode()))
 
 
 def test_the_same_is_answered_as_json() -> None:
@@ -177,6 +177,7 @@ def test_the_same_is_answered_as_json() -> None:
     for bad in ({"domain": ""}, {"domain": "shop", "nothing": 1}, [], {**asked, "hitsAddend": True}):
         refused = post(played, bad)
         assert (refused.status, refused.body) == (400, "Bad Request\n")
+    assert post(played, asked, origin="http://ratelimit.shop:8080").status == 403
 
 
 def test_health_and_debug_pages() -> None:

@@ -27,16 +27,20 @@ class Files:
         self._no_dots = settings.flag("RUNTIME_IGNOREDOTFILES")
         parts = [settings.text(f"RUNTIME_{name}").strip("/") for name in ("ROOT", "SUBDIRECTORY", "APPDIRECTORY")]
         self._whole = settings.flag("RUNTIME_WATCH_ROOT")
+        self._nothing = self._whole and not parts[1]
         self._link = root / parts[0]
         # A whole tree is taken as it is linked, and what is in one of its folders counts; else that folder.
         self.folder = root.joinpath(*parts[:2]) if self._whole else root.joinpath(*parts)
-        self.watched = self._link.parent if self._whole else self.folder
+        self.watched = self._link.parent if self._whole and parts[0] else self.folder
         self._kept = f"{parts[2]}." if self._whole else ""
         self.inside = f"/{self.watched.relative_to(root)}"
 
     def read(self) -> list[tuple[str, str]]:
         """Names, with dots for slashes, and contents."""
-        found = []
+        found: list[tuple[str, str]] = []
+        if self._nothing:
+            self._log.warning("no runtime configuration. using nil loader.")
+            return found
         for file in self._walked(self.folder):
             name = str(file.relative_to(self.folder)).replace("/", ".")
             self._log.debug(f"runtime: processing {name}")

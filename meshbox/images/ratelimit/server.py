@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+from labkit.ground.guard import refusal
 from labkit.ground.web import App, Request, Response, json_response, serve
 from meshbox.images import libraries
 from meshbox.images.grpc import server as grpc
@@ -65,6 +66,9 @@ def plain(service: Service, settings: Settings, log: Log) -> App:
     """What is answered over HTTP: /healthcheck, and the same decisions at /json."""
 
     def app(request: Request) -> Response:
+        # Programs call it by any name that the cluster has; what a page of a browser sends says so.
+        if reason := refusal(request.method, "", request.headers.get("origin", ""), nameless=True):
+            return _text(403, f"{reason}\n")
         if request.path == "/healthcheck":
             return _text(200, "OK") if healthy(service, settings) else _text(500, "")
         if request.path != "/json":
@@ -78,7 +82,7 @@ def plain(service: Service, settings: Settings, log: Log) -> App:
         made.body = json.dumps(answer.json(), separators=(",", ":"), ensure_ascii=False)
         return made
 
-    return guarded(app)
+    return app
 
 
 def debug(service: Service) -> App:
