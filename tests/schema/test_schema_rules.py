@@ -112,3 +112,43 @@ def test_schemas_are_structural(schema: dict[str, Any], wanted: list[str]) -> No
     found = problems_of("apiextensions.k8s.io/v1", "CustomResourceDefinition", crd).errors
     root = "spec.validation.openAPIV3Schema."
     assert [f"{cause['field'].removeprefix(root)}: {cause['message']}" for cause in found] == wanted
+
+
+@pytest.mark.parametrize(
+    ("type_name", "obj", "wanted"),
+    [
+        # `then` is not asked where something was wrong before; `once` knows the items before.
+        (
+            "V1PodSecurityContext",
+            {"sysctls": [{"name": "kernel.a"}, {"name": "kernel.a"}, {"name": "A"}, {"name": "A"}]},
+            ["sysctls[1].name: Duplicate", "sysctls[2].name: Invalid", "sysctls[3].name: Invalid"],
+        ),
+        # One of several fields, and what is not empty.
+        ("V1EndpointSubset", {"addresses": []}, [": Required"]),
+        ("V1EndpointSubset", {"notReadyAddresses": [{"ip": "10.0.0.1"}]}, []),
+        # A comparison, for which what is absent is zero; other items; a field named in words.
+        ("V1ReplicaSetStatus", {"readyReplicas": 1}, ["readyReplicas: Invalid"]),
+        ("V1EndpointSubset", {"addresses": [{"ip": "10.0.0.1"}], "ports": [{"port": 1}]}, []),
+        (
+            "V1EndpointSubset",
+            {"addresses": [{"ip": "10.0.0.1"}], "ports": [{"port": 1}, {"port": 2, "name": "a"}]},
+            ["ports[0].name: Required"],
+        ),
+        # Values of a map, told with their keys.
+        ("V1NodeStatus", {"capacity": {"cpu": "-1"}}, ["capacity.cpu: Invalid"]),
+    ],
+)  # fmt: skip
+def test_words_of_the_table(type_name: str, obj: Any, wanted: list[str]) -> None:
+    causes: list[Cause] = []
+    rules.check(type_name, obj, "", causes, Context({"spec": obj}))
+    assert [f"{cause['field']}: {cause['message'].split()[0].rstrip(':')}" for cause in causes] == wanted
+
+
+def test_words_name_fields() -> None:
+    constraint = {"maxSkew": 1, "minDomains": 1, "topologyKey": "a", "whenUnsatisfiable": "ScheduleAnyway"}
+    context = Context({}, pod={"later": []})
+    causes: list[Cause] = []
+    rules.check("V1TopologySpreadConstraint", constraint, "at", causes, context)
+    assert [cause["message"] for cause in causes] == [
+        "Invalid value: 1: can only use minDomains if whenUnsatisfiable=DoNotSchedule, not ScheduleAnyway"
+    ]

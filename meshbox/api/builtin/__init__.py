@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from meshbox.api.builtin import admission, cluster, events, jobs, network, statuses, storage, workloads
+from meshbox.api.builtin import admission, cluster, network, storage, workloads
 from meshbox.api.builtin.decoding import decode, prune
 from meshbox.api.builtin.rules import Context, check
 from meshbox.api.builtin.types import fields_of, kind_type
@@ -16,7 +16,7 @@ from meshbox.api.problems import Problems
 __all__ = ["decode_builtin", "prune_builtin", "validate_builtin", "validate_status", "validate_update"]
 
 # They say what the rules' calls mean.
-_CALLED = (admission, cluster, events, jobs, network, statuses, storage, workloads)
+_CALLED = (admission, cluster, network, storage, workloads)
 _TOO_DEEP = "json: exceeded max depth"
 
 

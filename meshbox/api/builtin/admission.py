@@ -3,27 +3,18 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 from urllib.parse import urlsplit
 
 from labkit.ground.names import dns1035_label, dns1123_subdomain
 from meshbox.api.builtin.rules import Context, call
-from meshbox.api.builtin.well_formed import as_dict, as_list
-from meshbox.api.problems import Cause, invalid, required, too_many
+from meshbox.api.builtin.well_formed import as_dict
+from meshbox.api.problems import Cause, invalid, required
 from meshbox.contracts import Obj
 
 __all__: list[str] = []
 
 _FORM = "; desired format: https://host[/path]"
-
-
-@call("webhook_name")
-def _webhook_name(text: str, path: str, causes: list[Cause], _context: Context) -> None:
-    said = dns1123_subdomain(text)
-    if not said and text.count(".") < 2:
-        said = ["should be a domain with at least three segments separated by dots"]
-    causes += [invalid(path, text, words) for words in said]
 
 
 @call("webhook_client")
@@ -78,16 +69,6 @@ def _webhook_service(service: Obj, path: str, causes: list[Cause]) -> None:
             causes += [invalid(where, text, f"segment[{index}]: {words}") for words in dns1123_subdomain(step)]
 
 
-@call("review_versions")
-def _review_versions(versions: list[Any], path: str, causes: list[Cause], _context: Context) -> None:
-    for index, one in enumerate(versions):
-        causes += [invalid(f"{path}[{index}]", one, words) for words in dns1035_label(one)]
-        if one in versions[:index]:
-            causes.append(invalid(f"{path}[{index}]", one, "duplicate version"))
-    if versions and not {"v1", "v1beta1"} & set(versions):
-        causes.append(invalid(path, versions, "must include at least one of v1, v1beta1"))
-
-
 @call("wildcard")
 def _wildcard(values: list[Any], path: str, causes: list[Cause], _context: Context) -> None:
     if len(values) < 2:
@@ -122,49 +103,8 @@ def _group_version(text: str, path: str, causes: list[Cause], _context: Context)
     causes += [invalid(path, version, words) for words in dns1035_label(version)]
 
 
-@call("name_or_selector")
-def _name_or_selector(reference: Obj, path: str, causes: list[Cause], _context: Context) -> None:
-    if not reference.get("name"):
-        causes.append(required(path, "one of name or selector must be specified"))
-
-
-_RESERVED = frozenset(
-    {"as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in", "let", "loop"}
-    | {"namespace", "null", "package", "return", "true", "var", "void", "while"}
-)
-_MOST_CONDITIONS = 64
-
-
-@call("few")
-def _few(conditions: list[Any], path: str, causes: list[Cause], _context: Context) -> None:
-    if len(conditions) > _MOST_CONDITIONS:
-        causes.append(too_many(path, len(conditions), _MOST_CONDITIONS))
-
-
 @call("actions")
 def _actions(actions: list[str], path: str, causes: list[Cause], _context: Context) -> None:
     if {"Deny", "Warn"} <= set(actions):
         why = "repeating the same validation failure information in the API response and headers serves no purpose"
         causes.append(invalid(path, actions, f"must not contain both Deny and Warn ({why})"))
-
-
-@call("identifier")
-def _identifier(text: str, path: str, causes: list[Cause], _context: Context) -> None:
-    if not re.fullmatch("[_a-zA-Z][_a-zA-Z0-9]*", text) or text in _RESERVED:
-        causes.append(invalid(path, text, "must be a valid CEL identifier"))
-
-
-@call("one_line")
-def _one_line(text: str, path: str, causes: list[Cause], _context: Context) -> None:
-    if text and not text.strip():
-        causes.append(invalid(path, text, "must be non-empty if specified"))
-    elif "\n" in text or "\r" in text:
-        causes.append(invalid(path, text, "must not contain line breaks"))
-
-
-@call("some_validations")
-def _some_validations(spec: Obj, path: str, causes: list[Cause], _context: Context) -> None:
-    fields = ("validations", "auditAnnotations")
-    if not any(as_list(spec.get(field)) for field in fields):
-        detail = "validations or auditAnnotations must contain at least one item"
-        causes += [required(f"{path}.{field}", detail) for field in fields]

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from labkit.ground import quantity as quantities
 from labkit.ground.names import qualified_name
+from meshbox.api.builtin.rules import Context, call
 from meshbox.api.builtin.well_formed import NON_NEGATIVE, as_dict
 from meshbox.api.problems import Cause, forbidden, invalid, required
 from meshbox.contracts import Obj
 
-__all__ = ["STANDARD_RESOURCES", "resource_name", "resources"]
+__all__ = ["STANDARD_RESOURCES", "resource_name"]
 
 _STANDARD = ("cpu", "memory", "ephemeral-storage")
 STANDARD_RESOURCES = frozenset(
@@ -33,13 +34,14 @@ STANDARD_RESOURCES = frozenset(
 """What has a name that is Kubernetes' own, whatever may have it."""
 
 
-def resources(wanted: Obj, path: str, causes: list[Cause]) -> None:
+@call("resources")
+def _resources(wanted: Obj, path: str, causes: list[Cause], context: Context) -> None:
     """Check `requests` and `limits` of a container."""
     limits, requests = as_dict(wanted.get("limits")), as_dict(wanted.get("requests"))
     for field, listed in (("limits", limits), ("requests", requests)):
         for name, value in sorted(listed.items()):
             where = f"{path}.{field}[{name}]"
-            resource_name(name, where, causes)
+            resource_name(name, where, causes, context)
             if value is not None and quantities.parse(value) < 0:
                 causes.append(invalid(where, str(value), NON_NEGATIVE))
             amount = quantities.parse(value or 0)
@@ -62,7 +64,8 @@ def resources(wanted: Obj, path: str, causes: list[Cause]) -> None:
         causes.append(forbidden(path, "HugePages require cpu or memory"))
 
 
-def resource_name(name: str, path: str, causes: list[Cause]) -> None:
+@call("resource_name")
+def resource_name(name: str, path: str, causes: list[Cause], _context: Context) -> None:
     """Check the name of a resource that containers may have."""
     said = qualified_name(name)
     causes += [invalid(path, name, words) for words in said]

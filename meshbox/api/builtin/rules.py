@@ -1,30 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
 """The rules that fields of built-in objects must fit, read from data/rules.txt and applied as they stand there.
 
-A type of the field tables is a heading; below it, a line is `field: rule ; rule`. Before the colon may stand what must
-hold: `when other`, `unless other` (whether another field is set), `when other=A|B`. `field@name` is told by another
-name, `.` is the object itself, and `a.b` a field of a field. A rule is asked of a value that is there; with `?` before
-it only of one that is not empty, with `=` of an absent one too, as zero. `each` before it means every item, `every`
-that their index is not told. A rule that begins with a capital is a type, whose rules hold there. The object also has
-to have its defaults, and the form of Go's types (`typed`).
+A type of the field tables is a heading; below it, a line is `field: rule ; rule`. `field@name` is told by another name,
+`.` is the object itself, and `a.b` a field of a field. A rule is asked of a value that is there; with `?` before it
+only of one that is not empty, with `=` of an absent one too, as zero. Behind `then` it is asked if the line has found
+nothing wrong before. `each` before it means every item, `every` that their index is not told, `values` every value of a
+map (`.values` with the key behind a point). A rule that begins with a capital is a type, whose rules hold there; `once`
+is what no item before has. The object also has to have its defaults, and the form of Go's types (`typed`).
+
+Before the colon may stand what must hold: `when a` and `unless a` (whether a field is set), `when ?a` (is not empty),
+`when a|b` (one of them), `when a=X|Y`, `when a<b` (or `>`; absent is zero). Fields that begin with `@` are of the
+context: `@pod.a`, `@job.a`, `@whole.a`, `@kind`, `@beta`, `@many` (items), `@new`, `@template`. `$a` in a rule's words
+is the text of a field.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import resources
 from typing import Any
 
 from msgspec import Struct
 
-from meshbox.api.builtin.vocabulary import VOCABULARY, Check
+from meshbox.api.builtin.vocabulary import VOCABULARY
+from meshbox.api.builtin.well_formed import as_dict, as_list
 from meshbox.api.problems import Cause
 
-__all__ = ["Call", "Context", "call", "check"]
+__all__ = ["Call", "Context", "call", "check", "job_of"]
 
 _TOKEN = re.compile(r"\"[^\"]*\"|'[^']*'|\S+")
+_CONDITION = re.compile(r"(\??)([^=<>]+)([=<>]?)(.*)")
+_FIELD = re.compile(r"\$(@?[a-z][A-Za-z.]*)")
+_NEEDED = ("required", "given")
+"""Rules that are asked of values that are not there, and after which a line ends."""
+_Steps = tuple[str, ...]
 
 
 class Context(Struct, frozen=True):
@@ -43,7 +55,28 @@ class Context(Struct, frozen=True):
     """The spec of the pod or template that is checked; empty outside of one."""
     template: bool = False
     """Whether that is a template."""
+    kind: str = ""
+    """Of a container: the field of the pod that it is in, or "sidecar"."""
+    volumes: dict[str, str] = {}
+    """The names of its volumes that are sound, and of which kind they are: what `volumeMounts` may name."""
 
+
+def job_of(context: Context) -> dict[str, Any]:
+    """The spec of the Job that is checked, or of a CronJob's Jobs."""
+    spec = as_dict(context.whole.get("spec"))
+    return as_dict(as_dict(spec["jobTemplate"]).get("spec")) if spec.get("jobTemplate") else spec
+
+
+_FACTS: dict[str, Callable[[Context, Sequence[Any]], Any]] = {
+    "@beta": lambda context, _: "beta" in context.version or None,
+    "@job": lambda context, _: job_of(context),
+    "@kind": lambda context, _: context.kind,
+    "@many": lambda _, items: len(items) > 1 or None,
+    "@new": lambda context, _: context.new or None,
+    "@pod": lambda context, _: context.pod,
+    "@template": lambda context, _: context.template or None,
+    "@whole": lambda context, _: context.whole,
+}
 
 Call = Callable[[Any, str, list[Cause], Context], None]
 """Adds what is wrong with a value: called with it, its path, where to add causes, and the context."""
@@ -63,46 +96,124 @@ def call(name: str) -> Callable[[Call], Call]:
 
 class _Rule(Struct, frozen=True):
     items: str
-    """How many values it is about: "" for the value itself, else "each" or "every"."""
+    """What it is about: "" for the value itself, else "each", "every", "values" or ".values"."""
     mode: str
     """Of which values: "" of those there are, "?" or "="."""
     name: str
     arguments: tuple[str, ...]
+    then: bool
+    """Whether only if nothing was wrong before."""
+
+
+_Read = Callable[[dict[str, Any], Context, Sequence[Any]], Any]
+"""From an object, its context and the items that it is among, to what is at a field."""
+_Test = Callable[[dict[str, Any], Context, Sequence[Any]], bool]
+"""The same, to whether a condition holds."""
+
+
+_Ask = Callable[[Any, dict[str, Any], str, list[Cause], Context, Sequence[Any], int], None]
+"""A rule that is asked: of a value, with the object that it is of, and the items among which it is at a place."""
 
 
 class _Line(Struct, frozen=True):
-    field: tuple[str, ...]
+    field: _Steps
+    read: _Read
+    present: str
+    """The field of the object without which no rule asks anything; "" where one asks for what is not there."""
     shown: str
-    conditions: tuple[tuple[bool, tuple[str, ...], frozenset[str]], ...]
+    tests: tuple[_Test, ...]
     rules: tuple[_Rule, ...]
+    groups: tuple[tuple[str, tuple[tuple[_Rule, _Ask], ...]], ...]
+    """By what they are about: those that follow each other, which are asked together of each item."""
+    once: bool
+    """Whether one asks about the items before."""
 
 
-def _rule(tokens: list[str]) -> _Rule:
-    items = tokens.pop(0) if tokens[0] in ("each", "every") else ""
-    name = tokens[0].lstrip("?=")
-    arguments = tuple(token[1:-1] if token[0] in "\"'" else token for token in tokens[1:])
-    return _Rule(items, tokens[0][: len(tokens[0]) - len(name)], name, arguments)
+def _steps(name: str) -> _Steps:
+    return () if name == "." else tuple(name.split("."))
+
+
+def _reader(name: str) -> _Read:
+    steps = _steps(name)
+    if name[0] == "@":
+        fact, rest = _FACTS[steps[0]], steps[1:]
+        return lambda _, context, items: _at(fact(context, items), rest)
+    if len(steps) == 1:
+        return lambda obj, _, __: obj.get(name)
+    return lambda obj, _, __: _at(obj, steps)
+
+
+def _test(word: str, asked: str) -> _Test:
+    match = _CONDITION.fullmatch(asked)
+    assert match is not None
+    filled, names, sign, words = match.groups()
+    wanted, values, bound = word == "when", words.split("|"), _reader(words) if sign in ("<", ">") else None
+
+    def holds(value: Any, obj: dict[str, Any], context: Context, items: Sequence[Any]) -> bool:
+        if bound is not None:
+            other = bound(obj, context, items) or 0
+            return (value or 0) < other if sign == "<" else (value or 0) > other
+        if sign:
+            return ("" if value is None else str(value)) in values
+        return bool(value) if filled else value is not None
+
+    read, *others = [_reader(name) for name in names.split("|")]
+    if not others:
+        return lambda obj, context, items: holds(read(obj, context, items), obj, context, items) is wanted
+    return lambda obj, context, items: (
+        any(holds(one(obj, context, items), obj, context, items) for one in (read, *others)) is wanted
+    )
+
+
+def _asking(rule: _Rule) -> _Ask:
+    name, given = rule.name, rule.arguments
+    if name == "call":
+        return lambda value, _, path, causes, context, __, ___: _CALLS[given[0]](value, path, causes, context)
+    if name[0].isupper():
+        return lambda value, _, path, causes, context, items, at: check(name, value, path, causes, context, items, at)
+    known = VOCABULARY[name]
+    if name == "once":
+        return lambda value, _, path, causes, __, items, at: causes.extend(known((value, items[:at]), path, given))
+    if any(map(_FIELD.search, given)):
+        return lambda value, obj, path, causes, context, _, __: causes.extend(
+            known(value, path, tuple(_spoken(one, obj, context) for one in given))
+        )
+    return lambda value, _, path, causes, __, ___, ____: causes.extend(known(value, path, given))
 
 
 def _line(text: str) -> _Line:
     tokens = _TOKEN.findall(text)
     end = next(index for index, token in enumerate(tokens) if token.endswith(":") and token[0] not in "\"'")
     field, *words = [*tokens[:end], tokens[end][:-1]]
-    conditions = []
-    for word, asked in zip(words[::2], words[1::2], strict=True):
-        name, _, values = asked.partition("=")
-        conditions.append(
-            (word == "when", tuple(name.split(".")), frozenset(values.split("|")) if values else frozenset())
-        )
-    rules: list[list[str]] = [[]]
-    for word in tokens[end + 1 :]:
-        if word == ";":
-            rules.append([])
-        else:
-            rules[-1].append(word)
-    name, _, shown = field.partition("@")
-    steps = () if name == "." else tuple(name.split("."))
-    return _Line(steps, shown or ".".join(steps), tuple(conditions), tuple(_rule(one) for one in rules))
+    tests = tuple(_test(*pair) for pair in zip(words[::2], words[1::2], strict=True))
+    rules: list[_Rule] = []
+    rest, then = tokens[end + 1 :], False
+    while rest:
+        items = rest.pop(0) if rest[0] in ("each", "every", "values", ".values") else ""
+        word = rest.pop(0)
+        size = next((index for index, token in enumerate(rest) if token in (";", "then")), len(rest))
+        arguments = tuple(token[1:-1] if token[0] in "\"'" else token for token in rest[:size])
+        name = word.lstrip("?=")
+        rules.append(_Rule(items, word[: len(word) - len(name)], name, arguments, then))
+        then = rest[size : size + 1] == ["then"]
+        del rest[: size + 1]
+    name, _, shown = field.rpartition("@") if "@" in field[1:] else (field, "", "")
+    groups = tuple(
+        (items, tuple((rule, _asking(rule)) for rule in group))
+        for items, group in itertools.groupby(rules, lambda rule: rule.items)
+    )
+    steps, absent = _steps(name), any(rule.mode == "=" or rule.name in _NEEDED for rule in rules)
+    present = "" if absent or not steps or steps[0][0] == "@" else steps[0]
+    return _Line(
+        steps,
+        _reader(name),
+        present,
+        shown or name.strip("."),
+        tests,
+        tuple(rules),
+        groups,
+        any(rule.name == "once" for rule in rules),
+    )
 
 
 @cache
@@ -124,57 +235,77 @@ def _lines(type_name: str) -> tuple[_Line, ...]:
     return tuple(_line(text) for text in _texts().get(type_name, ()))
 
 
-def _at(obj: Any, steps: tuple[str, ...]) -> Any:
+def _at(obj: Any, steps: _Steps) -> Any:
     for step in steps:
         obj = obj.get(step) if isinstance(obj, dict) else None
     return obj
 
 
-def _holds(line: _Line, obj: Any, context: Context) -> bool:
-    for wanted, steps, values in line.conditions:
-        if steps == ("@beta",):
-            holds = "beta" in context.version
+def check(
+    type_name: str, obj: Any, path: str, causes: list[Cause], context: Context, items: Sequence[Any] = (), at: int = 0
+) -> None:
+    """Add to `causes` what the rules of a type say of `obj`, which is at `path`, and at `at` among `items`."""
+    obj = as_dict(obj)
+    for line in _lines(type_name):
+        if line.present and line.present not in obj:
+            continue
+        for test in line.tests:
+            if not test(obj, context, items):
+                break
         else:
-            value = _at(obj, steps)
-            holds = str("" if value is None else value) in values if values else value is not None
-        if holds is not wanted:
-            return False
+            value = line.read(obj, context, items)
+            if value is not None or not line.present:
+                _ask(line, value, obj, f"{path}.{line.shown}".strip("."), causes, context, items[:at])
+
+
+def _ask(
+    line: _Line, value: Any, obj: Any, path: str, causes: list[Cause], context: Context, before: Sequence[Any]
+) -> None:
+    start = len(causes)
+    for kind, rules in line.groups:
+        if rules[0][0].then and len(causes) > start:
+            return
+        if not kind:
+            alike = [_at(one, line.field) for one in before] if line.once else ()
+            if not _apply(rules, value, obj, path, causes, context, alike, len(alike)):
+                return
+        elif kind.endswith("values"):
+            for key, one in as_dict(value).items():
+                where = f"{path}[{key}]" if kind[0] != "." else f"{path}.{key}"
+                _apply(rules, one, obj, where, causes, context, (), 0)
+        else:
+            sound = True
+            for index, one in enumerate(as_list(value)):
+                where = f"{path}[{index}]" if kind == "each" else path
+                sound = _apply(rules, one, obj, where, causes, context, value, index) and sound
+            if not sound:
+                return
+
+
+def _apply(
+    rules: tuple[tuple[_Rule, _Ask], ...],
+    value: Any,
+    obj: Any,
+    path: str,
+    causes: list[Cause],
+    context: Context,
+    items: Sequence[Any],
+    at: int,
+) -> bool:
+    """Whether the line goes on: it does not after a value that is required and missing."""
+    start = len(causes)
+    for rule, ask in rules:
+        if rule.then and len(causes) > start:
+            return True
+        if rule.name in _NEEDED:
+            before = len(causes)
+            ask(value, obj, path, causes, context, items, at)
+            if len(causes) > before:
+                return False
+        elif value or rule.mode == "=" or (value is not None and not rule.mode):
+            ask(value, obj, path, causes, context, items, at)
     return True
 
 
-def check(type_name: str, obj: Any, path: str, causes: list[Cause], context: Context) -> None:
-    """Add to `causes` what the rules of a type say of `obj`, which is at `path`."""
-    for line in _lines(type_name):
-        if _holds(line, obj, context):
-            value = _at(obj, line.field)
-            where = f"{path}.{line.shown}".strip(".")
-            for rule in line.rules:
-                before = len(causes)
-                _apply(rule, value, where, causes, context)
-                if rule.name == "required" and len(causes) > before:
-                    break
-
-
-def _apply(rule: _Rule, value: Any, path: str, causes: list[Cause], context: Context) -> None:
-    if rule.items:
-        for index, one in enumerate(value if isinstance(value, list) else ()):
-            where = f"{path}[{index}]" if rule.items == "each" else path
-            _one(rule, one, where, causes, context)
-    else:
-        _one(rule, value, path, causes, context)
-
-
-def _one(rule: _Rule, value: Any, path: str, causes: list[Cause], context: Context) -> None:
-    name = rule.name
-    if name == "required":
-        causes += VOCABULARY[name](value, path, rule.arguments)
-        return
-    if (rule.mode == "" and value is None) or (rule.mode == "?" and not value):
-        return
-    if name == "call":
-        _CALLS[rule.arguments[0]](value, path, causes, context)
-    elif name[0].isupper():
-        check(name, {} if value is None else value, path, causes, context)
-    else:
-        known: Check = VOCABULARY[name]
-        causes += known(value, path, rule.arguments)
+def _spoken(words: str, obj: Any, context: Context) -> str:
+    return _FIELD.sub(lambda match: str(_reader(match[1])(obj, context, ()) or ""), words)

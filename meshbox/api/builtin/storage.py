@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from typing import Any
 
 from labkit.ground import quantity as quantities
@@ -111,19 +112,10 @@ def _no_json(text: str) -> str:
         )
 
 
-@call("above_zero")
-def _above_zero(value: Any, path: str, causes: list[Cause], _context: Context) -> None:
-    if quantities.parse(value) <= 0:
-        causes.append(invalid(path, value, "must be greater than zero"))
-
-
 @call("capacity")
 def _capacity(value: Any, path: str, causes: list[Cause], _context: Context) -> None:
     if set(value or {}) != {"storage"}:
         causes.append(not_supported(path, value, ["storage"]))
-    for name, amount in as_dict(value).items():
-        if quantities.parse(amount) <= 0:
-            causes.append(invalid(f"{path}[{name}]", amount, "must be greater than zero"))
 
 
 @call("volume_sources")
@@ -131,8 +123,6 @@ def _volume_sources(spec: Obj, path: str, causes: list[Cause], context: Context)
     sources = [name for name, kind in (fields_of("V1PersistentVolumeSpec") or {}).items() if "VolumeSource" in kind]
     if kind := one_of(spec, sources, path, "volume", causes):
         volume_source(kind, "V1PersistentVolumeSpec", spec, path, causes, context)
-    if spec.get("local") is not None and spec.get("nodeAffinity") is None:
-        causes.append(required(f"{path}.nodeAffinity", "Local volume requires node affinity"))
 
 
 @call("mount_options")
@@ -143,7 +133,7 @@ def _mount_options(obj: Obj, _path: str, causes: list[Cause], _context: Context)
 
 
 @call("limits")
-def _limits(limits: list[Any], path: str, causes: list[Cause], _context: Context) -> None:
+def _limits(limits: list[Any], path: str, causes: list[Cause], context: Context) -> None:
     seen: set[str] = set()
     for index, one in enumerate(limits):
         where, item = f"{path}[{index}]", as_dict(one)
@@ -155,18 +145,18 @@ def _limits(limits: list[Any], path: str, causes: list[Cause], _context: Context
         if kind and kind in seen:
             causes.append(duplicate(f"{where}.type", kind))
         seen.add(kind)
-        item = _allowed(item, kind, where, causes)
+        item = _allowed(item, kind, where, causes, context)
         for name in sorted({key for field in item.values() if isinstance(field, dict) for key in field}):
             _limited(item, name, where, causes)
 
 
-def _allowed(item: Obj, kind: str, path: str, causes: list[Cause]) -> Obj:
+def _allowed(item: Obj, kind: str, path: str, causes: list[Cause], context: Context) -> Obj:
     """What a limit says that one of its kind may say."""
 
     def names(*fields: str) -> None:
         for field in fields:
             for name in as_dict(item.get(field)) if kind in ("Container", "Pod") else ():
-                resource_name(name, f"{path}.{field}[{name}]", causes)
+                resource_name(name, f"{path}.{field}[{name}]", causes, context)
 
     names("max", "min")
     if kind == "Pod":
@@ -273,14 +263,6 @@ def _driver(text: str, path: str, causes: list[Cause], _context: Context) -> Non
     causes += [invalid(path, text.lower(), words) for words in qualified_name(text.lower())]
 
 
-@call("default_group")
-def _default_group(reference: Obj, path: str, causes: list[Cause], _context: Context) -> None:
-    kind = reference.get("kind") or ""
-    if not reference.get("apiGroup") and kind != "PersistentVolumeClaim":
-        detail = "must be 'PersistentVolumeClaim' when referencing the default apiGroup"
-        causes.append(invalid(path, kind, detail))
-
-
 @call("topologies")
 def _topologies(terms: list[Any], path: str, causes: list[Cause], context: Context) -> None:
     seen: list[Obj] = []
@@ -297,24 +279,6 @@ def _topologies(terms: list[Any], path: str, causes: list[Cause], context: Conte
         seen.append(keys)
 
 
-@call("token_requests")
-def _token_requests(requests: list[Any], path: str, causes: list[Cause], _context: Context) -> None:
-    names = [as_dict(one).get("audience") or "" for one in requests]
-    for index, one in enumerate(requests):
-        seconds = as_dict(one).get("expirationSeconds")
-        if names[index] in names[:index]:
-            causes.append(duplicate(f"{path}[{index}].audience", names[index]))
-        if seconds is not None and seconds < 600:
-            detail = "may not specify a duration less than 10 minutes"
-            causes.append(invalid(f"{path}[{index}].expirationSeconds", seconds, detail))
-
-
-@call("no_group")
-def _no_group(text: str, path: str, causes: list[Cause], _context: Context) -> None:
-    if text:
-        causes.append(not_supported(path, text, [""]))
-
-
 @call("domain_path")
 def domain_path(text: str, path: str, causes: list[Cause], _context: Context) -> None:
     """Check a path below a domain, such as "acme.io/foo"."""
@@ -323,3 +287,11 @@ def domain_path(text: str, path: str, causes: list[Cause], _context: Context) ->
         causes.append(invalid(path, text, 'must be a domain-prefixed path (such as "acme.io/foo")'))
         return
     causes += [invalid(path, head, words) for words in dns1123_subdomain(head)]
+
+
+@call("claimed")
+def _claimed(amounts: Obj, path: str, causes: list[Cause], _context: Context) -> None:
+    for name, value in amounts.items():
+        if (amount := quantities.parse(value or 0)) < 0:
+            # As a whole number, away from zero, as a quantity's value is there.
+            causes.append(invalid(f"{path}[{name}]", math.floor(amount), "must be a valid resource quantity"))

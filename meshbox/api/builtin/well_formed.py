@@ -9,7 +9,7 @@ from typing import Any
 
 from labkit.ground.int_or_string import percent, percent_problem
 from labkit.ground.labels import matches as chosen
-from labkit.ground.names import label_value, port_name, qualified_name
+from labkit.ground.names import label_value, qualified_name
 from meshbox.api.problems import Cause, forbidden, invalid, not_supported, required
 
 __all__ = [
@@ -21,10 +21,7 @@ __all__ = [
     "labels",
     "matches",
     "named",
-    "non_negative",
     "one_of",
-    "port_number",
-    "port_or_name",
     "selector_text",
     "supported",
 ]
@@ -51,27 +48,6 @@ def named(text: Any, path: str, rule: Rule, causes: list[Cause], *, needed: bool
         causes += [invalid(path, text, words) for words in rule(text)]
     elif needed:
         causes.append(required(path))
-
-
-def port_number(value: Any, path: str, causes: list[Cause]) -> None:
-    """A port is 1 to 65535."""
-    if not 1 <= (value or 0) <= 65535:
-        causes.append(invalid(path, value or 0, "must be between 1 and 65535, inclusive"))
-
-
-def port_or_name(value: Any, path: str, causes: list[Cause]) -> None:
-    """A port, or the name of a container's port."""
-    if isinstance(value, str):
-        causes += [invalid(path, value, words) for words in port_name(value)]
-    else:
-        port_number(value, path, causes)
-
-
-def non_negative(obj: Mapping[str, Any], fields: Iterable[str], path: str, causes: list[Cause]) -> None:
-    """None of `fields` is below 0."""
-    for name in fields:
-        if (obj.get(name) or 0) < 0:
-            causes.append(invalid(f"{path}.{name}", obj[name], NON_NEGATIVE))
 
 
 def supported(value: Any, path: str, allowed: Iterable[str], causes: list[Cause]) -> None:

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What no table tells of what runs pods: Deployment, ReplicaSet, DaemonSet, StatefulSet, Job, CronJob."""
+"""What no table tells of what runs pods: Deployment, ReplicaSet, DaemonSet, StatefulSet, CronJob, Job."""
 
 from __future__ import annotations
 
+import re
 import zoneinfo
 from typing import Any
 
 from labkit.ground.names import at_most, dns1123_label
 from meshbox.api.builtin.internal import internal
 from meshbox.api.builtin.pod import pod_template
-from meshbox.api.builtin.rules import Context, call
+from meshbox.api.builtin.rules import Context, call, job_of
 from meshbox.api.builtin.schedules import problem
 from meshbox.api.builtin.well_formed import (
-    NON_NEGATIVE,
     as_dict,
     as_list,
     int_or_percent,
@@ -84,26 +84,15 @@ def _always(spec: Obj, causes: list[Cause], context: Context, what: str) -> None
 
 @call("deployment")
 def _deployment(obj: Obj, _path: str, causes: list[Cause], context: Context) -> None:
+    # The server calls a ReplicaSet a deployment, too.
     _selected_template(obj, causes, context, "deployment", detail="invalid label selector")
 
 
-@call("replica_set")
-def _replica_set(obj: Obj, _path: str, causes: list[Cause], context: Context) -> None:
-    # The server calls it a deployment here.
-    _selected_template(obj, causes, context, "deployment", detail="invalid label selector")
-
-
-@call("replication_controller")
-def _replication_controller(obj: Obj, _path: str, causes: list[Cause], context: Context) -> None:
-    spec = as_dict(obj.get("spec"))
+@call("controlled")
+def _controlled(template: Obj, _path: str, causes: list[Cause], context: Context) -> None:
+    """The template of a ReplicationController."""
+    spec = as_dict(context.whole.get("spec"))
     selector, own = as_dict(spec.get("selector")), _own_labels(spec)
-    if not selector:
-        causes.append(required("spec.selector"))
-    if (spec.get("replicas") or 0) < 0:
-        causes.append(invalid("spec.replicas", spec["replicas"], NON_NEGATIVE))
-    if spec.get("template") is None:
-        causes.append(required("spec.template"))
-        return
     if any(as_dict(own).get(key) != value for key, value in selector.items()):
         causes.append(invalid("spec.template.metadata.labels", own, _MISFIT))
     _always(spec, causes, context, "ReplicationController")
@@ -138,13 +127,6 @@ def _counts(rolling: Obj, path: str, causes: list[Cause]) -> tuple[int, int]:
 def _most(rolling: Obj, name: str, count: int, path: str, causes: list[Cause]) -> None:
     if count > 100 and isinstance(rolling.get(name), str):
         causes.append(invalid(f"{path}.{name}", rolling[name], "must not be greater than 100%"))
-
-
-@call("progress_deadline")
-def _progress_deadline(spec: Obj, path: str, causes: list[Cause], _context: Context) -> None:
-    deadline = spec.get("progressDeadlineSeconds")
-    if deadline is not None and deadline <= (spec.get("minReadySeconds") or 0):
-        causes.append(invalid(f"{path}.progressDeadlineSeconds", deadline, "must be greater than minReadySeconds"))
 
 
 @call("daemon_set")
@@ -183,18 +165,6 @@ def _daemon_set_strategy(strategy: Obj, path: str, causes: list[Cause], _context
             causes.append(required(f"{where}.maxUnavailable", "cannot be 0 when maxSurge is 0"))
         _most(rolling, "maxUnavailable", gone, where, causes)
         _most(rolling, "maxSurge", more, where, causes)
-
-
-@call("stateful_set_strategy")
-def _stateful_set_strategy(strategy: Obj, path: str, causes: list[Cause], _context: Context) -> None:
-    kind, rolling, where = strategy.get("type") or "", strategy.get("rollingUpdate"), f"{path}.rollingUpdate"
-    if kind not in ("RollingUpdate", "OnDelete"):
-        shown = internal("api.apps.v1.StatefulSetUpdateStrategy", strategy)
-        causes.append(invalid(path, shown, "must be 'RollingUpdate' or 'OnDelete'"))
-    elif rolling is not None and kind == "OnDelete":
-        causes.append(invalid(where, rolling, "only allowed for updateStrategy 'RollingUpdate'"))
-    elif rolling is not None and (rolling.get("partition") or 0) < 0:
-        causes.append(invalid(f"{where}.partition", rolling["partition"], "must be greater than or equal to 0"))
 
 
 @call("stateful_set")
@@ -241,18 +211,6 @@ def _job_name(obj: Obj, _path: str, causes: list[Cause], _context: Context) -> N
             causes.append(invalid("metadata.name", name, f"will not able to create pod with invalid DNS label: {pod}"))
 
 
-@call("failure_rule")
-def _failure_rule(rule: Obj, path: str, causes: list[Cause], _context: Context) -> None:
-    codes, conditions = rule.get("onExitCodes") is not None, bool(rule.get("onPodConditions"))
-    if codes == conditions:
-        words = (
-            "both OnExitCodes and OnPodConditions is not supported"
-            if codes
-            else "one of OnExitCodes and OnPodConditions is required"
-        )
-        causes.append({"reason": "FieldValueInvalid", "message": f"Invalid value: specifying {words}", "field": path})
-
-
 @call("exit_codes")
 def _exit_codes(codes: Obj, path: str, causes: list[Cause], _context: Context) -> None:
     values, where = codes.get("values"), f"{path}.values"
@@ -279,8 +237,6 @@ def _cron_job_name(obj: Obj, _path: str, causes: list[Cause], context: Context) 
 def _schedule(text: str, path: str, causes: list[Cause], _context: Context) -> None:
     if detail := problem(text):
         causes.append(invalid(path, text, detail))
-    if "TZ" in text:
-        causes.append(invalid(path, text, "cannot use TZ or CRON_TZ in schedule, use timeZone field instead"))
 
 
 @call("time_zone")
@@ -294,3 +250,57 @@ def _time_zone(text: str, path: str, causes: list[Cause], _context: Context) -> 
         known = False
     if not known:
         causes.append(invalid(path, text, f"unknown time zone {text}"))
+
+
+@call("success_indexes")
+def _success_indexes(text: str, path: str, causes: list[Cause], context: Context) -> None:
+    _, problem = _indexes(text, job_of(context).get("completions") or 0)
+    if problem:
+        causes.append(invalid(path, text, f"error parsing succeededIndexes: {problem}"))
+
+
+@call("success_count")
+def _success_count(rule: Obj, path: str, causes: list[Cause], context: Context) -> None:
+    count, text, where = rule.get("succeededCount"), rule.get("succeededIndexes"), f"{path}.succeededCount"
+    if count is None:
+        return
+    whole = job_of(context).get("completions") or 0
+    if count > whole:
+        detail = f"must be less than or equal to {whole} (the number of specified completions)"
+        causes.append(invalid(where, count, detail))
+    listed = _indexes(text, whole)[0] if text is not None else count
+    if count > listed:
+        detail = (
+            f"must be less than or equal to {listed} (the number of indexes in the specified succeededIndexes field)"
+        )
+        causes.append(invalid(where, count, detail))
+
+
+def _indexes(text: str, most: int) -> tuple[int, str]:
+    """How many indexes a text such as "0-2,5" lists, and what is wrong with it: then it lists none."""
+    count, last = 0, -1
+    for interval in text.split(",") if text else ():
+        ends = interval.split("-")
+        if len(ends) > 2:
+            words = "violates the requirement that an index interval can have at most two parts separated by '-'"
+            return 0, f'the fragment "{interval}" {words}'
+        before = last
+        for end in ends:
+            if not re.fullmatch(r"[+]?[0-9]+", end):
+                return 0, f'cannot convert string to integer for index: "{end}"'
+            if int(end) >= most:
+                return 0, f'too large index: "{end}"'
+            if int(end) <= last:
+                return 0, f"non-increasing order, previous: {last}, current: {int(end)}"
+            last = int(end)
+        count += last - int(ends[0]) + 1 if before < last else 0
+    return count, ""
+
+
+@call("container_name")
+def _container_name(text: str, path: str, causes: list[Cause], context: Context) -> None:
+    spec = as_dict(as_dict(job_of(context).get("template")).get("spec"))
+    names = [as_dict(one).get("name") for kind in ("containers", "initContainers") for one in as_list(spec.get(kind))]
+    if text not in names:
+        detail = "must be one of the container or initContainer names in the pod template"
+        causes.append(invalid(path, text, detail))
