@@ -20,23 +20,20 @@ import itertools
 import re
 from collections.abc import Callable, Sequence
 from functools import cache
-from importlib import resources
 from typing import Any
 
 from msgspec import Struct
 
+from meshbox.api.builtin.conditions import TOKEN, Facts, Read, Steps, Test, at_steps, condition, reader, steps_of, table
 from meshbox.api.builtin.vocabulary import VOCABULARY
 from meshbox.api.builtin.well_formed import as_dict, as_list
 from meshbox.api.problems import Cause
 
 __all__ = ["Call", "Context", "call", "check", "job_of"]
 
-_TOKEN = re.compile(r"\"[^\"]*\"|'[^']*'|\S+")
-_CONDITION = re.compile(r"(\??)([^=<>]+)([=<>]?)(.*)")
 _FIELD = re.compile(r"\$(@?[a-z][A-Za-z.]*)")
 _NEEDED = ("required", "given")
 """Rules that are asked of values that are not there, and after which a line ends."""
-_Steps = tuple[str, ...]
 
 
 class Context(Struct, frozen=True):
@@ -67,7 +64,7 @@ def job_of(context: Context) -> dict[str, Any]:
     return as_dict(as_dict(spec["jobTemplate"]).get("spec")) if spec.get("jobTemplate") else spec
 
 
-_FACTS: dict[str, Callable[[Context, Sequence[Any]], Any]] = {
+_FACTS: Facts = {
     "@beta": lambda context, _: "beta" in context.version or None,
     "@job": lambda context, _: job_of(context),
     "@kind": lambda context, _: context.kind,
@@ -105,64 +102,22 @@ class _Rule(Struct, frozen=True):
     """Whether only if nothing was wrong before."""
 
 
-_Read = Callable[[dict[str, Any], Context, Sequence[Any]], Any]
-"""From an object, its context and the items that it is among, to what is at a field."""
-_Test = Callable[[dict[str, Any], Context, Sequence[Any]], bool]
-"""The same, to whether a condition holds."""
-
-
 _Ask = Callable[[Any, dict[str, Any], str, list[Cause], Context, Sequence[Any], int], None]
 """A rule that is asked: of a value, with the object that it is of, and the items among which it is at a place."""
 
 
 class _Line(Struct, frozen=True):
-    field: _Steps
-    read: _Read
+    field: Steps
+    read: Read
     present: str
     """The field of the object without which no rule asks anything; "" where one asks for what is not there."""
     shown: str
-    tests: tuple[_Test, ...]
+    tests: tuple[Test, ...]
     rules: tuple[_Rule, ...]
     groups: tuple[tuple[str, tuple[tuple[_Rule, _Ask], ...]], ...]
     """By what they are about: those that follow each other, which are asked together of each item."""
     once: bool
     """Whether one asks about the items before."""
-
-
-def _steps(name: str) -> _Steps:
-    return () if name == "." else tuple(name.split("."))
-
-
-def _reader(name: str) -> _Read:
-    steps = _steps(name)
-    if name[0] == "@":
-        fact, rest = _FACTS[steps[0]], steps[1:]
-        return lambda _, context, items: _at(fact(context, items), rest)
-    if len(steps) == 1:
-        return lambda obj, _, __: obj.get(name)
-    return lambda obj, _, __: _at(obj, steps)
-
-
-def _test(word: str, asked: str) -> _Test:
-    match = _CONDITION.fullmatch(asked)
-    assert match is not None
-    filled, names, sign, words = match.groups()
-    wanted, values, bound = word == "when", words.split("|"), _reader(words) if sign in ("<", ">") else None
-
-    def holds(value: Any, obj: dict[str, Any], context: Context, items: Sequence[Any]) -> bool:
-        if bound is not None:
-            other = bound(obj, context, items) or 0
-            return (value or 0) < other if sign == "<" else (value or 0) > other
-        if sign:
-            return ("" if value is None else str(value)) in values
-        return bool(value) if filled else value is not None
-
-    read, *others = [_reader(name) for name in names.split("|")]
-    if not others:
-        return lambda obj, context, items: holds(read(obj, context, items), obj, context, items) is wanted
-    return lambda obj, context, items: (
-        any(holds(one(obj, context, items), obj, context, items) for one in (read, *others)) is wanted
-    )
 
 
 def _asking(rule: _Rule) -> _Ask:
@@ -182,10 +137,10 @@ def _asking(rule: _Rule) -> _Ask:
 
 
 def _line(text: str) -> _Line:
-    tokens = _TOKEN.findall(text)
+    tokens = TOKEN.findall(text)
     end = next(index for index, token in enumerate(tokens) if token.endswith(":") and token[0] not in "\"'")
     field, *words = [*tokens[:end], tokens[end][:-1]]
-    tests = tuple(_test(*pair) for pair in zip(words[::2], words[1::2], strict=True))
+    tests = tuple(condition(*pair, _FACTS) for pair in zip(words[::2], words[1::2], strict=True))
     rules: list[_Rule] = []
     rest, then = tokens[end + 1 :], False
     while rest:
@@ -202,11 +157,11 @@ def _line(text: str) -> _Line:
         (items, tuple((rule, _asking(rule)) for rule in group))
         for items, group in itertools.groupby(rules, lambda rule: rule.items)
     )
-    steps, absent = _steps(name), any(rule.mode == "=" or rule.name in _NEEDED for rule in rules)
+    steps, absent = steps_of(name), any(rule.mode == "=" or rule.name in _NEEDED for rule in rules)
     present = "" if absent or not steps or steps[0][0] == "@" else steps[0]
     return _Line(
         steps,
-        _reader(name),
+        reader(name, _FACTS),
         present,
         shown or name.strip("."),
         tests,
@@ -218,27 +173,12 @@ def _line(text: str) -> _Line:
 
 @cache
 def _texts() -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    listed: list[str] = []
-    for line in resources.files("meshbox.api").joinpath("data/rules.txt").read_text(encoding="utf-8").splitlines():
-        if not line.strip() or line.startswith("#"):
-            continue
-        if line[0] == " ":
-            listed.append(line)
-        else:
-            listed = found.setdefault(line.strip(), [])
-    return found
+    return table("rules.txt")
 
 
 @cache
 def _lines(type_name: str) -> tuple[_Line, ...]:
     return tuple(_line(text) for text in _texts().get(type_name, ()))
-
-
-def _at(obj: Any, steps: _Steps) -> Any:
-    for step in steps:
-        obj = obj.get(step) if isinstance(obj, dict) else None
-    return obj
 
 
 def check(
@@ -266,7 +206,7 @@ def _ask(
         if rules[0][0].then and len(causes) > start:
             return
         if not kind:
-            alike = [_at(one, line.field) for one in before] if line.once else ()
+            alike = [at_steps(one, line.field) for one in before] if line.once else ()
             if not _apply(rules, value, obj, path, causes, context, alike, len(alike)):
                 return
         elif kind.endswith("values"):
@@ -308,4 +248,4 @@ def _apply(
 
 
 def _spoken(words: str, obj: Any, context: Context) -> str:
-    return _FIELD.sub(lambda match: str(_reader(match[1])(obj, context, ()) or ""), words)
+    return _FIELD.sub(lambda match: str(reader(match[1], _FACTS)(obj, context, ()) or ""), words)

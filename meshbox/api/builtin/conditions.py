@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the tables of data/*.txt are written: headings with lines below them, fields of objects, and when a line holds.
+
+A field is `a.b`, or `.` for the object itself. `when a` and `unless a` ask whether a field is set, `when ?a` whether it
+is not empty, `when a|b` of one of them, `when a=X|Y` of its text, `when a<b` (or `>`) of its size, for which what is
+absent is zero. Names with `@` are of the context: which there are, is each table's own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+__all__ = ["TOKEN", "Facts", "Read", "Steps", "Test", "at_steps", "condition", "reader", "steps_of", "table"]
+
+TOKEN = re.compile(r"\"[^\"]*\"|'[^']*'|\S+")
+"""A word of a line."""
+_CONDITION = re.compile(r"(\??)([^=<>]+)([=<>]?)(.*)")
+
+Steps = tuple[str, ...]
+Facts = Mapping[str, Callable[[Any, Sequence[Any]], Any]]
+"""Names with `@` → what they are in a context, and among the items of a list."""
+Read = Callable[[dict[str, Any], Any, Sequence[Any]], Any]
+"""From an object, its context and the items that it is among, to what is at a field."""
+Test = Callable[[dict[str, Any], Any, Sequence[Any]], bool]
+"""The same, to whether a condition holds."""
+
+
+def table(name: str) -> dict[str, list[str]]:
+    """The lines of a table by their headings; several words in a heading have the same lines, in order."""
+    found: dict[str, list[str]] = {}
+    headings: list[str] = []
+    for line in resources.files("meshbox.api").joinpath(f"data/{name}").read_text(encoding="utf-8").splitlines():
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        if line[0] == " ":
+            for heading in headings:
+                found[heading].append(line.strip())
+        else:
+            headings = line.split()
+            for heading in headings:
+                found.setdefault(heading, [])
+    return found
+
+
+def steps_of(name: str) -> Steps:
+    """The names on the way to a field."""
+    return () if name == "." else tuple(name.split("."))
+
+
+def at_steps(obj: Any, steps: Steps) -> Any:
+    """What is there; None where it is absent."""
+    for step in steps:
+        obj = obj.get(step) if isinstance(obj, dict) else None
+    return obj
+
+
+def reader(name: str, facts: Facts) -> Read:
+    """What reads a field of an object, or of its context."""
+    steps = steps_of(name)
+    if name[0] == "@":
+        fact, rest = facts[steps[0]], steps[1:]
+        return lambda _, context, items: at_steps(fact(context, items), rest)
+    if len(steps) == 1:
+        return lambda obj, _, __: obj.get(name)
+    return lambda obj, _, __: at_steps(obj, steps)
+
+
+def condition(word: str, asked: str, facts: Facts) -> Test:
+    """What `when …` or `unless …` asks."""
+    match = _CONDITION.fullmatch(asked)
+    assert match is not None
+    filled, names, sign, words = match.groups()
+    wanted, values, bound = word == "when", words.split("|"), reader(words, facts) if sign in ("<", ">") else None
+
+    def holds(value: Any, obj: dict[str, Any], context: Any, items: Sequence[Any]) -> bool:
+        if bound is not None:
+            other = bound(obj, context, items) or 0
+            return bool((value or 0) < other if sign == "<" else (value or 0) > other)
+        if sign:
+            return ("" if value is None else str(value)) in values
+        return bool(value) if filled else value is not None
+
+    read, *others = [reader(name, facts) for name in names.split("|")]
+    if not others:
+        return lambda obj, context, items: holds(read(obj, context, items), obj, context, items) is wanted
+    return lambda obj, context, items: (
+        any(holds(one(obj, context, items), obj, context, items) for one in (read, *others)) is wanted
+    )

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of defaults: that it can be read whole, and what its lines mean."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from meshbox.api import defaults
+from meshbox.api.resource_table import BUILTIN
+from tests.schema.whole import _settings
+
+
+def test_every_line_of_the_table_means_something() -> None:
+    names = {f"{row.plural}.{row.group}".strip(".") for row in BUILTIN}
+    assert len(defaults._table()) > 30
+    for resource in defaults._table():
+        assert resource in names
+        for line in defaults._lines(resource):
+            assert line.verb in ("=", "?=", "drop") or line.name in defaults._CALLS, (resource, line)
+
+
+@pytest.mark.parametrize(
+    ("resource", "obj", "legacy", "wanted"),
+    [
+        ("storageclasses.storage.k8s.io", {"reclaimPolicy": ""}, False,
+            {"reclaimPolicy": "", "volumeBindingMode": "Immediate"}),
+        ("flowschemas.flowcontrol.apiserver.k8s.io", {"spec": {"matchingPrecedence": 0}}, False,
+            {"spec": {"matchingPrecedence": 1000}}),
+        ("endpoints", {"subsets": [{"ports": [{"port": 1}, None]}, {}]}, False,
+            {"subsets": [{"ports": [{"port": 1, "protocol": "TCP"}, None]}, {}]}),
+        ("ingressclasses.networking.k8s.io", {}, False, {"spec": {}}),
+        ("ingressclasses.networking.k8s.io", {"spec": {"parameters": {}}}, False,
+            {"spec": {"parameters": {"scope": "Cluster"}}}),
+        ("poddisruptionbudgets.policy", {"spec": {}}, True, {"spec": {"minAvailable": 1}}),
+        ("poddisruptionbudgets.policy", {"spec": {}}, False, {"spec": {}}),
+        ("leases.coordination.k8s.io", {"spec": {"strategy": "a", "holderIdentity": "b"}}, False,
+            {"spec": {"holderIdentity": "b"}}),
+        ("leases.coordination.k8s.io", {"spec": "x"}, False, {"spec": "x"}),
+    ],
+)  # fmt: skip
+def test_lines_fill_in(resource: str, obj: Any, legacy: bool, wanted: Any) -> None:
+    defaults.apply_defaults(resource, obj, _settings(legacy))
+    assert obj == wanted
+
+
+def test_what_is_filled_in_is_each_objects_own() -> None:
+    first, second = ({"webhooks": [{}]} for _ in range(2))
+    for one in (first, second):
+        defaults.apply_defaults("validatingwebhookconfigurations.admissionregistration.k8s.io", one, _settings(False))
+    assert first == second
+    first["webhooks"][0]["namespaceSelector"]["a"] = "b"
+    assert second["webhooks"][0]["namespaceSelector"] == {}
