@@ -28,7 +28,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from meshbox.api.builtin.legacy import MODERN_KINDS
+from meshbox.api.builtin.types import modern_kinds
 from tools.generate_kind_tables import KINDS
 
 TARGET = Path(__file__).parent.parent / "meshbox/api/data/protobuf.json"
@@ -204,7 +204,7 @@ def tables(folder: Path) -> str:
     served = [(version, entry.partition(":")[0]) for version, names in KINDS.items() for entry in names.split()]
     kinds = {
         f"{version}/{kind}": message
-        for version, kind in (*served, *MODERN_KINDS)
+        for version, kind in (*served, *modern_kinds())
         if (message := message_of(version, kind)) in known
     }
     messages: dict[str, Fields] = {}

@@ -4,7 +4,7 @@
 A resource is a heading; below it, a line is `field = value` (in JSON, where the field is absent), `field ?= value`
 (also where it is empty), `call NAME`, or `drop field`. Objects on the way to a field are made where they are absent; of
 `a?` nothing is made, `a[]` are all items of a list. Before a colon may stand what the rest of the line is about; what
-must hold for it (`when`, `unless`: see conditions.py) stands behind it, `@legacy` being Kubernetes 1.14.
+must hold for it (`when`, `unless`: see table_files.py) stands behind it, `@legacy` being Kubernetes 1.14.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
 
-from meshbox.api.builtin.conditions import Facts, Steps, Test, condition, table
 from meshbox.api.defaults_pod import TokenSecret, default_pod, default_pod_spec, default_source
 from meshbox.api.service_fields import is_reached
+from meshbox.api.table_files import Facts, Steps, Test, condition, table
 from meshbox.contracts import Obj
 from meshbox.settings import SandboxSettings
 
@@ -50,7 +50,7 @@ def _steps(path: str) -> Steps:
 @cache
 def _lines(resource: str) -> tuple[_Line, ...]:
     found = []
-    for text in _table().get(resource, ()):
+    for text in table("defaults.txt").get(resource, ()):
         match = _LINE.fullmatch(text)
         assert match is not None, text
         words = match["tests"].split()
@@ -59,11 +59,6 @@ def _lines(resource: str) -> tuple[_Line, ...]:
         name, value = match["what"] or field[-1], match["value"] or ""
         found.append(_Line(scope, tests, match["verb"] or match["sign"], field[:-1], name, value))
     return tuple(found)
-
-
-@cache
-def _table() -> dict[str, list[str]]:
-    return table("defaults.txt")
 
 
 def apply_defaults(resource: str, obj: Obj, settings: SandboxSettings, token_secret: TokenSecret | None = None) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How lists and maps are merged: which lists have keys, which parts count as one value."""
+"""How lists and maps are merged: which lists have keys, which parts count as one value (data/merging.txt)."""
 
 from __future__ import annotations
 
@@ -9,59 +9,28 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from meshbox.api.resources import Resource
+from meshbox.api.table_files import table
 from meshbox.contracts import Obj
 
-__all__ = ["MERGE_KEYS", "BuiltIn", "Custom", "Shape", "merge_keys", "shape_of"]
+__all__ = ["BuiltIn", "Custom", "Shape", "merge_keys", "shape_of"]
 
 _CONTAINERS = frozenset({"containers", "initContainers", "ephemeralContainers"})
 
-MERGE_KEYS: dict[str, tuple[str, ...]] = {
-    "addresses": ("type",),
-    "conditions": ("type",),
-    "containers": ("name",),
-    "drivers": ("name",),
-    "env": ("name",),
-    "ephemeralContainers": ("name",),
-    "hostAliases": ("ip",),
-    "imagePullSecrets": ("name",),
-    "initContainers": ("name",),
-    "matchConditions": ("name",),
-    "ownerReferences": ("uid",),
-    "podIPs": ("ip",),
-    "resourceClaims": ("name",),
-    "schedulingGates": ("name",),
-    "secrets": ("name",),
-    "topologySpreadConstraints": ("topologyKey", "whenUnsatisfiable"),
-    "variables": ("name",),
-    "volumeDevices": ("devicePath",),
-    "volumeMounts": ("mountPath",),
-    "volumes": ("name",),
-    "webhooks": ("name",),
-}
-"""The keys by which items of a list are told apart, by the list's name (`ports` depends on where it is)."""
 
-_APPLIED_KEYS = {"claims": ("name",), "reservedFor": ("uid",), "resourceClaimStatuses": ("name",)}
-"""Lists that only server-side apply takes apart."""
+def _keyed(heading: str) -> dict[str, tuple[str, ...]]:
+    return {name: tuple(keys) for name, *keys in map(str.split, table("merging.txt")[heading])}
+
+
+def _names(heading: str) -> frozenset[str]:
+    return frozenset(" ".join(table("merging.txt")[heading]).split())
+
+
+_MERGE_KEYS = _keyed("lists")
+"""The keys by which items of a list are told apart, by the list's name (`ports` depends on where it is)."""
+_APPLIED_KEYS = _keyed("applied")
 _APPLIED_WHOLE = frozenset({("Job", "conditions")})
 """Lists that server-side apply takes as one value."""
-_SETS = frozenset({"finalizers", "podCIDRs", "validationActions", "volumeLifecycleModes"})
-_ATOMIC = frozenset(
-    {
-        "configMapKeyRef", "controllerExpandSecretRef", "controllerPublishSecretRef", "dataSource", "fieldRef",
-        "fieldsV1", "fileKeyRef", "involvedObject", "labelSelector", "matchConstraints", "matchResources",
-        "namespaceSelector", "nodeExpandSecretRef", "nodePublishSecretRef", "nodeSelector", "nodeStageSecretRef",
-        "nodeTopology", "objectSelector", "paramKind", "paramRef", "podSelector", "regarding", "related",
-        "requiredDuringSchedulingIgnoredDuringExecution", "resourceFieldRef", "roleRef", "scaleTargetRef",
-        "scopeSelector", "secretKeyRef", "selector",
-    }
-)  # fmt: skip
-_ATOMIC_BELOW = frozenset(
-    {("backend", "resource"), ("defaultBackend", "resource"), ("nodeAffinity", "required"), ("service", "port")}
-    | {(one, "secretRef") for one in ("cephfs", "cinder", "flexVolume", "iscsi", "rbd", "scaleIO", "storageos")}
-)
-"""Parts that count as one value where they are below a certain field."""
-_ATOMIC_ITEMS = frozenset({"imagePullSecrets", "ownerReferences", "secrets", "variables"})
-"""Lists with keys whose items each count as one value."""
+_SETS, _ATOMIC, _ATOMIC_ITEMS = map(_names, ("sets", "atomic", "items"))
 
 
 def merge_keys(name: str, parent: str, kind: str) -> tuple[str, ...]:
@@ -72,7 +41,7 @@ def merge_keys(name: str, parent: str, kind: str) -> tuple[str, ...]:
         return ("port", "protocol") if kind == "Service" and parent == "spec" else ()
     if (name == "addresses" and kind != "Node") or (name == "imagePullSecrets" and kind == "ServiceAccount"):
         return ()
-    return MERGE_KEYS.get(name, ())
+    return _MERGE_KEYS.get(name, ())
 
 
 Kind = Literal["map", "list", "set", "atomic"]
@@ -114,7 +83,7 @@ class BuiltIn(Shape):
             self.kind = "list"
         elif name in _SETS and (parent, name) != ("spec", "finalizers"):
             self.kind = "set"
-        elif name in _ATOMIC or (parent, name) in _ATOMIC_BELOW:
+        elif name in _ATOMIC or f"{parent}.{name}" in _ATOMIC:
             self.kind = "atomic"
 
     def field(self, name: str) -> Shape:

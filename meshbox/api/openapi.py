@@ -172,9 +172,9 @@ def _hash(gv: str, state: str) -> str:
 def _made_of() -> str:
     """Another one where documents may be others: clients keep them by it, also from an older labkit to a newer."""
     package = resources.files("meshbox.api")
-    files = ("openapi.py", "builtin/legacy.py", "builtin/types.py", "data/descriptions.json", "data/enums.json")
+    files = ("openapi.py", "builtin/types.py", "data/descriptions.json", "data/enums.json", "data/kinds.json")
     whole = hashlib.sha256()
-    for name in (*files, "data/kinds.json", "data/protobuf.json", "resource_table.py"):
+    for name in (*files, "data/legacy.txt", "data/protobuf.json", "data/resources.txt", "resource_table.py"):
         whole.update(package.joinpath(name).read_bytes())
     return whole.hexdigest()
 

@@ -9,13 +9,14 @@ import pytest
 
 from meshbox.api import defaults
 from meshbox.api.resource_table import BUILTIN
+from meshbox.api.table_files import table
 from tests.schema.whole import _settings
 
 
 def test_every_line_of_the_table_means_something() -> None:
     names = {f"{row.plural}.{row.group}".strip(".") for row in BUILTIN}
-    assert len(defaults._table()) > 30
-    for resource in defaults._table():
+    assert len(table("defaults.txt")) > 30
+    for resource in table("defaults.txt"):
         assert resource in names
         for line in defaults._lines(resource):
             assert line.verb in ("=", "?=", "drop") or line.name in defaults._CALLS, (resource, line)

@@ -2,7 +2,8 @@
 """Objects as the API server itself holds them: what it prints where something in a template may not change.
 
 Its own structs have no names for JSON, so all their fields are printed, by the names that they have in Go, whether they
-are set or not. They are told by the tables of protobuf; what is otherwise in them is here.
+are set or not. They are told by the tables of protobuf; what is otherwise in them is here, and in data/order.txt the
+order of fields where that is not the one of their numbers, without later ones.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import re
 from typing import Any
 
 from meshbox.api.codec.fields import Field, fields_of, is_message
+from meshbox.api.table_files import table
 from meshbox.contracts import Obj
 
 __all__ = ["difference", "internal"]
@@ -28,33 +30,6 @@ _NAMES = {
     "chapAuthSession": "SessionCHAPAuth",
     "storageos": "StorageOS",
 }
-
-_ORDER = {
-    "Container": "name image command args workingDir ports envFrom env resources resizePolicy restartPolicy "
-    "restartPolicyRules volumeMounts volumeDevices livenessProbe readinessProbe startupProbe lifecycle "
-    "terminationMessagePath terminationMessagePolicy imagePullPolicy securityContext stdin stdinOnce tty",
-    "EmptyDirVolumeSource": "medium sizeLimit",
-    "HTTPGetAction": "path port host scheme httpHeaders",
-    "PersistentVolumeClaimSpec": "accessModes selector resources volumeName storageClassName volumeMode dataSource "
-    "dataSourceRef volumeAttributesClassName",
-    "PodSecurityContext": "hostNetwork hostPID hostIPC shareProcessNamespace hostUsers seLinuxOptions windowsOptions "
-    "runAsUser runAsGroup runAsNonRoot supplementalGroups supplementalGroupsPolicy fsGroup fsGroupChangePolicy sysctls "
-    "seccompProfile appArmorProfile seLinuxChangePolicy",
-    "PodSpec": "volumes initContainers containers ephemeralContainers restartPolicy terminationGracePeriodSeconds "
-    "activeDeadlineSeconds dnsPolicy nodeSelector serviceAccountName automountServiceAccountToken nodeName "
-    "securityContext imagePullSecrets hostname subdomain setHostnameAsFQDN affinity schedulerName tolerations "
-    "hostAliases priorityClassName priority preemptionPolicy dnsConfig readinessGates runtimeClassName overhead "
-    "enableServiceLinks topologySpreadConstraints os schedulingGates resourceClaims resources hostnameOverride "
-    "workloadRef",
-    "SecurityContext": "capabilities privileged seLinuxOptions windowsOptions runAsUser runAsGroup runAsNonRoot "
-    "readOnlyRootFilesystem allowPrivilegeEscalation procMount seccompProfile appArmorProfile",
-    "ServicePort": "name protocol appProtocol port targetPort nodePort",
-    "VolumeMount": "name readOnly recursiveReadOnly mountPath subPath mountPropagation subPathExpr",
-    "VolumeSource": "hostPath emptyDir gcePersistentDisk awsElasticBlockStore gitRepo secret nfs iscsi glusterfs "
-    "persistentVolumeClaim rbd quobyte flexVolume cinder cephfs flocker downwardAPI fc azureFile configMap "
-    "vsphereVolume azureDisk photonPersistentDisk projected portworxVolume scaleIO storageos csi ephemeral image",
-}
-"""Type → its fields in the server's order, where that is not the order of their numbers, and without later ones."""
 
 _LATER = (("user", "int64"), ("defaultUser", "int64"), ("source", "api.core.v1.ClaimSource"))
 """Fields, by name and type, that the version that is played does not have."""
@@ -79,9 +54,9 @@ def internal(message: str, value: Any) -> Any:
             **(given.get("securityContext") or {}),
         }
     known = {one.name: one for one in fields_of(message).values() if (one.name, one.type) not in _LATER}
-    order = _ORDER.get(message.removeprefix(_CORE))
+    order = table("order.txt").get(message.removeprefix(_CORE), ())
     made: Obj = {}
-    for name in order.split() if order else known:
+    for name in " ".join(order).split() or known:
         field = known.get(name) or Field(name, "bool", "*" if name in _OF_POD[3:] else "")
         if not name:
             made |= internal(field.type, given)

@@ -24,10 +24,10 @@ from typing import Any
 
 from msgspec import Struct
 
-from meshbox.api.builtin.conditions import TOKEN, Facts, Read, Steps, Test, at_steps, condition, reader, steps_of, table
 from meshbox.api.builtin.vocabulary import VOCABULARY
 from meshbox.api.builtin.well_formed import as_dict, as_list
 from meshbox.api.problems import Cause
+from meshbox.api.table_files import TOKEN, Facts, Read, Steps, Test, at_steps, condition, reader, steps_of, table
 
 __all__ = ["Call", "Context", "call", "check", "job_of"]
 
@@ -171,7 +171,6 @@ def _line(text: str) -> _Line:
     )
 
 
-@cache
 def _texts() -> dict[str, list[str]]:
     return table("rules.txt")
 

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fields of the built-in kinds and their types: read from data/kinds.json, with the old fields of old versions.
+"""The fields of the built-in kinds and their types: from data/kinds.json, and from data/legacy.txt those of old.
 
-A type is written as in Go: "string", "int32", "[]V1Container", "{}string" (a map); "!" at the end means required.
+The latter has the kinds of Istio 1.2's time, each line with their version, that of the same kinds today ("-" where
+there are none) and the kinds; and below an old version the fields that only it has. A type is written as in Go:
+"string", "int32", "[]V1Container", "{}string" (a map); "!" at the end means required.
 """
 
 from __future__ import annotations
@@ -11,9 +13,19 @@ import json
 from importlib import resources
 from typing import Any
 
-from meshbox.api.builtin.legacy import ADDED_FIELDS, ADDED_TYPES, MODERN_KINDS
+from meshbox.api.table_files import table
 
-__all__ = ["OBJECT_META", "all_kinds", "enum_of", "fields_of", "go_name", "kind_type", "known_kinds", "known_types"]
+__all__ = [
+    "OBJECT_META",
+    "all_kinds",
+    "enum_of",
+    "fields_of",
+    "go_name",
+    "kind_type",
+    "known_kinds",
+    "known_types",
+    "modern_kinds",
+]
 
 OBJECT_META = "V1ObjectMeta"
 
@@ -22,7 +34,23 @@ OBJECT_META = "V1ObjectMeta"
 def _tables() -> tuple[dict[str, str], dict[str, dict[str, str]]]:
     text = resources.files("meshbox.api").joinpath("data/kinds.json").read_text(encoding="utf-8")
     tables: dict[str, Any] = json.loads(text)
-    return tables["kinds"], {**tables["types"], **ADDED_TYPES}
+    return tables["kinds"], {**tables["types"], **_added("types")}
+
+
+@functools.cache
+def modern_kinds() -> dict[tuple[str, str], str]:
+    """Version and kind of old → "group/version/Kind" of today, or the name of a type."""
+    found: dict[tuple[str, str], str] = {}
+    for version, modern, *kinds in map(str.split, table("legacy.txt")["kinds"]):
+        found |= {(version, kind): kind if modern == "-" else f"{modern}/{kind}" for kind in kinds}
+    return found
+
+
+@functools.cache
+def _added(version: str) -> dict[str, dict[str, str]]:
+    """Fields that a version has and today's does not, and their types, by the type that has them."""
+    added = (line.split() for line in table("legacy.txt").get(version, ()))
+    return {name: dict(field.split("=") for field in fields) for name, *fields in added}
 
 
 def kind_type(api_version: str, kind: str) -> str:
@@ -35,11 +63,11 @@ def kind_type(api_version: str, kind: str) -> str:
     found = kinds.get(f"{api_version}/{kind}")
     if found:
         return found
-    modern = MODERN_KINDS.get((api_version, kind))
+    modern = modern_kinds().get((api_version, kind))
     if modern is None:
         return "V1DeleteOptions" if kind == "DeleteOptions" else ""
     model = kinds.get(modern, modern)
-    return f"{model}@{api_version}" if api_version in ADDED_FIELDS else model
+    return f"{model}@{api_version}" if _added(api_version) else model
 
 
 @functools.cache
@@ -69,7 +97,7 @@ def known_kinds(api_version: str) -> list[str]:
     """The kinds of a group and version that have tables."""
     kinds, _ = _tables()
     modern = [name.rsplit("/", 1)[1] for name in kinds if name.rsplit("/", 1)[0] == api_version]
-    return modern + [kind for version, kind in MODERN_KINDS if version == api_version]
+    return modern + [kind for version, kind in modern_kinds() if version == api_version]
 
 
 @functools.cache
@@ -84,7 +112,7 @@ def fields_of(type_name: str) -> dict[str, str] | None:
     fields = types.get(model)
     if fields is None or not version:
         return fields
-    merged = {**fields, **ADDED_FIELDS.get(version, {}).get(model, {})}
+    merged = {**fields, **_added(version).get(model, {})}
     return {name: _versioned(written, version, types) for name, written in merged.items()}
 
 

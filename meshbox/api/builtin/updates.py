@@ -10,6 +10,7 @@ from labkit.ground import quantity as quantities
 from meshbox.api.builtin.internal import difference, internal
 from meshbox.api.builtin.well_formed import as_dict, as_list
 from meshbox.api.problems import Cause, forbidden, invalid
+from meshbox.api.table_files import at_steps, steps_of, table
 from meshbox.contracts import Obj
 
 __all__ = ["check_update", "same"]
@@ -49,49 +50,15 @@ def _fixed(old: Any, new: Any, path: str, causes: list[Cause], detail: str = _IM
         causes.append(invalid(path, internal(message, new) if message and new is not None else new, detail))
 
 
-_TABLE: dict[str, tuple[str, ...]] = {
-    "ControllerRevision": ("data",),
-    "DaemonSet": ("spec.selector",),
-    "Deployment": ("spec.selector",),
-    "EndpointSlice": ("addressType",),
-    "IPAddress": ("spec.parentRef",),
-    "IngressClass": ("spec.controller",),
-    "PersistentVolume": ("spec.volumeMode",),
-    "PriorityClass": ("value! may not be changed in an update.", "preemptionPolicy"),
-    "ReplicaSet": ("spec.selector",),
-    "ResourceClaim": ("spec",),
-    "ResourceClaimTemplate": ("spec",),
-    "RuntimeClass": ("handler",),
-    "ServiceCIDR": ("spec.cidrs",),
-    "StorageClass": (
-        "parameters! updates to parameters are forbidden.",
-        "provisioner! updates to provisioner are forbidden.",
-        "reclaimPolicy! updates to reclaimPolicy are forbidden.",
-        "volumeBindingMode",
-    ),
-    "VolumeAttachment": ("spec",),
-    "VolumeAttributesClass": (
-        "driverName! updates to driverName are forbidden.",
-        "parameters! updates to parameters are forbidden.",
-    ),
-}
-"""Kind → its fields that never change; after "!" the words where that is forbidden rather than invalid."""
-
-
 def _table(kind: str, old: Obj, new: Obj, version: str, causes: list[Cause]) -> None:
-    for line in _TABLE.get(kind, ()):
+    """Fields that never change, from data/immutable.txt: behind "!" the words where that is forbidden, not invalid."""
+    for line in table("immutable.txt").get(kind, ()):
         path, _, words = line.partition("! ")
         if path == "spec.selector" and version in _SELECTOR_MUTABLE:
             continue
-        was, now = (_at(one, path) for one in (old, new))
+        was, now = (at_steps(one, steps_of(path)) for one in (old, new))
         if not same(was, now):
             causes.append(forbidden(path, words) if words else invalid(path, now, _IMMUTABLE))
-
-
-def _at(obj: Any, path: str) -> Any:
-    for step in path.split("."):
-        obj = as_dict(obj).get(step)
-    return obj
 
 
 def _specs(old: Obj, new: Obj) -> tuple[Obj, Obj]:
@@ -238,7 +205,7 @@ _STORAGE = "spec.resources.requests.storage"
 
 def _claim(old: Obj, new: Obj, _version: str, causes: list[Cause]) -> None:
     before, after = (dict(spec) for spec in _specs(old, new))
-    given, wants = (_at(spec, "resources.requests.storage") for spec in (before, after))
+    given, wants = (at_steps(spec, steps_of("resources.requests.storage")) for spec in (before, after))
     if as_dict(old.get("status")).get("phase") == "Bound":
         # What may change is shown as it was.
         resources = as_dict(after.get("resources"))
@@ -255,7 +222,9 @@ def _claim(old: Obj, new: Obj, _version: str, causes: list[Cause]) -> None:
         differences = difference("api.core.v1.PersistentVolumeClaimSpec", before, after)
         causes.append(forbidden("spec", f"{detail}\n{differences}"))
     # What is not there counts as nothing.
-    had, wanted, holds = (quantities.parse(one or "0") for one in (given, wants, _at(old, "status.capacity.storage")))
+    had, wanted, holds = (
+        quantities.parse(one or "0") for one in (given, wants, at_steps(old, steps_of("status.capacity.storage")))
+    )
     if wanted < had and wanted <= holds:
         causes.append(forbidden(_STORAGE, "field can not be less than status.capacity"))
 

@@ -9,11 +9,12 @@ absent is zero. Names with `@` are of the context: which there are, is each tabl
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from importlib import resources
 from typing import Any
 
-__all__ = ["TOKEN", "Facts", "Read", "Steps", "Test", "at_steps", "condition", "reader", "steps_of", "table"]
+__all__ = ["TOKEN", "Facts", "Read", "Steps", "Test", "at_steps", "condition", "lines", "reader", "steps_of", "table"]
 
 TOKEN = re.compile(r"\"[^\"]*\"|'[^']*'|\S+")
 """A word of a line."""
@@ -28,13 +29,18 @@ Test = Callable[[dict[str, Any], Any, Sequence[Any]], bool]
 """The same, to whether a condition holds."""
 
 
+def lines(name: str) -> Iterator[str]:
+    """The lines of a table that say something."""
+    text = resources.files("meshbox.api").joinpath(f"data/{name}").read_text(encoding="utf-8")
+    return (line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#"))
+
+
+@cache
 def table(name: str) -> dict[str, list[str]]:
     """The lines of a table by their headings; several words in a heading have the same lines, in order."""
     found: dict[str, list[str]] = {}
     headings: list[str] = []
-    for line in resources.files("meshbox.api").joinpath(f"data/{name}").read_text(encoding="utf-8").splitlines():
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
+    for line in lines(name):
         if line[0] == " ":
             for heading in headings:
                 found[heading].append(line.strip())
