@@ -5,9 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from labkit.ground.labels import written
-from meshbox.api.tables.formats import NONE, clip, dig, items, label_text
-from meshbox.api.tables.printer_columns import At, Cells, table
+from meshbox.api.tables.formats import NONE, clip, dig, items
+from meshbox.api.tables.printer_columns import At, Cells, cells
 from meshbox.contracts import Obj
 
 __all__: list[str] = []
@@ -34,15 +33,13 @@ def _port(port: Obj) -> str:
     return f"{port['port']}{node}/{port.get('protocol') or 'TCP'}"
 
 
-@table("services", shows="Name, Type, Cluster-IP, External-IP, Port(s), Age, +Selector")
+@cells("service")
 def _service(obj: Obj, at: At) -> Cells:
     addresses = items(obj, "spec", "clusterIPs") or [dig(obj, "spec", "clusterIP")]
     return {
-        "Type": dig(obj, "spec", "type") or "ClusterIP",
         "Cluster-IP": addresses[0] or NONE,
         "External-IP": _external_ip(obj),
         "Port(s)": ",".join(_port(port) for port in items(obj, "spec", "ports")) or NONE,
-        "Selector": label_text(dig(obj, "spec", "selector")),
     }
 
 
@@ -50,7 +47,7 @@ def _host_port(address: str, port: Any) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-@table("endpoints", shows="Name, Endpoints, Age")
+@cells("endpoints")
 def _endpoints(obj: Obj, at: At) -> Cells:
     subsets = items(obj, "subsets")
     if not subsets:
@@ -62,54 +59,37 @@ def _endpoints(obj: Obj, at: At) -> Cells:
     return {"Endpoints": clip(texts, _SHOWN)}
 
 
-@table("endpointslices.discovery.k8s.io", shows="Name, AddressType, Ports, Endpoints, Age")
+@cells("endpoint_slice")
 def _endpoint_slice(obj: Obj, at: At) -> Cells:
     ports = [str(port.get("port") or port.get("name") or "*") for port in items(obj, "ports")]
     addresses = [address for endpoint in items(obj, "endpoints") for address in items(endpoint, "addresses")]
     return {
-        "AddressType": obj.get("addressType", ""),
         "Ports": clip(ports, _SHOWN, empty="<unset>"),
         "Endpoints": clip(addresses, _SHOWN, empty="<unset>"),
     }
 
 
-@table(
-    "ingresses.networking.k8s.io",
-    "ingresses.extensions",
-    shows="Name, Class, Hosts, Address, Ports, Age",
-    legacy="Name, Hosts, Address, Ports, Age",
-)
+@cells("ingress")
 def _ingress(obj: Obj, at: At) -> Cells:
     hosts = [rule["host"] for rule in items(obj, "spec", "rules") if rule.get("host")]
     return {
-        "Class": dig(obj, "spec", "ingressClassName") or NONE,
         "Hosts": clip(hosts, _SHOWN, empty="*"),
         "Address": ",".join(_load_balancer(obj)),
         "Ports": "80, 443" if items(obj, "spec", "tls") else "80",
     }
 
 
-@table("ingressclasses.networking.k8s.io", shows="Name, Controller, Parameters, Age")
+@cells("ingress_class")
 def _ingress_class(obj: Obj, at: At) -> Cells:
     parameters = dig(obj, "spec", "parameters")
     text = NONE
     if parameters:
         group = f".{parameters['apiGroup']}" if parameters.get("apiGroup") else ""
         text = f"{parameters.get('kind', '')}{group}/{parameters.get('name', '')}"
-    return {"Controller": dig(obj, "spec", "controller") or "", "Parameters": text}
+    return {"Parameters": text}
 
 
-@table("networkpolicies.networking.k8s.io", "networkpolicies.extensions", shows="Name, Pod-Selector, Age")
-def _network_policy(obj: Obj, at: At) -> Cells:
-    return {"Pod-Selector": written(dig(obj, "spec", "podSelector")) or NONE}
-
-
-@table("servicecidrs.networking.k8s.io", shows="Name, CIDRs, Age")
-def _service_cidr(obj: Obj, at: At) -> Cells:
-    return {"CIDRs": ",".join(items(obj, "spec", "cidrs"))}
-
-
-@table("ipaddresses.networking.k8s.io", shows="Name, ParentRef")
+@cells("ip_address")
 def _ip_address(obj: Obj, at: At) -> Cells:
     parent = dig(obj, "spec", "parentRef")
     if not parent:

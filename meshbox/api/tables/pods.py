@@ -9,12 +9,11 @@ from typing import Any
 from msgspec import Struct
 
 from meshbox.api.tables.formats import NONE, dig, human_duration, items, timestamp
-from meshbox.api.tables.printer_columns import At, Cells, table
+from meshbox.api.tables.printer_columns import At, Cells, cells
 from meshbox.contracts import Obj
 
 __all__ = ["pod", "row_conditions"]
 
-_WIDE = "+IP, +Node, +Nominated Node, +Readiness Gates"
 _FINISHED = {"Succeeded": "The pod has completed successfully.", "Failed": "The pod failed."}
 
 
@@ -26,11 +25,7 @@ def row_conditions(obj: Obj) -> list[Obj]:
     return [{"type": "Completed", "status": "True", "reason": phase, "message": _FINISHED[phase]}]
 
 
-@table(
-    "pods",
-    shows=f"Name, Ready, Status, Restarts, Age, {_WIDE}",
-    legacy=f"Name, Ready, Status, Restarts:integer, Age, {_WIDE}",
-)
+@cells("pod")
 def pod(obj: Obj, at: At) -> Cells:
     """READY counts app containers and native sidecars; STATUS is the reason nearest to what a reader should look at."""
     summary = _summary(obj, legacy=at.legacy)
@@ -44,8 +39,6 @@ def pod(obj: Obj, at: At) -> Cells:
         "Status": summary.reason,
         "Restarts": restarts,
         "IP": next((ip["ip"] for ip in items(obj, "status", "podIPs")), None) or dig(obj, "status", "podIP") or NONE,
-        "Node": dig(obj, "spec", "nodeName") or NONE,
-        "Nominated Node": dig(obj, "status", "nominatedNodeName") or NONE,
         "Readiness Gates": _readiness_gates(obj),
     }
 
