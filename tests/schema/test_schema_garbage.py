@@ -19,8 +19,9 @@ from meshbox.api.builtin import prune_builtin, validate_update
 from meshbox.api.builtin.decoding import decode
 from meshbox.api.builtin.types import fields_of, kind_type, known_kinds
 from meshbox.api.custom_schema import CustomSchema
-from meshbox.api.defaults import _DEFAULTS, apply_defaults
+from meshbox.api.defaults import apply_defaults
 from meshbox.api.problems import Problems
+from meshbox.api.table_files import table
 from meshbox.settings import SandboxSettings
 from tests.conftest import TOKEN
 from tests.schema.whole import problems_of
@@ -119,7 +120,7 @@ def test_built_in_kinds_take_anything(which: tuple[str, str], data: st.DataObjec
 
 
 @quick
-@given(st.sampled_from(sorted(_DEFAULTS) + ["pods"] * 5), st.sampled_from(SETTINGS), st.data())
+@given(st.sampled_from(sorted(table("defaults.txt")) + ["pods"] * 5), st.sampled_from(SETTINGS), st.data())
 def test_defaults_take_anything(resource: str, chosen: SandboxSettings, data: st.DataObject) -> None:
     kinds = {"pods": "V1Pod", "deployments.apps": "V1Deployment", "services": "V1Service", "jobs.batch": "V1Job"}
     obj = data.draw(shaped(kinds[resource]) if resource in kinds else anything)
