@@ -4,7 +4,8 @@
 A resource is a heading; below it, a line is `field = value` (in JSON, where the field is absent), `field ?= value`
 (also where it is empty), `call NAME`, or `drop field`. Objects on the way to a field are made where they are absent; of
 `a?` nothing is made, `a[]` are all items of a list. Before a colon may stand what the rest of the line is about; what
-must hold for it (`when`, `unless`: see table_files.py) stands behind it, `@legacy` being Kubernetes 1.14.
+must hold for it (`when`, `unless`: see table_files.py) stands behind it, `@legacy` being Kubernetes 1.14. `NAME@new` is
+what the server writes into each new object, `NAME@VERSION` what an old version filled in by itself.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from meshbox.api.table_files import Facts, Steps, Test, condition, table
 from meshbox.contracts import Obj
 from meshbox.settings import SandboxSettings
 
-__all__ = ["TokenSecret", "apply_defaults"]
+__all__ = ["TokenSecret", "apply_defaults", "fill_in"]
 
 _LINE = re.compile(
     r"(?:(?P<scope>\S+): )?(?:(?P<verb>call|drop) (?P<what>\S+)|(?P<field>\S+) (?P<sign>\??=) (?P<value>.*?))"
@@ -72,14 +73,20 @@ def apply_defaults(resource: str, obj: Obj, settings: SandboxSettings, token_sec
     """
     if resource == "pods":
         default_pod(obj, settings, token_secret)
-    for line in _lines(resource):
+    fill_in(resource, obj, settings)
+
+
+def fill_in(heading: str, obj: Obj, settings: SandboxSettings | None = None) -> None:
+    """Write what is below a heading of the table into an object, in place; without settings where no line asks them."""
+    for line in _lines(heading):
         for part in _parts(obj, line.scope):
             if all(test(part, settings, ()) for test in line.tests):
                 _write(line, part, settings)
 
 
-def _write(line: _Line, part: Obj, settings: SandboxSettings) -> None:
+def _write(line: _Line, part: Obj, settings: SandboxSettings | None) -> None:
     if line.verb == "call":
+        assert settings is not None
         _CALLS[line.name](part, settings)
     elif line.verb == "drop":
         part.pop(line.name, None)

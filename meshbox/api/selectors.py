@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from labkit.ground.labels import parse
+from meshbox.api.table_files import at_steps
 from meshbox.contracts import ApiError, Obj
 
 __all__ = ["Match", "field_selector", "label_selector"]
@@ -55,8 +56,7 @@ def label_selector(text: str) -> Match | None:
 
 
 def _field(obj: Any, path: list[str]) -> str:
-    for part in path:
-        obj = obj.get(part) if isinstance(obj, dict) else None
+    obj = at_steps(obj, path)
     if obj is None:
         return ""
     if isinstance(obj, bool):

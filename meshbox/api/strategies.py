@@ -6,6 +6,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 
+from meshbox.api.defaults import fill_in
 from meshbox.api.metadata import now
 from meshbox.api.qos import qos_class
 from meshbox.api.refusals import cause
@@ -18,31 +19,6 @@ __all__ = ["SIGNING_REQUESTS", "asked_by", "first_status", "prepare", "taint"]
 
 SIGNING_REQUESTS = "certificatesigningrequests.certificates.k8s.io"
 
-_FIRST_STATUS: dict[str, Callable[[], Obj]] = {
-    "namespaces": lambda: {"phase": "Active"},
-    "services": lambda: {"loadBalancer": {}},
-    "pods": lambda: {"phase": "Pending"},
-    "persistentvolumes": lambda: {"phase": "Pending", "lastPhaseTransitionTime": now()},
-    "persistentvolumeclaims": lambda: {"phase": "Pending"},
-    "replicationcontrollers": lambda: {"replicas": 0},
-    "replicasets.apps": lambda: {"replicas": 0},
-    "statefulsets.apps": lambda: {"availableReplicas": 0, "replicas": 0},
-    "daemonsets.apps": lambda: {
-        "currentNumberScheduled": 0,
-        "desiredNumberScheduled": 0,
-        "numberMisscheduled": 0,
-        "numberReady": 0,
-    },
-    "horizontalpodautoscalers.autoscaling": lambda: {"currentMetrics": None, "desiredReplicas": 0},
-    "poddisruptionbudgets.policy": lambda: {
-        "currentHealthy": 0,
-        "desiredHealthy": 0,
-        "disruptionsAllowed": 0,
-        "expectedPods": 0,
-    },
-    "ingresses.networking.k8s.io": lambda: {"loadBalancer": {}},
-}
-
 
 def first_status(resource: str, obj: Obj) -> None:
     """Replace the status a client sent with the one a new object has."""
@@ -50,7 +26,10 @@ def first_status(resource: str, obj: Obj) -> None:
         # The kubelet registers its node with its status.
         obj.setdefault("status", {})
         return
-    obj["status"] = _FIRST_STATUS.get(resource, dict)()
+    obj["status"] = {}
+    fill_in(f"{resource}@new", obj)
+    if resource == "persistentvolumes":
+        obj["status"]["lastPhaseTransitionTime"] = now()
 
 
 def _namespace(obj: Obj, old: Obj | None) -> None:

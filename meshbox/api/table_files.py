@@ -56,7 +56,7 @@ def steps_of(name: str) -> Steps:
     return () if name == "." else tuple(name.split("."))
 
 
-def at_steps(obj: Any, steps: Steps) -> Any:
+def at_steps(obj: Any, steps: Sequence[str]) -> Any:
     """What is there; None where it is absent."""
     for step in steps:
         obj = obj.get(step) if isinstance(obj, dict) else None

@@ -10,6 +10,7 @@ import pytest
 from meshbox.api import defaults
 from meshbox.api.resource_table import BUILTIN
 from meshbox.api.table_files import table
+from meshbox.contracts import Obj
 from tests.schema.whole import _settings
 
 
@@ -17,7 +18,9 @@ def test_every_line_of_the_table_means_something() -> None:
     names = {f"{row.plural}.{row.group}".strip(".") for row in BUILTIN}
     assert len(table("defaults.txt")) > 30
     for resource in table("defaults.txt"):
-        assert resource in names
+        name, _, version = resource.partition("@")
+        assert name in names
+        assert version in ("", "new") or version.split("/")[-1].startswith("v1beta")
         for line in defaults._lines(resource):
             assert line.verb in ("=", "?=", "drop") or line.name in defaults._CALLS, (resource, line)
 
@@ -44,6 +47,22 @@ def test_every_line_of_the_table_means_something() -> None:
 def test_lines_fill_in(resource: str, obj: Any, legacy: bool, wanted: Any) -> None:
     defaults.apply_defaults(resource, obj, _settings(legacy))
     assert obj == wanted
+
+
+def test_new_objects_and_old_versions_have_headings_of_their_own() -> None:
+    budget: Obj = {"status": {}}
+    defaults.fill_in("poddisruptionbudgets.policy@new", budget)
+    counts = ("currentHealthy", "desiredHealthy", "disruptionsAllowed", "expectedPods")
+    assert budget == {"status": dict.fromkeys(counts, 0)}
+    old: Obj = {"spec": {"rollbackTo": {"revision": 1}, "strategy": {"type": "Recreate"}}}
+    defaults.fill_in("deployments.apps@extensions/v1beta1", old)
+    assert old == {
+        "spec": {
+            "strategy": {"type": "Recreate"},
+            "progressDeadlineSeconds": 2147483647,
+            "revisionHistoryLimit": 2147483647,
+        }
+    }
 
 
 def test_what_is_filled_in_is_each_objects_own() -> None:

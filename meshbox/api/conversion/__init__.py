@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from meshbox.api.conversion import autoscaling as conversion_autoscaling
 from meshbox.api.conversion import crd as conversion_crd
 from meshbox.api.custom_schema import schema_of
+from meshbox.api.defaults import fill_in
 from meshbox.api.resources import Served
 from meshbox.contracts import Obj
 from meshbox.values import clone
@@ -69,7 +71,7 @@ def _spec(obj: Obj) -> Obj:
     return spec if isinstance(spec, dict) else {}
 
 
-def _workload(obj: Obj, version: str) -> None:
+def _workload(resource: str, obj: Obj, version: str) -> None:
     """What the beta versions of workloads filled in by themselves, and apps/v1 does not."""
     spec = _spec(obj)
     if not isinstance(spec.get("template"), dict):
@@ -78,32 +80,11 @@ def _workload(obj: Obj, version: str) -> None:
     labels = meta.get("labels") if isinstance(meta, dict) else None
     if not spec.get("selector") and labels and version != "apps/v1beta2":
         spec["selector"] = {"matchLabels": dict(labels)}
-    kind = obj.get("kind")
-    if kind == "Deployment" and version == "extensions/v1beta1":
-        strategy = spec.setdefault("strategy", {})
-        if isinstance(strategy, dict) and strategy.get("type", "RollingUpdate") == "RollingUpdate":
-            rolling = strategy.setdefault("rollingUpdate", {})
-            if isinstance(rolling, dict):
-                rolling.setdefault("maxSurge", 1)
-                rolling.setdefault("maxUnavailable", 1)
-        spec.setdefault("progressDeadlineSeconds", 2147483647)
-        spec.setdefault("revisionHistoryLimit", 2147483647)
-    elif kind == "Deployment" and version == "apps/v1beta1":
-        spec.setdefault("revisionHistoryLimit", 2)
-    elif version in ("extensions/v1beta1", "apps/v1beta1") and kind in ("DaemonSet", "StatefulSet"):
-        spec.setdefault("updateStrategy", {"type": "OnDelete"})
-    spec.pop("rollbackTo", None)
-    spec.pop("templateGeneration", None)
+    fill_in(f"{resource}@{version}", obj)
 
 
-def _webhooks(obj: Obj, version: str) -> None:
-    for hook in obj.get("webhooks") or []:
-        if isinstance(hook, dict):
-            hook.setdefault("failurePolicy", "Ignore")
-            hook.setdefault("matchPolicy", "Exact")
-            hook.setdefault("timeoutSeconds", 30)
-            hook.setdefault("sideEffects", "Unknown")
-            hook.setdefault("admissionReviewVersions", ["v1beta1"])
+def _filled(resource: str, obj: Obj, version: str) -> None:
+    fill_in(f"{resource}@{version}", obj)
 
 
 def _backend_to_hub(backend: object) -> object:
@@ -176,15 +157,13 @@ def _event_from_hub(obj: Obj, version: str) -> None:
             obj[theirs] = obj.pop(ours)
 
 
+_WORKLOADS = ("daemonsets.apps", "deployments.apps", "replicasets.apps", "statefulsets.apps")
+_WEBHOOKS = tuple(f"{kind}webhookconfigurations.admissionregistration.k8s.io" for kind in ("mutating", "validating"))
 _CONVERSIONS: dict[str, tuple[Convert, Convert]] = {
     "customresourcedefinitions.apiextensions.k8s.io": (conversion_crd.to_v1, conversion_crd.from_v1),
     "horizontalpodautoscalers.autoscaling": (conversion_autoscaling.to_v2, conversion_autoscaling.from_v2),
-    "deployments.apps": (_workload, _same),
-    "replicasets.apps": (_workload, _same),
-    "statefulsets.apps": (_workload, _same),
-    "daemonsets.apps": (_workload, _same),
-    "mutatingwebhookconfigurations.admissionregistration.k8s.io": (_webhooks, _same),
-    "validatingwebhookconfigurations.admissionregistration.k8s.io": (_webhooks, _same),
+    **{name: (partial(_workload, name), _same) for name in _WORKLOADS},
+    **{name: (partial(_filled, name), _same) for name in _WEBHOOKS},
     "ingresses.networking.k8s.io": (_ingress_to_hub, _ingress_from_hub),
     "events": (_event_to_hub, _event_from_hub),
 }

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from meshbox.api.table_files import at_steps
+
 __all__ = [
     "NONE",
     "UNKNOWN",
@@ -28,11 +30,7 @@ _MINUTE, _HOUR, _DAY, _YEAR = 60, 3600, 86400, 365 * 86400
 
 def dig(obj: Any, *path: str) -> Any:
     """What is at `path` below `obj`; None where a step is absent, null or no mapping."""
-    for step in path:
-        if not isinstance(obj, dict):
-            return None
-        obj = obj.get(step)
-    return obj
+    return at_steps(obj, path)
 
 
 def items(obj: Any, *path: str) -> list[Any]:
