@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from meshbox.api.defaults_pod import TokenSecret, default_pod, default_pod_spec, default_source
 from meshbox.api.service_fields import is_reached
-from meshbox.api.table_files import Facts, Steps, Test, condition, table
+from meshbox.api.table_files import Facts, Steps, Test, condition, steps_of, table
 from meshbox.contracts import Obj
 from meshbox.settings import SandboxSettings
 
@@ -44,10 +44,6 @@ class _Line(NamedTuple):
     value: str
 
 
-def _steps(path: str) -> Steps:
-    return tuple(step.replace("\\.", ".") for step in re.split(r"(?<!\\)\.", path)) if path not in ("", ".") else ()
-
-
 @cache
 def _lines(resource: str) -> tuple[_Line, ...]:
     found = []
@@ -56,7 +52,7 @@ def _lines(resource: str) -> tuple[_Line, ...]:
         assert match is not None, text
         words = match["tests"].split()
         tests = tuple(condition(*pair, _FACTS) for pair in zip(words[::2], words[1::2], strict=True))
-        scope, field = _steps(match["scope"] or ""), _steps(match["field"] or "")
+        scope, field = steps_of(match["scope"] or "."), steps_of(match["field"] or ".")
         name, value = match["what"] or field[-1], match["value"] or ""
         found.append(_Line(scope, tests, match["verb"] or match["sign"], field[:-1], name, value))
     return tuple(found)

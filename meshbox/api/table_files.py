@@ -52,8 +52,8 @@ def table(name: str) -> dict[str, list[str]]:
 
 
 def steps_of(name: str) -> Steps:
-    """The names on the way to a field."""
-    return () if name == "." else tuple(name.split("."))
+    """The names on the way to a field; a point that belongs to one has a backslash before it."""
+    return () if name == "." else tuple(step.replace("\\.", ".") for step in re.split(r"(?<!\\)\.", name))
 
 
 def at_steps(obj: Any, steps: Sequence[str]) -> Any:
@@ -70,7 +70,7 @@ def reader(name: str, facts: Facts) -> Read:
         fact, rest = facts[steps[0]], steps[1:]
         return lambda _, context, items: at_steps(fact(context, items), rest)
     if len(steps) == 1:
-        return lambda obj, _, __: obj.get(name)
+        return lambda obj, _, __: obj.get(steps[0])
     return lambda obj, _, __: at_steps(obj, steps)
 
 

@@ -13,6 +13,8 @@ from meshbox.api.builtin.types import fields_of
 from meshbox.api.builtin.vocabulary import VOCABULARY
 from meshbox.api.cel.compiling import compile_error
 from meshbox.api.problems import Cause
+from meshbox.api.table_files import table
+from meshbox.api.warnings import warnings_of
 from tests.schema.whole import problems_of
 
 
@@ -36,6 +38,14 @@ def test_every_line_of_the_table_means_something() -> None:
                     assert rule.name in texts, (type_name, rule)
                 else:
                     assert rule.name in VOCABULARY, (type_name, rule)
+
+
+def test_every_line_of_warnings_means_something() -> None:
+    texts = table("warnings.txt")
+    for heading in texts:
+        for line in rules._lines(heading):
+            for rule in line.rules:
+                assert rule.name in texts if rule.name[0].isupper() else rule.name in VOCABULARY, (heading, rule)
 
 
 def test_a_field_is_asked_where_its_conditions_hold_and_in_order() -> None:
@@ -152,3 +162,18 @@ def test_words_name_fields() -> None:
     assert [cause["message"] for cause in causes] == [
         "Invalid value: 1: can only use minDomains if whenUnsatisfiable=DoNotSchedule, not ScheduleAnyway"
     ]
+
+
+def test_warnings_are_told_by_rows() -> None:
+    cidr = "0.0.0.0/00"
+    policy = {"metadata": {}, "spec": {"ingress": [{"from": [{"ipBlock": {"cidr": cidr}}]}]}}
+    assert [one.partition(":")[0] for one in warnings_of("networkpolicies.networking.k8s.io", policy, None)] == [
+        "spec.ingress[0].from[0].ipBlock.cidr"
+    ]
+    key = "kubernetes.io/enforce-mountable-secrets"
+    account = {"metadata": {"annotations": {key: "true"}}}
+    better = "prefer separate namespaces to isolate access to mounted secrets"
+    assert warnings_of("serviceaccounts", account, None) == [
+        f"metadata.annotations[{key}]: deprecated in v1.32+; {better}"
+    ]
+    assert warnings_of("serviceaccounts", account, account) == []

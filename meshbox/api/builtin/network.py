@@ -6,9 +6,7 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
-from labkit.ground.names import (
-    dns1123_subdomain,
-)
+from labkit.ground.names import dns1123_subdomain
 from meshbox.api.builtin.internal import internal
 from meshbox.api.builtin.rules import Context, call
 from meshbox.api.builtin.vocabulary import CIDR, IP, VOCABULARY

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The rules that fields of built-in objects must fit, read from data/rules.txt and applied as they stand there.
 
+What is warned of is told in the same words by data/warnings.txt.
+
 A type of the field tables is a heading; below it, a line is `field: rule ; rule`. `field@name` is told by another name,
 `.` is the object itself, and `a.b` a field of a field. A rule is asked of a value that is there; with `?` before it
 only of one that is not empty, with `=` of an absent one too, as zero. Behind `then` it is asked if the line has found
@@ -177,7 +179,8 @@ def _texts() -> dict[str, list[str]]:
 
 @cache
 def _lines(type_name: str) -> tuple[_Line, ...]:
-    return tuple(_line(text) for text in _texts().get(type_name, ()))
+    texts = _texts().get(type_name) or table("warnings.txt").get(type_name) or []
+    return tuple(_line(text) for text in texts)
 
 
 def check(

@@ -12,14 +12,7 @@ from meshbox.api.builtin.internal import internal
 from meshbox.api.builtin.pod import pod_template
 from meshbox.api.builtin.rules import Context, call, job_of
 from meshbox.api.builtin.schedules import problem
-from meshbox.api.builtin.well_formed import (
-    as_dict,
-    as_list,
-    int_or_percent,
-    label_selector,
-    matches,
-    selector_text,
-)
+from meshbox.api.builtin.well_formed import as_dict, as_list, int_or_percent, label_selector, matches, selector_text
 from meshbox.api.problems import Cause, duplicate, forbidden, invalid, not_supported, required
 from meshbox.contracts import Obj
 

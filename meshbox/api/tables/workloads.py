@@ -6,16 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from labkit.ground.labels import written
-from meshbox.api.tables.formats import (
-    NONE,
-    UNKNOWN,
-    age,
-    clip,
-    dig,
-    human_duration,
-    items,
-    timestamp,
-)
+from meshbox.api.tables.formats import NONE, UNKNOWN, age, clip, dig, human_duration, items, timestamp
 from meshbox.api.tables.printer_columns import At, Cells, cells
 from meshbox.contracts import Obj
 

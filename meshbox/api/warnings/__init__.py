@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from meshbox.api.warnings.kinds import KINDS
+from meshbox.api.warnings.rows import told
 from meshbox.contracts import Obj
 
 __all__ = ["warnings_of"]
@@ -18,4 +19,4 @@ def warnings_of(resource: str, obj: Obj, old: Obj | None) -> list[str]:
         old: The one before, where there was one.
     """
     warn = KINDS.get(resource)
-    return [] if warn is None else warn(obj, old)
+    return told(resource, obj, old) if warn is None else warn(obj, old)

@@ -3,16 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from labkit.ground.quantity import Quantity
 from meshbox.api.refusals import quoted
 from meshbox.api.schema.formats import checked
-from meshbox.api.warnings.addresses import of_cidr, of_ip
 from meshbox.api.warnings.key_pairs import key_pair_problem
 from meshbox.api.warnings.labels import NODE_LABELS, of_terms
 from meshbox.api.warnings.pods import deprecated_sources, of_claim, of_name, of_template
+from meshbox.api.warnings.rows import told
 from meshbox.contracts import Obj
 
 __all__ = ["KINDS"]
@@ -20,12 +20,8 @@ __all__ = ["KINDS"]
 Warn = Callable[[Obj, Obj | None], list[str]]
 """From an object and the one before, if there was one, to what is said."""
 
-_STORAGE_CLASS = "volume.beta.kubernetes.io/storage-class"
 _CLASS = "kubernetes.io/ingress.class"
-_HINTS, _MODE = "service.kubernetes.io/topology-aware-hints", "service.kubernetes.io/topology-mode"
-_MOUNTABLE = "kubernetes.io/enforce-mountable-secrets"
 _VOLUMES = ("cephfs", "photonPersistentDisk", "scaleIO", "storageos", "glusterfs", "rbd")
-_OF_ATTRIBUTE = 'use "{}" attribute instead'
 
 
 def _annotations(obj: Obj) -> Obj:
@@ -95,42 +91,8 @@ def _cron_job(obj: Obj, old: Obj | None) -> list[str]:
     return found
 
 
-def _service(obj: Obj, _: Obj | None) -> list[str]:
-    spec, found = obj["spec"], list[str]()
-    kind, name = spec.get("type"), "ExternalName"
-    if _HINTS in _annotations(obj):
-        found.append(f"annotation {_HINTS} is deprecated, please use {_MODE} instead")
-    if spec.get("clusterIP") not in (None, "", "None"):
-        for index, one in enumerate(spec.get("clusterIPs") or ()):
-            found += of_ip(f"spec.clusterIPs[{index}]", one)
-    if kind == "ClusterIP" and spec.get("clusterIP") == "None":
-        ignored = [field for field in ("loadBalancerIP", "externalIPs") if spec.get(field)]
-        ignored += ["SessionAffinity"] if spec.get("sessionAffinity") != "None" else []
-        found += [f"spec.{field} is ignored for headless services" for field in ignored]
-    for index, one in enumerate(spec.get("externalIPs") or ()):
-        found += of_ip(f"spec.externalIPs[{index}]", one)
-    found += of_ip("spec.loadBalancerIP", spec.get("loadBalancerIP"))
-    for index, one in enumerate(spec.get("loadBalancerSourceRanges") or ()):
-        found += of_cidr(f"spec.loadBalancerSourceRanges[{index}]", one)
-    if kind == name and spec.get("externalIPs"):
-        found.append(f'spec.externalIPs is ignored when spec.type is "{name}"')
-    if kind != name and spec.get("externalName"):
-        found.append(f'spec.externalName is ignored when spec.type is not "{name}"')
-    if spec.get("trafficDistribution") == "PreferClose":
-        found.append('spec.trafficDistribution: "PreferClose" is deprecated; use "PreferSameZone"')
-    return found
-
-
 def _volume(obj: Obj, _: Obj | None) -> list[str]:
-    spec, noted = obj["spec"], _annotations(obj)
-    told = {
-        _STORAGE_CLASS: f"deprecated since v1.8; {_OF_ATTRIBUTE.format('storageClassName')}",
-        "volume.beta.kubernetes.io/mount-options": f"deprecated since v1.31; {_OF_ATTRIBUTE.format('mountOptions')}",
-    }
-    found = [f"metadata.annotations[{name}]: {words}" for name, words in told.items() if name in noted]
-    if spec.get("persistentVolumeReclaimPolicy") == "Recycle":
-        better = "Instead, the recommended approach is to use dynamic provisioning."
-        found.append(f"spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated. {better}")
+    spec, found = obj["spec"], told("persistentvolumes", obj)
     terms = ((spec.get("nodeAffinity") or {}).get("required") or {}).get("nodeSelectorTerms") or ()
     for index, term in enumerate(terms):
         found += of_terms(f"spec.nodeAffinity.required.nodeSelectorTerms[{index}]", term)
@@ -138,9 +100,7 @@ def _volume(obj: Obj, _: Obj | None) -> list[str]:
 
 
 def _claim(obj: Obj, _: Obj | None) -> list[str]:
-    told = f"deprecated since v1.8; {_OF_ATTRIBUTE.format('storageClassName')}"
-    found = [f"metadata.annotations[{_STORAGE_CLASS}]: {told}"] if _STORAGE_CLASS in _annotations(obj) else []
-    return found + of_claim("spec", obj["spec"])
+    return told("persistentvolumeclaims", obj) + of_claim("spec", obj["spec"])
 
 
 def _storage_class(obj: Obj, _: Obj | None) -> list[str]:
@@ -156,13 +116,6 @@ def _secret(obj: Obj, _: Obj | None) -> list[str]:
     return key_pair_problem(obj.get("data") or {}) if obj.get("type") == "kubernetes.io/tls" else []
 
 
-def _account(obj: Obj, old: Obj | None) -> list[str]:
-    if _MOUNTABLE not in _annotations(obj) or (old is not None and _MOUNTABLE in _annotations(old)):
-        return []
-    better = "prefer separate namespaces to isolate access to mounted secrets"
-    return [f"metadata.annotations[{_MOUNTABLE}]: deprecated in v1.32+; {better}"]
-
-
 def _quota(obj: Obj, old: Obj | None) -> list[str]:
     hard, found = obj["spec"].get("hard") or {}, []
     for name in ("cpu", "memory", "storage", "ephemeral-storage") if old is None else ():
@@ -174,43 +127,10 @@ def _quota(obj: Obj, old: Obj | None) -> list[str]:
     return found
 
 
-def _endpoints(obj: Obj, _: Obj | None) -> list[str]:
-    return [
-        told
-        for index, subset in enumerate(obj.get("subsets") or ())
-        for field in ("addresses", "notReadyAddresses")
-        for number, one in enumerate(subset.get(field) or ())
-        for told in of_ip(f"subsets[{index}].{field}[{number}].ip", one.get("ip"))
-    ]
-
-
-def _slice(obj: Obj, old: Obj | None) -> list[str]:
-    found = []
-    if old is None and obj.get("addressType") == "FQDN":
-        found.append("spec.addressType: FQDN endpoints are deprecated")
-    for index, one in enumerate(obj.get("endpoints") or ()):
-        for number, address in enumerate(one.get("addresses") or ()):
-            found += of_ip(f"endpoints[{index}].addresses[{number}]", address)
-    return found
-
-
 def _ingress(obj: Obj, old: Obj | None) -> list[str]:
     if old is not None or _CLASS not in _annotations(obj) or obj["spec"].get("ingressClassName") is not None:
         return []
     return [f"annotation \"{_CLASS}\" is deprecated, please use 'spec.ingressClassName' instead"]
-
-
-def _network_policy(obj: Obj, _: Obj | None) -> list[str]:
-    def blocks(side: str, peers: str) -> Iterable[tuple[str, Any]]:
-        for index, rule in enumerate(obj["spec"].get(side) or ()):
-            for number, peer in enumerate(rule.get(peers) or ()):
-                if block := peer.get("ipBlock"):
-                    at = f"spec.{side}[{index}].{peers}[{number}].ipBlock"
-                    yield f"{at}.cidr", block.get("cidr")
-                    yield from ((f"{at}.except[{one}]", cidr) for one, cidr in enumerate(block.get("except") or ()))
-
-    every = [*blocks("ingress", "from"), *blocks("egress", "to")]
-    return [told for path, cidr in every for told in of_cidr(path, cidr)]
 
 
 def _strange_formats(schema: Any) -> set[str]:
@@ -236,11 +156,8 @@ KINDS: dict[str, Warn] = {
     "customresourcedefinitions.apiextensions.k8s.io": _definition,
     "daemonsets.apps": _templated,
     "deployments.apps": _named,
-    "endpoints": _endpoints,
-    "endpointslices.discovery.k8s.io": _slice,
     "ingresses.networking.k8s.io": _ingress,
     "jobs.batch": _job,
-    "networkpolicies.networking.k8s.io": _network_policy,
     "persistentvolumeclaims": _claim,
     "persistentvolumes": _volume,
     "pods": _pod,
@@ -249,9 +166,7 @@ KINDS: dict[str, Warn] = {
     "replicationcontrollers": _replication_controller,
     "resourcequotas": _quota,
     "secrets": _secret,
-    "serviceaccounts": _account,
-    "services": _service,
     "statefulsets.apps": _stateful_set,
     "storageclasses.storage.k8s.io": _storage_class,
 }
-"""By resource."""
+"""By resource: what no row tells of it."""

@@ -10,9 +10,9 @@ from typing import Any
 from labkit.ground import names
 from labkit.ground.quantity import parse
 from meshbox.api.builtin.profiles import APP_ARMOR, SECCOMP, SECCOMP_OF_POD, app_armor_of, containers_of
-from meshbox.api.warnings.addresses import of_ip
 from meshbox.api.warnings.labels import NODE_LABELS, of_terms
 from meshbox.api.warnings.paths import overlapping
+from meshbox.api.warnings.rows import told
 
 __all__ = ["deprecated_sources", "of_claim", "of_name", "of_template", "whole_bytes"]
 
@@ -90,9 +90,7 @@ def of_template(path: str, template: Obj) -> list[str]:
         *whole_bytes(f"{inside}.overhead", spec.get("overhead"), "memory", "ephemeral-storage"),
         *_of_containers(noted, annotations, spec, of_pod=not path),
         *_ports(inside, spec),
-        *_grace(inside, spec),
-        *_neighbours(f"{inside}.affinity", spec.get("affinity") or {}),
-        *_addresses(inside, spec),
+        *told("PodSpec", spec, path=inside),
     ]
 
 
@@ -212,28 +210,3 @@ def _ports(path: str, spec: Obj) -> list[str]:
             used = f"services and probes that select ports by name will use {other_at}"
             found.append(f"{at}: duplicate port name {json.dumps(name)} with {other_at}, {used}")
     return found
-
-
-def _grace(path: str, spec: Obj) -> list[str]:
-    told = "must be >= 0; negative values are invalid and will be treated as 1"
-    return (
-        [f"{path}.terminationGracePeriodSeconds: {told}"]
-        if (spec.get("terminationGracePeriodSeconds") or 0) < 0
-        else []
-    )
-
-
-def _neighbours(path: str, affinity: Obj) -> Iterator[str]:
-    for kind in ("podAffinity", "podAntiAffinity"):
-        for how, term in (("required", ""), ("preferred", ".podAffinityTerm")):
-            field = f"{how}DuringSchedulingIgnoredDuringExecution"
-            for index, one in enumerate((affinity.get(kind) or {}).get(field) or ()):
-                if (one.get("podAffinityTerm") or {} if term else one).get("labelSelector") is None:
-                    yield f"{path}.{kind}.{field}[{index}]{term}.labelSelector: {_NO_POD}"
-
-
-def _addresses(path: str, spec: Obj) -> Iterator[str]:
-    for index, one in enumerate((spec.get("dnsConfig") or {}).get("nameservers") or ()):
-        yield from of_ip(f"{path}.dnsConfig.nameservers[{index}]", one)
-    for index, alias in enumerate(spec.get("hostAliases") or ()):
-        yield from of_ip(f"{path}.hostAliases[{index}].ip", alias.get("ip"))
