@@ -79,19 +79,24 @@ def condition(word: str, asked: str, facts: Facts) -> Test:
     match = _CONDITION.fullmatch(asked)
     assert match is not None
     filled, names, sign, words = match.groups()
-    wanted, values, bound = word == "when", words.split("|"), reader(words, facts) if sign in ("<", ">") else None
+    values, bound = frozenset(words.split("|")), reader(words, facts) if sign in ("<", ">") else None
 
-    def holds(value: Any, obj: dict[str, Any], context: Any, items: Sequence[Any]) -> bool:
+    def test(read: Read) -> Test:
         if bound is not None:
-            other = bound(obj, context, items) or 0
-            return bool((value or 0) < other if sign == "<" else (value or 0) > other)
+            low, high = (read, bound) if sign == "<" else (bound, read)
+            return lambda obj, context, items: (low(obj, context, items) or 0) < (high(obj, context, items) or 0)
         if sign:
-            return ("" if value is None else str(value)) in values
-        return bool(value) if filled else value is not None
+            return lambda obj, context, items: _text(read(obj, context, items)) in values
+        if filled:
+            return lambda obj, context, items: bool(read(obj, context, items))
+        return lambda obj, context, items: read(obj, context, items) is not None
 
-    read, *others = [reader(name, facts) for name in names.split("|")]
+    first, *others = [test(reader(name, facts)) for name in names.split("|")]
     if not others:
-        return lambda obj, context, items: holds(read(obj, context, items), obj, context, items) is wanted
-    return lambda obj, context, items: (
-        any(holds(one(obj, context, items), obj, context, items) for one in (read, *others)) is wanted
-    )
+        return first if word == "when" else lambda obj, context, items: not first(obj, context, items)
+    wanted, every = word == "when", (first, *others)
+    return lambda obj, context, items: any(one(obj, context, items) for one in every) is wanted
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)

@@ -120,6 +120,8 @@ class _Line(Struct, frozen=True):
     """By what they are about: those that follow each other, which are asked together of each item."""
     once: bool
     """Whether one asks about the items before."""
+    plain: _Ask | None
+    """The rule of a line that has just one, of the value itself, which may be missing."""
 
 
 def _asking(rule: _Rule) -> _Ask:
@@ -161,16 +163,9 @@ def _line(text: str) -> _Line:
     )
     steps, absent = steps_of(name), any(rule.mode == "=" or rule.name in _NEEDED for rule in rules)
     present = "" if absent or not steps or steps[0][0] == "@" else steps[0]
-    return _Line(
-        steps,
-        reader(name, _FACTS),
-        present,
-        shown or name.strip("."),
-        tests,
-        tuple(rules),
-        groups,
-        any(rule.name == "once" for rule in rules),
-    )
+    shown, once = shown or name.strip("."), any(rule.name == "once" for rule in rules)
+    plain = groups[0][1][0][1] if len(rules) == 1 and not (once or rules[0].items or rules[0].name in _NEEDED) else None
+    return _Line(steps, reader(name, _FACTS), present, shown, tests, tuple(rules), groups, once, plain)
 
 
 def _texts() -> dict[str, list[str]]:
@@ -196,8 +191,17 @@ def check(
                 break
         else:
             value = line.read(obj, context, items)
-            if value is not None or not line.present:
-                _ask(line, value, obj, f"{path}.{line.shown}".strip("."), causes, context, items[:at])
+            if value is None and line.present:
+                continue
+            where = f"{path}.{line.shown}".strip(".")
+            if line.plain is None:
+                _ask(line, value, obj, where, causes, context, items[:at])
+            elif value or _is_asked(line.rules[0], value):
+                line.plain(value, obj, where, causes, context, (), 0)
+
+
+def _is_asked(rule: _Rule, empty: Any) -> bool:
+    return rule.mode == "=" or (empty is not None and not rule.mode)
 
 
 def _ask(
@@ -244,7 +248,7 @@ def _apply(
             ask(value, obj, path, causes, context, items, at)
             if len(causes) > before:
                 return False
-        elif value or rule.mode == "=" or (value is not None and not rule.mode):
+        elif value or _is_asked(rule, value):
             ask(value, obj, path, causes, context, items, at)
     return True
 
