@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from meshbox.api.builtin import rules
+from meshbox.api.builtin import rules, validate_update
 from meshbox.api.builtin.rules import Context
 from meshbox.api.builtin.types import fields_of
 from meshbox.api.builtin.vocabulary import VOCABULARY
@@ -40,12 +40,35 @@ def test_every_line_of_the_table_means_something() -> None:
                     assert rule.name in VOCABULARY, (type_name, rule)
 
 
-def test_every_line_of_warnings_means_something() -> None:
-    texts = table("warnings.txt")
+@pytest.mark.parametrize("name", ["updates.txt", "warnings.txt"])
+def test_every_line_of_other_tables_means_something(name: str) -> None:
+    texts = table(name)
     for heading in texts:
         for line in rules._lines(heading):
             for rule in line.rules:
-                assert rule.name in texts if rule.name[0].isupper() else rule.name in VOCABULARY, (heading, rule)
+                if rule.name == "call":
+                    assert rule.arguments[0] in rules._CALLS, (heading, rule)
+                else:
+                    assert rule.name in texts if rule.name[0].isupper() else rule.name in VOCABULARY, (heading, rule)
+
+
+def test_headings_of_the_tables_are_their_own() -> None:
+    headings = [heading for name in ("rules.txt", "updates.txt", "warnings.txt") for heading in table(name)]
+    assert len(headings) == len(set(headings))
+
+
+def test_what_was_so_before_is_kept() -> None:
+    def said(kind: str, old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+        return [f"{one['field']}: {one['message']}" for one in validate_update("v1", kind, old, new).errors]
+
+    sealed = "Forbidden: field is immutable when `immutable` is set"
+    before = {"immutable": True, "data": {"a": "b"}}
+    assert said("ConfigMap", before, {"data": {"a": "c"}}) == [f"immutable: {sealed}", f"data: {sealed}"]
+    assert said("ConfigMap", {"data": {"a": "b"}}, {"data": {"a": "c"}}) == []
+    node = {"spec": {"podCIDR": "10.0.0.0/24"}}
+    words = 'node updates may not change podCIDR except from "" to valid'
+    assert said("Node", node, {"spec": {}}) == [f"spec.podCIDRs: Forbidden: {words}"]
+    assert said("Node", {"spec": {}}, node) == []
 
 
 def test_a_field_is_asked_where_its_conditions_hold_and_in_order() -> None:

@@ -5,18 +5,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from meshbox.api.builtin import admission, cluster, network, storage, workloads
+from meshbox.api.builtin import admission, cluster, network, storage, updates, workloads
 from meshbox.api.builtin.decoding import decode, prune
 from meshbox.api.builtin.rules import Context, check
 from meshbox.api.builtin.types import fields_of, kind_type
-from meshbox.api.builtin.updates import check_update
 from meshbox.api.codec.fields import message_of
 from meshbox.api.problems import Problems
 
 __all__ = ["decode_builtin", "prune_builtin", "validate_builtin", "validate_status", "validate_update"]
 
 # They say what the rules' calls mean.
-_CALLED = (admission, cluster, network, storage, workloads)
+_CALLED = (admission, cluster, network, storage, updates, workloads)
 _TOO_DEEP = "json: exceeded max depth"
 
 
@@ -86,7 +85,7 @@ def validate_update(api_version: str, kind: str, old: Any, new: Any) -> Problems
     problems = Problems()
     if isinstance(old, dict) and isinstance(new, dict) and kind_type(api_version, kind):
         try:
-            check_update(kind, old, new, api_version, problems.errors)
+            check(kind, new, "", problems.errors, Context(new, api_version, new=False, old=old))
         except RecursionError:
             return Problems(decode=_TOO_DEEP)
     return problems

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The rules that fields of built-in objects must fit, read from data/rules.txt and applied as they stand there.
 
-What is warned of is told in the same words by data/warnings.txt.
+What is warned of is told in the same words by data/warnings.txt, and what may not change by data/updates.txt: `kept`
+and `sealed` are what was so before.
 
 A type of the field tables is a heading; below it, a line is `field: rule ; rule`. `field@name` is told by another name,
 `.` is the object itself, and `a.b` a field of a field. A rule is asked of a value that is there; with `?` before it
@@ -12,7 +13,7 @@ is what no item before has. The object also has to have its defaults, and the fo
 
 Before the colon may stand what must hold: `when a` and `unless a` (whether a field is set), `when ?a` (is not empty),
 `when a|b` (one of them), `when a=X|Y`, `when a<b` (or `>`; absent is zero). Fields that begin with `@` are of the
-context: `@pod.a`, `@job.a`, `@whole.a`, `@kind`, `@beta`, `@many` (items), `@new`, `@template`. `$a` in a rule's words
+context: `@pod.a`, `@job.a`, `@old.a`, `@whole.a`, `@kind`, `@version`, and as in `_FACTS`. `$a` in a rule's words
 is the text of a field.
 """
 
@@ -50,6 +51,8 @@ class Context(Struct, frozen=True):
     whole: dict[str, Any]
     version: str = ""
     new: bool = True
+    old: dict[str, Any] = {}
+    """The one before, of which rules of updates ask."""
     pod: dict[str, Any] = {}
     """The spec of the pod or template that is checked; empty outside of one."""
     template: bool = False
@@ -69,13 +72,22 @@ def job_of(context: Context) -> dict[str, Any]:
 _FACTS: Facts = {
     "@beta": lambda context, _: "beta" in context.version or None,
     "@job": lambda context, _: job_of(context),
+    "@established": lambda context, _: _established(context.old) or None,
     "@kind": lambda context, _: context.kind,
     "@many": lambda _, items: len(items) > 1 or None,
     "@new": lambda context, _: context.new or None,
+    "@old": lambda context, _: context.old,
     "@pod": lambda context, _: context.pod,
     "@template": lambda context, _: context.template or None,
+    "@version": lambda context, _: context.version,
     "@whole": lambda context, _: context.whole,
 }
+
+
+def _established(definition: dict[str, Any]) -> bool:
+    conditions = as_list(at_steps(definition, ("status", "conditions")))
+    return any(one.get("type") == "Established" and one.get("status") == "True" for one in conditions)
+
 
 Call = Callable[[Any, str, list[Cause], Context], None]
 """Adds what is wrong with a value: called with it, its path, where to add causes, and the context."""
@@ -124,7 +136,7 @@ class _Line(Struct, frozen=True):
     """The rule of a line that has just one, of the value itself, which may be missing."""
 
 
-def _asking(rule: _Rule) -> _Ask:
+def _asking(rule: _Rule, steps: Steps) -> _Ask:
     name, given = rule.name, rule.arguments
     if name == "call":
         return lambda value, _, path, causes, context, __, ___: _CALLS[given[0]](value, path, causes, context)
@@ -133,6 +145,10 @@ def _asking(rule: _Rule) -> _Ask:
     known = VOCABULARY[name]
     if name == "once":
         return lambda value, _, path, causes, __, items, at: causes.extend(known((value, items[:at]), path, given))
+    if name in ("kept", "sealed"):
+        return lambda value, _, path, causes, context, __, ___: causes.extend(
+            known((value, at_steps(context.old, steps)), path, given)
+        )
     if any(map(_FIELD.search, given)):
         return lambda value, obj, path, causes, context, _, __: causes.extend(
             known(value, path, tuple(_spoken(one, obj, context) for one in given))
@@ -157,11 +173,12 @@ def _line(text: str) -> _Line:
         then = rest[size : size + 1] == ["then"]
         del rest[: size + 1]
     name, _, shown = field.rpartition("@") if "@" in field[1:] else (field, "", "")
+    steps = steps_of(name)
     groups = tuple(
-        (items, tuple((rule, _asking(rule)) for rule in group))
+        (items, tuple((rule, _asking(rule, steps)) for rule in group))
         for items, group in itertools.groupby(rules, lambda rule: rule.items)
     )
-    steps, absent = steps_of(name), any(rule.mode == "=" or rule.name in _NEEDED for rule in rules)
+    absent = any(rule.mode == "=" or rule.name in _NEEDED for rule in rules)
     present = "" if absent or not steps or steps[0][0] == "@" else steps[0]
     shown, once = shown or name.strip("."), any(rule.name == "once" for rule in rules)
     plain = groups[0][1][0][1] if len(rules) == 1 and not (once or rules[0].items or rules[0].name in _NEEDED) else None
@@ -174,8 +191,8 @@ def _texts() -> dict[str, list[str]]:
 
 @cache
 def _lines(type_name: str) -> tuple[_Line, ...]:
-    texts = _texts().get(type_name) or table("warnings.txt").get(type_name) or []
-    return tuple(_line(text) for text in texts)
+    tables = _texts(), table("updates.txt"), table("warnings.txt")
+    return tuple(_line(text) for texts in tables for text in texts.get(type_name, ()))
 
 
 def check(

@@ -10,7 +10,7 @@ from typing import Any
 from labkit.ground import names, quantity
 from labkit.ground.int_or_string import percent, percent_problem
 from meshbox.api.builtin.internal import internal
-from meshbox.api.builtin.well_formed import NON_NEGATIVE, label_selector, labels
+from meshbox.api.builtin.well_formed import NON_NEGATIVE, label_selector, labels, same
 from meshbox.api.problems import (
     OMITTED,
     Cause,
@@ -84,6 +84,16 @@ def _once(found: Any, path: str, arguments: Arguments) -> list[Cause]:
     if arguments[:1] == ("as",):
         return [duplicate(path, internal(arguments[1], value))]
     return [invalid(path, value, arguments[0])] if arguments else [duplicate(path, value)]
+
+
+def _kept(found: Any, path: str, arguments: Arguments) -> list[Cause]:
+    """Of a value and the one before: `as` names a type in protobuf that it is shown as."""
+    value, before = found
+    if same(before, value):
+        return []
+    shown = internal(arguments[-1], value) if "as" in arguments and value is not None else value
+    words = arguments[0] if arguments and arguments[0] != "as" else "field is immutable"
+    return [invalid(path, shown, words)]
 
 
 def _measured(holds: Callable[[Any, int], bool]) -> Check:
@@ -225,6 +235,7 @@ VOCABULARY: dict[str, Check] = {
     "includes": lambda value, path, given: (
         [] if {*given[0].split("|")} & {*value} else [invalid(path, value, given[1])]
     ),
+    "kept": _kept,
     "labels": _labels,
     "longest": lambda value, path, given: [too_long(path, int(given[0]))] * (len(value) > int(given[0])),
     "matches": lambda value, path, given: (
@@ -240,6 +251,7 @@ VOCABULARY: dict[str, Check] = {
     "quantity-above": _measured(lambda amount, bound: amount > bound),
     "quantity-from": _measured(lambda amount, bound: amount >= bound),
     "required": lambda value, path, given: [] if value not in (None, "", [], {}) else [required(path, *given)],
+    "sealed": lambda found, path, given: [] if same(*found) else [forbidden(path, given[0])],
     "selector": _selector,
     "single": lambda value, path, given: [] if len(value or ()) == 1 else [required(path, given[0])],
     "starts": _starts,

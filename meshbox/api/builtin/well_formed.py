@@ -22,6 +22,7 @@ __all__ = [
     "matches",
     "named",
     "one_of",
+    "same",
     "selector_text",
     "supported",
 ]
@@ -40,6 +41,17 @@ def as_dict(value: Any) -> dict[str, Any]:
 def as_list(value: Any) -> list[Any]:
     """`value` where it is a list; an empty one for null or absent."""
     return value if isinstance(value, list) else []
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two values are the same to the server, for which null, empty and absent are one."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return all(same(a.get(key), b.get(key)) for key in a.keys() | b.keys())
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(same(one, other) for one, other in zip(a, b, strict=True))
+    if a in (None, "", False, 0) or a == [] or a == {}:
+        return not b
+    return type(a) is type(b) and bool(a == b)
 
 
 def named(text: Any, path: str, rule: Rule, causes: list[Cause], *, needed: bool = True) -> None:
