@@ -116,18 +116,6 @@ def _api_group(text: Any, path: str, causes: list[Cause], context: Context) -> N
         causes.append(invalid(path, text, "apiVersion must specify API group"))
 
 
-@call("metric")
-def _metric(metric: Obj, path: str, causes: list[Cause], _context: Context) -> None:
-    kind = metric.get("type") or ""
-    field = kind[:1].lower() + kind[1:]
-    fields = ("containerResource", "external", "object", "pods", "resource")
-    if field in fields and metric.get(field) is None:
-        causes.append(required(f"{path}.{field}", "must populate information for the given metric source"))
-    others = [name for name in fields if metric.get(name) is not None and name != field]
-    if field in fields:
-        causes += [forbidden(f"{path}.{name}", "must populate the given metric source only") for name in others]
-
-
 _LONGEST = 128
 
 

@@ -51,9 +51,6 @@ _COUNTED = {
 }
 """By scope: what of Kubernetes' own may be counted in it."""
 _OPPOSITE = (("BestEffort", "NotBestEffort"), ("Terminating", "NotTerminating"))
-_BY_BEING_THERE = ("Terminating", "NotTerminating", "BestEffort", "NotBestEffort", "CrossNamespacePodAffinity")
-_THERE = ", ".join(f"ResourceQuotaScope{one}" for one in _BY_BEING_THERE[:-1])
-_THERE += f" or ResourceQuotaScope{_BY_BEING_THERE[-1]}"
 _OUT_OF_SCOPE = "unsupported scope applied to resource"
 _MOUNTED = (
     *("gcePersistentDisk", "awsElasticBlockStore", "glusterfs", "nfs", "rbd", "quobyte", "iscsi", "cinder", "cephfs"),
@@ -230,24 +227,12 @@ def _quota(spec: Obj, path: str, causes: list[Cause], context: Context) -> None:
         causes.append(invalid(f"{path}.scopes", scopes, "conflicting scopes"))
     where = f"{path}.scopeSelector.matchExpressions"
     for one in as_list(chosen.get("matchExpressions")):
-        scope, operator, values = one.get("scopeName") or "", one.get("operator") or "", as_list(one.get("values"))
+        scope = one.get("scopeName") or ""
         if scope not in _SCOPES:
             causes.append(invalid(f"{where}.scopeName", scope, "unsupported scope"))
         shown = internal("api.core.v1.ScopeSelector", chosen)
         causes += [invalid(where, shown, _OUT_OF_SCOPE)] * len(_not_counted(scope, spec))
-        if scope in _BY_BEING_THERE and operator != "Exists":
-            detail = f"must be 'Exists' when scope is any of {_THERE}"
-            causes.append(invalid(f"{where}.operator", operator, detail))
-        if operator in ("In", "NotIn"):
-            if not values:
-                detail = "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector"
-                causes.append(required(f"{where}.values", detail))
-        elif operator in ("Exists", "DoesNotExist"):
-            if values:
-                detail = "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector"
-                causes.append(invalid(f"{where}.values", values, detail))
-        else:
-            causes.append(invalid(f"{where}.operator", operator, "not a valid selector operator"))
+        check("V1ScopedResourceSelectorRequirement", one, where, causes, context)
 
 
 def _not_counted(scope: str, spec: Obj) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from meshbox.api.cel import escaped
-from meshbox.api.cel.reading import environment, parsed
+from meshbox.api.cel.reading import environment, only, parsed
 
 __all__ = ["POLICY_NAMES", "RULE_NAMES", "compile_error", "type_of"]
 
@@ -106,11 +106,9 @@ def type_of(text: str) -> str:
     from celpy.celparser import CELParseError
 
     try:
-        tree = parsed(text)
+        tree = only(parsed(text))
     except (CELParseError, RecursionError):
         return ""
-    while len(tree.children) == 1 and hasattr(tree.children[0], "data"):
-        tree = tree.children[0]
     if tree.data == "unary" and tree.children[0].data == "unary_not":
         return "bool"
     if tree.data == "relation" and tree.children[0].data in _TRUTHS | {"relation_in"}:
@@ -167,9 +165,7 @@ def _strange_functions(tree: Any, text: str) -> Iterator[tuple[int, int, str]]:
 def _fields(tree: Any, owner: str) -> Iterator[Any]:
     """The fields of `owner` that an expression names."""
     for one in tree.find_data("member_dot"):
-        base = one.children[0]
-        while len(base.children) == 1 and hasattr(base.children[0], "data"):
-            base = base.children[0]
+        base = only(one.children[0])
         if base.data == "ident" and str(base.children[0]) == owner:
             yield one.children[1]
 

@@ -14,7 +14,7 @@ import re
 import sys
 from typing import Any
 
-__all__ = ["NAMESPACES", "environment", "parsed"]
+__all__ = ["NAMESPACES", "environment", "only", "parsed"]
 
 NAMESPACES = frozenset({"format", "ip", "lists", "optional", "sets", "strings"})
 """What stands before functions with a name in two parts."""
@@ -161,7 +161,7 @@ def _macro(base: Any, name: str, at: Any, *arguments: Any) -> Any:
     return _tree("member", [_tree("member_dot_arg", [base, _token("IDENT", name), listed], at)], at)
 
 
-def _only(tree: Any) -> Any:
+def only(tree: Any) -> Any:
     """The tree in which a chain of trees with one child ends."""
     while len(tree.children) == 1 and hasattr(tree.children[0], "data"):
         tree = tree.children[0]
@@ -170,12 +170,12 @@ def _only(tree: Any) -> Any:
 
 def _named(tree: Any) -> str:
     """The name that a tree is; "" where it is more than one."""
-    last = _only(tree)
+    last = only(tree)
     return str(last.children[0]) if last.data == "ident" else ""
 
 
 def _is_optional(tree: Any) -> bool:
-    last = _only(tree)
+    last = only(tree)
     return last.data == "ident_arg" and str(last.children[0]) in _OPTIONAL
 
 

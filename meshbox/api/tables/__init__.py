@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from meshbox import failures
-from meshbox.api.tables import cluster, network, pods, storage, workloads
+from meshbox.api.tables import cluster, network, pods, workloads
 from meshbox.api.tables.custom import custom_cells, custom_columns
 from meshbox.api.tables.formats import age, creation_time, dig
 from meshbox.api.tables.printer_columns import At, Table, built_in, columns
@@ -17,7 +17,7 @@ from meshbox.contracts import ApiError, Obj
 __all__ = ["to_table"]
 
 # Importing them declares their tables.
-_DECLARED = (cluster, network, pods, storage, workloads)
+_DECLARED = (cluster, network, pods, workloads)
 
 _INCLUDES = ("None", "Metadata", "Object")
 _PLAIN = Table(columns("Name, Age"), columns("Name, Created At:date"), lambda obj, at: {})
