@@ -120,20 +120,26 @@ _Ask = Callable[[Any, dict[str, Any], str, list[Cause], Context, Sequence[Any], 
 """A rule that is asked: of a value, with the object that it is of, and the items among which it is at a place."""
 
 
+_Group = tuple[tuple[_Ask, str, bool, bool], ...]
+"""Rules, each with its `mode`, whether it is asked only if nothing was wrong before, and whether it must be met."""
+
+
 class _Line(Struct, frozen=True):
     field: Steps
     read: Read
     present: str
     """The field of the object without which no rule asks anything; "" where one asks for what is not there."""
     shown: str
+    dotted: str
+    """The same behind the path of the object."""
     tests: tuple[Test, ...]
     rules: tuple[_Rule, ...]
-    groups: tuple[tuple[str, tuple[tuple[_Rule, _Ask], ...]], ...]
+    groups: tuple[tuple[str, _Group], ...]
     """By what they are about: those that follow each other, which are asked together of each item."""
     once: bool
     """Whether one asks about the items before."""
-    plain: _Ask | None
-    """The rule of a line that has just one, of the value itself, which may be missing."""
+    plain: _Group
+    """The rules of a line where all are of the value itself, and none asks about other items; else none."""
 
 
 def _asking(rule: _Rule, steps: Steps) -> _Ask:
@@ -175,14 +181,15 @@ def _line(text: str) -> _Line:
     name, _, shown = field.rpartition("@") if "@" in field[1:] else (field, "", "")
     steps = steps_of(name)
     groups = tuple(
-        (items, tuple((rule, _asking(rule, steps)) for rule in group))
+        (items, tuple((_asking(rule, steps), rule.mode, rule.then, rule.name in _NEEDED) for rule in group))
         for items, group in itertools.groupby(rules, lambda rule: rule.items)
     )
     absent = any(rule.mode == "=" or rule.name in _NEEDED for rule in rules)
     present = "" if absent or not steps or steps[0][0] == "@" else steps[0]
-    shown, once = shown or name.strip("."), any(rule.name == "once" for rule in rules)
-    plain = groups[0][1][0][1] if len(rules) == 1 and not (once or rules[0].items or rules[0].name in _NEEDED) else None
-    return _Line(steps, reader(name, _FACTS), present, shown, tests, tuple(rules), groups, once, plain)
+    shown, once = (shown or name).strip("."), any(rule.name == "once" for rule in rules)
+    plain = groups[0][1] if not once and len(groups) == 1 and not groups[0][0] else ()
+    dotted = shown and f".{shown}"
+    return _Line(steps, reader(name, _FACTS), present, shown, dotted, tests, tuple(rules), groups, once, plain)
 
 
 def _texts() -> dict[str, list[str]]:
@@ -210,15 +217,15 @@ def check(
             value = line.read(obj, context, items)
             if value is None and line.present:
                 continue
-            where = f"{path}.{line.shown}".strip(".")
-            if line.plain is None:
+            where = path + line.dotted if path else line.shown
+            if len(line.plain) == 1 and not line.plain[0][3]:
+                [(ask, mode, _, _)] = line.plain
+                if value or mode == "=" or (value is not None and not mode):
+                    ask(value, obj, where, causes, context, (), 0)
+            elif line.plain:
+                _apply(line.plain, value, obj, where, causes, context, (), 0)
+            else:
                 _ask(line, value, obj, where, causes, context, items[:at])
-            elif value or _is_asked(line.rules[0], value):
-                line.plain(value, obj, where, causes, context, (), 0)
-
-
-def _is_asked(rule: _Rule, empty: Any) -> bool:
-    return rule.mode == "=" or (empty is not None and not rule.mode)
 
 
 def _ask(
@@ -226,7 +233,7 @@ def _ask(
 ) -> None:
     start = len(causes)
     for kind, rules in line.groups:
-        if rules[0][0].then and len(causes) > start:
+        if rules[0][2] and len(causes) > start:
             return
         if not kind:
             alike = [at_steps(one, line.field) for one in before] if line.once else ()
@@ -246,7 +253,7 @@ def _ask(
 
 
 def _apply(
-    rules: tuple[tuple[_Rule, _Ask], ...],
+    rules: _Group,
     value: Any,
     obj: Any,
     path: str,
@@ -257,15 +264,15 @@ def _apply(
 ) -> bool:
     """Whether the line goes on: it does not after a value that is required and missing."""
     start = len(causes)
-    for rule, ask in rules:
-        if rule.then and len(causes) > start:
+    for ask, mode, then, needed in rules:
+        if then and len(causes) > start:
             return True
-        if rule.name in _NEEDED:
+        if needed:
             before = len(causes)
             ask(value, obj, path, causes, context, items, at)
             if len(causes) > before:
                 return False
-        elif value or _is_asked(rule, value):
+        elif value or mode == "=" or (value is not None and not mode):
             ask(value, obj, path, causes, context, items, at)
     return True
 
