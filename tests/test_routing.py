@@ -10,7 +10,6 @@ import pytest
 from labkit.ground.hosts import gateway_key
 from labkit.ground.routing import (
     Destination,
-    DestinationRules,
     Hosts,
     VirtualService,
     applies,
@@ -21,6 +20,7 @@ from labkit.ground.routing import (
     shares,
     subsets_by_host,
 )
+from meshbox.mesh.destination_rules import DestinationRules
 
 Json = dict[str, Any]
 
@@ -240,12 +240,23 @@ def merged(root: Json, *parts: Json) -> list[Json]:
         ({"uri": {"prefix": "/a"}}, {"uri": {"exact": "/a/b"}}, {"uri": {"exact": "/a/b"}}),
         ({"uri": {"prefix": "/a"}}, {"uri": {"prefix": "/b"}}, None),
         ({"uri": {"prefix": "/a"}}, {"uri": {"regex": "/a.*"}}, None),
-        ({"uri": {"exact": "/a"}}, {"uri": {"exact": "/a"}}, None),
+        ({"uri": {"exact": "/a"}}, {"uri": {"exact": "/a"}}, {"uri": {"exact": "/a"}}),
+        ({"uri": {"exact": "/a"}}, {"uri": {"exact": "/b"}}, None),
+        ({"uri": {"prefix": "/a"}, "ignoreUriCase": True}, {"method": {"exact": "GET"}}, None),
+        ({"headers": {"a": {"exact": "1"}}}, {"headers": {"a": {"exact": "2"}}}, None),
+        ({"sourceLabels": {"a": "1"}}, {"sourceLabels": {"a": "2"}}, None),
+        ({"gateways": ["a", "b"]}, {"gateways": ["b"]}, {"gateways": ["bookinfo/b"]}),
+        ({"gateways": ["a", "b"]}, {"gateways": ["c"]}, None),
         ({"uri": {"prefix": "/a"}}, {}, {"uri": {"prefix": "/a"}}),
         *(
-            ({key: {"a": 1, "b": 1}}, {key: {"b": 2, "c": 2}}, {key: {"a": 1, "b": 1, "c": 2}})
-            for key in ("headers", "withoutHeaders", "queryParams", "sourceLabels")
+            (
+                {key: {"a": {"exact": "1"}, "b": {"prefix": "1"}}},
+                {key: {"b": {"prefix": "12"}, "c": {"exact": "2"}}},
+                {key: {"a": {"exact": "1"}, "b": {"prefix": "12"}, "c": {"exact": "2"}}},
+            )
+            for key in ("headers", "withoutHeaders", "queryParams")
         ),
+        ({"sourceLabels": {"a": "1"}}, {"sourceLabels": {"c": "2"}}, {"sourceLabels": {"a": "1", "c": "2"}}),
     ],
 )
 def test_a_delegates_match_holds_under_the_roots(outer: Json, own: Json, expected: Json | None) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
+from typing import TYPE_CHECKING, TypedDict, TypeVar
 
+from labkit.ground.delegates import merged
 from labkit.ground.hosts import fqdn, gateway_key, overlap, specificity, visible, within
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 __all__ = [
     "MESH",
     "Destination",
-    "DestinationRules",
     "Hosts",
     "VirtualService",
     "applies",
@@ -247,41 +247,8 @@ def _with_delegates(
             continue
         part = parts.get((delegate.get("namespace") or root.namespace, delegate.get("name", "")))
         if part is not None and visible(part.export or export, part.namespace, root.namespace):
-            rules += [merged for inner in part.http if (merged := _merged(rule, inner)) is not None]
+            rules += [found for inner in part.http if (found := merged(rule, inner)) is not None]
     return replace(root, http=tuple(rules))
-
-
-def _merged(rule: api.HTTPRoute, inner: api.HTTPRoute) -> api.HTTPRoute | None:
-    """A delegate's rule under the conditions of the root's; None where the two contradict each other."""
-    matches = [
-        found
-        for outer in rule.get("match") or [{}]
-        for own in inner.get("match") or [{}]
-        if (found := _match(outer, own)) is not None
-    ]
-    if not matches:
-        return None
-    merged: api.HTTPRoute = {**rule, **inner}
-    merged["name"] = "-".join(part for part in (rule.get("name"), inner.get("name")) if part)
-    merged["match"] = [m for m in matches if m]
-    merged.pop("delegate", None)
-    return cast("api.HTTPRoute", {key: value for key, value in merged.items() if value not in ("", [])})
-
-
-def _match(outer: api.HTTPMatchRequest, own: api.HTTPMatchRequest) -> api.HTTPMatchRequest | None:
-    root: Mapping[str, Any] = outer
-    part: Mapping[str, Any] = own
-    found = {**root, **part}
-    for key in root.keys() & part.keys():
-        if key in ("headers", "withoutHeaders", "queryParams", "sourceLabels"):
-            found[key] = {**part[key], **root[key]}
-        elif key == "uri":
-            prefix, path = outer["uri"].get("prefix"), own["uri"].get("prefix") or own["uri"].get("exact") or ""
-            if prefix is None or not path.startswith(prefix):
-                return None
-        elif root[key] != part[key] and key != "name":
-            return None
-    return cast("api.HTTPMatchRequest", found)
 
 
 def most_specific(patterns: Iterable[str], host: str) -> str | None:
@@ -293,64 +260,6 @@ def most_specific(patterns: Iterable[str], host: str) -> str | None:
 def rule_host(rule: rules_api.DestinationRule) -> str:
     """The host that a DestinationRule is about, fully qualified."""
     return fqdn(str((rule.get("spec") or {}).get("host") or ""), _key(rule)[0])
-
-
-class DestinationRules:
-    """Which DestinationRule holds for a host, as proxies of one namespace are told.
-
-    Args:
-        rules: DestinationRules, oldest first.
-        client: The proxies' namespace.
-        root: The mesh's root namespace.
-        export: Who is told of rules that do not say it; empty: all.
-    """
-
-    def __init__(
-        self, rules: Iterable[rules_api.DestinationRule], client: str, root: str, export: Collection[str] = ()
-    ) -> None:
-        self._client, self._root = client, root
-        self._own: list[tuple[str, rules_api.DestinationRuleSpec, tuple[str, str]]] = []
-        self._exported: dict[str, list[tuple[str, rules_api.DestinationRuleSpec, tuple[str, str]]]] = {}
-        for rule in rules:
-            namespace, entry = _key(rule)[0], (rule_host(rule), rule.get("spec") or {}, _key(rule))
-            if namespace == client:
-                self._own.append(entry)
-            if visible(entry[1].get("exportTo") or export, namespace, client):
-                self._exported.setdefault(namespace, []).append(entry)
-
-    def spec_for(self, host: str, namespace: str) -> rules_api.DestinationRuleSpec | None:
-        """The spec that holds for `host` of `namespace`, merged where several objects of one namespace speak of it.
-
-        The client's namespace is asked first, then the Service's, then the root namespace.
-        """
-        found = self._found(host, namespace)
-        return _joined([spec for spec, _ in found]) if found else None
-
-    def named_for(self, host: str, namespace: str) -> tuple[str, str] | None:
-        """Namespace and name of the oldest object that `spec_for` is made of."""
-        found = self._found(host, namespace)
-        return found[0][1] if found else None
-
-    def _found(self, host: str, namespace: str) -> list[tuple[rules_api.DestinationRuleSpec, tuple[str, str]]]:
-        own = self._own if self._client != self._root else []
-        for group in (own, self._exported.get(namespace, ()), self._exported.get(self._root, ())):
-            best = most_specific((about for about, _, _ in group), host)
-            if best is not None:
-                every = [(spec, name) for about, spec, name in group if about == best]
-                # What was written for some workloads only stands alone, before what is for all.
-                chosen = [one for one in every if (one[0].get("workloadSelector") or {}).get("matchLabels")]
-                same = [one for one in chosen if one[0]["workloadSelector"] == chosen[0][0]["workloadSelector"]]
-                return same or every
-        return []
-
-
-def _joined(specs: list[rules_api.DestinationRuleSpec]) -> rules_api.DestinationRuleSpec:
-    """Each subset, and the policy of the whole host, as the oldest object has it."""
-    subsets: dict[str, rules_api.Subset] = {}
-    for subset in (subset for spec in specs for subset in spec.get("subsets") or []):
-        subsets.setdefault(subset["name"], subset)
-    policy = next((spec["trafficPolicy"] for spec in specs if spec.get("trafficPolicy")), None)
-    return {**specs[0], "trafficPolicy": policy or {}, "subsets": list(subsets.values())}
 
 
 def subsets_by_host(rules: Iterable[rules_api.DestinationRule]) -> dict[tuple[str, str], int]:

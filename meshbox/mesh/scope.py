@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from labkit.ground.hosts import fqdn, specificity, visible, within
-from labkit.ground.routing import MESH, DestinationRules, VirtualService
+from labkit.ground.routing import MESH, VirtualService
 from meshbox.addresses import AddressPlan
 from meshbox.mesh.by_host import ByHost
+from meshbox.mesh.destination_rules import DestinationRules
 from meshbox.mesh.memo import Known, Memo
 from meshbox.mesh.mesh_config import MeshConfig
 from meshbox.mesh.model import Port, Service
@@ -200,13 +201,15 @@ def seen_from(
     routes = speaking(routes, namespace, lambda host: everything.by_host.get(host))
     # Own namespace before others: where two Services claim a host, a proxy sees its neighbour.
     services.sort(key=lambda s: s.namespace != namespace)
+    if not everything.legacy:
+        services = list(_one_for_each(services))
     inside = tuple(v for v in routes if MESH in v.gateways)
     return Scope(
         namespace=namespace,
         services=tuple(services),
         virtual_services=tuple(routes),
         registry_only=registry_only,
-        rules=DestinationRules(rules, namespace, mesh.root_namespace, mesh.rule_export),
+        rules=DestinationRules(rules, namespace, mesh.root_namespace, mesh.rule_export, merge_all=everything.legacy),
         mesh=mesh,
         reached=tuple(reached),
         beyond=() if registry_only or egress_proxy else tuple(_beyond(everything, services)),
@@ -217,6 +220,25 @@ def seen_from(
         inside_tcp=memo.same(Known(tuple(v for v in inside if v.tcp or v.tls))),
         outside=memo.same(Known(tuple(v for v in routes if v.gateways != (MESH,)))),
     )
+
+
+def _one_for_each(services: Iterable[Service]) -> Iterator[Service]:
+    """The hosts, each of them one object's: a Service's before a ServiceEntry's, else the first one's. Others add to it
+    what they have where they are alike.
+    """
+    found: dict[str, list[Service]] = {}
+    for service in services:
+        known = found.setdefault(service.host, [])
+        if not known or (service.kubernetes and not known[0].kubernetes):
+            known[:] = [service]
+        elif _like(service) == _like(known[0]):
+            known.append(service)
+    for each in found.values():
+        yield from each
+
+
+def _like(service: Service) -> Hashable:
+    return service.namespace, service.resolution, service.exported_to, service.kubernetes
 
 
 def _beyond(everything: Everything, seen: list[Service]) -> Iterator[tuple[Service, Port, str]]:

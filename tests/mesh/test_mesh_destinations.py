@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from labkit.ground.routing import DestinationRules
 from meshbox.mesh.certificates import Authority
+from meshbox.mesh.destination_rules import DestinationRules
 from meshbox.mesh.secrets import SecretSource
 from meshbox.mesh.translate import translate
 
