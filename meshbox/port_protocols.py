@@ -9,9 +9,11 @@ HTTP_PROTOCOLS = frozenset({"HTTP", "HTTP2", "GRPC", "GRPC-WEB"})
 TLS_PROTOCOLS = frozenset({"HTTPS", "TLS"})
 _KNOWN = HTTP_PROTOCOLS | TLS_PROTOCOLS | {"TCP", "UDP", "MONGO", "MYSQL", "REDIS"}
 
-# Server-first protocols on their usual ports: Istio does not sniff these, since it would wait for a client that waits
-# too.
-_TCP_PORTS = frozenset({22, 25, 3306, 3307, 5432, 6379, 9300, 27017})
+# Ports of SMTP, DNS, MySQL and MongoDB: Istio does not look for HTTP there, since some of their servers speak first.
+_TCP_PORTS = frozenset({25, 53, 3306, 27017})
+
+_STANDARD = {"kubernetes.io/h2c": "HTTP2", "kubernetes.io/ws": "HTTP", "kubernetes.io/wss": "HTTPS"}
+"""What Kubernetes has words of its own for."""
 
 
 def protocol_of(name: str, number: int, app_protocol: str = "", *, transport: str = "TCP", legacy: bool = False) -> str:
@@ -20,16 +22,14 @@ def protocol_of(name: str, number: int, app_protocol: str = "", *, transport: st
     """
     if transport != "TCP":
         return "UDP"
-    declared = (app_protocol or "").removeprefix("kubernetes.io/")
-    for candidate in (declared, name):
-        word = {"h2c": "HTTP2"}.get(candidate, candidate.upper())
-        if word == "GRPC-WEB" or word.startswith("GRPC-WEB-"):
+    # Where an `appProtocol` is given the name says nothing, whether or not Istio knows the word.
+    for candidate in (app_protocol, name) if legacy or not app_protocol else (app_protocol,):
+        word = _STANDARD.get(candidate, candidate.upper())
+        if word.startswith("GRPC-WEB"):
             return "GRPC-WEB"
         word = word.split("-", 1)[0]
         if word in _KNOWN:
             return word
-        if candidate and candidate is declared and not legacy:
-            return "TCP"
     return "TCP" if legacy or number in _TCP_PORTS else "AUTO"
 
 

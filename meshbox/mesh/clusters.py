@@ -181,7 +181,7 @@ def _outbound(
     subset_name, legacy = subset["name"], snapshot.legacy
     name = outbound_name(service.host, port.number, subset_name)
     policy = policies.merged_policy(rule, subset_name, port, legacy=legacy)
-    by_request = transport.names_by_request(service, policy) if not legacy and not is_raw(port.protocol) else {}
+    by_request = transport.names_by_request(policy) if not legacy and not is_raw(port.protocol) else {}
     fields = policies.cluster_fields(policy, port, snapshot.mesh, legacy=legacy, names=by_request)
     wanted = subset.get("labels") or {}
     endpoints = [e for e in resolved(snapshot, service, port) if selects(wanted, e.labels)]
@@ -203,6 +203,8 @@ def _outbound(
             fields["allow_insecure_cluster_options"] = True
         return cluster | {"lb_policy": "CLUSTER_PROVIDED", "cluster_type": extension(*_FORWARD_PROXY, **fields)}
     if service.resolution == "NONE" or fields["lb_policy"] == "CLUSTER_PROVIDED":
+        if port.target and port.target != port.number:
+            cluster["original_dst_lb_config"] = {"upstream_port_override": port.target}
         return cluster | {"type": "ORIGINAL_DST", "lb_policy": "CLUSTER_PROVIDED"}
     cluster["type"] = _discovery(service, endpoints)
     setting, failover = policies.locality_setting(policy, snapshot.mesh, legacy=legacy), "outlier_detection" in fields

@@ -272,7 +272,11 @@ def _tcp_plans(
 
     def alone() -> _TcpPlan:
         routes = tcp_routes(site, service, port)
-        return _TcpPlan((), routes) if port.protocol == "AUTO" else _TcpPlan(routes)
+        if port.protocol == "AUTO":
+            return _TcpPlan((), routes)
+        # Where rules are only for some server names, the rest is nobody's.
+        named = not proxy.legacy and all(route.match for route in routes)
+        return _TcpPlan(routes, nowhere=_nowhere(scope) if named else "")
 
     for host in hosts:
         yield f"{host}_{port.number}", alone

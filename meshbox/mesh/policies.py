@@ -97,7 +97,20 @@ def every_policy(rule: api.DestinationRuleSpec) -> Iterator[api.TrafficPolicy | 
             yield from policy.get("portLevelSettings") or []
 
 
-def consistent_hash(policy: api.TrafficPolicy) -> api.ConsistentHash:
+def hash_of(rule: api.DestinationRuleSpec | None, subset: str, port: Port) -> api.ConsistentHash:
+    """The `consistentHash` by which requests are hashed, empty without: what is said nearest to a port of a subset."""
+    said: list[api.TrafficPolicy] = [
+        *(one.get("trafficPolicy") or {} for one in (rule or {}).get("subsets") or [] if one["name"] == subset),
+        (rule or {}).get("trafficPolicy") or {},
+    ]
+    for policy in said:
+        for level in (_level(policy, port), policy):
+            if level and (found := consistent_hash(level)):
+                return found
+    return {}
+
+
+def consistent_hash(policy: api.TrafficPolicy | api.PortTrafficPolicy) -> api.ConsistentHash:
     """The `consistentHash` of a policy; empty without."""
     return (policy.get("loadBalancer") or {}).get("consistentHash") or {}
 
@@ -196,8 +209,10 @@ def speaks_http2(port: Port, policy: api.TrafficPolicy, mesh: MeshConfig) -> boo
     if http.get("useClientProtocol"):
         return False
     wanted = http.get("h2UpgradePolicy") or "DEFAULT"
-    # A rule may say of any port that HTTP is spoken there; the mesh only speaks of those that are called so.
-    upgrade = wanted == "UPGRADE" or (wanted == "DEFAULT" and mesh.h2_upgrade and port.http)
+    # A rule may say of any port that HTTP is spoken there, but of one where it is looked for what its callers speak
+    # stays; the mesh only speaks of those that are called so.
+    asked = wanted == "UPGRADE" and port.protocol != "AUTO"
+    upgrade = asked or (wanted == "DEFAULT" and mesh.h2_upgrade and port.http)
     return upgrade or port.protocol in ("HTTP2", "GRPC", "GRPC-WEB")
 
 

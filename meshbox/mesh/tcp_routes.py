@@ -17,7 +17,7 @@ from meshbox.mesh.envoy import Json, cidr, extension, made_by
 from meshbox.mesh.field_values import duration
 from meshbox.mesh.http_routes import Site, destination
 from meshbox.mesh.managers import Proxy, tcp_proxy
-from meshbox.mesh.model import Port, Service
+from meshbox.mesh.model import TLS_PROTOCOLS, Port, Service
 from meshbox.mesh.transport import RAW_FIRST
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class TcpRoute(Struct, frozen=True):
         subnets: Destination addresses that choose it; empty for any.
         tls: Whether only TLS is meant.
         idle: After how long without a byte a connection is closed; empty for never.
+        longest: After how long it is closed in any case; empty for never.
         tunnel: What a forward proxy is asked for, "host:port"; empty where bytes are sent as they are.
         posted: Whether it is asked by POST and not by CONNECT.
         by_source: Whether one client's connections stay with one endpoint.
@@ -69,6 +70,7 @@ class TcpRoute(Struct, frozen=True):
     subnets: tuple[str, ...] = ()
     tls: bool = False
     idle: str = ""
+    longest: str = ""
     tunnel: str = ""
     posted: bool = False
     by_source: bool = False
@@ -81,6 +83,8 @@ class TcpRoute(Struct, frozen=True):
     def way(self) -> Json:
         """How its TCP proxy passes connections on, as fields of that."""
         found: Json = {"idle_timeout": self.idle} if self.idle else {}
+        if self.longest:
+            found["max_downstream_connection_duration"] = self.longest
         if self.tunnel:
             found["tunneling_config"] = {"hostname": self.tunnel, **({"use_post": True} if self.posted else {})}
         if self.by_source:
@@ -126,14 +130,16 @@ def tcp_routes(site: Site, service: Service, port: Port, *, by_name: bool = Fals
         by_name: Whether the port is shared, so that only the TLS server name tells the Service.
     """
     found: list[TcpRoute] = []
+    tls = port.protocol in TLS_PROTOCOLS
     for virtual_service in site.scope.virtual_services:
         if MESH not in virtual_service.gateways or not (virtual_service.tcp or virtual_service.tls):
             continue
         if not any(within(service.host, host) for host in virtual_service.hosts):
             continue
-        found += tls_rules(site, virtual_service)
-        found += [] if by_name else tcp_rules(site, virtual_service)
-    if all(route.match for route in found):
+        # Today a port is for one or the other: on one for TLS a `tcp` rule says nothing, and the other way round.
+        found += tls_rules(site, virtual_service) if tls or site.legacy else []
+        found += tcp_rules(site, virtual_service) if not tls or (site.legacy and not by_name) else []
+    if not found or ((site.legacy or not tls) and all(route.match for route in found)):
         cluster = outbound_name(service.host, port.number)
         names = (service.host,) if by_name else ()
         found.append(_on_its_way(site, TcpRoute(((cluster, 1),), names), service, port))
@@ -165,10 +171,11 @@ def _on_its_way(site: Site, route: TcpRoute, service: Service | None, port: Port
         return route
     rule = site.scope.destination_rule(service)
     policy = policies.merged_policy(rule, subset, port, legacy=site.legacy)
-    idle = ((policy.get("connectionPool") or {}).get("tcp") or {}).get("idleTimeout")
+    pool = (policy.get("connectionPool") or {}).get("tcp") or {}
+    idle, longest = (duration(pool[key]) if pool.get(key) else "" for key in ("idleTimeout", "maxConnectionDuration"))
+    longest = "" if site.legacy else longest
     unsure = port.protocol == "AUTO" and not service.external
-    idle = duration(idle) if idle else ""
-    route = replace(route, idle=idle, by_source=policies.source_hashed(policy), unsure=unsure)
+    route = replace(route, idle=idle, longest=longest, by_source=policies.source_hashed(policy), unsure=unsure)
     if service.resolution == "DYNAMIC_DNS":
         route = replace(route, resolving=service.host, port=port.number)
     tunnel = policy.get("tunnel")

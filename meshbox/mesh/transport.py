@@ -167,6 +167,12 @@ def upstream(
         return {"transport_socket": _originate(service, port, tls, legacy=legacy, http2=http2)}
     if mode == "DISABLE" or not mesh.auto_mtls or service.external or service.resolution == "NONE":
         return {}
+    if (policy.get("loadBalancer") or {}).get("simple") == "PASSTHROUGH":
+        # Which of them is called nobody knows: all are met alike.
+        behind = [endpoint.workload for endpoint in service.endpoints.get(port.number, ())]
+        if behind and all(workload is not None and workload.proxy == "sidecar" for workload in behind):
+            return {"transport_socket": _istio_mutual(service, port, subset, names, http2=http2, legacy=legacy)}
+        return {}
     return {
         "transport_socket_matches": [
             {
@@ -179,13 +185,12 @@ def upstream(
     }
 
 
-def names_by_request(service: Service, policy: TrafficPolicy) -> Json:
+def names_by_request(policy: TrafficPolicy) -> Json:
     """How TLS towards a server that is given no `sni` follows the name in each HTTP request; empty for others."""
     tls = policy.get("tls") or {}
     if tls.get("mode") not in ("SIMPLE", "MUTUAL") or tls.get("sni"):
         return {}
-    known = tls.get("subjectAltNames") or service.subject_alt_names
-    verified = not known and not tls.get("insecureSkipVerify")
+    verified = not tls.get("subjectAltNames") and not tls.get("insecureSkipVerify")
     return {"auto_sni": True, **({"auto_san_validation": True} if verified else {})}
 
 
@@ -282,7 +287,8 @@ def _originate(service: Service, port: Port, tls: ClientTLS, *, legacy: bool, ht
         }
     if http2:
         context["alpn_protocols"] = ["h2"]
-    server = tls.get("sni") or ("" if legacy or service.host.startswith("*") else service.host)
+    # Of HTTP each request says it; what else is sent names none.
+    server = tls.get("sni")
     return extension(_TLS, _UPSTREAM, common_tls_context=context, **({"sni": server} if server else {}))
 
 

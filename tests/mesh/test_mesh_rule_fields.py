@@ -237,7 +237,7 @@ def test_every_field_of_a_match_of_connections(section: str, kind: type, fields:
     base = {"sniHosts": ["reviews"]} if section == "tls" else {}
     db = {
         "hosts": ["db.test"],
-        "ports": [{"number": 5000, "name": "tcp", "protocol": "TCP"}],
+        "ports": [{"number": 5000, "name": section, "protocol": section.upper()}],
         "addresses": ["10.1.1.1"],
     }
 
