@@ -38,6 +38,8 @@ class Site:
         gateway: "mesh", or the gateway whose server is served, "namespace/name".
         legacy: Whether Istio 1.2's rules apply.
         tls: Whether requests come over TLS.
+        same_port: Whether a destination that names no port means the listener's, even where it has only another one:
+            so it is for a sidecar's HTTP today, which looks for hosts among those of that port.
     """
 
     scope: Scope
@@ -46,6 +48,7 @@ class Site:
     gateway: str = MESH
     legacy: bool = False
     tls: bool = False
+    same_port: bool = False
 
     def takes(self, match: api.HTTPMatchRequest | api.TLSMatchAttributes | api.L4MatchAttributes) -> bool:
         """Whether a match of a VirtualService can hold here."""
@@ -61,7 +64,7 @@ def destination(site: Site, target: api.Destination) -> tuple[str, Service | Non
     service = site.scope.service(host)
     number = (target.get("port") or {}).get("number")
     if not number:
-        number = service.ports[0].number if service and len(service.ports) == 1 else site.port
+        number = service.ports[0].number if service and len(service.ports) == 1 and not site.same_port else site.port
     name = outbound_name(service.host if service else host, number, target.get("subset") or "")
     return name, service, service.port(number) if service else None
 
@@ -126,11 +129,12 @@ def _operation(route: Json, name: str, port: int) -> str:
 def default_route(site: Site, service: Service, port: Port) -> Json:
     """The route to a port of a Service that no VirtualService speaks of."""
     cluster = outbound_name(service.host, port.number)
-    action: Json = {"cluster": cluster, "timeout": "0s"}
+    action: Json = {"cluster": cluster, **_timeout("0s", legacy=site.legacy)}
     hashing = _hash_policy(site, service, port, "")
     if hashing:
         action["hash_policy"] = hashing
-    retries = retry_policy(None, site.scope.mesh.retries, hashing=bool(hashing), legacy=site.legacy)
+    # Only the routes of VirtualServices know today that a hash chooses.
+    retries = retry_policy(None, site.scope.mesh.retries, hashing=bool(hashing) and site.legacy, legacy=site.legacy)
     if retries:
         action["retry_policy"] = retries
     return {
@@ -141,14 +145,20 @@ def default_route(site: Site, service: Service, port: Port) -> Json:
     }
 
 
+def _timeout(longest: str, *, legacy: bool) -> Json:
+    """How long a request may take; that a gRPC client may say so itself, up to as long, Istio 1.2 is not known for."""
+    return {"timeout": longest, **({} if legacy else {"max_grpc_timeout": longest})}
+
+
 def _action(site: Site, rule: api.HTTPRoute, matched: Json) -> Json:
-    action: Json = {"timeout": duration(rule["timeout"]) if rule.get("timeout") else "0s"}
+    action = _timeout(duration(rule["timeout"]) if rule.get("timeout") else "0s", legacy=site.legacy)
     hashing: list[Json] = []
     targets = rule.get("route") or []
     for target in targets:
         _, service, port = destination(site, target["destination"])
-        if service and port:
-            hashing = hashing or _hash_policy(site, service, port, target["destination"].get("subset") or "")
+        if service and port and not (site.legacy and hashing):
+            # A target is chosen by its weight alone; what is hashed is hashed for all of them.
+            hashing += _hash_policy(site, service, port, target["destination"].get("subset") or "")
     positive = [
         (destination(site, target["destination"])[0], weight, _target_fields(target))
         for target, weight in shares(targets)
@@ -160,7 +170,9 @@ def _action(site: Site, rule: api.HTTPRoute, matched: Json) -> Json:
     if hashing:
         action["hash_policy"] = hashing
     default = site.scope.mesh.retries
-    retries = retry_policy(rule.get("retries"), default, hashing=bool(hashing), legacy=site.legacy)
+    # Where there are several targets another one may do, whatever is hashed.
+    chosen = bool(hashing) and (site.legacy or len(targets) == 1)
+    retries = retry_policy(rule.get("retries"), default, hashing=chosen, legacy=site.legacy)
     if retries:
         action["retry_policy"] = retries
     action |= _rewrite(rule, matched)
@@ -275,7 +287,9 @@ def _cors(cors: api.CorsPolicy) -> Json:
 
 def _hash_policy(site: Site, service: Service, port: Port, subset: str) -> list[Json]:
     rule = site.scope.destination_rule(service)
-    ring = policies.consistent_hash(policies.merged_policy(rule, subset, port, legacy=site.legacy))
+    ring = policies.hash_of(rule, subset, port)
+    if site.legacy:
+        ring = policies.consistent_hash(policies.merged_policy(rule, subset, port, legacy=True))
     if ring.get("httpHeaderName"):
         return [{"header": {"header_name": ring["httpHeaderName"]}}]
     if cookie := ring.get("httpCookie"):

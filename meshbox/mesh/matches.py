@@ -43,9 +43,9 @@ def header_match(name: str, match: StringMatch, *, invert: bool = False) -> Json
 
 
 def _asks(match: StringMatch) -> bool:
-    """Whether a match asks for more than that something is there."""
+    """Whether a match asks for more than that something is there; `exact: ""` asks for something that is empty."""
     regex = match.get("regex")
-    return bool(match.get("exact") or match.get("prefix") or (regex and regex != "*"))
+    return bool("exact" in match or match.get("prefix") or (regex and regex != "*"))
 
 
 def _claim_match(path: tuple[str, ...], match: StringMatch, *, invert: bool) -> Json:
@@ -101,9 +101,6 @@ def route_match(match: HTTPMatchRequest, *, elements: bool) -> Json:
 
 
 def _parameter(name: str, match: StringMatch) -> Json:
-    if match.get("exact") or match.get("prefix") or match.get("regex"):
+    if "exact" in match or match.get("prefix") or match.get("regex"):
         return {"name": name, "string_match": string_match(match)}
-    if "exact" in match:
-        # `exact: ""` asks for the parameter without a value.
-        return {"name": name, "string_match": {"exact": ""}}
     return {"name": name, "present_match": True}

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from labkit.ground.hosts import DOMAIN, names_of_service
+from labkit.ground.hosts import DOMAIN, names_of_service, within
 from labkit.ground.names import is_ip
 from labkit.ground.routing import MESH
 from meshbox.mesh.clusters import BLACK_HOLE_TUNNEL, HTTP_PROXY_PASSTHROUGH, outbound_name, passthrough_name
@@ -18,6 +18,8 @@ from meshbox.mesh.semantics import of_gateway_api
 
 __all__ = ["HTTP_PROXY", "elsewhere", "outbound_tables", "service_domains", "unique_domains"]
 
+
+_GRPC = {"max_grpc_timeout": "0s"}
 
 HTTP_PROXY = "http_proxy"
 """The route table of the HTTP proxy port, which serves every port of every host."""
@@ -57,18 +59,18 @@ def outbound_tables(scope: Scope, labels: Mapping[str, str], *, legacy: bool) ->
     tables: dict[str, list[Json]] = {}
     everything: list[Json] = []
     for number in ports:
-        site = Site(scope, number, labels, legacy=legacy)
+        site = Site(scope, number, labels, legacy=legacy, same_port=not legacy)
         hosts = _hosts_of_port(site)
-        unknown = _unknown(scope, elsewhere(scope, PASSTHROUGH))
-        more = _shifted(scope, number) if number in scope.shifted else ()
+        unknown = _unknown(scope, elsewhere(scope, PASSTHROUGH), legacy=legacy)
+        more = _shifted(scope, number, legacy=legacy) if number in scope.shifted else ()
         tables[str(number)] = unique_domains([*(_with_ports(h, number) for h in (*hosts, *more)), unknown])
         everything += [_only_with_port(h, number) for h in hosts]
     by_name = elsewhere(scope, HTTP_PROXY_PASSTHROUGH)
-    unknown = _unknown(scope, by_name)
+    unknown = _unknown(scope, by_name, legacy=legacy)
     # `CONNECT host:443`, with which a client asks an HTTP proxy for a connection it then speaks TLS on. Where it must
     # not go, it ends as any captured connection does: once it is there.
     unknown["routes"] = [_tunnel(BLACK_HOLE_TUNNEL if scope.registry_only else by_name), *unknown["routes"]]
-    tables[HTTP_PROXY] = unique_domains([*everything, *_tunnels(scope), *_beyond(scope), unknown])
+    tables[HTTP_PROXY] = unique_domains([*everything, *_tunnels(scope), *_beyond(scope, legacy=legacy), unknown])
     return tables
 
 
@@ -79,12 +81,12 @@ def elsewhere(scope: Scope, passthrough: str) -> str:
     return destination(Site(scope, 0), scope.egress_proxy)[0]
 
 
-def _beyond(scope: Scope) -> list[Json]:
+def _beyond(scope: Scope, *, legacy: bool) -> list[Json]:
     """What the cluster serves though the mesh does not tell the proxy of it: passed on to where its name leads."""
     return [
         _only_with_port(
             {
-                **_unknown(scope, PASSTHROUGH, meant(where)),
+                **_unknown(scope, PASSTHROUGH, meant(where), legacy=legacy),
                 "name": f"allow_any|{service.host}:{port.number}",
                 "domains": service_domains(service, scope.namespace),
             },
@@ -95,11 +97,11 @@ def _beyond(scope: Scope) -> list[Json]:
     ]
 
 
-def _shifted(scope: Scope, number: int) -> Iterator[Json]:
+def _shifted(scope: Scope, number: int, *, legacy: bool) -> Iterator[Json]:
     """The same for captured calls, where a port is really another than the one that was called."""
     for service, port, _ in scope.beyond:
         if port.number == number:
-            host = _unknown(scope, passthrough_name(number))
+            host = _unknown(scope, passthrough_name(number), legacy=legacy)
             domains = service_domains(service, scope.namespace)
             yield {**host, "name": f"allow_any|{service.host}:{number}", "domains": domains}
 
@@ -129,13 +131,18 @@ def _tunnel(cluster: str) -> Json:
 
 def _hosts_of_port(site: Site) -> list[Json]:
     scope = site.scope
-    found = []
+    found: list[Json] = []
     # Today another name of a Service is routed as the Service is, on all of its ports; Istio 1.2 knew it as a host.
     aliases = {} if site.legacy else scope.aliases
     others = {id(alias) for each in aliases.values() for alias in each}
     for service in scope.at_port.get(site.port, ()):
         port = service.port(site.port)
-        if id(service) in others or port is None or not (port.http or port.protocol == "AUTO"):
+        if port is None or not (port.http or port.protocol == "AUTO"):
+            continue
+        if id(service) in others:
+            if _ruled(site, service.host):
+                # A VirtualService for another name speaks for that name alone.
+                found.insert(0, _service_host(site, service, port))
             continue
         host = _service_host(site, service, port)
         for alias in aliases.get(service.host, ()):
@@ -143,9 +150,9 @@ def _hosts_of_port(site: Site) -> list[Json]:
         found.append(host)
         if service.headless:
             found += _pods(site, service, port)
-    if site.port == 80:
-        found += _hosts_without_service(site)
-    return found if site.legacy else [_absolute(host) for host in found]
+    if site.legacy:
+        return found + (_on_port_80(site) if site.port == 80 else [])
+    return [*map(_absolute, found), *_hosts_without_service(site)]
 
 
 def _absolute(host: Json) -> Json:
@@ -154,14 +161,17 @@ def _absolute(host: Json) -> Json:
     return host if name == "*" or is_ip(name) else {**host, "domains": [name, f"{name}.", *host["domains"][1:]]}
 
 
+def _ruled(site: Site, host: str) -> list[Json]:
+    """The routes that VirtualServices have for a host; empty for none."""
+    # One of which nothing applies here (other gateways, callers, ports) leaves it to the next one.
+    return next((found for one in site.scope.routed.of(host) if (found := http_routes(site, one))), [])
+
+
 def _service_host(site: Site, service: Service, port: Port) -> Json:
-    # A VirtualService of which nothing applies here (other gateways, callers, ports) leaves it to the next one.
-    applying = (found for one in site.scope.routed.of(service.host) if (found := http_routes(site, one)))
-    routes = next(applying, [default_route(site, service, port)])
     return {
         "name": f"{service.host}:{port.number}",
         "domains": service_domains(service, site.scope.namespace),
-        "routes": routes,
+        "routes": _ruled(site, service.host) or [default_route(site, service, port)],
         "include_request_attempt_count": True,
     }
 
@@ -179,8 +189,34 @@ def _pods(site: Site, service: Service, port: Port) -> Iterator[Json]:
         }
 
 
-def _hosts_without_service(site: Site) -> list[Json]:
-    """Hosts that only a VirtualService knows are served on port 80."""
+def _hosts_without_service(site: Site) -> Iterator[Json]:
+    """The other hosts of VirtualServices: where one of its hosts has the port, and on port 80, by just the name that is
+    written. A host that only has other ports is one of them.
+    """
+    scope = site.scope
+    here = [one for one in scope.at_port.get(site.port, ()) if one.port(site.port)]
+    speaking = [one for one in here if (port := one.port(site.port)) and (port.http or port.protocol == "AUTO")]
+    # Where nobody has port 80, only hosts that no Service has are served there.
+    known = here if speaking or site.port != 80 else scope.services
+    ruling = {id(rule) for one in speaking for rule in scope.routed.of(one.host)}
+    for rule in scope.virtual_services:
+        if not rule.http or MESH not in rule.gateways or of_gateway_api(rule):
+            continue
+        if site.port != 80 and id(rule) not in ruling:
+            continue
+        others = [host for host in dict.fromkeys(rule.hosts) if not any(within(one.host, host) for one in known)]
+        if others and (routes := http_routes(site, rule)):
+            for host in others:
+                yield {
+                    "name": f"{host}:{site.port}",
+                    "domains": [host],
+                    "routes": routes,
+                    "include_request_attempt_count": True,
+                }
+
+
+def _on_port_80(site: Site) -> list[Json]:
+    """Hosts that only a VirtualService knows, as Istio 1.2 serves them."""
     found = []
     known = site.scope.by_host
     for virtual_service in site.scope.virtual_services:
@@ -218,7 +254,7 @@ def _forms(domain: str, number: int) -> list[str]:
     return [domain, f"{domain}:{number}"]
 
 
-def _unknown(scope: Scope, cluster: str, filters: Json | None = None) -> Json:
+def _unknown(scope: Scope, cluster: str, filters: Json | None = None, *, legacy: bool) -> Json:
     if scope.registry_only:
         # Telemetry finds the word here, as there is no cluster.
         told = {"filter_metadata": {"istio": {"service_name": BLACK_HOLE}}}
@@ -239,7 +275,7 @@ def _unknown(scope: Scope, cluster: str, filters: Json | None = None) -> Json:
                 "route": {
                     "cluster": cluster,
                     "timeout": "0s",
-                    "max_stream_duration": {"grpc_timeout_header_max": "0s"},
+                    **({"max_stream_duration": {"grpc_timeout_header_max": "0s"}} if legacy else _GRPC),
                 },
                 **({"typed_per_filter_config": filters} if filters else {}),
             }

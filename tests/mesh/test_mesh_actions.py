@@ -60,7 +60,8 @@ def filter_of(name: str, *, legacy: bool = False, **rule: Any) -> Json:
     ],
 )
 def test_retries_by_default(legacy: bool, expected: Json) -> None:
-    assert action(legacy) == {"cluster": SUBSET, "timeout": "0s", "retry_policy": expected}
+    grpc = {} if legacy else {"max_grpc_timeout": "0s"}
+    assert action(legacy) == {"cluster": SUBSET, "timeout": "0s", **grpc, "retry_policy": expected}
 
 
 @pytest.mark.parametrize(
@@ -136,7 +137,8 @@ def test_destinations(targets: list[Json], expected: Json) -> None:
 )
 def test_rewrites(match: Json, rewrite: Json, expected: Json) -> None:
     found = action(match=[{"uri": match}], rewrite=rewrite)
-    assert {key: value for key, value in found.items() if key not in ("cluster", "timeout", "retry_policy")} == expected
+    others = ("cluster", "timeout", "max_grpc_timeout", "retry_policy")
+    assert {key: value for key, value in found.items() if key not in others} == expected
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,12 @@ def test_every_service_of_a_port_is_a_virtual_host_under_all_its_names(legacy: b
         "name": "default",
         "match": {"prefix": "/"},
         "decorator": {"operation": "reviews.bookinfo.svc.cluster.local:9080/*"},
-        "route": {"cluster": "outbound|9080||reviews.bookinfo.svc.cluster.local", "timeout": "0s"},
+        "route": {
+            "cluster": "outbound|9080||reviews.bookinfo.svc.cluster.local",
+            "timeout": "0s",
+            # A gRPC client's own deadline holds.
+            **({} if legacy else {"max_grpc_timeout": "0s"}),
+        },
     }
 
 
@@ -63,9 +68,9 @@ def test_a_service_of_another_namespace_has_no_short_name() -> None:
 
 @pytest.mark.parametrize(
     ("host", "short"),
-    [("reviews.bookinfo", True), ("books.library", False), ("*.bookinfo", None), ("a.reviews.bookinfo", None)],
+    [("more.bookinfo", True), ("books.library", False), ("*.bookinfo", None), ("a.reviews.bookinfo", None)],
 )
-def test_a_port_that_a_service_entry_adds_has_the_services_names(host: str, short: bool | None) -> None:
+def test_a_host_of_a_services_form_has_a_services_names(host: str, short: bool | None) -> None:
     whole = f"{host}.svc.cluster.local"
     ports = [{"number": 9090, "name": "http", "protocol": "HTTP"}]
     entry = {"hosts": [whole], "ports": ports, "resolution": "NONE" if host[0] == "*" else "STATIC"}
@@ -197,7 +202,7 @@ def test_a_sidecar_for_some_workloads_leaves_others_alone() -> None:
 
 
 def test_unknown_hosts_pass_or_are_refused_as_the_mesh_says() -> None:
-    forever = {"timeout": "0s", "max_stream_duration": {"grpc_timeout_header_max": "0s"}}
+    forever = {"timeout": "0s", "max_grpc_timeout": "0s"}
     assert hosts()["allow_any"] == {
         "name": "allow_any",
         "domains": ["*"],
@@ -240,7 +245,7 @@ def test_a_sidecar_may_name_a_proxy_for_all_that_is_unknown() -> None:
 
 def test_a_host_that_only_a_virtual_service_knows_is_served_on_port_80() -> None:
     def called(name: str) -> list[str]:
-        return [name, f"{name}:80", f"{name}.", f"{name}.:80"]
+        return [name, f"{name}:80"]
 
     rules = [{"route": [V1]}]
 
@@ -257,7 +262,9 @@ def test_a_host_that_only_a_virtual_service_knows_is_served_on_port_80() -> None
     found = hosts("80", virtual_services=given, services=[service("web", ("http", 80))])
     assert {name: host["domains"] for name, host in found.items()} == {
         "web.bookinfo.svc.cluster.local:80": found["web.bookinfo.svc.cluster.local:80"]["domains"],
-        "shop.bookinfo.svc.cluster.local:80": [*called("shop.bookinfo.svc.cluster.local"), "shop", "shop:80"],
+        # It has no other name, and neither has a Service that has only other ports.
+        "shop.bookinfo.svc.cluster.local:80": called("shop.bookinfo.svc.cluster.local"),
+        "reviews.bookinfo.svc.cluster.local:80": called("reviews.bookinfo.svc.cluster.local"),
         "shop.test:80": called("shop.test"),
         "far.library.svc.cluster.local:80": called("far.library.svc.cluster.local"),
         "both.test:80": called("both.test"),
@@ -265,8 +272,14 @@ def test_a_host_that_only_a_virtual_service_knows_is_served_on_port_80() -> None
     }
     shop = found["shop.test:80"]
     assert shop["include_request_attempt_count"] is True
-    assert shop["routes"][0]["route"]["cluster"] == "outbound|9080|v1|reviews.bookinfo.svc.cluster.local"
-    assert set(hosts("9080", virtual_services=given)) == set(hosts("9080"))
+    # A sidecar's routes lead to the port that was called, unless they name one.
+    assert shop["routes"][0]["route"]["cluster"] == "outbound|80|v1|reviews.bookinfo.svc.cluster.local"
+    whole = "{}.bookinfo.svc.cluster.local:9080"
+    more = {whole.format("shop"), "shop.test:9080", whole.format("web")}
+    assert set(hosts("9080", virtual_services=given, services=[service("web", ("http", 80))])) == {
+        *hosts("9080"),
+        *more,
+    }
     # There is a table for port 80 even where nothing else is served there.
     assert set(hosts("80")) == {"allow_any"}
 

@@ -200,7 +200,11 @@ def test_consistent_hash_of_the_rule_is_in_the_route() -> None:
     )
     route = hosts(destination_rules=[rule])["reviews.bookinfo.svc.cluster.local:9080"]["routes"][0]
     assert route["route"]["hash_policy"] == [{"cookie": {"name": "u", "ttl": "0s"}}]
-    assert "retry_host_predicate" not in route["route"]["retry_policy"]
+    # Only where a VirtualService routes is it known that another one would not do.
+    assert "retry_host_predicate" in route["route"]["retry_policy"]
+    (ruled,) = routes({"route": [{"destination": {"host": "reviews"}}]}, destination_rules=[rule])
+    assert ruled["route"]["hash_policy"] == [{"cookie": {"name": "u", "ttl": "0s"}}]
+    assert "retry_host_predicate" not in ruled["route"]["retry_policy"]
 
 
 def test_delegates_bring_their_routes_under_the_roots_conditions() -> None:
