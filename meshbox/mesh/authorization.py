@@ -43,7 +43,7 @@ def policies_of(snapshot: Snapshot, workload: Workload) -> list[AuthorizationPol
 
 def dry_run(policy: AuthorizationPolicy) -> bool:
     """Whether a policy is only to show what it would do."""
-    return annotations_of(policy).get(_DRY_RUN, "").lower() in ("1", "t", "true")
+    return annotations_of(policy).get(_DRY_RUN, "") in ("1", "t", "T", "true", "True", "TRUE")
 
 
 def _by_action(policies: Iterable[AuthorizationPolicy], action: str) -> list[AuthorizationPolicy]:

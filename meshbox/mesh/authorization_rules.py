@@ -127,7 +127,7 @@ class _Rules:
             (self._domains(source.get("principals")), self._domains(source.get("notPrincipals")), _principal),
             (source.get("namespaces"), source.get("notNamespaces"), _namespace),
             (source.get("serviceAccounts"), source.get("notServiceAccounts"), self._account),
-            (source.get("trustDomains"), source.get("notTrustDomains"), _trust_domain),
+            (self._aliases(source.get("trustDomains")), self._aliases(source.get("notTrustDomains")), _trust_domain),
             (source.get("ipBlocks"), source.get("notIpBlocks"), lambda block: {"direct_remote_ip": cidr(block)}),
             (source.get("remoteIpBlocks"), source.get("notRemoteIpBlocks"), lambda block: {"remote_ip": cidr(block)}),
         ]
@@ -158,6 +158,8 @@ class _Rules:
             values, others = condition.get("values"), condition.get("notValues")
             if key == "source.principal":
                 values, others = self._domains(values), self._domains(others)
+            elif key == "source.trustDomain":
+                values, others = self._aliases(values), self._aliases(others)
             if key in _OF_CALL or key.startswith(_EXPERIMENTAL):
                 permissions += _parts([(values, others, make)], "or_rules", "rules", "not_rule")
             else:
@@ -182,7 +184,7 @@ class _Rules:
             "request.headers": lambda value: header_match(first, value),
             "request.auth.principal": _request_principal,
             "request.auth.audiences": lambda value: _claim(("aud",), text_match(value), listed=True),
-            "request.auth.presenter": lambda value: _claim(("azp",), text_match(value)),
+            "request.auth.presenter": lambda value: _claim(("azp",), text_match(value), listed=True),
             "request.auth.claims": lambda value: _claim(inner, text_match(value), listed=True),
             "destination.ip": lambda value: {"destination_ip": cidr(value)},
             "destination.port": self._port,
@@ -207,13 +209,35 @@ class _Rules:
         if not principals:
             return None
         found: list[str] = []
-        for principal in principals:
-            domain, _, rest = str(principal).partition("/")
-            if rest.count("/") == 3 and domain in (_LOCAL_DOMAIN, *self._reading.trust_domains):
-                found += [f"{name}/{rest}" for name in self._reading.trust_domains]
+        for principal in map(str, principals):
+            domain, _, rest = principal.partition("/")
+            own = domain == _LOCAL_DOMAIN or any(_alike(domain, name) for name in self._reading.trust_domains)
+            if rest.count("/") == 3 and domain != "*" and own:
+                # One that a star stands for is meant by what is written.
+                names = self._reading.trust_domains
+                found += [principal if _ends(name, domain) else f"{name}/{rest}" for name in names]
             else:
-                found.append(str(principal))
+                found.append(principal)
         return list(dict.fromkeys(found))
+
+    def _aliases(self, domains: list[str] | None) -> list[str] | None:
+        """Trust domains, the mesh's own in all of its names."""
+        known = self._reading.trust_domains
+        found = (name for one in domains or [] for name in (known if str(one) in known else [str(one)]))
+        return list(dict.fromkeys(found)) or None
+
+
+def _ends(text: str, pattern: str) -> bool:
+    """Whether `pattern` is a star with the end of `text`."""
+    return pattern.startswith("*") and text.endswith(pattern[1:])
+
+
+def _alike(one: str, other: str) -> bool:
+    """Whether one of two may mean the other, with a star at its beginning or end."""
+    for text, pattern in ((one, other), (other, one)):
+        if text == pattern or _ends(text, pattern) or (pattern.endswith("*") and text.startswith(pattern[:-1])):
+            return True
+    return False
 
 
 def _asks_for_http(rule: Rule) -> bool:
@@ -331,15 +355,20 @@ def _claim(path: tuple[str, ...], matcher: Json, *, listed: bool = False) -> Jso
 
 
 def _request_principal(value: str) -> Json:
-    """The principal is made of two claims, issuer and subject, which are looked at one by one."""
+    """The principal is made of two claims, issuer and subject, which are looked at one by one: both must be there."""
+    issuer, slash, subject = value.rpartition("/")
+    # With no slash a beginning is of the issuer, an end of the subject, and a whole text an issuer without subject.
     if value == "*":
-        return _claim(("iss",), text_match("*"))
-    issuer, _, subject = value.rpartition("/")
-    ids = [_claim(("sub",), text_match(subject))]
-    if issuer:
-        ids.insert(0, _claim(("iss",), text_match(issuer)))
-    whole = {"and_ids": {"ids": ids}}
-    if value.endswith("*") and subject != "*":
-        # A beginning may end within the issuer.
-        return {"or_ids": {"ids": [_claim(("iss",), text_match(value)), *([whole] if issuer else [])]}}
-    return whole
+        issuer, subject = "*", "*"
+    elif not slash:
+        issuer, subject = ("*", value) if value.startswith("*") else (value, "*" if value.endswith("*") else "")
+    elif value.startswith("*"):
+        # Only one of the two stars means something.
+        return _claims(text_match(issuer), {"exact": subject})
+    else:
+        return _claims({"exact": issuer}, text_match(subject) if subject.endswith("*") else {"exact": subject})
+    return _claims(text_match(issuer), text_match(subject))
+
+
+def _claims(issuer: Json, subject: Json) -> Json:
+    return {"and_ids": {"ids": [_claim(("iss",), issuer), _claim(("sub",), subject)]}}

@@ -310,6 +310,7 @@ def inbound_cluster(
                     "max_connections": policies.NO_LIMIT,
                     "max_pending_requests": policies.NO_LIMIT,
                     "max_requests": policies.NO_LIMIT,
+                    **({} if legacy else {"max_retries": policies.NO_LIMIT}),
                 }
             ]
         },
@@ -324,6 +325,8 @@ def inbound_cluster(
         options: Json = {"explicit_http_config": {"http2_protocol_options": {}}}
     elif protocol == "AUTO":
         options = {"use_downstream_protocol_config": {"http_protocol_options": {}, "http2_protocol_options": {}}}
+        if service is None and not legacy:
+            options["common_http_protocol_options"] = {"idle_timeout": "300s"}
     else:
         return cluster
     kind = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"

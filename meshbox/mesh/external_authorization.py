@@ -2,7 +2,7 @@
 """AuthorizationPolicies with action CUSTOM: somebody else is asked, whom the mesh's settings name.
 
 A shadow rule marks the calls that a policy is about, and the filter after it asks about those. Where nobody can be
-asked, nothing is let through: no rule of a policy may be lost because its provider is misspelt.
+asked, those are refused: no rule of a policy may be lost because its provider is misspelt.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ _ASK_TYPE = "envoy.extensions.filters.http.ext_authz.v3.ExtAuthz"
 _TCP_ASK = "envoy.filters.network.ext_authz"
 _TCP_ASK_TYPE = "envoy.extensions.filters.network.ext_authz.v3.ExtAuthz"
 _LONGEST = "600s"
-_EVERYTHING = {"permissions": [{"any": True}], "principals": [{"any": True}]}
-_DENY_ALL = {"action": "DENY", "policies": {"default-deny-all-due-to-bad-CUSTOM-action": _EVERYTHING}}
+_BAD = "-deny-due-to-bad-CUSTOM-action"
+"""What the name of a rule ends in that refuses since nobody can be asked."""
 _HEADER_LISTS = (
     "includeRequestHeadersInCheck",
     "includeHeadersInCheck",
@@ -82,7 +82,7 @@ def http_filters(snapshot: Snapshot, policies: list[AuthorizationPolicy]) -> lis
     try:
         asked = _asked(snapshot, policies)
     except _UnusableError:
-        return [extension(_RBAC, _RBAC_TYPE, rules=_DENY_ALL)]
+        return [extension(_RBAC, _RBAC_TYPE, rules=_refused(snapshot, policies, http=True))]
     shadow = _shadow(snapshot, policies, http=True)
     settings = asked.settings
     fields: Json = {
@@ -90,8 +90,6 @@ def http_filters(snapshot: Snapshot, policies: list[AuthorizationPolicy]) -> lis
         "transport_api_version": "V3",
         "filter_enabled_metadata": _marked(_RBAC),
     }
-    if settings.get("clearRouteCache"):
-        fields["clear_route_cache"] = True
     if settings.get("statusOnError"):
         fields["status_on_error"] = {"code": int(settings["statusOnError"])}
     body = settings.get("includeRequestBodyInCheck")
@@ -109,13 +107,14 @@ def http_filters(snapshot: Snapshot, policies: list[AuthorizationPolicy]) -> lis
 
 
 def network_filters(snapshot: Snapshot, policies: list[AuthorizationPolicy]) -> list[Json]:
-    """The filters that ask about connections: a server that speaks HTTP only cannot be asked about them."""
+    """The filters that ask about connections: as in Istio, a server that speaks HTTP only is not asked about them."""
     try:
         asked = _asked(snapshot, policies)
-        if not asked.grpc:
-            raise _UnusableError("a provider of envoyExtAuthzHttp is asked about HTTP only")
     except _UnusableError:
-        return [extension(_TCP_RBAC, _TCP_RBAC_TYPE, stat_prefix="tcp.", rules=_DENY_ALL)]
+        rules = _refused(snapshot, policies, http=False)
+        return [extension(_TCP_RBAC, _TCP_RBAC_TYPE, stat_prefix="tcp.", rules=rules)]
+    if not asked.grpc:
+        return []
     shadow = _shadow(snapshot, policies, http=False)
     ask = extension(
         _TCP_ASK,
@@ -129,9 +128,19 @@ def network_filters(snapshot: Snapshot, policies: list[AuthorizationPolicy]) -> 
     return [extension(_TCP_RBAC, _TCP_RBAC_TYPE, stat_prefix="tcp.", **shadow), ask]
 
 
-def _shadow(snapshot: Snapshot, policies: list[AuthorizationPolicy], *, http: bool) -> Json:
+def _rules(snapshot: Snapshot, policies: list[AuthorizationPolicy], *, http: bool) -> Json:
+    """What the policies are about, each rule by its name."""
     reading = Reading(snapshot.plan, http, denies=True, trust_domains=snapshot.mesh.trust_domains)
-    rules = {"action": "DENY", "policies": policies_of_rules(policies, reading, _MARK)}
+    return policies_of_rules(policies, reading, _MARK)
+
+
+def _refused(snapshot: Snapshot, policies: list[AuthorizationPolicy], *, http: bool) -> Json:
+    rules = _rules(snapshot, policies, http=http)
+    return {"action": "DENY", "policies": {f"{name}{_BAD}": rule for name, rule in rules.items()}}
+
+
+def _shadow(snapshot: Snapshot, policies: list[AuthorizationPolicy], *, http: bool) -> Json:
+    rules = {"action": "DENY", "policies": _rules(snapshot, policies, http=http)}
     return {"shadow_rules": rules, "shadow_rules_stat_prefix": _PREFIX}
 
 
@@ -218,8 +227,7 @@ def _timeout(settings: Json) -> str:
 
 
 def _grpc(asked: _Asked) -> Json:
-    # A bar may not stand in an authority.
-    where = {"cluster_name": asked.cluster, "authority": asked.cluster.replace("|", "_.")}
+    where = {"cluster_name": asked.cluster, "authority": asked.host}
     return {"envoy_grpc": where, "timeout": _timeout(asked.settings)}
 
 

@@ -33,6 +33,8 @@ def gateway(proxy: Proxy, scope: Scope) -> tuple[dict[str, Json], dict[str, list
     """The listeners of a gateway's proxy by name, and its route tables (name → virtual hosts)."""
     listeners: dict[str, Json] = {}
     tables: dict[str, list[Json]] = {}
+    # How long a client may take over its handshake.
+    patience = {} if proxy.legacy else {"transport_socket_connect_timeout": "15s"}
     for (address, port), servers in sorted(served_gateways(proxy.snapshot, proxy.workload).listeners.items()):
         name, table = servers[0].listener, servers[0].table
         if servers[0].plain_http:
@@ -41,7 +43,7 @@ def gateway(proxy: Proxy, scope: Scope) -> tuple[dict[str, Json], dict[str, list
         else:
             chains = _chains(proxy, scope, servers, tables)
         if chains:
-            chains = [{**made, "filters": [*peer_check(), *made["filters"]]} for made in chains]
+            chains = [{**made, **patience, "filters": [*peer_check(), *made["filters"]]} for made in chains]
             secure = any("filter_chain_match" in made for made in chains)
             extra: Json = {"listener_filters": [_TLS_INSPECTOR]} if secure else {}
             bound = proxy.snapshot.plan.port(port)

@@ -150,15 +150,20 @@ def _cluster(proxy: Proxy, entry: Entry) -> Json:
     behind = proxy.snapshot.plan.port(entry.behind)
     service = entry.owner[0] if entry.owner and not proxy.legacy else None
     made = clusters.inbound_cluster(entry.cluster, proxy.local, behind, entry.protocol, service, legacy=proxy.legacy)
-    if entry.pool is None:
+    if entry.pool is None and proxy.legacy:
         return made
     port = Port(entry.port, "", entry.protocol)
-    policy = policies.cluster_fields({"connectionPool": entry.pool}, port, proxy.snapshot.mesh, legacy=proxy.legacy)
-    return {**made, **{key: policy[key] for key in _LIMITS if key in policy}}
+    pool = {} if entry.pool is None else entry.pool
+    policy = policies.cluster_fields({"connectionPool": pool}, port, proxy.snapshot.mesh, legacy=proxy.legacy)
+    said = _OF_MESH if entry.pool is None else (*_OF_MESH, *_OF_POOL)
+    return {**made, **{key: policy[key] for key in said if key in policy}}
 
 
-_LIMITS = ("circuit_breakers", "connect_timeout", "typed_extension_protocol_options", "upstream_connection_options")
-"""What of a cluster a pool of connections says."""
+_OF_MESH = ("connect_timeout", "upstream_connection_options")
+"""What of a cluster the mesh's settings say, unless a pool of connections does."""
+
+_OF_POOL = ("circuit_breakers", "typed_extension_protocol_options")
+"""What else such a pool says."""
 
 
 def _listener(proxy: Proxy, entry: Entry, mode: str, *, introduced: bool) -> Json:
@@ -166,6 +171,8 @@ def _listener(proxy: Proxy, entry: Entry, mode: str, *, introduced: bool) -> Jso
     # Nobody looks into what no sidecar would take.
     protocol = "TCP" if entry.bare else entry.protocol
     http = protocol in ("HTTP", "HTTP2", "GRPC", "GRPC-WEB", "AUTO")
+    # Today nobody looks for TLS where none is ended: it is passed on, or no HTTP.
+    looks = proxy.legacy or entry.bare or mode != "DISABLE"
 
     def filters(*, mtls: bool, force_tcp: bool = False) -> list[Json]:
         inbound = Inbound(owner, mtls, port)
@@ -208,21 +215,22 @@ def _listener(proxy: Proxy, entry: Entry, mode: str, *, introduced: bool) -> Jso
         plain = {"transport_protocol": "raw_buffer"}
         if protocol == "AUTO":
             # Bytes that are not HTTP are passed on as they are.
-            sniffed = {**plain, "application_protocols": ["http/1.0", "http/1.1", "h2c"]}
+            sniffed = {**plain, "application_protocols": proxy.spoken}
             chains.append({"name": f"{port}_http", "filter_chain_match": sniffed, "filters": filters(mtls=False)})
             chains.append(
                 {"name": f"{port}_tcp", "filter_chain_match": plain, "filters": filters(mtls=False, force_tcp=True)}
             )
         else:
             chains.append({"name": f"{port}_plain", "filter_chain_match": plain, "filters": filters(mtls=False)})
-        # The application's own TLS.
-        tls = {"transport_protocol": "tls"}
-        chains.append(
-            {"name": f"{port}_tls", "filter_chain_match": tls, "filters": filters(mtls=False, force_tcp=True)}
-        )
+        if looks and (proxy.legacy or not http or protocol == "AUTO"):
+            # The application's own TLS, which nobody takes where only HTTP is spoken.
+            tls = {"transport_protocol": "tls"}
+            chains.append(
+                {"name": f"{port}_tls", "filter_chain_match": tls, "filters": filters(mtls=False, force_tcp=True)}
+            )
     inspectors = [
         *([peer_reader()] if introduced else []),
-        TLS_INSPECTOR,
+        *([TLS_INSPECTOR] if looks else []),
         *([HTTP_INSPECTOR] if protocol == "AUTO" else []),
     ]
     return listener(

@@ -83,6 +83,7 @@ def jwt_filters(snapshot: Snapshot, workload: Workload, port: int | None = None)
         for obj in snapshot.selected(REQUEST_AUTHENTICATIONS, workload)
         for rule in (obj.get("spec") or {}).get("jwtRules") or []
     ]
+    rules.sort(key=lambda rule: rule.get("issuer") or "")
     if not rules:
         return []
     # Only gateways route by claims: the route was chosen before they were known.

@@ -245,7 +245,7 @@ class _TcpPlan(Struct, frozen=True):
         looked_at = [self.ranges] if self.unsure else []
         looked_at += [()] if self.http and () not in looked_at else []
         for ranges in looked_at:
-            match: Json = {"application_protocols": ["http/1.0", "http/1.1", "h2c"]}
+            match: Json = {"application_protocols": proxy.spoken}
             match |= {"prefix_ranges": [cidr(one) for one in ranges]} if ranges else {}
             chains.insert(0, {"name": "http", "filter_chain_match": match, "filters": [_http(proxy, _PORT)]})
         if looked_at:

@@ -120,6 +120,12 @@ class Proxy:
         return lua_of(self.snapshot, self.workload)
 
     @property
+    def spoken(self) -> list[str]:
+        """How requests begin, by which they are told from bytes: those of a version that is not taken are bytes."""
+        old = ["http/1.0"] if self.legacy or self.snapshot.mesh.http10 else []
+        return [*old, "http/1.1", "h2c"]
+
+    @property
     def local(self) -> str:
         """The address that stands for localhost inside the pod."""
         return self.snapshot.plan.local(self.workload.ip)
@@ -197,7 +203,8 @@ def http_manager(
             *judging_filters(snapshot, workload),
         ]
     chain += [one for phase in ("AUTHZ", "STATS", LATE) for one in lua.get(phase, [])]
-    chain += [*(filters or []), _CORS, _FAULT, _ROUTER]
+    # Today a fault comes before an answer about origins, which it then goes without.
+    chain += [*(filters or []), *((_CORS, _FAULT) if proxy.legacy else (_FAULT, _CORS)), _ROUTER]
     fields: Json = {
         # As with clusters, today's proxies end the name at the semicolon.
         "stat_prefix": stat_prefix if proxy.legacy else f"{stat_prefix};",
@@ -209,6 +216,8 @@ def http_manager(
         **_NORMALIZED.get(proxy.snapshot.mesh.normalization, _BASE),
         "upgrade_configs": [{"upgrade_type": "websocket"}, *([{"upgrade_type": "CONNECT"}] if tunnels else [])],
         "stream_idle_timeout": "0s",
+        # Whether a body is wanted is the server's to say.
+        **({} if proxy.legacy else {"proxy_100_continue": True}),
     }
     if proxy.snapshot.mesh.http10:
         fields["http_protocol_options"] = {"accept_http_10": True}
@@ -253,9 +262,10 @@ def tcp_proxy(
         stat_prefix: Its name in Envoy's statistics.
         clusters: Where connections go, with weights.
         inbound: What it stands before; for the server's side.
-        way: More of its fields: when it closes an idle connection (by itself never), whether it tunnels …
+        way: More of its fields: when it closes an idle connection (by itself never in Istio 1.2, today as Envoy does,
+            after an hour), whether it tunnels …
     """
-    fields: Json = {"stat_prefix": stat_prefix, "idle_timeout": "0s", **(way or {})}
+    fields: Json = {"stat_prefix": stat_prefix, **({"idle_timeout": "0s"} if proxy.legacy else {}), **(way or {})}
     if inbound is None:
         fields["proxy_protocol_tlvs"] = peer_tlvs(proxy.workload)
         fields["proxy_protocol_tlv_merge_policy"] = "OVERWRITE_BY_TYPE_IF_EXISTS_OR_ADD"

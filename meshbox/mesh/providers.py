@@ -17,7 +17,7 @@ _PROMETHEUS = "prometheus"
 _ANSWERS = "headersToUpstreamOnAllow headersToDownstreamOnDeny headersToDownstreamOnAllow"
 _BODY = "includeRequestBodyInCheck"
 _BODY_PARTS = f"{_BODY}.maxRequestBytes {_BODY}.allowPartialMessage {_BODY}.packAsBytes"
-_ASKED = f"service port timeout failOpen clearRouteCache statusOnError {_BODY_PARTS}"
+_ASKED = f"service port timeout failOpen statusOnError {_BODY_PARTS}"
 _ASKED_HEADERS = "includeHeadersInCheck includeRequestHeadersInCheck includeAdditionalHeadersInCheck.*"
 _PLAYED = {
     "envoyExtAuthzHttp": f"{_ASKED} pathPrefix {_ASKED_HEADERS} {_ANSWERS}",

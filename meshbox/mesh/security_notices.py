@@ -130,7 +130,7 @@ def _legacy(spec: View) -> Iterator[str]:
 
 
 def denying(snapshot: Snapshot) -> Iterator[tuple[View, str]]:
-    """Each policy that refuses all there is, since what it asks for cannot be had, and why."""
+    """Each policy that refuses all that it is about, since what it asks for cannot be had, and why."""
     if snapshot.legacy:
         return
     asking = [p for p in snapshot.all(AUTHORIZATION_POLICIES) if (p.get("spec") or {}).get("action") == "CUSTOM"]
@@ -142,4 +142,4 @@ def denying(snapshot: Snapshot) -> Iterator[tuple[View, str]]:
             found |= {id(p): (p, problem) for p in together if problem and not found[id(p)][1]}
     for policy, problem in found.values():
         if problem:
-            yield policy, f"all requests are denied (403), since nobody can be asked: {problem}"
+            yield policy, f"all that its rules match is denied (403), since nobody can be asked: {problem}"

@@ -109,9 +109,7 @@ def _incoming(proxy: Proxy, scope: Scope) -> Config:
     """What a sidecar is told for what calls its application."""
     incoming, behind = inbound.inbound(proxy, scope)
     routes = {
-        entry.cluster: encode(_inbound_table(proxy, entry.cluster, entry.port, entry.owner))
-        for entry in inbound.entries(proxy, scope)
-        if not entry.bare
+        entry.cluster: encode(_inbound_table(proxy, entry)) for entry in inbound.entries(proxy, scope) if not entry.bare
     }
     return Config(behind, incoming, routes, {})
 
@@ -142,7 +140,8 @@ def _tables(tables: dict[str, list[Json]], **fields: Any) -> dict[str, bytes]:
     return found
 
 
-def _inbound_table(proxy: Proxy, name: str, port: int, owner: tuple[Service, Port] | None) -> Json:
+def _inbound_table(proxy: Proxy, entry: inbound.Entry) -> Json:
+    name, port, owner = entry.cluster, entry.port, entry.owner
     where = f"{owner[0].host}:{owner[1].number}" if owner else f":{port}"
     route: Json = {
         "name": "default",
@@ -150,6 +149,9 @@ def _inbound_table(proxy: Proxy, name: str, port: int, owner: tuple[Service, Por
         "decorator": {"operation": f"{where}/*"},
         "route": {"cluster": name, "timeout": "0s", "max_stream_duration": {"grpc_timeout_header_max": "0s"}},
     }
+    if not proxy.legacy and entry.protocol not in ("GRPC", "GRPC-WEB"):
+        # An application may close a connection just when the next request is on its way.
+        route["route"]["retry_policy"] = {"retry_on": "reset-before-request", "num_retries": 2}
     host = {"name": f"inbound|http|{owner[1].number if owner else port}", "domains": ["*"], "routes": [route]}
     return typed(_ROUTES, name=name, virtual_hosts=[host], validate_clusters=False, **_rules(proxy, owner))
 

@@ -36,7 +36,7 @@ RAW = {
         ],
     },
 }
-SPOKEN = {"application_protocols": ["http/1.0", "http/1.1", "h2c"]}
+SPOKEN = {"application_protocols": ["http/1.1", "h2c"]}
 
 
 def short(one: Json) -> Any:

@@ -302,7 +302,7 @@ def test_an_applications_own_port_speaks_what_its_service_says(port: str, option
     for extension in (extensions or {}).values():
         assert {key: value for key, value in extension.items() if key != "@type"} == options
     where = {"socket_address": {"address": "127.99.128.60", "port_value": 7000}}
-    limits = dict.fromkeys(("max_connections", "max_pending_requests", "max_requests"), NO_LIMIT)
+    limits = dict.fromkeys(("max_connections", "max_pending_requests", "max_requests", "max_retries"), NO_LIMIT)
     assert found == {
         "@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster",
         "name": "inbound|7000||",

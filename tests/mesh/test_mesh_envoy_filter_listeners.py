@@ -32,20 +32,20 @@ PROTOCOL, PEER = "istio.request_protocol", "istio.peer_headers"
 @pytest.mark.parametrize(
     ("operation", "sub", "expected"),
     [
-        ("INSERT_BEFORE", ROUTER, [PROTOCOL, PEER, CORS, FAULT, "own", ROUTER]),
-        ("INSERT_BEFORE", "envoy.router", [PROTOCOL, PEER, CORS, FAULT, ROUTER]),
-        ("INSERT_BEFORE", "istio.stats", [PROTOCOL, PEER, CORS, FAULT, "own", ROUTER]),
-        ("INSERT_BEFORE", FAULT, [PROTOCOL, PEER, CORS, "own", FAULT, ROUTER]),
-        ("INSERT_AFTER", FAULT, [PROTOCOL, PEER, CORS, FAULT, "own", ROUTER]),
-        ("INSERT_AFTER", "istio.metadata_exchange", [PROTOCOL, PEER, "own", CORS, FAULT, ROUTER]),
-        ("INSERT_BEFORE", "", ["own", PROTOCOL, PEER, CORS, FAULT, ROUTER]),
-        ("INSERT_AFTER", "", [PROTOCOL, PEER, CORS, FAULT, ROUTER, "own"]),
-        ("INSERT_FIRST", "", ["own", PROTOCOL, PEER, CORS, FAULT, ROUTER]),
-        ("ADD", "", [PROTOCOL, PEER, CORS, FAULT, ROUTER, "own"]),
-        ("REPLACE", FAULT, [PROTOCOL, PEER, CORS, "own", ROUTER]),
+        ("INSERT_BEFORE", ROUTER, [PROTOCOL, PEER, FAULT, CORS, "own", ROUTER]),
+        ("INSERT_BEFORE", "envoy.router", [PROTOCOL, PEER, FAULT, CORS, ROUTER]),
+        ("INSERT_BEFORE", "istio.stats", [PROTOCOL, PEER, FAULT, CORS, "own", ROUTER]),
+        ("INSERT_BEFORE", FAULT, [PROTOCOL, PEER, "own", FAULT, CORS, ROUTER]),
+        ("INSERT_AFTER", FAULT, [PROTOCOL, PEER, FAULT, "own", CORS, ROUTER]),
+        ("INSERT_AFTER", "istio.metadata_exchange", [PROTOCOL, PEER, "own", FAULT, CORS, ROUTER]),
+        ("INSERT_BEFORE", "", ["own", PROTOCOL, PEER, FAULT, CORS, ROUTER]),
+        ("INSERT_AFTER", "", [PROTOCOL, PEER, FAULT, CORS, ROUTER, "own"]),
+        ("INSERT_FIRST", "", ["own", PROTOCOL, PEER, FAULT, CORS, ROUTER]),
+        ("ADD", "", [PROTOCOL, PEER, FAULT, CORS, ROUTER, "own"]),
+        ("REPLACE", FAULT, [PROTOCOL, PEER, "own", CORS, ROUTER]),
         ("REMOVE", FAULT, [PROTOCOL, PEER, CORS, ROUTER]),
-        ("INSERT_BEFORE", "unknown", [PROTOCOL, PEER, CORS, FAULT, ROUTER]),
-        ("REMOVE", "", [PROTOCOL, PEER, CORS, FAULT, ROUTER]),
+        ("INSERT_BEFORE", "unknown", [PROTOCOL, PEER, FAULT, CORS, ROUTER]),
+        ("REMOVE", "", [PROTOCOL, PEER, FAULT, CORS, ROUTER]),
     ],
 )
 def test_http_filters(operation: str, sub: str, expected: list[str]) -> None:
@@ -54,7 +54,7 @@ def test_http_filters(operation: str, sub: str, expected: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "after"),
-    [("AUTHN", "istio.strip_peer_headers"), ("AUTHZ", "istio.rbac.allow"), ("STATS", FAULT)],
+    [("AUTHN", "istio.strip_peer_headers"), ("AUTHZ", "istio.rbac.allow"), ("STATS", CORS)],
 )
 def test_a_filter_class_says_after_what_a_filter_belongs(kind: str, after: str) -> None:
     one = patch("HTTP_FILTER", "INSERT_BEFORE", OWN, **in_chain())

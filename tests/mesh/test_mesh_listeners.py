@@ -17,7 +17,7 @@ from .objects import PLAN, istio, pod, service, snapshot, workload
 
 Json = dict[str, Any]
 
-HTTP_ALPN = ["http/1.0", "http/1.1", "h2c"]
+HTTP_ALPN = ["http/1.1", "h2c"]
 MESH_ALPN = ["istio", "istio-peer-exchange", "istio-http/1.0", "istio-http/1.1", "istio-h2"]
 
 
@@ -147,8 +147,8 @@ def test_the_capture_port_belongs_to_the_proxy() -> None:
 
 PERMISSIVE = {
     "9080_mtls": {"transport_protocol": "tls", "application_protocols": MESH_ALPN},
+    # Nothing takes the application's own TLS: HTTP is what the Service says is spoken.
     "9080_plain": {"transport_protocol": "raw_buffer"},
-    "9080_tls": {"transport_protocol": "tls"},
 }
 
 
@@ -166,14 +166,14 @@ def test_a_call_to_the_pod_is_let_in_as_its_mode_says(mode: str, chains: Json) -
     assert matches(found) == chains
     assert where(found) == ("127.99.64.1", 9080)
     assert found["traffic_direction"] == "INBOUND"
-    assert inspectors(found) == ["tls_inspector"]
+    # Nobody looks for TLS where none is ended.
+    assert inspectors(found) == ([] if mode == "DISABLE" else ["tls_inspector"])
     assert (found["listener_filters_timeout"], found["continue_on_listener_filters_timeout"]) == ("5s", True)
     for chain in found["filter_chains"]:
         mutual = chain["name"] == "9080_mtls"
         assert ("transport_socket" in chain) is mutual
-        last = "tcp_proxy" if chain["name"] == "9080_tls" else "http_connection_manager"
         # Only who shows a certificate needs no look at whose the connection is.
-        assert filters(chain)[-1] == last
+        assert filters(chain)[-1] == "http_connection_manager"
         assert (len(filters(chain)) == 1) is mutual
 
 

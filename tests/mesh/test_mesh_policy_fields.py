@@ -25,7 +25,7 @@ from .objects import PLAN, istio, snapshot, workload
 
 Obj = dict[str, Any]
 
-DENY_ALL = "default-deny-all-due-to-bad-CUSTOM-action"
+DENIED = "-deny-due-to-bad-CUSTOM-action"
 VALUES: dict[str, Any] = {"ipBlocks": ["10.0.0.0/8"], "remoteIpBlocks": ["10.0.0.0/8"], "ports": ["9080"]}
 KEYS = (
     *("source.ip", "remote.ip", "source.namespace", "source.principal", "source.serviceAccount"),
@@ -150,7 +150,6 @@ def test_principals_are_of_all_names_of_the_mesh() -> None:
             for field, value in (
                 ("timeout", "3s"),
                 ("failOpen", True),
-                ("clearRouteCache", True),
                 ("statusOnError", "401"),
                 (
                     "includeRequestBodyInCheck",
@@ -173,8 +172,9 @@ def test_each_setting_of_a_provider_is_told(kind: str, field: str, value: Any) -
         snap = policy({"action": "CUSTOM", "provider": {"name": "e"}, "rules": [{}]}, mesh)
         assert not list(denying(snap))
         found = told(snap)
-        # Who is asked about HTTP only is asked nothing about bytes: those are refused.
-        assert found.count(DENY_ALL) == (kind == "envoyExtAuthzHttp")
+        # Who is asked about HTTP only is asked nothing about bytes.
+        assert DENIED not in found
+        assert ("envoy.filters.network.ext_authz" in found) is (kind == "envoyExtAuthzGrpc")
         return found
 
     assert asked(**{field: value}) != asked()
@@ -194,20 +194,21 @@ def test_each_setting_of_a_provider_is_told(kind: str, field: str, value: Any) -
         ({"envoyExtAuthzHttp": {**PROVIDER, "headersToUpstreamOnAllow": ["*"]}}, "a single *"),
     ],
 )
-def test_a_provider_that_cannot_be_asked_denies_all_and_is_told_of(settings: Obj, why: str) -> None:
+def test_a_provider_that_cannot_be_asked_denies_what_it_is_about_and_is_told_of(settings: Obj, why: str) -> None:
     mesh = json.dumps({"extensionProviders": [{"name": "e", **settings}] if settings else []})
     snap = policy({"action": "CUSTOM", "provider": {"name": "e"}, "rules": [{}]}, mesh)
     ((obj, problem),) = denying(snap)
     assert obj["metadata"]["name"] == "p"
     assert why in problem
-    assert told(snap).count(DENY_ALL) == 2
+    assert told(snap).count(f'"istio-ext-authz-ns[bookinfo]-policy[p]-rule[0]{DENIED}"') == 2
 
 
-def test_two_providers_for_one_workload_deny_all() -> None:
+def test_two_providers_for_one_workload_deny_what_either_is_about() -> None:
     known = [{"name": name, "envoyExtAuthzHttp": PROVIDER} for name in ("e", "f")]
     policies = [istio(n, {"action": "CUSTOM", "provider": {"name": n}, "rules": [{}]}) for n in ("e", "f")]
     snap = snapshot(authorization_policies=policies, mesh=json.dumps({"extensionProviders": known}))
-    assert DENY_ALL in told(snap)
+    for name in ("e", "f"):
+        assert f'"istio-ext-authz-ns[bookinfo]-policy[{name}]-rule[0]{DENIED}"' in told(snap)
     assert {obj["metadata"]["name"] for obj, _ in denying(snap)} == {"e", "f"}
 
 

@@ -16,6 +16,8 @@ Json = dict[str, Any]
 Chain = tuple[Json, list[tuple[str, int]], str]
 
 DB = "127.99.16.9_3306"
+AN_HOUR = ""
+"""What Envoy waits by itself, and Istio does not change."""
 DETAILS = "outbound|9080||details.bookinfo.svc.cluster.local"
 RATINGS = "outbound|9080||ratings.bookinfo.svc.cluster.local"
 ITSELF = "outbound|3306||db.bookinfo.svc.cluster.local"
@@ -31,7 +33,7 @@ def chains(listener: str = DB, *, port: str = "tcp", source: str = "productpage-
         proxy = chain["filters"][-1]["typed_config"]
         weighted = [(one["name"], one["weight"]) for one in proxy.get("weighted_clusters", {}).get("clusters", [])]
         targets = weighted or [(proxy["cluster"], 1)]
-        found.append((chain.get("filter_chain_match", {}), targets, proxy["idle_timeout"]))
+        found.append((chain.get("filter_chain_match", {}), targets, proxy.get("idle_timeout", AN_HOUR)))
     return found
 
 
@@ -48,20 +50,20 @@ def tls(*rules: Json, hosts: tuple[str, ...] = ("db",)) -> list[Json]:
 
 
 def test_without_a_rule_a_service_is_itself() -> None:
-    assert chains() == [({}, [(ITSELF, 1)], "0s")]
+    assert chains() == [({}, [(ITSELF, 1)], AN_HOUR)]
     policy = {"trafficPolicy": {"connectionPool": {"tcp": {"idleTimeout": "7s"}}}}
     assert chains(destination_rules=[istio("db", {"host": "db", **policy})]) == [({}, [(ITSELF, 1)], "7s")]
 
 
 def test_connections_are_shared_by_weight() -> None:
     rule = {"route": [to("details", 80), to("ratings", 20)]}
-    assert chains(virtual_services=tcp(rule)) == [({}, [(DETAILS, 80), (RATINGS, 20)], "0s")]
+    assert chains(virtual_services=tcp(rule)) == [({}, [(DETAILS, 80), (RATINGS, 20)], AN_HOUR)]
 
 
 def test_what_weighs_nothing_gets_nothing() -> None:
     rule = {"route": [to("details", 0), to("ratings", 100)]}
-    assert chains(virtual_services=tcp(rule)) == [({}, [(RATINGS, 1)], "0s")]
-    assert chains(virtual_services=tcp({"route": [to("ratings")]})) == [({}, [(RATINGS, 1)], "0s")]
+    assert chains(virtual_services=tcp(rule)) == [({}, [(RATINGS, 1)], AN_HOUR)]
+    assert chains(virtual_services=tcp({"route": [to("ratings")]})) == [({}, [(RATINGS, 1)], AN_HOUR)]
 
 
 @pytest.mark.parametrize(
@@ -79,7 +81,7 @@ def test_what_weighs_nothing_gets_nothing() -> None:
 )
 def test_what_is_known_of_the_caller_decides_beforehand(match: Json, applies: bool) -> None:
     spec = tcp({"match": [match], "route": [to("ratings")]}, gateways=["mesh", "some-gateway"])
-    assert chains(virtual_services=spec) == [({}, [(RATINGS if applies else ITSELF, 1)], "0s")]
+    assert chains(virtual_services=spec) == [({}, [(RATINGS if applies else ITSELF, 1)], AN_HOUR)]
 
 
 @pytest.mark.parametrize(
@@ -100,26 +102,26 @@ def test_a_rule_is_for_its_hosts_and_gateways(spec: list[Json], applies: bool) -
 
 def test_a_rule_that_is_not_for_a_service_hides_none_that_is() -> None:
     other = istio("a", {"hosts": ["details"], "tcp": [{"route": [to("details")]}]})
-    assert chains(virtual_services=[other, *tcp({"route": [to("ratings")]})]) == [({}, [(RATINGS, 1)], "0s")]
+    assert chains(virtual_services=[other, *tcp({"route": [to("ratings")]})]) == [({}, [(RATINGS, 1)], AN_HOUR)]
 
 
 def test_the_first_rule_that_takes_all_is_the_last() -> None:
     subnet = {"match": [{"destinationSubnets": ["127.99.16.0/24"]}], "route": [to("ratings")]}
     everything, never = {"route": [to("details")]}, {"route": [to("productpage")]}
     found = chains(virtual_services=tcp(subnet, everything, never))
-    assert found == [(SUBNET, [(RATINGS, 1)], "0s"), ({}, [(DETAILS, 1)], "0s")]
+    assert found == [(SUBNET, [(RATINGS, 1)], AN_HOUR), ({}, [(DETAILS, 1)], AN_HOUR)]
     # What no rule takes goes to the Service.
-    assert chains(virtual_services=tcp(subnet)) == [(SUBNET, [(RATINGS, 1)], "0s"), ({}, [(ITSELF, 1)], "0s")]
+    assert chains(virtual_services=tcp(subnet)) == [(SUBNET, [(RATINGS, 1)], AN_HOUR), ({}, [(ITSELF, 1)], AN_HOUR)]
     # A rule that does not apply ends nothing.
     skipped = {"match": [{"port": 1}, {"destinationSubnets": ["127.99.16.0/24"]}], "route": [to("ratings")]}
-    assert chains(virtual_services=tcp(skipped))[0] == (SUBNET, [(RATINGS, 1)], "0s")
+    assert chains(virtual_services=tcp(skipped))[0] == (SUBNET, [(RATINGS, 1)], AN_HOUR)
 
 
 def test_of_two_chains_with_one_match_the_first_is_meant() -> None:
     subnet = [{"destinationSubnets": ["127.99.16.0/24"]}]
     rules = [{"match": subnet, "route": [to(host)]} for host in ("ratings", "details")]
     found = chains(virtual_services=tcp(*rules))
-    assert found == [(SUBNET, [(RATINGS, 1)], "0s"), ({}, [(ITSELF, 1)], "0s")]
+    assert found == [(SUBNET, [(RATINGS, 1)], AN_HOUR), ({}, [(ITSELF, 1)], AN_HOUR)]
 
 
 def test_tls_is_told_by_server_name_before_bytes() -> None:
@@ -127,7 +129,7 @@ def test_tls_is_told_by_server_name_before_bytes() -> None:
     named = {"match": [{"sniHosts": [names[1]]}], "route": [to("ratings")]}
     found = chains(port="tls", virtual_services=tls(named, hosts=names[1:]))
     # Other names are nobody's once a rule speaks of some.
-    assert found == [({"server_names": [names[1]]}, [(RATINGS, 1)], "0s"), ({}, [("PassthroughCluster", 1)], "0s")]
+    assert found == [({"server_names": [names[1]]}, [(RATINGS, 1)], AN_HOUR), ({}, [("PassthroughCluster", 1)], AN_HOUR)]
     elsewhere = {"match": [{"port": 1, "sniHosts": [names[1]]}], "route": [to("ratings")]}
     within = {"match": [{"sniHosts": ["db"], "destinationSubnets": ["127.99.16.0/24"]}], "route": [to("details")]}
     found = chains(port="tls", virtual_services=tls(elsewhere, within, named, hosts=names))
@@ -150,15 +152,15 @@ def test_hosts_without_an_address_share_a_port_by_server_name(mesh: str, nowhere
         "0.0.0.0_7443", mesh=mesh, service_entries=entries, virtual_services=tls(rule, hosts=("b.test", "*.b.test"))
     )
     assert found == [
-        ({"server_names": ["a.test"]}, [("outbound|7443||a.test", 1)], "0s"),
-        ({"server_names": ["x.b.test"]}, [("outbound|7443||b.test", 1)], "0s"),
-        ({}, [(nowhere, 1)], "0s"),
+        ({"server_names": ["a.test"]}, [("outbound|7443||a.test", 1)], AN_HOUR),
+        ({"server_names": ["x.b.test"]}, [("outbound|7443||b.test", 1)], AN_HOUR),
+        ({}, [(nowhere, 1)], AN_HOUR),
     ]
 
 
 def test_of_hosts_that_nothing_tells_apart_the_first_is_served() -> None:
     entries = [outside("a", "TCP", "a.test"), outside("b", "TCP", "b.test")]
-    assert chains("0.0.0.0_7443", service_entries=entries) == [({}, [("outbound|7443||a.test", 1)], "0s")]
+    assert chains("0.0.0.0_7443", service_entries=entries) == [({}, [("outbound|7443||a.test", 1)], AN_HOUR)]
 
 
 def filters(listener: str = DB, **objects: Any) -> list[Json]:
@@ -198,7 +200,7 @@ def test_what_is_about_requests_or_at_a_gateway_hides_no_rule_for_bytes() -> Non
     requests = istio("a", {"hosts": ["db"], "http": [{"route": [to("details")]}]})
     outside_only = istio("b", {"hosts": ["db"], "gateways": ["some-gateway"], "tcp": [{"route": [to("details")]}]})
     found = chains(virtual_services=[requests, outside_only, *tcp({"route": [to("ratings")]})])
-    assert found == [({}, [(RATINGS, 1)], "0s")]
+    assert found == [({}, [(RATINGS, 1)], AN_HOUR)]
 
 
 IDLE = [
@@ -243,7 +245,7 @@ def test_of_what_is_not_there_nothing_is_known(host: str, port: int) -> None:
     target = {"destination": {"host": host, "port": {"number": port}}}
     name = "ratings.bookinfo.svc.cluster.local" if host == "ratings" else host
     found = chains(virtual_services=tcp({"route": [target]}), destination_rules=IDLE)
-    assert found == [({}, [(f"outbound|{port}||{name}", 1)], "0s")]
+    assert found == [({}, [(f"outbound|{port}||{name}", 1)], AN_HOUR)]
     (proxy,) = filters(virtual_services=tcp({"route": [target]}))
     assert not {"hash_policy", "tunneling_config"} & set(proxy["typed_config"])
 
@@ -252,7 +254,7 @@ def test_a_server_name_for_another_port_hides_none_that_follows() -> None:
     name = "db.bookinfo.svc.cluster.local"
     matches = [{"port": 1, "sniHosts": [name]}, {"sniHosts": [name]}]
     found = chains(port="tls", virtual_services=tls({"match": matches, "route": [to("ratings")]}, hosts=(name,)))
-    assert found == [({"server_names": [name]}, [(RATINGS, 1)], "0s"), ({}, [("PassthroughCluster", 1)], "0s")]
+    assert found == [({"server_names": [name]}, [(RATINGS, 1)], AN_HOUR), ({}, [("PassthroughCluster", 1)], AN_HOUR)]
 
 
 def test_what_several_rules_say_of_an_address_is_what_the_first_says() -> None:
@@ -264,7 +266,7 @@ def test_what_several_rules_say_of_an_address_is_what_the_first_says() -> None:
     ]
     other = {"prefix_ranges": [{"address_prefix": "127.99.17.0", "prefix_len": 24}]}
     assert chains(virtual_services=tcp(*rules)) == [
-        (SUBNET, [(RATINGS, 1)], "0s"),
-        (other, [(DETAILS, 1)], "0s"),
-        ({}, [(ITSELF, 1)], "0s"),
+        (SUBNET, [(RATINGS, 1)], AN_HOUR),
+        (other, [(DETAILS, 1)], AN_HOUR),
+        ({}, [(ITSELF, 1)], AN_HOUR),
     ]
