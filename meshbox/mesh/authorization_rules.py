@@ -333,6 +333,8 @@ def _namespace(value: str) -> Json:
 
 
 def _trust_domain(value: str) -> Json:
+    if value == "*":
+        return _authenticated(text_match(value))
     pattern = re.escape(value).replace(r"\*", "[^/]*")
     return _authenticated({"safe_regex": {"regex": f"spiffe://{pattern}/.*"}})
 

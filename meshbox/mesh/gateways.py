@@ -14,7 +14,7 @@ from meshbox.mesh.envoy import Json, extension
 from meshbox.mesh.gateway_servers import Served, served_gateways
 from meshbox.mesh.http_routes import Site, http_routes
 from meshbox.mesh.listeners import listener
-from meshbox.mesh.managers import Proxy, http_manager
+from meshbox.mesh.managers import Proxy, filters_of, http_manager
 from meshbox.mesh.matches import catches_all
 from meshbox.mesh.scope import Scope
 from meshbox.mesh.tcp_routes import TcpRoute, chain, tcp_rules, tls_rules
@@ -38,7 +38,7 @@ def gateway(proxy: Proxy, scope: Scope) -> tuple[dict[str, Json], dict[str, list
     for (address, port), servers in sorted(served_gateways(proxy.snapshot, proxy.workload).listeners.items()):
         name, table = servers[0].listener, servers[0].table
         if servers[0].plain_http:
-            chains: list[Json] = [{"filters": [_manager(proxy, port, table)]}]
+            chains: list[Json] = [{"filters": [_manager(proxy, port, table, protocol=servers[0].protocol)]}]
             tables[table] = _virtual_hosts(proxy, scope, servers)
         else:
             chains = _chains(proxy, scope, servers, tables)
@@ -51,8 +51,9 @@ def gateway(proxy: Proxy, scope: Scope) -> tuple[dict[str, Json], dict[str, list
     return listeners, tables
 
 
-def _manager(proxy: Proxy, port: int, table: str, name: str = "") -> Json:
-    return http_manager(proxy, "gateway", name or f"outbound_0.0.0.0_{port}", table)
+def _manager(proxy: Proxy, port: int, table: str, name: str = "", protocol: str = "") -> Json:
+    more = filters_of(proxy, protocol)
+    return http_manager(proxy, "gateway", name or f"outbound_0.0.0.0_{port}", table, filters=more)
 
 
 def _chains(proxy: Proxy, scope: Scope, servers: list[Served], tables: dict[str, list[Json]]) -> list[Json]:
@@ -140,7 +141,10 @@ def _virtual_hosts(proxy: Proxy, scope: Scope, servers: list[Served]) -> list[Js
                 if redirect:
                     entry["require_tls"] = "ALL"
         if redirect:
-            for _, host in server.hosts:
+            for (_, host), written in zip(server.hosts, server.server.get("hosts") or (), strict=True):
+                if "/" in written and host not in hosts and not proxy.legacy:
+                    # As in Istio, where such a host with no VirtualService is looked for as it is written.
+                    continue
                 entry = hosts.setdefault(host, _virtual_host(proxy, host, server.number))
                 entry["require_tls"] = "ALL"
     if not hosts:
@@ -151,10 +155,8 @@ def _virtual_hosts(proxy: Proxy, scope: Scope, servers: list[Served]) -> list[Js
 
 
 def _virtual_host(proxy: Proxy, host: str, number: int) -> Json:
-    domains = ["*"] if host == "*" else [host, f"{host}:{number}"]
-    if host != "*" and not proxy.legacy:
-        # Today the port in a Host header does not matter; a node port would otherwise never match.
-        domains = [host, f"{host}:*"] if not host.startswith("*") else [host]
+    # Today the port in a Host header does not matter, as the table says.
+    domains = [host, f"{host}:{number}"] if proxy.legacy and host != "*" else [host]
     return {"name": f"{host}:{number}", "domains": domains, "routes": [], "include_request_attempt_count": True}
 
 

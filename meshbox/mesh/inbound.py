@@ -17,7 +17,7 @@ from meshbox.mesh import clusters, policies, transport
 from meshbox.mesh.authorization import network_filters
 from meshbox.mesh.envoy import Json, encode
 from meshbox.mesh.listeners import HTTP_INSPECTOR, TLS_INSPECTOR, listener
-from meshbox.mesh.managers import Proxy, bytes_proxy, http_manager, inbound_rules, tcp_proxy
+from meshbox.mesh.managers import Proxy, bytes_proxy, filters_of, http_manager, inbound_rules, tcp_proxy
 from meshbox.mesh.memo import Identity
 from meshbox.mesh.model import Port, Service
 from meshbox.mesh.peers import Inbound, peer_reader
@@ -76,6 +76,9 @@ def entries(proxy: Proxy, scope: Scope) -> list[Entry]:
     spec = scope.sidecar["spec"] if scope.sidecar is not None else {}
     let_in = {one.port: one for one in entrances(spec, legacy=proxy.legacy)}
     pool = spec.get("inboundConnectionPool")
+    if let_in and not proxy.legacy:
+        # What such a Sidecar does not name belongs to no Service for its proxy.
+        found = {port: owner if port in let_in else None for port, owner in found.items()}
     made = [_entry(proxy, number, found.get(number), let_in.get(number), pool) for number in sorted({*found, *let_in})]
     # What nobody captures its application serves at the pod's address by itself, unless it is one that cannot.
     taken = proxy.workload.interception.takes_inbound
@@ -90,7 +93,7 @@ def _entry(proxy: Proxy, number: int, owner: _Owner, let_in: Entrance | None, po
     if let_in is None:
         undeclared = owner is None and number not in proxy.workload.ports
         bare = (undeclared and proxy.legacy) or not proxy.workload.interception.takes_inbound(number)
-        return Entry(number, owner, protocol, number, name, pool, bare=bare)
+        return Entry(number, owner, protocol, number, name, pool if owner or proxy.legacy else None, bare=bare)
     return Entry(number, owner, let_in.protocol, let_in.behind, name, let_in.spec.get("connectionPool") or pool)
 
 
@@ -153,10 +156,16 @@ def _cluster(proxy: Proxy, entry: Entry) -> Json:
     if entry.pool is None and proxy.legacy:
         return made
     port = Port(entry.port, "", entry.protocol)
-    pool = {} if entry.pool is None else entry.pool
+    pool = _asked_of(entry.pool or {}, legacy=proxy.legacy)
     policy = policies.cluster_fields({"connectionPool": pool}, port, proxy.snapshot.mesh, legacy=proxy.legacy)
     said = _OF_MESH if entry.pool is None else (*_OF_MESH, *_OF_POOL)
     return {**made, **{key: policy[key] for key in said if key in policy}}
+
+
+def _asked_of(pool: ConnectionPool, *, legacy: bool) -> ConnectionPool:
+    """A pool as it counts towards the application: today nobody speaks HTTP/2 to it that it was not said to speak."""
+    http = pool.get("http")
+    return pool if legacy or not http else {**pool, "http": {**http, "h2UpgradePolicy": "DO_NOT_UPGRADE"}}
 
 
 _OF_MESH = ("connect_timeout", "upstream_connection_options")
@@ -178,9 +187,9 @@ def _listener(proxy: Proxy, entry: Entry, mode: str, *, introduced: bool) -> Jso
         inbound = Inbound(owner, mtls, port)
         # In plain text a caller shows nothing that says who it is.
         door = [] if mtls else peer_check()
-        prefix = f"inbound_{proxy.workload.ip}_{port}"
+        prefix, more = f"inbound_{proxy.workload.ip}_{port}", filters_of(proxy, entry.protocol)
         if http and not force_tcp:
-            return [*door, http_manager(proxy, "inbound", prefix, cluster, inbound=inbound)]
+            return [*door, http_manager(proxy, "inbound", prefix, cluster, inbound=inbound, filters=more)]
         if entry.bare:
             return [*door, bytes_proxy(cluster)]
         rules = network_filters(proxy.snapshot, proxy.workload, owner)

@@ -24,7 +24,7 @@ from meshbox.mesh.snapshot import Snapshot
 from meshbox.mesh.tracing import tracing
 from meshbox.mesh.traffic_extensions import LATE, lua_of, phased
 
-__all__ = ["Proxy", "bytes_proxy", "http_manager", "inbound_rules", "tcp_proxy"]
+__all__ = ["Proxy", "bytes_proxy", "filters_of", "http_manager", "inbound_rules", "tcp_proxy"]
 
 
 Side = Literal["inbound", "outbound", "gateway"]
@@ -36,6 +36,7 @@ _TCP_TYPE = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
 
 _CORS = extension("envoy.filters.http.cors", "envoy.extensions.filters.http.cors.v3.Cors")
 _FAULT = extension("envoy.filters.http.fault", "envoy.extensions.filters.http.fault.v3.HTTPFault")
+_WEB = extension("envoy.filters.http.grpc_web", "envoy.extensions.filters.http.grpc_web.v3.GrpcWeb")
 _ROUTER = extension("envoy.filters.http.router", "envoy.extensions.filters.http.router.v3.Router")
 _FORWARDED_FOR = extension(
     "envoy.filters.http.header_mutation",
@@ -160,6 +161,11 @@ def _trusted_proxies(proxy: Proxy) -> int:
     except (reading.ReadingError, KeyError, TypeError):
         found = None
     return max(int(number(found, proxy.snapshot.mesh.trusted_proxies)), 0)
+
+
+def filters_of(proxy: Proxy, protocol: str) -> list[Json]:
+    """More filters of a connection manager that requests of `protocol` need: browsers' gRPC is made gRPC."""
+    return [_WEB] if protocol == "GRPC-WEB" and not proxy.legacy else []
 
 
 def http_manager(

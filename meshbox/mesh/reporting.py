@@ -93,7 +93,7 @@ def _told(found: Reporting, specs: Sequence[TelemetrySpec], mode: str, snapshot:
         changed = merged(metrics, mode, defaults.get("metrics", ("prometheus",)), taken)
         found = replace(found, metrics=changed is not None, overrides=tuple(sorted((changed or {}).items())))
     tracings = [one or {} for spec in specs for one in spec.get("tracing") or []]
-    return _traced(found, tracings, mode, snapshot) if tracings else found
+    return _traced(found, tracings, mode, snapshot) if tracings or defaults.get("tracing") else found
 
 
 def _logged(

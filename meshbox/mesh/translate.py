@@ -58,7 +58,8 @@ def _config(snapshot: Snapshot, workload: Workload, scope: Scope) -> Config:
         made, tables = gateways.gateway(proxy, scope)
         passing_clusters(found, made)
         listening = {n: encode(v) for n, v in made.items()}
-        return Config(found.clusters, listening, _tables(tables, **_rules(proxy)), found.endpoints)
+        fields = _rules(proxy) if snapshot.legacy else {"ignore_port_in_host_matching": True, **_rules(proxy)}
+        return Config(found.clusters, listening, _tables(tables, **fields), found.endpoints)
     own = snapshot.memo(
         ("own", _own(snapshot, workload), scope.key, scope.inside_tcp), lambda: _without_http(snapshot, workload, scope)
     )

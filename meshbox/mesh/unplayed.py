@@ -57,7 +57,7 @@ _TODAY: _Table = {
     "Sidecar": {
         **_SIDECAR,
         "ingress[].tls": "",
-        "{ingress[].connectionPool,inboundConnectionPool}.tcp.idleTimeout": _SAME_IN_ISTIO,
+        "{ingress[].connectionPool,inboundConnectionPool}.{tcp.idleTimeout,http.h2UpgradePolicy}": _SAME_IN_ISTIO,
     },
     "WasmPlugin": {"": "its Envoy runs no WebAssembly"},
     "TrafficExtension": {"wasm": "its Envoy runs no WebAssembly"},

@@ -249,12 +249,13 @@ async def test_somebody_else_is_asked(shop: Bookshop) -> None:
         process.wait()
 
 
-async def test_whoever_cannot_be_asked_lets_nobody_in(shop: Bookshop) -> None:
+async def test_whoever_cannot_be_asked_lets_nobody_in_whom_it_would_be_asked_about(shop: Bookshop) -> None:
     providers(shop)
     for name, why in (("nobody", "has no 'nobody'"), ("gone", "there is no service")):
         async with shop.rules(asking(name, "/ask")):
-            # As in Istio all is denied, whatever the rules speak of.
-            await in_force(shop, 403, "/else")
+            # As in Istio what the rules speak of is denied.
+            await in_force(shop, 403, "/ask")
+            await in_force(shop, 200, "/else")
             (said,) = [line for line in shop.objects.warnings(f"ask-{name}") if "denied (403)" in line]
             assert why in said
 

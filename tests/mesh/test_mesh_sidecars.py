@@ -141,19 +141,19 @@ def test_ingress_says_what_is_behind_a_port() -> None:
     where = behind["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]["socket_address"]
     assert where == {"address": "127.99.128.1", "port_value": 8000}
     assert behind["circuit_breakers"]["thresholds"][0]["max_pending_requests"] == 7
-    # The pool of all the others is the Sidecar's own.
+    # A port that such a Sidecar does not name belongs to no Service: its pool is not for that one.
     other = json.loads(made.clusters["inbound|9080||"])
-    assert other["circuit_breakers"]["thresholds"][0]["max_connections"] == 3
+    assert other["circuit_breakers"]["thresholds"][0]["max_connections"] == 2**32 - 1
+    assert any(one["name"] == "9080_http" for one in json.loads(made.listeners["virtualInbound_9080"])["filter_chains"])
 
 
 def test_a_port_of_ingress_asks_for_certificates_as_all_others() -> None:
     port = {"number": 9443, "name": "http", "protocol": "HTTP"}
     ingress = sidecar(ingress=[{"port": port, "defaultEndpoint": "127.0.0.1:8000"}])
     made = config(sidecars=ingress, peer_authentications=[istio("default", {"mtls": {"mode": "STRICT"}})])
-    for number in (9080, 9443):
-        (chain,) = json.loads(made.listeners[f"virtualInbound_{number}"])["filter_chains"]
-        assert chain["name"] == f"{number}_mtls"
-        assert "transport_socket" in chain
+    for number, names in ((9080, ["9080_mtls", "9080_mtls_tcp"]), (9443, ["9443_mtls"])):
+        chains = json.loads(made.listeners[f"virtualInbound_{number}"])["filter_chains"]
+        assert [chain["name"] for chain in chains if "transport_socket" in chain] == names
 
 
 def test_what_an_application_listens_on_is_let_in() -> None:
