@@ -56,7 +56,7 @@ def order(*filters: Obj) -> list[str]:
     return [obj["metadata"]["name"] for obj in chosen(snapshot, snapshot.workloads[KEY])]
 
 
-def test_the_root_namespace_comes_first_then_priority_then_age() -> None:
+def test_priority_comes_first_then_the_root_namespace_then_age() -> None:
     given = [
         envoy_filter(name="young", created="2022"),
         envoy_filter(name="old", created="2021"),
@@ -67,7 +67,9 @@ def test_the_root_namespace_comes_first_then_priority_then_age() -> None:
         envoy_filter(name="others", workloadSelector={"labels": {"app": "reviews"}}),
         envoy_filter(name="gateways", targetRefs=[{"kind": "Gateway", "name": "g"}]),
     ]
-    assert order(*given) == ["root", "early", "old", "young", "selects"]
+    assert order(*given) == ["early", "old", "young", "selects", "root"]
+    given[3]["spec"].pop("priority")
+    assert order(*given) == ["early", "root", "old", "young", "selects"]
 
 
 def test_what_is_not_played_is_said() -> None:

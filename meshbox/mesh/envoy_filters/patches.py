@@ -167,13 +167,13 @@ def unplayed(spec: Any, *, legacy: bool) -> Iterator[str]:
 
 
 def chosen(snapshot: Snapshot, workload: Workload) -> list[View]:
-    """The EnvoyFilters for a proxy: the root namespace's first, in each by priority and age."""
+    """The EnvoyFilters for a proxy: by priority, of one the root namespace's first, and then by age."""
     root = snapshot.mesh.root_namespace
     found = [obj for obj in snapshot.all(ENVOY_FILTERS) if _chooses(obj, workload, root, legacy=snapshot.legacy)]
 
-    def order(obj: View) -> tuple[bool, int]:
+    def order(obj: View) -> tuple[int, bool]:
         priority = _map(obj.get("spec")).get("priority")
-        return obj["metadata"]["namespace"] != root, priority if isinstance(priority, int) else 0
+        return priority if isinstance(priority, int) else 0, obj["metadata"]["namespace"] != root
 
     return sorted(found, key=order)
 
