@@ -322,6 +322,7 @@ async def test_plain_connections_are_judged_by_what_they_show(shop: Bookshop) ->
     shop.service("echo", [{"name": "tcp", "port": 9100}])
     await shop.pod("echo", {"app": "echo"}, ports=(9100,), app=App("echo"))
     await shop.ready("echo")
+    shop.service("ext-authz", [{"name": "http", "port": 8000}, {"name": "grpc", "port": 9000}])
     providers(shop)
     chosen = {"selector": {"matchLabels": {"app": "echo"}}}
 
@@ -336,7 +337,7 @@ async def test_plain_connections_are_judged_by_what_they_show(shop: Bookshop) ->
 
     client = {"source": {"principals": ["cluster.local/ns/bookinfo/sa/client-sa"]}}
     path = {"operation": {"paths": ["/no"], "ports": ["9100"]}}
-    asked = {"action": "CUSTOM", "provider": {"name": "http"}, "rules": [{}]}
+    asked, nobody = ({"action": "CUSTOM", "provider": {"name": name}, "rules": [{}]} for name in ("http", "gone"))
     await shop.until(heard, "echo is heard")
     for spec, let_in in (
         ({"rules": [{"from": [client]}]}, True),
@@ -347,6 +348,7 @@ async def test_plain_connections_are_judged_by_what_they_show(shop: Bookshop) ->
         ({"rules": [{"from": [{"source": {"namespaces": ["other"]}}]}]}, False),
         # Whoever is asked about HTTP only is asked nothing about plain connections, as in Istio.
         (asked, True),
+        (nobody, False),
     ):
         async with shop.rules(("AuthorizationPolicy", "plain", {**chosen, **spec})):
             await shop.until(heard if let_in else cut, f"{spec} lets in: {let_in}")

@@ -33,7 +33,7 @@ from .test_gateway_api_routes import convert, route, to
 from .test_mesh_envoy_filter_trials import listener
 from .test_mesh_gateways import config as gateway_config
 from .test_mesh_gateways import gateway, gateway_pod, server
-from .test_mesh_policy_fields import DENY_ALL, PROVIDER, policy, told
+from .test_mesh_policy_fields import DENIED, PROVIDER, policy, told
 
 CLIENT, CLIENTS = pod("client-1", "127.99.64.1"), service("client")
 DOOR = ["labkit.ends", "labkit.own_user"]
@@ -175,7 +175,7 @@ def test_a_provider_of_no_form_takes_no_policy_away(settings: Obj, why: str) -> 
     snap = policy({"action": "CUSTOM", "provider": {"name": "e"}, "rules": [{}]}, mesh)
     ((_, problem),) = denying(snap)
     assert why in problem
-    assert told(snap).count(DENY_ALL) == 2
+    assert told(snap).count(DENIED) == 2
 
 
 @pytest.mark.parametrize(
@@ -186,9 +186,6 @@ def test_a_provider_of_no_form_takes_no_policy_away(settings: Obj, why: str) -> 
         {"when": [{"key": "experimental.envoy.filters.a[[]", "values": ["x"]}]},
         {"when": [{"key": "request.headers[a\nb]", "values": ["x"]}]},
         {"to": [{"operation": {"paths": ["/{*}/" + 300 * "a"]}}]},
-        {"to": [{"operation": {"paths": ["/{*}/a b"]}}]},
-        {"to": [{"operation": {"paths": ["/{*}/é"]}}]},
-        {"to": [{"operation": {"paths": ["/{*}//b"]}}]},
         {"to": [{"operation": {"notPaths": ["//{*}"]}}]},
     ],
 )
