@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from meshbox.addresses import AddressPlan
+from meshbox.mesh import rbac_matchers as matchers
 from meshbox.mesh.envoy import Json, cidr, extension
 
 if TYPE_CHECKING:
     from labkit.ground.typed.security import AuthorizationPolicy, Condition, Operation, Rule, Source
 
-__all__ = ["Reading", "header_match", "policies_of_rules", "text_match"]
+__all__ = ["Reading", "policies_of_rules"]
 
-_JWT = "envoy.filters.http.jwt_authn"
 _EXPERIMENTAL = "experimental."
 _HTTP_SOURCES = ("requestPrincipals", "notRequestPrincipals")
 _HTTP_OPERATIONS = ("hosts", "notHosts", "methods", "notMethods", "paths", "notPaths")
@@ -50,12 +50,14 @@ class Reading(Struct, frozen=True):
         http: Whether requests are looked at, not only connections.
         denies: Whether what a rule holds for is refused, or asked about elsewhere.
         trust_domains: The mesh's own trust domain, then those that stand for it.
+        legacy: Whether Istio 1.2's rules apply.
     """
 
     plan: AddressPlan
     http: bool
     denies: bool
     trust_domains: tuple[str, ...] = (_LOCAL_DOMAIN,)
+    legacy: bool = False
 
 
 _Part = tuple[Iterable[str] | None, Iterable[str] | None, Callable[[str], Json]]
@@ -81,27 +83,6 @@ def policies_of_rules(policies: Iterable[AuthorizationPolicy], reading: Reading,
     return found
 
 
-def text_match(value: str, *, ignore_case: bool = False) -> Json:
-    """Istio's way with "*": alone it is anything there is, at an end it stands for the rest."""
-    found: Json
-    if value == "*":
-        return {"safe_regex": {"regex": ".+"}}
-    if value.startswith("*"):
-        found = {"suffix": value[1:]}
-    elif value.endswith("*"):
-        found = {"prefix": value[:-1]}
-    else:
-        found = {"exact": value}
-    return {**found, "ignore_case": True} if ignore_case else found
-
-
-def header_match(name: str, value: str, *, ignore_case: bool = False) -> Json:
-    """The matcher of one header; "*" asks for nothing but the header."""
-    if value == "*":
-        return {"header": {"name": name, "present_match": True}}
-    return {"header": {"name": name, "string_match": text_match(value, ignore_case=ignore_case)}}
-
-
 class _Rules:
     """Reads the rules of the policies of one namespace."""
 
@@ -124,15 +105,19 @@ class _Rules:
 
     def _source(self, source: Source) -> Json:
         parts: list[_Part] = [
-            (self._domains(source.get("principals")), self._domains(source.get("notPrincipals")), _principal),
-            (source.get("namespaces"), source.get("notNamespaces"), _namespace),
+            (self._domains(source.get("principals")), self._domains(source.get("notPrincipals")), matchers.principal),
+            (source.get("namespaces"), source.get("notNamespaces"), matchers.namespace),
             (source.get("serviceAccounts"), source.get("notServiceAccounts"), self._account),
-            (self._aliases(source.get("trustDomains")), self._aliases(source.get("notTrustDomains")), _trust_domain),
+            (
+                self._aliases(source.get("trustDomains")),
+                self._aliases(source.get("notTrustDomains")),
+                matchers.trust_domain,
+            ),
             (source.get("ipBlocks"), source.get("notIpBlocks"), lambda block: {"direct_remote_ip": cidr(block)}),
             (source.get("remoteIpBlocks"), source.get("notRemoteIpBlocks"), lambda block: {"remote_ip": cidr(block)}),
         ]
         if self._reading.http:
-            parts.append((source.get("requestPrincipals"), source.get("notRequestPrincipals"), _request_principal))
+            parts.append((source.get("requestPrincipals"), source.get("notRequestPrincipals"), self._request_principal))
         return _all("and_ids", "ids", _parts(parts, "or_ids", "ids", "not_id"))
 
     def _operation(self, operation: Operation) -> Json:
@@ -140,8 +125,12 @@ class _Rules:
         if self._reading.http:
             hosts = operation.get("hosts"), operation.get("notHosts")
             parts += [
-                (*hosts, lambda host: header_match(":authority", host, ignore_case=True)),
-                (operation.get("methods"), operation.get("notMethods"), lambda one: header_match(":method", one)),
+                (*hosts, lambda host: matchers.header_match(":authority", host, ignore_case=True)),
+                (
+                    operation.get("methods"),
+                    operation.get("notMethods"),
+                    lambda one: matchers.header_match(":method", one),
+                ),
                 (_readable(operation.get("paths")), _readable(operation.get("notPaths")), _path),
             ]
         return _all("and_rules", "rules", _parts(parts, "or_rules", "rules", "not_rule"))
@@ -173,34 +162,38 @@ class _Rules:
         if not _known(key):
             return None
         if name.startswith(_EXPERIMENTAL):
-            return lambda value: _filter_metadata(name.removeprefix(_EXPERIMENTAL), first, value)
+            return lambda value: matchers.filter_metadata(name.removeprefix(_EXPERIMENTAL), first, value)
         known: dict[str, Callable[[str], Json]] = {
             "source.ip": lambda value: {"direct_remote_ip": cidr(value)},
             "remote.ip": lambda value: {"remote_ip": cidr(value)},
-            "source.namespace": _namespace,
-            "source.principal": _principal,
+            "source.namespace": matchers.namespace,
+            "source.principal": matchers.principal,
             "source.serviceAccount": self._account,
-            "source.trustDomain": _trust_domain,
-            "request.headers": lambda value: header_match(first, value),
-            "request.auth.principal": _request_principal,
-            "request.auth.audiences": lambda value: _claim(("aud",), text_match(value), listed=True),
-            "request.auth.presenter": lambda value: _claim(("azp",), text_match(value), listed=True),
-            "request.auth.claims": lambda value: _claim(inner, text_match(value), listed=True),
+            "source.trustDomain": matchers.trust_domain,
+            "request.headers": lambda value: matchers.header_match(first, value),
+            "request.auth.principal": self._request_principal,
+            "request.auth.audiences": lambda value: matchers.claim(("aud",), matchers.text_match(value), listed=True),
+            "request.auth.presenter": lambda value: matchers.claim(("azp",), matchers.text_match(value), listed=True),
+            "request.auth.claims": lambda value: matchers.claim(inner, matchers.text_match(value), listed=True),
             "destination.ip": lambda value: {"destination_ip": cidr(value)},
             "destination.port": self._port,
-            "connection.sni": lambda value: {"requested_server_name": text_match(value)},
+            "connection.sni": lambda value: {"requested_server_name": matchers.text_match(value)},
         }
         return known.get(name)
 
     def _port(self, port: str) -> Json:
         return {"destination_port": self._reading.plan.port(int(port))}
 
+    @property
+    def _request_principal(self) -> Callable[[str], Json]:
+        return matchers.whole_request_principal if self._reading.legacy else matchers.request_principal
+
     def _account(self, value: str) -> Json:
         """A service account: of the policy's own namespace unless another is named."""
         namespace, slash, name = value.partition("/")
         if not slash:
             namespace, name = self._namespace, value
-        return _authenticated(
+        return matchers.authenticated(
             {"safe_regex": {"regex": f"spiffe://.+/ns/{re.escape(namespace)}/(.+/|)sa/{re.escape(name)}(/.+)?"}}
         )
 
@@ -294,7 +287,7 @@ def _readable(paths: list[str] | None) -> list[str] | None:
 
 def _path(value: str) -> Json:
     if not _is_template(value):
-        return {"url_path": {"path": text_match(value)}}
+        return {"url_path": {"path": matchers.text_match(value)}}
     template = value.replace("{**}", "**").replace("{*}", "*")
     return {"uri_template": extension("uri-template", _TEMPLATE, path_template=template)}
 
@@ -315,62 +308,3 @@ def _parts(parts: list[_Part], either: str, inner: str, negated: str) -> list[Js
         if unwanted:
             found.append({negated: {either: {inner: [make(str(value)) for value in unwanted]}}})
     return found
-
-
-def _authenticated(matcher: Json) -> Json:
-    return {"authenticated": {"principal_name": matcher}}
-
-
-def _principal(value: str) -> Json:
-    if value in ("*", "") or value.startswith("*"):
-        return _authenticated(text_match(value or "*"))
-    return _authenticated(text_match(f"spiffe://{value}"))
-
-
-def _namespace(value: str) -> Json:
-    pattern = re.escape(value).replace(r"\*", ".*")
-    return _authenticated({"safe_regex": {"regex": f".*/ns/{pattern}/.*"}})
-
-
-def _trust_domain(value: str) -> Json:
-    if value == "*":
-        return _authenticated(text_match(value))
-    pattern = re.escape(value).replace(r"\*", "[^/]*")
-    return _authenticated({"safe_regex": {"regex": f"spiffe://{pattern}/.*"}})
-
-
-def _filter_metadata(name: str, key: str, value: str) -> Json:
-    """What a filter has noted of a call; a value in brackets is looked for in a list."""
-    matcher: Json = {"string_match": text_match(value.removeprefix("[").removesuffix("]"))}
-    if value.startswith("[") and value.endswith("]"):
-        matcher = {"list_match": {"one_of": matcher}}
-    return {"metadata": {"filter": name, "path": [{"key": key}], "value": matcher}}
-
-
-def _claim(path: tuple[str, ...], matcher: Json, *, listed: bool = False) -> Json:
-    keys = [{"key": "payload"}, *({"key": part} for part in path)]
-    value: Json = {"string_match": matcher}
-    if listed:
-        # A claim may be one text or a list of them.
-        value = {"or_match": {"value_matchers": [value, {"list_match": {"one_of": value}}]}}
-    return {"metadata": {"filter": _JWT, "path": keys, "value": value}}
-
-
-def _request_principal(value: str) -> Json:
-    """The principal is made of two claims, issuer and subject, which are looked at one by one: both must be there."""
-    issuer, slash, subject = value.rpartition("/")
-    # With no slash a beginning is of the issuer, an end of the subject, and a whole text an issuer without subject.
-    if value == "*":
-        issuer, subject = "*", "*"
-    elif not slash:
-        issuer, subject = ("*", value) if value.startswith("*") else (value, "*" if value.endswith("*") else "")
-    elif value.startswith("*"):
-        # Only one of the two stars means something.
-        return _claims(text_match(issuer), {"exact": subject})
-    else:
-        return _claims({"exact": issuer}, text_match(subject) if subject.endswith("*") else {"exact": subject})
-    return _claims(text_match(issuer), text_match(subject))
-
-
-def _claims(issuer: Json, subject: Json) -> Json:
-    return {"and_ids": {"ids": [_claim(("iss",), issuer), _claim(("sub",), subject)]}}

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from meshbox.mesh.authorization_rules import Reading, policies_of_rules, text_match
+from meshbox.mesh import rbac_matchers as matchers
+from meshbox.mesh.authorization_rules import Reading, policies_of_rules
 from meshbox.mesh.envoy import Json, extension
 from meshbox.mesh.field_values import ConfigError, duration, nanoseconds
 from meshbox.mesh.snapshot import Snapshot
@@ -260,4 +261,4 @@ def _http(asked: _Asked) -> Json:
 def _names(headers: list[str] | None) -> Json | None:
     if not headers:
         return None
-    return {"patterns": [text_match(str(header), ignore_case=True) for header in headers]}
+    return {"patterns": [matchers.text_match(str(header), ignore_case=True) for header in headers]}

@@ -49,7 +49,7 @@ def role_rules(snapshot: Snapshot, workload: Workload, owner: tuple[Service, Por
         shadows.append(made)
         if not permissive:
             enforced.append(made)
-    reading = Reading(snapshot.plan, http, denies=False)
+    reading = Reading(snapshot.plan, http, denies=False, legacy=True)
     found: Json = {}
     if str(config.get("enforcement_mode") or config.get("enforcementMode") or "") != _PERMISSIVE:
         found["rules"] = {"action": "ALLOW", "policies": policies_of_rules(enforced, reading)}

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from meshbox.mesh.kinds import CLUSTER_RBAC_CONFIGS, RBAC_CONFIGS, SERVICE_ROLE_BINDINGS, SERVICE_ROLES, Kind
+from meshbox.mesh.kinds import CLUSTER_RBAC_CONFIGS, POLICIES, RBAC_CONFIGS, SERVICE_ROLE_BINDINGS, SERVICE_ROLES, Kind
+from meshbox.mesh.rbac_matchers import whole_request_principal
 from meshbox.mesh.service_roles import role_rules
 from meshbox.mesh.snapshot import Snapshot
 
@@ -16,11 +17,15 @@ from .objects import istio, snapshot, workload
 Obj = dict[str, Any]
 HOST = "reviews.bookinfo.svc.cluster.local"
 ACCESS: Obj = {"services": [HOST], "methods": ["GET"]}
+BY_ORIGIN: Obj = istio(
+    "default", {"origins": [{"jwt": {"issuer": "https://a", "jwksUri": "http://a"}}], "principalBinding": "USE_ORIGIN"}
+)
 USER: Obj = {"user": "cluster.local/ns/bookinfo/sa/x"}
 
 
 def world(access: Obj = ACCESS, subject: Obj = USER, kind: Kind[Any] = CLUSTER_RBAC_CONFIGS, **more: Any) -> Snapshot:
     binding = {"subjects": [subject], "roleRef": {"kind": "ServiceRole", "name": "r"}, **more.pop("binding", {})}
+    policies = more.pop("policies", [])
     config = {"metadata": {"name": "default"}, "spec": {"mode": "ON", **more}}
     if kind == RBAC_CONFIGS:
         config["metadata"]["namespace"] = "istio-system"
@@ -28,6 +33,7 @@ def world(access: Obj = ACCESS, subject: Obj = USER, kind: Kind[Any] = CLUSTER_R
         kind: [config],
         SERVICE_ROLES: [istio("r", {"rules": [access]}), istio("r", {"rules": [{"services": ["*"]}]}, "other")],
         SERVICE_ROLE_BINDINGS: [istio("b", binding)],
+        POLICIES: policies,
     }
     return snapshot(legacy=True, kept=kept)
 
@@ -82,6 +88,13 @@ def test_each_field_of_a_role_is_told(field: str, value: Any) -> None:
 )  # fmt: skip
 def test_each_field_of_a_subject_is_told(field: str, value: Any) -> None:
     assert rules(world(subject={**USER, field: value})) != rules(world())
+
+
+def test_an_origins_principal_is_one_text() -> None:
+    snap = world(subject={"properties": {"request.auth.principal": "https://a/*"}}, policies=[BY_ORIGIN])
+    (made,) = granted(rules(snap)).values()
+    (asked,) = made["principals"][0]["and_ids"]["ids"][1:]
+    assert asked == {"or_ids": {"ids": [whole_request_principal("https://a/*")]}}
 
 
 def granted(made: Obj) -> Obj:
