@@ -147,11 +147,11 @@ def test_tcp_echos_versions_by_weight(stage: Shop) -> None:
     available(stage, "tcp-echo-v1", "tcp-echo-v2")
     apply(stage, "tcp-echo/tcp-echo-20-v2.yaml")
     # Until a Gateway bears its name, the route holds nowhere: of inside calls each version is asked.
-    loop = "for i in $(seq 60); do echo w | nc {} {}; done"
+    loop = "for i in $(seq {}); do echo w | nc {} {}; done"
     # Pods of the sample without versions bear the same label, and go a moment after their Deployment.
     wait_until(
         lambda: (
-            set(inside(stage, "sh", "-c", loop.format("tcp-echo", 9000), check=False).splitlines())
+            set(inside(stage, "sh", "-c", loop.format(60, "tcp-echo", 9000), check=False).splitlines())
             == {"one w", "two w"}
         ),
         PATIENCE,
@@ -163,8 +163,7 @@ def test_tcp_echos_versions_by_weight(stage: Shop) -> None:
     calls = 300
 
     def answers() -> Counter[str]:
-        command = loop.format(where, 31400).replace("60", str(calls))
-        return Counter(inside(stage, "sh", "-c", command, check=False).splitlines())
+        return Counter(inside(stage, "sh", "-c", loop.format(calls, where, 31400), check=False).splitlines())
 
     wait_until(lambda: set(answers()) == {"one w", "two w"}, PATIENCE, "both to answer at the gateway")
     seen = answers()
