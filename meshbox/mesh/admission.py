@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from meshbox.contracts import AdmissionRequest, Objects
+from meshbox.mesh.entry_notices import entry_warnings
 from meshbox.mesh.gateway_api.route_warnings import route_warnings
 from meshbox.mesh.gateway_api.unplayed import unplayed as gateway_api
 from meshbox.mesh.gateway_notices import gateway_warnings
@@ -11,7 +12,7 @@ from meshbox.mesh.ingress_status import ignored
 from meshbox.mesh.inject import inject, warn
 from meshbox.mesh.istio_validation import validate
 from meshbox.mesh.istio_validation.verdicts import Verdicts
-from meshbox.mesh.kinds import CONFIG_MAPS, GATEWAYS, INGRESSES, TELEMETRIES
+from meshbox.mesh.kinds import CONFIG_MAPS, GATEWAYS, INGRESSES, SERVICE_ENTRIES, TELEMETRIES
 from meshbox.mesh.notices import ambient, notices
 from meshbox.mesh.pilot_metrics import MeshMonitor
 from meshbox.mesh.settings import settings_warnings
@@ -71,3 +72,5 @@ class MeshAdmission:
             request.warnings += telemetry_warnings(self._objects, request.object)
         if request.resource == GATEWAYS:
             request.warnings += gateway_warnings(self._objects, request.object, legacy=legacy)
+        if request.resource == SERVICE_ENTRIES:
+            request.warnings += entry_warnings(self._objects, request.object, legacy=legacy)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from msgspec.structs import replace
 
+from meshbox.contracts import View
 from meshbox.mesh.envoy import Json
-from meshbox.mesh.model import Endpoint
+from meshbox.mesh.model import Endpoint, annotations_of
 
 if TYPE_CHECKING:
     from labkit.ground.typed.destination_rules import Distribute, Failover, LocalityLoadBalancerSetting
@@ -32,6 +33,7 @@ __all__ = [
     "grouped",
     "labels_at",
     "located",
+    "nearest_places",
     "of_labels",
     "of_pod",
     "priority_labels",
@@ -41,6 +43,13 @@ REGION, ZONE = "topology.kubernetes.io/region", "topology.kubernetes.io/zone"
 SUBZONE, NETWORK, CLUSTER = "topology.istio.io/subzone", "topology.istio.io/network", "topology.istio.io/cluster"
 HOSTNAME = "kubernetes.io/hostname"
 OLD_REGION, OLD_ZONE = "failure-domain.beta.kubernetes.io/region", "failure-domain.beta.kubernetes.io/zone"
+
+_NEAREST = {
+    "preferclose": (NETWORK, REGION, ZONE),
+    "prefersamezone": (NETWORK, REGION, ZONE),
+    "prefersamenode": (NETWORK, REGION, ZONE, SUBZONE, HOSTNAME),
+}
+"""Where clients prefer a Service, by its `trafficDistribution`."""
 
 LABEL = "istio-locality"
 """A pod's own word on where it runs, which goes before its node's."""
@@ -215,3 +224,9 @@ def _distance(place: Place, group: Group, regions: Sequence[Failover]) -> int:
 def envoy_locality(locality: str) -> Json:
     """A locality in Envoy's form."""
     return {key: part for key, part in zip(("region", "zone", "sub_zone"), _parts(locality), strict=True) if part}
+
+
+def nearest_places(obj: View, distribution: str = "", *, legacy: bool = False) -> tuple[str, ...]:
+    """The places that clients prefer a Service or ServiceEntry in: as its annotation says, else its own field."""
+    asked = annotations_of(obj).get("networking.istio.io/traffic-distribution") or distribution
+    return () if legacy else _NEAREST.get(asked.lower(), ())

@@ -17,6 +17,7 @@ from meshbox.mesh.allocation import Allocator
 from meshbox.mesh.cache import ObjectCache
 from meshbox.mesh.certificates import LEGACY_LIFETIME, LIFETIME, Authority
 from meshbox.mesh.control_plane import ControlPlane
+from meshbox.mesh.entry_notices import idle_entries
 from meshbox.mesh.envoy_filters import EnvoyFilters
 from meshbox.mesh.galley import Galley
 from meshbox.mesh.gateway_api.controller import GatewayApi
@@ -267,8 +268,9 @@ class Mesh:
         self._changed(REQUEST_AUTHENTICATIONS)
 
     def _say_what_is_not_so(self) -> None:
-        """Tell of each policy that denies all, and of each Telemetry of which nothing comes, once for each reason."""
-        speaking = (*denying(self._snapshot), *unheard_telemetries(self._snapshot))
+        """Tell of each policy that denies all, and of each object of which nothing comes, once for each reason."""
+        snapshot = self._snapshot
+        speaking = (*denying(snapshot), *unheard_telemetries(snapshot), *idle_entries(snapshot))
         found = {obj["metadata"]["uid"]: (obj, problem) for obj, problem in speaking}
         for uid, (obj, problem) in found.items():
             if self._told.get(uid) != problem:

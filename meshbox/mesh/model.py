@@ -6,7 +6,7 @@ objects.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -30,6 +30,7 @@ __all__ = [
     "Service",
     "Workload",
     "annotations_of",
+    "in_order",
     "labels",
     "protocol_of",
 ]
@@ -240,6 +241,19 @@ class Endpoint:
     locality: str = ""
     network: str = ""
     hostname: str = ""
+
+    @classmethod
+    def at(cls, address: str, port: int, workload: Workload | None, hostname: str | None = None) -> Endpoint:
+        """One at an address of a Service, with what is known of the workload there."""
+        name = hostname or ""
+        if workload is None:
+            return cls(address, port, hostname=name)
+        return cls(address, port, workload.labels, workload, hostname=name, locality=workload.locality)
+
+
+def in_order(endpoints: Iterable[Endpoint]) -> list[Endpoint]:
+    """In a stable order, which keeps a cluster's bytes the same, so that proxies are not woken for nothing."""
+    return sorted(endpoints, key=lambda endpoint: (endpoint.address, endpoint.port))
 
 
 @dataclass(frozen=True)

@@ -1,29 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The registry of hosts: Kubernetes Services and ServiceEntries, each with the addresses behind its ports."""
+"""The hosts that Kubernetes Services give, each with the addresses behind its ports."""
 
 from __future__ import annotations
 
-import ipaddress
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from labkit.ground.hosts import fqdn
 from labkit.ground.labels import selects
 from meshbox.contracts import View
-from meshbox.mesh.allocation import allocated
-from meshbox.mesh.locality import HOSTNAME, NETWORK, REGION, SUBZONE, ZONE
+from meshbox.mesh.locality import nearest_places
 from meshbox.mesh.memo import Identity, Memo
-from meshbox.mesh.model import Endpoint, Port, Service, Workload, annotations_of, labels, protocol_of
+from meshbox.mesh.model import Endpoint, Port, Service, Workload, annotations_of, in_order, labels, protocol_of
 from meshbox.mesh.workload_entries import Machine
 
 if TYPE_CHECKING:
-    from labkit.ground.typed.hosts import ServiceEntry, ServiceEntrySpec
     from meshbox.typed import services as api
 
-__all__ = ["kubernetes_services", "service_entries"]
+__all__ = ["kubernetes_services"]
 
 _Addresses = dict[str, tuple[Endpoint, ...]]
 """Port name → ready addresses."""
@@ -90,22 +86,8 @@ def _with_machines(obj: api.Service, known: _Addresses, outside: Sequence[Machin
         ]
         pods = {(endpoint.address, endpoint.port) for endpoint in known.get(name, ())}
         more = [one for one in behind if (one.address, one.port) not in pods]
-        found[name] = tuple(_sorted([*known.get(name, ()), *more]))
+        found[name] = tuple(in_order([*known.get(name, ()), *more]))
     return found
-
-
-_NEAREST = {
-    "preferclose": (NETWORK, REGION, ZONE),
-    "prefersamezone": (NETWORK, REGION, ZONE),
-    "prefersamenode": (NETWORK, REGION, ZONE, SUBZONE, HOSTNAME),
-}
-"""Where clients prefer a Service, by its `trafficDistribution`."""
-
-
-def _nearest(obj: View, distribution: str = "", *, legacy: bool = False) -> tuple[str, ...]:
-    """The places that clients prefer a Service or ServiceEntry in: as its annotation says, else its own field."""
-    asked = annotations_of(obj).get("networking.istio.io/traffic-distribution") or distribution
-    return () if legacy else _NEAREST.get(asked.lower(), ())
 
 
 def _service(obj: api.Service, known: _Addresses, *, legacy: bool) -> Service:
@@ -142,7 +124,7 @@ def _service(obj: api.Service, known: _Addresses, *, legacy: bool) -> Service:
         exported_to=tuple(part.strip() for part in exported.split(",")) if exported else (),
         headless=cluster_ip == "None",
         selector=spec.get("selector") or {},
-        nearest=_nearest(obj, spec.get("trafficDistribution") or "", legacy=legacy),
+        nearest=nearest_places(obj, spec.get("trafficDistribution") or "", legacy=legacy),
     )
 
 
@@ -175,8 +157,10 @@ def _of_slice(obj: api.EndpointSlice, behind: tuple[Workload | None, ...]) -> _A
             if (entry.get("conditions") or {}).get("ready") is False:
                 continue
             for address in entry.get("addresses") or []:
-                ports[port.get("name") or ""].append(_endpoint(address, port["port"], workload, entry.get("hostname")))
-    return {name: tuple(_sorted(entries)) for name, entries in ports.items()}
+                ports[port.get("name") or ""].append(
+                    Endpoint.at(address, port["port"], workload, entry.get("hostname"))
+                )
+    return {name: tuple(in_order(entries)) for name, entries in ports.items()}
 
 
 def _together(parts: Iterable[_Addresses]) -> _Addresses:
@@ -185,7 +169,7 @@ def _together(parts: Iterable[_Addresses]) -> _Addresses:
     for part in parts:
         for name, entries in part.items():
             ports[name] += entries
-    return {name: tuple(_sorted(entries)) for name, entries in ports.items()}
+    return {name: tuple(in_order(entries)) for name, entries in ports.items()}
 
 
 def _from_endpoints(
@@ -208,160 +192,6 @@ def _of_endpoints(obj: api.Endpoints, behind: tuple[Workload | None, ...]) -> _A
         addresses = [(entry, next(pods)) for entry in subset.get("addresses") or []]
         for port in subset.get("ports") or []:
             ports[port.get("name") or ""] += [
-                _endpoint(entry["ip"], port["port"], workload, entry.get("hostname")) for entry, workload in addresses
+                Endpoint.at(entry["ip"], port["port"], workload, entry.get("hostname")) for entry, workload in addresses
             ]
-    return {name: tuple(_sorted(entries)) for name, entries in ports.items()}
-
-
-def _endpoint(address: str, port: int, workload: Workload | None, hostname: str | None = None) -> Endpoint:
-    name = hostname or ""
-    if workload is None:
-        return Endpoint(address, port, hostname=name)
-    return Endpoint(address, port, workload.labels, workload, hostname=name, locality=workload.locality)
-
-
-def _sorted(endpoints: Iterable[Endpoint]) -> list[Endpoint]:
-    # A stable order keeps a cluster's bytes the same, so that proxies are not woken for nothing.
-    return sorted(endpoints, key=lambda endpoint: (endpoint.address, endpoint.port))
-
-
-def service_entries(
-    entries: Iterable[ServiceEntry],
-    workloads: Iterable[Workload],
-    outside: Sequence[Machine],
-    memo: Memo,
-    *,
-    legacy: bool,
-    trust_domain: str,
-) -> list[Service]:
-    """The hosts that ServiceEntries give, oldest first; what several of one namespace say of a host is put together.
-
-    Args:
-        entries: They, oldest first.
-        workloads: The pods.
-        outside: What WorkloadEntries tell of.
-        memo: Keeps what snapshots have in common.
-        legacy: Whether Istio 1.2's rules apply.
-        trust_domain: The mesh's own.
-    """
-    objects, pods = list(entries), list(workloads)
-    key = ("service entries", Identity(objects), Identity(pods), legacy, trust_domain)
-    found: dict[_Alike, Service] = (
-        _hosts(objects, pods, outside, legacy=legacy, trust_domain=trust_domain)
-        if outside
-        else memo(key, lambda: _hosts(objects, pods, outside, legacy=legacy, trust_domain=trust_domain))
-    )
-    return memo.each("hosts", found.values(), lambda one, _: one, key=_alike)
-
-
-_Alike = tuple[str, str, str, bool, tuple[str, ...]]
-
-
-def _alike(service: Service) -> _Alike:
-    """What ServiceEntries of one host have in common that are put together."""
-    return service.host, service.namespace, service.resolution, service.external, service.exported_to
-
-
-def _hosts(
-    entries: Iterable[ServiceEntry],
-    pods: list[Workload],
-    outside: Sequence[Machine],
-    *,
-    legacy: bool,
-    trust_domain: str,
-) -> dict[_Alike, Service]:
-    found: dict[_Alike, Service] = {}
-    for entry in entries:
-        for service in _entry(entry, pods, outside, legacy=legacy, trust_domain=trust_domain):
-            alike = _alike(service)
-            found[alike] = _merged(found[alike], service) if alike in found else service
-    return found
-
-
-def _merged(one: Service, other: Service) -> Service:
-    known = {port.number for port in one.ports}
-    endpoints = {
-        number: tuple(dict.fromkeys((*one.endpoints.get(number, ()), *other.endpoints.get(number, ()))))
-        for number in {**one.endpoints, **other.endpoints}
-    }
-    return replace(
-        one,
-        ports=(*one.ports, *(port for port in other.ports if port.number not in known)),
-        addresses=tuple(dict.fromkeys((*one.addresses, *other.addresses))),
-        endpoints=endpoints,
-        subject_alt_names=tuple(dict.fromkeys((*one.subject_alt_names, *other.subject_alt_names))),
-        allocated=tuple(dict.fromkeys((*one.allocated, *other.allocated))),
-    )
-
-
-def _entry(
-    entry: ServiceEntry, workloads: list[Workload], outside: Sequence[Machine], *, legacy: bool, trust_domain: str
-) -> list[Service]:
-    spec, namespace = entry.get("spec") or {}, entry["metadata"]["namespace"]
-    ports = tuple(
-        Port(
-            port["number"],
-            port.get("name") or "",
-            protocol_of(port.get("protocol") or port.get("name") or "", port["number"], legacy=legacy),
-            port.get("targetPort"),
-        )
-        for port in spec.get("ports") or []
-    )
-    external = spec.get("location", "MESH_EXTERNAL") != "MESH_INTERNAL"
-    addresses = tuple(_address(text) for text in spec.get("addresses") or [])
-    services = []
-    for host in spec.get("hosts") or []:
-        endpoints = {
-            port.number: _entry_endpoints(spec, port, host, namespace, workloads, outside, trust_domain)
-            for port in ports
-        }
-        services.append(
-            Service(
-                host=host.lower(),
-                namespace=namespace,
-                name=host.lower(),
-                ports=ports,
-                addresses=addresses,
-                endpoints=endpoints,
-                resolution=spec.get("resolution") or "NONE",
-                external=external,
-                exported_to=tuple(spec.get("exportTo") or ()),
-                subject_alt_names=tuple(spec.get("subjectAltNames") or []),
-                nearest=_nearest(entry, legacy=legacy),
-                allocated=() if addresses else tuple(allocated(entry, host)),
-            )
-        )
-    return services
-
-
-def _address(text: str) -> str:
-    network = ipaddress.ip_network(text, strict=False)
-    return str(network.network_address) if network.prefixlen == network.max_prefixlen else str(network)
-
-
-def _entry_endpoints(
-    spec: ServiceEntrySpec,
-    port: Port,
-    host: str,
-    namespace: str,
-    workloads: list[Workload],
-    outside: Sequence[Machine],
-    trust_domain: str,
-) -> tuple[Endpoint, ...]:
-    number = port.target or port.number
-    selector = (spec.get("workloadSelector") or {}).get("labels")
-    if selector:
-        pods = [w for w in workloads if w.namespace == namespace and w.ip and selects(selector, w.labels)]
-        chosen = [m for m in outside if m.workload.namespace == namespace and selects(selector, m.workload.labels)]
-        found = {(e.address, e.port): e for e in (machine.endpoint(port.name, number) for machine in chosen)}
-        # What is a pod is known as such.
-        found |= {(w.ip, number): _endpoint(w.ip, number, w) for w in pods}
-        return tuple(_sorted(found.values()))
-    inline = [
-        Machine.of(endpoint, namespace, host, trust_domain).endpoint(port.name, number, named=False)
-        for endpoint in spec.get("endpoints") or []
-        if endpoint.get("address")
-    ]
-    if not inline and (spec.get("resolution") or "").startswith("DNS") and not host.startswith("*"):
-        return (Endpoint(host, number),)
-    return tuple(inline)
+    return {name: tuple(in_order(entries)) for name, entries in ports.items()}

@@ -17,6 +17,7 @@ from meshbox.addresses import AddressPlan
 from meshbox.contracts import View
 from meshbox.mesh import ingresses
 from meshbox.mesh.attachment import is_for_targets, target_refs
+from meshbox.mesh.entry_hosts import all_hosts, service_entries
 from meshbox.mesh.gateway_api.convert import NOTHING, convert
 from meshbox.mesh.kinds import (
     AUTHORIZATION_POLICIES,
@@ -47,7 +48,7 @@ from meshbox.mesh.model import Port, Service, Workload, labels
 from meshbox.mesh.policies import every_policy
 from meshbox.mesh.providers import hosts_in
 from meshbox.mesh.scope import Everything, Scope, by_host, seen_from
-from meshbox.mesh.service_registry import kubernetes_services, service_entries
+from meshbox.mesh.service_registry import kubernetes_services
 from meshbox.mesh.workload_entries import machines
 from meshbox.port_protocols import is_raw
 
@@ -120,9 +121,10 @@ class Snapshot:
         nodes = {node["metadata"]["name"]: labels(node) for node in self._of(NODES) if located(labels(node))}
         self.workloads = dict(zip(self.pods, self._workloads(nodes, listening, domain), strict=True))
         outside = self.machines = machines(self.all(WORKLOAD_ENTRIES), domain)
-        self.services = (
+        entries = self.all(SERVICE_ENTRIES)
+        self.services = all_hosts(
             # Of two that claim a host the older one has it, also after a restart, when they are met by their names.
-            *kubernetes_services(
+            kubernetes_services(
                 self.all(SERVICES),
                 self._of(ENDPOINT_SLICES),
                 self._of(ENDPOINTS),
@@ -131,14 +133,9 @@ class Snapshot:
                 self.memo,
                 legacy=legacy,
             ),
-            *service_entries(
-                self.all(SERVICE_ENTRIES),
-                self.workloads.values(),
-                outside,
-                self.memo,
-                legacy=legacy,
-                trust_domain=domain,
-            ),
+            service_entries(entries, self.workloads.values(), outside, self.memo, legacy=legacy, trust_domain=domain),
+            self.memo,
+            legacy=legacy,
         )
         ways_in = ingresses.played(self._objects, self.mesh, self.memo, legacy=legacy)
         self._objects[GATEWAYS] += ways_in.gateways

@@ -42,8 +42,8 @@ KNOWN = {
     "sc-port6": "A listener for bytes on a port for HTTP stays one for HTTP with Istio where another serves all ports.",
     "sc-vsonly": "Port 80 is listened on in any case.",
     "se-drmtls2": "Istio adds the accounts of a ServiceEntry's endpoints to its `subjectAltNames`.",
-    "se-svc": "Istio adds a ServiceEntry's endpoints to those of a Service that has its host.",
-    "se-svc2": "Istio listens on the port that such a ServiceEntry adds, and has nothing behind it.",
+    "se-svc": "A Service whose host a ServiceEntry has, too, loses its address as a name with Istio.",
+    "se-svc2": "Istio listens on the port that such a ServiceEntry adds, and has nothing behind it; it is warned of.",
     "sec-http-STATIC": "Istio has the endpoints once for each address; the only other name is a range.",
     "we4": "Istio leaves out a WorkloadEntry at a Unix socket.",
 }
