@@ -3,13 +3,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
-import shutil
-import subprocess
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,9 +17,10 @@ from meshbox.values import clone
 from tests.conftest import REPOSITORY
 from tests.mesh.objects import stored
 
+from .oracle import Ask, built, needs_go
+
 Obj = dict[str, Any]
 
-SOURCE = Path(__file__).parent / "istio_oracle"
 HOW_MANY = int(os.environ.get("LABKIT_ORACLE_OBJECTS", "20000"))
 MESH = REPOSITORY / "tests" / "mesh"
 RESOURCES = {
@@ -60,27 +57,14 @@ NUMBERS = (0, 1, -1, 80, 99, 100, 101, 199, 200, 418, 599, 600, 1023, 65535, 655
 pytestmark = [
     pytest.mark.thorough,
     pytest.mark.genuine,
-    pytest.mark.skipif(shutil.which("go") is None, reason="there is no Go to build the oracle with"),
+    needs_go,
 ]
 
 
 @pytest.fixture(scope="module")
-def judge(tmp_path_factory: pytest.TempPathFactory) -> Callable[[list[Obj]], list[Obj]]:
+def judge(tmp_path_factory: pytest.TempPathFactory) -> Ask:
     """What Istio's own code says of objects."""
-    folder = tmp_path_factory.mktemp("oracle") / "source"
-    shutil.copytree(SOURCE, folder)
-    offline = {**os.environ, "GOFLAGS": "-mod=readonly", "GOPROXY": "off"}
-    build = ["go", "build", "-o", "judge", "./validate"]
-    built = subprocess.run(build, cwd=folder, env=offline, capture_output=True, text=True)
-    if built.returncode:
-        pytest.skip(f"the oracle cannot be built offline: {built.stderr[-200:]}")
-
-    def judged(objects: list[Obj]) -> list[Obj]:
-        lines = "".join(json.dumps(one) + "\n" for one in objects)
-        told = subprocess.run([folder / "judge"], input=lines, capture_output=True, text=True, check=True)
-        return [json.loads(line) for line in told.stdout.split("\n") if line]
-
-    return judged
+    return built("validate", tmp_path_factory)
 
 
 def seeds() -> list[Obj]:
@@ -115,7 +99,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 def changed(given: Obj, chance: random.Random) -> Obj:
     """An object with one or two of its values gone or others."""
-    found = clone(given)
+    found: Obj = clone(given)
     for _ in range(chance.choice((1, 1, 1, 2))):
         ways = list(places(found["spec"]))
         if not ways:
@@ -162,7 +146,7 @@ def reasons(text: str) -> set[str]:
     return {MAPS if MAPS in one else one for one in found}
 
 
-def test_our_webhook_judges_as_istios_own_code(judge: Callable[[list[Obj]], list[Obj]]) -> None:
+def test_our_webhook_judges_as_istios_own_code(judge: Ask) -> None:
     chance = random.Random(20261128)
     known = seeds()
     objects = [changed(chance.choice(known), chance) for _ in range(HOW_MANY)]
