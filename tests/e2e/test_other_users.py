@@ -56,7 +56,7 @@ class Machine:
         seen = {
             (one.laddr.ip, one.laddr.port)
             for one in psutil.net_connections("tcp")
-            if one.status == psutil.CONN_LISTEN and one.laddr.ip.startswith(block)
+            if one.status == psutil.CONN_LISTEN and one.laddr.ip.startswith(block) and one.pid != os.getpid()
         }
         return cls(shop, sorted(seen))
 

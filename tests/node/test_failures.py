@@ -95,15 +95,10 @@ async def test_a_pod_of_an_earlier_run_that_the_node_cannot_take_on(
         for name in ("bad", "good"):
             first.shell("sleep 1000", name)
             await first.until(lambda name=name: first.ready(name))
-        plan = first.settings.plan
     monkeypatch.setattr(nodes, "PodWorker", breaking(nodes.PodWorker))
-    again = Cluster(tmp_path / "home", plan)
-    await again.start()
-    try:
+    async with running(tmp_path / "home") as again:
         await again.until(lambda: again.container("good")["restartCount"] == 1 and again.ready("good"))
         assert WORDS in again.messages("FailedSync", "bad")
-    finally:
-        await again.stop()
 
 
 async def test_a_status_that_cannot_be_told(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import pwd
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -17,6 +17,8 @@ import pytest
 
 from labkit.ground.errors import SandboxError
 from meshbox import blocks
+from meshbox.reach import access
+from tests.conftest import SandboxUnderTest
 
 ME = f"user {pwd.getpwuid(os.geteuid()).pw_name}"
 
@@ -60,10 +62,11 @@ def test_whose_a_block_is_can_be_told(homes: list[Path]) -> None:
 
 def test_a_block_where_something_listens_is_not_taken(homes: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     plan, held = blocks.claim(homes[0])
-    held.close()
     (homes[0] / "number").unlink()
     monkeypatch.setattr(blocks, "NUMBERS", range(plan.number, plan.number + 1))
     with socket.create_server((f"127.{plan.number}.64.3", 0)):
+        # Nobody else takes it now either.
+        held.close()
         with pytest.raises(SandboxError, match=rf"no free block .*: of 1, 1 are used by {ME}"):
             blocks.claim(homes[0])
         # What is left of a sandbox's own last run is in its own way only.
@@ -71,6 +74,20 @@ def test_a_block_where_something_listens_is_not_taken(homes: list[Path], monkeyp
         again, held = blocks.claim(homes[0])
         held.close()
         assert again.number == plan.number
+
+
+def test_what_a_test_has_stopped_has_its_block_again(
+    start_sandbox: Callable[..., SandboxUnderTest], homes: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tests go on with its addresses, and other workers look for blocks meanwhile."""
+    sandbox = start_sandbox("1.30.3")
+    assert sandbox.labkit("down", "--name", sandbox.name).returncode == 0
+    monkeypatch.setattr(blocks, "NUMBERS", [int(sandbox.node.split(".")[1])])
+    with pytest.raises(SandboxError, match=rf"no free block .*: of 1, 1 are used by {ME}"):
+        blocks.claim(homes[0])
+    up = sandbox.labkit("up", "--name", sandbox.name)
+    assert up.returncode == 0, up.stderr
+    assert access(sandbox.kubeconfig).node == sandbox.node
 
 
 def test_all_blocks_are_taken(homes: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
