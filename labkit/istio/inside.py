@@ -11,7 +11,7 @@ import html
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from labkit import cluster, display
@@ -249,7 +249,7 @@ def _taken_up(admin: Admin, written: float, known: Dump | None, timeout: float) 
     while True:
         # What is gone says no more when it went.
         gone = known is not None and bool(known.moments.keys() - dump.moments.keys())
-        in_time = in_time or gone or _since(dump, written + admin.ahead)
+        in_time = in_time or gone or _since(dump.latest, written + admin.ahead)
         if time.monotonic() >= deadline:
             return dump, in_time
         time.sleep(min(_QUIET, max(0.0, deadline - time.monotonic())))
@@ -260,8 +260,8 @@ def _taken_up(admin: Admin, written: float, known: Dump | None, timeout: float) 
             return dump, True
 
 
-def _since(dump: Dump, written: float) -> bool:
-    return dump.latest is not None and dump.latest.timestamp() >= written
+def _since(when: datetime | None, written: float) -> bool:
+    return when is not None and when.timestamp() + 0.001 >= written  # an Envoy cuts its times to milliseconds
 
 
 def _clock(moment: datetime) -> str:
@@ -275,7 +275,7 @@ def _first(proxy: Proxy, dump: Dump, what: str, written: float, in_time: bool) -
     moment = datetime.fromtimestamp(written, UTC)
     if not in_time:
         return f"{said} Since the last write, at {_clock(moment)}, Envoy has taken up nothing new."
-    newer = [n for n, one in dump.of(what).items() if one.updated and one.updated >= moment - timedelta(milliseconds=1)]
+    newer = [n for n, one in dump.of(what).items() if _since(one.updated, written)]
     named = f"{', '.join(newer[:6])}{' …' if len(newer) > 6 else ''}" if newer else f"nothing of its {what}"
     return f"{said} Since the last write, at {_clock(moment)}, Envoy has taken up {named}."
 

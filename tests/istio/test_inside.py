@@ -101,6 +101,15 @@ def test_a_first_look_has_nothing_to_compare_with(envoy: Envoy) -> None:
     assert "Envoy has taken up 9080." in look.note
 
 
+def test_when_envoy_took_something_up_is_known_to_the_millisecond(envoy: Envoy) -> None:
+    envoy.written = 1_700_000_000.1239
+    envoy.tables["9080"] = "v2", 1_700_000_000.123
+    assert "Envoy has taken up 9080." in istio.inside("reviews", timeout=0).note
+    inside_module._looks.clear()
+    envoy.written = 1_700_000_000.1241
+    assert "Envoy has taken up nothing new." in istio.inside("reviews", timeout=0).note
+
+
 def test_what_the_last_write_changed_is_told_until_the_next_write(envoy: Envoy) -> None:
     istio.inside("reviews")
     envoy.write()
