@@ -107,14 +107,19 @@ class Cluster:
         home.mkdir(exist_ok=True)
         (home / "ca.crt").write_text("CERTIFICATE")
         self.ahead = 0.0
-        """Seconds by which the controllers' clock is ahead of the real one."""
+        """Seconds by which the controllers' clock is ahead of the real one, or of when it was stopped."""
+        self.stopped: float | None = None
         self.objects = ObjectStore(self.settings)
         self.node = TestNode(self)
         self.controllers = self._controllers()
 
     def _controllers(self) -> Controllers:
-        clock = lambda: time.time() + self.ahead  # noqa: E731
+        clock = lambda: (time.time() if self.stopped is None else self.stopped) + self.ahead  # noqa: E731
         return Controllers(self.objects, self.settings, clock, self.metrics)
+
+    def stop_clock(self) -> None:
+        """From now on only `ahead` moves the controllers' clock: for tests of what is not yet to be."""
+        self.stopped = time.time()
 
     def touch(self, resource: str, name: str, namespace: str = "default") -> None:
         """Make the controllers look at an object again."""

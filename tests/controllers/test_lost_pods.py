@@ -7,6 +7,7 @@ from .conftest import Cluster
 
 
 async def test_a_pod_of_no_node_is_taken_away_after_a_while(cluster: Cluster) -> None:
+    cluster.stop_clock()
     for name, node in (("lost", "nowhere"), ("kept", cluster.settings.node_name)):
         spec = {"containers": [{"name": "c", "image": "i"}], "nodeName": node}
         cluster.objects.create("pods", {"metadata": {"name": name}, "spec": spec})
