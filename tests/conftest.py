@@ -40,6 +40,9 @@ __all__ = [
 
 # Where the machine is busy, commands would say that they are still at it: tests read what they say at the end.
 os.environ["LABKIT_PROGRESS"] = "off"
+# Nor do they depend on whose terminal they are run from.
+for _name in ("COLUMNS", "LINES", "LABKIT_LANG"):
+    os.environ.pop(_name, None)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 GENUINE = REPOSITORY.parent / "shared" / "releases"
