@@ -114,7 +114,8 @@ def test_a_webhook_server_as_a_pod(start_sandbox: Callable[..., SandboxUnderTest
         ]
         return [*ends, *(address for subset in subsets for address in subset.get("addresses") or [])]
 
-    wait_until(answering, what="the pod behind its Service")
+    # Webhooks are called by the one, and the other is written by somebody else.
+    wait_until(lambda: len(answering()) == 2, what="the pod behind its Service, in its endpoints and in their slice")
     told = sandbox.kubectl("apply", "-f", "-", stdin=json.dumps(_configurations(bundle)))
     assert told.stderr == ""
 

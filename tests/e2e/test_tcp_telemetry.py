@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from labkit.observe.prometheus import Prometheus
-from tests.conftest import wait_until
+from tests.conftest import PATIENCE, wait_until
 from tests.e2e.settling import settled
 from tests.istio.of_releases import METRICS
 from tests.shops import Shop
@@ -97,10 +97,16 @@ def standing(prometheus: Prometheus) -> Counts:
     return settled(prometheus, lambda: counts(prometheus), whole)
 
 
+def until_said(words: str, command: str) -> str:
+    """A command of curl's, which waits for more as long as the server stays: ended once it has said these words."""
+    wait = f"until grep -q '{words}' $said || ! kill -0 $!; do sleep 0.1; done"
+    return f"said=$(mktemp); {command} -m {PATIENCE:g} >$said & {wait}; kill $!; cat $said; rm $said"
+
+
 CALLS = {
     "nc": (N, f"for i in $(seq {N}); do printf '{LINE}' | nc tcp-echo 9000; done"),
     "a port without a protocol": (N, f"for i in $(seq {N}); do printf '{LINE}' | nc tcp-echo.talk 9001; done"),
-    "curl": (1, f"printf '{LINE}' | curl -sS -m 8 telnet://tcp-echo:9000"),
+    "curl": (1, until_said("bytes", f"printf '{LINE}' | curl -sSN telnet://tcp-echo:9000")),
 }
 
 
@@ -141,5 +147,6 @@ def test_the_labels_are_the_releases(shop, talk, prometheus, facts):
 def test_curl_gets_what_a_server_without_http_says(talk, prometheus):
     """As anywhere: curl takes the echo of its own request for an answer in HTTP/0.9."""
     before = standing(prometheus)["connections_opened"]
-    assert "hello GET / HTTP/1.1" in talk("curl -sS -m 8 --http0.9 http://tcp-echo:9000/")
+    asked = until_said("^hello GET", "curl -sSN --http0.9 http://tcp-echo:9000/")
+    assert "hello GET / HTTP/1.1" in talk(asked)
     assert standing(prometheus)["connections_opened"] == {end: value + 1 for end, value in before.items()}
