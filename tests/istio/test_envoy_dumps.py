@@ -85,6 +85,18 @@ def test_how_connections_are_wrapped_is_said_once(client: Dump) -> None:
     assert [row[columns.index("tls")] for row in rows if row[0] == name] == ["plain"]
 
 
+def test_of_a_gateway_istios_own_services_come_after_all_others(client: Dump) -> None:
+    """It is in their namespace itself; what is asked of it is about the hosts that it leads to."""
+    ours, istios = REVIEWS.format(""), "outbound|9090||kiali.istio-system.svc.cluster.local"
+    gateway = copy.deepcopy(client)
+    gateway.clusters[istios] = copy.deepcopy(gateway.clusters[ours])
+    _, rows = states.rows(gateway, "clusters", namespace="istio-system")
+    names = [row[0] for row in rows]
+    assert names.index(ours) < names.index(istios)
+    _, rows = states.rows(gateway, "clusters", {istios}, "istio-system")
+    assert rows[0][0] == istios
+
+
 def test_it_is_kept_small_and_whole(client: Dump) -> None:
     packed = client.packed()
     assert len(packed.pages) < 10_000
