@@ -269,8 +269,24 @@ def test_which_dashboards_there_are_and_whom_they_ask(release: str) -> None:
 
 
 @pytest.mark.genuine
+@pytest.mark.parametrize("release", FILES)
+def test_what_the_4xxs_are_counted_in(release: str) -> None:
+    """Requests a second, not a share: as a share one reads 2000 %."""
+    (board,) = [
+        json.loads(data)
+        for one in of_kind(release, "ConfigMap")
+        for key, data in (one.get("data") or {}).items()
+        if key == "istio-mesh-dashboard.json"
+    ]
+    panel = next(one for one in board["panels"] if one["title"] == "4xxs")
+    unit = panel.get("format") or panel["fieldConfig"]["defaults"]["unit"]
+    assert unit == {"1.2.2": "ops", "1.30.3": "reqps"}[release]
+    assert "moved.panel('4xxs').value:.1f} a second" in text("05-grafana", "solution-errors")
+
+
+@pytest.mark.genuine
 def test_who_traces_and_where_the_pages_begin() -> None:
-    said = text("06-jaeger", "enabled-explained")
+    said = text("06-jaeger", "telemetry-explained")
     meshes = {release: named(release, "ConfigMap", "istio")["data"]["mesh"] for release in FILES}
     for words in ("enableTracing: true", "PILOT_TRACE_SAMPLING=100"):
         assert words in said

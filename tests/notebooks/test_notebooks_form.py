@@ -70,6 +70,17 @@ def test_a_lesson_begins_under_its_own_name_and_with_stages_there_are(path: Path
     assert set(re.findall(r'"([\w-]+)"', needs[1] if needs else "")) <= set(STAGES)
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_no_cell_ends_in_a_table_that_it_only_waits_for(path: Path) -> None:
+    """What waits for requests returns all of them: a hundred rows that nobody has asked for."""
+    last = {
+        cell["id"]: source(cell).rstrip().splitlines()[-1]
+        for cell in json.loads(path.read_text())["cells"]
+        if cell["cell_type"] == "code"
+    }
+    assert [where for where, line in last.items() if re.match(r"[\w.]+\.more\(.*\)(?!.*;)", line)] == []
+
+
 def _no_break(notebook: Notebook) -> None:
     """Nothing is wrong."""
 

@@ -201,7 +201,7 @@ are spread over the pods.""",
         name="eject",
         title="Leave out the pods that fail",
         task="""`ratings` has four pods, and in **two of them** the program does not run. Kubernetes thinks them ready,
-so every second request for `/ratings/0` at the gateway fails with 503.
+so up to every second request for `/ratings/0` at the gateway fails with 503.
 
 Have the gateway's Envoy find out by itself whom to leave out: after some errors **no request goes to the broken pods**
 any more. Leave the Deployments as they are.""",
