@@ -363,13 +363,13 @@ def table(rows: Iterable[Mapping[str, object]], columns: Sequence[str], *, capti
     cells = [[translated(str(row.get(column, ""))) for column in columns] for row in rows]
     columns, caption = [translated(column) for column in columns], translated(caption)
     cell = "text-align:left;padding:3px 10px;vertical-align:top;white-space:pre-wrap"
-    # A name is never broken at its hyphens; only sentences wrap.
-    name = cell.replace("pre-wrap", "pre")
+    # A name is never broken at its hyphens; only sentences wrap, and none of them at each word.
+    name, text = cell.replace("pre-wrap", "pre"), f"{cell};min-width:20ch"
     # What heads nothing is no heading.
     head = "".join(
         f'<th scope="col" style="{cell}">{html.escape(c)}</th>' if c else f'<td style="{cell}"></td>' for c in columns
     )
-    lines = ["".join(f'<td style="{cell if " " in c else name}">{symbol(c)}</td>' for c in line) for line in cells]
+    lines = ["".join(f'<td style="{text if " " in c[9:] else name}">{symbol(c)}</td>' for c in row) for row in cells]
     body = "".join(f"<tr>{line}</tr>" for line in lines)
     above = f"<div><b>{_coded(caption)}</b></div>" if caption else ""
     label = caption or f"Table of {', '.join(filter(None, columns))}"

@@ -48,6 +48,14 @@ def test_tables_are_aligned_and_escaped() -> None:
     assert "x&lt;y" in shown.html
 
 
+def test_beside_long_names_no_sentence_is_squeezed_to_a_word_a_line() -> None:
+    """A name does not wrap, so a browser would take all room from the sentences."""
+    cells = ["outbound|9080||reviews.bookinfo.svc", "mutual TLS where the endpoint has it, plain", "1 of 2"]
+    made = display.table([dict(zip("ABC", cells, strict=True))], list("ABC")).html
+    styles = [style.partition("white-space:")[2] for style in re.findall(r'<td style="([^"]*)">', made)]
+    assert styles == ["pre", "pre-wrap;min-width:20ch", "pre"]
+
+
 def test_live_text_prints_only_what_is_new(capsys: pytest.CaptureFixture[str]) -> None:
     live = display.show(display.command("kubectl get pods"))
     live.update(display.command("kubectl get pods", "NAME\n"))
