@@ -32,14 +32,14 @@ def rows(dump: Dump, kind: str, first: Collection[str] = (), namespace: str = ""
         namespace: Whose hosts come next.
     """
     place = 1 if kind == "routes" else 0
-    given = dump.of(kind)
+    # A gateway is in Istio's namespace, and what is asked of it is seldom about that.
+    given, near = dump.of(kind), ".svc." if namespace == "istio-system" else f".{namespace}."
 
     def rank(row: list[Any]) -> int:
         if row[place] in first or not given[row[0]].version:
             return 0 if row[place] in first else 4
         said = " ".join(map(str, row))
-        # A gateway is in Istio's namespace, and what is asked of it is seldom about that.
-        return 3 if ".istio-system." in said else 1 if f".{namespace}." in said else 2
+        return 3 if ".istio-system." in said else 1 if near in said else 2
 
     return _COLUMNS[kind], sorted(_ROWS[kind](dump), key=rank)
 
