@@ -203,7 +203,7 @@ class Played(display.Shown):
             return
         self._hinted = 0
         self._lesson.start(self)
-        display.show(display.message(f"{self.exercise.title}: you are at its start.", "note"))
+        display.show(display.message(f"“{self.exercise.title}”: you are at its start.", "note"))
 
     def clicked(self, call: str, choice: int) -> None:
         """What a button asks for; nothing that was not solved yet is an error there."""
