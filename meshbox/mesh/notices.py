@@ -18,6 +18,10 @@ _AMBIENT = {
     "istio.io/use-waypoint": "the sandbox has no waypoints: sidecars do what they would",
 }
 """Labels of the ambient mesh, with what is said to whoever writes them."""
+_CLASSES = {
+    "istio-waypoint": _AMBIENT["istio.io/use-waypoint"],
+    "istio-east-west": _AMBIENT["istio.io/dataplane-mode"],
+}
 
 
 def ambient(resource: str, obj: View) -> Iterator[str]:
@@ -31,8 +35,9 @@ def ambient(resource: str, obj: View) -> Iterator[str]:
     for name, words in _AMBIENT.items():
         if labels.get(name, "none") != "none":
             yield f"label {name}: {labels[name]} has no effect: {words}"
-    if resource == KUBERNETES_GATEWAYS and (obj.get("spec") or {}).get("gatewayClassName") == "istio-waypoint":
-        yield f"gatewayClassName: istio-waypoint has no effect: {_AMBIENT['istio.io/use-waypoint']}"
+    name = str((obj.get("spec") or {}).get("gatewayClassName")) if resource == KUBERNETES_GATEWAYS else ""
+    if name in _CLASSES:
+        yield f"gatewayClassName: {name} has no effect: {_CLASSES[name]}"
 
 
 def notices(resource: str, obj: View, *, legacy: bool) -> Iterator[str]:

@@ -34,6 +34,7 @@ async def test_a_gateway_is_programmed_once_it_has_an_address(istiod: Istiod) ->
     status = istiod.found(KUBERNETES_GATEWAYS, "gw")["status"]
     assert status["addresses"] == [{"type": "IPAddress", "value": "127.99.8.1"}]
     assert {one["observedGeneration"] for one in status["conditions"]} == {made["metadata"]["generation"]}
+    assert [one["type"] for one in status["conditions"]] == ["Accepted", "Programmed"]
     (listener,) = status["listeners"]
     assert (listener["name"], listener["attachedRoutes"]) == ("web", 0)
     kinds = [(one["group"], one["kind"]) for one in listener["supportedKinds"]]

@@ -194,49 +194,11 @@ def test_istios_option_of_tls(pair: Obj, options: str, tls: Obj) -> None:
     assert found.server["tls"] == tls
 
 
-CLIENTS = {"group": "", "kind": "ConfigMap", "name": "clients"}
-
-
-@pytest.mark.parametrize(
-    ("frontend", "tls"),
-    [
-        (
-            {"default": {"validation": {"caCertificateRefs": [CLIENTS]}}},
-            {"mode": "MUTUAL", "caCertCredentialName": "configmap://bookinfo/clients"},
-        ),
-        (
-            {"default": {}, "perPort": [{"port": 443, "tls": {"validation": {"caCertificateRefs": [CLIENTS]}}}]},
-            {"mode": "MUTUAL", "caCertCredentialName": "configmap://bookinfo/clients"},
-        ),
-        ({"default": {}, "perPort": [{"port": 444, "tls": {"validation": {"caCertificateRefs": [CLIENTS]}}}]}, {}),
-        (
-            {"default": {"validation": {"caCertificateRefs": [CLIENTS]}}, "perPort": [{"port": 443, "tls": {}}]},
-            {},
-        ),
-        (
-            {"default": {"validation": {"caCertificateRefs": [CLIENTS], "mode": "AllowInsecureFallback"}}},
-            {"mode": "OPTIONAL_MUTUAL", "caCertCredentialName": "configmap://bookinfo/clients"},
-        ),
-        (
-            {"default": {"validation": {"caCertificateRefs": [{"group": "", "kind": "Secret", "name": "shop"}]}}},
-            {"mode": "MUTUAL", "caCertCredentialName": "kubernetes-gateway://bookinfo/shop"},
-        ),
-    ],
-)
-def test_clients_are_asked_for_certificates(pair: Obj, frontend: Obj, tls: Obj) -> None:
-    found = only(secure(), around(pair), tls={"frontend": frontend})
-    assert found.server is not None
-    standing = {"mode": "SIMPLE", "credentialName": "kubernetes-gateway://bookinfo/shop"}
-    assert found.server["tls"] == standing | tls
-
-
-def test_who_may_call_is_never_left_open(pair: Obj) -> None:
-    frontend = {"default": {"validation": {"caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": "gone"}]}}}
-    found = only(secure(), around(pair), tls={"frontend": frontend})
-    assert found.server is None
-    words = "invalid CA certificate reference, configmap bookinfo/gone not found"
-    assert message(found, "ResolvedRefs") == words
-    assert message(found, "Programmed") == "Bad TLS configuration"
+@pytest.mark.parametrize(("addresses", "count"), [(("a.b",), 1), (("a.b", "1.2.3.4"), 1), (("1.2.3.4", "1.2.3.5"), 0)])
+def test_a_gateway_at_no_address_that_istio_knows_has_no_listeners(addresses: tuple[str, ...], count: int) -> None:
+    kinds = ["Hostname" if "a" in one else "IPAddress" for one in addresses]
+    entries = [{"type": kind, "value": one} for kind, one in zip(kinds, addresses, strict=True)]
+    assert len(built(gateway(web(), addresses=entries), Classes(()), Around())) == count
 
 
 BAD_REFERENCES: dict[str, tuple[Obj, str, str]] = {

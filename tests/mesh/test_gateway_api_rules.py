@@ -227,25 +227,6 @@ def test_a_mirror_that_is_not_there_gets_nothing_and_is_told() -> None:
     assert fault == Fault("BackendNotFound", "backend(gone.bookinfo.svc.cluster.local) not found")
 
 
-def test_cors() -> None:
-    asked = {
-        "allowOrigins": ["https://a.b", "https://*.c.d", "*"],
-        "allowMethods": ["GET"],
-        "allowHeaders": ["x-a"],
-        "exposeHeaders": ["x-b"],
-        "allowCredentials": True,
-        "maxAge": 7,
-    }
-    assert played({"type": "CORS", "cors": asked})["corsPolicy"] == {
-        "allowOrigins": [{"exact": "https://a.b"}, {"regex": r"https://.*\.c\.d"}, {"regex": ".*"}],
-        "allowMethods": ["GET"],
-        "allowHeaders": ["x-a"],
-        "exposeHeaders": ["x-b"],
-        "allowCredentials": True,
-        "maxAge": "7s",
-    }
-
-
 @pytest.mark.parametrize(
     ("filters", "kind"),
     [
@@ -305,10 +286,18 @@ def test_weights() -> None:
     assert rule["route"] == [{"destination": REVIEWS, "weight": 3}, {"destination": ratings, "weight": 1}]
 
 
-@pytest.mark.parametrize("refs", [[], [to(weight=0)], [to(weight=0), to("ratings", weight=0)]])
-def test_where_no_backend_has_a_weight_the_answer_is_500(refs: list[Obj]) -> None:
-    (rule,) = rules({"backendRefs": refs})
-    assert rule == {"name": "bookinfo.shop.0", "directResponse": {"status": 500}}
+@pytest.mark.parametrize(
+    ("refs", "kind", "status"),
+    [
+        ([], "HTTPRoute", 404),
+        ([], "GRPCRoute", 500),
+        ([to(weight=0)], "HTTPRoute", 500),
+        ([to(weight=0), to("ratings", weight=0)], "HTTPRoute", 500),
+    ],
+)
+def test_where_no_backend_has_a_weight_there_is_an_answer(refs: list[Obj], kind: str, status: int) -> None:
+    (rule,) = rules({"backendRefs": refs}, kind=kind)
+    assert rule == {"name": "bookinfo.shop.0", "directResponse": {"status": status}}
 
 
 def test_a_backend_may_have_headers_of_its_own_and_nothing_else() -> None:

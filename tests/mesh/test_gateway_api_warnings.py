@@ -25,6 +25,7 @@ from .test_mesh_ingresses import backend, ingress, path, rule
 
 Obj = dict[str, Any]
 
+FALLBACK = {"validation": {"mode": "AllowInsecureFallback", "caCertificateRefs": [{"name": "roots"}]}}
 SESSION = {"rules": [{}, {"sessionPersistence": {"sessionName": "x"}}]}
 
 
@@ -43,6 +44,21 @@ def warnings(cluster: Cluster, resource: str, obj: Obj) -> list[str]:
         (GRPC_ROUTES, SESSION, "spec.rules[1].sessionPersistence has no effect"),
         (TLS_ROUTES, {"useDefaultGateways": "All"}, "spec.useDefaultGateways has no effect"),
         (TLS_ROUTES, {"useDefaultGateways": "None"}, ""),
+        (
+            GRPC_ROUTES,
+            {"parentRefs": [{"name": "gw"}, {"kind": "ListenerSet", "name": "more"}]},
+            "spec.parentRefs[1]: ListenerSet has no effect in the sandbox",
+        ),
+        (
+            KUBERNETES_GATEWAYS,
+            {"gatewayClassName": "istio", "tls": {"frontend": {"perPort": [{"port": 443, "tls": FALLBACK}]}}},
+            "spec.tls.frontend.perPort[0].tls.validation.mode: AllowInsecureFallback has no effect",
+        ),
+        (
+            KUBERNETES_GATEWAYS,
+            {"gatewayClassName": "istio", "tls": {"frontend": {"default": FALLBACK}}},
+            "spec.tls.frontend.default.validation.mode: AllowInsecureFallback has no effect",
+        ),
         (TCP_ROUTES, {}, "Istio plays TCPRoute only where istiod has PILOT_ENABLE_ALPHA_GATEWAY_API=true"),
         (BACKEND_TLS_POLICIES, {"options": {"a.b/c": "d"}}, "spec.options has no effect"),
     ],
@@ -67,6 +83,12 @@ WAYPOINTS = "the sandbox has no waypoints: sidecars do what they would"
             {"istio.io/waypoint-for": "service"},
             {"gatewayClassName": "istio-waypoint"},
             ["gatewayClassName: istio-waypoint", WAYPOINTS],
+        ),
+        (
+            KUBERNETES_GATEWAYS,
+            {},
+            {"gatewayClassName": "istio-east-west"},
+            ["gatewayClassName: istio-east-west", AMBIENT],
         ),
         ("namespaces", {"istio-injection": "enabled"}, {}, []),
     ],

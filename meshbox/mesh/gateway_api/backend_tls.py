@@ -13,6 +13,7 @@ from meshbox.contracts import Obj, View
 from meshbox.mesh.gateway_api.backends import name_of_service
 from meshbox.mesh.gateway_api.classes import CONTROLLER
 from meshbox.mesh.gateway_api.status import Condition, RouteStatus, conditions
+from meshbox.mesh.gateway_api.tls import without_root
 from meshbox.mesh.kinds import GATEWAY_API as GROUP
 from meshbox.mesh.semantics import GATEWAY_API
 
@@ -213,7 +214,7 @@ def _credential(validation: View, namespace: str, targets: Targets) -> tuple[str
         problem = f"reference {namespace}/{name} (of kind ConfigMap) not found"
         told = f"Certificate reference not found: {problem}"
         return NO_CERTIFICATE, _refused(said, "InvalidCACertificateRef", told, problem)
-    problem = _without_root(found.get("data") or {})
+    problem = without_root(found.get("data") or {})
     if problem:
         told = f"Certificate invalid: {problem}"
         return NO_CERTIFICATE, _refused(said, "InvalidCACertificateRef", told, problem)
@@ -223,15 +224,3 @@ def _credential(validation: View, namespace: str, targets: Targets) -> tuple[str
 def _refused(said: tuple[Condition, ...], reason: str, told: str, problem: str) -> tuple[Condition, ...]:
     found = _changed(said, "ResolvedRefs", reason, told)
     return _changed(found, "Accepted", "NoValidCACertificate", f"Certificate reference invalid: {problem}")
-
-
-def _without_root(data: Mapping[str, str]) -> str:
-    """Why a ConfigMap holds no CA; "" where it does."""
-    keys = ("cacert", "ca.crt")
-    if any(data.get(key) for key in keys):
-        return ""
-    if empty := next((key for key in keys if key in data), None):
-        return f'found key "{empty}", but it was empty'
-    found = sorted(data)
-    listed = ", ".join(found) if len(found) < 3 else f"{', '.join(found[:3])}, and {len(found) - 3} more..."
-    return f"found secret, but didn't have expected keys cacert or ca.crt; found: {listed}"

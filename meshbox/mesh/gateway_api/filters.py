@@ -180,11 +180,14 @@ def _cors(cors: View) -> api.CorsPolicy:
         found["exposeHeaders"] = [str(name) for name in cors["exposeHeaders"]]
     if cors.get("maxAge"):
         found["maxAge"] = f"{int(cors['maxAge'])}s"
+    found["unmatchedPreflights"] = "IGNORE"
     return found
 
 
 def _origin(origin: str) -> api.StringMatch:
-    """An origin; "*" in it stands for any text."""
+    """An origin; "*" in it stands for any text, and alone for any that is one."""
+    if origin == "*":
+        return {"regex": r"^[a-zA-Z][a-zA-Z0-9+.-]*://[^/\s?#]+$"}
     if "*" not in origin:
         return {"exact": origin}
     return {"regex": ".*".join(re.escape(part) for part in origin.split("*"))}

@@ -62,11 +62,7 @@ def gateway_status(
         accepted = Condition("Accepted", "UnsupportedAddress", words, status=False)
     if invalid:
         accepted = Condition("Accepted", "InvalidParameters", invalid, status=False)
-    found = [
-        accepted,
-        _programmed(gateway, places),
-        Condition("ResolvedRefs", "ResolvedRefs", "All references resolved"),
-    ]
+    found = [accepted, _programmed(gateway, places)]
     known = {entry["name"]: entry.get("conditions") or () for entry in before.get("listeners") or []}
     reached = _addresses(places)
     status: Obj = {

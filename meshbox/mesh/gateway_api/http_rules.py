@@ -52,7 +52,7 @@ def _rule(
         _retries_and_timeouts(made, rule)
     targets = counted(rule.get("backendRefs") or [])
     if not targets and "redirect" not in made:
-        made["directResponse"] = {"status": 500}
+        made["directResponse"] = {"status": 404 if kind == "HTTPRoute" and not rule.get("backendRefs") else 500}
         return made, fault
     route_to: list[api.HTTPRouteDestination] = []
     unmet: Fault | None = None

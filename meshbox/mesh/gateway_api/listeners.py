@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from labkit.ground.labels import matches
 from meshbox.contracts import View
+from meshbox.mesh.gateway_api.binding import services_of, skipped
 from meshbox.mesh.gateway_api.classes import CONTROLLER, Classes
 from meshbox.mesh.gateway_api.status import Condition
 from meshbox.mesh.gateway_api.tls import Around, server_tls
@@ -101,8 +102,8 @@ def listeners(gateways: Iterable[View], classes: Classes, around: Around) -> lis
 
 
 def built(gateway: View, classes: Classes, around: Around) -> list[Built]:
-    """The listeners of one Gateway; none where it is somebody else's, or remote."""
-    if classes.controller_of(gateway) != CONTROLLER:
+    """The listeners of one Gateway; none where it is somebody else's, or remote, or at no address that Istio knows."""
+    if classes.controller_of(gateway) != CONTROLLER or (skipped(gateway) and not services_of(gateway)):
         return []
     return [_built(gateway, entry, around) for entry in gateway["spec"].get("listeners") or []]
 
@@ -166,7 +167,7 @@ def _kinds(protocol: str, mode: str, entry: View) -> tuple[tuple[str, ...], bool
         "HTTP": ("HTTPRoute", "GRPCRoute"),
         "HTTPS": ("HTTPRoute", "GRPCRoute"),
         "TCP": ("TCPRoute",),
-        "TLS": ("TLSRoute",) if mode == "Passthrough" else ("TCPRoute", "TLSRoute"),
+        "TLS": ("TLSRoute",) if mode == "Passthrough" else ("TLSRoute", "TCPRoute"),
     }.get(protocol, ())
     asked = (entry.get("allowedRoutes") or {}).get("kinds") or []
     if not asked:

@@ -18,12 +18,19 @@ from meshbox.mesh.gateway_api.status import Condition
 if TYPE_CHECKING:
     from labkit.ground.typed.hosts import ServerTLS
 
-__all__ = ["Around", "server_tls"]
+__all__ = ["Around", "server_tls", "without_root"]
 
 Names = tuple[str, str]
 
 _TERMINATION = "gateway.istio.io/tls-terminate-mode"
 """The option of a listener that asks for clients' certificates, or for the mesh's own."""
+
+_CIPHERS = "gateway.istio.io/tls-cipher-suites"
+_PROTOCOL = "gateway.istio.io/listener-protocol"
+_CLIENTS = ("MUTUAL", "OPTIONAL_MUTUAL")
+
+_NETWORK, _GATEWAY_PORT = "topology.istio.io/network", "networking.istio.io/gatewayPort"
+"""Labels of a Gateway between networks: which one is behind it, and at which port others come for its Services."""
 
 _PAIRS = (("cert", "key"), ("tls.crt", "tls.key"))
 _ROOTS = ("cacert", "ca.crt")
@@ -65,11 +72,28 @@ def server_tls(gateway: View, listener: View, around: Around) -> tuple[ServerTLS
     if not tls:
         return None, None
     if tls.get("mode") == "Passthrough":
-        return {"mode": "PASSTHROUGH"}, None
+        return {"mode": "AUTO_PASSTHROUGH" if _between_networks(gateway, listener) else "PASSTHROUGH"}, None
     try:
-        return _terminated(gateway, listener, tls, around), None
+        made = _terminated(gateway, listener, tls, around)
     except _RefusedError as refused:
         return None, refused.condition
+    # Istio leaves the option out where TLS is the mesh's own.
+    suites = (tls.get("options") or {}).get(_CIPHERS)
+    if suites and not _is_own(made):
+        made["cipherSuites"] = [suite.strip() for suite in suites.split(",")]
+    return made, None
+
+
+def _is_own(tls: ServerTLS) -> bool:
+    return tls.get("mode") == "ISTIO_MUTUAL" or tls.get("credentialName") == "builtin://"
+
+
+def _between_networks(gateway: View, listener: View) -> bool:
+    """Whether a listener leads to each Service by the name that sidecars give it."""
+    if (listener["tls"].get("options") or {}).get(_PROTOCOL) == "auto-passthrough":
+        return True
+    labels = gateway["metadata"].get("labels") or {}
+    return _NETWORK in labels and str(listener["port"]) == labels.get(_GATEWAY_PORT, "15443")
 
 
 def _terminated(gateway: View, listener: View, tls: View, around: Around) -> ServerTLS:
@@ -90,7 +114,8 @@ def _terminated(gateway: View, listener: View, tls: View, around: Around) -> Ser
             problems.append(refused)
     if not names:
         raise _joined(problems) if problems else _RefusedError("no certificateRefs are given")
-    made: ServerTLS = {"mode": wanted if wanted in ("MUTUAL", "OPTIONAL_MUTUAL") else "SIMPLE"}
+    mode = wanted if wanted in _CLIENTS else "SIMPLE"
+    made: ServerTLS = {"mode": mode}
     if len(names) == 1:
         made["credentialName"] = names[0]
     else:
@@ -98,8 +123,8 @@ def _terminated(gateway: View, listener: View, tls: View, around: Around) -> Ser
     validation = _validation(gateway, int(listener["port"]))
     if validation:
         made["caCertCredentialName"] = _authority(gateway, validation, around)
-        # A certificate that was shown has to be good all the same: who may call is never left open.
-        made["mode"] = "OPTIONAL_MUTUAL" if validation.get("mode") == "AllowInsecureFallback" else "MUTUAL"
+        # Istio does not know the validation's own mode; only its option lets in who shows no certificate.
+        made["mode"] = mode if wanted in _CLIENTS else "MUTUAL"
     return made
 
 
@@ -202,13 +227,11 @@ def _authority(gateway: View, validation: View, around: Around) -> str:
     if len(references) > 1:
         raise _RefusedError("only one caCertificateRef is supported")
     reference = references[0]
+    invalid = f"invalid CA certificate reference {_written(reference)}"
     namespace, name = place = _place(gateway, reference)
     kind = reference["kind"] if not reference.get("group") else ""
     if kind not in ("ConfigMap", "Secret"):
-        raise _RefusedError(
-            f"invalid CA certificate reference {_written(reference)}, only secret and configmap are allowed",
-            "InvalidCACertificateKind",
-        )
+        raise _RefusedError(f"{invalid}, only secret and configmap are allowed")
     if not _may(gateway, kind, place, around):
         own = gateway["metadata"]["namespace"]
         raise _RefusedError(
@@ -217,12 +240,24 @@ def _authority(gateway: View, validation: View, around: Around) -> str:
             "RefNotPermitted",
         )
     found = (around.secrets if kind == "Secret" else around.config_maps).get(place)
-    reason = "InvalidCACertificateRef"
     if found is None:
-        raise _RefusedError(f"invalid CA certificate reference, {kind.lower()} {namespace}/{name} not found", reason)
+        raise _RefusedError(f"{invalid}, {kind.lower()} {namespace}/{name} not found")
     data = found.get("data") or {}
-    root = next((data[key] for key in _ROOTS if data.get(key)), "")
+    if problem := without_root(data):
+        raise _RefusedError(f"{invalid}, {problem}")
+    root = next(data[key] for key in _ROOTS if data.get(key))
     text = _decoded(root) if kind == "Secret" else root.encode()
     if b"-----BEGIN CERTIFICATE-----" not in text:
-        raise _RefusedError("invalid CA certificate reference, the bundle is malformed", reason)
+        raise _RefusedError(f"{invalid}, the bundle is malformed")
     return f"{'kubernetes-gateway' if kind == 'Secret' else 'configmap'}://{namespace}/{name}"
+
+
+def without_root(data: Mapping[str, str]) -> str:
+    """Why the data of a ConfigMap or Secret hold no CA, in Istio's words; "" where they do."""
+    if any(data.get(key) for key in _ROOTS):
+        return ""
+    if empty := next((key for key in _ROOTS if key in data), None):
+        return f'found key "{empty}", but it was empty'
+    found = sorted(data)
+    listed = ", ".join(found) if len(found) < 3 else f"{', '.join(found[:3])}, and {len(found) - 3} more..."
+    return f"found secret, but didn't have expected keys cacert or ca.crt; found: {listed}"

@@ -15,6 +15,7 @@ _KINDS = {
     "xbackendtrafficpolicies.gateway.networking.x-k8s.io": "XBackendTrafficPolicy",
     "xmeshes.gateway.networking.x-k8s.io": "XMesh",
 }
+_ASK = "option gateway.istio.io/tls-terminate-mode: OPTIONAL_MUTUAL of a listener does"
 _FIELDS = (("allowedListeners",), ("defaultScope",), ("tls", "backend"))
 """The fields of a Gateway's `spec` that nothing comes of."""
 
@@ -37,4 +38,12 @@ def unplayed(resource: str, obj: View) -> list[str]:
             value = value.get(name) if isinstance(value, dict) else None
         if value is not None:
             found.append(f"spec.{'.'.join(path)} has no effect in the sandbox")
+    frontend = ((obj.get("spec") or {}).get("tls") or {}).get("frontend") or {}
+    ports = [(f"perPort[{number}].tls", one.get("tls")) for number, one in enumerate(frontend.get("perPort") or [])]
+    for where, tls in (("default", frontend.get("default")), *ports):
+        if ((tls or {}).get("validation") or {}).get("mode") == "AllowInsecureFallback":
+            field = f"spec.tls.frontend.{where}.validation.mode"
+            found.append(
+                f"{field}: AllowInsecureFallback has no effect: Istio lets in nobody without a certificate; {_ASK}"
+            )
     return found
