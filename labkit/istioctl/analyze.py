@@ -136,7 +136,7 @@ def _is_list(document: Any) -> bool:
 
 def _line(node: Any) -> int:
     """Where an object's name stands."""
-    with contextlib.suppress(AttributeError, TypeError, ValueError):
+    with contextlib.suppress(AttributeError, TypeError, ValueError, StopIteration):
         about = next(value for key, value in node.value if key.value == "metadata")
         return int(next(value for key, value in about.value if key.value == "name").start_mark.line) + 1
     return int(node.start_mark.line) + 1

@@ -213,6 +213,14 @@ def test_what_is_well_is_said_to_be(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert told.err.endswith(f"analyzing:\n  - {file}\n  - {tmp_path / 'more.yml'}\n")
 
 
+def test_a_list_of_objects_is_where_it_begins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "list.yaml"
+    item = DOOR.replace("\n", "\n  ").rstrip()
+    file.write_text(f"kind: List\napiVersion: v1\nitems:\n- {item}\n")
+    assert main(["analyze", "--use-kube=false", "-n", "edge", str(file)]) == 79
+    assert f"(Gateway edge/door {file}:1) Referenced selector not found" in capsys.readouterr().out
+
+
 def test_thresholds_and_what_is_suppressed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "door.yaml"
     file.write_text(DOOR)

@@ -35,7 +35,7 @@ KINDS = (
     "requestauthentications.security.istio.io",
     "telemetries.telemetry.istio.io",
     "wasmplugins.extensions.istio.io",
-    "gateways.gateway.networking.k8s.io",
+    *(f"{kind}.gateway.networking.k8s.io" for kind in ("gateways", "httproutes", "grpcroutes")),
 )
 """Kinds of Istio and of the Gateway API that `analyze` reads; of Kubernetes' it reads namespaces, services and pods."""
 

@@ -33,11 +33,10 @@ def annotated(world: World) -> Iterator[Said]:
             if not (key.partition("/")[0].endswith("istio.io") or key == "kubernetes.io/ingress.class"):
                 continue
             kind = _KIND_OF.get(key, "")
-            # What Istio writes for itself is nobody's mistake.
-            if not kind and key.startswith("internal.istio.io/"):
-                continue
             if not kind:
-                yield Said(item, "IST0108", (key,))
+                # What Istio writes for itself is nobody's mistake.
+                if not key.startswith("internal.istio.io/"):
+                    yield Said(item, "IST0108", (key,))
                 continue
             if key in _GONE and not (key == _INJECT and _INJECT in labels(item)):
                 extra = f' in favor of the "{_INJECT}" label' if key == _INJECT else ""

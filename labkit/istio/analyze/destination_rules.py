@@ -38,7 +38,7 @@ def destination_rules(world: World) -> Iterator[Said]:
 def _with_node(pod: Obj, nodes: dict[str, dict[str, str]]) -> dict[str, str]:
     """A pod's labels, and where its node says that it is."""
     node = pod["spec"].get("nodeName") or ""
-    there = {key: nodes[node][key] for key in _TOPOLOGY if key in nodes[node]} if node in nodes else {}
+    there = {key: nodes[node][key] for key in _TOPOLOGY if nodes[node].get(key)} if node in nodes else {}
     return {**labels(pod), **there, **({"kubernetes.io/hostname": node} if node in nodes else {})}
 
 

@@ -29,7 +29,7 @@ def gateways(world: World) -> Iterator[Said]:
             if port not in open_ports:
                 yield Said(item, "IST0162", (port, shown(selector)))
         yield from _credentials(item, sorted({namespace(pod) for pod in pods}), world)
-        yield from _conflicts(item, doors)
+        yield from _conflicts(item, doors, pods)
         yield from _shared(item, doors)
 
 
@@ -65,14 +65,17 @@ def _credentials(item: Obj, places: list[str], world: World) -> Iterator[Said]:
                 yield Said(item, "IST0161", (name(item), there))
 
 
-def _conflicts(item: Obj, doors: list[Obj]) -> Iterator[Said]:
+def _conflicts(item: Obj, doors: list[Obj], pods: list[Obj]) -> Iterator[Said]:
     selector = item["spec"].get("selector") or {}
     for server in item["spec"].get("servers") or []:
         number, hosts = _number(server), server.get("hosts") or []
         same = [
             full(door)
             for door in doors
-            if door is not item and (door["spec"].get("selector") or {}) == selector
+            for theirs in [door["spec"].get("selector") or {}]
+            if door is not item and any(selects(theirs, labels(pod)) for pod in pods)
+            # Istio looks no further where neither selector's text is a part of the other's.
+            if shown(theirs) in shown(selector) or shown(selector) in shown(theirs)
             for other in door["spec"].get("servers") or []
             if number and _number(other) == number
             if any(

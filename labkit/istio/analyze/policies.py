@@ -15,6 +15,9 @@ __all__ = ["policies"]
 _GATEWAY = "gateway.networking.k8s.io/gateway-name"
 """Label of the pods that Istio makes for a Gateway of the Gateway API."""
 
+_AMBIENT = "ambient.istio.io/redirection"
+_JUDGED = ("Service", "ServiceEntry", "AuthorizationPolicy", "KubernetesGateway", "HTTPRoute", "GRPCRoute")
+_TYPES = ("istio.io/WaypointBound", "ZtunnelAccepted", "WaypointAccepted", "Accepted", "Programmed", "ResolvedRefs")
 _BLOCKED = "BLOCKED_CIDRS_IN_JWKS_URIS"
 _MOST = 5
 """Names that a message tells."""
@@ -35,23 +38,21 @@ def policies(world: World) -> Iterator[Said]:
                 if not logging.get("providers"):
                     yield Said(item, "IST0157", (name(item), quoted(namespace(item))))
     yield from _fetching(world)
-    for item in (one for kind in ("Service", "ServiceEntry", "AuthorizationPolicy") for one in world.all(kind)):
-        for condition in (item.get("status") or {}).get("conditions") or []:
-            if condition.get("status") == "False":
-                yield Said(item, "IST0171", tuple(condition.get(key) or "" for key in ("type", "reason", "message")))
-
-
-def _root(world: World) -> str:
-    return str(world.mesh.get("rootNamespace") or ROOT)
+    for item in (one for kind in _JUDGED for one in world.all(kind)):
+        status = item.get("status") or {}
+        for one in (one for part in (status, *status.get("parents", ())) for one in part.get("conditions") or []):
+            if one.get("type") in _TYPES and (one.get("status") == "False" or one.get("reason") == "PartiallyInvalid"):
+                yield Said(item, "IST0171", tuple(one.get(key) or "" for key in ("type", "reason", "message")))
 
 
 def _authorization(item: Obj, world: World) -> Iterator[Said]:
     spec, where = item["spec"], namespace(item)
+    everywhere = where == str(world.mesh.get("rootNamespace") or ROOT)
     selector = (spec.get("selector") or {}).get("matchLabels")
     targeted = spec.get("targetRef") or spec.get("targetRefs")
-    if not targeted and not (where == _root(world) and selector is None):
-        there = world.selected(selector or {}, "" if where == _root(world) else where)
-        if not any(world.in_mesh(pod, pod) for pod in there):
+    if not targeted and not (everywhere and selector is None):
+        there = world.selected(selector or {}, "" if everywhere else where)
+        if not any(world.in_mesh(pod, pod) or annotations_of(pod).get(_AMBIENT) == "enabled" for pod in there):
             yield Said(item, "IST0127", (shown(selector),))
     for source in (one.get("source") or {} for rule in spec.get("rules") or [] for one in rule.get("from") or []):
         for wanted in [*(source.get("namespaces") or []), *(source.get("notNamespaces") or [])]:
@@ -88,7 +89,7 @@ def _one_for_each(items: list[Obj], several: str, overlapping: str, world: World
             yield missing(item, "selector", shown(selector), where)
     ineffective: set[str] = set()
     for pod, same in by_pod.values():
-        ambient = annotations_of(pod).get("ambient.istio.io/redirection") == "enabled" and same[0]["kind"] == "Sidecar"
+        ambient = annotations_of(pod).get(_AMBIENT) == "enabled" and same[0]["kind"] == "Sidecar"
         for item in same:
             if ambient and full(item) not in ineffective:
                 ineffective.add(full(item))
@@ -96,9 +97,10 @@ def _one_for_each(items: list[Obj], several: str, overlapping: str, world: World
             elif not ambient and len(same) > 1:
                 yield Said(item, overlapping, (listed(map(name, same)), quoted(namespace(pod)), quoted(name(pod))))
     for where, same in for_all.items():
-        mode = labels(world.namespaces.get(where, {})).get("istio.io/dataplane-mode")
+        own = labels(world.namespaces.get(where, {}))
+        with_sidecars = own.get("istio-injection") == "enabled" or own.get("istio.io/rev")
         for item in same:
-            if mode == "ambient" and item["kind"] == "Sidecar":
+            if own.get("istio.io/dataplane-mode") == "ambient" and not with_sidecars and item["kind"] == "Sidecar":
                 yield Said(item, "IST0167", ("namespace is in ambient mode, the policy has no impact",))
             elif len(same) > 1:
                 yield Said(item, several, (listed(map(name, same)), quoted(where)))

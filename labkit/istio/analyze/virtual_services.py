@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 from labkit.cluster import Obj
-from labkit.ground.hosts import fqdn, gateway_key, overlap, scoped, within
+from labkit.ground.hosts import fqdn, gateway_key, overlap, scoped
 from labkit.ground.labels import selects
 from labkit.ground.routing import MESH, destinations
 from labkit.ground.unreachable import unused
@@ -68,7 +68,7 @@ def _opens(door: Obj | None, other: Obj | None, hosts: list[str], where: str) ->
 
 
 def _destinations(item: Obj, world: World) -> Iterator[Said]:
-    where, route = namespace(item), _as_route(item)
+    where, route = namespace(item), cast("Any", item)
     for target in destinations(route):
         what = "mirror host" if target.mirror else "host"
         if not world.hosts.has(target.host, where):
@@ -85,10 +85,6 @@ def _destinations(item: Obj, world: World) -> Iterator[Said]:
         elif target.port and ports and target.port not in ports:
             step = f"It has {', '.join(map(str, ports))}."
             yield Said(item, "IST0101", ("host:port", quoted(f"{target.written}:{target.port}")), step)
-
-
-def _as_route(item: Obj) -> Any:
-    return item
 
 
 def _subsets_behind_gateways(item: Obj, world: World) -> Iterator[Said]:
@@ -137,7 +133,7 @@ def _same_hosts(world: World) -> Iterator[Said]:
     told: set[str] = set()
     for (scope, host), items in found.items():
         everywhere = [
-            one for (to, known), all_of in found.items() if to == "*" and within(known, host) for one in all_of
+            one for (to, known), all_of in found.items() if to == "*" and overlap(known, host) for one in all_of
         ]
         same = list({full(one): one for one in [*items, *(everywhere if scope != "*" else ())]}.values())
         for item in same if len(same) > 1 else ():
