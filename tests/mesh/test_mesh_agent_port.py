@@ -49,7 +49,7 @@ async def test_what_the_agents_port_answers(shop: Agents) -> None:
         "/app-health/web/livez": {"tcpSocket": {"port": 9080}},
         "/app-health/web/startupz": {"tcpSocket": {"port": 9999}},
         "/app-health/rpc/livez": {"grpc": {"port": 9999, "service": "a"}},
-        "/app-health/web/prestopz": {"httpGet": {"path": "stop", "port": 9080}, **patient},
+        "/app-lifecycle/web/prestopz": {"httpGet": {"path": "stop", "port": 9080}, **patient},
     }
     probers["/app-health/web/readyz"]["httpGet"]["httpHeaders"] = [
         {"name": "Host", "value": "books"},
@@ -70,7 +70,7 @@ async def test_what_the_agents_port_answers(shop: Agents) -> None:
     assert (await get("/app-health/web/readyz")).json["path"] == "/ready?x=1"
     assert app.seen[-1][2]["host"] == "books"
     assert app.seen[-1][2]["x-asked-by"] == "50%"
-    assert (await get("/app-health/web/prestopz")).json["path"] == "/stop"
+    assert (await get("/app-lifecycle/web/prestopz")).json["path"] == "/stop"
 
     async def seen() -> bool:
         return (await get("/app-health/web/livez")).status == 200

@@ -223,6 +223,34 @@ def test_what_is_no_value_is_refused_in_istios_words(installed: Installed, name:
     assert f"invalid value '{value}' for annotation '{name}': {words}" in refused.value.message
 
 
+@pytest.mark.parametrize(
+    ("owner", "version", "name", "known_as"),
+    [
+        ("Job", "batch/v1", "nightly-29000001", ("nightly", "batch/v1/namespaces/bookinfo/cronjobs/nightly")),
+        ("Job", "batch/v1", "once-1", ("once-1", "batch/v1/namespaces/bookinfo/jobs/once-1")),
+        ("StatefulSet", "apps/v1", "db", ("db", "apps/v1/namespaces/bookinfo/statefulsets/db")),
+        ("Book", "example.com/v2", "one", ("one", "example.com/v2/namespaces/bookinfo/books/one")),
+    ],
+)
+def test_what_a_pod_is_of(owner: str, version: str, name: str, known_as: tuple[str, str], installed: Installed) -> None:
+    ref = {"apiVersion": version, "kind": owner, "name": name, "uid": "1", "controller": True}
+    env = env_of(proxy_of(inject(installed("1.30.3"), pod(meta={"labels": {}, "ownerReferences": [ref]}))))
+    assert (env["ISTIO_META_WORKLOAD_NAME"], env["ISTIO_META_OWNER"]) == (
+        known_as[0],
+        f"kubernetes://apis/{known_as[1]}",
+    )
+
+
+@pytest.mark.parametrize(("user", "left"), [({"runAsUser": 1234}, "1234"), ({"runAsUser": 0}, "1337"), ({}, "1337")])
+def test_what_is_left_alone_is_what_the_proxy_sends_as_whoever_it_runs(
+    user: Obj, left: str, installed: Installed
+) -> None:
+    own = {"name": "istio-proxy", "image": "auto", "securityContext": {"runAsGroup": 1, **user}}
+    found = inject(installed("1.30.3"), pod(containers=[*pod()["spec"]["containers"], own]))["spec"]
+    arguments = found["initContainers"][0]["args"]
+    assert arguments[arguments.index("-u") + 1] == left
+
+
 def test_probes_that_are_led_to_the_proxy(installed: Installed) -> None:
     container = {
         "name": "web",
@@ -237,11 +265,12 @@ def test_probes_that_are_led_to_the_proxy(installed: Installed) -> None:
     assert web["startupProbe"]["httpGet"]["path"] == "/app-health/web/startupz"
     assert "grpc" not in web["startupProbe"]
     assert web["readinessProbe"]["httpGet"] == {"path": "/app-health/web/readyz", "port": 15020, "scheme": "HTTP"}
-    assert web["lifecycle"]["preStop"]["httpGet"]["path"] == "/app-health/web/prestopz"
+    assert web["lifecycle"]["preStop"]["httpGet"]["path"] == "/app-lifecycle/web/prestopz"
     assert web["livenessProbe"]["exec"] == {"command": ["true"]}
     probers = json.loads(env_of(proxy_of(found))["ISTIO_KUBE_APP_PROBERS"])
     assert probers["/app-health/web/startupz"] == {"grpc": {"port": 9090, "service": "s"}, "timeoutSeconds": 1}
     assert probers["/app-health/web/readyz"]["httpGet"]["scheme"] == "HTTPS"
+    assert probers["/app-lifecycle/web/prestopz"] == {"httpGet": {"path": "/stop", "port": 8080, "scheme": "HTTP"}}
     given = {"annotations": {f"{TRAFFIC}excludeInboundPorts": "8080"}}
     left = inject(installed("1.30.3"), pod(meta=given, containers=[container]))["spec"]["containers"][0]
     assert left["readinessProbe"]["httpGet"]["path"] == "/r"

@@ -55,6 +55,7 @@ def apply(pod: Obj, namespace: str, template: Template, config: Obj) -> None:
     if overrides and _OVERRIDES not in annotations:
         annotations[_OVERRIDES] = json.dumps(overrides, separators=(",", ":"))
     _finish(found, annotations, filling)
+    _let_through(found, overrides)
     annotations["sidecar.istio.io/status"] = status
     annotations |= template.annotations
     merged["metadata"].setdefault("labels", {})
@@ -121,6 +122,16 @@ def _finish(spec: Obj, annotations: dict[str, str], filling: Filling) -> None:
         others = [container for container in every if container is not proxy]
         if told := rewrite_probes(others, annotations, port):
             proxy["env"] = [*(proxy.get("env") or []), plain_env("ISTIO_KUBE_APP_PROBERS", told)]
+
+
+def _let_through(spec: Obj, overrides: dict[str, list[Obj]]) -> None:
+    """Have `istio-init` leave alone what the proxy sends, where somebody wrote as whom it runs."""
+    mine = next((one for key in _LISTS for one in overrides.get(key) or () if one["name"] == _PROXY), {})
+    user = (mine.get("securityContext") or {}).get("runAsUser")
+    for container in spec.get("initContainers") or [] if user else ():
+        arguments = container.get("args") or []
+        if container["name"] == "istio-init" and "-u" in arguments[:-1]:
+            arguments[arguments.index("-u") + 1] = str(user)
 
 
 def _scraped_by_the_proxy(proxy: Obj | None, annotations: dict[str, str], mesh: Obj, port: str) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from msgspec import Struct
@@ -85,16 +86,20 @@ class Filling(Struct, frozen=True):
         return [plain_env(name, "" if value is None else str(value)) for name, value in sorted(found.items())]
 
     @property
-    def workload(self) -> tuple[str, str]:
-        """The name and kind of the workload behind a pod that is being created."""
+    def workload(self) -> tuple[str, str, str]:
+        """The name, kind and version of the workload behind a pod that is being created."""
         meta = self.pod["metadata"]
         owner = next((o for o in meta.get("ownerReferences") or [] if o.get("controller")), None)
         if owner is None:
-            return str(meta.get("name") or meta.get("generateName", "").rstrip("-")), "Pod"
+            return str(meta.get("name") or meta.get("generateName", "").rstrip("-")), "Pod", "v1"
+        name, kind = str(owner["name"]), str(owner["kind"])
         pod_hash = self.labels.get("pod-template-hash", "")
-        if owner["kind"] == "ReplicaSet" and pod_hash and owner["name"].endswith(f"-{pod_hash}"):
-            return owner["name"].removesuffix(f"-{pod_hash}"), "Deployment"
-        return owner["name"], owner["kind"]
+        if kind == "ReplicaSet" and pod_hash and name.endswith(f"-{pod_hash}"):
+            name, kind = name.removesuffix(f"-{pod_hash}"), "Deployment"
+        # As a CronJob names its Jobs, by the minute.
+        elif kind == "Job" and (scheduled := re.fullmatch(r"(.+)-[0-9]{8,10}", name)):
+            name, kind = scheduled[1], "CronJob"
+        return name, kind, str(owner["apiVersion"])
 
     def image(self, key: str) -> str:
         """The proxy's image, by the value `key` that may be a whole reference."""
@@ -173,10 +178,9 @@ class Filling(Struct, frozen=True):
 
     def env(self, mode: str) -> list[Obj]:
         """The variables of the proxy."""
-        name, kind = self.workload
+        name, kind, version = self.workload
         template = self.template
         trust = template.mesh.get("trustDomain") or template.value("trustDomain") or "cluster.local"
-        version = "v1" if kind == "Pod" else "batch/v1" if kind in ("Job", "CronJob") else "apps/v1"
         ports = [port for container in self.pod["spec"]["containers"] for port in container.get("ports") or []]
         own = "" if self.revision == "default" else f"-{self.revision}"
         owner = f"kubernetes://apis/{version}/namespaces/{self.namespace}/{kind.lower()}s/{name}"

@@ -43,7 +43,7 @@ def rewrite_probes(containers: list[Obj], annotations: dict[str, str], port: int
         for key, word in _PROBES[:2] if legacy else _PROBES:
             if new := _led(container, container.get(key), path + word, annotations, port, probers, legacy):
                 container[key] = new
-        hooks = container.get("lifecycle") or {}
+        hooks, path = container.get("lifecycle") or {}, f"/app-lifecycle/{container['name']}/"
         for key, word in () if legacy else _HOOKS:
             if new := _led(container, hooks.get(key), path + word, annotations, port, probers, legacy):
                 container["lifecycle"] = {**container["lifecycle"], key: new}
