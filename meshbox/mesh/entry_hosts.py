@@ -14,7 +14,7 @@ from meshbox.mesh.allocation import allocated
 from meshbox.mesh.locality import nearest_places
 from meshbox.mesh.memo import Identity, Memo
 from meshbox.mesh.model import Endpoint, Port, Service, Workload, in_order, protocol_of
-from meshbox.mesh.workload_entries import Machine
+from meshbox.mesh.workload_entries import Machine, chosen
 
 if TYPE_CHECKING:
     from labkit.ground.typed.hosts import ServiceEntry, ServiceEntrySpec
@@ -184,8 +184,9 @@ def _entry_endpoints(
     selector = (spec.get("workloadSelector") or {}).get("labels")
     if selector:
         pods = [w for w in workloads if w.namespace == namespace and w.ip and selects(selector, w.labels)]
-        chosen = [m for m in outside if m.workload.namespace == namespace and selects(selector, m.workload.labels)]
-        found = {(e.address, e.port): e for e in (machine.endpoint(port.name, number) for machine in chosen)}
+        by_name = (spec.get("resolution") or "").startswith("DNS")
+        meant = chosen(selector, namespace, outside, by_name=by_name)
+        found = {(e.address, e.port): e for e in (machine.endpoint(port.name, number) for machine in meant)}
         # What is a pod is known as such.
         found |= {(w.ip, number): Endpoint.at(w.ip, number, w) for w in pods}
         return tuple(in_order(found.values()))

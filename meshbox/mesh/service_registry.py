@@ -9,12 +9,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from labkit.ground.hosts import fqdn
-from labkit.ground.labels import selects
 from meshbox.contracts import View
 from meshbox.mesh.locality import nearest_places
 from meshbox.mesh.memo import Identity, Memo
 from meshbox.mesh.model import Endpoint, Port, Service, Workload, annotations_of, in_order, labels, protocol_of
-from meshbox.mesh.workload_entries import Machine
+from meshbox.mesh.workload_entries import Machine, chosen
 
 if TYPE_CHECKING:
     from meshbox.typed import services as api
@@ -72,8 +71,8 @@ def _with_machines(obj: api.Service, known: _Addresses, outside: Sequence[Machin
     selector = spec.get("selector")
     if not selector or spec.get("type") == "ExternalName":
         return known
-    chosen = [m for m in outside if m.workload.namespace == namespace and selects(selector, m.workload.labels)]
-    if not chosen:
+    meant = chosen(selector, namespace, outside)
+    if not meant:
         return known
     found = dict(known)
     for port in spec.get("ports") or []:
@@ -81,7 +80,7 @@ def _with_machines(obj: api.Service, known: _Addresses, outside: Sequence[Machin
         behind = [
             # A port that is only named has to be one of its own.
             machine.endpoint(name, target) if isinstance(target, int) else machine.endpoint(target, 0)
-            for machine in chosen
+            for machine in meant
             if isinstance(target, int) or target in machine.ports
         ]
         pods = {(endpoint.address, endpoint.port) for endpoint in known.get(name, ())}

@@ -250,10 +250,8 @@ def _headed(socket: Json, config: Json) -> Json:
 
 
 def _identities(service: Service, port: Port, accounts: Iterable[str]) -> list[str]:
-    if service.subject_alt_names:
-        return list(service.subject_alt_names)
     found = {e.workload.principal for e in service.endpoints.get(port.number, ()) if e.workload}
-    return sorted(found.union(accounts) - {""})
+    return sorted(found.union(accounts, service.subject_alt_names) - {""})
 
 
 def _originate(service: Service, port: Port, tls: ClientTLS, *, legacy: bool, http2: bool) -> Json:

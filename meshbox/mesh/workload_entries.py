@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, cast
 
 from msgspec import Struct
 
+from labkit.ground.labels import selects
+from labkit.ground.names import is_ip
 from meshbox.contracts import View
 from meshbox.mesh.locality import of_labels
 from meshbox.mesh.model import Endpoint, Workload, annotations_of
@@ -15,7 +17,7 @@ from meshbox.mesh.model import Endpoint, Workload, annotations_of
 if TYPE_CHECKING:
     from labkit.ground.typed.hosts import WorkloadEntry
 
-__all__ = ["Machine", "machines"]
+__all__ = ["Machine", "chosen", "machines"]
 
 _TLS_MODE = "security.istio.io/tlsMode"
 _PROBED = "proxy.istio.io/health-checks-enabled"
@@ -92,3 +94,23 @@ def _healthy(obj: View) -> bool:
         return True
     conditions = (obj.get("status") or {}).get("conditions") or []
     return any(one.get("type") == "Healthy" and one.get("status") == "True" for one in conditions)
+
+
+def chosen(
+    selector: Mapping[str, str], namespace: str, outside: Iterable[Machine], *, by_name: bool = False
+) -> list[Machine]:
+    """The machines that a selector means; one with a name or a socket for its address only where names are asked.
+
+    Args:
+        selector: Labels that they have.
+        namespace: Where they are.
+        outside: All machines.
+        by_name: Whether names are asked.
+    """
+    return [
+        one
+        for one in outside
+        if one.workload.namespace == namespace
+        and selects(selector, one.workload.labels)
+        and (by_name or is_ip(one.workload.ip))
+    ]

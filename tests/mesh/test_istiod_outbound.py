@@ -41,11 +41,9 @@ KNOWN = {
     "sc-port2": "Istio tells of ports that no listener lets through; nothing leads there.",
     "sc-port6": "A listener for bytes on a port for HTTP stays one for HTTP with Istio where another serves all ports.",
     "sc-vsonly": "Port 80 is listened on in any case.",
-    "se-drmtls2": "Istio adds the accounts of a ServiceEntry's endpoints to its `subjectAltNames`.",
     "se-svc": "A Service whose host a ServiceEntry has, too, loses its address as a name with Istio.",
     "se-svc2": "Istio listens on the port that such a ServiceEntry adds, and has nothing behind it; it is warned of.",
     "sec-http-STATIC": "Istio has the endpoints once for each address; the only other name is a range.",
-    "we4": "Istio leaves out a WorkloadEntry at a Unix socket.",
 }
 """Cases of which something is otherwise on purpose, or is known and left."""
 

@@ -132,6 +132,29 @@ def test_a_service_chooses_machines(target: int | str, ports: Json, expected: li
     assert addresses(cluster) == expected
 
 
+@pytest.mark.parametrize(
+    ("resolution", "expected"), [("STATIC", [("10.1.1.1", 80)]), ("DNS", [("10.1.1.1", 80), ("vm.test", 80)])]
+)
+def test_a_machine_with_a_name_is_chosen_where_names_are_asked(
+    resolution: str, expected: list[tuple[str, int]]
+) -> None:
+    there = [machine("one", "10.1.1.1"), machine("two", "vm.test")]
+    chosen = originated(service_entries=[entry(**{**CHOSEN, "resolution": resolution})], workload_entries=there)
+    assert addresses(chosen) == expected
+    found = clusters(services=[service("vm")], workload_entries=there)["outbound|9080||vm.bookinfo.svc.cluster.local"]
+    assert [address for address, _ in addresses(found)] == ["10.1.1.1"]
+
+
+def test_an_endpoints_account_is_as_good_as_the_names_of_its_entry() -> None:
+    there = [{"address": "10.1.1.1", "serviceAccount": "vm"}]
+    inside = entry(resolution="STATIC", location="MESH_INTERNAL", endpoints=there, subjectAltNames=["spiffe://q"])
+    socket = originated(service_entries=[inside])["transport_socket_matches"][0]["transport_socket"]
+    context = socket["typed_config"]["common_tls_context"]["combined_validation_context"]
+    names = context["default_validation_context"]["match_typed_subject_alt_names"]
+    own = "spiffe://cluster.local/ns/bookinfo/sa/vm"
+    assert [one["matcher"]["exact"] for one in names] == [own, "spiffe://q"]
+
+
 def test_what_several_entries_say_of_a_host_is_put_together() -> None:
     there = [{"address": "10.1.1.1"}]
     more = [{"address": "10.1.1.1"}, {"address": "10.1.1.2", "weight": 5}]
