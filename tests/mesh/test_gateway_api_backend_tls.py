@@ -51,7 +51,6 @@ def said(*policies: Obj, **fields: Any) -> tuple[Condition, ...]:
 TLS = {
     "mode": "SIMPLE",
     "sni": "web.example.com",
-    "subjectAltNames": ["web.example.com"],
     "credentialName": "configmap://bookinfo/ca",
 }
 

@@ -219,6 +219,10 @@ def test_tls_to_a_backend_asks_for_the_policys_host_and_trusts_its_ca(validation
     assert found["sni"] == "reviews.example.com"
     trusted = found["common_tls_context"]["combined_validation_context"]
     assert trusted["validation_context_sds_secret_config"]["name"] == root
+    assert trusted["default_validation_context"] == {}
+    named = {**validation, "subjectAltNames": [{"type": "Hostname", "hostname": "reviews.example.com"}]}
+    found = context(tls_policy(**named), config_maps=[config_map, settings])
+    trusted = found["common_tls_context"]["combined_validation_context"]
     assert trusted["default_validation_context"]["match_typed_subject_alt_names"] == [
         {"san_type": "DNS", "matcher": {"exact": "reviews.example.com"}}
     ]

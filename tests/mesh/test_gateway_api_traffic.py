@@ -297,7 +297,10 @@ async def test_tls_to_a_backend_is_spoken_as_its_policy_says(shop: Bookshop, sec
 
             # The CA is fetched after the cluster that names it.
             await shop.until(served, "an answer over TLS")
+        # Without names istiod does not say whose certificate it has to be.
         async with applied(shop, policy()):
+            await shop.until(served, "an answer of whoever has the CA's certificate")
+        async with applied(shop, policy(subjectAltNames=[{"type": "Hostname", "hostname": "other.test"}])):
             assert (await shop.get(host="secure", port=80)).status == 503
     async with applied(shop, policy(subjectAltNames=names)):
         await shop.until(lambda: said().get("Accepted") == ("False", "NoValidCACertificate"), "that there is no CA")

@@ -61,6 +61,16 @@ def warnings(cluster: Cluster, resource: str, obj: Obj) -> list[str]:
         ),
         (TCP_ROUTES, {}, "Istio plays TCPRoute only where istiod has PILOT_ENABLE_ALPHA_GATEWAY_API=true"),
         (BACKEND_TLS_POLICIES, {"options": {"a.b/c": "d"}}, "spec.options has no effect"),
+        (
+            BACKEND_TLS_POLICIES,
+            {"validation": {"hostname": "web.test", "wellKnownCACertificates": "System"}},
+            "spec.validation.hostname: Istio asks for web.test, and takes whoever the CA vouches for",
+        ),
+        (
+            BACKEND_TLS_POLICIES,
+            {"validation": {"hostname": "web.test", "subjectAltNames": [{"type": "Hostname", "hostname": "web.test"}]}},
+            "",
+        ),
     ],
 )
 def test_what_is_not_played(resource: str, spec: Obj, wanted: str, cluster_of: Callable[[str], Cluster]) -> None:

@@ -140,10 +140,11 @@ def _rule(namespace: str, host: str, policy: api.TrafficPolicy) -> api.Destinati
 
 
 def _tls(validation: View, credential: str) -> api.ClientTLS:
-    name = str(validation["hostname"])
     names = [str(entry.get("hostname") or entry.get("uri")) for entry in validation.get("subjectAltNames") or []]
-    # Whose certificate it must be is the host's that is asked for, unless the policy names others.
-    found: api.ClientTLS = {"mode": "SIMPLE", "sni": name, "subjectAltNames": names or [name]}
+    found: api.ClientTLS = {"mode": "SIMPLE", "sni": str(validation["hostname"])}
+    # Whose certificate it must be istiod does not say unless the policy does; whoever writes it is warned.
+    if names:
+        found["subjectAltNames"] = names
     if credential:
         found["credentialName"] = credential
     return found

@@ -35,6 +35,11 @@ def route_warnings(objects: Objects, resource: str, obj: View) -> Iterator[str]:
                 yield f"{where} has no effect: Istio does not play it; use consistentHash in a DestinationRule"
     if resource == TCP_ROUTES and not _alpha(objects):
         yield f"Istio plays TCPRoute only where istiod has {_ALPHA}=true; the sandbox plays it without"
+    validation = spec.get("validation") or {}
+    if resource == BACKEND_TLS_POLICIES and validation and not validation.get("subjectAltNames"):
+        name = validation.get("hostname")
+        why = f"Istio asks for {name}, and takes whoever the CA vouches for"
+        yield f"spec.validation.hostname: {why}; name it in subjectAltNames to have it compared"
     if resource == BACKEND_TLS_POLICIES and spec.get("options"):
         yield "spec.options has no effect: Istio knows none"
 
