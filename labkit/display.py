@@ -363,7 +363,7 @@ def table(rows: Iterable[Mapping[str, object]], columns: Sequence[str], *, capti
     cells = [[translated(str(row.get(column, ""))) for column in columns] for row in rows]
     columns, caption = [translated(column) for column in columns], translated(caption)
     cell = "text-align:left;padding:3px 10px;vertical-align:top;white-space:pre-wrap"
-    # A name is never broken at its hyphens; only sentences wrap, and none of them at each word.
+    # A name is never broken at its hyphens; only sentences (a space after nine signs) wrap, and none at each word.
     name, text = cell.replace("pre-wrap", "pre"), f"{cell};min-width:20ch"
     # What heads nothing is no heading.
     head = "".join(
