@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from labkit.ground.hosts import DOMAIN
+from labkit.ground.names import is_ip
 from meshbox.contracts import Objects, View
 from meshbox.mesh.kinds import SERVICE_ENTRIES, SERVICES
 from meshbox.mesh.snapshot import Snapshot
@@ -59,6 +60,14 @@ def _idle(index: int, entry: View, service: View, *, legacy: bool) -> Iterator[s
     if legacy or entry["metadata"]["namespace"] != meta["namespace"] or (spec.get("resolution") or "NONE") == "NONE":
         yield f"{what}, which alone counts: this ServiceEntry adds nothing to it"
         return
+    selected = bool((spec.get("workloadSelector") or {}).get("labels"))
+    away = [str(one.get("address") or "") for one in spec.get("endpoints") or []]
+    if not selected and not away:
+        yield f"{what}, and spec.endpoints is empty: this ServiceEntry adds nothing to it"
+        return
+    for place, address in enumerate(() if selected else away):
+        if address and not is_ip(address):
+            yield f"{what}, beside whose pods only addresses answer: spec.endpoints[{place}] ({address}) adds nothing"
     names = {port.get("name") or "" for port in service["spec"].get("ports") or []}
     for place, port in enumerate(spec.get("ports") or []):
         if (name := port.get("name") or "") not in names:

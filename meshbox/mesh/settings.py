@@ -9,6 +9,7 @@ from typing import Any
 
 from labkit.ground import reading
 from meshbox.contracts import Obj
+from meshbox.mesh import cipher_suites
 from meshbox.mesh.field_values import ConfigError, nanoseconds
 from meshbox.mesh.providers import OUTPUTS, settings_unplayed
 from meshbox.mesh.proxy_fields import fields_unplayed
@@ -212,6 +213,9 @@ def not_played(config_map: Obj, *, legacy: bool) -> list[str]:
         found.append(f"accessLogFile: {file} (lines go to {OUTPUTS[0]}, which is what `kubectl logs` shows)")
     within = {} if "meshMTLS" in found else settings.get("meshMTLS") or {}
     found += [path for name in within if (path := f"meshMTLS.{name}") not in _FORMS]
+    # istiod would send them on, and proxies refuse all that reaches their pods.
+    if strange := cipher_suites.unknown(within.get("cipherSuites") or []):
+        found.append(f"meshMTLS.cipherSuites: {', '.join(strange)} (which Envoy does not know)")
     found += settings_unplayed(settings.get("extensionProviders") or [])
     return [*found, *(f"defaultConfig.{name}" for name, _ in fields_unplayed(settings.get("defaultConfig") or {}))]
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from labkit.ground.names import is_ip
+from meshbox.mesh import cipher_suites
 from meshbox.mesh.envoy import ADS, Json, extension
 from meshbox.mesh.mesh_config import MeshConfig
 from meshbox.mesh.model import HTTP_PROTOCOLS, Port, Service
@@ -58,13 +59,6 @@ _RAW = extension("envoy.transport_sockets.raw_buffer", "envoy.extensions.transpo
 _PROXY_PROTOCOL = "envoy.transport_sockets.upstream_proxy_protocol"
 _ASKING = ("MUTUAL", "OPTIONAL_MUTUAL")
 """The modes in which clients show certificates of somebody else's than the mesh."""
-
-_SUITE_NAMES = """
-    ECDHE-ECDSA-AES128-GCM-SHA256 ECDHE-RSA-AES128-GCM-SHA256 ECDHE-ECDSA-AES256-GCM-SHA384 ECDHE-RSA-AES256-GCM-SHA384
-    ECDHE-ECDSA-CHACHA20-POLY1305 ECDHE-RSA-CHACHA20-POLY1305 ECDHE-ECDSA-AES128-SHA ECDHE-RSA-AES128-SHA
-    ECDHE-ECDSA-AES256-SHA ECDHE-RSA-AES256-SHA AES128-GCM-SHA256 AES256-GCM-SHA384 AES128-SHA AES256-SHA DES-CBC3-SHA
-"""
-_SUITES = frozenset(_SUITE_NAMES.split())
 
 _VERSIONS = {"TLSV1_0": "TLSv1_0", "TLSV1_1": "TLSv1_1", "TLSV1_2": "TLSv1_2", "TLSV1_3": "TLSv1_3"}
 
@@ -389,7 +383,6 @@ def _parameters(tls: ServerTLS) -> Json:
     if tls.get("maxProtocolVersion") in _VERSIONS:
         parameters["tls_maximum_protocol_version"] = _VERSIONS[tls["maxProtocolVersion"]]
     # As Istio, which leaves out what Envoy would refuse the whole listener for.
-    suites = [suite for suite in dict.fromkeys(tls.get("cipherSuites") or []) if suite in _SUITES]
-    if suites:
+    if suites := cipher_suites.known(tls.get("cipherSuites") or []):
         parameters["cipher_suites"] = suites
     return parameters

@@ -29,6 +29,11 @@ FALLBACK = {"validation": {"mode": "AllowInsecureFallback", "caCertificateRefs":
 SESSION = {"rules": [{}, {"sessionPersistence": {"sessionName": "x"}}]}
 
 
+def asking(option: str, value: str, **others: str) -> Obj:
+    listener = {"name": "tls", "tls": {"options": {f"gateway.istio.io/{option}": value, **others}}}
+    return {"gatewayClassName": "istio", "listeners": [{"name": "http"}, listener]}
+
+
 def warnings(cluster: Cluster, resource: str, obj: Obj) -> list[str]:
     meta = {"name": "one", "namespace": "bookinfo", **obj.get("metadata", {})}
     request = AdmissionRequest("CREATE", resource, "bookinfo", "one", {**obj, "metadata": meta})
@@ -58,6 +63,23 @@ def warnings(cluster: Cluster, resource: str, obj: Obj) -> list[str]:
             KUBERNETES_GATEWAYS,
             {"gatewayClassName": "istio", "tls": {"frontend": {"default": FALLBACK}}},
             "spec.tls.frontend.default.validation.mode: AllowInsecureFallback has no effect",
+        ),
+        (KUBERNETES_GATEWAYS, asking("tls-cipher-suites", "-ALL, ECDHE-RSA-AES128-GCM-SHA256"), ""),
+        (
+            KUBERNETES_GATEWAYS,
+            asking("tls-cipher-suites", "RC4, AES128-SHA"),
+            "spec.listeners[1].tls.options[gateway.istio.io/tls-cipher-suites]: Istio leaves out RC4",
+        ),
+        (
+            KUBERNETES_GATEWAYS,
+            asking("tls-cipher-suites", "AES128-SHA", **{"gateway.istio.io/tls-terminate-mode": "ISTIO_SIMPLE"}),
+            "spec.listeners[1].tls.options[gateway.istio.io/tls-cipher-suites]: Istio leaves it out where"
+            " gateway.istio.io/tls-terminate-mode is ISTIO_SIMPLE",
+        ),
+        (
+            KUBERNETES_GATEWAYS,
+            asking("tls-max-version", "1.2"),
+            "spec.listeners[1].tls.options[gateway.istio.io/tls-max-version]: Istio knows no such option",
         ),
         (TCP_ROUTES, {}, "Istio plays TCPRoute only where istiod has PILOT_ENABLE_ALPHA_GATEWAY_API=true"),
         (BACKEND_TLS_POLICIES, {"options": {"a.b/c": "d"}}, "spec.options has no effect"),

@@ -24,6 +24,11 @@ HOST = "reviews.bookinfo.svc.cluster.local"
 HTTP = {"number": 9080, "name": "http", "protocol": "HTTP"}
 WHAT = "spec.hosts[0] is the host of Service bookinfo/reviews, which "
 ALONE = WHAT + "alone counts: this ServiceEntry adds nothing to it"
+NOWHERE = WHAT.removesuffix(", which ") + ", and spec.endpoints is empty: this ServiceEntry adds nothing to it"
+NO_NAME = (
+    WHAT.removesuffix(", which ")
+    + ", beside whose pods only addresses answer: spec.endpoints[1] (reviews.test) adds nothing"
+)
 NO_PORT = WHAT + "has no port named web: spec.ports[0] adds nothing to it"
 
 
@@ -48,8 +53,10 @@ def behind(snap: Snapshot) -> list[tuple[str, int]]:
         # The name of a port counts, and not its number.
         (entry({**HTTP, "number": 7000}), [("10.1.2.3", 7000)], ""),
         (entry({**HTTP, "name": "web"}), [], NO_PORT),
-        # What is told of addresses has no place for a name.
-        (entry(resolution="DNS", endpoints=[AWAY, NAMED]), [("10.1.2.3", 9080)], ""),
+        # What is told of addresses has no place for a name, nor for the host, which is one.
+        (entry(resolution="DNS", endpoints=[AWAY, NAMED]), [("10.1.2.3", 9080)], NO_NAME),
+        (entry(resolution="DNS", endpoints=[]), [], NOWHERE),
+        (entry(endpoints=None, workloadSelector={"labels": {"app": "away"}}), [], ""),
         (entry(resolution="NONE", endpoints=None), [], ALONE),
         (entry(namespace="other"), [], ALONE),
     ],

@@ -235,12 +235,13 @@ def test_only_the_identities_that_a_server_names_are_let_in() -> None:
 
 
 def test_versions_and_ciphers_of_tls_and_none_that_envoy_would_refuse() -> None:
-    suites = ["ECDHE-RSA-AES128-GCM-SHA256", "nonsense", "ECDHE-RSA-AES128-GCM-SHA256"]
+    # A sign before a name adds or removes it.
+    suites = ["ECDHE-RSA-AES128-GCM-SHA256", "nonsense", "ECDHE-RSA-AES128-GCM-SHA256", "-ALL", ""]
     tls = {**TLS, "minProtocolVersion": "TLSV1_2", "maxProtocolVersion": "TLSV1_3", "cipherSuites": suites}
     assert context(tls)["common_tls_context"]["tls_params"] == {
         "tls_minimum_protocol_version": "TLSv1_2",
         "tls_maximum_protocol_version": "TLSv1_3",
-        "cipher_suites": ["ECDHE-RSA-AES128-GCM-SHA256"],
+        "cipher_suites": ["ECDHE-RSA-AES128-GCM-SHA256", "-ALL"],
     }
 
 

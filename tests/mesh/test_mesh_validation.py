@@ -260,6 +260,23 @@ def test_kinds_of_security_and_telemetry(kind: str, spec: Obj, text: str) -> Non
     assert words(kind, spec, legacy=False) == text
 
 
+@pytest.mark.parametrize(
+    ("endpoints", "text"),
+    [
+        # A list of none is none.
+        ([], ""),
+        ([{"address": "10.1.2.3"}], "only one of WorkloadSelector or Endpoints is allowed in Service Entry"),
+    ],
+)
+def test_a_service_entry_selects_or_lists(endpoints: list[Obj], text: str) -> None:
+    port = {"number": 80, "name": "http", "protocol": "HTTP"}
+    chosen = {"workloadSelector": {"labels": {"app": "away"}}, "endpoints": endpoints}
+    assert (
+        words("ServiceEntry", {"hosts": ["a.b"], "ports": [port], "resolution": "STATIC", **chosen}, legacy=False)
+        == text
+    )
+
+
 def test_warnings_let_pass() -> None:
     rules = [{"route": [V1]}, {"route": [V1]}]
     text, warnings = refusal(obj("VirtualService", {"hosts": ["reviews"], "http": rules}), legacy=False)

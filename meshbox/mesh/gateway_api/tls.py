@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
@@ -12,13 +12,14 @@ from cryptography.x509 import load_pem_x509_certificates
 from msgspec import Struct, field
 
 from meshbox.contracts import View
+from meshbox.mesh import cipher_suites
 from meshbox.mesh.gateway_api.grants import permitted
 from meshbox.mesh.gateway_api.status import Condition
 
 if TYPE_CHECKING:
     from labkit.ground.typed.hosts import ServerTLS
 
-__all__ = ["Around", "server_tls", "without_root"]
+__all__ = ["Around", "idle_options", "server_tls", "without_root"]
 
 Names = tuple[str, str]
 
@@ -27,6 +28,9 @@ _TERMINATION = "gateway.istio.io/tls-terminate-mode"
 
 _CIPHERS = "gateway.istio.io/tls-cipher-suites"
 _PROTOCOL = "gateway.istio.io/listener-protocol"
+_OWN = ("ISTIO_MUTUAL", "ISTIO_SIMPLE")
+"""What shows the mesh's own certificates."""
+
 _CLIENTS = ("MUTUAL", "OPTIONAL_MUTUAL")
 
 _NETWORK, _GATEWAY_PORT = "topology.istio.io/network", "networking.istio.io/gatewayPort"
@@ -78,10 +82,30 @@ def server_tls(gateway: View, listener: View, around: Around) -> tuple[ServerTLS
     except _RefusedError as refused:
         return None, refused.condition
     # Istio leaves the option out where TLS is the mesh's own.
-    suites = (tls.get("options") or {}).get(_CIPHERS)
+    suites = _option_suites(tls.get("options") or {})
     if suites and not _is_own(made):
-        made["cipherSuites"] = [suite.strip() for suite in suites.split(",")]
+        made["cipherSuites"] = suites
     return made, None
+
+
+def idle_options(listener: View) -> Iterator[tuple[str, str]]:
+    """The options of a listener's TLS of which Istio makes nothing, or not all, and why.
+
+    Args:
+        listener: The listener.
+    """
+    options = (listener.get("tls") or {}).get("options") or {}
+    for name in options:
+        if name not in (_TERMINATION, _CIPHERS, _PROTOCOL):
+            yield name, "Istio knows no such option"
+    if options.get(_CIPHERS) and options.get(_TERMINATION) in _OWN:
+        yield _CIPHERS, f"Istio leaves it out where {_TERMINATION} is {options[_TERMINATION]}"
+    elif strange := cipher_suites.unknown(_option_suites(options)):
+        yield _CIPHERS, f"Istio leaves out {', '.join(strange)}, which Envoy does not know"
+
+
+def _option_suites(options: Mapping[str, str]) -> list[str]:
+    return [suite.strip() for suite in options[_CIPHERS].split(",")] if options.get(_CIPHERS) else []
 
 
 def _is_own(tls: ServerTLS) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from meshbox.contracts import View
 from meshbox.mesh.gateway_api.classes import CONTROLLER, Classes
+from meshbox.mesh.gateway_api.tls import idle_options
 from meshbox.mesh.kinds import GATEWAY_API, KUBERNETES_GATEWAYS
 
 __all__ = ["unplayed"]
@@ -31,7 +32,11 @@ def unplayed(resource: str, obj: View) -> list[str]:
         return [f"{kind} has no effect in the sandbox"]
     if resource != KUBERNETES_GATEWAYS or Classes(()).controller_of(obj) != CONTROLLER:
         return []
-    found = []
+    found = [
+        f"spec.listeners[{number}].tls.options[{name}]: {why}"
+        for number, listener in enumerate((obj.get("spec") or {}).get("listeners") or [])
+        for name, why in idle_options(listener)
+    ]
     for path in _FIELDS:
         value = obj.get("spec") or {}
         for name in path:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from meshbox.contracts import Obj
+from meshbox.mesh import cipher_suites
 from meshbox.mesh.envoy import Json
 from meshbox.mesh.istio_validation import texts
 from meshbox.mesh.istio_validation.problems import UNIX, Problems
@@ -17,12 +18,6 @@ SEMANTICS = "internal.istio.io/gateway-semantics"
 HTTP = ("http", "http2", "grpc", "grpc-web", "http_proxy", "hbone", "double-hbone")
 TLS = ("https", "tls")
 _OTHERS = ("tcp", "udp", "mongo", "redis", "mysql")
-_CIPHERS = {
-    "ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-RSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384",
-    "ECDHE-RSA-AES256-GCM-SHA384", "ECDHE-ECDSA-CHACHA20-POLY1305", "ECDHE-RSA-CHACHA20-POLY1305",
-    "ECDHE-ECDSA-AES128-SHA", "ECDHE-RSA-AES128-SHA", "ECDHE-ECDSA-AES256-SHA", "ECDHE-RSA-AES256-SHA",
-    "AES128-GCM-SHA256", "AES256-GCM-SHA384", "AES128-SHA", "AES256-SHA", "DES-CBC3-SHA",
-}  # fmt: skip
 _FILES = ("serverCertificate", "privateKey", "caCertificates")
 
 
@@ -163,8 +158,7 @@ def _ciphers(tls: Json, problems: Problems) -> None:
     if tls.get("minProtocolVersion") in ("TLSV1_0", "TLSV1_1") and not suites:
         problems.warn("TLS version below TLSV1_2 require setting compatible ciphers as by default they no longer "
                       "include compatible ciphers.")  # fmt: skip
-    # A sign before a name adds or removes it; what that leads to only Envoy knows.
-    unknown = {one for one in suites if one not in ("", "ALL", *_CIPHERS) and one[:1].isalnum()}
+    unknown = cipher_suites.unknown(suites)
     twice = {one for one in suites if suites.count(one) > 1 and one not in unknown}
     for kind, found in (("invalid", unknown), ("duplicate", twice)):
         if found:

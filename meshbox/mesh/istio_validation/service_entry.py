@@ -30,7 +30,7 @@ def check(obj: Obj, problems: Problems) -> None:
     selector = spec.get("workloadSelector")
     if selector is not None and not problems.legacy and not workloads_selected(selector, "service entry", problems):
         return
-    if selector is not None and spec.get("endpoints") is not None:
+    if selector is not None and spec.get("endpoints"):
         problems.error("only one of WorkloadSelector or Endpoints is allowed in Service Entry")
     problems.require(hosts, "service entry must have at least one host")
     for host in hosts:
