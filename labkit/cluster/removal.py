@@ -22,8 +22,9 @@ from labkit.ground.errors import ClusterError
 __all__ = ["Item", "Plan", "plan"]
 
 _CRD = "CustomResourceDefinition"
+_KIND = attrgetter("namespace", "resource")
 _AT_ONCE = 10
-"""Objects a command: kubectl lets ten deletions of a kind pass, and then five a second."""
+"""Objects of a kind a command: kubectl lets ten deletions of one pass, and then five a second."""
 
 
 @dataclass(frozen=True)
@@ -246,18 +247,17 @@ def _lost_with(thing: Thing, known: Ownership) -> list[Thing]:
 
 
 def _delete(things: Sequence[Thing]) -> None:
-    """`kubectl delete` of each kind in each namespace; does not wait: kubectl's own waiting asks object by object."""
-    place = attrgetter("namespace", "resource")
-    for (namespace, resource), some in groupby(sorted(things, key=place), key=place):
-        scope = ["-n", namespace] if namespace else []
-        names = [thing.name for thing in some]
-        for at in range(0, len(names), _AT_ONCE):
-            kubectl(["delete", resource, *names[at : at + _AT_ONCE], *scope, "--ignore-not-found", "--wait=false"])
+    """`kubectl delete` in each namespace; does not wait: kubectl's own waiting asks object by object."""
+    commands: dict[tuple[str, int], list[str]] = {}
+    for (namespace, resource), some in groupby(sorted(things, key=_KIND), key=_KIND):
+        for number, thing in enumerate(some):
+            commands.setdefault((namespace, number // _AT_ONCE), []).append(f"{resource}/{thing.name}")
+    for (namespace, _), names in commands.items():
+        kubectl(["delete", *names, *(["-n", namespace] if namespace else []), "--ignore-not-found", "--wait=false"])
 
 
 def _take_back(thing: Thing) -> None:
-    found = get("namespaces", thing.name)
-    if not found:
+    if not (found := get("namespaces", thing.name)):
         return
     labels = found[0]["metadata"].get("labels", {})
     words = [

@@ -282,10 +282,12 @@ def test_no_command_deletes_more_than_kubectl_lets_pass_at_once(monkeypatch: pyt
         Thing("CustomResourceDefinition", "", f"k{number:02}", api_version="apiextensions.k8s.io/v1")
         for number in range(23)
     ]
-    removal._delete([*kinds, Thing("Secret", "a", "s"), Thing("Secret", "b", "s")])
+    removal._delete([*kinds, Thing("Secret", "a", "s"), Thing("Service", "a", "s"), Thing("Secret", "b", "s")])
     flags = ["--ignore-not-found", "--wait=false"]
     crd = "customresourcedefinition.apiextensions.k8s.io"
     of_kinds = [
-        ["delete", crd, *(f"k{n:02}" for n in some), *flags] for some in (range(10), range(10, 20), range(20, 23))
+        ["delete", *(f"{crd}/k{n:02}" for n in some), *flags] for some in (range(10), range(10, 20), range(20, 23))
     ]
-    assert commands == [*of_kinds, *(["delete", "secret", "s", "-n", space, *flags] for space in ("a", "b"))]
+    # What of a namespace are several kinds goes in one command.
+    inside = [["secret/s", "service/s", "-n", "a"], ["secret/s", "-n", "b"]]
+    assert commands == [*of_kinds, *(["delete", *words, *flags] for words in inside)]
