@@ -13,7 +13,7 @@ from meshbox import failures
 from meshbox.contracts import ApiError
 from meshbox.node.container import Container
 from meshbox.node.services import NodeServices
-from meshbox.node.status import is_sidecar, pod_status
+from meshbox.node.status import is_sidecar, last_phase, pod_status
 from meshbox.node.volumes import ITSELF, MountError, Volumes, references
 
 if TYPE_CHECKING:
@@ -285,6 +285,9 @@ class PodWorker:
         if self._running is not None:
             self._running.cancel()
             await asyncio.gather(self._running, return_exceptions=True)
+        # Kubernetes 1.14 left a pod's phase as it was; since 1.27 whoever watches sees how it ended.
+        if not self._services.settings.legacy and not self._final:
+            self._final = {"phase": last_phase(self.main)}
         self.write()
 
     async def _hurry(self, grace: float) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from meshbox.typed.pod_states import ContainerState, ContainerStatus, PodCondition, PodStatus
     from meshbox.typed.pods import Pod
 
-__all__ = ["ContainerView", "is_sidecar", "pod_status"]
+__all__ = ["ContainerView", "is_sidecar", "last_phase", "pod_status"]
 
 
 class ContainerView(Protocol):
@@ -37,9 +37,12 @@ def is_sidecar(container: Container) -> bool:
 
 def phase(policy: str, init: Sequence[ContainerView], main: Sequence[ContainerView]) -> str:
     """The pod's phase, by the kubelet's rules."""
+    begun = any(map(_was_started, main))
     for container in init:
         if is_sidecar(container.spec):
-            if not container.started and not container.restarts:
+            # One that has ended, or starts again, does not make a pod wait that has been running.
+            fresh = "running" in container.state and not container.started and not begun
+            if fresh or not _was_started(container):
                 return "Pending"
             continue
         ended = container.state.get("terminated")
@@ -66,6 +69,20 @@ def phase(policy: str, init: Sequence[ContainerView], main: Sequence[ContainerVi
     if not failed:
         return "Succeeded"
     return "Failed" if policy == "Never" else "Running"
+
+
+def _was_started(container: ContainerView) -> bool:
+    return "running" in container.state or "terminated" in container.state or "terminated" in container.last_state
+
+
+def last_phase(main: Sequence[ContainerView]) -> str:
+    """The phase of a pod that is being deleted, when all of its containers have ended.
+
+    Args:
+        main: Its containers, without those that begin before them.
+    """
+    codes = [(container.state.get("terminated") or {}).get("exitCode") for container in main]
+    return "Failed" if any(code != 0 for code in codes) else "Succeeded"
 
 
 def pod_status(

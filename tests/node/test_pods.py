@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from meshbox.node.pod import PodWorker
-from tests.node.conftest import Cluster
+from tests.node.conftest import Cluster, running
 
 FOREVER = "while true; do sleep 0.05; done"
 
@@ -218,6 +219,27 @@ async def test_a_job_pod_ends_its_native_sidecars(cluster: Cluster) -> None:
     cluster.pod(container={"command": ["sh", "-c", "sleep 0.1"]}, initContainers=[sidecar], restartPolicy="Never")
     await cluster.until(lambda: cluster.status().get("phase") == "Succeeded")
     assert cluster.status()["initContainerStatuses"][0]["state"]["terminated"]["exitCode"] == 143
+
+
+@pytest.mark.parametrize(
+    ("release", "code", "last"),
+    [("1.30.3", 0, "Succeeded"), ("1.30.3", 3, "Failed"), ("1.2.2", 0, "Running")],
+)
+async def test_the_phase_of_a_pod_that_is_deleted(tmp_path: Path, release: str, code: int, last: str) -> None:
+    side = {"name": "side", "image": "busybox", "restartPolicy": "Always", "command": ["sh", "-c", FOREVER]}
+    ends = f"trap 'exit {code}' TERM; touch trapped; {FOREVER}"
+    trapped = {"exec": {"command": ["test", "-e", "trapped"]}, "periodSeconds": 1}
+    async with running(tmp_path / "home", release) as cluster:
+        cluster.pod(container={"command": ["sh", "-c", ends], "readinessProbe": trapped}, initContainers=[side])
+        await cluster.until(cluster.ready)
+        phases = []
+        async with cluster.objects.watch("pods", "default") as watch:
+            cluster.objects.delete("pods", "web", "default")
+            async for event in watch:
+                phases.append(event.object["status"]["phase"])
+                if event.type == "DELETED":
+                    break
+    assert list(dict.fromkeys(phases)) == list(dict.fromkeys(["Running", last]))
 
 
 async def test_deletion_is_graceful_and_leaves_nothing(cluster: Cluster) -> None:
