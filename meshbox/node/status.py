@@ -38,7 +38,8 @@ def is_sidecar(container: Container) -> bool:
 def phase(policy: str, init: Sequence[ContainerView], main: Sequence[ContainerView]) -> str:
     """The pod's phase, by the kubelet's rules."""
     begun = any(map(_was_started, main))
-    for container in init:
+    # Of those that end one that has failed decides, whatever the others do.
+    for container in sorted(init, key=lambda one: is_sidecar(one.spec)):
         if is_sidecar(container.spec):
             # One that has ended, or starts again, does not make a pod wait that has been running.
             fresh = "running" in container.state and not container.started and not begun
@@ -112,6 +113,9 @@ def pod_status(
     for key in ("qosClass", "nominatedNodeName", "resize"):
         if key in old:
             status[key] = old[key]
+    # Only pods of today's Kubernetes count the changes of what is asked of them.
+    if generation := pod["metadata"].get("generation"):
+        status["observedGeneration"] = generation
     status["phase"] = phase(policy, init, main)
     status |= final or {}
     status["startTime"] = old.get("startTime") or now()
@@ -145,7 +149,9 @@ def _conditions(
     pod: Pod,
 ) -> list[PodCondition]:
     done = phase == "Succeeded"
-    uninitialized = [item.spec["name"] for item in init if not _initialized(item)]
+    # Where an application runs or has ended, a sidecar that starts again changes nothing of it.
+    before = () if any(one.state.keys() & {"running", "terminated"} for one in main) else init
+    uninitialized = [item.spec["name"] for item in before if not _initialized(item)]
     watched = [*(item for item in init if is_sidecar(item.spec)), *main]
     unready = [item.spec["name"] for item in watched if not item.ready]
     ready = _condition("Ready", not unready)
@@ -180,7 +186,7 @@ def _conditions(
         containers,
         _condition("PodScheduled", True),
     ]
-    return _merged(old, ours)
+    return _merged(old, ours, pod["metadata"].get("generation"))
 
 
 def _initialized(container: ContainerView) -> bool:
@@ -194,7 +200,7 @@ def _condition(type: str, true: bool, **more: str) -> PodCondition:
     return cast("PodCondition", {"type": type, "status": "True" if true else "False", **more})
 
 
-def _merged(old: Sequence[PodCondition], new: Sequence[PodCondition]) -> list[PodCondition]:
+def _merged(old: Sequence[PodCondition], new: Sequence[PodCondition], generation: int | None) -> list[PodCondition]:
     """`new`, with the time of each one's last change, and what others have put there."""
     known = {item["type"]: item for item in old}
     moment = now()
@@ -204,5 +210,6 @@ def _merged(old: Sequence[PodCondition], new: Sequence[PodCondition]) -> list[Po
         unchanged = before is not None and before["status"] == item["status"]
         changed = before["lastTransitionTime"] if unchanged and before else moment
         times = cast("PodCondition", {"lastProbeTime": None, "lastTransitionTime": changed})
-        out.append({"type": item["type"], "status": item["status"], **times, **item})
+        observed = cast("PodCondition", {"observedGeneration": generation} if generation else {})
+        out.append({"type": item["type"], **observed, "status": item["status"], **times, **item})
     return out + list(known.values())

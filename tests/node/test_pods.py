@@ -221,6 +221,17 @@ async def test_a_job_pod_ends_its_native_sidecars(cluster: Cluster) -> None:
     assert cluster.status()["initContainerStatuses"][0]["state"]["terminated"]["exitCode"] == 143
 
 
+@pytest.mark.parametrize(("release", "counted"), [("1.30.3", {1}), ("1.2.2", {None})])
+async def test_a_status_names_the_generation_that_it_is_of(
+    tmp_path: Path, release: str, counted: set[int | None]
+) -> None:
+    async with running(tmp_path / "home", release) as cluster:
+        cluster.shell(FOREVER)
+        await cluster.until(cluster.ready)
+        status = cluster.status()
+    assert {one.get("observedGeneration") for one in (status, *status["conditions"])} == counted
+
+
 @pytest.mark.parametrize(
     ("release", "code", "last"),
     [("1.30.3", 0, "Succeeded"), ("1.30.3", 3, "Failed"), ("1.2.2", 0, "Running")],
