@@ -27,7 +27,8 @@ LIFETIME = datetime.timedelta(hours=24)
 LEGACY_LIFETIME = datetime.timedelta(days=90)
 """Of a workload's certificate: istiod's and Citadel's. A new one is made when half of it is over."""
 
-_SKEW = datetime.timedelta(minutes=1)
+_SKEW = datetime.timedelta(minutes=2)
+"""By which istiod has a certificate begin earlier, for clocks that are slow."""
 
 
 class Identity(Struct, frozen=True):
@@ -155,7 +156,9 @@ class Authority:
             .not_valid_before(now - _SKEW)
             .not_valid_after(now + self._lifetime)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_usage(digital_signature=True, key_encipherment=True), critical=True)
             .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
             # Critical, because the subject is empty (RFC 5280, 4.2.1.6).
             .add_extension(x509.SubjectAlternativeName(known_as), critical=True)
             .sign(self._key, hashes.SHA256())
@@ -166,17 +169,6 @@ class Authority:
     def _self_signed(self, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
         now = datetime.datetime.now(datetime.UTC)
         name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "cluster.local")])
-        usage = x509.KeyUsage(
-            digital_signature=False,
-            content_commitment=False,
-            key_encipherment=False,
-            data_encipherment=False,
-            key_agreement=False,
-            key_cert_sign=True,
-            crl_sign=True,
-            encipher_only=False,
-            decipher_only=False,
-        )
         return (
             x509.CertificateBuilder()
             .subject_name(name)
@@ -186,9 +178,17 @@ class Authority:
             .not_valid_before(now - _SKEW)
             .not_valid_after(now + ROOT_LIFETIME)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .add_extension(usage, critical=True)
+            .add_extension(_usage(key_cert_sign=True, crl_sign=True), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
             .sign(key, hashes.SHA256())
         )
+
+
+def _usage(**what: bool) -> x509.KeyUsage:
+    nothing = dict.fromkeys(("key_cert_sign", "crl_sign", "encipher_only", "decipher_only"), False)
+    nothing |= dict.fromkeys(("digital_signature", "content_commitment", "key_encipherment"), False)
+    nothing |= dict.fromkeys(("data_encipherment", "key_agreement"), False)
+    return x509.KeyUsage(**(nothing | what))
 
 
 def _pem(key: ec.EllipticCurvePrivateKey) -> str:

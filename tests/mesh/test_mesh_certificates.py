@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,14 @@ def test_an_identity_has_the_spiffe_name_and_outlives_a_restart(tmp_path: Path) 
     assert names.get_values_for_type(x509.UniformResourceIdentifier) == [f"{SPIFFE}ratings"]
     leaf.verify_directly_issued_by(root)
     assert leaf.not_valid_before_utc < identity.renew < leaf.not_valid_after_utc
+    # istiod's: a day, and two minutes for clocks that are slow.
+    assert leaf.not_valid_after_utc - leaf.not_valid_before_utc == datetime.timedelta(days=1, minutes=2)
+    usage = leaf.extensions.get_extension_for_class(x509.KeyUsage)
+    assert (usage.critical, usage.value.digital_signature, usage.value.key_encipherment) == (True, True, True)
+    assert (usage.value.key_cert_sign, usage.value.crl_sign, usage.value.key_agreement) == (False, False, False)
+    signer = leaf.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
+    own = root.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    assert signer.key_identifier == own.digest
     assert second.identity(f"{SPIFFE}ratings", now=identity.renew) is not identity
     key = serialization.load_pem_private_key(identity.key.encode(), None)
     assert key.public_key() == leaf.public_key()
