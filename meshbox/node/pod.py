@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["PodWorker"]
 
-_CREATING: ContainerState = {"waiting": {"reason": "ContainerCreating"}}
 _INITIALIZING: ContainerState = {"waiting": {"reason": "PodInitializing"}}
 
 
@@ -223,9 +222,6 @@ class PodWorker:
             if code:
                 self._finish("Failed")
                 return False
-        for container in self.main:
-            if "waiting" in container.state:
-                container.state = _CREATING
         self.changed()
         return True
 

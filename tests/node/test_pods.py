@@ -167,8 +167,15 @@ async def test_init_containers_run_one_after_the_other_and_first(cluster: Cluste
     assert cluster.container()["state"]["waiting"]["reason"] == "PodInitializing"
     shared = cluster.settings.home / "host" / "shared"
     await cluster.until(shared.is_dir)
-    (shared / "go").touch()
-    await cluster.until(lambda: cluster.status()["phase"] == "Succeeded")
+    reasons = set()
+    async with cluster.objects.watch("pods", "default") as watch:
+        (shared / "go").touch()
+        async for event in watch:
+            reasons.add(event.object["status"]["containerStatuses"][0]["state"].get("waiting", {}).get("reason"))
+            if event.object["status"]["phase"] == "Succeeded":
+                break
+    # Also while the container is made: a pod that begins with others has no other word for it.
+    assert reasons == {"PodInitializing", None}
     assert await cluster.log() == "1\n2\n"
     assert [item["state"]["terminated"]["reason"] for item in cluster.status()["initContainerStatuses"]] == [
         "Completed",
