@@ -116,12 +116,8 @@ def _incoming(proxy: Proxy, scope: Scope) -> Config:
 
 
 def _asks_for_source(scope: Scope) -> bool:
-    return any(
-        match.get("sourceLabels")
-        for virtual_service in scope.virtual_services
-        for rule in virtual_service.http
-        for match in rule.get("match") or []
-    )
+    every: list[Any] = [rule for one in scope.virtual_services for rule in (*one.http, *one.tls, *one.tcp)]
+    return any(match.get("sourceLabels") for rule in every for match in rule.get("match") or [])
 
 
 def _tables(tables: dict[str, list[Json]], **fields: Any) -> dict[str, bytes]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from labkit.ground.hosts import DOMAIN, names_of_service, within
+from labkit.ground.hosts import DOMAIN, names_of_service, specificity, within
 from labkit.ground.names import is_ip
 from labkit.ground.routing import MESH
 from meshbox.mesh.clusters import BLACK_HOLE_TUNNEL, HTTP_PROXY_PASSTHROUGH, outbound_name, passthrough_name
@@ -15,6 +15,7 @@ from meshbox.mesh.model import Port, Service
 from meshbox.mesh.original import meant
 from meshbox.mesh.scope import Scope
 from meshbox.mesh.semantics import of_gateway_api
+from meshbox.mesh.tcp_routes import TcpRoute, tcp_routes
 
 __all__ = ["HTTP_PROXY", "elsewhere", "outbound_tables", "service_domains", "unique_domains"]
 
@@ -69,8 +70,9 @@ def outbound_tables(scope: Scope, labels: Mapping[str, str], *, legacy: bool) ->
     unknown = _unknown(scope, by_name, legacy=legacy)
     # `CONNECT host:443`, with which a client asks an HTTP proxy for a connection it then speaks TLS on. Where it must
     # not go, it ends as any captured connection does: once it is there.
-    unknown["routes"] = [_tunnel(BLACK_HOLE_TUNNEL if scope.registry_only else by_name), *unknown["routes"]]
-    tables[HTTP_PROXY] = unique_domains([*everything, *_tunnels(scope), *_beyond(scope, legacy=legacy), unknown])
+    unknown["routes"] = [_tunnel(_to(BLACK_HOLE_TUNNEL if scope.registry_only else by_name)), *unknown["routes"]]
+    tunnels = _tunnels(scope, labels, legacy=legacy)
+    tables[HTTP_PROXY] = unique_domains([*everything, *tunnels, *_beyond(scope, legacy=legacy), unknown])
     return tables
 
 
@@ -106,27 +108,59 @@ def _shifted(scope: Scope, number: int, *, legacy: bool) -> Iterator[Json]:
             yield {**host, "name": f"allow_any|{service.host}:{number}", "domains": domains}
 
 
-def _tunnels(scope: Scope) -> list[Json]:
-    """Ports that are no HTTP can be asked of the HTTP proxy port as well: as tunnels."""
-    return [
-        {
-            "name": f"{service.host}:{port.number}",
-            "domains": [f"{d}:{port.number}" for d in service_domains(service, scope.namespace)],
-            "routes": [_tunnel(outbound_name(service.host, port.number))],
-        }
-        for service in scope.services
-        for port in service.ports
-        if not port.http and port.protocol not in ("AUTO", "UDP")
-    ]
+def _tunnels(scope: Scope, labels: Mapping[str, str], *, legacy: bool) -> Iterator[Json]:
+    """Ports that are no HTTP can be asked of the HTTP proxy port as well: as tunnels.
+
+    Whoever asks for one says its name to the server too: so the rules for server names, and for bytes, are for tunnels
+    as they are for the connections that are captured.
+    """
+    beside: dict[str, Json] = {}
+    for service in scope.services:
+        own = service_domains(service, scope.namespace)
+        # At an address that is its own no other name is looked for.
+        shared = not service.headless and (not service.addresses or any("/" in one for one in service.addresses))
+        for port in service.ports:
+            if port.http or port.protocol in ("AUTO", "UDP"):
+                continue
+            at = f"{service.host}:{port.number}"
+            plain = _to(BLACK_HOLE_TUNNEL if scope.registry_only else outbound_name(service.host, port.number))
+            site = Site(scope, port.number, labels, legacy=legacy)
+            # An address that a rule asks for is not known of a name.
+            routes = [one for one in tcp_routes(site, service, port) if not one.subnets]
+            ways: dict[TcpRoute, list[str]] = {}
+            for name in own:
+                ways.setdefault(_by_server_name(routes, name) or plain, []).append(f"{name}:{port.number}")
+            for way, domains in ways.items():
+                name = at if domains[0] == at else f"{domains[0]}|{at}"
+                yield {"name": name, "domains": domains, "routes": [_tunnel(way)]}
+            for name in dict.fromkeys(name for one in routes for name in one.server_names if name not in own):
+                if (shared or within(name, service.host)) and (route := _by_server_name(routes, name)):
+                    domain = f"{name}:{port.number}"
+                    host = {"name": f"{domain}|{at}", "domains": [domain], "routes": [_tunnel(route)]}
+                    beside.setdefault(domain, host)
+    yield from beside.values()
 
 
-def _tunnel(cluster: str) -> Json:
+def _to(cluster: str) -> TcpRoute:
+    return TcpRoute(((cluster, 1),))
+
+
+def _by_server_name(routes: list[TcpRoute], name: str) -> TcpRoute | None:
+    """The route that a listener takes for a server name: that of the most specific one, else the one for any."""
+    found = [(one, route) for route in routes for one in route.server_names or ("*",) if within(name, one)]
+    return max(found, key=lambda each: specificity(each[0]))[1] if found else None
+
+
+def _tunnel(route: TcpRoute) -> Json:
     upgrade = {"upgrade_type": "CONNECT", "connect_config": {}}
-    return {
+    shares = [{"name": name, "weight": weight} for name, weight in route.clusters]
+    target: Json = {"weighted_clusters": {"clusters": shares}} if shares[1:] else {"cluster": shares[0]["name"]}
+    found = {
         "name": "tunnel",
         "match": {"connect_matcher": {}},
-        "route": {"cluster": cluster, "timeout": "0s", "upgrade_configs": [upgrade]},
+        "route": {**target, "timeout": "0s", "upgrade_configs": [upgrade]},
     }
+    return {**found, "metadata": {"filter_metadata": {"istio": {"config": route.origin}}}} if route.origin else found
 
 
 def _hosts_of_port(site: Site) -> list[Json]:
