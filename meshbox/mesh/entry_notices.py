@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from labkit.ground.hosts import DOMAIN
+from labkit.ground.hosts import DOMAIN, visible
 from labkit.ground.names import is_ip
 from meshbox.contracts import Objects, View
 from meshbox.mesh.kinds import SERVICE_ENTRIES, SERVICES
@@ -55,6 +55,12 @@ def _place_of(service: View) -> tuple[str, str]:
 def _idle(index: int, entry: View, service: View, *, legacy: bool) -> Iterator[str]:
     """What of an entry does nothing for its host at `index`, which is a Service's: what `all_hosts` leaves out."""
     spec, meta = entry.get("spec") or {}, service["metadata"]
+    exported = (meta.get("annotations") or {}).get("networking.istio.io/exportTo", "")
+    if not visible(
+        [one.strip() for one in exported.split(",") if one], meta["namespace"], entry["metadata"]["namespace"]
+    ):
+        # Whoever does not see the Service knows its host by the entry alone.
+        return
     where = f"Service {meta['namespace']}/{meta['name']}"
     what = f"spec.hosts[{index}] is the host of {where}"
     if legacy or entry["metadata"]["namespace"] != meta["namespace"] or (spec.get("resolution") or "NONE") == "NONE":

@@ -100,3 +100,13 @@ def test_it_is_said_to_whoever_writes_one(cluster_of: Callable[[str], Cluster]) 
     assert warnings(entry()) == []
     assert warnings(entry(namespace="other")) == [ALONE]
     assert warnings(entry(hosts=["reviews.test", HOST], namespace="other")) == [ALONE.replace("[0]", "[1]")]
+
+
+@pytest.mark.parametrize(
+    ("exported", "seen"), [("", True), ("*", True), ("bookinfo, other", True), (".", False), ("~", False)]
+)
+def test_an_entry_stands_for_a_service_that_is_not_exported_to_it(exported: str, seen: bool) -> None:
+    given = service("reviews")
+    given["metadata"]["annotations"] = {"networking.istio.io/exportTo": exported}
+    snap = snapshot(service_entries=[entry(namespace="other")], services=[given])
+    assert [told for _, told in idle_entries(snap)] == ([ALONE] if seen else [])
