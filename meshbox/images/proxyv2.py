@@ -78,7 +78,9 @@ async def _drain_to_the_last(local_ip: str, minimum: float) -> None:
     with contextlib.suppress(OSError):
         await _admin(local_ip, "POST /drain_listeners?inboundonly&graceful&skip_exit")
         await asyncio.sleep(minimum)
-        while await _active(local_ip, "^http\\.(inbound|outbound).*downstream_cx_active$", "downstream_cx_active"):
+        while await _active(
+            local_ip, "^http\\.(inbound|Inbound|outbound).*downstream_cx_active$", "downstream_cx_active"
+        ):
             await asyncio.sleep(0.2)
 
 
@@ -95,7 +97,7 @@ async def _drain(local_ip: str, longest: float) -> None:
     try:
         await _admin(local_ip, "POST /drain_listeners?inboundonly&graceful&skip_exit")
         while loop.time() < deadline:
-            names = "^http\\.(inbound|outbound).*downstream_rq_active$"
+            names = "^http\\.(inbound|Inbound|outbound).*downstream_rq_active$"
             if not await _active(local_ip, names, "downstream_rq_active"):
                 return
             await asyncio.sleep(0.05)

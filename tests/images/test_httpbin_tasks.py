@@ -32,6 +32,6 @@ def test_teapots_differ() -> None:
 
 def test_the_host_is_told_only_if_it_is_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOSTNAME", "httpbin-1")
-    assert ask("/hostname").body == '{"hostname": "dummy-hostname"}'
+    assert ask("/hostname").body == '{\n  "hostname": "dummy-hostname"\n}\n'
     monkeypatch.setenv("USE_REAL_HOSTNAME", "1")
-    assert ask("/hostname").body == '{"hostname": "httpbin-1"}'
+    assert ask("/hostname").body == '{\n  "hostname": "httpbin-1"\n}\n'

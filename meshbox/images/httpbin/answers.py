@@ -12,14 +12,14 @@ import random
 import time
 import uuid
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 from urllib.parse import urlencode
 
 from labkit.ground import reading
-from labkit.ground.web import Request, Response, json_response
+from labkit.ground.web import Request, Response
 from meshbox.images import websocket
 
 __all__ = ["PAGES", "Call", "answer"]
@@ -104,19 +104,28 @@ class Call:
         return {**self.described(), **shown}
 
 
+def _told(content: Any, status: int = 200, headers: Iterable[tuple[str, str]] = ()) -> Response:
+    """An answer as both programs write theirs: a line for each value, for whoever looks with `grep`."""
+    return Response(status, _written(content), list(headers), "application/json")
+
+
+def _written(content: Any) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
 def _error(status: int, text: str) -> Response:
-    return json_response({"error": text}, status)
+    return _told({"error": text}, status)
 
 
 def _echo(call: Call) -> Response:
     allowed = call.parts[0].upper()
     if call.request.method != allowed and not (allowed == "GET" and call.request.method == "HEAD"):
         return Response(405, "Method Not Allowed\n", [("Allow", allowed)], "text/plain")
-    return json_response(call.described() if allowed == "GET" else call.described_with_body())
+    return _told(call.described() if allowed == "GET" else call.described_with_body())
 
 
 def _anything(call: Call) -> Response:
-    return json_response({**call.described_with_body(), "method": call.request.method})
+    return _told({**call.described_with_body(), "method": call.request.method})
 
 
 def _status(call: Call) -> Response:
@@ -138,7 +147,7 @@ def _status(call: Call) -> Response:
 
 def _delay(call: Call) -> Response:
     time.sleep(call.number(_LONGEST_DELAY))
-    return json_response(call.described_with_body())
+    return _told(call.described_with_body())
 
 
 def _redirect(call: Call) -> Response:
@@ -164,7 +173,7 @@ def _cookies(call: Call) -> Response:
     action = call.parts[1] if len(call.parts) > 1 else ""
     if not action:
         shown = call.request.cookies()
-        return json_response(shown if call.lists else {"cookies": shown})
+        return _told(shown if call.lists else {"cookies": shown})
     wanted = list(call.request.query)
     if action == "set" and len(call.parts) == 4:
         wanted = [(call.parts[2], call.parts[3])]
@@ -175,7 +184,7 @@ def _cookies(call: Call) -> Response:
 
 def _response_headers(call: Call) -> Response:
     query = [(name, value.replace("\r", "").replace("\n", "")) for name, value in call.request.query]
-    return json_response(call.pairs(query), headers=query)
+    return _told(call.pairs(query), headers=query)
 
 
 def _bytes(call: Call) -> Response:
@@ -215,30 +224,30 @@ def _basic_auth(call: Call) -> Response:
         if call.parts[0] == "hidden-basic-auth":
             return Response(404, b"")
         return Response(401, b"", [("WWW-Authenticate", 'Basic realm="Fake Realm"')])
-    return json_response({"authenticated": True, "user": user, **({"authorized": True} if call.lists else {})})
+    return _told({"authenticated": True, "user": user, **({"authorized": True} if call.lists else {})})
 
 
 def _bearer(call: Call) -> Response:
     kind, _, token = call.request.headers.get("authorization", "").partition(" ")
     if kind != "Bearer" or not token:
         return Response(401, b"", [("WWW-Authenticate", "Bearer")])
-    return json_response({"authenticated": True, "token": token})
+    return _told({"authenticated": True, "token": token})
 
 
 def _compressed(call: Call) -> Response:
     name = call.parts[0]
-    shown = json.dumps({**call.described(), "gzipped" if name == "gzip" else "deflated": True}).encode()
+    shown = _written({**call.described(), "gzipped" if name == "gzip" else "deflated": True}).encode()
     body = gzip.compress(shown) if name == "gzip" else zlib.compress(shown)
     return Response(200, body, [("Content-Encoding", name)], "application/json")
 
 
 def _cache(call: Call) -> Response:
     if len(call.parts) > 1:
-        return json_response(call.described(), headers=[("Cache-Control", f"public, max-age={int(call.number(1e9))}")])
+        return _told(call.described(), headers=[("Cache-Control", f"public, max-age={int(call.number(1e9))}")])
     if {"if-modified-since", "if-none-match"} & call.request.headers.keys():
         return Response(304)
     tag = hashlib.sha256(call.request.target.encode()).hexdigest()[:32]
-    return json_response(call.described(), headers=[("ETag", f'"{tag}"')])
+    return _told(call.described(), headers=[("ETag", f'"{tag}"')])
 
 
 def _etag(call: Call) -> Response:
@@ -246,7 +255,7 @@ def _etag(call: Call) -> Response:
     known = [part.strip().strip('"') for part in call.request.headers.get("if-none-match", "").split(",")]
     if tag in known or "*" in known:
         return Response(304, b"", [("ETag", f'"{tag}"')])
-    return json_response(call.described(), headers=[("ETag", f'"{tag}"')])
+    return _told(call.described(), headers=[("ETag", f'"{tag}"')])
 
 
 def _base64(call: Call) -> Response:
@@ -264,7 +273,7 @@ _ROBOTS = "User-agent: *\nDisallow: /deny\n"
 
 
 def _ip(call: Call) -> Response:
-    return json_response({"origin": call.described()["origin"]})
+    return _told({"origin": call.described()["origin"]})
 
 
 def _front(call: Call) -> Response:
@@ -274,13 +283,13 @@ def _front(call: Call) -> Response:
 
 
 def _user_agent(call: Call) -> Response:
-    return json_response({"user-agent": call.request.headers.get("user-agent", "")})
+    return _told({"user-agent": call.request.headers.get("user-agent", "")})
 
 
 def _hostname(_: Call) -> Response:
     # As the real one, which tells its host to nobody unless it is asked to.
     real = os.environ.get("USE_REAL_HOSTNAME", "").lower() in ("1", "true")
-    return json_response({"hostname": os.environ.get("HOSTNAME", "") if real else "dummy-hostname"})
+    return _told({"hostname": os.environ.get("HOSTNAME", "") if real else "dummy-hostname"})
 
 
 def _websocket(call: Call) -> Response:
@@ -308,14 +317,14 @@ PAGES: dict[str, Callable[[Call], Response]] = {
     "cache": _cache,
     "etag": _etag,
     "base64": _base64,
-    "headers": lambda call: json_response({"headers": call.headers()}),
+    "headers": lambda call: _told({"headers": call.headers()}),
     "ip": _ip,
     "user-agent": _user_agent,
     "hostname": _hostname,
     "websocket": _websocket,
-    "uuid": lambda _: json_response({"uuid": str(uuid.uuid4())}),
+    "uuid": lambda _: _told({"uuid": str(uuid.uuid4())}),
     "html": lambda _: Response(200, _HTML),
-    "json": lambda _: json_response(_JSON),
+    "json": lambda _: _told(_JSON),
     "xml": lambda _: Response(200, _XML, content_type="application/xml"),
     "robots.txt": lambda _: Response(200, _ROBOTS, content_type="text/plain"),
     "deny": lambda _: Response(200, "this page is not for robots\n", content_type="text/plain"),
