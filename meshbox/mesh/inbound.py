@@ -187,7 +187,12 @@ def _listener(proxy: Proxy, entry: Entry, mode: str, *, introduced: bool) -> Jso
         inbound = Inbound(owner, mtls, port)
         # In plain text a caller shows nothing that says who it is.
         door = [] if mtls else peer_check()
-        prefix, more = f"inbound_{proxy.workload.ip}_{port}", filters_of(proxy, entry.protocol)
+        more = filters_of(proxy, entry.protocol)
+        if proxy.legacy:
+            prefix = f"inbound_{proxy.workload.ip}_{port}"
+        else:
+            # For istiod all of a pod's ports come in at one listener, whose address is none.
+            prefix = f"inbound_0.0.0.0_{port}" if owner else "InboundPassthroughCluster"
         if http and not force_tcp:
             return [*door, http_manager(proxy, "inbound", prefix, cluster, inbound=inbound, filters=more)]
         if entry.bare:

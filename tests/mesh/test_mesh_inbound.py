@@ -84,7 +84,9 @@ def test_an_entry_that_chooses_a_pod_says_whether_its_port_is_for_bytes(protocol
 def test_requests_carry_who_called() -> None:
     made = config(pods=[app(7000)], services=[service("app", ("http", 7000))])
     manager = last(made, "virtualInbound_7000", 0)["typed_config"]
-    assert manager["stat_prefix"] == f"inbound_{IP}_7000;"
+    assert manager["stat_prefix"] == "inbound_0.0.0.0_7000;"
+    nobodys = last(config(pods=[app(7000)]), "virtualInbound_7000", 0)["typed_config"]
+    assert nobodys["stat_prefix"] == "InboundPassthroughCluster;"
     assert manager["rds"]["route_config_name"] == "inbound|7000||"
     assert manager["forward_client_cert_details"] == "APPEND_FORWARD"
     assert manager["set_current_client_cert_details"] == {"subject": True, "dns": True, "uri": True}
