@@ -51,6 +51,46 @@ def test_a_check_over_http_is_answered_and_told_to_the_log(capsys: pytest.Captur
     assert DENIED == "denied by ext_authz for not found header `x-ext-authz: allow` in the request"
 
 
+def test_the_log_tells_all_that_envoy_said_of_a_call(capsys: pytest.CaptureFixture[str]) -> None:
+    def number(field: int, value: int) -> bytes:
+        return bytes([field << 3, value])
+
+    def peer(address: bytes, port: int, principal: bytes) -> bytes:
+        return part(1, part(1, part(2, address) + number(3, port))) + part(4, principal)
+
+    called = [part(3, part(1, name) + part(2, b'a"b')) for name in (b"x-b", b"x-a")]
+    less = bytes([9 << 3]) + b"\xff" * 9 + b"\x01"
+    http = (
+        b"".join(called)
+        + less
+        + part(10, b"HTTP/1.1")
+        + part(1, b"7")
+        + part(2, b"GET")
+        + part(4, b"/a")
+        + part(5, b"h")
+    )
+    request = part(4, part(1, number(1, 5) + number(2, 6)) + part(2, http))
+    asked_by_grpc("a")(
+        Request(
+            "POST",
+            "/",
+            {},
+            _framed(part(1, peer(b"10.0.0.1", 9, b"one")) + part(2, peer(b"10.0.0.2", 80, b"two")) + request),
+        )
+    )
+    assert capsys.readouterr().out.split("attributes: ")[1].strip() == (
+        'source:{address:{socket_address:{address:"10.0.0.1" port_value:9}} principal:"one"} '
+        'destination:{address:{socket_address:{address:"10.0.0.2" port_value:80}} principal:"two"} '
+        'request:{time:{seconds:5 nanos:6} http:{id:"7" method:"GET" headers:{key:"x-a" value:"a\\"b"} '
+        'headers:{key:"x-b" value:"a\\"b"} path:"/a" host:"h" size:-1 protocol:"HTTP/1.1"}}'
+    )
+
+
+def _framed(attributes: bytes) -> bytes:
+    size = len(attributes)
+    return bytes([1 << 3 | 2, size & 127 | 128, size >> 7]) + attributes
+
+
 @pytest.mark.parametrize(
     ("sent", "allowed"),
     [

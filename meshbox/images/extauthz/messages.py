@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 __all__ = ["Check", "MessageError", "answer", "read"]
 
@@ -25,7 +27,7 @@ class Check:
         host: The request's host.
         path: Its path and query.
         headers: Its headers.
-        body: What of its body is shown.
+        said: All attributes that Envoy told, as protobuf's text.
     """
 
     principal: str = ""
@@ -33,12 +35,34 @@ class Check:
     host: str = ""
     path: str = ""
     headers: dict[str, str] = field(default_factory=dict)
-    body: str = ""
+    said: str = ""
 
     def __str__(self) -> str:
-        headers = " ".join(f'headers:{{key:"{k}" value:"{v}"}}' for k, v in sorted(self.headers.items()))
-        http = f'method:"{self.method}" {headers} path:"{self.path}" host:"{self.host}"'
-        return f'source:{{principal:"{self.principal}"}} request:{{http:{{{http}}}}}'
+        return self.said
+
+
+_Names = dict[int, tuple[str, Any]]
+"""The fields of a message by number: the name, and the fields of what is in it, or None."""
+
+_TEXTS: _Names = {1: ("key", None), 2: ("value", None)}
+_SOCKET: _Names = {2: ("address", None), 3: ("port_value", None)}
+_PEER: _Names = {
+    1: ("address", {1: ("socket_address", _SOCKET)}),
+    2: ("service", None),
+    3: ("labels", _TEXTS),
+    4: ("principal", None),
+    5: ("certificate", None),
+}
+_PARTS = ("id", "method", "headers", "path", "host", "scheme", "query", "fragment", "size", "protocol", "body")
+_HTTP: _Names = {number: (name, _TEXTS if name == "headers" else None) for number, name in enumerate(_PARTS, 1)}
+_TIME: _Names = {1: ("seconds", None), 2: ("nanos", None)}
+_ATTRIBUTES: _Names = {
+    1: ("source", _PEER),
+    2: ("destination", _PEER),
+    4: ("request", {1: ("time", _TIME), 2: ("http", _HTTP)}),
+    10: ("context_extensions", _TEXTS),
+    13: ("tls_session", {1: ("sni", None)}),
+}
 
 
 def read(message: bytes) -> Check:
@@ -49,12 +73,12 @@ def read(message: bytes) -> Check:
     """
     found = Check()
     for _, attributes in _named(message, 1):
+        found.said = _shown(attributes, _ATTRIBUTES)
         for _, source in _named(attributes, 1):
             found.principal = _text(source, 4)
         for _, request in _named(attributes, 4):
             for _, http in _named(request, 2):
-                found.method, found.path = _text(http, 2), _text(http, 4)
-                found.host, found.body = _text(http, 5), _text(http, 11)
+                found.method, found.path, found.host = _text(http, 2), _text(http, 4), _text(http, 5)
                 found.headers = {_text(entry, 1): _text(entry, 2) for _, entry in _named(http, 3)}
     return found
 
@@ -69,21 +93,38 @@ def answer(*, allowed: bool, headers: list[tuple[str, str]], body: str = "") -> 
 
 
 def _named(message: bytes, number: int) -> Iterator[tuple[int, bytes]]:
-    return ((n, value) for n, value in _fields(message) if n == number)
+    return ((n, value) for n, value in _fields(message) if n == number and isinstance(value, bytes))
 
 
 def _text(message: bytes, number: int) -> str:
     return next((value.decode(errors="replace") for _, value in _named(message, number)), "")
 
 
-def _fields(message: bytes) -> Iterator[tuple[int, bytes]]:
-    """The fields of a message that hold bytes, by number; others are passed over."""
+def _shown(message: bytes, names: _Names) -> str:
+    """A message as protobuf's text, in the order of its fields; what has no name here is left out."""
+    words: list[tuple[int, str]] = []
+    for number, value in _fields(message):
+        if number in names:
+            name, inside = names[number]
+            if isinstance(value, int):
+                text = str(value - (1 << 64) if value >> 63 else value)
+            elif inside is not None:
+                text = f"{{{_shown(value, inside)}}}"
+            else:
+                text = json.dumps(value.decode(errors="replace"), ensure_ascii=False)
+            words.append((number, f"{name}:{text}"))
+    return " ".join(text for _, text in sorted(words))
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """The fields of a message that hold numbers or bytes, by number; others are passed over."""
     at = 0
     while at < len(message):
         tag, at = _read_varint(message, at)
         kind = tag & 7
         if kind == 0:
-            _, at = _read_varint(message, at)
+            value, at = _read_varint(message, at)
+            yield tag >> 3, value
             continue
         if kind == 2:
             size, at = _read_varint(message, at)
