@@ -152,14 +152,16 @@ def _by_server_name(routes: list[TcpRoute], name: str) -> TcpRoute | None:
 
 
 def _tunnel(route: TcpRoute) -> Json:
-    upgrade = {"upgrade_type": "CONNECT", "connect_config": {}}
+    # A DestinationRule's `tunnel` asks what is there for one in turn, as for a connection that is captured: by CONNECT,
+    # since Envoy cannot make a POST of one.
+    onward = route.tunnel and not route.posted
+    upgrade = {"upgrade_type": "CONNECT", **({} if onward else {"connect_config": {}})}
     shares = [{"name": name, "weight": weight} for name, weight in route.clusters]
     target: Json = {"weighted_clusters": {"clusters": shares}} if shares[1:] else {"cluster": shares[0]["name"]}
-    found = {
-        "name": "tunnel",
-        "match": {"connect_matcher": {}},
-        "route": {**target, "timeout": "0s", "upgrade_configs": [upgrade]},
-    }
+    action: Json = {**target, "timeout": "0s", "upgrade_configs": [upgrade]}
+    if onward:
+        action["host_rewrite_literal"] = route.tunnel
+    found: Json = {"name": "tunnel", "match": {"connect_matcher": {}}, "route": action}
     return {**found, "metadata": {"filter_metadata": {"istio": {"config": route.origin}}}} if route.origin else found
 
 

@@ -304,8 +304,13 @@ async def test_a_tunnel_is_asked_of_a_forward_proxy(shop: Bookshop) -> None:
             rule = ("DestinationRule", "raw", {"host": "raw.test", "trafficPolicy": tunnel})
             async with shop.rules(raw_entry(shop, door), rule):
                 assert await talk(await shop.captured("client", "10.8.8.8", 7000)) == b"hello\n"
-    assert proxy.heads == ["CONNECT far.test:443 HTTP/1.1"]
-    assert raw.lines == [b"ping\n"]
+                # Who asks the sidecar for a tunnel, as curl does here, is led the same way.
+                reader, writer = await asyncio.open_connection(shop.pods["client"].local, 15001)
+                writer.write(b"CONNECT raw.test:7000 HTTP/1.1\r\nhost: raw.test:7000\r\n\r\n")
+                assert b" 200 " in await reader.readuntil(b"\r\n\r\n")
+                assert await talk((reader, writer)) == b"hello\n"
+    assert proxy.heads == ["CONNECT far.test:443 HTTP/1.1"] * 2
+    assert raw.lines == [b"ping\n"] * 2
 
 
 @pytest.mark.parametrize("version", ["V1", "V2"])
