@@ -56,7 +56,7 @@ _TODAY: _Table = {
     },
     "Sidecar": {
         **_SIDECAR,
-        "ingress[].tls": "",
+        "ingress[].tls": "Istio does only where istiod has ENABLE_TLS_ON_SIDECAR_INGRESS=true",
         "{ingress[].connectionPool,inboundConnectionPool}.{tcp.idleTimeout,http.h2UpgradePolicy}": _SAME_IN_ISTIO,
     },
     "WasmPlugin": {"": "its Envoy runs no WebAssembly"},

@@ -213,7 +213,8 @@ def test_what_is_not_played_is_named() -> None:
     assert warned("Sidecar", spec) == [
         "the sandbox does not play spec.egress[0].bind: a port is listened on at every address",
         "the sandbox does not play spec.egress[0].captureMode: NONE: all calls are captured",
-        "the sandbox does not play spec.ingress[0].tls",
+        "the sandbox does not play spec.ingress[0].tls: "
+        "Istio does only where istiod has ENABLE_TLS_ON_SIDECAR_INGRESS=true",
     ]
     rules = {"http": [{}, {"redirect": {"redirectCode": 304}}], "tcp": [{"match": [{"sourceSubnet": "10.0.0.0/8"}]}]}
     assert warned("VirtualService", rules) == [
