@@ -30,6 +30,7 @@ __all__ = [
     "INGRESS_CLASSES",
     "ISTIO_RESOURCES",
     "KUBERNETES_GATEWAYS",
+    "LISTENER_SETS",
     "MESH_POLICIES",
     "NAMESPACES",
     "NODES",
@@ -100,6 +101,7 @@ NAMESPACES: Kind[View] = Kind("namespaces")
 
 GATEWAY_CLASSES: Kind[View] = Kind(f"gatewayclasses.{GATEWAY_API}")
 KUBERNETES_GATEWAYS: Kind[View] = Kind(f"gateways.{GATEWAY_API}")
+LISTENER_SETS: Kind[View] = Kind(f"listenersets.{GATEWAY_API}")
 HTTP_ROUTES: Kind[View] = Kind(f"httproutes.{GATEWAY_API}")
 GRPC_ROUTES: Kind[View] = Kind(f"grpcroutes.{GATEWAY_API}")
 TLS_ROUTES: Kind[View] = Kind(f"tlsroutes.{GATEWAY_API}")
@@ -131,6 +133,7 @@ ISTIO_RESOURCES: tuple[Kind[Any], ...] = (
 GATEWAY_API_RESOURCES: tuple[Kind[View], ...] = (
     GATEWAY_CLASSES,
     KUBERNETES_GATEWAYS,
+    LISTENER_SETS,
     HTTP_ROUTES,
     GRPC_ROUTES,
     TLS_ROUTES,

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from meshbox.addresses import AddressPlan
 from meshbox.blocks import claim
 from meshbox.mesh import resources
+from meshbox.mesh.certificates import LIFETIME, Authority
 
 from .cluster import CONTROL_PLANE, Cluster
 from .istiod import Istiod
@@ -59,6 +61,16 @@ async def istiod(cluster_of: Callable[[str], Cluster]) -> AsyncIterator[Istiod]:
     made.api.start()
     yield made
     await made.api.stop()
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The data of a Secret that a listener may show, with the authority's certificate beside it."""
+    authority = Authority(tmp_path_factory.mktemp("authority"), LIFETIME)
+    authority.load()
+    identity = authority.identity("spiffe://cluster.local/ns/bookinfo/sa/shop")
+    texts = {"tls.crt": identity.chain, "tls.key": identity.key, "ca.crt": authority.root}
+    return {name: base64.b64encode(text.encode()).decode() for name, text in texts.items()}
 
 
 @pytest.fixture

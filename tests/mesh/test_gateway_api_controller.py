@@ -221,7 +221,7 @@ async def test_a_later_versions_gateway_is_left_alone(istiod: Istiod) -> None:
     ("fields", "warnings"),
     [
         ({}, []),
-        ({"allowedListeners": {"namespaces": {"from": "All"}}}, ["spec.allowedListeners has no effect in the sandbox"]),
+        ({"allowedListeners": {"namespaces": {"from": "All"}}}, []),
         (
             {"tls": {"backend": {"clientCertificateRef": {"name": "shop"}}}},
             ["spec.tls.backend has no effect in the sandbox"],
@@ -240,7 +240,7 @@ def test_kinds_that_are_not_played_are_told_at_once(cluster_of: Callable[[str], 
     admission = MeshAdmission(cluster, cluster.settings)
     meta = {"name": "more", "namespace": "bookinfo"}
     request = AdmissionRequest(
-        "CREATE", "listenersets.gateway.networking.k8s.io", "bookinfo", "more", {"metadata": meta, "spec": {}}
+        "CREATE", "udproutes.gateway.networking.k8s.io", "bookinfo", "more", {"metadata": meta, "spec": {}}
     )
     admission.validate(request)
-    assert request.warnings == ["ListenerSet has no effect in the sandbox"]
+    assert request.warnings == ["UDPRoute has no effect in the sandbox"]

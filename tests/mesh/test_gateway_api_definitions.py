@@ -17,8 +17,8 @@ from .cluster import CRDS, GATEWAY_API, Cluster, manifests
 Obj = dict[str, Any]
 
 GENUINE = GATEWAY_API.parents[3].parent / "shared" / "releases" / "gateway-api-1.5.1"
-OURS = ("backendtlspolicies", "gatewayclasses", "gateways", "grpcroutes", "httproutes", "referencegrants")
-OURS += ("tcproutes", "tlsroutes")
+OURS = ("backendtlspolicies", "gatewayclasses", "gateways", "grpcroutes", "httproutes", "listenersets")
+OURS += ("referencegrants", "tcproutes", "tlsroutes")
 
 
 def gateway(**listener: Any) -> Obj:

@@ -17,7 +17,15 @@ import pytest_asyncio
 from meshbox.addresses import AddressPlan
 from meshbox.mesh.certificates import Authority
 from meshbox.mesh.gateway_api.binding import SERVICE
-from meshbox.mesh.kinds import GATEWAYS, HTTP_ROUTES, KUBERNETES_GATEWAYS, REFERENCE_GRANTS, TCP_ROUTES, TLS_ROUTES
+from meshbox.mesh.kinds import (
+    GATEWAYS,
+    HTTP_ROUTES,
+    KUBERNETES_GATEWAYS,
+    LISTENER_SETS,
+    REFERENCE_GRANTS,
+    TCP_ROUTES,
+    TLS_ROUTES,
+)
 
 from .bookshop import VERSIONS
 from .test_gateway_api_listeners import grant
@@ -82,6 +90,11 @@ class Doors(World):
         spec = {"gatewayClassName": "istio", "listeners": list(listeners), **spec}
         self.objects.put(KUBERNETES_GATEWAYS, {"metadata": {"name": "gw", "namespace": "bookinfo"}, "spec": spec})
 
+    def listener_set(self, *listeners: Obj) -> None:
+        """Let namespace library add listeners to the Gateway."""
+        spec = {"parentRef": {"name": "gw", "namespace": "bookinfo"}, "listeners": list(listeners)}
+        self.objects.put(LISTENER_SETS, {"metadata": {"name": "more", "namespace": "library"}, "spec": spec})
+
     def route(self, name: str, section: str, kind: str = HTTP_ROUTES, namespace: str = "bookinfo", **spec: Any) -> None:
         """Let a listener lead to an application."""
         backend = {"name": name, "port": 9080, **({"namespace": "bookinfo"} if namespace != "bookinfo" else {})}
@@ -92,7 +105,8 @@ class Doors(World):
 
     def clear(self) -> None:
         """Take all of it away again; the proxy follows later."""
-        for resource in (HTTP_ROUTES, TLS_ROUTES, TCP_ROUTES, REFERENCE_GRANTS, KUBERNETES_GATEWAYS, GATEWAYS):
+        routes = HTTP_ROUTES, TLS_ROUTES, TCP_ROUTES
+        for resource in (*routes, REFERENCE_GRANTS, LISTENER_SETS, KUBERNETES_GATEWAYS, GATEWAYS):
             for obj in self.objects.list(resource):
                 self.objects.drop(resource, obj["metadata"]["name"], obj["metadata"]["namespace"])
 
@@ -275,6 +289,29 @@ async def test_only_those_who_may_attach_are_served(doors: Doors) -> None:
     reply = await doors.ask(80)
     assert reply is not None
     assert reply.status == 404
+
+
+async def test_listeners_of_another_namespace_are_served_while_they_are_taken(doors: Doors) -> None:
+    doors.gateway(plain(), allowedListeners={"namespaces": {"from": "All"}})
+    doors.listener_set({**secure("theirs"), "hostname": "b.test"}, plain("beside", hostname="b.test"))
+    doors.route("reviews-v1", "web", hostnames=["a.test"])
+    doors.objects.put(REFERENCE_GRANTS, grant("bookinfo", "Service", of="library", who="HTTPRoute"))
+    ref = {"kind": "ListenerSet", "name": "more"}
+    doors.route("reviews-v2", "theirs", namespace="library", parentRefs=[{**ref, "sectionName": "theirs"}])
+    doors.route("reviews-v3", "beside", namespace="library", parentRefs=[{**ref, "sectionName": "beside"}])
+    await doors.served(80, "reviews-v1")
+    await doors.served(443, "reviews-v2", "b.test", tls=trusting(doors))
+    assert await shown(doors, 443, "b.test") == (("URI", "https://library.test"),), "its own namespace's certificate"
+    await doors.served(80, "reviews-v3", "b.test")
+    doors.gateway(plain(), allowedListeners={"namespaces": {"from": "Same"}})
+    await doors.closed(443, "b.test", tls=trusting(doors))
+
+    async def gone() -> bool:
+        reply = await doors.ask(80, "b.test")
+        return reply is not None and reply.status == 404
+
+    await doors.until(gone, "the set's other listener to be gone as well")
+    await doors.served(80, "reviews-v1")
 
 
 async def test_a_proxy_of_the_same_name_elsewhere_is_not_this_gateways(doors: Doors) -> None:

@@ -48,14 +48,6 @@ def grant(namespace: str, kind: str = "Secret", name: str = "", of: str = "booki
     return {"metadata": {"name": "grant", "namespace": namespace}, "spec": {"from": [entry], "to": [to]}}
 
 
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Obj:
-    authority = Authority(tmp_path_factory.mktemp("authority"), LIFETIME)
-    authority.load()
-    identity = authority.identity("spiffe://cluster.local/ns/bookinfo/sa/shop")
-    return {"tls.crt": encoded(identity.chain), "tls.key": encoded(identity.key), "ca.crt": encoded(authority.root)}
-
-
 def encoded(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 

@@ -11,9 +11,7 @@ from meshbox.mesh.gateway_api.classes import Classes
 from meshbox.mesh.gateway_api.listeners import built
 from meshbox.mesh.gateway_api.tls import Around
 
-from .test_gateway_api_listeners import around, encoded, gateway, message, only, pair, said, secure
-
-__all__ = ["pair"]
+from .test_gateway_api_listeners import around, encoded, gateway, message, only, said, secure
 
 Obj = dict[str, Any]
 

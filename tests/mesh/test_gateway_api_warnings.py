@@ -16,6 +16,7 @@ from meshbox.mesh.kinds import (
     HTTP_ROUTES,
     INGRESSES,
     KUBERNETES_GATEWAYS,
+    LISTENER_SETS,
     TCP_ROUTES,
     TLS_ROUTES,
 )
@@ -49,10 +50,11 @@ def warnings(cluster: Cluster, resource: str, obj: Obj) -> list[str]:
         (GRPC_ROUTES, SESSION, "spec.rules[1].sessionPersistence has no effect"),
         (TLS_ROUTES, {"useDefaultGateways": "All"}, "spec.useDefaultGateways has no effect"),
         (TLS_ROUTES, {"useDefaultGateways": "None"}, ""),
+        (GRPC_ROUTES, {"parentRefs": [{"name": "gw"}, {"kind": "ListenerSet", "name": "more"}]}, ""),
         (
-            GRPC_ROUTES,
-            {"parentRefs": [{"name": "gw"}, {"kind": "ListenerSet", "name": "more"}]},
-            "spec.parentRefs[1]: ListenerSet has no effect in the sandbox",
+            LISTENER_SETS,
+            asking("tls-ciphers", "any"),
+            "spec.listeners[1].tls.options[gateway.istio.io/tls-ciphers]: Istio knows no such option",
         ),
         (
             KUBERNETES_GATEWAYS,

@@ -52,7 +52,7 @@ class Denied(Struct, frozen=True):
 def attach(
     route: View, parent_ref: View, listeners: Iterable[Listener], namespaces: Mapping[str, Mapping[str, str]]
 ) -> Attached | Denied:
-    """Where a route attaches by one of its `parentRefs` that names a Gateway.
+    """Where a route attaches by one of its `parentRefs` that names a Gateway or a ListenerSet.
 
     Args:
         route: HTTPRoute, GRPCRoute, TLSRoute or TCPRoute.
@@ -60,8 +60,9 @@ def attach(
         listeners: All listeners there are.
         namespaces: The labels of each namespace, by its name.
     """
-    wanted = parent_ref.get("namespace") or route["metadata"]["namespace"], parent_ref["name"]
-    own = [one for one in listeners if (one.gateway_namespace, one.gateway_name) == wanted]
+    kind, namespace = parent_ref.get("kind") or "Gateway", parent_ref.get("namespace") or route["metadata"]["namespace"]
+    wanted = kind, namespace, parent_ref["name"]
+    own = [one for one in listeners if (one.kind, one.namespace, one.name) == wanted]
     hosts = list((route.get("spec") or {}).get("hostnames") or [])
     taken: list[tuple[Listener, tuple[str, ...]]] = []
     denied: list[Denied] = []
@@ -106,11 +107,11 @@ def _common(host: str, offered: str) -> str:
     return offered if within(offered, host) else ""
 
 
-def _hostnames(hosts: list[str], listener: Listener, all_of_gateway: Sequence[Listener]) -> tuple[str, ...]:
+def _hostnames(hosts: list[str], listener: Listener, all_of_parent: Sequence[Listener]) -> tuple[str, ...]:
     """The hostnames a route has at a listener, without those that a more specific listener of the same port takes."""
     nearer = [
         other.hostname
-        for other in all_of_gateway
+        for other in all_of_parent
         if (other.port, other.protocol) == (listener.port, listener.protocol)
         and other.hostname
         and other.hostname != listener.hostname

@@ -75,7 +75,7 @@ def skipped(gateway: View) -> list[str]:
 def chosen(gateway: View, workload: Workload) -> bool:
     """Whether a Gateway of Istio's, whose selector chooses a pod, is played there.
 
-    One that stands for a listener is only played by pods of its own namespace, as they are behind its Service.
+    One that stands for a listener is only played by pods behind its Service, which are in the Service's namespace.
     """
     service: str = annotations_of(gateway).get(SERVICE, "")
     return not service or service.partition("/")[0] == workload.namespace

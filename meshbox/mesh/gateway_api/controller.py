@@ -14,9 +14,9 @@ from meshbox.mesh import kinds
 from meshbox.mesh.gateway_api.backend_tls import policy_status
 from meshbox.mesh.gateway_api.binding import managed, services_of
 from meshbox.mesh.gateway_api.classes import BUILTIN, CONTROLLER, REMOTE, Classes, made
-from meshbox.mesh.gateway_api.convert import NOTHING, POLICY, Converted
+from meshbox.mesh.gateway_api.convert import NOTHING, POLICY, SET, Converted
 from meshbox.mesh.gateway_api.deployment import NAME_LABEL, VERSION
-from meshbox.mesh.gateway_api.gateway_status import gateway_status, remote_status
+from meshbox.mesh.gateway_api.gateway_status import gateway_status, listener_set_status, remote_status
 from meshbox.mesh.gateway_api.provision import Provisioner
 from meshbox.mesh.gateway_api.status import Condition, conditions, route_status
 from meshbox.reconcile import Key, Reconciler, object_key
@@ -63,6 +63,9 @@ class GatewayApi:
         for resource in ("deployments.apps", "serviceaccounts"):
             self._gateways.watches(resource, _owner)
         self._gateways.watches(kinds.CONFIG_MAPS, self._of_config_map)
+        self._sets = Reconciler("listener sets", objects, self._set, about="")
+        self._sets.watches(kinds.LISTENER_SETS)
+        self._sets.watches(kinds.SERVICES, self._sets_before)
         self._routes = Reconciler("routes", objects, self._route, about="")
         for kind, resource in _ROUTES.items():
             self._routes.watches(resource, lambda route, kind=kind: [_route_key(kind, route)])  # type: ignore[misc]
@@ -71,13 +74,15 @@ class GatewayApi:
 
     def start(self) -> None:
         """Begin."""
-        for each in (self._classes, self._gateways, self._routes, self._policies):
+        for each in self._every():
             each.start()
 
     async def stop(self) -> None:
         """End."""
-        every = (self._classes, self._gateways, self._routes, self._policies)
-        await asyncio.gather(*(each.stop() for each in every))
+        await asyncio.gather(*(each.stop() for each in self._every()))
+
+    def _every(self) -> tuple[Reconciler, ...]:
+        return self._classes, self._gateways, self._sets, self._routes, self._policies
 
     def update(self, converted: Converted, *, ready: bool) -> None:
         """Take what the objects are played as now, and whether istiod is ready to say so."""
@@ -89,6 +94,8 @@ class GatewayApi:
             self._classes.enqueue(_CLASSES)
         for gateway in self._objects.view(kinds.KUBERNETES_GATEWAYS):
             self._gateways.enqueue(object_key(gateway))
+        for place in converted.sets:
+            self._sets.enqueue(place)
         for key, status in converted.routes.items():
             if started or before.routes.get(key) != status or before.generations.get(key) != converted.generations[key]:
                 self._routes.enqueue((key[1], f"{key[0]}/{key[2]}"))
@@ -109,6 +116,11 @@ class GatewayApi:
             if object_key(service) in services_of(gateway)
         ]
         return [*_owner(service), *named]
+
+    def _sets_before(self, service: View) -> Iterable[Key]:
+        """The ListenerSets whose Gateway is reached by a Service."""
+        place = object_key(service)
+        return [key for key, found in self._converted.sets.items() if place in services_of(found.gateway)]
 
     def _of_config_map(self, config_map: View) -> Iterable[Key]:
         return [
@@ -139,11 +151,11 @@ class GatewayApi:
             self._write(kinds.KUBERNETES_GATEWAYS, gateway, remote_status(gateway))
         if player != CONTROLLER:
             return
-        problem = ""
+        problem, place = "", (key[0] or "", key[1])
         refused: ApiError | None = None
         if managed(gateway) and self._is_ours(gateway):
             try:
-                problem = self._provisioner.provide(gateway)
+                problem = self._provisioner.provide(gateway, [one.listener for one in self._converted.added_to(place)])
             except ApiError as error:
                 # Its status says as well that there is no such Service.
                 refused = error
@@ -169,11 +181,19 @@ class GatewayApi:
         if not self._seen(("Gateway", *place), found):
             return
         built = self._converted.built.get(place, ())
-        status = gateway_status(found, built, self._converted.attached, self._services, problem)
+        more = self._converted.added_to(place)
+        status = gateway_status(found, built, self._converted.attached, self._services, problem, more)
         self._write(kinds.KUBERNETES_GATEWAYS, found, status)
 
     def _services(self, name: str) -> Sequence[View]:
         return self._objects.view(kinds.SERVICES, fields=f"metadata.name={name}")
+
+    async def _set(self, key: Key) -> None:
+        place = key[0] or "", key[1]
+        said = self._converted.sets.get(place)
+        found = self._objects.find(kinds.LISTENER_SETS, key[1], key[0])
+        if self._ready and said is not None and found is not None and self._seen((SET, *place), found):
+            self._write(kinds.LISTENER_SETS, found, listener_set_status(found, said, self._services))
 
     async def _route(self, key: Key) -> None:
         kind, _, name = key[1].partition("/")

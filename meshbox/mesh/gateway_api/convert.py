@@ -15,6 +15,7 @@ from meshbox.mesh import kinds
 from meshbox.mesh.gateway_api.backend_tls import Ancestor, Targets, backend_tls, behind
 from meshbox.mesh.gateway_api.binding import SERVICE, services_of
 from meshbox.mesh.gateway_api.classes import Classes
+from meshbox.mesh.gateway_api.listener_sets import Added, added
 from meshbox.mesh.gateway_api.listeners import Built, Listener, built, internal_name
 from meshbox.mesh.gateway_api.routes import RouteKey, virtual_services
 from meshbox.mesh.gateway_api.status import RouteStatus
@@ -26,14 +27,14 @@ if TYPE_CHECKING:
     from labkit.ground.typed.hosts import Gateway
     from labkit.ground.typed.virtual_services import VirtualService
 
-__all__ = ["NOTHING", "POLICY", "Converted", "convert"]
+__all__ = ["NOTHING", "POLICY", "SET", "Converted", "convert"]
 
 _Key = tuple[str, str]
-POLICY = "BackendTLSPolicy"
+POLICY, SET = "BackendTLSPolicy", "ListenerSet"
 _T = TypeVar("_T", bound=View)
 
 _ROUTES = (kinds.HTTP_ROUTES, kinds.GRPC_ROUTES, kinds.TLS_ROUTES, kinds.TCP_ROUTES)
-_SUBJECTS: tuple[str, ...] = (kinds.KUBERNETES_GATEWAYS, *_ROUTES, kinds.BACKEND_TLS_POLICIES)
+_SUBJECTS: tuple[str, ...] = (kinds.KUBERNETES_GATEWAYS, kinds.LISTENER_SETS, *_ROUTES, kinds.BACKEND_TLS_POLICIES)
 _ASKED: tuple[str, ...] = (
     *kinds.GATEWAY_API_RESOURCES,
     kinds.NAMESPACES,
@@ -54,10 +55,11 @@ class Converted(Struct, frozen=True):
         destination_rules: From BackendTLSPolicies.
         listeners: The listeners.
         built: Namespace and name of a Gateway → its listeners, with what their status says.
+        sets: Namespace and name of a ListenerSet → what it adds to its Gateway.
         attached: How many routes each listener has, by "namespace/gateway/section".
         routes: The status of each route.
         policies: Namespace and name of a BackendTLSPolicy → what its status says.
-        generations: Of the Gateways, routes and policies that all this was made of, by kind, namespace and name.
+        generations: Of all objects that this was made of and that have a status, by kind, namespace and name.
     """
 
     gateways: tuple[Gateway, ...] = ()
@@ -65,10 +67,15 @@ class Converted(Struct, frozen=True):
     destination_rules: tuple[DestinationRule, ...] = ()
     listeners: tuple[Listener, ...] = ()
     built: Mapping[_Key, Sequence[Built]] = field(default_factory=dict)
+    sets: Mapping[_Key, Added] = field(default_factory=dict)
     attached: Mapping[str, int] = field(default_factory=dict)
     routes: Mapping[RouteKey, RouteStatus] = field(default_factory=dict)
     policies: Mapping[_Key, Sequence[Ancestor]] = field(default_factory=dict)
     generations: Mapping[RouteKey, int] = field(default_factory=dict)
+
+    def added_to(self, place: _Key) -> list[Built]:
+        """The listeners that ListenerSets add to a Gateway."""
+        return [one for each in self.sets.values() if each.parent == place for one in each.listeners]
 
 
 NOTHING = Converted()
@@ -107,8 +114,17 @@ def _convert(objects: Mapping[str, Sequence[View]], memo: Memo) -> Converted:
         generations["Gateway", meta["namespace"], meta["name"]] = meta.get("generation", 1)
         all_built[meta["namespace"], meta["name"]] = found = built(gateway, classes, around)
         for one in found:
-            made += _internal(gateway, one, services)
-    listeners = [one.listener for each in all_built.values() for one in each]
+            made += _internal(meta, gateway, one, services)
+    gateways, sets = _named(objects[kinds.KUBERNETES_GATEWAYS]), {}
+    for listener_set in _oldest_first(objects[kinds.LISTENER_SETS]):
+        meta = listener_set["metadata"]
+        generations[SET, meta["namespace"], meta["name"]] = meta.get("generation", 1)
+        if (more := added(listener_set, gateways, classes, around)) is not None:
+            sets[meta["namespace"], meta["name"]] = more
+            for one in more.listeners:
+                made += _internal(meta, more.gateway, one, services)
+    all_of_sets = (each.listeners for each in sets.values())
+    listeners = [one.listener for each in (*all_built.values(), *all_of_sets) for one in each]
     routes = _oldest_first([route for resource in _ROUTES for route in objects[resource]])
     virtual, statuses = virtual_services(
         routes,
@@ -135,6 +151,7 @@ def _convert(objects: Mapping[str, Sequence[View]], memo: Memo) -> Converted:
         policies=policies,
         listeners=tuple(listeners),
         built=all_built,
+        sets=sets,
         attached=Counter(name for status in statuses.values() for name in dict.fromkeys(status.attached)),
         routes=statuses,
         generations=generations,
@@ -153,17 +170,23 @@ def _oldest_first(objects: Sequence[View]) -> list[View]:
     return sorted(objects, key=age)
 
 
-def _internal(gateway: View, one: Built, services: Mapping[_Key, View]) -> list[Gateway]:
-    """Istio's own Gateways for a listener: one for each Service by which the Gateway is reached."""
+def _internal(meta: View, gateway: View, one: Built, services: Mapping[_Key, View]) -> list[Gateway]:
+    """Istio's own Gateways for a listener: one for each Service by which the Gateway is reached.
+
+    Args:
+        meta: The metadata of what the listener is written in: the Gateway, or a ListenerSet.
+        gateway: The Gateway.
+        one: The listener.
+        services: The Services by namespace and name.
+    """
     if one.server is None:
         return []
-    meta = gateway["metadata"]
     found: list[Gateway] = []
     for place in services_of(gateway):
         spec = (services.get(place) or {}).get("spec") or {}
         selector = spec.get("selector")
         # A Service of another namespace is not this Gateway's to listen at, nor is a port that it does not have.
-        if not selector or place[0] != meta["namespace"]:
+        if not selector or place[0] != gateway["metadata"]["namespace"]:
             continue
         if not any(port["port"] == one.listener.port for port in spec.get("ports") or []):
             continue

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from meshbox.contracts import Obj, View
 from meshbox.mesh.gateway_api.binding import NAME_OVERRIDE, own_name
+from meshbox.mesh.gateway_api.listeners import Listener
 from meshbox.mesh.gateway_api.proxy_pod import proxy_pod
 from meshbox.mesh.inject import Template
 from meshbox.mesh.kinds import GATEWAY_API
@@ -23,6 +24,7 @@ VERSION = "gateway.istio.io/controller-version"
 _ACCOUNT = "gateway.istio.io/service-account"
 _SERVICE_TYPE = "networking.istio.io/service-type"
 _MANAGED = {"gateway.istio.io/managed": "istio.io-gateway-controller"}
+_LONGEST = 63
 _NOT_PASSED_ON = (NAME_OVERRIDE, _ACCOUNT, VERSION, "kubectl.kubernetes.io/last-applied-configuration")
 
 OVERLAYS = {
@@ -35,7 +37,7 @@ OVERLAYS = {
 """The keys of a ConfigMap that changes what is made, and the resource that each changes."""
 
 
-def resources(gateway: View, template: Template) -> dict[str, Obj]:
+def resources(gateway: View, template: Template, more: Sequence[Listener] = ()) -> dict[str, Obj]:
     """What is made for a Gateway, by the name under which a ConfigMap may change it.
 
     The last two, an autoscaler and a disruption budget, are made only where a ConfigMap asks for them.
@@ -43,6 +45,7 @@ def resources(gateway: View, template: Template) -> dict[str, Obj]:
     Args:
         gateway: The Gateway.
         template: What Istio was installed with.
+        more: The listeners that ListenerSets add to it.
     """
     name, meta = own_name(gateway), gateway["metadata"]
     account = annotations_of(gateway).get(_ACCOUNT) or name
@@ -95,7 +98,7 @@ def resources(gateway: View, template: Template) -> dict[str, Obj]:
                 },
             },
         },
-        "service": {**head("Service", "v1", name), "spec": _service(gateway, selector)},
+        "service": {**head("Service", "v1", name), "spec": _service(gateway, selector, more)},
         "horizontalPodAutoscaler": {
             **head("HorizontalPodAutoscaler", "autoscaling/v2", name),
             "spec": {"scaleTargetRef": target, "maxReplicas": 1},
@@ -117,14 +120,16 @@ def _passed_on(gateway: View, what: str) -> dict[str, str]:
     return {key: value for key, value in own.items() if what == "labels" or key not in _NOT_PASSED_ON}
 
 
-def _service(gateway: View, selector: dict[str, str]) -> Obj:
+def _service(gateway: View, selector: dict[str, str], more: Sequence[Listener]) -> Obj:
     kind = annotations_of(gateway).get(_SERVICE_TYPE) or "LoadBalancer"
     ports: list[dict[str, Any]] = [{"name": "status-port", "port": 15021, "protocol": "TCP", "appProtocol": "tcp"}]
-    for listener in gateway["spec"].get("listeners") or []:
-        if any(port["port"] == listener["port"] for port in ports):
+    own = [(one["name"], one["port"], one["protocol"]) for one in gateway["spec"].get("listeners") or []]
+    for section, number, protocol in (*own, *((one.section, one.port, one.protocol) for one in more)):
+        if any(port["port"] == number for port in ports):
             continue
-        protocol = str(listener["protocol"]).lower()
-        ports.append({"name": listener["name"], "port": listener["port"], "protocol": "TCP", "appProtocol": protocol})
+        # A listener's name may be longer than a port's, and have dots.
+        name = section.replace(".", "-")[:_LONGEST]
+        ports.append({"name": name, "port": number, "protocol": "TCP", "appProtocol": protocol.lower()})
     made: Obj = {"ipFamilyPolicy": "PreferDualStack", "ports": ports, "selector": selector, "type": kind}
     addresses = gateway["spec"].get("addresses") or []
     if addresses and kind == "LoadBalancer" and addresses[0].get("value"):

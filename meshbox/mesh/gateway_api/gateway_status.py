@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The status of a Gateway: whether it is accepted and programmed, at which addresses, and what each listener says."""
+"""The status of a Gateway or ListenerSet: is it accepted and programmed, at which addresses, and its listeners."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from msgspec import Struct
 
 from meshbox.contracts import Obj, View
 from meshbox.mesh.gateway_api.binding import services_of, skipped
+from meshbox.mesh.gateway_api.listener_sets import Added
 from meshbox.mesh.gateway_api.listeners import Built
 from meshbox.mesh.gateway_api.status import Condition, conditions, joined
 from meshbox.mesh.kinds import GATEWAY_API
 
-__all__ = ["gateway_status", "remote_status"]
+__all__ = ["gateway_status", "listener_set_status", "remote_status"]
+
+Find = Callable[[str], Sequence[View]]
+"""Gives the Services of a name, in all namespaces."""
 
 _ACCEPTED = Condition("Accepted", "Accepted", "Resource accepted")
 
@@ -41,8 +45,9 @@ def gateway_status(
     gateway: View,
     built: Sequence[Built],
     attached: Mapping[str, int],
-    find: Callable[[str], Sequence[View]],
+    find: Find,
     invalid: str = "",
+    more: Sequence[Built] = (),
 ) -> Obj:
     """The whole status of a Gateway that Istio plays.
 
@@ -52,35 +57,69 @@ def gateway_status(
         attached: How many routes each listener has, by "namespace/gateway/section".
         find: Gives the Services of a name, in all namespaces.
         invalid: Why its `parametersRef` cannot be followed; "" where it can.
+        more: The listeners that ListenerSets add to it.
     """
     meta, before = gateway["metadata"], gateway.get("status") or {}
     generation = meta.get("generation", 1)
-    places = _places(gateway, built, find)
-    accepted = _ACCEPTED
-    if addresses := skipped(gateway):
-        words = f"only Hostname is supported, ignoring [{' '.join(addresses)}]"
-        accepted = Condition("Accepted", "UnsupportedAddress", words, status=False)
+    places = _places(gateway, [*built, *more], find)
+    accepted = _accepted(gateway)
     if invalid:
         accepted = Condition("Accepted", "InvalidParameters", invalid, status=False)
     found = [accepted, _programmed(gateway, places)]
-    known = {entry["name"]: entry.get("conditions") or () for entry in before.get("listeners") or []}
     reached = _addresses(places)
     status: Obj = {
         **(
             {"addresses": reached} if reached else {"addresses": before["addresses"]} if before.get("addresses") else {}
         ),
         "conditions": conditions(found, before.get("conditions") or (), generation),
-        "listeners": [
-            {
-                "name": one.listener.section,
-                "attachedRoutes": attached.get(f"{meta['namespace']}/{meta['name']}/{one.listener.section}", 0),
-                "supportedKinds": [{"group": GATEWAY_API, "kind": kind} for kind in one.listener.allowed_kinds],
-                "conditions": conditions(one.conditions, known.get(one.listener.section, ()), generation),
-            }
-            for one in built
-        ],
+        "listeners": _listeners(built, before, generation, attached),
     }
+    # Istio counts the listeners, not the sets, and leaves the number as it was when the last one goes.
+    if number := len(more) or before.get("attachedListenerSets"):
+        status["attachedListenerSets"] = number
     return status
+
+
+def listener_set_status(listener_set: View, found: Added, find: Find) -> Obj:
+    """The whole status of a ListenerSet whose Gateway Istio knows.
+
+    Args:
+        listener_set: The ListenerSet, with the status that it has.
+        found: What it adds.
+        find: Gives the Services of a name, in all namespaces.
+    """
+    before, generation = listener_set.get("status") or {}, listener_set["metadata"].get("generation", 1)
+    if found.refused:
+        said = [Condition(name, "NotAllowed", found.refused, status=False) for name in ("Accepted", "Programmed")]
+    else:
+        said = [
+            _accepted(found.gateway, "Parent not accepted: "),
+            _programmed(found.gateway, _places(found.gateway, found.listeners, find)),
+        ]
+    status: Obj = {"conditions": conditions(said, before.get("conditions") or (), generation)}
+    if found.listeners:
+        status["listeners"] = _listeners(found.listeners, before, generation, {})
+    return status
+
+
+def _listeners(built: Sequence[Built], before: View, generation: int, attached: Mapping[str, int]) -> list[Obj]:
+    known = {entry["name"]: entry.get("conditions") or () for entry in before.get("listeners") or []}
+    return [
+        {
+            "name": listener.section,
+            "attachedRoutes": attached.get(f"{listener.namespace}/{listener.name}/{listener.section}", 0),
+            "supportedKinds": [{"group": GATEWAY_API, "kind": kind} for kind in listener.allowed_kinds],
+            "conditions": conditions(said, known.get(listener.section, ()), generation),
+        }
+        for listener, said in ((one.listener, one.conditions) for one in built)
+    ]
+
+
+def _accepted(gateway: View, whose: str = "") -> Condition:
+    if not (addresses := skipped(gateway)):
+        return _ACCEPTED
+    words = f"{whose}only Hostname is supported, ignoring [{' '.join(addresses)}]"
+    return Condition("Accepted", "UnsupportedAddress", words, status=False)
 
 
 def remote_status(gateway: View) -> Obj:
@@ -93,7 +132,7 @@ def remote_status(gateway: View) -> Obj:
     return status
 
 
-def _places(gateway: View, built: Sequence[Built], find: Callable[[str], Sequence[View]]) -> _Places:
+def _places(gateway: View, built: Sequence[Built], find: Find) -> _Places:
     own = gateway["metadata"]["namespace"]
     ports = sorted({one.listener.port for one in built})
     places = _Places([], [], [], [], usable=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the `parentRefs` of a route come to: places at listeners of Gateways, and hosts inside the mesh."""
+"""What the `parentRefs` of a route come to: places at listeners, and hosts inside the mesh."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def parents(
 
     Args:
         route: The route.
-        listeners: All listeners of Gateways.
+        listeners: All listeners of Gateways and ListenerSets.
         namespaces: The labels of each namespace, by its name.
         backends: Knows Services and ServiceEntries.
     """
@@ -74,8 +74,8 @@ def parents(
         group = ref["group"] if ref.get("group") is not None else GATEWAY_API
         kind = str(ref.get("kind") or "Gateway")
         parent: Parent | None = None
-        if (group, kind) == (GATEWAY_API, "Gateway"):
-            parent = _at_gateway(route, ref, listeners, namespaces)
+        if group == GATEWAY_API and kind in ("Gateway", "ListenerSet"):
+            parent = _at_listeners(route, ref, listeners, namespaces)
         elif (group, kind) in (("", "Service"), ("networking.istio.io", "ServiceEntry")):
             parent = _in_mesh(route, ref, kind, backends)
         if parent is not None:
@@ -83,12 +83,12 @@ def parents(
     return found
 
 
-def _at_gateway(
+def _at_listeners(
     route: View, ref: View, listeners: Sequence[Listener], namespaces: Mapping[str, Mapping[str, str]]
 ) -> Parent | None:
     found = attach(route, ref, listeners, namespaces)
     if isinstance(found, Denied):
-        # Without words there is no such Gateway, or it is somebody else's.
+        # Without words there is no such parent, or it is somebody else's.
         return Parent(ref, mesh=False, denied=found) if found.message else None
     return Parent(ref, mesh=False, bound=tuple(AtListener(one, hosts) for one, hosts in found.listeners))
 

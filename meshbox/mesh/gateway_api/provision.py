@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from labkit.ground import reading
 from meshbox.contracts import Obj, Objects, View
 from meshbox.mesh.gateway_api.classes import CONTROLLER
 from meshbox.mesh.gateway_api.deployment import OVERLAYS, resources
+from meshbox.mesh.gateway_api.listeners import Listener
 from meshbox.mesh.inject import Template
 from meshbox.reconcile import Key, object_key
 
@@ -54,8 +56,12 @@ class Provisioner:
         of_class = (meta.get("labels") or {}).get(_DEFAULTS)
         return (meta["namespace"], of_class) == (_ROOT, gateway["spec"]["gatewayClassName"])
 
-    def provide(self, gateway: Obj) -> str:
+    def provide(self, gateway: Obj, more: Sequence[Listener]) -> str:
         """Make or change what a Gateway runs as.
+
+        Args:
+            gateway: The Gateway.
+            more: The listeners that ListenerSets add to it.
 
         Returns:
             Why its `parametersRef` cannot be followed, and so nothing was done; "" where all is well.
@@ -65,7 +71,7 @@ class Provisioner:
         """
         key = object_key(gateway)
         try:
-            wanted = self._changed(gateway, resources(gateway, Template.of(self._objects, self._release)))
+            wanted = self._changed(gateway, resources(gateway, Template.of(self._objects, self._release), more))
         except _InvalidError as error:
             return str(error)
         text = json.dumps(wanted, sort_keys=True)

@@ -25,9 +25,6 @@ def route_warnings(objects: Objects, resource: str, obj: View) -> Iterator[str]:
     spec = obj.get("spec") or {}
     if resource in _ROUTES and (spec.get("useDefaultGateways") or "None") != "None":
         yield "spec.useDefaultGateways has no effect: Istio does not play it; name the Gateway in spec.parentRefs"
-    for number, ref in enumerate(spec.get("parentRefs") or () if resource in _ROUTES else ()):
-        if ref.get("kind") == "ListenerSet":
-            yield f"spec.parentRefs[{number}]: ListenerSet has no effect in the sandbox; name a listener of its Gateway"
     if resource in (HTTP_ROUTES, GRPC_ROUTES):
         for number, rule in enumerate(spec.get("rules") or []):
             if rule.get("sessionPersistence"):

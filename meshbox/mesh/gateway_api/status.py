@@ -38,7 +38,7 @@ class RouteStatus(Struct, frozen=True):
 
     Args:
         parents: Each parentRef, as the route has it, with its conditions.
-        attached: The listeners that the route is bound to, "namespace/gateway/section", for `attachedRoutes`.
+        attached: The Gateways' listeners that it is bound to, "namespace/gateway/section", for `attachedRoutes`.
     """
 
     parents: tuple[tuple[View, tuple[Condition, ...]], ...] = ()

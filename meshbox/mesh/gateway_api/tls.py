@@ -19,7 +19,7 @@ from meshbox.mesh.gateway_api.status import Condition
 if TYPE_CHECKING:
     from labkit.ground.typed.hosts import ServerTLS
 
-__all__ = ["Around", "idle_options", "server_tls", "without_root"]
+__all__ = ["Around", "Owner", "idle_options", "server_tls", "without_root"]
 
 Names = tuple[str, str]
 
@@ -56,6 +56,26 @@ class Around(Struct, frozen=True):
     namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
+class Owner(Struct, frozen=True):
+    """Whose a listener is.
+
+    Args:
+        kind: "Gateway", or "ListenerSet" where it adds the listener to a Gateway.
+        meta: Its metadata: what it names without a namespace is in its own.
+        gateway: The `spec` of the Gateway.
+    """
+
+    kind: str
+    meta: View
+    gateway: View
+
+    @property
+    def namespace(self) -> str:
+        """Its namespace."""
+        found: str = self.meta["namespace"]
+        return found
+
+
 class _RefusedError(Exception):
     """A reference that cannot be followed; becomes the listener's condition."""
 
@@ -64,21 +84,21 @@ class _RefusedError(Exception):
         self.condition = Condition("ResolvedRefs", reason, message, status=False)
 
 
-def server_tls(gateway: View, listener: View, around: Around) -> tuple[ServerTLS | None, Condition | None]:
+def server_tls(owner: Owner, listener: View, around: Around) -> tuple[ServerTLS | None, Condition | None]:
     """The TLS settings of the server that plays a listener, or the condition that says why there are none.
 
     Args:
-        gateway: The Gateway.
-        listener: One of its listeners.
+        owner: Whose listener it is.
+        listener: The listener.
         around: What it may name.
     """
     tls = listener.get("tls")
     if not tls:
         return None, None
     if tls.get("mode") == "Passthrough":
-        return {"mode": "AUTO_PASSTHROUGH" if _between_networks(gateway, listener) else "PASSTHROUGH"}, None
+        return {"mode": "AUTO_PASSTHROUGH" if _between_networks(owner, listener) else "PASSTHROUGH"}, None
     try:
-        made = _terminated(gateway, listener, tls, around)
+        made = _terminated(owner, listener, tls, around)
     except _RefusedError as refused:
         return None, refused.condition
     # Istio leaves the option out where TLS is the mesh's own.
@@ -112,15 +132,15 @@ def _is_own(tls: ServerTLS) -> bool:
     return tls.get("mode") == "ISTIO_MUTUAL" or tls.get("credentialName") == "builtin://"
 
 
-def _between_networks(gateway: View, listener: View) -> bool:
+def _between_networks(owner: Owner, listener: View) -> bool:
     """Whether a listener leads to each Service by the name that sidecars give it."""
     if (listener["tls"].get("options") or {}).get(_PROTOCOL) == "auto-passthrough":
         return True
-    labels = gateway["metadata"].get("labels") or {}
+    labels = owner.meta.get("labels") or {}
     return _NETWORK in labels and str(listener["port"]) == labels.get(_GATEWAY_PORT, "15443")
 
 
-def _terminated(gateway: View, listener: View, tls: View, around: Around) -> ServerTLS:
+def _terminated(owner: Owner, listener: View, tls: View, around: Around) -> ServerTLS:
     wanted = (tls.get("options") or {}).get(_TERMINATION, "")
     if wanted == "ISTIO_MUTUAL":
         return {"mode": "ISTIO_MUTUAL"}
@@ -133,7 +153,7 @@ def _terminated(gateway: View, listener: View, tls: View, around: Around) -> Ser
     problems: list[_RefusedError] = []
     for reference in references:
         try:
-            names.append(_certificate(gateway, reference, around))
+            names.append(_certificate(owner, reference, around))
         except _RefusedError as refused:
             problems.append(refused)
     if not names:
@@ -144,9 +164,9 @@ def _terminated(gateway: View, listener: View, tls: View, around: Around) -> Ser
         made["credentialName"] = names[0]
     else:
         made["credentialNames"] = names
-    validation = _validation(gateway, int(listener["port"]))
+    validation = _validation(owner.gateway, int(listener["port"]))
     if validation:
-        made["caCertCredentialName"] = _authority(gateway, validation, around)
+        made["caCertCredentialName"] = _authority(owner, validation, around)
         # Istio does not know the validation's own mode; only its option lets in who shows no certificate.
         made["mode"] = mode if wanted in _CLIENTS else "MUTUAL"
     return made
@@ -162,24 +182,23 @@ def _written(reference: View) -> str:
     return f"{group}/{kind}/{reference['name']}.{reference.get('namespace') or ''}"
 
 
-def _place(gateway: View, reference: View) -> Names:
-    return reference.get("namespace") or gateway["metadata"]["namespace"], reference["name"]
+def _place(owner: Owner, reference: View) -> Names:
+    return reference.get("namespace") or owner.namespace, reference["name"]
 
 
-def _may(gateway: View, kind: str, place: Names, around: Around) -> bool:
-    return permitted(around.grants, "Gateway", gateway["metadata"]["namespace"], kind, *place)
+def _may(owner: Owner, kind: str, place: Names, around: Around) -> bool:
+    return permitted(around.grants, owner.kind, owner.namespace, kind, *place)
 
 
-def _certificate(gateway: View, reference: View, around: Around) -> str:
+def _certificate(owner: Owner, reference: View, around: Around) -> str:
     """The credential that a `certificateRefs` entry names, once it is known to be usable."""
     if (reference.get("group") or "", reference.get("kind") or "Secret") != ("", "Secret"):
         raise _RefusedError(f"invalid certificate reference {_written(reference)}, only secret is allowed")
-    namespace, name = place = _place(gateway, reference)
-    own = gateway["metadata"]["namespace"]
-    if not _may(gateway, "Secret", place, around):
+    namespace, name = place = _place(owner, reference)
+    if not _may(owner, "Secret", place, around):
         # Before anything is said of the Secret: whether it is there is not this namespace's business.
         raise _RefusedError(
-            f'certificateRef {name}/{namespace} not accessible to a Gateway in namespace "{own}"'
+            f'certificateRef {name}/{namespace} not accessible to a Gateway in namespace "{owner.namespace}"'
             " (missing a ReferenceGrant?)",
             "RefNotPermitted",
         )
@@ -234,9 +253,9 @@ def _pair_problem(certificate: bytes, key: bytes) -> str:
     return ""
 
 
-def _validation(gateway: View, port: int) -> View:
+def _validation(gateway_spec: View, port: int) -> View:
     """Who may call at a port: `spec.tls.frontend`, the port's own part before the default."""
-    frontend = (gateway["spec"].get("tls") or {}).get("frontend") or {}
+    frontend = (gateway_spec.get("tls") or {}).get("frontend") or {}
     for entry in frontend.get("perPort") or []:
         if int(entry["port"]) == port:
             own: View = (entry.get("tls") or {}).get("validation") or {}
@@ -245,21 +264,20 @@ def _validation(gateway: View, port: int) -> View:
     return default
 
 
-def _authority(gateway: View, validation: View, around: Around) -> str:
+def _authority(owner: Owner, validation: View, around: Around) -> str:
     """The credential that holds whom clients' certificates may be of."""
     references = validation["caCertificateRefs"]
     if len(references) > 1:
         raise _RefusedError("only one caCertificateRef is supported")
     reference = references[0]
     invalid = f"invalid CA certificate reference {_written(reference)}"
-    namespace, name = place = _place(gateway, reference)
+    namespace, name = place = _place(owner, reference)
     kind = reference["kind"] if not reference.get("group") else ""
     if kind not in ("ConfigMap", "Secret"):
         raise _RefusedError(f"{invalid}, only secret and configmap are allowed")
-    if not _may(gateway, kind, place, around):
-        own = gateway["metadata"]["namespace"]
+    if not _may(owner, kind, place, around):
         raise _RefusedError(
-            f'caCertificateRef {namespace}/{name} not accessible to a Gateway in namespace "{own}"'
+            f'caCertificateRef {namespace}/{name} not accessible to a Gateway in namespace "{owner.namespace}"'
             " (missing a ReferenceGrant?)",
             "RefNotPermitted",
         )

@@ -6,18 +6,17 @@ from __future__ import annotations
 from meshbox.contracts import View
 from meshbox.mesh.gateway_api.classes import CONTROLLER, Classes
 from meshbox.mesh.gateway_api.tls import idle_options
-from meshbox.mesh.kinds import GATEWAY_API, KUBERNETES_GATEWAYS
+from meshbox.mesh.kinds import GATEWAY_API, KUBERNETES_GATEWAYS, LISTENER_SETS
 
 __all__ = ["unplayed"]
 
 _KINDS = {
-    f"listenersets.{GATEWAY_API}": "ListenerSet",
     f"udproutes.{GATEWAY_API}": "UDPRoute",
     "xbackendtrafficpolicies.gateway.networking.x-k8s.io": "XBackendTrafficPolicy",
     "xmeshes.gateway.networking.x-k8s.io": "XMesh",
 }
 _ASK = "option gateway.istio.io/tls-terminate-mode: OPTIONAL_MUTUAL of a listener does"
-_FIELDS = (("allowedListeners",), ("defaultScope",), ("tls", "backend"))
+_FIELDS = (("defaultScope",), ("tls", "backend"))
 """The fields of a Gateway's `spec` that nothing comes of."""
 
 
@@ -30,13 +29,11 @@ def unplayed(resource: str, obj: View) -> list[str]:
     """
     if kind := _KINDS.get(resource):
         return [f"{kind} has no effect in the sandbox"]
+    if resource == LISTENER_SETS:
+        return _options(obj)
     if resource != KUBERNETES_GATEWAYS or Classes(()).controller_of(obj) != CONTROLLER:
         return []
-    found = [
-        f"spec.listeners[{number}].tls.options[{name}]: {why}"
-        for number, listener in enumerate((obj.get("spec") or {}).get("listeners") or [])
-        for name, why in idle_options(listener)
-    ]
+    found = _options(obj)
     for path in _FIELDS:
         value = obj.get("spec") or {}
         for name in path:
@@ -52,3 +49,11 @@ def unplayed(resource: str, obj: View) -> list[str]:
                 f"{field}: AllowInsecureFallback has no effect: Istio lets in nobody without a certificate; {_ASK}"
             )
     return found
+
+
+def _options(obj: View) -> list[str]:
+    return [
+        f"spec.listeners[{number}].tls.options[{name}]: {why}"
+        for number, listener in enumerate((obj.get("spec") or {}).get("listeners") or [])
+        for name, why in idle_options(listener)
+    ]
