@@ -49,7 +49,7 @@ class ServiceAllocator:
             self._cluster_ip(resource, name, spec, (old or {}).get("spec", {}), others)
         wanted = kind == "LoadBalancer" and spec.get("allocateLoadBalancerNodePorts") is not False
         if kind == "NodePort" or wanted:
-            self._node_ports(resource, name, spec, (old or {}).get("spec", {}), others)
+            self._node_ports(resource, name, spec, others)
         elif kind != "LoadBalancer":
             for port in spec.get("ports") or []:
                 port.pop("nodePort", None)
@@ -124,13 +124,8 @@ class ServiceAllocator:
                 return address
         raise ApiError(500, "InternalError", "failed to allocate a serviceIP: range is full")
 
-    def _node_ports(self, resource: Resource, name: str, spec: Obj, before: Obj, others: list[Obj]) -> None:
+    def _node_ports(self, resource: Resource, name: str, spec: Obj, others: list[Obj]) -> None:
         taken = _taken(others)
-        held = {
-            (port.get("port"), port.get("protocol", "TCP")): port["nodePort"]
-            for port in before.get("ports") or []
-            if port.get("nodePort")
-        }
         mine: set[tuple[int, str]] = set()
         ports = spec.get("ports") or []
         for index, port in enumerate(ports):
@@ -151,11 +146,7 @@ class ServiceAllocator:
             if port.get("nodePort"):
                 continue
             protocol = port.get("protocol", "TCP")
-            kept = held.get((port.get("port"), protocol))
-            if kept and (kept, protocol) not in mine:
-                port["nodePort"] = kept
-            else:
-                port["nodePort"] = self._free_port(f"{name}:{port.get('port')}", protocol, taken | mine)
+            port["nodePort"] = self._free_port(f"{name}:{port.get('port')}", protocol, taken | mine)
             mine.add((port["nodePort"], protocol))
 
     def _health_check(self, resource: Resource, name: str, spec: Obj, others: list[Obj]) -> None:

@@ -19,6 +19,10 @@ def _has_node_ports(spec: Obj) -> bool:
     return spec.get("type") == "NodePort" or (spec.get("type") == "LoadBalancer" and allocated)
 
 
+def _may_have_node_ports(spec: Obj) -> bool:
+    return spec.get("type") in ("NodePort", "LoadBalancer")
+
+
 def _is_balanced(spec: Obj) -> bool:
     return spec.get("type") == "LoadBalancer"
 
@@ -68,24 +72,20 @@ def carry(spec: Obj, before: Obj) -> None:
         if wanted(before) and not wanted(spec) and all(spec.get(one) == before.get(one) for one in fields):
             for one in fields:
                 spec.pop(one, None)
-    if _has_node_ports(before) and not _has_node_ports(spec) and _node_ports(spec) == _node_ports(before):
+    if _may_have_node_ports(before) and not _may_have_node_ports(spec) and _node_ports(spec) <= _node_ports(before):
         for port in spec.get("ports") or ():
             port.pop("nodePort", None)
 
 
-def _node_ports(spec: Obj) -> list[int]:
-    return [port.get("nodePort") or 0 for port in spec.get("ports") or ()]
+def _node_ports(spec: Obj) -> set[int]:
+    return {port["nodePort"] for port in spec.get("ports") or () if port.get("nodePort")}
 
 
 def _keep_node_ports(spec: Obj, before: Obj) -> None:
-    held = {
-        (port.get("protocol"), port.get("port")): port["nodePort"]
-        for port in before.get("ports") or ()
-        if port.get("nodePort")
-    }
-    taken = {(port.get("protocol"), port.get("nodePort")) for port in spec.get("ports") or ()}
+    """A port of the same name keeps its own, whatever else of it is new, unless the client moves that elsewhere."""
+    held = {port.get("name") or "": port.get("nodePort") for port in before.get("ports") or ()}
+    given = _node_ports(spec)
     for port in spec.get("ports") or ():
-        kept = held.get((port.get("protocol"), port.get("port")))
-        if not port.get("nodePort") and kept and (port.get("protocol"), kept) not in taken:
+        kept = held.get(port.get("name") or "")
+        if not port.get("nodePort") and kept and kept not in given:
             port["nodePort"] = kept
-            taken.add((port.get("protocol"), kept))

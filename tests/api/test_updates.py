@@ -59,6 +59,27 @@ class TestTypeOfAService:
             "externally-accessible services]"
         )
 
+    def test_a_port_of_the_same_name_keeps_its_node_port(self, objects: ObjectStore) -> None:
+        ports = [{"name": "web", "port": 80, "nodePort": 31001}, {"name": "tls", "port": 443, "nodePort": 31002}]
+        objects.create("services", service(type="NodePort", ports=ports))
+
+        def now(*ports: Obj) -> dict[str, int]:
+            return {one["name"]: one["nodePort"] for one in patched(objects, ports=list(ports))["ports"]}
+
+        moved = now({"name": "web", "port": 8080}, {"name": "other", "port": 443})
+        assert moved["web"] == 31001
+        assert moved["other"] != 31002, "the port is the same, its name is not"
+        # What the client gives to another port is no longer kept for this one.
+        assert now({"name": "web", "port": 80}, {"name": "new", "port": 81, "nodePort": 31001})["web"] != 31001
+
+    def test_ports_that_go_or_come_do_not_hold_back_a_new_type(self, objects: ObjectStore) -> None:
+        ports = [{"name": "web", "port": 80, "nodePort": 31001}, {"name": "tls", "port": 443, "nodePort": 31002}]
+        objects.create("services", service(type="LoadBalancer", ports=ports))
+        kept = patched(objects, allocateLoadBalancerNodePorts=False)["ports"]
+        assert [one["nodePort"] for one in kept] == [31001, 31002], "they stay until somebody takes them away"
+        bare = patched(objects, type="ClusterIP", ports=[ports[1], {"name": "new", "port": 90}])["ports"]
+        assert [(one["name"], one.get("nodePort")) for one in bare] == [("tls", None), ("new", None)]
+
     def test_a_client_that_leaves_out_what_was_given_keeps_it(self, objects: ObjectStore) -> None:
         made = objects.create("services", service(type="LoadBalancer", externalTrafficPolicy="Local"))
         bare = service(type="LoadBalancer", externalTrafficPolicy="Local")
