@@ -186,9 +186,18 @@ class Objects(Protocol):
     ) -> Obj:
         """Change what `patch` says, through the same path as `update`."""
 
-    def apply(self, resource: str, name: str, wanted: Obj, namespace: str | None = None, *, manager: str = "") -> Obj:
+    def apply(
+        self,
+        resource: str,
+        name: str,
+        wanted: Obj,
+        namespace: str | None = None,
+        *,
+        manager: str = "",
+        strict: bool = False,
+    ) -> Obj:
         """Server-side apply, with force: `manager` owns what `wanted` says, and nothing that it said before; creates
-        the object where there is none."""
+        the object where there is none. With `strict` it is checked as a client's is, since users had a say in it."""
 
     def merged(self, resource: str, obj: Obj, patch: Obj) -> Obj:
         """`obj` (not changed) after a strategic merge patch; nothing is stored."""

@@ -240,11 +240,12 @@ class ObjectStore:
         force: bool = True,
         subresource: str = "",
         manager: str = "",
+        strict: bool = False,
         options: WriteOptions | None = None,
     ) -> Obj:
         """Server-side apply of `wanted` by its manager; creates the object where there is none."""
         known = self.resource(resource)
-        options = options or WriteOptions(manager)
+        options = options or WriteOptions(manager, validation="Strict" if strict else "")
         wanted = clone(wanted)
         served = options.served or Served(known, known.group, known.version)
         if not isinstance(wanted, dict) or not isinstance(wanted.get("metadata"), dict):

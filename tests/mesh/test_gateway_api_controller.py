@@ -203,11 +203,29 @@ async def test_parameters_that_cannot_be_followed(istiod: Istiod, kind: str, dat
     assert not istiod.found("services")
 
 
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"service": "spec: {ports: [{port: 81, name: web}]}"}, 'spec.ports[2].name: Duplicate value: "web"'),
+        ({"service": "spec: {sessionAffinity: Sometimes}"}, 'spec.sessionAffinity: Unsupported value: "Sometimes"'),
+        ({"deployment": "spec: {replicas: -1}"}, "spec.replicas: Invalid value: -1"),
+        ({"deployment": "spec: {replica: 2}"}, ".spec.replica: field not declared in schema"),
+    ],
+)
+async def test_parameters_that_kubernetes_refuses(istiod: Istiod, data: Obj, words: str) -> None:
+    istiod.cluster.put("configmaps", {"metadata": {"name": "options", "namespace": "bookinfo"}, "data": data})
+    istiod.gateway(infrastructure={"parametersRef": {"group": "", "kind": "ConfigMap", "name": "options"}})
+    await istiod.until(lambda: istiod.cluster.warnings("gw"), "a warning")
+    assert words in istiod.cluster.warnings("gw")[0]
+    await istiod.until(lambda: istiod.condition("Programmed")[1] == "AddressNotUsable", "a status")
+    assert not istiod.found("services")
+
+
 async def test_a_name_that_is_too_long_is_told(istiod: Istiod) -> None:
     name = "g" * 60
     istiod.gateway(name=name)
     await istiod.until(lambda: istiod.cluster.warnings(name), "a warning")
-    assert "must be no more than 63 characters" in istiod.cluster.warnings(name)[0]
+    assert "must be no more than 63 bytes" in istiod.cluster.warnings(name)[0]
     await istiod.until(lambda: istiod.condition("Programmed", name)[1] == "AddressNotUsable", "a status")
 
 

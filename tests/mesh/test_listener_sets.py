@@ -219,6 +219,24 @@ async def test_a_set_at_a_port_that_its_service_has_not(spaces: Istiod) -> None:
     await istiod.until(lambda: istiod.condition("Programmed") == gateways, "its Gateway to say so too")
 
 
+async def test_a_listener_whose_name_a_port_has_already(spaces: Istiod) -> None:
+    """A Service's ports have different names, and nobody asks that of the listeners of two objects."""
+    istiod = spaces
+    istiod.gateway(allowedListeners={"namespaces": {"from": "All"}})
+    await istiod.deployed()
+    istiod.balance()
+    put(istiod, {"name": "web", "port": 8080, "protocol": "HTTP"})
+    await istiod.until(lambda: istiod.cluster.warnings("gw"), "a warning")
+    assert 'spec.ports[2].name: Duplicate value: "web"' in istiod.cluster.warnings("gw")[0]
+    assert ports(istiod) == [("status-port", 15021, "tcp"), ("web", 80, "http")]
+    missing = f'port 8080 not found for hostname "{HOST}"'
+    at = ("False", "AddressNotUsable", f"Failed to assign to any requested addresses: {missing}")
+    await istiod.until(lambda: words(status(istiod)).get("Programmed") == at, "the set to say so")
+    put(istiod, {"name": "other", "port": 8080, "protocol": "HTTP"})
+    at = ("True", "Programmed", f"Resource programmed, assigned to service(s) {HOST}:8080")
+    await istiod.until(lambda: words(status(istiod)).get("Programmed") == at, "the other name to be taken")
+
+
 async def test_a_set_of_a_gateway_that_is_nowhere(spaces: Istiod) -> None:
     istiod = spaces
     addresses = [{"type": "example.com/custom", "value": "0.0.0.0"}]

@@ -79,7 +79,7 @@ class Provisioner:
             return ""
         for part, obj in wanted.items():
             meta = obj["metadata"]
-            self._objects.apply(OVERLAYS[part], meta["name"], obj, meta["namespace"], manager=CONTROLLER)
+            self._objects.apply(OVERLAYS[part], meta["name"], obj, meta["namespace"], manager=CONTROLLER, strict=True)
         self._done[key] = self._state(text, wanted)
         return ""
 
