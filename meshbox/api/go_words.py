@@ -7,12 +7,17 @@ import json
 import re
 from typing import Any
 
+from meshbox.api.builtin.types import named_texts
+
 __all__ = ["misfit", "printed", "syntax"]
 
 _UNMARSHAL = re.compile(
-    r"json: cannot unmarshal (?P<given>\w+) into Go (?:struct field|value).* of type (?P<type>\S+)$"
+    r"json: cannot unmarshal (?P<given>\w+)(?P<number> \S+)? into Go "
+    r"(?:struct field|value)(?P<field>.*) of type (?P<type>\S+)$"
 )
 _KINDS = {"object": "map", "array": "slice", "number": "int64"}
+_MAPS = frozenset({"v1.ResourceList"})
+"""Maps that have names of their own."""
 
 
 def printed(value: Any) -> str:
@@ -47,14 +52,18 @@ def misfit(unmarshal: str) -> str:
     match = _UNMARSHAL.search(unmarshal)
     if match is None:
         return f"error decoding from json: {unmarshal}" if unmarshal.startswith("illegal base64") else unmarshal
-    given = _KINDS.get(match["given"], match["given"])
+    given = "float64" if match["number"] else _KINDS.get(match["given"], match["given"])
     wanted = match["type"]
+    if match["field"].endswith(("Time", "Timestamp")) and wanted == "string":
+        # Times are decoded from text in a patch as well.
+        return f"json: cannot unmarshal {match['given']} into Go value of type string"
     if wanted.startswith("[]"):
         return f"cannot restore slice from {given}"
-    if wanted.startswith("map["):
+    if wanted.startswith("map[") or wanted in _MAPS:
         return f"cannot restore map from {given}"
-    if "." in wanted:
+    is_text = wanted == "string" or wanted.partition(".")[2] in named_texts()
+    if "." in wanted and not is_text:
         return f"cannot restore struct from: {given}"
-    if (given, wanted) == ("int64", "string"):
-        return "cannot convert int64 to string"
-    return f"unrecognized type: {wanted}"
+    if (given, is_text) == ("int64", True) or (given == "float64" and wanted.startswith("int")):
+        return f"cannot convert {given} to {wanted}"
+    return f"unrecognized type: {'string' if is_text else wanted}"

@@ -12,7 +12,7 @@ from meshbox.api.resources import Resource
 from meshbox.api.table_files import table
 from meshbox.contracts import Obj
 
-__all__ = ["BuiltIn", "Custom", "Shape", "merge_keys", "shape_of"]
+__all__ = ["BuiltIn", "Custom", "Shape", "merge_keys", "replaces", "shape_of"]
 
 _CONTAINERS = frozenset({"containers", "initContainers", "ephemeralContainers"})
 
@@ -31,6 +31,11 @@ _APPLIED_KEYS = _keyed("applied")
 _APPLIED_WHOLE = frozenset({("Job", "conditions")})
 """Lists that server-side apply takes as one value."""
 _SETS, _ATOMIC, _ATOMIC_ITEMS = map(_names, ("sets", "atomic", "items"))
+
+
+def replaces(name: str, kind: str) -> bool:
+    """Whether a strategic merge patch puts its own in the place of field `name` of an object of `kind`."""
+    return (kind, name) == ("PodDisruptionBudget", "selector")
 
 
 def merge_keys(name: str, parent: str, kind: str) -> tuple[str, ...]:
@@ -68,6 +73,12 @@ class Shape(ABC):
 
 class BuiltIn(Shape):
     """Shapes of a built-in kind, told by the names of fields."""
+
+    def default(self, key: str) -> Any:
+        """Nearly all keys are fields that are always sent, empty or not."""
+        if key in ("port", "containerPort"):
+            return 0
+        return super().default(key) or (None if self._name == "secrets" else "")
 
     def __init__(self, kind: str, name: str = "", parent: str = "", *, item: bool = False) -> None:
         self.of = kind

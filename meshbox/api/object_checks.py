@@ -22,7 +22,7 @@ from meshbox.api.merge_keys import shape_of
 from meshbox.api.metadata import tidy, unqualified
 from meshbox.api.names import cannot_unmarshal
 from meshbox.api.options import WriteOptions
-from meshbox.api.problems import Problems
+from meshbox.api.problems import Cause, Problems
 from meshbox.api.resources import Resource, Served
 from meshbox.api.warnings import warnings_of
 from meshbox.contracts import ApiError, Obj
@@ -35,6 +35,8 @@ _CALLED = (definition, expressions)
 """They say what some of the rules' calls mean."""
 _SEALED = frozenset({"configmaps", "secrets", "priorityclasses.scheduling.k8s.io"})
 """What controllers do not change against the rules either; of the rest they are trusted."""
+_KEPT_FIRST = frozenset({"configmaps", "secrets", "daemonsets.apps", "ingressclasses.networking.k8s.io"})
+"""Kinds of which is said first what may not change, and then what is wrong anyway."""
 
 
 class Checks:
@@ -132,7 +134,8 @@ class Checks:
                 kind = f"{served.group}/{served.version}, Kind={resource.kind}"
                 name = as_dict(obj["metadata"]).get("name") or ""
                 begin = f"failed to convert new object (/{name}; {kind}) to proper version"
-                raise ApiError(500, "", f"{begin}: unable to convert unstructured object to {kind}: {said}")
+                words = f"{begin}: unable to convert unstructured object to {kind}: {misfit(said)}"
+                raise ApiError(500, "", words)
             if options.patch:
                 raise refusals.bad_patch(options.patch, misfit(said) if options.patch.startswith("map[") else said)
             what = f'{resource.kind} in version "{served.version}" cannot be handled as a {resource.kind}'
@@ -166,13 +169,17 @@ class Checks:
         """What is wrong with a built-in object beyond its form: causes of an Invalid refusal."""
         if resource.crd is not None:
             return []
-        found = []
+        found: list[Cause] = []
+        kept: list[Cause] = []
         if options.validation:
             version = options.served.api_version if options.served else resource.api_version
-            found += validate_builtin(resource.api_version, resource.kind, obj, version, new=before is None).errors
+            found = validate_builtin(
+                resource.api_version, resource.kind, obj, version, new=before is None, old=before
+            ).errors
         if before is not None and (options.validation or resource.name in _SEALED):
-            found += validate_update(resource.api_version, resource.kind, before, obj).errors
-        return [dict(one) for one in found]
+            kept = validate_update(resource.api_version, resource.kind, before, obj).errors
+        causes = (*kept, *found) if resource.name in _KEPT_FIRST else (*found, *kept)
+        return [dict(one) for one in causes]
 
     @staticmethod
     def status_errors(resource: Resource, obj: Obj, options: WriteOptions) -> list[Obj]:

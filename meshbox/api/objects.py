@@ -250,6 +250,10 @@ class ObjectStore:
         served = options.served or Served(known, known.group, known.version)
         if not isinstance(wanted, dict) or not isinstance(wanted.get("metadata"), dict):
             raise refusals.bad_request("the body of an apply request must be an object with metadata")
+        if options.validation and known.crd is None:
+            group, _, version = str(wanted.get("apiVersion") or "").rpartition("/")
+            if (group, version, wanted.get("kind")) != (served.group, served.version, known.kind):
+                raise refusals.bad_request(f"invalid object type: {group}/{version}, Kind={wanted.get('kind') or ''}")
         if wanted["metadata"].get("managedFields"):
             raise refusals.bad_request("metadata.managedFields must be nil")
         wanted["metadata"].setdefault("name", name)

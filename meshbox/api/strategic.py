@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from meshbox.api.builtin.well_formed import as_list
 from meshbox.api.go_words import printed
-from meshbox.api.merge_keys import merge_keys
-from meshbox.api.patch import strip
+from meshbox.api.merge_keys import merge_keys, replaces
+from meshbox.api.patch import directs, strip
 from meshbox.api.refusals import bad_request
-from meshbox.contracts import Obj
+from meshbox.contracts import ApiError, Obj
 
 __all__ = ["ORDER", "strategic_patch"]
 
@@ -22,22 +23,23 @@ _SETS = frozenset({"finalizers", "podCIDRs"})
 def strategic_patch(target: Obj, patch: Obj, kind: str) -> Obj:
     """`target` (changed) after `patch`, for an object of `kind`.
 
+    What the object does not have is taken as it stands in the patch, without nulls; so is a part of another type. What
+    takes the place of a list without keys keeps them.
+
     Raises:
-        ApiError: 400 where the patch does not fit the object.
+        ApiError: 400 where the patch does not fit the object (where the real server has no better word than 500).
     """
     return _map(target, patch, "", kind)
 
 
-def _map(target: Any, patch: Obj, name: str, kind: str) -> Obj:
+def _map(result: Obj, patch: Obj, name: str, kind: str) -> Obj:
     directive = patch.get("$patch")
     if directive == "replace":
-        replaced: Obj = strip({key: value for key, value in patch.items() if key != "$patch"})
-        return replaced
+        return {key: value for key, value in patch.items() if key != "$patch"}
     if directive == "delete":
         return {}
     if "$patch" in patch:
         raise bad_request(f"unknown patch type: {printed(directive)} in map: {printed(patch)}")
-    result: Obj = target if isinstance(target, dict) else {}
     if "$retainKeys" in patch:
         retained = patch["$retainKeys"]
         given = [key for key, value in patch.items() if value is not None and not key.startswith("$")]
@@ -52,16 +54,19 @@ def _map(target: Any, patch: Obj, name: str, kind: str) -> Obj:
             continue
         elif value is None:
             result.pop(key, None)
+        elif not isinstance(value, (dict, list)) or type(result.get(key)) is not type(value):
+            if ORDER + key in patch:
+                _check_order(value, patch[ORDER + key], _key(key, name, kind))
+            result[key] = strip(value)
+            if directs(value):
+                del result[key]
         elif isinstance(value, dict):
-            result[key] = _map(result.get(key), value, key, kind)
+            result[key] = value if replaces(key, kind) else _map(result[key], value, key, kind)
         elif isinstance(value, list):
-            before = result.get(key)
-            result[key] = _list(before, value, patch.get(ORDER + key), key, name, kind)
-            if before and not result[key]:
+            result[key] = merged = _list(as_list(result[key]), value, patch.get(ORDER + key), key, name, kind)
+            if value and not merged:
                 # The last item is gone: the server keeps no empty list.
                 del result[key]
-        else:
-            result[key] = value
     for key, order in patch.items():
         field = key.removeprefix(ORDER)
         if field != key and field not in patch and isinstance(result.get(field), list):
@@ -79,27 +84,30 @@ def _delete_values(result: Obj, field: str, values: Any) -> None:
         result[field] = [value for value in result[field] if value not in values]
 
 
-def _list(target: Any, patch: list[Any], order: Any, name: str, parent: str, kind: str) -> list[Any]:
-    before: list[Any] = target if isinstance(target, list) else []
-    if name in _SETS and (parent, name) != ("spec", "finalizers"):
+def _list(before: list[Any], patch: list[Any], order: Any, name: str, parent: str, kind: str) -> list[Any]:
+    is_set = name in _SETS and (parent, name) != ("spec", "finalizers")
+    key = "" if is_set else _key(name, parent, kind)
+    if not is_set and not key:
+        return patch
+    if len({type(item) for item in (*before, *patch)}) > 1:
+        raise bad_request(f"list element types are not identical: {printed([before, patch])}")
+    if isinstance((*before, *patch, None)[0], list):
+        raise ApiError(422, "", "lists of lists are not supported")
+    if is_set or not all(isinstance(item, dict) for item in (*before, *patch)):
         if isinstance(order, list):
             _check_order(patch, order, "")
         merged = before + [value for value in patch if value not in before]
         return _ordered(merged, before, order, "")
-    key = _key(name, parent, kind)
-    if not key or not all(isinstance(item, dict) for item in patch):
-        return [strip(item) for item in patch]
     if any(item.get("$patch") == "replace" for item in patch):
-        return [strip(item) for item in patch if item.get("$patch") != "replace"]
+        return [item for item in patch if not directs(item)]
     result = list(before)
     if isinstance(order, list):
         _check_order(patch, order, key)
     else:
         # New items come where the patch has them among those that it names, and before those that it does not.
-        order = [item for item in patch if "$patch" not in item]
+        order = [item for item in patch if not directs(item)]
     for item in patch:
-        if key not in item:
-            raise bad_request(f"map: {printed(item)} does not contain declared merge key: {key}")
+        _named(item, key)
         same = [index for index, one in enumerate(result) if isinstance(one, dict) and one.get(key) == item[key]]
         # Two ports of one number differ in their protocol.
         if len(same) > 1 and "protocol" in item:
@@ -109,8 +117,21 @@ def _list(target: Any, patch: list[Any], order: Any, name: str, parent: str, kin
         elif same:
             result[same[0]] = _map(result[same[0]], item, name, kind)
         else:
-            result.append(_map({}, item, name, kind))
+            result.append(item)
+    for item in result:
+        _named(item, key)
     return _ordered(result, before, order, key)
+
+
+def _named(item: Obj, key: str) -> Any:
+    """What tells an item of a list from the others.
+
+    Raises:
+        ApiError: 500 where it has no such field.
+    """
+    if key not in item:
+        raise bad_request(f"map: {printed(item)} does not contain declared merge key: {key}")
+    return item[key]
 
 
 def _check_order(patch: list[Any], order: list[Any], key: str) -> None:
@@ -121,11 +142,7 @@ def _check_order(patch: list[Any], order: list[Any], key: str) -> None:
     """
 
     def name(item: Any) -> Any:
-        if not key or not isinstance(item, dict):
-            return item
-        if key not in item:
-            raise bad_request(f"map: {printed(item)} does not contain declared merge key: {key}")
-        return item[key]
+        return _named(item, key) if key and isinstance(item, dict) else item
 
     kept = [item for item in patch if not (isinstance(item, dict) and item.get("$patch") == "delete")]
     wanted = iter([name(item) for item in order])

@@ -49,12 +49,16 @@ class JobSelector:
         self._prefixes = [""] if settings.legacy else [_MODERN, ""]
 
     def mutate(self, request: AdmissionRequest) -> None:
-        """Set what is missing on creation."""
+        """Set what is missing; a Job without labels has those of its pods."""
         spec = request.object.get("spec")
-        if request.operation != "CREATE" or request.resource != JOBS or not isinstance(spec, dict):
+        if request.resource != JOBS or request.subresource or not isinstance(spec, dict):
             return
         template = spec.get("template")
         if spec.get("manualSelector") or not isinstance(template, dict):
+            return
+        if request.operation == "UPDATE" and not request.object["metadata"].get("labels"):
+            request.object["metadata"]["labels"] = dict((template.get("metadata") or {}).get("labels") or {})
+        if request.operation != "CREATE":
             return
         meta = request.object["metadata"]
         template_meta = template["metadata"] = dict(template.get("metadata") or {})

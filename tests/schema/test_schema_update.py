@@ -136,8 +136,6 @@ def test_a_stored_version_must_stay() -> None:
         ("IngressClass", "networking.k8s.io/v1", "spec.controller", "a/b", "a/c",
          'Invalid value: "a/c": field is immutable'),
         ("RuntimeClass", "node.k8s.io/v1", "handler", "a", "b", 'Invalid value: "b": field is immutable'),
-        ("PersistentVolume", "v1", "spec.volumeMode", "Block", "Filesystem",
-         'Invalid value: "Filesystem": field is immutable'),
         ("Node", "v1", "spec.providerID", "a", "b",
          'Forbidden: node updates may not change providerID except from "" to valid'),
         ("ResourceQuota", "v1", "spec.scopes", ["BestEffort"], ["Terminating"],
@@ -154,6 +152,13 @@ def test_fields_that_never_change(kind: str, api_version: str, path: str, old: A
 
     assert changed(api_version, kind, at(old), at(old)) == []
     assert changed(api_version, kind, at(old), at(new)) == [f"{path}: {words}"]
+
+
+@pytest.mark.parametrize("kind", ["PersistentVolume", "PersistentVolumeClaim"])
+def test_a_mode_of_volumes_is_told_without_the_spec_that_it_is_in(kind: str) -> None:
+    old, new = ({"spec": {"volumeMode": mode}} for mode in ("Block", "Filesystem"))
+    assert changed("v1", kind, old, old) == []
+    assert changed("v1", kind, old, new)[-1] == 'volumeMode: Invalid value: "Filesystem": field is immutable'
 
 
 def test_a_volume_keeps_what_it_is_made_from() -> None:

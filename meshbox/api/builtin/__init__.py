@@ -36,7 +36,9 @@ def decode_builtin(api_version: str, kind: str, obj: Any) -> Problems:
         return Problems(decode=_TOO_DEEP)
 
 
-def validate_builtin(api_version: str, kind: str, obj: Any, written: str = "", *, new: bool = True) -> Problems:
+def validate_builtin(
+    api_version: str, kind: str, obj: Any, written: str = "", *, new: bool = True, old: Any = None
+) -> Problems:
     """Check a built-in object that decodes and has its defaults.
 
     `metadata` is the caller's matter, but for the rules of single kinds (a CRD's name, a CronJob's length).
@@ -47,11 +49,13 @@ def validate_builtin(api_version: str, kind: str, obj: Any, written: str = "", *
         obj: The object; it is not changed.
         written: The version in which a client wrote it, where that is another one.
         new: Whether there was none before.
+        old: The one before, where it is known.
     """
     problems = Problems()
     if type_name := kind_type(api_version, kind):
         try:
-            check(type_name, obj, "", problems.errors, Context(obj, written or api_version, new=new))
+            context = Context(obj, written or api_version, new=new, old=old or {})
+            check(type_name, obj, "", problems.errors, context)
         except RecursionError:
             return Problems(decode=_TOO_DEEP)
     return problems

@@ -45,8 +45,12 @@ def internal(message: str, value: Any) -> Any:
         message: Its type in protobuf, e.g. "api.core.v1.PodTemplateSpec".
         value: As it is stored; None for a struct with nothing set.
     """
-    if message.startswith(_META) or not is_message(message):
+    if message == "string":
+        return value or ""
+    if not is_message(message):
         return value
+    if message.startswith(_META):
+        return _sent(message, value) if isinstance(value, dict) else value
     given: Obj = dict(value) if isinstance(value, dict) else {}
     if message == f"{_CORE}PodSpec":
         given["securityContext"] = {
@@ -67,6 +71,12 @@ def internal(message: str, value: Any) -> Any:
         else:
             made[_NAMES.get(name) or _go_name(name)] = _value(field, given.get(name))
     return made
+
+
+def _sent(message: str, value: Obj) -> Obj:
+    """`value` in the order of its fields, without those that are left out while they are empty."""
+    fields = fields_of(message).values()
+    return {one.name: _value(one, value.get(one.name)) for one in fields if value.get(one.name) or "+" in one.mark}
 
 
 def _go_name(name: str) -> str:

@@ -25,6 +25,7 @@ __all__ = [
     "known_kinds",
     "known_types",
     "modern_kinds",
+    "named_texts",
 ]
 
 OBJECT_META = "V1ObjectMeta"
@@ -98,6 +99,13 @@ def known_kinds(api_version: str) -> list[str]:
     kinds, _ = _tables()
     modern = [name.rsplit("/", 1)[1] for name in kinds if name.rsplit("/", 1)[0] == api_version]
     return modern + [kind for version, kind in modern_kinds() if version == api_version]
+
+
+@functools.cache
+def named_texts() -> frozenset[str]:
+    """The names of types that are texts, "RestartPolicy" for one."""
+    every = (written.strip("[]{}!") for fields in _tables()[1].values() for written in fields.values())
+    return frozenset(one.removeprefix("string:") for one in every if one.startswith("string:"))
 
 
 @functools.cache

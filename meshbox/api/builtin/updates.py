@@ -53,7 +53,7 @@ _SCHEDULING = ("nodeSelector", "affinity", "tolerations", "schedulingGates")
 @call("keep_completions")
 def _completions(count: int | None, path: str, causes: list[Cause], context: Context) -> None:
     was, wide = at_steps(context.old, ("spec", "completions")), context.whole["spec"].get("parallelism")
-    if not same(was, count) and count != wide:
+    if None not in (was, count) and not same(was, count) and count != wide:
         causes.append(invalid(path, count, "can only be modified in tandem with spec.parallelism"))
 
 
@@ -159,6 +159,9 @@ def _claim(spec: Obj | None, _path: str, causes: list[Cause], context: Context) 
             after["volumeAttributesClassName"] = before.get("volumeAttributesClassName")
     if not before.get("volumeName"):
         before["volumeName"] = after.get("volumeName")
+    if before.get("storageClassName") is None:
+        # A claim that is older than the default class may be given one.
+        after["storageClassName"] = None
     if not same(before, after):
         detail = (
             "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"

@@ -91,7 +91,8 @@ def _kept(found: Any, path: str, arguments: Arguments) -> list[Cause]:
     value, before = found
     if same(before, value):
         return []
-    shown = internal(arguments[-1], value) if "as" in arguments and value is not None else value
+    told = "as" in arguments and (value is not None or arguments[-1] == "string")
+    shown = internal(arguments[-1], value) if told else value
     words = arguments[0] if arguments and arguments[0] != "as" else "field is immutable"
     return [invalid(path, shown, words)]
 

@@ -12,8 +12,16 @@ from meshbox.api.builtin.internal import internal
 from meshbox.api.builtin.pod import pod_template
 from meshbox.api.builtin.rules import Context, call, job_of
 from meshbox.api.builtin.schedules import problem
-from meshbox.api.builtin.well_formed import as_dict, as_list, int_or_percent, label_selector, matches, selector_text
+from meshbox.api.builtin.well_formed import (
+    as_dict,
+    as_list,
+    int_or_percent,
+    label_selector,
+    matches,
+    selector_text,
+)
 from meshbox.api.problems import Cause, duplicate, forbidden, invalid, not_supported, required
+from meshbox.api.table_files import at_steps
 from meshbox.contracts import Obj
 
 __all__: list[str] = []
@@ -178,11 +186,6 @@ def _stateful_set(obj: Obj, _path: str, causes: list[Cause], context: Context) -
 @call("job_template")
 def _job_template(spec: Obj, path: str, causes: list[Cause], context: Context) -> None:
     template, where = as_dict(spec.get("template")), f"{path}.template"
-    selector, own = spec.get("selector"), as_dict(template.get("metadata")).get("labels")
-    if selector is not None:
-        label_selector(selector, f"{path}.selector", causes)
-        if not matches(selector, own):
-            causes.append(invalid(f"{where}.metadata.labels", own and selector_text(own), _MISFIT))
     pod_template(template, where, causes, context)
     policy = as_dict(template.get("spec")).get("restartPolicy")
     if policy in (None, "", "Always"):
@@ -192,6 +195,38 @@ def _job_template(spec: Obj, path: str, causes: list[Cause], context: Context) -
     elif policy == "OnFailure" and spec.get("podFailurePolicy") is not None:
         detail = 'only "Never" is supported when podFailurePolicy is specified'
         causes.append(invalid(f"{where}.spec.restartPolicy", policy, detail))
+
+
+@call("job_selector")
+def _job_selector(spec: Obj, path: str, causes: list[Cause], context: Context) -> None:
+    selector, own = spec.get("selector"), as_dict(as_dict(spec.get("template")).get("metadata")).get("labels")
+    if selector is None and context.new:
+        # A new Job is given one.
+        return
+    if selector is None:
+        causes.append(required(f"{path}.selector"))
+    else:
+        label_selector(selector, f"{path}.selector", causes)
+    if selector is None or not matches(selector, own):
+        causes.append(invalid(f"{path}.template.metadata.labels", own and selector_text(own), _MISFIT))
+
+
+@call("keep_job_labels")
+def _job_labels(job: Obj, _path: str, causes: list[Cause], context: Context) -> None:
+    """Its pods bear its own labels, where nobody gave it other ones."""
+    meta, spec = as_dict(job.get("metadata")), as_dict(job.get("spec"))
+    if spec.get("manualSelector") or spec.get("selector") is None:
+        return
+    names = {"controller-uid": meta.get("uid"), "job-name": meta.get("name")}
+    path = ("spec", "template", "metadata", "labels")
+    own, before = as_dict(at_steps(job, path)), as_dict(at_steps(context.old, path))
+    prefixed = {f"batch.kubernetes.io/{name}": value for name, value in names.items()}
+    for name, value in {**names, **(prefixed if prefixed.keys() <= before.keys() else {})}.items():
+        where, words = f"spec.template.metadata.labels[{name}]", f"must be '{value}'"
+        if name not in own:
+            causes.append(required(where, words))
+        elif own[name] != value:
+            causes.append(invalid(where, own, words))
 
 
 @call("job_name")
