@@ -194,7 +194,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument(
         "--release",
         choices=config.RELEASES,
-        help=f"Istio release (default: the one the sandbox was made with, else {config.DEFAULT_RELEASE})",
+        help=f"Istio release (default: the sandbox's own, else the course's, else {config.DEFAULT_RELEASE})",
     )
     up.add_argument("--loadbalancer", action="store_true", help="give Services of type LoadBalancer an address")
     up.add_argument("--real-clocks", action="store_true", help="scrape metrics and send spans at Istio's own intervals")
