@@ -111,6 +111,8 @@ def test_a_service_that_fails_shows_as_an_error_on_the_page(others: Others, imag
     page = text(response)
     assert response.status == 200
     assert "Error fetching product details!" in page
+    # What the play is about productpage knows by itself.
+    assert "William Shakespeare" in page
     assert "Sorry, product details are currently unavailable for this book." in page
     assert "Error fetching product reviews!" in page
     assert "Sorry, product reviews are currently unavailable for this book." in page

@@ -13,7 +13,7 @@ PRODUCT: dict[str, Any] = {
     "title": "The Comedy of Errors",
     "descriptionHtml": (
         "Two pairs of twins, parted as babies by a shipwreck, end up in the same city without knowing of each other. "
-        "Everybody meets the wrong one, on one single day: Shakespeare's shortest play, and an early one."
+        "Everybody meets the wrong one, on one single day: William Shakespeare's shortest play, and an early one."
     ),
 }
 
