@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import datetime
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 from cryptography import x509
@@ -17,6 +18,7 @@ from msgspec import Struct
 from labkit.ground import files
 from labkit.ground.errors import SandboxError
 from meshbox import kept
+from meshbox.mesh.plugged import Signer, plugged
 
 __all__ = ["Authority", "Identity"]
 
@@ -35,7 +37,7 @@ class Identity(Struct, frozen=True):
     """A workload's certificate and key.
 
     Args:
-        chain: The certificate and the authority's, in PEM.
+        chain: The certificate, what stands between it and the root, and the root, in PEM.
         key: The private key, in PEM.
         renew: When to ask for the next one.
     """
@@ -56,8 +58,8 @@ class Authority:
     def __init__(self, folder: Path, lifetime: datetime.timedelta = LIFETIME) -> None:
         self._folder = folder
         self._lifetime = lifetime
-        self._key: ec.EllipticCurvePrivateKey | None = None
-        self._certificate: x509.Certificate | None = None
+        self._own: Signer | None = None
+        self._signer: Signer | None = None
         self._identities: dict[tuple[str, tuple[str, ...]], Identity] = {}
 
     def load(self) -> None:
@@ -79,14 +81,25 @@ class Authority:
             ) from error
         key_file, file = self._folder / "ca-key.pem", self._folder / "ca-cert.pem"
         key = self._sound_key(key_file)
-        self._key = key or ec.generate_private_key(ec.SECP256R1())
-        certificate = None if key is None else self._sound_certificate(file, key)
-        self._certificate = certificate or self._self_signed(self._key)
+        private = key or ec.generate_private_key(ec.SECP256R1())
+        found = None if key is None else self._sound_certificate(file, key)
+        certificate = found or self._self_signed(private)
+        root = certificate.public_bytes(serialization.Encoding.PEM).decode()
+        self._own = self._signer = Signer(private, certificate, "", root)
         # The key first: without its certificate it is as good; a certificate without its key is good for nothing.
         if key is None:
-            kept.put(key_file, _pem(self._key))
-        if certificate is None:
-            kept.put(file, self.root)
+            kept.put(key_file, _pem(private))
+        if found is None:
+            kept.put(file, root)
+
+    def adopt(self, files: Mapping[str, bytes]) -> None:
+        """Sign for the authority in `files` from now on, or with the own key where they hold none.
+
+        Raises:
+            ValueError: they cannot be used, and nothing has changed; in istiod's words.
+        """
+        self._signer = plugged(files) or self._own
+        self._identities.clear()
 
     @staticmethod
     def _sound_key(file: Path) -> ec.EllipticCurvePrivateKey | None:
@@ -127,9 +140,9 @@ class Authority:
 
     @property
     def root(self) -> str:
-        """The authority's certificate, in PEM."""
-        assert self._certificate is not None, "load() comes first"
-        return self._certificate.public_bytes(serialization.Encoding.PEM).decode()
+        """The certificate that all trust, in PEM."""
+        assert self._signer is not None, "load() comes first"
+        return self._signer.root
 
     def identity(self, spiffe: str, now: datetime.datetime | None = None, *names: str) -> Identity:
         """The current certificate for `spiffe` and for DNS `names`, the same one until it is time for the next."""
@@ -141,8 +154,8 @@ class Authority:
 
     def issue(self, spiffe: str, now: datetime.datetime | None = None, *names: str) -> Identity:
         """A new certificate for `spiffe` and for DNS `names`."""
-        assert self._certificate is not None, "load() comes first"
-        assert self._key is not None, "load() comes first"
+        assert self._signer is not None, "load() comes first"
+        signer = self._signer
         now = now or datetime.datetime.now(datetime.UTC)
         key = ec.generate_private_key(ec.SECP256R1())
         known_as = [x509.UniformResourceIdentifier(spiffe), *map(x509.DNSName, names)]
@@ -150,7 +163,7 @@ class Authority:
         certificate = (
             x509.CertificateBuilder()
             .subject_name(x509.Name([]))
-            .issuer_name(self._certificate.subject)
+            .issuer_name(signer.certificate.subject)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - _SKEW)
@@ -158,12 +171,12 @@ class Authority:
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(digital_signature=True, key_encipherment=True), critical=True)
             .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+            .add_extension(_issuer(signer.certificate), critical=False)
             # Critical, because the subject is empty (RFC 5280, 4.2.1.6).
             .add_extension(x509.SubjectAlternativeName(known_as), critical=True)
-            .sign(self._key, hashes.SHA256())
+            .sign(signer.key, hashes.SHA256())
         )
-        chain = certificate.public_bytes(serialization.Encoding.PEM).decode() + self.root
+        chain = certificate.public_bytes(serialization.Encoding.PEM).decode() + signer.chain + signer.root
         return Identity(chain, _pem(key), now + self._lifetime / 2)
 
     def _self_signed(self, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
@@ -182,6 +195,15 @@ class Authority:
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
             .sign(key, hashes.SHA256())
         )
+
+
+def _issuer(certificate: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    """By what an identity names its signer's key: as the signer's certificate does itself."""
+    try:
+        named = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    except x509.ExtensionNotFound:
+        return x509.AuthorityKeyIdentifier.from_issuer_public_key(certificate.public_key())  # type: ignore[arg-type]
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(named)
 
 
 def _usage(**what: bool) -> x509.KeyUsage:

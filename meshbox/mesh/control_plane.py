@@ -2,11 +2,13 @@
 """What the pods of the control plane are told, whose work the mesh does: they hand on what istioctl and others ask.
 
 Below `/control-plane/`, to whoever has the proxies' token: `debug/PAGE` (pages as istiod's own, in JSON), `inject`
-(an AdmissionReview, answered) and `identity` (the certificate that one of its pods shows).
+(an AdmissionReview, answered), `identity` (the certificate that one of its pods shows) and `authority` (asked by an
+istiod that starts: from then on the mesh signs for the authority that is plugged in).
 """
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,7 +20,9 @@ from meshbox.contracts import Objects
 from meshbox.mesh.certificates import Authority
 from meshbox.mesh.debug_pages import PAGES, About
 from meshbox.mesh.inject.reviews import reviewed
+from meshbox.mesh.mesh_config import MeshConfig
 from meshbox.mesh.model import labels
+from meshbox.mesh.plugged import SECRET
 from meshbox.mesh.proxies import ProxyState
 from meshbox.mesh.snapshot import Snapshot
 from meshbox.settings import SandboxSettings
@@ -59,6 +63,8 @@ class ControlPlane:
             return await self._inject(request)
         if what == "identity" and request.method == "GET":
             return self._identity(request.query)
+        if what == "authority" and request.method == "GET":
+            return self._plugged_in()
         return web.Response(status=404, text="no such page\n")
 
     def _page(self, name: str, query: Mapping[str, str]) -> web.Response:
@@ -78,6 +84,15 @@ class ControlPlane:
             return _json(reviewed(self._objects, self._settings, review))
         except (reading.ReadingError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
             return web.Response(status=400, text=f"could not decode body: {error}\n")
+
+    def _plugged_in(self) -> web.Response:
+        # Whoever asks has no say in whose authority it is: what decides is the Secret that the istiod installed mounts.
+        found = self._objects.find("secrets", SECRET, MeshConfig.root_namespace) or {}
+        try:
+            self._authority.adopt({name: base64.b64decode(text) for name, text in (found.get("data") or {}).items()})
+        except ValueError as error:
+            return web.Response(status=409, text=f"{error}\n")
+        return _json({"plugged": bool(found)})
 
     def _identity(self, query: Mapping[str, str]) -> web.Response:
         key = query.get("namespace", ""), query.get("pod", "")

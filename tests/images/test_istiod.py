@@ -12,7 +12,7 @@ import pytest
 from labkit.ground import web
 from meshbox.images.grpc import server as grpc
 from meshbox.images.grpc import wire
-from meshbox.images.istio import pages
+from meshbox.images.istio import components, pages
 from meshbox.images.istio.xds import STREAM, answerer
 from tests.mesh.syncz import SYNCZ
 
@@ -27,6 +27,8 @@ def mesh(request: web.Request) -> web.Response:
         return web.json_response(CONNECTIONS)
     if request.path == "/control-plane/debug/mesh":
         return web.json_response(dict(request.query).get("pretty", "plain"))
+    if request.path == "/control-plane/authority":
+        return web.Response(409, "failed to create an istiod CA: not whole\n", content_type="text/plain")
     if request.path == "/control-plane/inject" and request.method == "POST":
         return web.json_response({"reviewed": json.loads(request.body)})
     return web.Response(404, "no such page\n", content_type="text/plain")
@@ -158,3 +160,11 @@ def test_controlz_says_that_there_are_no_scopes() -> None:
     assert json.loads(app(web.Request("GET", "/scopej/default", {})).body) == scope  # type: ignore[arg-type]
     assert app(web.Request("PUT", "/scopej/all", {})).status == 501
     assert app(web.Request("GET", "/", {})).body == "inner /"
+
+
+def test_an_istiod_ends_whose_authority_cannot_be_used(
+    asked: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["pilot-discovery", "discovery"])
+    assert components.pilot() == 1
+    assert "failed to create discovery service: failed to create an istiod CA: not whole" in capsys.readouterr().err

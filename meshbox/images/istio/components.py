@@ -16,7 +16,7 @@ from meshbox.images.grpc import server as grpc
 from meshbox.images.istio import pages
 from meshbox.images.istio.callers import Shown, namespace_of
 from meshbox.images.istio.telemetry import Collector
-from meshbox.images.istio.work import work_of
+from meshbox.images.istio.work import ask_mesh, work_of
 from meshbox.images.istio.xds import STREAM, answerer
 from meshbox.images.standin import app, healthy, tag
 
@@ -85,8 +85,21 @@ def pilot() -> int:
     apps = {8080: pages.cleaned(pages.debug(app(name, _MESH, ready))), _MONITORING: monitoring}
     if not today:
         return _start(name, apps)
+    if problem := _unsigned():
+        print(f"{name} {tag()}: Error: failed to create discovery service: {problem}", file=sys.stderr, flush=True)
+        return 1
     apps[_CONTROLZ] = pages.controlz(app(name, _MESH, {}))
     return _start(name, apps, started=_secured)
+
+
+def _unsigned() -> str:
+    """Why the mesh cannot sign for the authority that is plugged in; "" where it can."""
+    try:
+        answer = ask_mesh("/control-plane/authority")
+    except OSError as error:
+        print(f"the mesh does not say for whom it signs: {error}", file=sys.stderr, flush=True)
+        return ""
+    return answer.text.strip() if answer.status == 409 else ""
 
 
 def _secured() -> None:
