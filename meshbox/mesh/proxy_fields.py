@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from meshbox.contracts import Obj
 
-__all__ = ["fields_unplayed"]
+__all__ = ["SIGNER", "fields_unplayed"]
 
 _FIELDS_NOT_HERE = {
     "extraStatTags": "the mesh's metrics have Istio's own labels only",
@@ -30,6 +30,8 @@ _FIELDS_NOT_HERE = {
     "configPath": "the bootstrap stays where it is",
     "binaryPath": "the proxy is the sandbox's own Envoy",
 }
+SIGNER = "ISTIO_META_CERT_SIGNER"
+"""Which authority is to sign for a proxy."""
 _USUAL = {
     "proxyAdminPort": (15000,),
     "controlPlaneAuthPolicy": ("MUTUAL_TLS", "NONE"),
@@ -48,6 +50,9 @@ def fields_unplayed(config: Obj) -> Iterator[tuple[str, str]]:
     topology = config.get("gatewayTopology")
     for name in sorted({*topology} - {"numTrustedProxies"}) if isinstance(topology, dict) else ():
         yield f"gatewayTopology.{name}", "what is in front of a gateway is not told to it"
+    variables = config.get("proxyMetadata")
+    if isinstance(variables, dict) and variables.get(SIGNER):
+        yield f"proxyMetadata.{SIGNER}", "the mesh has one authority"
     address = str(config.get("discoveryAddress") or "")
     if address and not address.startswith(("istiod", "istio-pilot")):
         yield "discoveryAddress", "the proxy asks the sandbox's control plane"

@@ -11,6 +11,7 @@ import pytest
 from meshbox.contracts import AdmissionRequest, ApiError
 from meshbox.interception import Interception
 from meshbox.mesh.admission import MeshAdmission
+from meshbox.mesh.notices import notices
 
 from .cluster import Cluster
 from .test_mesh_injection import Installed, asked, inject, installed, named, pod, source
@@ -341,3 +342,26 @@ def test_a_revision_that_nobody_serves_is_said(installed: Installed) -> None:
     out = pod()
     out["metadata"]["labels"] |= {"istio.io/rev": "x", "sidecar.istio.io/inject": "false"}
     assert said(objects, out, "plain") == []
+
+
+def test_what_istiod_is_told_in_vain_is_said(installed: Installed) -> None:
+    objects = installed("1.30.3")
+    asked = {"EXTERNAL_CA": "ISTIOD_RA_KUBERNETES_API", "PILOT_CERT_PROVIDER": "k8s.io/mine", "CLUSTER_ID": "here",
+             "PILOT_ENABLE_ANALYSIS": "false", "PILOT_HTTP10": "true", "CERT_SIGNER_DOMAIN": ""}  # fmt: skip
+    istiod = pod()
+    istiod["metadata"]["labels"] = {"istio": "pilot", "sidecar.istio.io/inject": "false"}
+    istiod["spec"]["containers"][0]["env"] = [{"name": name, "value": value} for name, value in asked.items()]
+    words = [f"istiod's variable {name} is not played by this sandbox" for name in list(asked)[:2]]
+    assert said(objects, json.loads(json.dumps(istiod))) == words
+    deployment = {"metadata": {"name": "d"}, "spec": {"template": istiod}}
+    request = AdmissionRequest("CREATE", "deployments.apps", "istio-system", "d", deployment)
+    MeshAdmission(objects, objects.settings).mutate(request)
+    assert request.warnings == words
+    assert said(objects, annotated(**{CONFIG: "proxyMetadata: {ISTIO_META_CERT_SIGNER: mine, A: b}"})) == [
+        f"field proxyMetadata.ISTIO_META_CERT_SIGNER of annotation {CONFIG} is not played by this sandbox: "
+        "the mesh has one authority"
+    ]
+    chosen: Obj = {"metadata": {"name": "c"}, "spec": {"environmentVariables": {"ISTIO_META_CERT_SIGNER": "mine"}}}
+    assert list(notices("proxyconfigs.networking.istio.io", chosen, legacy=False)) == [
+        "spec.environmentVariables.ISTIO_META_CERT_SIGNER has no effect in the sandbox: the mesh has one authority"
+    ]

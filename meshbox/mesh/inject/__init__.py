@@ -17,6 +17,7 @@ from meshbox.mesh.inject.proxy_config import effective
 from meshbox.mesh.inject.revisions import without_injector
 from meshbox.mesh.inject.template import Template
 from meshbox.mesh.pilot_metrics import MeshMonitor
+from meshbox.mesh.pilot_variables import variables_unplayed
 from meshbox.settings import SandboxSettings
 
 __all__ = ["Template", "fill", "inject", "wanted", "warn"]
@@ -60,12 +61,15 @@ def _chooses(selector: Obj, labels: dict[str, str]) -> bool:
 
 
 def warn(request: AdmissionRequest, *, legacy: bool) -> None:
-    """Say of a workload that is written which annotations of its pods are not played here."""
+    """Say of a workload that is written which annotations of its pods, and variables of istiod, are not played."""
     found: Obj = request.object
     for part in _TEMPLATES.get(request.resource, ()):
         found = found.get(part) or {}
-    if found is not request.object and (annotations := (found.get("metadata") or {}).get("annotations")):
+    if found is request.object:
+        return
+    if annotations := (found.get("metadata") or {}).get("annotations"):
         request.warnings += unplayed(annotations, legacy=legacy)
+    request.warnings += () if legacy else variables_unplayed(found)
 
 
 def inject(
@@ -101,6 +105,8 @@ def inject(
             request.object["spec"] = json.loads(json.dumps(request.object["spec"]))
     if not met and not settings.legacy and (problem := without_injector(objects, request)):
         _tell(objects, request, "NotInjected", [problem])
+    if not settings.legacy:
+        _tell(objects, request, "NotPlayed", list(variables_unplayed(request.object)))
 
 
 def fill(objects: Objects, request: AdmissionRequest, template: Template, *, legacy: bool) -> None:
