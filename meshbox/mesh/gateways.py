@@ -10,11 +10,11 @@ from labkit.ground.routing import VirtualService
 from meshbox.doors import peer_check
 from meshbox.mesh.authorization import network_filters
 from meshbox.mesh.auto_passthrough import passing_chains
-from meshbox.mesh.envoy import Json, extension
+from meshbox.mesh.envoy import Json
 from meshbox.mesh.gateway_servers import Served, served_gateways
 from meshbox.mesh.http_routes import Site, http_routes
-from meshbox.mesh.listeners import listener
-from meshbox.mesh.managers import Proxy, filters_of, http_manager
+from meshbox.mesh.listeners import PROXY_PROTOCOL, TLS_INSPECTOR, listener
+from meshbox.mesh.managers import Proxy, filters_of, fronted, http_manager
 from meshbox.mesh.matches import catches_all
 from meshbox.mesh.scope import Scope
 from meshbox.mesh.tcp_routes import TcpRoute, chain, tcp_rules, tls_rules
@@ -22,11 +22,6 @@ from meshbox.mesh.transport import gateway_tls
 from meshbox.mesh.virtual_hosts import unique_domains
 
 __all__ = ["gateway"]
-
-
-_TLS_INSPECTOR = extension(
-    "envoy.filters.listener.tls_inspector", "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"
-)
 
 
 def gateway(proxy: Proxy, scope: Scope) -> tuple[dict[str, Json], dict[str, list[Json]]]:
@@ -45,7 +40,8 @@ def gateway(proxy: Proxy, scope: Scope) -> tuple[dict[str, Json], dict[str, list
         if chains:
             chains = [{**made, **patience, "filters": [*peer_check(), *made["filters"]]} for made in chains]
             secure = any("filter_chain_match" in made for made in chains)
-            extra: Json = {"listener_filters": [_TLS_INSPECTOR]} if secure else {}
+            first = [*([PROXY_PROTOCOL] if fronted(proxy) else []), *([TLS_INSPECTOR] if secure else [])]
+            extra: Json = {"listener_filters": first} if first else {}
             bound = proxy.snapshot.plan.port(port)
             listeners[name] = listener(name, address, bound, "OUTBOUND", chains, **extra)
     return listeners, tables

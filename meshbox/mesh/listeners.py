@@ -26,7 +26,7 @@ from meshbox.mesh.scope import Scope
 from meshbox.mesh.tcp_routes import TcpRoute, chain, tcp_routes, untaken
 from meshbox.mesh.virtual_hosts import HTTP_PROXY, elsewhere
 
-__all__ = ["CAPTURE_PORT", "HTTP_INSPECTOR", "TLS_INSPECTOR", "listener", "outbound"]
+__all__ = ["CAPTURE_PORT", "HTTP_INSPECTOR", "PROXY_PROTOCOL", "TLS_INSPECTOR", "listener", "outbound"]
 
 
 CAPTURE_PORT = 15001
@@ -38,7 +38,7 @@ TLS_INSPECTOR = extension(
 HTTP_INSPECTOR = extension(
     "envoy.filters.listener.http_inspector", "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector"
 )
-_PROXY_PROTOCOL = extension(
+PROXY_PROTOCOL = extension(
     "envoy.filters.listener.proxy_protocol",
     "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol",
 )
@@ -169,7 +169,7 @@ def _capture(proxy: Proxy, scope: Scope) -> Json:
         traffic_direction="OUTBOUND",
         filter_chains=chains,
         use_original_dst=True,
-        listener_filters=[_PROXY_PROTOCOL],
+        listener_filters=[PROXY_PROTOCOL],
     )
 
 

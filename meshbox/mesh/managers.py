@@ -24,7 +24,7 @@ from meshbox.mesh.snapshot import Snapshot
 from meshbox.mesh.tracing import tracing
 from meshbox.mesh.traffic_extensions import LATE, lua_of, phased
 
-__all__ = ["Proxy", "bytes_proxy", "filters_of", "http_manager", "inbound_rules", "tcp_proxy"]
+__all__ = ["Proxy", "bytes_proxy", "filters_of", "fronted", "http_manager", "inbound_rules", "tcp_proxy"]
 
 
 Side = Literal["inbound", "outbound", "gateway"]
@@ -38,24 +38,31 @@ _CORS = extension("envoy.filters.http.cors", "envoy.extensions.filters.http.cors
 _FAULT = extension("envoy.filters.http.fault", "envoy.extensions.filters.http.fault.v3.HTTPFault")
 _WEB = extension("envoy.filters.http.grpc_web", "envoy.extensions.filters.http.grpc_web.v3.GrpcWeb")
 _ROUTER = extension("envoy.filters.http.router", "envoy.extensions.filters.http.router.v3.Router")
-_FORWARDED_FOR = extension(
-    "envoy.filters.http.header_mutation",
-    "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
-    mutations={
-        "request_mutations": [
-            {
-                "append": {
-                    "header": {
-                        "key": "x-forwarded-for",
-                        "value": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%",
-                    },
-                    "append_action": "APPEND_IF_EXISTS_OR_ADD",
+_FORWARDED_FOR = {
+    fronted: extension(
+        "envoy.filters.http.header_mutation",
+        "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
+        mutations={
+            "request_mutations": [
+                {
+                    "append": {
+                        "header": {"key": "x-forwarded-for", "value": f"%DOWNSTREAM_{whose}_ADDRESS_WITHOUT_PORT%"},
+                        "append_action": "APPEND_IF_EXISTS_OR_ADD",
+                    }
                 }
-            }
-        ]
-    },
-)
-"""Who asks a gateway, for whom it asks. All addresses here are loopback's, for which Envoy writes the machine's own."""
+            ]
+        },
+    )
+    for fronted, whose in ((False, "DIRECT_REMOTE"), (True, "REMOTE"))
+}
+"""Who asks a gateway, for whom it asks. All addresses here are loopback's, for which Envoy writes the machine's own.
+
+By whether a PROXY header says who it is.
+"""
+
+_ADDED = ("SANITIZE_SET", "APPEND_FORWARD")
+_FORWARDED = (*_ADDED, "SANITIZE", "FORWARD_ONLY", "ALWAYS_FORWARD_ONLY")
+"""What a gateway may do with a caller's X-Forwarded-Client-Cert; the first two add what it has seen itself."""
 
 _REFUSED_ORIGIN = {
     "mappers": [
@@ -152,15 +159,19 @@ def inbound_rules(proxy: Proxy, port: int, owner: tuple[Service, Port] | None) -
     return json.dumps((made, snapshot.mesh.trust_domains))
 
 
-def _trusted_proxies(proxy: Proxy) -> int:
-    """How many proxies before a gateway are believed: as its pod says, else the mesh."""
-    pod = proxy.snapshot.pods[proxy.workload.namespace, proxy.workload.pod]
+def _gateway_topology(proxy: Proxy) -> Json:
+    """What is in front of a gateway (`gatewayTopology`): as its pod says, else the mesh."""
+    pod, told = proxy.snapshot.pods[proxy.workload.namespace, proxy.workload.pod], proxy.snapshot.mesh.gateway_topology
     try:
-        own = reading.yaml_value(annotations_of(pod).get("proxy.istio.io/config", ""))
-        found = own["gatewayTopology"]["numTrustedProxies"]
+        own: Json = reading.yaml_value(annotations_of(pod).get("proxy.istio.io/config", ""))["gatewayTopology"]
     except (reading.ReadingError, KeyError, TypeError):
-        found = None
-    return max(int(number(found, proxy.snapshot.mesh.trusted_proxies)), 0)
+        own = {}
+    return {**told, **own} if isinstance(own, dict) else told
+
+
+def fronted(proxy: Proxy) -> bool:
+    """Whether a load balancer tells a gateway whose connection it is, in a PROXY header."""
+    return _gateway_topology(proxy).get("proxyProtocol") is not None
 
 
 def filters_of(proxy: Proxy, protocol: str) -> list[Json]:
@@ -190,7 +201,7 @@ def http_manager(
         tunnels: Whether clients may ask for tunnels (CONNECT).
     """
     told = proxy.reports.server if inbound else proxy.reports.client
-    chain: list[Json] = [_FORWARDED_FOR] if side == "gateway" else []
+    chain: list[Json] = [_FORWARDED_FOR[fronted(proxy)]] if side == "gateway" else []
     chain += [telemetry.PROTOCOL] if told.metrics else []
     if inbound is not None:
         chain += peer_filters(inbound, legacy=proxy.legacy)
@@ -235,10 +246,13 @@ def http_manager(
         fields["set_current_client_cert_details"] = {"subject": True, "dns": True, "uri": True}
     elif side == "gateway":
         fields["skip_xff_append"] = True
-        if trusted := _trusted_proxies(proxy):
+        topology = _gateway_topology(proxy)
+        if trusted := max(int(number(topology.get("numTrustedProxies"), 0)), 0):
             fields["xff_num_trusted_hops"] = trusted
-        fields["forward_client_cert_details"] = "SANITIZE_SET"
-        fields["set_current_client_cert_details"] = {"subject": True, "cert": True, "dns": True, "uri": True}
+        asked = topology.get("forwardClientCertDetails")
+        fields["forward_client_cert_details"] = asked if asked in _FORWARDED else "SANITIZE_SET"
+        if fields["forward_client_cert_details"] in _ADDED:
+            fields["set_current_client_cert_details"] = {"subject": True, "cert": True, "dns": True, "uri": True}
     if proxy.legacy and tokens:
         fields["local_reply_config"] = _REFUSED_ORIGIN
     spans = tracing(told.collector, told.sampling, told.tags, proxy.workload)

@@ -53,7 +53,7 @@ class MeshConfig:
         h2_upgrade: Whether HTTP/1.1 becomes HTTP/2 between proxies unless a DestinationRule says otherwise.
         trust_domains: The mesh's own trust domain, then those that stand for it.
         mutual_tls: Which versions and ciphers sidecars take of others, in the fields of a Gateway's `tls`.
-        trusted_proxies: How many proxies before a gateway are believed in X-Forwarded-For.
+        gateway_topology: What is in front of gateways, where their pods say nothing else.
         ingress_mode: Which Ingresses are played: "STRICT" (of Istio's class), "DEFAULT" (those of none as well), "OFF".
         ingress_class: The class that is Istio's.
         ingress_service: The Service of the gateway that plays them.
@@ -85,7 +85,7 @@ class MeshConfig:
     h2_upgrade: bool = False
     trust_domains: tuple[str, ...] = (TRUST_DOMAIN,)
     mutual_tls: ServerTLS = field(default_factory=lambda: cast("ServerTLS", {}), hash=False)
-    trusted_proxies: int = 0
+    gateway_topology: dict[str, Any] = field(default_factory=dict, hash=False)
     ingress_mode: str = "STRICT"
     ingress_class: str = "istio"
     ingress_service: str = "istio-ingressgateway"
@@ -150,7 +150,7 @@ class MeshConfig:
                 )
             ),
             mutual_tls=cast("ServerTLS", today.get("meshMTLS") or {}),
-            trusted_proxies=int(number((defaults.get("gatewayTopology") or {}).get("numTrustedProxies"), 0)),
+            gateway_topology=defaults.get("gatewayTopology") or {},
             ingress_mode=mesh.get("ingressControllerMode") or cls.ingress_mode,
             ingress_class=mesh.get("ingressClass") or cls.ingress_class,
             ingress_service=mesh.get("ingressService") or cls.ingress_service,

@@ -47,9 +47,6 @@ def fields_unplayed(config: Obj) -> Iterator[tuple[str, str]]:
     for name, why in _FIELDS_NOT_HERE.items():
         if config.get(name) and config[name] not in _USUAL.get(name, ()):
             yield name, why
-    topology = config.get("gatewayTopology")
-    for name in sorted({*topology} - {"numTrustedProxies"}) if isinstance(topology, dict) else ():
-        yield f"gatewayTopology.{name}", "what is in front of a gateway is not told to it"
     variables = config.get("proxyMetadata")
     if isinstance(variables, dict) and variables.get(SIGNER):
         yield f"proxyMetadata.{SIGNER}", "the mesh has one authority"

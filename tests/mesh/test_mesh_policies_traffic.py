@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -316,6 +317,44 @@ async def test_the_caller_before_trusted_proxies(shop: Bookshop) -> None:
     finally:
         shop.remove("authorizationpolicies.security.istio.io", "remote", "istio-system")
         shop.mesh_config(accessLogFile="/dev/stdout")
+
+
+async def test_the_caller_before_a_load_balancer_that_speaks_the_proxy_protocol(shop: Bookshop) -> None:
+    topology = {"proxyProtocol": {}, "forwardClientCertDetails": "ALWAYS_FORWARD_ONLY"}
+    server = {"port": {"number": 8080, "name": "http", "protocol": "HTTP"}, "hosts": ["shop.test"]}
+    gateway = {"selector": {"istio": "ingressgateway"}, "servers": [server]}
+    spec = {"hosts": ["shop.test"], "gateways": ["shop"], "http": [{"route": [{"destination": {"host": "ratings"}}]}]}
+    deny = {"action": "DENY", "rules": [{"from": [{"source": {"remoteIpBlocks": ["10.1.0.0/16"]}}]}]}
+    shop.istio("AuthorizationPolicy", "remote", deny, "istio-system")
+
+    async def enter(first: str) -> str:
+        reader, writer = await asyncio.open_connection(shop.pods["ingress"].ip, 8080)
+        asked = "GET / HTTP/1.1\r\nHost: shop.test\r\nX-Forwarded-Client-Cert: Hash=1\r\nConnection: close\r\n\r\n"
+        writer.write(f"{first}{asked}".encode())
+        with contextlib.closing(writer), contextlib.suppress(ConnectionResetError):
+            return (await reader.read()).decode()
+        return ""
+
+    async def heard() -> bool:
+        return "200 OK" in await enter("")
+
+    async def closed() -> bool:
+        return await enter("") == ""
+
+    try:
+        async with shop.rules(("Gateway", "shop", gateway), ("VirtualService", "shop", spec)):
+            await shop.until(heard, "the gateway serves")
+            shop.mesh_config(accessLogFile="/dev/stdout", defaultConfig={"gatewayTopology": topology})
+            await shop.until(closed, "who sends no PROXY header is not heard")
+            answers = [await enter(f"PROXY TCP4 10.{n}.2.3 127.0.0.1 1 2\r\n") for n in (1, 2)]
+            shop.mesh_config(accessLogFile="/dev/stdout")
+            await shop.until(heard, "the gateway serves as before")
+    finally:
+        shop.remove("authorizationpolicies.security.istio.io", "remote", "istio-system")
+        shop.mesh_config(accessLogFile="/dev/stdout")
+    assert "403 Forbidden" in answers[0]
+    assert '"x-forwarded-for": "10.2.2.3"' in answers[1]
+    assert '"x-forwarded-client-cert": "Hash=1' in answers[1]
 
 
 async def test_plain_connections_are_judged_by_what_they_show(shop: Bookshop) -> None:

@@ -241,14 +241,14 @@ def settings(text: str, name: str = "istio") -> Json:
         ("trustDomainAliases: [old]", []),
         ("accessLogFile: /a", ["accessLogFile: /a (lines go to /dev/stdout, which is what `kubectl logs` shows)"]),
         ("defaultConfig: {proxyAdminPort: 15000, discoveryAddress: 'istiod.istio-system.svc:15012'}", []),
-        ("defaultConfig: {gatewayTopology: {numTrustedProxies: 1}, tracing: {sampling: 5}}", []),
+        ("defaultConfig: {gatewayTopology: {numTrustedProxies: 1, proxyProtocol: {}}, tracing: {sampling: 5}}", []),
         (
             "defaultConfig: {proxyAdminPort: 15005, statsdUdpAddress: 'a:1'}",
             ["defaultConfig.statsdUdpAddress", "defaultConfig.proxyAdminPort"],
         ),
         (
             "defaultConfig: {gatewayTopology: {proxyProtocol: {}}, tracing: {maxPathTagLength: 5}}",
-            ["defaultConfig.gatewayTopology.proxyProtocol", "defaultConfig.tracing.maxPathTagLength"],
+            ["defaultConfig.tracing.maxPathTagLength"],
         ),
         (
             "defaultConfig: {extraStatTags: [a], privateKeyProvider: {cryptomb: {}}}",
