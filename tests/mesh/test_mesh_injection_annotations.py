@@ -318,6 +318,10 @@ def test_what_is_not_played_is_said(installed: Installed) -> None:
     misspelt = {"sidecar.istio.io/proxyCpu": "1", "sidecar.istio.io/logLevel": "debug"}
     (word,) = said(objects, annotated(**misspelt))
     assert word == "annotation sidecar.istio.io/proxyCpu changes nothing: Istio has no such annotation"
+    of_a_gateway = annotated(**given)
+    of_a_gateway["metadata"]["labels"] = {"gateway.networking.k8s.io/gateway-name": "door"}
+    assert said(objects, of_a_gateway, "plain") == words
+    assert said(objects, annotated(**given), "plain") == []
     old = said(installed("1.2.2"), annotated(**misspelt))
     assert old[0] == "annotation sidecar.istio.io/logLevel changes nothing: Istio 1.2 has no such annotation"
     template = {"metadata": {"annotations": given}}

@@ -10,6 +10,7 @@ import json
 from labkit.ground.labels import matches
 from meshbox.contracts import AdmissionRequest, ApiError, Obj, Objects
 from meshbox.mesh import webhooks
+from meshbox.mesh.attachment import GATEWAY_NAME
 from meshbox.mesh.inject import current as inject_current
 from meshbox.mesh.inject import legacy as inject_legacy
 from meshbox.mesh.inject.annotations import check, unplayed
@@ -106,7 +107,10 @@ def inject(
     if not met and not settings.legacy and (problem := without_injector(objects, request)):
         _tell(objects, request, "NotInjected", [problem])
     if not settings.legacy:
-        _tell(objects, request, "NotPlayed", list(variables_unplayed(request.object)))
+        meta = request.object["metadata"]
+        # Its Deployment is istiod's own, so nobody has read the warning.
+        told = (meta.get("annotations") or {}) if GATEWAY_NAME in (meta.get("labels") or {}) else {}
+        _tell(objects, request, "NotPlayed", [*variables_unplayed(request.object), *unplayed(told, legacy=False)])
 
 
 def fill(objects: Objects, request: AdmissionRequest, template: Template, *, legacy: bool) -> None:
