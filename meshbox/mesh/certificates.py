@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import logging
 from collections.abc import Mapping
@@ -18,7 +19,8 @@ from msgspec import Struct
 from labkit.ground import files
 from labkit.ground.errors import SandboxError
 from meshbox import kept
-from meshbox.mesh.plugged import Signer, plugged
+from meshbox.contracts import Objects
+from meshbox.mesh.plugged import Signer, files_of, plugged
 
 __all__ = ["Authority", "Identity"]
 
@@ -59,6 +61,7 @@ class Authority:
         self._folder = folder
         self._lifetime = lifetime
         self._own: Signer | None = None
+        self._files: Mapping[str, bytes] = {}
         self._signer: Signer | None = None
         self._identities: dict[tuple[str, tuple[str, ...]], Identity] = {}
 
@@ -99,7 +102,21 @@ class Authority:
             ValueError: they cannot be used, and nothing has changed; in istiod's words.
         """
         self._signer = plugged(files) or self._own
+        self._files = files
         self._identities.clear()
+
+    def follow(self, objects: Objects) -> None:
+        """Take what has changed of the authority that is plugged in, as long as all trust the same root.
+
+        As istiod does, which looks at no files where it signs for itself; identities that are there stay until renewed.
+        """
+        if self._signer is self._own or (files := files_of(objects)) == self._files:
+            return
+        self._files = files
+        with contextlib.suppress(ValueError):
+            found = plugged(files)
+            if found is not None and found.root == self.root:
+                self._signer = found
 
     @staticmethod
     def _sound_key(file: Path) -> ec.EllipticCurvePrivateKey | None:

@@ -8,7 +8,6 @@ istiod that starts: from then on the mesh signs for the authority that is plugge
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,9 +19,8 @@ from meshbox.contracts import Objects
 from meshbox.mesh.certificates import Authority
 from meshbox.mesh.debug_pages import PAGES, About
 from meshbox.mesh.inject.reviews import reviewed
-from meshbox.mesh.mesh_config import MeshConfig
 from meshbox.mesh.model import labels
-from meshbox.mesh.plugged import SECRET
+from meshbox.mesh.plugged import files_of
 from meshbox.mesh.proxies import ProxyState
 from meshbox.mesh.snapshot import Snapshot
 from meshbox.settings import SandboxSettings
@@ -86,13 +84,13 @@ class ControlPlane:
             return web.Response(status=400, text=f"could not decode body: {error}\n")
 
     def _plugged_in(self) -> web.Response:
-        # Whoever asks has no say in whose authority it is: what decides is the Secret that the istiod installed mounts.
-        found = self._objects.find("secrets", SECRET, MeshConfig.root_namespace) or {}
+        # Whoever asks has no say in whose authority it is.
+        files = files_of(self._objects)
         try:
-            self._authority.adopt({name: base64.b64decode(text) for name, text in (found.get("data") or {}).items()})
+            self._authority.adopt(files)
         except ValueError as error:
             return web.Response(status=409, text=f"{error}\n")
-        return _json({"plugged": bool(found)})
+        return _json({"plugged": bool(files)})
 
     def _identity(self, query: Mapping[str, str]) -> web.Response:
         key = query.get("namespace", ""), query.get("pod", "")

@@ -308,6 +308,7 @@ class Mesh:
         return configs
 
     def _refresh_secrets(self) -> None:
+        self._authority.follow(self._objects)
         for key, state in self._proxies.items():
             with failures.spared(partial(self._untold, key)):
                 state.refresh_secrets()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from typing import TypeAlias
 
@@ -12,9 +13,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from msgspec import Struct
 
-__all__ = ["SECRET", "Signer", "plugged"]
+from meshbox.contracts import Objects
+from meshbox.mesh.mesh_config import MeshConfig
 
-SECRET = "cacerts"  # noqa: S105 - a name
+__all__ = ["Signer", "files_of", "plugged"]
 
 SigningKey: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
@@ -39,6 +41,12 @@ class Signer(Struct, frozen=True):
     certificate: x509.Certificate
     chain: str
     root: str
+
+
+def files_of(objects: Objects) -> dict[str, bytes]:
+    """What istiod finds below /etc/cacerts: Secret `cacerts` beside it, which every installation mounts there."""
+    found = objects.find("secrets", "cacerts", MeshConfig.root_namespace) or {}
+    return {name: base64.b64decode(text) for name, text in (found.get("data") or {}).items()}
 
 
 def plugged(files: Mapping[str, bytes]) -> Signer | None:

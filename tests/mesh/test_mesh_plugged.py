@@ -94,7 +94,19 @@ async def test_an_istiod_that_starts_brings_its_authority_along(
     leaf, *shown = x509.load_pem_x509_certificates(authority.identity("spiffe://x").chain.encode())
     leaf.verify_directly_issued_by(shown[0])
     assert [one.public_bytes(PEM) for one in shown] == [MIDDLE, ROOT, ROOT]
+    # A new authority in between is followed; a new root is not.
+    stranger = certificate("other", KEYS[1], "other", KEYS[1])
+    for root, issuer in ((stranger, "ours"), (ROOT, "newer")):
+        newer = certificate(issuer, KEYS[1], "root", KEYS[0]) if root == ROOT else stranger
+        changed = {"ca-cert.pem": newer, "ca-key.pem": SECRET, "root-cert.pem": root, "cert-chain.pem": newer}
+        encoded = {name: base64.b64encode(text).decode() for name, text in changed.items()}
+        secret = cluster.update("secrets", {**secret, "data": encoded})
+        authority.follow(cluster)
+        made = x509.load_pem_x509_certificates(authority.issue("spiffe://y").chain.encode())
+        assert made[0].issuer.rfc4514_string() == f"CN={issuer}"
+        assert trusted() == authority.root == ROOT.decode()
     cluster.update("secrets", {**secret, "data": {"ca-cert.pem": ""}})
+    authority.follow(cluster)
     assert ((await control.answer(asked)).status, authority.root) == (409, ROOT.decode())
     cluster.delete("secrets", "cacerts", "istio-system")
     assert (await start("last"), trusted()) == (200, own)
