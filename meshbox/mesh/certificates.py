@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from cryptography import x509
@@ -62,6 +62,8 @@ class Authority:
         self._lifetime = lifetime
         self._own: Signer | None = None
         self._files: Mapping[str, bytes] = {}
+        self.changed: Callable[[], None] = lambda: None
+        """Called when it signs for somebody else from now on."""
         self._signer: Signer | None = None
         self._identities: dict[tuple[str, tuple[str, ...]], Identity] = {}
 
@@ -104,6 +106,7 @@ class Authority:
         self._signer = plugged(files) or self._own
         self._files = files
         self._identities.clear()
+        self.changed()
 
     def follow(self, objects: Objects) -> None:
         """Take what has changed of the authority that is plugged in, as long as all trust the same root.

@@ -62,7 +62,7 @@ class ControlPlane:
         if what == "identity" and request.method == "GET":
             return self._identity(request.query)
         if what == "authority" and request.method == "GET":
-            return self._plugged_in()
+            return self._plugged_in(request.query)
         return web.Response(status=404, text="no such page\n")
 
     def _page(self, name: str, query: Mapping[str, str]) -> web.Response:
@@ -83,9 +83,9 @@ class ControlPlane:
         except (reading.ReadingError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
             return web.Response(status=400, text=f"could not decode body: {error}\n")
 
-    def _plugged_in(self) -> web.Response:
-        # Whoever asks has no say in whose authority it is.
-        files = files_of(self._objects)
+    def _plugged_in(self, query: Mapping[str, str]) -> web.Response:
+        # Whoever asks has no say in whose authority it is, but for Citadel, which may sign for itself.
+        files = {} if query.get("own") else files_of(self._objects)
         try:
             self._authority.adopt(files)
         except ValueError as error:

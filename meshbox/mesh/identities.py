@@ -37,7 +37,8 @@ class IdentityWriter:
         self._objects = objects
         self._authority = authority
         self._legacy = legacy
-        self._ready: set[str] = set()
+        self._ready = False
+        authority.changed = self._again
         own = "secrets" if legacy else "configmaps"
         self._each = Reconciler("identities", objects, self._one)
         self._each.watches("serviceaccounts" if legacy else "namespaces")
@@ -68,15 +69,17 @@ class IdentityWriter:
     async def _look(self, _key: Key) -> None:
         selector = _CITADEL if self._legacy else _ISTIOD
         pods = self._objects.list("pods", labels=selector)
-        seen = [(pod, one) for pod in pods for one in pod.get("status", {}).get("conditions") or []]
-        ready = {pod["metadata"]["uid"] for pod, one in seen if one["type"] == "Ready" and one["status"] == "True"}
-        # One more may have brought another authority along.
-        if not ready <= self._ready:
-            self._ready = ready
-            for item in self._objects.list("serviceaccounts" if self._legacy else "namespaces"):
-                meta = item["metadata"]
-                self._each.enqueue((meta.get("namespace"), meta["name"]))
+        conditions = [one for pod in pods for one in pod.get("status", {}).get("conditions") or []]
+        ready = any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+        if ready and not self._ready:
+            self._ready = True
+            self._again()
         self._ready = ready
+
+    def _again(self) -> None:
+        for item in self._objects.list("serviceaccounts" if self._legacy else "namespaces"):
+            meta = item["metadata"]
+            self._each.enqueue((meta.get("namespace"), meta["name"]))
 
     async def _one(self, key: Key) -> float | None:
         if not self._ready:

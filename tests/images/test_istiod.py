@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -28,6 +29,8 @@ def mesh(request: web.Request) -> web.Response:
     if request.path == "/control-plane/debug/mesh":
         return web.json_response(dict(request.query).get("pretty", "plain"))
     if request.path == "/control-plane/authority":
+        if "own" not in dict(request.query) and "1.2.2" in os.environ["LABKIT_IMAGE"]:
+            return web.json_response({"plugged": False})
         return web.Response(409, "failed to create an istiod CA: not whole\n", content_type="text/plain")
     if request.path == "/control-plane/inject" and request.method == "POST":
         return web.json_response({"reviewed": json.loads(request.body)})
@@ -168,3 +171,12 @@ def test_an_istiod_ends_whose_authority_cannot_be_used(
     monkeypatch.setattr("sys.argv", ["pilot-discovery", "discovery"])
     assert components.pilot() == 1
     assert "failed to create discovery service: failed to create an istiod CA: not whole" in capsys.readouterr().err
+    # Citadel says whether it signs for itself; if not, there must be somebody else.
+    monkeypatch.setenv("LABKIT_IMAGE", "docker.io/istio/citadel:1.2.2")
+    for flag, words in (
+        ("true", "failed to create an istiod CA: not whole"),
+        ("false", "open /etc/cacerts/ca-cert.pem"),
+    ):
+        monkeypatch.setattr("sys.argv", ["istio_ca", f"--self-signed-ca={flag}"])
+        assert components.citadel() == 1
+        assert f"(error: {words}" in capsys.readouterr().err

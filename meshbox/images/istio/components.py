@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import threading
@@ -92,13 +93,15 @@ def pilot() -> int:
     return _start(name, apps, started=_secured)
 
 
-def _unsigned() -> str:
-    """Why the mesh cannot sign for the authority that is plugged in; "" where it can."""
+def _unsigned(**query: bool) -> str:
+    """Why the mesh cannot sign for the authority that is plugged in, or is to be; "" where it can."""
     try:
-        answer = ask_mesh("/control-plane/authority")
+        answer = ask_mesh("/control-plane/authority", {name: "yes" for name, value in query.items() if value})
     except OSError as error:
         print(f"the mesh does not say for whom it signs: {error}", file=sys.stderr, flush=True)
         return ""
+    if answer.status == 200 and query.get("own") is False and not json.loads(answer.text)["plugged"]:
+        return "open /etc/cacerts/ca-cert.pem: no such file or directory"
     return answer.text.strip() if answer.status == 409 else ""
 
 
@@ -149,7 +152,11 @@ def mixer() -> int:
 
 
 def citadel() -> int:
-    """istio_ca: Citadel of Istio 1.2."""
+    """istio_ca: Citadel of Istio 1.2, which signs for itself unless it is told not to."""
+    own = _flag("--self-signed-ca") != "false"
+    if problem := _unsigned(own=own):
+        print(f"Failed to create an Citadel (error: {problem})", file=sys.stderr, flush=True)
+        return 1
     text = "The sandbox's mesh gives every workload its certificate."
     port = int(_flag("--monitoring-port", str(_MONITORING)))
     return _start("Citadel", {port: _monitoring("Citadel", text, "citadel")})
