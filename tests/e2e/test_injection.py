@@ -162,7 +162,7 @@ def test_a_container_of_ones_own_is_merged(shop: Shop, inside: str) -> None:
         "env": [{"name": "MINE", "value": "yes"}],
         "resources": {"requests": {"cpu": "11m"}},
     }
-    config = "proxyMetadata: {FOO: bar}\nconcurrency: 3\ngatewayTopology: {forwardClientCertDetails: SANITIZE}\n"
+    config = "proxyMetadata: {FOO: bar}\nconcurrency: 3\ntracing: {maxPathTagLength: 5}\n"
     annotations = {
         "sidecar.istio.io/proxyCPULimit": "222m",
         "sidecar.istio.io/userVolume": '{"notes": {"configMap": {"name": "notes"}}}',
@@ -171,7 +171,7 @@ def test_a_container_of_ones_own_is_merged(shop: Shop, inside: str) -> None:
     }
     notes = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "notes"}, "data": {"hello": "world"}}
     said = apply(shop, notes, pod("merged", [CURL, own], annotations))
-    assert "field gatewayTopology.forwardClientCertDetails of annotation proxy.istio.io/config is not played" in said
+    assert "field tracing.maxPathTagLength of annotation proxy.istio.io/config is not played" in said
     ready(shop, "merged")
     spec = shown(shop, "merged")["spec"]
     assert [one["name"] for one in spec["containers"]] == ["curl"]
@@ -184,7 +184,7 @@ def test_a_container_of_ones_own_is_merged(shop: Shop, inside: str) -> None:
     def told() -> bool:
         events = json.loads(shop.sandbox.kubectl("get", "events", "-n", "injected", "-o", "json").stdout)["items"]
         words = [one["message"] for one in events if one["reason"] == "NotPlayed"]
-        return any("gatewayTopology.forwardClientCertDetails" in text for text in words)
+        return any("tracing.maxPathTagLength" in text for text in words)
 
     wait_until(told, PATIENCE, "an event that says so")
 
