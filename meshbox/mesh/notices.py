@@ -10,7 +10,7 @@ from meshbox.mesh import security_notices
 from meshbox.mesh.envoy_filters import patches
 from meshbox.mesh.inject.proxy_config import PROXY_CONFIGS
 from meshbox.mesh.kinds import ENVOY_FILTERS, GATEWAYS, KUBERNETES_GATEWAYS, TRAFFIC_EXTENSIONS
-from meshbox.mesh.proxy_fields import SIGNER
+from meshbox.mesh.proxy_fields import SIGNERS
 
 __all__ = ["ambient", "notices"]
 
@@ -59,8 +59,10 @@ def notices(resource: str, obj: View, *, legacy: bool) -> Iterator[str]:
                     f"servers[{index}].tls.credentialName is served here; Istio 1.2's own gateways serve it only with "
                     "gateways.istio-ingressgateway.sds.enabled=true"
                 )
-    if resource == PROXY_CONFIGS and (SIGNER in ((obj.get("spec") or {}).get("environmentVariables") or ())):
-        yield f"spec.environmentVariables.{SIGNER} has no effect in the sandbox: the mesh has one authority"
+    if resource == PROXY_CONFIGS:
+        variables = (obj.get("spec") or {}).get("environmentVariables") or {}
+        for name in filter(variables.get, SIGNERS):
+            yield f"spec.environmentVariables.{name} has no effect in the sandbox: the mesh has one authority"
     if resource == TRAFFIC_EXTENSIONS:
         for index, match in enumerate((obj.get("spec") or {}).get("match") or []):
             if match.get("ports") and match.get("mode") != "SERVER":

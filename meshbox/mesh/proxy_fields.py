@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from meshbox.contracts import Obj
 
-__all__ = ["SIGNER", "fields_unplayed"]
+__all__ = ["SIGNERS", "fields_unplayed"]
 
 _FIELDS_NOT_HERE = {
     "extraStatTags": "the mesh's metrics have Istio's own labels only",
@@ -30,8 +30,8 @@ _FIELDS_NOT_HERE = {
     "configPath": "the bootstrap stays where it is",
     "binaryPath": "the proxy is the sandbox's own Envoy",
 }
-SIGNER = "ISTIO_META_CERT_SIGNER"
-"""Which authority is to sign for a proxy."""
+SIGNERS = ("CA_ADDR", "CA_PROVIDER", "ISTIO_META_CERT_SIGNER")
+"""Variables of a proxy by which another authority is to sign for it."""
 _USUAL = {
     "proxyAdminPort": (15000,),
     "controlPlaneAuthPolicy": ("MUTUAL_TLS", "NONE"),
@@ -48,8 +48,8 @@ def fields_unplayed(config: Obj) -> Iterator[tuple[str, str]]:
         if config.get(name) and config[name] not in _USUAL.get(name, ()):
             yield name, why
     variables = config.get("proxyMetadata")
-    if isinstance(variables, dict) and variables.get(SIGNER):
-        yield f"proxyMetadata.{SIGNER}", "the mesh has one authority"
+    for name in filter(variables.get, SIGNERS) if isinstance(variables, dict) else ():
+        yield f"proxyMetadata.{name}", "the mesh has one authority"
     address = str(config.get("discoveryAddress") or "")
     if address and not address.startswith(("istiod", "istio-pilot")):
         yield "discoveryAddress", "the proxy asks the sandbox's control plane"

@@ -361,11 +361,16 @@ def test_what_istiod_is_told_in_vain_is_said(installed: Installed) -> None:
     request = AdmissionRequest("CREATE", "deployments.apps", "istio-system", "d", deployment)
     MeshAdmission(objects, objects.settings).mutate(request)
     assert request.warnings == words
+    values = objects.get("configmaps", "istio-sidecar-injector", "istio-system")
+    given = json.loads(values["data"]["values"])
+    given["global"]["caAddress"] = "signer.mine.svc:443"
+    objects.put("configmaps", {**values, "data": {**values["data"], "values": json.dumps(given)}})
     assert said(objects, annotated(**{CONFIG: "proxyMetadata: {ISTIO_META_CERT_SIGNER: mine, A: b}"})) == [
         f"field proxyMetadata.ISTIO_META_CERT_SIGNER of annotation {CONFIG} is not played by this sandbox: "
-        "the mesh has one authority"
+        "the mesh has one authority",
+        "signer.mine.svc:443 (values.global.caAddress) is not asked: the mesh has one authority",
     ]
-    chosen: Obj = {"metadata": {"name": "c"}, "spec": {"environmentVariables": {"ISTIO_META_CERT_SIGNER": "mine"}}}
+    chosen: Obj = {"metadata": {"name": "c"}, "spec": {"environmentVariables": {"A": "b", "CA_ADDR": "mine"}}}
     assert list(notices("proxyconfigs.networking.istio.io", chosen, legacy=False)) == [
-        "spec.environmentVariables.ISTIO_META_CERT_SIGNER has no effect in the sandbox: the mesh has one authority"
+        "spec.environmentVariables.CA_ADDR has no effect in the sandbox: the mesh has one authority"
     ]

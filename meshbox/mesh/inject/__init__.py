@@ -97,7 +97,11 @@ def inject(
             monitor.injected(wanted=chosen)
         if chosen:
             annotations = request.object["metadata"].get("annotations") or {}
-            _tell(objects, request, "NotPlayed", list(unplayed(annotations, legacy=settings.legacy)))
+            sentences = list(unplayed(annotations, legacy=settings.legacy))
+            address = "" if settings.legacy else str(template.value("caAddress") or "")
+            if address and not address.startswith("istiod"):
+                sentences.append(f"{address} (values.global.caAddress) is not asked: the mesh has one authority")
+            _tell(objects, request, "NotPlayed", sentences)
             try:
                 fill(objects, request, template, legacy=settings.legacy)
             except (ValueError, TypeError, KeyError, AttributeError) as error:
