@@ -163,6 +163,8 @@ def test_controlz_says_that_there_are_no_scopes() -> None:
     assert json.loads(app(web.Request("GET", "/scopej/default", {})).body) == scope  # type: ignore[arg-type]
     assert app(web.Request("PUT", "/scopej/all", {})).status == 501
     assert app(web.Request("GET", "/", {})).body == "inner /"
+    page = app(web.Request("GET", "/scopez/", {}))
+    assert (page.status, page.body) == (501, "the sandbox's istiod has no log whose level could be set\n")
 
 
 def test_an_istiod_ends_whose_authority_cannot_be_used(

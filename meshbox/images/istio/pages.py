@@ -69,9 +69,10 @@ def controlz(app: App) -> App:
     """`app`, with what ControlZ says of a log's scopes: one, which says that there are none; no level can be set."""
 
     def answer(request: Request) -> Response:
-        if not request.path.startswith("/scopej"):
+        if not request.path.startswith(("/scopej", "/scopez")):
             return app(request)
-        if request.method != "GET":
+        # /scopez is the page of these for people.
+        if request.method != "GET" or request.path.startswith("/scopez"):
             return Response(501, _NO_SCOPES, content_type=_TEXT)
         return json_response([_SCOPE] if request.path.rstrip("/") == "/scopej" else _SCOPE)
 
