@@ -77,7 +77,7 @@ def _server_chains(proxy: Proxy, scope: Scope, server: Served, tables: dict[str,
         rules = tls_rules if server.secure else tcp_rules
         routes = [route for one in bound for route in rules(site, one)]
         return [_raw(proxy, route) for route in (routes if server.secure else routes[:1])]
-    socket = gateway_tls(server.tls, http=server.speaks_http)
+    socket = gateway_tls(server.tls, proxy.snapshot.mesh, http=server.speaks_http)
     if server.speaks_http:
         tables[server.table] = _virtual_hosts(proxy, scope, [server])
         manager = _manager(proxy, server.port, server.table, server.server.get("name") or "")

@@ -53,6 +53,7 @@ class MeshConfig:
         h2_upgrade: Whether HTTP/1.1 becomes HTTP/2 between proxies unless a DestinationRule says otherwise.
         trust_domains: The mesh's own trust domain, then those that stand for it.
         mutual_tls: Which versions and ciphers sidecars take of others, in the fields of a Gateway's `tls`.
+        tls_defaults: Which versions, ciphers and curves count for all other TLS, where no rule says it.
         gateway_topology: What is in front of gateways, where their pods say nothing else.
         ingress_mode: Which Ingresses are played: "STRICT" (of Istio's class), "DEFAULT" (those of none as well), "OFF".
         ingress_class: The class that is Istio's.
@@ -85,6 +86,7 @@ class MeshConfig:
     h2_upgrade: bool = False
     trust_domains: tuple[str, ...] = (TRUST_DOMAIN,)
     mutual_tls: ServerTLS = field(default_factory=lambda: cast("ServerTLS", {}), hash=False)
+    tls_defaults: dict[str, Any] = field(default_factory=dict, hash=False)
     gateway_topology: dict[str, Any] = field(default_factory=dict, hash=False)
     ingress_mode: str = "STRICT"
     ingress_class: str = "istio"
@@ -150,6 +152,7 @@ class MeshConfig:
                 )
             ),
             mutual_tls=cast("ServerTLS", today.get("meshMTLS") or {}),
+            tls_defaults=today.get("tlsDefaults") or {},
             gateway_topology=defaults.get("gatewayTopology") or {},
             ingress_mode=mesh.get("ingressControllerMode") or cls.ingress_mode,
             ingress_class=mesh.get("ingressClass") or cls.ingress_class,

@@ -25,13 +25,13 @@ _KNOWN = """
     extensionProviders h2UpgradePolicy ingressClass ingressControllerMode ingressSelector
     ingressService localityLbSetting meshMTLS mixerCheckServer mixerReportServer outboundTrafficPolicy pathNormalization
     policyCheckFailOpen proxyHttpPort proxyInboundListenPort proxyListenPort rootNamespace sdsUdsPath sdsUseK8sSaJwt
-    tcpKeepalive trustDomain trustDomainAliases
+    tcpKeepalive tlsDefaults trustDomain trustDomainAliases
 """
 _QUIET = frozenset(_KNOWN.split())
 """Settings that are played, and those that say where things are which have their place here."""
 _TODAYS = frozenset(
     {"defaultHttpRetryPolicy", "defaultProviders", "enableAutoMtls", "enablePrometheusMerge", "pathNormalization"}
-    | {"meshMTLS"}
+    | {"meshMTLS", "tlsDefaults"}
 )
 """What Istio 1.2 did not know, and is not played there."""
 _MIXERS = frozenset(
@@ -44,6 +44,7 @@ _FIXED: dict[bool, dict[str, object]] = {
     for legacy, refresh in ((True, "300s"), (False, "60s"))
 }
 """Settings of which no other value is played, by whether Istio 1.2's; its demo says how often names are asked."""
+_TLS = ("meshMTLS", "tlsDefaults")
 _TEXTS = (
     *("rootNamespace", "accessLogFile", "accessLogFormat", "accessLogEncoding", "trustDomain"),
     *("ingressControllerMode", "ingressClass", "ingressService", "ingressSelector"),
@@ -84,9 +85,10 @@ _FORMS: dict[str, type | tuple[type, ...]] = {
     "localityLbSetting.failover": list,
     "localityLbSetting.failoverPriority": list,
     "h2UpgradePolicy": str,
-    "meshMTLS": dict,
-    "meshMTLS.minProtocolVersion": str,
-    "meshMTLS.cipherSuites": list,
+    **dict.fromkeys(_TLS, dict),
+    **{f"{name}.minProtocolVersion": str for name in _TLS},
+    **{f"{name}.cipherSuites": list for name in _TLS},
+    "tlsDefaults.ecdhCurves": list,
 }
 """What each setting that is looked at must be, the outer before the inner ones."""
 
@@ -113,7 +115,11 @@ _LISTS = (
     "localityLbSetting.distribute",
     "localityLbSetting.failover",
 )
-_WORD_LISTS = ("localityLbSetting.failoverPriority", "meshMTLS.cipherSuites", *_EXPORTS)
+_WORD_LISTS = (
+    *("localityLbSetting.failoverPriority", "tlsDefaults.ecdhCurves"),
+    *(f"{one}.cipherSuites" for one in _TLS),
+    *_EXPORTS,
+)
 
 
 @functools.lru_cache(maxsize=8)
@@ -211,11 +217,12 @@ def not_played(config_map: Obj, *, legacy: bool) -> list[str]:
     )
     if (file := settings.get("accessLogFile")) and file not in OUTPUTS:
         found.append(f"accessLogFile: {file} (lines go to {OUTPUTS[0]}, which is what `kubectl logs` shows)")
-    within = {} if "meshMTLS" in found else settings.get("meshMTLS") or {}
-    found += [path for name in within if (path := f"meshMTLS.{name}") not in _FORMS]
-    # istiod would send them on, and proxies refuse all that reaches their pods.
-    if strange := cipher_suites.unknown(within.get("cipherSuites") or []):
-        found.append(f"meshMTLS.cipherSuites: {', '.join(strange)} (which Envoy does not know)")
+    for part in _TLS:
+        within = {} if part in found else settings.get(part) or {}
+        found += [path for name in within if (path := f"{part}.{name}") not in _FORMS]
+        # istiod would send them on, and proxies refuse all that reaches their pods.
+        if strange := cipher_suites.unknown(within.get("cipherSuites") or []):
+            found.append(f"{part}.cipherSuites: {', '.join(strange)} (which Envoy does not know)")
     found += settings_unplayed(settings.get("extensionProviders") or [])
     return [*found, *(f"defaultConfig.{name}" for name, _ in fields_unplayed(settings.get("defaultConfig") or {}))]
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from labkit.ground.names import is_ip
 from meshbox.mesh import cipher_suites
@@ -158,7 +158,7 @@ def upstream(
     if mode in ("SIMPLE", "MUTUAL"):
         if tls.get("credentialName") and not credentials:
             return {}
-        return {"transport_socket": _originate(service, port, tls, legacy=legacy, http2=http2)}
+        return {"transport_socket": _originate(service, port, tls, mesh, legacy=legacy, http2=http2)}
     if mode == "DISABLE" or not mesh.auto_mtls or service.external or service.resolution == "NONE":
         return {}
     if (policy.get("loadBalancer") or {}).get("simple") == "PASSTHROUGH":
@@ -248,8 +248,8 @@ def _identities(service: Service, port: Port, accounts: Iterable[str]) -> list[s
     return sorted(found.union(accounts, service.subject_alt_names) - {""})
 
 
-def _originate(service: Service, port: Port, tls: ClientTLS, *, legacy: bool, http2: bool) -> Json:
-    context: Json = {} if legacy else {**_CLIENTS_VERSIONS}
+def _originate(service: Service, port: Port, tls: ClientTLS, mesh: MeshConfig, *, legacy: bool, http2: bool) -> Json:
+    context: Json = {} if legacy else {"tls_params": {**_CLIENTS_VERSIONS["tls_params"], **_choices(mesh)}}
     names = _sans(tls.get("subjectAltNames") or (() if legacy else service.subject_alt_names))
     validation = {"match_typed_subject_alt_names": names} if names else {}
     credential = tls.get("credentialName")
@@ -338,11 +338,12 @@ def credential_resource(name: str) -> str:
     return name if "://" in name else f"kubernetes://{name}"
 
 
-def gateway_tls(tls: ServerTLS, *, http: bool) -> Json:
+def gateway_tls(tls: ServerTLS, mesh: MeshConfig, *, http: bool) -> Json:
     """The transport of a Gateway's server that ends TLS.
 
     Args:
         tls: The server's `tls`.
+        mesh: Says what counts where the server does not.
         http: Whether HTTP is spoken inside.
     """
     mode = tls.get("mode") or ""
@@ -371,9 +372,18 @@ def gateway_tls(tls: ServerTLS, *, http: bool) -> Json:
             "default_validation_context": validation,
             "validation_context_sds_secret_config": _secret(credential_resource(roots) if roots else files),
         }
-    if parameters := _parameters(tls):
+    if parameters := {**_parameters(cast("ServerTLS", mesh.tls_defaults)), **_choices(mesh), **_parameters(tls)}:
         context["tls_params"] = parameters
     return extension(_TLS, _DOWNSTREAM, common_tls_context=context, require_client_certificate=mode == "MUTUAL")
+
+
+def _choices(mesh: MeshConfig) -> Json:
+    """Ciphers and curves of the mesh's `tlsDefaults`: for TLS that is not between sidecars."""
+    found = {
+        "cipher_suites": cipher_suites.known(mesh.tls_defaults.get("cipherSuites") or []),
+        "ecdh_curves": mesh.tls_defaults.get("ecdhCurves"),
+    }
+    return {name: values for name, values in found.items() if values}
 
 
 def _parameters(tls: ServerTLS) -> Json:

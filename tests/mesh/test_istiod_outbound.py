@@ -36,7 +36,6 @@ KNOWN = {
     "drm-pls-reviews": "A port with settings of its own has endpoints that lost mTLS by the whole host's `tls`.",
     "drh-upper": "Istio takes a host in capitals for another one.",
     "se-upper": "Istio takes a host in capitals for another one.",
-    "meshb-tlsd": "The ciphers and curves of `tlsDefaults` are not played for clients.",
     "sc-cap": "A listener that binds a port of its own is not played, and warned of.",
     "sc-port2": "Istio tells of ports that no listener lets through; nothing leads there.",
     "sc-port6": "A listener for bytes on a port for HTTP stays one for HTTP with Istio where another serves all ports.",

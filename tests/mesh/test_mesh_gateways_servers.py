@@ -181,9 +181,9 @@ def test_a_server_listens_where_it_asks_to(bind: str, listener: str, address: st
         assert "bind 10.0.0.1 is no address of pod istio-system/ingress" in left_out[0]
 
 
-def context(tls: Json) -> Json:
+def context(tls: Json, mesh: str = "") -> Json:
     """The TLS of one server."""
-    found, _ = made(gateways=[gateway(server(8443, "HTTPS", ("a.test",), tls=tls))])
+    found, _ = made(mesh=mesh, gateways=[gateway(server(8443, "HTTPS", ("a.test",), tls=tls))])
     (chain,) = json.loads(found.listeners["0.0.0.0_8443"])["filter_chains"]
     socket: Json = chain["transport_socket"]["typed_config"]
     return socket
@@ -243,6 +243,12 @@ def test_versions_and_ciphers_of_tls_and_none_that_envoy_would_refuse() -> None:
         "tls_maximum_protocol_version": "TLSv1_3",
         "cipher_suites": ["ECDHE-RSA-AES128-GCM-SHA256", "-ALL"],
     }
+    mesh = "tlsDefaults: {minProtocolVersion: TLSV1_3, ecdhCurves: [P-256], cipherSuites: [AES128-SHA]}"
+    said = {**context(tls)["common_tls_context"]["tls_params"], "ecdh_curves": ["P-256"]}
+    assert context(tls, mesh)["common_tls_context"]["tls_params"] == said, "the server's own word counts"
+    everywhere = {"tls_minimum_protocol_version": "TLSv1_3", "cipher_suites": ["AES128-SHA"], "ecdh_curves": ["P-256"]}
+    assert context(TLS, mesh)["common_tls_context"]["tls_params"] == everywhere
+    assert "tls_params" not in context({"mode": "ISTIO_MUTUAL"}, mesh)["common_tls_context"]
 
 
 def test_a_policy_for_the_gateway_holds_for_bytes_as_well() -> None:

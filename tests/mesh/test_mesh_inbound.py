@@ -154,6 +154,7 @@ def test_the_mesh_says_which_tls_sidecars_take_of_others(mesh: str, legacy: bool
         ("meshMTLS: {minProtocolVersion: TLSV1_3}", [], ["meshMTLS"], ""),
         ("meshMTLS: {ecdhCurves: [P-256]}", ["meshMTLS.ecdhCurves"], ["meshMTLS"], ""),
         (MUTUAL, ["meshMTLS.cipherSuites: none-such (which Envoy does not know)"], ["meshMTLS"], ""),
+        ("tlsDefaults: {minProtocolVersion: TLSV1_3, ecdhCurves: [P-256]}", [], ["tlsDefaults"], ""),
         ("meshMTLS: 1", [], [], "meshMTLS must be a map"),
         ("meshMTLS: {cipherSuites: [1]}", [], [], "meshMTLS.cipherSuites must be a list of strings"),
     ],
