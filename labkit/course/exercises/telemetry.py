@@ -107,20 +107,20 @@ def _quiet_log(lesson: Lesson) -> Iterator[Check]:
     yield Check(
         "each one that failed leaves a line at the server's sidecar",
         failed["server"] == _FEW,
-        f"{failed['server']} lines of {_FEW} calls that got 404",
+        f"lines of {_FEW} calls that got 404: {failed['server']}",
         "404 is a failure here: from 400 on. And `providers: [{name: envoy}]` says whose log is meant.",
     )
     yield Check(
         "and none at the caller's",
         failed["caller"] == 0,
-        f"{failed['caller']} lines of {_FEW} calls",
+        f"lines of {_FEW} calls: {failed['caller']}",
         "`match: {mode: SERVER}` is about requests that arrive. What is sent is another entry: `CLIENT`.",
     )
     entered = written["gateway"].count(page)
     yield Check(
         "the gateway goes on logging",
         entered == 1,
-        f"{entered} lines of 1 request",
+        f"lines of the one request: {entered}",
         "An object in `istio-system` is for the whole mesh; one in `bookinfo` is for that namespace.",
     )
 
