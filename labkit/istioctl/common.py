@@ -20,6 +20,7 @@ from labkit.istio.releases import NAMESPACE
 
 __all__ = [
     "ABOUT",
+    "ISTIODS",
     "add_cluster",
     "camel",
     "choose",
@@ -33,6 +34,8 @@ __all__ = [
 ]
 
 ABOUT = "This istioctl is the workshop's own; it speaks the words of Istio 1.30's, and does what lessons need."
+ISTIODS = "istio in (pilot,istiod)"
+"""The control plane's pods: those of a revision are labelled otherwise."""
 
 _VERSION = re.compile(r":(\d[\w.]*)")
 _SNAKE = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)+")

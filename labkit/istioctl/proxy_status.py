@@ -13,7 +13,7 @@ from labkit.cluster import Obj
 from labkit.ground.client import send
 from labkit.ground.errors import ClusterError, SettingError
 from labkit.istio.envoy.admin import Admin, of_pod
-from labkit.istioctl.common import choose, every_pod, part_of, table, version_of
+from labkit.istioctl.common import ISTIODS, choose, every_pod, part_of, table, version_of
 
 __all__ = ["add_to"]
 
@@ -30,8 +30,6 @@ _COLUMNS = {"CDS": "cluster", "ECDS": "extensionconfig", "EDS": "endpoint", "LDS
 
 _MONITORING = 15014
 _SECONDS = 20.0
-
-_STREAM = "/stats?filter=control_plane.identifier&type=TextReadouts"
 
 
 def add_to(commands: Any, parents: argparse.ArgumentParser) -> None:
@@ -52,7 +50,8 @@ def _run(args: argparse.Namespace) -> int:
     if args.verbosity:
         print(table(_each_type(args.system, namespace if args.namespace else "")))
         return 0
-    istiods = [one["metadata"]["name"] for one in cluster.get("pods", namespace=args.system, labels="istio=pilot")]
+    istiods = [one["metadata"]["name"] for one in cluster.get("pods", namespace=args.system, labels=ISTIODS)]
+    whose = {row.get("proxy"): name for name, row in _told(args.system)} if len(istiods) > 1 else {}
     rows: list[tuple[str, ...]] = [("NAME", "CLUSTER", "ISTIOD", "VERSION", "SUBSCRIBED TYPES")]
     for pod in every_pod():
         if args.namespace and pod["metadata"]["namespace"] != namespace:
@@ -60,7 +59,7 @@ def _run(args: argparse.Namespace) -> int:
         name = f"{pod['metadata']['name']}.{pod['metadata']['namespace']}"
         try:
             with Admin(of_pod(pod)) as admin:
-                config, told = admin.json("/config_dump"), admin.bytes(_STREAM).decode(errors="replace")
+                config = admin.json("/config_dump")
         except ClusterError:
             # Who does not answer is connected to nobody.
             continue
@@ -68,8 +67,9 @@ def _run(args: argparse.Namespace) -> int:
         about = node.get("metadata") or {}
         types = [short for short, (where, key) in _TYPES.items() if part_of(config, where).get(key) or short != "RDS"]
         version = about.get("ISTIO_VERSION") or version_of(pod, "istio-proxy")
+        istiod = istiods[0] if len(istiods) == 1 else whose.get(name, "-")
         subscribed = f"{len(types)} ({','.join(types)})"
-        rows.append((name, about.get("CLUSTER_ID") or "Kubernetes", _istiod(told, istiods), version, subscribed))
+        rows.append((name, about.get("CLUSTER_ID") or "Kubernetes", istiod, version, subscribed))
     print(table(rows))
     return 0
 
@@ -78,7 +78,17 @@ def _each_type(system: str, namespace: str) -> Iterator[tuple[str, ...]]:
     """Whether each proxy has what it was sent last, type by type, as every istiod says it of its own proxies."""
     yield "NAME", "CLUSTER", *_COLUMNS, "ISTIOD", "VERSION"
     rows = []
-    for pod in cluster.get("pods", namespace=system, labels="istio=pilot"):
+    for name, one in _told(system):
+        proxy = str(one.get("proxy", ""))
+        if namespace in ("", proxy.rpartition(".")[2]):
+            states = [_state(one, field) for field in _COLUMNS.values()]
+            rows.append((proxy, one.get("cluster_id", ""), *states, name, one.get("istio_version", "")))
+    yield from sorted(rows)
+
+
+def _told(system: str) -> Iterator[tuple[str, Obj]]:
+    """What every istiod says of each of its own proxies, with the istiod's name."""
+    for pod in cluster.get("pods", namespace=system, labels=ISTIODS):
         name = pod["metadata"]["name"]
         with cluster.port_forward(f"pod/{name}", _MONITORING, namespace=system, show=False) as forward:
             try:
@@ -89,12 +99,7 @@ def _each_type(system: str, namespace: str) -> Iterator[tuple[str, ...]]:
                 told = None
         if not isinstance(told, list):
             raise ClusterError(f"{name} does not say which proxies it has", next_step="`istioctl proxy-status` does.")
-        for one in told:
-            proxy = str(one.get("proxy", ""))
-            if namespace in ("", proxy.rpartition(".")[2]):
-                states = [_state(one, field) for field in _COLUMNS.values()]
-                rows.append((proxy, one.get("cluster_id", ""), *states, name, one.get("istio_version", "")))
-    yield from sorted(rows)
+        yield from ((name, one) for one in told)
 
 
 def _state(row: Obj, field: str) -> str:
@@ -102,12 +107,3 @@ def _state(row: Obj, field: str) -> str:
     if not sent:
         return "IGNORED"
     return "SYNCED" if sent == acked else "STALE" if acked else "STALE (Never Acknowledged)"
-
-
-def _istiod(told: str, istiods: list[str]) -> str:
-    """Who said last what to do: as the stream itself says, else the only one there is."""
-    _, _, text = told.partition(": ")
-    try:
-        return str(json.loads(json.loads(text))["ID"] if text.lstrip().startswith('"{') else json.loads(text)["ID"])
-    except (ValueError, LookupError, TypeError):
-        return istiods[0] if len(istiods) == 1 else "-"

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from labkit import __version__, cluster
-from labkit.istioctl.common import ABOUT, choose, every_pod, version_of
+from labkit.istioctl.common import ABOUT, ISTIODS, choose, every_pod, version_of
 
 __all__ = ["add_to"]
 
@@ -30,7 +30,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.remote == "true":
         choose(args)
         # Today's is called istiod, that of 1.2 pilot.
-        control = cluster.get("pods", namespace=args.system, labels="istio=pilot")
+        control = cluster.get("pods", namespace=args.system, labels=ISTIODS)
         told["meshVersion"] = [
             {
                 "Component": "pilot",

@@ -31,6 +31,7 @@ from meshbox.mesh.kinds import (
 from meshbox.mesh.model import labels
 from meshbox.mesh.notices import notices
 from meshbox.mesh.pilot_metrics import MeshMonitor
+from meshbox.mesh.revisions import is_istiod
 from meshbox.mesh.settings import mesh_problem, not_played
 from meshbox.mesh.unplayed import whole_kinds
 
@@ -243,8 +244,7 @@ def _matters(resource: str, obj: Obj) -> object:
     if resource == "pods":
         status = obj.get("status") or {}
         seen = (labels(obj), obj.get("spec"), status.get("podIP"), status.get("phase"), "deletionTimestamp" in meta)
-        pilot = labels(obj).get("istio") == "pilot"
-        return (*seen, status.get("conditions")) if pilot else seen
+        return (*seen, status.get("conditions")) if is_istiod(obj) else seen
     if resource == "secrets" and obj.get("type") in (CITADEL_TYPE, "kubernetes.io/service-account-token"):
         return None
     if resource == "configmaps" and meta["name"] in (TRUST, "kube-root-ca.crt"):

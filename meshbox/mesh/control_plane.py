@@ -19,9 +19,9 @@ from meshbox.contracts import Objects
 from meshbox.mesh.certificates import Authority
 from meshbox.mesh.debug_pages import PAGES, About
 from meshbox.mesh.inject.reviews import reviewed
-from meshbox.mesh.model import labels
 from meshbox.mesh.plugged import files_of
 from meshbox.mesh.proxies import ProxyState
+from meshbox.mesh.revisions import called, is_istiod, revision_of
 from meshbox.mesh.snapshot import Snapshot
 from meshbox.settings import SandboxSettings
 
@@ -96,10 +96,11 @@ class ControlPlane:
         key = query.get("namespace", ""), query.get("pod", "")
         snapshot = self._snapshot()
         pod, workload = snapshot.pods.get(key), snapshot.workloads.get(key)
-        if pod is None or workload is None or labels(pod).get("istio") != "pilot":
+        if pod is None or workload is None or not is_istiod(pod):
             return web.Response(status=404, text="no pod of the control plane\n")
-        service = f"istiod.{key[0]}.svc"
-        found = self._authority.identity(workload.principal, None, service, f"{service}.cluster.local")
+        services = [f"{one}.{key[0]}.svc" for one in dict.fromkeys(("istiod", called("istiod", revision_of(pod))))]
+        names = [f"{one}{domain}" for one in services for domain in ("", ".cluster.local")]
+        found = self._authority.identity(workload.principal, None, *names)
         return _json({"chain": found.chain, "key": found.key})
 
 

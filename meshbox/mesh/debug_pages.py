@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -11,7 +12,9 @@ from msgspec import Struct
 
 from meshbox.contracts import Objects
 from meshbox.mesh.kinds import GATEWAY_API_RESOURCES, ISTIO_RESOURCES
+from meshbox.mesh.mesh_config import settings_in
 from meshbox.mesh.proxies import ProxyState
+from meshbox.mesh.revisions import is_istiod, revision_of
 from meshbox.mesh.settings import mesh_settings
 from meshbox.mesh.snapshot import Snapshot
 
@@ -38,11 +41,22 @@ class About(Struct, frozen=True):
     proxies: Mapping[tuple[str, str], ProxyState]
     release: str
 
-    def connected(self) -> Iterator[tuple[str, ProxyState]]:
-        """The proxies that are connected, by "POD.NAMESPACE"."""
+    def connected(self, query: _Query) -> Iterator[tuple[str, ProxyState]]:
+        """The proxies that are connected to the pod of istiod that asks, by "POD.NAMESPACE"; all where none does."""
+        asker = query.get("namespace"), query.get("pod")
         for (namespace, name), state in sorted(self.proxies.items(), key=lambda one: (one[0][1], one[0][0])):
-            if state.connected:
+            if state.connected and (asker not in self._istiods() or asker == self._istiod((namespace, name))):
                 yield f"{name}.{namespace}", state
+
+    def _istiods(self, revision: str = "") -> list[tuple[str, str]]:
+        pods = self.snapshot.pods
+        return sorted(k for k, pod in pods.items() if is_istiod(pod) and revision in ("", revision_of(pod)))
+
+    def _istiod(self, key: tuple[str, str]) -> tuple[str, str]:
+        """Whom a proxy is connected to: one of its own revision, where there is one, and always the same."""
+        pod = self.snapshot.pods.get(key)
+        known = (pod is not None and self._istiods(revision_of(pod))) or self._istiods()
+        return known[zlib.crc32("/".join(key).encode()) % len(known)]
 
 
 def _status(state: ProxyState) -> dict[str, dict[str, str]]:
@@ -56,9 +70,9 @@ def _status(state: ProxyState) -> dict[str, dict[str, str]]:
     return found
 
 
-def _syncz(about: About, _: _Query) -> Any:
+def _syncz(about: About, query: _Query) -> Any:
     rows = []
-    for proxy, state in about.connected():
+    for proxy, state in about.connected(query):
         status = _status(state)
         row = {
             "cluster_id": "Kubernetes",
@@ -74,14 +88,14 @@ def _syncz(about: About, _: _Query) -> Any:
     return rows
 
 
-def _connections(about: About, _: _Query) -> Any:
-    rows = [{"connectionId": proxy, "node": state.node} for proxy, state in about.connected()]
+def _connections(about: About, query: _Query) -> Any:
+    rows = [{"connectionId": proxy, "node": state.node} for proxy, state in about.connected(query)]
     return {"totalClients": len(rows), "clients": rows}
 
 
 def _config_dump(about: About, query: _Query) -> Any:
     """What a proxy should have, in the form of its own config dump; None where it is not connected."""
-    state = next((one for proxy, one in about.connected() if proxy == query.get("proxyID")), None)
+    state = next((one for proxy, one in about.connected(query) if proxy == query.get("proxyID")), None)
     if state is None or state.config is None:
         return None
     config = state.config
@@ -119,9 +133,8 @@ def _registryz(about: About, _: _Query) -> Any:
 
 
 def _mesh(about: About, _: _Query) -> Any:
-    root = about.snapshot.mesh.root_namespace
-    given = (about.objects.find("configmaps", "istio", root) or {}).get("data") or {}
-    return mesh_settings(given.get("mesh", ""))
+    found = settings_in(about.objects.view("configmaps")) or {}
+    return mesh_settings((found.get("data") or {}).get("mesh", ""))
 
 
 def _list(_: About, __: _Query) -> Any:

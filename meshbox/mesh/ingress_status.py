@@ -11,7 +11,8 @@ from meshbox.contracts import Obj, Objects, View
 from meshbox.mesh.ingresses import CONTROLLER, NAMESPACE, chosen, unplayed
 from meshbox.mesh.kinds import CONFIG_MAPS, GATEWAYS, INGRESS_CLASSES, INGRESSES, PODS, SERVICES
 from meshbox.mesh.mesh_config import MeshConfig
-from meshbox.mesh.model import labels
+from meshbox.mesh.revisions import is_istiod
+from meshbox.mesh.settings import is_mesh
 from meshbox.reconcile import Key, Reconciler, object_key
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ class IngressWriter:
         self._each.watches(INGRESS_CLASSES, lambda _: self._all())
         self._each.watches(SERVICES, self._beside)
         self._each.watches(GATEWAYS, lambda obj: self._all() if obj["metadata"]["namespace"] == NAMESPACE else ())
-        self._each.watches(CONFIG_MAPS, lambda obj: self._all() if object_key(obj) == (NAMESPACE, "istio") else ())
-        self._each.watches(PODS, lambda pod: self._all() if labels(pod).get("istio") == "pilot" else ())
+        self._each.watches(CONFIG_MAPS, lambda obj: self._all() if is_mesh(obj) else ())
+        self._each.watches(PODS, lambda pod: self._all() if is_istiod(pod) else ())
 
     def start(self) -> None:
         """Begin."""

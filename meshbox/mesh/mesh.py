@@ -30,12 +30,12 @@ from meshbox.mesh.kinds import CONFIG_MAPS, REQUEST_AUTHENTICATIONS, SECRETS
 from meshbox.mesh.memo import Memo
 from meshbox.mesh.mesh_config import MeshConfig
 from meshbox.mesh.metrics_pages import page
-from meshbox.mesh.model import labels
 from meshbox.mesh.open_ports import OpenPorts
 from meshbox.mesh.pages import PageServer
 from meshbox.mesh.pilot_metrics import MeshMonitor
 from meshbox.mesh.proxies import ProxyState
 from meshbox.mesh.refusals import in_a_line, ingredients, named
+from meshbox.mesh.revisions import is_istiod
 from meshbox.mesh.secrets import SecretSource
 from meshbox.mesh.security_notices import denying
 from meshbox.mesh.snapshot import Snapshot
@@ -339,7 +339,7 @@ class Mesh:
     def _pilot_ready(self) -> bool:
         # Pilot stays where it was installed, wherever the mesh's settings look for what holds everywhere.
         for pod in self._snapshot.pods.values():
-            if labels(pod).get("istio") == "pilot" and pod["metadata"]["namespace"] == MeshConfig.root_namespace:
+            if is_istiod(pod) and pod["metadata"]["namespace"] == MeshConfig.root_namespace:
                 conditions = pod.get("status", {}).get("conditions") or []
                 if any(c["type"] == "Ready" and c["status"] == "True" for c in conditions):
                     return True

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any, cast
 from meshbox.mesh.kinds import CONFIG_MAPS
 from meshbox.mesh.model import TRUST_DOMAIN
 from meshbox.mesh.providers import OUTPUTS
-from meshbox.mesh.settings import mesh_settings, number
+from meshbox.mesh.settings import is_mesh, mesh_settings, number
 
 if TYPE_CHECKING:
     from labkit.ground.typed.destination_rules import LocalityLoadBalancerSetting, TcpKeepalive
     from labkit.ground.typed.hosts import ServerTLS
     from labkit.ground.typed.virtual_services import HTTPRetry
-    from meshbox.contracts import Objects
+    from meshbox.contracts import Objects, View
     from meshbox.typed.pods import Pod
     from meshbox.typed.services import ConfigMap
 
-__all__ = ["MeshConfig", "is_mesh"]
+__all__ = ["MeshConfig", "settings_in"]
 
 
 @dataclass(frozen=True)
@@ -96,16 +96,13 @@ class MeshConfig:
     @classmethod
     def now(cls, objects: Objects, *, legacy: bool) -> MeshConfig:
         """What the mesh's ConfigMap says at this moment, whether or not pilot has taken it."""
-        config_maps = objects.view(CONFIG_MAPS, cls.root_namespace, fields="metadata.name=istio")
+        config_maps = objects.view(CONFIG_MAPS, cls.root_namespace)
         return cls.of(cast("list[ConfigMap]", config_maps), (), legacy=legacy)
 
     @classmethod
     def of(cls, config_maps: Iterable[ConfigMap], pilots: Iterable[Pod], *, legacy: bool) -> MeshConfig:
-        """Read ConfigMap `istio` in `istio-system`, and what pilot's own pods are told by variables."""
-        text = ""
-        for config_map in filter(is_mesh, config_maps):
-            text = (config_map.get("data") or {}).get("mesh", "")
-        mesh = mesh_settings(text)
+        """Read the mesh's ConfigMap in `istio-system`, and what pilot's own pods are told by variables."""
+        mesh = mesh_settings(((settings_in(config_maps) or {}).get("data") or {}).get("mesh", ""))
         # What Istio 1.2 did not have.
         today = {} if legacy else mesh
         defaults = mesh.get("defaultConfig") or {}
@@ -161,7 +158,6 @@ class MeshConfig:
         )
 
 
-def is_mesh(config_map: ConfigMap) -> bool:
-    """Whether a ConfigMap holds the mesh's settings."""
-    meta = config_map["metadata"]
-    return meta["name"] == "istio" and meta["namespace"] == MeshConfig.root_namespace
+def settings_in(config_maps: Iterable[View]) -> View | None:
+    """The ConfigMap whose settings hold for all: the default revision's, else the first one's by name."""
+    return min(filter(is_mesh, config_maps), key=lambda one: one["metadata"]["name"], default=None)

@@ -8,13 +8,14 @@ import math
 from typing import Any
 
 from labkit.ground import reading
-from meshbox.contracts import Obj
+from meshbox.contracts import Obj, View
 from meshbox.mesh import cipher_suites
 from meshbox.mesh.field_values import ConfigError, nanoseconds
 from meshbox.mesh.providers import OUTPUTS, settings_unplayed
 from meshbox.mesh.proxy_fields import fields_unplayed
+from meshbox.mesh.revisions import DEFAULT, called, revision_of
 
-__all__ = ["mesh_problem", "mesh_settings", "not_played", "number", "settings_warnings"]
+__all__ = ["is_mesh", "mesh_problem", "mesh_settings", "not_played", "number", "settings_warnings"]
 
 _ROOT = "istio-system"
 _KNOWN = """
@@ -188,14 +189,19 @@ def mesh_settings(text: str) -> Obj:
 
 def mesh_problem(config_map: Obj) -> str:
     """Why the mesh cannot be set as `config_map` says; "" where it can, or is about something else."""
-    meta = config_map["metadata"]
-    if meta["name"] != "istio" or meta.get("namespace") != _ROOT:
+    if not is_mesh(config_map):
         return ""
     try:
         _read((config_map.get("data") or {}).get("mesh", ""))
     except reading.ReadingError as error:
         return str(error)
     return ""
+
+
+def is_mesh(config_map: View) -> bool:
+    """Whether a ConfigMap holds the mesh's settings, as one of its revisions has them."""
+    meta = config_map["metadata"]
+    return (meta.get("namespace"), meta["name"]) == (_ROOT, called("istio", revision_of(config_map)))
 
 
 def not_played(config_map: Obj, *, legacy: bool) -> list[str]:
@@ -205,8 +211,7 @@ def not_played(config_map: Obj, *, legacy: bool) -> list[str]:
         config_map: The ConfigMap.
         legacy: Whether the release is Istio 1.2.
     """
-    meta = config_map["metadata"]
-    if meta["name"] != "istio" or meta.get("namespace") != _ROOT:
+    if not is_mesh(config_map):
         return []
     settings = mesh_settings((config_map.get("data") or {}).get("mesh", ""))
     quiet, fixed = _QUIET - (_TODAYS if legacy else _MIXERS), _FIXED[legacy]
@@ -227,11 +232,15 @@ def not_played(config_map: Obj, *, legacy: bool) -> list[str]:
     return [*found, *(f"defaultConfig.{name}" for name, _ in fields_unplayed(settings.get("defaultConfig") or {}))]
 
 
+_SHARED = "in the sandbox proxies of all revisions of Istio have the settings of ConfigMap istio, where there is one"
+
+
 def settings_warnings(config_map: Obj, *, legacy: bool) -> list[str]:
     """What whoever writes `config_map` is told of the mesh's settings in it."""
     if problem := mesh_problem(config_map):
         return [f"the mesh's settings cannot be read, and change nothing: {problem}"]
-    return [f"the mesh's setting {name} has no effect in the sandbox" for name in not_played(config_map, legacy=legacy)]
+    found = [f"the mesh's setting {one} has no effect in the sandbox" for one in not_played(config_map, legacy=legacy)]
+    return [_SHARED, *found] if is_mesh(config_map) and revision_of(config_map) != DEFAULT else found
 
 
 def number(text: Any, default: float) -> float:

@@ -43,12 +43,14 @@ from meshbox.mesh.kinds import (
 )
 from meshbox.mesh.locality import Place, labels_at, located, of_pod, priority_labels
 from meshbox.mesh.memo import Identity, Known, Memo
-from meshbox.mesh.mesh_config import MeshConfig, is_mesh
+from meshbox.mesh.mesh_config import MeshConfig
 from meshbox.mesh.model import Port, Service, Workload, labels
 from meshbox.mesh.policies import every_policy
 from meshbox.mesh.providers import hosts_in
+from meshbox.mesh.revisions import is_istiod
 from meshbox.mesh.scope import Everything, Scope, by_host, seen_from
 from meshbox.mesh.service_registry import kubernetes_services
+from meshbox.mesh.settings import is_mesh
 from meshbox.mesh.workload_entries import machines
 from meshbox.port_protocols import is_raw
 
@@ -115,7 +117,7 @@ class Snapshot:
         self._objects[DESTINATION_RULES] += self.converted.destination_rules
         pods = [pod for pod in self._of(PODS) if (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")]
         self.pods = {(pod["metadata"]["namespace"], pod["metadata"]["name"]): pod for pod in pods}
-        pilots = [pod for pod in pods if labels(pod).get("istio") == "pilot"]
+        pilots = [pod for pod in pods if is_istiod(pod)]
         self.mesh = MeshConfig.of(self._of(CONFIG_MAPS), pilots, legacy=legacy)
         domain = self.mesh.trust_domains[0]
         nodes = {node["metadata"]["name"]: labels(node) for node in self._of(NODES) if located(labels(node))}

@@ -60,7 +60,8 @@ class WebhookTrust:
         for webhook in found.get("webhooks") or []:
             config = webhook.get("clientConfig") or {}
             service = config.get("service") or {}
-            ours = (service.get("name"), service.get("namespace")) == (_ISTIOD, _ROOT)
+            # A revision's Service has a name of its own, and so has a tag's.
+            ours = f"{service.get('name')}-".startswith(f"{_ISTIOD}-") and service.get("namespace") == _ROOT
             if ours and config.get("caBundle") != trust:
                 config["caBundle"] = trust
                 changed = True

@@ -9,6 +9,7 @@ from typing import Any
 from labkit.ground.labels import matches
 from meshbox.admission_rules import rule_met
 from meshbox.contracts import AdmissionRequest, ApiError, Obj, Objects
+from meshbox.mesh.revisions import DEFAULT, REVISION
 
 __all__ = ["available", "matching", "unavailable"]
 
@@ -45,6 +46,13 @@ def available(objects: Objects, webhook: Obj) -> bool:
             return True
     endpoints = objects.find("endpoints", name, namespace) or {}
     return any(subset.get("addresses") for subset in endpoints.get("subsets") or [])
+
+
+def revision(objects: Objects, webhook: Obj) -> str:
+    """Of which revision the control plane is that answers a webhook: its Service says whom it leads to."""
+    service = (webhook.get("clientConfig") or {}).get("service") or {}
+    found = objects.find("services", service.get("name", ""), service.get("namespace", "")) or {}
+    return ((found.get("spec") or {}).get("selector") or {}).get(REVISION) or DEFAULT
 
 
 def unavailable(objects: Objects, webhook: Obj, *, legacy: bool) -> ApiError:

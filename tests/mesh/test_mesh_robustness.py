@@ -152,6 +152,21 @@ async def test_only_what_cannot_be_translated_is_taken_back(shop: Bookshop) -> N
     shop.objects.drop("pods", "odd", "bookinfo")
 
 
+async def test_a_control_plane_of_a_revision_is_one(shop: Bookshop) -> None:
+    shop.pilot(ready=False)
+    await shop.until(lambda: not shop.mesh._pilot_ready(), "the mesh has noticed")
+    labels = {"app": "istiod", "istio": "istiod", "istio.io/rev": "canary"}
+    meta = {"name": "istiod-canary-0", "namespace": "istio-system", "labels": labels}
+    ready = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+    container = {"name": "discovery", "image": "istio/pilot"}
+    shop.objects.put("pods", {"metadata": meta, "spec": {"containers": [container]}, "status": ready})
+    await shop.until(shop.mesh._pilot_ready, "the mesh has noticed")
+    async with shop.rules(virtual_service({"route": [to("v2")]})):
+        assert set(await shop.many(20)) == {"reviews-v2"}
+    shop.objects.drop("pods", meta["name"], "istio-system")
+    shop.pilot(ready=True)
+
+
 async def test_traffic_goes_on_without_the_control_plane_and_changes_wait(shop: Bookshop) -> None:
     async with shop.rules(virtual_service({"route": [to("v1")]})):
         shop.pilot(ready=False)

@@ -12,6 +12,7 @@ from meshbox.mesh.gateway_api.classes import CONTROLLER
 from meshbox.mesh.gateway_api.deployment import OVERLAYS, resources
 from meshbox.mesh.gateway_api.listeners import Listener
 from meshbox.mesh.inject import Template
+from meshbox.mesh.revisions import called, revision_of
 from meshbox.reconcile import Key, object_key
 
 __all__ = ["Provisioner"]
@@ -48,7 +49,8 @@ class Provisioner:
     def concerns(self, config_map: View, gateway: View) -> bool:
         """Whether a ConfigMap changes what is made for a Gateway."""
         meta = config_map["metadata"]
-        if (meta["namespace"], meta["name"]) in ((_ROOT, "istio-sidecar-injector"), (_ROOT, "istio")):
+        names = [called(name, revision_of(config_map)) for name in ("istio-sidecar-injector", "istio")]
+        if meta["namespace"] == _ROOT and meta["name"] in names:
             return True
         reference = (gateway["spec"].get("infrastructure") or {}).get("parametersRef") or {}
         if (meta["namespace"], meta["name"]) == (gateway["metadata"]["namespace"], reference.get("name")):

@@ -91,7 +91,7 @@ def inject(
             if webhook.get("failurePolicy") == "Ignore":
                 continue
             raise webhooks.unavailable(objects, webhook, legacy=settings.legacy)
-        template = Template.of(objects, settings.release)
+        template = Template.of(objects, settings.release, webhooks.revision(objects, webhook))
         chosen = wanted(request.object, request.namespace or "default", template, legacy=settings.legacy)
         if monitor is not None:
             monitor.injected(wanted=chosen)

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 
 from meshbox.contracts import AdmissionRequest, Obj, Objects
 from meshbox.mesh import webhooks
+from meshbox.mesh.revisions import REVISION
 
 __all__ = ["without_injector"]
-
-_REVISION = "istio.io/rev"
 
 
 def without_injector(objects: Objects, request: AdmissionRequest) -> str:
@@ -20,11 +19,11 @@ def without_injector(objects: Objects, request: AdmissionRequest) -> str:
     around = namespace["metadata"].get("labels") or {}
     if labels.get("sidecar.istio.io/inject") == "false" or "istio-injection" in around:
         return ""
-    revision = around.get(_REVISION) or labels.get(_REVISION)
+    revision = around.get(REVISION) or labels.get(REVISION)
     known = sorted(set(_revisions(objects)))
     if not revision or not known or revision in known:
         return ""
-    named = f"namespace {request.namespace}" if around.get(_REVISION) else "this pod"
+    named = f"namespace {request.namespace}" if around.get(REVISION) else "this pod"
     return (
         f'no sidecar: {named} asks for revision "{revision}" of Istio, and no injector serves that; '
         f"there is {', '.join(known)}"
@@ -40,8 +39,8 @@ def _revisions(objects: Objects) -> Iterator[str]:
 
 
 def _named(selector: Obj) -> Iterator[str]:
-    if revision := (selector.get("matchLabels") or {}).get(_REVISION):
+    if revision := (selector.get("matchLabels") or {}).get(REVISION):
         yield revision
     for one in selector.get("matchExpressions") or []:
-        if one.get("key") == _REVISION and one.get("operator") == "In":
+        if one.get("key") == REVISION and one.get("operator") == "In":
             yield from one.get("values") or []

@@ -11,6 +11,8 @@ from msgspec import Struct, field
 
 from labkit.ground import reading
 from meshbox.contracts import Obj, Objects
+from meshbox.mesh.mesh_config import settings_in
+from meshbox.mesh.revisions import called, revision_of
 from meshbox.mesh.settings import mesh_settings
 
 __all__ = ["Template"]
@@ -48,10 +50,17 @@ class Template(Struct, frozen=True):
     native: bool = True
 
     @classmethod
-    def of(cls, objects: Objects, release: str) -> Template:
-        """Read the mesh's own ConfigMaps; where they cannot be read, the release's defaults hold."""
-        injector = (objects.find("configmaps", "istio-sidecar-injector", _ROOT) or {}).get("data") or {}
-        mesh = (objects.find("configmaps", "istio", _ROOT) or {}).get("data") or {}
+    def of(cls, objects: Objects, release: str, revision: str = "") -> Template:
+        """Read a revision's own ConfigMaps; where they cannot be read, the release's defaults hold.
+
+        Who names no revision means the one whose settings hold for all.
+        """
+        if not revision:
+            revision = revision_of(settings_in(objects.view("configmaps", _ROOT)) or {"metadata": {}})
+        injector, mesh = (
+            (objects.find("configmaps", called(name, revision), _ROOT) or {}).get("data") or {}
+            for name in ("istio-sidecar-injector", "istio")
+        )
         config = _settings(injector.get("config", ""))
         return cls(
             release=release,
@@ -64,7 +73,7 @@ class Template(Struct, frozen=True):
             texts=config.get("templates") or {},
             aliases=config.get("aliases") or {},
             annotations=config.get("injectedAnnotations") or {},
-            native=_native(objects),
+            native=_native(objects, called("istiod", revision)),
         )
 
     def value(self, path: str, default: Any = "") -> Any:
@@ -90,8 +99,8 @@ class Template(Struct, frozen=True):
         return f"{self.value('hub') or 'docker.io/istio'}/{name}:{tag}"
 
 
-def _native(objects: Objects) -> bool:
-    istiod = objects.find("deployments.apps", "istiod", _ROOT) or {}
+def _native(objects: Objects, name: str) -> bool:
+    istiod = objects.find("deployments.apps", name, _ROOT) or {}
     template = (istiod.get("spec") or {}).get("template") or {}
     for container in (template.get("spec") or {}).get("containers") or []:
         for one in container.get("env") or []:
