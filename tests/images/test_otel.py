@@ -152,6 +152,16 @@ def test_what_is_not_played_is_said() -> None:
     assert plan(config(exporters={"debug": None, "logging": None}), "0.54.0").notes == []
 
 
+def test_who_authenticates_for_an_exporter_is_said() -> None:
+    sender = {"endpoint": "a:4317", "auth": {"authenticator": "oauth2client"}}
+    service = {"pipelines": {"traces": {"receivers": ["otlp"], "exporters": ["otlp"]}}, "extensions": ["oauth2client"]}
+    given = config(exporters={"otlp": sender}, extensions={"oauth2client": {}}, service=service)
+    assert plan(given, "").notes == [
+        "extension 'oauth2client' is not played by the sandbox: it is left out",
+        "exporter 'otlp': its 'auth' is not played by the sandbox: it is left out",
+    ]
+
+
 def test_variables_and_addresses_are_the_pods() -> None:
     here = {
         "LABKIT_BIND": "127.1.0.1",
@@ -226,6 +236,62 @@ def test_who_can_take_none_says_so_in_each_form() -> None:
     server.shutdown()
     server.server_close()
     assert (refused.value.code, refused.value.words) == (grpc.UNAVAILABLE, "data refused due to high memory usage")
+
+
+def guarded(auth: Any) -> Obj:
+    """A configuration whose receiver lets in who has a token."""
+    listen_at = {"endpoint": "0.0.0.0:0", "auth": {"authenticator": auth}}
+    return config(
+        receivers={"otlp": {"protocols": {"grpc": listen_at, "http": listen_at}}},
+        extensions={"bearertokenauth": {"token": "open-sesame"}, "oidc": {"issuer_url": "https://a"}, "zpages": None},
+        service={
+            "telemetry": {"metrics": {"address": "0.0.0.0:0"}},
+            "extensions": ["bearertokenauth", "zpages"],
+            "pipelines": {"traces": {"receivers": ["otlp"], "exporters": ["debug"]}},
+        },
+    )
+
+
+@pytest.mark.parametrize(
+    ("auth", "token", "words"),
+    [
+        ("bearertokenauth", "Bearer open-sesame", ""),
+        ("bearertokenauth", "Bearer open", "scheme or token does not match"),
+        ("bearertokenauth", "", "missing or empty authorization header: authorization"),
+        ("oidc", "Bearer open-sesame", "the sandbox does not play authenticator 'oidc', so that nobody is let in"),
+    ],
+)
+def test_a_receiver_lets_in_who_has_the_token(auth: str, token: str, words: str) -> None:
+    collector = Collector(plan(guarded(auth), "0.123.0"))
+    collector.start()
+    headers = [("authorization", token)] if token else []
+
+    def over_grpc() -> tuple[int, str]:
+        try:
+            client.call(f"127.0.0.1:{collector.ports['otlp/grpc']}", EXPORT, to_request([SPAN]), headers=headers)
+        except grpc.CallError as error:
+            return error.code, error.words
+        return 0, ""
+
+    def over_http() -> tuple[int, str]:
+        url = f"http://127.0.0.1:{collector.ports['otlp/http']}/v1/traces"
+        sent = urllib.request.Request(
+            url, to_request([SPAN]), {"Content-Type": "application/x-protobuf", **dict(headers)}
+        )
+        try:
+            with urllib.request.urlopen(sent, timeout=60) as answer:
+                return int(answer.status), ""
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    assert over_grpc() == (16 if words else 0, words)
+    assert over_http() == (401 if words else 200, words)
+
+
+def test_a_receiver_that_asks_whom_nobody_configured_does_not_start() -> None:
+    with pytest.raises(ConfigurationError, match='failed to resolve authenticator "nobody"'):
+        Collector(plan(guarded("nobody"), "")).start()
 
 
 def test_from_each_receiver_to_each_exporter(until: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:

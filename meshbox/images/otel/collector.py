@@ -14,7 +14,7 @@ from typing import Any
 from labkit.ground.web import App, Request, Response, json_response, listen, serve
 from meshbox.exposition import CONTENT_TYPE, exposition, gauge, process
 from meshbox.images.grpc import server as grpc
-from meshbox.images.otel.configuration import ConfigurationError, Plan, address, kind_of, plan
+from meshbox.images.otel.configuration import ConfigurationError, Plan, address, gate, kind_of, plan
 from meshbox.images.otel.parts import Next, exporter, log, processor
 from meshbox.images.otel.zipkin_receiver import zipkin_http
 from meshbox.images.otlp.receiving import RefusedError, otlp_http, otlp_methods
@@ -77,13 +77,14 @@ class Collector:
         return address(settings.get("endpoint"), f"{'0.0.0.0' if self._plan.everywhere else 'localhost'}:{port}")
 
     def _otlp(self, name: str, protocols: Mapping[str, Any]) -> None:
-        take = partial(self._received, name)
+        take, extensions = partial(self._received, name), self._plan.parts["extensions"]
+        gates = {how: gate((said or {}).get("auth"), extensions) for how, said in protocols.items()}
         if "grpc" in protocols:
             host, port = self._where(protocols["grpc"] or {}, 4317)
-            self.ports[f"{name}/grpc"] = grpc.listen(port, otlp_methods(take), host).server_address[1]
+            self.ports[f"{name}/grpc"] = grpc.listen(port, otlp_methods(take, gates["grpc"]), host).server_address[1]
             log("info", "Starting GRPC server", endpoint=f"{host}:{port}", name=name)
         if "http" in protocols:
-            self._serve(f"{name}/http", self._where(protocols["http"] or {}, 4318), otlp_http(take))
+            self._serve(f"{name}/http", self._where(protocols["http"] or {}, 4318), otlp_http(take, gates["http"]))
 
     def _received(self, name: str, spans: list[Span], transport: str, _size: int) -> None:
         try:

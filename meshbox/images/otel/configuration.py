@@ -6,13 +6,14 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from labkit.ground import duration
+from labkit.ground.guard import same_secret
 
-__all__ = ["ConfigurationError", "Pipeline", "Plan", "address", "plan", "seconds"]
+__all__ = ["ConfigurationError", "Pipeline", "Plan", "address", "gate", "plan", "seconds"]
 
 Json = dict[str, Any]
 
@@ -21,15 +22,21 @@ _PLAYED: Mapping[str, tuple[str, ...]] = {
     "receivers": ("otlp", "zipkin", "nop"),
     "processors": ("batch", "memory_limiter"),
     "exporters": ("debug", "logging", "nop", "otlp", "otlp_grpc", "otlp_http", "otlphttp", "zipkin"),
-    "extensions": ("health_check",),
+    "extensions": ("bearertokenauth", "health_check"),
     "connectors": (),
 }
-_KNOWN: Mapping[str, tuple[str, ...]] = {
-    "receivers": ("hostmetrics", "jaeger", "kafka", "opencensus", "prometheus"),
-    "processors": ("attributes", "filter", "probabilistic_sampler", "resource", "span", "tail_sampling", "transform"),
-    "exporters": ("file", "kafka", "loki", "opencensus", "prometheus", "prometheusremotewrite"),
-    "extensions": ("file_storage", "memory_ballast", "pprof", "zpages"),
-    "connectors": ("count", "forward", "routing", "servicegraph", "spanmetrics"),
+_KNOWN: Mapping[str, str] = {
+    "receivers": """awsxray carbon collectd datadog docker_stats envoyals filelog fluentforward hostmetrics httpcheck
+        influxdb jaeger journald k8s_cluster k8s_events k8sobjects kafka kubeletstats loki mysql nginx opencensus
+        otelarrow otlpjsonfile postgresql prometheus prometheus_simple receiver_creator redis skywalking syslog""",
+    "processors": """attributes cumulativetodelta deltatorate filter groupbyattrs groupbytrace interval k8sattributes
+        metricstransform probabilistic_sampler redaction remotetap resource resourcedetection span tail_sampling
+        transform""",
+    "exporters": """awsxray clickhouse datadog elasticsearch file googlecloud influxdb kafka loadbalancing loki
+        opencensus opensearch prometheus prometheusremotewrite splunk_hec""",
+    "extensions": """ack basicauth file_storage headers_setter host_observer jaegerremotesampling k8s_observer
+        memory_ballast oauth2client oidc opamp pprof sigv4auth zpages""",
+    "connectors": "count datadog exceptions failover forward routing servicegraph spanmetrics",
 }
 """What a real collector has and the sandbox does not play."""
 _SIGNALS = ("traces", "metrics", "logs", "profiles")
@@ -45,14 +52,7 @@ class ConfigurationError(Exception):
 
 @dataclass(frozen=True)
 class Pipeline:
-    """How spans go.
-
-    Args:
-        name: "traces" or "traces/NAME".
-        receivers: The ids of what takes them in.
-        processors: Of what they go through, in this order.
-        exporters: Of where they go.
-    """
+    """How spans go: ids of what takes them in, of what they go through, in this order, and of where they go."""
 
     name: str
     receivers: tuple[str, ...]
@@ -125,8 +125,10 @@ def plan(given: Any, tag: str, environment: Mapping[str, str] = os.environ) -> P
         found.notes += [
             f"{section[:-1]} {name!r} is not played by the sandbox: {_INSTEAD[section]}"
             for name in found.parts[section]
-            if name in used and kind_of(name) in _KNOWN[section]
+            if name in used and kind_of(name) in _KNOWN[section].split()
         ]
+    asking = [one for one in sorted(_used(found, "exporters")) if found.parts["exporters"].get(one, {}).get("auth")]
+    found.notes += [f"exporter {one!r}: its 'auth' is not played by the sandbox: it is left out" for one in asking]
     return found
 
 
@@ -144,7 +146,7 @@ def _unknown(section: str, name: str, tag: str) -> str:
     kind = kind_of(name)
     if kind == "logging" and section == "exporters" and _version(tag) >= _NO_LOGGING_SINCE:
         return "the logging exporter has been deprecated, use the debug exporter instead"
-    known = (*_PLAYED[section], *_KNOWN[section])
+    known = (*_PLAYED[section], *_KNOWN[section].split())
     valid = " ".join(sorted(one for one in known if one != "logging" or _version(tag) < _NO_LOGGING_SINCE))
     return "" if kind in known else f'unknown type: "{kind}" for id: "{name}" (valid values: [{valid}])'
 
@@ -238,6 +240,29 @@ def _settings(found: Plan) -> Iterator[str]:
     for name, settings in found.parts["receivers"].items():
         if kind_of(name) == "otlp" and not _map(settings.get("protocols"), f"receivers::{name}::protocols"):
             yield f"receivers::{name}: must specify at least one protocol when using the OTLP receiver"
+
+
+def gate(asked: Any, extensions: Mapping[str, Json]) -> Callable[[Mapping[str, str]], str]:
+    """Says why a caller with such headers is not let in; "" where it is.
+
+    Raises:
+        ConfigurationError: `asked`, a receiver's `auth`, names an extension that there is not.
+    """
+    name = str((asked or {}).get("authenticator") or "")
+    if name and name not in extensions:
+        raise ConfigurationError(f'cannot start pipelines: failed to resolve authenticator "{name}": not found')
+    told = extensions.get(name) or {}
+    header, token = str(told.get("header") or "authorization").lower(), str(told.get("token") or "")
+    wanted = f"{told.get('scheme', 'Bearer')} {token}".strip()
+
+    def problem(headers: Mapping[str, str]) -> str:
+        if name and (kind_of(name) != "bearertokenauth" or not token):
+            return f"the sandbox does not play authenticator {name!r}, so that nobody is let in"
+        if name and not headers.get(header):
+            return f"missing or empty authorization header: {header}"
+        return "scheme or token does not match" if name and not same_secret(headers[header], wanted, least=1) else ""
+
+    return problem
 
 
 def _used(found: Plan, section: str) -> set[str]:

@@ -15,6 +15,9 @@ __all__ = ["EXPORT", "RefusedError", "Take", "otlp_http", "otlp_methods"]
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 _PROTOBUF = "application/x-protobuf"
 
+_UNAUTHENTICATED = 16
+Gate = Callable[[Mapping[str, str]], str]
+"""Says of a caller's headers why it is not let in; "" where it is."""
 Take = Callable[[list[Span], str, int], None]
 """Takes spans, told how they came ("grpc" or "http") and how many bytes they were."""
 
@@ -23,10 +26,12 @@ class RefusedError(Exception):
     """Whoever takes spans can take none for now; the message is what the sender is told."""
 
 
-def otlp_methods(take: Take) -> Mapping[str, Method]:
+def otlp_methods(take: Take, gate: Gate = lambda _: "") -> Mapping[str, Method]:
     """The methods of OTLP over gRPC."""
 
     def export(call: Call) -> bytes:
+        if problem := gate(call.headers):
+            raise CallError(_UNAUTHENTICATED, problem)
         try:
             take(from_request(call.message), "grpc", len(call.message))
         except ValueError as error:
@@ -38,7 +43,7 @@ def otlp_methods(take: Take) -> Mapping[str, Method]:
     return {EXPORT: export}
 
 
-def otlp_http(take: Take) -> App:
+def otlp_http(take: Take, gate: Gate = lambda _: "") -> App:
     """OTLP over HTTP: POST /v1/traces, in protobuf."""
 
     def app(request: Request) -> Response:
@@ -46,6 +51,8 @@ def otlp_http(take: Take) -> App:
             return Response(404, "404 page not found\n", content_type="text/plain")
         if request.method != "POST":
             return Response(405, "405 method not allowed, supported: [POST]", content_type="text/plain")
+        if problem := gate(request.headers):
+            return Response(401, problem, content_type="text/plain")
         kind = request.headers.get("content-type", "").partition(";")[0].strip()
         if kind != _PROTOBUF:
             words = f"415 unsupported media type, the sandbox takes [{_PROTOBUF}]"
