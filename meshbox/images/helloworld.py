@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Istio's helloworld sample: says which version and which pod answered."""
+"""Istio's samples helloworld, which says which version and pod answered, and health, which is there to be probed."""
 
 from __future__ import annotations
 
 import os
 
-from labkit.ground.web import Request, Response, serve
+from labkit.ground.web import App, Request, Response, serve
 from meshbox.images.context import Image
 
-__all__ = ["IMAGES", "answer", "main"]
+__all__ = ["IMAGES", "answer", "health", "main"]
 
 _PORT = 5000
 
@@ -32,6 +32,16 @@ def main() -> int:
     return serve({_PORT: answer})
 
 
+def health() -> int:
+    """The other sample's program: two ports, with two pages each."""
+
+    def pages(port: int) -> App:
+        found = {f"/{name}": Response(200, f"Listening on {port}: {name} ") for name in ("foo", "bar")}
+        return lambda request: found.get(request.path) or Response(404, "404 page not found\n")
+
+    return serve({port: pages(port) for port in (8001, 8002)})
+
+
 def _image(version: str) -> Image:
     name = f"examples-helloworld-{version}"
     return Image(
@@ -44,4 +54,14 @@ def _image(version: str) -> Image:
     )
 
 
-IMAGES = (_image("v1"), _image("v2"))
+IMAGES = (
+    _image("v1"),
+    _image("v2"),
+    Image(
+        repositories=("istio/health", "release/health"),
+        entrypoint=("/usr/local/bin/start",),
+        programs={"start": f"{__name__}:health"},
+        size=10_000_000,
+        stands_in="same answers, written in Python",
+    ),
+)

@@ -50,7 +50,7 @@ IMAGES = (
         stands_in="runs this machine's Python",
     ),
     Image(
-        repositories=("library/busybox", "library/alpine"),
+        repositories=("library/busybox", "library/alpine", "busybox", "e2e-test-images/busybox"),
         cmd=("sh",),
         size=2_200_000,
         stands_in="runs this machine's programs",

@@ -41,11 +41,7 @@ def peer_keys(*, legacy: bool) -> dict[str, str]:
     """Label → key of a workload's metadata."""
     keys = {"workload": "workload", "workload_namespace": "namespace", "app": "app", "version": "version"}
     if not legacy:
-        keys |= {
-            "canonical_service": "canonical_service",
-            "canonical_revision": "canonical_revision",
-            "cluster": "cluster",
-        }
+        keys |= {key: key for key in ("canonical_service", "canonical_revision", "cluster")}
     return keys
 
 

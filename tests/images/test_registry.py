@@ -63,6 +63,18 @@ def test_registry_and_tag_do_not_matter(reference: str) -> None:
     assert image.env["STAR_COLOR"] == "black"
 
 
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "registry.k8s.io/busybox",
+        "registry.k8s.io/e2e-test-images/busybox:1.2",
+        "docker.io/kiwigrid/k8s-sidecar:1.30.9",
+    ],
+)
+def test_what_samples_and_add_ons_name_besides_is_there(reference: str) -> None:
+    assert images.find(reference) is not None
+
+
 def test_others_are_not_there() -> None:
     assert images.find("example.com/nope") is None
     assert images.find("someone/pilot") is None

@@ -37,6 +37,16 @@ async def written(cluster: Cluster, name: str, words: bytes) -> bool:
     return False
 
 
+async def test_what_is_there_to_be_probed_answers_at_both_ports(cluster: Cluster) -> None:
+    cluster.pod("probed", probed("registry.istio.io/release/health:example", 8002))
+    await cluster.until(lambda: cluster.ready("probed"))
+    for port in (8001, 8002):
+        for page in ("foo", "bar"):
+            answer = await ask(cluster, "probed", port, f"/{page}")
+            assert (answer.status, answer.text) == (200, f"Listening on {port}: {page} ")
+    assert (await ask(cluster, "probed", 8001, "/")).status == 404
+
+
 async def test_helloworld_says_its_version_and_its_pod(cluster: Cluster) -> None:
     for version in ("v1", "v2"):
         image = f"registry.istio.io/release/examples-helloworld-{version}:1.0"

@@ -27,19 +27,19 @@ IMAGES = (
         f"{_PAGES}:config_reloader",
         42_000_000,
     ),
-    _image(
-        ("jaegertracing/all-in-one",),
-        "/go/bin/all-in-one-linux",
-        jaeger,
-        50_000_000,
-        "collector, query API and a plain page",
-    ),
-    _image(
-        ("jaegertracing/jaeger",),
-        "/cmd/jaeger/jaeger-linux",
-        jaeger,
-        90_000_000,
-        "collector, query API and a plain page",
+    *(
+        _image((repository,), program, jaeger, size, "collector, query API and a plain page")
+        for repository, program, size in (
+            ("jaegertracing/all-in-one", "/go/bin/all-in-one-linux", 50_000_000),
+            ("jaegertracing/jaeger", "/cmd/jaeger/jaeger-linux", 90_000_000),
+        )
     ),
     _image(("grafana/loki",), "/usr/bin/loki", f"{_PAGES}:loki", 110_000_000),
+    _image(
+        ("kiwigrid/k8s-sidecar",),
+        "/app/.venv/bin/python",
+        f"{_PAGES}:k8s_sidecar",
+        35_000_000,
+        "stand-in: it copies no ConfigMaps into files",
+    ),
 )

@@ -8,7 +8,7 @@ import sys
 from labkit.ground.web import App, serve
 from meshbox.images.standin import app, healthy, tag
 
-__all__ = ["config_reloader", "loki"]
+__all__ = ["config_reloader", "k8s_sidecar", "loki"]
 
 _LATER = "It answers its health checks and nothing else."
 
@@ -33,3 +33,8 @@ def loki() -> int:
     """Loki."""
     name = "Loki"
     return _start(name, {3100: app(name, _LATER, {"/ready": healthy(name)}, component="loki")})
+
+
+def k8s_sidecar() -> int:
+    """What copies ConfigMaps into a volume, such as rules that Loki is to follow."""
+    return _start("k8s-sidecar", {})

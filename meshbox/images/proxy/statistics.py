@@ -16,28 +16,8 @@ Json = dict[str, Any]
 CONTROL_PLANE = "xds-grpc"
 """The cluster of the control plane."""
 
-_MILLISECONDS = (
-    0.5,
-    1,
-    5,
-    10,
-    25,
-    50,
-    100,
-    250,
-    500,
-    1000,
-    2500,
-    5000,
-    10000,
-    30000,
-    60000,
-    300000,
-    600000,
-    1800000,
-    3600000,
-)
 _LEGACY_MILLISECONDS = (5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000)
+_MILLISECONDS = (0.5, 1, *_LEGACY_MILLISECONDS, 30000, 60000, 300000, 600000, 1800000, 3600000)
 _LEGACY_BYTES = (1, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000)
 """Mixer makes one finite bucket more than its configuration says: from 1, eight times ten."""
 
