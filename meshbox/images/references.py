@@ -20,30 +20,10 @@ __all__ = ["ProgramNotFoundError", "find", "known", "known_as", "launch", "modul
 
 _PLAIN = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
 
-_MODULES = (
-    "addons",
-    "bookinfo",
-    "databases",
-    "echo",
-    "echoapp",
-    "extauthz",
-    "fortio",
-    "grafana",
-    "helloworld",
-    "httpbin",
-    "istio",
-    "kiali",
-    "metrics_server",
-    "nginx",
-    "otel",
-    "programs",
-    "prometheus",
-    "proxyv2",
-    "ratelimit",
-    "redis",
-    "websocket_sample",
-    "zipkin",
-)
+_MODULES = """
+    addons bookinfo databases echo echoapp extauthz fortio grafana helloworld httpbin istio kiali metrics_server
+    nginx otel programs prometheus proxyv2 ratelimit redis websocket_sample zipkin
+"""
 """Modules of this package with a tuple IMAGES."""
 
 
@@ -54,7 +34,7 @@ class ProgramNotFoundError(SandboxError):
 @functools.cache
 def _table() -> dict[str, Image]:
     table: dict[str, Image] = {}
-    for name in _MODULES:
+    for name in _MODULES.split():
         for image in _images(name):
             table.update(dict.fromkeys(image.repositories, image))
     return table
@@ -119,7 +99,7 @@ _SELDOM = (
 
 def modules() -> list[str]:
     """The modules of the Python-run programs that most sandboxes have, for the zygote to load once."""
-    images = [image for name in _MODULES if name not in _SELDOM for image in _images(name)]
+    images = [image for name in _MODULES.split() if name not in _SELDOM for image in _images(name)]
     programs = [program for image in images for program in image.programs.values()]
     named = {module for image in images for module in image.modules}
     return sorted(named | {program.partition(":")[0] for program in programs if isinstance(program, str)})

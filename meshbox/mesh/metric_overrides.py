@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,13 @@ STANDARD = {
     "TCP_RECEIVED_BYTES": "tcp_received_bytes_total",
 }
 """Istio's names of the metrics that proxies report, and what Prometheus calls them after `istio_`."""
+
+_PEER = re.compile(r"\s*filter_state\.(upstream|downstream)_peer\.(\w+)\s*")
+_OF_PEER = {"service": "canonical_service", "revision": "canonical_revision", "namespace": "workload_namespace"}
+_OF_PEER |= {name: name for name in ("app", "cluster", "version", "workload")}
+"""What Istio's proxies know of the other side, and the tag that has it anyhow."""
+_ASKS_OF_PEER = re.compile(r"_peer\b|\bfilter_state\b")
+_NOT_OF_PEER = "of what a proxy knows of the other side these are played: filter_state.{upstream,downstream}_peer"
 
 
 class Override(Struct, frozen=True):
@@ -106,8 +114,18 @@ def tags_of(tags: list[Json], override: Override | None) -> list[Json]:
     changed = dict(override.tags)
     kept = [tag for tag in tags if tag["name"] not in changed]
     # One that cannot be read gives no tag, as in Istio.
-    formats = {name: value_format(told) for name, told in override.tags if told}
+    formats = {name: _of_peer(tags, told) or value_format(told) for name, told in override.tags if told}
     return kept + [{"name": name, "value_format": value} for name, value in formats.items() if value]
+
+
+def _of_peer(tags: list[Json], expression: str) -> str:
+    """The format of what a tag has of the other side; "" where an expression is about something else."""
+    asked = _PEER.fullmatch(expression)
+    here, there = ("source", "destination") if asked and asked[1] == "upstream" else ("destination", "source")
+    known = {tag["name"]: tag["value_format"] for tag in tags}
+    if asked is None or known.get("reporter") != here:
+        return ""
+    return str(known.get(f"{there}_{_OF_PEER.get(asked[2])}", ""))
 
 
 def unread(sections: Iterable[TelemetryMetrics]) -> Iterator[str]:
@@ -119,3 +137,6 @@ def unread(sections: Iterable[TelemetryMetrics]) -> Iterator[str]:
                 if value and not value_format(value):
                     why = parse_problem(value) or "it calls what an Envoy does not know, or with other operands"
                     yield f"no metric gets the tag {name}, as its expression cannot be read: {why}"
+                asked = _PEER.fullmatch(value or "")
+                if value and _ASKS_OF_PEER.search(value) and not (asked and asked[2] in _OF_PEER):
+                    yield f'the tag {name} says "unknown": {_NOT_OF_PEER}.{{{",".join(sorted(_OF_PEER))}}}'

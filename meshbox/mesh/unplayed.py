@@ -67,7 +67,6 @@ _TODAY: _Table = {
         "accessLogging[].filter.expression={*_peer*,*filter_state*}": f"{_PEERS}: nothing is logged",
         "metrics[].overrides[].match.customMetric": _SAME_IN_ISTIO,
         "metrics[].overrides[].match.metric=GRPC_*": "messages of gRPC are not counted",
-        "metrics[].overrides[].tagOverrides{}.value={*_peer*,*filter_state*}": f'{_PEERS}: the tag says "unknown"',
         "metrics[].reportingInterval": "",
         "tracing[].disableContextPropagation": "",
         "tracing[].enableIstioTags?": "",

@@ -151,6 +151,22 @@ def test_what_no_envoy_can_read_gives_no_tag_and_is_told(expression: str) -> Non
     assert said.startswith("no metric gets the tag mine, as its expression cannot be read: ")
 
 
+@pytest.mark.parametrize(
+    ("expression", "said"),
+    [
+        ("filter_state.upstream_peer.app", ""),
+        ("filter_state.downstream_peer.namespace", ""),
+        ("filter_state.upstream_peer.name", 'the tag mine says "unknown": '),
+        ("upstream_peer.labels['app'].value", 'the tag mine says "unknown": '),
+        ("has(filter_state.upstream_peer.app) ? 'a' : 'b'", 'the tag mine says "unknown": '),
+    ],
+)
+def test_what_is_asked_of_the_other_side_is_played_or_said(expression: str, said: str) -> None:
+    found = list(security_notices.unplayed(TELEMETRIES, metrics({"tagOverrides": {"mine": {"value": expression}}})))
+    assert len(found) == bool(said)
+    assert all(one.startswith(said) for one in found)
+
+
 def test_a_text_of_the_whole_is_that_of_its_value() -> None:
     assert value_format("string(destination.port)") == value_format("destination.port") != ""
 
@@ -176,6 +192,8 @@ async def test_envoys_log_and_count_as_they_are_told(shop: Bookshop) -> None:
                             "who": {"value": "request.headers['end-user']"},
                             "place": {"value": "request.url_path.startsWith('/a') ? '(a)' : \"b\""},
                             "number": {"value": "string(response.code % 100)"},
+                            "caller": {"value": "filter_state.downstream_peer.app"},
+                            "callee": {"value": "filter_state.upstream_peer.workload"},
                             "broken": {"value": "nope("},
                             "source_principal": {"operation": "REMOVE"},
                         },
@@ -207,6 +225,9 @@ async def test_envoys_log_and_count_as_they_are_told(shop: Bookshop) -> None:
             text = await shop.until(counted, f"{pod} has counted the three calls")
             (of_jason,) = labels_of(text, "requests_total", who="jason")
             assert (of_jason["place"], of_jason["number"]) == ("(a)", "0")
+            # Each side knows the other one only.
+            others = {"client": ("unknown", "ratings-v1"), "ratings-v1": ("client", "unknown")}
+            assert (of_jason["caller"], of_jason["callee"]) == others[pod]
             assert not {"source_principal", "broken"} & of_jason.keys()
             (others,) = labels_of(text, "requests_total", who="unknown", place="b", destination_service_name="ratings")
             assert others[""] == "2"
