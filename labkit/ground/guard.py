@@ -24,9 +24,9 @@ def own_host(host: str) -> bool:
     """Whether a `Host` header names an address that only this machine or cluster answers to.
 
     Args:
-        host: The header, with or without a port. An IP address, "localhost" and a Service's name ("tracing",
-            "tracing.istio-system", "tracing.istio-system.svc.cluster.local" and what lies between) are our own; any
-            other name could have been pointed here by somebody else's DNS.
+        host: The header, with or without a port. An IP address, "localhost" and what is below it, and a Service's name
+            ("tracing", "tracing.istio-system", "tracing.istio-system.svc.cluster.local" and what lies between) are our
+            own; any other name could have been pointed here by somebody else's DNS.
     """
     try:
         name = urlsplit(f"//{host}").hostname or ""
@@ -37,7 +37,9 @@ def own_host(host: str) -> bool:
         ipaddress.ip_address(name)
     except ValueError:
         labels = name.split(".") if host else []
-        return len(labels) == 1 or labels[1:] == ["istio-system"] or labels[2:] in _SERVICE_NAMES
+        # Names below localhost are this machine's for every browser (RFC 6761), whatever a DNS says.
+        ours = len(labels) == 1 or labels[-1:] == ["localhost"] or labels[1:] == ["istio-system"]
+        return ours or labels[2:] in _SERVICE_NAMES
     return True
 
 
