@@ -82,17 +82,8 @@ def known_as(name: str) -> str:
 
 
 _SELDOM = (
-    "databases",
-    "echo",
-    "echoapp",
-    "extauthz",
-    "fortio",
-    "helloworld",
-    "nginx",
-    "otel",
-    "ratelimit",
-    "redis",
-    "websocket_sample",
+    *("databases", "echo", "echoapp", "extauthz", "fortio", "helloworld"),
+    *("nginx", "otel", "ratelimit", "redis", "websocket_sample"),
 )
 """Whose images few sandboxes run: what they need each of their pods loads by itself, and others have more memory."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from meshbox.mesh.kinds import CONFIG_MAPS
 from meshbox.mesh.model import TRUST_DOMAIN
 from meshbox.mesh.providers import OUTPUTS
-from meshbox.mesh.settings import is_mesh, mesh_settings, number
+from meshbox.mesh.settings import is_mesh, mesh_settings, number, span_tags
 
 if TYPE_CHECKING:
     from labkit.ground.typed.destination_rules import LocalityLoadBalancerSetting, TcpKeepalive
@@ -39,6 +39,7 @@ class MeshConfig:
         untraced: Whether tracing is switched off, so that no proxy's own settings bring it back.
         zipkin: Where spans go, "host:port".
         sampling: Percentage of requests traced unless a Telemetry object says otherwise.
+        span_tags: What spans have besides, unless a proxy's own settings, or a Telemetry object, say it; as JSON.
         providers: Extension providers by name.
         default_providers: Which of them are meant where a Telemetry object names none, by its section.
         connect_timeout: How long to wait for a TCP connection: seconds, or a duration.
@@ -72,6 +73,7 @@ class MeshConfig:
     untraced: bool = False
     zipkin: str = ""
     sampling: float = 1.0
+    span_tags: str = ""
     providers: Mapping[str, Any] = field(default_factory=dict, hash=False)
     default_providers: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     connect_timeout: float | str = 10.0
@@ -127,6 +129,7 @@ class MeshConfig:
             untraced=mesh.get("enableTracing") is False,
             zipkin=zipkin,
             sampling=number(tracing.get("sampling"), sampling),
+            span_tags=span_tags(tracing),
             providers={str(p["name"]): p for p in mesh.get("extensionProviders") or [] if "name" in p},
             default_providers={
                 section: tuple(map(str, names))

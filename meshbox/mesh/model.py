@@ -15,7 +15,7 @@ from labkit.ground import reading
 from labkit.ground.hosts import DOMAIN
 from meshbox.contracts import View
 from meshbox.interception import EVERYTHING, Interception
-from meshbox.mesh.settings import number
+from meshbox.mesh.settings import number, span_tags
 from meshbox.port_protocols import HTTP_PROTOCOLS, TLS_PROTOCOLS, protocol_of
 
 if TYPE_CHECKING:
@@ -50,19 +50,19 @@ def annotations_of(obj: View) -> dict[str, str]:
     return obj["metadata"].get("annotations") or {}
 
 
-def _own_tracing(proxy: Container | None) -> tuple[float, str]:
+def _own_tracing(proxy: Container | None) -> tuple[float, str, str]:
     """What the settings of one proxy say of its spans."""
     variables = (proxy or {}).get("env") or []
     text = next((e.get("value") or "" for e in variables if e.get("name") == "PROXY_CONFIG"), "")
     if '"tracing"' not in text:
-        return -1.0, ""
+        return -1.0, "", ""
     try:
         found = reading.json_value(text)["tracing"]
         address = str((found.get("zipkin") or {}).get("address") or "")
     except (reading.ReadingError, AttributeError, KeyError, TypeError):
-        return -1.0, ""
+        return -1.0, "", ""
     port = address.partition(":")[2]
-    return number(found.get("sampling"), -1.0), address if not port or port.isdigit() else ""
+    return number(found.get("sampling"), -1.0), address if not port or port.isdigit() else "", span_tags(found)
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,8 @@ class Workload:
         node: The node it runs on.
         trust_domain: Whose identity it has.
         interception: What its sidecar takes of its connections.
-        tracing: What its proxy's own settings say: percentage of requests traced (negative: nothing), and where spans
-            go.
+        tracing: What its proxy's own settings say: percentage of requests traced (negative: nothing), where spans
+            go, and their tags.
     """
 
     pod: str
@@ -104,7 +104,7 @@ class Workload:
     node: str = ""
     trust_domain: str = TRUST_DOMAIN
     interception: Interception = EVERYTHING
-    tracing: tuple[float, str] = (-1.0, "")
+    tracing: tuple[float, str, str] = (-1.0, "", "")
 
     def __hash__(self) -> int:
         return hash((self.namespace, self.pod))

@@ -53,6 +53,6 @@ def fields_unplayed(config: Obj) -> Iterator[tuple[str, str]]:
     address = str(config.get("discoveryAddress") or "")
     if address and not address.startswith(("istiod", "istio-pilot")):
         yield "discoveryAddress", "the proxy asks the sandbox's control plane"
-    tracing = config.get("tracing")
-    for name in sorted({*tracing} - {"sampling", "zipkin"}) if isinstance(tracing, dict) else ():
+    tracing, played = config.get("tracing"), {"sampling", "zipkin", "customTags", "custom_tags"}
+    for name in sorted({*tracing} - played) if isinstance(tracing, dict) else ():
         yield f"tracing.{name}", "use a Telemetry object"

@@ -7,7 +7,8 @@ A gateway is a client.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -53,7 +54,9 @@ def reports_of(snapshot: Snapshot, workload: Workload) -> Reports:
         collector=Collector(ZIPKIN, mesh.zipkin) if mesh.tracing else None,
         sampling=mesh.sampling,
     )
-    sampling, spans = workload.tracing
+    sampling, spans, tags = workload.tracing
+    given = json.loads(tags or mesh.span_tags or "{}")
+    found = replace(found, tags=_tags(given))
     if sampling >= 0.0:
         found = replace(found, sampling=sampling)
     if spans and not mesh.untraced:
@@ -138,7 +141,7 @@ def _logged(
 def _traced(found: Reporting, tracings: Sequence[Tracing], mode: str, snapshot: Snapshot) -> Reporting:
     mesh = snapshot.mesh
     provider = next(iter(mesh.default_providers.get("tracing", ())), "").lower()
-    silent = False
+    silent, own = False, found.tags
     for one in tracings:
         if not _fits(one.get("match"), mode):
             continue
@@ -148,10 +151,14 @@ def _traced(found: Reporting, tracings: Sequence[Tracing], mode: str, snapshot: 
         if (sampling := one.get("randomSamplingPercentage")) is not None:
             found = replace(found, sampling=float(sampling))
         if one.get("customTags") is not None:
-            given = [SpanTag.of(name, tag) for name, tag in sorted(one["customTags"].items())]
-            found = replace(found, tags=tuple(tag for tag in given if tag is not None))
+            # Where none is given, those of the proxy's own settings hold, as in Istio.
+            found = replace(found, tags=_tags(one["customTags"]) or own)
     collector = None if silent else collector_of(takers("tracing", mesh.providers).get(provider) or {})
     return replace(found, collector=collector if collector and served(snapshot, collector) else None)
+
+
+def _tags(given: Mapping[str, Any]) -> tuple[SpanTag, ...]:
+    return tuple(tag for name, one in sorted(given.items()) if (tag := SpanTag.of(name, one)) is not None)
 
 
 def served(snapshot: Snapshot, collector: Collector) -> bool:

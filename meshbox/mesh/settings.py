@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import math
 from typing import Any
 
@@ -15,7 +16,7 @@ from meshbox.mesh.providers import OUTPUTS, settings_unplayed
 from meshbox.mesh.proxy_fields import fields_unplayed
 from meshbox.mesh.revisions import DEFAULT, called, revision_of
 
-__all__ = ["is_mesh", "mesh_problem", "mesh_settings", "not_played", "number", "settings_warnings"]
+__all__ = ["is_mesh", "mesh_problem", "mesh_settings", "not_played", "number", "settings_warnings", "span_tags"]
 
 _ROOT = "istio-system"
 _KNOWN = """
@@ -51,11 +52,8 @@ _TEXTS = (
     *("ingressControllerMode", "ingressClass", "ingressService", "ingressSelector"),
 )
 _DURATIONS = (
-    "connectTimeout",
-    "tcpKeepalive.time",
-    "tcpKeepalive.interval",
-    "defaultHttpRetryPolicy.perTryTimeout",
-    "defaultHttpRetryPolicy.backoff",
+    *("connectTimeout", "tcpKeepalive.time", "tcpKeepalive.interval"),
+    *("defaultHttpRetryPolicy.perTryTimeout", "defaultHttpRetryPolicy.backoff"),
 )
 _EXPORTS = ("defaultServiceExportTo", "defaultVirtualServiceExportTo", "defaultDestinationRuleExportTo")
 _FORMS: dict[str, type | tuple[type, ...]] = {
@@ -110,11 +108,8 @@ _WORDS: dict[Any, str] = {
     _NUMBER: "a number",
 }
 _LISTS = (
-    "extensionProviders",
-    "neverInjectSelector",
-    "alwaysInjectSelector",
-    "localityLbSetting.distribute",
-    "localityLbSetting.failover",
+    *("extensionProviders", "neverInjectSelector", "alwaysInjectSelector"),
+    *("localityLbSetting.distribute", "localityLbSetting.failover"),
 )
 _WORD_LISTS = (
     *("localityLbSetting.failoverPriority", "tlsDefaults.ecdhCurves"),
@@ -241,6 +236,13 @@ def settings_warnings(config_map: Obj, *, legacy: bool) -> list[str]:
         return [f"the mesh's settings cannot be read, and change nothing: {problem}"]
     found = [f"the mesh's setting {one} has no effect in the sandbox" for one in not_played(config_map, legacy=legacy)]
     return [_SHARED, *found] if is_mesh(config_map) and revision_of(config_map) != DEFAULT else found
+
+
+def span_tags(tracing: Any) -> str:
+    """What a proxy's settings add to each span, as JSON; "" where that is nothing."""
+    found = tracing.get("customTags") or tracing.get("custom_tags") if isinstance(tracing, dict) else None
+    tags = {name: one for name, one in found.items() if isinstance(one, dict)} if isinstance(found, dict) else {}
+    return json.dumps(tags, sort_keys=True) if tags else ""
 
 
 def number(text: Any, default: float) -> float:

@@ -45,7 +45,7 @@ class Collector(Struct, frozen=True):
 
 
 class SpanTag(Struct, frozen=True):
-    """A tag that a Telemetry object adds to each span.
+    """A tag that a Telemetry object, or a proxy's own settings, add to each span.
 
     Args:
         name: Its name.
@@ -65,7 +65,7 @@ class SpanTag(Struct, frozen=True):
         for kind, value in (tag or {}).items():
             if kind in _TAGS and isinstance(value, dict):
                 told = str(value.get("value") or value.get("name") or "")
-                return cls(name, kind, told, str(value.get("defaultValue") or ""))
+                return cls(name, kind, told, str(value.get("defaultValue") or value.get("default_value") or ""))
         return None
 
     def told(self) -> Json:
@@ -89,12 +89,8 @@ def collector_of(provider: Mapping[str, Any]) -> Collector | None:
         host = str(settings.get("service") or "").rpartition("/")[2]
         port = settings.get("port") or (_ZIPKIN_PORT if form == ZIPKIN else 0)
         longest = settings.get("maxTagLength")
-        found = Collector(
-            form,
-            f"{host}:{port}",
-            f"outbound|{port}||{host}",
-            longest_path=longest if isinstance(longest, int) and longest > 0 else 0,
-        )
+        longest = longest if isinstance(longest, int) and longest > 0 else 0
+        found = Collector(form, f"{host}:{port}", f"outbound|{port}||{host}", longest_path=longest)
         if form == ZIPKIN:
             short = settings.get("enable64bitTraceId") is True
             return replace(found, path=str(settings.get("path") or ""), long_ids=not short)

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from meshbox.mesh import security_notices
 from meshbox.mesh.attributes import parse_problem, value_format
 from meshbox.mesh.kinds import TELEMETRIES
 from meshbox.mesh.metric_overrides import Override
+from meshbox.mesh.model import _own_tracing
 from meshbox.mesh.reporting import Reports, reports_of
 from meshbox.mesh.tracing import SpanTag
 
@@ -123,6 +126,25 @@ def test_spans_of_a_side_and_their_tags() -> None:
     assert found.client.collector == found.server.collector
     silent = object_of("here", tracing=[{"disableSpanReporting": True}])
     assert told(object_of("wide", "istio-system", tracing=[wide]), silent).client.collector is None
+
+
+OF_PROXY = {"tracing": {"customTags": {"host": {"header": {"name": ":authority"}}, "odd": "x"}}}
+
+
+@pytest.mark.parametrize("written", ["customTags", "custom_tags"])
+def test_tags_of_the_mesh_hold_where_a_proxys_settings_and_telemetry_give_none(written: str) -> None:
+    tags = {"a": {"environment": {"name": "A", "defaultValue": "none"}}, "b": "no tag"}
+    mesh = f"{MESH}\ndefaultConfig: {json.dumps({'tracing': {written: tags}})}"
+    of_mesh = (SpanTag("a", "environment", "A", "none"),)
+    assert told(mesh=mesh).server.tags == of_mesh
+    empty = object_of("one", tracing=[{"providers": [{"name": "spans"}], "customTags": {}}])
+    assert told(empty, mesh=mesh).client.tags == of_mesh
+    own = object_of("one", tracing=[{"customTags": {"z": {"literal": {"value": "x"}}}}])
+    assert told(own, mesh=mesh).client.tags == (SpanTag("z", "literal", "x"),)
+    found = snapshot(mesh=mesh)
+    proxy: Any = {"name": "istio-proxy", "env": [{"name": "PROXY_CONFIG", "value": json.dumps(OF_PROXY)}]}
+    here = replace(workload(found, "reviews-v1"), tracing=_own_tracing(proxy))
+    assert reports_of(found, here).client.tags == (SpanTag("host", "header", ":authority"),)
 
 
 @pytest.mark.parametrize(
