@@ -165,13 +165,15 @@ class Checks:
             typed(obj, resource.api_version, resource.kind, known=kept)
 
     @staticmethod
-    def errors(resource: Resource, obj: Obj, before: Obj | None, options: WriteOptions) -> list[Obj]:
-        """What is wrong with a built-in object beyond its form: causes of an Invalid refusal."""
+    def errors(
+        resource: Resource, obj: Obj, before: Obj | None, options: WriteOptions, *, added: bool = False
+    ) -> list[Obj]:
+        """What is wrong with a built-in object beyond its form; of a controller's, if plugins `added` to it."""
         if resource.crd is not None:
             return []
         found: list[Cause] = []
         kept: list[Cause] = []
-        if options.validation:
+        if options.validation or added:
             version = options.served.api_version if options.served else resource.api_version
             found = validate_builtin(
                 resource.api_version, resource.kind, obj, version, new=before is None, old=before

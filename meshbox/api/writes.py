@@ -117,7 +117,8 @@ class Writes:
             taint(obj)
         if resource.name == SIGNING_REQUESTS and options.user is not None:
             asked_by(obj, options.user)
-        causes = metadata.check(resource, obj) + self.checks.errors(resource, obj, None, options)
+        added = resource.name == "pods" and bool(self.plugins)
+        causes = metadata.check(resource, obj) + self.checks.errors(resource, obj, None, options, added=added)
         if resource.name == "pods":
             causes += ephemeral_problems(None, obj)
         if resource.name == "services" and not any(one["field"].startswith(_ADDRESS_FIELDS) for one in causes):

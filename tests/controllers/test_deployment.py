@@ -354,6 +354,21 @@ async def test_refused_pods_show_in_the_deployment(cluster: Cluster) -> None:
     assert "Error creating: no pods today" in cluster.events("FailedCreate")
 
 
+async def test_a_pod_that_plugins_make_invalid_is_not_made(cluster: Cluster) -> None:
+    class Twice:
+        def mutate(self, request: Any) -> None:
+            if request.resource == "pods" and request.operation == "CREATE":
+                request.object["spec"]["containers"].append({"name": "proxy"})
+
+        def validate(self, request: Any) -> None: ...
+
+    cluster.objects.add_admission(Twice())
+    cluster.objects.create(DEPLOYMENTS, deployment("web", 1))
+    found = await cluster.until(lambda: condition(get(cluster)["status"], "ReplicaFailure"), "the failure")
+    assert found["message"].endswith(" is invalid: spec.containers[1].image: Required value")
+    assert cluster.pods() == []
+
+
 def sized(name: str, size: int, rev: int, most: int, ready: int = 0) -> Obj:
     annotations = {REVISION: str(rev), "deployment.kubernetes.io/max-replicas": str(most)}
     return {

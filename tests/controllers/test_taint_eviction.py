@@ -10,6 +10,7 @@ from meshbox.controllers.meta import condition
 from .conftest import Cluster, pod_spec
 
 TAINT = {"key": "broken", "value": "disk", "effect": "NoExecute"}
+MINUTE = {"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 60}
 
 
 def create(cluster: Cluster, name: str, *tolerations: Any) -> None:
@@ -39,7 +40,12 @@ async def test_a_node_that_is_cordoned_has_a_taint_until_it_is_not(cluster: Clus
 async def test_who_does_not_tolerate_it_leaves_at_once_others_in_their_time_or_never(cluster: Cluster) -> None:
     create(cluster, "none")
     create(cluster, "stays", {"key": "broken", "operator": "Exists"})
-    create(cluster, "minute", {"operator": "Exists", "tolerationSeconds": 60}, {"operator": "Exists"})
+    create(
+        cluster,
+        "minute",
+        {"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 60},
+        {"operator": "Exists"},
+    )
     create(cluster, "other", {"key": "broken", "value": "fan", "effect": "NoExecute"})
     await cluster.until(lambda: len(cluster.events("Scheduled")) == 4)
     cluster.objects.patch("nodes", "labkit-test", {"spec": {"taints": [TAINT]}})
@@ -54,7 +60,7 @@ async def test_who_does_not_tolerate_it_leaves_at_once_others_in_their_time_or_n
 
 
 async def test_a_taint_that_is_taken_back_is_forgotten(cluster: Cluster) -> None:
-    create(cluster, "minute", {"operator": "Exists", "tolerationSeconds": 60})
+    create(cluster, "minute", MINUTE)
     await cluster.until(lambda: cluster.events("Scheduled"))
     for _ in range(2):
         cluster.objects.patch("nodes", "labkit-test", {"spec": {"taints": [TAINT]}})
