@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from meshbox.contracts import Obj
+from meshbox.mesh.revisions import is_istiod
 
 __all__ = ["variables_unplayed"]
 
@@ -28,7 +29,7 @@ _USUAL = {
 
 def variables_unplayed(pod: Obj) -> Iterator[str]:
     """What variables of istiod's own pod, or of its template, ask for in vain, each in a sentence."""
-    if ((pod.get("metadata") or {}).get("labels") or {}).get("istio") != "pilot":
+    if not is_istiod(pod):
         return
     for container in (pod.get("spec") or {}).get("containers") or []:
         for one in container.get("env") or []:

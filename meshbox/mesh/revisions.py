@@ -17,7 +17,7 @@ def called(part: str, revision: str) -> str:
 
 def is_istiod(pod: View) -> bool:
     """Whether a pod is one of the control plane's: those of a revision are labelled otherwise."""
-    return (pod["metadata"].get("labels") or {}).get("istio") in ("pilot", "istiod")
+    return ((pod.get("metadata") or {}).get("labels") or {}).get("istio") in ("pilot", "istiod")
 
 
 def revision_of(obj: View) -> str:
