@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from meshbox.contracts import AdmissionRequest, Objects
+from meshbox.mesh.discovery import overlooked
 from meshbox.mesh.entry_notices import entry_warnings
 from meshbox.mesh.gateway_api.route_warnings import route_warnings
 from meshbox.mesh.gateway_api.unplayed import unplayed as gateway_api
@@ -12,7 +13,7 @@ from meshbox.mesh.ingress_status import ignored
 from meshbox.mesh.inject import inject, warn
 from meshbox.mesh.istio_validation import validate
 from meshbox.mesh.istio_validation.verdicts import Verdicts
-from meshbox.mesh.kinds import CONFIG_MAPS, GATEWAYS, INGRESSES, SERVICE_ENTRIES, TELEMETRIES
+from meshbox.mesh.kinds import CONFIG_MAPS, GATEWAY_API, GATEWAYS, INGRESSES, SERVICE_ENTRIES, TELEMETRIES
 from meshbox.mesh.notices import ambient, notices
 from meshbox.mesh.pilot_metrics import MeshMonitor
 from meshbox.mesh.settings import settings_warnings
@@ -60,6 +61,8 @@ class MeshAdmission:
         if request.resource.endswith(".istio.io") and request.operation in ("CREATE", "UPDATE"):
             request.warnings += self._verdicts.of(request.object).unplayed
             request.warnings += notices(request.resource, request.object, legacy=legacy)
+        if not legacy and request.resource.endswith((".istio.io", GATEWAY_API)):
+            request.warnings += overlooked(self._objects, request.namespace or "")
         if not legacy:
             request.warnings += ambient(request.resource, request.object)
             request.warnings += gateway_api(request.resource, request.object)

@@ -19,6 +19,7 @@ from meshbox.mesh.identities import CITADEL_TYPE, TRUST
 from meshbox.mesh.istio_validation.problems import Problems
 from meshbox.mesh.istio_validation.verdicts import Verdicts
 from meshbox.mesh.kinds import (
+    CONFIG_MAPS,
     GATEWAY_API_RESOURCES,
     ISTIO_RESOURCES,
     KUBERNETES_GATEWAYS,
@@ -28,6 +29,7 @@ from meshbox.mesh.kinds import (
     SERVICE_ENTRIES,
     WORKLOAD_ENTRIES,
 )
+from meshbox.mesh.mesh_config import settings_in
 from meshbox.mesh.model import labels
 from meshbox.mesh.notices import notices
 from meshbox.mesh.pilot_metrics import MeshMonitor
@@ -205,10 +207,15 @@ class ObjectCache:
         if (before and _matters(resource, before)) == (now and _matters(resource, now)):
             return
         self._fresh.setdefault((resource, *key), before)
-        if resource == NAMESPACES and not self._known[KUBERNETES_GATEWAYS]:
-            # Nothing but a Gateway's listeners asks for the labels of namespaces.
+        if resource == NAMESPACES and not self._asks_for_namespaces():
             return
         self._changed(resource)
+
+    def _asks_for_namespaces(self) -> bool:
+        """Whether anything asks for the labels of namespaces: a Gateway's listeners, or the mesh's settings."""
+        settings = settings_in(self._known[CONFIG_MAPS].values()) or {}
+        told = (settings.get("data") or {}).get("mesh", "")
+        return bool(self._known[KUBERNETES_GATEWAYS]) or "discoverySelectors" in told
 
     def _usable(self, resource: str, obj: Obj, before: Obj | None) -> bool:
         if resource not in ISTIO_RESOURCES:

@@ -56,6 +56,7 @@ class MeshConfig:
         mutual_tls: Which versions and ciphers sidecars take of others, in the fields of a Gateway's `tls`.
         tls_defaults: Which versions, ciphers and curves count for all other TLS, where no rule says it.
         gateway_topology: What is in front of gateways, where their pods say nothing else.
+        discovery: Which namespaces are looked at: those that one of these selectors chooses; all where there is none.
         ingress_mode: Which Ingresses are played: "STRICT" (of Istio's class), "DEFAULT" (those of none as well), "OFF".
         ingress_class: The class that is Istio's.
         ingress_service: The Service of the gateway that plays them.
@@ -90,6 +91,7 @@ class MeshConfig:
     mutual_tls: ServerTLS = field(default_factory=lambda: cast("ServerTLS", {}), hash=False)
     tls_defaults: dict[str, Any] = field(default_factory=dict, hash=False)
     gateway_topology: dict[str, Any] = field(default_factory=dict, hash=False)
+    discovery: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
     ingress_mode: str = "STRICT"
     ingress_class: str = "istio"
     ingress_service: str = "istio-ingressgateway"
@@ -154,6 +156,7 @@ class MeshConfig:
             mutual_tls=cast("ServerTLS", today.get("meshMTLS") or {}),
             tls_defaults=today.get("tlsDefaults") or {},
             gateway_topology=defaults.get("gatewayTopology") or {},
+            discovery=tuple(today.get("discoverySelectors") or ()),
             ingress_mode=mesh.get("ingressControllerMode") or cls.ingress_mode,
             ingress_class=mesh.get("ingressClass") or cls.ingress_class,
             ingress_service=mesh.get("ingressService") or cls.ingress_service,

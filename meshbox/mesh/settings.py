@@ -27,13 +27,13 @@ _KNOWN = """
     extensionProviders h2UpgradePolicy ingressClass ingressControllerMode ingressSelector
     ingressService localityLbSetting meshMTLS mixerCheckServer mixerReportServer outboundTrafficPolicy pathNormalization
     policyCheckFailOpen proxyHttpPort proxyInboundListenPort proxyListenPort rootNamespace sdsUdsPath sdsUseK8sSaJwt
-    tcpKeepalive tlsDefaults trustDomain trustDomainAliases
+    tcpKeepalive tlsDefaults discoverySelectors trustDomain trustDomainAliases
 """
 _QUIET = frozenset(_KNOWN.split())
 """Settings that are played, and those that say where things are which have their place here."""
 _TODAYS = frozenset(
     {"defaultHttpRetryPolicy", "defaultProviders", "enableAutoMtls", "enablePrometheusMerge", "pathNormalization"}
-    | {"meshMTLS", "tlsDefaults"}
+    | {"meshMTLS", "tlsDefaults", "discoverySelectors"}
 )
 """What Istio 1.2 did not know, and is not played there."""
 _MIXERS = frozenset(
@@ -69,6 +69,7 @@ _FORMS: dict[str, type | tuple[type, ...]] = {
     "extensionProviders": list,
     "trustDomainAliases": list,
     "neverInjectSelector": list,
+    "discoverySelectors": list,
     "alwaysInjectSelector": list,
     "defaultHttpRetryPolicy": dict,
     "defaultHttpRetryPolicy.attempts": int,
@@ -108,7 +109,7 @@ _WORDS: dict[Any, str] = {
     _NUMBER: "a number",
 }
 _LISTS = (
-    *("extensionProviders", "neverInjectSelector", "alwaysInjectSelector"),
+    *("extensionProviders", "neverInjectSelector", "alwaysInjectSelector", "discoverySelectors"),
     *("localityLbSetting.distribute", "localityLbSetting.failover"),
 )
 _WORD_LISTS = (

@@ -17,6 +17,7 @@ from meshbox.addresses import AddressPlan
 from meshbox.contracts import View
 from meshbox.mesh import ingresses
 from meshbox.mesh.attachment import is_for_targets, target_refs
+from meshbox.mesh.discovery import discovered
 from meshbox.mesh.entry_hosts import all_hosts, service_entries
 from meshbox.mesh.gateway_api.convert import NOTHING, convert
 from meshbox.mesh.kinds import (
@@ -111,14 +112,15 @@ class Snapshot:
         self.memo = memo or Memo()
         self.memo.turn()
         self._objects: dict[str, list[Any]] = {resource: list(objects.get(resource, ())) for resource in RESOURCES}
-        self.converted = convert(self._objects, self.memo, legacy=legacy)
-        self._objects[GATEWAYS] += self.converted.gateways
-        self._objects[VIRTUAL_SERVICES] += self.converted.virtual_services
-        self._objects[DESTINATION_RULES] += self.converted.destination_rules
         pods = [pod for pod in self._of(PODS) if (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")]
         self.pods = {(pod["metadata"]["namespace"], pod["metadata"]["name"]): pod for pod in pods}
         pilots = [pod for pod in pods if is_istiod(pod)]
         self.mesh = MeshConfig.of(self._of(CONFIG_MAPS), pilots, legacy=legacy)
+        self._objects = discovered(self._objects, self.mesh.discovery)
+        self.converted = convert(self._objects, self.memo, legacy=legacy)
+        self._objects[GATEWAYS] += self.converted.gateways
+        self._objects[VIRTUAL_SERVICES] += self.converted.virtual_services
+        self._objects[DESTINATION_RULES] += self.converted.destination_rules
         domain = self.mesh.trust_domains[0]
         nodes = {node["metadata"]["name"]: labels(node) for node in self._of(NODES) if located(labels(node))}
         self.workloads = dict(zip(self.pods, self._workloads(nodes, listening, domain), strict=True))

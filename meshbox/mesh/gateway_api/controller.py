@@ -146,6 +146,9 @@ class GatewayApi:
         if not self._ready or gateway is None or "deletionTimestamp" in gateway["metadata"]:
             self._provisioner.forget(key)
             return
+        if ("Gateway", key[0] or "", key[1]) not in self._converted.generations:
+            # The mesh does not look at its namespace, or has not yet.
+            return
         player = Classes(self._objects.view(kinds.GATEWAY_CLASSES)).controller_of(gateway)
         if player == REMOTE:
             self._write(kinds.KUBERNETES_GATEWAYS, gateway, remote_status(gateway))
