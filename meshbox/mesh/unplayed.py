@@ -26,6 +26,7 @@ _Table = Mapping[str, Mapping[str, str]]
 _CODES = "Envoy redirects with 301, 302, 303, 307 or 308, and this one with 301"
 _SAME_IN_ISTIO = "Istio's proxies make nothing of it either"
 _ERRORS = "as in Istio, consecutive5xxErrors and consecutiveGatewayErrors are counted"
+_TUNNEL = "HTTPS that curl asks for in a pod is a tunnel already, by CONNECT; other TLS is led on by POST"
 _ROOTS = "as in Istio, the server's own caCertificates count"
 _PEERS = "what a proxy knows of the other side is no attribute here"
 _NETWORK = "there is one network, and it counts in `failoverPriority` only"
@@ -44,6 +45,7 @@ _TODAY: _Table = {
         "tcp[].match[].sourceSubnet": _SAME_IN_ISTIO,
     },
     "DestinationRule": {
+        "{trafficPolicy,subsets[].trafficPolicy}.tunnel.protocol=[Pp][Oo][Ss][Tt]": _TUNNEL,
         "{trafficPolicy,subsets[].trafficPolicy}{,.portLevelSettings[]}.outlierDetection.consecutiveErrors": _ERRORS,
     },
     "Gateway": {

@@ -10,6 +10,7 @@ import pytest
 
 from meshbox.mesh.snapshot import Snapshot
 from meshbox.mesh.translate import translate
+from meshbox.mesh.unplayed import unplayed
 
 from .objects import istio, service, snapshot, workload
 
@@ -114,3 +115,12 @@ def test_bytes_that_are_no_tls_follow_tcp_rules() -> None:
     # For which part of the connections a rule with addresses would be is not known.
     near = rule("api.test", [OUT], "tcp", destinationSubnets=["10.1.2.0/24"])
     assert leads(near, entries=given)["api.test:443"] == OWN
+
+
+@pytest.mark.parametrize(("protocol", "told"), [("POST", True), ("post", True), ("CONNECT", False), (None, False)])
+def test_a_tunnel_by_post_is_told_not_to_hold_for_these(protocol: str | None, told: bool) -> None:
+    tunnel = {"targetHost": "proxy.test", "targetPort": 443, **({"protocol": protocol} if protocol else {})}
+    for policy in ({"trafficPolicy": {"tunnel": tunnel}}, {"subsets": [{"trafficPolicy": {"tunnel": tunnel}}]}):
+        obj = {"kind": "DestinationRule", "metadata": {"name": "x"}, "spec": {"host": "api.test", **policy}}
+        found = [words for words in unplayed(obj, legacy=False) if "is a tunnel already" in words]
+        assert len(found) == told
