@@ -84,7 +84,7 @@ def test_quiet_log(lesson: Lesson) -> None:
     name = "quiet-log"
     untouched(begun(lesson, name))
     both = telemetry(logging(f"{ENVOY}, {FAILED}"))
-    wrong(lesson, name, "at the caller's: 10 lines of 10 calls", "another entry: `CLIENT`", both)
+    wrong(lesson, name, "at the caller's: lines of 10 calls: 10", "another entry: `CLIENT`", both)
     # Where nobody is named, nobody is meant.
     nobody = telemetry(logging("disabled: true"))
     wrong(lesson, name, "the caller's sidecar logged 10, the server's 10", "beside the provider", nobody)
@@ -98,7 +98,7 @@ def test_quiet_log_for_the_whole_mesh_is_too_much(lesson: Lesson) -> None:
     # The mesh's own object, whoever has made it: a second one would not count.
     everywhere = telemetry(f"{logging(*entries)}, {TRACED}", "mesh-default", "istio-system")
     try:
-        wrong(lesson, "quiet-log", "the gateway goes on logging: 0 lines", "for the whole mesh", everywhere)
+        wrong(lesson, "quiet-log", "logging: lines of the one request: 0", "for the whole mesh", everywhere)
     finally:
         cells.yaml("", telemetry(TRACED, "mesh-default", "istio-system"))
 

@@ -200,7 +200,7 @@ def _job_template(spec: Obj, path: str, causes: list[Cause], context: Context) -
 @call("job_selector")
 def _job_selector(spec: Obj, path: str, causes: list[Cause], context: Context) -> None:
     selector, own = spec.get("selector"), as_dict(as_dict(spec.get("template")).get("metadata")).get("labels")
-    if selector is None and context.new:
+    if selector is None and not context.old:
         # A new Job is given one.
         return
     if selector is None:
