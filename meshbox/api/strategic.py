@@ -127,7 +127,7 @@ def _named(item: Obj, key: str) -> Any:
     """What tells an item of a list from the others.
 
     Raises:
-        ApiError: 500 where it has no such field.
+        ApiError: 400 where it has no such field.
     """
     if key not in item:
         raise bad_request(f"map: {printed(item)} does not contain declared merge key: {key}")
