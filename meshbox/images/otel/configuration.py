@@ -52,7 +52,14 @@ class ConfigurationError(Exception):
 
 @dataclass(frozen=True)
 class Pipeline:
-    """How spans go: ids of what takes them in, of what they go through, in this order, and of where they go."""
+    """How spans go.
+
+    Args:
+        name: "traces" or "traces/NAME".
+        receivers: The ids of what takes them in.
+        processors: Of what they go through, in this order.
+        exporters: Of where they go.
+    """
 
     name: str
     receivers: tuple[str, ...]
@@ -244,6 +251,10 @@ def _settings(found: Plan) -> Iterator[str]:
 
 def gate(asked: Any, extensions: Mapping[str, Json]) -> Callable[[Mapping[str, str]], str]:
     """Says why a caller with such headers is not let in; "" where it is.
+
+    Args:
+        asked: What a receiver's protocol says of `auth`.
+        extensions: The settings of each extension by its id.
 
     Raises:
         ConfigurationError: `asked`, a receiver's `auth`, names an extension that there is not.

@@ -41,7 +41,13 @@ def log(level: str, words: str, **more: Any) -> None:
 
 
 def processor(name: str, settings: Json, following: Next) -> Next:
-    """A processor by its id; one that is not played passes spans on to what follows."""
+    """A processor; one that is not played passes spans on.
+
+    Args:
+        name: Its id.
+        settings: Its own.
+        following: What comes after it.
+    """
     kind = kind_of(name)
     if kind == "batch":
         return _Batch(settings, following).take
@@ -95,7 +101,12 @@ def _limited(settings: Json, following: Next) -> Next:
 
 
 def exporter(name: str, settings: Json) -> Next:
-    """Where spans end, by its id; one that is not played drops them."""
+    """Where spans end; one that is not played drops them.
+
+    Args:
+        name: Its id.
+        settings: Its own.
+    """
     kind = kind_of(name)
     if kind in ("debug", "logging"):
         return _printing(name, settings)
